@@ -1,0 +1,50 @@
+"""videre-server mounted in an application of ours: for `/_tasks`, and for rooms that stand already.
+
+    ours.py conf.json
+
+The configuration is used as the command uses it, its log included.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from aiohttp import web
+from mount import STANDING, serve
+
+import videre
+from videre import config, logs
+
+
+class Nobody:
+    """The connection of who sits in a standing room."""
+
+    def send(self, text: str) -> None:
+        """Drop it."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Stay."""
+
+
+def build(path: Path) -> web.Application:
+    settings = config.load(path)
+    logs.configure(
+        settings.log_level,
+        settings.log_file,
+        max_bytes=settings.log_max_bytes,
+        backups=settings.log_backups,
+    )
+    app = web.Application()
+    namespace = videre.setup(app, prefix="/echo", config=settings)
+
+    async def seat(_app: web.Application) -> None:
+        packet = '{"Header":{"Event":"connect","UserId":"nobody","RoomId":"standing-%d"},"Payload":'
+        for i in range(STANDING):
+            namespace.rooms.join("nobody", f"standing-{i}", Nobody(), (packet % i, "}"))
+
+    app.on_startup.append(seat)
+    return app
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(build(Path(sys.argv[1]))))

@@ -1,0 +1,201 @@
+"""The servers under test: how each is started as its user would start it, and how it ends."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PEERS = HERE / "peers"
+READY = re.compile(r"Listening on https?://127\.0\.0\.1:(\d+)|Started PeerServer on .*port: (\d+)")
+START_TIMEOUT = 30.0  # s; 100,000 standing rooms take a while
+
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+
+
+class ServerError(Exception):
+    """A server did not start; its last words are in the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a case asks of a server beyond running as shipped."""
+
+    tls: bool = False
+    rooms: int = 0  # standing rooms, seated in the process without a socket each
+    mounted: bool = False  # under an application with /_tasks instead of the command
+    compress: bool = False  # the bare aiohttp WebSocket takes up deflate
+    limits: tuple[tuple[str, Any], ...] = ()  # raised in conf.json, because the load exceeds them
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One server: its name in the table, what it speaks, and how it is started."""
+
+    name: str
+    label: str
+    framings: tuple[str, ...]
+    command: Callable[[Setting, Path], list[str]]
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Return (certificate, key) of a new self-signed P-256 certificate for localhost."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    if not cert.exists():
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+        command += ["ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+        command += ["-keyout", str(key), "-out", str(cert)]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return cert, key
+
+
+def configuration(setting: Setting, folder: Path) -> Path:
+    """Write the shipped conf.json with the log in `folder` and the setting's limits; return it."""
+    config = json.loads((ROOT / "bin" / "conf.json").read_text())
+    config |= dict(setting.limits) | {"LogFile": str(folder / "debug.log")}
+    if setting.tls:
+        cert, key = certificate(folder)
+        config |= {"TLS": True, "Cert": str(cert), "Key": str(key)}
+    path = folder / "conf.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def _ours(setting: Setting, folder: Path) -> list[str]:
+    config = str(configuration(setting, folder))
+    if setting.mounted or setting.rooms:
+        return [sys.executable, str(PEERS / "ours.py"), config]
+    script = str(ROOT / "bin" / "signaller.py")
+    return [sys.executable, script, "--host", "127.0.0.1", "--port", "0", "--config", config]
+
+
+def _node(script: str) -> Callable[[Setting, Path], list[str]]:
+    return lambda setting, folder: ["node", str(PEERS / script)]
+
+
+def _python(script: str) -> Callable[[Setting, Path], list[str]]:
+    return lambda setting, folder: [sys.executable, str(PEERS / script)]
+
+
+def _peerserver(setting: Setting, folder: Path) -> list[str]:
+    script = PEERS / "node_modules" / "peer" / "dist" / "bin" / "peerjs.js"
+    command = ["node", str(script), "--host", "127.0.0.1"]  # takes port 0 from PORT only
+    if setting.tls:
+        cert, key = certificate(folder)
+        command += ["--sslcert", str(cert), "--sslkey", str(key)]
+    for name, value in setting.limits:
+        command += ["--" + name, str(value)]
+    return command
+
+
+BOTH = ("raw", "sockjs")
+ALL = {
+    peer.name: peer
+    for peer in (
+        Peer("ours", "videre-server", BOTH, _ours),
+        Peer("original", "original's design, sockjs-node", BOTH, _node("original.js")),
+        Peer("ws", "bare ws, Node", BOTH, _node("ws_relay.js")),
+        Peer("peer", "PeerServer, Node", ("peerjs",), _peerserver),
+        Peer("stock", "stock sockjs plugin, Python", BOTH, _python("stock.py")),
+        Peer("bare", "bare aiohttp WebSocket", ("raw",), _python("bare.py")),
+    )
+}
+
+
+def _environment(setting: Setting, folder: Path) -> dict[str, str]:
+    values = {"BENCH_LOG": str(folder / "packets.log"), "BENCH_ROOMS": str(setting.rooms)}
+    values["PORT"] = "0"
+    if setting.tls:
+        cert, key = certificate(folder)
+        values |= {"BENCH_CERT": str(cert), "BENCH_KEY": str(key)}
+    if setting.compress:
+        values["BENCH_COMPRESS"] = "1"
+    return os.environ | values
+
+
+def pin(core: int) -> Callable[[], None]:
+    """Return what a child does before it starts: take its core, and all the files it may open."""
+
+    def prepare() -> None:
+        os.sched_setaffinity(0, {core})
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    return prepare
+
+
+def file_limit() -> int:
+    """Return how many files one process may open here."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server."""
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
+    """Start a server on its core and wait until it listens; end it by its pid afterwards."""
+    out = folder / f"{peer.name}.out"
+    with out.open("wb") as log:
+        process = subprocess.Popen(
+            peer.command(setting, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(setting, folder),
+            preexec_fn=pin(SERVER_CORE),
+        )
+    try:
+        yield Server(_port(peer, process, out), process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _port(peer: Peer, process: subprocess.Popen[bytes], out: Path) -> int:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        said = out.read_text(errors="replace")
+        if found := READY.search(said):
+            return int(found.group(1) or found.group(2))
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise ServerError(f"{peer.name} did not start: {said[-2000:]}")
+
+
+def drive(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Run one spec in a load generator on its own core; return its figures."""
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.drive"],
+        input=json.dumps(spec),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        preexec_fn=pin(LOAD_CORE),
+    )
+    if process.returncode:
+        return {"error": process.stderr[-2000:]}
+    figures: dict[str, Any] = json.loads(process.stdout)
+    return figures

@@ -1,0 +1,199 @@
+"""The cases that are measured: which traffic, against which servers, and what ours should reach."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmarks.servers import Setting
+
+REAL_RATE = 2800  # packets/s of 5,000 real clients: a ping every 2 s each is 89 % of the traffic
+CALLERS = ("ours", "original", "ws")
+
+# Raised in the shipped configuration because the load exceeds them; nothing is switched off.
+LIMITS: dict[str, dict[str, Any]] = {}
+PEERSERVER_LIMITS = {"concurrent_limit": 20000}  # 5,000 as shipped
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Ours should have at most (or at least) `ratio` of the peer's figure."""
+
+    peer: str
+    ratio: float
+    figure: str = "cpu"
+    least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line group of the table: a pattern of `drive.py` with its sizes, and who runs it."""
+
+    workload: str
+    name: str
+    pattern: str
+    framing: str
+    peers: tuple[str, ...]
+    spec: dict[str, Any]
+    headline: str = "cpu"  # the figure whose ratio is given: cpu, rate or memory
+    setting: Setting = field(default_factory=Setting)
+    goals: tuple[Goal, ...] = ()
+    most: float = 0  # an absolute goal for the headline, 0: none
+
+    def specification(self, peer: str) -> dict[str, Any]:
+        """Return what `drive.py` is told, but for the address."""
+        framing = "peerjs" if peer == "peer" else "raw" if peer == "bare" else self.framing
+        base = {"pattern": self.pattern, "framing": framing, "tls": self.setting.tls}
+        return {"deflate": False, "warmup": 1.0, "settle": 2.0, **base, **self.spec}
+
+    def setting_of(self, peer: str) -> Setting:
+        """Return how the server is started for this case."""
+        limits: dict[str, Any] = {}
+        if peer == "ours":
+            limits = LIMITS.get(self.workload, {})
+        elif peer == "peer" and self.spec.get("peers", 0) > 4000:
+            limits = PEERSERVER_LIMITS
+        return replace(self.setting, limits=tuple(limits.items()))
+
+
+def relay(seconds: float, sizes: tuple[tuple[int, int], ...]) -> list[Case]:
+    """Rooms of two, 200 B, closed loop."""
+    goals = (Goal("original", 0.30), Goal("ws", 1.0))
+    return [
+        Case(
+            "relay",
+            f"relay {framing}, {rooms} rooms x {window}",
+            "relay",
+            framing,
+            (*CALLERS, *(("peer", "bare") if framing == "raw" else ("stock",))),
+            {"rooms": rooms, "window": window, "seconds": seconds},
+            goals=(*goals, Goal("peer", 1.0)) if framing == "raw" else goals,
+        )
+        for framing in ("raw", "sockjs")
+        for rooms, window in sizes
+    ]
+
+
+def mix(seconds: float, peers: int, rate: int) -> list[Case]:
+    """The real client's traffic at a fixed rate, in its framing."""
+    goals = (Goal("original", 0.35), Goal("original", 1.0, "p99"))
+    spec = {"peers": peers, "rate": rate, "seconds": seconds}
+    name = f"mix sockjs, {peers} peers, {rate}/s"
+    return [Case("mix", name, "mix", "sockjs", (*CALLERS, "stock"), spec, goals=goals)]
+
+
+def storm(seconds: float, peers: int) -> list[Case]:
+    """One room, one speaker, 300 B."""
+    goals = (Goal("original", 0.8), Goal("ws", 1.0))
+    spec = {"peers": peers, "seconds": seconds}
+    return [
+        Case(
+            "storm",
+            f"storm {framing}, a room of {peers}",
+            "storm",
+            framing,
+            (*CALLERS, "bare" if framing == "raw" else "stock"),
+            spec,
+            goals=goals,
+        )
+        for framing in ("raw", "sockjs")
+    ]
+
+
+def joins(seconds: float, peers: int, rooms: int) -> list[Case]:
+    """All peers come back at once; peers hop between fresh rooms while few or many rooms stand."""
+    goal = (Goal("original", 2.0, "rate", least=True),)
+    everyone = (*CALLERS, "peer", "bare")
+    spec = {"peers": peers}
+    back = Case("joins", f"reconnect of {peers}", "reconnect", "raw", everyone, spec, "rate")
+    hops = [
+        Case(
+            "joins",
+            f"joins while {standing} rooms exist",
+            "hops",
+            "raw",
+            CALLERS,
+            {"peers": 100, "seconds": seconds},
+            "rate",
+            Setting(rooms=standing),
+            goal,
+        )
+        for standing in (10, rooms)
+    ]
+    return [replace(back, goals=goal), *hops]
+
+
+def idle(peers: int, settle: float) -> list[Case]:
+    """Connections that offer deflate, as every browser does, and then say nothing."""
+    spec = {"peers": peers, "deflate": True, "settle": settle}
+    setting = Setting(compress=True)  # aiohttp's own default
+    return [
+        Case(
+            "idle",
+            f"idle {framing}, {peers} offering deflate",
+            "idle",
+            framing,
+            (*CALLERS, *(("peer", "bare") if framing == "raw" else ("stock",))),
+            spec,
+            "memory",
+            setting,
+            (Goal("original", 1.0, "memory"),),
+            16 * 1024,
+        )
+        for framing in ("raw", "sockjs")
+    ]
+
+
+def tls(seconds: float, sizes: tuple[tuple[int, int], ...]) -> list[Case]:
+    """The raw relay over TLS."""
+    return [
+        Case(
+            "tls",
+            f"tls relay raw, {rooms} rooms x {window}",
+            "relay",
+            "raw",
+            (*CALLERS, "peer", "bare"),
+            {"rooms": rooms, "window": window, "seconds": seconds},
+            setting=Setting(tls=True),
+        )
+        for rooms, window in sizes
+    ]
+
+
+def seam(seconds: float, peers: int, room: int, settle: float) -> list[Case]:
+    """What the SockJS seam costs: the stock plugin, ours and a bare aiohttp WebSocket."""
+    who = ("ours", "stock", "bare")
+    cases = []
+    for deflate in (False, True):
+        offer = "offering deflate" if deflate else "without deflate"
+        spec = {"peers": peers, "deflate": deflate, "settle": settle, "tasks": True}
+        setting = Setting(mounted=True, compress=deflate)
+        name = f"seam idle, {peers} {offer}"
+        cases.append(Case("seam", name, "idle", "sockjs", who, spec, "memory", setting))
+    setting = Setting(mounted=True)
+    spec = {"peers": peers}
+    name = f"seam reconnect of {peers}"
+    cases.append(Case("seam", name, "reconnect", "sockjs", who, spec, "rate", setting))
+    spec = {"peers": room, "seconds": seconds}
+    name = f"seam fan-out, a room of {room}"
+    cases.append(Case("seam", name, "storm", "sockjs", who, spec, setting=setting))
+    return cases
+
+
+def full() -> list[Case]:
+    """Return what `bin/bench` measures."""
+    four = ((50, 1), (50, 8), (500, 1), (500, 8))
+    cases = relay(4, four) + mix(10, 5000, REAL_RATE) + storm(4, 500) + joins(4, 5000, 100_000)
+    return cases + idle(10_000, 2) + tls(4, ((50, 1), (50, 8))) + seam(4, 2000, 500, 1)
+
+
+def quick() -> list[Case]:
+    """Return what `--quick` measures: about a minute with one round and four peers."""
+    cases = relay(1, ((50, 8), (500, 1))) + mix(3, 2000, REAL_RATE) + storm(1, 500)
+    cases += joins(1, 1000, 100_000)[:2] + idle(2000, 0.5)[:1] + tls(1, ((50, 8),))
+    return [replace(case, spec={**case.spec, "warmup": 0.4}) for case in cases]
+
+
+def smoke() -> list[Case]:
+    """Return one tiny case of everything: whether it works, not how fast."""
+    cases = relay(0.1, ((2, 8),)) + mix(0.3, 20, 200) + storm(0.1, 10) + joins(0.1, 20, 100)
+    cases += idle(20, 0.05) + tls(0.1, ((2, 1),)) + seam(0.1, 20, 10, 0.05)
+    return [replace(case, spec={**case.spec, "warmup": 0.05}) for case in cases]

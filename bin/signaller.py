@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Run the signaller with the configuration beside this file; --help tells the options."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from videre.cli import main
+
+sys.exit(main(default_config=Path(__file__).resolve().parent / "conf.json"))

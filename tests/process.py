@@ -1,0 +1,193 @@
+"""Run the real signaller, and the programs that drive it, as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+ROOT = Path(__file__).resolve().parent.parent
+NODE = ROOT / "tests" / "node"
+LISTENING = re.compile(r"Listening on (https?)://([^/ ]+):(\d+)(/[^\s,]*)?")
+
+START_SECONDS = 30  # a loaded machine imports slowly
+STOP_SECONDS = 15  # far over what a shutdown takes; past it the process hangs
+LINE_BYTES = 1 << 20  # a log line may quote a whole packet
+
+
+class Signaller:
+    """A signaller process that listens at `url` and writes the lines in `output`."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.output: list[str] = []
+        self.url = ""
+        self.port = 0
+        self._listening = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    def __str__(self) -> str:
+        return f"signaller {self.process.pid}:\n" + "\n".join(self.output)
+
+    async def listening(self) -> None:
+        """Return when the process says where it listens; fail if it ends before."""
+        async with asyncio.timeout(START_SECONDS):
+            await self._listening.wait()
+        if not self.url:
+            pytest.fail("The signaller ended before it listened")
+
+    async def stop(self, sign: int = signal.SIGTERM) -> int:
+        """Send `sign` unless it has ended, and return its exit code; kill it if it hangs."""
+        if self.process.returncode is None:
+            self.process.send_signal(sign)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                code = await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+            pytest.fail(f"Signal {sign} did not stop it in {STOP_SECONDS} s, {self}")
+        finally:
+            await self._reading
+        return code
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.output.append(line.decode(errors="replace").rstrip())
+            found = LISTENING.search(self.output[-1])
+            if found and not self.url:
+                scheme, host, port, path = found.groups()
+                self.url, self.port = f"{scheme}://{host}:{port}{path or ''}", int(port)
+                self._listening.set()
+        self._listening.set()  # at the end of the output nobody need wait any longer
+
+
+@asynccontextmanager
+async def signaller(
+    *args: str, tmp: Path, config: Mapping[str, Any] | None = None
+) -> AsyncIterator[Signaller]:
+    """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
+
+    `config` is written to `tmp/conf.json`; without one it is the shipped configuration, but its
+    log goes to `tmp`. A clean stop is exit code 0, with no traceback in the output.
+    """
+    command = [sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
+    command += ["--host", "127.0.0.1"]
+    if config is None:
+        command += ["--log-file", str(tmp / "debug.log")]
+    else:
+        path = tmp / "conf.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        command += ["--config", str(path)]
+    pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
+    process = await asyncio.create_subprocess_exec(
+        *command, *args, cwd=tmp, limit=LINE_BYTES, **pipes
+    )
+    running = Signaller(process)
+    try:
+        await running.listening()
+        yield running
+    except BaseException as error:
+        await running.stop()
+        error.add_note(str(running))
+        raise
+    assert await running.stop() == 0, str(running)
+    assert not any("Traceback" in line for line in running.output), str(running)
+
+
+def self_signed(tmp: Path) -> tuple[Path, Path]:
+    """Write a certificate for localhost and 127.0.0.1 and its key, and return their paths."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), address]), False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = tmp / "certificate.pem", tmp / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+def missing(what: str) -> None:
+    """Skip the test, or fail it where VIDERE_TEST_ALL=1 says that nothing may be skipped."""
+    if os.environ.get("VIDERE_TEST_ALL") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def require(program: str) -> str:
+    """Return the path of `program`; skip the test where it is not installed."""
+    path = shutil.which(program)
+    if path is None:
+        missing(f"{program} is not installed")
+    assert path is not None
+    return path
+
+
+def node_modules() -> Path:
+    """Return tests/node/node_modules, installed as the lock file says; skip where that fails."""
+    require("node")
+    npm = require("npm")
+    lock, installed = NODE / "package-lock.json", NODE / "node_modules" / ".package-lock.json"
+    directory = os.open(NODE, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)  # two runs of the tests must not install at once
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            done = subprocess.run([npm, "ci"], cwd=NODE, capture_output=True, text=True)
+            if done.returncode:
+                missing(f"npm ci failed: {done.stderr}")
+    finally:
+        os.close(directory)
+    return NODE / "node_modules"
+
+
+async def node(script: str, *args: str) -> list[dict[str, Any]]:
+    """Run a script of tests/node and return the JSON lines it printed; fail if it failed."""
+    process = await asyncio.create_subprocess_exec(
+        require("node"), str(NODE / script), *args, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        pytest.fail(f"{script} {' '.join(args)}: {errors.decode()}{output.decode()}")
+    return [json.loads(line) for line in output.splitlines()]

@@ -1,0 +1,248 @@
+"""Clients for the transport tests: a raw HTTP/1 wire and a body read as a stream.
+
+They say exactly what they are told and answer nothing by themselves, so that a test can misbehave
+on purpose. Every wait has an end: `PATIENCE` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from multidict import CIMultiDict
+from yarl import URL
+
+PATIENCE = 10.0  # seconds; nothing a test waits for takes a tenth of it on an idle machine
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+Headers = Mapping[str, str]
+
+
+def fresh(service: str = "/echo") -> str:
+    """Return the path of a session which does not exist yet."""
+    return f"{service}/000/{uuid.uuid4()}"
+
+
+def array(*messages: str) -> bytes:
+    """Return the body by which a client sends these messages."""
+    return json.dumps(messages).encode()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP response; `body` is empty while it has not been read."""
+
+    status: int
+    version: str
+    headers: CIMultiDict[str]
+    body: bytes = b""
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("Content-Type", "").replace(" ", "").lower()
+
+
+class Wire:
+    """One TCP connection which speaks HTTP/1, a request and an answer at a time."""
+
+    opened: ClassVar[list[Wire]] = []
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.host = "{}:{}".format(*writer.get_extra_info("peername")[:2])
+        self.opened.append(self)
+
+    @classmethod
+    async def open(cls, base: str, *, source: str | None = None, receive_buffer: int = 0) -> Self:
+        """Connect, from the address `source`, with a small receive buffer if asked."""
+        url = URL(base)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            sock.bind((source, 0))
+        host = "127.0.0.1" if url.host == "localhost" else url.host
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, (host, url.port))
+        except OSError:
+            sock.close()
+            raise
+        return cls(*await asyncio.open_connection(sock=sock))
+
+    def say(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: Headers | None = None,
+        *,
+        version: str = "1.1",
+    ) -> None:
+        """Write a request; a body of None has no Content-Length."""
+        lines = [f"{method} {target} HTTP/{version}", f"Host: {self.host}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        self.writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+
+    async def head(self) -> Answer:
+        """Read a response up to its body."""
+        async with asyncio.timeout(PATIENCE):
+            block = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        status, *lines = block.rstrip("\r\n").split("\r\n")
+        version, code, *_ = status.removeprefix("HTTP/").split(" ", 2)
+        pairs = (line.split(":", 1) for line in lines)
+        return Answer(int(code), version, CIMultiDict((k, v.strip()) for k, v in pairs))
+
+    async def answer(self, *, bodiless: bool = False) -> Answer:
+        """Read a whole response; `bodiless` for one to HEAD."""
+        head = await self.head()
+        if bodiless or head.status in (101, 204, 304):
+            return head
+        body = await Stream(self, head).rest()
+        return Answer(head.status, head.version, head.headers, body)
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: Headers | None = None,
+        *,
+        version: str = "1.1",
+    ) -> Answer:
+        """Write a request and read its whole response."""
+        self.say(method, target, body, headers, version=version)
+        return await self.answer(bodiless=method == "HEAD")
+
+    async def ended(self) -> bool:
+        """Tell whether the server ends the connection without another byte."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    def reset(self) -> None:
+        """Break the connection with a RST."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        """End the connection with a FIN."""
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+    @classmethod
+    async def hang_up(cls) -> None:
+        """End every connection that a test has left open."""
+        while cls.opened:
+            cls.opened[-1].writer.transport.abort()
+            await cls.opened.pop().close()
+
+
+class Stream:
+    """The body of one response, read piece by piece whatever its framing."""
+
+    def __init__(self, wire: Wire, head: Answer) -> None:
+        self.wire = wire
+        self.head = head
+        self.chunked = head.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.left = int(head.headers.get("Content-Length", -1))
+        self.buffer = b""
+
+    @classmethod
+    async def open(
+        cls,
+        base: str,
+        method: str,
+        target: str,
+        headers: Headers | None = None,
+        *,
+        version: str = "1.1",
+        source: str | None = None,
+        receive_buffer: int = 0,
+    ) -> Self:
+        """Send a request on a connection of its own and read up to the body."""
+        wire = await Wire.open(base, source=source, receive_buffer=receive_buffer)
+        body = b"" if method == "POST" else None
+        wire.say(method, target, body, headers, version=version)
+        return cls(wire, await wire.head())
+
+    async def until(self, end: str = "\n") -> str:
+        """Return the text up to and with `end`; at the body's end, what is left."""
+        mark = end.encode()
+        while mark not in self.buffer and (more := await self.chunk()):
+            self.buffer += more
+        cut = self.buffer.find(mark) + len(mark) if mark in self.buffer else len(self.buffer)
+        found, self.buffer = self.buffer[:cut], self.buffer[cut:]
+        return found.decode()
+
+    async def rest(self) -> bytes:
+        """Return everything up to the body's end."""
+        while more := await self.chunk():
+            self.buffer += more
+        return self.buffer
+
+    async def chunk(self) -> bytes:
+        """Return the next piece as the server framed it; empty at the body's end."""
+        async with asyncio.timeout(PATIENCE):
+            if self.chunked:
+                return await self._framed()
+            if self.left < 0:
+                return await self.wire.reader.read(1 << 16)
+            piece = await self.wire.reader.readexactly(self.left)
+            self.left = 0
+            return piece
+
+    async def _framed(self) -> bytes:
+        reader = self.wire.reader
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        piece = (await reader.readexactly(size + 2))[:-2]
+        if not size:
+            self.chunked, self.left = False, 0
+        return piece
+
+
+async def ask(
+    base: str,
+    method: str,
+    target: str,
+    body: bytes | None = None,
+    headers: Headers | None = None,
+    *,
+    source: str | None = None,
+) -> Answer:
+    """Send one request on a connection of its own and return the answer."""
+    wire = await Wire.open(base, source=source)
+    try:
+        return await wire.ask(method, target, body, headers)
+    finally:
+        await wire.close()
+
+
+async def poll(base: str, session: str, *, source: str | None = None) -> str:
+    """Return what one xhr poll of this session brings."""
+    answer = await ask(base, "POST", f"{session}/xhr", b"", source=source)
+    assert answer.status == 200, answer
+    return answer.text
+
+
+async def send(base: str, session: str, *messages: str, source: str | None = None) -> Answer:
+    """Send messages by xhr_send."""
+    return await ask(base, "POST", f"{session}/xhr_send", array(*messages), source=source)

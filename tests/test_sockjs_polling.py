@@ -1,0 +1,225 @@
+"""SockJS by polling: xhr and xhr_send, jsonp and jsonp_send, and the life of such a session."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+from sockjs_client import FORM, Stream, Wire, array, ask, fresh, poll, send
+from test_sockjs_protocol import assert_uncacheable
+
+pytest_plugins = ("sockjs_fixtures",)
+
+SECOND_RECEIVER = 'c[2010,"Another connection still open"]'
+GO_AWAY = 'c[3000,"Go away!"]'
+CONTENT_TYPES = [
+    "text/plain",
+    "T",
+    "application/json",
+    "application/xml",
+    "",
+    "application/json; charset=utf-8",
+    "text/xml; charset=utf-8",
+    "text/xml",
+]
+
+
+async def jsonp(base: str, session: str, callback: str = "call") -> str:
+    """Return the frame which one jsonp poll brings, out of its call."""
+    answer = await ask(base, "GET", f"{session}/jsonp?c={callback}")
+    assert answer.status == 200, answer
+    start, end = f"{callback}(", ");\r\n"
+    text = answer.text.removeprefix("/**/")
+    assert text.startswith(start)
+    assert text.endswith(end)
+    return json.loads(text[len(start) : -len(end)])
+
+
+async def test_xhr_opens_sends_and_receives(base: str) -> None:
+    """The first poll brings the open frame, a later one the messages, one frame a poll."""
+    session = fresh()
+    opening = await ask(base, "POST", f"{session}/xhr", b"")
+    assert (opening.status, opening.text) == (200, "o\n")
+    assert opening.content_type == "application/javascript;charset=utf-8"
+    assert_uncacheable(opening)
+    sent = await send(base, session, "x")
+    assert (sent.status, sent.body) == (204, b"")
+    assert sent.content_type == "text/plain;charset=utf-8"
+    assert_uncacheable(sent)
+    assert await poll(base, session) == 'a["x"]\n'
+
+
+async def test_messages_wait_for_the_poll_in_one_frame(base: str) -> None:
+    """What arrives between two polls comes in one array, in order."""
+    session = fresh()
+    assert await poll(base, session) == "o\n"
+    await send(base, session, "a", "b")
+    await send(base, session, "c")
+    assert await poll(base, session) == 'a["a","b","c"]\n'
+
+
+async def test_a_waiting_poll_is_answered_by_a_message(base: str) -> None:
+    """A poll with nothing to bring waits, and ends with the first message."""
+    session = fresh()
+    assert await poll(base, session) == "o\n"
+    waiting = await Stream.open(base, "POST", f"{session}/xhr")
+    await send(base, session, "at last")
+    assert await waiting.rest() == b'a["at last"]\n'
+
+
+@pytest.mark.parametrize("send_url", ["xhr_send", "jsonp_send"])
+async def test_sending_to_no_session_is_404(base: str, send_url: str) -> None:
+    """Messages for a session which was never opened are refused."""
+    answer = await ask(base, "POST", f"{fresh()}/{send_url}", array("x"))
+    assert answer.status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b'["x', "Broken JSON encoding."),
+        (b"\xff\xfe", "Broken JSON encoding."),
+        (b"[" * 100_000, "Broken JSON encoding."),
+        (b"", "Payload expected."),
+    ],
+)
+async def test_xhr_send_refuses_what_is_not_json(base: str, body: bytes, complaint: str) -> None:
+    """Broken or missing JSON is told apart in a 500, and the session lives on."""
+    session = fresh()
+    assert await poll(base, session) == "o\n"
+    refused = await ask(base, "POST", f"{session}/xhr_send", body)
+    assert refused.status == 500
+    assert complaint in refused.text
+    assert (await send(base, session, "a")).status == 204
+    assert await poll(base, session) == 'a["a"]\n'
+
+
+async def test_xhr_send_takes_any_content_type(base: str) -> None:
+    """Browsers and proxies name the type of a body as they like."""
+    session = fresh()
+    assert await poll(base, session) == "o\n"
+    for kind in CONTENT_TYPES:
+        headers = {"Content-Type": kind}
+        answer = await ask(base, "POST", f"{session}/xhr_send", array("a"), headers)
+        assert (answer.status, answer.body) == (204, b""), kind
+    await send(base, session, "b")
+    assert json.loads((await poll(base, session))[1:]) == ["a"] * len(CONTENT_TYPES) + ["b"]
+
+
+async def test_xhr_send_takes_an_empty_array(base: str) -> None:
+    """An array of no messages is a client's heartbeat."""
+    session = fresh()
+    assert await poll(base, session) == "o\n"
+    assert (await send(base, session)).status == 204
+    assert (await send(base, session, "a", "")).status == 204
+    assert await poll(base, session) == 'a["a",""]\n'
+
+
+async def test_a_post_without_content_length_opens(base: str) -> None:
+    """A POST which says nothing of its body has none."""
+    wire = await Wire.open(base)
+    answer = await wire.ask("POST", f"{fresh()}/xhr")
+    assert (answer.status, answer.text) == (200, "o\n")
+
+
+async def test_a_second_poll_gets_2010(base: str) -> None:
+    """Two polls may not wait on one session: the second is told so, the first waits on."""
+    session = fresh()
+    assert await poll(base, session) == "o\n"
+    first = await Stream.open(base, "POST", f"{session}/xhr")
+    assert await poll(base, session) == f"{SECOND_RECEIVER}\n"
+    await send(base, session, "still here")
+    assert await first.rest() == b'a["still here"]\n'
+
+
+async def test_an_aborted_poll_interrupts_the_session(base: str) -> None:
+    """A session whose poll broke off is gone: 1002, or a new one."""
+    session = fresh()
+    assert await poll(base, session) == "o\n"
+    first = await Stream.open(base, "POST", f"{session}/xhr")
+    assert await poll(base, session) == f"{SECOND_RECEIVER}\n"
+    await first.wire.close()
+    assert await poll(base, session) in ("o\n", 'c[1002,"Connection interrupted"]\n')
+
+
+async def test_a_closed_session_says_so_at_every_poll(base: str) -> None:
+    """After the close frame each further poll gets it again."""
+    session = fresh("/close")
+    assert await poll(base, session) == "o\n"
+    for _ in range(3):
+        assert await poll(base, session) == f"{GO_AWAY}\n"
+
+
+async def test_jsonp_opens_sends_and_receives(base: str) -> None:
+    """A jsonp poll is a call of the named function with the frame as its string."""
+    session = fresh()
+    opening = await ask(base, "GET", f"{session}/jsonp?c=%63allback")
+    assert opening.status == 200
+    assert opening.text.removeprefix("/**/") == 'callback("o");\r\n'
+    assert opening.content_type == "application/javascript;charset=utf-8"
+    assert_uncacheable(opening)
+    sent = await ask(base, "POST", f"{session}/jsonp_send", b"d=%5B%22x%22%5D", FORM)
+    assert (sent.status, sent.text) == (200, "ok")
+    assert sent.content_type == "text/plain;charset=utf-8"
+    assert_uncacheable(sent)
+    assert await jsonp(base, session) == 'a["x"]'
+
+
+@pytest.mark.parametrize("transport", ["jsonp", "htmlfile"])
+async def test_a_callback_is_required(base: str, transport: str) -> None:
+    """Without the name of a function there is nothing to call."""
+    for query in ("", "?c="):
+        answer = await ask(base, "GET", f"{fresh()}/{transport}{query}")
+        assert answer.status == 500
+        assert '"callback" parameter' in answer.text
+
+
+@pytest.mark.parametrize("transport", ["jsonp", "htmlfile"])
+@pytest.mark.parametrize("callback", ["%20", "*", "abc(", "abc%28", "a%0A", "%0Aa", "a%3Balert"])
+async def test_a_callback_is_a_plain_name(base: str, transport: str, callback: str) -> None:
+    """A callback of other characters is refused, a trailing newline too (fault 16)."""
+    answer = await ask(base, "GET", f"{fresh()}/{transport}?c={callback}")
+    assert answer.status == 500
+    assert 'invalid "callback" parameter' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"d=%5B%22x", "Broken JSON encoding."),
+        (b"", "Payload expected."),
+        (b"d=", "Payload expected."),
+        (b"p=p", "Payload expected."),
+    ],
+)
+async def test_jsonp_send_refuses_what_is_not_json(base: str, body: bytes, complaint: str) -> None:
+    """Broken or missing JSON is told apart in a 500, and the session lives on."""
+    session = fresh()
+    assert await jsonp(base, session) == "o"
+    refused = await ask(base, "POST", f"{session}/jsonp_send", body, FORM)
+    assert refused.status == 500
+    assert complaint in refused.text
+    sent = await ask(base, "POST", f"{session}/jsonp_send", b"d=%5B%22b%22%5D", FORM)
+    assert sent.text == "ok"
+    assert await jsonp(base, session) == 'a["b"]'
+
+
+async def test_jsonp_send_takes_a_form_or_plain_text(base: str) -> None:
+    """Only a form's value is URL-decoded."""
+    session = fresh()
+    assert await jsonp(base, session) == "o"
+    form = b"d=" + quote('["a b&+=%"]').encode()
+    assert (await ask(base, "POST", f"{session}/jsonp_send", form, FORM)).text == "ok"
+    plain = {"Content-Type": "text/plain"}
+    sent = await ask(base, "POST", f"{session}/jsonp_send", b'["%61bc"]', plain)
+    assert sent.text == "ok"
+    assert await jsonp(base, session) == 'a["a b&+=%","%61bc"]'
+
+
+async def test_a_closed_jsonp_session_says_so_at_every_poll(base: str) -> None:
+    """The close frame comes by jsonp too, as often as it is asked for."""
+    session = fresh("/close")
+    assert await jsonp(base, session) == "o"
+    for _ in range(2):
+        assert await jsonp(base, session) == GO_AWAY

@@ -1,0 +1,7 @@
+"""`python -m videre`: the signaller, as by bin/signaller.py."""
+
+import sys
+
+from videre.cli import main
+
+sys.exit(main())

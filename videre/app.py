@@ -1,0 +1,71 @@
+"""The composition root: what stands under a prefix, and how it comes into an application."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from videre import transport
+from videre.config import Config
+from videre.engines.memory import MemoryEngine
+from videre.logs import EventLog
+from videre.packets import Decoder
+from videre.peer import Peer
+from videre.rooms import Rooms
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespace:
+    """What is served below one prefix; it shares no room with any other."""
+
+    prefix: str
+    rooms: Rooms
+    sessions: transport.Manager
+
+
+def setup(
+    app: web.Application,
+    *,
+    prefix: str = "/echo",
+    config: Config | None = None,
+    logger: logging.Logger | None = None,
+) -> Namespace:
+    """Serve signalling below `prefix` in an application that has not started yet.
+
+    Of `config`, what concerns a namespace is used; what concerns the process (Port, Host, TLS, the
+    log) is the application's own affair. Logs to `logger`, "videre" unless given.
+    """
+    config = config or Config()
+    log = EventLog(logger or logging.getLogger("videre"), prefix)
+    rooms = Rooms(MemoryEngine(), clock=time.monotonic, log=log, duplicate=config.duplicate)
+    decoder = Decoder(config.max_packet_bytes)
+
+    def accept(session: transport.Session) -> Peer:
+        log("session", transport=session.transport)
+        return Peer(session, rooms, decoder, log=log, trace=log.trace)
+
+    async def engine(_app: web.Application) -> AsyncIterator[None]:
+        if (started := rooms.start()) is not None:
+            await started
+        yield
+        if (closed := rooms.close()) is not None:
+            await closed
+
+    app.cleanup_ctx.append(engine)
+    sessions = transport.mount(app, prefix, accept, options=config.transport)
+    return Namespace(prefix.rstrip("/"), rooms, sessions)
+
+
+def create_app(
+    config: Config | None = None, *, logger: logging.Logger | None = None
+) -> web.Application:
+    """Return an application that serves every prefix of `config`: to run, or to add as a subapp."""
+    config = config or Config()
+    app = web.Application()
+    for prefix in config.prefixes:
+        setup(app, prefix=prefix, config=config, logger=logger)
+    return app

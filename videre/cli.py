@@ -1,0 +1,195 @@
+"""The command: read the configuration, serve until a signal says stop.
+
+Exit code 0 after a signal, 2 for a configuration that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from videre import config as configuration
+from videre import logs
+from videre.app import create_app
+from videre.config import Config
+from videre.errors import ConfigError
+from videre.version import __version__
+
+# Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
+KEEP_ALIVE = 75.0
+# Seconds in which requests must end once all sessions are closed, by a shutdown.
+SHUTDOWN = 1.0
+
+
+def _parser(default_config: Path | None) -> argparse.ArgumentParser:
+    schema = configuration.SCHEMA
+    default = {key: rules.get("default") for key, rules in schema.items()}
+    parser = argparse.ArgumentParser(
+        prog="videre-server",
+        description="A WebRTC signalling server. Options beat the configuration file, which beats "
+        "the defaults.",
+    )
+    option = parser.add_argument
+    option("--host", metavar="ADDRESS", help=f"listen here (default: {default['Host']})")
+    option("--port", type=int, metavar="N", help=f"0 picks a free one (default: {default['Port']})")
+    option(
+        "--prefix",
+        action="append",
+        metavar="PATH",
+        help=f"serve below this path; may be repeated (default: {default['Prefix']})",
+    )
+    option(
+        "--config",
+        type=Path,
+        default=default_config,
+        metavar="FILE",
+        help=f"the configuration, JSON (default: {default_config or 'none'})",
+    )
+    option("--cert", metavar="FILE", help="serve TLS with this certificate (default: none)")
+    option("--key", metavar="FILE", help="the certificate's key (default: none)")
+    option("--log-file", metavar="FILE", help=f"JSON lines (default: {default['LogFile']})")
+    option(
+        "--log-level",
+        choices=configuration.LEVELS,
+        help=f"what the log file holds (default: {default['LogLevel']})",
+    )
+    option("--check", action="store_true", help="check the configuration and exit")
+    option("--version", action="version", version=f"videre-server {__version__}")
+    return parser
+
+
+_KEYS = {
+    "host": "Host",
+    "port": "Port",
+    "prefix": "Prefix",
+    "cert": "Cert",
+    "key": "Key",
+    "log_file": "LogFile",
+    "log_level": "LogLevel",
+}
+
+
+def main(argv: Sequence[str] | None = None, *, default_config: Path | None = None) -> int:
+    """Run the command with `argv` (the process's own unless given) and return its exit code."""
+    arguments = vars(_parser(default_config).parse_args(argv))
+    options: dict[str, tuple[str, Any]] = {
+        key: (f"--{name.replace('_', '-')}", arguments[name])
+        for name, key in _KEYS.items()
+        if arguments[name] is not None
+    }
+    try:
+        config = configuration.load(arguments["config"], options)
+        context = config.ssl_context()
+        if arguments["check"]:
+            print("The configuration is good.")
+            return 0
+        return _run(config, context)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"videre-server: {fault}", file=sys.stderr)
+        return 2
+
+
+def _run(config: Config, context: ssl.SSLContext | None) -> int:
+    listening = _listen(config)
+    try:
+        end_log = logs.configure(
+            config.log_level,
+            config.log_file,
+            max_bytes=config.log_max_bytes,
+            backups=config.log_backups,
+        )
+    except OSError as error:
+        listening.close()
+        raise ConfigError([f"LogFile: {str(config.log_file)!r}: {error.strerror}"]) from None
+    try:
+        asyncio.run(_serve(config, context, listening))
+    finally:
+        end_log()
+    return 0
+
+
+def _listen(config: Config) -> socket.socket:
+    """Return a socket that listens; raises ConfigError where the address cannot be had."""
+    try:
+        found = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        key, value = ("Port", str(config.port))
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            key, value = ("Host", repr(config.host))
+        raise ConfigError([f"{key}: {value}: {error.strerror}"]) from None
+
+
+async def _serve(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> None:
+    logger = logging.getLogger("videre")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, stop, number)
+    logger.info("start", extra={"fields": {"version": __version__, "pid": os.getpid()}})
+    runner = web.AppRunner(
+        create_app(config),
+        access_log=None,  # a URL holds a session id
+        keepalive_timeout=KEEP_ALIVE,
+        shutdown_timeout=SHUTDOWN,
+        logger=_http_logger(),
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening, ssl_context=context).start()
+        urls = _urls(config, listening)
+        logger.info("listen", extra={"fields": {"urls": urls}})
+        print(f"Listening on {', '.join(urls)}", flush=True)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+        logger.info("stop")
+
+
+def _on_signal(stop: asyncio.Event, number: int) -> None:
+    if stop.is_set():
+        os._exit(0)  # asked twice: at once, whatever is still going on
+    logging.getLogger("videre").info(
+        "signal", extra={"fields": {"signal": signal.Signals(number).name}}
+    )
+    stop.set()
+
+
+def _urls(config: Config, listening: socket.socket) -> list[str]:
+    host, port = listening.getsockname()[:2]
+    if ":" in host:
+        host = f"[{host}]"
+    scheme = "https" if config.tls else "http"
+    return [f"{scheme}://{host}:{port}{prefix}" for prefix in config.prefixes]
+
+
+def _http_logger() -> logging.Logger:
+    """Return aiohttp's logger, to which a stranger's broken request is one line, no traceback."""
+    logger = logging.getLogger("aiohttp.server")
+
+    def shorten(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+    logger.addFilter(shorten)
+    return logger

@@ -1,0 +1,267 @@
+"""The configuration: a JSON file, what the command line adds to it, and what they must be.
+
+`SCHEMA` is the one list of keys, with types, bounds and defaults. `load` returns a Config or raises
+a ConfigError that names every fault at once, each with its file (or option), key and value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from cerberus import Validator
+
+from videre.errors import ConfigError
+from videre.rooms import Duplicate
+from videre.transport import Options
+
+LEVELS = ("debug", "info", "warning", "error")
+
+Error = Callable[[str, str], None]
+
+
+def _prefix(field: str, value: Any, error: Error) -> None:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
+        error(field, "must be a path as /echo: letters, digits and ._~- between slashes")
+
+
+def _distinct(field: str, value: Any, error: Error) -> None:
+    if isinstance(value, list) and len({prefix.rstrip("/") for prefix in value}) < len(value):
+        error(field, "names the same prefix twice")
+
+
+def _network(field: str, value: Any, error: Error) -> None:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        error(field, "must be an address or a network, as 10.0.0.0/8")
+
+
+def _origin(field: str, value: Any, error: Error) -> None:
+    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", value, re.IGNORECASE):
+        error(field, "must be an origin as https://*.example.com, without a path")
+
+
+def _string(**rules: Any) -> dict[str, Any]:
+    return {"type": "string", **rules}
+
+
+def _bytes(default: int | None, least: int) -> dict[str, Any]:
+    return {"type": "integer", "min": least, "nullable": True, "default": default}
+
+
+def _count(default: int) -> dict[str, Any]:
+    return {"type": "integer", "min": 0, "nullable": True, "default": default}
+
+
+def _switch(default: bool) -> dict[str, Any]:
+    return {"type": "boolean", "default": default}
+
+
+_SEAM = Options()
+_ONE_PREFIX = _string(check_with=_prefix)
+
+SCHEMA: dict[str, dict[str, Any]] = {
+    "Host": _string(default="0.0.0.0", minlength=1),  # noqa: S104  # as the original
+    "Port": {"type": "integer", "min": 0, "max": 65535, "default": 1111},
+    "Prefix": {
+        "anyof": [_ONE_PREFIX, {"type": "list", "minlength": 1, "schema": _ONE_PREFIX}],
+        "check_with": _distinct,
+        "default": "/echo",
+    },
+    "TLS": _switch(False),
+    "Cert": _string(nullable=True, default=None),
+    "Key": _string(nullable=True, default=None),
+    "LogFile": _string(nullable=True, default=None, minlength=1),
+    "LogLevel": _string(allowed=list(LEVELS), default="info"),
+    "LogMaxBytes": {"type": "integer", "min": 0, "default": 10 * 1024 * 1024},
+    "LogBackups": {"type": "integer", "min": 0, "max": 1000, "default": 5},
+    "Duplicate": _string(allowed=list(get_args(Duplicate)), default="replace"),
+    "MaxPacketBytes": _bytes(_SEAM.max_packet_bytes, 256),
+    "MaxBacklogBytes": _bytes(_SEAM.max_backlog_bytes, 4096),
+    "MaxConnections": _count(_SEAM.max_connections),
+    "MaxConnectionsPerAddress": _count(_SEAM.max_connections_per_address),
+    "Origins": {
+        "type": "list",
+        "schema": _string(check_with=_origin),
+        "default": list(_SEAM.origins),
+    },
+    "TrustedProxies": {"type": "list", "schema": _string(check_with=_network), "default": []},
+    "Compression": _switch(_SEAM.compression),
+    "SessionCookie": _switch(_SEAM.cookie),
+    "HTMLFile": _switch(_SEAM.htmlfile),
+    "JSONP": _switch(_SEAM.jsonp),
+    "SockJSUrl": _string(default=_SEAM.sockjs_url, regex=r"(https?://|/)[^\s\"<>]*"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """A configuration that was found good. Paths are absolute, or relative to where we run."""
+
+    host: str = "0.0.0.0"  # noqa: S104
+    port: int = 1111
+    prefixes: tuple[str, ...] = ("/echo",)
+    tls: bool = False
+    cert: Path | None = None
+    key: Path | None = None
+    log_file: Path | None = None
+    log_level: str = "info"
+    log_max_bytes: int = 10 * 1024 * 1024
+    log_backups: int = 5
+    duplicate: Duplicate = "replace"
+    transport: Options = dataclasses.field(default_factory=Options)
+
+    @property
+    def max_packet_bytes(self) -> int | None:
+        """Longest packet in bytes of UTF-8."""
+        return self.transport.max_packet_bytes
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return what serves TLS 1.2 or newer with Cert and Key; None without TLS.
+
+        Raises ConfigError for files that cannot be read or used.
+        """
+        if not self.tls or self.cert is None or self.key is None:
+            return None
+        for name, path in (("Cert", self.cert), ("Key", self.key)):
+            try:
+                path.read_bytes()
+            except OSError as error:
+                raise ConfigError([f"{name}: {str(path)!r}: {error.strerror}"]) from None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.cert, self.key, password=_refuse_password)
+        except _EncryptedKey:
+            fault = f"Key: {str(self.key)!r}: is encrypted, a server cannot ask for its password"
+            raise ConfigError([fault]) from None
+        except ssl.SSLError as error:
+            raise ConfigError([self._pem_fault(error)]) from None
+        return context
+
+    def _pem_fault(self, error: ssl.SSLError) -> str:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"Key: {str(self.key)!r}: does not match the certificate {str(self.cert)!r}"
+        return f"Cert: {str(self.cert)!r}, Key: {str(self.key)!r}: not usable as PEM: {error}"
+
+
+class _EncryptedKey(Exception):
+    pass
+
+
+def _refuse_password() -> str:
+    raise _EncryptedKey
+
+
+def load(path: Path | None = None, options: Mapping[str, tuple[str, Any]] | None = None) -> Config:
+    """Return the configuration of a file, of the options that beat it, and of the defaults.
+
+    `options` maps a key to the option's name and its value: `{"Port": ("--port", 8080)}`. Paths of
+    the file are relative to it, those of options to the working directory. Raises ConfigError.
+    """
+    options = options or {}
+    values = {} if path is None else _read(path)
+    folder = Path() if path is None else path.parent
+    values.update({key: value for key, (_, value) in options.items()})
+    for key in ("Cert", "Key"):
+        if key in options:
+            values["TLS"] = True  # who names a certificate wants it used
+    validator = Validator(SCHEMA)
+    valid = validator.validate(values)
+    faults = [] if valid else list(_faults(validator.errors, values))
+    document: dict[str, Any] = validator.document or {}
+    if "TLS" not in validator.errors and document.get("TLS"):
+        faults += [
+            (key, f"{values.get(key)!r}: TLS needs it")
+            for key in ("Cert", "Key")
+            if key not in validator.errors and not document.get(key)
+        ]
+    if faults:
+        sources = {key: name for key, (name, _) in options.items()}
+        raise ConfigError(
+            [f"{sources.get(key, path or 'default')}: {key}: {fault}" for key, fault in faults]
+        )
+
+    def resolve(key: str) -> Path | None:
+        if document[key] is None:
+            return None
+        return Path(document[key]) if key in options else folder / document[key]
+
+    return _config(document, resolve)
+
+
+def _config(document: Mapping[str, Any], resolve: Callable[[str], Path | None]) -> Config:
+    prefix = document["Prefix"]
+    prefixes = [prefix] if isinstance(prefix, str) else prefix
+    return Config(
+        host=document["Host"],
+        port=document["Port"],
+        prefixes=tuple(each.rstrip("/") for each in prefixes),
+        tls=document["TLS"],
+        cert=resolve("Cert"),
+        key=resolve("Key"),
+        log_file=resolve("LogFile"),
+        log_level=document["LogLevel"],
+        log_max_bytes=document["LogMaxBytes"],
+        log_backups=document["LogBackups"],
+        duplicate=document["Duplicate"],
+        transport=Options(
+            max_packet_bytes=document["MaxPacketBytes"],
+            max_backlog_bytes=document["MaxBacklogBytes"],
+            max_connections=document["MaxConnections"] or 0,
+            max_connections_per_address=document["MaxConnectionsPerAddress"] or 0,
+            origins=tuple(document["Origins"]),
+            trusted_proxies=tuple(document["TrustedProxies"]),
+            compression=document["Compression"],
+            cookie=document["SessionCookie"],
+            htmlfile=document["HTMLFile"],
+            jsonp=document["JSONP"],
+            sockjs_url=document["SockJSUrl"],
+        ),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is no UTF-8: {error}"]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([f"{path}: is not JSON: {error}"]) from None
+    if not isinstance(values, dict):
+        raise ConfigError([f"{path}: must hold a JSON object, not {json.dumps(values)[:80]}"])
+    return values
+
+
+def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (key, what is wrong with its value) for each of cerberus' errors."""
+    return [
+        (str(key), f"{_shown(values.get(key))}: {words}")
+        for key, problems in errors.items()
+        for words in _words(problems)
+    ]
+
+
+def _words(problems: Any) -> list[str]:
+    """Flatten cerberus' error of one key, however deep it is, into sentences."""
+    if isinstance(problems, str):
+        return [problems]
+    if isinstance(problems, dict):
+        return [words for inner in problems.values() for words in _words(inner)]
+    words = [words for inner in problems for words in _words(inner)]
+    return list(dict.fromkeys(word for word in words if word != "no definitions validate"))
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,61 @@
+"""The engines that keep the rooms: who is seated, in which order, and who hears of it.
+
+An engine decides, in one step each, who joins and leaves a room, and tells the Listener of every
+node in the one order that the room has. The initiator is not stored: it is the member that has
+been present longest, the first in joining order, so that a room with members always has exactly
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """What an engine calls: synchronously, and for each room in the order of its events."""
+
+    def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
+        """`user` took a seat in the room, the last in joining order."""
+
+    def left(self, room: str, user: str, seat: str, reason: str) -> None:
+        """`user` gave up the seat; `reason` is for the log, or 'replaced'."""
+
+    def sent(self, room: str, seat: str, text: str) -> None:
+        """The member in `seat` sent a packet to all others in the room."""
+
+
+#: The halves of the connect packet around its Payload, which is the role of who joined.
+Announcement = tuple[str, str]
+
+
+class Engine(Protocol):
+    """Where rooms live. Every method is atomic, its publication to the listeners included.
+
+    A method returns None when its work is done, or an awaitable to wait for; it raises EngineError
+    (at once, or from the awaitable) if the work was not done.
+    """
+
+    def start(self, listener: Listener) -> Awaitable[None] | None:
+        """Open the engine; `listener` hears of each room with a member on this node from now on."""
+
+    def join(
+        self, room: str, user: str, seat: str, announcement: Announcement, *, replace: bool
+    ) -> Awaitable[None] | None:
+        """Seat `user`, last in joining order.
+
+        Where the user has a seat in the room already, that seat is given up first (reason
+        'replaced'), or, without `replace`, the join raises UserTaken. `seat` is unique for ever.
+        """
+
+    def leave(self, room: str, user: str, seat: str, reason: str) -> Awaitable[None] | None:
+        """Give up a seat; a seat that is already gone is no error."""
+
+    def publish(self, room: str, seat: str, text: str) -> Awaitable[None] | None:
+        """Hand a packet to the room, after all that `seat` published before."""
+
+    def members(self, room: str) -> list[str] | Awaitable[list[str]]:
+        """Return the user ids in the room in joining order; empty for an unknown room."""
+
+    def close(self) -> Awaitable[None] | None:
+        """Close the engine; nothing is heard from it afterwards."""

@@ -1,0 +1,52 @@
+"""The engine of a single process: rooms in a dictionary, every method done when it returns."""
+
+from __future__ import annotations
+
+from videre.engines import Announcement, Listener
+from videre.errors import UserTaken
+
+
+class MemoryEngine:
+    """Keep the rooms of one process. Costs O(1) for whatever happens, whatever the room's size."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
+        self._listener: Listener
+
+    def start(self, listener: Listener) -> None:
+        """See Engine.start."""
+        self._listener = listener
+
+    def join(
+        self, room: str, user: str, seat: str, announcement: Announcement, *, replace: bool
+    ) -> None:
+        """See Engine.join."""
+        held = self._rooms.get(room, {}).get(user)
+        if held is not None:
+            if not replace:
+                raise UserTaken("Header.UserId: is in the room already")
+            self.leave(room, user, held, "replaced")
+        self._rooms.setdefault(room, {})[user] = seat
+        self._listener.joined(room, user, seat, announcement)
+
+    def leave(self, room: str, user: str, seat: str, reason: str) -> None:
+        """See Engine.leave."""
+        seats = self._rooms.get(room)
+        if seats is None or seats.get(user) != seat:
+            return
+        del seats[user]
+        if not seats:
+            del self._rooms[room]
+        self._listener.left(room, user, seat, reason)
+
+    def publish(self, room: str, seat: str, text: str) -> None:
+        """See Engine.publish."""
+        self._listener.sent(room, seat, text)
+
+    def members(self, room: str) -> list[str]:
+        """See Engine.members."""
+        return list(self._rooms.get(room, ()))
+
+    def close(self) -> None:
+        """See Engine.close."""
+        self._rooms.clear()

@@ -1,0 +1,245 @@
+"""Packets: what one may be, how it is read, and how the signaller writes its own.
+
+A packet is one JSON text, `{"Header": {"Event", "UserId", "RoomId", ...}, "Payload": ...}`. It is
+parsed to be judged and routed, but never written anew: what is forwarded is the text as received,
+and where the signaller answers with the sender's packet it replaces the Payload's characters in
+place, so that every other key keeps its value, spelling and order.
+
+The schema (cerberus) is the one source of truth for what is accepted. This is the only module,
+with config.py, that knows how the wire spells a name.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+from cerberus import Validator
+
+from videre.errors import InvalidPacket, MalformedPacket, PacketTooLarge, PeerError
+
+MAX_USER_ID = 128  # characters
+MAX_ROOM_ID = 256  # characters
+MAX_PACKET_ID = 64  # characters of a Header.Id that comes back in an error
+
+
+class Event(enum.StrEnum):
+    """The events of Header.Event: the first four from clients, `error` from the server alone."""
+
+    CONNECT = "connect"
+    BROADCAST = "broadcast"
+    PING = "ping"
+    DISCONNECT = "disconnect"
+    ERROR = "error"
+
+
+CLIENT_EVENTS = (Event.CONNECT, Event.BROADCAST, Event.PING, Event.DISCONNECT)
+
+
+def _no_controls(field: str, value: str, error: Callable[[str, str], None]) -> None:
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        error(field, "must not hold control characters")
+
+
+def _name(longest: int) -> dict[str, Any]:
+    return {
+        "type": "string",
+        "required": True,
+        "minlength": 1,
+        "maxlength": longest,
+        "check_with": _no_controls,
+    }
+
+
+SCHEMA: dict[str, Any] = {
+    "Header": {
+        "type": "dict",
+        "required": True,
+        "allow_unknown": True,
+        "schema": {
+            "Event": {"type": "string", "required": True, "allowed": list(map(str, CLIENT_EVENTS))},
+            "UserId": _name(MAX_USER_ID),
+            "RoomId": _name(MAX_ROOM_ID),
+        },
+    },
+    "Payload": {"required": True, "nullable": True},
+}
+
+
+class Packet:
+    """A valid packet: its text as received and what the signaller needs to know of it."""
+
+    __slots__ = ("event", "header", "room", "text", "user")
+
+    def __init__(self, text: str, header: dict[str, Any]) -> None:
+        self.text = text
+        self.header = header
+        self.event: str = header["Event"]
+        self.user: str = header["UserId"]
+        self.room: str = header["RoomId"]
+
+
+class Decoder:
+    """Turns texts into packets. One for each namespace: a validator must not be shared by threads.
+
+    `max_bytes` is the longest packet accepted, in bytes of UTF-8; None for no limit.
+    """
+
+    def __init__(self, max_bytes: int | None) -> None:
+        self._max_bytes = max_bytes
+        self._validator = Validator(SCHEMA, allow_unknown=True)
+
+    def decode(self, text: str, user: str | None = None, room: str | None = None) -> Packet:
+        """Return the packet that `text` holds, or raise one of three PeerErrors.
+
+        PacketTooLarge, MalformedPacket (no JSON object) or InvalidPacket (the message names every
+        field at fault). `user` and `room` are ids that were validated before, those of the
+        sender's seat: a header that has them again is not given to cerberus, which takes 50 us.
+        """
+        self._check_size(text)
+        try:
+            body = orjson.loads(text)
+        except (ValueError, RecursionError) as error:  # orjson.JSONDecodeError is a ValueError
+            raise MalformedPacket(f"Not JSON: {_brief(error)}") from None
+        if type(body) is not dict:
+            raise MalformedPacket("Not a JSON object")
+        header: Any = body.get("Header")
+        if not (
+            user is not None
+            and type(header) is dict
+            and header.get("UserId") == user
+            and header.get("RoomId") == room
+            and header.get("Event") in CLIENT_EVENTS
+            and "Payload" in body
+        ) and not self._validator.validate(body, normalize=False):
+            raise InvalidPacket("; ".join(_faults(self._validator.errors)), header)
+        return Packet(text, header)
+
+    def _check_size(self, text: str) -> None:
+        limit = self._max_bytes
+        if limit is None or (len(text) * 4 <= limit):
+            return
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        if size > limit:
+            raise PacketTooLarge(f"{size} bytes, at most {limit} are allowed")
+
+
+def _brief(error: Exception) -> str:
+    # orjson says where: "unexpected character: line 1 column 5 (char 4)", and quotes nothing.
+    return str(error)[:120]
+
+
+def _faults(errors: dict[Any, Any], path: str = "") -> Iterator[str]:
+    """Flatten cerberus' errors into "Header.UserId: required field"."""
+    for field, problems in errors.items():
+        for problem in problems:
+            if isinstance(problem, dict):
+                yield from _faults(problem, f"{path}{field}.")
+            else:
+                yield f"{path}{field}: {problem}"
+
+
+# A string with what follows it if it is a key, or a bracket: all that tells where a value ends.
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:\s*)?|[{}\[\]]', re.DOTALL)
+_SCALAR = re.compile(r"[^\s,}]+")
+
+
+def _payload_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the values of the top-level Payload keys stand in `text`, a valid packet."""
+    spans = []
+    depth = 0
+    start = -1  # where the value that is being looked for starts
+    for token in _TOKEN.finditer(text):
+        mark = text[token.start()]
+        if mark == '"':
+            if depth != 1:
+                continue
+            if token[1] is None:  # a value
+                if start >= 0:
+                    spans.append((start, token.end()))
+                    start = -1
+            elif orjson.loads(token[0].removesuffix(token[1])) == "Payload":
+                start = token.end()
+                if scalar := text[start] not in '"{[' and _SCALAR.match(text, start):
+                    spans.append(scalar.span())
+                    start = -1
+        elif mark in "{[":
+            depth += 1
+        else:
+            depth -= 1
+            if depth == 1 and start >= 0:
+                spans.append((start, token.end()))
+                start = -1
+    return spans
+
+
+def around_payload(text: str) -> tuple[str, str]:
+    """Return what stands before and after the Payload's value in `text`, a valid packet.
+
+    Where the key stands more than once, readers take the last: so does this, and the values
+    before it are emptied, since what they hold must not be shown to anyone either.
+    """
+    *earlier, (start, end) = _payload_spans(text)
+    head = text[:start]
+    for first, last in reversed(earlier):
+        head = f'{head[:first]}""{head[last:]}'
+    return head, text[end:]
+
+
+def json_string(value: Any) -> str:
+    """Return the JSON string that holds the JSON text of `value`, as a Payload carries it."""
+    return _dumps(_dumps(value))
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+#: The Payload of a connect packet, by role.
+ROLE = {True: json_string(True), False: json_string(False)}
+
+
+def write(event: Event, user: str, room: str, payload: str = "") -> str:
+    """Return a packet of the signaller's own; `payload` is the string that it carries."""
+    header = {"Event": event, "UserId": user, "RoomId": room}
+    return _dumps({"Header": header, "Payload": payload})
+
+
+def write_error(error: PeerError, user: str, room: str, packet_id: str | float | None) -> str:
+    """Return the packet that tells a peer of `error`, with the id of the packet it sent."""
+    header: dict[str, Any] = {"Event": Event.ERROR, "UserId": user, "RoomId": room}
+    if packet_id is not None:
+        header["Id"] = packet_id
+    payload = {"Code": error.code, "Message": str(error), "Retry": error.retry}
+    return _dumps({"Header": header, "Payload": _dumps(payload)})
+
+
+def claimed(header: object) -> tuple[str, str, str | float | None]:
+    """Return the user, room and packet id that a header claims; "", "" and None where it cannot.
+
+    What is longer than an id may be is not repeated to anyone.
+    """
+    if not isinstance(header, dict):
+        return "", "", None
+    return (
+        _claimed_name(header.get("UserId"), MAX_USER_ID),
+        _claimed_name(header.get("RoomId"), MAX_ROOM_ID),
+        _claimed_id(header.get("Id")),
+    )
+
+
+def _claimed_name(value: object, longest: int) -> str:
+    return value if isinstance(value, str) and len(value) <= longest else ""
+
+
+def _claimed_id(value: object) -> str | float | None:
+    if isinstance(value, str):
+        return value if len(value) <= MAX_PACKET_ID else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,198 @@
+"""A peer: the protocol of one session, from the first packet to the goodbye.
+
+A packet is decoded, looked up in a table of events, and carried out by the method that stands
+there. A PeerError raised on the way becomes an error packet; anything else is the transport's to
+catch. A method returns None when it is done, or an awaitable that must be awaited before the
+session's next packet is handed over, so that the order of a sender's packets is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from videre import packets
+from videre.errors import (
+    CloseCode,
+    EngineError,
+    NotInRoom,
+    PacketTooLarge,
+    PeerError,
+    Unavailable,
+    WrongUser,
+)
+from videre.packets import Decoder, Event, Packet
+from videre.rooms import Connection, Log, Rooms, Seat
+
+# After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
+MAX_BAD_PACKETS = 10
+
+
+class Trace(Protocol):
+    """Takes the header and size of each packet, for the log's debug level."""
+
+    def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
+
+
+class Peer:
+    """The one end of a session that is ours. `connection` is the way to the other."""
+
+    __slots__ = ("_bad", "_connection", "_decoder", "_log", "_ping", "_rooms", "_seat", "_trace")
+
+    def __init__(
+        self,
+        connection: Connection,
+        rooms: Rooms,
+        decoder: Decoder,
+        *,
+        log: Log,
+        trace: Trace | None = None,
+    ) -> None:
+        self._connection = connection
+        self._rooms = rooms
+        self._decoder = decoder
+        self._log = log
+        self._trace = trace
+        self._seat: Seat | None = None
+        self._bad = 0  # bad packets in a row
+        self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
+
+    def receive(self, text: str) -> Awaitable[None] | None:
+        """Carry out one packet. Never raises a PeerError: the peer has then been told."""
+        packet = None
+        try:
+            ping = self._ping
+            if ping is not None and ping[0] == text and (seat := self.seat) is not None:
+                # Nine of ten packets: a seated client's ping, the same to the letter each time.
+                if self._trace is not None:
+                    self._trace(Event.PING, seat.user, seat.room, len(text))
+                pending = self._answer_ping(seat.room, ping)
+            else:
+                packet = self._decode(text)
+                pending = _HANDLERS[packet.event](self, packet)
+        except (PeerError, EngineError) as error:
+            self._refuse(error, packet)
+            return None
+        if pending is None:
+            self._bad = 0
+            return None
+        return self._finish(pending, packet)
+
+    async def _finish(self, pending: Awaitable[None], packet: Packet | None) -> None:
+        try:
+            await pending
+        except (PeerError, EngineError) as error:
+            self._refuse(error, packet)
+        else:
+            self._bad = 0
+
+    def _refuse(self, error: PeerError | EngineError, packet: Packet | None) -> None:
+        if isinstance(error, EngineError):
+            error = Unavailable(str(error))
+        header = packet.header if packet is not None else getattr(error, "header", None)
+        user, room, packet_id = packets.claimed(header)
+        if (seat := self.seat) is not None:
+            user, room = seat.user, seat.room
+        self._connection.send(packets.write_error(error, user, room, packet_id))
+        self._log("error", code=error.code, user=user, room=room)
+        if error.bad:
+            self._bad += 1
+            if self._bad >= MAX_BAD_PACKETS:
+                self._connection.close(CloseCode.BAD_PACKETS, CloseCode.BAD_PACKETS.reason)
+
+    def too_large(self) -> None:
+        """Tell the peer of a packet that was so large that it was not read."""
+        self._refuse(PacketTooLarge("The frame was too large to be read"), None)
+
+    def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
+        """Take the peer out of its room: its connection is closed (`clean`) or lost."""
+        return self._leave(reason)
+
+    @property
+    def seat(self) -> Seat | None:
+        """Where the peer sits; None outside of any room, also when its seat was taken from it."""
+        seat = self._seat
+        if seat is not None and seat.connection is None:
+            seat = self._seat = None
+        return seat
+
+    def _decode(self, text: str) -> Packet:
+        seat = self.seat
+        if seat is None:
+            packet = self._decoder.decode(text)
+        else:
+            packet = self._decoder.decode(text, seat.user, seat.room)
+        if self._trace is not None:
+            self._trace(packet.event, packet.user, packet.room, len(text))
+        return packet
+
+    def _connect(self, packet: Packet) -> Awaitable[None] | None:
+        held = self.seat
+        announcement = packets.around_payload(packet.text)
+        if held is not None and held.room == packet.room:
+            if held.user != packet.user:
+                raise WrongUser("Header.UserId: is not the one this session has connected as")
+            self._connection.send(packets.ROLE[self._rooms.is_initiator(held)].join(announcement))
+            return None
+        # The new seat is taken before the old one is given up: a refusal costs the peer nothing.
+        seat, pending = self._rooms.join(packet.user, packet.room, self._connection, announcement)
+        if pending is not None:
+            return self._seated_later(seat, pending)
+        return self._sit(seat)
+
+    async def _seated_later(self, seat: Seat, pending: Awaitable[None]) -> None:
+        await pending
+        if (left := self._sit(seat)) is not None:
+            await left
+
+    def _sit(self, seat: Seat) -> Awaitable[None] | None:
+        left = self._leave("moved")
+        self._seat = seat
+        self._ping = None
+        return left
+
+    def _broadcast(self, packet: Packet) -> Awaitable[None] | None:
+        return self._rooms.broadcast(self._seat_of(packet), packet.text)
+
+    def _ping_room(self, packet: Packet) -> Awaitable[None] | None:
+        ping = (packet.text, *packets.around_payload(packet.text))
+        seat = self.seat
+        if seat is not None and packet.room == seat.room and packet.user == seat.user:
+            self._ping = ping  # clients repeat it every two seconds, to the letter
+        return self._answer_ping(packet.room, ping)
+
+    def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
+        users = self._rooms.users(room)
+        if isinstance(users, str):
+            self._connection.send(f"{ping[1]}{users}{ping[2]}")
+            return None
+        return self._answer_later(users, ping)
+
+    async def _answer_later(self, users: Awaitable[str], ping: tuple[str, str, str]) -> None:
+        self._connection.send((await users).join(ping[1:]))
+
+    def _disconnect(self, packet: Packet) -> Awaitable[None] | None:
+        self._seat_of(packet)
+        return self._leave("disconnect")
+
+    def _leave(self, reason: str) -> Awaitable[None] | None:
+        seat = self.seat
+        self._seat = None
+        return None if seat is None else self._rooms.leave(seat, reason)
+
+    def _seat_of(self, packet: Packet) -> Seat:
+        """Return the peer's seat if the packet is for its room and under its name, else raise."""
+        seat = self.seat
+        if seat is None or seat.room != packet.room:
+            raise NotInRoom("Header.RoomId: this session is not in that room")
+        if seat.user != packet.user:
+            raise WrongUser("Header.UserId: is not the one this session has connected as")
+        return seat
+
+
+_HANDLERS: dict[str, Callable[[Peer, Packet], Awaitable[None] | None]] = {
+    Event.CONNECT: Peer._connect,
+    Event.BROADCAST: Peer._broadcast,
+    Event.PING: Peer._ping_room,
+    Event.DISCONNECT: Peer._disconnect,
+}

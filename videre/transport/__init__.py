@@ -1,0 +1,50 @@
+"""The SockJS seam: the only part that knows the `sockjs` plugin.
+
+The plugin's framing is good and stays the plugin's; its session life cycle is replaced by
+subclasses: Route, Manager, Session and the transports. Nothing of the plugin's is patched, and its
+module globals are left alone, since the hosting site may use it too.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from aiohttp import web
+
+from videre.transport.manager import Manager
+from videre.transport.options import Options
+from videre.transport.route import Route, finish_headers
+from videre.transport.session import Accept, Handler, Session
+
+__all__ = ["Accept", "Handler", "Manager", "Options", "Route", "Session", "mount"]
+
+GOING_AWAY = (1001, "Server is going away")
+
+
+def mount(
+    app: web.Application, prefix: str, accept: Accept, *, options: Options | None = None
+) -> Manager:
+    """Serve SockJS and raw WebSocket sessions below `prefix`, and return their manager.
+
+    `accept(session)` is called for each session that opens and returns its Handler. All sessions
+    are closed with 1001 when the application shuts down.
+    """
+    prefix = prefix.rstrip("/")
+    name = f"videre-{secrets.token_hex(4)}"
+    manager = Manager(name, app, accept, options or Options())
+    route = Route(name, manager)
+    router = app.router
+    for path in (prefix, f"{prefix}/") if prefix else ("/",):
+        router.add_route("*", path, route.greet)
+    router.add_route("*", f"{prefix}/info", route.info)
+    router.add_route("*", f"{prefix}/iframe{{version:[^/]*}}.html", route.page)
+    router.add_route("*", f"{prefix}/websocket", route.websocket)
+    router.add_route("*", f"{prefix}/{{server}}/{{session}}/{{transport}}", route.transport)
+
+    async def shutdown(_app: web.Application) -> None:
+        await manager.shutdown(*GOING_AWAY)
+
+    app.on_response_prepare.append(finish_headers)
+    app.on_shutdown.append(shutdown)
+    app.on_cleanup.append(manager.stop)
+    return manager

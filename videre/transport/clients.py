@@ -1,0 +1,79 @@
+"""Who a request is from: its origin, and its address behind proxies that are trusted."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from aiohttp import web
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Origins:
+    """The origins that may use the server, as `https://*.example.com`; `*` alone allows all."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        patterns = tuple(patterns)
+        self._all = "*" in patterns
+        # A wildcard stands for host names, labels or a port, never for a `/` or `@`.
+        self._patterns = [
+            re.compile("[a-z0-9.-]*".join(map(re.escape, pattern.lower().split("*"))))
+            for pattern in patterns
+        ]
+
+    def allow(self, request: web.BaseRequest) -> bool:
+        """Tell whether the request's origin is allowed; no browser sent one without an Origin."""
+        origin = request.headers.get("Origin")
+        if self._all or origin is None:
+            return True
+        return any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
+
+
+class Proxies:
+    """The proxies whose word on their clients is taken: addresses or networks."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        self._trusted: list[Network] = [
+            ipaddress.ip_network(network, strict=False) for network in trusted
+        ]
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+    def address(self, request: web.BaseRequest) -> str:
+        """Return the client's address, "" where there is none (a Unix socket).
+
+        X-Forwarded-For is read from its end, as far as proxies vouch for it: what stands before
+        the first address that is not trusted could have been written by that one.
+        """
+        address = request.remote or ""
+        if not self._trusted or not self._trusts(address):
+            return address
+        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+        for hop in reversed([hop.strip() for hop in hops]):
+            try:
+                address = str(ipaddress.ip_address(hop))
+            except ValueError:
+                break
+            if not self._trusts(address):
+                break
+        return address
+
+
+def owner(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 that IPv6 clients are given."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+    return str(parsed)

@@ -1,0 +1,106 @@
+"""Framing: how a packet looks on each transport, made once however many are to receive it."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from json.encoder import encode_basestring_ascii
+from typing import Any
+
+import orjson
+
+TEXT, CLOSE, PING, PONG = (
+    0x81,
+    0x88,
+    0x89,
+    0x8A,
+)  # first byte of an unfragmented frame, RFC 6455 5.2
+_DEFLATED = 0x40  # RSV1, RFC 7692 section 6
+
+OPEN_FRAME = "o"
+HEARTBEAT_FRAME = "h"
+
+
+def quote(text: str) -> str:
+    """Return `text` as a JSON string in ASCII: SockJS wants what browsers mangle to be escaped."""
+    return encode_basestring_ascii(text)
+
+
+def messages_frame(quoted: list[str]) -> str:
+    """Return the SockJS frame that carries messages, each of them quoted."""
+    return f"a[{','.join(quoted)}]"
+
+
+def close_frame(code: int, reason: str) -> str:
+    """Return the SockJS frame that says goodbye."""
+    return f"c[{code},{quote(reason)}]"
+
+
+def messages(text: str | bytes) -> list[str]:
+    """Return the messages that a client sent: a JSON array of strings, nothing else.
+
+    Raises ValueError. A lone surrogate passes here (the packet that holds one is refused).
+    """
+    try:
+        value: Any = orjson.loads(text)
+    except ValueError:
+        try:
+            value = json.loads(text)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+    if type(value) is not list or not all(type(message) is str for message in value):
+        raise ValueError("not an array of strings")
+    return value
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """Return a WebSocket frame as a server sends it, unmasked (RFC 6455, 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((opcode, size)) + payload
+    if size < 65536:
+        return struct.pack("!BBH", opcode, 126, size) + payload
+    return struct.pack("!BBQ", opcode, 127, size) + payload
+
+
+def close(code: int, reason: str) -> bytes:
+    """Return a WebSocket close frame; the reason is cut to the 123 bytes that one can hold."""
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return frame(CLOSE, struct.pack("!H", code) + text)
+
+
+def deflated(payload: bytes) -> bytes:
+    """Return a text frame deflated for itself (RFC 7692 with server_no_context_takeover)."""
+    deflate = zlib.compressobj(wbits=-15)
+    data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    return frame(TEXT | _DEFLATED, data.removesuffix(b"\x00\x00\xff\xff"))
+
+
+class Framer:
+    """Frames the texts of one kind of connection, and remembers the last one.
+
+    A broadcast hands the same str object to one connection after the other: it is framed for the
+    first and looked up, by identity, for the rest.
+    """
+
+    __slots__ = ("_deflate", "_frame", "_sockjs", "_text")
+
+    def __init__(self, *, sockjs: bool, deflate: bool) -> None:
+        self._sockjs = sockjs
+        self._deflate = deflate
+        self._text: str | None = None
+        self._frame = b""
+
+    def __call__(self, text: str) -> bytes:
+        """Return the WebSocket frame that carries the message `text`."""
+        if text is not self._text:
+            self._frame = self.control(f"a[{quote(text)}]" if self._sockjs else text)
+            self._text = text
+        return self._frame
+
+    def control(self, text: str) -> bytes:
+        """Return the WebSocket frame that carries `text` as it is: a SockJS frame."""
+        # A lone surrogate has no UTF-8: sent as such it would make the receiver hang up.
+        payload = text.encode(errors="replace")
+        return deflated(payload) if self._deflate else frame(TEXT, payload)

@@ -1,0 +1,338 @@
+"""Sessions over polling and streaming: a queue between the handler and one receiving request.
+
+The framing is the plugin's, its transports are subclassed: only how a request takes and leaves a
+session (`handle_session`), and what a sender may send, is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote_plus
+
+import sockjs
+from aiohttp import hdrs, web
+from sockjs.transports import (
+    eventsource,
+    htmlfile,
+    jsonp,
+    xhr_pooling,
+    xhrstreaming,
+)
+from sockjs.transports.utils import CACHE_CONTROL
+
+from videre.transport import framing
+from videre.transport.session import Session
+
+if TYPE_CHECKING:
+    from videre.transport.manager import Manager
+
+INTERRUPTED = (1002, "Connection interrupted")
+OCCUPIED = (2010, "Another connection still open")
+
+
+class HTTPSession(Session):
+    """A session that a URL names. It belongs to the address that opened it."""
+
+    def __init__(self, session_id: str, manager: Manager, address: str, transport: str) -> None:
+        super().__init__(session_id, manager, address)
+        self.transport = transport
+        self.receiver: Receiver | None = None
+        self.goodbye: tuple[int, str] | None = None  # what every receiver is told from now on
+        self._greeted = False
+        self._outbox: list[str] = []  # messages, quoted
+        self._bytes = 0
+        self._absent = 0  # sweeps without a receiver, or since the session's end
+        self._quiet = 0  # sweeps since something was sent to the receiver
+        self._waiter: asyncio.Future[None] | None = None
+
+    # For the handler.
+
+    def send(self, text: str) -> None:
+        """See Session.send."""
+        if self.state is not sockjs.SessionState.OPEN:
+            return
+        quoted = framing.quote(text)
+        self._outbox.append(quoted)
+        self._bytes += len(quoted)
+        waiting = self.receiver.buffered if self.receiver is not None else 0
+        limit = self.manager.options.max_backlog_bytes
+        if limit is not None and self._bytes + waiting > limit:
+            self._outbox.clear()
+            self.close(4002, "Too slow in reading")
+        else:
+            self._wake()
+
+    def close(self, code: int = 3000, reason: str = "Go away!") -> None:
+        """See Session.close."""
+        if self.state is not sockjs.SessionState.OPEN:
+            return
+        self.state = sockjs.SessionState.CLOSING
+        self.goodbye = (code, reason)
+        self._absent = 0
+        self._wake()
+        self.finish_soon(code)
+
+    # For the manager.
+
+    def sweep(self) -> None:
+        """Notice a receiver that is gone, a client that stays away, a connection that idles."""
+        manager, receiver = self.manager, self.receiver
+        if receiver is not None and receiver.gone:
+            self.interrupt("connection lost")
+        elif self.goodbye is not None:
+            self._absent += 1
+            if receiver is not None and self._absent > manager.goodbye_sweeps:
+                self.cut()
+            elif receiver is None and self._absent > manager.absent_sweeps:
+                manager.unlink(self)
+        elif receiver is None:
+            self._absent += 1
+            if self._absent >= manager.absent_sweeps:
+                self.finish("polling stopped", clean=False)
+                manager.unlink(self)
+        else:
+            self._sweep_receiver()
+
+    def _sweep_receiver(self) -> None:
+        self.silent += 1
+        self._quiet += 1
+        if self.silent >= self.manager.lost_sweeps:
+            self.cut()
+            self.interrupt("silent")
+        elif max(self.silent, self._quiet) >= self.manager.heartbeat_sweeps:
+            self._wake()
+
+    def cut(self) -> None:
+        """End the receiving connection without waiting for anything."""
+        if self.receiver is not None and (tcp := self.receiver.request.transport) is not None:
+            tcp.abort()
+
+    def interrupt(self, reason: str) -> None:
+        """End the session because its receiving connection broke: what was sent may be lost."""
+        self.goodbye = self.goodbye or INTERRUPTED
+        self._outbox.clear()
+        self._absent = 0
+        self.finish(reason, clean=False)
+        self.receiver = None
+        self._wake()
+
+    # For the receiving transport.
+
+    def attach(self, receiver: Receiver) -> str | None:
+        """Let a request receive, and return None; or return the frame that refuses it."""
+        if self.receiver is not None:
+            if not self.receiver.gone:
+                return framing.close_frame(*OCCUPIED)
+            self.interrupt("connection lost")
+        self.receiver = receiver
+        self.silent = self._quiet = 0
+        if self.goodbye is None:
+            self._absent = 0
+        if self.state is sockjs.SessionState.NEW:
+            self.open()
+        return None
+
+    def detach(self, receiver: Receiver) -> None:
+        """End a request's receiving; another one may attach now."""
+        if self.receiver is receiver:
+            self.receiver = None
+            self.manager.detached()
+
+    async def next_frame(self, receiver: Receiver) -> str:
+        """Return what is to be sent next; "" when the client must ask anew to show that it lives.
+
+        Raises ConnectionResetError when the receiver has lost the session.
+        """
+        while self.receiver is receiver:
+            if not self._greeted:
+                self._greeted = True
+                return framing.OPEN_FRAME
+            if self.silent >= self.manager.heartbeat_sweeps and self._quiet < self.silent:
+                return ""
+            if self._outbox:
+                frame = framing.messages_frame(self._outbox)
+                self._outbox.clear()
+                self._bytes = self._quiet = 0
+                return frame
+            if self.goodbye is not None:
+                return framing.close_frame(*self.goodbye)
+            if self._quiet >= self.manager.heartbeat_sweeps:
+                self._quiet = 0
+                return framing.HEARTBEAT_FRAME
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        raise ConnectionResetError("the session is no longer this request's")
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class Receiver:
+    """What the plugin's receiving transports do with a session, done ours way: a mixin."""
+
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    request: web.Request
+    session: HTTPSession
+
+    @classmethod
+    def check(cls, request: web.Request) -> None:
+        """Raise an HTTPException for a request that must not open a session."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left. aiohttp does not tell, so it is looked at."""
+        tcp = self.request.transport
+        return tcp is None or tcp.is_closing()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and wait for the client to read them."""
+        tcp = self.request.transport
+        return 0 if tcp is None else tcp.get_write_buffer_size()
+
+    async def handle_session(self) -> None:
+        """Receive until the response is full, or the session says goodbye."""
+        session = self.session
+        if (refusal := session.attach(self)) is not None:
+            await self._send(refusal)
+            return
+        try:
+            while frame := await session.next_frame(self):
+                if await self._send(frame) or frame[0] == "c":
+                    break
+        except (asyncio.CancelledError, ConnectionError, web.HTTPException) as error:
+            if session.receiver is self:
+                session.interrupt("connection lost")
+            if isinstance(error, web.HTTPException):  # the plugin's word for a lost connection
+                raise ConnectionResetError(error.reason) from error
+            raise
+        finally:
+            session.detach(self)
+
+    if TYPE_CHECKING:  # the plugin's, which adds its framing
+
+        async def _send(self, text: str) -> bool: ...
+
+
+class Callback(Receiver):
+    """A receiver that calls a JavaScript function: its name must be nothing but a name."""
+
+    methods = ("GET",)
+    _name = re.compile(r"[A-Za-z0-9_.]{1,128}")
+
+    @classmethod
+    def check(cls, request: web.Request) -> None:
+        """See Receiver.check."""
+        callback = request.query.get("c")
+        if not callback:
+            raise web.HTTPInternalServerError(text='"callback" parameter required')
+        if not cls._name.fullmatch(callback):
+            raise web.HTTPInternalServerError(text='invalid "callback" parameter')
+
+
+class XHRPolling(Receiver, xhr_pooling.XHRTransport):  # type: ignore[misc]
+    """One frame a response."""
+
+
+class XHRStreaming(Receiver, xhrstreaming.XHRStreamingTransport):  # type: ignore[misc]
+    """One frame a line."""
+
+
+class EventSource(Receiver, eventsource.EventsourceTransport):  # type: ignore[misc]
+    """One frame an event."""
+
+    methods = ("GET",)
+
+
+class HTMLFile(Callback, htmlfile.HTMLFileTransport):  # type: ignore[misc]
+    """One frame a script element."""
+
+    async def _send(self, text: str) -> bool:
+        # The plugin quotes for JavaScript; `</script>` in a string would still end the element.
+        return await super()._send(text.replace("<", "\\u003c"))
+
+
+class JSONPPolling(Callback, jsonp.JSONPolling):  # type: ignore[misc]
+    """One frame a script."""
+
+
+class Sender:
+    """A request that sends messages to a session that is open."""
+
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    request: web.Request
+    session: HTTPSession
+
+    async def process(self) -> web.Response:
+        """Hand the messages in the body to the session."""
+        text = self.unwrap(await self._body())
+        if not text:
+            raise web.HTTPInternalServerError(text="Payload expected.")
+        try:
+            messages = framing.messages(text)
+        except ValueError:
+            raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
+        self.session.silent = 0
+        for message in messages:
+            self.session.receive(message)
+        return self.answer()
+
+    async def _body(self) -> bytes:
+        limit = self.session.manager.options.max_body_bytes
+        body = bytearray()
+        async for chunk in self.request.content.iter_any():
+            body += chunk
+            if limit is not None and len(body) > limit:
+                raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
+        return bytes(body)
+
+    def unwrap(self, body: bytes) -> bytes:
+        """Return the JSON text in the body."""
+        return body
+
+    def answer(self) -> web.Response:
+        """Return what says that the messages were taken."""
+        return web.Response(status=204, headers=_PLAIN)
+
+
+_PLAIN: Mapping[str, Any] = {
+    hdrs.CONTENT_TYPE: "text/plain; charset=UTF-8",
+    hdrs.CACHE_CONTROL: CACHE_CONTROL,
+}
+
+
+class XHRSend(Sender, xhr_pooling.XHRSendTransport):  # type: ignore[misc]
+    """Messages as the body of a POST."""
+
+
+class JSONPSend(Sender, jsonp.JSONPollingSend):  # type: ignore[misc]
+    """Messages as the body of a POST, or as the field `d` of a form."""
+
+    def unwrap(self, body: bytes) -> bytes:
+        """See Sender.unwrap."""
+        if self.request.content_type.lower() != "application/x-www-form-urlencoded":
+            return body
+        if not body.startswith(b"d="):
+            return b""
+        return unquote_plus(body[2:].decode(errors="replace")).encode()
+
+    def answer(self) -> web.Response:
+        """See Sender.answer; some old browsers do strange things on a 204."""
+        return web.Response(body=b"ok", headers=_PLAIN)
+
+
+#: The transports that a URL can name, except the WebSocket.
+TRANSPORTS: Mapping[str, Any] = {
+    "xhr": XHRPolling,
+    "xhr_send": XHRSend,
+    "xhr_streaming": XHRStreaming,
+    "eventsource": EventSource,
+    "htmlfile": HTMLFile,
+    "jsonp": JSONPPolling,
+    "jsonp_send": JSONPSend,
+}

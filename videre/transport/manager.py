@@ -1,0 +1,154 @@
+"""The manager: the sessions of one prefix, from their opening to their being forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+import sockjs
+from aiohttp import web
+
+from videre.transport.framing import Framer
+from videre.transport.options import Options
+from videre.transport.session import Accept, Session, logger
+
+if TYPE_CHECKING:
+    from videre.transport.http import HTTPSession
+    from videre.transport.websocket import WebSocketSession
+
+# Seconds that a client has to answer a close frame. Clients answer within a round trip; who does
+# not is cut off.
+GOODBYE = 1.0
+
+
+class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no types
+    """Keeps sessions, looks for dead ones, and closes all of them in the end.
+
+    `sessions` are those that a URL names; WebSocket sessions are no part of it, so that no URL
+    reaches them. What has to happen after a time happens in sweeps, and times are counted in
+    sweeps: a clock may be set and a process may be stopped for a minute, but a client is only
+    given up after it had that many chances to be heard.
+    """
+
+    def __init__(self, name: str, app: web.Application, accept: Accept, options: Options) -> None:
+        super().__init__(name, app, accept, options.heartbeat, options.disconnect_delay)
+        self.sessions: dict[str, HTTPSession] = {}
+        self.websockets: set[WebSocketSession] = set()  # until their connections are gone
+        self.accept = accept
+        self.options = options
+        self.open_sessions = 0
+        self.closing = False
+        # A tenth of the time that a polling client may stay away: noticed 10 % late at the most.
+        self.interval = min(options.disconnect_delay, options.heartbeat) / 10
+        self.heartbeat_sweeps = math.ceil(options.heartbeat / self.interval)
+        self.lost_sweeps = math.ceil(1.5 * options.heartbeat / self.interval)
+        self.absent_sweeps = math.ceil(options.disconnect_delay / self.interval)
+        self.goodbye_sweeps = math.ceil(GOODBYE / self.interval)
+        self._addresses: Counter[str] = Counter()  # open sessions of each address
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._framers: dict[tuple[bool, bool], Framer] = {}
+        self._emptied: asyncio.Future[None] | None = None  # a shutdown waits for the last goodbye
+
+    def admits(self, address: str) -> bool:
+        """Tell whether a client from `address` may open a session now."""
+        options = self.options
+        if self.closing or 0 < options.max_connections <= self.open_sessions:
+            return False
+        limit = options.max_connections_per_address
+        return not limit or self._addresses[address] < limit
+
+    def add(self, session: Session) -> None:
+        """Count a session that opens."""
+        self.open_sessions += 1
+        self._addresses[session.address] += 1
+        if self._sweeper is None:
+            self._sweep_later()
+
+    def forget(self, session: Session) -> None:
+        """Count a session that has ended; what its connection still has to hear goes on."""
+        self.open_sessions -= 1
+        self._addresses[session.address] -= 1
+        if not self._addresses[session.address]:
+            del self._addresses[session.address]
+
+    def gone(self, session: WebSocketSession) -> None:
+        """Let go of a WebSocket session whose connection is no more."""
+        self.websockets.discard(session)
+        self._check_emptied()
+
+    def detached(self) -> None:
+        """Hear that a polling or streaming request is over."""
+        self._check_emptied()
+
+    def unlink(self, session: HTTPSession) -> None:
+        """Let go of a session whose URL shall not be answered any more."""
+        self.sessions.pop(session.id, None)
+        self._check_emptied()
+
+    def framer(self, *, sockjs: bool, deflate: bool) -> Framer:
+        """Return what frames the packets of all WebSocket sessions of one kind."""
+        return self._framers.setdefault((sockjs, deflate), Framer(sockjs=sockjs, deflate=deflate))
+
+    def run(self, job: Coroutine[Any, Any, None]) -> None:
+        """Run what a session cannot wait for; `job` handles its own errors."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    # Sweeps.
+
+    def _sweep_later(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(self.interval, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweep_later()
+        for session in list(self._all()):
+            try:
+                session.sweep()
+            except Exception:
+                logger.exception("a session could not be looked after")
+
+    def _all(self) -> Iterator[HTTPSession | WebSocketSession]:
+        yield from self.websockets
+        yield from self.sessions.values()
+
+    # The end.
+
+    async def shutdown(self, code: int, reason: str) -> None:
+        """Close every session with a code and wait for the clients' answers, GOODBYE s at most.
+
+        Nobody is told that others leave: all are closed before the first one's end is noticed.
+        """
+        self.closing = True
+        for session in list(self._all()):
+            session.close(code, reason)
+        self._emptied = asyncio.get_running_loop().create_future()
+        self._check_emptied()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._emptied, GOODBYE)
+        for session in list(self._all()):
+            session.cut()
+
+    def _check_emptied(self) -> None:
+        waiting = self._emptied
+        if waiting is None or waiting.done() or self.websockets:
+            return
+        if not any(session.receiver for session in self.sessions.values()):
+            waiting.set_result(None)
+
+    async def stop(self, _app: web.Application | None = None) -> None:
+        """Let go of everything; `shutdown` has said the goodbyes."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for session in list(self._all()):
+            session.finish("stopped", clean=False)
+            session.cut()
+        self.sessions.clear()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=GOODBYE)

@@ -1,0 +1,186 @@
+"""The routes of one prefix: who may ask for what by which method, and what answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import hdrs, web
+from sockjs.route import SockJSRoute
+from sockjs.transports.utils import CACHE_CONTROL, cache_headers
+
+from videre.transport.clients import Origins, Proxies, owner
+from videre.transport.http import TRANSPORTS, HTTPSession, Sender
+from videre.transport.manager import Manager
+from videre.transport.upgrade import upgrade
+
+# The parts of a session URL: printable ASCII, no dots (SockJS protocol), and short enough to log.
+_PART = re.compile(r"[ -\-0-~]{1,64}")
+
+# Set on the requests whose responses carry CORS headers, for `finish_headers`.
+_ROUTE: web.RequestKey[Any] = web.RequestKey("videre-route", object)
+
+
+class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
+    """What is served below one prefix."""
+
+    manager: Manager
+
+    def __init__(self, name: str, manager: Manager) -> None:
+        options = manager.options
+        wanted = {
+            "websocket": options.websocket,
+            "websocket-raw": options.websocket,
+            "htmlfile": options.htmlfile,
+            "jsonp-polling": options.jsonp,
+        }
+        disabled = {transport for transport, on in wanted.items() if not on}
+        super().__init__(name, manager, options.sockjs_url, TRANSPORTS, disabled, options.cookie)
+        self._origins = Origins(options.origins)
+        self._proxies = Proxies(options.trusted_proxies)
+
+    # Handlers of aiohttp. HTTPExceptions are raised for what is refused.
+
+    async def transport(self, request: web.Request) -> web.StreamResponse:
+        """Serve `/<server>/<session>/<transport>`."""
+        name = request.match_info["transport"]
+        if name == "websocket":
+            return await self._websocket(request, sockjs_framing=True)
+        transport = TRANSPORTS.get(name)
+        if transport is None or transport.name in self.disable_transports:
+            raise web.HTTPNotFound
+        session_id = self._session_id(request)
+        if (answer := self._admit(request, transport.methods)) is not None:
+            return answer
+        session = self._session(request, transport, session_id)
+        receiver = transport(self.manager, session, request)
+        if getattr(receiver, "maxsize", 0):
+            receiver.maxsize = self.manager.options.streaming_limit
+        response: web.StreamResponse = await receiver.process()
+        return response
+
+    async def websocket(self, request: web.Request) -> web.StreamResponse:
+        """Serve `/websocket`, the raw WebSocket."""
+        return await self._websocket(request, sockjs_framing=False)
+
+    async def info(self, request: web.Request) -> web.StreamResponse:
+        """Serve `/info`, which a client asks for before it opens a session."""
+        if (answer := self._admit(request, ("GET", "HEAD"), allow="OPTIONS, GET")) is not None:
+            return answer
+        info = {
+            "entropy": secrets.randbelow(2**32),
+            "websocket": self.manager.options.websocket,
+            "cookie_needed": self.manager.options.cookie,
+            "origins": ["*:*"],
+            "transports": self._transport_names,
+        }
+        headers = {
+            hdrs.CONTENT_TYPE: "application/json; charset=UTF-8",
+            hdrs.CACHE_CONTROL: CACHE_CONTROL,
+        }
+        return web.Response(text=json.dumps(info), headers=headers)
+
+    async def greet(self, request: web.Request) -> web.StreamResponse:
+        """Serve the prefix itself."""
+        return await self._page(request, self.greeting)
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        """Serve the page that an iframe transport loads."""
+        return await self._page(request, self.iframe)
+
+    # Their parts.
+
+    @staticmethod
+    async def _page(
+        request: web.Request, serve: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            return _not_allowed("GET, HEAD")
+        return await serve(request)
+
+    async def _websocket(self, request: web.Request, *, sockjs_framing: bool) -> web.StreamResponse:
+        if "websocket" in self.disable_transports:
+            raise web.HTTPNotFound
+        if sockjs_framing:
+            self._session_id(request)  # which names nothing, but must be well-formed
+        if request.method != "GET":
+            return _not_allowed("GET")
+        if not self._origins.allow(request):
+            raise web.HTTPForbidden(text="This origin is not allowed.")
+        address = self._new_client(request)
+        return await upgrade(request, self.manager, address, sockjs_framing=sockjs_framing)
+
+    def _admit(
+        self, request: web.Request, methods: tuple[str, ...], allow: str = ""
+    ) -> web.Response | None:
+        """Return the answer to a preflight or a wrong method; None for a request to be served."""
+        if not self._origins.allow(request):
+            raise web.HTTPForbidden(text="This origin is not allowed.")
+        request[_ROUTE] = self
+        allow = allow or f"OPTIONS, {', '.join(methods)}"
+        if request.method == "OPTIONS":
+            headers = dict(cache_headers())
+            headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = allow
+            if asked := request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS):
+                headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = asked
+            return web.Response(status=204, headers=headers)
+        return None if request.method in methods else _not_allowed(allow)
+
+    @staticmethod
+    def _session_id(request: web.Request) -> str:
+        """Return the session id of a URL, or raise HTTPNotFound if it is not well-formed."""
+        session_id = request.match_info["session"]
+        if not (_PART.fullmatch(session_id) and _PART.fullmatch(request.match_info["server"])):
+            raise web.HTTPNotFound
+        return session_id
+
+    def _new_client(self, request: web.Request) -> str:
+        """Return who opens a session, or raise HTTPServiceUnavailable if there is no room."""
+        address = owner(self._proxies.address(request))
+        if not self.manager.admits(address):
+            raise web.HTTPServiceUnavailable(text="Too many connections.")
+        return address
+
+    def _session(self, request: web.Request, transport: Any, session_id: str) -> HTTPSession:
+        """Return the session that a request is for, new if a receiver asks for one."""
+        manager = self.manager
+        session = manager.sessions.get(session_id)
+        is_sender = issubclass(transport, Sender)
+        if session is not None:
+            # Who knows a URL, from a log, say, is not thereby who opened it.
+            if session.address != owner(self._proxies.address(request)):
+                raise web.HTTPNotFound
+            if is_sender and session.goodbye is not None:
+                raise web.HTTPNotFound
+            return session
+        if is_sender:
+            raise web.HTTPNotFound
+        transport.check(request)
+        address = self._new_client(request)
+        session = HTTPSession(session_id, manager, address, transport.name)
+        manager.sessions[session_id] = session
+        manager.add(session)
+        return session
+
+    def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        headers = response.headers
+        origin = request.headers.get(hdrs.ORIGIN)
+        headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin if origin and origin != "null" else "*"
+        headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+        headers.add(hdrs.VARY, hdrs.ORIGIN)
+        if not self.cookie_needed:
+            headers.popall(hdrs.SET_COOKIE, None)  # the plugin always sets one
+
+
+async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add what CORS needs to the responses of our routes; others in the site are left alone."""
+    # Taken out: an application that has two prefixes calls this twice.
+    if (route := request.pop(_ROUTE, None)) is not None:
+        route._finish_headers(request, response)
+
+
+def _not_allowed(allow: str) -> web.Response:
+    return web.Response(status=405, headers={hdrs.ALLOW: allow})

@@ -1,0 +1,150 @@
+"""A session: what a handler sees of one client, whatever transport carries it.
+
+The life cycle is the manager's and this class's, not the plugin's: a session is opened, hands over
+messages, and ends exactly once. `Handler.closed` is called within the event loop's turn in which
+the end is noticed, never from inside of `send` or `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+import sockjs
+
+if TYPE_CHECKING:
+    from videre.transport.manager import Manager
+
+logger = logging.getLogger("videre.transport")
+
+
+class Handler(Protocol):
+    """What the application makes of a session."""
+
+    def receive(self, text: str) -> Awaitable[None] | None:
+        """Take a message; the next one waits until an awaitable that is returned is done."""
+
+    def too_large(self) -> None:
+        """Hear that the client sent what was too large to be read; the session is closed next."""
+
+    def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
+        """Hear of the session's end, exactly once; `clean`: by a close, not by a loss."""
+
+
+#: Called once for each session that opens.
+Accept = Callable[["Session"], Handler]
+
+
+class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
+    """One client. `send` and `close` are for the handler, the rest is for the transports."""
+
+    #: The SockJS name of what carries the session.
+    transport = ""
+
+    def __init__(self, session_id: str, manager: Manager, address: str) -> None:
+        # The plugin's fields (wall-clock deadlines, a queue) are not made: nothing uses them.
+        self.id = session_id
+        self.manager = manager
+        self.address = address  # of the client, a trusted proxy's word taken
+        self.handler: Handler | None = None
+        self.silent = 0  # sweeps since the client was last heard
+        self._inbox: deque[str] | None = None  # messages that wait for the handler, while it works
+
+    def __str__(self) -> str:
+        return f"<{self.transport} {self.id[:6]} {self.state.name.lower()}>"
+
+    @property
+    def expired(self) -> bool:
+        """Whether the session has ended, for those who ask the plugin's manager."""
+        return self.state is sockjs.SessionState.CLOSED
+
+    # For the handler.
+
+    def send(self, text: str) -> None:
+        """Send a message. Never blocks, never raises."""
+        raise NotImplementedError
+
+    def close(self, code: int = 3000, reason: str = "Go away!") -> None:
+        """Close with a code that the client gets to see, after what was sent before."""
+        raise NotImplementedError
+
+    # For the transports.
+
+    def open(self) -> None:
+        """Open the session: ask the application for a handler."""
+        self.state = sockjs.SessionState.OPEN
+        try:
+            self.handler = self.manager.accept(self)
+        except Exception:
+            self.fail()
+
+    def receive(self, text: str) -> None:
+        """Hand a message to the handler, after those that wait."""
+        if self._inbox is not None:
+            self._inbox.append(text)
+            return
+        if self.handler is None or self.state is not sockjs.SessionState.OPEN:
+            return
+        try:
+            pending = self.handler.receive(text)
+        except Exception:
+            self.fail()
+            return
+        if pending is not None:
+            self._inbox = deque()
+            self.hold(True)
+            self.manager.run(self._resume(pending))
+
+    async def _resume(self, pending: Awaitable[None]) -> None:
+        try:
+            await pending
+        except Exception:
+            self.fail()
+        inbox, self._inbox = self._inbox, None
+        self.hold(False)
+        for text in inbox or ():
+            self.receive(text)
+
+    def hold(self, held: bool) -> None:
+        """Stop reading from the client, or go on, where the transport can."""
+
+    def fail(self) -> None:
+        """Close the session because its handler raised; others go on."""
+        logger.exception("a handler failed, its session is closed")
+        self.close(4000, "Internal error")
+
+    def finish(self, reason: str, *, clean: bool) -> None:
+        """End the session, now: tell its handler, unless that has been done."""
+        if self.state is sockjs.SessionState.CLOSED:
+            return
+        self.state = sockjs.SessionState.CLOSED
+        self.manager.forget(self)
+        handler, self.handler = self.handler, None
+        if handler is None:
+            return
+        try:
+            pending = handler.closed(reason, clean)
+        except Exception:
+            logger.exception("a handler failed at its session's end")
+            return
+        if pending is not None:
+            self.manager.run(_logged(pending))
+
+    def finish_soon(self, code: int) -> None:
+        """End a session that was closed with `code` once the caller, maybe a room's loop, is done.
+
+        Codes that ask the client to come back (protocol.md, "Close codes") are no clean ends.
+        """
+        clean = code != 1001 and not 4000 <= code < 4500
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: self.finish(f"closed with {code}", clean=clean))
+
+
+async def _logged(pending: Awaitable[None]) -> None:
+    try:
+        await pending
+    except Exception:
+        logger.exception("a handler failed at its session's end")

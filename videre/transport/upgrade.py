@@ -1,0 +1,110 @@
+"""The upgrade of a request to a WebSocket session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.http import WebSocketReader, WebSocketWriter, ws_ext_parse
+from multidict import CIMultiDict
+
+from videre.transport.manager import Manager
+from videre.transport.session import logger
+from videre.transport.websocket import WebSocketSession
+
+# What permits each frame to be deflated for itself, once for all of its receivers (RFC 7692, 7.1).
+_DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+class _Inbound(WebSocketDataQueue):
+    """Where aiohttp's parser puts messages: into the session, at once, without a queue.
+
+    The parser is compiled and calls these from C: an exception would only be printed, so none
+    leaves them.
+    """
+
+    def __init__(self, session: WebSocketSession, protocol: Any, loop: Any) -> None:
+        super().__init__(protocol, 0, loop=loop)
+        self._session = session
+
+    def feed_data(self, data: Any, size: int) -> None:
+        try:
+            self._session.arrived(data)
+        except Exception:
+            logger.exception("a message could not be taken")
+            self._session.cut()
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        self._session.broken(exc)
+
+    def feed_eof(self) -> None:
+        self._session.lost()
+
+
+class Upgrade(web.WebSocketResponse):
+    """aiohttp's handshake, without its queue, its closing handshake and its compressor."""
+
+    def __init__(self, manager: Manager, address: str, *, sockjs_framing: bool) -> None:
+        super().__init__(compress=False)
+        self._manager = manager
+        self._address = address
+        self._sockjs_framing = sockjs_framing
+        self._deflate = False
+        self.session: WebSocketSession
+
+    def _handshake(
+        self, request: web.BaseRequest
+    ) -> tuple[CIMultiDict[str], str | None, int, bool]:
+        headers, protocol, _, _ = super()._handshake(request)
+        if self._manager.options.compression:
+            offer = request.headers.get("Sec-WebSocket-Extensions")
+            self._deflate = bool(ws_ext_parse(offer, isserver=True)[0])
+        if self._deflate:
+            headers["Sec-WebSocket-Extensions"] = _DEFLATE
+        return headers, protocol, 0, False
+
+    def _post_start(
+        self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
+    ) -> None:
+        # Instead of what aiohttp does here: the writer is not kept, the parser feeds the session.
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("connection lost")
+        manager = self._manager
+        session = WebSocketSession(
+            manager,
+            self._address,
+            transport,
+            sockjs_framing=self._sockjs_framing,
+            deflate=self._deflate,
+        )
+        self.session = session
+        # The parser refuses frames of the limit's size too; 0 is no limit.
+        limit = manager.options.max_frame_bytes
+        limit = 0 if limit is None else limit + 1
+        inbound = _Inbound(session, request.protocol, request._loop)
+        parser = WebSocketReader(inbound, limit, compress=self._deflate, decode_text=True)
+        session.start()
+        request.protocol.set_parser(parser)
+        request.protocol.keep_alive(False)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to be said: the session has closed the connection, or lost it."""
+        self._eof_sent = True
+
+
+async def upgrade(
+    request: web.Request, manager: Manager, address: str, *, sockjs_framing: bool
+) -> web.StreamResponse:
+    """Serve a WebSocket session until its connection is gone; HTTPBadRequest if it is none."""
+    response = Upgrade(manager, address, sockjs_framing=sockjs_framing)
+    await response.prepare(request)
+    session = response.session
+    try:
+        await session.ended
+    finally:
+        session.finish("stopped", clean=False)
+        session.manager.gone(session)
+        session.cut()
+    return response

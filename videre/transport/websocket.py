@@ -1,0 +1,181 @@
+"""WebSocket sessions, in SockJS framing or raw, without a queue or a task between wire and handler.
+
+aiohttp does the handshake and parses frames. Its parser hands each message straight to the session
+(instead of to a queue that a task reads), and the session writes its frames straight to the
+connection's asyncio transport, whose buffer is the backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import sockjs
+from aiohttp import WSCloseCode, WSMessage, WSMsgType
+
+from videre.transport import framing
+from videre.transport.session import Session
+
+if TYPE_CHECKING:
+    from videre.transport.manager import Manager
+
+PING = framing.frame(framing.PING, b"")
+
+# A close code that a client sends and that means what it says; 0 is a close frame without a code.
+_NORMAL_CLOSES = (0, WSCloseCode.OK, WSCloseCode.GOING_AWAY)
+
+
+class WebSocketSession(Session):
+    """A session over one WebSocket; it lives and dies with its connection."""
+
+    def __init__(
+        self,
+        manager: Manager,
+        address: str,
+        tcp: asyncio.Transport,
+        *,
+        sockjs_framing: bool,
+        deflate: bool,
+    ) -> None:
+        super().__init__("", manager, address)
+        self.transport = "websocket" if sockjs_framing else "websocket-raw"
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sockjs = sockjs_framing
+        self._tcp = tcp
+        self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
+        self._limit = manager.options.max_backlog_bytes
+
+    def start(self) -> None:
+        """Open the session: its connection is ready for frames."""
+        self.manager.websockets.add(self)
+        self.manager.add(self)
+        if self._sockjs:
+            self._write(self._frame.control(framing.OPEN_FRAME))
+        self.open()
+
+    # For the handler.
+
+    def send(self, text: str) -> None:
+        """See Session.send."""
+        if self.state is sockjs.SessionState.OPEN:
+            self._write(self._frame(text))
+
+    def close(self, code: int = 3000, reason: str = "Go away!") -> None:
+        """See Session.close."""
+        if self.state is not sockjs.SessionState.OPEN:
+            return
+        self.state = sockjs.SessionState.CLOSING
+        if self._sockjs:
+            self._put(self._frame.control(framing.close_frame(code, reason)))
+        self._part(code, reason)
+        self.finish_soon(code)
+
+    # For the manager.
+
+    def sweep(self) -> None:
+        """Ask a silent client whether it lives; give up one that does not answer."""
+        self.silent += 1
+        if self.state is not sockjs.SessionState.OPEN:
+            if self.silent >= self.manager.goodbye_sweeps:
+                self.cut()
+        elif self.silent >= self.manager.lost_sweeps:
+            self.cut()
+            self.finish("silent", clean=False)
+        elif self.silent == self.manager.heartbeat_sweeps:
+            self._write(PING)
+
+    def cut(self) -> None:
+        """End the connection without waiting for anything."""
+        self._tcp.abort()
+
+    def hold(self, held: bool) -> None:
+        """See Session.hold."""
+        if held:
+            self._tcp.pause_reading()
+        else:
+            self._tcp.resume_reading()
+
+    # Writing.
+
+    def _write(self, data: bytes) -> None:
+        self._put(data)
+        if self._limit is not None and self._tcp.get_write_buffer_size() > self._limit:
+            self._drop()
+
+    def _put(self, data: bytes) -> None:
+        # uvloop raises on a connection that is closed, where asyncio drops what is written.
+        if not self._tcp.is_closing():
+            self._tcp.write(data)
+
+    def _drop(self) -> None:
+        """Give up a client that does not read. It finds its close code if it reads soon."""
+        if self.state is sockjs.SessionState.OPEN:
+            self.close(4002, "Too slow in reading")
+
+    def _part(self, code: int, reason: str) -> None:
+        """Send the close frame; the client's answer, or `sweep`, ends the connection."""
+        self.silent = 0
+        self._put(framing.close(code, reason))
+
+    # What the parser finds.
+
+    def arrived(self, message: WSMessage) -> None:
+        """Take one message off the wire."""
+        kind, data, _ = message
+        self.silent = 0
+        if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
+            if data:
+                self._take(data)
+        elif kind is WSMsgType.PING:
+            self._write(framing.frame(framing.PONG, bytes(data)))
+        elif kind is WSMsgType.CLOSE:
+            self._closed_by_client(data)
+
+    def _take(self, data: str | bytes) -> None:
+        if not self._sockjs:
+            if isinstance(data, bytes):
+                # What is no UTF-8 becomes lone surrogates: no packet, and refused as such.
+                data = data.decode(errors="surrogateescape")
+            self.receive(data)
+            return
+        try:
+            texts = framing.messages(data)
+        except ValueError:
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "Broken framing")
+            return
+        for text in texts:
+            self.receive(text)
+
+    def _closed_by_client(self, code: int) -> None:
+        if self.state is sockjs.SessionState.OPEN:
+            self.state = sockjs.SessionState.CLOSING
+            self._put(framing.close(code or WSCloseCode.OK, ""))
+            self.finish(f"client closed with {code}", clean=code in _NORMAL_CLOSES)
+        self._tcp.close()
+
+    def broken(self, error: BaseException) -> None:
+        """Hear that what came was no WebSocket frame, or too large a one."""
+        code = getattr(error, "code", WSCloseCode.PROTOCOL_ERROR)
+        if code == WSCloseCode.MESSAGE_TOO_BIG:
+            self._too_large()
+        else:
+            self._refuse(code, str(error))
+
+    def _too_large(self) -> None:
+        if self.state is sockjs.SessionState.OPEN and self.handler is not None:
+            self.handler.too_large()
+        self._refuse(4501, "Packet too large")
+
+    def _refuse(self, code: int, reason: str) -> None:
+        """Close because of what came: the others hear of it at once."""
+        if self.state is sockjs.SessionState.OPEN:
+            self.state = sockjs.SessionState.CLOSING
+            self._part(code, reason)
+            self.finish(f"refused with {code}", clean=False)
+
+    def lost(self) -> None:
+        """Hear that the connection is gone."""
+        self.finish("connection lost", clean=False)
+        self.manager.gone(self)
+        if not self.ended.done():
+            self.ended.set_result(None)
