@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -11,10 +12,11 @@ from aiohttp import web
 
 from videre import transport
 from videre.config import Config
+from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
 from videre.logs import EventLog
 from videre.packets import Decoder
-from videre.peer import Peer
+from videre.peer import Peer, Service
 from videre.rooms import Rooms
 
 
@@ -41,12 +43,29 @@ def setup(
     """
     config = config or Config()
     log = EventLog(logger or logging.getLogger("videre"), prefix)
-    rooms = Rooms(MemoryEngine(), clock=time.monotonic, log=log, duplicate=config.duplicate)
-    decoder = Decoder(config.max_packet_bytes)
+    terms = Terms(
+        replace=config.duplicate == "replace",
+        capacity=config.limits.room_capacity,
+        max_rooms=config.limits.max_rooms,
+    )
+    rooms = Rooms(MemoryEngine(), clock=time.monotonic, log=log, terms=terms)
+    service = Service(
+        rooms=rooms,
+        decoder=Decoder(config.max_packet_bytes),
+        log=log,
+        trace=log.trace,
+        clock=time.monotonic,
+        unix_time=time.time,
+        later=lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
+        sleep=asyncio.sleep,
+        limits=config.limits,
+        auth=config.auth,
+        leeway=config.leeway,
+    )
 
     def accept(session: transport.Session) -> Peer:
         log("session", transport=session.transport)
-        return Peer(session, rooms, decoder, log=log, trace=log.trace)
+        return Peer(session, service, session.address)
 
     async def engine(_app: web.Application) -> AsyncIterator[None]:
         if (started := rooms.start()) is not None:

@@ -9,17 +9,23 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from cerberus import Validator
 
+from videre import keyring
+from videre.auth import Auth, Key, NoAuth
 from videre.errors import ConfigError
-from videre.rooms import Duplicate
+from videre.limits import Limits
 from videre.transport import Options
+
+#: What becomes of a user id that is in the room already: the old seat goes, or the newcomer.
+Duplicate = Literal["replace", "reject"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -52,12 +58,12 @@ def _string(**rules: Any) -> dict[str, Any]:
     return {"type": "string", **rules}
 
 
-def _bytes(default: int | None, least: int) -> dict[str, Any]:
+def _least(least: int, default: int | None) -> dict[str, Any]:
     return {"type": "integer", "min": least, "nullable": True, "default": default}
 
 
-def _count(default: int) -> dict[str, Any]:
-    return {"type": "integer", "min": 0, "nullable": True, "default": default}
+def _rate(default: float | None) -> dict[str, Any]:
+    return {"type": "number", "min": 0.001, "nullable": True, "default": default}
 
 
 def _switch(default: bool) -> dict[str, Any]:
@@ -65,6 +71,7 @@ def _switch(default: bool) -> dict[str, Any]:
 
 
 _SEAM = Options()
+_LIMITS = Limits()
 _ONE_PREFIX = _string(check_with=_prefix)
 
 SCHEMA: dict[str, dict[str, Any]] = {
@@ -83,10 +90,17 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "LogMaxBytes": {"type": "integer", "min": 0, "default": 10 * 1024 * 1024},
     "LogBackups": {"type": "integer", "min": 0, "max": 1000, "default": 5},
     "Duplicate": _string(allowed=list(get_args(Duplicate)), default="replace"),
-    "MaxPacketBytes": _bytes(_SEAM.max_packet_bytes, 256),
-    "MaxBacklogBytes": _bytes(_SEAM.max_backlog_bytes, 4096),
-    "MaxConnections": _count(_SEAM.max_connections),
-    "MaxConnectionsPerAddress": _count(_SEAM.max_connections_per_address),
+    "MaxPacketBytes": _least(256, _SEAM.max_packet_bytes),
+    "MaxBacklogBytes": _least(4096, _SEAM.max_backlog_bytes),
+    "MaxConnections": _least(0, _SEAM.max_connections),
+    "ConnectsPerSecondPerAddress": _rate(_SEAM.connects_per_second_per_address),
+    "RoomCapacity": _least(1, _LIMITS.room_capacity),
+    "MaxRooms": _least(1, _LIMITS.max_rooms),
+    "PacketsPerSecond": _rate(_LIMITS.packets_per_second),
+    "PacketBurst": {"type": "integer", "min": 1, "default": _LIMITS.packet_burst},
+    "JoinTimeout": _rate(_LIMITS.join_timeout),
+    "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
+    "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
     "Origins": {
         "type": "list",
         "schema": _string(check_with=_origin),
@@ -117,6 +131,10 @@ class Config:
     log_backups: int = 5
     duplicate: Duplicate = "replace"
     transport: Options = dataclasses.field(default_factory=Options)
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    auth: Auth = dataclasses.field(default_factory=NoAuth)
+    #: Seconds that a seat outlives its token, so that a fresh one can be brought.
+    leeway: float = 60.0
 
     @property
     def max_packet_bytes(self) -> int | None:
@@ -160,15 +178,21 @@ def _refuse_password() -> str:
     raise _EncryptedKey
 
 
-def load(path: Path | None = None, options: Mapping[str, tuple[str, Any]] | None = None) -> Config:
+def load(
+    path: Path | None = None,
+    options: Mapping[str, tuple[str, Any]] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
     """Return the configuration of a file, of the options that beat it, and of the defaults.
 
     `options` maps a key to the option's name and its value: `{"Port": ("--port", 8080)}`. Paths of
-    the file are relative to it, those of options to the working directory. Raises ConfigError.
+    the file are relative to it, those of options to the working directory. Secrets may stand in a
+    variable of `environ` (the process's own unless given). Raises ConfigError.
     """
     options = options or {}
     values = {} if path is None else _read(path)
     folder = Path() if path is None else path.parent
+    environ = os.environ if environ is None else environ
     values.update({key: value for key, (_, value) in options.items()})
     for key in ("Cert", "Key"):
         if key in options:
@@ -183,6 +207,10 @@ def load(path: Path | None = None, options: Mapping[str, tuple[str, Any]] | None
             for key in ("Cert", "Key")
             if key not in validator.errors and not document.get(key)
         ]
+    keys: list[Key] = []
+    if "Auth" not in validator.errors and document.get("Auth"):
+        keys, key_faults = keyring.read(document["Auth"], folder, environ)
+        faults += [(f"Auth.{key}", fault) for key, fault in key_faults]
     if faults:
         sources = {key: name for key, (name, _) in options.items()}
         raise ConfigError(
@@ -194,10 +222,12 @@ def load(path: Path | None = None, options: Mapping[str, tuple[str, Any]] | None
             return None
         return Path(document[key]) if key in options else folder / document[key]
 
-    return _config(document, resolve)
+    return _config(document, resolve, keys)
 
 
-def _config(document: Mapping[str, Any], resolve: Callable[[str], Path | None]) -> Config:
+def _config(
+    document: Mapping[str, Any], resolve: Callable[[str], Path | None], keys: Sequence[Key]
+) -> Config:
     prefix = document["Prefix"]
     prefixes = [prefix] if isinstance(prefix, str) else prefix
     return Config(
@@ -212,7 +242,17 @@ def _config(document: Mapping[str, Any], resolve: Callable[[str], Path | None]) 
         log_max_bytes=document["LogMaxBytes"],
         log_backups=document["LogBackups"],
         duplicate=document["Duplicate"],
+        limits=Limits(
+            room_capacity=document["RoomCapacity"],
+            max_rooms=document["MaxRooms"],
+            packets_per_second=document["PacketsPerSecond"],
+            packet_burst=document["PacketBurst"],
+            join_timeout=document["JoinTimeout"],
+        ),
+        auth=keyring.auth(document["Auth"], keys),
+        leeway=(document["Auth"] or {}).get("Leeway", Config.leeway),
         transport=Options(
+            connects_per_second_per_address=document["ConnectsPerSecondPerAddress"],
             max_packet_bytes=document["MaxPacketBytes"],
             max_backlog_bytes=document["MaxBacklogBytes"],
             max_connections=document["MaxConnections"] or 0,
@@ -245,11 +285,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (key, what is wrong with its value) for each of cerberus' errors."""
-    return [
-        (str(key), f"{_shown(values.get(key))}: {words}")
-        for key, problems in errors.items()
-        for words in _words(problems)
-    ]
+    faults: list[tuple[str, str]] = []
+    for key, problems in errors.items():
+        value = values.get(key)
+        if key == "Auth" and isinstance(value, dict):  # whose values may be secrets
+            inner = problems[0] if problems and isinstance(problems[0], dict) else {}
+            faults += [
+                (f"Auth.{name}", words)
+                for name, deeper in inner.items()
+                for words in _words(deeper)
+            ]
+        else:
+            faults += [(str(key), f"{_shown(value)}: {words}") for words in _words(problems)]
+    return faults
 
 
 def _words(problems: Any) -> list[str]:

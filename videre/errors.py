@@ -6,7 +6,8 @@
     └── PeerError          a packet is refused: the peer is told, and stays connected
         ├── MalformedPacket  InvalidPacket  PacketTooLarge
         ├── NotInRoom  WrongUser
-        └── UserTaken  Unavailable
+        ├── UserTaken  RoomFull  Unavailable
+        └── Unauthorized  TokenExpired  RateLimited
 
 A PeerError carries what the error packet says (protocol.md, "Bad input"): `code`, `retry`, and
 the message as its text. A connection that ends carries a CloseCode.
@@ -29,8 +30,11 @@ class CloseCode(enum.IntEnum):
     GOING_AWAY = 1001
     INTERNAL_ERROR = 4000
     SLOW_CONSUMER = 4002
+    TOO_MANY_PACKETS = 4003
+    NO_PACKET = 4004
     BAD_PACKETS = 4500
     TOO_LARGE = 4501
+    UNAUTHORIZED = 4502
     REPLACED = 4503
 
     @property
@@ -43,8 +47,11 @@ _REASONS = {
     CloseCode.GOING_AWAY: "Server is going away",
     CloseCode.INTERNAL_ERROR: "Internal error",
     CloseCode.SLOW_CONSUMER: "Too slow in reading",
+    CloseCode.TOO_MANY_PACKETS: "Too many packets",
+    CloseCode.NO_PACKET: "No room entered in time",
     CloseCode.BAD_PACKETS: "Too many bad packets",
     CloseCode.TOO_LARGE: "Packet too large",
+    CloseCode.UNAUTHORIZED: "Token expired",
     CloseCode.REPLACED: "Replaced by a newer connection",
 }
 
@@ -123,5 +130,35 @@ class Unavailable(PeerError):
     """The engine could not carry the packet out; trying again makes sense."""
 
     code = "unavailable"
+    retry = True
+    bad = False
+
+
+class RoomFull(PeerError):
+    """The room has as many members as it may have, or there are as many rooms."""
+
+    code = "room-full"
+    retry = True
+    bad = False
+
+
+class Unauthorized(PeerError):
+    """No token, or one that does not allow what is asked."""
+
+    code = "unauthorized"
+    bad = False
+
+
+class TokenExpired(PeerError):
+    """A token that was good once: a fresh one is needed."""
+
+    code = "token-expired"
+    bad = False
+
+
+class RateLimited(PeerError):
+    """More packets than a session may send; said once, then packets are dropped."""
+
+    code = "rate-limited"
     retry = True
     bad = False

@@ -74,11 +74,12 @@ SCHEMA: dict[str, Any] = {
 class Packet:
     """A valid packet: its text as received and what the signaller needs to know of it."""
 
-    __slots__ = ("event", "header", "room", "text", "user")
+    __slots__ = ("event", "header", "payload", "room", "text", "user")
 
-    def __init__(self, text: str, header: dict[str, Any]) -> None:
+    def __init__(self, text: str, header: dict[str, Any], payload: Any) -> None:
         self.text = text
         self.header = header
+        self.payload = payload
         self.event: str = header["Event"]
         self.user: str = header["UserId"]
         self.room: str = header["RoomId"]
@@ -118,7 +119,7 @@ class Decoder:
             and "Payload" in body
         ) and not self._validator.validate(body, normalize=False):
             raise InvalidPacket("; ".join(_faults(self._validator.errors)), header)
-        return Packet(text, header)
+        return Packet(text, header, body["Payload"])
 
     def _check_size(self, text: str) -> None:
         limit = self._max_bytes
@@ -189,6 +190,16 @@ def around_payload(text: str) -> tuple[str, str]:
     for first, last in reversed(earlier):
         head = f'{head[:first]}""{head[last:]}'
     return head, text[end:]
+
+
+def options(payload: Any) -> dict[str, Any]:
+    """Return what a client asks for with `connect`: the Payload's object, or that in its text."""
+    if isinstance(payload, str):
+        try:
+            payload = orjson.loads(payload)
+        except ValueError:
+            return {}
+    return payload if isinstance(payload, dict) else {}
 
 
 def json_string(value: Any) -> str:

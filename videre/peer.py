@@ -8,19 +8,25 @@ session's next packet is handed over, so that the order of a sender's packets is
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from videre import packets
+from videre.auth import Auth, Grant, NoAuth
 from videre.errors import (
     CloseCode,
     EngineError,
     NotInRoom,
     PacketTooLarge,
     PeerError,
+    RateLimited,
+    TokenExpired,
+    Unauthorized,
     Unavailable,
     WrongUser,
 )
+from videre.limits import Limits, Penalties, Throttle, Verdict
 from videre.packets import Decoder, Event, Packet
 from videre.rooms import Connection, Log, Rooms, Seat
 
@@ -34,28 +40,64 @@ class Trace(Protocol):
     def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
 
 
+class Timer(Protocol):
+    """What can be called off; asyncio.TimerHandle is one."""
+
+    def cancel(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Service:
+    """What all peers of one namespace share."""
+
+    rooms: Rooms
+    decoder: Decoder
+    log: Log
+    clock: Callable[[], float]  # monotonic, in seconds
+    unix_time: Callable[[], float]  # what tokens tell
+    later: Callable[[float, Callable[[], None]], Timer]  # calls back after so many seconds
+    sleep: Callable[[float], Awaitable[None]]
+    trace: Trace | None = None
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    auth: Auth = dataclasses.field(default_factory=NoAuth)
+    leeway: float = 60.0  # seconds that a seat outlives its token
+    penalties: Penalties = dataclasses.field(default_factory=Penalties)
+
+
 class Peer:
     """The one end of a session that is ours. `connection` is the way to the other."""
 
-    __slots__ = ("_bad", "_connection", "_decoder", "_log", "_ping", "_rooms", "_seat", "_trace")
+    __slots__ = (
+        "_address",
+        "_bad",
+        "_connection",
+        "_gone",
+        "_ping",
+        "_rooms",
+        "_seat",
+        "_service",
+        "_throttle",
+        "_timer",
+        "_trace",
+    )
 
-    def __init__(
-        self,
-        connection: Connection,
-        rooms: Rooms,
-        decoder: Decoder,
-        *,
-        log: Log,
-        trace: Trace | None = None,
-    ) -> None:
+    def __init__(self, connection: Connection, service: Service, address: str = "") -> None:
         self._connection = connection
-        self._rooms = rooms
-        self._decoder = decoder
-        self._log = log
-        self._trace = trace
+        self._service = service
+        self._rooms = service.rooms
+        self._trace = service.trace
+        self._address = address
         self._seat: Seat | None = None
+        self._gone = False
         self._bad = 0  # bad packets in a row
         self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
+        limits = service.limits
+        self._throttle: Throttle | None = None
+        if limits.packets_per_second is not None:
+            self._throttle = Throttle(limits.packets_per_second, limits.packet_burst)
+        self._timer: Timer | None = None  # for a room to be entered, or a grant to end
+        if limits.join_timeout is not None:
+            self._timer = service.later(limits.join_timeout, self._idled)
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
@@ -64,11 +106,15 @@ class Peer:
             ping = self._ping
             if ping is not None and ping[0] == text and (seat := self.seat) is not None:
                 # Nine of ten packets: a seated client's ping, the same to the letter each time.
+                if self._throttle is not None and not self._admit(True):
+                    return None
                 if self._trace is not None:
                     self._trace(Event.PING, seat.user, seat.room, len(text))
                 pending = self._answer_ping(seat.room, ping)
             else:
                 packet = self._decode(text)
+                if self._throttle is not None and not self._admit(packet.event == Event.PING):
+                    return None
                 pending = _HANDLERS[packet.event](self, packet)
         except (PeerError, EngineError) as error:
             self._refuse(error, packet)
@@ -77,6 +123,18 @@ class Peer:
             self._bad = 0
             return None
         return self._finish(pending, packet)
+
+    def _admit(self, is_ping: bool) -> bool:
+        """Tell whether a packet may pass; raises RateLimited at the first that may not."""
+        assert self._throttle is not None  # noqa: S101  # for mypy; the caller has looked
+        verdict = self._throttle.judge(is_ping, self._service.clock())
+        if verdict is Verdict.PASS:
+            return True
+        if verdict is Verdict.WARN:
+            raise RateLimited("Too many packets; what comes too fast is dropped")
+        if verdict is Verdict.CLOSE:
+            self._close(CloseCode.TOO_MANY_PACKETS)
+        return False
 
     async def _finish(self, pending: Awaitable[None], packet: Packet | None) -> None:
         try:
@@ -94,11 +152,14 @@ class Peer:
         if (seat := self.seat) is not None:
             user, room = seat.user, seat.room
         self._connection.send(packets.write_error(error, user, room, packet_id))
-        self._log("error", code=error.code, user=user, room=room)
+        self._service.log("error", code=error.code, user=user, room=room)
         if error.bad:
             self._bad += 1
             if self._bad >= MAX_BAD_PACKETS:
-                self._connection.close(CloseCode.BAD_PACKETS, CloseCode.BAD_PACKETS.reason)
+                self._close(CloseCode.BAD_PACKETS)
+
+    def _close(self, code: CloseCode) -> None:
+        self._connection.close(code, code.reason)
 
     def too_large(self) -> None:
         """Tell the peer of a packet that was so large that it was not read."""
@@ -106,6 +167,7 @@ class Peer:
 
     def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
         """Take the peer out of its room: its connection is closed (`clean`) or lost."""
+        self._gone = True
         return self._leave(reason)
 
     @property
@@ -119,37 +181,94 @@ class Peer:
     def _decode(self, text: str) -> Packet:
         seat = self.seat
         if seat is None:
-            packet = self._decoder.decode(text)
+            packet = self._service.decoder.decode(text)
         else:
-            packet = self._decoder.decode(text, seat.user, seat.room)
+            packet = self._service.decoder.decode(text, seat.user, seat.room)
         if self._trace is not None:
             self._trace(packet.event, packet.user, packet.room, len(text))
         return packet
 
     def _connect(self, packet: Packet) -> Awaitable[None] | None:
+        delay = self._service.penalties.delay(self._address, self._service.clock())
+        if delay > 0:
+            return self._connect_after(delay, packet)
+        return self._enter(packet)
+
+    async def _connect_after(self, delay: float, packet: Packet) -> None:
+        await self._service.sleep(delay)
+        if not self._gone and (pending := self._enter(packet)) is not None:
+            await pending
+
+    def _enter(self, packet: Packet) -> Awaitable[None] | None:
         held = self.seat
+        here = held is not None and held.room == packet.room
+        if here and held is not None and held.user != packet.user:
+            raise WrongUser("Header.UserId: is not the one this session has connected as")
+        grant = self._grant(packet)
         announcement = packets.around_payload(packet.text)
-        if held is not None and held.room == packet.room:
-            if held.user != packet.user:
-                raise WrongUser("Header.UserId: is not the one this session has connected as")
+        if here and held is not None:
+            self._watch(grant)
             self._connection.send(packets.ROLE[self._rooms.is_initiator(held)].join(announcement))
             return None
         # The new seat is taken before the old one is given up: a refusal costs the peer nothing.
-        seat, pending = self._rooms.join(packet.user, packet.room, self._connection, announcement)
+        seat, pending = self._rooms.join(
+            packet.user, packet.room, self._connection, announcement, capacity=grant.capacity
+        )
         if pending is not None:
-            return self._seated_later(seat, pending)
-        return self._sit(seat)
+            return self._seated_later(seat, grant, pending)
+        return self._sit(seat, grant)
 
-    async def _seated_later(self, seat: Seat, pending: Awaitable[None]) -> None:
+    def _grant(self, packet: Packet) -> Grant:
+        """Return what the packet's token allows; raises Unauthorized or TokenExpired."""
+        service = self._service
+        token = packets.options(packet.payload).get("Token")
+        try:
+            return service.auth.grant(token, packet.user, packet.room, service.unix_time())
+        except (Unauthorized, TokenExpired):
+            if token is not None:
+                service.penalties.record(self._address, service.clock())
+            raise
+
+    async def _seated_later(self, seat: Seat, grant: Grant, pending: Awaitable[None]) -> None:
         await pending
-        if (left := self._sit(seat)) is not None:
+        left = self._rooms.leave(seat, "gone") if self._gone else self._sit(seat, grant)
+        if left is not None:
             await left
 
-    def _sit(self, seat: Seat) -> Awaitable[None] | None:
+    def _sit(self, seat: Seat, grant: Grant) -> Awaitable[None] | None:
         left = self._leave("moved")
         self._seat = seat
         self._ping = None
+        self._watch(grant)
         return left
+
+    # Deadlines.
+
+    def _watch(self, grant: Grant) -> None:
+        """End the wait for a room to be entered, and begin that for the grant to end."""
+        self._unwatch()
+        if grant.expires is not None:
+            seconds = grant.expires - self._service.unix_time()
+            self._timer = self._service.later(seconds, self._expired)
+
+    def _unwatch(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _idled(self) -> None:
+        self._timer = None
+        if self.seat is None:
+            self._close(CloseCode.NO_PACKET)
+
+    def _expired(self) -> None:
+        self._timer = None
+        if self.seat is None:
+            return
+        self._refuse(TokenExpired("Connect to the room again with a fresh token"), None)
+        self._timer = self._service.later(
+            self._service.leeway, lambda: self._close(CloseCode.UNAUTHORIZED)
+        )
 
     def _broadcast(self, packet: Packet) -> Awaitable[None] | None:
         return self._rooms.broadcast(self._seat_of(packet), packet.text)
@@ -162,6 +281,8 @@ class Peer:
         return self._answer_ping(packet.room, ping)
 
     def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
+        if self._service.auth.required and (self.seat is None or self.seat.room != room):
+            raise Unauthorized("Header.RoomId: only members may ask about a room")
         users = self._rooms.users(room)
         if isinstance(users, str):
             self._connection.send(f"{ping[1]}{users}{ping[2]}")
@@ -176,6 +297,7 @@ class Peer:
         return self._leave("disconnect")
 
     def _leave(self, reason: str) -> Awaitable[None] | None:
+        self._unwatch()
         seat = self.seat
         self._seat = None
         return None if seat is None else self._rooms.leave(seat, reason)

@@ -7,17 +7,15 @@ a room costs O(its members), never O(rooms).
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 from videre import packets
-from videre.engines import Announcement, Engine
+from videre.engines import Announcement, Engine, Terms
 from videre.errors import CloseCode
 from videre.packets import Event
-
-#: What becomes of a user id that is in the room already: the old seat goes, or the newcomer.
-Duplicate = Literal["replace", "reject"]
 
 
 class Connection(Protocol):
@@ -81,13 +79,13 @@ class Rooms:
         *,
         clock: Callable[[], float],
         log: Log,
-        duplicate: Duplicate = "replace",
+        terms: Terms | None = None,
         node: str = "",
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._log = log
-        self._replace = duplicate == "replace"
+        self._terms = terms or Terms()
         self._rooms: dict[str, Room] = {}
         self._joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
@@ -106,16 +104,26 @@ class Rooms:
     # What peers ask for. A result that is awaitable must be awaited before the peer's next request.
 
     def join(
-        self, user: str, room: str, connection: Connection, announcement: Announcement
+        self,
+        user: str,
+        room: str,
+        connection: Connection,
+        announcement: Announcement,
+        *,
+        capacity: int | None = None,
     ) -> tuple[Seat, Awaitable[None] | None]:
         """Take a seat; all members hear the announcement with the role, the new one included.
 
-        Raises UserTaken (from the awaitable, if there is one) where the policy says so.
+        `capacity` is of the room, where the user's grant says so. Raises UserTaken or RoomFull
+        (from the awaitable, if there is one) where the terms say so.
         """
+        terms = self._terms
+        if capacity is not None:
+            terms = dataclasses.replace(terms, capacity=capacity)
         seat = Seat(next(self._seat_ids), user, room, connection, self._clock())
         self._joining[seat.id] = seat
         try:
-            pending = self._engine.join(room, user, seat.id, announcement, replace=self._replace)
+            pending = self._engine.join(room, user, seat.id, announcement, terms)
         except BaseException:
             del self._joining[seat.id]
             raise

@@ -8,6 +8,7 @@ one.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable
 from typing import Protocol
 
@@ -29,6 +30,15 @@ class Listener(Protocol):
 Announcement = tuple[str, str]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On which terms a join is asked for; None is no limit."""
+
+    replace: bool = True
+    capacity: int | None = None  # members of the room, who joins included
+    max_rooms: int | None = None
+
+
 class Engine(Protocol):
     """Where rooms live. Every method is atomic, its publication to the listeners included.
 
@@ -40,12 +50,13 @@ class Engine(Protocol):
         """Open the engine; `listener` hears of each room with a member on this node from now on."""
 
     def join(
-        self, room: str, user: str, seat: str, announcement: Announcement, *, replace: bool
+        self, room: str, user: str, seat: str, announcement: Announcement, terms: Terms
     ) -> Awaitable[None] | None:
-        """Seat `user`, last in joining order.
+        """Seat `user`, last in joining order. `seat` is unique for ever.
 
         Where the user has a seat in the room already, that seat is given up first (reason
-        'replaced'), or, without `replace`, the join raises UserTaken. `seat` is unique for ever.
+        'replaced'), or the join raises UserTaken, as the terms say. It raises RoomFull where the
+        terms leave no place. A join that raises changes nothing.
         """
 
     def leave(self, room: str, user: str, seat: str, reason: str) -> Awaitable[None] | None:

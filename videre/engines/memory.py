@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from videre.engines import Announcement, Listener
-from videre.errors import UserTaken
+from videre.engines import Announcement, Listener, Terms
+from videre.errors import RoomFull, UserTaken
 
 
 class MemoryEngine:
@@ -18,14 +18,20 @@ class MemoryEngine:
         self._listener = listener
 
     def join(
-        self, room: str, user: str, seat: str, announcement: Announcement, *, replace: bool
+        self, room: str, user: str, seat: str, announcement: Announcement, terms: Terms
     ) -> None:
         """See Engine.join."""
-        held = self._rooms.get(room, {}).get(user)
+        seats = self._rooms.get(room)
+        held = None if seats is None else seats.get(user)
         if held is not None:
-            if not replace:
+            if not terms.replace:
                 raise UserTaken("Header.UserId: is in the room already")
             self.leave(room, user, held, "replaced")
+        elif seats is None:
+            if terms.max_rooms is not None and len(self._rooms) >= terms.max_rooms:
+                raise RoomFull("There are as many rooms as there may be")
+        elif terms.capacity is not None and len(seats) >= terms.capacity:
+            raise RoomFull("The room has as many members as it may have")
         self._rooms.setdefault(room, {})[user] = seat
         self._listener.joined(room, user, seat, announcement)
 

@@ -29,6 +29,9 @@ from videre.transport.session import Session
 if TYPE_CHECKING:
     from videre.transport.manager import Manager
 
+# Seconds in which the body of a request must have come: 1 MiB over a line of 300 kbit/s.
+BODY_SECONDS = 30.0
+
 INTERRUPTED = (1002, "Connection interrupted")
 OCCUPIED = (2010, "Another connection still open")
 
@@ -285,10 +288,14 @@ class Sender:
     async def _body(self) -> bytes:
         limit = self.session.manager.options.max_body_bytes
         body = bytearray()
-        async for chunk in self.request.content.iter_any():
-            body += chunk
-            if limit is not None and len(body) > limit:
-                raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in self.request.content.iter_any():
+                    body += chunk
+                    if limit is not None and len(body) > limit:
+                        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
         return bytes(body)
 
     def unwrap(self, body: bytes) -> bytes:

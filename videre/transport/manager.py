@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sockjs
 from aiohttp import web
 
+from videre.limits import TokenBucket
 from videre.transport.framing import Framer
 from videre.transport.options import Options
 from videre.transport.session import Accept, Session, logger
@@ -19,6 +20,9 @@ from videre.transport.session import Accept, Session, logger
 if TYPE_CHECKING:
     from videre.transport.http import HTTPSession
     from videre.transport.websocket import WebSocketSession
+
+# Addresses whose pace is remembered; the longest unused are forgotten first.
+MAX_PACED_ADDRESSES = 10_000
 
 # Seconds that a client has to answer a close frame. Clients answer within a round trip; who does
 # not is cut off.
@@ -49,6 +53,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.absent_sweeps = math.ceil(options.disconnect_delay / self.interval)
         self.goodbye_sweeps = math.ceil(GOODBYE / self.interval)
         self._addresses: Counter[str] = Counter()  # open sessions of each address
+        self._buckets: dict[str, TokenBucket] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._framers: dict[tuple[bool, bool], Framer] = {}
@@ -60,7 +65,20 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         if self.closing or 0 < options.max_connections <= self.open_sessions:
             return False
         limit = options.max_connections_per_address
-        return not limit or self._addresses[address] < limit
+        if limit and self._addresses[address] >= limit:
+            return False
+        rate = options.connects_per_second_per_address
+        return rate is None or self._paces(address, rate)
+
+    def _paces(self, address: str, rate: float) -> bool:
+        """Tell whether an address opens sessions no faster than it may, and count this one."""
+        bucket = self._buckets.pop(address, None)
+        if bucket is None:
+            bucket = TokenBucket(rate, max(1, int(rate)))
+            if len(self._buckets) >= MAX_PACED_ADDRESSES:
+                del self._buckets[next(iter(self._buckets))]
+        self._buckets[address] = bucket  # last in order: the first is the longest unused
+        return bucket.take(asyncio.get_running_loop().time())
 
     def add(self, session: Session) -> None:
         """Count a session that opens."""

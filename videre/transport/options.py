@@ -24,6 +24,9 @@ class Options:
     #: Sessions in all and for each address; 0 is no limit.
     max_connections: int = 0
     max_connections_per_address: int = 0
+    #: Sessions that one address may open in a second, and at once. Off: an office behind one
+    #: address comes back all at once after a network failure.
+    connects_per_second_per_address: float | None = None
     #: Seconds of silence after which a client is asked whether it lives; it is given up after 1.5
     #: times as long. 25 keeps the connections of proxies with timeouts of 30 s and more.
     heartbeat: float = 25.0

@@ -1,0 +1,182 @@
+"""Tokens: who may enter which room, said by whoever holds a key. PyJWT does the cryptography.
+
+A token is a JWT (RFC 7519) with `sub` (the user id), `room` (a room id or a list of them, `*` at
+the end standing for anything), `exp`, and maybe `nbf` and `max` (the room's capacity). Which
+algorithm a key is for follows from the key, never from the token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from videre.errors import TokenExpired, Unauthorized
+
+#: A shared secret must have as many bytes as the hash it keys (RFC 7518, 3.2): 32 for HS256.
+MIN_SECRET_BYTES = 32
+#: RSA keys below this are refused (RFC 7518, 3.3).
+MIN_RSA_BITS = 2048
+#: Longest token that is looked at, in characters: a key's signature and a list of rooms fit well.
+MAX_TOKEN = 8192
+
+REQUIRED_CLAIMS = ("sub", "room", "exp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Grant:
+    """What a token allows: one user, in the room it was shown for."""
+
+    expires: float | None = None  # seconds of Unix time; None: never
+    capacity: int | None = None  # of the room; None: as configured
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key and the one algorithm that it is for. `material` never shows in a repr."""
+
+    algorithm: str
+    material: Any = dataclasses.field(repr=False)
+
+
+class Auth(Protocol):
+    """Turns what a client shows into a grant."""
+
+    required: bool
+
+    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+        """Return what `token` (None: none was shown) allows `user` in `room` at Unix time `now`.
+
+        Raises Unauthorized or TokenExpired.
+        """
+
+
+class NoAuth:
+    """Where no tokens are asked for: who knows a room may enter it."""
+
+    required = False
+
+    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+        """See Auth.grant."""
+        return Grant()
+
+
+class TokenAuth:
+    """Grants what tokens say that one of several keys has signed."""
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        *,
+        required: bool = True,
+        issuer: str | None = None,
+        audience: str | None = None,
+        leeway: float = 60.0,
+    ) -> None:
+        self.required = required
+        self._keys = tuple(keys)
+        self._issuer = issuer
+        self._audience = audience
+        self._leeway = leeway  # seconds by which the signer's clock may be ahead
+
+    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+        """See Auth.grant."""
+        if token is None:
+            if self.required:
+                raise Unauthorized("A token is required")
+            return Grant()
+        if not isinstance(token, str) or len(token) > MAX_TOKEN:
+            raise Unauthorized("The token is not valid")
+        claims = self._verify(token)
+        if claims.get("sub") != user:
+            raise Unauthorized("The token is for another user")
+        if not _covers(claims.get("room"), room):
+            raise Unauthorized("The token is for another room")
+        expires = _number(claims, "exp")
+        if expires is None or now >= expires:
+            raise TokenExpired("The token has expired")
+        starts = _number(claims, "nbf")
+        if starts is not None and now < starts - self._leeway:
+            raise Unauthorized("The token is not valid yet")
+        capacity = claims.get("max")
+        if capacity is not None and (type(capacity) is not int or capacity < 1):
+            raise Unauthorized("The token is not valid")
+        return Grant(expires, capacity)
+
+    def _verify(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token that one of the keys has signed; times are judged later."""
+        for key in self._keys:
+            try:
+                return jwt.decode(
+                    token,
+                    key.material,
+                    algorithms=[key.algorithm],
+                    issuer=self._issuer,
+                    audience=self._audience,
+                    options={
+                        "require": list(REQUIRED_CLAIMS),
+                        "verify_exp": False,
+                        "verify_nbf": False,
+                        "verify_iat": False,
+                        "verify_aud": self._audience is not None,
+                    },
+                )
+            except jwt.InvalidTokenError:
+                continue
+        raise Unauthorized("The token is not valid")
+
+
+def _covers(pattern: object, room: str) -> bool:
+    """Tell whether the claim `room`, a pattern or a list of them, covers a room."""
+    if isinstance(pattern, list):
+        return any(isinstance(each, str) and _covers(each, room) for each in pattern)
+    if not isinstance(pattern, str):
+        return False
+    if pattern.endswith("*"):
+        return room.startswith(pattern[:-1])
+    return room == pattern
+
+
+def _number(claims: dict[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unauthorized("The token is not valid")
+    return float(value)
+
+
+def secret_key(secret: str) -> Key:
+    """Return a shared secret as a key; raises ValueError for one of less than 32 bytes."""
+    material = secret.encode()
+    if len(material) < MIN_SECRET_BYTES:
+        raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes, not {len(material)}")
+    return Key("HS256", material)
+
+
+def public_key(pem: bytes) -> Key:
+    """Return a public key (PEM) with its algorithm; raises ValueError for one that has none."""
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("is no public key in PEM") from None
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise ValueError(f"must have at least {MIN_RSA_BITS} bits, not {key.key_size}")
+        return Key("RS256", key)
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return Key("ES256", key)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return Key("EdDSA", key)
+    raise ValueError("is no RSA, P-256 or Ed25519 key")
+
+
+def sign(key: Key, user: str, room: str, *, now: float, ttl: float, **claims: Any) -> str:
+    """Return a token for `user` in `room` (or `prefix*`) that is good for `ttl` seconds."""
+    body = {"sub": user, "room": room, "iat": int(now), "exp": int(now + ttl), **claims}
+    return jwt.encode(body, key.material, algorithm=key.algorithm)

@@ -1,0 +1,86 @@
+"""The keys that a configuration names: secrets, files of them, and public keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from videre.auth import Auth, Key, NoAuth, TokenAuth, public_key, secret_key
+
+_STRINGS = {"type": "list", "schema": {"type": "string"}, "default": []}
+_STRING = {"type": "string", "nullable": True, "default": None, "minlength": 1}
+
+#: What `Auth` may hold. Secrets are for HS256; several are for rotation: any of them is good, and
+#: the first one signs. `SecretsVariable` names an environment variable: secrets between blanks.
+SCHEMA: dict[str, Any] = {
+    "Required": {"type": "boolean", "default": True},
+    "Secrets": _STRINGS,
+    "SecretFiles": _STRINGS,
+    "SecretsVariable": _STRING,
+    "PublicKeys": _STRINGS,
+    "Issuer": _STRING,
+    "Audience": _STRING,
+    # 60 s: a client that is told of an expired token asks its site for another one.
+    "Leeway": {"type": "number", "min": 0, "default": 60},
+}
+
+Fault = tuple[str, str]
+
+
+def read(
+    auth: Mapping[str, Any], folder: Path, environ: Mapping[str, str]
+) -> tuple[list[Key], list[Fault]]:
+    """Return the keys that `Auth` names, and what is wrong with any: (key of Auth, words).
+
+    Files are relative to `folder`. No secret stands in the words.
+    """
+    keys: list[Key] = []
+    faults: list[Fault] = []
+
+    def add(name: str, where: str, make: Callable[[], Key]) -> None:
+        try:
+            keys.append(make())
+        except OSError as error:
+            faults.append((name, f"{where}: {error.strerror}"))
+        except ValueError as error:
+            faults.append((name, f"{where}: {error}"))
+
+    for number, secret in enumerate(auth["Secrets"], 1):
+        add("Secrets", f"the secret number {number}", partial(secret_key, secret))
+    for file in auth["SecretFiles"]:
+        add("SecretFiles", repr(file), partial(_secret_file, folder / file))
+    if (variable := auth["SecretsVariable"]) is not None:
+        secrets = environ.get(variable, "").split()
+        if not secrets:
+            faults.append(("SecretsVariable", f"{variable!r}: the variable is not set"))
+        for number, secret in enumerate(secrets, 1):
+            where = f"{variable!r}: the secret number {number}"
+            add("SecretsVariable", where, partial(secret_key, secret))
+    for file in auth["PublicKeys"]:
+        add("PublicKeys", repr(file), partial(_key_file, folder / file))
+    if not keys and not faults:
+        faults.append(("Secrets", "no key is named: Secrets, SecretFiles, PublicKeys, ..."))
+    return keys, faults
+
+
+def _secret_file(path: Path) -> Key:
+    return secret_key(path.read_text(encoding="utf-8").strip())
+
+
+def _key_file(path: Path) -> Key:
+    return public_key(path.read_bytes())
+
+
+def auth(settings: Mapping[str, Any] | None, keys: Sequence[Key]) -> Auth:
+    """Return what judges tokens by these settings and keys."""
+    if settings is None:
+        return NoAuth()
+    return TokenAuth(
+        keys,
+        required=settings["Required"],
+        issuer=settings["Issuer"],
+        audience=settings["Audience"],
+        leeway=settings["Leeway"],
+    )
