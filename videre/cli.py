@@ -42,7 +42,10 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         description="A WebRTC signalling server. Options beat the configuration file, which beats "
         "the defaults.",
     )
-    option = parser.add_argument
+
+    def option(*names: str, help: str, **rest: Any) -> None:
+        parser.add_argument(*names, help=help.replace("%", "%%"), **rest)
+
     option("--host", metavar="ADDRESS", help=f"listen here (default: {default['Host']})")
     option("--port", type=int, metavar="N", help=f"0 picks a free one (default: {default['Port']})")
     option(
@@ -67,7 +70,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         help=f"what the log file holds (default: {default['LogLevel']})",
     )
     option("--check", action="store_true", help="check the configuration and exit")
-    option("--version", action="version", version=f"videre-server {__version__}")
+    parser.add_argument("--version", action="version", version=f"videre-server {__version__}")
     return parser
 
 
@@ -112,9 +115,11 @@ def _run(config: Config, context: ssl.SSLContext | None) -> int:
             max_bytes=config.log_max_bytes,
             backups=config.log_backups,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         listening.close()
-        raise ConfigError([f"LogFile: {str(config.log_file)!r}: {error.strerror}"]) from None
+        raise config.error(
+            "LogFile", config.log_file, getattr(error, "strerror", None) or str(error)
+        ) from None
     try:
         asyncio.run(_serve(config, context, listening))
     finally:
@@ -131,10 +136,11 @@ def _listen(config: Config) -> socket.socket:
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
-        key, value = ("Port", str(config.port))
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            key, value = ("Host", repr(config.host))
-        raise ConfigError([f"{key}: {value}: {error.strerror}"]) from None
+            raise config.error("Host", config.host, error.strerror or str(error)) from None
+        raise config.error("Port", config.port, error.strerror or str(error)) from None
+    except UnicodeError as error:  # a host name that cannot be one
+        raise config.error("Host", config.host, str(error)) from None
 
 
 async def _serve(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> None:

@@ -14,9 +14,9 @@ import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-from cerberus import Validator
+from cerberus import TypeDefinition, Validator
 
 from videre import keyring
 from videre.auth import Auth, Key, NoAuth
@@ -32,13 +32,16 @@ LEVELS = ("debug", "info", "warning", "error")
 Error = Callable[[str, str], None]
 
 
-def _prefix(field: str, value: Any, error: Error) -> None:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+
+
+def _prefixes(field: str, value: Any, error: Error) -> None:
+    each = value if isinstance(value, list) else [value]
+    if not each or not all(isinstance(prefix, str) for prefix in each):
+        error(field, "must be a path, or a list of paths")
+    elif not all(_PREFIX.fullmatch(prefix) for prefix in each):
         error(field, "must be a path as /echo: letters, digits and ._~- between slashes")
-
-
-def _distinct(field: str, value: Any, error: Error) -> None:
-    if isinstance(value, list) and len({prefix.rstrip("/") for prefix in value}) < len(value):
+    elif len({prefix.rstrip("/") for prefix in each}) < len(each):
         error(field, "names the same prefix twice")
 
 
@@ -72,16 +75,11 @@ def _switch(default: bool) -> dict[str, Any]:
 
 _SEAM = Options()
 _LIMITS = Limits()
-_ONE_PREFIX = _string(check_with=_prefix)
 
 SCHEMA: dict[str, dict[str, Any]] = {
     "Host": _string(default="0.0.0.0", minlength=1),  # noqa: S104  # as the original
     "Port": {"type": "integer", "min": 0, "max": 65535, "default": 1111},
-    "Prefix": {
-        "anyof": [_ONE_PREFIX, {"type": "list", "minlength": 1, "schema": _ONE_PREFIX}],
-        "check_with": _distinct,
-        "default": "/echo",
-    },
+    "Prefix": {"check_with": _prefixes, "default": "/echo"},
     "TLS": _switch(False),
     "Cert": _string(nullable=True, default=None),
     "Key": _string(nullable=True, default=None),
@@ -111,8 +109,17 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "SessionCookie": _switch(_SEAM.cookie),
     "HTMLFile": _switch(_SEAM.htmlfile),
     "JSONP": _switch(_SEAM.jsonp),
-    "SockJSUrl": _string(default=_SEAM.sockjs_url, regex=r"(https?://|/)[^\s\"<>]*"),
+    "SockJSUrl": _string(default=_SEAM.sockjs_url, regex=r"(https?://|/)[^\s\"<>]*\Z"),
 }
+
+
+class _Validator(Validator):  # type: ignore[misc]  # cerberus has no types
+    # true is no number: Python's bool is an int, cerberus does not mind.
+    types_mapping: ClassVar[dict[str, TypeDefinition]] = {
+        **Validator.types_mapping,
+        "integer": TypeDefinition("integer", (int,), (bool,)),
+        "number": TypeDefinition("number", (int, float), (bool,)),
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,11 +142,18 @@ class Config:
     auth: Auth = dataclasses.field(default_factory=NoAuth)
     #: Seconds that a seat outlives its token, so that a fresh one can be brought.
     leeway: float = 60.0
+    #: Where each key was read: a file, or an option of the command line.
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
     def max_packet_bytes(self) -> int | None:
         """Longest packet in bytes of UTF-8."""
         return self.transport.max_packet_bytes
+
+    def error(self, key: str, value: object, words: str) -> ConfigError:
+        """Return what tells of a value that turned out to be unusable, and where it was read."""
+        source = self.sources.get(key, "default")
+        return ConfigError([f"{source}: {key}: {_shown(value)}: {words}"])
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return what serves TLS 1.2 or newer with Cert and Key; None without TLS.
@@ -148,26 +162,39 @@ class Config:
         """
         if not self.tls or self.cert is None or self.key is None:
             return None
+        faults: list[str] = []
         for name, path in (("Cert", self.cert), ("Key", self.key)):
             try:
                 path.read_bytes()
-            except OSError as error:
-                raise ConfigError([f"{name}: {str(path)!r}: {error.strerror}"]) from None
+            except (OSError, ValueError) as error:
+                faults += self.error(name, path, _os_words(error)).faults
+        if faults:
+            raise ConfigError(faults)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_cert_chain(self.cert, self.key, password=_refuse_password)
         except _EncryptedKey:
-            fault = f"Key: {str(self.key)!r}: is encrypted, a server cannot ask for its password"
-            raise ConfigError([fault]) from None
+            words = "is encrypted, a server cannot ask for its password"
+            raise self.error("Key", self.key, words) from None
         except ssl.SSLError as error:
-            raise ConfigError([self._pem_fault(error)]) from None
+            if error.reason == "KEY_VALUES_MISMATCH":
+                words = f"does not match the certificate {str(self.cert)!r}"
+                raise self.error("Key", self.key, words) from None
+            raise self.error(*self._unusable_pem(), f"is no usable PEM: {error.reason}") from None
         return context
 
-    def _pem_fault(self, error: ssl.SSLError) -> str:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return f"Key: {str(self.key)!r}: does not match the certificate {str(self.cert)!r}"
-        return f"Cert: {str(self.cert)!r}, Key: {str(self.key)!r}: not usable as PEM: {error}"
+    def _unusable_pem(self) -> tuple[str, Path | None]:
+        """Return which of Cert and Key it is that OpenSSL does not take."""
+        try:
+            ssl.create_default_context(cafile=self.cert)
+        except ssl.SSLError:
+            return "Cert", self.cert
+        return "Key", self.key
+
+
+def _os_words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 class _EncryptedKey(Exception):
@@ -197,40 +224,55 @@ def load(
     for key in ("Cert", "Key"):
         if key in options:
             values["TLS"] = True  # who names a certificate wants it used
-    validator = Validator(SCHEMA)
-    valid = validator.validate(values)
-    faults = [] if valid else list(_faults(validator.errors, values))
+    sources = {key: str(path) for key in values} | {key: name for key, (name, _) in options.items()}
+    validator = _Validator(SCHEMA)
+    validator.validate(values)
+    faults = _null_faults(values) + _faults(validator.errors, values)
+    wrong = {key for key, _ in faults}
     document: dict[str, Any] = validator.document or {}
-    if "TLS" not in validator.errors and document.get("TLS"):
+    if "TLS" not in wrong and document.get("TLS"):
         faults += [
-            (key, f"{values.get(key)!r}: TLS needs it")
+            (key, f"{_shown(values.get(key))}: TLS needs it")
             for key in ("Cert", "Key")
-            if key not in validator.errors and not document.get(key)
+            if key not in wrong and not document.get(key)
         ]
     keys: list[Key] = []
-    if "Auth" not in validator.errors and document.get("Auth"):
+    if "Auth" not in wrong and document.get("Auth"):
         keys, key_faults = keyring.read(document["Auth"], folder, environ)
         faults += [(f"Auth.{key}", fault) for key, fault in key_faults]
-    if faults:
-        sources = {key: name for key, (name, _) in options.items()}
-        raise ConfigError(
-            [f"{sources.get(key, path or 'default')}: {key}: {fault}" for key, fault in faults]
-        )
 
     def resolve(key: str) -> Path | None:
         if document[key] is None:
             return None
         return Path(document[key]) if key in options else folder / document[key]
 
-    return _config(document, resolve, keys)
+    words = [
+        f"{sources.get(key.partition('.')[0], path or 'default')}: {key}: {fault}"
+        for key, fault in faults
+    ]
+    if {key for key, _ in faults}.isdisjoint(("TLS", "Cert", "Key")):
+        files = Config(
+            tls=document["TLS"], cert=resolve("Cert"), key=resolve("Key"), sources=sources
+        )
+        try:
+            files.ssl_context()
+        except ConfigError as error:
+            words += error.faults
+    if words:
+        raise ConfigError(words)
+    return _config(document, resolve, sources, keys)
 
 
 def _config(
-    document: Mapping[str, Any], resolve: Callable[[str], Path | None], keys: Sequence[Key]
+    document: Mapping[str, Any],
+    resolve: Callable[[str], Path | None],
+    sources: Mapping[str, str],
+    keys: Sequence[Key],
 ) -> Config:
     prefix = document["Prefix"]
     prefixes = [prefix] if isinstance(prefix, str) else prefix
     return Config(
+        sources=sources,
         host=document["Host"],
         port=document["Port"],
         prefixes=tuple(each.rstrip("/") for each in prefixes),
@@ -283,6 +325,15 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+def _null_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a fault for each null where none may be: cerberus would put the default there."""
+    return [
+        (key, "null: null value not allowed")
+        for key, value in values.items()
+        if value is None and key in SCHEMA and not SCHEMA[key].get("nullable")
+    ]
+
+
 def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (key, what is wrong with its value) for each of cerberus' errors."""
     faults: list[tuple[str, str]] = []
@@ -306,10 +357,11 @@ def _words(problems: Any) -> list[str]:
         return [problems]
     if isinstance(problems, dict):
         return [words for inner in problems.values() for words in _words(inner)]
-    words = [words for inner in problems for words in _words(inner)]
-    return list(dict.fromkeys(word for word in words if word != "no definitions validate"))
+    return [words for inner in problems for words in _words(inner)]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
+    if isinstance(value, Path):
+        return repr(str(value))
     text = json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:80]}..."

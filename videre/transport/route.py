@@ -59,8 +59,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         receiver = transport(self.manager, session, request)
         if getattr(receiver, "maxsize", 0):
             receiver.maxsize = self.manager.options.streaming_limit
-        response: web.StreamResponse = await receiver.process()
-        return response
+        return await _until_lost(receiver.process())
 
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         """Serve `/websocket`, the raw WebSocket."""
@@ -111,7 +110,9 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         if not self._origins.allow(request):
             raise web.HTTPForbidden(text="This origin is not allowed.")
         address = self._new_client(request)
-        return await upgrade(request, self.manager, address, sockjs_framing=sockjs_framing)
+        return await _until_lost(
+            upgrade(request, self.manager, address, sockjs_framing=sockjs_framing)
+        )
 
     def _admit(
         self, request: web.Request, methods: tuple[str, ...], allow: str = ""
@@ -171,6 +172,10 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin if origin and origin != "null" else "*"
         headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
         headers.add(hdrs.VARY, hdrs.ORIGIN)
+        if response.keep_alive is False:
+            # The plugin repeats the request's keep-alive, but closes: a client or proxy that takes
+            # its word loses what it sends next.
+            headers[hdrs.CONNECTION] = "close"
         if not self.cookie_needed:
             headers.popall(hdrs.SET_COOKIE, None)  # the plugin always sets one
 
@@ -180,6 +185,14 @@ async def finish_headers(request: web.Request, response: web.StreamResponse) -> 
     # Taken out: an application that has two prefixes calls this twice.
     if (route := request.pop(_ROUTE, None)) is not None:
         route._finish_headers(request, response)
+
+
+async def _until_lost(response: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    """Return a response; where the client left, an empty one, and not an error to be logged."""
+    try:
+        return await response
+    except ConnectionError:
+        return web.Response()
 
 
 def _not_allowed(allow: str) -> web.Response:
