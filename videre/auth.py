@@ -80,9 +80,14 @@ class TokenAuth:
     ) -> None:
         self.required = required
         self._keys = tuple(keys)
-        self._issuer = issuer
-        self._audience = audience
+        self.issuer = issuer
+        self.audience = audience
         self._leeway = leeway  # seconds by which the signer's clock may be ahead
+
+    @property
+    def signing_key(self) -> Key | None:
+        """The first shared secret: what can sign as well as verify."""
+        return next((key for key in self._keys if key.algorithm == "HS256"), None)
 
     def grant(self, token: object, user: str, room: str, now: float) -> Grant:
         """See Auth.grant."""
@@ -116,14 +121,14 @@ class TokenAuth:
                     token,
                     key.material,
                     algorithms=[key.algorithm],
-                    issuer=self._issuer,
-                    audience=self._audience,
+                    issuer=self.issuer,
+                    audience=self.audience,
                     options={
                         "require": list(REQUIRED_CLAIMS),
                         "verify_exp": False,
                         "verify_nbf": False,
                         "verify_iat": False,
-                        "verify_aud": self._audience is not None,
+                        "verify_aud": self.audience is not None,
                     },
                 )
             except jwt.InvalidTokenError:
@@ -176,7 +181,9 @@ def public_key(pem: bytes) -> Key:
     raise ValueError("is no RSA, P-256 or Ed25519 key")
 
 
-def sign(key: Key, user: str, room: str, *, now: float, ttl: float, **claims: Any) -> str:
-    """Return a token for `user` in `room` (or `prefix*`) that is good for `ttl` seconds."""
+def sign(
+    key: Key, user: str, room: str | list[str], *, now: float, ttl: float, **claims: Any
+) -> str:
+    """Return a token for `user` in `room` (or `prefix*`, or a list), good for `ttl` seconds."""
     body = {"sub": user, "room": room, "iat": int(now), "exp": int(now + ttl), **claims}
     return jwt.encode(body, key.material, algorithm=key.algorithm)

@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from videre import config as configuration
-from videre import logs
+from videre import logs, mint
 from videre.app import create_app
 from videre.config import Config
 from videre.errors import ConfigError
@@ -41,6 +41,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         prog="videre-server",
         description="A WebRTC signalling server. Options beat the configuration file, which beats "
         "the defaults.",
+        epilog="videre-server token --help tells how to mint a token.",
     )
 
     def option(*names: str, help: str, **rest: Any) -> None:
@@ -87,23 +88,30 @@ _KEYS = {
 
 def main(argv: Sequence[str] | None = None, *, default_config: Path | None = None) -> int:
     """Run the command with `argv` (the process's own unless given) and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv[:1] == ["token"]:
+            return mint.main(argv[1:], default_config=default_config)
+        return _serve_command(argv, default_config)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"videre-server: {fault}", file=sys.stderr)
+        return 2
+
+
+def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     arguments = vars(_parser(default_config).parse_args(argv))
     options: dict[str, tuple[str, Any]] = {
         key: (f"--{name.replace('_', '-')}", arguments[name])
         for name, key in _KEYS.items()
         if arguments[name] is not None
     }
-    try:
-        config = configuration.load(arguments["config"], options)
-        context = config.ssl_context()
-        if arguments["check"]:
-            print("The configuration is good.")
-            return 0
-        return _run(config, context)
-    except ConfigError as error:
-        for fault in error.faults:
-            print(f"videre-server: {fault}", file=sys.stderr)
-        return 2
+    config = configuration.load(arguments["config"], options)
+    context = config.ssl_context()
+    if arguments["check"]:
+        print("The configuration is good.")
+        return 0
+    return _run(config, context)
 
 
 def _run(config: Config, context: ssl.SSLContext | None) -> int:

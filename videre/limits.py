@@ -44,13 +44,17 @@ class TokenBucket:
 
     def __init__(self, rate: float, burst: int) -> None:
         self._interval = 1.0 / rate
-        self._tolerance = (burst - 1) * self._interval
+        # Sums of intervals are not exact, so that one of them more or less needs some leave.
+        self._tolerance = (burst - 1) * self._interval + 1e-6
         self._full_at = 0.0
 
     def take(self, now: float) -> bool:
         """Take one and return True, or return False if there is none. `now` never goes back."""
-        full_at = max(self._full_at, now)
-        if full_at - now > self._tolerance + 1e-9:  # sums of intervals are not exact
+        full_at = self._full_at
+        if full_at <= now:
+            self._full_at = now + self._interval
+            return True
+        if full_at - now > self._tolerance:
             return False
         self._full_at = full_at + self._interval
         return True
@@ -67,6 +71,9 @@ class Verdict(enum.Enum):
     WARN = enum.auto()  # dropped, the first of its episode: say so
     DROP = enum.auto()  # dropped without a word
     CLOSE = enum.auto()  # one too many: close the session
+
+
+PASS = Verdict.PASS  # looked at for every packet
 
 
 class Throttle:
@@ -87,11 +94,10 @@ class Throttle:
 
     def judge(self, is_ping: bool, now: float) -> Verdict:
         """Return what is to be done with a packet that came at `now`, in seconds."""
-        bucket = self._pings if is_ping else self._packets
         if self._dropped and self._packets.is_full(now) and self._pings.is_full(now):
             self._dropped = 0
-        if bucket.take(now):
-            return Verdict.PASS
+        if (self._pings if is_ping else self._packets).take(now):
+            return PASS
         self._dropped += 1
         if self._dropped == 1:
             return Verdict.WARN

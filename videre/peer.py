@@ -26,7 +26,7 @@ from videre.errors import (
     Unavailable,
     WrongUser,
 )
-from videre.limits import Limits, Penalties, Throttle, Verdict
+from videre.limits import PASS, Limits, Penalties, Throttle, Verdict
 from videre.packets import Decoder, Event, Packet
 from videre.rooms import Connection, Log, Rooms, Seat
 
@@ -128,7 +128,7 @@ class Peer:
         """Tell whether a packet may pass; raises RateLimited at the first that may not."""
         assert self._throttle is not None  # noqa: S101  # for mypy; the caller has looked
         verdict = self._throttle.judge(is_ping, self._service.clock())
-        if verdict is Verdict.PASS:
+        if verdict is PASS:
             return True
         if verdict is Verdict.WARN:
             raise RateLimited("Too many packets; what comes too fast is dropped")

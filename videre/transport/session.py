@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("videre.transport")
 
+# Looked at for every packet.
+OPEN = sockjs.SessionState.OPEN
+
 
 class Handler(Protocol):
     """What the application makes of a session."""
@@ -75,7 +78,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
     def open(self) -> None:
         """Open the session: ask the application for a handler."""
-        self.state = sockjs.SessionState.OPEN
+        self.state = OPEN
         try:
             self.handler = self.manager.accept(self)
         except Exception:
@@ -86,7 +89,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         if self._inbox is not None:
             self._inbox.append(text)
             return
-        if self.handler is None or self.state is not sockjs.SessionState.OPEN:
+        if self.handler is None or self.state is not OPEN:
             return
         try:
             pending = self.handler.receive(text)

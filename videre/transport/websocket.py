@@ -14,10 +14,12 @@ import sockjs
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
 
 from videre.transport import framing
-from videre.transport.session import Session
+from videre.transport.session import OPEN, Session
 
 if TYPE_CHECKING:
     from videre.transport.manager import Manager
+
+_TEXT = WSMsgType.TEXT
 
 PING = framing.frame(framing.PING, b"")
 
@@ -57,12 +59,16 @@ class WebSocketSession(Session):
 
     def send(self, text: str) -> None:
         """See Session.send."""
-        if self.state is sockjs.SessionState.OPEN:
-            self._write(self._frame(text))
+        tcp = self._tcp
+        # uvloop raises on a connection that is closed, where asyncio drops what is written.
+        if self.state is OPEN and not tcp.is_closing():
+            tcp.write(self._frame(text))
+            if self._limit is not None and tcp.get_write_buffer_size() > self._limit:
+                self._drop()
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""
-        if self.state is not sockjs.SessionState.OPEN:
+        if self.state is not OPEN:
             return
         self.state = sockjs.SessionState.CLOSING
         if self._sockjs:
@@ -75,7 +81,7 @@ class WebSocketSession(Session):
     def sweep(self) -> None:
         """Ask a silent client whether it lives; give up one that does not answer."""
         self.silent += 1
-        if self.state is not sockjs.SessionState.OPEN:
+        if self.state is not OPEN:
             if self.silent >= self.manager.goodbye_sweeps:
                 self.cut()
         elif self.silent >= self.manager.lost_sweeps:
@@ -103,13 +109,12 @@ class WebSocketSession(Session):
             self._drop()
 
     def _put(self, data: bytes) -> None:
-        # uvloop raises on a connection that is closed, where asyncio drops what is written.
         if not self._tcp.is_closing():
             self._tcp.write(data)
 
     def _drop(self) -> None:
         """Give up a client that does not read. It finds its close code if it reads soon."""
-        if self.state is sockjs.SessionState.OPEN:
+        if self.state is OPEN:
             self.close(4002, "Too slow in reading")
 
     def _part(self, code: int, reason: str) -> None:
@@ -123,7 +128,10 @@ class WebSocketSession(Session):
         """Take one message off the wire."""
         kind, data, _ = message
         self.silent = 0
-        if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
+        if kind is _TEXT and not self._sockjs:
+            if data:
+                self.receive(data)
+        elif kind is _TEXT or kind is WSMsgType.BINARY:
             if data:
                 self._take(data)
         elif kind is WSMsgType.PING:
@@ -143,11 +151,14 @@ class WebSocketSession(Session):
         except ValueError:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Broken framing")
             return
+        if len(texts) == 1 and isinstance(data, str) and data.isascii():
+            # The client has quoted the message already, as it will be for others who speak SockJS.
+            self._frame.remember(texts[0], f"a{data}")
         for text in texts:
             self.receive(text)
 
     def _closed_by_client(self, code: int) -> None:
-        if self.state is sockjs.SessionState.OPEN:
+        if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
             self._put(framing.close(code or WSCloseCode.OK, ""))
             self.finish(f"client closed with {code}", clean=code in _NORMAL_CLOSES)
@@ -162,13 +173,13 @@ class WebSocketSession(Session):
             self._refuse(code, str(error))
 
     def _too_large(self) -> None:
-        if self.state is sockjs.SessionState.OPEN and self.handler is not None:
+        if self.state is OPEN and self.handler is not None:
             self.handler.too_large()
         self._refuse(4501, "Packet too large")
 
     def _refuse(self, code: int, reason: str) -> None:
         """Close because of what came: the others hear of it at once."""
-        if self.state is sockjs.SessionState.OPEN:
+        if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
             self._part(code, reason)
             self.finish(f"refused with {code}", clean=False)

@@ -1,0 +1,45 @@
+"""The subcommand `token`: mint a token, for tests and for sites that have no code for it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from videre import config as configuration
+from videre.auth import TokenAuth, sign
+from videre.errors import ConfigError
+
+
+def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
+    """Print a token that the first shared secret of the configuration signs; return 0.
+
+    Raises ConfigError where the configuration has none.
+    """
+    parser = argparse.ArgumentParser(prog="videre-server token", description="Mint a token.")
+    parser.add_argument("--user", required=True, help="the UserId that it is for")
+    parser.add_argument("--room", required=True, action="append", help="a RoomId, or prefix*")
+    parser.add_argument("--ttl", type=float, default=3600, help="seconds (default: 3600)")
+    parser.add_argument("--max", type=int, help="the room's capacity (default: as configured)")
+    parser.add_argument("--config", type=Path, default=default_config, help="the configuration")
+    arguments = parser.parse_args(argv)
+    config = configuration.load(arguments.config)
+    auth = config.auth
+    key = auth.signing_key if isinstance(auth, TokenAuth) else None
+    if key is None:
+        raise ConfigError(
+            [f"{arguments.config or 'default'}: Auth: a secret is needed to sign with"]
+        )
+    room = arguments.room[0] if len(arguments.room) == 1 else arguments.room
+    claims = {
+        name: value
+        for name, value in (
+            ("max", arguments.max),
+            ("iss", auth.issuer),
+            ("aud", auth.audience),
+        )
+        if value is not None
+    }
+    print(sign(key, arguments.user, room, now=time.time(), ttl=arguments.ttl, **claims))
+    return 0
