@@ -26,8 +26,7 @@ def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
     arguments = parser.parse_args(argv)
     config = configuration.load(arguments.config)
     auth = config.auth
-    key = auth.signing_key if isinstance(auth, TokenAuth) else None
-    if key is None:
+    if not isinstance(auth, TokenAuth) or (key := auth.signing_key) is None:
         raise ConfigError(
             [f"{arguments.config or 'default'}: Auth: a secret is needed to sign with"]
         )
