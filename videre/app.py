@@ -45,7 +45,7 @@ def setup(
     decoder = Decoder(config.max_packet_bytes)
 
     def accept(session: transport.Session) -> Peer:
-        log("session", transport=session.transport)
+        log("session", transport=session.transport, tls=session.secure)
         return Peer(session, rooms, decoder, log=log, trace=log.trace)
 
     async def engine(_app: web.Application) -> AsyncIterator[None]:
@@ -54,6 +54,7 @@ def setup(
         yield
         if (closed := rooms.close()) is not None:
             await closed
+        log.flush()
 
     app.cleanup_ctx.append(engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)

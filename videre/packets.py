@@ -41,8 +41,18 @@ class Event(enum.StrEnum):
 CLIENT_EVENTS = (Event.CONNECT, Event.BROADCAST, Event.PING, Event.DISCONNECT)
 
 
-def _no_controls(field: str, value: str, error: Callable[[str, str], None]) -> None:
-    if any(unicodedata.category(character) == "Cc" for character in value):
+Error = Callable[[str, str], None]
+
+
+def _known(field: str, value: object, error: Error) -> None:
+    if isinstance(value, str) and value not in CLIENT_EVENTS:  # which is not repeated: too long
+        error(field, f"must be one of {', '.join(CLIENT_EVENTS)}")
+
+
+def _no_controls(field: str, value: object, error: Error) -> None:
+    if isinstance(value, str) and any(
+        unicodedata.category(character) == "Cc" for character in value
+    ):
         error(field, "must not hold control characters")
 
 
@@ -62,7 +72,7 @@ SCHEMA: dict[str, Any] = {
         "required": True,
         "allow_unknown": True,
         "schema": {
-            "Event": {"type": "string", "required": True, "allowed": list(map(str, CLIENT_EVENTS))},
+            "Event": {"type": "string", "required": True, "check_with": _known},
             "UserId": _name(MAX_USER_ID),
             "RoomId": _name(MAX_ROOM_ID),
         },

@@ -21,12 +21,13 @@ from sockjs.transports import (
     xhr_pooling,
     xhrstreaming,
 )
-from sockjs.transports.utils import CACHE_CONTROL
+from sockjs.transports.utils import CACHE_CONTROL, session_cookie
 
 from videre.transport import framing
 from videre.transport.session import Session
 
 if TYPE_CHECKING:
+    from videre.transport.clients import Client
     from videre.transport.manager import Manager
 
 INTERRUPTED = (1002, "Connection interrupted")
@@ -36,8 +37,8 @@ OCCUPIED = (2010, "Another connection still open")
 class HTTPSession(Session):
     """A session that a URL names. It belongs to the address that opened it."""
 
-    def __init__(self, session_id: str, manager: Manager, address: str, transport: str) -> None:
-        super().__init__(session_id, manager, address)
+    def __init__(self, session_id: str, manager: Manager, client: Client, transport: str) -> None:
+        super().__init__(session_id, manager, client)
         self.transport = transport
         self.receiver: Receiver | None = None
         self.goodbye: tuple[int, str] | None = None  # what every receiver is told from now on
@@ -118,6 +119,7 @@ class HTTPSession(Session):
         self.finish(reason, clean=False)
         self.receiver = None
         self._wake()
+        self.manager.detached()
 
     # For the receiving transport.
 
@@ -297,13 +299,13 @@ class Sender:
 
     def answer(self) -> web.Response:
         """Return what says that the messages were taken."""
-        return web.Response(status=204, headers=_PLAIN)
+        return web.Response(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
 
 
-_PLAIN: Mapping[str, Any] = {
-    hdrs.CONTENT_TYPE: "text/plain; charset=UTF-8",
-    hdrs.CACHE_CONTROL: CACHE_CONTROL,
-}
+_PLAIN = (
+    (hdrs.CONTENT_TYPE, "text/plain; charset=UTF-8"),
+    (hdrs.CACHE_CONTROL, CACHE_CONTROL),
+)
 
 
 class XHRSend(Sender, xhr_pooling.XHRSendTransport):  # type: ignore[misc]
@@ -323,7 +325,7 @@ class JSONPSend(Sender, jsonp.JSONPollingSend):  # type: ignore[misc]
 
     def answer(self) -> web.Response:
         """See Sender.answer; some old browsers do strange things on a 204."""
-        return web.Response(body=b"ok", headers=_PLAIN)
+        return web.Response(body=b"ok", headers=[*_PLAIN, *session_cookie(self.request)])
 
 
 #: The transports that a URL can name, except the WebSocket.
