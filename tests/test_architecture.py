@@ -24,7 +24,8 @@ ARROWS: dict[str, set[str]] = {
     "rooms": {"engines", "errors", "packets"},
     "peer": {"packets", "rooms", "auth", "limits", "errors"},
     "transport": {"errors"},
-    "logs": set(),
+    "logs": {"writers"},
+    "writers": set(),
     "version": set(),
 }
 

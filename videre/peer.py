@@ -37,7 +37,17 @@ class Trace(Protocol):
 class Peer:
     """The one end of a session that is ours. `connection` is the way to the other."""
 
-    __slots__ = ("_bad", "_connection", "_decoder", "_log", "_ping", "_rooms", "_seat", "_trace")
+    __slots__ = (
+        "_bad",
+        "_connection",
+        "_decoder",
+        "_gone",
+        "_log",
+        "_ping",
+        "_rooms",
+        "_seat",
+        "_trace",
+    )
 
     def __init__(
         self,
@@ -54,6 +64,7 @@ class Peer:
         self._log = log
         self._trace = trace
         self._seat: Seat | None = None
+        self._gone = False
         self._bad = 0  # bad packets in a row
         self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
 
@@ -106,7 +117,8 @@ class Peer:
 
     def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
         """Take the peer out of its room: its connection is closed (`clean`) or lost."""
-        return self._leave(reason)
+        self._gone = True
+        return self._leave(self.seat, reason)
 
     @property
     def seat(self) -> Seat | None:
@@ -142,14 +154,14 @@ class Peer:
 
     async def _seated_later(self, seat: Seat, pending: Awaitable[None]) -> None:
         await pending
-        if (left := self._sit(seat)) is not None:
+        left = self._leave(seat, "gone") if self._gone else self._sit(seat)
+        if left is not None:
             await left
 
     def _sit(self, seat: Seat) -> Awaitable[None] | None:
-        left = self._leave("moved")
-        self._seat = seat
+        held, self._seat = self.seat, seat
         self._ping = None
-        return left
+        return self._leave(held, "moved")
 
     def _broadcast(self, packet: Packet) -> Awaitable[None] | None:
         return self._rooms.broadcast(self._seat_of(packet), packet.text)
@@ -172,12 +184,10 @@ class Peer:
         self._connection.send((await users).join(ping[1:]))
 
     def _disconnect(self, packet: Packet) -> Awaitable[None] | None:
-        self._seat_of(packet)
-        return self._leave("disconnect")
+        return self._leave(self._seat_of(packet), "disconnect")
 
-    def _leave(self, reason: str) -> Awaitable[None] | None:
-        seat = self.seat
-        self._seat = None
+    def _leave(self, seat: Seat | None, reason: str) -> Awaitable[None] | None:
+        # The seat is the peer's until the engine says otherwise (see `seat`).
         return None if seat is None else self._rooms.leave(seat, reason)
 
     def _seat_of(self, packet: Packet) -> Seat:

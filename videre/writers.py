@@ -142,13 +142,14 @@ class Writer(threading.Thread):
         self._lines: collections.deque[Line] = collections.deque()
         self._awake = threading.Event()
         self._ending = threading.Event()
-        self._lost = 0
+        self._dropped = 0  # lines that came when the queue was full
+        self._refused = 0  # lines that the target did not take
         self._failing = False
 
     def put(self, line: Line) -> None:
         """Hand over what makes a line (several: with line feeds), to be called in the thread."""
         if len(self._lines) >= QUEUE_LINES:
-            self._lost += 1
+            self._dropped += 1
             return
         self._lines.append(line)
         if not self._awake.is_set():
@@ -172,21 +173,25 @@ class Writer(threading.Thread):
 
     def _write(self) -> None:
         makers = [self._lines.popleft() for _ in range(len(self._lines))]
-        lost, self._lost = self._lost, 0
+        dropped, self._dropped = self._dropped, 0
         lines = [self._made(make) for make in makers]
-        if lost:
-            lines.append(self._tell_lost(lost))
+        # Losses are told where they are: what was refused came before, what was dropped after.
+        if self._refused and (lines or dropped):
+            lines.insert(0, self._tell_lost(self._refused))
+        if dropped:
+            lines.append(self._tell_lost(dropped))
         if not lines:
             return
         try:
             self._target.write([each for line in lines for each in line.split("\n")])
         except OSError as error:
-            self._lost += lost + len(makers)
+            self._refused += dropped + len(makers)
             if not self._failing:
                 self._failing = True
                 _complain(f"videre: cannot write the {self._target.name}: {error.strerror}\n")
         else:
             self._failing = False
+            self._refused = 0
 
     @staticmethod
     def _made(make: Line) -> str:
