@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -96,7 +97,7 @@ async def test_rotation(tmp_path: Path) -> None:
     assert all(file.stat().st_size <= 2000 for file in files)
     assert all(file.stat().st_size > 1000 for file in files[1:])
     lines = read(*reversed(files))
-    assert "stop" in [line["event"] for line in lines[-2:]]
+    assert lines[-1]["event"] == "stop"
     assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
 
 
@@ -258,3 +259,20 @@ def test_a_record_that_cannot_be_written_down(slow: tuple[Slow, Writer]) -> None
     writer.end()
     before, unreadable, after = target.lines
     assert (before, after) == ("before", "after") and "ZeroDivisionError" in unreadable
+
+
+def test_a_complaint_that_has_nowhere_to_go(
+    slow: tuple[Slow, Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure while there is no standard error output ends no writer."""
+    target, writer = slow
+
+    def fail(lines: list[str]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(target, "write", fail)
+    monkeypatch.setattr(sys, "stderr", None)
+    writer.put(lambda: "line")
+    writer.start()
+    writer.end()
+    assert target.closed

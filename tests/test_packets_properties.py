@@ -7,6 +7,7 @@ from typing import Any
 
 from fakes import packet
 from hypothesis import example, given
+from hypothesis import strategies as st
 from strategies import ALMOST_PACKETS, ANY_TEXT, CALM, EVENTS, NAMES, VALUES
 
 from videre import packets
@@ -19,14 +20,16 @@ LIMIT = 1000
 
 
 @CALM
-@given(ANY_TEXT)
-@example(packet("ping", None, "r"))
-@example(packet("ping", "a", None))
-@example(packet("ping", "a\ud800", "r"))
-def test_any_text_is_a_packet_or_a_refusal(text: str) -> None:
+@given(ANY_TEXT, st.sampled_from([None, 10, 100, LIMIT]))
+@example(packet("ping", None, "r"), LIMIT)
+@example(packet("ping", "a", None), LIMIT)
+@example(packet("ping", "a\ud800", "r"), LIMIT)
+@example("\ud800" * 20, 100)
+@example("\ud800" * 40, 100)
+def test_any_text_is_a_packet_or_a_refusal(text: str, limit: int | None) -> None:
     """Any text is a Packet or one of three PeerErrors, with a bounded message, and it has UTF-8."""
     try:
-        found = Decoder(LIMIT).decode(text)
+        found = Decoder(limit).decode(text)
     except PeerError as error:
         assert error.code in CODES
         message = str(error)
