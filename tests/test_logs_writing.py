@@ -229,7 +229,7 @@ def test_lines_that_the_writer_cannot_keep_up_with(slow: tuple[Slow, Writer]) ->
         writer.put(lambda number=number: f"line {number}")  # type: ignore[misc]
     writer.start()
     target.gate.set()
-    writer.end()
+    writers.end([writer])
     assert target.lines == [*(f"line {number}" for number in range(10)), "lost 40"]
     assert target.closed and not writer.is_alive()
 
@@ -242,7 +242,7 @@ def test_the_end_does_not_wait_for_ever(
     target, writer = slow
     writer.put(lambda: "line")
     writer.start()
-    writer.end()
+    writers.end([writer])
     assert writer.is_alive() and writer.daemon and not target.closed
     target.gate.set()
     writer.join(PATIENCE)
@@ -256,7 +256,7 @@ def test_a_record_that_cannot_be_written_down(slow: tuple[Slow, Writer]) -> None
         writer.put(make)
     target.gate.set()
     writer.start()
-    writer.end()
+    writers.end([writer])
     before, unreadable, after = target.lines
     assert (before, after) == ("before", "after") and "ZeroDivisionError" in unreadable
 
@@ -274,5 +274,5 @@ def test_a_complaint_that_has_nowhere_to_go(
     monkeypatch.setattr(sys, "stderr", None)
     writer.put(lambda: "line")
     writer.start()
-    writer.end()
+    writers.end([writer])
     assert target.closed

@@ -162,7 +162,9 @@ async def _serve(config: Config, context: ssl.SSLContext | None, listening: sock
         await web.SockSite(runner, listening, ssl_context=context).start()
         urls = _urls(config, listening)
         logger.info("listen", extra={"fields": {"urls": urls}})
-        print(f"Listening on {', '.join(urls)}", flush=True)
+        # One write: print makes two of it when Python's output is unbuffered.
+        sys.stdout.write(f"Listening on {', '.join(urls)}\n")
+        sys.stdout.flush()
         await stop.wait()
     finally:
         await runner.cleanup()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from videre.writers import File, Terminal, Writer
+from videre.writers import File, Terminal, Writer, end
 
 #: Characters of a room id or session id that are logged; of a short one, not more than half.
 SHOWN = 6
@@ -181,15 +181,14 @@ def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) ->
     for writer in writers:
         writer.start()
 
-    def end() -> None:
+    def end_log() -> None:
         for logger in loggers:
             logger.setLevel(logging.NOTSET)
             for handler in handlers:
                 logger.removeHandler(handler)
-        for writer in writers:
-            writer.end()
+        end(writers)
 
-    return end
+    return end_log
 
 
 def _lost(count: int) -> logging.LogRecord:

@@ -13,7 +13,8 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -132,6 +133,15 @@ class File:
         self._open()
 
 
+def end(writers: Sequence[Writer]) -> None:
+    """Wait until these writers have written all, for END_SECONDS at most."""
+    for writer in writers:
+        writer.end()
+    latest = time.monotonic() + END_SECONDS
+    for writer in writers:
+        writer.join(max(0.0, latest - time.monotonic()))
+
+
 class Writer(threading.Thread):
     """Writes lines to a target. `tell_lost` makes the line that tells how many were lost."""
 
@@ -142,7 +152,8 @@ class Writer(threading.Thread):
         self._lines: collections.deque[Line] = collections.deque()
         self._awake = threading.Event()
         self._ending = threading.Event()
-        self._dropped = 0  # lines that came when the queue was full
+        self._dropped = 0  # lines that came when the queue was full, counted by who puts them
+        self._told = 0  # of these, as far as they have been told of
         self._refused = 0  # lines that the target did not take
         self._failing = False
 
@@ -166,14 +177,14 @@ class Writer(threading.Thread):
         self._target.close()
 
     def end(self) -> None:
-        """Wait until all is written, for END_SECONDS at most."""
+        """Ask the thread to write what is left and to end; `join` waits for it."""
         self._ending.set()
         self._awake.set()
-        self.join(END_SECONDS)
 
     def _write(self) -> None:
         makers = [self._lines.popleft() for _ in range(len(self._lines))]
-        dropped, self._dropped = self._dropped, 0
+        dropped = self._dropped - self._told
+        self._told += dropped
         lines = [self._made(make) for make in makers]
         # Losses are told where they are: what was refused came before, what was dropped after.
         if self._refused and (lines or dropped):
@@ -202,6 +213,7 @@ class Writer(threading.Thread):
 
 
 def _complain(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # there is nobody left to tell
+    # There may be nobody left to tell: an output that is full, closed, or was never there.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text)
         sys.stderr.flush()
