@@ -10,12 +10,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, workloads
-from benchmarks.servers import ALL, LOAD_CORE, SERVER_CORE, Server, ServerError, drive, running
+from benchmarks import plot, report, workloads
+from benchmarks.servers import (
+    ALL,
+    LOAD_CORE,
+    SERVER_CORE,
+    Server,
+    ServerError,
+    drive,
+    file_limit,
+    raise_file_limit,
+    running,
+)
 from benchmarks.workloads import Case
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -96,11 +107,15 @@ def measure(cases: list[Case], options: argparse.Namespace, rounds: int) -> Resu
 def check(cases: list[Case], options: argparse.Namespace) -> Results:
     """Run all cases once, a peer's on one server as long as its setting is the same."""
     results: Results = {}
-    for peer in ALL:
+
+    def check_peer(peer: str) -> None:
         its = [case for case in cases if peer in peers_of(case, options)]
         for case, result in checked(peer, its):
             results[case.name, peer] = [result]
             tell(case.name, peer, result)
+
+    with ThreadPoolExecutor(2) as pool:  # no figure counts here, only the time
+        list(pool.map(check_peer, ALL))
     return results
 
 
@@ -161,7 +176,8 @@ def notes(shown: list[tuple[Case, dict[str, report.Run]]], rounds: int) -> str:
         f"Medians of {rounds} rounds; spread is (max-min)/median; the ratio is about the figure",
         "marked *. CPU: the server's, per delivery (joins: per join). KB: resident memory per",
         "connection. load: the generator's share of its core; a run that it limited is refused.",
-        f"The server has core {SERVER_CORE}, the generator core {LOAD_CORE}.",
+        f"The server has core {SERVER_CORE}, the generator core {LOAD_CORE}; others kept the",
+        f"generator from its core for {100 * report.noise(shown):.0f} % of the time (the noise).",
     ]
     raised = {
         f"{case.workload}: {ALL[peer].label}: {name} {value}"
@@ -169,16 +185,20 @@ def notes(shown: list[tuple[Case, dict[str, report.Run]]], rounds: int) -> str:
         for peer in medians
         for name, value in case.setting_of(peer).limits
     }
-    lines.append("Limits raised, because the load exceeds them: " + ("" if raised else "none."))
+    lines.append("Limits raised, because the load exceeds them:" + ("" if raised else " none."))
     lines += [f"  {line}" for line in sorted(raised)]
     if any(case.setting.rooms > 1000 for case, _ in shown):
-        lines.append("Standing rooms are seated inside the server, without a socket each.")
+        lines += [
+            "Standing rooms are seated inside the server, without a socket each: a process here",
+            f"may open {file_limit()} files.",
+        ]
     return "\n".join(lines)
 
 
 def main() -> int:
     """Measure what the command line asks for; 1 if any run failed."""
     options = arguments()
+    raise_file_limit()
     cases = chosen(options)
     if options.list:
         print("\n".join(f"{case.name}: {', '.join(peers_of(case, options))}" for case in cases))
@@ -196,8 +216,10 @@ def main() -> int:
         of = {peer: report.summary(results[case.name, peer]) for peer in peers_of(case, options)}
         shown.append((case, of))
     report.write_json(options.out / "latest.json", document(shown, results, rounds))
-    report.plot(options.out / "latest.png", shown)
+    plot.plot(options.out / "latest.png", shown)
     print(report.table(shown))
+    if kinds := report.latencies(shown):
+        print("\nLatencies, p50 / p99 in us:\n" + kinds)
     print("\n" + notes(shown, rounds))
     if found := report.goals(shown):
         print("\nGoals:\n" + report.verdicts(found))

@@ -1,172 +1,29 @@
-"""The load generator's machinery: many WebSockets in one thread, over bare sockets and epoll.
+"""The load generator's machinery: many WebSockets in one thread, over epoll.
 
-It must cost far less than the servers it measures, so it does without asyncio and without a
-WebSocket library: frames are built and masked before the run, and of a received frame only what
-the measurement needs is read. Every function here is bounded in time.
+It must cost far less than the servers that it measures, so it does without asyncio and without a
+WebSocket library. Every function here is bounded in time.
 """
 
 import os
-import re
 import select
 import socket
 import ssl
-import struct
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-clock = time.perf_counter_ns
+from benchmarks.packets import connect
+from benchmarks.wire import Conn, LoadError, Target, clock, frames, kind
 
-MASK = b"\x12\x34\x56\x78"  # not zeros: the npm `ws` server skips the unmasking of a zero mask
+Spec = dict[str, Any]
+Figures = dict[str, Any]
+
 IN_FLIGHT = 100  # handshakes at a time, below any listen backlog (aiohttp's is 128)
 PORTS_PER_ADDRESS = 20_000  # connections from one loopback address, below the ephemeral range
 IP_BIND_ADDRESS_NO_PORT = 24
-CHUNK = 1 << 18
-
-EVENT = re.compile(rb'(?:Event|type)\\?": ?\\?"([a-zA-Z])')
-
-
-class LoadError(Exception):
-    """The run is worth nothing: what the server did is in the message."""
-
-
-@dataclass(slots=True)
-class Target:
-    """Where the server under test listens, and which dialect to speak to it."""
-
-    host: str
-    port: int
-    framing: str  # "raw", "sockjs" or "peerjs"
-    tls: bool = False
-    deflate: bool = False  # offer permessage-deflate, as every browser does
-    generation: int = 0  # told apart in PeerServer's ids, which it keeps for a while
-
-    def request(self, name: str) -> bytes:
-        """Return the upgrade request of the connection called `name`."""
-        path = {
-            "raw": "/echo/websocket",
-            "sockjs": f"/echo/000/{name}{self.generation}/websocket",
-            "peerjs": f"/peerjs?key=peerjs&id={name}&token=t{self.generation}",
-        }[self.framing]
-        lines = [
-            f"GET {path} HTTP/1.1",
-            f"Host: {self.host}:{self.port}",
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: dmlkZXJlLXNlcnZlciE9PQ==",
-        ]
-        if self.deflate:
-            offer = "permessage-deflate; client_max_window_bits"
-            lines.append(f"Sec-WebSocket-Extensions: {offer}")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-@dataclass(slots=True, eq=False)
-class Conn:
-    """One WebSocket of the generator's."""
-
-    name: str
-    room: str
-    sock: Any
-    fd: int
-    state: str = "connecting"
-    started: int = 0
-    buffer: bytearray = field(default_factory=bytearray)
-
-    def receive(self) -> bytes:
-        """Return what there is to read, b"" if nothing; raise `LoadError` at the end."""
-        try:
-            data: bytes = self.sock.recv(CHUNK)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return b""
-        except OSError as error:
-            raise LoadError(f"{self.name}: the server broke the connection: {error}") from None
-        if not data:
-            raise LoadError(f"{self.name}: the server closed the connection")
-        return data
-
-    def receive_all(self) -> bytes:
-        """Return all there is to read from a TLS socket, which epoll cannot see into."""
-        chunks = []
-        while data := self.receive():
-            chunks.append(data)
-        return b"".join(chunks)
-
-    def send(self, data: bytes) -> None:
-        """Send `data` whole; raise `LoadError` if the server does not take it."""
-        try:
-            sent = self.sock.send(data)
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            sent = 0
-        except OSError as error:
-            raise LoadError(f"{self.name}: the server broke the connection: {error}") from None
-        if sent != len(data):
-            raise LoadError(f"{self.name}: the server does not read: {sent} of {len(data)} bytes")
-
-    def abort(self) -> None:
-        """Close with a reset, so that no port is left in TIME_WAIT."""
-        linger = struct.pack("ii", 1, 0)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.sock.close()
-
-
-def mask(payload: bytes) -> bytes:
-    """Return `payload` masked with `MASK`."""
-    size = len(payload)
-    key = int.from_bytes((MASK * (size // 4 + 1))[:size], "big")
-    return (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
-
-
-def frame(payload: bytes, opcode: int = 1) -> bytes:
-    """Return the client's frame of `payload`."""
-    size = len(payload)
-    if size < 126:
-        head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
-    else:
-        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
-    return head + MASK + mask(payload)
-
-
-def frames(conn: Conn, data: bytes) -> Iterator[bytes]:
-    """Yield the packets in `data`, as they came; answer pings, keep an unfinished frame.
-
-    SockJS's `o` and `h` are no packets. A compressed packet comes as it is, unreadable.
-    """
-    buffer = conn.buffer
-    buffer += data
-    position = 0
-    while len(buffer) - position >= 2:
-        opcode, size = buffer[position] & 0x0F, buffer[position + 1] & 0x7F
-        start = position + 2
-        if size == 126:
-            size = int.from_bytes(buffer[start : start + 2], "big")
-            start += 2
-        elif size == 127:
-            size = int.from_bytes(buffer[start : start + 8], "big")
-            start += 8
-        if len(buffer) < start + size:
-            break
-        payload = bytes(buffer[start : start + size])
-        position = start + size
-        if opcode == 8:
-            raise LoadError(f"{conn.name}: closed by the server: {payload!r}")
-        if opcode == 9:
-            conn.send(frame(payload, 10))
-        elif opcode < 3 and payload not in (b"h", b"o"):
-            yield from payload.split(b'","{')  # SockJS may put several packets into one array
-    del buffer[:position]
-
-
-def kind(payload: bytes) -> str:
-    """Return the first letter of a packet's event: b, c, d, p or e; raise for an error packet."""
-    found = EVENT.search(payload)
-    letter = found.group(1).decode() if found else "?"
-    if letter in "eE":
-        raise LoadError(f"the server answered with an error: {payload[:300]!r}")
-    return letter
+SALT = f"{os.getpid():07}"  # two runs against one server share no name
+QUIET = 0.2  # s without a byte after which the traffic of the set-up is over
 
 
 class Meter:
@@ -219,7 +76,7 @@ class Dialer:
         self.poll = select.epoll()
         self.waiting: dict[int, Conn] = {}
         self.latencies: list[int] = []  # ns from connect() to the goal
-        self.context = ssl.create_default_context()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.check_hostname = False
         self.context.verify_mode = ssl.CERT_NONE
 
@@ -312,3 +169,47 @@ class Dialer:
         if self.waiting.pop(conn.fd, None) is not None:
             self.poll.unregister(conn.fd)
             self.latencies.append(clock() - conn.started)
+
+
+def percentiles(latencies: list[int]) -> list[float]:
+    """Return [p50, p99] in us of latencies in ns."""
+    if not latencies:
+        return [0.0, 0.0]
+    ordered = sorted(latencies)
+    last = len(ordered) - 1
+    return [round(ordered[round(last * share)] / 1000, 1) for share in (0.50, 0.99)]
+
+
+def drain(conns: list[Conn], quiet: float = QUIET, limit: float = 60) -> int:
+    """Read and drop what comes until nothing came for `quiet` s; return how many packets."""
+    poll = select.epoll()
+    by_fd = {conn.fd: conn for conn in conns}
+    for fd in by_fd:
+        poll.register(fd, select.EPOLLIN)
+    deadline, count = time.monotonic() + limit, 0
+    while events := poll.poll(quiet):
+        for fd, _ in events:
+            count += sum(1 for _ in frames(by_fd[fd], by_fd[fd].receive_all()))
+        if time.monotonic() > deadline:
+            raise LoadError("the server does not come to rest")
+    poll.close()
+    return count
+
+
+def dialer(spec: Spec, target: Target, join: bool = True) -> Dialer:
+    """Return a dialer; PeerServer knows no rooms, so there is nothing to join."""
+    framing = spec["framing"]
+    seats = join and framing != "peerjs"
+    return Dialer(target, (lambda conn: connect(framing, conn)) if seats else None)
+
+
+def target_of(spec: Spec) -> Target:
+    """Return the server of a spec."""
+    keys = ("host", "port", "framing", "tls", "deflate")
+    return Target(**{key: spec[key] for key in keys if key in spec})
+
+
+def couples(count: int, prefix: str = "") -> list[tuple[str, str]]:
+    """Return the (user, room) of `count` rooms of two, names of one length."""
+    pairs = ((f"{prefix}{SALT}-{i:05}", f"{SALT}-{i:05}") for i in range(count))
+    return [(user + side, room) for user, room in pairs for side in "ab"]

@@ -3,7 +3,7 @@
 import json
 from itertools import cycle
 
-from benchmarks.load import Conn, frame, mask
+from benchmarks.wire import Conn, frame, mask
 
 CANDIDATE = 200  # bytes of a relayed packet, the size of an ICE candidate's
 SPEECH = 300  # bytes of a packet in the storm

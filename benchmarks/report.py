@@ -49,6 +49,8 @@ def judged(raw: Run) -> Run:
         run["tasks"] = raw["tasks"]
     if len(raw["latency"]) > 1:
         run["latency"] = raw["latency"]
+    if raw.get("kept", 1) < 0.95:
+        return {"error": "the load generator did not keep the rate", "saturated": True}
     load = run["load_share"] + run["load_wait"]
     if load > 0.95 and run["server_share"] + run["server_wait"] < 0.9:
         shares = f"load {run['load_share']:.2f}, server {run['server_share']:.2f}"
@@ -93,7 +95,7 @@ def table(results: list[tuple[Case, dict[str, Run]]]) -> str:
             rows.append((title, ALL[peer].label, *_cells(case, medians, peer, median)))
             title = ""
     widths = [max(len(row[i]) for row in rows if len(row) > 3) for i in range(len(HEAD))]
-    lines = []
+    lines: list[str] = []
     for row in rows:
         if row[0] and lines:
             lines.append("")
@@ -123,6 +125,26 @@ def _cells(case: Case, medians: dict[str, Run], peer: str, median: Run) -> tuple
     )
 
 
+def latencies(results: list[tuple[Case, dict[str, Run]]]) -> str:
+    """Return p50 and p99 of each kind of packet, where a case sends several kinds."""
+    lines = []
+    for case, medians in results:
+        for peer, median in medians.items():
+            if "latency" not in median:
+                continue
+            kinds = [
+                f"{name} {p50:.0f} / {p99:.0f}" for name, (p50, p99) in median["latency"].items()
+            ]
+            lines.append(f"  {case.name}  {ALL[peer].label:<31}" + ", ".join(kinds))
+    return "\n".join(lines)
+
+
+def noise(results: list[tuple[Case, dict[str, Run]]]) -> float:
+    """Return the median share of its time that the generator waited for a core of its own."""
+    waits = [run["load_wait"] for _, medians in results for run in medians.values() if "cpu" in run]
+    return statistics.median(waits) if waits else 0.0
+
+
 def goals(results: list[tuple[Case, dict[str, Run]]]) -> list[dict[str, Any]]:
     """Return each goal that could be judged: what it is about, the figure, and whether it holds."""
     found = []
@@ -137,7 +159,7 @@ def goals(results: list[tuple[Case, dict[str, Run]]]) -> list[dict[str, Any]]:
             held = memory <= case.most
             found.append({"goal": name, "most": case.most, "got": memory, "held": held})
     hops = {case.setting.rooms: medians for case, medians in results if case.pattern == "hops"}
-    rates = [hops[rooms].get("ours", {}).get("rate") for rooms in sorted(hops)]
+    rates = [hops[rooms].get("ours", {}).get("rate", 0) for rooms in sorted(hops)]
     if len(rates) == 2 and all(rates):
         name = "joins: rate with many rooms / with few"
         got = rates[1] / rates[0]
@@ -183,74 +205,3 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write the results."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
-
-
-PANELS = (
-    ("cpu", "server CPU per delivery, us (less is better)", 1.0),
-    ("rate", "joins per second (more is better)", 1.0),
-    ("memory", "memory per idle connection, KB (less is better)", 1024.0),
-)
-COLOURS = {
-    "ours": "#0b6e4f",
-    "original": "#c8553d",
-    "ws": "#4c6a92",
-    "peer": "#8d7b9f",
-    "stock": "#d9a441",
-    "bare": "#9aa5b1",
-}
-
-
-def plot(path: Path, results: list[tuple[Case, dict[str, Run]]]) -> None:
-    """Draw the headline figures as bars on a logarithmic scale, a panel for each kind."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = []
-    for figure, title, unit in PANELS:
-        shown = [(case, medians) for case, medians in results if case.headline == figure]
-        if shown:
-            panels.append((figure, title, unit, shown))
-    if not panels:
-        return
-    heights = [sum(len(medians) + 1 for _, medians in shown) for *_, shown in panels]
-    figure_, axes = pyplot.subplots(
-        len(panels),
-        1,
-        figsize=(11, 0.2 * sum(heights) + 1.2 * len(panels)),
-        height_ratios=heights,
-        squeeze=False,
-        layout="constrained",
-    )
-    for (name, title, unit, shown), ax in zip(panels, axes[:, 0], strict=True):
-        _panel(ax, name, unit, shown)
-        ax.set_title(title, loc="left", fontsize=10)
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
-    labels = [ALL[peer].label for peer in COLOURS]
-    figure_.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure_.savefig(path, dpi=110)
-    pyplot.close(figure_)
-
-
-def _panel(ax: Any, name: str, unit: float, shown: list[tuple[Case, dict[str, Run]]]) -> None:
-    at, ticks, labels = 0.0, [], []
-    for case, medians in shown:
-        first = at
-        for peer, median in medians.items():
-            if name in median:
-                value = median[name] / unit
-                ax.barh(at, value, height=0.85, color=COLOURS[peer])
-                ax.text(value, at, f" {value:.3g}", va="center", fontsize=7)
-            at += 1
-        ticks.append((first + at - 1) / 2)
-        labels.append(case.name)
-        at += 1
-    ax.set_yticks(ticks, labels, fontsize=8)
-    ax.invert_yaxis()
-    ax.set_xscale("log")
-    ax.margins(x=0.12, y=0.01)
-    ax.tick_params(axis="x", labelsize=8)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)

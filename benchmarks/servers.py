@@ -114,7 +114,7 @@ ALL = {
 
 def _environment(setting: Setting, folder: Path) -> dict[str, str]:
     values = {"BENCH_LOG": str(folder / "packets.log"), "BENCH_ROOMS": str(setting.rooms)}
-    values["PORT"] = "0"
+    values |= {"PORT": "0", "PYTHONPATH": str(ROOT)}
     if setting.tls:
         cert, key = certificate(folder)
         values |= {"BENCH_CERT": str(cert), "BENCH_KEY": str(key)}
@@ -123,15 +123,10 @@ def _environment(setting: Setting, folder: Path) -> dict[str, str]:
     return os.environ | values
 
 
-def pin(core: int) -> Callable[[], None]:
-    """Return what a child does before it starts: take its core, and all the files it may open."""
-
-    def prepare() -> None:
-        os.sched_setaffinity(0, {core})
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-    return prepare
+def raise_file_limit() -> None:
+    """Let this process and its children open as many files as they may."""
+    hard = file_limit()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def file_limit() -> int:
@@ -159,8 +154,8 @@ def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
             cwd=folder,
             env=_environment(setting, folder),
-            preexec_fn=pin(SERVER_CORE),
         )
+    os.sched_setaffinity(process.pid, {SERVER_CORE})  # before it has made a thread
     try:
         yield Server(_port(peer, process, out), process.pid)
     finally:
@@ -185,15 +180,14 @@ def _port(peer: Peer, process: subprocess.Popen[bytes], out: Path) -> int:
 
 
 def drive(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Run one spec in a load generator on its own core; return its figures."""
+    """Run one spec in a load generator, which takes its own core; return its figures."""
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.drive"],
-        input=json.dumps(spec),
+        input=json.dumps(spec | {"core": LOAD_CORE}),
         capture_output=True,
         text=True,
         timeout=timeout,
         cwd=ROOT,
-        preexec_fn=pin(LOAD_CORE),
     )
     if process.returncode:
         return {"error": process.stderr[-2000:]}

@@ -187,8 +187,8 @@ def full() -> list[Case]:
 
 def quick() -> list[Case]:
     """Return what `--quick` measures: about a minute with one round and four peers."""
-    cases = relay(1, ((50, 8), (500, 1))) + mix(3, 2000, REAL_RATE) + storm(1, 500)
-    cases += joins(1, 1000, 100_000)[:2] + idle(2000, 0.5)[:1] + tls(1, ((50, 8),))
+    cases = relay(1, ((50, 8), (500, 1)))[:3] + mix(2, 1000, REAL_RATE) + storm(1, 500)
+    cases += joins(1, 500, 100_000)[:2] + idle(1000, 0.3)[:1] + tls(1, ((50, 8),))
     return [replace(case, spec={**case.spec, "warmup": 0.4}) for case in cases]
 
 

@@ -59,7 +59,10 @@ class Tape:
     def story(self, number: int = 0) -> list[str]:
         """Return what one session has seen, as short words."""
         mine = (event for event in self.events if event.session == number)
-        return [f"{event.kind} {event.text}".strip() for event in mine]
+        return [
+            f"{event.kind} {event.text}" if event.kind == "message" else event.kind
+            for event in mine
+        ]
 
     def count(self, kind: str) -> int:
         return sum(event.kind == kind for event in self.events)
@@ -88,6 +91,9 @@ class Taped:
     def receive(self, text: str) -> Any:
         self.tape.note(self.session, "message", text)
         return self.script.received(self.session, text)
+
+    def too_large(self) -> None:
+        self.tape.note(self.session, "too large")
 
     def closed(self, reason: str, clean: bool) -> Any:
         self.tape.note(self.session, "goodbye", "clean" if clean else "lost")

@@ -33,6 +33,9 @@ class Echo:
     def receive(self, text: str) -> None:
         self.session.send(text)
 
+    def too_large(self) -> None:
+        pass
+
     def closed(self, reason: str, clean: bool) -> None:
         pass
 

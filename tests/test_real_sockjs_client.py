@@ -60,7 +60,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sign
 
 async def play(server: Signaller, script: str, *args: str) -> Transcript:
     """Run a script of tests/node in a room of its own; its arguments are URL, room, args."""
-    room = f"room {uuid4()}"
+    room = f"{uuid4()} room"  # the log shows how it begins
     try:
         async with asyncio.timeout(SCENARIO_SECONDS):
             return Transcript(room, await node(script, server.url, room, *args))

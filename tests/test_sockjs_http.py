@@ -29,8 +29,8 @@ async def test_keep_alive(base: str, version: str) -> None:
     for _ in range(2):
         answer = await wire.ask("GET", "/echo", headers=headers, version=version)
         assert (answer.status, answer.text) == (200, GREETING)
-        assert "Transfer-Encoding" not in answer.headers
     if version == "1.0":
+        assert "Transfer-Encoding" not in answer.headers
         assert answer.headers["Connection"].lower() == "keep-alive"
 
 
@@ -123,16 +123,17 @@ def assert_not_allowed(answer: Answer, *allowed: str) -> None:
     assert set(allowed) <= set(answer.headers["Allow"].replace(" ", "").split(","))
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"])
-@pytest.mark.parametrize(
-    ("allowed", "url"),
-    [*RECEIVERS, *SENDERS, ("GET", "/websocket")],
-    ids=lambda value: value.strip("/").split("?")[0],
-)
+WRONG = [
+    (allowed, url, method)
+    for allowed, url in [*RECEIVERS, *SENDERS, ("GET", "/websocket")]
+    for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD")
+    if method != allowed
+]
+
+
+@pytest.mark.parametrize(("allowed", "url", "method"), WRONG)
 async def test_other_methods_are_405(base: str, allowed: str, url: str, method: str) -> None:
     """Each transport has its method; any other is refused with Allow and opens nothing (15)."""
-    if method == allowed:
-        pytest.skip("the right method")
     session = fresh()
     assert_not_allowed(await ask(base, method, session + url, b""), allowed)
     assert (await ask(base, "POST", f"{session}/xhr_send", array("a"))).status == 404

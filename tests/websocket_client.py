@@ -100,11 +100,12 @@ class Socket:
                 raise AssertionError(f"opcode {opcode} instead of a message: {payload!r}")
 
     async def goodbye(self) -> tuple[int, str]:
-        """Return the close frame's code and reason, or (1006, "") if there is none."""
+        """Return the close frame's code and reason and answer it; (1006, "") if none comes."""
         try:
             while True:
                 opcode, payload = await self.frame()
                 if opcode == CLOSE:
+                    self.send(payload[:2], CLOSE)
                     code = int.from_bytes(payload[:2], "big") if payload else 1005
                     return code, payload[2:].decode()
         except (asyncio.IncompleteReadError, ConnectionError):

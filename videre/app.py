@@ -64,7 +64,7 @@ def setup(
     )
 
     def accept(session: transport.Session) -> Peer:
-        log("session", transport=session.transport)
+        log("session", transport=session.transport, tls=session.secure)
         return Peer(session, service, session.address)
 
     async def engine(_app: web.Application) -> AsyncIterator[None]:
@@ -73,6 +73,7 @@ def setup(
         yield
         if (closed := rooms.close()) is not None:
             await closed
+        log.flush()
 
     app.cleanup_ctx.append(engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)

@@ -47,7 +47,9 @@ class Key:
 class Auth(Protocol):
     """Turns what a client shows into a grant."""
 
-    required: bool
+    @property
+    def required(self) -> bool:
+        """Whether nobody enters without a token."""
 
     def grant(self, token: object, user: str, room: str, now: float) -> Grant:
         """Return what `token` (None: none was shown) allows `user` in `room` at Unix time `now`.
@@ -56,10 +58,11 @@ class Auth(Protocol):
         """
 
 
+@dataclasses.dataclass(frozen=True)
 class NoAuth:
     """Where no tokens are asked for: who knows a room may enter it."""
 
-    required = False
+    required: bool = False
 
     def grant(self, token: object, user: str, room: str, now: float) -> Grant:
         """See Auth.grant."""
@@ -78,11 +81,16 @@ class TokenAuth:
         audience: str | None = None,
         leeway: float = 60.0,
     ) -> None:
-        self.required = required
+        self._required = required
         self._keys = tuple(keys)
         self.issuer = issuer
         self.audience = audience
         self._leeway = leeway  # seconds by which the signer's clock may be ahead
+
+    @property
+    def required(self) -> bool:
+        """See Auth.required."""
+        return self._required
 
     @property
     def signing_key(self) -> Key | None:
@@ -92,7 +100,7 @@ class TokenAuth:
     def grant(self, token: object, user: str, room: str, now: float) -> Grant:
         """See Auth.grant."""
         if token is None:
-            if self.required:
+            if self._required:
                 raise Unauthorized("A token is required")
             return Grant()
         if not isinstance(token, str) or len(token) > MAX_TOKEN:

@@ -26,6 +26,7 @@ from videre import logs, mint
 from videre.app import create_app
 from videre.config import Config
 from videre.errors import ConfigError
+from videre.schema import LEVELS, SCHEMA
 from videre.version import __version__
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
@@ -35,8 +36,7 @@ SHUTDOWN = 1.0
 
 
 def _parser(default_config: Path | None) -> argparse.ArgumentParser:
-    schema = configuration.SCHEMA
-    default = {key: rules.get("default") for key, rules in schema.items()}
+    default = {key: rules.get("default") for key, rules in SCHEMA.items()}
     parser = argparse.ArgumentParser(
         prog="videre-server",
         description="A WebRTC signalling server. Options beat the configuration file, which beats "
@@ -67,7 +67,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     option("--log-file", metavar="FILE", help=f"JSON lines (default: {default['LogFile']})")
     option(
         "--log-level",
-        choices=configuration.LEVELS,
+        choices=LEVELS,
         help=f"what the log file holds (default: {default['LogLevel']})",
     )
     option("--check", action="store_true", help="check the configuration and exit")
@@ -170,7 +170,9 @@ async def _serve(config: Config, context: ssl.SSLContext | None, listening: sock
         await web.SockSite(runner, listening, ssl_context=context).start()
         urls = _urls(config, listening)
         logger.info("listen", extra={"fields": {"urls": urls}})
-        print(f"Listening on {', '.join(urls)}", flush=True)
+        # One write: print makes two of it when Python's output is unbuffered.
+        sys.stdout.write(f"Listening on {', '.join(urls)}\n")
+        sys.stdout.flush()
         await stop.wait()
     finally:
         await runner.cleanup()

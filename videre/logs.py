@@ -13,13 +13,12 @@ import asyncio
 import datetime
 import json
 import logging
-import logging.handlers
-import queue
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from videre.writers import File, Terminal, Writer, end
 
 #: Characters of a room id or session id that are logged; of a short one, not more than half.
 SHOWN = 6
@@ -28,9 +27,6 @@ SHOWN = 6
 # many packets a second are sampled, so that the log of a busy server costs no more than this.
 BATCH_SECONDS = 0.25
 BATCH_RECORDS = 500
-
-# Records that wait for the writer, before new ones are dropped and counted.
-QUEUE_RECORDS = 10_000
 
 _LEVELS = {"error": logging.WARNING, "session": logging.DEBUG}
 
@@ -54,7 +50,7 @@ class EventLog:
         """Record an event, with the namespace and the fields; a room is shortened."""
         level = _LEVELS.get(event, logging.INFO)
         if self._logger.isEnabledFor(level):
-            self._flush()  # records stand in the order in which things happened
+            self.flush()  # records stand in the order in which things happened
             self._record(level, event, fields)
 
     def _record(self, level: int, event: str, fields: dict[str, Any]) -> None:
@@ -79,9 +75,10 @@ class EventLog:
 
     def _flush_on_time(self) -> None:
         self._flush_due = False
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Record the packets that were collected."""
         batch, self._packets = self._packets, []
         if batch:
             self._logger.debug("packets", extra={"packets": batch, "prefix": self._prefix})
@@ -144,62 +141,34 @@ class TextFormatter(logging.Formatter):
         return f"{text}\n{trace}" if trace else text
 
 
-class _FileHandler(logging.handlers.RotatingFileHandler):
-    """A rotating file that may fail: a full disk costs records, which are counted, never more."""
+class _Handler(logging.Handler):
+    """Gives records to a writer; its formatter is used in the writer's thread."""
 
-    failed = 0
+    def __init__(self, writer: Writer, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        before = self.failed
-        super().emit(record)
-        if before and self.failed == before:
-            self.failed = 0
-            lost = logging.LogRecord("videre", logging.WARNING, "", 0, "log-records-lost", (), None)
-            lost.fields = {"count": before}
-            super().emit(lost)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not self.failed:
-            print(f"videre: cannot write the log: {sys.exc_info()[1]}", file=sys.stderr)
-        self.failed += 1
-
-
-class _QueueHandler(logging.handlers.QueueHandler):
-    """Hands records to the writer as they are, and drops what it cannot keep up with."""
-
-    dropped = 0
-
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
+        self._writer.put(lambda: self.format(record))
 
 
 def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) -> Callable[[], None]:
     """Write what videre and aiohttp log to `file` (at `level`) and the terminal (info or above).
 
-    Returns what ends it, the file's last records written. Raises OSError if `file` cannot be
-    opened. For applications: a site that hosts videre configures its own logging.
+    Returns what ends it, the last records written. Raises OSError if `file` cannot be opened. For
+    applications: a site that hosts videre configures its own logging.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(TextFormatter())
+    writers = [Writer(Terminal(), _lost_text)]
+    terminal = _Handler(writers[0], TextFormatter())
     terminal.setLevel(max(threshold, logging.INFO))
     terminal.addFilter(lambda record: record.getMessage() != "listen")  # the command prints it
-    handlers: list[logging.Handler] = [terminal]
-    listener = None
+    handlers = [terminal]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        writer = _FileHandler(file, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
-        writer.setFormatter(JSONFormatter())
-        records: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_RECORDS)
-        handlers.append(_QueueHandler(records))
-        listener = logging.handlers.QueueListener(records, writer)
-        listener.start()
+        writers.append(Writer(File(file, max_bytes=max_bytes, backups=backups), _lost_line))
+        handlers.append(_Handler(writers[1], JSONFormatter()))
     loggers = {
         logging.getLogger("videre"): threshold,
         logging.getLogger("aiohttp"): max(threshold, logging.WARNING),
@@ -209,14 +178,34 @@ def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) ->
         logger.setLevel(its_level)
         for handler in handlers:
             logger.addHandler(handler)
+    for writer in writers:
+        writer.start()
 
-    def end() -> None:
+    def end_log() -> None:
         for logger in loggers:
+            logger.setLevel(logging.NOTSET)
             for handler in handlers:
                 logger.removeHandler(handler)
-        if listener is not None:
-            listener.stop()
-            for handler in listener.handlers:
-                handler.close()
+        end(writers)
 
-    return end
+    return end_log
+
+
+def _lost(count: int) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {
+            "name": "videre",
+            "levelno": logging.WARNING,
+            "levelname": "WARNING",
+            "msg": "log-records-lost",
+            "fields": {"count": count},
+        }
+    )
+
+
+def _lost_line(count: int) -> str:
+    return JSONFormatter().format(_lost(count))
+
+
+def _lost_text(count: int) -> str:
+    return TextFormatter().format(_lost(count))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import enum
 import math
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,8 +42,18 @@ CLIENT_EVENTS = (Event.CONNECT, Event.BROADCAST, Event.PING, Event.DISCONNECT)
 _KNOWN_EVENTS = tuple(map(str, CLIENT_EVENTS))  # plain strings compare faster than enum members
 
 
-def _no_controls(field: str, value: str, error: Callable[[str, str], None]) -> None:
-    if any(unicodedata.category(character) == "Cc" for character in value):
+Error = Callable[[str, str], None]
+
+
+def _known(field: str, value: object, error: Error) -> None:
+    if isinstance(value, str) and value not in CLIENT_EVENTS:  # which is not repeated: too long
+        error(field, f"must be one of {', '.join(CLIENT_EVENTS)}")
+
+
+def _no_controls(field: str, value: object, error: Error) -> None:
+    if isinstance(value, str) and any(
+        unicodedata.category(character) == "Cc" for character in value
+    ):
         error(field, "must not hold control characters")
 
 
@@ -64,7 +73,7 @@ SCHEMA: dict[str, Any] = {
         "required": True,
         "allow_unknown": True,
         "schema": {
-            "Event": {"type": "string", "required": True, "allowed": list(map(str, CLIENT_EVENTS))},
+            "Event": {"type": "string", "required": True, "check_with": _known},
             "UserId": _name(MAX_USER_ID),
             "RoomId": _name(MAX_ROOM_ID),
         },
@@ -96,7 +105,7 @@ class Decoder:
     def __init__(self, max_bytes: int | None) -> None:
         self._max_bytes = max_bytes
         # No character takes more than four bytes.
-        self._surely_small = sys.maxsize if max_bytes is None else max_bytes // 4
+        self._surely_small = math.inf if max_bytes is None else max_bytes // 4
         self._validator = Validator(SCHEMA, allow_unknown=True)
 
     def decode(self, text: str, user: str | None = None, room: str | None = None) -> Packet:

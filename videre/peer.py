@@ -43,7 +43,8 @@ class Trace(Protocol):
 class Timer(Protocol):
     """What can be called off; asyncio.TimerHandle is one."""
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """Call it off."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,8 @@ class Peer:
     def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
         """Take the peer out of its room: its connection is closed (`clean`) or lost."""
         self._gone = True
-        return self._leave(reason)
+        self._unwatch()
+        return self._leave(self.seat, reason)
 
     @property
     def seat(self) -> Seat | None:
@@ -231,16 +233,15 @@ class Peer:
 
     async def _seated_later(self, seat: Seat, grant: Grant, pending: Awaitable[None]) -> None:
         await pending
-        left = self._rooms.leave(seat, "gone") if self._gone else self._sit(seat, grant)
+        left = self._leave(seat, "gone") if self._gone else self._sit(seat, grant)
         if left is not None:
             await left
 
     def _sit(self, seat: Seat, grant: Grant) -> Awaitable[None] | None:
-        left = self._leave("moved")
-        self._seat = seat
+        held, self._seat = self.seat, seat
         self._ping = None
         self._watch(grant)
-        return left
+        return self._leave(held, "moved")
 
     # Deadlines.
 
@@ -293,13 +294,10 @@ class Peer:
         self._connection.send((await users).join(ping[1:]))
 
     def _disconnect(self, packet: Packet) -> Awaitable[None] | None:
-        self._seat_of(packet)
-        return self._leave("disconnect")
+        return self._leave(self._seat_of(packet), "disconnect")
 
-    def _leave(self, reason: str) -> Awaitable[None] | None:
-        self._unwatch()
-        seat = self.seat
-        self._seat = None
+    def _leave(self, seat: Seat | None, reason: str) -> Awaitable[None] | None:
+        # The seat is the peer's until the engine says otherwise (see `seat`).
         return None if seat is None else self._rooms.leave(seat, reason)
 
     def _seat_of(self, packet: Packet) -> Seat:

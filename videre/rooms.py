@@ -61,6 +61,7 @@ class Room:
 
     @property
     def initiator(self) -> Seat:
+        """Who has been here longest."""
         return next(iter(self.members.values()))
 
     def send(self, text: str) -> None:
@@ -138,8 +139,12 @@ class Rooms:
             self._joining.pop(seat.id, None)
 
     def leave(self, seat: Seat, reason: str) -> Awaitable[None] | None:
-        """Give up a seat: the other members hear a disconnect, `reason` is for the log."""
-        seat.connection = None
+        """Give up a seat: the other members hear a disconnect, `reason` is for the log.
+
+        The holder has it until that is done; one that is gone is given up already.
+        """
+        if seat.connection is None:
+            return None
         return self._engine.leave(seat.room, seat.user, seat.id, reason)
 
     def broadcast(self, seat: Seat, text: str) -> Awaitable[None] | None:

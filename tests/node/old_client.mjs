@@ -109,7 +109,8 @@ await run(async (url, room, how) => {
   const second = new OldClient(url, room, "second");
   const clients = [first, second];
   for (const client of clients) await client.until(({ candidates }) => candidates === CANDIDATES);
-  for (const client of clients) await client.until(({ pings }) => pings >= 2); // start nothing twice
+  // Whoever starts a call twice does so at a ping.
+  for (const client of clients) await client.until(({ pings }) => pings >= 2);
   first.sockjs.close();
   for (const client of clients) await client.until(({ ended }) => ended);
 });

@@ -17,7 +17,8 @@ const PAYLOADS = [
 
 /** JSON as no serialiser writes it: who parses and writes it again changes it. */
 function untidy({ user, room }) {
-  const header = `{"RoomId": "${room}",\t"UserId": "${user}", "More": {"b":1,"a":2}, "Event":"broadcast"}`;
+  const names = `"RoomId": "${room}",\t"UserId": "${user}"`;
+  const header = `{${names} , "More": {"b":1,"a":2}, "Event":"broadcast"}`;
   const payload = `[1.0, 1e2, -0, 123456789012345678901234567890, "\\u00e9\\/", {"a":1,"a":2} ]`;
   return ` { "Extra" : null,\r\n "Payload" : ${payload} ,"Header":${header} }\n`;
 }

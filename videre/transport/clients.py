@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -11,12 +12,25 @@ from aiohttp import web
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+_NONE = "'none'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """Who opened a session."""
+
+    address: str = ""  # as `owner` has it
+    secure: bool = False  # whether over TLS
+
+
 class Origins:
     """The origins that may use the server, as `https://*.example.com`; `*` alone allows all."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         patterns = tuple(patterns)
         self._all = "*" in patterns
+        #: What tells a browser which pages may frame ours: one that is framed acts in our name.
+        self.policy = None if self._all else f"frame-ancestors {' '.join(patterns) or _NONE}"
         # A wildcard stands for host names, labels or a port, never for a `/` or `@`.
         self._patterns = [
             re.compile("[a-z0-9.-]*".join(map(re.escape, pattern.lower().split("*"))))
@@ -64,6 +78,17 @@ class Proxies:
             if not self._trusts(address):
                 break
         return address
+
+    def secure(self, request: web.BaseRequest) -> bool:
+        """Tell whether the client's connection is TLS: our own, or that to a trusted proxy."""
+        told = request.headers.get("X-Forwarded-Proto")
+        if told and self._trusts(request.remote or ""):
+            return told.split(",")[-1].strip().lower() in ("https", "wss")
+        return request.secure
+
+    def client(self, request: web.BaseRequest) -> Client:
+        """Return who a request is from."""
+        return Client(owner(self.address(request)), self.secure(request))
 
 
 def owner(address: str) -> str:

@@ -21,12 +21,13 @@ from sockjs.transports import (
     xhr_pooling,
     xhrstreaming,
 )
-from sockjs.transports.utils import CACHE_CONTROL
+from sockjs.transports.utils import CACHE_CONTROL, session_cookie
 
 from videre.transport import framing
-from videre.transport.session import Session
+from videre.transport.session import OPEN, Session
 
 if TYPE_CHECKING:
+    from videre.transport.clients import Client
     from videre.transport.manager import Manager
 
 # Seconds in which the body of a request must have come: 1 MiB over a line of 300 kbit/s.
@@ -39,8 +40,8 @@ OCCUPIED = (2010, "Another connection still open")
 class HTTPSession(Session):
     """A session that a URL names. It belongs to the address that opened it."""
 
-    def __init__(self, session_id: str, manager: Manager, address: str, transport: str) -> None:
-        super().__init__(session_id, manager, address)
+    def __init__(self, session_id: str, manager: Manager, client: Client, transport: str) -> None:
+        super().__init__(session_id, manager, client)
         self.transport = transport
         self.receiver: Receiver | None = None
         self.goodbye: tuple[int, str] | None = None  # what every receiver is told from now on
@@ -55,7 +56,7 @@ class HTTPSession(Session):
 
     def send(self, text: str) -> None:
         """See Session.send."""
-        if self.state is not sockjs.SessionState.OPEN:
+        if self.state is not OPEN:
             return
         quoted = framing.quote(text)
         self._outbox.append(quoted)
@@ -70,7 +71,7 @@ class HTTPSession(Session):
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""
-        if self.state is not sockjs.SessionState.OPEN:
+        if self.state is not OPEN:
             return
         self.state = sockjs.SessionState.CLOSING
         self.goodbye = (code, reason)
@@ -121,6 +122,7 @@ class HTTPSession(Session):
         self.finish(reason, clean=False)
         self.receiver = None
         self._wake()
+        self.manager.detached()
 
     # For the receiving transport.
 
@@ -304,13 +306,13 @@ class Sender:
 
     def answer(self) -> web.Response:
         """Return what says that the messages were taken."""
-        return web.Response(status=204, headers=_PLAIN)
+        return web.Response(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
 
 
-_PLAIN: Mapping[str, Any] = {
-    hdrs.CONTENT_TYPE: "text/plain; charset=UTF-8",
-    hdrs.CACHE_CONTROL: CACHE_CONTROL,
-}
+_PLAIN = (
+    (hdrs.CONTENT_TYPE, "text/plain; charset=UTF-8"),
+    (hdrs.CACHE_CONTROL, CACHE_CONTROL),
+)
 
 
 class XHRSend(Sender, xhr_pooling.XHRSendTransport):  # type: ignore[misc]
@@ -330,7 +332,7 @@ class JSONPSend(Sender, jsonp.JSONPollingSend):  # type: ignore[misc]
 
     def answer(self) -> web.Response:
         """See Sender.answer; some old browsers do strange things on a 204."""
-        return web.Response(body=b"ok", headers=_PLAIN)
+        return web.Response(body=b"ok", headers=[*_PLAIN, *session_cookie(self.request)])
 
 
 #: The transports that a URL can name, except the WebSocket.

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Addresses whose pace is remembered; the longest unused are forgotten first.
 MAX_PACED_ADDRESSES = 10_000
 
+# Seconds between two sweeps at least: shorter delays than ten of these are rounded up.
+LEAST_INTERVAL = 0.05
+
 # Seconds that a client has to answer a close frame. Clients answer within a round trip; who does
 # not is cut off.
 GOODBYE = 1.0
@@ -47,7 +50,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.open_sessions = 0
         self.closing = False
         # A tenth of the time that a polling client may stay away: noticed 10 % late at the most.
-        self.interval = min(options.disconnect_delay, options.heartbeat) / 10
+        self.interval = max(LEAST_INTERVAL, min(options.disconnect_delay, options.heartbeat) / 10)
         self.heartbeat_sweeps = math.ceil(options.heartbeat / self.interval)
         self.lost_sweeps = math.ceil(1.5 * options.heartbeat / self.interval)
         self.absent_sweeps = math.ceil(options.disconnect_delay / self.interval)
@@ -156,7 +159,8 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         waiting = self._emptied
         if waiting is None or waiting.done() or self.websockets:
             return
-        if not any(session.receiver for session in self.sessions.values()):
+        receivers = [session.receiver for session in self.sessions.values()]
+        if all(receiver is None or receiver.gone for receiver in receivers):
             waiting.set_result(None)
 
     async def stop(self, _app: web.Application | None = None) -> None:
@@ -169,4 +173,6 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
             session.cut()
         self.sessions.clear()
         if self._jobs:
-            await asyncio.wait(self._jobs, timeout=GOODBYE)
+            _, late = await asyncio.wait(self._jobs, timeout=GOODBYE)
+            for job in late:
+                job.cancel()

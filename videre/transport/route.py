@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from sockjs.route import SockJSRoute
 from sockjs.transports.utils import CACHE_CONTROL, cache_headers
 
-from videre.transport.clients import Origins, Proxies, owner
+from videre.transport.clients import Client, Origins, Proxies
 from videre.transport.http import TRANSPORTS, HTTPSession, Sender
 from videre.transport.manager import Manager
 from videre.transport.upgrade import upgrade
@@ -87,8 +87,21 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         return await self._page(request, self.greeting)
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """Serve the page that an iframe transport loads."""
-        return await self._page(request, self.iframe)
+        """Serve the page that an iframe transport loads, to be framed by allowed origins alone."""
+        response = await self._page(request, self._iframe)
+        if self._origins.policy is not None:
+            response.headers["Content-Security-Policy"] = self._origins.policy
+        return response
+
+    async def _iframe(self, request: web.Request) -> web.Response:
+        # The plugin answers 304 to any ETag, those of a page with another SockJSUrl too.
+        etag = f'"{self.iframe_html_hxd}"'
+        headers = {hdrs.ETAG: etag, **dict(cache_headers())}
+        known = [tag.strip() for tag in request.headers.get(hdrs.IF_NONE_MATCH, "").split(",")]
+        if etag in known or f"W/{etag}" in known:
+            return web.Response(status=304, headers={**headers, hdrs.CONTENT_TYPE: ""})
+        headers[hdrs.CONTENT_TYPE] = "text/html; charset=UTF-8"
+        return web.Response(body=self.iframe_html, headers=headers)
 
     # Their parts.
 
@@ -109,9 +122,9 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             return _not_allowed("GET")
         if not self._origins.allow(request):
             raise web.HTTPForbidden(text="This origin is not allowed.")
-        address = self._new_client(request)
+        client = self._new_client(request)
         return await _until_lost(
-            upgrade(request, self.manager, address, sockjs_framing=sockjs_framing)
+            upgrade(request, self.manager, client, sockjs_framing=sockjs_framing)
         )
 
     def _admit(
@@ -138,12 +151,12 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             raise web.HTTPNotFound
         return session_id
 
-    def _new_client(self, request: web.Request) -> str:
+    def _new_client(self, request: web.Request) -> Client:
         """Return who opens a session, or raise HTTPServiceUnavailable if there is no room."""
-        address = owner(self._proxies.address(request))
-        if not self.manager.admits(address):
+        client = self._proxies.client(request)
+        if not self.manager.admits(client.address):
             raise web.HTTPServiceUnavailable(text="Too many connections.")
-        return address
+        return client
 
     def _session(self, request: web.Request, transport: Any, session_id: str) -> HTTPSession:
         """Return the session that a request is for, new if a receiver asks for one."""
@@ -152,7 +165,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         is_sender = issubclass(transport, Sender)
         if session is not None:
             # Who knows a URL, from a log, say, is not thereby who opened it.
-            if session.address != owner(self._proxies.address(request)):
+            if session.address != self._proxies.client(request).address:
                 raise web.HTTPNotFound
             if is_sender and session.goodbye is not None:
                 raise web.HTTPNotFound
@@ -160,8 +173,8 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         if is_sender:
             raise web.HTTPNotFound
         transport.check(request)
-        address = self._new_client(request)
-        session = HTTPSession(session_id, manager, address, transport.name)
+        client = self._new_client(request)
+        session = HTTPSession(session_id, manager, client, transport.name)
         manager.sessions[session_id] = session
         manager.add(session)
         return session
@@ -169,8 +182,9 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         headers = response.headers
         origin = request.headers.get(hdrs.ORIGIN)
-        headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin if origin and origin != "null" else "*"
-        headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+        headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin or "*"
+        if origin:
+            headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
         headers.add(hdrs.VARY, hdrs.ORIGIN)
         if response.keep_alive is False:
             # The plugin repeats the request's keep-alive, but closes: a client or proxy that takes

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import sockjs
 
 if TYPE_CHECKING:
+    from videre.transport.clients import Client
     from videre.transport.manager import Manager
 
 logger = logging.getLogger("videre.transport")
@@ -47,14 +48,17 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     #: The SockJS name of what carries the session.
     transport = ""
 
-    def __init__(self, session_id: str, manager: Manager, address: str) -> None:
+    def __init__(self, session_id: str, manager: Manager, client: Client) -> None:
         # The plugin's fields (wall-clock deadlines, a queue) are not made: nothing uses them.
         self.id = session_id
         self.manager = manager
-        self.address = address  # of the client, a trusted proxy's word taken
+        self.address = client.address  # a trusted proxy's word taken
+        self.secure = client.secure
         self.handler: Handler | None = None
         self.silent = 0  # sweeps since the client was last heard
         self._inbox: deque[str] | None = None  # messages that wait for the handler, while it works
+        self._waiting = 0  # characters in the inbox
+        self._farewell: int | None = None  # the code by which the client closes after them
 
     def __str__(self) -> str:
         return f"<{self.transport} {self.id[:6]} {self.state.name.lower()}>"
@@ -88,6 +92,10 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         """Hand a message to the handler, after those that wait."""
         if self._inbox is not None:
             self._inbox.append(text)
+            self._waiting += len(text)
+            limit = self.manager.options.max_backlog_bytes
+            if limit is not None and self._waiting > limit:
+                self.close(4003, "Too many packets")
             return
         if self.handler is None or self.state is not OPEN:
             return
@@ -98,7 +106,6 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             return
         if pending is not None:
             self._inbox = deque()
-            self.hold(True)
             self.manager.run(self._resume(pending))
 
     async def _resume(self, pending: Awaitable[None]) -> None:
@@ -107,12 +114,22 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         except Exception:
             self.fail()
         inbox, self._inbox = self._inbox, None
-        self.hold(False)
+        self._waiting = 0
         for text in inbox or ():
             self.receive(text)
+        if self._inbox is None and self._farewell is not None:
+            self.part(self._farewell)
 
-    def hold(self, held: bool) -> None:
-        """Stop reading from the client, or go on, where the transport can."""
+    def closed_by_client(self, code: int) -> None:
+        """Hear that the client closes, after what it has said and its handler has yet to hear."""
+        if self._inbox is not None:
+            self._farewell = code
+        else:
+            self.part(code)
+
+    def part(self, code: int) -> None:
+        """Answer a client's close, and end the session."""
+        raise NotImplementedError
 
     def fail(self) -> None:
         """Close the session because its handler raised; others go on."""

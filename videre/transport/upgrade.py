@@ -9,6 +9,7 @@ from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.http import WebSocketReader, WebSocketWriter, ws_ext_parse
 from multidict import CIMultiDict
 
+from videre.transport.clients import Client
 from videre.transport.manager import Manager
 from videre.transport.session import logger
 from videre.transport.websocket import WebSocketSession
@@ -36,7 +37,11 @@ class _Inbound(WebSocketDataQueue):
             self._session.cut()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        self._session.broken(exc)
+        try:
+            self._session.broken(exc)
+        except Exception:
+            logger.exception("a broken frame could not be answered")
+            self._session.cut()
 
     def feed_eof(self) -> None:
         self._session.lost()
@@ -45,10 +50,10 @@ class _Inbound(WebSocketDataQueue):
 class Upgrade(web.WebSocketResponse):
     """aiohttp's handshake, without its queue, its closing handshake and its compressor."""
 
-    def __init__(self, manager: Manager, address: str, *, sockjs_framing: bool) -> None:
+    def __init__(self, manager: Manager, client: Client, *, sockjs_framing: bool) -> None:
         super().__init__(compress=False)
         self._manager = manager
-        self._address = address
+        self._client = client
         self._sockjs_framing = sockjs_framing
         self._deflate = False
         self.session: WebSocketSession
@@ -74,7 +79,7 @@ class Upgrade(web.WebSocketResponse):
         manager = self._manager
         session = WebSocketSession(
             manager,
-            self._address,
+            self._client,
             transport,
             sockjs_framing=self._sockjs_framing,
             deflate=self._deflate,
@@ -95,10 +100,10 @@ class Upgrade(web.WebSocketResponse):
 
 
 async def upgrade(
-    request: web.Request, manager: Manager, address: str, *, sockjs_framing: bool
+    request: web.Request, manager: Manager, client: Client, *, sockjs_framing: bool
 ) -> web.StreamResponse:
     """Serve a WebSocket session until its connection is gone; HTTPBadRequest if it is none."""
-    response = Upgrade(manager, address, sockjs_framing=sockjs_framing)
+    response = Upgrade(manager, client, sockjs_framing=sockjs_framing)
     await response.prepare(request)
     session = response.session
     try:

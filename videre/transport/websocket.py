@@ -17,6 +17,7 @@ from videre.transport import framing
 from videre.transport.session import OPEN, Session
 
 if TYPE_CHECKING:
+    from videre.transport.clients import Client
     from videre.transport.manager import Manager
 
 _TEXT = WSMsgType.TEXT
@@ -33,13 +34,13 @@ class WebSocketSession(Session):
     def __init__(
         self,
         manager: Manager,
-        address: str,
+        client: Client,
         tcp: asyncio.Transport,
         *,
         sockjs_framing: bool,
         deflate: bool,
     ) -> None:
-        super().__init__("", manager, address)
+        super().__init__("", manager, client)
         self.transport = "websocket" if sockjs_framing else "websocket-raw"
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sockjs = sockjs_framing
@@ -73,7 +74,7 @@ class WebSocketSession(Session):
         self.state = sockjs.SessionState.CLOSING
         if self._sockjs:
             self._put(self._frame.control(framing.close_frame(code, reason)))
-        self._part(code, reason)
+        self._say_goodbye(code, reason)
         self.finish_soon(code)
 
     # For the manager.
@@ -94,13 +95,6 @@ class WebSocketSession(Session):
         """End the connection without waiting for anything."""
         self._tcp.abort()
 
-    def hold(self, held: bool) -> None:
-        """See Session.hold."""
-        if held:
-            self._tcp.pause_reading()
-        else:
-            self._tcp.resume_reading()
-
     # Writing.
 
     def _write(self, data: bytes) -> None:
@@ -117,10 +111,16 @@ class WebSocketSession(Session):
         if self.state is OPEN:
             self.close(4002, "Too slow in reading")
 
-    def _part(self, code: int, reason: str) -> None:
+    def _say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame; the client's answer, or `sweep`, ends the connection."""
         self.silent = 0
         self._put(framing.close(code, reason))
+        if self.manager.closing and not self._tcp.is_closing():
+            # aiohttp hands over nothing any more in a shutdown: the answer would not be heard.
+            if self._tcp.can_write_eof():
+                self._tcp.write_eof()
+            else:
+                self._tcp.close()
 
     # What the parser finds.
 
@@ -137,7 +137,7 @@ class WebSocketSession(Session):
         elif kind is WSMsgType.PING:
             self._write(framing.frame(framing.PONG, bytes(data)))
         elif kind is WSMsgType.CLOSE:
-            self._closed_by_client(data)
+            self.closed_by_client(data)
 
     def _take(self, data: str | bytes) -> None:
         if not self._sockjs:
@@ -157,7 +157,8 @@ class WebSocketSession(Session):
         for text in texts:
             self.receive(text)
 
-    def _closed_by_client(self, code: int) -> None:
+    def part(self, code: int) -> None:
+        """See Session.part."""
         if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
             self._put(framing.close(code or WSCloseCode.OK, ""))
@@ -181,7 +182,7 @@ class WebSocketSession(Session):
         """Close because of what came: the others hear of it at once."""
         if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
-            self._part(code, reason)
+            self._say_goodbye(code, reason)
             self.finish(f"refused with {code}", clean=False)
 
     def lost(self) -> None:

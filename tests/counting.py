@@ -1,0 +1,36 @@
+"""Counts what code costs without looking at a clock."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+
+def operations(work: Callable[[], object]) -> int:
+    """Return how many bytecode instructions `work` executes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+class Unwalkable(dict[str, Any]):
+    """A dictionary that is looked into by key alone: C code cannot walk it uncounted either."""
+
+    def _refuse(self, *_arguments: object) -> NoReturn:
+        raise AssertionError("all keys were walked through")
+
+    __iter__ = __reversed__ = keys = values = items = copy = _refuse  # type: ignore[assignment]

@@ -1,0 +1,268 @@
+"""Fakes of what stands around the rules: connections, the clock, the log, and clients to speak.
+
+No event loop runs: what an engine has to wait for is driven to its end by `run`, or step by step
+by a test that wants something to happen in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from later_engine import LaterEngine
+
+from videre.auth import Auth, NoAuth
+from videre.config import Duplicate
+from videre.engines import Engine, Terms
+from videre.engines.memory import MemoryEngine
+from videre.limits import Limits
+from videre.packets import Decoder
+from videre.peer import Peer, Service
+from videre.rooms import Rooms
+
+#: What a test compares: event, user, room, and the Payload (of an error: its Code).
+Brief = tuple[str, str, str, Any]
+
+MAX_BYTES = 64 * 1024
+
+#: For tests of anything else.
+UNLIMITED = Limits(packets_per_second=None, join_timeout=None)
+
+#: The flows of a peer are the same on either: one is done at once, one answers later.
+ENGINES: list[Callable[[], Engine]] = [MemoryEngine, LaterEngine]
+
+
+def run(pending: Awaitable[None] | None) -> None:
+    """Drive to its end what was asked for."""
+    for _ in pending.__await__() if pending is not None else ():
+        pass
+
+
+def begin(pending: Awaitable[None] | None) -> Generator[Any, None, None]:
+    """Drive what was asked for up to where it waits for the engine; `run_on` takes it further."""
+    assert pending is not None, "nothing was left to be done"
+    steps = pending.__await__()
+    next(steps)
+    return steps
+
+
+def run_on(steps: Generator[Any, None, None]) -> None:
+    """Drive to its end what has begun."""
+    for _ in steps:
+        pass
+
+
+def packet(event: str, user: str, room: str, payload: Any = "{}", **header: Any) -> str:
+    """Return the text of a packet as a client sends it; further header keys by name."""
+    head = {"Event": event, "UserId": user, "RoomId": room, **header}
+    return json.dumps({"Header": head, "Payload": payload})
+
+
+def brief(text: str) -> Brief:
+    """Return what matters of a packet that the server sent."""
+    body = json.loads(text)
+    header, payload = body["Header"], body["Payload"]
+    if header["Event"] == "error":
+        payload = json.loads(payload)["Code"]
+    return header["Event"], header["UserId"], header["RoomId"], payload
+
+
+def error_of(text: str) -> dict[str, Any]:
+    """Return the Payload of an error packet."""
+    body = json.loads(text)
+    assert body["Header"]["Event"] == "error", text
+    payload: dict[str, Any] = json.loads(body["Payload"])
+    return payload
+
+
+class FakeConnection:
+    """A way to a client that remembers what was sent; once closed it takes nothing more."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.closes: list[tuple[int, str]] = []
+
+    def send(self, text: str) -> None:
+        """See Connection.send."""
+        if not self.closes:
+            self.sent.append(text)
+
+    def close(self, code: int, reason: str) -> None:
+        """See Connection.close."""
+        self.closes.append((code, reason))
+
+    @property
+    def code(self) -> int | None:
+        """The code that the connection was closed with; None while it is open."""
+        return self.closes[0][0] if self.closes else None
+
+    def take(self) -> list[str]:
+        """Return what was sent since the last call."""
+        sent, self.sent = self.sent, []
+        return sent
+
+
+class FakeTimer:
+    """A call that is due at a time, unless it is called off."""
+
+    def __init__(self, due: float, call: Callable[[], None]) -> None:
+        self.due = due
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """See Timer."""
+        self.cancelled = True
+
+
+class FakeClock:
+    """A clock that goes when it is told to, and its timers. Sleeps are noted, and over at once."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.timers: list[FakeTimer] = []
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def later(self, seconds: float, call: Callable[[], None]) -> FakeTimer:
+        """Return a timer that calls back when so much time has passed."""
+        timer = FakeTimer(self.now + seconds, call)
+        self.timers.append(timer)
+        return timer
+
+    async def sleep(self, seconds: float) -> None:
+        """Note for how long somebody wanted to sleep."""
+        self.slept.append(seconds)
+
+    @property
+    def waiting(self) -> list[FakeTimer]:
+        """The timers that are still to go off, the earliest first."""
+        self.timers = [timer for timer in self.timers if not timer.cancelled]
+        return sorted(self.timers, key=lambda timer: timer.due)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and timers go off when they are due."""
+        end = self.now + seconds
+        while (waiting := self.waiting) and waiting[0].due <= end:
+            timer = waiting[0]
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.due)
+            timer.call()
+        self.now = end
+
+
+class FakeLog:
+    """A log, and a trace, that keep what they were told."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, dict[str, Any]]] = []
+        self.traced: list[tuple[str, str, str, int]] = []
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        self.records.append((event, fields))
+
+    def trace(self, event: str, user: str, room: str, size: int, /) -> None:
+        """See Trace."""
+        self.traced.append((event, user, room, size))
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        """Return the fields of every record of an event."""
+        return [fields for name, fields in self.records if name == event]
+
+
+class FakeClient:
+    """A client: a Peer and what came through its connection."""
+
+    def __init__(self, peer: Peer, connection: FakeConnection) -> None:
+        self.peer = peer
+        self.connection = connection
+
+    def say(self, text: str) -> None:
+        """Send a text; it is carried out when this returns."""
+        run(self.peer.receive(text))
+
+    def connect(self, user: str, room: str, **header: Any) -> None:
+        """Send a connect packet."""
+        self.say(packet("connect", user, room, **header))
+
+    def end(self, reason: str = "connection lost", *, clean: bool = False) -> None:
+        """End the session as a transport does."""
+        run(self.peer.closed(reason, clean))
+
+    def texts(self) -> list[str]:
+        """Return what was heard since the last call, as it was sent."""
+        return self.connection.take()
+
+    def heard(self) -> list[Brief]:
+        """Return what was heard since the last call, in brief."""
+        return [brief(text) for text in self.texts()]
+
+    def error(self) -> dict[str, Any]:
+        """Return the error which is the one thing heard since the last call."""
+        (text,) = self.texts()
+        return error_of(text)
+
+    @property
+    def code(self) -> int | None:
+        """The code that the session was closed with; None while it is open."""
+        return self.connection.code
+
+
+class World:
+    """One namespace on an engine, with the clients that a test brings in."""
+
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        *,
+        duplicate: Duplicate = "replace",
+        max_bytes: int | None = MAX_BYTES,
+        limits: Limits = UNLIMITED,
+        auth: Auth | None = None,
+    ) -> None:
+        self.engine = engine or MemoryEngine()
+        self.clock = FakeClock()
+        self.log = FakeLog()
+        terms = Terms(
+            replace=duplicate == "replace",
+            capacity=limits.room_capacity,
+            max_rooms=limits.max_rooms,
+        )
+        self.rooms = Rooms(self.engine, clock=self.clock, log=self.log, terms=terms)
+        run(self.rooms.start())
+        self.service = Service(
+            rooms=self.rooms,
+            decoder=Decoder(max_bytes),
+            log=self.log,
+            trace=self.log.trace,
+            clock=self.clock,
+            unix_time=self.clock,
+            later=self.clock.later,
+            sleep=self.clock.sleep,
+            limits=limits,
+            auth=auth or NoAuth(),
+        )
+
+    def client(self, address: str = "192.0.2.1") -> FakeClient:
+        """Return a client in no room."""
+        connection = FakeConnection()
+        peer = Peer(connection, self.service, address)
+        return FakeClient(peer, connection)
+
+    def member(self, user: str, room: str = "room") -> FakeClient:
+        """Return a client that sits in a room and has heard its role."""
+        client = self.client()
+        client.connect(user, room)
+        (echo,) = client.heard()
+        assert echo[:3] == ("connect", user, room)
+        return client
+
+    def members(self, *users: str, room: str = "room") -> list[FakeClient]:
+        """Return members who joined in this order; what they heard of it is forgotten."""
+        clients = [self.member(user, room) for user in users]
+        for client in clients:
+            client.texts()
+        return clients

@@ -1,0 +1,62 @@
+"""The memory engine, as one that works elsewhere: it answers later, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from videre.engines import Announcement, Listener, Terms
+from videre.engines.memory import MemoryEngine
+from videre.errors import EngineError
+
+
+class LaterEngine:
+    """Every method returns an awaitable, which works one turn after it was first waited for.
+
+    While `down`, the methods in `down_for` fail: as they are called, or from the awaitable.
+    """
+
+    def __init__(self) -> None:
+        self._memory = MemoryEngine()
+        self.down: Literal["at once", "later"] | None = None
+        self.down_for = {"join", "leave", "publish", "members"}
+
+    def start(self, listener: Listener) -> Awaitable[None]:
+        """See Engine.start."""
+        return self._later(self._memory.start, listener)
+
+    def join(
+        self, room: str, user: str, seat: str, announcement: Announcement, terms: Terms
+    ) -> Awaitable[None]:
+        """See Engine.join."""
+        return self._later(self._memory.join, room, user, seat, announcement, terms)
+
+    def leave(self, room: str, user: str, seat: str, reason: str) -> Awaitable[None]:
+        """See Engine.leave."""
+        return self._later(self._memory.leave, room, user, seat, reason)
+
+    def publish(self, room: str, seat: str, text: str) -> Awaitable[None]:
+        """See Engine.publish."""
+        return self._later(self._memory.publish, room, seat, text)
+
+    def members(self, room: str) -> Awaitable[list[str]]:
+        """See Engine.members."""
+        return self._later(self._memory.members, room)
+
+    def close(self) -> Awaitable[None]:
+        """See Engine.close."""
+        return self._later(self._memory.close)
+
+    def _later(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Awaitable[Any]:
+        self._check("at once", method.__name__)
+        return self._work(method, arguments, named)
+
+    async def _work(self, method: Callable[..., Any], arguments: Any, named: Any) -> Any:
+        await asyncio.sleep(0)  # one turn, needs no loop
+        self._check("later", method.__name__)
+        return method(*arguments, **named)
+
+    def _check(self, when: str, method: str) -> None:
+        if self.down == when and method in self.down_for:
+            raise EngineError("The engine is down")

@@ -1,0 +1,108 @@
+"""Hosting: what belongs to the process, or to other libraries, is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import types
+import warnings
+import weakref
+from typing import Any
+
+import pytest
+from signalling import connect
+from sockjs_client import Wire, fresh, poll
+from test_app import URL, WAYS, Mount, make_site, role, serving
+
+
+def shallow(value: Any) -> Any:
+    """Return what changes when a container does, and the identity of anything else."""
+    if isinstance(value, dict | types.MappingProxyType):
+        return {key: id(inner) for key, inner in value.items()}
+    return [id(inner) for inner in value] if isinstance(value, list | set) else id(value)
+
+
+def names(*packages: str) -> dict[str, Any]:
+    """Return all globals of these packages' modules, and the attributes of their classes."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] not in packages:
+            continue
+        for key, value in vars(module).items():
+            found[f"{name}.{key}"] = shallow(value)
+            if isinstance(value, type):
+                for inner, attribute in vars(value).items():
+                    found[f"{name}.{key}.{inner}"] = shallow(attribute)
+    caches = ("_cached_", "._abc_", ".__abstract")  # what aiohttp and abc remember
+    return {key: value for key, value in found.items() if not any(map(key.__contains__, caches))}
+
+
+def globals_of_the_process() -> dict[str, Any]:
+    """Return what a library must leave alone, and what it must not keep."""
+    loggers = [
+        logging.getLogger(name or None)
+        for name in ("", "videre", "videre.transport", "aiohttp", "aiohttp.server", "asyncio")
+    ]
+    return {
+        **names("videre", "sockjs", "aiohttp"),
+        "loggers": [
+            (log.name, log.level, log.propagate, log.disabled, [*log.handlers], [*log.filters])
+            for log in loggers
+        ],
+        "logging": (logging.getLoggerClass(), logging.getLogRecordFactory()),
+        "loops": (asyncio.get_event_loop_policy(), asyncio.get_running_loop()),
+        "loop": asyncio.get_running_loop().get_exception_handler(),
+        "warnings": list(warnings.filters),
+        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook),
+        "environment": (dict(os.environ), list(sys.path)),
+    }
+
+
+def changes(before: dict[str, Any]) -> list[str]:
+    """Return what is other than it was."""
+    now = globals_of_the_process()
+    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+
+
+async def session_of_each_kind(base: str) -> None:
+    """Open sessions and leave them open."""
+    await poll(base, fresh(URL))
+    wire = await Wire.open(base)
+    wire.say("POST", f"{fresh(URL)}/xhr_streaming", b"")
+    await wire.head()
+
+
+@pytest.mark.parametrize("mount", WAYS)
+async def test_nothing_global_is_touched(mount: Mount) -> None:
+    """Logging, signals, warnings, the loop's policy, sockjs and aiohttp stay as they are."""
+    async with serving(make_site(mount)) as base:  # what is imported or cached by the first use
+        await session_of_each_kind(base)
+    before = globals_of_the_process()
+    site = make_site(mount)
+    assert changes(before) == []
+    async with serving(site) as base, connect(base + URL, "raw", user="a", room="r") as peer:
+        assert await role(peer) == "true"
+        await session_of_each_kind(base)
+        assert changes(before) == []
+    assert changes(before) == []
+
+
+@pytest.mark.parametrize("mount", WAYS)
+async def test_nothing_is_left_of_it(mount: Mount) -> None:
+    """After the cleanup there are no tasks, threads or open sockets, and the site is freed."""
+    tasks, threads = asyncio.all_tasks(), threading.enumerate()
+    site = make_site(mount)
+    async with serving(site) as base, connect(base + URL, "raw", user="a", room="r") as peer:
+        assert await role(peer) == "true"
+        await session_of_each_kind(base)
+    assert asyncio.all_tasks() == tasks and threading.enumerate() == threads
+    gone = weakref.ref(site)
+    del site, peer
+    gc.collect()  # which also tells of sockets that nobody closed
+    assert gone() is None

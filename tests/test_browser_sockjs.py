@@ -1,0 +1,261 @@
+"""Drive a running signaller with the real sockjs-client in Chromium, from another origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from process import NODE, Signaller, node, node_modules, require, signaller
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+IFRAMES = ["iframe-eventsource", "iframe-xhr-polling"]
+MODERN = ["websocket", "xhr-streaming", "xhr-polling", "eventsource"]
+# The last two are off unless configured, but Chromium still knows how to use them.
+TRANSPORTS = [*MODERN, *IFRAMES, "iframe-htmlfile", "jsonp-polling"]
+
+LEFT_MS = {"websocket": 1_000}
+LEFT_HTTP_MS = 6_000
+
+ROOM = "a room"
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<title>Peer</title>
+<script src="/sockjs.min.js"></script>
+<script type="importmap">{"imports": {"sockjs-client": "/sockjs-client.mjs"}}</script>
+<script type="module">
+  import { Peer } from "/peer.mjs";
+  globalThis.Peer = Peer;
+</script>
+"""
+SHIM = "export default globalThis.SockJS;"
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the pages are: one site under the names of two origins."""
+
+    port: int
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def other_origin(self) -> str:
+        return f"http://localhost:{self.port}"
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What a scenario printed of one transport, in order."""
+
+    transport: str
+    lines: list[Line]
+
+    def of(self, event: str, peer: str | None = None) -> list[Line]:
+        return [line for line in self.lines if (line["event"], line.get("peer")) == (event, peer)]
+
+    def texts(self, how: str, peer: str, kind: str) -> list[str]:
+        """Return the packets of this kind (their Header.Event) that `peer` sent or heard."""
+        texts = [line["text"] for line in self.of(how, peer) if line["text"] != "{"]
+        return [text for text in texts if json.loads(text)["Header"]["Event"] == kind]
+
+    def packet(self, event: str, user: str, payload: str) -> Line:
+        header = {"Event": event, "UserId": user, "RoomId": f"{ROOM} {self.transport}"}
+        return {"Header": header, "Payload": payload}
+
+    def heard(self, peer: str, kind: str) -> list[Line]:
+        return [json.loads(text) for text in self.texts("heard", peer, kind)]
+
+
+def serve(body: str | Path, content_type: str) -> Any:
+    """Return a handler that answers with a text, or a file's."""
+    text = body if isinstance(body, str) else body.read_text(encoding="utf-8")
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(text=text, content_type=content_type)
+
+    return handler
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site() -> AsyncIterator[Site]:
+    """Serve a page with the client, and what the iframe page loads, on a port of its own."""
+    modules = node_modules()
+    javascript = "text/javascript"
+    dist = modules / "sockjs-client" / "dist"
+    app = web.Application()
+    app.router.add_get("/", serve(PAGE, "text/html"))
+    app.router.add_get("/peer.mjs", serve(NODE / "peer.mjs", javascript))
+    app.router.add_get("/sockjs-client.mjs", serve(SHIM, javascript))
+    app.router.add_get("/sockjs.min.js", serve(dist / "sockjs.min.js", javascript))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield Site(runner.addresses[0][1])
+    await runner.cleanup()
+
+
+async def browse(
+    page: str, scenario: str, server: Signaller, *transports: str, host: str = "localhost"
+) -> list[Line]:
+    """Run a scenario of browser_sockjs.mjs with the page at `page`, and return what it printed.
+
+    The server is called by another name than the page, which makes it another site as well.
+    """
+    arguments = [scenario, f"http://{host}:{server.port}/echo", ROOM, *transports]
+    try:
+        return await node("browser_sockjs.mjs", require("chromium"), f"{page}/", *arguments)
+    except BaseException as error:
+        error.add_note(str(server))
+        raise
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Signaller]:
+    """Run a signaller with all transports, whose iframe page has the version of the client here."""
+    config = {"SockJSUrl": f"{site.origin}/sockjs.min.js", "HTMLFile": True, "JSONP": True}
+    tmp = tmp_path_factory.mktemp("signaller")
+    async with signaller(tmp=tmp, config=config) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def meetings(site: Site, server: Signaller) -> list[Line]:
+    """Let two tabs meet over each transport, all in one browser."""
+    return await browse(site.origin, "transports", server, *TRANSPORTS)
+
+
+@pytest.fixture(params=TRANSPORTS)
+def meeting(meetings: list[Line], request: pytest.FixtureRequest) -> Transcript:
+    """Give the meeting over one transport."""
+    transport = request.param
+    lines = [line for line in meetings if line["transport"] == transport]
+    assert [line["event"] for line in lines][-1:] == ["done"], lines
+    assert {line["transport"] for line in lines if line["event"] == "opened"} == {transport}
+    return Transcript(transport, lines)
+
+
+async def test_each_transport_brings_two_tabs_together(meeting: Transcript) -> None:
+    """Both hear both connects, with their roles, and no page throws an error."""
+    first = meeting.packet("connect", "first", "true")
+    second = meeting.packet("connect", "second", "false")
+    assert meeting.heard("first", "connect")[:2] == [first, second]
+    assert meeting.heard("second", "connect") == [second]
+    assert meeting.of("page-error") == []
+
+
+@pytest.mark.parametrize(("sender", "receiver"), [("first", "second"), ("second", "first")])
+async def test_long_and_strange_packets_arrive_unchanged(
+    meeting: Transcript, sender: str, receiver: str
+) -> None:
+    """Packets of 60 KB, emoji and CJK arrive as they were sent, in order."""
+    sent = meeting.texts("sent", sender, "broadcast")
+    assert sorted(len(text.encode()) > 60_000 for text in sent) == [False, True, True]
+    assert meeting.texts("heard", receiver, "broadcast") == sent
+
+
+async def test_a_close_by_the_server_is_heard_with_its_code(meeting: Transcript) -> None:
+    """Ten bad packets: onclose gets 4500 and a reason, after ten errors; the others hear of it."""
+    assert len(meeting.heard("second", "error")) == 10
+    [closed] = meeting.of("closed", "second")
+    assert (closed["code"], closed["wasClean"]) == (4500, True)
+    assert closed["reason"]
+    assert meeting.heard("first", "disconnect")[0] == meeting.packet("disconnect", "second", "")
+
+
+async def test_the_same_page_connects_again(meeting: Transcript) -> None:
+    """After a close a new session over the same transport is like any other."""
+    assert meeting.heard("again", "connect") == [meeting.packet("connect", "again", "false")]
+    assert meeting.heard("again", "ping") == [meeting.packet("ping", "again", '["first","again"]')]
+
+
+async def test_a_page_that_is_closed_leaves_its_room_at_once(meeting: Transcript) -> None:
+    """The other tab hears one disconnect, soon after the page was gone."""
+    assert meeting.heard("first", "disconnect")[1:] == [meeting.packet("disconnect", "again", "")]
+    [left] = meeting.of("page-closed")
+    heard = [line["at"] for line in meeting.of("heard", "first") if "disconnect" in line["text"]]
+    assert heard[-1] - left["at"] < LEFT_MS.get(meeting.transport, LEFT_HTTP_MS)
+
+
+async def test_a_close_by_the_client_is_clean(meeting: Transcript) -> None:
+    """The client's own close is normal on every transport."""
+    [closed] = meeting.of("closed", "first")
+    assert (closed["code"], closed["wasClean"]) == (1000, True)
+
+
+async def test_no_client_that_leaves_is_an_error(server: Signaller, meetings: list[Line]) -> None:
+    """A page that goes away while it receives is daily life, no traceback in the log."""
+    assert meetings
+    assert [line for line in server.output if "Error" in line] == []
+
+
+@dataclass(frozen=True)
+class Tries:
+    """What a page found: by hand, and with the client what it failed with on each transport."""
+
+    by_hand: list[int | str]
+    errors: dict[str, str | None]
+
+
+Pages = dict[str, Tries]  # of an `allowed` origin and of an `other`
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tries(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages]:
+    """Let a page of an allowed origin and one of another try a signaller that allows the one."""
+    own = "videre.localhost"  # the server's: what its iframe page sends has that origin
+    origins = [site.origin, f"http://{own}:*"]
+    config = {"Origins": origins, "SockJSUrl": f"{site.origin}/sockjs.min.js"}
+    async with signaller(tmp=tmp_path_factory.mktemp("origins"), config=config) as server:
+        found = {}
+        for name, page in (("allowed", site.origin), ("other", site.other_origin)):
+            by_hand, *tried = await browse(page, "origin", server, *MODERN, *IFRAMES, host=own)
+            errors = {line["transport"]: line["error"] for line in tried if "error" in line}
+            found[name] = Tries(by_hand["found"], errors)
+        yield found
+
+
+@pytest.mark.parametrize("transport", MODERN)
+async def test_a_page_of_an_allowed_origin_gets_in(tries: Pages, transport: str) -> None:
+    """Where Origins names the page's, every transport works as without."""
+    assert tries["allowed"].errors[transport] is None
+
+
+@pytest.mark.parametrize("transport", IFRAMES)
+async def test_an_allowed_page_gets_in_by_an_iframe(tries: Pages, transport: str) -> None:
+    """The iframe's requests come from the server's own origin, for a page that is allowed."""
+    assert tries["allowed"].errors[transport] is None
+
+
+@pytest.mark.parametrize("transport", [*MODERN, *IFRAMES])
+async def test_a_page_of_another_origin_is_kept_out(tries: Pages, transport: str) -> None:
+    """The client gives up: no transport opens."""
+    assert "was closed with 1002" in (tries["other"].errors[transport] or "")
+
+
+async def test_no_transport_can_be_used_by_hand_either(tries: Pages) -> None:
+    """The browser gets no WebSocket and no readable answer, though it does not ask for /info."""
+    assert tries["allowed"].by_hand[:4] == ["open", "open", 200, 200]
+    assert tries["other"].by_hand[:4] == [1006, 1006, "refused", "refused"]
+    assert tries["other"].by_hand[4] != "open"
+
+
+async def test_the_iframe_page_opens_no_back_door(site: Site, tmp_path: Path) -> None:
+    """Where the server's own origin is allowed, others' pages still cannot use its iframe page."""
+    config = {"Origins": ["http://localhost:*"], "SockJSUrl": f"{site.origin}/sockjs.min.js"}
+    async with signaller(tmp=tmp_path, config=config) as server:
+        [allowed] = await browse(site.other_origin, "origin", server)
+        [other] = await browse(site.origin, "origin", server)
+    assert allowed["found"] == ["open", "open", 200, 200, "open"]
+    assert other["found"][:4] == [1006, 1006, "refused", "refused"]
+    assert other["found"][4] != "open"

@@ -1,0 +1,264 @@
+"""The command: its options, its exit codes, and how it ends, in processes of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+from process import LINE_BYTES, ROOT, START_SECONDS, Signaller, missing, self_signed, signaller
+from signalling import connect
+from sockjs_client import Stream, Wire, fresh, poll
+from websocket_client import CLOSE, TEXT, Socket
+
+from videre.config import load
+from videre.version import __version__
+
+SCRIPT = str(ROOT / "bin" / "signaller.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500"}
+ENDS_WITHIN = 5.0  # seconds from a signal to the end: issue 2, point 8
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(autouse=True)
+async def hang_up() -> AsyncIterator[None]:
+    """End the connections that a test has left open."""
+    yield
+    await Wire.hang_up()
+
+
+def run(*args: str, script: str = SCRIPT) -> Done:
+    """Run the command to its end."""
+    command = [sys.executable, script, *args]
+    return subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=START_SECONDS
+    )
+
+
+@asynccontextmanager
+async def running(*command: str, cwd: Path) -> AsyncIterator[Signaller]:
+    """Run any command that starts a signaller, and stop it in the end."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, env=ENVIRONMENT, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES
+    )
+    started = Signaller(process)
+    try:
+        await started.listening()
+        yield started
+    finally:
+        code = await started.stop()
+    assert code == 0, str(started)
+
+
+def test_help_tells_every_option_and_its_default() -> None:
+    """Each option is in --help, those that take a value with their default."""
+    done = run("--help")
+    options = " ".join(done.stdout.partition("options:")[2].split())
+    told = {text.split()[0]: text for text in re.split(r" (?=--\w)", options)}
+    defaults = {
+        "--host": "0.0.0.0",
+        "--port": "1111",
+        "--prefix": "/echo",
+        "--config": str(ROOT / "bin" / "conf.json"),
+        "--cert": "none",
+        "--key": "none",
+        "--log-file": "none",
+        "--log-level": "info",
+    }
+    assert done.returncode == 0
+    assert {*told} == {"-h,", "--help", *defaults, "--check", "--version"}
+    for option, default in defaults.items():
+        assert told[option].lower().endswith(f"(default: {default})".lower())
+
+
+def test_help_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+    """The default configuration's path is shown as it is, whatever it looks like."""
+    (tmp_path / "100%done").mkdir()
+    script = shutil.copy(SCRIPT, tmp_path / "100%done")
+    done = run("--help", script=str(script))
+    assert done.returncode == 0 and "100%done" in done.stdout, done.stderr
+
+
+def test_version() -> None:
+    """--version tells name and version."""
+    assert run("--version").stdout == f"videre-server {__version__}\n"
+
+
+def test_the_shipped_configuration_logs_in_detail() -> None:
+    """bin/conf.json is the original's, with a detailed log in log/debug.log."""
+    config = load(ROOT / "bin" / "conf.json")
+    assert config.log_file is not None and config.log_file.resolve() == ROOT / "log" / "debug.log"
+    assert (config.port, config.tls, config.log_level) == (1111, False, "debug")
+
+
+async def test_it_says_in_one_line_where_it_listens(tmp_path: Path) -> None:
+    """With --port 0 it listens on the port that it prints."""
+    async with signaller(tmp=tmp_path) as server, ClientSession() as client:
+        assert server.port > 0
+        async with client.get(server.url) as answer:
+            assert await answer.text() == "Welcome to SockJS!\n"
+        assert sum("Listening on" in line for line in server.output) == 1
+
+
+async def test_as_a_module(tmp_path: Path) -> None:
+    """`python -m videre` serves as bin/signaller.py does, with the defaults."""
+    args = ("--host", "127.0.0.1", "--port", "0")
+    async with (
+        running(sys.executable, "-m", "videre", *args, cwd=tmp_path) as server,
+        connect(server.url, "raw", user="a", room="r") as peer,
+    ):
+        assert (await peer.ask("connect"))["Payload"] == "true"
+
+
+async def test_several_prefixes_share_no_room(tmp_path: Path) -> None:
+    """--prefix may be repeated: each is served and printed, and its rooms are its own."""
+    async with signaller("--prefix", "/a", "--prefix", "/b/c", tmp=tmp_path) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        assert f"Listening on {base}/a, {base}/b/c" in server.output
+        async with (
+            connect(f"{base}/a", "raw", user="one", room="r") as one,
+            connect(f"{base}/b/c", "sockjs", user="two", room="r") as two,
+        ):
+            assert (await one.ask("connect"))["Payload"] == "true"
+            assert (await two.ask("connect"))["Payload"] == "true"
+            assert (await one.ask("ping"))["Payload"] == '["one"]'
+
+
+async def test_tls_by_options(tmp_path: Path) -> None:
+    """With --cert and --key it serves https and wss."""
+    cert, key = self_signed(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(cert))
+    async with (
+        signaller("--cert", str(cert), "--key", str(key), tmp=tmp_path) as server,
+        ClientSession() as client,
+        connect(server.url, "raw", user="a", room="r", ssl=trusting) as peer,
+    ):
+        assert server.url.startswith("https://")
+        assert (await peer.ask("connect"))["Payload"] == "true"
+        async with client.get(f"{server.url}/info", ssl=trusting) as answer:
+            assert (await answer.json())["websocket"] is True
+
+
+async def test_ipv6(tmp_path: Path) -> None:
+    """It listens on an IPv6 address, and prints a URL that can be used."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        missing("There is no ::1 here")
+    async with (
+        signaller("--host", "::1", tmp=tmp_path) as server,
+        connect(server.url, "raw", user="a", room="r") as peer,
+    ):
+        assert server.url == f"http://[::1]:{server.port}/echo"
+        assert (await peer.ask("connect"))["Payload"] == "true"
+
+
+def joins(user: str) -> str:
+    """Return a packet by which a user enters the one room."""
+    return json.dumps(
+        {"Header": {"Event": "connect", "UserId": user, "RoomId": "r"}, "Payload": ""}
+    )
+
+
+async def told(ws: Socket) -> tuple[list[str], int]:
+    """Answer the close frame; return the messages before it, and its code."""
+    texts = []
+    while (frame := await ws.frame())[0] != CLOSE:
+        texts += [frame[1].decode()] if frame[0] == TEXT else []
+    ws.send(frame[1], CLOSE)
+    return texts, int.from_bytes(frame[1][:2], "big")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_says_goodbye_to_everyone(sign: signal.Signals, tmp_path: Path) -> None:
+    """Every session hears 1001, nobody hears that another left, and it ends in time, code 0."""
+    async with signaller(tmp=tmp_path) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        raw = await Socket.open(base, "/echo/websocket")
+        raw.send(joins("raw"))
+        assert await raw.text()
+        framed = await Socket.open(base, f"{fresh()}/websocket")
+        assert await framed.text() == "o"
+        framed.send(json.dumps([joins("framed")]))
+        assert await framed.text() and await raw.text()
+        streams = [
+            await Stream.open(base, "POST", f"{fresh()}/xhr_streaming"),
+            await Stream.open(base, "GET", f"{fresh()}/eventsource"),
+        ]
+        opened = [await streams[0].until("o\n"), await streams[1].until("data: o\r\n\r\n")]
+        polling = fresh()
+        opened.append(await poll(base, polling))
+        assert all("o" in text for text in opened)
+        poller = await Wire.open(base)
+        poller.say("POST", f"{polling}/xhr", b"")
+        assert "Welcome" in (await poll_greeting(base))
+
+        server.process.send_signal(sign)
+        async with asyncio.timeout(ENDS_WITHIN):
+            goodbye = 'c[1001,"Server is going away"]'
+            assert await told(raw) == ([], 1001)
+            assert await told(framed) == ([goodbye], 1001)
+            assert [goodbye in (await stream.rest()).decode() for stream in streams] == [True] * 2
+            assert (await poller.answer()).text == f"{goodbye}\n"
+            assert await server.process.wait() == 0
+
+
+async def poll_greeting(base: str) -> str:
+    """Return the greeting: what was sent before, on whatever connection, has been received."""
+    async with ClientSession() as client, client.get(f"{base}/echo") as answer:
+        return await answer.text()
+
+
+@pytest.mark.parametrize("signs", [[signal.SIGTERM] * 2, [signal.SIGINT, signal.SIGTERM]])
+async def test_a_second_signal_ends_it_at_once(signs: list[signal.Signals], tmp_path: Path) -> None:
+    """Who signals twice does not wait for a client that answers no close frame; code 0."""
+    async with signaller(tmp=tmp_path) as server:
+        silent = await Socket.open(f"http://127.0.0.1:{server.port}", "/echo/websocket")
+        server.process.send_signal(signs[0])
+        assert await silent.goodbye() == (1001, "Server is going away")
+        server.process.send_signal(signs[1])
+        assert await server.process.wait() == 0
+    assert not any(line.split()[2:] == ["stop"] for line in server.output), "it waited"
+
+
+WATCHED = """
+import os, sys
+def watch(event, args):
+    if event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        print("wrote", os.path.abspath(args[0]), flush=True)
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate"):
+        for path in args:
+            if isinstance(path, str):
+                print("wrote", os.path.abspath(path), flush=True)
+sys.addaudithook(watch)
+from videre.cli import main
+sys.exit(main(["--port", "0", "--config", "conf.json"]))
+"""
+
+
+async def test_it_writes_nothing_outside_of_the_log_folder(tmp_path: Path) -> None:
+    """Of all files that the process opens, it writes to the log alone."""
+    values = {"Host": "127.0.0.1", "LogFile": "log/debug.log", "LogMaxBytes": 500, "LogBackups": 1}
+    (tmp_path / "conf.json").write_text(json.dumps(values))
+    async with (
+        running(sys.executable, "-B", "-c", WATCHED, cwd=tmp_path) as server,
+        connect(server.url, "raw", user="a", room="r") as peer,
+    ):
+        await peer.ask("connect")
+    wrote = {line.split()[1] for line in server.output if line.startswith("wrote")}
+    assert wrote >= {f"{tmp_path}/log", f"{tmp_path}/log/debug.log.1"}
+    assert [path for path in wrote if not path.startswith(f"{tmp_path}/log")] == []

@@ -1,0 +1,128 @@
+"""What the command says of a configuration that cannot be used: in processes of their own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process import ROOT, START_SECONDS, self_signed
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, str(ROOT / "bin" / "signaller.py"), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS)
+
+
+def refused(*args: str) -> str:
+    """Run the command, which must end with exit code 2 without a traceback; return its words."""
+    done = run(*args)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode, done.stdout) == (2, ""), done
+    return done.stderr
+
+
+def test_check(tmp_path: Path) -> None:
+    """--check says whether a configuration is good, and leaves nothing behind."""
+    conf = tmp_path / "conf.json"
+    conf.write_text('{"LogFile": "log/debug.log"}')
+    done = run("--check", "--config", str(conf))
+    assert (done.returncode, done.stdout) == (0, "The configuration is good.\n")
+    conf.write_text('{"Port": 70000, "Nonsense": [1]}')
+    said = refused("--check", "--config", str(conf))
+    assert f"{conf}: Port: 70000: " in said and f"{conf}: Nonsense: [1]: " in said
+    assert list(tmp_path.iterdir()) == [conf]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a certificate, its key, a key of another one, and a regular file."""
+    path = tmp_path_factory.mktemp("faults")
+    (path / "other").mkdir()
+    for directory in (path, path / "other"):
+        self_signed(directory)
+    (path / "file").touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def taken() -> Iterator[int]:
+    """Give a port on which another process listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+MISMATCH = {"TLS": True, "Cert": "certificate.pem", "Key": "other/key.pem"}
+FAULTS: dict[str, tuple[Any, list[str]]] = {
+    "no object": ([], ["JSON object"]),
+    "wrong types": ({"Port": "x", "Host": 5}, ['Port: "x"', "Host: 5"]),
+    "no certificate": ({"TLS": True}, ["Cert: ", "Key: "]),
+    "missing certificate": ({**MISMATCH, "Cert": "no.pem"}, ["Cert: ", "no.pem", "No such file"]),
+    "other key": (MISMATCH, ["Key: ", "other/key.pem", "certificate.pem"]),
+    "no host of ours": ({"Host": "192.0.2.7"}, ["Host: ", "192.0.2.7"]),
+    "no name": ({"Host": "no name"}, ["Host: ", "no name"]),
+    "no possible name": ({"Host": "a..b"}, ["Host: ", "a..b"]),
+    "port in use": ({"Port": None}, ["Port: ", "in use"]),
+    "log below a file": ({"LogFile": "file/debug.log"}, ["LogFile: ", "file/debug.log"]),
+    "log is a folder": ({"LogFile": "other"}, ["LogFile: ", "other", "directory"]),
+    "log is no path": ({"LogFile": "nul\0"}, ["LogFile: ", "nul"]),
+}
+LATE = list(FAULTS)[3:]  # what only shows once the file has been found good
+
+
+@pytest.fixture(scope="module")
+def said(folder: Path, taken: int) -> Callable[[str], str]:
+    """Give a function that returns what the command says of one of the faults."""
+
+    @functools.cache
+    def said(fault: str) -> str:
+        values = FAULTS[fault][0]
+        if isinstance(values, dict):
+            values = {"Host": "127.0.0.1", "Port": 0, **values}
+            values["Port"] = taken if values["Port"] is None else values["Port"]
+        (folder / "conf.json").write_text(json.dumps(values))
+        return refused("--config", str(folder / "conf.json"))
+
+    return said
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_end_it_in_words(fault: str, said: Callable[[str], str]) -> None:
+    """A configuration that cannot be used ends it with code 2, the key and the value."""
+    assert [words for words in FAULTS[fault][1] if words not in said(fault)] == []
+
+
+@pytest.mark.parametrize("fault", LATE)
+def test_faults_found_late_name_the_file_too(
+    fault: str, said: Callable[[str], str], folder: Path
+) -> None:
+    """Also of a fault that only the system finds, the configuration file is named."""
+    assert f"{folder}/conf.json: " in said(fault)
+
+
+def test_faults_found_late_name_the_option(taken: int) -> None:
+    """A value that came from an option is reported with the option."""
+    args = ("--host", "127.0.0.1", "--port", str(taken))
+    assert re.search(rf"--port: Port: {taken}: .*in use", refused(*args))
+
+
+def test_faults_of_files_are_told_with_the_others(folder: Path) -> None:
+    """A port out of range does not hide that the certificate is missing."""
+    path = folder / "both.json"
+    path.write_text(json.dumps({"Port": 70000, **MISMATCH, "Cert": "no.pem"}))
+    said = refused("--config", str(path))
+    assert "Port: 70000" in said and "no.pem" in said
+
+
+@pytest.mark.parametrize("args", [("--port", "x"), ("--nonsense",)])
+def test_faults_of_options_end_it_in_words(args: tuple[str, ...]) -> None:
+    """An option that makes no sense ends it with code 2 and is named."""
+    assert args[0] in refused(*args)

@@ -1,0 +1,308 @@
+"""The configuration: every key, what beats what, and what is said of each fault."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from process import self_signed
+
+from videre.auth import NoAuth
+from videre.config import Config, load
+from videre.errors import ConfigError
+from videre.schema import SCHEMA
+
+# Each key: where its value stands in a Config, its default there, values (as the file has them, as
+# the Config has them), and values that are refused.
+KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
+    "Host": ("host", "0.0.0.0", [("::1", "::1")], ["", 5, ["::1"]]),
+    "Port": ("port", 1111, [(0, 0), (65535, 65535)], [-1, 65536, "1111", 1.5, [1]]),
+    "Prefix": (
+        "prefixes",
+        ("/echo",),
+        [("/a", ("/a",)), (["/a", "/b/c/"], ("/a", "/b/c")), ("", ("",)), ("/", ("",))],
+        ["echo", "/a b", "/a?b", "/{a}", "//", 5, [], {"/a": 1}, ["/a", "b"]],
+    ),
+    "TLS": ("tls", False, [(False, False)], [1, "true", []]),
+    "Cert": ("cert", None, [(None, None), ("/c.pem", Path("/c.pem"))], [5, ["/c"]]),
+    "Key": ("key", None, [(None, None), ("/k.pem", Path("/k.pem"))], [5, ["/k"]]),
+    "LogFile": ("log_file", None, [(None, None), ("/l", Path("/l"))], ["", 5, ["/l"]]),
+    "LogLevel": ("log_level", "info", [("debug", "debug"), ("error", "error")], ["DEBUG", "x", 5]),
+    "LogMaxBytes": ("log_max_bytes", 10 * 1024 * 1024, [(0, 0), (5, 5)], [-1, "5", 0.5]),
+    "LogBackups": ("log_backups", 5, [(0, 0), (1000, 1000)], [-1, 1001, "5"]),
+    "Duplicate": ("duplicate", "replace", [("reject", "reject")], ["ask", True, 5]),
+    "MaxPacketBytes": ("max_packet_bytes", 65536, [(None, None), (256, 256)], [255, "1", 0.5]),
+    "MaxBacklogBytes": (
+        "transport.max_backlog_bytes",
+        1024 * 1024,
+        [(None, None), (4096, 4096)],
+        [4095, "1"],
+    ),
+    "MaxConnections": ("transport.max_connections", 0, [(None, 0), (9, 9)], [-1, "1"]),
+    "MaxConnectionsPerAddress": (
+        "transport.max_connections_per_address",
+        0,
+        [(None, 0), (9, 9)],
+        [-1, "1"],
+    ),
+    "ConnectsPerSecondPerAddress": (
+        "transport.connects_per_second_per_address",
+        None,
+        [(None, None), (0.5, 0.5), (10, 10)],
+        [0, -1, "1", True],
+    ),
+    "RoomCapacity": ("limits.room_capacity", None, [(None, None), (2, 2)], [0, 1.5, "2"]),
+    "MaxRooms": ("limits.max_rooms", None, [(None, None), (1, 1)], [0, "2"]),
+    "PacketsPerSecond": (
+        "limits.packets_per_second",
+        50.0,
+        [(None, None), (0.5, 0.5)],
+        [0, -1, "1"],
+    ),
+    "PacketBurst": ("limits.packet_burst", 200, [(1, 1)], [0, None, "1"]),
+    "JoinTimeout": ("limits.join_timeout", 10.0, [(None, None), (60, 60)], [0, "1"]),
+    "Auth": ("auth", NoAuth(), [(None, NoAuth())], [5, []]),
+    "Origins": (
+        "transport.origins",
+        ("*",),
+        [(["https://*.example.com"], ("https://*.example.com",)), ([], ()), (["null"], ("null",))],
+        ["*", ["example.com"], ["https://example.com/"], ["https://a b"], [5], [["*"]]],
+    ),
+    "TrustedProxies": (
+        "transport.trusted_proxies",
+        (),
+        [(["10.0.0.0/8", "::1"], ("10.0.0.0/8", "::1"))],
+        ["10.0.0.0/8", ["10.0.0.0/33"], ["proxy"], [5]],
+    ),
+    "Compression": ("transport.compression", False, [(True, True)], [1, "yes"]),
+    "SessionCookie": ("transport.cookie", False, [(True, True)], [1, "yes"]),
+    "HTMLFile": ("transport.htmlfile", False, [(True, True)], [1, "yes"]),
+    "JSONP": ("transport.jsonp", False, [(True, True)], [1, "yes"]),
+    "SockJSUrl": (
+        "transport.sockjs_url",
+        "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js",
+        [("/sockjs.js", "/sockjs.js"), ("http://a/b.js", "http://a/b.js")],
+        ["sockjs.js", "javascript:x", '/"><script>', "/a b", 5],
+    ),
+}
+GOOD = [(key, *pair) for key, (_, _, pairs, _) in KEYS.items() for pair in pairs]
+BAD = [(key, value) for key, (_, _, _, values) in KEYS.items() for value in values]
+
+Read = Callable[..., Config]
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """Give the path of a configuration file that is still to be written."""
+    return tmp_path / "conf.json"
+
+
+@pytest.fixture
+def read(conf: Path) -> Read:
+    """Give a function that reads a file with these values, under these options."""
+
+    def read(values: object, **options: tuple[str, Any]) -> Config:
+        conf.write_text(json.dumps(values))
+        return load(conf, options)
+
+    return read
+
+
+def faults(read: Callable[..., object], *args: Any, **options: Any) -> tuple[str, ...]:
+    """Return the faults of the ConfigError that a call raises."""
+    with pytest.raises(ConfigError) as caught:
+        read(*args, **options)
+    assert str(caught.value) == "\n".join(caught.value.faults)
+    return caught.value.faults
+
+
+def test_every_key_is_tested() -> None:
+    """This module's table has each key of the schema."""
+    assert set(KEYS) == set(SCHEMA)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_defaults(key: str, read: Read) -> None:
+    """A key that is absent has its default, with a file or without one."""
+    field, default, _, _ = KEYS[key]
+    assert attrgetter(field)(read({})) == default
+    assert load() == read({}) == Config()
+
+
+@pytest.mark.parametrize(("key", "given", "found"), GOOD)
+def test_good_values(key: str, given: Any, found: Any, read: Read) -> None:
+    """A good value is taken."""
+    assert attrgetter(KEYS[key][0])(read({key: given})) == found
+
+
+@pytest.mark.parametrize(("key", "value"), BAD)
+def test_bad_values(key: str, value: Any, read: Read, conf: Path) -> None:
+    """A wrong type or a value out of bounds is refused, with the file, the key and the value."""
+    start = f"{conf}: {key}: {json.dumps(value)}: "
+    found = faults(read, {key: value})
+    assert found and all(fault.startswith(start) and fault > start for fault in found)
+
+
+@pytest.mark.parametrize("key", ["Port", "LogMaxBytes", "MaxConnections"])
+def test_true_is_no_number(key: str, read: Read) -> None:
+    """A boolean is refused where a number is wanted, though Python's True is 1."""
+    assert f"{key}: true" in faults(read, {key: True})[0]
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if not SCHEMA[key].get("nullable")])
+def test_null_is_refused_where_nothing_can_be_switched_off(key: str, read: Read) -> None:
+    """A null is a wrong type, and not silently the default, where the schema has no null."""
+    assert f"{key}: null" in faults(read, {key: None})[0]
+
+
+@pytest.mark.parametrize("value", [[1], [["/a"]], ["/a", None], [{}]])
+def test_prefixes_that_are_no_strings_are_a_fault(value: Any, read: Read) -> None:
+    """A list of prefixes that holds something else is refused, and crashes nothing."""
+    assert "Prefix" in faults(read, {"Prefix": value})[0]
+
+
+def test_a_fault_in_a_list_of_prefixes_is_told_once(read: Read) -> None:
+    """Of a list, it is not complained that it is no string."""
+    assert "string type" not in str(faults(read, {"Prefix": ["/a", "b c"]}))
+
+
+@pytest.mark.parametrize("value", [["/a", "/a"], ["/a", "/a/"], ["", "/"]])
+def test_the_same_prefix_twice_is_a_fault(value: list[str], read: Read) -> None:
+    """Two prefixes that are one path are refused."""
+    (fault,) = faults(read, {"Prefix": value})
+    assert "twice" in fault and json.dumps(value) in fault
+
+
+def test_a_sockjs_url_ends_where_it_ends(read: Read) -> None:
+    """A line break after the URL, which would get into the iframe page, is refused."""
+    assert "SockJSUrl" in faults(read, {"SockJSUrl": "/a\n"})[0]
+
+
+def test_a_conf_json_of_the_original(read: Read, conf: Path) -> None:
+    """The original's configuration files work unchanged."""
+    plain = read({"Port": 1111, "TLS": False})
+    assert plain == Config() and plain.ssl_context() is None
+    self_signed(conf.parent)
+    names = {"Cert": "certificate.pem", "Key": "key.pem"}
+    assert read({"Port": 1111, "TLS": False, **names}).ssl_context() is None
+    config = read({"Port": 1111, "TLS": True, **names})
+    assert (config.cert, config.key) == (conf.parent / "certificate.pem", conf.parent / "key.pem")
+    assert isinstance(config.ssl_context(), ssl.SSLContext)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"Port": 1,}', "not JSON"),
+        (b'{"Port": %s}' % (b"9" * 5000), "not JSON"),
+        (b"\xff\xfe{\0}\0", "UTF-8"),
+        (b"[]", "must hold a JSON object, not []"),
+        (b'"' + b"a" * 500 + b'"', "must hold a JSON object"),
+        (b"null", "must hold a JSON object, not null"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_files_that_hold_no_object(content: bytes, words: str, conf: Path) -> None:
+    """A file that holds no JSON object is refused, in a few words that name it."""
+    conf.write_bytes(content)
+    (fault,) = faults(load, conf)
+    assert fault.startswith(f"{conf}: ") and words in fault
+    assert len(fault) < len(str(conf)) + 200
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that is missing or cannot be read is named."""
+    missing = tmp_path / "missing.json"
+    assert faults(load, missing) == (f"{missing}: cannot be read: No such file or directory",)
+    assert faults(load, tmp_path) == (f"{tmp_path}: cannot be read: Is a directory",)
+
+
+def test_a_byte_order_mark_is_accepted(conf: Path) -> None:
+    """A file as Windows editors save it is read."""
+    conf.write_bytes(b'\xef\xbb\xbf{"Port": 5}\r\n')
+    assert load(conf).port == 5
+
+
+def test_faults_are_reported_at_once(read: Read, conf: Path) -> None:
+    """Every fault is named with where it comes from: the file, or the option that beats it."""
+    values = {"Host": 5, "Prt": 1, "TLS": True, "Key": "k", "Port": "x", "LogLevel": "x"}
+    port, level = ("--port", 70000), ("--log-level", "y")
+    found = faults(read, values, Port=port, LogLevel=level)
+    assert sorted(fault.rsplit(": ", 1)[0] for fault in found) == sorted(
+        [
+            f"{conf}: Host: 5",
+            f"{conf}: Prt: 1",
+            f"{conf}: Cert: null",
+            "--port: Port: 70000",
+            '--log-level: LogLevel: "y"',
+        ]
+    )
+
+
+def test_options_beat_the_file_which_beats_the_defaults(read: Read) -> None:
+    """Each value comes from the first that has one."""
+    values = {"Host": "::1", "Port": 1, "Prefix": ["/a", "/b"], "LogLevel": "debug"}
+    config = read(values, Port=("--port", 2), Prefix=("--prefix", ["/c"]))
+    assert (config.host, config.port, config.prefixes) == ("::1", 2, ("/c",))
+    assert (config.log_level, config.duplicate) == ("debug", "replace")
+
+
+def test_paths_are_relative_to_who_names_them(
+    read: Read, conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path in the file is relative to the file, one in an option to the working directory."""
+    self_signed(conf.parent)
+    (conf.parent / "work").mkdir()
+    (conf.parent / "certificate.pem").rename(conf.parent / "work" / "c.pem")
+    monkeypatch.chdir(conf.parent / "work")
+    values = {"LogFile": "../a.log", "Cert": "no.pem", "Key": "key.pem"}
+    config = read(values, Cert=("--cert", "c.pem"))
+    assert config.log_file == conf.parent / "../a.log"
+    assert config.cert is not None and config.cert.absolute() == conf.parent / "work" / "c.pem"
+    assert config.key == conf.parent / "key.pem"
+    assert read(values, LogFile=("--log-file", "b"), Cert=("--cert", "c.pem")).log_file == Path("b")
+
+
+def test_naming_a_certificate_switches_tls_on(read: Read, conf: Path) -> None:
+    """Who gives --cert or --key wants TLS, whatever the file says, and must give both."""
+    paths = map(str, self_signed(conf.parent))
+    cert, key = zip(("--cert", "--key"), paths, strict=True)
+    assert read({"TLS": False}, Cert=cert, Key=key).tls
+    assert read({"TLS": False, "Key": "key.pem"}, Cert=cert).tls
+    assert "Key: null: TLS needs it" in faults(read, {}, Cert=cert)[0]
+    assert "Cert: null: TLS needs it" in faults(load, None, {"Key": key})[0]
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+LIKELY = st.sampled_from([value for _, value, _ in GOOD] + [value for _, value in BAD])
+OBJECTS = st.dictionaries(st.sampled_from([*KEYS, "", "port"]) | st.text(), ANY | LIKELY)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(values=OBJECTS)
+def test_any_object_is_a_configuration_or_its_faults(
+    values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever JSON object the file holds, `load` gives a Config or says what is wrong."""
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(values))
+    try:
+        config = load(path)
+    except ConfigError as error:
+        assert error.faults and all(fault.startswith(f"{path}: ") for fault in error.faults)
+    else:
+        assert set(values) <= set(SCHEMA) and 0 <= config.port <= 65535

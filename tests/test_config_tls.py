@@ -1,0 +1,113 @@
+"""Certificates and keys: which are taken, and what is said of those that are not."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from process import self_signed
+
+from videre.config import Config, load
+from videre.errors import ConfigError
+
+
+def faults(make: Callable[[], object]) -> tuple[str, ...]:
+    """Return the faults of the ConfigError that a call raises."""
+    with pytest.raises(ConfigError) as caught:
+        make()
+    return caught.value.faults
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Config:
+    """Give a configuration with TLS, a certificate and its key."""
+    cert, key = self_signed(tmp_path)
+    return Config(tls=True, cert=cert, key=key)
+
+
+def test_a_certificate_and_a_key_that_do_not_match(tls: Config, tmp_path: Path) -> None:
+    """The key of another certificate is refused."""
+    (tmp_path / "other").mkdir()
+    _, key = self_signed(tmp_path / "other")
+    (fault,) = faults(Config(tls=True, cert=tls.cert, key=key).ssl_context)
+    assert f"Key: {str(key)!r}: does not match" in fault and repr(str(tls.cert)) in fault
+
+
+@pytest.mark.parametrize(
+    "form",
+    [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL],
+    ids=["pkcs8", "openssl"],
+)
+def test_an_encrypted_key_is_refused(form: serialization.PrivateFormat, tls: Config) -> None:
+    """A key that needs a password is refused in words, without a prompt."""
+    assert tls.key is not None
+    key: Any = serialization.load_pem_private_key(tls.key.read_bytes(), None)
+    password = serialization.BestAvailableEncryption(b"secret")
+    tls.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, password))
+    (fault,) = faults(tls.ssl_context)
+    assert f"Key: {str(tls.key)!r}: is encrypted" in fault
+
+
+@pytest.mark.parametrize("key", ["cert", "key"])
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_garbage_is_no_certificate(key: str, content: bytes, tls: Config) -> None:
+    """A file that is no PEM is refused and named."""
+    path: Path = getattr(tls, key)
+    path.write_bytes(content)
+    (fault,) = faults(tls.ssl_context)
+    assert repr(str(path)) in fault and "PEM" in fault
+
+
+@pytest.mark.parametrize("name", ["missing.pem", ".", "key.pem/below", "nul\0", "surrogate\ud800"])
+@pytest.mark.parametrize("key", ["Cert", "Key"])
+def test_certificates_that_cannot_be_read(name: str, key: str, tls: Config, tmp_path: Path) -> None:
+    """A certificate or key that is missing, unreadable or no path at all is refused and named."""
+    names = {"Cert": "certificate.pem", "Key": "key.pem", key: name}
+    conf = tmp_path / "conf.json"
+    conf.write_text(json.dumps({"TLS": True, **names}))
+    (fault,) = faults(lambda: load(conf).ssl_context())
+    assert fault.startswith(f"{key}: ") or f": {key}: " in fault
+
+
+def test_a_missing_certificate_and_a_missing_key_are_two_faults(tmp_path: Path) -> None:
+    """Every fault is told at once, also those of files."""
+    config = Config(tls=True, cert=tmp_path / "c", key=tmp_path / "k")
+    assert len(faults(config.ssl_context)) == 2
+
+
+def negotiate(server: ssl.SSLContext, version: ssl.TLSVersion) -> str | None:
+    """Return what a client that knows this version alone and a server agree on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore"):  # that 1.1 is old
+        context.minimum_version = context.maximum_version = version
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        context.wrap_bio(to_client, to_server),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for end in ends * 3:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    return ends[0].version()
+
+
+def test_tls_1_2_is_the_oldest(tls: Config) -> None:
+    """A client of TLS 1.1 is refused, those of 1.2 and 1.3 are served."""
+    context = tls.ssl_context()
+    assert context is not None and context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert negotiate(context, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    assert negotiate(context, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+    with pytest.raises(ssl.SSLError):
+        negotiate(context, ssl.TLSVersion.TLSv1_1)

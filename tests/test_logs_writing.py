@@ -1,0 +1,278 @@
+"""The log's file: rotation, a disk that is full, a folder that is gone, a reader that sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import resource
+import shutil
+import sys
+import threading
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process import LISTENING, ROOT, START_SECONDS, STOP_SECONDS, Signaller, signaller
+from signalling import Signalling, connect
+
+from videre import writers
+from videre.writers import Writer
+
+PATIENCE = 10.0  # seconds; nothing that a test waits for takes a tenth of it on an idle machine
+LOST = "videre: cannot write the log"
+
+
+def read(*files: Path) -> list[dict[str, Any]]:
+    """Return the lines of logs, each of which must be a JSON object."""
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+async def visit(peer: Signalling, times: int) -> None:
+    """Let a user come and go, which is 4 lines of the log each time."""
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(times):
+            assert (await peer.ask("connect"))["Payload"] == "true"
+            await peer.send(peer.packet("disconnect"))
+        assert (await peer.ask("ping"))["Payload"] == "[]"
+
+
+@contextlib.asynccontextmanager
+async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tuple[Process, str]]:
+    """Run a signaller whose errors are the test's to read; give the process and its URL."""
+    command = [str(ROOT / "bin" / "signaller.py"), "--host", "127.0.0.1", "--port", "0", *args]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, cwd=cwd, stdout=PIPE, stderr=stderr
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            found = LISTENING.search((await process.stdout.readline()).decode())
+        assert found is not None
+        yield process, "{}://{}:{}{}".format(*found.groups())
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def complaint(process: Process) -> str:
+    """Return the next line of the errors that is about the log."""
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE):
+        while not (line := (await process.stderr.readline()).decode()).startswith(LOST):
+            assert line, "no complaint"
+    return line
+
+
+async def stopped(process: Process) -> list[str]:
+    """Stop a process, which must end with code 0, and return the rest of its errors."""
+    process.terminate()
+    async with asyncio.timeout(STOP_SECONDS):
+        _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return errors.decode().splitlines()
+
+
+async def rotated(tmp_path: Path, backups: int) -> Sequence[Path]:
+    """Return the files, the youngest first, that are left of some 20 KB in logs of 2000 B."""
+    settings = {"LogFile": "log/debug.log", "LogMaxBytes": 2000, "LogBackups": backups}
+    async with (
+        signaller(tmp=tmp_path, config=settings) as server,
+        connect(server.url, "raw", user="u" * 100, room="room") as peer,
+    ):
+        await visit(peer, 30)
+    return sorted((tmp_path / "log").iterdir())
+
+
+async def test_rotation(tmp_path: Path) -> None:
+    """Files are as long as configured, and as many; every line is whole."""
+    files = await rotated(tmp_path, 2)
+    assert [file.name for file in files] == ["debug.log", "debug.log.1", "debug.log.2"]
+    assert all(file.stat().st_size <= 2000 for file in files)
+    assert all(file.stat().st_size > 1000 for file in files[1:])
+    lines = read(*reversed(files))
+    assert lines[-1]["event"] == "stop"
+    assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+
+
+async def test_without_backups_the_file_is_bounded_too(tmp_path: Path) -> None:
+    """With LogBackups 0, LogMaxBytes is what the one file may hold."""
+    (file,) = await rotated(tmp_path, 0)
+    assert file.stat().st_size <= 2000
+
+
+async def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
+    """A log that takes nothing is said once, and costs neither the service nor a clean end."""
+    async with (
+        started(tmp_path, "--log-file", "/dev/full") as (process, url),
+        connect(url, "raw", user="user", room="room") as peer,
+    ):
+        await visit(peer, 5)
+        errors = await stopped(process)
+    assert sum(line.startswith(LOST) for line in errors) == 1
+    assert not any("Traceback" in line for line in errors), errors
+
+
+async def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
+    """What a full disk cost is recorded when there is room again, and every line is whole."""
+    log = tmp_path / "debug.log"
+    async with (
+        started(tmp_path, "--log-file", str(log), "--log-level", "info") as (process, url),
+        connect(url, "raw", user="user", room="room") as peer,
+    ):
+        await visit(peer, 1)
+        unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        full = (log.stat().st_size + 10, unlimited[1])
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, full)
+        await visit(peer, 5)
+        await complaint(process)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+        await visit(peer, 1)
+        assert not any(line.startswith(LOST) for line in await stopped(process))
+    lines = read(log)
+    lost = [line["count"] for line in lines if line["event"] == "log-records-lost"]
+    assert sum(line["event"] == "join" for line in lines) + sum(lost) >= 7 and lost[0] > 0
+    assert "stop" in [line["event"] for line in lines[-2:]]
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a file"])
+async def test_a_folder_that_goes_and_comes_back(instead: str, tmp_path: Path) -> None:
+    """Without its folder the log is lost, once it is back the log goes on and says how much."""
+    folder, away = tmp_path / "log", tmp_path / "away"
+    (tmp_path / "conf.json").write_text('{"LogFile": "log/debug.log", "LogMaxBytes": 1000}')
+    async with (
+        started(tmp_path, "--config", "conf.json") as (process, url),
+        connect(url, "raw", user="user", room="room") as peer,
+    ):
+        folder.rename(away)
+        if instead == "a file":
+            folder.touch()
+        await visit(peer, 10)
+        await complaint(process)
+        if instead == "a file":
+            folder.unlink()
+        shutil.copytree(away, folder)
+        await visit(peer, 1)
+        assert not any(line.startswith(LOST) for line in await stopped(process))
+    lines = read(*folder.iterdir())
+    assert sum(line.get("count", 0) for line in lines if line["event"] == "log-records-lost") > 0
+    assert "stop" in [line["event"] for line in lines]
+
+
+async def test_a_terminal_that_nobody_reads(tmp_path: Path) -> None:
+    """Output that stands still (Ctrl-S, a pager) does not stop the server."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        async with (
+            started(tmp_path, "--log-file", "debug.log", stderr=writer) as (_, url),
+            connect(url, "raw", user="user", room="room") as peer,
+        ):
+            await visit(peer, 100)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+async def test_errors_that_nobody_hears(tmp_path: Path) -> None:
+    """Without a standard error output, its number being another file's, the log is written."""
+    command = f"exec {sys.executable} -m videre --host 127.0.0.1 --port 0 --log-file a.log 2>&-"
+    process = await asyncio.create_subprocess_shell(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=PIPE
+    )
+    server = Signaller(process)
+    try:
+        await server.listening()
+        async with connect(server.url, "raw", user="user", room="room") as peer:
+            await visit(peer, 3)
+    finally:
+        assert await server.stop() == 0
+    assert [line["event"] for line in read(tmp_path / "a.log")].count("join") == 3
+
+
+class Slow:
+    """A target that stands still until its gate is opened."""
+
+    name = "slow target"
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.lines: list[str] = []
+        self.closed = False
+
+    def write(self, lines: list[str]) -> None:
+        self.gate.wait(PATIENCE)
+        self.lines += lines
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[Slow, Writer]:
+    """Give a target and its writer, before which 10 lines may wait."""
+    monkeypatch.setattr(writers, "QUEUE_LINES", 10)
+    target = Slow()
+    return target, Writer(target, lambda count: f"lost {count}")
+
+
+def test_lines_that_the_writer_cannot_keep_up_with(slow: tuple[Slow, Writer]) -> None:
+    """More lines than may wait are dropped, at once, and their number is written later."""
+    target, writer = slow
+    for number in range(50):
+        writer.put(lambda number=number: f"line {number}")  # type: ignore[misc]
+    writer.start()
+    target.gate.set()
+    writers.end([writer])
+    assert target.lines == [*(f"line {number}" for number in range(10)), "lost 40"]
+    assert target.closed and not writer.is_alive()
+
+
+def test_the_end_does_not_wait_for_ever(
+    slow: tuple[Slow, Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target that stands still does not keep the process from ending."""
+    monkeypatch.setattr(writers, "END_SECONDS", 0.05)
+    target, writer = slow
+    writer.put(lambda: "line")
+    writer.start()
+    writers.end([writer])
+    assert writer.is_alive() and writer.daemon and not target.closed
+    target.gate.set()
+    writer.join(PATIENCE)
+    assert target.lines == ["line"] and target.closed
+
+
+def test_a_record_that_cannot_be_written_down(slow: tuple[Slow, Writer]) -> None:
+    """A line that cannot be made costs no other line."""
+    target, writer = slow
+    for make in (lambda: "before", lambda: str(1 / 0), lambda: "after"):
+        writer.put(make)
+    target.gate.set()
+    writer.start()
+    writers.end([writer])
+    before, unreadable, after = target.lines
+    assert (before, after) == ("before", "after") and "ZeroDivisionError" in unreadable
+
+
+def test_a_complaint_that_has_nowhere_to_go(
+    slow: tuple[Slow, Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure while there is no standard error output ends no writer."""
+    target, writer = slow
+
+    def fail(lines: list[str]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(target, "write", fail)
+    monkeypatch.setattr(sys, "stderr", None)
+    writer.put(lambda: "line")
+    writer.start()
+    writers.end([writer])
+    assert target.closed

@@ -1,0 +1,298 @@
+"""A real nginx, configured by docs/nginx.conf, before two real signallers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from process import ROOT, Signaller, require, self_signed, signaller
+from sockjs_client import Headers, Stream, Wire, ask, fresh, poll, send
+from websocket_client import Socket
+
+from videre.errors import CloseCode
+from videre.transport import Options
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CONF = (ROOT / "docs" / "nginx.conf").read_text(encoding="utf-8")
+LOG = "/var/log/nginx/videre.log"
+PROXY = "127.0.0.1"  # where nginx listens, and from where it calls the signallers
+LIMIT = 2  # MaxConnectionsPerAddress
+LEFT_SECONDS = {"websocket": 1.0, "xhr_streaming": 6.0}
+
+# nginx.conf is included in the http block; the rest of an /etc/nginx/nginx.conf is this.
+MAIN = """
+daemon off;
+{user}
+worker_processes 1;
+pid {tmp}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+    client_body_temp_path {tmp}/body;
+    proxy_temp_path {tmp}/proxy;
+    fastcgi_temp_path {tmp}/fastcgi;
+    uwsgi_temp_path {tmp}/uwsgi;
+    scgi_temp_path {tmp}/scgi;
+    include {tmp}/videre.conf;
+}}
+"""
+
+
+class Nginx:
+    """An nginx that listens at `base`; `log` is its access log."""
+
+    def __init__(self, base: str, log: Path) -> None:
+        self.base = base
+        self.log = log
+
+
+def replace(text: str, old: str, new: str) -> str:
+    """Replace what must be there exactly once."""
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
+
+
+def write(tmp: Path, text: str) -> Path:
+    """Write our configuration and one that includes it, and return the path of the latter."""
+    (tmp / "videre.conf").write_text(text, encoding="utf-8")
+    user = "user root;" if os.geteuid() == 0 else ""  # whoever we are: `tmp` is ours alone
+    (tmp / "nginx.conf").write_text(MAIN.format(tmp=tmp, user=user), encoding="utf-8")
+    return tmp / "nginx.conf"
+
+
+@asynccontextmanager
+async def nginx(tmp: Path, upstreams: list[Signaller]) -> AsyncIterator[Nginx]:
+    """Run nginx with docs/nginx.conf, its ports and paths replaced, before these signallers.
+
+    It inherits its listening socket, as from systemd: the port is free for sure, and a client may
+    connect before nginx is up.
+    """
+    listening = socket.create_server((PROXY, 0), backlog=128)
+    port = listening.getsockname()[1]
+    log = tmp / "access.log"
+    text = replace(CONF, "listen 80;", f"listen {PROXY}:{port};")
+    for old, upstream in zip(("127.0.0.1:1111", "127.0.0.1:1112"), upstreams, strict=True):
+        text = replace(text, f"server {old};", f"server 127.0.0.1:{upstream.port};")
+    main = write(tmp, replace(text, LOG, str(log)))
+    fd = listening.fileno()
+    with listening:
+        process = await asyncio.create_subprocess_exec(
+            require("nginx"),
+            *("-p", str(tmp), "-c", str(main)),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            pass_fds=[fd],
+            env={**os.environ, "NGINX": f"{fd};"},
+        )
+    try:
+        yield Nginx(f"http://{PROXY}:{port}", log)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        _, errors = await process.communicate()
+    noise = [line for line in errors.decode().splitlines() if "using inherited sockets" not in line]
+    assert (process.returncode, noise) == (0, [])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def proxies(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Nginx]]:
+    """Run two nginx, each before two signallers: who trust it, and who do not."""
+    require("nginx")
+    limit = {"MaxConnectionsPerAddress": LIMIT}
+    configs: dict[str, dict[str, Any]] = {
+        "trusted": {**limit, "TrustedProxies": [PROXY]},
+        "not trusted": limit,
+    }
+    async with AsyncExitStack() as stack:
+        running = {}
+        for name, config in configs.items():
+            upstreams = [
+                await stack.enter_async_context(
+                    signaller(tmp=tmp_path_factory.mktemp("signaller"), config=config)
+                )
+                for _ in range(2)
+            ]
+            tmp = tmp_path_factory.mktemp("nginx")
+            running[name] = await stack.enter_async_context(nginx(tmp, upstreams))
+        yield running
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def hang_up() -> AsyncIterator[None]:
+    """End what a test has left open."""
+    yield
+    await Wire.hang_up()
+
+
+@pytest.fixture
+def trusted(proxies: dict[str, Nginx]) -> str:
+    """Give the URL of the nginx that its signallers trust."""
+    return proxies["trusted"].base
+
+
+def packet(event: str, user: str, payload: object = "{}", room: str = "a room") -> str:
+    header = {"Event": event, "UserId": user, "RoomId": room}
+    return json.dumps({"Header": header, "Payload": payload})
+
+
+def messages(frame: str) -> list[str]:
+    """Return the messages in a SockJS frame."""
+    assert frame[0] == "a", frame
+    return list(json.loads(frame[1:]))
+
+
+async def hear(socket: Socket) -> str:
+    """Return the one message that comes next to a client with SockJS framing."""
+    [text] = messages(await socket.text())
+    return text
+
+
+async def seat(base: str, path: str, user: str, room: str, source: str) -> Socket:
+    """Open a WebSocket with SockJS framing and join."""
+    socket = await Socket.open(base, f"{path}/websocket", source=source)
+    assert socket.head.status == 101
+    assert await socket.text() == "o"
+    socket.send(json.dumps([packet("connect", user, room=room)]))
+    await hear(socket)
+    return socket
+
+
+async def knock(base: str, path: str, source: str, headers: Headers | None = None) -> int:
+    """Ask for a WebSocket, keep it if there is one, and return the status."""
+    socket = await Socket.open(base, f"{path}/websocket", headers, source=source)
+    return socket.head.status
+
+
+async def test_websockets_are_upgraded(trusted: str) -> None:
+    """A raw WebSocket joins, and hears a close code as it was sent."""
+    socket = await Socket.open(trusted, "/echo/websocket", source="127.0.1.1")
+    socket.send(packet("connect", "peer1"))
+    assert json.loads(await socket.text()) == json.loads(packet("connect", "peer1", "true"))
+    for _ in range(10):
+        socket.send("{")
+    assert await socket.goodbye() == (4500, CloseCode.BAD_PACKETS.reason)
+
+
+async def test_long_packets_pass(trusted: str) -> None:
+    """60 KB of CJK arrive byte for byte; one session id in both URLs leads to one signaller."""
+    path, source = fresh(), "127.0.1.2"
+    first = await seat(trusted, path, "peer1", "a room", source)
+    second = await seat(trusted, path, "peer2", "a room", source)
+    assert json.loads(await hear(first))["Header"]["UserId"] == "peer2"
+    text = packet("broadcast", "peer1", "視" * 9_000)
+    assert len(text) > 54_000  # it is escaped
+    first.send(json.dumps([text]))
+    assert await hear(second) == text
+
+
+@pytest.mark.parametrize(
+    ("transport", "method", "head", "end"),
+    [("xhr_streaming", "POST", "", "\n"), ("eventsource", "GET", "data: ", "\r\n\r\n")],
+)
+async def test_streams_are_not_buffered(
+    trusted: str, transport: str, method: str, head: str, end: str
+) -> None:
+    """Each message arrives before the next one is asked for, in one response that goes on."""
+    session, source = fresh(), "127.0.1.3"
+    stream = await Stream.open(trusted, method, f"{session}/{transport}", source=source)
+    assert (await stream.until(f"o{end}")).endswith(f"{head}o{end}")
+    for event, answer in [("connect", "true"), ("ping", '["peer1"]'), ("ping", '["peer1"]')]:
+        assert (await send(trusted, session, packet(event, "peer1"), source=source)).status == 204
+        [text] = messages((await stream.until(end)).removeprefix(head).rstrip())
+        assert json.loads(text)["Payload"] == answer
+
+
+async def test_every_poll_reaches_its_session(proxies: dict[str, Nginx]) -> None:
+    """Many polling sessions work, each all along, though there are two signallers."""
+    proxy = proxies["trusted"]
+
+    async def live(number: int) -> None:
+        session, source, room = fresh(), f"127.0.2.{number}", f"room {number}"
+        assert await poll(proxy.base, session, source=source) == "o\n"
+        for event, answer in [("connect", "true"), ("ping", '["peer1"]'), ("ping", '["peer1"]')]:
+            sent = await send(proxy.base, session, packet(event, "peer1", room=room), source=source)
+            assert sent.status == 204
+            [text] = messages(await poll(proxy.base, session, source=source))
+            assert json.loads(text)["Payload"] == answer
+
+    await asyncio.gather(*(live(number) for number in range(1, 33)))
+    lines = proxy.log.read_text(encoding="utf-8").splitlines()
+    assert len({line.split()[-1] for line in lines}) == 2
+    assert not any("/echo" in line for line in lines)
+
+
+async def test_a_session_belongs_to_the_address_that_nginx_names(trusted: str) -> None:
+    """Behind a trusted proxy, too, nobody else can use a session's URL."""
+    session = fresh()
+    assert await poll(trusted, session, source="127.0.1.4") == "o\n"
+    stranger = await ask(trusted, "POST", f"{session}/xhr", b"", source="127.0.1.5")
+    assert stranger.status == 404
+
+
+async def test_addresses_are_counted_behind_a_trusted_proxy(trusted: str) -> None:
+    """Two connections for each address, and no more for who makes up another one."""
+    path, forged = fresh(), {"X-Forwarded-For": "192.0.2.1"}
+    assert [await knock(trusted, path, "127.0.1.6") for _ in range(3)] == [101, 101, 503]
+    assert await knock(trusted, path, "127.0.1.6", forged) == 503
+    assert [await knock(trusted, path, "127.0.1.7") for _ in range(3)] == [101, 101, 503]
+
+
+async def test_nobody_is_believed_without_trust(proxies: dict[str, Nginx]) -> None:
+    """Without TrustedProxies all who come through nginx are nginx."""
+    base, path = proxies["not trusted"].base, fresh()
+    knocks = [await knock(base, path, f"127.0.1.{number}") for number in (1, 2, 3)]
+    assert knocks == [101, 101, 503]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "xhr_streaming"])
+async def test_who_leaves_nginx_leaves_the_room(trusted: str, transport: str) -> None:
+    """A connection that ends before nginx ends behind it, too: the room hears it in time."""
+    path, room, source = fresh(), f"left {transport}", "127.0.1.8"
+    witness = await seat(trusted, path, "witness", room, "127.0.1.9")
+    if transport == "websocket":
+        wire = (await seat(trusted, path, "leaver", room, source)).wire
+    else:
+        stream = await Stream.open(trusted, "POST", f"{path}/{transport}", source=source)
+        await stream.until("o\n")
+        await send(trusted, path, packet("connect", "leaver", room=room), source=source)
+        wire = stream.wire
+    assert json.loads(await hear(witness))["Header"]["UserId"] == "leaver"
+    wire.reset()
+    async with asyncio.timeout(LEFT_SECONDS[transport]):
+        left = json.loads(await hear(witness))["Header"]
+    assert (left["Event"], left["UserId"]) == ("disconnect", "leaver")
+
+
+async def test_nginx_waits_longer_than_a_heartbeat_takes() -> None:
+    """A connection on which nothing is said is the signaller's to end, after 1.5 heartbeats."""
+    waits = re.findall(r"proxy_(?:read|send)_timeout +(\d+)s;", CONF)
+    assert len(waits) == 2
+    assert all(int(wait) > 2 * Options().heartbeat for wait in waits)
+
+
+async def test_the_lines_for_tls_are_what_nginx_wants(tmp_path: Path) -> None:
+    """With the comment signs taken from them, and a certificate, nginx accepts the file."""
+    text, lines = re.subn(r"# (listen 443|server_name rtc|ssl_)", r"\1", CONF)
+    assert lines == 5
+    text = replace(text, "    listen 80;\n    server_name _;\n", "")
+    certificate, key = self_signed(tmp_path)
+    for name, path in (("fullchain", certificate), ("privkey", key)):
+        text = replace(text, f"/etc/letsencrypt/live/rtc.example.com/{name}.pem", str(path))
+    main = write(tmp_path, replace(text, LOG, str(tmp_path / "access.log")))
+    process = await asyncio.create_subprocess_exec(
+        require("nginx"), "-t", "-p", str(tmp_path), "-c", str(main), stderr=PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()

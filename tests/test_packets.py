@@ -1,0 +1,281 @@
+"""Decoding: what is a packet, what is not, and what the sender is told then."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fakes import packet
+
+from videre import packets
+from videre.errors import (
+    MAX_MESSAGE,
+    InvalidPacket,
+    MalformedPacket,
+    PacketTooLarge,
+    PeerError,
+    Unavailable,
+    UserTaken,
+)
+from videre.packets import Decoder, Event, Packet
+
+LIMIT = 1000
+
+
+def decode(text: str, **seat: str) -> Packet:
+    """Return the packet of a text, under the usual limit."""
+    return Decoder(64 * 1024).decode(text, **seat)
+
+
+def body(**changed: Any) -> str:
+    """Return a packet with these header keys changed; `...` takes one out."""
+    header = {"Event": "ping", "UserId": "a", "RoomId": "r", **changed}
+    header = {key: value for key, value in header.items() if value is not ...}
+    return json.dumps({"Header": header, "Payload": ""})
+
+
+def test_a_packet_holds_what_it_says() -> None:
+    """Event, user, room, the header with all its keys, and the text as it came."""
+    text = ' {"Payload":1, "Header":{"RoomId":"r","X":[1],"UserId":"\\u0061","Event":"ping"}}\n'
+    found = decode(text)
+    assert (found.event, found.user, found.room, found.text) == ("ping", "a", "r", text)
+    assert found.header["X"] == [1]
+
+
+@pytest.mark.parametrize("event", ["connect", "broadcast", "ping", "disconnect"])
+@pytest.mark.parametrize("payload", ["{}", "", {}, {"a": [1]}, [], None, True, 0, 1.5])
+def test_a_payload_is_any_json_value(event: str, payload: Any) -> None:
+    """Payload: any JSON value, whatever the event."""
+    assert decode(packet(event, "a", "r", payload)).event == event
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "nonsense",
+        "{",
+        '{"Header":',
+        packet("ping", "a", "r") + "}",
+        packet("ping", "a", "r") * 2,
+        packet("ping", "a", "r").replace('"', "'"),
+        "\ufeff" + packet("ping", "a", "r"),
+        "[]",
+        "1",
+        "null",
+        '"text"',
+        f"[{packet('ping', 'a', 'r')}]",
+        json.dumps(packet("ping", "a", "r")),
+        '{"Header": NaN}',
+        packet("ping", "a", "r", float("nan")),
+        packet("ping", "a", "r", float("inf")),
+        packet("ping", "a", "r", "\ud800"),
+        packet("ping", "a", "r", "PAYLOAD").replace("PAYLOAD", "\udfff"),
+        packet("ping", "a\ud800", "r"),
+        packet("ping", "a", "r", "PAYLOAD").replace("PAYLOAD", "\n"),
+        "[" * 30_000,
+        '{"a":' * 10_000,
+        "[" * 30_000 + "]" * 30_000,
+        '{"Header":' * 3000 + "1" + "}" * 3000,
+    ],
+    ids=repr,
+)
+def test_malformed(text: str) -> None:
+    """Not JSON, not an object, nested too deep, NaN or a lone surrogate: malformed-packet."""
+    with pytest.raises(MalformedPacket) as caught:
+        decode(text)
+    assert caught.value.code == "malformed-packet"
+    assert caught.value.retry is False
+
+
+# What must not stand in a field; null in a name has a test of its own.
+WRONG_NAMES: list[Any] = [
+    "",
+    1,
+    1.5,
+    True,
+    [],
+    ["a"],
+    {},
+    {"a": "b"},
+    "\x00",
+    "a\n",
+    "\x7f",
+    "\x85",
+]
+WRONG = [
+    *((field, value) for field in ("UserId", "RoomId") for value in [..., *WRONG_NAMES]),
+    ("UserId", "u" * 129),
+    ("RoomId", "r" * 257),
+    *(
+        ("Event", value)
+        for value in [..., "", "Ping", "error", "welcome", "ping ", 1, [], {}, None]
+    ),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG)
+def test_invalid_header(field: str, value: Any) -> None:
+    """A header's field that fails the schema: invalid-packet, and the message names it alone."""
+    with pytest.raises(InvalidPacket) as caught:
+        decode(body(**{field: value}))
+    message = str(caught.value)
+    assert message.startswith(f"Header.{field}: ")
+    assert [name for name in ("Event", "UserId", "RoomId", "Payload") if name in message] == [field]
+    assert caught.value.code == "invalid-packet"
+    assert caught.value.retry is False
+
+
+@pytest.mark.parametrize("field", ["UserId", "RoomId"])
+def test_a_name_that_is_null_is_invalid(field: str) -> None:
+    """A null where a name belongs is the sender's fault, told as any other."""
+    with pytest.raises(InvalidPacket, match=rf"^Header\.{field}: "):
+        decode(body(**{field: None}))
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("{}", ["Header", "Payload"]),
+        ('{"Header":[],"Payload":""}', ["Header"]),
+        ('{"Header":null,"Payload":""}', ["Header"]),
+        ('{"Header":"{}"}', ["Header", "Payload"]),
+        ('{"Header":{}}', ["Header.Event", "Header.UserId", "Header.RoomId", "Payload"]),
+        ('{"header":{},"payload":""}', ["Header", "Payload"]),
+        (
+            '{"Header":{"Event":"x","UserId":[],"RoomId":""}}',
+            ["Header.Event", "Header.UserId", "Header.RoomId", "Payload"],
+        ),
+    ],
+)
+def test_the_message_names_every_field_at_fault(text: str, fields: list[str]) -> None:
+    """Message names every field at fault, each with what is wrong with it."""
+    with pytest.raises(InvalidPacket) as caught:
+        decode(text)
+    named = [fault.split(": ")[0] for fault in str(caught.value).split("; ")]
+    assert sorted(named) == sorted(fields)
+
+
+def test_the_message_names_every_field_at_fault_beside_a_long_value() -> None:
+    """A long value in one field does not hide the faults of the others."""
+    with pytest.raises(InvalidPacket) as caught:
+        decode(json.dumps({"Header": {"Event": "x" * 10_000, "UserId": "", "RoomId": ""}}))
+    for field in ("Header.Event", "Header.UserId", "Header.RoomId", "Payload"):
+        assert f"{field}: " in str(caught.value)
+
+
+def test_the_protocols_example_of_a_message() -> None:
+    """The words of protocol.md's example."""
+    with pytest.raises(InvalidPacket, match=r"^Header\.UserId: required field$"):
+        decode(body(UserId=...))
+
+
+def test_what_was_claimed_is_kept_for_the_answer() -> None:
+    """An invalid packet's error has its header."""
+    with pytest.raises(InvalidPacket) as caught:
+        decode(body(Event="x", Id=7))
+    assert caught.value.header == {"Event": "x", "UserId": "a", "RoomId": "r", "Id": 7}
+
+
+@pytest.mark.parametrize(
+    ("field", "longest"), [("UserId", packets.MAX_USER_ID), ("RoomId", packets.MAX_ROOM_ID)]
+)
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600"])
+def test_names_are_measured_in_characters(field: str, longest: int, character: str) -> None:
+    """1 to 128, or 256, characters, however many bytes they take."""
+    assert decode(body(**{field: character}))
+    assert decode(body(**{field: character * longest}))
+    with pytest.raises(InvalidPacket):
+        decode(body(**{field: character * (longest + 1)}))
+
+
+@pytest.mark.parametrize(
+    "name", ["__proto__", "constructor", "toString", "hasOwnProperty", "Payload", "null", " ", "0"]
+)
+def test_any_name_is_an_ordinary_one(name: str) -> None:
+    """`__proto__`, `constructor`, `toString` and the like are ordinary names, also of keys."""
+    text = json.dumps(
+        {
+            name: 1,
+            "Header": {"Event": "connect", "UserId": name, "RoomId": name, name: 1},
+            "Payload": "",
+        }
+    )
+    found = decode(text)
+    assert (found.user, found.room) == (name, name)
+    assert decode(text, user=name, room=name).user == name
+
+
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\u20ac", "\U0001f600"])
+def test_the_limit_is_in_bytes_of_utf_8(character: str) -> None:
+    """A packet may be as long as the limit, in bytes of UTF-8, and not a byte longer."""
+    plain = packet("ping", "a", "r", "PAYLOAD")
+    room = LIMIT - len(plain) + len("PAYLOAD")
+    width = len(character.encode())
+    fill = character * (room // width) + "x" * (room % width)
+    text = plain.replace("PAYLOAD", fill)
+    assert len(text.encode()) == LIMIT
+    assert Decoder(LIMIT).decode(text).room == "r"
+    for longer in (text + " ", plain.replace("PAYLOAD", "x" + fill)):
+        with pytest.raises(PacketTooLarge, match=str(LIMIT)) as caught:
+            Decoder(LIMIT).decode(longer)
+        assert caught.value.code == "packet-too-large"
+        assert caught.value.retry is False
+
+
+def test_no_limit() -> None:
+    """None switches the limit off."""
+    assert Decoder(None).decode(packet("ping", "a", "r", "x" * 1_000_000)).event == "ping"
+
+
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        (None, ("", "", None)),
+        ([], ("", "", None)),
+        ({}, ("", "", None)),
+        ({"UserId": "a", "RoomId": "r", "Id": "i"}, ("a", "r", "i")),
+        (
+            {"UserId": "u" * 128, "RoomId": "r" * 256, "Id": "i" * 64},
+            ("u" * 128, "r" * 256, "i" * 64),
+        ),
+        ({"UserId": "u" * 129, "RoomId": "r" * 257, "Id": "i" * 65}, ("", "", None)),
+        ({"UserId": 1, "RoomId": ["r"], "Id": True}, ("", "", None)),
+        ({"Id": 0}, ("", "", 0)),
+        ({"Id": -1.5}, ("", "", -1.5)),
+        ({"Id": ""}, ("", "", "")),
+        ({"Id": float("nan")}, ("", "", None)),
+        ({"Id": None}, ("", "", None)),
+        ({"Id": {"a": 1}}, ("", "", None)),
+    ],
+)
+def test_claimed(header: Any, claims: tuple[str, str, Any]) -> None:
+    """Names and ids up to their lengths; numbers, but no booleans; else nothing."""
+    found = packets.claimed(header)
+    assert found == claims
+    assert type(found[2]) is type(claims[2])
+
+
+def test_a_packet_of_the_servers_own() -> None:
+    """The disconnect packet, to the letter."""
+    expected = '{"Header":{"Event":"disconnect","UserId":"a","RoomId":"r"},"Payload":""}'
+    assert packets.write(Event.DISCONNECT, "a", "r") == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "retry"),
+    [(MalformedPacket("x"), False), (UserTaken("x"), True), (Unavailable("x"), True)],
+)
+def test_an_error_packet(error: PeerError, retry: bool) -> None:
+    """Payload is a string of JSON: Code, Message, Retry; the id stands in the header."""
+    parsed = json.loads(packets.write_error(error, "a", "r", "id"))
+    assert parsed["Header"] == {"Event": "error", "UserId": "a", "RoomId": "r", "Id": "id"}
+    assert json.loads(parsed["Payload"]) == {"Code": error.code, "Message": "x", "Retry": retry}
+    assert "Id" not in json.loads(packets.write_error(error, "a", "r", None))["Header"]
+
+
+def test_a_long_message_is_cut() -> None:
+    """What a stranger sends is not multiplied."""
+    assert str(MalformedPacket("x" * 10_000)) == "x" * MAX_MESSAGE

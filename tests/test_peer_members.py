@@ -1,0 +1,207 @@
+"""Broadcast, disconnect and promotion: protocol.md, section 2, rule by rule."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import ENGINES, World, packet
+
+TEXT_FORMS = [
+    '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":"{}"}',
+    ' {\t"Payload" :\r\n{ "sdp" : 1.50e+1 } , "Header":{"RoomId":"room","UserId":"a",'
+    '"Event":"broadcast"} }\n',
+    '{"Header":{"Event":"broad\\u0063ast","UserId":"\\u0061","RoomId":"room"},"Payload":null}',
+    '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":"\\u00e9\u00e9\\/"}',
+    '{"X":[],"Header":{"To":7,"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":[1,1.0]}',
+    '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":1,"Payload":"2"}',
+    '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":"\U0001f600"}',
+]
+
+
+@pytest.fixture(params=ENGINES)
+def world(request: pytest.FixtureRequest) -> World:
+    """Give a namespace, on each kind of engine."""
+    return World(request.param())
+
+
+# broadcast
+
+
+@pytest.mark.parametrize("text", TEXT_FORMS)
+def test_a_broadcast_goes_byte_for_byte_to_every_other_member(world: World, text: str) -> None:
+    """Exactly as received, to every other member: never back to the sender, nor to other rooms."""
+    a, b, c = world.members("a", "b", "c")
+    (other,) = world.members("b", room="other")
+    a.say(text)
+    assert b.texts() == c.texts() == [text]
+    assert (a.texts(), other.texts()) == ([], [])
+
+
+def test_the_order_of_broadcasts_is_kept(world: World) -> None:
+    """Order is kept per sender."""
+    a, b, c = world.members("a", "b", "c")
+    texts = [packet("broadcast", "a", "room", number) for number in range(20)]
+    for text in texts:
+        a.say(text)
+    assert b.texts() == c.texts() == texts
+
+
+def test_a_lonely_broadcast(world: World) -> None:
+    """With nobody else in the room there is nothing to hear, and it is no error."""
+    (a,) = world.members("a")
+    a.say(packet("broadcast", "a", "room"))
+    assert a.heard() == []
+
+
+@pytest.mark.parametrize("event", ["broadcast", "disconnect"])
+def test_only_a_member_may(world: World, event: str) -> None:
+    """By a session that is not in that room, `broadcast` and `disconnect` are `not-in-room`."""
+    a, b = world.members("a", "b")
+    stranger = world.client()
+    stranger.say(packet(event, "a", "room"))
+    assert stranger.heard() == [("error", "a", "room", "not-in-room")]
+    (elsewhere,) = world.members("a", room="other")
+    elsewhere.say(packet(event, "a", "room"))
+    assert elsewhere.heard() == [("error", "a", "other", "not-in-room")]
+    a.say(packet(event, "a", "nowhere"))
+    assert a.heard() == [("error", "a", "room", "not-in-room")]
+    assert b.heard() == []
+
+
+@pytest.mark.parametrize("event", ["broadcast", "disconnect"])
+def test_only_under_its_own_name(world: World, event: str) -> None:
+    """Only under its own UserId: another one is `wrong-user`, also that of another member."""
+    a, b = world.members("a", "b")
+    for name in ("b", "z"):
+        a.say(packet(event, name, "room"))
+        assert a.heard() == [("error", "a", "room", "wrong-user")]
+    assert b.heard() == []
+    a.say(packet("broadcast", "a", "room"))
+    assert len(b.heard()) == 1
+
+
+# disconnect
+
+
+def test_disconnect(world: World) -> None:
+    """Every remaining member gets the packet, to the letter; the sender gets nothing."""
+    a, b, c = world.members("a", "b", "c")
+    b.say(packet("disconnect", "b", "room", {"secret": 1}))
+    gone = '{"Header":{"Event":"disconnect","UserId":"b","RoomId":"room"},"Payload":""}'
+    assert a.texts() == c.texts() == [gone]
+    assert (b.texts(), b.code) == ([], None)
+
+
+def test_disconnect_and_connect_again(world: World) -> None:
+    """The connection stays open and may `connect` again, anywhere and as anyone."""
+    a, b = world.members("a", "b")
+    b.say(packet("disconnect", "b", "room"))
+    b.connect("b", "room")
+    assert b.heard() == [("connect", "b", "room", "false")]
+    b.say(packet("disconnect", "b", "room"))
+    b.connect("z", "other")
+    assert b.heard() == [("connect", "z", "other", "true")]
+    assert [event for event, *_ in a.heard()] == ["disconnect", "connect", "disconnect"]
+
+
+def test_disconnect_twice(world: World) -> None:
+    """Who has left is not in that room."""
+    (a,) = world.members("a")
+    a.say(packet("disconnect", "a", "room"))
+    a.say(packet("disconnect", "a", "room"))
+    assert a.heard() == [("error", "a", "room", "not-in-room")]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_closing_or_losing_the_connection_does_the_same(world: World, clean: bool) -> None:
+    """The others get the same `disconnect`, once."""
+    a, b = world.members("a", "b")
+    b.end("why", clean=clean)
+    assert a.heard() == [("disconnect", "b", "room", "")]
+    assert [record["reason"] for record in world.log.of("leave")] == ["why"]
+
+
+def test_who_left_before_it_closes_has_left_once(world: World) -> None:
+    """A false `disconnect` is never sent, nor one too many."""
+    a, b = world.members("a", "b")
+    b.say(packet("disconnect", "b", "room"))
+    newer = world.member("b")
+    a.texts()
+    b.end()
+    assert (a.heard(), newer.heard()) == ([], [])
+    world.client().end()
+    assert a.heard() == []
+
+
+# the initiator leaves
+
+
+@pytest.mark.parametrize("how", ["packet", "close", "move", "replaced"])
+def test_promotion(world: World, how: str) -> None:
+    """The longest-present becomes initiator; it alone gets a `connect`, after the `disconnect`."""
+    a, b, c = world.members("a", "b", "c")
+    if how == "packet":
+        a.say(packet("disconnect", "a", "room"))
+    elif how == "close":
+        a.end()
+    elif how == "move":
+        a.connect("a", "other")
+    else:
+        world.client().connect("a", "room")
+    gone = '{"Header":{"Event":"disconnect","UserId":"a","RoomId":"room"},"Payload":""}'
+    role = '{"Header":{"Event":"connect","UserId":"b","RoomId":"room"},"Payload":"true"}'
+    assert b.texts()[:2] == [gone, role]
+    texts = c.texts()
+    assert texts[0] == gone
+    assert role not in texts
+
+
+def test_the_heirs_follow_in_joining_order(world: World) -> None:
+    """Longest-present, not the first by name nor by any earlier visit."""
+    clients = dict(zip("cab", world.members("c", "a", "b"), strict=True))
+    clients["c"].say(packet("disconnect", "c", "room"))
+    clients["c"].connect("c", "room")
+    for client in clients.values():
+        client.texts()
+    for leaver, heir in (("a", "b"), ("b", "c")):
+        clients[leaver].end()
+        assert clients[heir].heard()[-1] == ("connect", heir, "room", "true")
+
+
+def test_nobody_is_promoted_when_another_leaves(world: World) -> None:
+    """The leave of who is no initiator changes no role."""
+    a, b, c = world.members("a", "b", "c")
+    b.end()
+    assert a.heard() == c.heard() == [("disconnect", "b", "room", "")]
+
+
+def test_a_newcomer_meets_the_heir(world: World) -> None:
+    """There is one initiator: whoever joins after a promotion is none."""
+    a, _ = world.members("a", "b")
+    a.end()
+    assert world.client().peer is not None
+    c = world.client()
+    c.connect("c", "room")
+    assert c.heard() == [("connect", "c", "room", "false")]
+
+
+# the log
+
+
+def test_the_log_of_a_visit(world: World) -> None:
+    """Each join and leave, with reason and duration; rooms made and dropped; packets' headers."""
+    a = world.client()
+    a.connect("a", "room")
+    world.clock.advance(2.5)
+    a.say(packet("disconnect", "a", "room"))
+    assert [event for event, _ in world.log.records] == [
+        "room-made",
+        "join",
+        "leave",
+        "room-dropped",
+    ]
+    (left,) = world.log.of("leave")
+    assert (left["reason"], left["seconds"], left["user"]) == ("disconnect", 2.5, "a")
+    assert [record[:3] for record in world.log.traced] == [
+        ("connect", "a", "room"),
+        ("disconnect", "a", "room"),
+    ]

@@ -1,0 +1,37 @@
+"""Many peers come and go, and every packet that each of them hears is the model's."""
+
+from __future__ import annotations
+
+from hypothesis import Phase, settings
+from later_engine import LaterEngine
+from rooms_machine import RoomsMachine
+from strategies import CALM
+
+
+class Replace(RoomsMachine):
+    """A user who comes twice replaces itself."""
+
+
+class Reject(RoomsMachine):
+    """A user who comes twice is refused."""
+
+    duplicate = "reject"
+
+
+class Later(RoomsMachine):
+    """An engine that answers later."""
+
+    engine = LaterEngine
+
+
+# Without `explain`, and one failure at a time: what fails says so soon.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
+RUNS = settings(
+    CALM, max_examples=50, stateful_step_count=40, phases=PHASES, report_multiple_bugs=False
+)
+
+TestReplace = Replace.TestCase
+TestReject = Reject.TestCase
+TestLater = Later.TestCase
+TestReplace.settings = TestReject.settings = RUNS
+TestLater.settings = settings(RUNS, max_examples=20)

@@ -1,0 +1,209 @@
+"""One client that does not read, and one handler that hangs or fails, cost nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from seam import PREFIX, Script, Seam
+from sockjs_client import Stream, fresh, poll, send
+from visitors import TRANSPORTS, WEBSOCKETS, Visitor
+
+pytest_plugins = ("sockjs_fixtures",)
+
+CHUNK = "x" * 65_536
+LIMIT = 256 * 1024  # bytes
+FLOOD = 320  # chunks, 20 MB: more than the kernel's buffers and the limit hold together
+WITHIN = 5.0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_who_never_reads_is_dropped(seam, transport: str) -> None:
+    """A client which stops reading is dropped at its limit, others hear everything (fault 5)."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    slow = await Visitor.enter(server.base, transport, receive_buffer=4096)
+    brisk = await Visitor.enter(server.base, "raw")
+    for number in range(FLOOD):
+        for session in server.tape.sessions:
+            session.send(CHUNK)
+        assert await brisk.hear() == [CHUNK], number
+        if server.tape.count("goodbye"):
+            break
+    await server.tape.until("goodbye", 0, within=WITHIN)
+    server.tape.sessions[1].send("well?")
+    assert await brisk.hear() == ["well?"]
+    await brisk.say("well!")
+    await server.tape.until("message", 1, text="well!")
+    assert slow.wire is not None
+    assert server.tape.story(0) == ["open", "goodbye"]
+    assert server.tape.story(1) == ["open", "message well!"]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_who_was_dropped_is_cut_off(seam, transport: str) -> None:
+    """A dropped client's connection ends soon, though it reads nothing of its goodbye (fault 5)."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    slow = await Visitor.enter(server.base, transport, receive_buffer=4096)
+    for _ in range(FLOOD):
+        server.tape.sessions[0].send(CHUNK)
+    await server.tape.until("goodbye", within=WITHIN)
+    async with asyncio.timeout(WITHIN):
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError, AssertionError)):
+            while True:
+                await slow.socket.text()
+
+
+async def test_who_does_not_poll_is_told_why(seam) -> None:
+    """A polling client whose backlog overflows gets 4002 at its next poll (fault 5)."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    for _ in range(8):
+        server.tape.sessions[0].send(CHUNK)
+    await server.tape.until("goodbye", within=WITHIN)
+    assert (await poll(server.base, session)).startswith("c[4002,")
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+async def test_a_backlog_below_the_limit_is_kept(seam) -> None:
+    """A polling client gets all that waited for it, in order, as long as it fits."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    visitor = await Visitor.enter(server.base, "xhr_streaming")
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    texts = [f"{number} {'x' * 1000}" for number in range(100)]
+    for text in texts:
+        for each in server.tape.sessions:
+            each.send(text)
+    assert await poll(server.base, session) == f"a{texts}\n".replace("'", '"').replace(", ", ",")
+    heard: list[str] = []
+    while len(heard) < len(texts):
+        heard += await visitor.hear()
+    assert heard == texts
+
+
+@pytest.mark.parametrize("fault", ["hangs", "raises"])
+async def test_a_bad_goodbye_stops_nobody(seam, fault: str) -> None:
+    """A handler which hangs or raises at its session's end delays no other's end (fault 10)."""
+    gate = asyncio.get_running_loop().create_future()
+
+    def closed(session) -> asyncio.Future[None] | None:
+        if session is not server.tape.sessions[0]:
+            return None
+        if fault == "raises":
+            raise ValueError("a broken handler")
+        return gate
+
+    server: Seam = await seam(Script(closed=closed), disconnect_delay=0.5)
+    first = await Visitor.enter(server.base, "raw")
+    first.wire.reset()
+    await server.tape.until("goodbye", 0)
+    try:
+        second = await Visitor.enter(server.base, "raw")
+        second.wire.reset()
+        await server.tape.until("goodbye", 1, within=8.0)
+        assert await poll(server.base, fresh()) == "o\n"
+        await server.tape.until("goodbye", 2, within=8.0)
+    finally:
+        gate.set_result(None)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_hanging_handler_stops_nobody(seam, transport: str) -> None:
+    """A handler which hangs in one message holds up its own session's messages alone (10)."""
+    gate = asyncio.get_running_loop().create_future()
+
+    def received(session, text: str) -> asyncio.Future[None] | None:
+        return gate if text == "hang" else session.send(text)
+
+    server: Seam = await seam(Script(received=received))
+    stuck = await Visitor.enter(server.base, transport)
+    other = await Visitor.enter(server.base, transport)
+    for text in ("hang", "2", "3"):
+        saying = asyncio.ensure_future(stuck.say(text))
+        await asyncio.wait({saying}, timeout=0.5)
+    await server.tape.until("message", 0, text="hang")
+    await other.say("unhindered")
+    assert await other.hear() == ["unhindered"]
+    assert server.tape.story(0) == ["open", "message hang"]
+    gate.set_result(None)
+    heard: list[str] = []
+    while len(heard) < 2:
+        heard += await stuck.hear()
+    assert heard == ["2", "3"]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_a_client_lost_while_its_handler_hangs_is_gone(seam, transport: str) -> None:
+    """A lost connection is noticed, by the next ping, though its handler is busy (10)."""
+    gate = asyncio.get_running_loop().create_future()
+    server: Seam = await seam(Script(received=lambda session, text: gate), heartbeat=1.0)
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("hang")
+    await server.tape.until("message")
+    visitor.wire.reset()
+    try:
+        await server.tape.until("goodbye", within=3.0)
+    finally:
+        gate.set_result(None)
+    assert server.tape.story() == ["open", "message hang", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_a_live_client_outlives_its_busy_handler(seam, transport: str) -> None:
+    """A client is not given up for silent because its handler is slow to hear it."""
+    gate = asyncio.get_running_loop().create_future()
+    server: Seam = await seam(Script(received=lambda session, text: gate), heartbeat=0.4)
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("work")
+    await server.tape.until("message")
+    reading = asyncio.ensure_future(visitor.socket.text())  # and answering pings
+    asyncio.get_running_loop().call_later(1.2, gate.set_result, None)
+    await gate
+    server.tape.sessions[0].send("done")
+    assert await reading in ("done", 'a["done"]')
+    assert server.tape.story() == ["open", "message work"]
+
+
+async def test_a_failing_handler_costs_its_own_session(
+    seam, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler which raises is logged and its session closed with 4000; others go on."""
+
+    def received(session, text: str) -> None:
+        if text == "break":
+            raise ValueError("a broken handler")
+        session.send(text)
+
+    caplog.set_level(logging.ERROR)
+    server: Seam = await seam(Script(received=received))
+    broken = await Visitor.enter(server.base, "websocket")
+    other = await Visitor.enter(server.base, "websocket")
+    await broken.say("break")
+    assert (await broken.goodbye())[0] == 4000
+    await other.say("unhindered")
+    assert await other.hear() == ["unhindered"]
+    assert "a broken handler" in caplog.text
+
+
+async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
+    """Messages that wait for a hanging handler are bounded, as those for a client are (5)."""
+    gate = asyncio.get_running_loop().create_future()
+    server: Seam = await seam(Script(received=lambda session, text: gate), max_backlog_bytes=LIMIT)
+    session = fresh()
+    stream = await Stream.open(server.base, "POST", f"{session}/xhr_streaming")
+    await stream.until("o\n")
+    try:
+        for _ in range(16):
+            try:
+                async with asyncio.timeout(0.5):
+                    answer = await send(server.base, session, CHUNK)
+            except TimeoutError:
+                break  # held up: as good a bound
+            if answer.status != 204:
+                break
+        else:
+            pytest.fail(f"1 MB taken for a handler which hangs, at {PREFIX}")
+    finally:
+        gate.set_result(None)

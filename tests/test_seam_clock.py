@@ -1,0 +1,149 @@
+"""Time and the end: sessions by the loop's clock, losses without a word, quick shutdowns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from seam import Script, Seam
+from sockjs_client import Wire, ask, fresh, poll
+from visitors import TRANSPORTS, WEBSOCKETS, Visitor
+
+pytest_plugins = ("sockjs_fixtures",)
+
+QUICK = 0.7  # seconds, for a shutdown which has nobody to wait for
+
+
+class LeapingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be put forward; the wall clock stays."""
+
+    leap = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.leap
+
+    async def forward(self, seconds: float) -> None:
+        """Let time pass, a tenth of a second in an instant."""
+        for _ in range(round(seconds * 10)):
+            self.leap += 0.1
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+
+async def seconds_to_stop(server: Seam) -> float:
+    """Return how long the server takes to stop."""
+    started = asyncio.get_running_loop().time()
+    await server.stop()
+    return asyncio.get_running_loop().time() - started
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_shutdown_says_goodbye(seam, transport: str) -> None:
+    """A shutdown takes no time, and every client gets its close frame with 1001 (fault 7)."""
+    server: Seam = await seam(stop_within=5.0)
+    visitors = [await Visitor.enter(server.base, transport) for _ in range(3)]
+    stopping = asyncio.create_task(seconds_to_stop(server))
+    codes = []
+    for visitor in visitors:
+        codes.append((await visitor.goodbye())[0])
+        if transport in WEBSOCKETS:
+            assert await visitor.wire.ended()
+        await visitor.wire.close()
+    assert codes == [1001] * 3
+    assert await stopping < QUICK
+    for number in range(3):
+        kinds = [event.kind for event in server.tape.events if event.session == number]
+        assert kinds == ["open", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_shutdown_after_losses(seam, transport: str, how: str) -> None:
+    """Clients which have just left are not waited for (fault 7)."""
+    server: Seam = await seam(stop_within=3.0)
+    for _ in range(3):
+        wire = (await Visitor.enter(server.base, transport)).wire
+        if how == "rst":
+            wire.reset()
+        else:
+            await wire.close()
+    assert await seconds_to_stop(server) < QUICK
+    assert server.tape.count("goodbye") == 3
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_shutdown_waits_for_nobody(seam, transport: str) -> None:
+    """Clients which do not answer their goodbye delay a shutdown by 1 s at most (fault 7)."""
+    server: Seam = await seam(stop_within=3.0)
+    for _ in range(3):
+        await Visitor.enter(server.base, transport)
+    assert await seconds_to_stop(server) < 2.0
+    assert server.tape.count("goodbye") == 3
+
+
+async def test_shutdown_keeps_newcomers_out(seam) -> None:
+    """A goodbye during a shutdown is final: the session is told once, and none opens (fault 7)."""
+    server: Seam = await seam()
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    wire = await Wire.open(server.base)
+    await server.stop()
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await wire.ask("POST", f"{fresh()}/xhr", b"")
+    with pytest.raises(ConnectionError):
+        await ask(server.base, "POST", f"{session}/xhr", b"")
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+def test_timers_are_monotonic() -> None:
+    """Sessions end by the event loop's clock, not by the wall's (fault 19)."""
+
+    async def story() -> list[str]:
+        server = await Seam(Script(), 1.0, {}).start()
+        assert await poll(server.base, fresh()) == "o\n"
+        await runner.get_loop().forward(7.0)
+        told = server.tape.story()
+        await Wire.hang_up()
+        await server.stop()
+        return told
+
+    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+        assert runner.run(story()) == ["open", "goodbye"]
+
+
+def test_a_silent_websocket_is_gone_by_default_within_40_seconds() -> None:
+    """With the default heartbeat a peer which died in a busy room is gone in 40 s (fault 6)."""
+
+    async def seconds() -> float:
+        loop = runner.get_loop()
+        server = await Seam(Script(), 1.0, {}).start()
+        await Visitor.enter(server.base, "raw")
+        started = loop.time()
+        while not server.tape.count("goodbye") and loop.time() - started < 60:
+            server.tape.sessions[0].send("chatter")
+            await loop.forward(0.5)
+        lived = loop.time() - started
+        await Wire.hang_up()
+        await server.stop()
+        return lived
+
+    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+        assert 25 < runner.run(seconds()) <= 40
+
+
+async def test_clients_come_and_go_without_a_word(seam, caplog: pytest.LogCaptureFixture) -> None:
+    """A client which leaves, politely or not, is no error, and leaves no traceback."""
+    caplog.set_level(logging.WARNING)
+    server: Seam = await seam(disconnect_delay=0.5)
+    visitors = [await Visitor.enter(server.base, each) for each in TRANSPORTS * 2]
+    for visitor in visitors[::2]:
+        visitor.wire.reset()
+    for visitor in visitors[1::2]:
+        await visitor.wire.close()
+    for session in server.tape.sessions:
+        session.send("too late")
+    for number in range(len(visitors)):
+        await server.tape.until("goodbye", number)
+    await server.stop()
+    assert [record.getMessage() for record in caplog.records] == []

@@ -1,0 +1,228 @@
+"""The faults of the stock plugin that are neither of goodbyes, sessions nor backlogs."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import re
+import warnings
+from typing import Any
+
+import pytest
+import sockjs
+from seam import PREFIX, Script, Seam
+from sockjs.transports.base import StreamingTransport
+from sockjs_client import Stream, Wire, ask, fresh, poll, send
+from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
+from websocket_client import PING, TEXT, Socket
+
+pytest_plugins = ("sockjs_fixtures",)
+
+OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+NO_ARRAYS = ["5", "null", "{}", '{"a":"b"}', '"x"', "true"]
+NO_STRINGS = ["[1]", "[null]", '[["a"]]', '["a",1]', '[{"a":"b"}]']
+
+
+@pytest.mark.parametrize("body", NO_ARRAYS + NO_STRINGS)
+async def test_xhr_send_takes_arrays_of_strings(
+    seam, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any other JSON is refused whole, without a traceback, and nothing handed on (fault 12)."""
+    caplog.set_level(logging.ERROR)
+    server: Seam = await seam()
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    answer = await ask(server.base, "POST", f"{session}/xhr_send", body.encode())
+    assert answer.status == 500
+    assert "Broken JSON encoding." in answer.text
+    assert (await send(server.base, session, "a")).status == 204
+    assert server.tape.story() == ["open", "message a"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("body", ["5", "null", "{}", *NO_STRINGS])
+async def test_a_websocket_takes_arrays_of_strings(seam, body: str) -> None:
+    """Any other JSON ends a framed WebSocket, and nothing is handed on (fault 12)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, "websocket")
+    visitor.socket.send(body)
+    await visitor.socket.goodbye()
+    await server.tape.until("goodbye", within=1.0)
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t", "\r\n "])
+async def test_a_leading_blank_is_no_part_of_an_array(seam, blank: str) -> None:
+    """An array after a blank is an array still: two messages, not one list (fault 12)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, "websocket")
+    visitor.socket.send(f'{blank}["a","b"]')
+    await server.tape.until("message", text="b")
+    assert server.tape.story() == ["open", "message a", "message b"]
+
+
+async def test_a_broadcast_reaches_a_raw_websocket_plain(seam) -> None:
+    """A raw WebSocket gets the text itself, a framed one gets it in an array (fault 13)."""
+    server: Seam = await seam()
+    raw = await Visitor.enter(server.base, "raw")
+    framed = await Visitor.enter(server.base, "websocket")
+    text = '{"Header": "\u00e9\U0001f600"}'
+    server.broadcast(text)
+    assert await raw.hear() == [text]
+    assert await framed.hear() == [text]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+@pytest.mark.parametrize(("code", "reason"), [(4502, "unauthorized"), (1001, "\u00e9" * 100)])
+async def test_a_websocket_is_closed_with_the_very_code(
+    seam, transport: str, code: int, reason: str
+) -> None:
+    """Code and reason reach the client, a raw one cut to what a frame holds (fault 13)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    server.tape.sessions[0].close(code, reason)
+    heard, why = await visitor.goodbye()
+    assert heard == code
+    assert why
+    assert reason.startswith(why)
+
+
+async def test_a_lone_surrogate_hangs_up_on_nobody(seam) -> None:
+    """A relayed lone surrogate does not end a raw receiver's connection (fault 14)."""
+    server: Seam = await seam(Script(received=lambda _, text: server.broadcast(text)))
+    receiver = await Visitor.enter(server.base, "raw")
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    await ask(server.base, "POST", f"{session}/xhr_send", rb'["\ud800 alone"]')
+    await send(server.base, session, "after")
+    while await receiver.hear() != ["after"]:
+        pass
+    assert server.tape.story(0) == ["open"]
+
+
+async def test_htmlfile_escapes_the_end_of_its_script(seam) -> None:
+    """A message cannot end the script element that carries it (fault 16)."""
+    server: Seam = await seam(htmlfile=True)
+    stream = await Stream.open(server.base, "GET", f"{fresh()}/htmlfile?c=call")
+    await stream.until('p("o");\n</script>\r\n')
+    server.tape.sessions[0].send("</script><script>alert(1)</script><!--")
+    element = await stream.until(");\n</script>\r\n")
+    inside = element.removeprefix("<script>\n").removesuffix("\n</script>\r\n")
+    assert "<" not in inside
+    assert "alert(1)" in inside
+
+
+@pytest.mark.parametrize("url", ["jsonp?c=x", "jsonp_send", "htmlfile?c=x"])
+async def test_what_no_browser_needs_is_off(seam, url: str) -> None:
+    """htmlfile and jsonp are not served unless they are asked for (fault 16)."""
+    server: Seam = await seam()
+    method = "POST" if url == "jsonp_send" else "GET"
+    assert (await ask(server.base, method, f"{fresh()}/{url}", b"")).status == 404
+    info = await ask(server.base, "GET", f"{PREFIX}/info")
+    assert "jsonp" not in info.text
+    assert "htmlfile" not in info.text
+
+
+async def test_nothing_warns() -> None:
+    """Mounting and serving raise no warning about application or request keys (fault 20)."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        server = await Seam(Script(), 1.0, {}).start()
+        await poll(server.base, fresh())
+        await Wire.hang_up()
+        await server.stop()
+    assert [str(warning.message) for warning in caught] == []
+
+
+async def test_the_iframe_page_names_one_version(seam) -> None:
+    """The page loads one exact version of sockjs-client unless told otherwise (fault 21)."""
+    server: Seam = await seam()
+    page = await ask(server.base, "GET", f"{PREFIX}/iframe.html")
+    (url,) = re.findall(r'src="([^"]+)"', page.text)
+    assert re.search(r"@\d+\.\d+\.\d+/|^/", url), url
+
+
+async def test_the_iframe_page_loads_what_is_configured(seam) -> None:
+    """The URL of sockjs-client can be set, and another URL is another page (fault 21)."""
+    mine = "https://static.example.com/sockjs.min.js"
+    ours, default = await seam(sockjs_url=mine), await seam()
+    page = await ask(ours.base, "GET", f"{PREFIX}/iframe.html")
+    other = await ask(default.base, "GET", f"{PREFIX}/iframe.html")
+    assert f'src="{mine}"' in page.text
+    assert page.headers["ETag"] != other.headers["ETag"]
+
+
+async def test_the_plugins_globals_are_left_alone(seam) -> None:
+    """A site's own use of the plugin is not touched by ours."""
+    before = copy.copy(sockjs.transports.transport_handlers)
+    maxsize = StreamingTransport.maxsize
+    server: Seam = await seam(streaming_limit=4096, jsonp=True)
+    for transport in TRANSPORTS:
+        await Visitor.enter(server.base, transport)
+    assert sockjs.transports.transport_handlers == before
+    assert sockjs.route.transport_handlers is sockjs.transports.transport_handlers
+    assert StreamingTransport.maxsize == maxsize
+
+
+@pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
+async def test_the_plugin_works_beside_ours() -> None:
+    """Ours and the stock plugin serve one application at two prefixes."""
+
+    async def handler(manager: Any, session: Any, message: Any) -> None:
+        if message.type == sockjs.MsgType.MESSAGE:
+            manager.broadcast(message.data)
+
+    server = Seam(Script(received=lambda session, text: session.send(text)), 1.0, {})
+    sockjs.add_endpoint(server.app, handler, prefix="/theirs", name="theirs")
+    await server.start()
+    for prefix in ("/theirs", PREFIX):
+        session = fresh(prefix)
+        assert await poll(server.base, session) == "o\n"
+        assert (await send(server.base, session, "a")).status == 204
+        assert await poll(server.base, session) == 'a["a"]\n'
+    await Wire.hang_up()
+    await server.stop()
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_an_idle_websocket_costs_two_tasks(seam, transport: str) -> None:
+    """Ten idle WebSockets run at most twenty tasks between them."""
+    server: Seam = await seam()
+    await Visitor.enter(server.base, transport)
+    before = len(asyncio.all_tasks())
+    for _ in range(10):
+        await Visitor.enter(server.base, transport)
+    assert len(asyncio.all_tasks()) - before <= 20
+
+
+@pytest.mark.parametrize("path", ["/echo/0/0/websocket", "/echo/websocket"])
+async def test_compression_only_if_asked_for(seam, path: str) -> None:
+    """A browser's offer to deflate is taken only where the site wants it."""
+    plain, deflating = await seam(), await seam(compression=True)
+    refused = await Socket.open(plain.base, path, OFFER)
+    assert "Sec-WebSocket-Extensions" not in refused.head.headers
+    taken = await Socket.open(deflating.base, path, OFFER)
+    assert "permessage-deflate" in taken.head.headers["Sec-WebSocket-Extensions"]
+    unasked = await Socket.open(deflating.base, path)
+    assert "Sec-WebSocket-Extensions" not in unasked.head.headers
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+async def test_the_heartbeat_is_as_configured(seam, transport: str) -> None:
+    """The option for the heartbeat is not ignored (fault 20)."""
+    server: Seam = await seam(heartbeat=0.3)
+    visitor = await Visitor.enter(server.base, transport)
+    async with asyncio.timeout(5.0):
+        assert await visitor.frame() in ("h", "")
+
+
+async def test_a_frame_of_the_wrong_kind_is_no_message(seam) -> None:
+    """Control frames never reach the handler as messages."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, "raw")
+    visitor.socket.send(b"ping", PING)
+    visitor.socket.send("", TEXT)
+    await visitor.say("text")
+    await server.tape.until("message")
+    assert server.tape.story() == ["open", "message text"]

@@ -1,0 +1,268 @@
+"""Every session ends once, on time, and after its opening and its messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from seam import STOCK, Script, Seam
+from sockjs_client import fresh, poll, send
+from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
+from websocket_client import CLOSE, PING, TEXT, encode
+
+pytest_plugins = ("sockjs_fixtures",)
+
+AT_ONCE = 1.0  # seconds; the promise is 0.1, the stock plugin takes 5 to 10
+SOON = 6.0  # seconds; the promise for a client that polls or streams
+BRIEF = {"heartbeat": 1.0, "disconnect_delay": 0.5}
+SILENT = 5.0  # seconds; with BRIEF the promise is 1.5 or 2
+
+RUDE = {
+    "fin": None,
+    "rst": None,
+    "reserved opcode": bytes([0x83, 0x80, 0, 0, 0, 0]),
+    "reserved bits": bytes([0xF1, 0x80, 0, 0, 0, 0]),
+    "no UTF-8": encode(b"\xff\xfe", TEXT),
+    "half a close code": encode(b"\x03", CLOSE),
+    "long ping": encode(b"x" * 126, PING),
+    "too large": encode(b"x" * (5 << 20), TEXT),
+    "broken JSON": encode(b'["a', TEXT),
+    "no array": encode(b"5", TEXT),
+}
+FRAMING = ("broken JSON", "no array")  # which a raw WebSocket has not
+
+
+async def misbehave(visitor: Visitor, how: str) -> None:
+    """End a WebSocket the rude way of this name."""
+    if how == "fin":
+        await visitor.wire.close()
+    elif how == "rst":
+        visitor.wire.reset()
+    else:
+        visitor.wire.writer.write(RUDE[how])
+        with contextlib.suppress(ConnectionError):
+            await visitor.wire.writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def chatter(seam: Seam) -> AsyncIterator[None]:
+    """Keep every session's room busy meanwhile: a message every 50 ms."""
+
+    async def talk() -> None:
+        while True:
+            for session in seam.tape.sessions:
+                session.send("chatter")
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(talk())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("transport", "how"),
+    [("websocket", how) for how in RUDE] + [("raw", how) for how in RUDE if how not in FRAMING],
+)
+async def test_a_rude_websocket_is_gone_at_once(seam, transport: str, how: str) -> None:
+    """A WebSocket which breaks, in whatever way, is told to the handler at once (fault 2)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("hello")
+    await server.tape.until("message")
+    await misbehave(visitor, how)
+    await server.tape.until("goodbye", within=AT_ONCE)
+    story = [event.kind for event in server.tape.events if event.kind != "too large"]
+    assert story == ["open", "message", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+@pytest.mark.parametrize("code", [1000, 1001])
+async def test_a_polite_websocket_is_gone_at_once(seam, transport: str, code: int) -> None:
+    """A close frame is told to the handler at once (fault 2)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    visitor.socket.send(code.to_bytes(2, "big"), CLOSE)
+    await server.tape.until("goodbye", within=AT_ONCE)
+    await visitor.socket.goodbye()
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", ["xhr", *STREAMS])
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_a_lost_http_client_is_gone_soon(seam, transport: str, how: str) -> None:
+    """A client whose receiving connection breaks is gone within 6 s (fault 2)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("hello")
+    await misbehave(visitor, how)
+    await server.tape.until("goodbye", within=SOON)
+    assert server.tape.story() == ["open", "message hello", "goodbye"]
+
+
+async def test_a_client_that_stops_polling_is_gone_soon(seam) -> None:
+    """A client which never polls again is gone after 5 s, within 6 s, not sooner (fault 1)."""
+    server: Seam = await seam()
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    opened = await server.tape.until("open")
+    gone = await server.tape.until("goodbye", within=SOON + 1)
+    assert 4.0 < gone.at - opened.at < SOON + 0.5
+    assert (await send(server.base, session, "a")).status == 404
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+async def test_sessions_that_stop_polling_leave_nothing(seam) -> None:
+    """A hundred sessions which polled once are all told goodbye and forgotten (fault 1)."""
+    server: Seam = await seam(**BRIEF)
+    await asyncio.gather(*(poll(server.base, fresh()) for _ in range(100)))
+    for number in range(100):
+        await server.tape.until("goodbye", number, within=SOON)
+    assert not server.manager.sessions
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_silent_client_in_a_busy_room_is_gone(seam, transport: str) -> None:
+    """A client which reads nothing and answers nothing is gone, however busy its room (fault 6)."""
+    server: Seam = await seam(**BRIEF)
+    await Visitor.enter(server.base, transport)
+    async with chatter(server):
+        await server.tape.until("goodbye", within=SILENT)
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_live_client_in_a_busy_room_stays(seam, transport: str) -> None:
+    """A client which only listens, pings answered, outlives many heartbeats."""
+    server: Seam = await seam(heartbeat=0.3, disconnect_delay=0.5)
+    visitor = await Visitor.enter(server.base, transport)
+    async with chatter(server):
+        for _ in range(25):
+            assert set(await visitor.hear()) == {"chatter"}
+    assert server.tape.story() == ["open"]
+
+
+@pytest.mark.parametrize("transport", ["xhr", *STREAMS])
+async def test_heartbeats_by_http(seam, transport: str) -> None:
+    """An idle client gets h, or has to ask anew, and stays."""
+    server: Seam = await seam(heartbeat=0.3, disconnect_delay=0.5)
+    visitor = await Visitor.enter(server.base, transport)
+    for _ in range(5):
+        frame = await visitor.frame()
+        assert frame in ("h", "")
+        if not frame:
+            await visitor.connect()
+    assert server.tape.story() == ["open"]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_heartbeats_by_websocket(seam, transport: str) -> None:
+    """An idle WebSocket gets pings, and stays while it answers."""
+    server: Seam = await seam(heartbeat=0.4, disconnect_delay=0.5)
+    visitor = await Visitor.enter(server.base, transport)
+    for _ in range(3):
+        opcode, payload = await visitor.socket.frame()
+        assert opcode == PING
+        visitor.socket.send(payload, PING + 1)
+    assert server.tape.story() == ["open"]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_chatter_does_not_postpone_the_ping(seam, transport: str) -> None:
+    """Pings go out by what was received, however much is sent (fault 6)."""
+    server: Seam = await seam(**BRIEF)
+    visitor = await Visitor.enter(server.base, transport)
+    async with chatter(server):
+        for _ in range(60):
+            if (await visitor.socket.frame())[0] == PING:
+                break
+        else:
+            pytest.fail("60 messages in 3 s, and no ping")
+
+
+STOPPABLE = """
+import socket, sys
+wire = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+wire.sendall(b"GET /echo/websocket HTTP/1.1\\r\\nHost: x\\r\\nUpgrade: websocket\\r\\n"
+    b"Connection: Upgrade\\r\\nSec-WebSocket-Version: 13\\r\\n"
+    b"Sec-WebSocket-Key: c2l4dGVlbiBieXRlcyBvaw==\\r\\n\\r\\n")
+while data := wire.recv(65536):
+    if b"\\x89\\x00" in data:
+        wire.sendall(b"\\x8a\\x80\\0\\0\\0\\0")
+        print("alive", flush=True)
+"""
+
+
+async def test_a_stopped_process_is_gone(seam) -> None:
+    """A client process which answers pings, and then is stopped by SIGSTOP, is gone (fault 6)."""
+    server: Seam = await seam(**BRIEF)
+    host, port = server.runner.addresses[0][:2]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STOPPABLE, host, str(port), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(SOON):
+            assert await process.stdout.readline() == b"alive\n"
+        process.send_signal(signal.SIGSTOP)
+        async with chatter(server):
+            await server.tape.until("goodbye", within=SILENT)
+    finally:
+        process.kill()
+        await process.communicate()
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_servers_close_ends_a_session_once(seam, transport: str) -> None:
+    """close() is followed by one goodbye, though the client also leaves (fault 11)."""
+
+    def received(session, text: str) -> None:
+        session.close(3001, "Enough")
+        session.close(3002, "Twice")
+
+    server: Seam = await seam(Script(received=received))
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("enough")
+    assert await visitor.goodbye() == (3001, "Enough")
+    await visitor.wire.close()
+    await server.tape.until("goodbye", within=AT_ONCE)
+    await server.stop()
+    assert [event.kind for event in server.tape.events] == ["open", "message", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_the_last_words_of_a_client_are_heard(seam, transport: str) -> None:
+    """What a client sends right before its close is handed on, however slow the handler (11)."""
+    gate = asyncio.get_running_loop().create_future()
+    server: Seam = await seam(Script(received=lambda session, text: gate))
+    visitor = await Visitor.enter(server.base, transport)
+    for text in ("first", "second", "last"):
+        await visitor.say(text)
+    visitor.socket.send((1000).to_bytes(2, "big"), CLOSE)
+    await server.tape.until("message", text="first")
+    gate.set_result(None)
+    await server.tape.until("goodbye", within=AT_ONCE)
+    words = ["message first", "message second", "message last"]
+    assert server.tape.story() == ["open", *words, "goodbye"]
+
+
+@pytest.mark.skipif(STOCK, reason="the stock plugin does not tell")
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [("1000", "clean"), ("1001", "clean"), ("fin", "lost"), ("rst", "lost"), ("too large", "lost")],
+)
+async def test_a_handler_is_told_how_it_ended(seam, transport: str, how: str, word: str) -> None:
+    """A client's close is a clean end, a break is a loss: only a loss is worth waiting for."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    if how.isdigit():
+        visitor.socket.send(int(how).to_bytes(2, "big"), CLOSE)
+    else:
+        await misbehave(visitor, how)
+    assert (await server.tape.until("goodbye", within=AT_ONCE)).text == word

@@ -1,0 +1,280 @@
+"""A session belongs to who opened it, hears what it should, and keeps what it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from seam import STOCK, Script, Seam
+from sockjs_client import FORM, Stream, array, ask, fresh, poll, send
+from visitors import TRANSPORTS, WEBSOCKETS, Visitor
+from websocket_client import handshake
+
+pytest_plugins = ("sockjs_fixtures",)
+
+ELSEWHERE = "127.0.0.2"
+SECOND_RECEIVER = 'c[2010,"Another connection still open"]'
+
+
+@pytest.mark.parametrize("transport", ["xhr", "xhr_streaming", "eventsource"])
+async def test_a_second_receiver_leaves_the_first_alone(seam, transport: str) -> None:
+    """A refused receiver, a proxy's retry say, costs the session nothing (fault 3)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    for _ in range(3):
+        assert await poll(server.base, visitor.session) == f"{SECOND_RECEIVER}\n"
+    await visitor.say("still here")
+    await server.tape.until("message", text="still here")
+    server.tape.sessions[0].send("so am I")
+    assert await visitor.hear() == ["so am I"]
+    assert server.tape.story() == ["open", "message still here"]
+
+
+@pytest.mark.parametrize("url", ["xhr_send", "jsonp_send"])
+async def test_nobody_sends_into_a_websocket(seam, url: str) -> None:
+    """A WebSocket session cannot be spoken for by who knows its URL (fault 4)."""
+    server: Seam = await seam(jsonp=True)
+    visitor = await Visitor.enter(server.base, "websocket")
+    intruder = await ask(server.base, "POST", f"{visitor.session}/{url}", array("injected"))
+    assert intruder.status == 404
+    await visitor.say("mine")
+    await server.tape.until("message", text="mine")
+    assert server.tape.story() == ["open", "message mine"]
+
+
+async def test_nobody_listens_to_a_websocket(seam) -> None:
+    """A poll at a WebSocket's URL is a session of its own, and kills nothing (fault 4)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, "websocket")
+    assert await poll(server.base, visitor.session) == "o\n"
+    assert await send(server.base, visitor.session, "the other's")
+    await visitor.say("mine")
+    await server.tape.until("message", text="mine")
+    assert server.tape.story(0) == ["open", "message mine"]
+    assert server.tape.story(1) == ["open", "message the other's"]
+
+
+async def test_nobody_inherits_a_lost_websocket(seam) -> None:
+    """What was sent to a WebSocket which broke waits for no one at its URL (fault 4)."""
+    server: Seam = await seam()
+    visitor = await Visitor.enter(server.base, "websocket")
+    visitor.wire.reset()
+    server.tape.sessions[0].send("a secret")
+    assert await poll(server.base, visitor.session) == "o\n"
+    server.tape.sessions[-1].send("nothing secret")
+    assert await poll(server.base, visitor.session) == 'a["nothing secret"]\n'
+
+
+async def test_a_session_belongs_to_the_address_that_opened_it(seam) -> None:
+    """Another address has no session at this URL, neither to hear nor to say (fault 4)."""
+    server: Seam = await seam(jsonp=True)
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    for method, url in (
+        ("POST", "xhr"),
+        ("POST", "xhr_send"),
+        ("POST", "xhr_streaming"),
+        ("GET", "eventsource"),
+        ("GET", "jsonp?c=x"),
+        ("POST", "jsonp_send"),
+    ):
+        answer = await ask(server.base, method, f"{session}/{url}", array("x"), source=ELSEWHERE)
+        assert answer.status == 404, url
+    assert (await send(server.base, session, "mine")).status == 204
+    server.tape.sessions[0].send("yours")
+    assert await poll(server.base, session) == 'a["yours"]\n'
+    assert server.tape.story() == ["open", "message mine"]
+
+
+async def test_no_disconnect_delay(seam) -> None:
+    """A server whose polling clients may not stay away at all still serves them (fault 8)."""
+    server: Seam = await seam(disconnect_delay=0)
+    answer = await ask(server.base, "POST", f"{fresh()}/xhr", b"")
+    assert (answer.status, answer.text) == (200, "o\n")
+
+
+async def test_a_last_message_waits_for_the_poll(seam) -> None:
+    """What is sent before a close is polled first, then the code and the reason (fault 9)."""
+
+    def received(session, text: str) -> None:
+        session.send("last words")
+        session.close(4500, "bye")
+
+    server: Seam = await seam(Script(received=received))
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    assert (await send(server.base, session, "leave")).status == 204
+    assert await poll(server.base, session) == 'a["last words"]\n'
+    for _ in range(2):
+        assert await poll(server.base, session) == 'c[4500,"bye"]\n'
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_last_message_is_heard_before_the_close(seam, transport: str) -> None:
+    """On every transport the last message comes, then the code and the reason (fault 9)."""
+
+    def received(session, text: str) -> None:
+        session.send("last words")
+        session.close(4500, "bye")
+
+    server: Seam = await seam(Script(received=received))
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("leave")
+    assert await visitor.hear() == ["last words"]
+    assert await visitor.goodbye() == (4500, "bye")
+
+
+async def test_a_message_cannot_open_a_session(seam) -> None:
+    """A POST to the receiving jsonp URL is no message before the opening (fault 11)."""
+    server: Seam = await seam(jsonp=True)
+    body = b"d=%5B%22early%22%5D"
+    answer = await ask(server.base, "POST", f"{fresh()}/jsonp", body, FORM)
+    assert answer.status == 405
+    assert server.tape.events == []
+
+
+async def test_a_slow_opening_lets_no_second_receiver_in(seam) -> None:
+    """The session is taken before its handler is asked, however long that takes (fault 11)."""
+    gate = asyncio.get_running_loop().create_future()
+    server: Seam = await seam(Script(opened=lambda session: gate))
+    session = fresh()
+    first = await Stream.open(server.base, "POST", f"{session}/xhr_streaming")
+    await server.tape.until("open")
+    try:
+        assert await poll(server.base, session) == f"{SECOND_RECEIVER}\n"
+    finally:
+        gate.set_result(None)
+    await first.until()
+    assert await first.until() == "o\n"
+
+
+async def test_no_message_after_the_close(seam) -> None:
+    """What a client sends after the server's close is not handed on (fault 11)."""
+    server: Seam = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    await ask(server.base, "POST", f"{session}/xhr_send", array("leave", "and one more"))
+    await send(server.base, session, "late")
+    assert await poll(server.base, session) == 'c[3000,"bye"]\n'
+    assert server.tape.story() == ["open", "message leave", "goodbye"]
+
+
+async def test_no_message_after_the_close_of_a_websocket(seam) -> None:
+    """Frames that were on their way when the server closed are not handed on (fault 11)."""
+    server: Seam = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
+    visitor = await Visitor.enter(server.base, "raw")
+    for text in ("leave", "late", "later"):
+        visitor.socket.send(text)
+    await visitor.goodbye()
+    await server.tape.until("goodbye")
+    assert server.tape.story() == ["open", "message leave", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_session_that_is_over_is_silent(seam, transport: str) -> None:
+    """send and close on a session that is gone do nothing, and never raise."""
+    server: Seam = await seam(disconnect_delay=0.5)
+    visitor = await Visitor.enter(server.base, transport)
+    visitor.wire.reset()
+    await server.tape.until("goodbye")
+    for _ in range(3):
+        server.tape.sessions[0].send("into the void")
+        server.tape.sessions[0].close(3000, "Go away!")
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+async def test_the_process_has_room_for_so_many(seam) -> None:
+    """Above the limit every transport is refused by 503; who is in stays, who leaves makes room."""
+    server: Seam = await seam(max_connections=2)
+    first = await Visitor.enter(server.base, "raw")
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    await assert_full(server)
+    assert (await send(server.base, session, "a")).status == 204
+    assert server.tape.count("open") == 2
+    first.wire.reset()
+    await server.tape.until("goodbye", 0)
+    await Visitor.enter(server.base, "websocket")
+    await assert_full(server)
+
+
+async def test_an_address_has_room_for_so_many(seam) -> None:
+    """Above the limit an address is refused by 503, another one is not."""
+    server: Seam = await seam(max_connections_per_address=1)
+    await Visitor.enter(server.base, "websocket")
+    await assert_full(server)
+    await Visitor.enter(server.base, "websocket", source=ELSEWHERE)
+    await assert_full(server, source=ELSEWHERE)
+    assert server.tape.count("open") == 2
+
+
+async def assert_full(server: Seam, source: str | None = None) -> None:
+    """Every transport is refused, before any work."""
+    for method, path in (
+        ("POST", f"{fresh()}/xhr"),
+        ("POST", f"{fresh()}/xhr_streaming"),
+        ("GET", f"{fresh()}/eventsource"),
+        ("GET", f"{fresh()}/websocket"),
+        ("GET", "/echo/websocket"),
+    ):
+        headers = handshake() if path.endswith("websocket") else None
+        body = b"" if method == "POST" else None
+        answer = await ask(server.base, method, path, body, headers, source=source)
+        assert answer.status == 503, path
+
+
+@pytest.mark.parametrize("transport", [*WEBSOCKETS, "xhr"])
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "address"),
+    [
+        ((), "203.0.113.9", "127.0.0.1"),
+        (("10.0.0.0/8",), "203.0.113.9", "127.0.0.1"),
+        (("127.0.0.1",), "203.0.113.9", "203.0.113.9"),
+        (("127.0.0.0/8",), "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        (("127.0.0.0/8", "10.0.0.0/8"), "6.6.6.6, 203.0.113.9, 10.1.2.3", "203.0.113.9"),
+        (("127.0.0.1",), "nonsense", "127.0.0.1"),
+    ],
+)
+async def test_the_clients_address(
+    seam, transport: str, trusted: tuple[str, ...], forwarded: str, address: str
+) -> None:
+    """Only a trusted proxy's X-Forwarded-For counts, and of it only what proxies vouch for."""
+    server: Seam = await seam(trusted_proxies=trusted)
+    headers = {"X-Forwarded-For": forwarded}
+    if transport == "xhr":
+        await ask(server.base, "POST", f"{fresh()}/xhr", b"", headers)
+    else:
+        path = "/echo/websocket" if transport == "raw" else f"{fresh()}/websocket"
+        await ask(server.base, "GET", path, headers=handshake(headers))
+    await server.tape.until("open")
+    assert server.tape.sessions[0].address == address
+
+
+async def test_session_ids_are_not_logged(seam, caplog: pytest.LogCaptureFixture) -> None:
+    """No log line holds a whole session id: who reads logs shall not take sessions (fault 4)."""
+    caplog.set_level(logging.DEBUG)
+
+    def received(session, text: str) -> None:
+        logging.getLogger("test").info("%s %r", session, session)
+        raise ValueError("a broken handler")
+
+    server: Seam = await seam(Script(received=received))
+    visitors = [await Visitor.enter(server.base, transport) for transport in TRANSPORTS]
+    for number, visitor in enumerate(visitors):
+        await visitor.say("break")
+        await server.tape.until("message", number)
+        visitor.wire.reset()
+    await server.stop()
+    for visitor in visitors:
+        assert visitor.session.rsplit("/", 1)[1] not in caplog.text
+
+
+@pytest.mark.skipif(STOCK, reason="the stock plugin has none of this")
+async def test_a_session_names_its_transport(seam) -> None:
+    """A handler can tell by what its session is carried."""
+    server: Seam = await seam()
+    for transport in TRANSPORTS:
+        await Visitor.enter(server.base, transport)
+    names = [session.transport for session in server.tape.sessions]
+    assert len(set(names)) == len(TRANSPORTS)

@@ -1,0 +1,257 @@
+"""Peers that die without a word leave their room within 40 s, however busy it is.
+
+As a program, `test_silent_peers.py URL NAME`, this is what falls silent: a live client of every
+kind, each in a room of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import secrets
+import shutil
+import signal
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from process import missing, signaller
+from signalling import Signalling, connect
+from sockjs_client import Stream, fresh, poll, send
+from websocket_client import Socket
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SILENT_SECONDS = 40.0  # the contract's bound; the shipped heartbeat makes it 37.5
+LISTENING_SECONDS = 38.5  # long enough to be taken for dead
+CHATTER_SECONDS = 0.5  # between two packets for the silent one: its room is busy
+JOIN_SECONDS = 20
+
+KINDS = ["raw", "sockjs", "streaming", "polling"]
+
+
+async def live(base: str, kind: str, room: str) -> None:
+    """Join the room and stay there, as a client of this kind does."""
+    header = {"Event": "connect", "UserId": "quiet", "RoomId": room}
+    packet = json.dumps({"Header": header, "Payload": "{}"})
+    if kind in ("raw", "sockjs"):
+        path = "/echo/websocket" if kind == "raw" else f"{fresh()}/websocket"
+        socket = await Socket.open(base, path)
+        socket.send(packet if kind == "raw" else json.dumps([packet]))
+        while True:
+            await socket.text()
+    session = fresh()
+    if kind == "polling":
+        assert await poll(base, session) == "o\n"
+        await send(base, session, packet)
+        while True:
+            await poll(base, session)
+    joined = False
+    while True:
+        stream = await Stream.open(base, "POST", f"{session}/xhr_streaming")
+        while line := await stream.until():
+            if line == "o\n":
+                await send(base, session, packet)
+                joined = True
+        assert joined, "no session was opened"
+        await stream.wire.close()
+
+
+async def live_all(base: str, name: str) -> None:
+    """Live as every kind of client at once."""
+    async with asyncio.TaskGroup() as clients:
+        for kind in KINDS:
+            clients.create_task(live(base, kind, f"{name} {kind}"))
+
+
+@asynccontextmanager
+async def living(base: str, name: str, *prefix: str) -> AsyncIterator[Process]:
+    """Run `live_all` as a process of its own, behind a command that leads to where it runs."""
+    process = await asyncio.create_subprocess_exec(
+        *prefix, sys.executable, str(Path(__file__)), base, name
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def ip(*args: str) -> str:
+    """Run the command `ip` and return what it says if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        "ip", *args, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    _, errors = await process.communicate()
+    return f"ip {' '.join(args)}: {errors.decode().strip()}" if process.returncode else ""
+
+
+class Cable:
+    """A network namespace at the other end of a cable. Ours has the address `here`."""
+
+    def __init__(self) -> None:
+        # Of 198.18.0.0/15, for tests of networks (RFC 2544): no address of any real host.
+        number = secrets.randbelow(1 << 15) * 4
+        network = f"198.{18 + (number >> 16)}.{number >> 8 & 255}"
+        self.here = f"{network}.{(number & 255) + 1}"
+        self.there = f"{network}.{(number & 255) + 2}"
+        self.namespace = f"videre-{os.getpid()}"
+        self._ends = f"videre{os.getpid()}h", f"videre{os.getpid()}t"
+
+    async def lay(self) -> str:
+        """Make the namespace and the cable; return what is wrong if that cannot be done."""
+        here, there = self._ends
+        inside = ["-n", self.namespace]
+        for command in (
+            ["netns", "add", self.namespace],
+            ["link", "add", here, "type", "veth", "peer", there, "netns", self.namespace],
+            ["address", "add", f"{self.here}/30", "dev", here],
+            [*inside, "address", "add", f"{self.there}/30", "dev", there],
+            ["link", "set", here, "up"],
+            [*inside, "link", "set", there, "up"],
+        ):
+            if fault := await ip(*command):
+                return fault
+        return ""
+
+    async def cut(self, _process: Process) -> None:
+        """Take the other end down: from then on nothing arrives, and nobody says so."""
+        assert await ip("-n", self.namespace, "link", "set", self._ends[1], "down") == ""
+
+    async def remove(self) -> None:
+        await ip("link", "delete", self._ends[0])
+        await ip("netns", "delete", self.namespace)
+
+
+Seconds = dict[str, float]  # from the silence to the `disconnect`, by kind; inf: there was none
+
+
+async def witness(
+    url: str,
+    name: str,
+    fall_silent: Callable[[Process], Awaitable[None]],
+    *prefix: str,
+    seen_at: str,
+    within: float = SILENT_SECONDS,
+) -> Seconds:
+    """Talk to live clients, behind a command `prefix`, that fall silent; wait for their leaving."""
+    async with AsyncExitStack() as stack:
+        talkers = [
+            await stack.enter_async_context(
+                connect(url, "raw", user="talker", room=f"{name} {kind}")
+            )
+            for kind in KINDS
+        ]
+        for talker in talkers:
+            assert (await talker.ask("connect"))["Payload"] == "true"
+        process = await stack.enter_async_context(living(seen_at, name, *prefix))
+        async with asyncio.timeout(JOIN_SECONDS):
+            for talker in talkers:
+                assert (await talker.receive())["Header"]["Event"] == "connect"
+        talking = asyncio.create_task(talk(talkers))
+        stack.callback(talking.cancel)
+        await fall_silent(process)
+        seconds = await asyncio.gather(*(until_left(talker, within) for talker in talkers))
+        return dict(zip(KINDS, seconds, strict=True))
+
+
+async def talk(talkers: list[Signalling]) -> None:
+    """Keep the rooms busy."""
+    while True:
+        for talker in talkers:
+            await talker.send(talker.packet("broadcast", "still there?"))
+        await asyncio.sleep(CHATTER_SECONDS)
+
+
+async def until_left(talker: Signalling, within: float) -> float:
+    """Return the seconds until the talker hears that the other has left; inf if it does not."""
+    start = time.monotonic()
+    try:
+        async with asyncio.timeout(within):
+            packet = await talker.receive()
+    except TimeoutError:
+        return math.inf
+    header = {"Event": "disconnect", "UserId": "quiet", "RoomId": talker.room}
+    assert packet == {"Header": header, "Payload": ""}
+    return time.monotonic() - start
+
+
+async def stay(_process: Process) -> None:
+    """Leave the clients alone."""
+
+
+async def stop(process: Process) -> None:
+    """Let the clients' process not run any more, its connections open as they are."""
+    process.send_signal(signal.SIGSTOP)
+
+
+async def witness_a_cut(url: str, port: int) -> Seconds | str:
+    """Cut the cable to live clients; where that cannot be done, return why."""
+    if shutil.which("ip") is None:
+        return "ip (iproute2) is not installed"
+    if os.geteuid() != 0:
+        return "only root can lay a cable to a network namespace"
+    cable = Cable()
+    try:
+        if fault := await cable.lay():
+            return fault
+        prefix = ("ip", "netns", "exec", cable.namespace)
+        seen_at = f"http://{cable.here}:{port}"
+        return await witness(url, "cut", cable.cut, *prefix, seen_at=seen_at)
+    finally:
+        await cable.remove()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def silences(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[dict[str, Seconds | str]]:
+    """Do all the waiting at once, with the heartbeat that is shipped."""
+    tmp = tmp_path_factory.mktemp("signaller")
+    async with signaller("--host", "0.0.0.0", tmp=tmp) as server:
+        url, base = f"http://127.0.0.1:{server.port}/echo", f"http://127.0.0.1:{server.port}"
+        try:
+            alive, stopped, cut = await asyncio.gather(
+                witness(url, "alive", stay, seen_at=base, within=LISTENING_SECONDS),
+                witness(url, "stopped", stop, seen_at=base),
+                witness_a_cut(url, server.port),
+            )
+        except BaseException as error:
+            error.add_note(str(server))
+            raise
+        yield {"alive": alive, "stopped": stopped, "cut": cut}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["stopped", "cut"])
+async def test_a_peer_that_falls_silent_leaves_in_time(
+    silences: dict[str, Seconds | str], how: str, kind: str
+) -> None:
+    """Its process stopped or its cable cut, and sent to all the while: `disconnect` in 40 s."""
+    found = silences[how]
+    if isinstance(found, str):
+        missing(found)
+    else:
+        assert found[kind] < SILENT_SECONDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_peer_that_only_listens_stays(
+    silences: dict[str, Seconds | str], kind: str
+) -> None:
+    """Who says nothing for as long, but lives, is not taken for dead."""
+    alive = silences["alive"]
+    assert isinstance(alive, dict)
+    assert alive[kind] == math.inf
+
+
+if __name__ == "__main__":
+    asyncio.run(live_all(*sys.argv[1:]))

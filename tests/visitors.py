@@ -1,0 +1,105 @@
+"""A client of any transport, which listens, speaks, and leaves as rudely as a test asks."""
+
+from __future__ import annotations
+
+import json
+from typing import Self
+
+from sockjs_client import Stream, Wire, fresh, send
+from websocket_client import Socket
+
+WEBSOCKETS = ("websocket", "raw")
+STREAMS = ("xhr_streaming", "eventsource")
+TRANSPORTS = (*WEBSOCKETS, "xhr", *STREAMS)
+
+
+class Visitor:
+    """One client with its session, and at most one connection to receive by."""
+
+    def __init__(self, base: str, transport: str, source: str | None, receive_buffer: int) -> None:
+        self.base = base
+        self.transport = transport
+        self.session = fresh()
+        self.socket: Socket | None = None
+        self.stream: Stream | None = None
+        self._options = {"source": source, "receive_buffer": receive_buffer}
+
+    @classmethod
+    async def enter(
+        cls, base: str, transport: str, *, source: str | None = None, receive_buffer: int = 0
+    ) -> Self:
+        """Open a session by this transport; one that polls waits in its second poll."""
+        visitor = cls(base, transport, source, receive_buffer)
+        await visitor.connect()
+        if transport != "raw":
+            assert await visitor.frame() == "o"
+        return visitor
+
+    @property
+    def wire(self) -> Wire:
+        """The connection by which this client receives."""
+        connection = self.socket or self.stream
+        assert connection is not None
+        return connection.wire
+
+    async def connect(self) -> None:
+        """Open the receiving connection."""
+        if self.transport in WEBSOCKETS:
+            path = "/echo/websocket" if self.transport == "raw" else f"{self.session}/websocket"
+            self.socket = await Socket.open(self.base, path, **self._options)
+            assert self.socket.head.status == 101, self.socket.head
+            return
+        method = "GET" if self.transport == "eventsource" else "POST"
+        path = f"{self.session}/{self.transport}"
+        self.stream = await Stream.open(self.base, method, path, **self._options)
+        assert self.stream.head.status == 200, self.stream.head
+        if self.transport in STREAMS:
+            await self.stream.until("\r\n" if self.transport == "eventsource" else "\n")
+
+    async def frame(self) -> str:
+        """Return the next frame (raw: the next text), "" at a streaming response's end."""
+        if self.socket is not None:
+            return await self.socket.text()
+        assert self.stream is not None
+        if self.transport == "eventsource":
+            event = await self.stream.until("\r\n\r\n")
+            return event.removeprefix("data: ").removesuffix("\r\n\r\n")
+        if self.transport == "xhr_streaming":
+            return (await self.stream.until()).removesuffix("\n")
+        text = (await self.stream.rest()).decode().removesuffix("\n")
+        if not text.startswith("c"):
+            await self.connect()
+        return text
+
+    async def hear(self) -> list[str]:
+        """Return the next messages, asking anew where a response has ended."""
+        while True:
+            frame = await self.frame()
+            if self.transport == "raw":
+                return [frame]
+            if frame.startswith("a"):
+                texts: list[str] = json.loads(frame[1:])
+                return texts
+            assert frame in ("", "h"), frame
+            if not frame:
+                await self.connect()
+
+    async def say(self, text: str) -> None:
+        """Send one message."""
+        if self.socket is None:
+            answer = await send(self.base, self.session, text, source=self._options["source"])
+            assert answer.status == 204, answer
+        else:
+            self.socket.send(text if self.transport == "raw" else json.dumps([text]))
+
+    async def goodbye(self) -> tuple[int, str]:
+        """Return the code and reason by which the server ends the session."""
+        if self.transport == "raw":
+            assert self.socket is not None
+            return await self.socket.goodbye()
+        while not (frame := await self.frame()).startswith("c"):
+            assert frame, "the response has ended without a goodbye"
+        if self.socket is not None:
+            await self.socket.goodbye()
+        code, reason = json.loads(frame[1:])
+        return code, reason

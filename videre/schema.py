@@ -1,0 +1,182 @@
+"""What a configuration may hold: every key with its type, bounds and default, and what is wrong.
+
+`SCHEMA` is the one list of keys. cerberus judges by it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+from cerberus import TypeDefinition, Validator
+
+from videre import keyring
+from videre.limits import Limits
+from videre.transport import Options
+
+#: What becomes of a user id that is in the room already: the old seat goes, or the newcomer.
+Duplicate = Literal["replace", "reject"]
+
+LEVELS = ("debug", "info", "warning", "error")
+
+Error = Callable[[str, str], None]
+
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+
+
+def _prefixes(field: str, value: Any, error: Error) -> None:
+    each = value if isinstance(value, list) else [value]
+    if not each or not all(isinstance(prefix, str) for prefix in each):
+        error(field, "must be a path, or a list of paths")
+    elif not all(_PREFIX.fullmatch(prefix) for prefix in each):
+        error(field, "must be a path as /echo: letters, digits and ._~- between slashes")
+    elif len({prefix.rstrip("/") for prefix in each}) < len(each):
+        error(field, "names the same prefix twice")
+
+
+def _network(field: str, value: Any, error: Error) -> None:
+    if not isinstance(value, str):
+        return  # of which its type is told
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        error(field, "must be an address or a network, as 10.0.0.0/8")
+
+
+def _origin(field: str, value: Any, error: Error) -> None:
+    if not isinstance(value, str):
+        return  # of which its type is told
+    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", value, re.IGNORECASE):
+        error(field, "must be an origin as https://*.example.com, without a path")
+
+
+def _string(**rules: Any) -> dict[str, Any]:
+    return {"type": "string", **rules}
+
+
+def _least(least: int, default: int | None) -> dict[str, Any]:
+    return {"type": "integer", "min": least, "nullable": True, "default": default}
+
+
+def _rate(default: float | None) -> dict[str, Any]:
+    return {"type": "number", "min": 0.001, "nullable": True, "default": default}
+
+
+def _switch(default: bool) -> dict[str, Any]:
+    return {"type": "boolean", "default": default}
+
+
+_SEAM = Options()
+_LIMITS = Limits()
+
+SCHEMA: dict[str, dict[str, Any]] = {
+    "Host": _string(default="0.0.0.0", minlength=1),  # noqa: S104  # as the original
+    "Port": {"type": "integer", "min": 0, "max": 65535, "default": 1111},
+    "Prefix": {"check_with": _prefixes, "default": "/echo"},
+    "TLS": _switch(False),
+    "Cert": _string(nullable=True, default=None),
+    "Key": _string(nullable=True, default=None),
+    "LogFile": _string(nullable=True, default=None, minlength=1),
+    "LogLevel": _string(allowed=list(LEVELS), default="info"),
+    "LogMaxBytes": {"type": "integer", "min": 0, "default": 10 * 1024 * 1024},
+    "LogBackups": {"type": "integer", "min": 0, "max": 1000, "default": 5},
+    "Duplicate": _string(allowed=list(get_args(Duplicate)), default="replace"),
+    "MaxPacketBytes": _least(256, _SEAM.max_packet_bytes),
+    "MaxBacklogBytes": _least(4096, _SEAM.max_backlog_bytes),
+    "MaxConnections": _least(0, _SEAM.max_connections),
+    "ConnectsPerSecondPerAddress": _rate(_SEAM.connects_per_second_per_address),
+    "RoomCapacity": _least(1, _LIMITS.room_capacity),
+    "MaxRooms": _least(1, _LIMITS.max_rooms),
+    "PacketsPerSecond": _rate(_LIMITS.packets_per_second),
+    "PacketBurst": {"type": "integer", "min": 1, "default": _LIMITS.packet_burst},
+    "JoinTimeout": _rate(_LIMITS.join_timeout),
+    "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
+    "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
+    "Origins": {
+        "type": "list",
+        "schema": _string(check_with=_origin),
+        "default": list(_SEAM.origins),
+    },
+    "TrustedProxies": {"type": "list", "schema": _string(check_with=_network), "default": []},
+    "Compression": _switch(_SEAM.compression),
+    "SessionCookie": _switch(_SEAM.cookie),
+    "HTMLFile": _switch(_SEAM.htmlfile),
+    "JSONP": _switch(_SEAM.jsonp),
+    "SockJSUrl": _string(default=_SEAM.sockjs_url, regex=r"(https?://|/)[^\s\"<>]*\Z"),
+}
+
+
+class _Validator(Validator):  # type: ignore[misc]  # cerberus has no types
+    # true is no number: Python's bool is an int, cerberus does not mind.
+    types_mapping: ClassVar[dict[str, TypeDefinition]] = {
+        **Validator.types_mapping,
+        "integer": TypeDefinition("integer", (int,), (bool,)),
+        "number": TypeDefinition("number", (int, float), (bool,)),
+    }
+
+
+def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return these values with the defaults added, and each fault: (key, the value and words).
+
+    Without faults, the document has all keys of the schema.
+    """
+    validator = _Validator(SCHEMA)
+    validator.validate(dict(values))
+    faults = _null_faults(values) + _faults(validator.errors, values)
+    document: dict[str, Any] = validator.document or {}
+    wrong = {key for key, _ in faults}
+    if "TLS" not in wrong and document.get("TLS"):
+        faults += [
+            (key, f"{shown(values.get(key))}: TLS needs it")
+            for key in ("Cert", "Key")
+            if key not in wrong and not document.get(key)
+        ]
+    return document, faults
+
+
+def _null_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a fault for each null where none may be: cerberus would put the default there."""
+    return [
+        (key, "null: null value not allowed")
+        for key, value in values.items()
+        if value is None and key in SCHEMA and not SCHEMA[key].get("nullable")
+    ]
+
+
+def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (key, what is wrong with its value) for each of cerberus' errors."""
+    faults: list[tuple[str, str]] = []
+    for key, problems in errors.items():
+        value = values.get(key)
+        if key == "Auth" and isinstance(value, dict):  # whose values may be secrets
+            inner = problems[0] if problems and isinstance(problems[0], dict) else {}
+            faults += [
+                (f"Auth.{name}", words)
+                for name, deeper in inner.items()
+                for words in _words(deeper)
+            ]
+        else:
+            faults += [(str(key), f"{shown(value)}: {words}") for words in _words(problems)]
+    return faults
+
+
+def _words(problems: Any) -> list[str]:
+    """Flatten cerberus' error of one key, however deep it is, into sentences."""
+    if isinstance(problems, str):
+        return [problems]
+    if isinstance(problems, dict):
+        return [words for inner in problems.values() for words in _words(inner)]
+    return [words for inner in problems for words in _words(inner)]
+
+
+def shown(value: object) -> str:
+    """Return a value as a fault shows it: as JSON, not too much of it."""
+    if isinstance(value, Path):
+        return repr(str(value))
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:80]}..."
