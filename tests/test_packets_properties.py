@@ -64,9 +64,9 @@ def test_the_quick_path_accepts_what_the_schema_does(
         )
     decoder = Decoder(None)
     outcomes = []
-    for ids in ((), seat):
+    for known in ((), (seat,)):
         try:
-            outcomes.append(decoder.decode(json.dumps(almost), *ids).header)
+            outcomes.append(decoder.decode(json.dumps(almost), known).header)
         except PeerError as error:
             outcomes.append((error.code, str(error)))
     assert outcomes[0] == outcomes[1]

@@ -14,8 +14,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import orjson
@@ -50,10 +49,12 @@ def _known(field: str, value: object, error: Error) -> None:
         error(field, f"must be one of {', '.join(CLIENT_EVENTS)}")
 
 
+# The characters of Unicode's category Cc.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
 def _no_controls(field: str, value: object, error: Error) -> None:
-    if isinstance(value, str) and any(
-        unicodedata.category(character) == "Cc" for character in value
-    ):
+    if isinstance(value, str) and _CONTROL.search(value):
         error(field, "must not hold control characters")
 
 
@@ -96,6 +97,10 @@ class Packet:
         self.room: str = header["RoomId"]
 
 
+#: The UserId and RoomId of a header that was validated.
+Names = tuple[str, str]
+
+
 class Decoder:
     """Turns texts into packets. One for each namespace: a validator must not be shared by threads.
 
@@ -106,14 +111,16 @@ class Decoder:
         self._max_bytes = max_bytes
         # No character takes more than four bytes.
         self._surely_small = math.inf if max_bytes is None else max_bytes // 4
-        self._validator = Validator(SCHEMA, allow_unknown=True)
+        self._packet = Validator(SCHEMA, allow_unknown=True)
+        # The same for the header alone: cerberus takes half the time without a schema in a schema.
+        self._header = Validator(SCHEMA["Header"]["schema"], allow_unknown=True)
 
-    def decode(self, text: str, user: str | None = None, room: str | None = None) -> Packet:
+    def decode(self, text: str, known: Collection[Names] = ()) -> Packet:
         """Return the packet that `text` holds, or raise one of three PeerErrors.
 
         PacketTooLarge, MalformedPacket (no JSON object) or InvalidPacket (the message names every
-        field at fault). `user` and `room` are ids that were validated before, those of the
-        sender's seat: a header that has them again is not given to cerberus, which takes 50 us.
+        field at fault). A header with names that are `known` to be good, from packets that this
+        session sent before, is not given to cerberus, which takes 30 us.
         """
         if len(text) > self._surely_small:
             self._check_size(text)
@@ -124,15 +131,14 @@ class Decoder:
         if type(body) is not dict:
             raise MalformedPacket("Not a JSON object")
         header: Any = body.get("Header")
+        if type(header) is not dict or "Payload" not in body:
+            self._packet.validate(body, normalize=False)
+            raise InvalidPacket("; ".join(_faults(self._packet.errors)), header)
         if (
-            user is None
-            or type(header) is not dict
-            or header.get("UserId") != user
-            or header.get("RoomId") != room
+            (header.get("UserId"), header.get("RoomId")) not in known
             or header.get("Event") not in _KNOWN_EVENTS
-            or "Payload" not in body
-        ) and not self._validator.validate(body, normalize=False):
-            raise InvalidPacket("; ".join(_faults(self._validator.errors)), header)
+        ) and not self._header.validate(header, normalize=False):
+            raise InvalidPacket("; ".join(_faults(self._header.errors, "Header.")), header)
         return Packet(text, header, body["Payload"])
 
     def _check_size(self, text: str) -> None:

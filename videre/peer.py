@@ -27,11 +27,15 @@ from videre.errors import (
     WrongUser,
 )
 from videre.limits import PASS, Limits, Penalties, Throttle, Verdict
-from videre.packets import Decoder, Event, Packet
+from videre.packets import Decoder, Event, Names, Packet
 from videre.rooms import Connection, Log, Rooms, Seat
 
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10
+
+# Pairs of names that a session may use in turn without being validated anew: that of its room, and
+# those of a client that goes to and fro between a few.
+KNOWN_NAMES = 4
 
 
 class Trace(Protocol):
@@ -73,6 +77,7 @@ class Peer:
         "_bad",
         "_connection",
         "_gone",
+        "_known",
         "_ping",
         "_rooms",
         "_seat",
@@ -91,6 +96,7 @@ class Peer:
         self._seat: Seat | None = None
         self._gone = False
         self._bad = 0  # bad packets in a row
+        self._known: tuple[Names, ...] = ()  # the names in its last headers
         self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
         limits = service.limits
         self._throttle: Throttle | None = None
@@ -103,20 +109,30 @@ class Peer:
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
         packet = None
+        seat = self.seat
+        service = self._service
         try:
             ping = self._ping
-            if ping is not None and ping[0] == text and (seat := self.seat) is not None:
+            if ping is not None and ping[0] == text and seat is not None:
                 # Nine of ten packets: a seated client's ping, the same to the letter each time.
-                if self._throttle is not None and not self._admit(True):
-                    return None
-                if self._trace is not None:
-                    self._trace(Event.PING, seat.user, seat.room, len(text))
-                pending = self._answer_ping(seat.room, ping)
+                event, user, room = "ping", seat.user, seat.room
             else:
-                packet = self._decode(text)
-                if self._throttle is not None and not self._admit(packet.event == Event.PING):
+                packet = service.decoder.decode(text, self._known)
+                event, user, room = packet.event, packet.user, packet.room
+                ping = None
+            if self._throttle is not None:
+                verdict = self._throttle.judge(event == "ping", service.clock())
+                if verdict is not PASS:
+                    self._drop(verdict)
                     return None
-                pending = _HANDLERS[packet.event](self, packet)
+            if self._trace is not None:
+                self._trace(event, user, room, len(text))
+            if packet is not None:
+                if (user, room) not in self._known:
+                    self._known = ((user, room), *self._known[: KNOWN_NAMES - 1])
+                pending = _HANDLERS[event](self, packet, seat)
+            elif ping is not None:
+                pending = self._answer_ping(room, ping)
         except (PeerError, EngineError) as error:
             self._refuse(error, packet)
             return None
@@ -125,17 +141,12 @@ class Peer:
             return None
         return self._finish(pending, packet)
 
-    def _admit(self, is_ping: bool) -> bool:
-        """Tell whether a packet may pass; raises RateLimited at the first that may not."""
-        assert self._throttle is not None  # noqa: S101  # for mypy; the caller has looked
-        verdict = self._throttle.judge(is_ping, self._service.clock())
-        if verdict is PASS:
-            return True
+    def _drop(self, verdict: Verdict) -> None:
+        """Do what the verdict on a packet asks for beside dropping it."""
         if verdict is Verdict.WARN:
             raise RateLimited("Too many packets; what comes too fast is dropped")
         if verdict is Verdict.CLOSE:
             self._close(CloseCode.TOO_MANY_PACKETS)
-        return False
 
     async def _finish(self, pending: Awaitable[None], packet: Packet | None) -> None:
         try:
@@ -180,17 +191,7 @@ class Peer:
             seat = self._seat = None
         return seat
 
-    def _decode(self, text: str) -> Packet:
-        seat = self.seat
-        if seat is None:
-            packet = self._service.decoder.decode(text)
-        else:
-            packet = self._service.decoder.decode(text, seat.user, seat.room)
-        if self._trace is not None:
-            self._trace(packet.event, packet.user, packet.room, len(text))
-        return packet
-
-    def _connect(self, packet: Packet) -> Awaitable[None] | None:
+    def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         delay = self._service.penalties.delay(self._address, self._service.clock())
         if delay > 0:
             return self._connect_after(delay, packet)
@@ -271,19 +272,18 @@ class Peer:
             self._service.leeway, lambda: self._close(CloseCode.UNAUTHORIZED)
         )
 
-    def _broadcast(self, packet: Packet) -> Awaitable[None] | None:
-        return self._rooms.broadcast(self._seat_of(packet), packet.text)
+    def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
+        return self._rooms.broadcast(_own(seat, packet), packet.text)
 
-    def _ping_room(self, packet: Packet) -> Awaitable[None] | None:
+    def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
+        if self._service.auth.required and (seat is None or seat.room != packet.room):
+            raise Unauthorized("Header.RoomId: only members may ask about a room")
         ping = (packet.text, *packets.around_payload(packet.text))
-        seat = self.seat
         if seat is not None and packet.room == seat.room and packet.user == seat.user:
             self._ping = ping  # clients repeat it every two seconds, to the letter
         return self._answer_ping(packet.room, ping)
 
     def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
-        if self._service.auth.required and (self.seat is None or self.seat.room != room):
-            raise Unauthorized("Header.RoomId: only members may ask about a room")
         users = self._rooms.users(room)
         if isinstance(users, str):
             self._connection.send(f"{ping[1]}{users}{ping[2]}")
@@ -293,24 +293,26 @@ class Peer:
     async def _answer_later(self, users: Awaitable[str], ping: tuple[str, str, str]) -> None:
         self._connection.send((await users).join(ping[1:]))
 
-    def _disconnect(self, packet: Packet) -> Awaitable[None] | None:
-        return self._leave(self._seat_of(packet), "disconnect")
+    def _disconnect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
+        return self._leave(_own(seat, packet), "disconnect")
 
     def _leave(self, seat: Seat | None, reason: str) -> Awaitable[None] | None:
         # The seat is the peer's until the engine says otherwise (see `seat`).
         return None if seat is None else self._rooms.leave(seat, reason)
 
-    def _seat_of(self, packet: Packet) -> Seat:
-        """Return the peer's seat if the packet is for its room and under its name, else raise."""
-        seat = self.seat
-        if seat is None or seat.room != packet.room:
-            raise NotInRoom("Header.RoomId: this session is not in that room")
-        if seat.user != packet.user:
-            raise WrongUser("Header.UserId: is not the one this session has connected as")
-        return seat
+
+def _own(seat: Seat | None, packet: Packet) -> Seat:
+    """Return a peer's seat if a packet is for its room and under its name, else raise."""
+    if seat is None or seat.room != packet.room:
+        raise NotInRoom("Header.RoomId: this session is not in that room")
+    if seat.user != packet.user:
+        raise WrongUser("Header.UserId: is not the one this session has connected as")
+    return seat
 
 
-_HANDLERS: dict[str, Callable[[Peer, Packet], Awaitable[None] | None]] = {
+Handle = Callable[[Peer, Packet, Seat | None], Awaitable[None] | None]
+
+_HANDLERS: dict[str, Handle] = {
     Event.CONNECT: Peer._connect,
     Event.BROADCAST: Peer._broadcast,
     Event.PING: Peer._ping_room,

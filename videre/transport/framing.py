@@ -18,6 +18,8 @@ TEXT, CLOSE, PING, PONG = (
 )  # first byte of an unfragmented frame, RFC 6455 5.2
 _DEFLATED = 0x40  # RSV1, RFC 7692 section 6
 
+_MEDIUM = struct.Struct("!BBH").pack
+
 OPEN_FRAME = "o"
 HEARTBEAT_FRAME = "h"
 
@@ -64,7 +66,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
     if size < 126:
         return bytes((opcode, size)) + payload
     if size < 65536:
-        return struct.pack("!BBH", opcode, 126, size) + payload
+        return _MEDIUM(opcode, 126, size) + payload
     return struct.pack("!BBQ", opcode, 127, size) + payload
 
 
@@ -99,16 +101,17 @@ class Framer:
 
     def __call__(self, text: str) -> bytes:
         """Return the WebSocket frame that carries the message `text`."""
-        if text is not self._text:
-            if not self._sockjs:
-                carrier = text
-            elif text is self._known[0]:
-                carrier = self._known[1]
-            else:
-                carrier = f"a[{quote(text)}]"
-            self._frame = self.control(carrier)
-            self._text = text
-        return self._frame
+        if text is self._text:
+            return self._frame
+        if not self._sockjs:
+            carrier = text
+        elif text is self._known[0]:
+            carrier = self._known[1]
+        else:
+            carrier = f"a[{quote(text)}]"
+        self._frame = made = self.control(carrier)
+        self._text = text
+        return made
 
     def remember(self, text: str, sockjs_frame: str) -> None:
         """Take `sockjs_frame` for what carries the message `text`, if it should be asked for next.
@@ -121,6 +124,9 @@ class Framer:
         """Return the WebSocket frame that carries `text` as it is: a SockJS frame."""
         # A lone surrogate has no UTF-8: sent as such it would make the receiver hang up.
         payload = text.encode(errors="replace")
+        size = len(payload)
         if self._deflate:
             return deflated(payload)
+        if 126 <= size < 65536:  # as by `frame`, for what is most common
+            return _MEDIUM(TEXT, 126, size) + payload
         return frame(TEXT, payload)
