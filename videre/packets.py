@@ -141,6 +141,21 @@ class Decoder:
             raise InvalidPacket("; ".join(_faults(self._header.errors, "Header.")), header)
         return Packet(text, header, body["Payload"])
 
+    def repeats(self, text: str, head: str) -> bool:
+        """Tell whether `text` is `head`, which `head_of` found, with another Payload.
+
+        What is true of that packet's header is then true of this one's. False also for what is no
+        packet at all: `decode` says why.
+        """
+        if not text.startswith(head) or text[-1] != "}" or len(text) > self._surely_small:
+            return False
+        try:
+            # One JSON value and nothing after it: no further key can be hidden there.
+            orjson.loads(text[len(head) : -1])
+        except ValueError:
+            return False
+        return True
+
     def _check_size(self, text: str) -> None:
         limit = self._max_bytes
         if limit is None:
@@ -220,6 +235,16 @@ def options(payload: Any) -> dict[str, Any]:
         except ValueError:
             return {}
     return payload if isinstance(payload, dict) else {}
+
+
+def head_of(text: str) -> str | None:
+    """Return `text`, a valid packet, up to its Payload's value.
+
+    None if something else than `}` follows that, or the key stands there more than once.
+    """
+    spans = _payload_spans(text)
+    start, end = spans[-1]
+    return text[:start] if len(spans) == 1 and text[end:] == "}" else None
 
 
 def json_string(value: Any) -> str:

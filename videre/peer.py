@@ -33,6 +33,9 @@ from videre.rooms import Connection, Log, Rooms, Seat
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10
 
+# Broadcasts whose header is kept, to be compared with the next one's, before that is given up.
+MAX_HEADS = 8
+
 # Pairs of names that a session may use in turn without being validated anew: that of its room, and
 # those of a client that goes to and fro between a few.
 KNOWN_NAMES = 4
@@ -77,6 +80,8 @@ class Peer:
         "_bad",
         "_connection",
         "_gone",
+        "_head",
+        "_heads",
         "_known",
         "_ping",
         "_rooms",
@@ -98,6 +103,8 @@ class Peer:
         self._bad = 0  # bad packets in a row
         self._known: tuple[Names, ...] = ()  # the names in its last headers
         self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
+        self._head: str | None = None  # a broadcast's text up to its Payload, from this seat
+        self._heads = 0  # how many were looked for since the seat was taken
         limits = service.limits
         self._throttle: Throttle | None = None
         if limits.packets_per_second is not None:
@@ -112,14 +119,16 @@ class Peer:
         seat = self.seat
         service = self._service
         try:
-            ping = self._ping
-            if ping is not None and ping[0] == text and seat is not None:
+            ping, head = self._ping, self._head
+            if seat is not None and ping is not None and ping[0] == text:
                 # Nine of ten packets: a seated client's ping, the same to the letter each time.
                 event, user, room = "ping", seat.user, seat.room
+            elif seat is not None and head is not None and service.decoder.repeats(text, head):
+                # Most of the others: a broadcast with the header of the one before.
+                event, user, room = "broadcast", seat.user, seat.room
             else:
                 packet = service.decoder.decode(text, self._known)
                 event, user, room = packet.event, packet.user, packet.room
-                ping = None
             if self._throttle is not None:
                 verdict = self._throttle.judge(event == "ping", service.clock())
                 if verdict is not PASS:
@@ -131,6 +140,8 @@ class Peer:
                 if (user, room) not in self._known:
                     self._known = ((user, room), *self._known[: KNOWN_NAMES - 1])
                 pending = _HANDLERS[event](self, packet, seat)
+            elif event == "broadcast" and seat is not None:
+                pending = self._rooms.broadcast(seat, text)
             elif ping is not None:
                 pending = self._answer_ping(room, ping)
         except (PeerError, EngineError) as error:
@@ -240,7 +251,8 @@ class Peer:
 
     def _sit(self, seat: Seat, grant: Grant) -> Awaitable[None] | None:
         held, self._seat = self.seat, seat
-        self._ping = None
+        self._ping = self._head = None
+        self._heads = 0
         self._watch(grant)
         return self._leave(held, "moved")
 
@@ -273,7 +285,11 @@ class Peer:
         )
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
-        return self._rooms.broadcast(_own(seat, packet), packet.text)
+        own = _own(seat, packet)
+        if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
+            self._heads += 1
+            self._head = packets.head_of(packet.text)
+        return self._rooms.broadcast(own, packet.text)
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         if self._service.auth.required and (seat is None or seat.room != packet.room):

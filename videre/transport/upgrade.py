@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -45,6 +46,30 @@ class _Inbound(WebSocketDataQueue):
 
     def feed_eof(self) -> None:
         self._session.lost()
+
+
+class _Wire(asyncio.Protocol):
+    """The connection's protocol from the upgrade on: what comes goes straight into the parser.
+
+    aiohttp's protocol, which it replaces, hears what it needs to end the request.
+    """
+
+    def __init__(
+        self, http: web.RequestHandler, parser: WebSocketReader, session: WebSocketSession
+    ) -> None:
+        self._http = http
+        self._session = session
+        self.data_received = parser.feed_data  # type: ignore[assignment]  # no call in between
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._http.connection_lost(exc)  # which tells the parser, and that the session
+
+    def pause_writing(self) -> None:
+        self._http.pause_writing()
+        self._session.congested()
+
+    def resume_writing(self) -> None:
+        self._http.resume_writing()
 
 
 class Upgrade(web.WebSocketResponse):
@@ -91,8 +116,9 @@ class Upgrade(web.WebSocketResponse):
         inbound = _Inbound(session, request.protocol, request._loop)
         parser = WebSocketReader(inbound, limit, compress=self._deflate, decode_text=True)
         session.start()
-        request.protocol.set_parser(parser)
         request.protocol.keep_alive(False)
+        request.protocol.set_parser(parser)  # which gets what came with the request
+        transport.set_protocol(_Wire(request.protocol, parser, session))
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to be said: the session has closed the connection, or lost it."""

@@ -8,6 +8,7 @@ connection's asyncio transport, whose buffer is the backlog.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import sockjs
@@ -46,14 +47,15 @@ class WebSocketSession(Session):
         self._sockjs = sockjs_framing
         self._tcp = tcp
         self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
-        self._limit = manager.options.max_backlog_bytes
+        limit = manager.options.max_backlog_bytes
+        tcp.set_write_buffer_limits(high=sys.maxsize if limit is None else limit)
 
     def start(self) -> None:
         """Open the session: its connection is ready for frames."""
         self.manager.websockets.add(self)
         self.manager.add(self)
         if self._sockjs:
-            self._write(self._frame.control(framing.OPEN_FRAME))
+            self._put(self._frame.control(framing.OPEN_FRAME))
         self.open()
 
     # For the handler.
@@ -64,8 +66,6 @@ class WebSocketSession(Session):
         # uvloop raises on a connection that is closed, where asyncio drops what is written.
         if self.state is OPEN and not tcp.is_closing():
             tcp.write(self._frame(text))
-            if self._limit is not None and tcp.get_write_buffer_size() > self._limit:
-                self._drop()
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""
@@ -89,7 +89,7 @@ class WebSocketSession(Session):
             self.cut()
             self.finish("silent", clean=False)
         elif self.silent == self.manager.heartbeat_sweeps:
-            self._write(PING)
+            self._put(PING)
 
     def cut(self) -> None:
         """End the connection without waiting for anything."""
@@ -97,30 +97,21 @@ class WebSocketSession(Session):
 
     # Writing.
 
-    def _write(self, data: bytes) -> None:
-        self._put(data)
-        if self._limit is not None and self._tcp.get_write_buffer_size() > self._limit:
-            self._drop()
-
     def _put(self, data: bytes) -> None:
         if not self._tcp.is_closing():
             self._tcp.write(data)
 
-    def _drop(self) -> None:
-        """Give up a client that does not read. It finds its close code if it reads soon."""
-        if self.state is OPEN:
-            self.close(4002, "Too slow in reading")
+    def congested(self) -> None:
+        """Give up a client that does not read: more than MaxBacklogBytes wait for it.
+
+        It finds its close code if it reads soon. Called from inside of a write.
+        """
+        asyncio.get_running_loop().call_soon(self.close, 4002, "Too slow in reading")
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame; the client's answer, or `sweep`, ends the connection."""
         self.silent = 0
         self._put(framing.close(code, reason))
-        if self.manager.closing and not self._tcp.is_closing():
-            # aiohttp hands over nothing any more in a shutdown: the answer would not be heard.
-            if self._tcp.can_write_eof():
-                self._tcp.write_eof()
-            else:
-                self._tcp.close()
 
     # What the parser finds.
 
@@ -135,7 +126,7 @@ class WebSocketSession(Session):
             if data:
                 self._take(data)
         elif kind is WSMsgType.PING:
-            self._write(framing.frame(framing.PONG, bytes(data)))
+            self._put(framing.frame(framing.PONG, bytes(data)))
         elif kind is WSMsgType.CLOSE:
             self.closed_by_client(data)
 

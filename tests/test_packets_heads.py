@@ -1,0 +1,104 @@
+"""The quickest path of a packet: a broadcast with the header of the last one, to the letter."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fakes import World, packet
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from videre.errors import PeerError
+from videre.packets import Decoder, head_of
+
+DECODER = Decoder(None)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def accepted(text: str) -> dict[str, Any] | None:
+    """Return the header of a packet, None of what is refused."""
+    try:
+        return DECODER.decode(text).header
+    except PeerError:
+        return None
+
+
+@given(first=JSON, second=JSON)
+def test_another_payload_behind_the_same_head(first: Any, second: Any) -> None:
+    """A packet that only differs in its Payload repeats the head."""
+    header = {"Event": "broadcast", "UserId": "a", "RoomId": "r", "More": [1, {"Payload": 2}]}
+    one, two = (json.dumps({"Header": header, "Payload": each}) for each in (first, second))
+    head = head_of(one)
+    assert head is not None and DECODER.repeats(two, head)
+
+
+@given(rest=st.text(st.sampled_from('{}[]",:\\1 eaHdrPyloEvntUsIR'), max_size=40))
+@example('1,"Header":{"Event":"ping","UserId":"b","RoomId":"r"}}')
+@example("1}}")
+@example("}")
+@example("")
+@example('"\\ud800"}')
+@example("NaN}")
+@example("1},{}")
+def test_what_repeats_a_head_is_accepted_with_its_header(rest: str) -> None:
+    """Whatever follows the head: what is taken for a repetition is one for the decoder too."""
+    text = packet("broadcast", "a", "r")
+    head = head_of(text)
+    assert head is not None
+    if DECODER.repeats(head + rest, head):
+        assert accepted(head + rest) == accepted(text)
+        assert list(json.loads(head + rest)) == ["Header", "Payload"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"Payload": 1, "Header": {"Event": "broadcast", "UserId": "a", "RoomId": "r"}}',
+        '{"Header": {"Event": "broadcast", "UserId": "a", "RoomId": "r"}, "Payload": 1, "More": 2}',
+        '{"Payload": 0, "Header": {"Event": "ping", "UserId": "a", "RoomId": "r"}, "Payload": 1}',
+        '{"Header": {"Event": "broadcast", "UserId": "a", "RoomId": "r"}, "Payload": 1} ',
+    ],
+)
+def test_packets_that_do_not_end_with_the_payload_have_no_head(text: str) -> None:
+    """What stands behind the Payload might say something else the next time."""
+    assert accepted(text) is not None and head_of(text) is None
+
+
+def test_no_head_makes_a_packet_too_large_pass() -> None:
+    """The limit holds on the quick path too."""
+    decoder = Decoder(300)
+    head = head_of(packet("broadcast", "a", "r"))
+    assert head is not None
+    text = f'{head}"{"x" * 300}"}}'
+    assert not decoder.repeats(text, head)
+
+
+def test_a_head_is_of_its_seat() -> None:
+    """After a move, or without a seat, the header of the old room is nobody's any more."""
+    world = World()
+    first, second = world.members("a", "b")
+    for text in (packet("broadcast", "a", "room", "1"), packet("broadcast", "a", "room", "2")):
+        first.say(text)
+        assert second.texts() == [text]
+    first.connect("a", "other")
+    first.texts()
+    second.texts()
+    first.say(packet("broadcast", "a", "room", "3"))
+    assert [brief[3] for brief in first.heard()] == ["not-in-room"]
+    assert second.texts() == []
+
+
+def test_a_client_whose_headers_differ_is_served_all_the_same() -> None:
+    """With another header each time, every packet goes the long way."""
+    world = World()
+    first, second = world.members("a", "b")
+    sent = [packet("broadcast", "a", "room", "{}", Id=number) for number in range(30)]
+    for text in sent:
+        first.say(text)
+    assert second.texts() == sent
