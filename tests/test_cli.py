@@ -239,11 +239,11 @@ WATCHED = """
 import os, sys
 def watch(event, args):
     if event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-        print("wrote", os.path.abspath(args[0]), flush=True)
+        os.write(1, f"wrote {os.path.abspath(args[0])}\\n".encode())
     elif event in ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate"):
         for path in args:
             if isinstance(path, str):
-                print("wrote", os.path.abspath(path), flush=True)
+                os.write(1, f"wrote {os.path.abspath(path)}\\n".encode())
 sys.addaudithook(watch)
 from videre.cli import main
 sys.exit(main(["--port", "0", "--config", "conf.json"]))

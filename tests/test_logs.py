@@ -18,7 +18,7 @@ from sockjs_client import Wire, ask, poll, send
 from websocket_client import CLOSE, Socket
 
 from videre import logs
-from videre.logs import EventLog, JSONFormatter, TextFormatter, shortened
+from videre.logs import EventLog, Journal, JSONFormatter, TextFormatter, shortened
 from videre.version import __version__
 
 ROOM, OTHER_ROOM = (f"{name}-{secrets.token_hex(8)}" for name in ("lounge", "cellar"))
@@ -268,9 +268,9 @@ def collecting(level: int) -> tuple[logging.Logger, list[str]]:
 
 async def test_packets_beyond_the_batch_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more packets than a batch holds, the number of those left out is recorded."""
-    monkeypatch.setattr(logs, "BATCH_RECORDS", 5)
+    monkeypatch.setattr(logs, "BATCH_PACKETS", 5)
     logger, lines = collecting(logging.DEBUG)
-    log = EventLog(logger, "/echo")
+    log = EventLog(Journal(logger), "/echo")
     assert log.trace is not None
     for number in range(12):
         log.trace("ping", f"user{number}", ROOM, 10)
@@ -282,7 +282,7 @@ async def test_packets_beyond_the_batch_are_counted(monkeypatch: pytest.MonkeyPa
     batch = [f"user{number}" for number in range(5)]
     assert [line.get("user") for line in found] == [*batch, None, "a", "later", "a"]
     assert found[5]["event"] == "packets-left-out" and found[5]["count"] == 7
-    assert EventLog(collecting(logging.INFO)[0], "/echo").trace is None
+    assert EventLog(Journal(collecting(logging.INFO)[0]), "/echo").trace is None
 
 
 @pytest.mark.parametrize("formatter", [JSONFormatter(), TextFormatter()])

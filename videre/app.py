@@ -14,7 +14,7 @@ from videre import transport
 from videre.config import Config
 from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
-from videre.logs import EventLog
+from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer, Service
 from videre.rooms import Rooms
@@ -35,6 +35,7 @@ def setup(
     prefix: str = "/echo",
     config: Config | None = None,
     logger: logging.Logger | None = None,
+    journal: Journal | None = None,
 ) -> Namespace:
     """Serve signalling below `prefix` in an application that has not started yet.
 
@@ -42,7 +43,8 @@ def setup(
     log) is the application's own affair. Logs to `logger`, "videre" unless given.
     """
     config = config or Config()
-    log = EventLog(logger or logging.getLogger("videre"), prefix)
+    journal = journal or Journal(logger or logging.getLogger("videre"))
+    log = EventLog(journal, prefix)
     terms = Terms(
         replace=config.duplicate == "replace",
         capacity=config.limits.room_capacity,
@@ -81,11 +83,14 @@ def setup(
 
 
 def create_app(
-    config: Config | None = None, *, logger: logging.Logger | None = None
+    config: Config | None = None,
+    *,
+    logger: logging.Logger | None = None,
+    journal: Journal | None = None,
 ) -> web.Application:
     """Return an application that serves every prefix of `config`: to run, or to add as a subapp."""
     config = config or Config()
     app = web.Application()
     for prefix in config.prefixes:
-        setup(app, prefix=prefix, config=config, logger=logger)
+        setup(app, prefix=prefix, config=config, logger=logger, journal=journal)
     return app

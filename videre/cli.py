@@ -177,14 +177,15 @@ def _listen(config: Config) -> socket.socket:
 
 
 async def _serve(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> None:
-    logger = logging.getLogger("videre")
+    journal = logs.Journal(logging.getLogger("videre"), batched=True)
+    log = logs.EventLog(journal, "")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, number)
-    logger.info("start", extra={"fields": {"version": __version__, "pid": os.getpid()}})
+        loop.add_signal_handler(number, _on_signal, stop, log, number)
+    log("start", version=__version__, pid=os.getpid())
     runner = web.AppRunner(
-        create_app(config),
+        create_app(config, journal=journal),
         access_log=None,  # a URL holds a session id
         keepalive_timeout=KEEP_ALIVE,
         shutdown_timeout=SHUTDOWN,
@@ -194,7 +195,8 @@ async def _serve(config: Config, context: ssl.SSLContext | None, listening: sock
     try:
         await web.SockSite(runner, listening, ssl_context=context).start()
         urls = _urls(config, listening)
-        logger.info("listen", extra={"fields": {"urls": urls}})
+        log("listen", urls=urls)
+        log.flush()
         # One write: print makes two of it when Python's output is unbuffered.
         sys.stdout.write(f"Listening on {', '.join(urls)}\n")
         sys.stdout.flush()
@@ -202,15 +204,14 @@ async def _serve(config: Config, context: ssl.SSLContext | None, listening: sock
         await stop.wait()
     finally:
         await runner.cleanup()
-        logger.info("stop")
+        log("stop")
+        log.flush()
 
 
-def _on_signal(stop: asyncio.Event, number: int) -> None:
+def _on_signal(stop: asyncio.Event, log: logs.EventLog, number: int) -> None:
     if stop.is_set():
         os._exit(0)  # asked twice: at once, whatever is still going on
-    logging.getLogger("videre").info(
-        "signal", extra={"fields": {"signal": signal.Signals(number).name}}
-    )
+    log("signal", signal=signal.Signals(number).name)
     stop.set()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import json
 import logging
 import time
@@ -18,17 +19,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from videre.writers import File, Terminal, Writer, end
 
 #: Characters of a room id or session id that are logged; of a short one, not more than half.
 SHOWN = 6
 
-# Seconds for which packet records are collected, and how many of them are written: more than so
+# Seconds for which records are collected, and how many of packets are kept in them: more than so
 # many packets a second are sampled, so that the log of a busy server costs no more than this.
 BATCH_SECONDS = 0.25
-BATCH_RECORDS = 500
+BATCH_PACKETS = 500
+
+# Lines of one batch that a terminal gets: more than a person reads, less than stops a terminal.
+TERMINAL_LINES = 100
 
 _LEVELS = {"error": logging.WARNING, "session": logging.DEBUG}
+
+# A line before it is written: Unix time, level, event and fields. Of a packet, to be quick about
+# it, only the values: prefix, event, user, room, size.
+_Fields = dict[str, Any] | tuple[str, str, str, str, int]
+_Line = tuple[float, int, str, _Fields]
 
 
 def shortened(secret: str) -> str:
@@ -36,108 +47,177 @@ def shortened(secret: str) -> str:
     return secret[: min(SHOWN, len(secret) // 2)]
 
 
-class EventLog:
-    """Records events of one namespace on a logger. Call it: `log("join", room=..., user=...)`."""
+class Journal:
+    """Brings lines to a logger: packets in batches, all else one by one, or, if `batched`, too.
 
-    def __init__(self, logger: logging.Logger, prefix: str) -> None:
+    A batched one is for handlers that know what a batch is, those of `configure`: a record has
+    `lines`, and costs a tenth of as many records.
+    """
+
+    def __init__(self, logger: logging.Logger, *, batched: bool = False) -> None:
         self._logger = logger
-        self._prefix = prefix
-        self._packets: list[tuple[float, str, str, str, int]] = []
+        self._batched = batched
+        self._lines: list[_Line] = []
+        self._packets = 0
         self._left_out = 0
         self._flush_due = False
 
-    def __call__(self, event: str, /, **fields: object) -> None:
-        """Record an event, with the namespace and the fields; a room is shortened."""
-        level = _LEVELS.get(event, logging.INFO)
-        if self._logger.isEnabledFor(level):
-            self.flush()  # records stand in the order in which things happened
-            self._record(level, event, fields)
+    def enabled(self, level: int) -> bool:
+        """Tell whether lines of this level are wanted."""
+        return self._logger.isEnabledFor(level)
 
-    def _record(self, level: int, event: str, fields: dict[str, Any]) -> None:
+    def record(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        """Bring a line to the logger, after those that came before it."""
+        if not self._logger.isEnabledFor(level):
+            return
+        if self._batched:
+            self._add((time.time(), level, event, fields))
+        else:
+            self.flush()
+            self._logger.log(level, event, extra={"fields": fields})
+
+    def packet(self, *values: Any) -> None:
+        """Bring a packet's line to the logger: prefix, event, user, room and size."""
+        if self._packets >= BATCH_PACKETS:
+            self._left_out += 1
+            return
+        self._packets += 1
+        self._add((time.time(), logging.DEBUG, "packet", values))
+
+    def _add(self, line: _Line) -> None:
+        self._lines.append(line)
+        if not self._flush_due:
+            self._flush_due = True
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # before the loop runs, and after it
+                self.flush()
+            else:
+                loop.call_later(BATCH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Bring what was collected to the logger."""
+        self._flush_due = False
+        lines, self._lines = self._lines, []
+        left_out, self._left_out = self._left_out, 0
+        self._packets = 0
+        if left_out:
+            now = time.time()
+            lines.append((now, logging.DEBUG, "packets-left-out", {"count": left_out}))
+        if lines:
+            level = max(line[1] for line in lines)
+            self._logger.log(level, "events", extra={"lines": lines})
+
+
+class EventLog:
+    """Records the events of one namespace. Call it: `log("join", room=..., user=...)`."""
+
+    def __init__(self, journal: Journal, prefix: str) -> None:
+        self._journal = journal
+        self._prefix = prefix
+
+    def __call__(self, event: str, /, **fields: Any) -> None:
+        """Record an event, with the namespace and the fields; a room is shortened."""
         if "room" in fields:
             fields["room"] = shortened(fields["room"])
-        fields["prefix"] = self._prefix
-        self._logger.log(level, event, extra={"fields": fields})
+        if self._prefix:
+            fields["prefix"] = self._prefix
+        self._journal.record(_LEVELS.get(event, logging.INFO), event, fields)
 
     @property
     def trace(self) -> Callable[[str, str, str, int], None] | None:
         """What records a packet's header and size (in characters); None unless at debug level."""
-        return self._trace if self._logger.isEnabledFor(logging.DEBUG) else None
-
-    def _trace(self, event: str, user: str, room: str, size: int) -> None:
-        if len(self._packets) >= BATCH_RECORDS:
-            self._left_out += 1
-            return
-        self._packets.append((time.time(), event, user, room, size))
-        if not self._flush_due:
-            self._flush_due = True
-            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush_on_time)
-
-    def _flush_on_time(self) -> None:
-        self._flush_due = False
-        self.flush()
+        if not self._journal.enabled(logging.DEBUG):
+            return None
+        return functools.partial(self._journal.packet, self._prefix)
 
     def flush(self) -> None:
-        """Record the packets that were collected."""
-        batch, self._packets = self._packets, []
-        if batch:
-            self._logger.debug("packets", extra={"packets": batch, "prefix": self._prefix})
-        if self._left_out:
-            self._record(logging.DEBUG, "packets-left-out", {"count": self._left_out})
-            self._left_out = 0
+        """Bring what was collected to the logger."""
+        self._journal.flush()
 
 
 def _lines(record: logging.LogRecord) -> Iterator[dict[str, Any]]:
     """Yield what a record says, as one dictionary for each line of the log."""
-    head = {"time": _time(record.created), "level": record.levelname.lower()}
-    if (batch := getattr(record, "packets", None)) is not None:
-        for created, event, user, room, size in batch:
-            yield {
-                "time": _time(created),
-                "level": "debug",
-                "event": "packet",
-                "packet": event,
-                "user": user,
-                "room": shortened(room),
-                "size": size,
-                "prefix": getattr(record, "prefix", ""),
-            }
+    batch: list[_Line] | None = getattr(record, "lines", None)
+    if batch is None:
+        line = {
+            "time": _time(record.created),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.name != "videre":
+            line["logger"] = record.name
+        if record.exc_info:
+            line["traceback"] = logging.Formatter().formatException(record.exc_info)
+        yield line
         return
-    fields: dict[str, Any] = getattr(record, "fields", {})
-    line = {**head, "event": record.getMessage(), **fields}
-    if record.name != "videre":
-        line["logger"] = record.name
-    if record.exc_info:
-        line["traceback"] = logging.Formatter().formatException(record.exc_info)
-    yield line
+    for created, level, event, fields in batch:
+        if isinstance(fields, tuple):
+            prefix, kind, user, room, size = fields
+            fields = {"packet": kind, "user": user, "room": shortened(room), "size": size}
+            fields["prefix"] = prefix
+        head = {"time": _time(created), "level": logging.getLevelName(level).lower()}
+        yield {**head, "event": event, **fields}
 
 
 def _time(seconds: float) -> str:
+    milliseconds = int(seconds * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}+00:00"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds")
+    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@functools.lru_cache(maxsize=4)
+def _clock(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
 
 
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, event, and the event's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines: one for each packet of a batch."""
-        # ASCII: no control or direction character of a name reaches who reads the log.
-        return "\n".join(json.dumps(line, default=str) for line in _lines(record))
+        """Return the line, or lines: one for each of a batch."""
+        return "\n".join(map(_json, _lines(record)))
+
+
+def _json(value: object) -> str:
+    text = orjson.dumps(value, default=str).decode()
+    # ASCII: no control or direction character of a name reaches who reads the log.
+    return text if text.isascii() else json.dumps(value, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: the time, the level, the event and its fields."""
+    """Lines for people: the time, the level, the event and its fields. No packets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, followed by a traceback if there is one."""
-        line, *_ = _lines(record)
-        moment = datetime.datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        """Return the line, or lines; the first 100 of a batch, and how many more there are."""
+        if not hasattr(record, "lines"):
+            return self._text(record.created, next(_lines(record)))
+        batch: list[_Line] = record.lines
+        # What the command prints itself is not said twice.
+        told = [line for line in batch if line[1] >= logging.INFO and line[2] != "listen"]
+        short = logging.makeLogRecord({"lines": told[:TERMINAL_LINES]})
+        texts = [
+            self._text(created, line)
+            for (created, *_), line in zip(told, _lines(short), strict=False)
+        ]
+        if len(told) > TERMINAL_LINES:
+            texts.append(f"... and {len(told) - TERMINAL_LINES} more")
+        return "\n".join(texts)
+
+    @staticmethod
+    def _text(created: float, line: dict[str, Any]) -> str:
+        level, event = line.pop("level"), line.pop("event")
         trace = line.pop("traceback", "")
-        event = line.pop("event")
-        rest = {key: value for key, value in line.items() if key not in ("time", "level", "prefix")}
-        fields = " ".join(f"{key}={json.dumps(value, default=str)}" for key, value in rest.items())
-        text = f"{moment} {record.levelname.lower():7} {event} {fields}".rstrip()
+        fields = " ".join(
+            f"{key}={_json(value)}" for key, value in line.items() if key not in ("time", "prefix")
+        )
+        text = f"{_clock(int(created))} {level:7} {event} {fields}".rstrip()
         return f"{text}\n{trace}" if trace else text
 
 
@@ -150,7 +230,7 @@ class _Handler(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._writer.put(lambda: self.format(record))
+        self._writer.put(lambda: self.format(record), len(getattr(record, "lines", (None,))))
 
 
 def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) -> Callable[[], None]:
@@ -163,7 +243,6 @@ def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) ->
     writers = [Writer(Terminal(), _lost_text)]
     terminal = _Handler(writers[0], TextFormatter())
     terminal.setLevel(max(threshold, logging.INFO))
-    terminal.addFilter(lambda record: record.getMessage() != "listen")  # the command prints it
     handlers = [terminal]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -157,10 +157,10 @@ class Writer(threading.Thread):
         self._refused = 0  # lines that the target did not take
         self._failing = False
 
-    def put(self, line: Line) -> None:
-        """Hand over what makes a line (several: with line feeds), to be called in the thread."""
+    def put(self, line: Line, count: int = 1) -> None:
+        """Hand over what makes a line, or `count` of them, to be called in the thread."""
         if len(self._lines) >= QUEUE_LINES:
-            self._dropped += 1
+            self._dropped += count
             return
         self._lines.append(line)
         if not self._awake.is_set():
@@ -193,10 +193,11 @@ class Writer(threading.Thread):
             lines.append(self._tell_lost(dropped))
         if not lines:
             return
+        single = [each for line in lines for each in line.split("\n")]
         try:
-            self._target.write([each for line in lines for each in line.split("\n")])
+            self._target.write(single)
         except OSError as error:
-            self._refused += dropped + len(makers)
+            self._refused += dropped + len(single)
             if not self._failing:
                 self._failing = True
                 _complain(f"videre: cannot write the {self._target.name}: {error.strerror}\n")
