@@ -109,6 +109,7 @@ def test_imports_point_one_way(module: str) -> None:
             "config",
             "keyring",
             "schema",
+            "speedups",
             "mint",
             "__main__",
             "metrics",

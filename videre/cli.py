@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
-import gc
 import logging
 import os
 import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from videre import config as configuration
-from videre import logs, mint
+from videre import logs, mint, speedups
 from videre.app import create_app
 from videre.config import Config
 from videre.errors import ConfigError
@@ -32,9 +31,6 @@ from videre.version import __version__
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
 KEEP_ALIVE = 75.0
-# Objects that are made, less those that are freed, between two runs of the young generation; the
-# middle and the old one follow after 20 and 100 of these. Python's default is 700, 10, 10.
-GC_THRESHOLD = (50_000, 20, 100)
 # Seconds in which requests must end once all sessions are closed, by a shutdown.
 SHUTDOWN = 1.0
 
@@ -133,31 +129,11 @@ def _run(config: Config, context: ssl.SSLContext | None) -> int:
             "LogFile", config.log_file, getattr(error, "strerror", None) or str(error)
         ) from None
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
             runner.run(_serve(config, context, listening))
     finally:
         end_log()
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the fastest event loop that is installed (docs/performance.md)."""
-    try:
-        import uvloop
-    except ImportError:  # a platform that has none
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-def _tune_garbage_collection() -> None:
-    """Let the collector look less often at what lives long: it took an eighth of a relay's time.
-
-    What is made per packet forms no cycles; those of a connection that ends wait for a while.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
 
 
 def _listen(config: Config) -> socket.socket:
@@ -200,7 +176,7 @@ async def _serve(config: Config, context: ssl.SSLContext | None, listening: sock
         # One write: print makes two of it when Python's output is unbuffered.
         sys.stdout.write(f"Listening on {', '.join(urls)}\n")
         sys.stdout.flush()
-        _tune_garbage_collection()
+        speedups.tune_garbage_collection()
         await stop.wait()
     finally:
         await runner.cleanup()

@@ -2,10 +2,11 @@
 
     ours.py conf.json
 
-The configuration is used as the command uses it, its log included.
+The configuration is used as the command uses it: its log, its event loop, its garbage collector.
 """
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from aiohttp import web
 from mount import STANDING, serve
 
 import videre
-from videre import config, logs
+from videre import config, logs, speedups
 
 
 class Nobody:
@@ -35,16 +36,19 @@ def build(path: Path) -> web.Application:
         backups=settings.log_backups,
     )
     app = web.Application()
-    namespace = videre.setup(app, prefix="/echo", config=settings)
+    journal = logs.Journal(logging.getLogger("videre"), batched=True)
+    namespace = videre.setup(app, prefix="/echo", config=settings, journal=journal)
 
     async def seat(_app: web.Application) -> None:
         packet = '{"Header":{"Event":"connect","UserId":"nobody","RoomId":"standing-%d"},"Payload":'
         for i in range(STANDING):
             namespace.rooms.join("nobody", f"standing-{i}", Nobody(), (packet % i, "}"))
+        speedups.tune_garbage_collection()
 
     app.on_startup.append(seat)
     return app
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(build(Path(sys.argv[1]))))
+    with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
+        runner.run(serve(build(Path(sys.argv[1]))))
