@@ -59,6 +59,8 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self._buckets: dict[str, TokenBucket] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
+        #: Sessions with something to write while it is collected; None while nothing is.
+        self.cork: list[WebSocketSession] | None = None
         self._framers: dict[tuple[bool, bool], Framer] = {}
         self._emptied: asyncio.Future[None] | None = None  # a shutdown waits for the last goodbye
 
@@ -114,6 +116,12 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     def framer(self, *, sockjs: bool, deflate: bool) -> Framer:
         """Return what frames the packets of all WebSocket sessions of one kind."""
         return self._framers.setdefault((sockjs, deflate), Framer(sockjs=sockjs, deflate=deflate))
+
+    def uncork(self) -> None:
+        """Write what WebSocket sessions have collected, and collect no more."""
+        corked, self.cork = self.cork, None
+        for session in corked or ():
+            session.flush()
 
     def run(self, job: Coroutine[Any, Any, None]) -> None:
         """Run what a session cannot wait for; `job` handles its own errors."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("videre.transport")
 
+# Bytes that a message costs beside its text while it waits: one without any is not free.
+MESSAGE_OVERHEAD = 64
+
 # Looked at for every packet.
 OPEN = sockjs.SessionState.OPEN
 
@@ -57,7 +60,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         self.handler: Handler | None = None
         self.silent = 0  # sweeps since the client was last heard
         self._inbox: deque[str] | None = None  # messages that wait for the handler, while it works
-        self._waiting = 0  # characters in the inbox
+        self._waiting = 0  # bytes in the inbox, about
         self._farewell: int | None = None  # the code by which the client closes after them
 
     def __str__(self) -> str:
@@ -90,14 +93,16 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
     def receive(self, text: str) -> None:
         """Hand a message to the handler, after those that wait."""
+        if self.state is not OPEN:
+            return
         if self._inbox is not None:
             self._inbox.append(text)
-            self._waiting += len(text)
+            self._waiting += len(text) + MESSAGE_OVERHEAD
             limit = self.manager.options.max_backlog_bytes
             if limit is not None and self._waiting > limit:
                 self.close(4003, "Too many packets")
             return
-        if self.handler is None or self.state is not OPEN:
+        if self.handler is None:
             return
         try:
             pending = self.handler.receive(text)

@@ -45,6 +45,7 @@ class WebSocketSession(Session):
         self.transport = "websocket" if sockjs_framing else "websocket-raw"
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sockjs = sockjs_framing
+        self._collected: list[bytes] = []
         self._tcp = tcp
         self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
         limit = manager.options.max_backlog_bytes
@@ -62,10 +63,8 @@ class WebSocketSession(Session):
 
     def send(self, text: str) -> None:
         """See Session.send."""
-        tcp = self._tcp
-        # uvloop raises on a connection that is closed, where asyncio drops what is written.
-        if self.state is OPEN and not tcp.is_closing():
-            tcp.write(self._frame(text))
+        if self.state is OPEN:
+            self._put(self._frame(text))
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""
@@ -98,8 +97,20 @@ class WebSocketSession(Session):
     # Writing.
 
     def _put(self, data: bytes) -> None:
-        if not self._tcp.is_closing():
+        cork = self.manager.cork
+        if cork is not None:
+            if not self._collected:
+                cork.append(self)
+            self._collected.append(data)
+        elif not self._tcp.is_closing():
+            # uvloop raises on a connection that is closed, where asyncio drops what is written.
             self._tcp.write(data)
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        collected, self._collected = self._collected, []
+        if collected and not self._tcp.is_closing():
+            self._tcp.write(b"".join(collected))
 
     def congested(self) -> None:
         """Give up a client that does not read: more than MaxBacklogBytes wait for it.
@@ -154,6 +165,7 @@ class WebSocketSession(Session):
             self.state = sockjs.SessionState.CLOSING
             self._put(framing.close(code or WSCloseCode.OK, ""))
             self.finish(f"client closed with {code}", clean=code in _NORMAL_CLOSES)
+        self.flush()
         self._tcp.close()
 
     def broken(self, error: BaseException) -> None:
