@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from fakes import ENGINES, FakeClient, World, brief, error_of, packet
 
+from videre.limits import Limits
+
 #: A packet for each code that a stranger can earn.
 BAD = {
     "malformed-packet": "nonsense",
@@ -229,3 +231,16 @@ def test_what_is_refused_is_logged_by_its_code(world: World) -> None:
     a.say(packet("broadcast", "a", "room", "secret"))
     (record,) = world.log.of("error")
     assert record == {"code": "not-in-room", "user": "a", "room": "room"}
+
+
+def test_bad_packets_count_towards_the_rate() -> None:
+    """Who mixes good packets in is not answered for ever: bad ones take from the bucket too."""
+    world = World(limits=Limits(packets_per_second=1, packet_burst=20, join_timeout=None))
+    client = world.client()
+    for _ in range(10):
+        for _ in range(9):
+            client.say("no packet")
+        client.say(packet("ping", "a", "r"))
+    errors = [brief for brief in client.heard() if brief[0] == "error"]
+    assert len([error for error in errors if error[3] == "malformed-packet"]) == 21
+    assert client.code == 4003

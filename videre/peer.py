@@ -145,12 +145,22 @@ class Peer:
             elif ping is not None:
                 pending = self._answer_ping(room, ping)
         except (PeerError, EngineError) as error:
-            self._refuse(error, packet)
+            if packet is not None or self._may_be_told(error):
+                self._refuse(error, packet)
             return None
         if pending is None:
             self._bad = 0
             return None
         return self._finish(pending, packet)
+
+    def _may_be_told(self, error: PeerError | EngineError) -> bool:
+        """Tell whether what was no packet is answered: it counts towards the rate as a packet."""
+        if self._throttle is None or not (isinstance(error, PeerError) and error.bad):
+            return True
+        verdict = self._throttle.judge(False, self._service.clock())
+        if verdict is Verdict.CLOSE:
+            self._close(CloseCode.TOO_MANY_PACKETS)
+        return verdict in (PASS, Verdict.WARN)
 
     def _drop(self, verdict: Verdict) -> None:
         """Do what the verdict on a packet asks for beside dropping it."""
