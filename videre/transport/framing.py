@@ -83,6 +83,23 @@ def deflated(payload: bytes) -> bytes:
     return frame(TEXT | _DEFLATED, data.removesuffix(b"\x00\x00\xff\xff"))
 
 
+class Quoter:
+    """Quotes texts, and remembers the last one: for the queues of all sessions that poll."""
+
+    __slots__ = ("_quoted", "_text")
+
+    def __init__(self) -> None:
+        self._text: str | None = None
+        self._quoted = ""
+
+    def __call__(self, text: str) -> str:
+        """Return `text` as a JSON string."""
+        if text is not self._text:
+            self._quoted = quote(text)
+            self._text = text
+        return self._quoted
+
+
 class Framer:
     """Frames the texts of one kind of connection, and remembers the last one.
 

@@ -58,7 +58,7 @@ class HTTPSession(Session):
         """See Session.send."""
         if self.state is not OPEN:
             return
-        quoted = framing.quote(text)
+        quoted = self.manager.quote(text)
         self._outbox.append(quoted)
         self._bytes += len(quoted)
         waiting = self.receiver.buffered if self.receiver is not None else 0

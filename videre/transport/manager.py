@@ -13,7 +13,7 @@ import sockjs
 from aiohttp import web
 
 from videre.limits import TokenBucket
-from videre.transport.framing import Framer
+from videre.transport.framing import Framer, Quoter
 from videre.transport.options import Options
 from videre.transport.session import Accept, Session, logger
 
@@ -61,6 +61,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self._jobs: set[asyncio.Task[None]] = set()
         #: Sessions with something to write while it is collected; None while nothing is.
         self.cork: list[WebSocketSession] | None = None
+        self.quote = Quoter()
         self._framers: dict[tuple[bool, bool], Framer] = {}
         self._emptied: asyncio.Future[None] | None = None  # a shutdown waits for the last goodbye
 
