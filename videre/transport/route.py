@@ -48,7 +48,8 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         """Serve `/<server>/<session>/<transport>`."""
         name = request.match_info["transport"]
         if name == "websocket":
-            return await self._websocket(request, sockjs_framing=True)
+            client = self._upgradable(request, sockjs_framing=True)
+            return await upgrade(request, self.manager, client, sockjs_framing=True)
         transport = TRANSPORTS.get(name)
         if transport is None or transport.name in self.disable_transports:
             raise web.HTTPNotFound
@@ -63,7 +64,8 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
 
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         """Serve `/websocket`, the raw WebSocket."""
-        return await self._websocket(request, sockjs_framing=False)
+        client = self._upgradable(request, sockjs_framing=False)
+        return await upgrade(request, self.manager, client, sockjs_framing=False)
 
     async def info(self, request: web.Request) -> web.StreamResponse:
         """Serve `/info`, which a client asks for before it opens a session."""
@@ -113,19 +115,17 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             return _not_allowed("GET, HEAD")
         return await serve(request)
 
-    async def _websocket(self, request: web.Request, *, sockjs_framing: bool) -> web.StreamResponse:
+    def _upgradable(self, request: web.Request, *, sockjs_framing: bool) -> Client:
+        """Return who asks for a WebSocket, or raise what the request is answered with."""
         if "websocket" in self.disable_transports:
             raise web.HTTPNotFound
         if sockjs_framing:
             self._session_id(request)  # which names nothing, but must be well-formed
         if request.method != "GET":
-            return _not_allowed("GET")
+            raise _NotAllowed("GET")
         if not self._origins.allow(request):
             raise web.HTTPForbidden(text="This origin is not allowed.")
-        client = self._new_client(request)
-        return await _until_lost(
-            upgrade(request, self.manager, client, sockjs_framing=sockjs_framing)
-        )
+        return self._new_client(request)
 
     def _admit(
         self, request: web.Request, methods: tuple[str, ...], allow: str = ""
@@ -207,6 +207,16 @@ async def _until_lost(response: Awaitable[web.StreamResponse]) -> web.StreamResp
         return await response
     except ConnectionError:
         return web.Response()
+
+
+class _NotAllowed(web.HTTPException):
+    """405 without a body or a type of it, as SockJS wants it."""
+
+    status_code = 405
+    empty_body = True
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(headers={hdrs.ALLOW: allow})
 
 
 def _not_allowed(allow: str) -> web.Response:

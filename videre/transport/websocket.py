@@ -45,7 +45,7 @@ class WebSocketSession(Session):
         self.transport = "websocket" if sockjs_framing else "websocket-raw"
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sockjs = sockjs_framing
-        self._collected: list[bytes] = []
+        self._collected: list[bytes] | None = None  # while the manager's cork is on
         self._tcp = tcp
         self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
         limit = manager.options.max_backlog_bytes
@@ -99,16 +99,18 @@ class WebSocketSession(Session):
     def _put(self, data: bytes) -> None:
         cork = self.manager.cork
         if cork is not None:
-            if not self._collected:
+            if self._collected is None:
                 cork.append(self)
-            self._collected.append(data)
+                self._collected = [data]
+            else:
+                self._collected.append(data)
         elif not self._tcp.is_closing():
             # uvloop raises on a connection that is closed, where asyncio drops what is written.
             self._tcp.write(data)
 
     def flush(self) -> None:
         """Write what was collected."""
-        collected, self._collected = self._collected, []
+        collected, self._collected = self._collected, None
         if collected and not self._tcp.is_closing():
             self._tcp.write(b"".join(collected))
 
