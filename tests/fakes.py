@@ -18,8 +18,9 @@ from videre.engines import Engine, Terms
 from videre.engines.memory import MemoryEngine
 from videre.limits import Limits
 from videre.packets import Decoder
-from videre.peer import Peer, Service
+from videre.peer import Peer
 from videre.rooms import Rooms
+from videre.service import Service
 
 #: What a test compares: event, user, room, and the Payload (of an error: its Code).
 Brief = tuple[str, str, str, Any]

@@ -16,8 +16,9 @@ from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
-from videre.peer import Peer, Service
+from videre.peer import Peer
 from videre.rooms import Rooms
+from videre.service import Service
 
 
 @dataclasses.dataclass(frozen=True)

@@ -139,8 +139,8 @@ class TokenAuth:
                         "verify_aud": self.audience is not None,
                     },
                 )
-            except jwt.InvalidTokenError:
-                continue
+            except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+                continue  # whatever a stranger's text makes of the library: it is no token
         raise Unauthorized("The token is not valid")
 
 
@@ -159,9 +159,14 @@ def _number(claims: dict[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_time(value):
         raise Unauthorized("The token is not valid")
     return float(value)
+
+
+def _is_time(value: float) -> bool:
+    """Tell whether a number may be one of seconds: no NaN, and nothing beyond any calendar."""
+    return abs(value) < 1e12
 
 
 def secret_key(secret: str) -> Key:
@@ -169,6 +174,10 @@ def secret_key(secret: str) -> Key:
     material = secret.encode()
     if len(material) < MIN_SECRET_BYTES:
         raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes, not {len(material)}")
+    try:
+        jwt.get_algorithm_by_name("HS256").prepare_key(material)
+    except jwt.InvalidKeyError:
+        raise ValueError("is a key of another kind, not a shared secret") from None
     return Key("HS256", material)
 
 

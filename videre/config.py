@@ -127,7 +127,7 @@ def load(
     sources = {key: str(path) for key in values} | {key: name for key, (name, _) in options.items()}
     document, faults = judge(values)
     keys: list[Key] = []
-    if "Auth" not in {key for key, _ in faults} and document.get("Auth"):
+    if not any(key.startswith("Auth") for key, _ in faults) and document.get("Auth"):
         keys, key_faults = keyring.read(document["Auth"], folder, environ)
         faults += [(f"Auth.{key}", fault) for key, fault in key_faults]
 

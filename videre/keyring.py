@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from videre.auth import Auth, Key, NoAuth, TokenAuth, public_key, secret_key
+
+
+def finite(field: str, value: object, error: Callable[[str, str], None]) -> None:
+    """Complain of NaN and infinity, which JSON does not have and Python reads."""
+    if isinstance(value, float) and not math.isfinite(value):
+        error(field, "must be a finite number")
+
 
 _STRINGS = {"type": "list", "schema": {"type": "string"}, "default": []}
 _STRING = {"type": "string", "nullable": True, "default": None, "minlength": 1}
@@ -23,7 +31,7 @@ SCHEMA: dict[str, Any] = {
     "Issuer": _STRING,
     "Audience": _STRING,
     # 60 s: a client that is told of an expired token asks its site for another one.
-    "Leeway": {"type": "number", "min": 0, "default": 60},
+    "Leeway": {"type": "number", "min": 0, "check_with": finite, "default": 60},
 }
 
 Fault = tuple[str, str]
@@ -66,7 +74,10 @@ def read(
 
 
 def _secret_file(path: Path) -> Key:
-    return secret_key(path.read_text(encoding="utf-8").strip())
+    try:
+        return secret_key(path.read_text(encoding="utf-8").strip())
+    except UnicodeDecodeError:  # which would quote a byte of it
+        raise ValueError("is no UTF-8 text") from None
 
 
 def _key_file(path: Path) -> Key:

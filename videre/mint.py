@@ -10,6 +10,27 @@ from pathlib import Path
 from videre import config as configuration
 from videre.auth import TokenAuth, sign
 from videre.errors import ConfigError
+from videre.packets import MAX_USER_ID
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(text) <= MAX_USER_ID:
+        raise argparse.ArgumentTypeError(f"must have 1 to {MAX_USER_ID} characters")
+    return text
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError("must be a number of seconds, more than 0")
+    return seconds
+
+
+def _members(text: str) -> int:
+    members = int(text)
+    if members < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return members
 
 
 def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
@@ -18,10 +39,10 @@ def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
     Raises ConfigError where the configuration has none.
     """
     parser = argparse.ArgumentParser(prog="videre-server token", description="Mint a token.")
-    parser.add_argument("--user", required=True, help="the UserId that it is for")
+    parser.add_argument("--user", required=True, type=_name, help="the UserId that it is for")
     parser.add_argument("--room", required=True, action="append", help="a RoomId, or prefix*")
-    parser.add_argument("--ttl", type=float, default=3600, help="seconds (default: 3600)")
-    parser.add_argument("--max", type=int, help="the room's capacity (default: as configured)")
+    parser.add_argument("--ttl", type=_seconds, default=3600, help="seconds (default: 3600)")
+    parser.add_argument("--max", type=_members, help="the room's capacity (default: as configured)")
     parser.add_argument("--config", type=Path, default=default_config, help="the configuration")
     arguments = parser.parse_args(argv)
     config = configuration.load(arguments.config)

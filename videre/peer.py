@@ -8,12 +8,10 @@ session's next packet is handed over, so that the order of a sender's packets is
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from videre import packets
-from videre.auth import Auth, Grant, NoAuth
+from videre.auth import Grant
 from videre.errors import (
     CloseCode,
     EngineError,
@@ -26,9 +24,10 @@ from videre.errors import (
     Unavailable,
     WrongUser,
 )
-from videre.limits import PASS, Limits, Penalties, Throttle, Verdict
-from videre.packets import Decoder, Event, Names, Packet
-from videre.rooms import Connection, Log, Rooms, Seat
+from videre.limits import PASS, Throttle, Verdict
+from videre.packets import Event, Names, Packet
+from videre.rooms import Connection, Seat
+from videre.service import Service, Timer
 
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10
@@ -39,37 +38,6 @@ MAX_HEADS = 8
 # Pairs of names that a session may use in turn without being validated anew: that of its room, and
 # those of a client that goes to and fro between a few.
 KNOWN_NAMES = 4
-
-
-class Trace(Protocol):
-    """Takes the header and size of each packet, for the log's debug level."""
-
-    def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
-
-
-class Timer(Protocol):
-    """What can be called off; asyncio.TimerHandle is one."""
-
-    def cancel(self) -> None:
-        """Call it off."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Service:
-    """What all peers of one namespace share."""
-
-    rooms: Rooms
-    decoder: Decoder
-    log: Log
-    clock: Callable[[], float]  # monotonic, in seconds
-    unix_time: Callable[[], float]  # what tokens tell
-    later: Callable[[float, Callable[[], None]], Timer]  # calls back after so many seconds
-    sleep: Callable[[float], Awaitable[None]]
-    trace: Trace | None = None
-    limits: Limits = dataclasses.field(default_factory=Limits)
-    auth: Auth = dataclasses.field(default_factory=NoAuth)
-    leeway: float = 60.0  # seconds that a seat outlives its token
-    penalties: Penalties = dataclasses.field(default_factory=Penalties)
 
 
 class Peer:
@@ -110,8 +78,7 @@ class Peer:
         if limits.packets_per_second is not None:
             self._throttle = Throttle(limits.packets_per_second, limits.packet_burst)
         self._timer: Timer | None = None  # for a room to be entered, or a grant to end
-        if limits.join_timeout is not None:
-            self._timer = service.later(limits.join_timeout, self._idled)
+        self._watch_for_a_room()
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
@@ -213,22 +180,32 @@ class Peer:
         return seat
 
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
-        delay = self._service.penalties.delay(self._address, self._service.clock())
+        service = self._service
+        delay = service.penalties.delay(self._address, service.clock())
         if delay > 0:
+            # Counted when it begins to wait: tries side by side wait longer and longer too.
+            service.penalties.record(self._address, service.clock())
             return self._connect_after(delay, packet)
         return self._enter(packet)
 
     async def _connect_after(self, delay: float, packet: Packet) -> None:
-        await self._service.sleep(delay)
-        if not self._gone and (pending := self._enter(packet)) is not None:
-            await pending
+        outside = self.seat is None
+        if outside:
+            self._unwatch()  # it is we who keep it waiting
+        try:
+            await self._service.sleep(delay)
+            if not self._gone and (pending := self._enter(packet, counted=True)) is not None:
+                await pending
+        finally:
+            if outside and self.seat is None and not self._gone:
+                self._watch_for_a_room()
 
-    def _enter(self, packet: Packet) -> Awaitable[None] | None:
+    def _enter(self, packet: Packet, *, counted: bool = False) -> Awaitable[None] | None:
         held = self.seat
         here = held is not None and held.room == packet.room
         if here and held is not None and held.user != packet.user:
             raise WrongUser("Header.UserId: is not the one this session has connected as")
-        grant = self._grant(packet)
+        grant = self._grant(packet, counted=counted)
         announcement = packets.around_payload(packet.text)
         if here and held is not None:
             self._watch(grant)
@@ -242,14 +219,17 @@ class Peer:
             return self._seated_later(seat, grant, pending)
         return self._sit(seat, grant)
 
-    def _grant(self, packet: Packet) -> Grant:
-        """Return what the packet's token allows; raises Unauthorized or TokenExpired."""
+    def _grant(self, packet: Packet, *, counted: bool) -> Grant:
+        """Return what the packet's token allows; raises Unauthorized or TokenExpired.
+
+        A token that is refused is counted, unless the try has been `counted` already.
+        """
         service = self._service
         token = packets.options(packet.payload).get("Token")
         try:
             return service.auth.grant(token, packet.user, packet.room, service.unix_time())
         except (Unauthorized, TokenExpired):
-            if token is not None:
+            if token is not None and not counted:
                 service.penalties.record(self._address, service.clock())
             raise
 
@@ -267,6 +247,12 @@ class Peer:
         return self._leave(held, "moved")
 
     # Deadlines.
+
+    def _watch_for_a_room(self) -> None:
+        """Begin the wait for a room to be entered."""
+        seconds = self._service.limits.join_timeout
+        if seconds is not None:
+            self._timer = self._service.later(seconds, self._idled)
 
     def _watch(self, grant: Grant) -> None:
         """End the wait for a room to be entered, and begin that for the grant to end."""
@@ -290,9 +276,12 @@ class Peer:
         if self.seat is None:
             return
         self._refuse(TokenExpired("Connect to the room again with a fresh token"), None)
-        self._timer = self._service.later(
-            self._service.leeway, lambda: self._close(CloseCode.UNAUTHORIZED)
-        )
+        self._timer = self._service.later(self._service.leeway, self._outlasted)
+
+    def _outlasted(self) -> None:
+        self._timer = None
+        if self.seat is not None:
+            self._close(CloseCode.UNAUTHORIZED)
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)

@@ -64,7 +64,13 @@ def _least(least: int, default: int | None) -> dict[str, Any]:
 
 
 def _rate(default: float | None) -> dict[str, Any]:
-    return {"type": "number", "min": 0.001, "nullable": True, "default": default}
+    return {
+        "type": "number",
+        "min": 0.001,
+        "check_with": keyring.finite,
+        "nullable": True,
+        "default": default,
+    }
 
 
 def _switch(default: bool) -> dict[str, Any]:
@@ -139,6 +145,11 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
     return document, faults
 
 
+def _is_secret(key: object) -> bool:
+    """Tell whether a value may be a secret that stands in the wrong place."""
+    return isinstance(key, str) and any(word in key.lower() for word in ("secret", "auth"))
+
+
 def _null_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a fault for each null where none may be: cerberus would put the default there."""
     return [
@@ -160,8 +171,10 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
                 for name, deeper in inner.items()
                 for words in _words(deeper)
             ]
-        else:
-            faults += [(str(key), f"{shown(value)}: {words}") for words in _words(problems)]
+            continue
+        if _is_secret(key) and value and isinstance(value, str | list | dict):
+            value = "..."
+        faults += [(str(key), f"{shown(value)}: {words}") for words in _words(problems)]
     return faults
 
 

@@ -1,0 +1,64 @@
+"""Fuzz one target: `python tests/fuzz decode [OPTIONS of libFuzzer]`; README.md tells more.
+
+`python tests/fuzz replay frames DIRECTORY` runs a corpus without atheris, on the compiled parser.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TARGETS = ("decode", "frames", "sockjs")
+#: What is instrumented: ours, and what of others is Python and stands between us and the wire.
+INSTRUMENTED = ["videre", "cerberus", "json", "aiohttp._websocket"]
+
+
+def fuzz(name: str, options: list[str]) -> None:
+    """Run atheris on a target, with its seeds as the first corpus. Does not return."""
+    os.environ["AIOHTTP_NO_EXTENSIONS"] = "1"  # the compiled parser tells no coverage
+    import atheris
+
+    with atheris.instrument_imports(include=INSTRUMENTED):
+        target = importlib.import_module(f"fuzz_{name}")
+    if all(option.startswith("-") for option in options):
+        options = [*options, tempfile.mkdtemp(prefix=f"fuzz-{name}-")]
+    corpus = Path(next(option for option in options if not option.startswith("-")))
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(target.SEEDS):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    print(f"The corpus is {corpus}", flush=True)
+    atheris.Setup([name, *options], target.one_input)
+    atheris.Fuzz()
+
+
+def replay(name: str, files: Iterable[Path]) -> int:
+    """Run a target on these files, and return how many there were."""
+    target = importlib.import_module(f"fuzz_{name}")
+    count = 0
+    for count, file in enumerate(files, 1):  # noqa: B007
+        target.one_input(file.read_bytes())
+    return count
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments ask for, and return the exit code."""
+    sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+    sys.setrecursionlimit(5000)  # orjson takes 1024 levels; the check of what it took needs more
+    match arguments:
+        case ["replay", name, folder] if name in TARGETS:
+            print(f"{replay(name, sorted(Path(folder).iterdir()))} inputs, nothing found")
+            return 0
+        case [name, *options] if name in TARGETS:
+            fuzz(name, options)
+            return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""Invariant: for any bytes, `decode` gives a Packet or one of its three documented PeerErrors, and
+what `around_payload` returns of a Packet rejoins to valid JSON in which only the Payload is new.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from videre import packets
+from videre.errors import (
+    MAX_MESSAGE,
+    InvalidPacket,
+    MalformedPacket,
+    PacketTooLarge,
+    PeerError,
+)
+from videre.packets import Decoder, Names, Packet
+
+LIMIT = 4096  # bytes; small, so that the fuzzer reaches it
+DOCUMENTED = (MalformedPacket, InvalidPacket, PacketTooLarge)
+DECODER = Decoder(LIMIT)
+
+_CALL = b'{"Header":{"Event":"%s","UserId":"a","RoomId":"r","Id":1},"Payload":%s}'
+SEEDS = [
+    _CALL % (b"connect", b'"{}"'),
+    _CALL % (b"broadcast", b'{"a":[1,2.5e3,null,true,"\\u00e9\\"}"]}'),
+    _CALL % (b"ping", b"null"),
+    _CALL % (b"disconnect", b'1,"Payload":[{"Payload":2}] , "Pay\\u006coad" : 3'),
+    b'{"Payload":{"Payload":{}},"Header":{"RoomId":"\\ud83d\\ude00","UserId":"b","Event":"ping"}}',
+    _CALL % (b"broadcast", b"[" * 30 + b"]" * 30),
+    _CALL % (b"broadcast", b'"\\ud800"'),
+    _CALL % (b"broadcast", b"NaN"),
+    _CALL % (b"broadcast", b"1" + b"0" * 400 + b".5e999"),
+    _CALL % (b"broadcast", b'"' + b"x" * LIMIT + b'"'),
+    b"\xef\xbb\xbf{}",
+    b'{"Header":{"Event":"connect","UserId":"\\u0000","RoomId":""},"Payload":0}',
+    b'{"Header":[],"Header":{"Event":"__proto__"}}',
+    b"\xff\xfe{",
+    b"{}",
+]
+
+
+def one_input(data: bytes) -> None:
+    """Check the invariant for these bytes, read as each transport reads them."""
+    for errors in ("surrogateescape", "surrogatepass", "replace"):
+        try:
+            text = data.decode("utf-8", errors)
+        except UnicodeDecodeError:
+            continue
+        check(text)
+
+
+def check(text: str) -> None:
+    """Check the invariant for a text, with names that are new and with known ones."""
+    packet = outcome(text)
+    if packet is None:
+        return
+    assert packet.event in packets.CLIENT_EVENTS
+    assert 1 <= len(packet.user) <= packets.MAX_USER_ID
+    assert 1 <= len(packet.room) <= packets.MAX_ROOM_ID
+    assert text.encode(), "what is relayed must have UTF-8"
+    again = outcome(text, (packet.user, packet.room))
+    assert again is not None and again.header == packet.header
+    check_payload(text)
+
+
+def outcome(text: str, *known: Names) -> Packet | None:
+    """Return the packet in a text, or None for one that is refused as documented."""
+    try:
+        return DECODER.decode(text, known)
+    except PeerError as error:
+        assert isinstance(error, DOCUMENTED), error
+        assert 0 < len(str(error)) <= MAX_MESSAGE
+        claims = packets.claimed(getattr(error, "header", None))
+        assert orjson.loads(packets.write_error(error, *claims))
+        return None
+
+
+def check_payload(text: str) -> None:
+    """Check that only the value of Payload changes, and that no earlier one can be read."""
+    head, tail = packets.around_payload(text)
+    joined = f"{head}{packets.ROLE[True]}{tail}"
+    body = orjson.loads(text)
+    body["Payload"] = "true"
+    assert orjson.loads(joined) == body
+    before, after = pairs(text), pairs(joined)
+    payloads = [at for at, (key, _) in enumerate(before) if key == "Payload"]
+    for at in payloads:
+        before[at] = ("Payload", "true" if at == payloads[-1] else "")
+    assert before == after
+
+
+def pairs(text: str) -> list[tuple[str, Any]]:
+    """Return the keys and values of an object as they stand there, numbers as they are spelled."""
+    found: Any = json.loads(
+        text, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=str
+    )
+    return [tuple(pair) for pair in found]

@@ -1,0 +1,80 @@
+"""All attacks at once, as a process of its own: `attackers.py URL SECONDS`; prints what it did.
+
+Its sockets are left to the kernel to end, as those of a machine that is switched off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "hostile")]
+
+import attacks_http as http  # noqa: E402
+import attacks_websocket as ws  # noqa: E402
+from target import REFUSALS, Target  # noqa: E402
+
+Attack = Callable[[Target], Awaitable[None]]
+
+#: Each attack, by how many at a time, and the seconds between two of one attacker: the attackers
+#: have one of two cores, and shall be held up by the server, not by each other.
+ATTACKS: list[tuple[Attack, int, float]] = [
+    (http.slow_handshakes, 100, 0.1),
+    (http.slow_bodies, 20, 0.1),
+    (http.half_open, 5, 0.1),
+    (http.garbage, 5, 0.1),
+    (http.odd_methods, 2, 0.1),
+    (http.deaf_requests, 2, 0.1),
+    (http.abandoned_polls, 4, 0.1),
+    (ws.churn, 8, 0.05),
+    (ws.crowd, 400, 1.0),
+    (ws.giant_room, 120, 1.0),
+    (ws.frozen, 12, 0.1),
+    (ws.speech, 6, 0.1),
+    (ws.broken_frames, 10, 0.1),
+    (ws.random_frames, 4, 0.1),
+    (ws.bad_packets, 3, 0.2),
+    (ws.flood, 3, 0.3),
+    (ws.idle_flood, 3, 0.5),
+    (ws.deaf_ears, 10, 0.1),
+    (ws.wrong_tokens, 5, 0.1),
+]
+FIRST_ADDRESS = 11  # 127.0.0.11 and up: an address for each attack
+
+
+async def attacker(attack: Attack, target: Target, pause: float) -> None:
+    """Attack again and again."""
+    while True:
+        try:
+            await attack(target)
+        except* REFUSALS as group:
+            target.tally["refused or cut"] += len(group.exceptions)
+        await asyncio.sleep(pause)
+
+
+async def main(base: str, seconds: float) -> None:
+    """Attack for so many seconds, and print the tally as JSON."""
+    tally: Counter[str] = Counter()
+    attackers: list[asyncio.Task[None]] = []
+    for number, (attack, many, pause) in enumerate(ATTACKS, FIRST_ADDRESS):
+        target = Target(base, f"127.0.0.{number}", tally)
+        attackers += [asyncio.create_task(attacker(attack, target, pause)) for _ in range(many)]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*attackers)  # which raises if the code of an attack is wrong
+    print(json.dumps(tally, sort_keys=True), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    os.nice(10)  # a stranger has a machine of its own
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it minds writing to who hung up
+    asyncio.run(main(sys.argv[1], float(sys.argv[2])))

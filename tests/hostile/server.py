@@ -1,0 +1,127 @@
+"""The server under attack: a process, its output in a file, and what the kernel knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from process import LISTENING, ROOT, START_SECONDS, STOP_SECONDS
+from target import SECRET
+
+#: What a server on the open internet would have, but that deadlines are short, as the test is.
+CONFIG: dict[str, Any] = {
+    "Host": "127.0.0.1",
+    "Port": 0,
+    "LogFile": "hostile.log",
+    "LogMaxBytes": 0,
+    "Auth": {"Secrets": [SECRET], "Leeway": 5},
+    "Compression": True,
+    "MaxConnections": 3000,
+    "MaxConnectionsPerAddress": 200,
+    "RoomCapacity": 60,
+    "MaxRooms": 500,
+    "MaxBacklogBytes": 256 * 1024,
+    "JoinTimeout": 3,
+}
+ATTACKERS = Path(__file__).resolve().parent / "attackers.py"
+
+
+class Server:
+    """A signaller process at `url`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path, url: str) -> None:
+        self.process = process
+        self.url = url
+        self.base = url.removesuffix("/echo")
+        self._folder = folder
+        self._proc = Path(f"/proc/{process.pid}")
+
+    @property
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return sum(1 for _ in (self._proc / "fd").iterdir())
+
+    @property
+    def megabytes(self) -> float:
+        """Its resident memory, in MiB."""
+        status = (self._proc / "status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found, status
+        return int(found[1]) / 1024
+
+    @property
+    def output(self) -> str:
+        """All that it has written to its standard output, its terminal and its log."""
+        files = [self._folder / "output", self._folder / str(CONFIG["LogFile"])]
+        return "".join(file.read_text(errors="replace") for file in files)
+
+    def events(self) -> Counter[str]:
+        """Count the log's events."""
+        lines = (self._folder / str(CONFIG["LogFile"])).read_text().splitlines()
+        return Counter(json.loads(line)["event"] for line in lines)
+
+    async def settled(self, descriptors: int, within: float = 30.0) -> int:
+        """Return how many descriptors are open once so many are, or when time is up."""
+        for _ in range(int(within / 0.2)):
+            if self.descriptors <= descriptors:
+                break
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(1.0)  # what is left of polling sessions has no descriptor
+        return self.descriptors
+
+
+@asynccontextmanager
+async def server(folder: Path) -> AsyncIterator[Server]:
+    """Run `bin/signaller.py` with CONFIG; at the end it must stop with exit code 0."""
+    config, output = folder / "conf.json", folder / "output"
+    config.write_text(json.dumps(CONFIG))
+    with output.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(ROOT / "bin" / "signaller.py"),
+            "--config",
+            str(config),
+            stdin=DEVNULL,
+            stdout=file,
+            stderr=STDOUT,
+        )
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while not LISTENING.search(text := output.read_text()):
+                assert process.returncode is None, text
+                await asyncio.sleep(0.05)
+        scheme, host, port, path = LISTENING.search(text).groups()
+        yield Server(process, folder, f"{scheme}://{host}:{port}{path}")
+        assert process.returncode is None, "the server has died"
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(STOP_SECONDS):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def attack(base: str, seconds: float) -> Counter[str]:
+    """Let the attackers do what they can for so many seconds, and return what they did."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(ATTACKERS), base, str(seconds), stdout=PIPE
+    )
+    try:
+        async with asyncio.timeout(seconds + START_SECONDS):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, "the attackers have a bug"
+    return Counter(json.loads(output))

@@ -1,0 +1,151 @@
+"""A hostile hour, in a few minutes: every attack at once beside ten honest calls.
+
+`VIDERE_HOSTILE_SECONDS` says how long the attack lasts. The attackers share two cores with the
+server and the honest, so that what is measured is the worst of both: the bound is generous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from honest import CALLS, calls
+from server import CONFIG, Server, attack, server
+from signalling import connect
+from target import token
+
+from videre.app import setup
+from videre.config import load
+
+SECONDS = float(os.environ.get("VIDERE_HOSTILE_SECONDS", "8"))
+WARM_UP = min(40.0, max(4.0, SECONDS / 3))  # seconds of attack: then memory has its usual size
+QUIET = min(20.0, max(4.0, SECONDS / 4))  # seconds of peace, to know what is normal
+
+#: The honest p99 under attack: at most so many times the quiet one, but never less than so long.
+TIMES_QUIET = 20
+BOUND_SECONDS = 0.5
+#: Memory after the attack: at most so many times that after the warm-up, and what an allocator
+#: may keep of pieces it cannot give back.
+TIMES_MEMORY = 1.1
+ALLOCATOR_MEGABYTES = 4.0
+
+
+def p99(trips: list[float]) -> float:
+    """Return the 99th percentile of sorted times."""
+    return trips[int(len(trips) * 0.99)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc tells of descriptors")
+async def test_a_hostile_hour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing crashes, honest calls go on in bounded time, and nothing is left of the attackers."""
+    figures: dict[str, object] = {"seconds": SECONDS}
+    async with server(tmp_path) as running:
+        await audit(running, "first")
+        descriptors = running.descriptors
+        figures["megabytes at the start"] = running.megabytes
+        await attack(running.base, WARM_UP)
+        assert await running.settled(descriptors) <= descriptors
+        megabytes = running.megabytes
+        async with calls(running.url) as honest:
+            await asyncio.sleep(QUIET)
+            quiet = honest.take_trips()
+            tally = await attack(running.base, SECONDS)
+            attacked = honest.take_trips()
+        assert not honest.surprises
+        assert not honest.waiting, "packets were lost"
+        left = await running.settled(descriptors)
+        figures |= {
+            "quiet p99, ms": p99(quiet) * 1000,
+            "attacked p50, ms": attacked[len(attacked) // 2] * 1000,
+            "attacked p99, ms": p99(attacked) * 1000,
+            "attacked worst, ms": attacked[-1] * 1000,
+            "round trips": len(attacked),
+            "megabytes before": megabytes,
+            "megabytes after": running.megabytes,
+            "descriptors": (descriptors, left),
+        }
+        with capsys.disabled():
+            print(json.dumps(figures | dict(sorted(tally.items())), indent=1))
+        assert left <= descriptors
+        assert len(attacked) > CALLS * SECONDS
+        assert p99(attacked) <= max(TIMES_QUIET * p99(quiet), BOUND_SECONDS)
+        assert running.megabytes <= TIMES_MEMORY * megabytes + ALLOCATOR_MEGABYTES
+        for room in (*ROOMS, *(f"honest-{number}" for number in range(CALLS))):
+            await audit(running, room)
+    assert "Traceback" not in running.output
+    events = running.events()
+    assert not events["log-records-lost"]
+    assert events["join"] == events["leave"] > 0
+    assert events["room-made"] == events["room-dropped"]
+
+
+ROOMS = [
+    "attack-giant",
+    "attack-frames",
+    "attack-packets",
+    "attack-flood",
+    "attack-deaf",
+    *(f"attack-frozen-{number}" for number in range(3)),
+    *(f"attack-churn-{number}" for number in range(20)),
+]
+
+
+async def audit(running: Server, room: str) -> None:
+    """Check that nobody is in a room: who enters it is alone, and its initiator."""
+    async with connect(running.url, "raw", user="auditor", room=room) as auditor:
+        role = await auditor.ask("connect", {"Token": token("auditor", "*")})
+        assert role["Payload"] == "true"
+        assert (await auditor.ask("ping"))["Payload"] == '["auditor"]'
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
+    """Give the same server in this process, which has not started yet."""
+    config = tmp_path / "conf.json"
+    config.write_text(json.dumps(CONFIG))
+    app = web.Application()
+    app[NAMESPACE] = setup(app, config=load(config))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    yield runner
+    await runner.cleanup()
+
+
+NAMESPACE: web.AppKey = web.AppKey("namespace", object)
+
+
+async def test_nothing_is_left_inside(
+    here: web.AppRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No task, session, room or address is left when all are gone, and no failure is logged."""
+    caplog.set_level(logging.ERROR, "videre")
+    caplog.set_level(logging.CRITICAL, "aiohttp.server")  # which tells of all that is no HTTP
+    await here.setup()
+    await web.TCPSite(here, "127.0.0.1", 0).start()
+    namespace = here.app[NAMESPACE]
+    tasks = len(asyncio.all_tasks())
+    base = "http://{}:{}".format(*here.addresses[0][:2])
+    tally = await attack(base, min(20.0, max(3.0, SECONDS / 4)))
+    assert tally["joins and leaves"] > 10
+    sessions, rooms = namespace.sessions, namespace.rooms
+    for _ in range(150):
+        if not (sessions.sessions or sessions._jobs or left_over(tasks)):
+            break
+        await asyncio.sleep(0.1)
+    assert left_over(tasks) == []
+    assert (sessions.open_sessions, len(sessions.sessions), len(sessions.websockets)) == (0, 0, 0)
+    assert (len(rooms), len(sessions._addresses), len(sessions._jobs)) == (0, 0, 0)
+    assert not caplog.records
+
+
+def left_over(tasks: int) -> list[str]:
+    """Return what the tasks are that run beyond so many."""
+    gc.collect()
+    running = asyncio.all_tasks()
+    return [] if len(running) <= tasks else [repr(task) for task in running]

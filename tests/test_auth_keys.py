@@ -1,0 +1,210 @@
+"""Keys: which are good enough, which algorithm each is for, and who signed a token."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import jwt
+import pytest
+from process import self_signed
+from test_auth import refused
+from tokens import (
+    NOW,
+    OTHER_SECRET,
+    SECRET,
+    base64url,
+    claims,
+    hs256,
+    private,
+    private_pem,
+    public_pem,
+    token,
+)
+
+from videre.auth import MIN_SECRET_BYTES, Key, TokenAuth, public_key, secret_key
+
+PUBLIC = ["RS256", "ES256", "EdDSA"]
+
+
+def takes(auth: TokenAuth, shown: str) -> bool:
+    """Tell that a token is granted."""
+    return auth.grant(shown, "a", "room", NOW).expires is not None
+
+
+@pytest.mark.parametrize("kind", PUBLIC)
+def test_public_keys(kind: str) -> None:
+    """Who has the private key signs, and nobody else who has one of its kind."""
+    key = public_key(public_pem(kind))
+    assert key.algorithm == kind
+    auth = TokenAuth([key])
+    signed = token(key=private(kind), algorithm=kind)
+    assert takes(auth, signed)
+    head, body, signature = signed.split(".")
+    other = base64url(json.dumps(claims(max=5)).encode())
+    assert refused(f"{head}.{other}.{signature}", auth=auth)
+    assert refused(f"{head}.{body}.{base64url(b'x' * 64)}", auth=auth)
+    assert refused(f"{head}.{body}.", auth=auth)
+
+
+def test_rotation() -> None:
+    """Several keys, of several kinds: what any of them has signed is good."""
+    keys = [secret_key(SECRET), *(public_key(public_pem(kind)) for kind in PUBLIC)]
+    auth = TokenAuth([*keys, secret_key(OTHER_SECRET)])
+    assert takes(auth, token())
+    assert takes(auth, token(key=OTHER_SECRET))
+    for kind in PUBLIC:
+        assert takes(auth, token(key=private(kind), algorithm=kind))
+    refused(token(key="a secret that nobody has told the server"), auth=auth)
+    assert auth.signing_key == secret_key(SECRET)
+
+
+def test_an_old_secret_is_good_no_more() -> None:
+    """A key that was taken out signs for nobody."""
+    auth = TokenAuth([secret_key(SECRET)])
+    assert takes(auth, token())
+    refused(token(), auth=TokenAuth([secret_key(OTHER_SECRET)]))
+
+
+def test_without_keys_nothing_is_signed() -> None:
+    """No key, no token that is good."""
+    auth = TokenAuth([])
+    refused(token(), auth=auth)
+    assert auth.signing_key is None
+    assert TokenAuth([public_key(public_pem("ES256"))]).signing_key is None
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", ""])
+@pytest.mark.parametrize("kind", ["HS256", *PUBLIC])
+def test_a_token_that_nobody_signed(kind: str, algorithm: str) -> None:
+    """`alg` says none, however it is spelled, with a signature or without."""
+    auth = TokenAuth([secret_key(SECRET) if kind == "HS256" else public_key(public_pem(kind))])
+    head = base64url(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
+    body = base64url(json.dumps(claims()).encode())
+    refused(f"{head}.{body}.", auth=auth)
+    refused(f"{head}.{body}.{base64url(b'x' * 32)}", auth=auth)
+
+
+@pytest.mark.parametrize("kind", PUBLIC)
+@pytest.mark.parametrize("alg", ["HS256", "the key's own"])
+@pytest.mark.parametrize("strip", [bytes, bytes.strip], ids=["as-it-is", "stripped"])
+def test_a_public_key_is_no_secret(kind: str, alg: str, strip: Callable[[bytes], bytes]) -> None:
+    """What is signed by HMAC with the public key's text, which all know, is refused."""
+    auth = TokenAuth([public_key(public_pem(kind)), secret_key(SECRET)])
+    header = json.dumps({"alg": alg if alg == "HS256" else kind}).encode()
+    refused(hs256(claims(), header, secret=strip(public_pem(kind))), auth=auth)
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_a_secret_is_for_one_algorithm(algorithm: str) -> None:
+    """The token does not choose, even where the right secret has signed it."""
+    long = SECRET + OTHER_SECRET
+    auth = TokenAuth([secret_key(long)])
+    refused(token(key=long, algorithm=algorithm), auth=auth)
+    assert takes(auth, token(key=long))
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256", "PS512"])
+def test_a_public_key_is_for_one_algorithm(algorithm: str) -> None:
+    """The token does not choose, even where the right key has signed it."""
+    signed = token(key=private("RS256"), algorithm=algorithm)
+    refused(signed, auth=TokenAuth([public_key(public_pem("RS256"))]))
+
+
+@pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c", "kid"])
+def test_a_token_does_not_bring_its_key(name: str) -> None:
+    """A key in the header, or the way to one, means nothing."""
+    number = private("ES256").public_key().public_numbers()
+    key = {"kty": "EC", "crv": "P-256", "x": str(number.x), "y": str(number.y)}
+    value: object = {"jwk": key, "x5c": ["x"]}.get(name, "https://example.com/key.pem")
+    signed = jwt.encode(claims(), private("ES256"), "ES256", headers={name: value})
+    refused(signed, auth=TokenAuth([secret_key(SECRET)]))
+    ours = jwt.encode(claims(), SECRET, "HS256", headers={name: value})
+    assert takes(TokenAuth([secret_key(SECRET)]), ours)
+
+
+def test_the_issuer() -> None:
+    """Where one is named, every token must name it, to the letter."""
+    auth = TokenAuth([secret_key(SECRET)], issuer="https://example.com")
+    assert takes(auth, token(iss="https://example.com"))
+    refused(token(), auth=auth)
+    for issuer in ("https://example.com/", "https://example", "", ["https://example.com"], 5, None):
+        refused(hs256(claims() | {"iss": issuer}), auth=auth)
+
+
+def test_the_audience() -> None:
+    """Where one is named, every token must name it, alone or in a list."""
+    auth = TokenAuth([secret_key(SECRET)], audience="calls")
+    assert takes(auth, token(aud="calls"))
+    assert takes(auth, token(aud=["mail", "calls"]))
+    refused(token(), auth=auth)
+    for audience in ("call", "mail", "", [], ["mail"], 5, {"calls": 1}, [["calls"]], None):
+        refused(hs256(claims() | {"aud": audience}), auth=auth)
+
+
+def test_what_no_one_asks_for_is_not_looked_at() -> None:
+    """Without an issuer or audience of our own, those of a token are the site's own affair."""
+    auth = TokenAuth([secret_key(SECRET)])
+    assert takes(auth, token(iss="anybody", aud=["anything"]))
+
+
+@pytest.mark.parametrize("secret", ["", "x", "x" * 31, "\u00e9" * 15 + "x"])
+def test_a_weak_secret(secret: str) -> None:
+    """Under 32 bytes of UTF-8 it is refused, and not shown."""
+    with pytest.raises(ValueError, match=r"must have at least 32 bytes, not \d+$"):
+        secret_key(secret)
+
+
+@pytest.mark.parametrize("secret", ["x" * 32, "\u00e9" * 16])
+def test_a_secret_that_is_long_enough(secret: str) -> None:
+    """32 bytes are as many as the hash has."""
+    assert secret_key(secret) == Key("HS256", secret.encode())
+    assert MIN_SECRET_BYTES == hashlib.sha256().digest_size == len(secret.encode())
+
+
+@pytest.mark.parametrize("kind", ["RS256", "ES256"])
+@pytest.mark.parametrize("make", [public_pem, private_pem])
+def test_a_pem_key_is_refused_as_a_shared_secret(kind: str, make: Callable[[str], bytes]) -> None:
+    """A public key in the place of a secret is what all may sign with; PyJWT wants none either."""
+    with pytest.raises(ValueError):
+        secret_key(make(kind).decode())
+
+
+def test_a_weak_rsa_key() -> None:
+    """Under 2048 bits it is refused."""
+    with pytest.raises(ValueError, match="must have at least 2048 bits, not 1024"):
+        public_key(public_pem("weak RSA"))
+
+
+@pytest.mark.parametrize("kind", ["ES384", "Ed448"])
+def test_a_key_of_another_kind(kind: str) -> None:
+    """Three algorithms are enough: curves that none of them has are refused."""
+    with pytest.raises(ValueError, match="is no RSA, P-256 or Ed25519 key"):
+        public_key(public_pem(kind))
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [b"", b"nonsense", private_pem("ES256"), public_pem("ES256")[:-40], b"\xff" * 100],
+    ids=["empty", "nonsense", "private", "cut", "binary"],
+)
+def test_what_is_no_public_key(pem: bytes) -> None:
+    """A private key has no business on a server that only verifies."""
+    with pytest.raises(ValueError, match="is no public key in PEM"):
+        public_key(pem)
+
+
+def test_a_certificate_is_no_public_key(tmp_path) -> None:
+    """What has an expiry of its own, which nobody would look at, is refused."""
+    certificate, _ = self_signed(tmp_path)
+    with pytest.raises(ValueError, match="is no public key in PEM"):
+        public_key(certificate.read_bytes())
+
+
+def test_no_key_shows_itself() -> None:
+    """Whatever is printed in a hurry, the secret is not in it."""
+    key = secret_key(SECRET)
+    auth = TokenAuth([key])
+    for shown in (repr(key), str(key), repr(auth), repr([auth])):
+        assert SECRET not in shown and SECRET[:8] not in shown

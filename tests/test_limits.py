@@ -1,0 +1,268 @@
+"""Limits: what passes in a time, beside models that are too simple to be wrong."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import CALM
+
+from videre.limits import (
+    FAILURE_SECONDS,
+    FAILURES,
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    MAX_FAILING_ADDRESSES,
+    Limits,
+    Penalties,
+    Throttle,
+    TokenBucket,
+    Verdict,
+)
+
+PASS, WARN, DROP, CLOSE = Verdict.PASS, Verdict.WARN, Verdict.DROP, Verdict.CLOSE
+
+# Quarters are exact in floats, so that model and bucket see the same moments.
+STEPS = st.lists(st.integers(0, 20).map(lambda quarters: quarters / 4), max_size=60)
+RATES = st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0])
+BURSTS = st.integers(1, 10)
+
+
+class Bucket:
+    """The model: a bucket with tokens in it, counted exactly."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate, self.burst = Fraction(rate), burst
+        self.tokens, self.then = Fraction(burst), Fraction(0)
+
+    def fill(self, now: float) -> None:
+        """Let what has come back flow in."""
+        passed = Fraction(now) - self.then
+        self.tokens = min(Fraction(self.burst), self.tokens + passed * self.rate)
+        self.then = Fraction(now)
+
+    def take(self, now: float) -> bool:
+        """Take one, if one is there."""
+        self.fill(now)
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+    def is_full(self, now: float) -> bool:
+        """Tell whether nothing is missing."""
+        self.fill(now)
+        return self.tokens == self.burst
+
+
+# A bucket.
+
+
+@CALM
+@given(RATES, BURSTS, STEPS)
+def test_a_bucket_is_like_its_model(rate: float, burst: int, steps: list[float]) -> None:
+    """It gives what a bucket with tokens gives, and is full when that is."""
+    bucket, model = TokenBucket(rate, burst), Bucket(rate, burst)
+    for now in itertools.accumulate(steps, initial=1000.0):
+        assert bucket.is_full(now) == model.is_full(now)
+        assert bucket.take(now) == model.take(now)
+
+
+@CALM
+@given(
+    st.floats(0.001, 1e6),
+    st.integers(1, 1000),
+    st.lists(st.floats(0, 100, allow_subnormal=False), max_size=100),
+)
+def test_no_time_brings_more_than_it_may(rate: float, burst: int, steps: list[float]) -> None:
+    """Whatever the moments, a stretch of time gives the burst and its own share at the most."""
+    bucket = TokenBucket(rate, burst)
+    taken = [now for now in itertools.accumulate(steps, initial=1e5) if bucket.take(now)]
+    for first in range(0, len(taken), 7):
+        for last in range(first, len(taken), 7):
+            share = (taken[last] - taken[first]) * rate
+            assert last - first + 1 <= burst + share * (1 + 1e-6) + 1e-5 * rate + 1e-6
+
+
+@pytest.mark.parametrize("burst", [1, 2, 200])
+def test_a_full_bucket_gives_its_burst_at_once(burst: int) -> None:
+    """So many and no more; then as many as time brings."""
+    bucket = TokenBucket(50.0, burst)
+    assert [bucket.take(5.0) for _ in range(burst + 1)] == [True] * burst + [False]
+    assert not bucket.take(5.019)
+    assert bucket.take(5.02)
+    assert not bucket.take(5.02)
+
+
+def test_a_refused_take_costs_nothing() -> None:
+    """Who asks in vain a thousand times is not held back by that."""
+    bucket = TokenBucket(1.0, 1)
+    assert bucket.take(10.0)
+    assert not any(bucket.take(10.5) for _ in range(1000))
+    assert bucket.take(11.0)
+
+
+def test_a_steady_pace_passes_for_ever() -> None:
+    """The rate itself is no excess, whatever rounding adds up to in half an hour."""
+    bucket = TokenBucket(50.0, 2)
+    assert all(bucket.take(1e6 + number / 50.0) for number in range(100_000))
+
+
+# A session's packets.
+
+
+@CALM
+@given(RATES, BURSTS, st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=120))
+def test_a_throttle_is_like_its_model(
+    rate: float, burst: int, steps: list[tuple[bool, int]]
+) -> None:
+    """Two buckets; a word at the first drop, silence, then the close, until both are full."""
+    throttle = Throttle(rate, burst)
+    buckets = {is_ping: Bucket(rate, burst) for is_ping in (False, True)}
+    now, dropped = 1000.0, 0
+    for is_ping, quarters in steps:
+        now += quarters / 4
+        if buckets[False].is_full(now) and buckets[True].is_full(now):
+            dropped = 0
+        verdict = throttle.judge(is_ping, now)
+        if buckets[is_ping].take(now):
+            assert verdict is PASS
+            continue
+        dropped += 1
+        expected = WARN if dropped == 1 else DROP if dropped <= burst else CLOSE
+        assert verdict is expected
+
+
+def test_a_burst_of_candidates_passes() -> None:
+    """A mesh of six: to five peers an offer and 30 trickled candidates, within half a second."""
+    limits = Limits()
+    assert limits.packets_per_second is not None
+    throttle = Throttle(limits.packets_per_second, limits.packet_burst)
+    judged = [throttle.judge(False, 100.0 + number * 0.5 / 155) for number in range(155)]
+    assert set(judged) == {PASS}
+
+
+def test_an_old_clients_pings_pass() -> None:
+    """One in two seconds, for a day."""
+    throttle = Throttle(50.0, 200)
+    assert all(throttle.judge(True, 2.0 * number) is PASS for number in range(43_200))
+
+
+def test_an_episode() -> None:
+    """It is said once; as much again as the burst is dropped without a word; then the close."""
+    throttle = Throttle(10.0, 5)
+    judged = [throttle.judge(False, 1.0) for _ in range(12)]
+    assert judged == [PASS] * 5 + [WARN] + [DROP] * 4 + [CLOSE] * 2
+
+
+def test_an_episode_goes_on_while_packets_trickle() -> None:
+    """Who sends a little faster than it may is told once, and not at each packet dropped."""
+    throttle = Throttle(10.0, 5)
+    judged = [throttle.judge(False, 1.0 + number / 11) for number in range(90)]
+    assert judged.count(WARN) == 1
+    assert CLOSE not in judged and DROP in judged
+
+
+def test_an_episode_ends_when_all_has_come_back() -> None:
+    """Then it is all forgiven, and the next excess is said again."""
+    throttle = Throttle(10.0, 5)
+    for now in (1.0, 1.51, 2.02):  # the bucket is full after half a second
+        judged = [throttle.judge(False, now) for _ in range(10)]
+        assert judged == [PASS] * 5 + [WARN] + [DROP] * 4
+
+
+def test_an_episode_does_not_end_early() -> None:
+    """A bucket that is almost full is still an episode: no word, and the count goes on."""
+    throttle = Throttle(10.0, 5)
+    assert [throttle.judge(False, 1.0) for _ in range(8)][5:] == [WARN, DROP, DROP]
+    judged = [throttle.judge(False, 1.45) for _ in range(8)]
+    assert judged == [PASS] * 4 + [DROP] * 2 + [CLOSE] * 2
+
+
+def test_pings_count_apart() -> None:
+    """Pings leave the packets' share alone, and the other way round."""
+    throttle = Throttle(10.0, 3)
+    assert [throttle.judge(True, 1.0) for _ in range(4)] == [PASS] * 3 + [WARN]
+    assert [throttle.judge(False, 1.0) for _ in range(3)] == [PASS] * 3
+    throttle = Throttle(10.0, 3)
+    assert [throttle.judge(False, 1.0) for _ in range(4)] == [PASS] * 3 + [WARN]
+    assert [throttle.judge(True, 1.0) for _ in range(3)] == [PASS] * 3
+
+
+# Addresses that bring wrong tokens.
+
+
+@CALM
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 120).map(lambda q: q / 4)), max_size=120
+    )
+)
+def test_penalties_are_like_their_model(steps: list[tuple[str, float]]) -> None:
+    """The failures of the last minute, counted: from the tenth on the delay doubles up to 25 s."""
+    penalties = Penalties()
+    failures: dict[str, list[float]] = {"a": [], "b": []}
+    now = 1000.0
+    for address, passed in steps:
+        now += passed / 4
+        for each, times in failures.items():
+            recent = sum(now - time <= 60 for time in times)
+            delay = min(25.0, 0.5 * 2 ** (recent - 10)) if recent >= 10 else 0.0
+            assert penalties.delay(each, now) == delay
+        penalties.record(address, now)
+        failures[address].append(now)
+
+
+def test_ten_failures_slow_the_next_try() -> None:
+    """Nine do not; then each doubles the delay, 25 s at the most."""
+    penalties = Penalties()
+    delays = []
+    for _ in range(20):
+        penalties.record("a", 100.0)
+        delays.append(penalties.delay("a", 100.0))
+    assert delays[:9] == [0.0] * 9
+    assert delays[9:] == [0.5, 1, 2, 4, 8, 16, 25, 25, 25, 25, 25]
+    assert (FAILURES, FIRST_DELAY, LONGEST_DELAY) == (10, 0.5, 25.0)
+    assert penalties.delay("b", 100.0) == penalties.delay("", 100.0) == 0.0
+
+
+def test_failures_are_forgotten_after_a_minute() -> None:
+    """An address is as good as new, and nothing is kept of it."""
+    penalties = Penalties()
+    for _ in range(1000):
+        penalties.record("a", 100.0)
+    assert penalties.delay("a", 100.0 + FAILURE_SECONDS) == LONGEST_DELAY
+    assert penalties.delay("a", 100.1 + FAILURE_SECONDS) == 0.0
+    assert penalties._failures == {}
+
+
+def test_nine_failures_a_minute_are_a_users_own_affair() -> None:
+    """A slow stream of them is never slowed further."""
+    penalties = Penalties()
+    for number in range(1000):
+        now = 100.0 + number * FAILURE_SECONDS / 8.5
+        assert penalties.delay("a", now) == 0.0
+        penalties.record("a", now)
+
+
+def test_so_many_addresses_are_remembered() -> None:
+    """Memory is bounded by number and by address; the longest quiet are forgotten first."""
+    penalties = Penalties()
+    tracemalloc.start()
+    try:
+        for number in range(3 * MAX_FAILING_ADDRESSES):
+            penalties.record(f"address {number}", 1.0)
+            if not number % (MAX_FAILING_ADDRESSES // 2):
+                for _ in range(12):
+                    penalties.record("a regular", 1.0)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(penalties._failures) == MAX_FAILING_ADDRESSES
+    assert penalties.delay("a regular", 1.0) == LONGEST_DELAY
+    assert max(map(len, penalties._failures.values())) <= 2 * FAILURES
+    assert taken < 2048 * MAX_FAILING_ADDRESSES

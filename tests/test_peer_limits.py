@@ -1,0 +1,284 @@
+"""Limits as a peer's session meets them: what is refused, how often it is said, and what closes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fakes import ENGINES, UNLIMITED, FakeClient, World, packet
+from tokens import enter
+
+from videre.auth import TokenAuth, secret_key
+from videre.engines import Engine
+from videre.limits import Limits
+
+RATE, BURST = 10.0, 5
+PACED = replace(UNLIMITED, packets_per_second=RATE, packet_burst=BURST)
+
+TOLD = ("error", "a", "room", "rate-limited")
+
+Make = type[Engine]
+engines = pytest.mark.parametrize("engine", ENGINES)
+
+
+def limited(engine: Make, **limits: Any) -> World:
+    """Return a namespace with these limits and no others."""
+    return World(engine(), limits=replace(UNLIMITED, **limits))
+
+
+def said(client: FakeClient) -> list[Any]:
+    """Return the Payloads (of errors: the Codes) that a client heard."""
+    return [heard[3] for heard in client.heard()]
+
+
+# The room's capacity, and the number of rooms.
+
+
+@engines
+def test_a_room_is_full(engine: Make) -> None:
+    """Who is one too many is told `room-full`, may retry, and nobody else hears of it."""
+    world = limited(engine, room_capacity=2)
+    a, b = world.members("a", "b")
+    c = world.client()
+    c.connect("c", "room")
+    error = c.error()
+    assert (error["Code"], error["Retry"]) == ("room-full", True)
+    assert a.texts() == b.texts() == [] and c.code is None
+    b.end()
+    c.connect("c", "room")
+    assert c.heard() == [("connect", "c", "room", "false")]
+
+
+@engines
+def test_a_full_room_is_open_to_its_members(engine: Make) -> None:
+    """A repeated connect, and a second connection of the same user, take no further place."""
+    world = limited(engine, room_capacity=2)
+    a, b = world.members("a", "b")
+    b.connect("b", "room")
+    assert b.heard() == [("connect", "b", "room", "false")]
+    again = world.client()
+    again.connect("b", "room")
+    assert again.heard() == [("connect", "b", "room", "false")]
+    assert b.code == 4503
+    assert [heard[:2] for heard in a.heard()] == [("disconnect", "b"), ("connect", "b")]
+
+
+@engines
+def test_a_refused_move_costs_no_seat(engine: Make) -> None:
+    """Who finds a full room stays where it was."""
+    world = limited(engine, room_capacity=1)
+    a, x = world.member("a"), world.member("x", "other")
+    a.connect("a", "other")
+    assert a.heard() == [("error", "a", "room", "room-full")]
+    a.say(packet("ping", "a", "room"))
+    assert said(a) == ['["a"]'] and x.texts() == []
+
+
+@engines
+def test_being_refused_a_place_is_not_bad(engine: Make) -> None:
+    """A client may knock until somebody leaves."""
+    world = limited(engine, room_capacity=1)
+    world.member("a")
+    c = world.client()
+    for _ in range(20):
+        c.connect("c", "room")
+    assert said(c) == ["room-full"] * 20 and c.code is None
+
+
+@engines
+def test_there_are_as_many_rooms_as_may_be(engine: Make) -> None:
+    """A further one is not made; those that are there stay open, and one that ends makes place."""
+    world = limited(engine, max_rooms=2)
+    one, _two = world.member("a", "one"), world.member("a", "two")
+    c = world.client()
+    c.connect("c", "three")
+    assert said(c) == ["room-full"]
+    c.connect("c", "two")
+    assert said(c) == ["false"]
+    one.end()
+    c.connect("c", "three")
+    assert said(c) == ["true"]
+    assert len(world.rooms) == 2
+
+
+@engines
+def test_a_token_names_the_capacity(engine: Make) -> None:
+    """`max` beats what is configured, for who shows it: below and above."""
+    secret = "a secret of these tests, 32 bytes and more"
+    world = World(
+        engine(),
+        limits=replace(UNLIMITED, room_capacity=2),
+        auth=TokenAuth([secret_key(secret)]),
+    )
+    enter(world, "a", key=secret)
+    enter(world, "b", key=secret, max=3)
+    enter(world, "c", key=secret, max=3)
+    with pytest.raises(AssertionError):
+        enter(world, "d", key=secret, max=3)
+    with pytest.raises(AssertionError):
+        enter(world, "d", key=secret)
+    enter(world, "d", key=secret, max=4)
+    enter(world, "x", "pair", key=secret, max=1)
+    with pytest.raises(AssertionError):
+        enter(world, "y", "pair", key=secret, max=1)
+
+
+# The rate.
+
+
+@engines
+def test_too_many_packets(engine: Make) -> None:
+    """Said once, then dropped without a word, then the session is closed with 4003."""
+    world = World(engine(), limits=PACED)
+    a, b = world.members("a", "b")
+    world.clock.advance(10)
+    for number in range(11):
+        assert a.code is None
+        a.say(packet("broadcast", "a", "room", number))
+    assert said(b) == list(range(BURST))
+    assert a.heard() == [TOLD]
+    assert a.connection.closes[0] == (4003, "Too many packets")
+    a.end("closed with 4003")
+    assert [heard[0] for heard in b.heard()] == ["disconnect", "connect"]
+
+
+@engines
+def test_an_episode_is_over_when_the_sender_has_calmed_down(engine: Make) -> None:
+    """Then packets pass again; the next episode is said again."""
+    world = World(engine(), limits=PACED)
+    a, b = world.members("a", "b")
+    for _ in range(3):
+        world.clock.advance(10)
+        for _ in range(BURST + 3):
+            a.say(packet("broadcast", "a", "room"))
+        assert a.heard() == [TOLD]
+        assert len(b.heard()) == BURST
+    assert a.code is None
+
+
+@engines
+def test_pings_are_counted_apart(engine: Make) -> None:
+    """A sender of too many packets may ask who is there, and one of too many pings may speak."""
+    world = World(engine(), limits=PACED)
+    (a,) = world.members("a")
+    world.clock.advance(10)
+    for _ in range(BURST + 2):
+        a.say(packet("broadcast", "a", "room"))
+    a.say(packet("ping", "a", "room"))
+    assert said(a) == ["rate-limited", '["a"]']
+    world.clock.advance(10)
+    for _ in range(BURST + 2):
+        a.say(packet("ping", "a", "room"))
+    a.say(packet("broadcast", "a", "room"))
+    a.connect("a", "room")
+    assert said(a) == ['["a"]'] * BURST + ["rate-limited", "true"]
+
+
+@engines
+def test_too_many_pings(engine: Make) -> None:
+    """The usual ping, which takes a short way, is counted like any other."""
+    world = World(engine(), limits=PACED)
+    (a,) = world.members("a")
+    for _ in range(2 * BURST):
+        a.say(packet("ping", "a", "room"))
+    assert a.code is None
+    a.say(packet("ping", "a", "room"))
+    assert a.code == 4003
+    assert said(a) == ['["a"]'] * BURST + ["rate-limited"]
+
+
+@engines
+def test_bad_packets_count_against_the_rate(engine: Make) -> None:
+    """Nine of ten may be nonsense: the tenth resets that count, so it must not be the only one."""
+    world = World(engine(), limits=PACED)
+    a = world.client()
+    for _ in range(20):
+        for _ in range(9):
+            a.say("nonsense")
+        a.say(packet("ping", "a", "room"))
+        world.clock.advance(1 / RATE)
+    assert a.code == 4003
+    assert len(a.heard()) <= 2 * BURST + 4
+
+
+@engines
+def test_each_session_has_its_own_share(engine: Make) -> None:
+    """Who floods costs nobody else a packet."""
+    world = World(engine(), limits=PACED)
+    a, b = world.members("a", "b")
+    world.clock.advance(10)
+    for _ in range(BURST + 2):
+        a.say(packet("broadcast", "a", "room"))
+    b.say(packet("broadcast", "b", "room", 1))
+    assert said(a) == ["rate-limited", 1]
+    assert said(b) == ["{}"] * BURST
+
+
+def test_a_mesh_of_six_begins_within_the_defaults() -> None:
+    """Each of six: a connect, five offers or answers, and 30 candidates a peer, at once."""
+    world = World(limits=Limits())
+    clients = world.members(*"abcdef")
+    for client, user in zip(clients, "abcdef", strict=True):
+        for number in range(5 + 5 * 30):
+            client.say(packet("broadcast", user, "room", number))
+    for client in clients:
+        assert len(client.heard()) == 5 * 155
+        assert client.code is None
+
+
+def test_no_rate() -> None:
+    """`null` switches it off."""
+    world = World(limits=replace(PACED, packets_per_second=None))
+    (a,) = world.members("a")
+    for _ in range(1000):
+        a.say(packet("ping", "a", "room"))
+    assert said(a) == ['["a"]'] * 1000
+
+
+# Who enters no room.
+
+
+@engines
+def test_a_session_that_enters_no_room(engine: Make) -> None:
+    """It is closed with 4004, whatever else it has said; one with a seat is not."""
+    world = limited(engine, join_timeout=10.0)
+    idle, busy, member = world.client(), world.client(), world.client()
+    world.clock.advance(9.9)
+    member.connect("m", "room")
+    busy.say(packet("ping", "x", "room"))
+    busy.say("nonsense")
+    assert idle.code is None
+    world.clock.advance(0.1)
+    assert idle.connection.closes == busy.connection.closes
+    assert idle.connection.closes == [(4004, "No room entered in time")]
+    world.clock.advance(1000)
+    assert member.code is None and world.clock.waiting == []
+
+
+@engines
+def test_a_session_that_was_in_a_room_may_wait(engine: Make) -> None:
+    """After a join it may leave and stay as long as it likes."""
+    world = limited(engine, join_timeout=10.0)
+    a = world.member("a")
+    a.say(packet("disconnect", "a", "room"))
+    world.clock.advance(1000)
+    assert a.code is None
+
+
+def test_a_session_that_is_refused_is_in_no_room() -> None:
+    """Knocking is not entering."""
+    world = World(limits=replace(UNLIMITED, room_capacity=1, join_timeout=10.0))
+    world.member("a")
+    b = world.client()
+    b.connect("b", "room")
+    world.clock.advance(10)
+    assert said(b) == ["room-full"] and b.code == 4004
+
+
+def test_a_session_that_ends_leaves_no_timer() -> None:
+    """Nothing is kept of who has gone before its time was up."""
+    world = World(limits=replace(UNLIMITED, join_timeout=10.0))
+    a = world.client()
+    a.end()
+    assert world.clock.waiting == []

@@ -1,0 +1,299 @@
+"""Limits end to end, over real sockets: what is refused, with which code, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import brief, packet
+from inprocess import Framing, Server, serving
+from sockjs_client import Wire, array, ask, fresh, poll, send
+from websocket_client import FIN, MASKED, TEXT, Socket, handshake
+
+import videre
+from videre.config import Config, load
+from videre.transport import http
+from videre.transport.clients import owner
+
+ELSEWHERE = "127.0.0.2"
+RAW = "/echo/websocket"
+SLOWLY = 0.001  # a second: nothing comes back while a test runs
+
+both = pytest.mark.parametrize("framing", ["raw", "sockjs"])
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """Give the path of a configuration file that is still to be written."""
+    return tmp_path / "conf.json"
+
+
+@asynccontextmanager
+async def signaller(conf: Path, **values: Any) -> AsyncIterator[Server]:
+    """Run a signaller with this configuration file."""
+    async with serving(videre.create_app(read(conf, values))) as running:
+        yield running
+        await Wire.hang_up()
+
+
+def read(conf: Path, values: dict[str, Any]) -> Config:
+    """Return the configuration that a file with these values makes."""
+    conf.write_text(json.dumps(values))
+    return load(conf)
+
+
+async def knock(
+    server: Server, path: str, source: str | None = None, headers: dict[str, str] | None = None
+) -> int:
+    """Ask for a session, and return the status: 200 or 101, or that of a refusal."""
+    if path.endswith("websocket"):
+        socket = await Socket.open(server.url, path, headers, source=source)
+        return socket.head.status
+    return (await ask(server.url, "POST", path, b"", headers, source=source)).status
+
+
+# Connections.
+
+
+async def test_an_address_opens_so_many_sessions_in_a_second(conf: Path) -> None:
+    """One more is refused with 503, by any transport; another address is not."""
+    async with signaller(conf, ConnectsPerSecondPerAddress=SLOWLY) as server:
+        assert await knock(server, RAW) == 101
+        for path in (RAW, f"{fresh()}/websocket", f"{fresh()}/xhr", f"{fresh()}/xhr_streaming"):
+            assert await knock(server, path) == 503
+        assert await knock(server, f"{fresh()}/xhr", ELSEWHERE) == 200
+        assert await knock(server, f"{fresh()}/xhr", ELSEWHERE) == 503
+        assert (await ask(server.url, "GET", "/echo/info")).status == 200
+
+
+async def test_polls_of_a_session_are_no_new_connections(conf: Path) -> None:
+    """Who is in polls and sends as often as it needs."""
+    async with signaller(conf, ConnectsPerSecondPerAddress=SLOWLY) as server:
+        session = fresh()
+        assert await poll(server.url, session) == "o\n"
+        for _ in range(5):
+            assert (await send(server.url, session, packet("ping", "a", "room"))).status == 204
+            assert (await poll(server.url, session)).startswith("a[")
+
+
+async def test_sessions_in_all_and_of_an_address(conf: Path) -> None:
+    """Above either limit it is 503; who leaves makes place."""
+    async with signaller(conf, MaxConnections=3, MaxConnectionsPerAddress=2) as server:
+        (a,) = await server.members("a")
+        assert await knock(server, RAW) == 101
+        assert await knock(server, RAW) == 503
+        assert await knock(server, RAW, ELSEWHERE) == 101
+        assert await knock(server, RAW, ELSEWHERE) == 503  # of three in all
+        await a.close()
+        assert await knock(server, RAW, ELSEWHERE) == 101
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2:0:0:0:5", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201", "192.0.2.1"),
+        ("", ""),
+        ("a name", "a name"),
+        ("192.0.2.1:80", "192.0.2.1:80"),
+    ],
+)
+def test_who_counts_as_one(address: str, counted: str) -> None:
+    """An IPv4 address, however it is written; of IPv6 the /64 that one client is given."""
+    assert owner(address) == counted
+
+
+async def test_ipv6_is_counted_by_its_64(conf: Path) -> None:
+    """Whoever has a whole network of addresses is one client."""
+    limits = {"MaxConnectionsPerAddress": 1, "TrustedProxies": ["127.0.0.1"]}
+    async with signaller(conf, **limits) as server:
+
+        async def status(address: str) -> int:
+            return await knock(server, RAW, headers={"X-Forwarded-For": address})
+
+        assert await status("2001:db8::1") == 101
+        assert await status("2001:db8::2") == 503
+        assert await status("2001:db8::ffff:0:0:1") == 503
+        assert await status("2001:db8:0:1::1") == 101
+
+
+async def test_a_liar_gains_nothing(conf: Path) -> None:
+    """An X-Forwarded-For that no trusted proxy wrote changes nobody's address."""
+    async with signaller(conf, MaxConnectionsPerAddress=1) as server:
+        assert await knock(server, RAW) == 101
+        for number in range(3):
+            headers = {"X-Forwarded-For": f"192.0.2.{number}", "Forwarded": "for=192.0.2.9"}
+            assert await knock(server, RAW, headers=headers) == 503
+
+
+# Rooms.
+
+
+@both
+async def test_a_classic_call(conf: Path, framing: Framing) -> None:
+    """`RoomCapacity` 2: the third is told `room-full`, until one of the two leaves."""
+    async with signaller(conf, RoomCapacity=2) as server:
+        a, b = await server.members("a", "b")
+        c = await server.client(framing)
+        await c.send("connect", "c", "room")
+        await c.hears(("error", "c", "room", "room-full"))
+        await a.quiet()
+        await b.close()
+        await a.hears(("disconnect", "b", "room", ""))
+        assert await c.join("c") == "false"
+
+
+async def test_so_many_rooms(conf: Path) -> None:
+    """`MaxRooms`, in each namespace."""
+    async with signaller(conf, MaxRooms=1, Prefix=["/echo", "/other"]) as server:
+        await server.members("a")
+        b, c = await server.client(), await server.client(prefix="/other")
+        await b.send("connect", "b", "another")
+        await b.hears(("error", "b", "another", "room-full"))
+        assert await c.join("c", "another") == "true"
+        assert await b.join("b", "room") == "false"
+
+
+# Packets.
+
+
+@both
+async def test_too_many_packets(conf: Path, framing: Framing) -> None:
+    """Said once, then dropped, then 4003; the others hear what passed, and the disconnect."""
+    async with signaller(conf, PacketsPerSecond=SLOWLY, PacketBurst=5) as server:
+        a, b = await server.client(framing), await server.client()
+        await a.join("a")
+        await b.join("b")
+        await a.heard()
+        for number in range(9):
+            await a.send("broadcast", "a", "room", number)
+        await b.hears(*(("broadcast", "a", "room", number) for number in range(4)))
+        await a.hears(("error", "a", "room", "rate-limited"))
+        await a.quiet()
+        await a.send("broadcast", "a", "room", 9)
+        assert await a.closed() == 4003
+        await b.hears(("disconnect", "a", "room", ""), ("connect", "b", "room", "true"))
+
+
+async def test_a_calls_beginning_passes_the_defaults(conf: Path) -> None:
+    """An offer and thirty candidates to each of five peers, as fast as a browser writes them."""
+    async with signaller(conf) as server:
+        a, b = await server.members("a", "b")
+        for number in range(5 * 31):
+            await a.send("broadcast", "a", "room", number)
+        await b.hears(*(("broadcast", "a", "room", number) for number in range(5 * 31)))
+        await a.quiet()
+
+
+@pytest.mark.parametrize("framing", ["raw", "sockjs", "polling"])
+async def test_who_enters_no_room_in_time(conf: Path, framing: str) -> None:
+    """It is closed with 4004; a member is not."""
+    async with signaller(conf, JoinTimeout=1) as server:
+        (member,) = await server.members("m")
+        if framing == "polling":
+            session = fresh()
+            assert await poll(server.url, session) == "o\n"
+            frame = await poll(server.url, session)
+            assert json.loads(frame[1:]) == [4004, "No room entered in time"]
+        else:
+            client = await server.client("raw" if framing == "raw" else "sockjs")
+            await client.send("ping", "x", "room")
+            await client.hears(("ping", "x", "room", '["m"]'))
+            assert await client.closed() == 4004
+        assert await member.users() == ["m"]
+
+
+@pytest.mark.parametrize("size", [4 * 64 * 1024 + 1, 2**40])
+@both
+async def test_a_frame_is_refused_by_its_length(conf: Path, framing: Framing, size: int) -> None:
+    """Its header is enough: the error and 4501 come though not a byte of it follows."""
+    async with signaller(conf) as server:
+        (witness,) = await server.members("w")
+        path = RAW if framing == "raw" else f"{fresh()}/websocket"
+        socket = await Socket.open(server.url, path)
+        text = packet("connect", "a", "room")
+        socket.send(text if framing == "raw" else json.dumps([text]))
+        await witness.hears(("connect", "a", "room", "false"))
+        socket.wire.writer.write(struct.pack("!BBQ", FIN | TEXT, MASKED | 127, size))
+        heard = [await socket.text()]
+        while '"Event":"error"' not in heard[-1].replace("\\", ""):
+            heard.append(await socket.text())
+        text = heard[-1] if framing == "raw" else json.loads(heard[-1][1:])[0]
+        assert brief(text) == ("error", "a", "room", "packet-too-large")
+        assert (await socket.goodbye())[0] == 4501
+        await witness.hears(("disconnect", "a", "room", ""))
+
+
+# Bodies.
+
+
+async def begin_body(server: Server, session: str, size: int, body: bytes) -> Wire:
+    """Send the head of an xhr_send whose body is of this size, and the first of its bytes."""
+    wire = await Wire.open(server.url)
+    wire.say("POST", f"{session}/xhr_send", None, {"Content-Length": str(size)})
+    wire.writer.write(body)
+    return wire
+
+
+async def test_a_slow_body(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """408 when its time is over; the session goes on, and what came of the body is gone."""
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.3)
+    async with signaller(conf) as server:
+        session = fresh()
+        assert await poll(server.url, session) == "o\n"
+        whole = array(packet("connect", "a", "room"))
+        wire = await begin_body(server, session, len(whole), whole[:-1])
+        assert (await wire.answer()).status == 408
+        monkeypatch.undo()
+        assert (await send(server.url, session, packet("ping", "a", "room"))).status == 204
+        (text,) = json.loads((await poll(server.url, session))[1:])
+        assert brief(text) == ("ping", "a", "room", "[]")
+
+
+async def test_a_body_for_nobody_is_not_read(conf: Path) -> None:
+    """Without a session it is 404 at once, whatever is still to come."""
+    async with signaller(conf) as server:
+        wire = await begin_body(server, fresh(), 1 << 40, b"[")
+        assert (await wire.answer()).status == 404
+
+
+async def test_a_body_that_is_too_large(conf: Path) -> None:
+    """413 when more has come than all packets that may wait in one body; the session goes on."""
+    async with signaller(conf, MaxPacketBytes=1024) as server:
+        session = fresh()
+        assert await poll(server.url, session) == "o\n"
+        wire = await begin_body(server, session, 1 << 40, b"x" * (16 * 1024 + 1))
+        assert (await wire.answer()).status == 413
+        await asyncio.gather(*(send(server.url, session, "nonsense") for _ in range(2)))
+        frame = await poll(server.url, session)
+        assert {brief(text)[3] for text in json.loads(frame[1:])} == {"malformed-packet"}
+
+
+@pytest.mark.parametrize("page", ["http://rebound.example", "http://localhost", "null", ""])
+async def test_the_servers_own_name_is_no_origin_that_is_allowed(conf: Path, page: str) -> None:
+    """A page whose name was made to lead here (DNS rebinding) has our Host, and is not listed."""
+    async with signaller(conf, Origins=["https://example.com"]) as server:
+        assert await knock(server, RAW, headers={"Origin": "https://example.com"}) == 101
+        port = server.url.rpartition(":")[2]
+        for origin in {page, f"{page}:{port}", server.url}:
+            for path in (RAW, f"{fresh()}/websocket", f"{fresh()}/xhr", "/echo/info"):
+                method = "POST" if path.endswith("xhr") else "GET"
+                host = origin.partition("//")[2]
+                headers = handshake({"Host": host, "Origin": origin, "Content-Length": "0"})
+                lines = [f"{method} {path} HTTP/1.1", *map(": ".join, headers.items())]
+                wire = await Wire.open(server.url)
+                wire.writer.write("\r\n".join([*lines, "", ""]).encode())
+                assert (await wire.head()).status == 403, (origin, path)

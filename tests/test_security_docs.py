@@ -1,0 +1,67 @@
+"""docs/security.md: each row of the threat model names tests that exist; its example is good."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tokens import SECRET
+
+from videre.config import load
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+TABLE = TEXT.partition("## Threat model")[2].partition("\n## ")[0]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in TABLE.partition("|---")[2].partition("\n\n")[0].splitlines()[1:]
+]
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+@cache
+def defined(file: str) -> set[str]:
+    """Return the names that a test module defines, its test functions and cases among them."""
+    names: set[str] = set()
+    for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names
+
+
+def test_the_table_is_read() -> None:
+    """A search that finds nothing would pass all tests below."""
+    assert len(ROWS) > 30
+    assert all(len(row) == 4 and all(row) for row in ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
+def test_each_row_names_tests_that_exist(row: list[str]) -> None:
+    """At least one, and nothing else."""
+    named = TEST.findall(row[3])
+    assert named and TEST.sub("", row[3]).strip(", ") == ""
+    for file, name in named:
+        assert (ROOT / file).exists(), file
+        assert name.startswith("test_") and name in defined(file), f"{file}::{name}"
+
+
+def test_the_example_is_a_good_configuration(tmp_path: Path) -> None:
+    """As it stands, with a secret in the environment; and each key in it is worth its place."""
+    (example,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
+    conf = tmp_path / "conf.json"
+    conf.write_text(example)
+    config = load(conf, environ={"VIDERE_SECRETS": SECRET.replace(" ", "-")})
+    assert config.auth.required
+    assert "*" not in config.transport.origins
+    assert len(config.sources) == len(json.loads(example))
+
+
+def test_no_address_is_invented() -> None:
+    """Holes are reported in the repository; every host in the text is one of documentation."""
+    assert "@" not in TEXT
+    hosts = {host.removeprefix("www.") for host in re.findall(r"https?://([\w.-]+)", TEXT)}
+    assert hosts <= {"example.com"}

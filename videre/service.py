@@ -1,0 +1,43 @@
+"""What all peers of one namespace share: rooms, rules, clocks, and where things are recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from videre.auth import Auth, NoAuth
+from videre.limits import Limits, Penalties
+from videre.packets import Decoder
+from videre.rooms import Log, Rooms
+
+
+class Trace(Protocol):
+    """Takes the header and size of each packet, for the log's debug level."""
+
+    def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
+
+
+class Timer(Protocol):
+    """What can be called off; asyncio.TimerHandle is one."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Service:
+    """What all peers of one namespace share."""
+
+    rooms: Rooms
+    decoder: Decoder
+    log: Log
+    clock: Callable[[], float]  # monotonic, in seconds
+    unix_time: Callable[[], float]  # what tokens tell
+    later: Callable[[float, Callable[[], None]], Timer]  # calls back after so many seconds
+    sleep: Callable[[float], Awaitable[None]]
+    trace: Trace | None = None
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    auth: Auth = dataclasses.field(default_factory=NoAuth)
+    leeway: float = 60.0  # seconds that a seat outlives its token
+    penalties: Penalties = dataclasses.field(default_factory=Penalties)
