@@ -64,7 +64,13 @@ def _panel(ax: Any, name: str, unit: float, shown: list[tuple[Case, dict[str, Ru
             if name in median:
                 value = median[name] / unit
                 ax.barh(at, value, height=0.85, color=COLOURS[peer])
-                ax.text(value, at, f" {value:.3g}", va="center", fontsize=7)
+                ax.text(
+                    value,
+                    at,
+                    f" {value:,.0f}" if value >= 100 else f" {value:.3g}",
+                    va="center",
+                    fontsize=7,
+                )
             at += 1
         ticks.append((first + at - 1) / 2)
         labels.append(case.name)
