@@ -134,7 +134,7 @@ class FakeClock:
         self.timers.append(timer)
         return timer
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, needless: Callable[[], bool]) -> None:
         """Note for how long somebody wanted to sleep."""
         self.slept.append(seconds)
 

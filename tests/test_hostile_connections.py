@@ -243,16 +243,6 @@ async def test_a_delayed_token_is_forgotten_with_its_client() -> None:
         pytest.fail("its packets are kept until the delay is over")
 
 
-async def test_who_does_not_read_answers_is_cut(site: Site) -> None:
-    """Requests without end whose answers are not read do not keep a connection for ever."""
-    wire = await Wire.open(site.url, receive_buffer=4096)
-    wire.writer.transport.pause_reading()
-    request = b"GET /echo/iframe.html HTTP/1.1\r\nHost: a\r\n\r\n"
-    for _ in range(20):
-        wire.writer.write(request * 500)
-    assert await site.emptied(), "it stays connected for as long as it does not read"
-
-
 async def test_a_session_needs_its_whole_body(site: Site) -> None:
     """A body that stops half-way hands nothing on."""
     session = fresh()

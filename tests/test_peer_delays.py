@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ class Slow(World):
         self.slept: list[float] = []
         self.service = replace(self.service, sleep=self.sleep)
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, needless: Callable[[], bool]) -> None:
         """Note for how long, and wait until the test goes on."""
         self.slept.append(seconds)
         await asyncio.sleep(0)  # one step, needs no loop

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -60,7 +60,7 @@ def setup(
         clock=time.monotonic,
         unix_time=time.time,
         later=lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
-        sleep=asyncio.sleep,
+        sleep=_sleep,
         limits=config.limits,
         auth=config.auth,
         leeway=config.leeway,
@@ -81,6 +81,12 @@ def setup(
     app.cleanup_ctx.append(engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)
     return Namespace(prefix.rstrip("/"), rooms, sessions)
+
+
+async def _sleep(seconds: float, needless: Callable[[], bool]) -> None:
+    while seconds > 0 and not needless():
+        await asyncio.sleep(min(seconds, 1.0))
+        seconds -= 1.0
 
 
 def create_app(

@@ -31,6 +31,9 @@ from videre.version import __version__
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
 KEEP_ALIVE = 75.0
+# Milliseconds after which the kernel gives up a connection that takes nothing of what was written:
+# longer than the 37 s after which a silent WebSocket is given up.
+UNREAD_MS = 60_000
 # Seconds in which requests must end once all sessions are closed, by a shutdown.
 SHUTDOWN = 1.0
 
@@ -143,7 +146,10 @@ def _listen(config: Config) -> socket.socket:
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, _, _, _, address = found[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        listening = socket.create_server(address[:2], family=family, backlog=1024)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the listener
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+        return listening
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise config.error("Host", config.host, error.strerror or str(error)) from None

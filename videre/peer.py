@@ -193,7 +193,7 @@ class Peer:
         if outside:
             self._unwatch()  # it is we who keep it waiting
         try:
-            await self._service.sleep(delay)
+            await self._service.sleep(delay, lambda: self._gone)
             if not self._gone and (pending := self._enter(packet, counted=True)) is not None:
                 await pending
         finally:

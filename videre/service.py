@@ -35,7 +35,8 @@ class Service:
     clock: Callable[[], float]  # monotonic, in seconds
     unix_time: Callable[[], float]  # what tokens tell
     later: Callable[[float, Callable[[], None]], Timer]  # calls back after so many seconds
-    sleep: Callable[[float], Awaitable[None]]
+    # Sleeps for so many seconds, or until it is told, within a second, that there is no need to.
+    sleep: Callable[[float, Callable[[], bool]], Awaitable[None]]
     trace: Trace | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     auth: Auth = dataclasses.field(default_factory=NoAuth)

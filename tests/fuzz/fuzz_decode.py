@@ -23,6 +23,9 @@ LIMIT = 4096  # bytes; small, so that the fuzzer reaches it
 DOCUMENTED = (MalformedPacket, InvalidPacket, PacketTooLarge)
 DECODER = Decoder(LIMIT)
 
+#: What a broadcast was found to begin with, for `Decoder.repeats`.
+HEAD = '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"r"},"Payload":'
+
 _CALL = b'{"Header":{"Event":"%s","UserId":"a","RoomId":"r","Id":1},"Payload":%s}'
 SEEDS = [
     _CALL % (b"connect", b'"{}"'),
@@ -55,6 +58,7 @@ def one_input(data: bytes) -> None:
 
 def check(text: str) -> None:
     """Check the invariant for a text, with names that are new and with known ones."""
+    check_repeats(text)
     packet = outcome(text)
     if packet is None:
         return
@@ -65,6 +69,16 @@ def check(text: str) -> None:
     again = outcome(text, (packet.user, packet.room))
     assert again is not None and again.header == packet.header
     check_payload(text)
+
+
+def check_repeats(text: str) -> None:
+    """Check that what is taken for a known header with another Payload is just that."""
+    assert packets.head_of(f"{HEAD}1}}") == HEAD
+    for again in (text, HEAD + text, f"{HEAD}{text}}}"):
+        if DECODER.repeats(again, HEAD):
+            packet = outcome(again)
+            assert packet is not None
+            assert packet.header == {"Event": "broadcast", "UserId": "a", "RoomId": "r"}
 
 
 def outcome(text: str, *known: Names) -> Packet | None:

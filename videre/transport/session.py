@@ -147,6 +147,8 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             return
         self.state = sockjs.SessionState.CLOSED
         self.manager.forget(self)
+        if self._inbox is not None:
+            self._inbox.clear()  # nobody will hear what waits, and its handler may take long
         handler, self.handler = self.handler, None
         if handler is None:
             return

@@ -26,8 +26,10 @@ class _Inbound(WebSocketDataQueue):
     leaves them.
     """
 
-    def __init__(self, session: WebSocketSession) -> None:
-        # Not the base's: its queue, of 700 bytes, is what this one does without.
+    def __init__(self, session: WebSocketSession, protocol: web.RequestHandler) -> None:
+        if not hasattr(self, "_size"):  # aiohttp without its compiled parser
+            super().__init__(protocol, 0, loop=protocol._loop)
+        # Else not the base's: its queue, of 700 bytes, is what this one does without.
         self._session = session
 
     def feed_data(self, data: Any, size: int) -> None:
@@ -140,7 +142,7 @@ class Upgrade(web.WebSocketResponse):
         # The parser refuses frames of the limit's size too; 0 is no limit.
         limit = manager.options.max_frame_bytes
         limit = 0 if limit is None else limit + 1
-        inbound = _Inbound(session)
+        inbound = _Inbound(session, request.protocol)
         parser = WebSocketReader(inbound, limit, compress=self._deflate, decode_text=True)
         session.start()
         request.protocol.keep_alive(False)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 _TEXT = WSMsgType.TEXT
 
+_MESSAGES = (_TEXT, WSMsgType.BINARY)
+
+# Frames without a message (pings, pongs, empty ones), and frames after our close, that a client may
+# send between two sweeps. A browser sends none but the answers to our pings.
+MAX_IDLE_FRAMES = 100
+
 PING = framing.frame(framing.PING, b"")
 
 # A close code that a client sends and that means what it says; 0 is a close frame without a code.
@@ -48,6 +54,7 @@ class WebSocketSession(Session):
         self._collected: list[bytes] | None = None  # while the manager's cork is on
         self._tcp = tcp
         self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
+        self._idle = 0  # idle frames since the last sweep
         limit = manager.options.max_backlog_bytes
         tcp.set_write_buffer_limits(high=sys.maxsize if limit is None else limit)
 
@@ -81,6 +88,7 @@ class WebSocketSession(Session):
     def sweep(self) -> None:
         """Ask a silent client whether it lives; give up one that does not answer."""
         self.silent += 1
+        self._idle = 0
         if self.state is not OPEN:
             if self.silent >= self.manager.goodbye_sweeps:
                 self.cut()
@@ -131,17 +139,33 @@ class WebSocketSession(Session):
     def arrived(self, message: WSMessage) -> None:
         """Take one message off the wire."""
         kind, data, _ = message
-        self.silent = 0
+        if self.state is not OPEN:
+            self._count_idle()  # and is as silent as before: who does not answer our close is cut
+        else:
+            self.silent = 0
+            if not data or kind not in _MESSAGES:
+                self._count_idle()
         if kind is _TEXT and not self._sockjs:
             if data:
                 self.receive(data)
         elif kind is _TEXT or kind is WSMsgType.BINARY:
             if data:
                 self._take(data)
-        elif kind is WSMsgType.PING:
+        elif kind is WSMsgType.PING and self.state is OPEN:
             self._put(framing.frame(framing.PONG, bytes(data)))
         elif kind is WSMsgType.CLOSE:
             self.closed_by_client(data)
+
+    def _count_idle(self) -> None:
+        """Take note of a frame that is no packet: too many of them are a flood all the same."""
+        self._idle += 1
+        if self._idle <= MAX_IDLE_FRAMES:
+            return
+        if self.state is OPEN:
+            self._idle = 0
+            self.close(4003, "Too many packets")
+        else:
+            self.cut()
 
     def _take(self, data: str | bytes) -> None:
         if not self._sockjs:
@@ -158,6 +182,8 @@ class WebSocketSession(Session):
         if len(texts) == 1 and isinstance(data, str) and data.isascii():
             # The client has quoted the message already, as it will be for others who speak SockJS.
             self._frame.remember(texts[0], f"a{data}")
+        if not texts:
+            self._count_idle()
         for text in texts:
             self.receive(text)
 
