@@ -112,7 +112,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         request: web.Request, serve: Callable[[web.Request], Awaitable[web.Response]]
     ) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            return _not_allowed("GET, HEAD")
+            raise _NotAllowed("GET, HEAD")
         return await serve(request)
 
     def _upgradable(self, request: web.Request, *, sockjs_framing: bool) -> Client:
@@ -130,7 +130,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     def _admit(
         self, request: web.Request, methods: tuple[str, ...], allow: str = ""
     ) -> web.Response | None:
-        """Return the answer to a preflight or a wrong method; None for a request to be served."""
+        """Return the answer to a preflight; None for a request to be served."""
         if not self._origins.allow(request):
             raise web.HTTPForbidden(text="This origin is not allowed.")
         request[_ROUTE] = self
@@ -141,7 +141,9 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             if asked := request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS):
                 headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = asked
             return web.Response(status=204, headers=headers)
-        return None if request.method in methods else _not_allowed(allow)
+        if request.method not in methods:
+            raise _NotAllowed(allow)
+        return None
 
     @staticmethod
     def _session_id(request: web.Request) -> str:
@@ -217,7 +219,3 @@ class _NotAllowed(web.HTTPException):
 
     def __init__(self, allow: str) -> None:
         super().__init__(headers={hdrs.ALLOW: allow})
-
-
-def _not_allowed(allow: str) -> web.Response:
-    return web.Response(status=405, headers={hdrs.ALLOW: allow})
