@@ -6,7 +6,7 @@ The methods of an engine return None or an awaitable; `done` waits where there i
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -28,13 +28,14 @@ class Recorder:
         assert tuple(announcement) == HALVES
         self.events.append(("joined", room, user, seat))
 
-    def left(self, room: str, user: str, seat: str, reason: str) -> None:
+    def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """See Listener.left."""
-        self.events.append(("left", room, user, seat, reason))
+        told = () if code is None else (str(int(code)),)
+        self.events.append(("left", room, user, seat, reason, *told))
 
-    def sent(self, room: str, seat: str, text: str) -> None:
+    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
         """See Listener.sent."""
-        self.events.append(("sent", room, seat, text))
+        self.events.append(("sent", room, seat, text, *(to or ())))
 
     def take(self) -> list[tuple[str, ...]]:
         """Return what was heard since the last call."""
@@ -136,7 +137,7 @@ class EngineContract:
         self.heard.take()
         await self.join("room", "a", "3")
         assert self.heard.take() == [
-            ("left", "room", "a", "1", "replaced"),
+            ("left", "room", "a", "1", "replaced", "4503"),
             ("joined", "room", "a", "3"),
         ]
         assert await self.members("room") == ["b", "a"]
@@ -186,6 +187,44 @@ class EngineContract:
         await self.leave("room", "a", "1", "first")
         await self.leave("room", "a", "1", "second")
         assert [event[-1] for event in self.heard.take()[1:]] == ["first"]
+
+    async def test_a_seat_is_taken_away(self) -> None:
+        """With a code the leave is one that the holder is told of, also whichever seat it has."""
+        for seat, user in enumerate("ab"):
+            await self.join("room", user, str(seat))
+        self.heard.take()
+        await done(self.engine.leave("room", "a", "0", "why", 4504))
+        await done(self.engine.leave("room", "b", None, "so", 4504))
+        assert self.heard.take() == [
+            ("left", "room", "a", "0", "why", "4504"),
+            ("left", "room", "b", "1", "so", "4504"),
+        ]
+
+    @pytest.mark.parametrize(("room", "user"), [("room", "z"), ("other", "a")])
+    async def test_whichever_seat_of_nobody_is_no_error(self, room: str, user: str) -> None:
+        """Who is not there has no seat that could be taken away."""
+        await self.join("room", "a", "1")
+        self.heard.take()
+        await done(self.engine.leave(room, user, None, "why"))
+        assert self.heard.take() == [] and await self.members("room") == ["a"]
+
+    async def test_a_packet_for_some_is_heard_with_their_names(self) -> None:
+        """To whom a packet goes is handed on; whether they are there is not the engine's."""
+        await self.join("room", "a", "1")
+        await done(self.engine.publish("room", "1", "text", ("b", "a")))
+        await done(self.engine.publish("room", "", "from the server"))
+        assert self.heard.take()[1:] == [
+            ("sent", "room", "1", "text", "b", "a"),
+            ("sent", "room", "", "from the server"),
+        ]
+
+    async def test_the_rooms_that_have_members(self) -> None:
+        """Every room is named once; an emptied one is no more."""
+        for seat, (room, user) in enumerate([("one", "a"), ("one", "b"), ("two", "a")]):
+            await self.join(room, user, str(seat))
+        assert sorted(await done(self.engine.rooms())) == ["one", "two"]
+        await self.leave("two", "a", "2")
+        assert await done(self.engine.rooms()) == ["one"]
 
     async def test_a_packet_is_heard_as_it_was_published(self) -> None:
         """What is published comes with its sender's seat, character by character."""

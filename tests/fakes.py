@@ -6,8 +6,9 @@ by a test that wants something to happen in between.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any
 
 from later_engine import LaterEngine
@@ -19,6 +20,7 @@ from videre.engines.memory import MemoryEngine
 from videre.limits import Limits
 from videre.packets import Decoder
 from videre.peer import Peer
+from videre.resume import Resumption
 from videre.rooms import Rooms
 from videre.service import Service
 
@@ -38,6 +40,12 @@ def run(pending: Awaitable[None] | None) -> None:
     """Drive to its end what was asked for."""
     for _ in pending.__await__() if pending is not None else ():
         pass
+
+
+def fake_ice(user: str) -> dict[str, Any]:
+    """Return ICE servers that show for whom they are."""
+    server = {"urls": ["turn:turn.example"], "username": f"9:{user}", "credential": "c"}
+    return {"IceServers": [server], "IceTtl": 600}
 
 
 def begin(pending: Awaitable[None] | None) -> Generator[Any, None, None]:
@@ -83,6 +91,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.closes: list[tuple[int, str]] = []
+        self.unread: Sequence[str] | None = ()
 
     def send(self, text: str) -> None:
         """See Connection.send."""
@@ -92,6 +101,10 @@ class FakeConnection:
     def close(self, code: int, reason: str) -> None:
         """See Connection.close."""
         self.closes.append((code, reason))
+
+    def undelivered(self) -> Sequence[str] | None:
+        """See Connection.undelivered."""
+        return self.unread
 
     @property
     def code(self) -> int | None:
@@ -232,7 +245,21 @@ class World:
             capacity=limits.room_capacity,
             max_rooms=limits.max_rooms,
         )
-        self.rooms = Rooms(self.engine, clock=self.clock, log=self.log, terms=terms)
+        secrets = itertools.count(1)
+        self.rooms = Rooms(
+            self.engine,
+            clock=self.clock,
+            log=self.log,
+            spawn=run,
+            terms=terms,
+            resumption=Resumption(
+                grace=limits.grace,
+                max_bytes=limits.max_resume_bytes,
+                secret=lambda: f"secret-{next(secrets)}",
+                later=self.clock.later,
+            ),
+            ice=fake_ice,
+        )
         run(self.rooms.start())
         self.service = Service(
             rooms=self.rooms,
@@ -245,6 +272,7 @@ class World:
             sleep=self.clock.sleep,
             limits=limits,
             auth=auth or NoAuth(),
+            ice=fake_ice,
         )
 
     def client(self, address: str = "192.0.2.1") -> FakeClient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 from videre.engines import Announcement, Listener, Terms
@@ -32,17 +32,25 @@ class LaterEngine:
         """See Engine.join."""
         return self._later(self._memory.join, room, user, seat, announcement, terms)
 
-    def leave(self, room: str, user: str, seat: str, reason: str) -> Awaitable[None]:
+    def leave(
+        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+    ) -> Awaitable[None]:
         """See Engine.leave."""
-        return self._later(self._memory.leave, room, user, seat, reason)
+        return self._later(self._memory.leave, room, user, seat, reason, code)
 
-    def publish(self, room: str, seat: str, text: str) -> Awaitable[None]:
+    def publish(
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None
+    ) -> Awaitable[None]:
         """See Engine.publish."""
-        return self._later(self._memory.publish, room, seat, text)
+        return self._later(self._memory.publish, room, seat, text, to)
 
     def members(self, room: str) -> Awaitable[list[str]]:
         """See Engine.members."""
         return self._later(self._memory.members, room)
+
+    def rooms(self) -> Awaitable[list[str]]:
+        """See Engine.rooms."""
+        return self._later(self._memory.rooms)
 
     def close(self) -> Awaitable[None]:
         """See Engine.close."""

@@ -293,4 +293,4 @@ class RoomsMachine(RuleBasedStateMachine):
         assert len(self.world.rooms) == len(self.rooms)
         memory: Any = getattr(self.world.engine, "_memory", self.world.engine)
         assert set(memory._rooms) == set(self.rooms)
-        assert self.world.rooms._joining == {}
+        assert self.world.rooms._replica.joining == {}

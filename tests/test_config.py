@@ -67,6 +67,13 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [0, -1, "1"],
     ),
     "PacketBurst": ("limits.packet_burst", 200, [(1, 1)], [0, None, "1"]),
+    "Grace": ("limits.grace", 20.0, [(0, 0), (2.5, 2.5)], [-1, None, "1", True]),
+    "MaxResumeBytes": (
+        "limits.max_resume_bytes",
+        256 * 1024,
+        [(None, None), (0, 0)],
+        [-1, 1.5, "1"],
+    ),
     "JoinTimeout": ("limits.join_timeout", 10.0, [(None, None), (60, 60)], [0, "1"]),
     "Auth": ("auth", NoAuth(), [(None, NoAuth())], [5, []]),
     "Origins": (

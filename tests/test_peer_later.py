@@ -204,4 +204,4 @@ def test_no_request_is_remembered_that_failed(world: World, engine: LaterEngine)
         engine.down = down
         newer.connect("a", "room")
     assert [code for *_, code in newer.heard()] == ["user-taken", "unavailable", "unavailable"]
-    assert strict.rooms._joining == {}
+    assert strict.rooms._replica.joining == {}

@@ -11,7 +11,7 @@ TEXT_FORMS = [
     '"Event":"broadcast"} }\n',
     '{"Header":{"Event":"broad\\u0063ast","UserId":"\\u0061","RoomId":"room"},"Payload":null}',
     '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":"\\u00e9\u00e9\\/"}',
-    '{"X":[],"Header":{"To":7,"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":[1,1.0]}',
+    '{"X":[],"Header":{"Too":7,"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":[1,1.0]}',
     '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":1,"Payload":"2"}',
     '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":"\U0001f600"}',
 ]

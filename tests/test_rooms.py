@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from counting import Unwalkable, operations
 from engine_contract import HALVES
-from fakes import FakeClock, FakeConnection, FakeLog, World, brief, packet
+from fakes import FakeClock, FakeConnection, FakeLog, World, brief, packet, run
 
 from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
 from videre.errors import UserTaken
-from videre.rooms import Rooms, Seat
+from videre.room import Seat
+from videre.rooms import Rooms
 
 
 class RecordingEngine(MemoryEngine):
@@ -22,10 +24,10 @@ class RecordingEngine(MemoryEngine):
         super().__init__()
         self.asked: list[str] = []
 
-    def publish(self, room: str, seat: str, text: str) -> None:
+    def publish(self, room: str, seat: str, text: str, to: Sequence[str] | None = None) -> None:
         """See Engine.publish."""
         self.asked.append(text)
-        super().publish(room, seat, text)
+        super().publish(room, seat, text, to)
 
 
 def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
@@ -34,6 +36,7 @@ def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
         engine or MemoryEngine(),
         clock=FakeClock(),
         log=FakeLog(),
+        spawn=run,
         terms=Terms(replace=replace),
         node="n",
     )
@@ -97,7 +100,7 @@ def test_a_join_that_is_rejected_leaves_no_trace() -> None:
     connection.take()
     with pytest.raises(UserTaken):
         join(rooms, "a")
-    assert (connection.sent, connection.closes, rooms._joining) == ([], [], {})
+    assert (connection.sent, connection.closes, rooms._replica.joining) == ([], [], {})
 
 
 def test_the_role_is_that_of_now() -> None:
@@ -146,12 +149,12 @@ def test_one_text_for_all_receivers() -> None:
 def test_a_member_elsewhere_is_a_member() -> None:
     """What an engine tells of seats of other nodes counts for roles, pings and promotion."""
     rooms = make()
-    rooms.joined("room", "far", "elsewhere1", HALVES)
+    rooms._replica.joined("room", "far", "elsewhere1", HALVES)
     seat, connection = join(rooms, "near")
     assert not rooms.is_initiator(seat)
     assert rooms.users("room") == r'"[\"far\",\"near\"]"'
     connection.take()
-    rooms.left("room", "far", "elsewhere1", "why")
+    rooms._replica.left("room", "far", "elsewhere1", "why", None)
     assert [brief(text) for text in connection.take()] == [
         ("disconnect", "far", "room", ""),
         ("connect", "near", "room", "true"),
@@ -161,12 +164,12 @@ def test_a_member_elsewhere_is_a_member() -> None:
 def test_what_is_told_of_unknown_rooms_and_seats_is_ignored() -> None:
     """An engine may tell of what is over already."""
     rooms = make()
-    rooms.left("nowhere", "a", "elsewhere1", "why")
-    rooms.sent("nowhere", "elsewhere1", "text")
+    rooms._replica.left("nowhere", "a", "elsewhere1", "why", None)
+    rooms._replica.sent("nowhere", "elsewhere1", "text", None)
     _, connection = join(rooms, "a")
     connection.take()
-    rooms.left("room", "a", "elsewhere1", "why")
-    rooms.left("room", "b", "elsewhere2", "why")
+    rooms._replica.left("room", "a", "elsewhere1", "why", None)
+    rooms._replica.left("room", "b", "elsewhere2", "why", None)
     assert (connection.sent, len(rooms)) == ([], 1)
 
 
@@ -201,8 +204,8 @@ def unwalkable(world: World) -> World:
     """Make every dictionary that grows with the rooms one that may only be looked into."""
     engine: Any = world.engine
     engine._rooms = Unwalkable(engine._rooms)
-    world.rooms._rooms = Unwalkable(world.rooms._rooms)
-    world.rooms._joining = Unwalkable(world.rooms._joining)
+    world.rooms._replica.rooms = Unwalkable(world.rooms._replica.rooms)
+    world.rooms._replica.joining = Unwalkable(world.rooms._replica.joining)
     return world
 
 

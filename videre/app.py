@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
@@ -17,8 +18,11 @@ from videre.engines.memory import MemoryEngine
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
-from videre.rooms import Rooms
+from videre.resume import Resumption
+from videre.rooms import Rooms, no_ice
 from videre.service import Service
+
+logger = logging.getLogger("videre.app")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +55,25 @@ def setup(
         capacity=config.limits.room_capacity,
         max_rooms=config.limits.max_rooms,
     )
-    rooms = Rooms(MemoryEngine(), clock=time.monotonic, log=log, terms=terms)
+    jobs = _Jobs()
+
+    def ice(user: str) -> dict[str, object]:
+        return no_ice(user)
+
+    rooms = Rooms(
+        MemoryEngine(),
+        clock=time.monotonic,
+        log=log,
+        spawn=jobs.spawn,
+        terms=terms,
+        resumption=Resumption(
+            grace=config.limits.grace,
+            max_bytes=config.limits.max_resume_bytes,
+            secret=lambda: secrets.token_urlsafe(16),
+            later=_later,
+        ),
+        ice=ice,
+    )
     service = Service(
         rooms=rooms,
         decoder=Decoder(config.max_packet_bytes),
@@ -59,11 +81,12 @@ def setup(
         trace=log.trace,
         clock=time.monotonic,
         unix_time=time.time,
-        later=lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
+        later=_later,
         sleep=_sleep,
         limits=config.limits,
         auth=config.auth,
         leeway=config.leeway,
+        ice=ice,
     )
 
     def accept(session: transport.Session) -> Peer:
@@ -76,11 +99,43 @@ def setup(
         yield
         if (closed := rooms.close()) is not None:
             await closed
+        await jobs.end()
         log.flush()
 
     app.cleanup_ctx.append(engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)
     return Namespace(prefix.rstrip("/"), rooms, sessions)
+
+
+def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(seconds, call)
+
+
+class _Jobs:
+    """What nobody waits for, until the application ends."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, job: Awaitable[object]) -> None:
+        """Run a job; log what it raises."""
+        task = asyncio.get_running_loop().create_task(_logged(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Cancel what is still going on."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _logged(job: Awaitable[object]) -> None:
+    try:
+        await job
+    except Exception:
+        logger.exception("what nobody waited for has failed")
 
 
 async def _sleep(seconds: float, needless: Callable[[], bool]) -> None:

@@ -180,6 +180,8 @@ def _config(
             packets_per_second=document["PacketsPerSecond"],
             packet_burst=document["PacketBurst"],
             join_timeout=document["JoinTimeout"],
+            grace=document["Grace"],
+            max_resume_bytes=document["MaxResumeBytes"],
         ),
         auth=keyring.auth(document["Auth"], keys),
         leeway=(document["Auth"] or {}).get("Leeway", Config.leeway),

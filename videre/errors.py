@@ -6,7 +6,7 @@
     └── PeerError          a packet is refused: the peer is told, and stays connected
         ├── MalformedPacket  InvalidPacket  PacketTooLarge
         ├── NotInRoom  WrongUser
-        ├── UserTaken  RoomFull  Unavailable
+        ├── UserTaken  RoomFull  NoSuchUser  Unavailable
         └── Unauthorized  TokenExpired  RateLimited
 
 A PeerError carries what the error packet says (protocol.md, "Bad input"): `code`, `retry`, and
@@ -36,6 +36,7 @@ class CloseCode(enum.IntEnum):
     TOO_LARGE = 4501
     UNAUTHORIZED = 4502
     REPLACED = 4503
+    REMOVED = 4504
 
     @property
     def reason(self) -> str:
@@ -53,6 +54,7 @@ _REASONS = {
     CloseCode.TOO_LARGE: "Packet too large",
     CloseCode.UNAUTHORIZED: "Token expired",
     CloseCode.REPLACED: "Replaced by a newer connection",
+    CloseCode.REMOVED: "Removed",
 }
 
 
@@ -142,8 +144,15 @@ class RoomFull(PeerError):
     bad = False
 
 
+class NoSuchUser(PeerError):
+    """A packet for members of whom some are not in the room; the others got it."""
+
+    code = "no-such-user"
+    bad = False
+
+
 class Unauthorized(PeerError):
-    """No token, or one that does not allow what is asked."""
+    """No token, or one that does not allow what is asked; or a resume secret that is not good."""
 
     code = "unauthorized"
     bad = False

@@ -32,6 +32,11 @@ class Limits:
     packet_burst: int = 200
     #: Seconds in which a session must have entered a room: who only holds a connection is no user.
     join_timeout: float | None = 10.0
+    #: Seconds for which the seat of a lost connection is kept, 0 for not at all: a phone changes
+    #: its network in less, and who waits for somebody that is gone does not wait much longer.
+    grace: float = 20.0
+    #: Bytes of UTF-8 kept for a seat that may be resumed: a call's start is 40 KB in a mesh of six.
+    max_resume_bytes: int | None = 256 * 1024
 
 
 class TokenBucket:

@@ -28,16 +28,19 @@ MAX_PACKET_ID = 64  # characters of a Header.Id that comes back in an error
 
 
 class Event(enum.StrEnum):
-    """The events of Header.Event: the first four from clients, `error` from the server alone."""
+    """The events of Header.Event: the first five from clients, the others from the server alone."""
 
     CONNECT = "connect"
     BROADCAST = "broadcast"
     PING = "ping"
     DISCONNECT = "disconnect"
+    ICE = "ice"
+    WELCOME = "welcome"
+    ROLE = "role"
     ERROR = "error"
 
 
-CLIENT_EVENTS = (Event.CONNECT, Event.BROADCAST, Event.PING, Event.DISCONNECT)
+CLIENT_EVENTS = (Event.CONNECT, Event.BROADCAST, Event.PING, Event.DISCONNECT, Event.ICE)
 _KNOWN_EVENTS = tuple(map(str, CLIENT_EVENTS))  # plain strings compare faster than enum members
 
 
@@ -83,6 +86,21 @@ SCHEMA: dict[str, Any] = {
 }
 
 
+# Members that one packet may be for, by name (protocol.md, section 4).
+MAX_TO = 64
+
+
+#: `Header.To` of a broadcast: a UserId, or a list of them.
+TO_SCHEMA: dict[str, Any] = {
+    "To": {
+        "anyof": [
+            _name(MAX_USER_ID),
+            {"type": "list", "minlength": 1, "maxlength": MAX_TO, "schema": _name(MAX_USER_ID)},
+        ]
+    }
+}
+
+
 class Packet:
     """A valid packet: its text as received and what the signaller needs to know of it."""
 
@@ -114,6 +132,7 @@ class Decoder:
         self._packet = Validator(SCHEMA, allow_unknown=True)
         # The same for the header alone: cerberus takes half the time without a schema in a schema.
         self._header = Validator(SCHEMA["Header"]["schema"], allow_unknown=True)
+        self._to = Validator(TO_SCHEMA, allow_unknown=True)
 
     def decode(self, text: str, known: Collection[Names] = ()) -> Packet:
         """Return the packet that `text` holds, or raise one of three PeerErrors.
@@ -139,6 +158,8 @@ class Decoder:
             or header.get("Event") not in _KNOWN_EVENTS
         ) and not self._header.validate(header, normalize=False):
             raise InvalidPacket("; ".join(_faults(self._header.errors, "Header.")), header)
+        if "To" in header and header["Event"] == "broadcast":
+            self._check_to(header)
         return Packet(text, header, body["Payload"])
 
     def repeats(self, text: str, head: str) -> bool:
@@ -155,6 +176,11 @@ class Decoder:
         except ValueError:
             return False
         return True
+
+    def _check_to(self, header: dict[str, Any]) -> None:
+        if not self._to.validate(header, normalize=False):
+            words = f"must be a UserId, or a list of 1 to {MAX_TO} of them"
+            raise InvalidPacket(f"Header.To: {words}", header)
 
     def _check_size(self, text: str) -> None:
         limit = self._max_bytes
@@ -227,16 +253,6 @@ def around_payload(text: str) -> tuple[str, str]:
     return head, text[end:]
 
 
-def options(payload: Any) -> dict[str, Any]:
-    """Return what a client asks for with `connect`: the Payload's object, or that in its text."""
-    if isinstance(payload, str):
-        try:
-            payload = orjson.loads(payload)
-        except ValueError:
-            return {}
-    return payload if isinstance(payload, dict) else {}
-
-
 def head_of(text: str) -> str | None:
     """Return `text`, a valid packet, up to its Payload's value.
 
@@ -263,6 +279,17 @@ ROLE = {True: json_string(True), False: json_string(False)}
 def write(event: Event, user: str, room: str, payload: str = "") -> str:
     """Return a packet of the signaller's own; `payload` is the string that it carries."""
     header = {"Event": event, "UserId": user, "RoomId": room}
+    return _dumps({"Header": header, "Payload": payload})
+
+
+def write_json(event: Event, user: str, room: str, payload: dict[str, Any]) -> str:
+    """Return a packet of the signaller's own that carries the JSON text of `payload`."""
+    return write(event, user, room, _dumps(payload))
+
+
+def write_broadcast(user: str, room: str, payload: Any) -> str:
+    """Return a broadcast with any JSON value; raises TypeError for what is none."""
+    header = {"Event": Event.BROADCAST, "UserId": user, "RoomId": room}
     return _dumps({"Header": header, "Payload": payload})
 
 

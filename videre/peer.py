@@ -12,9 +12,12 @@ from collections.abc import Awaitable, Callable
 
 from videre import packets
 from videre.auth import Grant
+from videre.connect_options import ConnectOptions, connect_options
+from videre.deadline import Deadline
 from videre.errors import (
     CloseCode,
     EngineError,
+    NoSuchUser,
     NotInRoom,
     PacketTooLarge,
     PeerError,
@@ -26,8 +29,10 @@ from videre.errors import (
 )
 from videre.limits import PASS, Throttle, Verdict
 from videre.packets import Event, Names, Packet
-from videre.rooms import Connection, Seat
-from videre.service import Service, Timer
+from videre.resume import Connection
+from videre.room import Seat
+from videre.rooms import Gap
+from videre.service import Service
 
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10
@@ -47,6 +52,7 @@ class Peer:
         "_address",
         "_bad",
         "_connection",
+        "_deadline",
         "_gone",
         "_head",
         "_heads",
@@ -56,7 +62,6 @@ class Peer:
         "_seat",
         "_service",
         "_throttle",
-        "_timer",
         "_trace",
     )
 
@@ -77,8 +82,8 @@ class Peer:
         self._throttle: Throttle | None = None
         if limits.packets_per_second is not None:
             self._throttle = Throttle(limits.packets_per_second, limits.packet_burst)
-        self._timer: Timer | None = None  # for a room to be entered, or a grant to end
-        self._watch_for_a_room()
+        self._deadline = Deadline(service, self)
+        self._deadline.enter()
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
@@ -113,7 +118,7 @@ class Peer:
                 pending = self._answer_ping(room, ping)
         except (PeerError, EngineError) as error:
             if packet is not None or self._may_be_told(error):
-                self._refuse(error, packet)
+                self.refuse(error, packet)
             return None
         if pending is None:
             self._bad = 0
@@ -126,7 +131,7 @@ class Peer:
             return True
         verdict = self._throttle.judge(False, self._service.clock())
         if verdict is Verdict.CLOSE:
-            self._close(CloseCode.TOO_MANY_PACKETS)
+            self.close(CloseCode.TOO_MANY_PACKETS)
         return verdict in (PASS, Verdict.WARN)
 
     def _drop(self, verdict: Verdict) -> None:
@@ -134,17 +139,18 @@ class Peer:
         if verdict is Verdict.WARN:
             raise RateLimited("Too many packets; what comes too fast is dropped")
         if verdict is Verdict.CLOSE:
-            self._close(CloseCode.TOO_MANY_PACKETS)
+            self.close(CloseCode.TOO_MANY_PACKETS)
 
     async def _finish(self, pending: Awaitable[None], packet: Packet | None) -> None:
         try:
             await pending
         except (PeerError, EngineError) as error:
-            self._refuse(error, packet)
+            self.refuse(error, packet)
         else:
             self._bad = 0
 
-    def _refuse(self, error: PeerError | EngineError, packet: Packet | None) -> None:
+    def refuse(self, error: PeerError | EngineError, packet: Packet | None = None) -> None:
+        """Tell the peer of an error; `packet` is the one that it is about."""
         if isinstance(error, EngineError):
             error = Unavailable(str(error))
         header = packet.header if packet is not None else getattr(error, "header", None)
@@ -156,20 +162,24 @@ class Peer:
         if error.bad:
             self._bad += 1
             if self._bad >= MAX_BAD_PACKETS:
-                self._close(CloseCode.BAD_PACKETS)
+                self.close(CloseCode.BAD_PACKETS)
 
-    def _close(self, code: CloseCode) -> None:
+    def close(self, code: CloseCode) -> None:
+        """Close the session."""
         self._connection.close(code, code.reason)
 
     def too_large(self) -> None:
         """Tell the peer of a packet that was so large that it was not read."""
-        self._refuse(PacketTooLarge("The frame was too large to be read"), None)
+        self.refuse(PacketTooLarge("The frame was too large to be read"))
 
     def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
-        """Take the peer out of its room: its connection is closed (`clean`) or lost."""
+        """Take the peer out of its room; if its connection was lost, maybe after a while."""
         self._gone = True
-        self._unwatch()
-        return self._leave(self.seat, reason)
+        self._deadline.cancel()
+        seat = self.seat
+        if seat is None or clean:
+            return self._leave(seat, reason)
+        return self._rooms.lose(seat, reason)
 
     @property
     def seat(self) -> Seat | None:
@@ -191,47 +201,73 @@ class Peer:
     async def _connect_after(self, delay: float, packet: Packet) -> None:
         outside = self.seat is None
         if outside:
-            self._unwatch()  # it is we who keep it waiting
+            self._deadline.cancel()  # it is we who keep it waiting
         try:
             await self._service.sleep(delay, lambda: self._gone)
             if not self._gone and (pending := self._enter(packet, counted=True)) is not None:
                 await pending
         finally:
             if outside and self.seat is None and not self._gone:
-                self._watch_for_a_room()
+                self._deadline.enter()
 
     def _enter(self, packet: Packet, *, counted: bool = False) -> Awaitable[None] | None:
         held = self.seat
         here = held is not None and held.room == packet.room
         if here and held is not None and held.user != packet.user:
             raise WrongUser("Header.UserId: is not the one this session has connected as")
-        grant = self._grant(packet, counted=counted)
-        announcement = packets.around_payload(packet.text)
-        if here and held is not None:
-            self._watch(grant)
-            self._connection.send(packets.ROLE[self._rooms.is_initiator(held)].join(announcement))
-            return None
+        options = connect_options(packet.payload)
+        service = self._service
+        try:
+            grant = service.auth.grant(options.token, packet.user, packet.room, service.unix_time())
+            announcement = packets.around_payload(packet.text)
+            if here and held is not None:
+                self._repeat(held, grant, announcement, options)
+                return None
+            found = self._resume(packet, announcement, options)
+        except (Unauthorized, TokenExpired):
+            # What was shown and is not good is counted, unless this try has been already.
+            if (options.token is not None or options.resume is not None) and not counted:
+                service.penalties.record(self._address, service.clock())
+            raise
+        if isinstance(found, Seat):
+            return self._sit(found, grant)
         # The new seat is taken before the old one is given up: a refusal costs the peer nothing.
         seat, pending = self._rooms.join(
-            packet.user, packet.room, self._connection, announcement, capacity=grant.capacity
+            packet.user,
+            packet.room,
+            self._connection,
+            announcement,
+            capacity=grant.capacity,
+            welcome=options.greeting,
+            replace=isinstance(found, Gap),  # it has shown that the old seat is its own
         )
         if pending is not None:
             return self._seated_later(seat, grant, pending)
         return self._sit(seat, grant)
 
-    def _grant(self, packet: Packet, *, counted: bool) -> Grant:
-        """Return what the packet's token allows; raises Unauthorized or TokenExpired.
+    def _repeat(
+        self, seat: Seat, grant: Grant, announcement: tuple[str, str], options: ConnectOptions
+    ) -> None:
+        """Answer a connect to the room that the peer is in: nothing changes for the others."""
+        self._deadline.renew(grant)
+        if seat.connection is not None:
+            seat.connection.send(packets.ROLE[self._rooms.is_initiator(seat)].join(announcement))
+        if options.welcome:
+            self._rooms.greet(seat)
 
-        A token that is refused is counted, unless the try has been `counted` already.
-        """
-        service = self._service
-        token = packets.options(packet.payload).get("Token")
-        try:
-            return service.auth.grant(token, packet.user, packet.room, service.unix_time())
-        except (Unauthorized, TokenExpired):
-            if token is not None and not counted:
-                service.penalties.record(self._address, service.clock())
-            raise
+    def _resume(
+        self, packet: Packet, announcement: tuple[str, str], options: ConnectOptions
+    ) -> Seat | Gap | None:
+        if options.resume is None:
+            return None
+        return self._rooms.resume(
+            packet.user,
+            packet.room,
+            self._connection,
+            announcement,
+            secret=options.resume,
+            received=options.received,
+        )
 
     async def _seated_later(self, seat: Seat, grant: Grant, pending: Awaitable[None]) -> None:
         await pending
@@ -243,52 +279,30 @@ class Peer:
         held, self._seat = self.seat, seat
         self._ping = self._head = None
         self._heads = 0
-        self._watch(grant)
+        self._deadline.renew(grant)
         return self._leave(held, "moved")
-
-    # Deadlines.
-
-    def _watch_for_a_room(self) -> None:
-        """Begin the wait for a room to be entered."""
-        seconds = self._service.limits.join_timeout
-        if seconds is not None:
-            self._timer = self._service.later(seconds, self._idled)
-
-    def _watch(self, grant: Grant) -> None:
-        """End the wait for a room to be entered, and begin that for the grant to end."""
-        self._unwatch()
-        if grant.expires is not None:
-            seconds = grant.expires - self._service.unix_time()
-            self._timer = self._service.later(seconds, self._expired)
-
-    def _unwatch(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _idled(self) -> None:
-        self._timer = None
-        if self.seat is None:
-            self._close(CloseCode.NO_PACKET)
-
-    def _expired(self) -> None:
-        self._timer = None
-        if self.seat is None:
-            return
-        self._refuse(TokenExpired("Connect to the room again with a fresh token"), None)
-        self._timer = self._service.later(self._service.leeway, self._outlasted)
-
-    def _outlasted(self) -> None:
-        self._timer = None
-        if self.seat is not None:
-            self._close(CloseCode.UNAUTHORIZED)
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
+        to = packet.header.get("To")
+        if to is not None:
+            return self._send_to(own, packet, [to] if isinstance(to, str) else to)
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
             self._head = packets.head_of(packet.text)
         return self._rooms.broadcast(own, packet.text)
+
+    def _send_to(self, own: Seat, packet: Packet, users: list[str]) -> Awaitable[None] | None:
+        pending = self._rooms.broadcast(own, packet.text, tuple(dict.fromkeys(users)))
+        if absent := self._rooms.absent(own.room, users):
+            self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
+        return pending
+
+    def _offer_ice(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
+        own = _own(seat, packet)
+        payload = packets.json_string(self._service.ice(own.user))
+        self._connection.send(payload.join(packets.around_payload(packet.text)))
+        return None
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         if self._service.auth.required and (seat is None or seat.room != packet.room):
@@ -332,4 +346,5 @@ _HANDLERS: dict[str, Handle] = {
     Event.BROADCAST: Peer._broadcast,
     Event.PING: Peer._ping_room,
     Event.DISCONNECT: Peer._disconnect,
+    Event.ICE: Peer._offer_ice,
 }

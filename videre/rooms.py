@@ -1,78 +1,47 @@
-"""Rooms: who is in which, who of them is the initiator, and who is told of what.
+"""Rooms: who takes and leaves a seat, who comes back to one, and what the application may do.
 
-The engine decides and publishes; a Rooms hears each room's events in order, keeps a replica of the
-rooms that have members here, and hands packets to the members' connections. Whatever happens in
-a room costs O(its members), never O(rooms).
+The engine decides and publishes; the replica hears each room's events in order and hands packets to
+the members' connections.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from videre import packets
 from videre.engines import Announcement, Engine, Terms
-from videre.errors import CloseCode
-from videre.packets import Event
+from videre.errors import CloseCode, Unauthorized
+from videre.hooks import Hooks, OnJoin, OnLeave
+from videre.replica import Ice, Log, Replica
+from videre.resume import Connection, Resumption
+from videre.room import Seat
+
+# The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
+MAX_REASON = 123
+
+#: Runs what nobody waits for. It must not raise, and tells of what fails.
+Spawn = Callable[[Awaitable[Any]], None]
 
 
-class Connection(Protocol):
-    """The way to one client; transport/ provides it."""
-
-    def send(self, text: str) -> None:
-        """Send a packet. Never blocks and never raises; who reads too slowly is dropped."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Close with a code once all that was sent is out. Calls nobody back before it returns."""
+def no_ice(_user: str) -> dict[str, Any]:
+    """Return what a welcome says of ICE servers where there are none."""
+    return {"IceServers": [], "IceTtl": None}
 
 
-class Log(Protocol):
-    """Takes one record: the name of an event, and its fields; it shortens room ids."""
-
-    def __call__(self, event: str, /, **fields: object) -> None: ...
-
-
-class Seat:
-    """One user's place in one room, held by the session behind `connection`."""
-
-    __slots__ = ("connection", "id", "room", "since", "user")
-
-    def __init__(
-        self, seat_id: str, user: str, room: str, connection: Connection | None, since: float
-    ) -> None:
-        self.id = seat_id
-        self.user = user
-        self.room = room
-        self.connection = connection  # None: on another node, or given up
-        self.since = since  # by the clock of Rooms, in seconds
-
-
-class Room:
-    """The replica of one room: its members in joining order; the first of them is the initiator."""
-
-    __slots__ = ("members", "name", "users_payload")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.members: dict[str, Seat] = {}
-        self.users_payload: str | None = None  # the answer to a ping, until the members change
-
-    @property
-    def initiator(self) -> Seat:
-        """Who has been here longest."""
-        return next(iter(self.members.values()))
-
-    def send(self, text: str) -> None:
-        """Send to every member."""
-        for seat in self.members.values():
-            if seat.connection is not None:
-                seat.connection.send(text)
+class Gap:
+    """Stands for a seat that can be had again, but without all that it has missed."""
 
 
 class Rooms:
-    """The rooms of one namespace. `clock` is monotonic, in seconds."""
+    """The rooms of one namespace. `clock` is monotonic, in seconds.
+
+    Without `resumption` no seat outlives its connection. The coroutines and hooks are for the
+    hosting application; the rest is for peers.
+    """
 
     def __init__(
         self,
@@ -80,27 +49,38 @@ class Rooms:
         *,
         clock: Callable[[], float],
         log: Log,
+        spawn: Spawn,
         terms: Terms | None = None,
+        resumption: Resumption | None = None,
+        ice: Ice = no_ice,
         node: str = "",
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._log = log
+        self._spawn = spawn
         self._terms = terms or Terms()
-        self._rooms: dict[str, Room] = {}
-        self._joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
+        self._resumption = resumption if resumption and resumption.grace > 0 else None
+        self._hooks = Hooks(spawn, lambda: log("hook-failed"))
+        self._replica = Replica(
+            clock=clock, log=log, hooks=self._hooks, resumption=self._resumption, ice=ice
+        )
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
 
     def start(self) -> Awaitable[None] | None:
         """Open the engine."""
-        return self._engine.start(self)
+        return self._engine.start(self._replica)
 
     def close(self) -> Awaitable[None] | None:
-        """Close the engine."""
+        """Close the engine. No member hears of it."""
+        for room in self._replica.rooms.values():
+            for seat in room.members.values():
+                if seat.grace is not None:
+                    seat.vacate()
         return self._engine.close()
 
     def __len__(self) -> int:
-        return len(self._rooms)
+        return len(self._replica.rooms)
 
     # What peers ask for. A result that is awaitable must be awaited before the peer's next request.
 
@@ -112,21 +92,27 @@ class Rooms:
         announcement: Announcement,
         *,
         capacity: int | None = None,
+        welcome: Mapping[str, object] | None = None,
+        replace: bool = False,
     ) -> tuple[Seat, Awaitable[None] | None]:
         """Take a seat; all members hear the announcement with the role, the new one included.
 
-        `capacity` is of the room, where the user's grant says so. Raises UserTaken or RoomFull
-        (from the awaitable, if there is one) where the terms say so.
+        `capacity` is of the room, where the user's grant says so. `welcome`: the new member gets a
+        welcome, which says this as well. `replace`: whoever has the user's seat loses it, whatever
+        the terms. Raises UserTaken or RoomFull (from the awaitable, if there is one) where the
+        terms say so.
         """
         terms = self._terms
         if capacity is not None:
             terms = dataclasses.replace(terms, capacity=capacity)
-        seat = Seat(next(self._seat_ids), user, room, connection, self._clock())
-        self._joining[seat.id] = seat
+        if replace:
+            terms = dataclasses.replace(terms, replace=True)
+        seat = Seat(next(self._seat_ids), user, room, connection, self._clock(), welcome)
+        self._replica.joining[seat.id] = seat
         try:
             pending = self._engine.join(room, user, seat.id, announcement, terms)
         except BaseException:
-            del self._joining[seat.id]
+            del self._replica.joining[seat.id]
             raise
         if pending is not None:
             pending = self._joined_later(seat, pending)
@@ -136,7 +122,52 @@ class Rooms:
         try:
             await pending
         finally:
-            self._joining.pop(seat.id, None)
+            self._replica.joining.pop(seat.id, None)
+
+    def resume(
+        self,
+        user: str,
+        room: str,
+        connection: Connection,
+        announcement: Announcement,
+        *,
+        secret: str,
+        received: int | None,
+    ) -> Seat | Gap | None:
+        """Give a user its seat back: it hears its role, a welcome, and all that it has missed.
+
+        Returns None if there is no such seat any more, and a Gap if something that was missed is
+        not kept: nothing has changed then, and the user may join anew. Raises Unauthorized if it is
+        not the seat's secret. See Backlog.missed for `received`.
+        """
+        replica = self._replica.rooms.get(room)
+        held = None if replica is None else replica.members.get(user)
+        if replica is None or held is None:
+            return None
+        backlog = held.backlog
+        if backlog is None or not backlog.opens(secret):
+            raise Unauthorized("The resume secret is not good")
+        missed = backlog.missed(received)
+        if missed is None:
+            return Gap()
+        seat = Seat(held.id, user, room, connection, held.since, {"Resumed": True})
+        replica.members[user] = seat
+        held.vacate()
+        backlog.close(CloseCode.REPLACED, CloseCode.REPLACED.reason)  # if it was not lost yet
+        connection.send(packets.ROLE[self.is_initiator(seat)].join(announcement))
+        self._replica.greet(replica, seat)
+        again = seat.connection or connection
+        for text in missed:
+            again.send(text)
+        self._log("resume", room=room, user=user, missed=len(missed))
+        return seat
+
+    def greet(self, seat: Seat) -> None:
+        """Send a welcome to a member that asks for one when it sits already."""
+        connection = seat.direct
+        if connection is not None:
+            seat.connection, seat.welcome = connection, {}
+            self._replica.greet(self._replica.rooms[seat.room], seat)
 
     def leave(self, seat: Seat, reason: str) -> Awaitable[None] | None:
         """Give up a seat: the other members hear a disconnect, `reason` is for the log.
@@ -147,21 +178,45 @@ class Rooms:
             return None
         return self._engine.leave(seat.room, seat.user, seat.id, reason)
 
-    def broadcast(self, seat: Seat, text: str) -> Awaitable[None] | None:
-        """Send `text` to every other member of the seat's room."""
-        return self._engine.publish(seat.room, seat.id, text)
+    def lose(self, seat: Seat, reason: str) -> Awaitable[None] | None:
+        """Keep the seat of a lost connection for its grace; or give it up, if nobody can resume.
+
+        `reason` is for the log.
+        """
+        backlog, resumption = seat.backlog, self._resumption
+        if backlog is None or resumption is None:
+            return self.leave(seat, reason)
+        backlog.lose()
+        seat.grace = resumption.later(resumption.grace, partial(self._grace_over, seat))
+        self._log("lost", room=seat.room, user=seat.user, reason=reason)
+        return None
+
+    def _grace_over(self, seat: Seat) -> None:
+        seat.grace = None
+        pending = self.leave(seat, "grace over")
+        if pending is not None:
+            self._spawn(pending)
+
+    def broadcast(
+        self, seat: Seat, text: str, to: Sequence[str] | None = None
+    ) -> Awaitable[None] | None:
+        """Send `text` to every other member of the seat's room, or to those in `to` alone."""
+        return self._engine.publish(seat.room, seat.id, text, to)
 
     def is_initiator(self, seat: Seat) -> bool:
         """Tell whether the holder of a seat is its room's initiator."""
-        return self._rooms[seat.room].initiator is seat
+        return self._replica.rooms[seat.room].initiator is seat
+
+    def absent(self, room: str, users: Sequence[str]) -> list[str]:
+        """Return those of `users` who are not in a room that has members here."""
+        members = self._replica.rooms[room].members
+        return [user for user in users if user not in members]
 
     def users(self, name: str) -> str | Awaitable[str]:
         """Return the user ids in a room, in joining order, as a Payload: a JSON string of JSON."""
-        room = self._rooms.get(name)
+        room = self._replica.rooms.get(name)
         if room is not None:
-            if room.users_payload is None:
-                room.users_payload = packets.json_string(list(room.members))
-            return room.users_payload
+            return room.users()
         members = self._engine.members(name)
         if isinstance(members, list):
             return packets.json_string(members)
@@ -170,54 +225,59 @@ class Rooms:
     async def _users_later(self, members: Awaitable[list[str]]) -> str:
         return packets.json_string(await members)
 
-    # What the engine tells (engines.Listener), in the room's order.
+    # For the hosting application.
 
-    def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
-        """See Listener.joined."""
-        replica = self._rooms.get(room)
-        if replica is None:
-            replica = self._rooms[room] = Room(room)
-            self._log("room-made", room=room)
-        taken = self._joining.pop(seat, None) or Seat(seat, user, room, None, self._clock())
-        replica.members[user] = taken
-        replica.users_payload = None
-        initiator = replica.initiator is taken
-        head, tail = announcement
-        replica.send(f"{head}{packets.ROLE[initiator]}{tail}")
-        self._log("join", room=room, user=user, initiator=initiator, members=len(replica.members))
+    def on_join(self, hook: OnJoin) -> OnJoin:
+        """Have `hook(room, user)` called for each user that takes a seat; usable as a decorator.
 
-    def left(self, room: str, user: str, seat: str, reason: str) -> None:
-        """See Listener.left."""
-        replica = self._rooms.get(room)
-        if replica is None or user not in replica.members or replica.members[user].id != seat:
-            return
-        promotes = replica.initiator.user == user
-        gone = replica.members.pop(user)
-        replica.users_payload = None
-        seconds = round(self._clock() - gone.since, 3)
-        self._log("leave", room=room, user=user, reason=reason, seconds=seconds)
-        if gone.connection is not None and reason == "replaced":
-            gone.connection.close(CloseCode.REPLACED, CloseCode.REPLACED.reason)
-        gone.connection = None
-        if not replica.members:
-            del self._rooms[room]
-            self._log("room-dropped", room=room)
-            return
-        replica.send(packets.write(Event.DISCONNECT, user, room))
-        if promotes:
-            self._promote(replica)
+        It may be async. It is called once for a member, when its connect has been answered, on the
+        node that it is connected to. What it raises is logged and harms nobody.
+        """
+        self._hooks.on_join.append(hook)
+        return hook
 
-    def _promote(self, room: Room) -> None:
-        heir = room.initiator
-        if heir.connection is not None:
-            heir.connection.send(packets.write(Event.CONNECT, heir.user, room.name, "true"))
-        self._log("promote", room=room.name, user=heir.user)
+    def on_leave(self, hook: OnLeave) -> OnLeave:
+        """Have `hook(room, user, reason)` called for each seat that is given up; see `on_join`.
 
-    def sent(self, room: str, seat: str, text: str) -> None:
-        """See Listener.sent."""
-        replica = self._rooms.get(room)
-        if replica is None:
-            return
-        for member in replica.members.values():
-            if member.connection is not None and member.id != seat:
-                member.connection.send(text)
+        The seat of a lost connection is given up when its grace is over. `reason` is in words.
+        """
+        self._hooks.on_leave.append(hook)
+        return hook
+
+    async def rooms(self) -> list[str]:
+        """Return the names of all rooms, in no order."""
+        rooms = self._engine.rooms()
+        return rooms if isinstance(rooms, list) else await rooms
+
+    async def members(self, room: str) -> list[str]:
+        """Return the user ids in a room in joining order; empty for a room that is not there."""
+        members = self._engine.members(room)
+        return members if isinstance(members, list) else await members
+
+    async def kick(self, room: str, user: str, reason: str = "Removed") -> bool:
+        """Take a user's seat away: the others hear a disconnect, its session is closed with 4504.
+
+        The session is told the reason, of at most 123 bytes in UTF-8, or ValueError is raised.
+        Returns False if the user is not in the room. Raises EngineError.
+        """
+        if len(reason.encode()) > MAX_REASON:
+            raise ValueError(f"the reason has more than {MAX_REASON} bytes")
+        if user not in await self.members(room):
+            return False
+        pending = self._engine.leave(room, user, None, reason, CloseCode.REMOVED)
+        if pending is not None:
+            await pending
+        return True
+
+    async def send(
+        self, room: str, payload: Any, *, to: Sequence[str] | None = None, sender: str = ""
+    ) -> None:
+        """Send the members of a room (or those in `to`) a broadcast with `payload`, a JSON value.
+
+        `sender` is its UserId. Who is not in the room does not get it. Raises TypeError for what
+        JSON has not, and EngineError.
+        """
+        text = packets.write_broadcast(sender, room, payload)
+        pending = self._engine.publish(room, "", text, to)
+        if pending is not None:
+            await pending

@@ -101,6 +101,8 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "PacketsPerSecond": _rate(_LIMITS.packets_per_second),
     "PacketBurst": {"type": "integer", "min": 1, "default": _LIMITS.packet_burst},
     "JoinTimeout": _rate(_LIMITS.join_timeout),
+    "Grace": {"type": "number", "min": 0, "check_with": keyring.finite, "default": _LIMITS.grace},
+    "MaxResumeBytes": _least(0, _LIMITS.max_resume_bytes),
     "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
     "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
     "Origins": {

@@ -9,20 +9,15 @@ from typing import Protocol
 from videre.auth import Auth, NoAuth
 from videre.limits import Limits, Penalties
 from videre.packets import Decoder
-from videre.rooms import Log, Rooms
+from videre.replica import Ice, Log
+from videre.resume import Later
+from videre.rooms import Rooms, no_ice
 
 
 class Trace(Protocol):
     """Takes the header and size of each packet, for the log's debug level."""
 
     def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
-
-
-class Timer(Protocol):
-    """What can be called off; asyncio.TimerHandle is one."""
-
-    def cancel(self) -> None:
-        """Call it off."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +29,7 @@ class Service:
     log: Log
     clock: Callable[[], float]  # monotonic, in seconds
     unix_time: Callable[[], float]  # what tokens tell
-    later: Callable[[float, Callable[[], None]], Timer]  # calls back after so many seconds
+    later: Later
     # Sleeps for so many seconds, or until it is told, within a second, that there is no need to.
     sleep: Callable[[float, Callable[[], bool]], Awaitable[None]]
     trace: Trace | None = None
@@ -42,3 +37,4 @@ class Service:
     auth: Auth = dataclasses.field(default_factory=NoAuth)
     leeway: float = 60.0  # seconds that a seat outlives its token
     penalties: Penalties = dataclasses.field(default_factory=Penalties)
+    ice: Ice = no_ice

@@ -9,8 +9,13 @@ one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
+
+from videre.errors import CloseCode
+
+#: Why a member lost its seat to another session of its user.
+REPLACED = ("replaced", CloseCode.REPLACED)
 
 
 class Listener(Protocol):
@@ -19,11 +24,17 @@ class Listener(Protocol):
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """`user` took a seat in the room, the last in joining order."""
 
-    def left(self, room: str, user: str, seat: str, reason: str) -> None:
-        """`user` gave up the seat; `reason` is for the log, or 'replaced'."""
+    def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
+        """`user` gave up the seat, or (`code`) lost it: then its session is closed with that.
 
-    def sent(self, room: str, seat: str, text: str) -> None:
-        """The member in `seat` sent a packet to all others in the room."""
+        `reason` is for the log; one that was REMOVED is told it.
+        """
+
+    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
+        """The member in `seat` ("": the server) sent a packet to the others in the room.
+
+        `to` names those who get it, each once; None: all.
+        """
 
 
 #: The halves of the connect packet around its Payload, which is the role of who joined.
@@ -54,19 +65,29 @@ class Engine(Protocol):
     ) -> Awaitable[None] | None:
         """Seat `user`, last in joining order. `seat` is unique for ever.
 
-        Where the user has a seat in the room already, that seat is given up first (reason
-        'replaced'), or the join raises UserTaken, as the terms say. It raises RoomFull where the
-        terms leave no place. A join that raises changes nothing.
+        Where the user has a seat in the room already, that seat is lost first (REPLACED), or the
+        join raises UserTaken, as the terms say. It raises RoomFull where the terms leave no place.
+        A join that raises changes nothing.
         """
 
-    def leave(self, room: str, user: str, seat: str, reason: str) -> Awaitable[None] | None:
-        """Give up a seat; a seat that is already gone is no error."""
+    def leave(
+        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+    ) -> Awaitable[None] | None:
+        """Give up a seat, or take it away from its holder (`code`), see Listener.left.
 
-    def publish(self, room: str, seat: str, text: str) -> Awaitable[None] | None:
-        """Hand a packet to the room, after all that `seat` published before."""
+        A seat that is already gone is no error. None stands for whichever seat the user has.
+        """
+
+    def publish(
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None
+    ) -> Awaitable[None] | None:
+        """Hand a packet to the room, after all that `seat` published before; see Listener.sent."""
 
     def members(self, room: str) -> list[str] | Awaitable[list[str]]:
         """Return the user ids in the room in joining order; empty for an unknown room."""
+
+    def rooms(self) -> list[str] | Awaitable[list[str]]:
+        """Return the names of all rooms that have members, in no order."""
 
     def close(self) -> Awaitable[None] | None:
         """Close the engine; nothing is heard from it afterwards."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from videre.engines import Announcement, Listener, Terms
+from collections.abc import Sequence
+
+from videre.engines import REPLACED, Announcement, Listener, Terms
 from videre.errors import RoomFull, UserTaken
 
 
@@ -26,7 +28,7 @@ class MemoryEngine:
         if held is not None:
             if not terms.replace:
                 raise UserTaken("Header.UserId: is in the room already")
-            self.leave(room, user, held, "replaced")
+            self.leave(room, user, held, *REPLACED)
         elif seats is None:
             if terms.max_rooms is not None and len(self._rooms) >= terms.max_rooms:
                 raise RoomFull("There are as many rooms as there may be")
@@ -35,23 +37,30 @@ class MemoryEngine:
         self._rooms.setdefault(room, {})[user] = seat
         self._listener.joined(room, user, seat, announcement)
 
-    def leave(self, room: str, user: str, seat: str, reason: str) -> None:
+    def leave(
+        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+    ) -> None:
         """See Engine.leave."""
         seats = self._rooms.get(room)
-        if seats is None or seats.get(user) != seat:
+        held = None if seats is None else seats.get(user)
+        if seats is None or held is None or seat not in (held, None):
             return
         del seats[user]
         if not seats:
             del self._rooms[room]
-        self._listener.left(room, user, seat, reason)
+        self._listener.left(room, user, held, reason, code)
 
-    def publish(self, room: str, seat: str, text: str) -> None:
+    def publish(self, room: str, seat: str, text: str, to: Sequence[str] | None = None) -> None:
         """See Engine.publish."""
-        self._listener.sent(room, seat, text)
+        self._listener.sent(room, seat, text, to)
 
     def members(self, room: str) -> list[str]:
         """See Engine.members."""
         return list(self._rooms.get(room, ()))
+
+    def rooms(self) -> list[str]:
+        """See Engine.rooms."""
+        return list(self._rooms)
 
     def close(self) -> None:
         """See Engine.close."""

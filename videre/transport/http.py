@@ -1,19 +1,18 @@
 """Sessions over polling and streaming: a queue between the handler and one receiving request.
 
-The framing is the plugin's, its transports are subclassed: only how a request takes and leaves a
-session (`handle_session`), and what a sender may send, is ours.
+The framing is the plugin's, its receiving transports are subclassed: only how a request takes and
+leaves a session (`handle_session`) is ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote_plus
 
 import sockjs
-from aiohttp import hdrs, web
+from aiohttp import web
 from sockjs.transports import (
     eventsource,
     htmlfile,
@@ -21,17 +20,14 @@ from sockjs.transports import (
     xhr_pooling,
     xhrstreaming,
 )
-from sockjs.transports.utils import CACHE_CONTROL, session_cookie
 
 from videre.transport import framing
+from videre.transport.senders import JSONPSend, XHRSend
 from videre.transport.session import OPEN, Session
 
 if TYPE_CHECKING:
     from videre.transport.clients import Client
     from videre.transport.manager import Manager
-
-# Seconds in which the body of a request must have come: 1 MiB over a line of 300 kbit/s.
-BODY_SECONDS = 30.0
 
 INTERRUPTED = (1002, "Connection interrupted")
 OCCUPIED = (2010, "Another connection still open")
@@ -46,8 +42,9 @@ class HTTPSession(Session):
         self.receiver: Receiver | None = None
         self.goodbye: tuple[int, str] | None = None  # what every receiver is told from now on
         self._greeted = False
-        self._outbox: list[str] = []  # messages, quoted
-        self._bytes = 0
+        self._outbox: list[tuple[str, str]] = []  # messages as they came, and quoted
+        self._bytes = 0  # of the quoted ones
+        self._dropped = False  # whether messages were
         self._absent = 0  # sweeps without a receiver, or since the session's end
         self._quiet = 0  # sweeps since something was sent to the receiver
         self._waiter: asyncio.Future[None] | None = None
@@ -59,11 +56,12 @@ class HTTPSession(Session):
         if self.state is not OPEN:
             return
         quoted = self.manager.quote(text)
-        self._outbox.append(quoted)
+        self._outbox.append((text, quoted))
         self._bytes += len(quoted)
         waiting = self.receiver.buffered if self.receiver is not None else 0
         limit = self.manager.options.max_backlog_bytes
         if limit is not None and self._bytes + waiting > limit:
+            self._dropped = True
             self._outbox.clear()
             self.close(4002, "Too slow in reading")
         else:
@@ -78,6 +76,10 @@ class HTTPSession(Session):
         self._absent = 0
         self._wake()
         self.finish_soon(code)
+
+    def undelivered(self) -> Sequence[str] | None:
+        """See Session.undelivered."""
+        return None if self._dropped else [text for text, _ in self._outbox]
 
     # For the manager.
 
@@ -117,9 +119,9 @@ class HTTPSession(Session):
     def interrupt(self, reason: str) -> None:
         """End the session because its receiving connection broke: what was sent may be lost."""
         self.goodbye = self.goodbye or INTERRUPTED
-        self._outbox.clear()
         self._absent = 0
         self.finish(reason, clean=False)
+        self._outbox.clear()
         self.receiver = None
         self._wake()
         self.manager.detached()
@@ -158,7 +160,7 @@ class HTTPSession(Session):
             if self.silent >= self.manager.heartbeat_sweeps and self._quiet < self.silent:
                 return ""
             if self._outbox:
-                frame = framing.messages_frame(self._outbox)
+                frame = framing.messages_frame([quoted for _, quoted in self._outbox])
                 self._outbox.clear()
                 self._bytes = self._quiet = 0
                 return frame
@@ -264,75 +266,6 @@ class HTMLFile(Callback, htmlfile.HTMLFileTransport):  # type: ignore[misc]
 
 class JSONPPolling(Callback, jsonp.JSONPolling):  # type: ignore[misc]
     """One frame a script."""
-
-
-class Sender:
-    """A request that sends messages to a session that is open."""
-
-    methods: ClassVar[tuple[str, ...]] = ("POST",)
-    request: web.Request
-    session: HTTPSession
-
-    async def process(self) -> web.Response:
-        """Hand the messages in the body to the session."""
-        text = self.unwrap(await self._body())
-        if not text:
-            raise web.HTTPInternalServerError(text="Payload expected.")
-        try:
-            messages = framing.messages(text)
-        except ValueError:
-            raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
-        self.session.silent = 0
-        for message in messages:
-            self.session.receive(message)
-        return self.answer()
-
-    async def _body(self) -> bytes:
-        limit = self.session.manager.options.max_body_bytes
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in self.request.content.iter_any():
-                    body += chunk
-                    if limit is not None and len(body) > limit:
-                        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
-        except TimeoutError:
-            raise web.HTTPRequestTimeout from None
-        return bytes(body)
-
-    def unwrap(self, body: bytes) -> bytes:
-        """Return the JSON text in the body."""
-        return body
-
-    def answer(self) -> web.Response:
-        """Return what says that the messages were taken."""
-        return web.Response(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
-
-
-_PLAIN = (
-    (hdrs.CONTENT_TYPE, "text/plain; charset=UTF-8"),
-    (hdrs.CACHE_CONTROL, CACHE_CONTROL),
-)
-
-
-class XHRSend(Sender, xhr_pooling.XHRSendTransport):  # type: ignore[misc]
-    """Messages as the body of a POST."""
-
-
-class JSONPSend(Sender, jsonp.JSONPollingSend):  # type: ignore[misc]
-    """Messages as the body of a POST, or as the field `d` of a form."""
-
-    def unwrap(self, body: bytes) -> bytes:
-        """See Sender.unwrap."""
-        if self.request.content_type.lower() != "application/x-www-form-urlencoded":
-            return body
-        if not body.startswith(b"d="):
-            return b""
-        return unquote_plus(body[2:].decode(errors="replace")).encode()
-
-    def answer(self) -> web.Response:
-        """See Sender.answer; some old browsers do strange things on a 204."""
-        return web.Response(body=b"ok", headers=[*_PLAIN, *session_cookie(self.request)])
 
 
 #: The transports that a URL can name, except the WebSocket.

@@ -13,8 +13,9 @@ from sockjs.route import SockJSRoute
 from sockjs.transports.utils import CACHE_CONTROL, cache_headers
 
 from videre.transport.clients import Client, Origins, Proxies
-from videre.transport.http import TRANSPORTS, HTTPSession, Sender
+from videre.transport.http import TRANSPORTS, HTTPSession
 from videre.transport.manager import Manager
+from videre.transport.senders import Sender
 from videre.transport.upgrade import upgrade
 
 # The parts of a session URL: printable ASCII, no dots (SockJS protocol), and short enough to log.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import sockjs
@@ -80,6 +80,10 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """Close with a code that the client gets to see, after what was sent before."""
         raise NotImplementedError
+
+    def undelivered(self) -> Sequence[str] | None:
+        """Return the last messages that were surely not handed over, None if that is not known."""
+        return ()
 
     # For the transports.
 

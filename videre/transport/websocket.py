@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sockjs
@@ -55,6 +56,7 @@ class WebSocketSession(Session):
         self._tcp = tcp
         self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
         self._idle = 0  # idle frames since the last sweep
+        self._congested = False
         limit = manager.options.max_backlog_bytes
         tcp.set_write_buffer_limits(high=sys.maxsize if limit is None else limit)
 
@@ -82,6 +84,10 @@ class WebSocketSession(Session):
             self._put(self._frame.control(framing.close_frame(code, reason)))
         self._say_goodbye(code, reason)
         self.finish_soon(code)
+
+    def undelivered(self) -> Sequence[str] | None:
+        """See Session.undelivered: what has left for the wire may have arrived."""
+        return None if self._congested else ()
 
     # For the manager.
 
@@ -127,6 +133,7 @@ class WebSocketSession(Session):
 
         It finds its close code if it reads soon. Called from inside of a write.
         """
+        self._congested = True
         asyncio.get_running_loop().call_soon(self.close, 4002, "Too slow in reading")
 
     def _say_goodbye(self, code: int, reason: str) -> None:
@@ -210,11 +217,12 @@ class WebSocketSession(Session):
         self._refuse(4501, "Packet too large")
 
     def _refuse(self, code: int, reason: str) -> None:
-        """Close because of what came: the others hear of it at once."""
+        """Close because of what came; its handler hears of it at once."""
         if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
             self._say_goodbye(code, reason)
-            self.finish(f"refused with {code}", clean=False)
+            # What is broken may be the line; what is too large would be so again.
+            self.finish(f"refused with {code}", clean=code == 4501)
 
     def lost(self) -> None:
         """Hear that the connection is gone."""

@@ -1,0 +1,77 @@
+"""What a client may ask for in the Payload of `connect`: an object, or the JSON text of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from cerberus import Validator
+
+from videre.errors import InvalidPacket
+
+# Longest resume secret that is looked at, in characters: ours have 22.
+MAX_SECRET = 128
+
+
+def _no_boolean(field: str, value: object, error: Callable[[str, str], None]) -> None:
+    if isinstance(value, bool):  # which Python, and so cerberus, takes for an integer
+        error(field, "must be of integer type")
+
+
+# `Token` is auth's to judge: whatever is wrong with one, its sender is unauthorized.
+_SCHEMA: dict[str, Any] = {
+    "Welcome": {"type": "boolean", "nullable": True},
+    "Resume": {"type": "string", "nullable": True, "minlength": 1, "maxlength": MAX_SECRET},
+    "Received": {"type": "integer", "nullable": True, "min": 0, "check_with": _no_boolean},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectOptions:
+    """What one `connect` asks for; nothing, if the client knows only section 2 of protocol.md."""
+
+    token: Any = None
+    welcome: bool = False
+    resume: str | None = None  # the secret of a lost seat
+    received: int | None = None  # packets got since the welcome that brought the secret
+
+    @property
+    def greeting(self) -> dict[str, object] | None:
+        """What the welcome says of a seat that is taken anew; None: no welcome is asked for."""
+        if not self.welcome:
+            return None
+        return {} if self.resume is None else {"Resumed": False}
+
+
+NOTHING = ConnectOptions()
+
+
+def connect_options(payload: Any) -> ConnectOptions:
+    """Return what the Payload of a `connect` asks for; raises InvalidPacket.
+
+    A Payload that is no object asks for nothing, and so do keys that nobody knows.
+    """
+    if isinstance(payload, str):
+        try:
+            payload = orjson.loads(payload)
+        except ValueError:
+            return NOTHING
+    if not isinstance(payload, dict) or not payload:
+        return NOTHING
+    if not _SCHEMA.keys().isdisjoint(payload):
+        asked = {key: payload[key] for key in _SCHEMA if key in payload}
+        validator = Validator(_SCHEMA)
+        if not validator.validate(asked, normalize=False):
+            faults = "; ".join(
+                f"Payload.{key}: {words[0]}" for key, words in sorted(validator.errors.items())
+            )
+            raise InvalidPacket(faults)
+    resume = payload.get("Resume")
+    return ConnectOptions(
+        token=payload.get("Token"),
+        welcome=bool(payload.get("Welcome")) or resume is not None,
+        resume=resume,
+        received=payload.get("Received"),
+    )

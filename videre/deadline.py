@@ -1,0 +1,72 @@
+"""Deadlines: a session must enter a room in time, and show a fresh token before its grant ends."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from videre.auth import Grant
+from videre.errors import CloseCode, PeerError, TokenExpired
+from videre.resume import Timer
+from videre.room import Seat
+from videre.service import Service
+
+
+class Subject(Protocol):
+    """Who has to keep to the deadline."""
+
+    @property
+    def seat(self) -> Seat | None:
+        """Where it sits."""
+
+    def refuse(self, error: PeerError) -> None:
+        """Tell it of an error."""
+
+    def close(self, code: CloseCode) -> None:
+        """Close its session."""
+
+
+class Deadline:
+    """The one deadline that a session has at a time, if any."""
+
+    __slots__ = ("_service", "_subject", "_timer")
+
+    def __init__(self, service: Service, subject: Subject) -> None:
+        self._service = service
+        self._subject = subject
+        self._timer: Timer | None = None
+
+    def enter(self) -> None:
+        """Begin the wait for a room to be entered."""
+        seconds = self._service.limits.join_timeout
+        if seconds is not None:
+            self._timer = self._service.later(seconds, self._idled)
+
+    def renew(self, grant: Grant) -> None:
+        """End the wait for a room to be entered, and begin that for the grant to end."""
+        self.cancel()
+        if grant.expires is not None:
+            seconds = grant.expires - self._service.unix_time()
+            self._timer = self._service.later(seconds, self._expired)
+
+    def cancel(self) -> None:
+        """End the wait, whatever it is for."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _idled(self) -> None:
+        self._timer = None
+        if self._subject.seat is None:
+            self._subject.close(CloseCode.NO_PACKET)
+
+    def _expired(self) -> None:
+        self._timer = None
+        if self._subject.seat is None:
+            return
+        self._subject.refuse(TokenExpired("Connect to the room again with a fresh token"))
+        self._timer = self._service.later(self._service.leeway, self._outlasted)
+
+    def _outlasted(self) -> None:
+        self._timer = None
+        if self._subject.seat is not None:
+            self._subject.close(CloseCode.UNAUTHORIZED)

@@ -1,0 +1,134 @@
+"""The replica: the rooms that have members on this node, kept by what the engine tells of them.
+
+It hands packets to the members' connections. Whatever happens in a room costs O(its members),
+never O(rooms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from videre import packets
+from videre.engines import Announcement
+from videre.errors import CloseCode
+from videre.hooks import Hooks
+from videre.packets import Event
+from videre.resume import Backlog, Resumption
+from videre.room import Room, Seat
+
+
+class Log(Protocol):
+    """Takes one record: the name of an event, and its fields; it shortens room ids."""
+
+    def __call__(self, event: str, /, **fields: object) -> None: ...
+
+
+#: Returns the part of a user's welcome that is about ICE servers.
+Ice = Callable[[str], dict[str, Any]]
+
+
+class Replica:
+    """The rooms that have members here, by name: a Listener. `clock` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        log: Log,
+        hooks: Hooks,
+        resumption: Resumption | None,
+        ice: Ice,
+    ) -> None:
+        self._clock = clock
+        self._log = log
+        self._hooks = hooks
+        self._resumption = resumption  # None: no seat outlives its connection
+        self._ice = ice
+        self.rooms: dict[str, Room] = {}
+        self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
+
+    def greet(self, room: Room, seat: Seat) -> None:
+        """Send the welcome that the holder of a seat has asked for; it may resume from here on."""
+        connection, resumption = seat.connection, self._resumption
+        if connection is None or seat.welcome is None:
+            return
+        secret = None
+        if resumption is not None:
+            secret = resumption.secret()
+            seat.connection = Backlog(connection, secret, resumption.max_bytes, self._clock)
+        welcome = {
+            "Initiator": room.initiator.user,
+            "Users": list(room.members),
+            "Resume": secret,
+            "Grace": 0 if resumption is None else resumption.grace,
+            **self._ice(seat.user),
+            **seat.welcome,
+        }
+        connection.send(packets.write_json(Event.WELCOME, seat.user, room.name, welcome))
+
+    # What the engine tells (engines.Listener), in the room's order.
+
+    def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
+        """See Listener.joined."""
+        replica = self.rooms.get(room)
+        if replica is None:
+            replica = self.rooms[room] = Room(room)
+            self._log("room-made", room=room)
+        taken = self.joining.pop(seat, None) or Seat(seat, user, room, None, self._clock())
+        replica.members[user] = taken
+        replica.users_payload = None
+        initiator = replica.initiator is taken
+        head, tail = announcement
+        replica.send(f"{head}{packets.ROLE[initiator]}{tail}")
+        self.greet(replica, taken)
+        self._log("join", room=room, user=user, initiator=initiator, members=len(replica.members))
+        if taken.connection is not None:
+            self._hooks.joined(room, user)
+
+    def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
+        """See Listener.left."""
+        replica = self.rooms.get(room)
+        if replica is None or user not in replica.members or replica.members[user].id != seat:
+            return
+        promotes = replica.initiator.user == user
+        gone = replica.members.pop(user)
+        replica.users_payload = None
+        seconds = round(self._clock() - gone.since, 3)
+        self._log("leave", room=room, user=user, reason=reason, seconds=seconds)
+        held = gone.connection
+        gone.vacate()
+        if held is not None and code is not None:
+            held.close(code, reason if code == CloseCode.REMOVED else CloseCode(code).reason)
+        if not replica.members:
+            del self.rooms[room]
+            self._log("room-dropped", room=room)
+        else:
+            replica.send(packets.write(Event.DISCONNECT, user, room))
+            if promotes:
+                self._promote(replica)
+        if held is not None:
+            self._hooks.left(room, user, reason)
+
+    def _promote(self, room: Room) -> None:
+        heir = room.initiator
+        role = None
+        for seat in room.members.values():
+            if seat.connection is None:
+                continue
+            if seat is heir:
+                seat.connection.send(packets.write(Event.CONNECT, heir.user, room.name, "true"))
+            elif seat.welcome is not None:
+                role = role or packets.write(Event.ROLE, heir.user, room.name, "true")
+                seat.connection.send(role)
+        self._log("promote", room=room.name, user=heir.user)
+
+    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
+        """See Listener.sent."""
+        replica = self.rooms.get(room)
+        if replica is None:
+            return
+        if to is None:
+            replica.forward(text, seat)
+        else:
+            replica.forward_to(to, text, seat)

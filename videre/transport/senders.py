@@ -1,0 +1,88 @@
+"""The requests that bring a polling or streaming session's messages: what they may hold is ours."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import unquote_plus
+
+from aiohttp import hdrs, web
+from sockjs.transports import jsonp, xhr_pooling
+from sockjs.transports.utils import CACHE_CONTROL, session_cookie
+
+from videre.transport import framing
+
+if TYPE_CHECKING:
+    from videre.transport.http import HTTPSession
+
+# Seconds in which the body of a request must have come: 1 MiB over a line of 300 kbit/s.
+BODY_SECONDS = 30.0
+
+
+class Sender:
+    """A request that sends messages to a session that is open."""
+
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    request: web.Request
+    session: HTTPSession
+
+    async def process(self) -> web.Response:
+        """Hand the messages in the body to the session."""
+        text = self.unwrap(await self._body())
+        if not text:
+            raise web.HTTPInternalServerError(text="Payload expected.")
+        try:
+            messages = framing.messages(text)
+        except ValueError:
+            raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
+        self.session.silent = 0
+        for message in messages:
+            self.session.receive(message)
+        return self.answer()
+
+    async def _body(self) -> bytes:
+        limit = self.session.manager.options.max_body_bytes
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in self.request.content.iter_any():
+                    body += chunk
+                    if limit is not None and len(body) > limit:
+                        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
+        return bytes(body)
+
+    def unwrap(self, body: bytes) -> bytes:
+        """Return the JSON text in the body."""
+        return body
+
+    def answer(self) -> web.Response:
+        """Return what says that the messages were taken."""
+        return web.Response(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
+
+
+_PLAIN = (
+    (hdrs.CONTENT_TYPE, "text/plain; charset=UTF-8"),
+    (hdrs.CACHE_CONTROL, CACHE_CONTROL),
+)
+
+
+class XHRSend(Sender, xhr_pooling.XHRSendTransport):  # type: ignore[misc]
+    """Messages as the body of a POST."""
+
+
+class JSONPSend(Sender, jsonp.JSONPollingSend):  # type: ignore[misc]
+    """Messages as the body of a POST, or as the field `d` of a form."""
+
+    def unwrap(self, body: bytes) -> bytes:
+        """See Sender.unwrap."""
+        if self.request.content_type.lower() != "application/x-www-form-urlencoded":
+            return body
+        if not body.startswith(b"d="):
+            return b""
+        return unquote_plus(body[2:].decode(errors="replace")).encode()
+
+    def answer(self) -> web.Response:
+        """See Sender.answer; some old browsers do strange things on a 204."""
+        return web.Response(body=b"ok", headers=[*_PLAIN, *session_cookie(self.request)])
