@@ -15,14 +15,16 @@ from later_engine import LaterEngine
 
 from videre.auth import Auth, NoAuth
 from videre.config import Duplicate
-from videre.engines import Engine, Terms
+from videre.engines import Engine, Retention, Terms
 from videre.engines.memory import MemoryEngine
 from videre.limits import Limits
 from videre.packets import Decoder
 from videre.peer import Peer
-from videre.resume import Resumption
 from videre.rooms import Rooms
 from videre.service import Service
+
+#: Makes an engine, of the arguments of MemoryEngine.
+MakeEngine = Callable[..., Engine]
 
 #: What a test compares: event, user, room, and the Payload (of an error: its Code).
 Brief = tuple[str, str, str, Any]
@@ -33,7 +35,7 @@ MAX_BYTES = 64 * 1024
 UNLIMITED = Limits(packets_per_second=None, join_timeout=None)
 
 #: The flows of a peer are the same on either: one is done at once, one answers later.
-ENGINES: list[Callable[[], Engine]] = [MemoryEngine, LaterEngine]
+ENGINES: list[MakeEngine] = [MemoryEngine, LaterEngine]
 
 
 def run(pending: Awaitable[None] | None) -> None:
@@ -168,6 +170,11 @@ class FakeClock:
         self.now = end
 
 
+def memory_engine(clock: FakeClock) -> MemoryEngine:
+    """Return a memory engine that goes by a clock."""
+    return MemoryEngine(clock=clock, later=clock.later)
+
+
 class FakeLog:
     """A log, and a trace, that keep what they were told."""
 
@@ -230,15 +237,18 @@ class World:
 
     def __init__(
         self,
-        engine: Engine | None = None,
+        engine: MakeEngine | None = None,
         *,
         duplicate: Duplicate = "replace",
         max_bytes: int | None = MAX_BYTES,
         limits: Limits = UNLIMITED,
         auth: Auth | None = None,
     ) -> None:
-        self.engine = engine or MemoryEngine()
         self.clock = FakeClock()
+        retention = Retention(grace=limits.grace, max_bytes=limits.max_resume_bytes)
+        self.engine = (engine or MemoryEngine)(
+            clock=self.clock, later=self.clock.later, retention=retention
+        )
         self.log = FakeLog()
         terms = Terms(
             replace=duplicate == "replace",
@@ -251,13 +261,9 @@ class World:
             clock=self.clock,
             log=self.log,
             spawn=run,
+            secret=lambda: f"secret-{next(secrets)}",
+            grace=limits.grace,
             terms=terms,
-            resumption=Resumption(
-                grace=limits.grace,
-                max_bytes=limits.max_resume_bytes,
-                secret=lambda: f"secret-{next(secrets)}",
-                later=self.clock.later,
-            ),
             ice=fake_ice,
         )
         run(self.rooms.start())

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
-from videre.engines import Announcement, Listener, Terms
+from videre.engines import Announcement, Listener, Resumption, Terms
 from videre.engines.memory import MemoryEngine
 from videre.errors import EngineError
 
@@ -17,8 +17,8 @@ class LaterEngine:
     While `down`, the methods in `down_for` fail: as they are called, or from the awaitable.
     """
 
-    def __init__(self) -> None:
-        self._memory = MemoryEngine()
+    def __init__(self, **settings: Any) -> None:
+        self._memory = MemoryEngine(**settings)
         self.down: Literal["at once", "later"] | None = None
         self.down_for = {"join", "leave", "publish", "members"}
 
@@ -27,10 +27,30 @@ class LaterEngine:
         return self._later(self._memory.start, listener)
 
     def join(
-        self, room: str, user: str, seat: str, announcement: Announcement, terms: Terms
+        self,
+        room: str,
+        user: str,
+        seat: str,
+        announcement: Announcement,
+        terms: Terms,
+        ticket: str | None = None,
     ) -> Awaitable[None]:
         """See Engine.join."""
-        return self._later(self._memory.join, room, user, seat, announcement, terms)
+        return self._later(self._memory.join, room, user, seat, announcement, terms, ticket)
+
+    def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> Awaitable[None]:
+        """See Engine.renew."""
+        return self._later(self._memory.renew, room, user, seat, to, ticket)
+
+    def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None]:
+        """See Engine.lose."""
+        return self._later(self._memory.lose, room, user, seat, seen)
+
+    def resume(
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+    ) -> Awaitable[Resumption]:
+        """See Engine.resume."""
+        return self._later(self._memory.resume, room, user, to, shown, ticket, received)
 
     def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None

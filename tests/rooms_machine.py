@@ -82,7 +82,7 @@ class RoomsMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """Open the namespace and the first sessions."""
-        self.world = World(self.engine(), duplicate=self.duplicate)
+        self.world = World(self.engine, duplicate=self.duplicate)
         self.outsider = self.world.client()
         self.rooms: dict[str, list[Session]] = {}  # the model: members in joining order
         self.sessions: list[Session] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from counting import Unwalkable, operations
 from engine_contract import HALVES, EngineContract, Recorder
+from fakes import FakeClock, memory_engine
 
 from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
@@ -16,11 +17,11 @@ class TestMemoryEngine(EngineContract):
     """The contract, on the engine of a single process."""
 
     def make(self) -> MemoryEngine:
-        return MemoryEngine()
+        return memory_engine(FakeClock())
 
     async def test_every_method_is_done_when_it_returns(self) -> None:
         """No method of this engine returns an awaitable."""
-        engine = MemoryEngine()
+        engine = memory_engine(FakeClock())
         assert engine.start(Recorder()) is None
         assert engine.join("room", "a", "1", HALVES, TERMS) is None
         assert engine.publish("room", "1", "text") is None
@@ -40,7 +41,7 @@ class TestMemoryEngine(EngineContract):
 
 def engine_with(rooms: int, members: int) -> MemoryEngine:
     """Return an engine with so many rooms, in the first of which so many members sit."""
-    engine = MemoryEngine()
+    engine = memory_engine(FakeClock())
     engine.start(Recorder())
     for number in range(rooms):
         engine.join(f"room{number}", "user", f"seat{number}", HALVES, TERMS)

@@ -12,13 +12,13 @@ from fakes import ENGINES, World, brief, packet
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest) -> World:
     """Give a namespace, on each kind of engine."""
-    return World(request.param())
+    return World(request.param)
 
 
 @pytest.fixture(params=ENGINES)
 def strict(request: pytest.FixtureRequest) -> World:
     """Give a namespace that rejects duplicate users."""
-    return World(request.param(), duplicate="reject")
+    return World(request.param, duplicate="reject")
 
 
 # connect

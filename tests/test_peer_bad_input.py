@@ -26,13 +26,13 @@ NULL_NAMES = [
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest) -> World:
     """Give a namespace, on each kind of engine."""
-    return World(request.param())
+    return World(request.param)
 
 
 @pytest.fixture(params=ENGINES)
 def strict(request: pytest.FixtureRequest) -> World:
     """Give a namespace that rejects duplicate users."""
-    return World(request.param(), duplicate="reject")
+    return World(request.param, duplicate="reject")
 
 
 def fail(client: FakeClient, times: int) -> None:

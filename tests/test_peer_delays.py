@@ -35,7 +35,7 @@ class Slow(World):
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest) -> Slow:
     """Give such a namespace, on each kind of engine."""
-    return Slow(request.param())
+    return Slow(request.param)
 
 
 def fail(world: World, times: int, address: str = HERE) -> None:

@@ -20,7 +20,7 @@ EXPIRED = ("error", "a", "room", "token-expired")
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest) -> World:
     """Give a namespace that requires tokens, on each kind of engine."""
-    return World(request.param(), auth=AUTH)
+    return World(request.param, auth=AUTH)
 
 
 def renewed(ttl: float = 1000.0, user: str = "a", room: str = "room") -> str:
@@ -137,7 +137,7 @@ def test_without_a_token_nothing_expires() -> None:
 
 def test_a_session_that_ends_while_it_is_seated() -> None:
     """On an engine that answers later: no ghost, and no timer."""
-    world = World(LaterEngine(), auth=AUTH)
+    world = World(LaterEngine, auth=AUTH)
     a = world.client()
     steps = begin(a.peer.receive(packet("connect", "a", "room", {"Token": token()})))
     a.end()

@@ -9,20 +9,22 @@ import pytest
 from fakes import FakeClient, World, begin, brief, packet, run, run_on
 from later_engine import LaterEngine
 
+from videre.engines import Engine
+
 Down = Literal["at once", "later"]
 either_way = pytest.mark.parametrize("down", ["at once", "later"])
 
 
 @pytest.fixture
-def engine() -> LaterEngine:
-    """Give an engine that answers later."""
-    return LaterEngine()
+def world() -> World:
+    """Give a namespace on an engine that answers later."""
+    return World(LaterEngine)
 
 
 @pytest.fixture
-def world(engine: LaterEngine) -> World:
-    """Give a namespace on that engine."""
-    return World(engine)
+def engine(world: World) -> Engine:
+    """Give that engine."""
+    return world.engine
 
 
 def users(world: World, room: str = "room") -> list[str]:
@@ -195,9 +197,10 @@ def test_a_packet_that_succeeds_later_begins_the_count_anew(world: World) -> Non
     assert a.code is None
 
 
-def test_no_request_is_remembered_that_failed(world: World, engine: LaterEngine) -> None:
+def test_no_request_is_remembered_that_failed() -> None:
     """Joins that the engine refused leave nothing behind."""
-    strict = World(engine, duplicate="reject")
+    strict = World(LaterEngine, duplicate="reject")
+    engine = strict.engine
     strict.members("a")
     newer = strict.client()
     for down in (None, "at once", "later"):

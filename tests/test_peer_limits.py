@@ -24,7 +24,7 @@ engines = pytest.mark.parametrize("engine", ENGINES)
 
 def limited(engine: Make, **limits: Any) -> World:
     """Return a namespace with these limits and no others."""
-    return World(engine(), limits=replace(UNLIMITED, **limits))
+    return World(engine, limits=replace(UNLIMITED, **limits))
 
 
 def said(client: FakeClient) -> list[Any]:
@@ -107,7 +107,7 @@ def test_a_token_names_the_capacity(engine: Make) -> None:
     """`max` beats what is configured, for who shows it: below and above."""
     secret = "a secret of these tests, 32 bytes and more"
     world = World(
-        engine(),
+        engine,
         limits=replace(UNLIMITED, room_capacity=2),
         auth=TokenAuth([secret_key(secret)]),
     )
@@ -130,7 +130,7 @@ def test_a_token_names_the_capacity(engine: Make) -> None:
 @engines
 def test_too_many_packets(engine: Make) -> None:
     """Said once, then dropped without a word, then the session is closed with 4003."""
-    world = World(engine(), limits=PACED)
+    world = World(engine, limits=PACED)
     a, b = world.members("a", "b")
     world.clock.advance(10)
     for number in range(11):
@@ -146,7 +146,7 @@ def test_too_many_packets(engine: Make) -> None:
 @engines
 def test_an_episode_is_over_when_the_sender_has_calmed_down(engine: Make) -> None:
     """Then packets pass again; the next episode is said again."""
-    world = World(engine(), limits=PACED)
+    world = World(engine, limits=PACED)
     a, b = world.members("a", "b")
     for _ in range(3):
         world.clock.advance(10)
@@ -160,7 +160,7 @@ def test_an_episode_is_over_when_the_sender_has_calmed_down(engine: Make) -> Non
 @engines
 def test_pings_are_counted_apart(engine: Make) -> None:
     """A sender of too many packets may ask who is there, and one of too many pings may speak."""
-    world = World(engine(), limits=PACED)
+    world = World(engine, limits=PACED)
     (a,) = world.members("a")
     world.clock.advance(10)
     for _ in range(BURST + 2):
@@ -178,7 +178,7 @@ def test_pings_are_counted_apart(engine: Make) -> None:
 @engines
 def test_too_many_pings(engine: Make) -> None:
     """The usual ping, which takes a short way, is counted like any other."""
-    world = World(engine(), limits=PACED)
+    world = World(engine, limits=PACED)
     (a,) = world.members("a")
     for _ in range(2 * BURST):
         a.say(packet("ping", "a", "room"))
@@ -191,7 +191,7 @@ def test_too_many_pings(engine: Make) -> None:
 @engines
 def test_bad_packets_count_against_the_rate(engine: Make) -> None:
     """Nine of ten may be nonsense: the tenth resets that count, so it must not be the only one."""
-    world = World(engine(), limits=PACED)
+    world = World(engine, limits=PACED)
     a = world.client()
     for _ in range(20):
         for _ in range(9):
@@ -205,7 +205,7 @@ def test_bad_packets_count_against_the_rate(engine: Make) -> None:
 @engines
 def test_each_session_has_its_own_share(engine: Make) -> None:
     """Who floods costs nobody else a packet."""
-    world = World(engine(), limits=PACED)
+    world = World(engine, limits=PACED)
     a, b = world.members("a", "b")
     world.clock.advance(10)
     for _ in range(BURST + 2):

@@ -20,7 +20,7 @@ TEXT_FORMS = [
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest) -> World:
     """Give a namespace, on each kind of engine."""
-    return World(request.param())
+    return World(request.param)
 
 
 # broadcast

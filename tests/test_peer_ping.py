@@ -11,7 +11,7 @@ from fakes import ENGINES, World, packet
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest) -> World:
     """Give a namespace, on each kind of engine."""
-    return World(request.param())
+    return World(request.param)
 
 
 def test_the_answer(world: World) -> None:

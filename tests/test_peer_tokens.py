@@ -17,13 +17,13 @@ AUTH = TokenAuth([secret_key(SECRET)])
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest) -> World:
     """Give a namespace that requires tokens, on each kind of engine."""
-    return World(request.param(), auth=AUTH)
+    return World(request.param, auth=AUTH)
 
 
 @pytest.fixture(params=ENGINES)
 def lenient(request: pytest.FixtureRequest) -> World:
     """Give a namespace where a token may be shown."""
-    return World(request.param(), auth=TokenAuth([secret_key(SECRET)], required=False))
+    return World(request.param, auth=TokenAuth([secret_key(SECRET)], required=False))
 
 
 # Getting in.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from counting import Unwalkable, operations
 from engine_contract import HALVES
-from fakes import FakeClock, FakeConnection, FakeLog, World, brief, packet, run
+from fakes import FakeClock, FakeConnection, FakeLog, World, brief, memory_engine, packet, run
 
 from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
@@ -20,8 +20,8 @@ from videre.rooms import Rooms
 class RecordingEngine(MemoryEngine):
     """The memory engine, which writes down what it is asked for."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self.asked: list[str] = []
 
     def publish(self, room: str, seat: str, text: str, to: Sequence[str] | None = None) -> None:
@@ -33,10 +33,11 @@ class RecordingEngine(MemoryEngine):
 def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
     """Return rooms on an engine that has been started."""
     rooms = Rooms(
-        engine or MemoryEngine(),
+        engine or memory_engine(FakeClock()),
         clock=FakeClock(),
         log=FakeLog(),
         spawn=run,
+        secret=str,
         terms=Terms(replace=replace),
         node="n",
     )
@@ -126,8 +127,9 @@ def test_the_list_of_users_is_made_once_for_all_pings() -> None:
 
 def test_everything_goes_through_the_engine() -> None:
     """Local delivery included: a packet is handed to the engine once, whoever is to hear it."""
-    engine = RecordingEngine()
-    world = World(engine)
+    world = World(RecordingEngine)
+    engine = world.engine
+    assert isinstance(engine, RecordingEngine)
     a, _, _ = world.members("a", "b", "c")
     text = packet("broadcast", "a", "room")
     a.say(text)

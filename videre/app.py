@@ -13,12 +13,11 @@ from aiohttp import web
 
 from videre import transport
 from videre.config import Config
-from videre.engines import Terms
+from videre.engines import Retention, Terms
 from videre.engines.memory import MemoryEngine
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
-from videre.resume import Resumption
 from videre.rooms import Rooms, no_ice
 from videre.service import Service
 
@@ -60,18 +59,19 @@ def setup(
     def ice(user: str) -> dict[str, object]:
         return no_ice(user)
 
+    engine = MemoryEngine(
+        clock=time.monotonic,
+        later=_later,
+        retention=Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes),
+    )
     rooms = Rooms(
-        MemoryEngine(),
+        engine,
         clock=time.monotonic,
         log=log,
         spawn=jobs.spawn,
+        secret=lambda: secrets.token_urlsafe(16),
+        grace=config.limits.grace,
         terms=terms,
-        resumption=Resumption(
-            grace=config.limits.grace,
-            max_bytes=config.limits.max_resume_bytes,
-            secret=lambda: secrets.token_urlsafe(16),
-            later=_later,
-        ),
         ice=ice,
     )
     service = Service(
@@ -93,7 +93,7 @@ def setup(
         log("session", transport=session.transport, tls=session.secure)
         return Peer(session, service, session.address)
 
-    async def engine(_app: web.Application) -> AsyncIterator[None]:
+    async def run_engine(_app: web.Application) -> AsyncIterator[None]:
         if (started := rooms.start()) is not None:
             await started
         yield
@@ -102,7 +102,7 @@ def setup(
         await jobs.end()
         log.flush()
 
-    app.cleanup_ctx.append(engine)
+    app.cleanup_ctx.append(run_engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)
     return Namespace(prefix.rstrip("/"), rooms, sessions)
 

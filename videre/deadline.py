@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from videre.auth import Grant
+from videre.connection import Timer
 from videre.errors import CloseCode, PeerError, TokenExpired
-from videre.resume import Timer
 from videre.room import Seat
 from videre.service import Service
 

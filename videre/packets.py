@@ -293,6 +293,15 @@ def write_broadcast(user: str, room: str, payload: Any) -> str:
     return _dumps({"Header": header, "Payload": payload})
 
 
+# What a room sends to its members, as opposed to the answers that one of them asked for.
+_OF_ROOM = (Event.CONNECT, Event.BROADCAST, Event.DISCONNECT, Event.ROLE)
+
+
+def is_of_room(text: str) -> bool:
+    """Tell whether a packet that was sent counts for who resumes (protocol.md, 3.2)."""
+    return orjson.loads(text)["Header"]["Event"] in _OF_ROOM
+
+
 def write_error(error: PeerError, user: str, room: str, packet_id: str | float | None) -> str:
     """Return the packet that tells a peer of `error`, with the id of the packet it sent."""
     header: dict[str, Any] = {"Event": Event.ERROR, "UserId": user, "RoomId": room}

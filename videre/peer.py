@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from videre import packets
-from videre.auth import Grant
-from videre.connect_options import ConnectOptions, connect_options
+from videre.connection import Connection
 from videre.deadline import Deadline
+from videre.entry import enter
 from videre.errors import (
     CloseCode,
     EngineError,
@@ -22,16 +22,13 @@ from videre.errors import (
     PacketTooLarge,
     PeerError,
     RateLimited,
-    TokenExpired,
     Unauthorized,
     Unavailable,
     WrongUser,
 )
 from videre.limits import PASS, Throttle, Verdict
 from videre.packets import Event, Names, Packet
-from videre.resume import Connection
 from videre.room import Seat
-from videre.rooms import Gap
 from videre.service import Service
 
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
@@ -49,11 +46,7 @@ class Peer:
     """The one end of a session that is ours. `connection` is the way to the other."""
 
     __slots__ = (
-        "_address",
         "_bad",
-        "_connection",
-        "_deadline",
-        "_gone",
         "_head",
         "_heads",
         "_known",
@@ -63,16 +56,20 @@ class Peer:
         "_service",
         "_throttle",
         "_trace",
+        "address",
+        "connection",
+        "deadline",
+        "gone",
     )
 
     def __init__(self, connection: Connection, service: Service, address: str = "") -> None:
-        self._connection = connection
+        self.connection = connection
         self._service = service
         self._rooms = service.rooms
         self._trace = service.trace
-        self._address = address
+        self.address = address
         self._seat: Seat | None = None
-        self._gone = False
+        self.gone = False
         self._bad = 0  # bad packets in a row
         self._known: tuple[Names, ...] = ()  # the names in its last headers
         self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
@@ -82,8 +79,8 @@ class Peer:
         self._throttle: Throttle | None = None
         if limits.packets_per_second is not None:
             self._throttle = Throttle(limits.packets_per_second, limits.packet_burst)
-        self._deadline = Deadline(service, self)
-        self._deadline.enter()
+        self.deadline = Deadline(service, self)
+        self.deadline.enter()
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
@@ -157,7 +154,7 @@ class Peer:
         user, room, packet_id = packets.claimed(header)
         if (seat := self.seat) is not None:
             user, room = seat.user, seat.room
-        self._connection.send(packets.write_error(error, user, room, packet_id))
+        self.connection.send(packets.write_error(error, user, room, packet_id))
         self._service.log("error", code=error.code, user=user, room=room)
         if error.bad:
             self._bad += 1
@@ -166,7 +163,7 @@ class Peer:
 
     def close(self, code: CloseCode) -> None:
         """Close the session."""
-        self._connection.close(code, code.reason)
+        self.connection.close(code, code.reason)
 
     def too_large(self) -> None:
         """Tell the peer of a packet that was so large that it was not read."""
@@ -174,8 +171,8 @@ class Peer:
 
     def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
         """Take the peer out of its room; if its connection was lost, maybe after a while."""
-        self._gone = True
-        self._deadline.cancel()
+        self.gone = True
+        self.deadline.cancel()
         seat = self.seat
         if seat is None or clean:
             return self._leave(seat, reason)
@@ -190,97 +187,14 @@ class Peer:
         return seat
 
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
-        service = self._service
-        delay = service.penalties.delay(self._address, service.clock())
-        if delay > 0:
-            # Counted when it begins to wait: tries side by side wait longer and longer too.
-            service.penalties.record(self._address, service.clock())
-            return self._connect_after(delay, packet)
-        return self._enter(packet)
+        return enter(self, self._service, packet)
 
-    async def _connect_after(self, delay: float, packet: Packet) -> None:
-        outside = self.seat is None
-        if outside:
-            self._deadline.cancel()  # it is we who keep it waiting
-        try:
-            await self._service.sleep(delay, lambda: self._gone)
-            if not self._gone and (pending := self._enter(packet, counted=True)) is not None:
-                await pending
-        finally:
-            if outside and self.seat is None and not self._gone:
-                self._deadline.enter()
-
-    def _enter(self, packet: Packet, *, counted: bool = False) -> Awaitable[None] | None:
-        held = self.seat
-        here = held is not None and held.room == packet.room
-        if here and held is not None and held.user != packet.user:
-            raise WrongUser("Header.UserId: is not the one this session has connected as")
-        options = connect_options(packet.payload)
-        service = self._service
-        try:
-            grant = service.auth.grant(options.token, packet.user, packet.room, service.unix_time())
-            announcement = packets.around_payload(packet.text)
-            if here and held is not None:
-                self._repeat(held, grant, announcement, options)
-                return None
-            found = self._resume(packet, announcement, options)
-        except (Unauthorized, TokenExpired):
-            # What was shown and is not good is counted, unless this try has been already.
-            if (options.token is not None or options.resume is not None) and not counted:
-                service.penalties.record(self._address, service.clock())
-            raise
-        if isinstance(found, Seat):
-            return self._sit(found, grant)
-        # The new seat is taken before the old one is given up: a refusal costs the peer nothing.
-        seat, pending = self._rooms.join(
-            packet.user,
-            packet.room,
-            self._connection,
-            announcement,
-            capacity=grant.capacity,
-            welcome=options.greeting,
-            replace=isinstance(found, Gap),  # it has shown that the old seat is its own
-        )
-        if pending is not None:
-            return self._seated_later(seat, grant, pending)
-        return self._sit(seat, grant)
-
-    def _repeat(
-        self, seat: Seat, grant: Grant, announcement: tuple[str, str], options: ConnectOptions
-    ) -> None:
-        """Answer a connect to the room that the peer is in: nothing changes for the others."""
-        self._deadline.renew(grant)
-        if seat.connection is not None:
-            seat.connection.send(packets.ROLE[self._rooms.is_initiator(seat)].join(announcement))
-        if options.welcome:
-            self._rooms.greet(seat)
-
-    def _resume(
-        self, packet: Packet, announcement: tuple[str, str], options: ConnectOptions
-    ) -> Seat | Gap | None:
-        if options.resume is None:
-            return None
-        return self._rooms.resume(
-            packet.user,
-            packet.room,
-            self._connection,
-            announcement,
-            secret=options.resume,
-            received=options.received,
-        )
-
-    async def _seated_later(self, seat: Seat, grant: Grant, pending: Awaitable[None]) -> None:
-        await pending
-        left = self._leave(seat, "gone") if self._gone else self._sit(seat, grant)
-        if left is not None:
-            await left
-
-    def _sit(self, seat: Seat, grant: Grant) -> Awaitable[None] | None:
+    def sit(self, seat: Seat) -> Awaitable[None] | None:
+        """Take a seat that the engine has given, and give up the one in another room."""
         held, self._seat = self.seat, seat
         self._ping = self._head = None
         self._heads = 0
-        self._deadline.renew(grant)
-        return self._leave(held, "moved")
+        return None if held is None or held is seat else self._leave(held, "moved")
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
@@ -301,7 +215,7 @@ class Peer:
     def _offer_ice(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         payload = packets.json_string(self._service.ice(own.user))
-        self._connection.send(payload.join(packets.around_payload(packet.text)))
+        self.connection.send(payload.join(packets.around_payload(packet.text)))
         return None
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
@@ -315,12 +229,12 @@ class Peer:
     def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
         users = self._rooms.users(room)
         if isinstance(users, str):
-            self._connection.send(f"{ping[1]}{users}{ping[2]}")
+            self.connection.send(f"{ping[1]}{users}{ping[2]}")
             return None
         return self._answer_later(users, ping)
 
     async def _answer_later(self, users: Awaitable[str], ping: tuple[str, str, str]) -> None:
-        self._connection.send((await users).join(ping[1:]))
+        self.connection.send((await users).join(ping[1:]))
 
     def _disconnect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         return self._leave(_own(seat, packet), "disconnect")

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from videre import packets
-from videre.engines import Announcement
+from videre.connection import Returning
+from videre.engines import Announcement, Told
 from videre.errors import CloseCode
 from videre.hooks import Hooks
 from videre.packets import Event
-from videre.resume import Backlog, Resumption
 from videre.room import Room, Seat
 
 
@@ -37,35 +37,36 @@ class Replica:
         clock: Callable[[], float],
         log: Log,
         hooks: Hooks,
-        resumption: Resumption | None,
+        grace: float,
         ice: Ice,
     ) -> None:
         self._clock = clock
         self._log = log
         self._hooks = hooks
-        self._resumption = resumption  # None: no seat outlives its connection
+        self._grace = grace  # seconds that a seat outlives its connection, for the welcome
         self._ice = ice
         self.rooms: dict[str, Room] = {}
         self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
 
     def greet(self, room: Room, seat: Seat) -> None:
-        """Send the welcome that the holder of a seat has asked for; it may resume from here on."""
-        connection, resumption = seat.connection, self._resumption
-        if connection is None or seat.welcome is None:
+        """Send the welcome that the holder of a seat has asked for; its packets count from here."""
+        if seat.connection is None or seat.welcome is None:
             return
-        secret = None
-        if resumption is not None:
-            secret = resumption.secret()
-            seat.connection = Backlog(connection, secret, resumption.max_bytes, self._clock)
         welcome = {
             "Initiator": room.initiator.user,
             "Users": list(room.members),
-            "Resume": secret,
-            "Grace": 0 if resumption is None else resumption.grace,
+            "Resume": seat.secret,
+            "Grace": 0 if seat.secret is None else self._grace,
             **self._ice(seat.user),
             **seat.welcome,
         }
-        connection.send(packets.write_json(Event.WELCOME, seat.user, room.name, welcome))
+        seat.secret = None
+        seat.count = 0
+        text = packets.write_json(Event.WELCOME, seat.user, room.name, welcome)
+        if isinstance(seat.connection, Returning):
+            seat.connection.greeting.append(text)
+        else:
+            seat.connection.send(text)
 
     # What the engine tells (engines.Listener), in the room's order.
 
@@ -83,8 +84,25 @@ class Replica:
         replica.send(f"{head}{packets.ROLE[initiator]}{tail}")
         self.greet(replica, taken)
         self._log("join", room=room, user=user, initiator=initiator, members=len(replica.members))
-        if taken.connection is not None:
+        if taken.local:
             self._hooks.joined(room, user)
+
+    def moved(self, room: str, user: str, seat: str, to: str) -> None:
+        """See Listener.moved."""
+        replica = self.rooms.get(room)
+        if replica is None or user not in replica.members or replica.members[user].id != seat:
+            return
+        old = replica.members[user]
+        new = self.joining.pop(to, None) or Seat(to, user, room, None, old.since)
+        new.since = old.since
+        replica.members[user] = new
+        left, old.connection = old.connection, None
+        if isinstance(new.connection, Returning):
+            role = packets.ROLE[replica.initiator is new]
+            new.connection.greeting.append(role.join(new.connection.announcement))
+        self.greet(replica, new)
+        if left is not None and left is not new.connection:  # it was not lost yet
+            left.close(CloseCode.REPLACED, CloseCode.REPLACED.reason)
 
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """See Listener.left."""
@@ -96,8 +114,7 @@ class Replica:
         replica.users_payload = None
         seconds = round(self._clock() - gone.since, 3)
         self._log("leave", room=room, user=user, reason=reason, seconds=seconds)
-        held = gone.connection
-        gone.vacate()
+        held, gone.connection = gone.connection, None
         if held is not None and code is not None:
             held.close(code, reason if code == CloseCode.REMOVED else CloseCode(code).reason)
         if not replica.members:
@@ -107,7 +124,7 @@ class Replica:
             replica.send(packets.write(Event.DISCONNECT, user, room))
             if promotes:
                 self._promote(replica)
-        if held is not None:
+        if gone.local:
             self._hooks.left(room, user, reason)
 
     def _promote(self, room: Room) -> None:
@@ -117,9 +134,11 @@ class Replica:
             if seat.connection is None:
                 continue
             if seat is heir:
+                seat.count += 1
                 seat.connection.send(packets.write(Event.CONNECT, heir.user, room.name, "true"))
             elif seat.welcome is not None:
                 role = role or packets.write(Event.ROLE, heir.user, room.name, "true")
+                seat.count += 1
                 seat.connection.send(role)
         self._log("promote", room=room.name, user=heir.user)
 
@@ -132,3 +151,15 @@ class Replica:
             replica.forward(text, seat)
         else:
             replica.forward_to(to, text, seat)
+
+
+def retell(told: Told, user: str, room: str) -> str:
+    """Return the packet by which `user`, in a room, should have been told of something."""
+    if told.event == "sent":
+        return told.texts[0]
+    if told.event == "joined":  # by somebody who found others there
+        return packets.ROLE[False].join(told.texts)
+    if told.event == "left":
+        return packets.write(Event.DISCONNECT, told.user, room)
+    event = Event.CONNECT if told.user == user else Event.ROLE
+    return packets.write(event, told.user, room, "true")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from videre import packets
-from videre.resume import Backlog, Connection, Timer
+from videre.connection import Connection
 
 
 class Seat:
     """One user's place in one room, held by the session behind `connection`."""
 
-    __slots__ = ("connection", "grace", "id", "room", "since", "user", "welcome")
+    __slots__ = ("connection", "count", "id", "local", "room", "secret", "since", "user", "welcome")
 
     def __init__(
         self,
@@ -20,34 +20,20 @@ class Seat:
         room: str,
         connection: Connection | None,
         since: float,
+        *,
         welcome: Mapping[str, object] | None = None,
+        secret: str | None = None,
     ) -> None:
         self.id = seat_id
         self.user = user
         self.room = room
-        self.connection = connection  # None: on another node, or given up
+        self.connection = connection  # None: on another node, lost, or given up
+        self.local = connection is not None  # whether it was taken on this node
         self.since = since  # by the clock of Rooms, in seconds
         # What the welcome says of how the seat was taken; None: the holder asked for none.
         self.welcome = welcome
-        self.grace: Timer | None = None  # until the seat of a lost connection is given up
-
-    @property
-    def backlog(self) -> Backlog | None:
-        """What the holder may have again if its connection is lost."""
-        return self.connection if isinstance(self.connection, Backlog) else None
-
-    @property
-    def direct(self) -> Connection | None:
-        """The way to the holder past the backlog; None while its connection is lost."""
-        connection = self.connection
-        return connection.connection if isinstance(connection, Backlog) else connection
-
-    def vacate(self) -> None:
-        """Take the seat away from its holder, who sees that when it asks next."""
-        self.connection = None
-        if self.grace is not None:
-            self.grace.cancel()
-            self.grace = None
+        self.secret = secret  # with which it can be resumed, until the holder has been told
+        self.count = 0  # packets that the room has sent to it, since its welcome
 
 
 class Room:
@@ -75,12 +61,14 @@ class Room:
         """Send to every member."""
         for seat in self.members.values():
             if seat.connection is not None:
+                seat.count += 1
                 seat.connection.send(text)
 
     def forward(self, text: str, sender: str) -> None:
         """Send to every member but the one whose seat `sender` is."""
         for seat in self.members.values():
             if seat.connection is not None and seat.id != sender:
+                seat.count += 1
                 seat.connection.send(text)
 
     def forward_to(self, users: Sequence[str], text: str, sender: str) -> None:
@@ -88,4 +76,5 @@ class Room:
         for user in users:
             seat = self.members.get(user)
             if seat is not None and seat.connection is not None and seat.id != sender:
+                seat.count += 1
                 seat.connection.send(text)

@@ -7,17 +7,17 @@ the members' connections.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from videre import packets
-from videre.engines import Announcement, Engine, Terms
-from videre.errors import CloseCode, Unauthorized
+from videre.connection import Connection, Returning
+from videre.engines import Announcement, Engine, Gap, Resumption, Terms
+from videre.errors import CloseCode
 from videre.hooks import Hooks, OnJoin, OnLeave
-from videre.replica import Ice, Log, Replica
-from videre.resume import Connection, Resumption
+from videre.replica import Ice, Log, Replica, retell
 from videre.room import Seat
 
 # The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
@@ -32,15 +32,17 @@ def no_ice(_user: str) -> dict[str, Any]:
     return {"IceServers": [], "IceTtl": None}
 
 
-class Gap:
-    """Stands for a seat that can be had again, but without all that it has missed."""
+def digest(secret: str) -> str:
+    """Return what the engine knows of a secret."""
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
 class Rooms:
     """The rooms of one namespace. `clock` is monotonic, in seconds.
 
-    Without `resumption` no seat outlives its connection. The coroutines and hooks are for the
-    hosting application; the rest is for peers.
+    `secret` returns a new one: 128 random bits, as text. `grace` is the engine's, in seconds; 0: no
+    seat outlives its connection. The coroutines and hooks are for the hosting application; the rest
+    is for peers.
     """
 
     def __init__(
@@ -50,21 +52,20 @@ class Rooms:
         clock: Callable[[], float],
         log: Log,
         spawn: Spawn,
+        secret: Callable[[], str],
+        grace: float = 0.0,
         terms: Terms | None = None,
-        resumption: Resumption | None = None,
         ice: Ice = no_ice,
         node: str = "",
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._log = log
-        self._spawn = spawn
+        self._secret = secret
+        self._grace = grace
         self._terms = terms or Terms()
-        self._resumption = resumption if resumption and resumption.grace > 0 else None
         self._hooks = Hooks(spawn, lambda: log("hook-failed"))
-        self._replica = Replica(
-            clock=clock, log=log, hooks=self._hooks, resumption=self._resumption, ice=ice
-        )
+        self._replica = Replica(clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice)
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
 
     def start(self) -> Awaitable[None] | None:
@@ -73,10 +74,6 @@ class Rooms:
 
     def close(self) -> Awaitable[None] | None:
         """Close the engine. No member hears of it."""
-        for room in self._replica.rooms.values():
-            for seat in room.members.values():
-                if seat.grace is not None:
-                    seat.vacate()
         return self._engine.close()
 
     def __len__(self) -> int:
@@ -107,10 +104,12 @@ class Rooms:
             terms = dataclasses.replace(terms, capacity=capacity)
         if replace:
             terms = dataclasses.replace(terms, replace=True)
-        seat = Seat(next(self._seat_ids), user, room, connection, self._clock(), welcome)
+        seat = self._seat(user, room, connection, welcome)
         self._replica.joining[seat.id] = seat
         try:
-            pending = self._engine.join(room, user, seat.id, announcement, terms)
+            pending = self._engine.join(
+                room, user, seat.id, announcement, terms, self._ticket(seat)
+            )
         except BaseException:
             del self._replica.joining[seat.id]
             raise
@@ -122,7 +121,7 @@ class Rooms:
         try:
             await pending
         finally:
-            self._replica.joining.pop(seat.id, None)
+            self._settle(seat)
 
     def resume(
         self,
@@ -133,41 +132,93 @@ class Rooms:
         *,
         secret: str,
         received: int | None,
-    ) -> Seat | Gap | None:
+    ) -> Seat | Gap | Awaitable[Seat | Gap | None] | None:
         """Give a user its seat back: it hears its role, a welcome, and all that it has missed.
 
         Returns None if there is no such seat any more, and a Gap if something that was missed is
         not kept: nothing has changed then, and the user may join anew. Raises Unauthorized if it is
-        not the seat's secret. See Backlog.missed for `received`.
+        not the seat's secret. See Engine.resume for `received`.
         """
-        replica = self._replica.rooms.get(room)
-        held = None if replica is None else replica.members.get(user)
-        if replica is None or held is None:
+        returning = Returning(connection, announcement)
+        seat = self._seat(user, room, returning, {"Resumed": True})
+        ticket = self._ticket(seat)
+        if ticket is None:
             return None
-        backlog = held.backlog
-        if backlog is None or not backlog.opens(secret):
-            raise Unauthorized("The resume secret is not good")
-        missed = backlog.missed(received)
-        if missed is None:
-            return Gap()
-        seat = Seat(held.id, user, room, connection, held.since, {"Resumed": True})
-        replica.members[user] = seat
-        held.vacate()
-        backlog.close(CloseCode.REPLACED, CloseCode.REPLACED.reason)  # if it was not lost yet
-        connection.send(packets.ROLE[self.is_initiator(seat)].join(announcement))
-        self._replica.greet(replica, seat)
-        again = seat.connection or connection
-        for text in missed:
-            again.send(text)
-        self._log("resume", room=room, user=user, missed=len(missed))
+        self._replica.joining[seat.id] = seat
+        try:
+            found = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
+        except BaseException:
+            del self._replica.joining[seat.id]
+            raise
+        if isinstance(found, Awaitable):
+            return self._resumed_later(seat, returning, found)
+        return self._resumed(seat, returning, found)
+
+    async def _resumed_later(
+        self, seat: Seat, returning: Returning, pending: Awaitable[Resumption]
+    ) -> Seat | Gap | None:
+        try:
+            found = await pending
+        except BaseException:
+            self._settle(seat)
+            raise
+        return self._resumed(seat, returning, found)
+
+    def _resumed(self, seat: Seat, returning: Returning, found: Resumption) -> Seat | Gap | None:
+        self._settle(seat)
+        if not isinstance(found, list):
+            return found
+        missed = [retell(told, seat.user, seat.room) for told in found]
+        if seat.connection is returning:
+            seat.connection = returning.connection
+            seat.count += len(missed)
+        returning.arrive(missed)
+        self._log("resume", room=seat.room, user=seat.user, missed=len(missed))
         return seat
 
-    def greet(self, seat: Seat) -> None:
-        """Send a welcome to a member that asks for one when it sits already."""
-        connection = seat.direct
-        if connection is not None:
-            seat.connection, seat.welcome = connection, {}
+    def renew(self, seat: Seat) -> tuple[Seat, Awaitable[None] | None]:
+        """Send another welcome, with another secret, to a member that sits already.
+
+        Returns the seat that it has from then on, at the same place.
+        """
+        if self._grace <= 0:
+            seat.welcome = {}
             self._replica.greet(self._replica.rooms[seat.room], seat)
+            return seat, None
+        new = self._seat(seat.user, seat.room, seat.connection, {})
+        new.secret = self._secret()
+        ticket = digest(new.secret)
+        self._replica.joining[new.id] = new
+        try:
+            pending = self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket)
+        except BaseException:
+            del self._replica.joining[new.id]
+            raise
+        if pending is None:
+            self._settle(new)
+            return new, None
+        return new, self._joined_later(new, pending)
+
+    def _settle(self, seat: Seat) -> None:
+        """Forget a seat that was asked for, if the engine has not given it."""
+        if self._replica.joining.pop(seat.id, None) is not None:
+            seat.connection = None
+
+    def _seat(
+        self,
+        user: str,
+        room: str,
+        connection: Connection | None,
+        welcome: Mapping[str, object] | None,
+    ) -> Seat:
+        return Seat(next(self._seat_ids), user, room, connection, self._clock(), welcome=welcome)
+
+    def _ticket(self, seat: Seat) -> str | None:
+        """Give a seat a secret if its holder asked for a welcome; return what the engine knows."""
+        if seat.welcome is None or self._grace <= 0:
+            return None
+        seat.secret = self._secret()
+        return digest(seat.secret)
 
     def leave(self, seat: Seat, reason: str) -> Awaitable[None] | None:
         """Give up a seat: the other members hear a disconnect, `reason` is for the log.
@@ -183,19 +234,16 @@ class Rooms:
 
         `reason` is for the log.
         """
-        backlog, resumption = seat.backlog, self._resumption
-        if backlog is None or resumption is None:
+        connection = seat.connection
+        if connection is None or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, reason)
-        backlog.lose()
-        seat.grace = resumption.later(resumption.grace, partial(self._grace_over, seat))
+        undelivered = connection.undelivered()
+        seen = None
+        if undelivered is not None:
+            seen = max(0, seat.count - sum(map(packets.is_of_room, undelivered)))
+        seat.connection = None
         self._log("lost", room=seat.room, user=seat.user, reason=reason)
-        return None
-
-    def _grace_over(self, seat: Seat) -> None:
-        seat.grace = None
-        pending = self.leave(seat, "grace over")
-        if pending is not None:
-            self._spawn(pending)
+        return self._engine.lose(seat.room, seat.user, seat.id, seen)
 
     def broadcast(
         self, seat: Seat, text: str, to: Sequence[str] | None = None

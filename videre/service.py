@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from videre.auth import Auth, NoAuth
+from videre.connection import Later
 from videre.limits import Limits, Penalties
 from videre.packets import Decoder
 from videre.replica import Ice, Log
-from videre.resume import Later
 from videre.rooms import Rooms, no_ice
 
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from videre.errors import CloseCode
 
 #: Why a member lost its seat to another session of its user.
 REPLACED = ("replaced", CloseCode.REPLACED)
+
+
+#: The halves of the connect packet around its Payload, which is the role of who joined.
+Announcement = tuple[str, str]
 
 
 class Listener(Protocol):
@@ -24,10 +28,14 @@ class Listener(Protocol):
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """`user` took a seat in the room, the last in joining order."""
 
+    def moved(self, room: str, user: str, seat: str, to: str) -> None:
+        """`user` has another seat now, at the same place: it came back, or has a new ticket."""
+
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """`user` gave up the seat, or (`code`) lost it: then its session is closed with that.
 
-        `reason` is for the log; one that was REMOVED is told it.
+        `reason` is for the log; one that was REMOVED is told it. If `user` was the initiator, the
+        first of those who remain is promoted.
         """
 
     def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
@@ -37,8 +45,24 @@ class Listener(Protocol):
         """
 
 
-#: The halves of the connect packet around its Payload, which is the role of who joined.
-Announcement = tuple[str, str]
+@dataclasses.dataclass(frozen=True, slots=True)
+class Told:
+    """One thing that the members of a room were told of; `user` is whom it is about."""
+
+    event: Literal["joined", "left", "promoted", "sent"]
+    user: str  # "": the server, that sent something
+    texts: tuple[str, ...] = ()  # an announcement's halves, or the packet that was sent
+    to: Sequence[str] | None = None  # who got the packet; None: all others
+
+    def concerns(self, user: str) -> bool:
+        """Tell whether `user`, a member with a ticket, was told: of a promotion, or of others."""
+        if self.event == "promoted":
+            return True
+        return user != self.user and (self.to is None or user in self.to)
+
+
+class Gap:
+    """Stands for a seat that can be had again, but without all that it has missed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +72,18 @@ class Terms:
     replace: bool = True
     capacity: int | None = None  # members of the room, who joins included
     max_rooms: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retention:
+    """For how long the seats of lost connections are kept, and with how much of what they miss."""
+
+    grace: float = 20.0  # seconds
+    max_bytes: int | None = 256 * 1024  # of UTF-8, of what a room was told; None: no limit
+
+
+#: What a user that comes back has missed, if there is something to come back to.
+Resumption = list[Told] | Gap | None
 
 
 class Engine(Protocol):
@@ -61,13 +97,48 @@ class Engine(Protocol):
         """Open the engine; `listener` hears of each room with a member on this node from now on."""
 
     def join(
-        self, room: str, user: str, seat: str, announcement: Announcement, terms: Terms
+        self,
+        room: str,
+        user: str,
+        seat: str,
+        announcement: Announcement,
+        terms: Terms,
+        ticket: str | None = None,
     ) -> Awaitable[None] | None:
         """Seat `user`, last in joining order. `seat` is unique for ever.
+
+        With a `ticket`, the digest of a secret, the user may `resume` if its connection is lost.
 
         Where the user has a seat in the room already, that seat is lost first (REPLACED), or the
         join raises UserTaken, as the terms say. It raises RoomFull where the terms leave no place.
         A join that raises changes nothing.
+        """
+
+    def renew(
+        self, room: str, user: str, seat: str, to: str, ticket: str
+    ) -> Awaitable[None] | None:
+        """Move `user` from `seat` to the seat `to` at the same place, with another ticket.
+
+        It counts as having got everything. A seat that is gone is no error: nobody is told.
+        """
+
+    def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None] | None:
+        """Keep a seat with a ticket for its grace, in which it may be resumed; then give it up.
+
+        `seen` is how many packets of the room (see Told) may have reached the user since it got
+        its ticket; None: not known. A seat that is gone is no error.
+        """
+
+    def resume(
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+    ) -> Resumption | Awaitable[Resumption]:
+        """Move `user`, who has `shown` the ticket of its seat, to the seat `to` at the same place.
+
+        The listener hears it before the result is there: what the user has missed, in order, not
+        counting what is told after the move. `received` is how many packets the user says to have
+        got; if it says nothing, one that may have arrived is not repeated. The new `ticket` counts
+        what was missed. None: there is no such seat; Gap: not all that was missed is kept; both
+        change nothing, and so does Unauthorized, raised if it is not the seat's ticket.
         """
 
     def leave(

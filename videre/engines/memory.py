@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hmac
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
-from videre.engines import REPLACED, Announcement, Listener, Terms
-from videre.errors import RoomFull, UserTaken
+from videre.engines import (
+    REPLACED,
+    Announcement,
+    Gap,
+    Listener,
+    Resumption,
+    Retention,
+    Terms,
+    Told,
+)
+from videre.engines.history import UNNOTICED, History
+from videre.errors import RoomFull, Unauthorized, UserTaken
+
+
+class Timer(Protocol):
+    """What can be called off; asyncio.TimerHandle is one."""
+
+    def cancel(self) -> None:
+        """Call it off."""
 
 
 class MemoryEngine:
-    """Keep the rooms of one process. Costs O(1) for whatever happens, whatever the room's size."""
+    """Keep the rooms of one process. Costs O(1) for whatever happens, whatever the room's size.
 
-    def __init__(self) -> None:
+    (In a room with tickets O(their number).) `clock` is monotonic, in seconds; `later` calls back
+    after so many of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        later: Callable[[float, Callable[[], None]], Timer],
+        retention: Retention | None = None,
+    ) -> None:
+        self._clock = clock
+        self._later = later
+        self._retention = retention or Retention()
+        self._keep = UNNOTICED + self._retention.grace  # seconds
         self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
+        self._histories: dict[str, History] = {}  # of the rooms with tickets
+        self._told: deque[tuple[float, str]] = deque()  # when something was told, and where
+        self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
 
     def start(self, listener: Listener) -> None:
@@ -20,7 +58,13 @@ class MemoryEngine:
         self._listener = listener
 
     def join(
-        self, room: str, user: str, seat: str, announcement: Announcement, terms: Terms
+        self,
+        room: str,
+        user: str,
+        seat: str,
+        announcement: Announcement,
+        terms: Terms,
+        ticket: str | None = None,
     ) -> None:
         """See Engine.join."""
         seats = self._rooms.get(room)
@@ -35,7 +79,42 @@ class MemoryEngine:
         elif terms.capacity is not None and len(seats) >= terms.capacity:
             raise RoomFull("The room has as many members as it may have")
         self._rooms.setdefault(room, {})[user] = seat
+        self._tell(room, Told("joined", user, announcement))
+        if ticket is not None:
+            self._issue(room, user, ticket)
         self._listener.joined(room, user, seat, announcement)
+
+    def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
+        """See Engine.renew."""
+        if self._holds(room, user, seat):
+            self._move(room, user, to, ticket)
+
+    def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
+        """See Engine.lose."""
+        history = self._histories.get(room)
+        if history is None or user not in history.tickets or not self._holds(room, user, seat):
+            return
+        ticket = history.tickets[user]
+        ticket.lost, ticket.seen = True, seen
+        over = partial(self.leave, room, user, seat, "grace over")
+        self._graces[seat] = self._later(self._retention.grace, over)
+
+    def resume(
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+    ) -> Resumption:
+        """See Engine.resume."""
+        if user not in self._rooms.get(room, ()):
+            return None
+        history = self._histories.get(room)
+        held = None if history is None else history.tickets.get(user)
+        if history is None or held is None or not hmac.compare_digest(held.digest, shown):
+            raise Unauthorized("The resume secret is not good")
+        missed = history.missed(user, received)
+        if missed is None:
+            return Gap()
+        self._move(room, user, to, ticket)
+        history.tickets[user].count = len(missed)
+        return missed
 
     def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
@@ -45,13 +124,26 @@ class MemoryEngine:
         held = None if seats is None else seats.get(user)
         if seats is None or held is None or seat not in (held, None):
             return
+        promotes = room in self._histories and next(iter(seats)) == user
         del seats[user]
         if not seats:
             del self._rooms[room]
+        if history := self._histories.get(room):
+            self._end_grace(held)
+            history.tickets.pop(user, None)
+            if not history.tickets:
+                del self._histories[room]
+            self._tell(room, Told("left", user))
+            if promotes and seats:
+                self._tell(room, Told("promoted", next(iter(seats))))
         self._listener.left(room, user, held, reason, code)
 
     def publish(self, room: str, seat: str, text: str, to: Sequence[str] | None = None) -> None:
         """See Engine.publish."""
+        if room in self._histories:
+            seats = self._rooms[room].items()
+            sender = next((user for user, held in seats if held == seat), "")
+            self._tell(room, Told("sent", sender, (text,), to))
         self._listener.sent(room, seat, text, to)
 
     def members(self, room: str) -> list[str]:
@@ -64,4 +156,42 @@ class MemoryEngine:
 
     def close(self) -> None:
         """See Engine.close."""
+        for timer in self._graces.values():
+            timer.cancel()
+        self._graces.clear()
         self._rooms.clear()
+        self._histories.clear()
+        self._told.clear()
+
+    def _holds(self, room: str, user: str, seat: str) -> bool:
+        return self._rooms.get(room, {}).get(user) == seat
+
+    def _move(self, room: str, user: str, to: str, ticket: str) -> None:
+        seat, self._rooms[room][user] = self._rooms[room][user], to
+        self._end_grace(seat)
+        self._issue(room, user, ticket)
+        self._listener.moved(room, user, seat, to)
+
+    def _end_grace(self, seat: str) -> None:
+        if (timer := self._graces.pop(seat, None)) is not None:
+            timer.cancel()
+
+    def _issue(self, room: str, user: str, ticket: str) -> None:
+        if room not in self._histories:
+            self._histories[room] = History(self._retention.max_bytes)
+        self._histories[room].issue(user, ticket)
+
+    def _tell(self, room: str, told: Told) -> None:
+        """Take down what a room's members are told, if any of them may come back to ask for it."""
+        history = self._histories.get(room)
+        if history is None:
+            return
+        now = self._clock()
+        before = now - self._keep
+        history.record(told, now)
+        self._told.append((now, room))
+        # Also what rooms where nothing is said any more were told is forgotten in time.
+        while self._told[0][0] < before:
+            _, old = self._told.popleft()
+            if old in self._histories:
+                self._histories[old].forget(before)

@@ -1,0 +1,175 @@
+"""The entry of one session into a room: what a `connect` packet asks for, step by step.
+
+An address whose tokens were refused too often waits; the token is judged; a seat is resumed, taken
+anew, or confirmed. What costs nothing is done at once; where the engine works elsewhere, the next
+step is taken when it has answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from videre import packets
+from videre.auth import Grant
+from videre.connect_options import connect_options
+from videre.connection import Connection
+from videre.deadline import Deadline
+from videre.engines import Gap
+from videre.errors import TokenExpired, Unauthorized, WrongUser
+from videre.packets import Packet
+from videre.room import Seat
+from videre.service import Service
+
+T = TypeVar("T")
+Pending = Awaitable[None] | None
+
+
+class Visitor(Protocol):
+    """Who wants to enter."""
+
+    address: str
+    connection: Connection
+    deadline: Deadline
+    gone: bool
+
+    @property
+    def seat(self) -> Seat | None:
+        """Where it sits."""
+
+    def sit(self, seat: Seat) -> Pending:
+        """Take a seat, and give up the one it has in another room."""
+
+
+def enter(visitor: Visitor, service: Service, packet: Packet) -> Pending:
+    """Carry out a `connect`: at once, or when what is returned was awaited. Raises PeerError."""
+    entry = _Entry(visitor, service, packet)
+    delay = service.penalties.delay(visitor.address, service.clock())
+    return entry.after(delay) if delay > 0 else entry.begin()
+
+
+class _Entry:
+    """One `connect` that is being carried out."""
+
+    def __init__(self, visitor: Visitor, service: Service, packet: Packet) -> None:
+        self._visitor = visitor
+        self._service = service
+        self._rooms = service.rooms
+        self._packet = packet
+        self._counted = False  # as a failure, whether or not it is one
+        self._grant = Grant()
+
+    async def after(self, delay: float) -> None:
+        """Begin after some seconds, unless the visitor leaves in the meantime."""
+        service, visitor = self._service, self._visitor
+        # Counted when it begins to wait: tries side by side wait longer and longer too.
+        service.penalties.record(visitor.address, service.clock())
+        self._counted = True
+        outside = visitor.seat is None
+        if outside:
+            visitor.deadline.cancel()  # it is we who keep it waiting
+        try:
+            await service.sleep(delay, lambda: visitor.gone)
+            if not visitor.gone and (pending := self.begin()) is not None:
+                await pending
+        finally:
+            if outside and visitor.seat is None and not visitor.gone:
+                visitor.deadline.enter()
+
+    def begin(self) -> Pending:
+        """Judge what the visitor shows, and give it a seat."""
+        packet, held, service = self._packet, self._visitor.seat, self._service
+        here = held is not None and held.room == packet.room
+        if here and held is not None and held.user != packet.user:
+            raise WrongUser("Header.UserId: is not the one this session has connected as")
+        self._options = options = connect_options(packet.payload)
+        try:
+            self._grant = service.auth.grant(
+                options.token, packet.user, packet.room, service.unix_time()
+            )
+        except (Unauthorized, TokenExpired):
+            if options.token is not None:
+                self._count()
+            raise
+        self._announcement = packets.around_payload(packet.text)
+        if here and held is not None:
+            return self._repeat(held)
+        return self._join(None) if options.resume is None else self._resume(options.resume)
+
+    def _count(self) -> None:
+        """Count a failure of the visitor's address, once."""
+        if not self._counted:
+            self._service.penalties.record(self._visitor.address, self._service.clock())
+
+    def _repeat(self, held: Seat) -> Pending:
+        """Confirm the seat that the visitor has: nothing changes for the others."""
+        visitor = self._visitor
+        visitor.deadline.renew(self._grant)
+        role = packets.ROLE[self._rooms.is_initiator(held)]
+        visitor.connection.send(role.join(self._announcement))
+        if not self._options.welcome and held.welcome is None:
+            return None
+        seat, pending = self._rooms.renew(held)
+        return _then(pending, lambda _: self._seated(seat))
+
+    def _resume(self, secret: str) -> Pending:
+        """Give the visitor its seat back; or a new one, if that is gone or has a gap."""
+        packet = self._packet
+        try:
+            found = self._rooms.resume(
+                packet.user,
+                packet.room,
+                self._visitor.connection,
+                self._announcement,
+                secret=secret,
+                received=self._options.received,
+            )
+        except Unauthorized:
+            self._count()
+            raise
+        if isinstance(found, Awaitable):
+            return self._resumed_later(found)
+        return self._resumed(found)
+
+    async def _resumed_later(self, pending: Awaitable[Seat | Gap | None]) -> None:
+        try:
+            found = await pending
+        except Unauthorized:
+            self._count()
+            raise
+        if (more := self._resumed(found)) is not None:
+            await more
+
+    def _resumed(self, found: Seat | Gap | None) -> Pending:
+        return self._seated(found) if isinstance(found, Seat) else self._join(found)
+
+    def _join(self, gap: Gap | None) -> Pending:
+        """Take a new seat; who came back to a `gap` has shown that the old one is its own."""
+        # The new seat is taken before the old one is given up: a refusal costs the peer nothing.
+        seat, pending = self._rooms.join(
+            self._packet.user,
+            self._packet.room,
+            self._visitor.connection,
+            self._announcement,
+            capacity=self._grant.capacity,
+            welcome=self._options.greeting,
+            replace=gap is not None,
+        )
+        return _then(pending, lambda _: self._seated(seat))
+
+    def _seated(self, seat: Seat) -> Pending:
+        if self._visitor.gone:
+            return self._rooms.leave(seat, "gone")
+        self._visitor.deadline.renew(self._grant)
+        return self._visitor.sit(seat)
+
+
+def _then(pending: Awaitable[T] | None, step: Callable[[T | None], Pending]) -> Pending:
+    """Take the next step: now, or when there is nothing left to wait for."""
+    return step(None) if pending is None else _later(pending, step)
+
+
+async def _later(pending: Awaitable[T], step: Callable[[T | None], Pending]) -> None:
+    more = step(await pending)
+    if more is not None:
+        await more
