@@ -20,6 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "packets": {"errors"},
     "limits": set(),
     "auth": {"errors"},
+    "ice": set(),
     "engines": {"errors"},
     "rooms": {"engines", "errors", "packets"},
     "service": {"packets", "rooms", "auth", "limits"},
@@ -31,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
 }
 
 #: Modules that know no I/O, no clock and no chance: these come in as arguments.
-PURE = ("errors", "packets", "limits", "auth")
+PURE = ("errors", "packets", "limits", "auth", "ice")
 IMPURE = {"asyncio", "aiohttp", "sockjs", "redis", "time", "random", "os", "socket", "secrets"}
 IMPURE |= {"threading", "subprocess", "pathlib", "io", "logging"}
 #: The rules of rooms and peers see the world through two protocols, Engine and Connection.
