@@ -110,6 +110,7 @@ def test_imports_point_one_way(module: str) -> None:
             "cli",
             "config",
             "keyring",
+            "turn",
             "schema",
             "speedups",
             "mint",

@@ -14,8 +14,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-#: Seconds for which a credential is good unless the configuration says something else: 4 h, a long
-#: meeting. TURN asks for it again whenever it refreshes, so that a relay ends with it.
+#: Seconds for which a credential is good unless the configuration says something else. Coturn looks
+#: at the expiry when a relay is allocated; who has one by then keeps it for as long as its call.
 TTL = 14_400
 
 # Longest user name in bytes (RFC 8489, 14.3); browsers refuse a longer one as a whole, with the
