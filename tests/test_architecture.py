@@ -20,6 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "packets": {"errors"},
     "limits": set(),
     "auth": {"errors"},
+    "ice": set(),
     "engines": {"errors"},
     "connect_options": {"errors"},
     "connection": set(),
@@ -39,7 +40,7 @@ ARROWS: dict[str, set[str]] = {
 }
 
 #: Modules that know no I/O, no clock and no chance: these come in as arguments.
-PURE = ("errors", "packets", "limits", "auth", "connect_options", "connection", "room")
+PURE = ("errors", "packets", "limits", "auth", "ice", "connect_options", "connection", "room")
 IMPURE = {"asyncio", "aiohttp", "sockjs", "redis", "time", "random", "os", "socket", "secrets"}
 IMPURE |= {"threading", "subprocess", "pathlib", "io", "logging"}
 #: The rules of rooms and peers see the world through two protocols, Engine and Connection.
@@ -117,6 +118,7 @@ def test_imports_point_one_way(module: str) -> None:
             "cli",
             "config",
             "keyring",
+            "turn",
             "schema",
             "speedups",
             "mint",

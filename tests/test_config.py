@@ -17,6 +17,7 @@ from process import self_signed
 from videre.auth import NoAuth
 from videre.config import Config, load
 from videre.errors import ConfigError
+from videre.ice import IceServers, StaticServer
 from videre.schema import SCHEMA
 
 # Each key: where its value stands in a Config, its default there, values (as the file has them, as
@@ -76,6 +77,15 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
     ),
     "JoinTimeout": ("limits.join_timeout", 10.0, [(None, None), (60, 60)], [0, "1"]),
     "Auth": ("auth", NoAuth(), [(None, NoAuth())], [5, []]),
+    "IceServers": (
+        "ice",
+        IceServers(),
+        [
+            ([], IceServers()),
+            ([{"Urls": "stun:a"}], IceServers([StaticServer(("stun:a",))])),
+        ],
+        [5, {}, True],
+    ),
     "Origins": (
         "transport.origins",
         ("*",),

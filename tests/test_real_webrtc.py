@@ -7,94 +7,19 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import aioice.ice
 import pytest
-from aiortc import (
-    RTCConfiguration,
-    RTCDataChannel,
-    RTCIceCandidate,
-    RTCPeerConnection,
-    RTCSessionDescription,
-)
-from aiortc.sdp import candidate_from_sdp
+from callers import CALL_SECONDS, Caller, caller
 from process import Signaller, self_signed, signaller
-from signalling import Framing, Packet, Signalling, connect
-
-CALL_SECONDS = 30  # a safety net: a call takes less than a second
+from signalling import Framing
 
 
 @pytest.fixture(autouse=True)
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ICE use the one address that every machine has, and that none can be reached at."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
-
-
-class Caller:
-    """A WebRTC peer and its signalling; the initiator's side opens the data channel."""
-
-    def __init__(self, signalling: Signalling) -> None:
-        self.signalling = signalling
-        self.rtc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.channel: asyncio.Future[RTCDataChannel] = asyncio.get_running_loop().create_future()
-        self.messages: asyncio.Queue[str] = asyncio.Queue()
-        self.rtc.on("datachannel", self._adopt)
-
-    def _adopt(self, channel: RTCDataChannel) -> None:
-        channel.on("message", self.messages.put_nowait)
-        if channel.readyState == "open":
-            self.channel.set_result(channel)
-        else:
-            channel.on("open", lambda: self.channel.set_result(channel))
-
-    async def hears(self, event: str, payload: str, *, user: str) -> None:
-        heard = await self.signalling.receive()
-        header = {"Event": event, "UserId": user, "RoomId": self.signalling.room}
-        assert heard == {"Header": header, "Payload": payload}
-
-    async def receives(self, kind: str) -> Any:
-        """Return the packet of ICE of this kind that the other peer broadcasts next."""
-        packet: Packet = await self.signalling.receive()
-        assert packet["Header"]["Event"] == "broadcast"
-        assert packet["Header"]["UserId"] != self.signalling.user
-        assert packet["Payload"]["Type"] == kind
-        return packet["Payload"]["IcePacket"]
-
-    async def broadcasts(self, kind: str, ice: dict[str, Any]) -> None:
-        payload = {"Type": kind, "IcePacket": ice}
-        await self.signalling.send(self.signalling.packet("broadcast", payload))
-
-    async def offers(self) -> None:
-        self._adopt(self.rtc.createDataChannel("videre"))
-        await self._describes(await self.rtc.createOffer())
-
-    async def answers(self) -> None:
-        await self._describes(await self.rtc.createAnswer())
-
-    async def _describes(self, description: RTCSessionDescription) -> None:
-        await self.rtc.setLocalDescription(description)  # gathers the candidates into the SDP
-        local = self.rtc.localDescription
-        await self.broadcasts(f"Ice {local.type.title()}", {"type": local.type, "sdp": local.sdp})
-
-    async def accepts(self, kind: str) -> None:
-        ice = await self.receives(kind)
-        await self.rtc.setRemoteDescription(RTCSessionDescription(**ice))
-
-    async def trickles(self) -> None:
-        """Broadcast the first candidate of the SDP by itself too, as browsers do with all."""
-        lines = self.rtc.localDescription.sdp.splitlines()
-        line = next(line for line in lines if line.startswith("a=candidate:"))
-        candidate = {"candidate": line[2:], "sdpMid": "0", "sdpMLineIndex": 0}
-        await self.broadcasts("Ice Candidate", candidate)
-
-    async def adds_candidate(self) -> None:
-        ice = await self.receives("Ice Candidate")
-        candidate: RTCIceCandidate = candidate_from_sdp(ice["candidate"].removeprefix("candidate:"))
-        candidate.sdpMid, candidate.sdpMLineIndex = ice["sdpMid"], ice["sdpMLineIndex"]
-        assert candidate.ip == "127.0.0.1"
-        await self.rtc.addIceCandidate(candidate)
 
 
 @asynccontextmanager
@@ -111,18 +36,6 @@ async def running(
     async with signaller(tmp=tmp, config=config) as server:
         assert server.url.startswith("https://")
         yield server, ssl.create_default_context(cafile=str(certificate))
-
-
-@asynccontextmanager
-async def caller(
-    server: Signaller, framing: Framing, *, user: str, room: str, trust: ssl.SSLContext | None
-) -> AsyncIterator[Caller]:
-    async with connect(server.url, framing, user=user, room=room, ssl=trust) as signalling:
-        peer = Caller(signalling)
-        try:
-            yield peer
-        finally:
-            await peer.rtc.close()
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])

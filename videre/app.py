@@ -18,7 +18,7 @@ from videre.engines.memory import MemoryEngine
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
-from videre.rooms import Rooms, no_ice
+from videre.rooms import Rooms
 from videre.service import Service
 
 logger = logging.getLogger("videre.app")
@@ -57,7 +57,7 @@ def setup(
     jobs = _Jobs()
 
     def ice(user: str) -> dict[str, object]:
-        return no_ice(user)
+        return config.ice.offer(user, time.time())
 
     engine = MemoryEngine(
         clock=time.monotonic,

@@ -9,17 +9,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videre import keyring
+from videre import keyring, turn
 from videre.auth import Auth, Key, NoAuth
 from videre.errors import ConfigError
+from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.limits import Limits
 from videre.schema import Duplicate, judge, shown
 from videre.transport import Options
+
+# What ends the key itself where a fault names one below it: `Auth.Issuer`, `IceServers[1].Urls`.
+_BELOW = re.compile(r"[.\[]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,8 @@ class Config:
     auth: Auth = dataclasses.field(default_factory=NoAuth)
     #: Seconds that a seat outlives its token, so that a fresh one can be brought.
     leeway: float = 60.0
+    #: What members are told of STUN and TURN.
+    ice: IceServers = dataclasses.field(default_factory=IceServers)
     #: Where each key was read: a file, or an option of the command line.
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -130,6 +137,10 @@ def load(
     if not any(key.startswith("Auth") for key, _ in faults) and document.get("Auth"):
         keys, key_faults = keyring.read(document["Auth"], folder, environ)
         faults += [(f"Auth.{key}", fault) for key, fault in key_faults]
+    servers: list[StaticServer | SharedSecret] = []
+    if "IceServers" not in {key for key, _ in faults}:
+        servers, server_faults = turn.read(document["IceServers"], folder, environ)
+        faults += server_faults
 
     def resolve(key: str) -> Path | None:
         if document[key] is None:
@@ -137,7 +148,7 @@ def load(
         return Path(document[key]) if key in options else folder / document[key]
 
     words = [
-        f"{sources.get(key.partition('.')[0], path or 'default')}: {key}: {fault}"
+        f"{sources.get(_BELOW.split(key)[0], path or 'default')}: {key}: {fault}"
         for key, fault in faults
     ]
     if {key for key, _ in faults}.isdisjoint(("TLS", "Cert", "Key")):
@@ -150,7 +161,7 @@ def load(
             words += error.faults
     if words:
         raise ConfigError(words)
-    return _config(document, resolve, sources, keys)
+    return _config(document, resolve, sources, keys, servers)
 
 
 def _config(
@@ -158,6 +169,7 @@ def _config(
     resolve: Callable[[str], Path | None],
     sources: Mapping[str, str],
     keys: Sequence[Key],
+    servers: Sequence[StaticServer | SharedSecret],
 ) -> Config:
     prefix = document["Prefix"]
     prefixes = [prefix] if isinstance(prefix, str) else prefix
@@ -185,6 +197,7 @@ def _config(
         ),
         auth=keyring.auth(document["Auth"], keys),
         leeway=(document["Auth"] or {}).get("Leeway", Config.leeway),
+        ice=IceServers(servers),
         transport=Options(
             connects_per_second_per_address=document["ConnectsPerSecondPerAddress"],
             max_packet_bytes=document["MaxPacketBytes"],

@@ -1,6 +1,7 @@
 """What a configuration may hold: every key with its type, bounds and default, and what is wrong.
 
-`SCHEMA` is the one list of keys. cerberus judges by it.
+`SCHEMA` is the one list of keys. cerberus judges by it. What may be within `Auth` and an entry of
+`IceServers` stands in keyring.py and turn.py.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "Grace": {"type": "number", "min": 0, "check_with": keyring.finite, "default": _LIMITS.grace},
     "MaxResumeBytes": _least(0, _LIMITS.max_resume_bytes),
     "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
+    "IceServers": {"type": "list", "default": []},  # of what: turn.py
     "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
     "Origins": {
         "type": "list",
@@ -119,8 +121,9 @@ SCHEMA: dict[str, dict[str, Any]] = {
 }
 
 
-class _Validator(Validator):  # type: ignore[misc]  # cerberus has no types
-    # true is no number: Python's bool is an int, cerberus does not mind.
+class StrictValidator(Validator):  # type: ignore[misc]  # cerberus has no types
+    """cerberus, but true is no number: Python's bool is an int."""
+
     types_mapping: ClassVar[dict[str, TypeDefinition]] = {
         **Validator.types_mapping,
         "integer": TypeDefinition("integer", (int,), (bool,)),
@@ -133,7 +136,7 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
 
     Without faults, the document has all keys of the schema.
     """
-    validator = _Validator(SCHEMA)
+    validator = StrictValidator(SCHEMA)
     validator.validate(dict(values))
     faults = _null_faults(values) + _faults(validator.errors, values)
     document: dict[str, Any] = validator.document or {}
@@ -149,7 +152,8 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
 
 def _is_secret(key: object) -> bool:
     """Tell whether a value may be a secret that stands in the wrong place."""
-    return isinstance(key, str) and any(word in key.lower() for word in ("secret", "auth"))
+    words = ("secret", "auth", "credential", "ice", "turn")
+    return isinstance(key, str) and any(word in key.lower() for word in words)
 
 
 def _null_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -171,22 +175,22 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
             faults += [
                 (f"Auth.{name}", words)
                 for name, deeper in inner.items()
-                for words in _words(deeper)
+                for words in sentences(deeper)
             ]
             continue
         if _is_secret(key) and value and isinstance(value, str | list | dict):
             value = "..."
-        faults += [(str(key), f"{shown(value)}: {words}") for words in _words(problems)]
+        faults += [(str(key), f"{shown(value)}: {words}") for words in sentences(problems)]
     return faults
 
 
-def _words(problems: Any) -> list[str]:
+def sentences(problems: Any) -> list[str]:
     """Flatten cerberus' error of one key, however deep it is, into sentences."""
     if isinstance(problems, str):
         return [problems]
     if isinstance(problems, dict):
-        return [words for inner in problems.values() for words in _words(inner)]
-    return [words for inner in problems for words in _words(inner)]
+        return [words for inner in problems.values() for words in sentences(inner)]
+    return [words for inner in problems for words in sentences(inner)]
 
 
 def shown(value: object) -> str:

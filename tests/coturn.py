@@ -1,0 +1,145 @@
+"""Run a real coturn, Debian's package, by the lines of the README."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import socket
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process import ROOT, START_SECONDS, STOP_SECONDS, require
+
+from videre.ice import SharedSecret
+
+HOST = "127.0.0.1"
+# Where relays are: outside of the ports that Linux gives away, so that none is taken.
+RELAY_PORTS = range(61000, 65536)
+STEP_SECONDS = 0.1  # between two questions whether it is up
+BINDING = bytes.fromhex("0001 0000 2112a442") + b"is it there?"  # a STUN request
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+(DOCUMENTED,) = re.findall(r"```conf\n(.*?)```", README, re.DOTALL)
+PLACEHOLDER = "the-line-in-turn-secret"
+
+# Beside what is documented: loopback, which is not allowed to peers otherwise, and files in `tmp`.
+MORE = """
+listening-ip={host}
+listening-port={port}
+relay-ip={host}
+min-port={first}
+max-port={last}
+allow-loopback-peers
+no-cli
+no-tls
+no-dtls
+no-rfc5780
+relay-threads=1
+pidfile={tmp}/turnserver.pid
+userdb={tmp}/turndb
+log-file=stdout
+"""
+
+
+class Coturn:
+    """A coturn process that shares `secret` and listens at `port`, of UDP and TCP."""
+
+    def __init__(self, process: Process, secret: str, port: int) -> None:
+        self.process = process
+        self.secret = secret
+        self.port = port
+        self.output: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    def __str__(self) -> str:
+        return f"coturn {self.process.pid}:\n" + "\n".join(self.output)
+
+    def entry(self, transport: str = "udp") -> dict[str, Any]:
+        """Return what `IceServers` holds of it."""
+        return {"Urls": f"turn:{HOST}:{self.port}?transport={transport}", "Secret": self.secret}
+
+    def shared(self, transport: str = "udp") -> SharedSecret:
+        """Return the same as videre.ice has it."""
+        return SharedSecret((self.entry(transport)["Urls"],), self.secret)
+
+    async def answers(self) -> None:
+        """Return when it answers STUN; fail if it ends before."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(START_SECONDS):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.connect((HOST, self.port))
+                while self.process.returncode is None:
+                    try:
+                        async with asyncio.timeout(STEP_SECONDS):
+                            await loop.sock_sendall(client, BINDING)
+                            answer = await loop.sock_recv(client, 2048)
+                        assert answer.startswith(b"\x01\x01") and BINDING[4:] in answer
+                        return
+                    except TimeoutError:
+                        continue
+                    except ConnectionRefusedError:  # nobody listens yet
+                        await asyncio.sleep(STEP_SECONDS)
+        pytest.fail(f"It ended before it answered: {self}")
+
+    async def stop(self) -> None:
+        """End it; kill it if it hangs."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+        await self._reading
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.output.append(line.decode(errors="replace").rstrip())
+
+
+def free_port() -> int:
+    """Return a port that is free for UDP and TCP; a listener of nobody else takes it soon."""
+    while True:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        ):
+            tcp.bind((HOST, 0))
+            port: int = tcp.getsockname()[1]
+            try:
+                udp.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+
+
+@asynccontextmanager
+async def coturn(tmp: Path) -> AsyncIterator[Coturn]:
+    """Run coturn in `tmp`, on a free port of loopback and with a secret of its own."""
+    program = require("turnserver")
+    secret, port = secrets.token_urlsafe(32) + "=", free_port()
+    assert DOCUMENTED.count(PLACEHOLDER) == 1
+    conf = DOCUMENTED.replace(PLACEHOLDER, secret)
+    conf += MORE.format(host=HOST, port=port, first=RELAY_PORTS[0], last=RELAY_PORTS[-1], tmp=tmp)
+    path = tmp / "turnserver.conf"
+    path.write_text(conf, encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        program, "-c", str(path), cwd=tmp, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
+    )
+    running = Coturn(process, secret, port)
+    try:
+        await running.answers()
+        yield running
+    except BaseException as error:
+        error.add_note(str(running))
+        raise
+    finally:
+        await running.stop()

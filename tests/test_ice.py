@@ -1,0 +1,151 @@
+"""ICE servers: what a member is told of them, and credentials of a shared secret."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import subprocess
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from process import require
+
+from videre.ice import MAX_USERNAME_BYTES, TTL, IceServers, SharedSecret, StaticServer
+
+SECRET = "a-secret-of-coturn"
+NOW = 1_700_000_000.75
+TURN = ("turn:turn.example.com:3478",)
+
+
+def told(user: str = "peer1", now: float = NOW, **entry: Any) -> dict[str, Any]:
+    """Return the one RTCIceServer that an entry with a shared secret makes."""
+    entries = [SharedSecret(**{"urls": TURN, "secret": SECRET, **entry})]
+    (server,) = IceServers(entries).offer(user, now)["IceServers"]
+    assert isinstance(server, dict)
+    return server
+
+
+def test_nothing_is_configured() -> None:
+    """Nothing is told, and it does not end."""
+    assert IceServers().offer("peer1", NOW) == {"IceServers": [], "IceTtl": None}
+
+
+def test_a_known_vector() -> None:
+    """As `openssl dgst -sha1 -hmac north -binary | base64` has it."""
+    server = told("peer1", 1_700_000_000.999, secret="north", ttl=600)
+    assert server == {
+        "urls": ["turn:turn.example.com:3478"],
+        "username": "1700000600:peer1",
+        "credential": "KHazHEw9U8m8ekerNMXs6oO7xRQ=",
+    }
+
+
+@pytest.mark.parametrize(
+    "user", ["peer1", "a:b", ":", "12:34", "é", "日本", "👀", "e\u0301", "a@example.com", "%s"]
+)
+def test_the_credential_signs_the_user_name(user: str) -> None:
+    """Base64 of HMAC-SHA1 of its UTF-8, whatever is in it."""
+    server = told(user)
+    name = server["username"]
+    assert unquote(name) == f"{1_700_000_000 + TTL}:{user}"
+    mac = hmac.digest(SECRET.encode(), name.encode(), hashlib.sha1)
+    assert server["credential"] == base64.b64encode(mac).decode()
+
+
+def test_openssl_agrees() -> None:
+    """About a secret and a name that are not ASCII."""
+    server = told("dürer 👀", secret="schlüssel-für-coturn")
+    command = [require("openssl"), "dgst", "-sha1", "-hmac", "schlüssel-für-coturn", "-binary"]
+    done = subprocess.run(command, input=server["username"].encode(), capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert server["credential"] == base64.b64encode(done.stdout).decode()
+
+
+@pytest.mark.parametrize(
+    "user", ["peer1", "a:b", "é", "日本", "a@example.com", "1-2_3~4", "select"]
+)
+def test_most_users_stand_in_their_name_as_they_are(user: str) -> None:
+    """So that coturn's log and its quotas tell them apart."""
+    assert told(user, ttl=60)["username"] == f"1700000060:{user}"
+
+
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [
+        ("Anna B", "Anna%20B"),
+        ("O'Hara", "O%27Hara"),
+        ('"x"', "%22x%22"),
+        ("a\\b", "a%5Cb"),
+        ("100%", "100%25"),
+        ("a%20b", "a%2520b"),
+        ("Union-Selected", "%55nion-Selected"),
+        ("reunion", "re%75nion"),
+    ],
+)
+def test_what_coturn_takes_for_sql_is_encoded(user: str, name: str) -> None:
+    """It would not answer: tests/test_real_turn.py asks it."""
+    assert told(user, ttl=60)["username"] == f"1700000060:{name}"
+
+
+def test_a_long_user_is_cut() -> None:
+    """Between characters: browsers refuse names of more than 508 bytes."""
+    name = told("👀" * 128, ttl=60)["username"]
+    assert name == "1700000060:" + "👀" * 124
+    assert told("a" * 128, ttl=60)["username"] == "1700000060:" + "a" * 128
+
+
+USERS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=128)
+
+
+@settings(derandomize=True, deadline=None)
+@given(user=USERS)
+def test_any_user_has_a_name_that_coturn_takes(user: str) -> None:
+    """Neither too long nor with anything that it refuses, and the expiry is its first part."""
+    name = told(user, ttl=60)["username"]
+    assert len(name.encode()) <= MAX_USERNAME_BYTES
+    assert not set(name) & set(" '\"\\") and "union" not in name.lower()
+    assert name.partition(":")[0] == "1700000060"
+
+
+def test_several_entries() -> None:
+    """All are told, in their order, with credentials where there are any."""
+    servers = IceServers(
+        [
+            StaticServer(("stun:stun.example.com",)),
+            SharedSecret(("turn:a.example.com", "turns:a.example.com"), SECRET, 600),
+            StaticServer(("turn:b.example.com",), "me", "password"),
+            SharedSecret(("turn:c.example.com",), "another-secret-of-coturn", 300),
+        ]
+    )
+    offer = servers.offer("peer1", NOW)
+    assert set(offer) == {"IceServers", "IceTtl"} and offer["IceTtl"] == 300
+    stun, first, static, second = offer["IceServers"]
+    assert stun == {"urls": ["stun:stun.example.com"]}
+    assert first["urls"] == ["turn:a.example.com", "turns:a.example.com"]
+    assert first["username"] == "1700000600:peer1"
+    assert static == {"urls": ["turn:b.example.com"], "username": "me", "credential": "password"}
+    assert second["username"] == "1700000300:peer1"
+    assert first["credential"] != second["credential"]
+
+
+def test_static_entries_do_not_end() -> None:
+    """A password that stays has no Ttl."""
+    assert IceServers([StaticServer(TURN, "me", "password")]).offer("a", NOW)["IceTtl"] is None
+
+
+def test_an_offer_is_the_callers_own() -> None:
+    """Whatever becomes of it, the next one is as the first."""
+    servers = IceServers([StaticServer(TURN)])
+    servers.offer("a", NOW)["IceServers"][0]["urls"].append("turn:evil.example.com")
+    assert servers.offer("a", NOW)["IceServers"] == [{"urls": list(TURN)}]
+
+
+def test_no_secret_shows() -> None:
+    """Who prints a configuration finds none."""
+    servers = IceServers([SharedSecret(TURN, SECRET), StaticServer(TURN, "me", "password")])
+    assert SECRET not in f"{servers!r}{servers}"
+    assert "password" not in f"{servers!r}{servers}"

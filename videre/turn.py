@@ -1,0 +1,186 @@
+"""`IceServers` of the configuration: the entries, their secrets, and what is wrong with any."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from videre.ice import TTL, SharedSecret, StaticServer
+from videre.schema import StrictValidator, sentences, shown
+
+#: Shortest shared secret: coturn takes any, but who sees one credential can try secrets at home.
+MIN_SECRET = 16  # characters
+MIN_TTL = 60  # seconds; below, clocks that differ a little would matter
+MAX_TTL = 365 * 24 * 3600  # seconds; what is good for longer is no temporary credential
+
+Fault = tuple[str, str]
+
+
+def _printable(field: str, value: object, error: Any) -> None:
+    if isinstance(value, str) and not value.isprintable():
+        error(field, "must be one line of printable characters")
+
+
+_TEXT = {"type": "string", "minlength": 1, "check_with": _printable}
+
+#: What an entry may hold: a server for all, or one that shares a secret with us.
+SCHEMA: dict[str, dict[str, Any]] = {
+    "Urls": {"type": ["string", "list"], "required": True},
+    "Username": _TEXT,
+    "Credential": _TEXT,
+    "Secret": {"type": "string"},
+    "SecretFile": _TEXT,
+    "SecretVariable": {"type": "string", "regex": "[A-Za-z_][A-Za-z0-9_]*"},
+    "Ttl": {"type": "integer", "min": MIN_TTL, "max": MAX_TTL},
+}
+#: The same in the W3C's spelling, for who has an entry from a page: a server for all only.
+W3C = {key.lower(): SCHEMA[key] for key in ("Urls", "Username", "Credential")}
+SECRETS = ("Secret", "SecretFile", "SecretVariable")
+
+# RFC 7064 and 7065, in lower case, which every browser takes.
+_URL = re.compile(
+    r"(?P<scheme>stun|turn)s?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<transport>\?transport=(?:udp|tcp))?",
+    re.ASCII,
+)
+
+
+def read(
+    entries: Sequence[Any], folder: Path, environ: Mapping[str, str]
+) -> tuple[list[StaticServer | SharedSecret], list[Fault]]:
+    """Return the entries, and what is wrong with any: (`IceServers[1].Urls`, its value and words).
+
+    Files are relative to `folder`. No secret and no credential stands in the words.
+    """
+    servers: list[StaticServer | SharedSecret] = []
+    faults: list[Fault] = []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            faults.append((f"IceServers[{number}]", "must be an object"))
+            continue
+        found = list(_faults(entry))
+        wrong = {key for key, _ in found}
+        secret = None
+        for key in SECRETS:
+            if key in entry and key not in wrong:
+                try:
+                    secret = _secret(key, entry[key], folder, environ)
+                except OSError as error:
+                    found.append((key, f"{_quoted(key, entry[key])}{error.strerror}"))
+                except ValueError as error:
+                    found.append((key, f"{_quoted(key, entry[key])}{error}"))
+        if found:
+            faults += [(f"IceServers[{number}].{key}", words) for key, words in found]
+        else:
+            servers.append(_server(entry, secret))
+    return servers, faults
+
+
+def _server(entry: Mapping[str, Any], secret: str | None) -> StaticServer | SharedSecret:
+    """Return a good entry, in either spelling."""
+    values = {key.lower(): value for key, value in entry.items()}
+    urls = tuple(_urls(values["urls"]))
+    if secret is not None:
+        return SharedSecret(urls, secret, values.get("ttl", TTL))
+    return StaticServer(urls, values.get("username"), values.get("credential"))
+
+
+def _faults(entry: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield (key, its value and words) for all that is wrong, secrets not looked at."""
+    schema = W3C if W3C.keys() & entry.keys() and not SCHEMA.keys() & entry.keys() else SCHEMA
+    validator = StrictValidator(schema)
+    validator.validate(dict(entry))
+    for key, problems in validator.errors.items():
+        for words in sentences(problems):
+            yield key, f"{_quoted(key, entry.get(key))}{words}"
+    urls, username, credential, *secrets = schema
+    yield from _url_faults(urls, entry.get(urls))
+    given = [key for key in SECRETS if key in entry and key in secrets]
+    static = [key for key in (username, credential) if key in entry]
+    named = [url for url in _urls(entry.get(urls)) if isinstance(url, str)]
+    turn = any(url.startswith("turn") for url in named)
+    if given:
+        yield from ((key, f"only one of {', '.join(SECRETS)} is needed") for key in given[1:])
+        yield from ((key, f"is not needed with {given[0]}") for key in static)
+        if named and not turn and all(map(_is_url, named)):
+            yield urls, f"{_quoted(urls, entry[urls])}{given[0]} is for turn, and here is none"
+        return
+    if "Ttl" in entry:
+        yield "Ttl", f"{_quoted('Ttl', entry['Ttl'])}is for a shared secret, and here is none"
+    if len(static) == 1:
+        (other,) = {username, credential} - set(static)
+        yield other, f"{static[0]} needs it"
+    elif turn and not static:
+        yield username, f"turn needs it with {credential}, or a shared secret"
+
+
+def _url_faults(key: str, value: object) -> Iterator[Fault]:
+    """Yield a fault for each URL that is none; `key` is Urls or urls."""
+    if value == []:
+        yield key, "[]: must name a URL"
+    for url in _urls(value):
+        if not isinstance(url, str):
+            yield key, "must be a string, or a list of strings"
+        elif not _is_url(url):
+            words = "must be as stun:host:port, or turn:host:port?transport=udp"
+            yield key, f"{_quoted(key, url)}{words}"
+
+
+def _urls(value: object) -> list[Any]:
+    """Return what should be URLs: of a string the one."""
+    return value if isinstance(value, list) else [value] if isinstance(value, str) else []
+
+
+def _is_url(url: str) -> bool:
+    """Tell whether every browser takes a URL; one that it does not take costs the whole call."""
+    found = _URL.fullmatch(url)
+    if found is None or not 0 < int(found["port"] or 1) < 65536:
+        return False
+    if found["transport"] and found["scheme"] == "stun":
+        return False
+    host = found["host"]
+    try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host[1:-1])
+        elif not re.search("[A-Za-z]", host):
+            ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return not re.search(r"^[.-]|\.[.-]|-\.|-$", host)
+
+
+def _quoted(key: str, value: object) -> str:
+    """Return a value for a fault; nothing where it is a secret, or may be one in a wrong place."""
+    if key == "Ttl":
+        harmless = isinstance(value, int | float)
+    elif key == "SecretVariable":
+        harmless = isinstance(value, str) and value.isascii() and value.isidentifier()
+    elif key in ("Urls", "urls"):
+        # turn:user:password@host is no URL of TURN's, but it is easily thought to be one.
+        urls = _urls(value)
+        harmless = bool(urls) and all(isinstance(url, str) and "@" not in url for url in urls)
+    else:
+        harmless = key == "SecretFile" and isinstance(value, str)
+    return f"{shown(value)}: " if harmless else ""
+
+
+def _secret(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> str:
+    """Return the secret that an entry holds or names; raises OSError or ValueError."""
+    secret = value
+    if key == "SecretFile":
+        try:
+            secret = (folder / value).read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:  # which would quote a byte of it
+            raise ValueError("is no UTF-8 text") from None
+    elif key == "SecretVariable":
+        if value not in environ:
+            raise ValueError("the variable is not set")
+        secret = environ[value]
+    if not secret.isprintable():
+        raise ValueError("must be one line of printable characters")
+    if len(secret) < MIN_SECRET:
+        raise ValueError(f"must have at least {MIN_SECRET} characters, not {len(secret)}")
+    return secret
