@@ -1,0 +1,57 @@
+/** What the pages of the browser client's tests share. */
+import Videre, { Signaller, SignallerError } from "/static/videre.js";
+
+const PATIENCE_MS = 10_000;
+
+/** Resolves with the first thing that `look` returns which is true. */
+async function until(look, ms = PATIENCE_MS) {
+  const end = performance.now() + ms;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (performance.now() > end) throw new Error(`Not within ${ms} ms: ${look}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Collects events as [type, ...what of the detail can be told]. */
+function record(target, ...types) {
+  const heard = [];
+  for (const type of types) target.on(type, (detail) => heard.push({ type, detail }));
+  return heard;
+}
+
+/** Resolves when a video shows `more` frames than now. */
+async function advances(video, more = 3) {
+  const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
+  const before = frames();
+  await until(() => frames() >= before + more);
+  return true;
+}
+
+function video() {
+  const element = document.createElement("video");
+  element.autoplay = true;
+  document.body.append(element);
+  return element;
+}
+
+/** A client as an old page makes it, and what it tells. */
+function client(options = {}) {
+  const [localVideoElement, remoteVideoElement] = [video(), video()];
+  const signallerURL = globalThis.SIGNALLER;
+  const videre = new Videre({ signallerURL, localVideoElement, remoteVideoElement, ...options });
+  videre.heard = record(videre, "call", "stream", "hangup", "message", "error");
+  videre.told = record(
+    videre.signaller,
+    ...["joined", "left", "message", "role", "state", "resumed", "rejoined", "error", "closed"],
+  );
+  videre.remote = {}; // a video for each of the others
+  videre.on("stream", ({ user, stream }) => {
+    videre.remote[user] = Object.assign(video(), { srcObject: stream, muted: true });
+  });
+  return videre;
+}
+
+Object.assign(globalThis, { Videre, Signaller, SignallerError, until, record, advances, client, video });
+globalThis.ready = true;
