@@ -59,6 +59,10 @@ class Browser:
         await self.command("open", page=name, url=url, devices=devices, init=init)
         return Page(self, name)
 
+    async def close(self) -> None:
+        """Close all pages."""
+        await self.command("closeAll")
+
     async def stop(self) -> None:
         """End the browser."""
         assert self._process.stdin is not None

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from browser import Browser, Page, Wire, chromium
 from process import NODE, ROOT, node_modules
+from tokens import SECRET, hs256
 
 import videre
+from videre.auth import TokenAuth, secret_key
+from videre.ice import IceServers, StaticServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,6 +32,11 @@ PAGE = """<!doctype html>
 """
 
 
+def packet(event: str, user: str, room: str, payload: object) -> dict[str, Any]:
+    """Return a packet as it goes over the wire."""
+    return {"Header": {"Event": event, "UserId": user, "RoomId": room}, "Payload": payload}
+
+
 class Site:
     """The pages, on a port of their own, and the signaller at the end of a wire."""
 
@@ -34,6 +45,8 @@ class Site:
         self.wire = Wire()
         self._runners: list[web.AppRunner] = []
         self.port = 0
+        self.rooms: Any = None
+        self.http: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         """Serve the pages and the signaller."""
@@ -41,7 +54,8 @@ class Site:
         app = web.Application()
         app.router.add_get("/", self._page)
         app.router.add_static("/static", ROOT / "videre" / "static")
-        app.router.add_get("/client_page.mjs", _file(NODE / "client_page.mjs"))
+        for name in ("client_page.mjs", "old_page.mjs"):
+            app.router.add_get(f"/{name}", _file(NODE / name))
         sockjs = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"
         app.router.add_get("/sockjs.min.js", _file(sockjs))
         self.port = await self._serve(app)
@@ -50,8 +64,21 @@ class Site:
     async def signal(self, config: videre.Config | None = None) -> None:
         """Start the signaller."""
         app = web.Application()
-        videre.setup(app, config=config)
+        self.rooms = videre.setup(app, config=config).rooms
         self.wire.target = await self._serve(app)
+
+    async def restart(self, config: videre.Config) -> None:
+        """Start the signaller anew, with this configuration."""
+        await self.silence()
+        await self.signal(config)
+
+    async def direct(self, room: str) -> aiohttp.ClientWebSocketResponse:
+        """Join eve to a room, by a way that is not cut."""
+        self.http = self.http or aiohttp.ClientSession()
+        socket = await self.http.ws_connect(f"http://127.0.0.1:{self.wire.target}/echo/websocket")
+        await socket.send_json(packet("connect", "eve", room, "{}"))
+        await socket.receive()
+        return socket
 
     async def silence(self) -> None:
         """Stop the signaller."""
@@ -59,6 +86,8 @@ class Site:
 
     async def stop(self) -> None:
         """Stop everything."""
+        if self.http is not None:
+            await self.http.close()
         for runner in self._runners:
             await runner.cleanup()
         await self.wire.stop()
@@ -114,6 +143,7 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
     browser.faults.clear()
     await site.start()
     yield site
+    await browser.close()
     await site.stop()
     assert browser.faults == []
 
@@ -124,17 +154,523 @@ def room() -> str:
     return str(uuid4())
 
 
+async def every(pages: Iterable[Page], code: str, arg: object = None) -> list[Any]:
+    """Run the same in all pages at once, and return what each returns."""
+    return await asyncio.gather(*(page.run(code, arg) for page in pages))
+
+
+#: The one other is seen.
 FLOWS = "return advances(v.remoteVideoElement);"
+#: So many others are seen.
+ALL_FLOW = """
+await until(() => Object.keys(v.remote).length === arg);
+return (await Promise.all(Object.values(v.remote).map((video) => advances(video)))).length;
+"""
+PAYLOADS = """
+return v.told.filter(({ type }) => type === "message").map(({ detail }) => detail.payload)
+  .filter(({ Type }) => !Type);
+"""
 
 
 async def test_two_people_see_each_other(site: Site, room: str) -> None:
     """Frames advance on both sides, and who is left sees that the other has gone."""
     ann = await site.client("ann", room)
     bob = await site.client("bob", room)
-    assert await asyncio.gather(ann.run(FLOWS), bob.run(FLOWS)) == [True, True]
+    assert await every([ann, bob], FLOWS) == [True, True]
     assert await ann.run("return [v.isInitiator, v.signaller.users];") == [True, ["ann", "bob"]]
     assert await bob.run("return [v.isInitiator, v.signaller.users];") == [False, ["ann", "bob"]]
     await ann.run("v.disconnect();")
     assert await bob.run("await until(() => !v.peers.size); return v.isInitiator;") is True
     assert await bob.run("return v.remoteVideoElement.srcObject;") is None
     assert await ann.run("return [v.localStream, v.localVideoElement.srcObject];") == [None, None]
+
+
+async def test_three_people_are_a_mesh(site: Site, room: str) -> None:
+    """Each sees both others, and when one closes its page the other two go on."""
+    ann = await site.client("ann", room)
+    bob, cid = await asyncio.gather(site.client("bob", room), site.client("cid", room))
+    assert await every([ann, bob, cid], ALL_FLOW, 2) == [2, 2, 2]
+    await cid.close()
+    await every([ann, bob], "await until(() => v.peers.size === 1);")
+    assert await every([ann, bob], FLOWS) == [True, True]
+    assert await every([ann, bob], "return v.heard.filter((e) => e.type === 'error').length") == [
+        0,
+        0,
+    ]
+
+
+async def test_what_users_of_the_old_client_know(site: Site, room: str) -> None:
+    """Its options, methods and callbacks do as they did."""
+    other = await site.client("other", room)
+    page = await site.open()
+    assert await page.run(
+        """
+        const told = [];
+        const [local, remote] = [video(), video()];
+        globalThis.v = new Videre({
+          signallerURL: SIGNALLER,
+          localVideoElement: local,
+          remoteVideoElement: remote,
+          initComplete: () => told.push("initComplete"),
+        });
+        told.push("constructed");
+        v.onLocalStream = function () {
+          told.push("onLocalStream", this === v, local.srcObject === v.localStream);
+        };
+        v.onRemoteStream = function () {
+          told.push("onRemoteStream", this === v, remote.srcObject === v.remoteStream);
+        };
+        v.onVideoError = v.onAudioError = () => told.push("error");
+        v.connect(arg);
+        await until(() => told.includes("onRemoteStream"));
+        await advances(remote);
+        await advances(local);
+        return told;
+        """,
+        room,
+    ) == [
+        *("initComplete", "constructed", "onLocalStream", True, True),
+        *("onRemoteStream", True, True),
+    ]
+    assert await page.run(
+        """
+        const tracks = v.localStream.getTracks();
+        const enabled = () => tracks.map(({ kind, enabled }) => `${kind} ${enabled}`);
+        const found = [enabled()];
+        for (const method of ["muteMic", "unmuteMic", "muteVideo", "unmuteVideo"]) {
+          v[method]();
+          found.push(enabled());
+        }
+        v.disconnect();
+        found.push(tracks.map(({ readyState }) => readyState));
+        return found;
+        """
+    ) == [
+        ["audio true", "video true"],
+        ["audio false", "video true"],
+        ["audio true", "video true"],
+        ["audio true", "video false"],
+        ["audio true", "video true"],
+        ["ended", "ended"],
+    ]
+    assert await other.run("await until(() => !v.peers.size); return v.signaller.users") == [
+        "other"
+    ]
+    # What was muted before a call is so in it, and a client connects again.
+    await page.run("v.muteMic(); await v.connect(arg);", room)
+    assert await page.run("return v.localStream.getAudioTracks()[0].enabled;") is False
+    assert await every([page, other], FLOWS) == [True, True]
+
+
+async def test_who_leaves_before_the_camera_is_there_has_not_joined(site: Site, room: str) -> None:
+    """A disconnect while the user is asked is the last word, and no error."""
+    page = await site.open()
+    assert await page.run(
+        """
+        const v = client();
+        const connected = v.connect(arg);
+        v.disconnect();
+        return [await connected, v.localStream, v.signaller.room];
+        """,
+        room,
+    ) == [None, None, None]
+
+
+async def test_data_channels(site: Site, room: str) -> None:
+    """Words go to all or to one, also such as were said before the channel was open."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    await ann.run("await until(() => v.peers.size); v.send('early');")
+    cid = await site.client("cid", room)
+    await every([ann, bob, cid], "await until(() => v.peers.size === 2);")
+    await ann.run("v.send('to all'); v.send('to cid', { to: 'cid' });")
+    await bob.run("v.send(new Uint8Array([1, 2, 3]));")
+    code = """
+    await until(() => v.heard.filter(({ type }) => type === "message").length === arg);
+    return v.heard.filter(({ type }) => type === "message").map(({ detail: { user, data } }) =>
+      [user, typeof data === "string" ? data : [...new Uint8Array(data)]]).sort();
+    """
+    assert await ann.run(code, 1) == [["bob", [1, 2, 3]]]
+    assert await bob.run(code, 2) == [["ann", "early"], ["ann", "to all"]]
+    assert await cid.run(code, 3) == [["ann", "to all"], ["ann", "to cid"], ["bob", [1, 2, 3]]]
+
+
+async def test_a_broken_connection_is_resumed(site: Site, room: str) -> None:
+    """The call goes on without it; each message comes exactly once, of both sides, in order."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    bystander = await site.direct(room)
+    await ann.run("v.signaller.broadcast('before');")
+    site.wire.cut()
+    await ann.run("await until(() => v.signaller.state === 'waiting');")
+    for number in range(3):
+        await bystander.send_json(packet("broadcast", "eve", room, f"away {number}"))
+        await ann.run("v.signaller.broadcast(`while cut ${arg}`);", number)
+    await ann.run("globalThis.peer = v.peers.get('bob'); await advances(v.remoteVideoElement);")
+    site.wire.mend()
+    told = "return v.told.map(({ type }) => type).filter((type) => type.startsWith('re'));"
+    resumed = "await until(() => v.told.some(({ type }) => type === 'resumed'));"
+    await every([ann, bob], resumed)
+    await ann.run("v.signaller.broadcast('after');")
+    await bob.run(f"await until(() => (() => {{ {PAYLOADS} }})().includes('after'));")
+    away = ["away 0", "away 1", "away 2"]
+    cut = ["while cut 0", "while cut 1", "while cut 2"]
+    heard = await bob.run(PAYLOADS)
+    assert [word for word in heard if word in away] == away
+    assert [word for word in heard if word not in away] == ["before", *cut, "after"]
+    assert await ann.run(PAYLOADS) == away
+    assert await every([ann, bob], told) == [["resumed"], ["resumed"]]
+    assert await every([ann, bob], FLOWS) == [True, True]
+    assert await ann.run("return v.peers.get('bob') === peer;") is True
+    left = "return v.told.filter(({ type }) => type === 'left').length;"
+    assert await every([ann, bob], left) == [0, 0]
+
+
+async def test_a_call_that_begins_while_one_is_away(site: Site, room: str) -> None:
+    """An offer that was made for somebody without a connection reaches it when it resumes."""
+    ann = await site.client("ann", room)
+    site.wire.cut()
+    await ann.run("await until(() => v.signaller.state === 'waiting');")
+    bob = await site.open()
+    await bob.run(
+        """
+        globalThis.SIGNALLER = `http://127.0.0.1:${arg[0]}/echo`;
+        globalThis.v = client({ userId: "bob" });
+        await v.connect(arg[1]);
+        """,
+        [site.wire.target, room],
+    )
+    site.wire.mend()
+    assert await every([ann, bob], FLOWS) == [True, True]
+
+
+async def test_a_server_that_starts_anew(site: Site, room: str) -> None:
+    """Both join again, the call goes on, and is the same one; a third can be called."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    await every([ann, bob], "globalThis.before = [...v.peers.values()];")
+    await site.silence()
+    await every([ann, bob], "await until(() => v.signaller.state !== 'joined');")
+    assert await every([ann, bob], FLOWS) == [True, True]
+    await site.signal()
+    await every([ann, bob], "await until(() => v.told.some(({ type }) => type === 'rejoined'));")
+    cid = await site.client("cid", room)
+    assert await every([ann, bob, cid], ALL_FLOW, 2) == [2, 2, 2]
+    assert (
+        await every([ann, bob], "return v.peers.values().next().value === before[0];") == [True] * 2
+    )
+    hung_up = "return v.heard.filter(({ type }) => /hangup|error/.test(type)).length;"
+    assert await every([ann, bob, cid], hung_up) == [0, 0, 0]
+
+
+async def test_who_has_not_come_back_is_hung_up_when_the_call_fails(site: Site, room: str) -> None:
+    """After a restart a peer may be gone without a word; its call ends when it can."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    await site.silence()
+    await bob.close()
+    await site.signal()
+    await ann.run("await until(() => v.told.some(({ type }) => type === 'rejoined'));")
+    assert await ann.run("return [v.signaller.users, v.peers.size];") == [["ann"], 1]
+    await ann.run("v.failed(v.peers.get('bob')); await until(() => !v.peers.size);")
+
+
+async def test_ice_is_restarted(site: Site, room: str) -> None:
+    """When a connection fails both find a new way, and the call is still the same."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    code = """
+    const { connection } = v.peers.values().next().value;
+    const ufrag = () => /ufrag:(.*)/.exec(connection.localDescription.sdp)[1];
+    globalThis.before ??= ufrag();
+    await until(() => (ufrag() !== before) === arg && connection.signalingState === "stable");
+    return connection.connectionState;
+    """
+    await every([ann, bob], code, False)
+    await every([ann, bob], "v.failed(v.peers.values().next().value);")  # both at once: glare
+    assert await every([ann, bob], code, True) == ["connected", "connected"]
+    assert await every([ann, bob], FLOWS) == [True, True]
+    assert (
+        await every([ann, bob], "return v.heard.map(({ type }) => type);")
+        == [["call", "stream"]] * 2
+    )
+
+
+SCREEN = """
+navigator.mediaDevices.getDisplayMedia = async () => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 321, height: 123 });
+  const context = canvas.getContext("2d");
+  setInterval(() => context.fillRect(Math.random() * 300, Math.random() * 100, 9, 9), 30);
+  context.fillStyle = "red";
+  return canvas.captureStream(30);
+};
+"""
+
+
+async def test_the_screen_is_shown_in_place_of_the_camera(site: Site, room: str) -> None:
+    """To all who are there and to who comes later, until it is stopped."""
+    ann, bob = await site.client("ann", room, init=SCREEN), await site.client("bob", room)
+    wide = """
+    const { remoteVideoElement: video } = v;
+    await until(() => (video.videoWidth / video.videoHeight > 2) === arg);
+    return true;
+    """
+    assert await bob.run(wide, False)
+    await ann.run("await v.shareScreen();")
+    assert await bob.run(wide, True)
+    cid = await site.client("cid", room)
+    width = "const { ann } = v.remote; return ann && ann.videoWidth / ann.videoHeight > 2;"
+    assert await cid.run(f"return until(() => {{ {width} }});")
+    await ann.run("await v.stopSharing();")
+    assert await bob.run(wide, False)
+    assert await ann.run("return v.localStream.getVideoTracks()[0].readyState;") == "live"
+
+
+async def test_without_camera_and_microphone_one_can_watch(site: Site, room: str) -> None:
+    """The user refuses: the callbacks say so, and the others are seen; the screen can be shown."""
+    shy = await site.open(devices=False, init=SCREEN)
+    refusals = await shy.run(
+        """
+        globalThis.v = client({ userId: "shy" });
+        const refusals = [];
+        v.onVideoError = ({ name }) => refusals.push(["video", name]);
+        v.onAudioError = ({ name }) => refusals.push(["audio", name]);
+        v.onLocalStream = () => refusals.push("a stream");
+        await v.connect(arg);
+        return refusals;
+        """,
+        room,
+    )
+    assert refusals == [["audio", "NotAllowedError"], ["video", "NotAllowedError"]]
+    later, third = await site.client("later", room), await site.open(devices=False)
+    assert await shy.run(FLOWS) is True
+    await third.run("globalThis.v = client(); await v.connect(arg);", room)
+    assert await third.run(FLOWS) is True
+    assert await later.run("await until(() => v.peers.size === 2); return v.remoteStream;") is None
+    await shy.run("await v.shareScreen();")
+    assert (
+        await every([later, third], "return advances(await until(() => v.remote.shy));")
+        == [True] * 2
+    )
+
+
+async def old(site: Site, user: str, room: str) -> Page:
+    """Open a page with what behaves as the old client does."""
+    page = await site.open()
+    await page.run(
+        """
+        await import("/old_page.mjs");
+        const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
+        globalThis.shown = video();
+        globalThis.o = new OldPage(SIGNALLER, arg[0], arg[1], stream, shown);
+        await until(() => o.socket.readyState === 1);
+        """,
+        [user, room],
+    )
+    return page
+
+
+OLD_FLOWS = "return advances(shown);"
+
+
+async def test_an_old_client_is_called(site: Site, room: str) -> None:
+    """By the initiator alone: the other new one, though it came before, leaves it alone."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    eve = await old(site, "eve", room)
+    assert await eve.run(OLD_FLOWS) is True
+    assert await every([ann, bob], "return [...v.peers.keys()];") == [
+        ["bob", "eve"],
+        ["ann"],
+    ]
+    assert await ann.run(ALL_FLOW, 2) == 2
+    signals = await eve.run("return o.signals.filter((type) => type !== 'Ice Candidate');")
+    assert signals == ["Ice Offer"]
+    assert await eve.run("return o.errors;") == []
+    await eve.run("o.hangUp();")
+    await ann.run("await until(() => v.peers.size === 1);")
+    assert await every([ann, bob], FLOWS) == [True, True]
+
+
+async def test_an_old_client_calls(site: Site, room: str) -> None:
+    """It calls who comes next; who comes later has a call with that one alone."""
+    eve = await old(site, "eve", room)
+    ann = await site.client("ann", room)
+    assert await eve.run(OLD_FLOWS) is True
+    assert await ann.run(FLOWS) is True
+    bob = await site.client("bob", room)
+    assert await bob.run(ALL_FLOW, 1) == 1
+    assert await every([ann, bob], "return [...v.peers.keys()];") == [["eve", "bob"], ["ann"]]
+    assert await eve.run("return o.errors;") == []
+    # Its way may change, as any other's.
+    await ann.run("v.peers.get('eve').restart();")
+    await eve.run("await until(() => o.signals.filter((type) => type === 'Ice Offer').length);")
+    assert await eve.run(OLD_FLOWS) is True
+    # A packet of the room's that is no signal is nothing to a call.
+    await bob.run("v.signaller.broadcast('{'); v.signaller.broadcast(null);")
+    await ann.run("v.disconnect();")
+    assert await eve.run("return until(() => o.ended);") is True
+
+
+async def test_where_sockjs_is_it_is_used(site: Site, room: str) -> None:
+    """The page has loaded sockjs-client, and the call comes about through it."""
+    ann, bob = (
+        await site.client("ann", room, script="sockjs.min.js"),
+        await site.client("bob", room),
+    )
+    assert await every([ann, bob], FLOWS) == [True, True]
+    urls = "return performance.getEntriesByType('resource').map(({ name }) => name);"
+    assert any("/echo/info" in url for url in await ann.run(urls))
+    assert not any("/echo/info" in url for url in await bob.run(urls))
+    site.wire.break_()
+    await every([ann, bob], "await until(() => v.told.some(({ type }) => type === 'resumed'));")
+
+
+BLOCKED = {
+    "absent": "delete globalThis.WebSocket;",
+    "refused": """
+    globalThis.WebSocket = class {
+      constructor() { setTimeout(() => this.onclose({ code: 1006, reason: "" })); }
+      close() {}
+    };
+    """,
+}
+
+
+@pytest.mark.parametrize("how", BLOCKED)
+async def test_where_websockets_are_blocked(site: Site, room: str, how: str) -> None:
+    """The call comes about by polling, is resumed, and ends."""
+    ann = await site.client("ann", room, init=BLOCKED[how])
+    bob = await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    site.wire.break_()
+    await ann.run("await until(() => v.told.some(({ type }) => type === 'resumed'));")
+    await bob.run("v.signaller.broadcast('視');")
+    await ann.run(f"await until(() => (() => {{ {PAYLOADS} }})().includes('視'));")
+    await ann.run("v.disconnect();")
+    await bob.run("await until(() => !v.peers.size);")
+
+
+async def test_a_wrong_token(site: Site, room: str) -> None:
+    """The promise is rejected with the protocol's code; a good token is asked for and taken."""
+    await site.restart(videre.Config(auth=TokenAuth([secret_key(SECRET)])))
+    page = await site.open()
+    told = """
+    const v = client({ userId: "ann", ...arg[1] });
+    const error = await v.connect(arg[0]).catch((error) => error);
+    return [error instanceof SignallerError, error.code, error.retry, v.signaller.state];
+    """
+    assert await page.run(told, [room, {"token": "wrong"}]) == [
+        True,
+        "unauthorized",
+        False,
+        "closed",
+    ]
+    assert await page.run(told, [room, {}]) == [True, "unauthorized", False, "closed"]
+    now = time.time()
+    good = hs256({"sub": "ann", "room": room, "exp": now + 60})
+    assert await page.run(
+        """
+        const asked = [];
+        const token = async (who) => { asked.push(who); return arg[1]; };
+        globalThis.v = client({ userId: "ann", token });
+        const { Users } = await v.connect(arg[0]);
+        return [Users, asked];
+        """,
+        [room, good],
+    ) == [["ann"], [{"room": room, "user": "ann"}]]
+    site.wire.break_()
+    await page.run("await until(() => v.told.some(({ type }) => type === 'resumed'));")
+
+
+async def test_a_token_that_ends_is_replaced(site: Site, room: str) -> None:
+    """Where the token is a function it is asked again, and nobody hears of it."""
+    await site.restart(videre.Config(auth=TokenAuth([secret_key(SECRET)])))
+    now = time.time()
+    tokens = [hs256({"sub": "ann", "room": room, "exp": now + ttl}) for ttl in (2, 60)]
+    page = await site.open()
+    asked = await page.run(
+        """
+        let asked = 0;
+        const v = client({ userId: "ann", token: () => arg[1][Math.min(asked++, 1)] });
+        await v.connect(arg[0]);
+        await until(() => asked === 2);
+        await v.signaller.ping();
+        return v.told.map(({ type, detail }) => detail?.code ?? type);
+        """,
+        [room, tokens],
+    )
+    assert asked == ["state", "state", "token-expired"]
+
+
+async def test_who_is_removed_stays_away(site: Site, room: str) -> None:
+    """A close of 4500 and above is final, is told as an error, and hangs up."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    assert await site.rooms.kick(room, "bob", "Be nice")
+    told = await bob.run(
+        """
+        const { detail } = await until(() => v.told.find(({ type }) => type === "closed"));
+        return [detail.code, detail.message, v.signaller.state, v.peers.size, v.localStream];
+        """
+    )
+    assert told == [4504, "Be nice", "closed", 0, None]
+    await ann.run("await until(() => !v.peers.size);")
+
+
+async def test_the_servers_ice_servers_are_used(site: Site, room: str) -> None:
+    """They come with the welcome, and fresh ones when they are asked for."""
+    server = StaticServer(urls=("stun:127.0.0.1:9",))
+    await site.restart(videre.Config(ice=IceServers((server,))))
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    code = """
+    const [peer] = await until(() => v.peers.size && [...v.peers.values()]);
+    return peer.connection.getConfiguration().iceServers.map(({ urls }) => urls);
+    """
+    assert await every([ann, bob], code) == [[["stun:127.0.0.1:9"]]] * 2
+    assert await ann.run("return (await v.signaller.ice())[0].urls;") == ["stun:127.0.0.1:9"]
+
+
+async def test_rooms_alone(site: Site, room: str) -> None:
+    """Signaller, for WebRTC code of one's own: who is there, who begins, and messages."""
+    page = await site.open()
+    assert await page.run(
+        """
+        const [a, b, c] = ["a", "b", "c"].map((user) => new Signaller({ url: SIGNALLER, user }));
+        const heard = record(b, "joined", "left", "message", "role", "error", "closed");
+        const { Users, Initiator, Resumed } = await a.join(arg);
+        await b.join(arg);
+        await c.join(arg);
+        a.broadcast({ to: "all" });
+        c.broadcast("for b", { to: "b" });
+        c.broadcast("for a", { to: ["a"] });
+        c.broadcast("for nobody", { to: "nobody" });
+        const [error] = await new Promise((resolve) => c.on("error", (...all) => resolve(all)));
+        const pinged = await b.ping();
+        a.leave();
+        await until(() => b.isInitiator);
+        const refused = await a.ping().catch(({ code }) => code);
+        b.leave();
+        return {
+          welcome: [Users, Initiator, Resumed ?? null],
+          heard: heard.map(({ type, detail: d }) => [type, d?.user ?? null, d?.payload ?? null]),
+          error: [error.code, error.retry],
+          pinged,
+          refused,
+          states: [a.state, b.state, c.state, b.room, b.users, c.users],
+        };
+        """,
+        room,
+    ) == {
+        "welcome": [["a"], "a", None],
+        "heard": [
+            ["joined", "c", None],
+            ["message", "a", {"to": "all"}],
+            ["message", "c", "for b"],
+            ["left", "a", None],
+            ["role", "b", None],
+            ["closed", None, None],
+        ],
+        "error": ["no-such-user", False],
+        "pinged": ["a", "b", "c"],
+        "refused": "not-in-room",
+        "states": ["closed", "closed", "joined", None, [], ["b", "c"]],
+    }

@@ -6,6 +6,7 @@
  * {op: "open", page, url, devices, init}   a page in a context of its own; `devices`: it may use them
  * {op: "run", page, code, arg}             what an async function with this body returns
  * {op: "close", page}
+ * {op: "closeAll"}
  */
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
@@ -53,6 +54,10 @@ const operations = {
   async close({ page }) {
     await pages.get(page).context().close();
     pages.delete(page);
+  },
+
+  async closeAll() {
+    await Promise.all([...pages.keys()].map((page) => operations.close({ page })));
   },
 };
 
