@@ -395,6 +395,61 @@ async def test_ice_is_restarted(site: Site, room: str) -> None:
     )
 
 
+async def test_offers_of_both_never_meet(site: Site, room: str) -> None:
+    """Both add a track at once, some times: each is seen, and no offer is rolled back."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    await every(
+        [ann, bob],
+        """
+        globalThis.pc = v.peers.values().next().value.connection;
+        globalThis.states = new Set();
+        pc.addEventListener("signalingstatechange", () => states.add(pc.signalingState));
+        """,
+    )
+    for _ in range(3):
+        await every(
+            [ann, bob],
+            "pc.addTrack(v.localStream.getVideoTracks()[0].clone(), new MediaStream());",
+        )
+    more = """
+    await until(() => v.remoteStream.getTracks().length === 5);
+    const shown = v.remoteStream.getVideoTracks().map((track) => {
+      const element = Object.assign(video(), { muted: true });
+      element.srcObject = new MediaStream([track]);
+      return advances(element);
+    });
+    return (await Promise.all(shown)).length;
+    """
+    assert await every([ann, bob], more) == [4, 4]
+    assert await every([ann, bob], FLOWS) == [True, True]
+    assert (
+        await every([ann, bob], "return v.heard.map(({ type }) => type);")
+        == [["call", "stream"]] * 2
+    )
+
+
+async def test_signals_that_are_lost_are_sent_again(site: Site, room: str) -> None:
+    """Both want a new way while neither has a connection to the signaller."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    ufrag = """
+    const { connection } = v.peers.values().next().value;
+    return /ufrag:(.*)/.exec(connection.remoteDescription.sdp)[1];
+    """
+    before = await every([ann, bob], ufrag)
+    site.wire.cut()
+    await every([ann, bob], "v.peers.values().next().value.restart();")
+    await every([ann, bob], "await until(() => v.signaller.state === 'waiting');")
+    site.wire.mend()
+    await every(
+        [ann, bob],
+        f"const ufrag = () => {{ {ufrag} }}; await until(() => !arg.includes(ufrag()));",
+        before,
+    )
+    assert await every([ann, bob], FLOWS) == [True, True]
+
+
 SCREEN = """
 navigator.mediaDevices.getDisplayMedia = async () => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 321, height: 123 });

@@ -489,7 +489,7 @@ export class Signaller extends Emitter {
  *   constraints?: MediaStreamConstraints | false,
  *   configuration?: RTCConfiguration,
  * }} VidereOptions
- * @typedef {{Type: string, IcePacket?: any, Call?: string, Offer?: number, candidate?: string,
+ * @typedef {{Type: string, IcePacket?: any, Call?: string, Offer?: number, Turn?: number, candidate?: string,
  *   sdpMid?: string, sdpMLineIndex?: number}} Signal
  * @typedef {string | Blob | ArrayBuffer | ArrayBufferView} Data
  *
@@ -499,22 +499,27 @@ export class Signaller extends Emitter {
 const KINDS = /** @type {Kind[]} */ (["audio", "video"]);
 
 /**
- * The call with one other member: a member of `videre.peers`.
+ * The call with one other member, in `videre.peers`.
  *
- * The member who was there first makes the call: it names it (`Call`), and an offer of its own wins
- * over one that comes at the same time. Offers are numbered, for answers to say which one they
- * answer. An old client does neither: its calls have no name, and it gets its way.
+ * The member who was there first makes the call, names it (`Call`), and makes the offers. The other
+ * asks for its turn to make one ("Ice Ask", "Ice Turn"), so that two offers never meet and none is
+ * ever rolled back: after a rollback Chromium shows no more of the video that it receives. Offers are
+ * numbered, for answers to say which one they answer, and so are turns. All that is sent may be sent
+ * again. An old client knows nothing of this: its calls have no name, and it never asks.
  */
 export class Peer {
   /** All that is received. */
   stream = new MediaStream();
   #videre;
-  #polite;
+  #ours; // the turn
   #told = false;
-  #offering = false;
-  #answering = false; // its answer is being taken
+  #due = false; // an offer of ours
+  #asked = false; // for the turn, by the other
+  #lent = false; // the turn, to the other
+  #turn = 0; // how often it was
   #offers = 0; // made
   #offer = 0; // the last one that was taken
+  /** @type {Promise<void>} */ #last = Promise.resolve();
   /** @type {Data[]} */ #unsent = [];
 
   /**
@@ -526,7 +531,7 @@ export class Peer {
     this.user = user;
     this.call = call;
     this.#videre = videre;
-    this.#polite = !caller || !call;
+    this.#ours = caller || !call;
     const { iceServers } = videre.signaller;
     const pc = (this.connection = new RTCPeerConnection({ iceServers, ...videre.configuration }));
     for (const kind of KINDS) {
@@ -543,7 +548,11 @@ export class Peer {
     }
     pc.ontrack = ({ track }) => this.stream.addTrack(track);
     pc.onicecandidate = ({ candidate }) => candidate && this.#trickle(candidate.toJSON());
-    pc.onnegotiationneeded = () => this.#attempt(() => this.#propose());
+    pc.onnegotiationneeded = () => {
+      this.#due = true;
+      if (this.#ours) this.#queue(() => this.#advance());
+      else this.#signal({ Type: "Ice Ask" });
+    };
     pc.onconnectionstatechange = () => this.#changed();
   }
 
@@ -574,6 +583,8 @@ export class Peer {
   repair() {
     const { localDescription, signalingState } = this.connection;
     if (signalingState === "have-local-offer" || localDescription?.type === "answer") this.#describe();
+    if (this.#lent) this.#lend();
+    if (this.#due && !this.#ours) this.#signal({ Type: "Ice Ask" });
     if (this.state !== "connected") this.restart();
   }
 
@@ -592,42 +603,72 @@ export class Peer {
 
   /** Take what the other has sent. @param {Signal} signal */
   hear(signal) {
-    return this.#attempt(() => this.#take(signal));
+    this.#queue(async () => {
+      await this.#take(signal);
+      if (!this.#told && this.stream.getTracks().length) {
+        this.#told = true;
+        this.#videre.received(this);
+      }
+      await this.#advance();
+    });
+  }
+
+  /** Take one step after the other. @param {() => Promise<void>} step */
+  #queue(step) {
+    this.#last = this.#last.then(step).catch((error) => {
+      if (this.connection.signalingState !== "closed") this.#videre.emit("error", error);
+    });
   }
 
   /** @param {Signal} signal */
   async #take(signal) {
     const { connection: pc } = this;
-    const description = signal.IcePacket;
-    if (signal.Type === "Ice Candidate") {
-      // In the old client's candidates there is no IcePacket. One may be of an offer that was not
-      // taken, or of a way that was given up: then it is of no use.
-      const { candidate, sdpMid, sdpMLineIndex } = description ?? signal;
-      return pc.addIceCandidate({ candidate, sdpMid, sdpMLineIndex }).catch(() => {});
-    }
-    if (signal.Type === "Ice Answer") {
-      const waiting = pc.signalingState === "have-local-offer" && !this.#answering;
-      if (!waiting || (this.call && signal.Offer !== this.#offers)) return;
-      this.#answering = true;
-      await pc.setRemoteDescription(description).finally(() => (this.#answering = false));
-    } else {
-      const ready = !this.#offering && (pc.signalingState === "stable" || this.#answering);
-      if (!ready && !this.#polite) return;
-      await pc.setRemoteDescription(description);
-      this.#offer = signal.Offer ?? 0;
+    const { Type, IcePacket, Offer, Turn } = signal;
+    const { signalingState } = pc;
+    if (Type === "Ice Candidate") {
+      // In the old client's candidates there is no IcePacket. One may be of a way that was given up:
+      // then it is of no use.
+      const { candidate, sdpMid, sdpMLineIndex } = IcePacket ?? signal;
+      await pc.addIceCandidate({ candidate, sdpMid, sdpMLineIndex }).catch(() => {});
+    } else if (Type === "Ice Answer") {
+      if (signalingState !== "have-local-offer" || (this.call && Offer !== this.#offers)) return;
+      await pc.setRemoteDescription(IcePacket);
+    } else if (Type === "Ice Offer") {
+      if (signalingState !== "stable") return;
+      await pc.setRemoteDescription(IcePacket);
+      this.#offer = Offer ?? 0;
+      this.#lent = false;
       await pc.setLocalDescription();
       this.#describe();
-    }
-    if (!this.#told && this.stream.getTracks().length) {
-      this.#told = true;
-      this.#videre.received(this);
+    } else if (Type === "Ice Ask") {
+      if (this.#lent) this.#lend();
+      else this.#asked = true;
+    } else if (Turn === this.#turn) {
+      if (signalingState === "have-local-offer") this.#describe(); // it was lost
+    } else {
+      this.#turn = Turn ?? 0;
+      await this.#propose();
     }
   }
 
+  /** Do what is due when it is our turn. */
+  async #advance() {
+    if (!this.#ours || this.#lent || this.connection.signalingState !== "stable") return;
+    if (this.#asked) {
+      this.#asked = false;
+      this.#lent = true;
+      this.#turn++;
+      this.#lend();
+    } else if (this.#due) await this.#propose();
+  }
+
+  #lend() {
+    this.#signal({ Type: "Ice Turn", Turn: this.#turn });
+  }
+
   async #propose() {
-    this.#offering = true;
-    await this.connection.setLocalDescription().finally(() => (this.#offering = false));
-    if (this.connection.signalingState !== "have-local-offer") return;
+    this.#due = false;
+    await this.connection.setLocalDescription();
     this.#offers++;
     this.#describe();
   }
@@ -652,15 +693,6 @@ export class Peer {
     const { signaller } = this.#videre;
     // `repair` makes up for what is not sent here.
     if (signaller.state === "joined") signaller.broadcast({ ...signal, Call: this.call }, { to: this.user });
-  }
-
-  /** @param {() => Promise<any>} step */
-  async #attempt(step) {
-    try {
-      await step();
-    } catch (error) {
-      if (this.connection.signalingState !== "closed") this.#videre.emit("error", error);
-    }
   }
 
   #changed() {
@@ -892,7 +924,7 @@ export class Videre extends Emitter {
     } catch {
       return; // somebody's own words
     }
-    if (!/^Ice (Offer|Answer|Candidate)$/.test(signal?.Type)) return;
+    if (!/^Ice (Offer|Answer|Candidate|Ask|Turn)$/.test(signal?.Type)) return;
     let peer = this.peers.get(user);
     if (signal.Type === "Ice Offer" && (!peer || peer.call !== signal.Call)) {
       if (!this.#accepts(user, signal)) return;

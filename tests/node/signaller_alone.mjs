@@ -1,0 +1,251 @@
+/**
+ * Signaller of the browser client, with a WebSocket and a clock that are ours: signaller_alone.mjs CLIENT
+ *
+ * Each scenario prints a JSON line with what it found.
+ */
+import { readFileSync } from "node:fs";
+
+const source = readFileSync(process.argv[2]).toString("base64");
+const { Signaller } = await import(`data:text/javascript;base64,${source}`);
+
+let sockets = [];
+let timers = [];
+let now = 0;
+
+class FakeWebSocket {
+  sent = [];
+
+  constructor(url) {
+    this.url = url;
+    sockets.push(this);
+  }
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close(code) {
+    this.closed = code;
+  }
+
+  lose(code = 1006, reason = "") {
+    this.onclose({ code, reason });
+  }
+
+  hears(Event, UserId, Payload, more) {
+    const Header = { Event, UserId, RoomId: "room", ...more };
+    this.onmessage({ data: JSON.stringify({ Header, Payload }) });
+  }
+
+  error(Code, Retry, more) {
+    this.hears("error", "me", JSON.stringify({ Code, Message: Code, Retry }), more);
+  }
+
+  welcome(more = {}) {
+    this.hears("connect", "me", "true");
+    const seat = { Initiator: "me", Users: ["me"], Resume: `secret ${sockets.length}`, Grace: 20 };
+    this.hears("welcome", "me", JSON.stringify({ ...seat, IceServers: [], IceTtl: null, ...more }));
+  }
+}
+
+const wait = (callback, ms, every) => {
+  timers.push({ callback, at: now + ms, ms, every });
+  return timers.at(-1);
+};
+globalThis.WebSocket = FakeWebSocket;
+globalThis.setTimeout = (callback, ms) => wait(callback, ms);
+globalThis.setInterval = (callback, ms) => wait(callback, ms, ms);
+globalThis.clearTimeout = globalThis.clearInterval = (timer) => {
+  timers = timers.filter((each) => each !== timer);
+};
+Date.now = () => now;
+Math.random = () => 0.5;
+
+/** Lets what has been promised come true. */
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Lets time go by. */
+async function pass(ms) {
+  const end = now + ms;
+  for (;;) {
+    const [next] = timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
+    if (!next) break;
+    now = next.at;
+    if (next.every) next.at += next.every;
+    else clearTimeout(next);
+    next.callback();
+    await settle();
+  }
+  now = end;
+}
+
+/** The last connection, opened. */
+async function open() {
+  const socket = sockets.at(-1);
+  socket.onopen();
+  await settle();
+  return socket;
+}
+
+function signaller(options) {
+  const made = new Signaller({ url: "http://host/echo", user: "me", ...options });
+  made.told = [];
+  for (const type of ["error", "closed", "resumed", "rejoined", "role"]) {
+    made.on(type, (detail) => made.told.push([type, detail?.code ?? null]));
+  }
+  return made;
+}
+
+async function joined(options) {
+  const made = signaller(options);
+  made.promise = made.join("room").catch(({ code }) => code);
+  (await open()).welcome();
+  await settle();
+  return made;
+}
+
+const connects = () => sockets.map(({ sent }) => sent.map(({ Payload }) => Payload)).flat();
+
+const scenarios = {
+  async backOff() {
+    await joined({ maxDelay: 3_000 });
+    const delays = [];
+    for (let tries = 0; tries < 5; tries++) {
+      sockets.at(-1).lose();
+      delays.push(timers.at(-1).ms);
+      await pass(delays.at(-1));
+    }
+    (await open()).welcome();
+    await pass(1_000);
+    sockets.at(-1).lose(); // a seat that is lost at once is no success
+    delays.push(timers.at(-1).ms);
+    await pass(delays.at(-1));
+    (await open()).welcome();
+    await pass(1_000);
+    sockets.at(-1).hears("ping", "me", "[]");
+    await pass(9_500);
+    sockets.at(-1).lose();
+    return [...delays, timers.at(-1).ms];
+  },
+
+  async resume() {
+    const made = await joined();
+    const [first] = sockets;
+    first.hears("connect", "you", "false");
+    first.hears("broadcast", "you", 1);
+    first.hears("ping", "me", "[]");
+    first.error("no-such-user", false);
+    first.hears("disconnect", "you", "");
+    first.hears("role", "you", "true");
+    first.lose();
+    made.broadcast("kept");
+    await pass(500);
+    const second = await open();
+    const asked = second.sent[0].Payload;
+    second.welcome({ Resumed: true });
+    second.hears("broadcast", "you", 2);
+    second.lose();
+    await pass(1_000);
+    const third = await open();
+    const rest = second.sent.slice(1).map(({ Payload }) => Payload);
+    return [asked, rest, third.sent[0].Payload, made.told];
+  },
+
+  async aSecretThatIsUsed() {
+    const made = await joined();
+    sockets[0].lose();
+    await pass(500);
+    const second = await open();
+    second.error("unauthorized", false, { Id: "connect" });
+    await settle();
+    second.welcome();
+    const { state } = made;
+    return [second.sent.map(({ Payload }) => Payload), state, made.told];
+  },
+
+  async aTokenThatIsNoLongerGood() {
+    const made = await joined({ token: () => "a token" });
+    sockets[0].lose();
+    await pass(500);
+    const second = await open();
+    second.error("unauthorized", false, { Id: "connect" });
+    await settle();
+    second.error("unauthorized", false, { Id: "connect" });
+    return [made.state, made.told, timers.length];
+  },
+
+  async aSeatThatIsTaken() {
+    const first = signaller();
+    const refused = first.join("room").catch(({ code, retry }) => [code, retry]);
+    (await open()).error("user-taken", true, { Id: "connect" });
+    const again = await joined();
+    sockets.at(-1).lose();
+    await pass(500);
+    (await open()).error("user-taken", true, { Id: "connect" });
+    const { state } = again;
+    await pass(1_000);
+    (await open()).welcome();
+    return [await refused, state, again.state, again.told];
+  },
+
+  async finalCloses() {
+    const found = [];
+    for (const code of [4500, 4501, 4502, 4503, 4504]) {
+      const made = await joined();
+      sockets.at(-1).lose(code, "so");
+      found.push([made.state, made.told, timers.length]);
+    }
+    const renewed = await joined({ token: () => "a token" });
+    sockets.at(-1).lose(4502);
+    return [...found, [renewed.state, renewed.told, timers.length]];
+  },
+
+  async aConnectionThatIsDead() {
+    const made = await joined();
+    await pass(10_000);
+    sockets[0].hears("ping", "me", '["me"]');
+    await pass(10_000);
+    const alive = made.state;
+    await pass(10_000);
+    return [alive, made.state, sockets[0].closed, sockets[0].sent.map(({ Header }) => Header.Event)];
+  },
+
+  async aNetworkThatIsBack() {
+    const handlers = [];
+    globalThis.addEventListener = (_type, handler) => handlers.push(handler);
+    globalThis.removeEventListener = (_type, handler) => handlers.splice(handlers.indexOf(handler), 1);
+    const made = await joined();
+    sockets[0].lose();
+    handlers[0]();
+    const tried = sockets.length;
+    (await open()).welcome({ Resumed: true });
+    handlers[0](); // another network: the connection may be dead
+    await pass(3_000);
+    const { state } = made;
+    made.leave();
+    return [tried, state, handlers.length, timers.length];
+  },
+
+  async nothingOpens() {
+    globalThis.fetch = () => Promise.reject(new TypeError("no"));
+    const made = signaller();
+    const joining = made.join("room").catch(({ code }) => code);
+    await pass(6_000); // no WebSocket, then no polling either
+    const states = [made.state, sockets[0].closed];
+    await pass(500);
+    states.push(made.state, sockets.length);
+    made.leave();
+    return [...states, await joining, made.state, timers.length];
+  },
+
+  async whereItConnects() {
+    const urls = ["http://h/echo", "https://h/echo/", "ws://h/a/echo/websocket", "wss://h:1/echo"];
+    for (const url of urls) signaller({ url }).join("room");
+    return sockets.map(({ url }) => url);
+  },
+};
+
+for (const [scenario, play] of Object.entries(scenarios)) {
+  [sockets, timers, now] = [[], [], 0];
+  console.log(JSON.stringify({ scenario, found: await play() }));
+}
