@@ -26,6 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>Client</title>
+<link rel="icon" href="data:,">
 <script>globalThis.SIGNALLER = "http://127.0.0.1:{port}/echo";</script>
 {more}
 <script type="module" src="/client_page.mjs"></script>
@@ -514,7 +515,7 @@ async def old(site: Site, user: str, room: str) -> Page:
     await page.run(
         """
         await import("/old_page.mjs");
-        const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
+        const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 160 } });
         globalThis.shown = video();
         globalThis.o = new OldPage(SIGNALLER, arg[0], arg[1], stream, shown);
         await until(() => o.socket.readyState === 1);

@@ -3,7 +3,7 @@
  *
  * A command is a JSON line on stdin, its answer one on stdout with the same `id`.
  *
- * {op: "open", page, url, devices, init}   a page in a context of its own; `devices`: it may use them
+ * {op: "open", page, url, devices, init}   a page; `devices`: it may use camera and microphone
  * {op: "run", page, code, arg}             what an async function with this body returns
  * {op: "close", page}
  * {op: "closeAll"}
@@ -19,6 +19,7 @@ const FLAGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  "--renderer-process-limit=1",
   "--autoplay-policy=no-user-gesture-required",
   "--use-fake-device-for-media-stream",
   // The calls are between pages of one machine, that may have no network at all.
@@ -29,11 +30,13 @@ const FLAGS = [
 const browser = await chromium.launch({ executablePath: process.argv[2], args: FLAGS });
 const pages = new Map();
 
+// Pages of a context share its process, which is quick.
+const contexts = { true: await browser.newContext(), false: await browser.newContext() };
+await contexts[true].grantPermissions(["camera", "microphone"]);
+
 const operations = {
   async open({ page: name, url, devices, init }) {
-    const context = await browser.newContext();
-    if (devices) await context.grantPermissions(["camera", "microphone"]);
-    const page = await context.newPage();
+    const page = await contexts[devices].newPage();
     if (init) await page.addInitScript(init);
     page.on("console", (message) => console.error(name, message.text()));
     page.on("pageerror", (error) => {
@@ -52,7 +55,7 @@ const operations = {
   },
 
   async close({ page }) {
-    await pages.get(page).context().close();
+    await pages.get(page).close();
     pages.delete(page);
   },
 

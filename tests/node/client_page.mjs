@@ -40,7 +40,9 @@ function video() {
 function client(options = {}) {
   const [localVideoElement, remoteVideoElement] = [video(), video()];
   const signallerURL = globalThis.SIGNALLER;
-  const videre = new Videre({ signallerURL, localVideoElement, remoteVideoElement, ...options });
+  const constraints = { audio: true, video: { width: 160, height: 120 } }; // quick to encode
+  const elements = { localVideoElement, remoteVideoElement };
+  const videre = new Videre({ signallerURL, ...elements, constraints, ...options });
   videre.heard = record(videre, "call", "stream", "hangup", "message", "error");
   videre.told = record(
     videre.signaller,
