@@ -29,6 +29,7 @@ class CloseCode(enum.IntEnum):
 
     GOING_AWAY = 1001
     INTERNAL_ERROR = 4000
+    ENGINE_UNAVAILABLE = 4001
     SLOW_CONSUMER = 4002
     TOO_MANY_PACKETS = 4003
     NO_PACKET = 4004
@@ -47,6 +48,7 @@ class CloseCode(enum.IntEnum):
 _REASONS = {
     CloseCode.GOING_AWAY: "Server is going away",
     CloseCode.INTERNAL_ERROR: "Internal error",
+    CloseCode.ENGINE_UNAVAILABLE: "The room was lost, connect again",
     CloseCode.SLOW_CONSUMER: "Too slow in reading",
     CloseCode.TOO_MANY_PACKETS: "Too many packets",
     CloseCode.NO_PACKET: "No room entered in time",
