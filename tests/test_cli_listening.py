@@ -1,8 +1,10 @@
-"""The socket that the command listens on: the kernel gives up who never reads its answers."""
+"""Connections that the command gives up: who reads no answer, and who asks for nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -70,3 +72,23 @@ async def test_who_reads_no_answer_is_given_up(runner: web.AppRunner) -> None:
         await asyncio.sleep(0)
     assert await until(lambda: len(runner.server.connections) == 1), "an unread answer is kept"
     assert (await patient.ask("GET", "/echo/info")).status == 200
+
+
+async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's own keep-alive time: without it aiohttp would wait for an hour."""
+    monkeypatch.setattr(cli, "KEEP_ALIVE", SOON_MS / 1000)
+    monkeypatch.setattr(cli, "_http_logger", lambda: logging.Logger("aiohttp.server"))
+    monkeypatch.setattr(cli.speedups, "tune_garbage_collection", lambda: None)
+    listening = cli._listen(LOCAL)
+    base = "http://{}:{}".format(*listening.getsockname())
+    serving = asyncio.create_task(cli._serve(LOCAL, None, listening))
+    try:
+        silent = await Wire.open(base)
+        slow = await Wire.open(base)
+        slow.writer.write(b"GET /echo/websocket HTTP/1.1\r\nHost: ")
+        assert await silent.ended() and await slow.ended()
+    finally:
+        await Wire.hang_up()
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
