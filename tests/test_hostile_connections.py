@@ -150,6 +150,30 @@ async def test_garbage_is_refused(site: Site, data: bytes) -> None:
     assert (await ask(site.url, "GET", "/echo/info")).status == 200
 
 
+SCRIPT = b"<script>alert(1)</script>"
+ECHOED = {
+    "method": SCRIPT + b" /echo HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n",
+    "path": b"GET /" + SCRIPT + b"\x00 HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n",
+    "header": b"GET /echo HTTP/1.1\r\nAccept: text/html\r\n" + SCRIPT + b": 1\r\n\r\n",
+    "zeros": b"\x00" * 60_000,
+}
+
+
+@pytest.mark.parametrize("data", ECHOED.values(), ids=ECHOED)
+async def test_what_is_repeated_of_a_bad_request_is_plain_text(site: Site, data: bytes) -> None:
+    """aiohttp quotes the line at fault, as Python's repr, to its sender: text, whatever it wants.
+
+    A byte that is no character takes four: no answer is longer than that.
+    """
+    wire = await Wire.open(site.url)
+    wire.writer.write(data)
+    answer = await wire.answer()
+    assert answer.status == 400
+    assert answer.content_type == "text/plain;charset=utf-8"
+    assert len(answer.body) < 4 * len(data) + 200 and b"\x00" not in answer.body
+    assert await wire.ended()
+
+
 @pytest.mark.parametrize("path", [RAW, "/echo/0/0/websocket"])
 async def test_an_upgrade_to_http_2_is_no_websocket(site: Site, path: str) -> None:
     """It is refused with a 400; the connection serves what comes next, or ends."""
