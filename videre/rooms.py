@@ -318,14 +318,16 @@ class Rooms:
         return True
 
     async def send(
-        self, room: str, payload: Any, *, to: Sequence[str] | None = None, sender: str = ""
+        self, room: str, payload: Any, *, to: str | Sequence[str] | None = None, sender: str = ""
     ) -> None:
         """Send the members of a room (or those in `to`) a broadcast with `payload`, a JSON value.
 
-        `sender` is its UserId. Who is not in the room does not get it. Raises TypeError for what
-        JSON has not, and EngineError.
+        `to` is a user, or some; `sender` is the packet's UserId. Who is not in the room does not
+        get it. Raises TypeError for what JSON has not, and EngineError.
         """
         text = packets.write_broadcast(sender, room, payload)
+        if to is not None:
+            to = tuple(dict.fromkeys([to] if isinstance(to, str) else to))
         pending = self._engine.publish(room, "", text, to)
         if pending is not None:
             await pending
