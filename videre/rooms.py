@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -64,7 +65,7 @@ class Rooms:
         self._secret = secret
         self._grace = grace
         self._terms = terms or Terms()
-        self._hooks = Hooks(spawn, lambda: log("hook-failed"))
+        self._hooks = Hooks(spawn, self._hook_failed)
         self._replica = Replica(clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice)
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
 
@@ -291,6 +292,9 @@ class Rooms:
         """
         self._hooks.on_leave.append(hook)
         return hook
+
+    def _hook_failed(self) -> None:
+        self._log("hook-failed", error=traceback.format_exc())
 
     async def rooms(self) -> list[str]:
         """Return the names of all rooms, in no order."""
