@@ -38,6 +38,14 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
+def _seen(count: int, connection: Connection) -> int | None:
+    """Return how many of `count` packets of the room may have arrived; None: not known."""
+    undelivered = connection.undelivered()
+    if undelivered is None:
+        return None
+    return max(0, count - sum(map(packets.is_of_room, undelivered)))
+
+
 class Rooms:
     """The rooms of one namespace. `clock` is monotonic, in seconds.
 
@@ -145,6 +153,10 @@ class Rooms:
         ticket = self._ticket(seat)
         if ticket is None:
             return None
+        if received is None and (replica := self._replica.rooms.get(room)) is not None:
+            held = replica.members.get(user)
+            if held is not None and held.connection is not None:  # it was not lost yet
+                received = _seen(held.count, held.connection)
         self._replica.joining[seat.id] = seat
         try:
             found = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
@@ -238,10 +250,7 @@ class Rooms:
         connection = seat.connection
         if connection is None or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, reason)
-        undelivered = connection.undelivered()
-        seen = None
-        if undelivered is not None:
-            seen = max(0, seat.count - sum(map(packets.is_of_room, undelivered)))
+        seen = _seen(seat.count, connection)
         seat.connection = None
         self._log("lost", room=seat.room, user=seat.user, reason=reason)
         return self._engine.lose(seat.room, seat.user, seat.id, seen)
