@@ -93,7 +93,7 @@ class Scripted:
     def __init__(self) -> None:
         self.url = ""
         self.refusal: int | None = None  # the status that answers all upgrades, if any
-        self.refused = 0
+        self.refused = asyncio.Semaphore(0)  # counts them
         self._links: asyncio.Queue[Link] = asyncio.Queue()
         self._open: list[Link] = []
 
@@ -105,7 +105,7 @@ class Scripted:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Accept a WebSocket, and keep it until the test has done with it."""
         if self.refusal is not None:
-            self.refused += 1
+            self.refused.release()
             return web.Response(status=self.refusal)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
