@@ -207,6 +207,8 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := await source.read(1 << 16):
+                if pair not in self._pairs:
+                    return
                 if 0 <= left[0] <= len(data):
                     # What comes before the cut may arrive.
                     sink.write(data[: left[0]])
