@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiortc import RTCIceServer
 from inprocess import Server, serving
 from process import self_signed, signaller
+from tokens import SECRET
 
 import videre
 from videre import errors
+from videre.auth import TokenAuth, secret_key, sign
 from videre.client import Client, Closed, Joined, Left, Message, Role, Unreachable
 from videre.config import Config
+from videre.ice import IceServers, SharedSecret, StaticServer
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +152,50 @@ async def test_outside(server: Server) -> None:
     for call in (a.ping(), a.broadcast("too early")):
         with pytest.raises(RuntimeError):
             await call
+
+
+async def test_ice_servers() -> None:
+    """The welcome brings them in the form that aiortc takes, and `ice` those of now."""
+    secret = SharedSecret(("turn:turn.example.com",), "sixteen characters", ttl=60)
+    config = Config(ice=IceServers([StaticServer(("stun:stun.example.com",)), secret]))
+    async with serving(videre.create_app(config)) as server, client(server, "a") as a:
+        stun, turn = (RTCIceServer(**each) for each in a.ice_servers)
+        assert stun.urls == ["stun:stun.example.com"]
+        assert turn.username is not None and turn.username.endswith(":a")
+        assert [each["urls"] for each in await a.ice()] == [stun.urls, turn.urls]
+
+
+async def test_tokens() -> None:
+    """Who brings fresh ones keeps the seat; who does not loses it."""
+    key = secret_key(SECRET)
+    fetched = asyncio.Semaphore(0)
+
+    def token(user: str, ttl: float) -> str:
+        return sign(key, user, "room", now=time.time(), ttl=ttl, exp=time.time() + ttl)
+
+    def fetch() -> str:
+        fetched.release()
+        return token("a", 0.5)
+
+    config = Config(auth=TokenAuth([key]), leeway=1.0)
+    async with serving(videre.create_app(config)) as server:
+        refused = [("", errors.Unauthorized), (token("b", -1), errors.TokenExpired)]
+        for shown, error in refused:
+            with pytest.raises(error):
+                async with client(server, "b", token=shown):
+                    pytest.fail("entered")
+        async with (
+            client(server, "a", token=fetch) as a,
+            client(server, "b", token=token("b", 1)) as b,
+        ):
+            for _ in range(4):
+                await fetched.acquire()
+            with pytest.raises(errors.TokenExpired):
+                await b.receive()
+            with pytest.raises(Closed, match="4502"):
+                await b.receive()
+            assert [await a.receive() for _ in range(2)] == [Joined("b"), Left("b")]
+            assert a.is_initiator
 
 
 @pytest.mark.parametrize(
