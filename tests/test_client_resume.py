@@ -92,11 +92,11 @@ async def test_exactly_once(seed: int) -> None:
         assert Rejoined() not in events
         assert events.count(Resumed()) == proxy.cuts
         assert receiver.users == ["sender", "receiver"]
-        # The sender has noticed nothing of it.
-        await sender.ping()
-        assert await sender.receive() == Joined("receiver")
-        await receiver.broadcast("done")
-        assert isinstance(await sender.receive(), Message)
+    # The sender has noticed nothing of it, but maybe that the receiver left in the end.
+    assert [event async for event in sender] in (
+        [Joined("receiver")],
+        [Joined("receiver"), Left("receiver")],
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
