@@ -62,11 +62,15 @@ class Link:
         """Give the client a seat as the last of these users; return what it asked for."""
         asked = await self.hears("connect")
         await self.answer(asked, len(users) == 1)
+        await self.welcome(*users, secret=secret, **more)
+        payload: dict[str, Any] = asked["Payload"]
+        return payload
+
+    async def welcome(self, *users: str, secret: str | None, **more: Any) -> None:
+        """Welcome the last of these users."""
         welcome = {"Initiator": users[0], "Users": users, "Resume": secret, "Grace": 20}
         welcome |= {"IceServers": [], "IceTtl": None, **more}
         await self.say("welcome", users[-1], welcome)
-        payload: dict[str, Any] = asked["Payload"]
-        return payload
 
     async def ended(self) -> int | None:
         """Return the code with which the client closes; nothing may come before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,8 +14,10 @@ from fakes import packet
 from inprocess import Client as Wire
 from inprocess import Server, serving
 from scripted import Proxy, budgets, listening
+from tokens import SECRET
 
 import videre
+from videre.auth import TokenAuth, secret_key, sign
 from videre.client import (
     Backoff,
     Client,
@@ -192,6 +195,29 @@ async def test_what_happened_meanwhile() -> None:
             assert briefs == [Resumed(), Joined("c"), "for all", "for me", Left("c")]
             assert (room.users, room.initiator) == (["b", "me"], "b")
             assert await b.ping() == ["b", "me"]
+
+
+async def test_after_a_fresh_token() -> None:
+    """The seat can be resumed still: what is shown is what the last welcome brought."""
+    key = secret_key(SECRET)
+    fetched = asyncio.Semaphore(0)
+
+    def fetch() -> str:
+        fetched.release()
+        now = time.time()
+        return sign(key, "me", "room", now=now, ttl=0.5, exp=now + 0.5)
+
+    config = Config(auth=TokenAuth([key]), leeway=5.0)
+    async with (
+        serving(videre.create_app(config)) as server,
+        Proxy(f"{server.url}/echo", iter(())) as proxy,
+        Client(proxy.url, user="me", room="room", token=fetch, backoff=SOON) as room,
+    ):
+        for _ in range(2):
+            await fetched.acquire()
+        assert await room.ping() == ["me"]  # the answer to the fresh token came before
+        proxy.cut()
+        assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
 
 
 async def test_the_server_is_started_anew() -> None:

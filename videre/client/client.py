@@ -305,6 +305,8 @@ class Client:
                 self._seat.users = packet.value()
             case wire.ICE:
                 self._seat.ice_servers = packet.value()["IceServers"]
+            case wire.WELCOME:  # the answer to a fresh token
+                self._seat.welcome(packet.value())
             case wire.GOAWAY:
                 seconds = packet.value()["RetryAfter"] / 1000
                 due = asyncio.get_running_loop().time() + seconds
