@@ -83,6 +83,8 @@ class PeerError(VidereError):
     retry: ClassVar[bool] = False
     #: Whether it counts towards the ten in a row after which the session is closed.
     bad: ClassVar[bool] = True
+    #: In a client: the Header.Id of the packet that was refused.
+    packet_id: object = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message[:MAX_MESSAGE])
