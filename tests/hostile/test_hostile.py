@@ -158,8 +158,12 @@ async def test_nothing_is_left_inside(
     namespace = here.app[NAMESPACE]
     tasks = len(asyncio.all_tasks())
     base = "http://{}:{}".format(*here.addresses[0][:2])
-    tally = await attack(base, min(20.0, max(1.5, SECONDS / 4)))
-    assert sum(tally.values()) > 10
+    for seconds in (min(20.0, max(2.0, SECONDS / 4)), 5.0, 20.0):
+        tally = await attack(base, seconds)
+        if tally["joins and leaves"]:  # a machine with much else to do may not come to it at first
+            break
+    else:
+        pytest.fail("nothing was attacked")
     sessions, rooms = namespace.sessions, namespace.rooms
     for _ in range(150):
         if not (sessions.sessions or sessions._jobs or left_over(tasks)):
