@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from fakes import packet
-from inprocess import Client as Wire
 from inprocess import Server, serving
 from scripted import Proxy, budgets, listening
 from tokens import SECRET
@@ -257,29 +254,3 @@ async def test_the_grace_is_over() -> None:
         assert await a.receive() == Joined("me")
         assert [type(await room.receive()) for _ in range(2)] == [Lost, Rejoined]
         assert room.users == ["a", "me"]
-
-
-async def welcomed(wire: Wire) -> dict[str, Any]:
-    """Return the Payload of the welcome that comes after the client's own connect."""
-    assert (await wire.heard())[0] == "connect"
-    event, *_, payload = await wire.heard()
-    assert event == "welcome"
-    told: dict[str, Any] = json.loads(payload)
-    return told
-
-
-@pytest.mark.xfail(reason="the server forgets a secret when it is used, heard or not", strict=True)
-async def test_a_welcome_that_was_lost(server: Server) -> None:
-    """A client that has resumed without hearing of it can resume with the secret that it has."""
-    first = await server.client()
-    await first.say(packet("connect", "me", "room", {"Welcome": True}))
-    secret = (await welcomed(first))["Resume"]
-    first.reset()
-    options = {"Welcome": True, "Resume": secret, "Received": 0}
-    lost = await server.client()
-    await lost.say(packet("connect", "me", "room", options))
-    assert (await lost.heard())[0] == "connect"
-    lost.reset()  # and the welcome is not read
-    again = await server.client()
-    await again.say(packet("connect", "me", "room", options))
-    assert (await welcomed(again))["Resumed"]
