@@ -5,6 +5,7 @@ The methods of an engine return None or an awaitable; `done` waits where there i
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 
 from videre.engines import Announcement, Engine, Terms
 from videre.errors import RoomFull, UserTaken
+
+HEARD_SECONDS = 10  # a safety net
 
 HALVES: Announcement = ('{"Header": 1, "Payload": ', "}")
 
@@ -28,6 +31,19 @@ class Recorder:
         assert tuple(announcement) == HALVES
         self.events.append(("joined", room, user, seat))
 
+    def moved(self, room: str, user: str, seat: str, to: str, code: int | None) -> None:
+        """See Listener.moved."""
+        told = () if code is None else (str(int(code)),)
+        self.events.append(("moved", room, user, seat, to, *told))
+
+    def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
+        """See Listener.found; a room that begins has nobody yet."""
+        if members:
+            self.events.append(("found", room, *(user for user, _ in members)))
+
+    def dropped(self, room: str) -> None:
+        """See Listener.dropped: this is nothing that members hear of."""
+
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """See Listener.left."""
         told = () if code is None else (str(int(code)),)
@@ -36,6 +52,12 @@ class Recorder:
     def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
         """See Listener.sent."""
         self.events.append(("sent", room, seat, text, *(to or ())))
+
+    async def wait(self, count: int) -> None:
+        """Return when so many events were heard: a packet may take its time."""
+        async with asyncio.timeout(HEARD_SECONDS):
+            while len(self.events) < count:  # noqa: ASYNC110  # a listener is no event
+                await asyncio.sleep(0)
 
     def take(self) -> list[tuple[str, ...]]:
         """Return what was heard since the last call."""
@@ -49,17 +71,19 @@ async def done(result: Any) -> Any:
 
 
 class EngineContract:
-    """The suite. `make` returns a new engine that shares nothing with any other."""
+    """The suite; a subclass overrides `made`."""
 
     engine: Engine
     heard: Recorder
 
-    def make(self) -> Engine:
+    @pytest.fixture
+    def made(self) -> Engine:
+        """Give a new engine that shares nothing with any other."""
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)
-    async def _engine(self) -> AsyncIterator[None]:
-        self.engine, self.heard = self.make(), Recorder()
+    async def _engine(self, made: Engine) -> AsyncIterator[None]:
+        self.engine, self.heard = made, Recorder()
         await done(self.engine.start(self.heard))
         yield
         await done(self.engine.close())
@@ -213,6 +237,7 @@ class EngineContract:
         await self.join("room", "a", "1")
         await done(self.engine.publish("room", "1", "text", ("b", "a")))
         await done(self.engine.publish("room", "", "from the server"))
+        await self.heard.wait(3)
         assert self.heard.take()[1:] == [
             ("sent", "room", "1", "text", "b", "a"),
             ("sent", "room", "", "from the server"),
@@ -231,6 +256,7 @@ class EngineContract:
         text = '{"Payload" : "\u00e9\\u00e9 \U0001f600"}\n'
         await self.join("room", "a", "1")
         await done(self.engine.publish("room", "1", text))
+        await self.heard.wait(2)
         assert self.heard.take()[1:] == [("sent", "room", "1", text)]
 
     async def test_events_are_heard_in_the_order_they_were_asked_for(self) -> None:
@@ -241,6 +267,7 @@ class EngineContract:
             await done(self.engine.publish("room", "12"[number % 2], str(number)))
         await self.leave("room", "a", "1")
         await done(self.engine.publish("room", "2", "last"))
+        await self.heard.wait(9)
         kinds = [event[0] for event in self.heard.events]
         texts = [event[3] for event in self.heard.take() if event[0] == "sent"]
         assert kinds == [*["joined"] * 2, *["sent"] * 5, "left", "sent"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt.algorithms import ECAlgorithm
 from process import self_signed
 from test_auth import refused
 from tokens import (
@@ -113,12 +118,22 @@ def test_a_public_key_is_for_one_algorithm(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c", "kid"])
-def test_a_token_does_not_bring_its_key(name: str) -> None:
-    """A key in the header, or the way to one, means nothing."""
-    number = private("ES256").public_key().public_numbers()
-    key = {"kty": "EC", "crv": "P-256", "x": str(number.x), "y": str(number.y)}
-    value: object = {"jwk": key, "x5c": ["x"]}.get(name, "https://example.com/key.pem")
-    signed = jwt.encode(claims(), private("ES256"), "ES256", headers={name: value})
+def test_a_token_does_not_bring_its_key(name: str, tmp_path: Path) -> None:
+    """A key in the header, or the way to one, means nothing, though it is the one that signed."""
+    certificate, pem = self_signed(tmp_path)
+    stranger = load_pem_private_key(pem.read_bytes(), None)
+    jwk = ECAlgorithm.to_jwk(stranger.public_key(), as_dict=True)
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [jwk]}))
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    value: object = {
+        "jwk": jwk,
+        "x5c": [base64.b64encode(der).decode()],
+        "jku": (tmp_path / "keys.json").as_uri(),
+        "x5u": certificate.as_uri(),
+        "kid": str(certificate),
+    }[name]
+    signed = jwt.encode(claims(), stranger, "ES256", headers={name: value})
+    refused(signed, auth=TokenAuth([public_key(public_pem("ES256"))]))
     refused(signed, auth=TokenAuth([secret_key(SECRET)]))
     ours = jwt.encode(claims(), SECRET, "HS256", headers={name: value})
     assert takes(TokenAuth([secret_key(SECRET)]), ours)

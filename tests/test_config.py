@@ -68,6 +68,13 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [0, -1, "1"],
     ),
     "PacketBurst": ("limits.packet_burst", 200, [(1, 1)], [0, None, "1"]),
+    "Engine": (
+        "engine",
+        "memory://",
+        [("redis://:secret@[::1]:7000/1", "redis://:secret@[::1]:7000/1")],
+        [None, "", 7, "http://example.com", "redis://", "memory://x", "redis://a b"],
+    ),
+    "NodeTimeout": ("node_timeout", 10.0, [(1, 1), (2.5, 2.5)], [0.5, None, "1"]),
     "Grace": ("limits.grace", 20.0, [(0, 0), (2.5, 2.5)], [-1, None, "1", True]),
     "MaxResumeBytes": (
         "limits.max_resume_bytes",

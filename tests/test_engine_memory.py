@@ -16,7 +16,9 @@ TERMS = Terms()
 class TestMemoryEngine(EngineContract):
     """The contract, on the engine of a single process."""
 
-    def make(self) -> MemoryEngine:
+    @pytest.fixture
+    def made(self) -> MemoryEngine:
+        """Give an engine."""
         return memory_engine(FakeClock())
 
     async def test_every_method_is_done_when_it_returns(self) -> None:

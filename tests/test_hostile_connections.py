@@ -102,8 +102,9 @@ async def test_an_unfinished_handshake_is_cut(site: Site, start: bytes) -> None:
 
 
 async def test_a_slow_handshake_is_cut(site: Site) -> None:
-    """A byte now and then keeps no connection alive."""
+    """A byte now and then, of a good handshake that never ends, keeps no connection alive."""
     wire = await Wire.open(site.url)
+    wire.writer.write(b"GET /echo/websocket HTTP/1.1\r\nHost: a\r\nA: ")
     for _ in range(int(SOON / 0.1)):
         wire.writer.write(b"A")
         if await site.emptied(0.1):
@@ -148,6 +149,30 @@ async def test_garbage_is_refused(site: Site, data: bytes) -> None:
     assert b"Traceback" not in answer
     assert await site.emptied()
     assert (await ask(site.url, "GET", "/echo/info")).status == 200
+
+
+SCRIPT = b"<script>alert(1)</script>"
+ECHOED = {
+    "method": SCRIPT + b" /echo HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n",
+    "path": b"GET /" + SCRIPT + b"\x00 HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n",
+    "header": b"GET /echo HTTP/1.1\r\nAccept: text/html\r\n" + SCRIPT + b": 1\r\n\r\n",
+    "zeros": b"\x00" * 60_000,
+}
+
+
+@pytest.mark.parametrize("data", ECHOED.values(), ids=ECHOED)
+async def test_what_is_repeated_of_a_bad_request_is_plain_text(site: Site, data: bytes) -> None:
+    """aiohttp quotes the line at fault, as Python's repr, to its sender: text, whatever it wants.
+
+    A byte that is no character takes four: no answer is longer than that.
+    """
+    wire = await Wire.open(site.url)
+    wire.writer.write(data)
+    answer = await wire.answer()
+    assert answer.status == 400
+    assert answer.content_type == "text/plain;charset=utf-8"
+    assert len(answer.body) < 4 * len(data) + 200 and b"\x00" not in answer.body
+    assert await wire.ended()
 
 
 @pytest.mark.parametrize("path", [RAW, "/echo/0/0/websocket"])

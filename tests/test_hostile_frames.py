@@ -211,6 +211,20 @@ async def test_broken_frames(scene: Scene, data: bytes) -> None:
     await scene.ends(1002)
 
 
+async def test_a_frame_without_a_mask_is_read(scene: Scene) -> None:
+    """RFC 6455 (5.1) has a server close; aiohttp's parser does not tell who masks.
+
+    The mask keeps a page's script from writing what a proxy takes for HTTP, and browsers always
+    use it: that a program does without it harms nobody here.
+    """
+    data = (BROADCAST % 1).encode()
+    scene.attacker.wire.writer.write(struct.pack("!BB", 0x81, len(data)) + data)
+    assert await scene.witness.text() == data.decode()
+    scene.attacker.wire.writer.write(b"\x89\x02hi" + b"\x88\x02\x03\xe8")
+    assert await scene.attacker.frame() == (PONG, b"hi")
+    await scene.ends(1000)
+
+
 @pytest.mark.parametrize("size", [4 * LIMIT + 1, 2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1])
 async def test_a_length_is_refused_before_its_bytes_come(scene: Scene, size: int) -> None:
     """A frame that declares too much closes with 4501 as soon as its length is read."""

@@ -20,10 +20,6 @@ JSON = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -62,6 +58,26 @@ def test_what_repeats_a_head_is_accepted_with_its_header(rest: str) -> None:
     if DECODER.repeats(head + rest, head):
         assert accepted(head + rest) == accepted(text)
         assert list(json.loads(head + rest)) == ["Header", "Payload"]
+
+
+LEVELS = 1024  # of nesting that orjson reads
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        LEVELS - 2,
+        LEVELS - 1,
+        LEVELS,
+        LEVELS + 1,
+    ],
+)
+def test_a_repetition_is_nested_no_deeper_than_a_packet(levels: int) -> None:
+    """What is refused at first is refused behind a known head, too."""
+    head = head_of(packet("broadcast", "a", "r"))
+    assert head is not None
+    text = f"{head}{'[' * levels}{']' * levels}}}"
+    assert DECODER.repeats(text, head) == (accepted(text) is not None)
 
 
 @pytest.mark.parametrize(

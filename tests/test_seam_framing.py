@@ -70,3 +70,23 @@ def test_what_a_client_quoted_is_passed_on(texts: list[str]) -> None:
         assert framer(message) == framer.control(f"a{array}")
         other = "".join([message, "!"])
         assert framer(other) == framer.control(f"a[{framing.quote(other)}]")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'["\xff"]',
+        b'["\xc0\x80"]',
+        b'["\xf5\x80\x80\x80"]',
+        b'["\xed\xa0\x80"]',
+        b'["\\ud800\xed\xbb\xbf"]',
+        '["é"]'.encode("utf-16"),
+        '["é"]'.encode("utf-16-le"),
+        '["é"]'.encode("utf-32-be"),
+    ],
+    ids=["ff", "overlong", "too-far", "surrogate", "half", "utf-16", "utf-16-le", "utf-32-be"],
+)
+def test_a_body_that_is_no_utf_8_holds_no_messages(body: bytes) -> None:
+    """SockJS is UTF-8; whatever stands between us and the client reads nothing else."""
+    with pytest.raises(ValueError):
+        framing.messages(body)

@@ -13,8 +13,7 @@ from aiohttp import web
 
 from videre import transport
 from videre.config import Config
-from videre.engines import Retention, Terms
-from videre.engines.memory import MemoryEngine
+from videre.engines import Retention, Terms, choice
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
@@ -59,13 +58,9 @@ def setup(
     def ice(user: str) -> dict[str, object]:
         return config.ice.offer(user, time.time())
 
-    engine = MemoryEngine(
-        clock=time.monotonic,
-        later=_later,
-        retention=Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes),
-    )
+    retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
     rooms = Rooms(
-        engine,
+        choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout),
         clock=time.monotonic,
         log=log,
         spawn=jobs.spawn,
@@ -73,6 +68,7 @@ def setup(
         grace=config.limits.grace,
         terms=terms,
         ice=ice,
+        node=f"{secrets.token_hex(8)}-",
     )
     service = Service(
         rooms=rooms,

@@ -42,6 +42,10 @@ class Config:
     log_max_bytes: int = 10 * 1024 * 1024
     log_backups: int = 5
     duplicate: Duplicate = "replace"
+    #: Where the rooms are kept: memory://, or the URL of a Redis or Valkey that nodes share.
+    engine: str = dataclasses.field(default="memory://", repr=False)  # it may hold a password
+    #: Seconds after which the others give up a node that does not answer.
+    node_timeout: float = 10.0
     transport: Options = dataclasses.field(default_factory=Options)
     limits: Limits = dataclasses.field(default_factory=Limits)
     auth: Auth = dataclasses.field(default_factory=NoAuth)
@@ -186,6 +190,8 @@ def _config(
         log_max_bytes=document["LogMaxBytes"],
         log_backups=document["LogBackups"],
         duplicate=document["Duplicate"],
+        engine=document["Engine"],
+        node_timeout=document["NodeTimeout"],
         limits=Limits(
             room_capacity=document["RoomCapacity"],
             max_rooms=document["MaxRooms"],

@@ -29,6 +29,7 @@ class CloseCode(enum.IntEnum):
 
     GOING_AWAY = 1001
     INTERNAL_ERROR = 4000
+    ENGINE_UNAVAILABLE = 4001
     SLOW_CONSUMER = 4002
     TOO_MANY_PACKETS = 4003
     NO_PACKET = 4004
@@ -47,6 +48,7 @@ class CloseCode(enum.IntEnum):
 _REASONS = {
     CloseCode.GOING_AWAY: "Server is going away",
     CloseCode.INTERNAL_ERROR: "Internal error",
+    CloseCode.ENGINE_UNAVAILABLE: "The room was lost, connect again",
     CloseCode.SLOW_CONSUMER: "Too slow in reading",
     CloseCode.TOO_MANY_PACKETS: "Too many packets",
     CloseCode.NO_PACKET: "No room entered in time",
@@ -81,6 +83,8 @@ class PeerError(VidereError):
     retry: ClassVar[bool] = False
     #: Whether it counts towards the ten in a row after which the session is closed.
     bad: ClassVar[bool] = True
+    #: In a client: the Header.Id of the packet that was refused.
+    packet_id: object = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message[:MAX_MESSAGE])

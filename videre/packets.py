@@ -171,11 +171,11 @@ class Decoder:
         if not text.startswith(head) or text[-1] != "}" or len(text) > self._surely_small:
             return False
         try:
-            # One JSON value and nothing after it: no further key can be hidden there.
-            orjson.loads(text[len(head) : -1])
+            # One JSON value and nothing beside it: no further key can be hidden there. In an array,
+            # so that it may be nested as deep as in its packet and no deeper.
+            return len(orjson.loads(f"[{text[len(head) : -1]}]")) == 1
         except ValueError:
             return False
-        return True
 
     def _check_to(self, header: dict[str, Any]) -> None:
         if not self._to.validate(header, normalize=False):

@@ -207,8 +207,9 @@ class Peer:
         return self._rooms.broadcast(own, packet.text)
 
     def _send_to(self, own: Seat, packet: Packet, users: list[str]) -> Awaitable[None] | None:
-        pending = self._rooms.broadcast(own, packet.text, tuple(dict.fromkeys(users)))
-        if absent := self._rooms.absent(own.room, users):
+        names = tuple(dict.fromkeys(users))
+        pending = self._rooms.broadcast(own, packet.text, names)
+        if absent := self._rooms.absent(own.room, names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
 

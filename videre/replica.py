@@ -87,7 +87,7 @@ class Replica:
         if taken.local:
             self._hooks.joined(room, user)
 
-    def moved(self, room: str, user: str, seat: str, to: str) -> None:
+    def moved(self, room: str, user: str, seat: str, to: str, code: int | None) -> None:
         """See Listener.moved."""
         replica = self.rooms.get(room)
         if replica is None or user not in replica.members or replica.members[user].id != seat:
@@ -101,8 +101,36 @@ class Replica:
             role = packets.ROLE[replica.initiator is new]
             new.connection.greeting.append(role.join(new.connection.announcement))
         self.greet(replica, new)
-        if left is not None and left is not new.connection:  # it was not lost yet
-            left.close(CloseCode.REPLACED, CloseCode.REPLACED.reason)
+        if left is not None and left is not new.connection and code is not None:
+            left.close(code, CloseCode(code).reason)  # it was not lost yet
+
+    def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
+        """See Listener.found."""
+        seats = dict(members)
+        replica = self.rooms.get(room) or Room(room)
+        for user, seat in list(replica.members.items()):
+            if seats.get(user) != seat.id:
+                self.left(room, user, seat.id, "not found", CloseCode.ENGINE_UNAVAILABLE)
+        if not members:
+            return
+        self.rooms[room] = replica
+        before = replica.initiator if replica.members else None
+        for user, seat_id in members:
+            if user not in replica.members:
+                text = packets.write(Event.CONNECT, user, room, "false")
+                replica.send(text)
+                replica.members[user] = Seat(seat_id, user, room, None, self._clock())
+        replica.members = {user: replica.members[user] for user, _ in members}
+        replica.users_payload = None
+        if before is not None and replica.initiator is not before:
+            if before.connection is not None:
+                role = packets.write(Event.CONNECT, before.user, room, "false")
+                before.connection.send(role)
+            self._promote(replica)
+
+    def dropped(self, room: str) -> None:
+        """See Listener.dropped."""
+        self.rooms.pop(room, None)
 
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """See Listener.left."""

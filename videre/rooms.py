@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,14 @@ def no_ice(_user: str) -> dict[str, Any]:
 def digest(secret: str) -> str:
     """Return what the engine knows of a secret."""
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+def _seen(count: int, connection: Connection) -> int | None:
+    """Return how many of `count` packets of the room may have arrived; None: not known."""
+    undelivered = connection.undelivered()
+    if undelivered is None:
+        return None
+    return max(0, count - sum(map(packets.is_of_room, undelivered)))
 
 
 class Rooms:
@@ -64,7 +73,7 @@ class Rooms:
         self._secret = secret
         self._grace = grace
         self._terms = terms or Terms()
-        self._hooks = Hooks(spawn, lambda: log("hook-failed"))
+        self._hooks = Hooks(spawn, self._hook_failed)
         self._replica = Replica(clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice)
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
 
@@ -144,6 +153,10 @@ class Rooms:
         ticket = self._ticket(seat)
         if ticket is None:
             return None
+        if received is None and (replica := self._replica.rooms.get(room)) is not None:
+            held = replica.members.get(user)
+            if held is not None and held.connection is not None:  # it was not lost yet
+                received = _seen(held.count, held.connection)
         self._replica.joining[seat.id] = seat
         try:
             found = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
@@ -237,10 +250,7 @@ class Rooms:
         connection = seat.connection
         if connection is None or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, reason)
-        undelivered = connection.undelivered()
-        seen = None
-        if undelivered is not None:
-            seen = max(0, seat.count - sum(map(packets.is_of_room, undelivered)))
+        seen = _seen(seat.count, connection)
         seat.connection = None
         self._log("lost", room=seat.room, user=seat.user, reason=reason)
         return self._engine.lose(seat.room, seat.user, seat.id, seen)
@@ -292,6 +302,9 @@ class Rooms:
         self._hooks.on_leave.append(hook)
         return hook
 
+    def _hook_failed(self) -> None:
+        self._log("hook-failed", error=traceback.format_exc())
+
     async def rooms(self) -> list[str]:
         """Return the names of all rooms, in no order."""
         rooms = self._engine.rooms()
@@ -318,14 +331,16 @@ class Rooms:
         return True
 
     async def send(
-        self, room: str, payload: Any, *, to: Sequence[str] | None = None, sender: str = ""
+        self, room: str, payload: Any, *, to: str | Sequence[str] | None = None, sender: str = ""
     ) -> None:
         """Send the members of a room (or those in `to`) a broadcast with `payload`, a JSON value.
 
-        `sender` is its UserId. Who is not in the room does not get it. Raises TypeError for what
-        JSON has not, and EngineError.
+        `to` is a user, or some; `sender` is the packet's UserId. Who is not in the room does not
+        get it. Raises TypeError for what JSON has not, and EngineError.
         """
         text = packets.write_broadcast(sender, room, payload)
+        if to is not None:
+            to = tuple(dict.fromkeys([to] if isinstance(to, str) else to))
         pending = self._engine.publish(room, "", text, to)
         if pending is not None:
             await pending

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 from cerberus import TypeDefinition, Validator
 
 from videre import keyring
+from videre.engines import choice
 from videre.limits import Limits
 from videre.transport import Options
 
@@ -74,6 +75,11 @@ def _rate(default: float | None) -> dict[str, Any]:
     }
 
 
+def _engine(field: str, value: Any, error: Error) -> None:
+    if isinstance(value, str) and (words := choice.fault(value)) is not None:
+        error(field, words)
+
+
 def _switch(default: bool) -> dict[str, Any]:
     return {"type": "boolean", "default": default}
 
@@ -102,6 +108,13 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "PacketsPerSecond": _rate(_LIMITS.packets_per_second),
     "PacketBurst": {"type": "integer", "min": 1, "default": _LIMITS.packet_burst},
     "JoinTimeout": _rate(_LIMITS.join_timeout),
+    "Engine": _string(check_with=_engine, default=choice.MEMORY),
+    "NodeTimeout": {
+        "type": "number",
+        "min": 1,
+        "check_with": keyring.finite,
+        "default": 10.0,
+    },
     "Grace": {"type": "number", "min": 0, "check_with": keyring.finite, "default": _LIMITS.grace},
     "MaxResumeBytes": _least(0, _LIMITS.max_resume_bytes),
     "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
@@ -178,6 +191,8 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
                 for words in sentences(deeper)
             ]
             continue
+        if key == "Engine" and "@" in str(value):  # a password may be in it
+            value = "..."
         if _is_secret(key) and value and isinstance(value, str | list | dict):
             value = "..."
         faults += [(str(key), f"{shown(value)}: {words}") for words in sentences(problems)]

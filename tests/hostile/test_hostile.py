@@ -1,16 +1,20 @@
 """A hostile hour, in a few minutes: every attack at once beside ten honest calls.
 
-`VIDERE_HOSTILE_SECONDS` says how long the attack lasts. The attackers share two cores with the
-server and the honest, so that what is measured is the worst of both: the bound is generous.
+`VIDERE_HOSTILE_SECONDS` says how long the attack lasts. Without it, it is a few seconds beside the
+rest of the suite: then times and memory are hardly bounded, but nothing may be left all the same.
+The attackers share two cores with the server and the honest, so that what is measured is the worst
+of both.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,17 +28,20 @@ from target import token
 from videre.app import setup
 from videre.config import load
 
-SECONDS = float(os.environ.get("VIDERE_HOSTILE_SECONDS", "8"))
-WARM_UP = min(40.0, max(4.0, SECONDS / 3))  # seconds of attack: then memory has its usual size
-QUIET = min(20.0, max(4.0, SECONDS / 4))  # seconds of peace, to know what is normal
+LONG = "VIDERE_HOSTILE_SECONDS" in os.environ
+SECONDS = float(os.environ.get("VIDERE_HOSTILE_SECONDS", "3"))
+WARM_UP = min(80.0, SECONDS * 2 / 3) if LONG else 0.0  # of attack: then memory has its usual size
+QUIET = min(20.0, max(4.0, SECONDS / 4)) if LONG else 1.0  # of peace, to know what is normal
 
 #: The honest p99 under attack: at most so many times the quiet one, but never less than so long.
 TIMES_QUIET = 20
-BOUND_SECONDS = 0.5
-#: Memory after the attack: at most so many times that after the warm-up, and what an allocator
-#: may keep of pieces it cannot give back.
-TIMES_MEMORY = 1.1
-ALLOCATOR_MEGABYTES = 4.0
+BOUND_SECONDS = 0.5 if LONG else 3.0
+#: The most memory under attack: at most so many times that of the warm-up, and what an allocator
+#: may keep of pieces it cannot give back: glibc was seen to keep 21 MiB, now more and now less, so
+#: that only the highest of many moments can be compared. 12 MiB more in two minutes, in which some
+#: 60,000 connections come and go, would be 200 bytes of each.
+TIMES_MEMORY = 1.1 if LONG else 2.0
+ALLOCATOR_MEGABYTES = 12.0 if LONG else 50.0
 
 
 def p99(trips: list[float]) -> float:
@@ -50,13 +57,15 @@ async def test_a_hostile_hour(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         await audit(running, "first")
         descriptors = running.descriptors
         figures["megabytes at the start"] = running.megabytes
-        await attack(running.base, WARM_UP)
-        assert await running.settled(descriptors) <= descriptors
-        megabytes = running.megabytes
+        usual = running.megabytes
+        if WARM_UP:
+            _, usual = await attack_and_weigh(running, WARM_UP)
+            assert await running.settled(descriptors) <= descriptors
+        figures["megabytes after the warm-up"] = running.megabytes
         async with calls(running.url) as honest:
             await asyncio.sleep(QUIET)
             quiet = honest.take_trips()
-            tally = await attack(running.base, SECONDS)
+            tally, most = await attack_and_weigh(running, SECONDS)
             attacked = honest.take_trips()
         assert not honest.surprises
         assert not honest.waiting, "packets were lost"
@@ -67,16 +76,18 @@ async def test_a_hostile_hour(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             "attacked p99, ms": p99(attacked) * 1000,
             "attacked worst, ms": attacked[-1] * 1000,
             "round trips": len(attacked),
-            "megabytes before": megabytes,
-            "megabytes after": running.megabytes,
+            "megabytes after the attack": running.megabytes,
+            "most megabytes in the warm-up": usual,
+            "most megabytes in the attack": most,
             "descriptors": (descriptors, left),
         }
-        with capsys.disabled():
-            print(json.dumps(figures | dict(sorted(tally.items())), indent=1))
+        if LONG:
+            with capsys.disabled():
+                print(json.dumps(figures | dict(sorted(tally.items())), indent=1))
         assert left <= descriptors
         assert len(attacked) > CALLS * SECONDS
         assert p99(attacked) <= max(TIMES_QUIET * p99(quiet), BOUND_SECONDS)
-        assert running.megabytes <= TIMES_MEMORY * megabytes + ALLOCATOR_MEGABYTES
+        assert most <= TIMES_MEMORY * usual + ALLOCATOR_MEGABYTES
         for room in (*ROOMS, *(f"honest-{number}" for number in range(CALLS))):
             await audit(running, room)
     assert "Traceback" not in running.output
@@ -97,6 +108,16 @@ ROOMS = [
 ]
 
 
+async def attack_and_weigh(running: Server, seconds: float) -> tuple[Counter[str], float]:
+    """Attack, and return what was done and the most memory that the server had, in MiB."""
+    attacking = asyncio.create_task(attack(running.base, seconds))
+    most = running.megabytes
+    while not attacking.done():
+        await asyncio.wait([attacking], timeout=0.5)
+        most = max(most, running.megabytes)
+    return attacking.result(), most
+
+
 async def audit(running: Server, room: str) -> None:
     """Check that nobody is in a room: who enters it is alone, and its initiator."""
     async with connect(running.url, "raw", user="auditor", room=room) as auditor:
@@ -111,8 +132,14 @@ async def here(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
     config = tmp_path / "conf.json"
     config.write_text(json.dumps(CONFIG))
     app = web.Application()
-    app[NAMESPACE] = setup(app, config=load(config))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    settings = load(config)
+    if not LONG:  # polling sessions outlive their clients by this: the test waits for their end
+        seam = dataclasses.replace(settings.transport, disconnect_delay=1.0)
+        settings = dataclasses.replace(settings, transport=seam)
+    app[NAMESPACE] = setup(app, config=settings)
+    # aiohttp waits so long for the rest of a body that nobody wanted, also of who has gone.
+    linger = 10.0 if LONG else 1.0
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, lingering_time=linger)
     yield runner
     await runner.cleanup()
 
@@ -131,8 +158,12 @@ async def test_nothing_is_left_inside(
     namespace = here.app[NAMESPACE]
     tasks = len(asyncio.all_tasks())
     base = "http://{}:{}".format(*here.addresses[0][:2])
-    tally = await attack(base, min(20.0, max(3.0, SECONDS / 4)))
-    assert tally["joins and leaves"] > 10
+    for seconds in (min(20.0, max(2.0, SECONDS / 4)), 5.0, 20.0):
+        tally = await attack(base, seconds)
+        if tally["joins and leaves"]:  # a machine with much else to do may not come to it at first
+            break
+    else:
+        pytest.fail("nothing was attacked")
     sessions, rooms = namespace.sessions, namespace.rooms
     for _ in range(150):
         if not (sessions.sessions or sessions._jobs or left_over(tasks)):

@@ -28,8 +28,11 @@ class Listener(Protocol):
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """`user` took a seat in the room, the last in joining order."""
 
-    def moved(self, room: str, user: str, seat: str, to: str) -> None:
-        """`user` has another seat now, at the same place: it came back, or has a new ticket."""
+    def moved(self, room: str, user: str, seat: str, to: str, code: int | None) -> None:
+        """`user` has another seat now, at the same place: it came back, or has a new ticket.
+
+        If the old seat's session is another one, and still there, it is closed with `code`.
+        """
 
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """`user` gave up the seat, or (`code`) lost it: then its session is closed with that.
@@ -37,6 +40,15 @@ class Listener(Protocol):
         `reason` is for the log; one that was REMOVED is told it. If `user` was the initiator, the
         first of those who remain is promoted.
         """
+
+    def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
+        """These are the members and their seats, in joining order: whatever was told before.
+
+        Sessions of members who have lost their seats are closed with ENGINE_UNAVAILABLE.
+        """
+
+    def dropped(self, room: str) -> None:
+        """Nothing more will be told of the room: nobody on this node is in it."""
 
     def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
         """The member in `seat` ("": the server) sent a packet to the others in the room.

@@ -19,7 +19,7 @@ from videre.engines import (
     Told,
 )
 from videre.engines.history import UNNOTICED, History
-from videre.errors import RoomFull, Unauthorized, UserTaken
+from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
 
 
 class Timer(Protocol):
@@ -170,7 +170,7 @@ class MemoryEngine:
         seat, self._rooms[room][user] = self._rooms[room][user], to
         self._end_grace(seat)
         self._issue(room, user, ticket)
-        self._listener.moved(room, user, seat, to)
+        self._listener.moved(room, user, seat, to, CloseCode.REPLACED)
 
     def _end_grace(self, seat: str) -> None:
         if (timer := self._graces.pop(seat, None)) is not None:

@@ -44,6 +44,8 @@ def messages(text: str | bytes) -> list[str]:
 
     Raises ValueError. A lone surrogate passes here (the packet that holds one is refused).
     """
+    if isinstance(text, bytes):
+        text = text.decode()
     try:
         value: Any = orjson.loads(text)
     except ValueError:

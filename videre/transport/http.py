@@ -78,8 +78,11 @@ class HTTPSession(Session):
         self.finish_soon(code)
 
     def undelivered(self) -> Sequence[str] | None:
-        """See Session.undelivered."""
-        return None if self._dropped else [text for text, _ in self._outbox]
+        """See Session.undelivered: what waits can still be fetched when we have closed."""
+        if self._dropped:
+            return None
+        fetched = self.goodbye is not None and self.goodbye != INTERRUPTED
+        return () if fetched else [text for text, _ in self._outbox]
 
     # For the manager.
 

@@ -1,0 +1,71 @@
+"""Clients that ask for more than the real one: for a welcome, and for their seat back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fakes import FakeClient, World, brief, packet
+
+Welcome = dict[str, Any]
+
+
+def ask(client: FakeClient, user: str, room: str = "room", **options: Any) -> None:
+    """Send a connect that asks for something, by name."""
+    client.say(packet("connect", user, room, options))
+
+
+def welcome_of(text: str) -> Welcome:
+    """Return what a welcome says."""
+    event, *_, payload = brief(text)
+    assert event == "welcome", text
+    welcome: Welcome = json.loads(payload)
+    return welcome
+
+
+def answer(client: FakeClient) -> tuple[str, Welcome, list[Any]]:
+    """Return a connect's answer: the role, the welcome, and in brief what was heard after it."""
+    role, welcome, *rest = client.texts()
+    assert brief(role)[0] == "connect"
+    return brief(role)[3], welcome_of(welcome), [brief(text) for text in rest]
+
+
+def guest(world: World, user: str, room: str = "room") -> tuple[FakeClient, str]:
+    """Return a member that asked for a welcome, and its secret."""
+    client = world.client()
+    ask(client, user, room, Welcome=True)
+    _, welcome, rest = answer(client)
+    assert rest == []
+    return client, welcome["Resume"]
+
+
+def back(
+    world: World, user: str, secret: str, room: str = "room", **options: Any
+) -> tuple[FakeClient, str, Welcome, list[Any]]:
+    """Return a client that shows a secret, and its answer."""
+    client = world.client()
+    ask(client, user, room, Resume=secret, **options)
+    return client, *answer(client)
+
+
+def say(client: FakeClient, user: str, payload: Any, room: str = "room", **head: Any) -> None:
+    """Send a broadcast."""
+    client.say(packet("broadcast", user, room, payload, **head))
+
+
+def users(world: World, room: str = "room") -> str:
+    """Return who is in a room, as an outsider hears it."""
+    client = world.client()
+    client.say(packet("ping", "outsider", room))
+    ((event, *_, payload),) = client.heard()
+    assert event == "ping"
+    return str(payload)
+
+
+def initiator(world: World, room: str = "room") -> str:
+    """Return who is the initiator of a room, as a visitor's welcome says."""
+    visitor = world.client()
+    ask(visitor, "visitor", room, Welcome=True)
+    _, welcome, _ = answer(visitor)
+    visitor.say(packet("disconnect", "visitor", room))
+    return str(welcome["Initiator"])

@@ -1,0 +1,39 @@
+"""A logger that a test can wait for: what the server did is known when it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from typing import Any
+
+PATIENCE = 10.0  # seconds
+
+_numbers = itertools.count()
+
+
+class HeardLog(logging.Handler):
+    """Keeps the records of `logger`, to be given to a server; `until` waits for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logger = logging.Logger(f"heard {next(_numbers)}", logging.INFO)
+        self.logger.addHandler(self)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self._news = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        self.events.append((record.msg, getattr(record, "fields", {})))
+        self._news.set()
+
+    async def until(self, event: str, **fields: Any) -> None:
+        """Wait for a record of an event with these fields, if it has not come yet; forget it."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for number, (name, found) in enumerate(self.events):
+                    if name == event and fields.items() <= found.items():
+                        del self.events[number]
+                        return
+                self._news.clear()
+                await self._news.wait()

@@ -1,0 +1,95 @@
+"""Members and clients of the resume machine: what is so, and what a client believes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from fakes import Brief, FakeClient, brief
+
+COUNTED = ("connect", "disconnect", "broadcast", "role")
+
+
+@dataclasses.dataclass(eq=False)
+class Seat:
+    """What the model knows of a member."""
+
+    user: str
+    room: str
+    asked: bool
+    session: Session | None  # None: in grace
+    secret: str | None = None
+    log: list[Brief] = dataclasses.field(default_factory=list)  # counted, since the last welcome
+    times: list[float] = dataclasses.field(default_factory=list)
+    dropped: int = 0  # of the log
+    start: int | None = 0  # once lost: where what is missed begins; None: nobody knows
+    due: float = 0.0  # once lost: when the grace ends
+    history: list[Brief] = dataclasses.field(default_factory=list)  # counted, since it was taken
+
+
+@dataclasses.dataclass
+class Ticket:
+    """What a client still has when its connection is gone."""
+
+    user: str
+    room: str
+    secret: str
+    received: int
+    story: list[Brief]
+    exact: bool  # whether the story is all that happened, so far
+    loss: str  # "": the connection is still there
+
+
+class Session:
+    """A client, what the model says of it, and what it believes."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self.client = client
+        self.seat: Seat | None = None
+        self.code: int | None = None
+        self.expected: list[tuple[str, str, str, Any]] = []
+        self.raw: list[str] = []  # since the last welcome
+        self.received = 0  # counted ones among them
+        self.secret = ""
+        self.role = ""
+        self.initiator = ""
+        self.users: set[str] = set()
+        self.story: list[Brief] = []
+        self.base: list[Brief] | None = None  # the story so far, when a seat is taken
+        self.exact = True
+
+    def hear(self, text: str, user: str) -> None:
+        """Take in a packet, as `user`."""
+        event, who, _, payload = heard = brief(text)
+        self.raw.append(text)
+        if event in COUNTED:
+            self.received += 1
+            self.story.append(heard)
+        if event == "welcome":
+            welcome = json.loads(payload)
+            self.secret, self.initiator = welcome["Resume"], welcome["Initiator"]
+            self.users = set(welcome["Users"])
+            self.raw, self.received = [], 0
+            if self.base is not None:
+                self.story, self.base = list(self.base), None
+        elif event == "connect":
+            self.users.add(who)
+            if who == user:
+                self.role = payload
+                if payload == "true":
+                    self.initiator = who
+        elif event == "role":
+            self.initiator = who
+        elif event == "disconnect":
+            assert who != user, "its own disconnect"
+            self.users.discard(who)
+
+    def ticket(self, loss: str, cut: int) -> Ticket:
+        """Return what the client has in its hands; the last `cut` packets have not arrived."""
+        assert self.seat is not None
+        story = self.story[: len(self.story) - cut]
+        received = self.received - cut
+        return Ticket(
+            self.seat.user, self.seat.room, self.secret, received, story, self.exact, loss
+        )

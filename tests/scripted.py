@@ -1,0 +1,241 @@
+"""A signaller that says what a test tells it to say, and a proxy that cuts connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
+
+from aiohttp import WSMsgType, web
+from yarl import URL
+
+PATIENCE = 10.0  # seconds; nothing a test waits for takes a tenth of it on an idle machine
+
+
+class Link:
+    """One client's connection, at the server's end."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        self._socket = socket
+        self._request = request
+        self.done = asyncio.Event()
+
+    async def heard(self) -> dict[str, Any]:
+        """Return the client's next packet."""
+        message = await self._socket.receive(timeout=PATIENCE)
+        assert message.type is WSMsgType.TEXT, message
+        packet: dict[str, Any] = json.loads(message.data)
+        return packet
+
+    async def hears(self, event: str) -> dict[str, Any]:
+        """Return the client's next packet, which must be of this event."""
+        packet = await self.heard()
+        assert packet["Header"]["Event"] == event, packet
+        return packet
+
+    async def say(self, event: str, user: str, payload: Any = "", **header: Any) -> None:
+        """Send a packet; a Payload that is no string is sent as its JSON text."""
+        text = payload if isinstance(payload, str) else json.dumps(payload)
+        head = {"Event": event, "UserId": user, "RoomId": "room", **header}
+        await self.write(json.dumps({"Header": head, "Payload": text}))
+
+    async def write(self, text: str) -> None:
+        """Send a text."""
+        await self._socket.send_str(text)
+
+    async def answer(self, packet: dict[str, Any], payload: Any) -> None:
+        """Send a packet back with another Payload."""
+        await self.write(json.dumps({**packet, "Payload": json.dumps(payload)}))
+
+    async def refuse(
+        self, packet: dict[str, Any], code: str, *, message: str = "No", retry: bool = False
+    ) -> None:
+        """Answer a packet with an error."""
+        told = {"Code": code, "Message": message, "Retry": retry}
+        header = packet["Header"]
+        await self.say("error", header["UserId"], told, Id=header["Id"])
+
+    async def seat(self, *users: str, secret: str | None = "s1", **more: Any) -> dict[str, Any]:
+        """Give the client a seat as the last of these users; return what it asked for."""
+        asked = await self.hears("connect")
+        await self.answer(asked, len(users) == 1)
+        await self.welcome(*users, secret=secret, **more)
+        payload: dict[str, Any] = asked["Payload"]
+        return payload
+
+    async def welcome(self, *users: str, secret: str | None, **more: Any) -> None:
+        """Welcome the last of these users."""
+        welcome = {"Initiator": users[0], "Users": users, "Resume": secret, "Grace": 20}
+        welcome |= {"IceServers": [], "IceTtl": None, **more}
+        await self.say("welcome", users[-1], welcome)
+
+    async def ended(self) -> int | None:
+        """Return the code with which the client closes; nothing may come before."""
+        message = await self._socket.receive(timeout=PATIENCE)
+        assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED), message
+        self.done.set()
+        return self._socket.close_code
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close it."""
+        await self._socket.close(code=code, message=reason.encode())
+        self.done.set()
+
+    def cut(self) -> None:
+        """Break it: the client sees a RST or the end, and no close."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+        self.done.set()
+
+
+class Scripted:
+    """A signaller without a will of its own: each connection is a Link for the test."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.refusal: int | None = None  # the status that answers all upgrades, if any
+        self.refused = asyncio.Semaphore(0)  # counts them
+        self._links: asyncio.Queue[Link] = asyncio.Queue()
+        self._open: list[Link] = []
+
+    async def link(self) -> Link:
+        """Return the next connection."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._links.get()
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Accept a WebSocket, and keep it until the test has done with it."""
+        if self.refusal is not None:
+            self.refused.release()
+            return web.Response(status=self.refusal)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        link = Link(socket, request)
+        self._open.append(link)
+        self._links.put_nowait(link)
+        await link.done.wait()
+        return socket
+
+    def end(self) -> None:
+        """Break all connections."""
+        for link in self._open:
+            link.cut()
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Scripted]:
+    """Run such a signaller."""
+    server = Scripted()
+    app = web.Application()
+    app.router.add_get("/echo/websocket", server.serve)
+    async with listening(app) as url:
+        server.url = url
+        try:
+            yield server
+        finally:
+            server.end()
+
+
+@asynccontextmanager
+async def listening(app: web.Application, port: int = 0) -> AsyncIterator[str]:
+    """Run an application, and give the URL of its signaller; at its end connections break."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield "ws://{}:{}/echo".format(*runner.addresses[0][:2])
+    finally:
+        await runner.cleanup()
+
+
+class Proxy:
+    """A TCP proxy before `target` that breaks connections, when told or after so many bytes.
+
+    `budgets` says for each connection how many bytes pass, both directions counted; at its end
+    nothing is broken any more.
+    """
+
+    def __init__(self, target: str, budgets: Iterator[int]) -> None:
+        self._target = URL(target)
+        self._budgets = budgets
+        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.url = ""
+        self.connections = 0
+        self.cuts = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = str(self._target.with_port(port))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._pumps)
+
+    def cut(self) -> None:
+        """Break all connections, at both ends."""
+        for pair in self._pairs:
+            for writer in pair:
+                writer.transport.abort()
+        self._pairs.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        left = [next(self._budgets, -1)]
+        host, port = self._target.host, self._target.port
+        try:
+            far_reader, far_writer = await asyncio.open_connection(host, port)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = (writer, far_writer)
+        self._pairs.add(pair)
+        for source, sink in ((reader, far_writer), (far_reader, writer)):
+            pump = asyncio.create_task(self._pump(source, sink, pair, left))
+            self._pumps.add(pump)
+
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        left: list[int],
+    ) -> None:
+        with suppress(OSError):
+            while data := await source.read(1 << 16):
+                if pair not in self._pairs:
+                    return
+                if 0 <= left[0] <= len(data):
+                    # What comes before the cut may arrive.
+                    sink.write(data[: left[0]])
+                    left[0] = 0
+                    self.cuts += 1
+                    break
+                if left[0] > 0:
+                    left[0] -= len(data)
+                sink.write(data)
+                await sink.drain()
+            else:
+                sink.close()
+                return
+        self._pairs.discard(pair)
+        for writer in pair:
+            # The rest is flushed to the one, the other gets a RST.
+            if writer is sink:
+                writer.close()
+            else:
+                writer.transport.abort()
+
+
+def budgets(seed: int, count: int, least: int, most: int) -> Iterator[int]:
+    """Return so many random numbers of bytes."""
+    chance = random.Random(seed)
+    return iter([chance.randint(least, most) for _ in range(count)])

@@ -1,0 +1,94 @@
+"""Connections that the command gives up: who reads no answer, and who asks for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiohttp import web
+from sockjs_client import PATIENCE, Wire
+
+from videre import cli
+from videre.app import create_app
+from videre.config import Config
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux gives up who takes nothing"
+)
+
+LOCAL = Config(host="127.0.0.1", port=0)
+SOON_MS = 500  # instead of the 60 s of the command
+PAGE = b"GET /echo/iframe.html HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_connections_have_the_timeout_of_the_listener() -> None:
+    """The kernel hands it on: nobody has to set it for each of them."""
+    with cli._listen(LOCAL) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            told = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert told == cli.UNREAD_MS == 60_000
+
+
+@pytest.fixture
+async def runner(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[web.AppRunner]:
+    """Give a signaller on the command's own socket, with a short timeout."""
+    monkeypatch.setattr(cli, "UNREAD_MS", SOON_MS)
+    running = web.AppRunner(create_app(LOCAL), access_log=None, shutdown_timeout=1.0)
+    await running.setup()
+    try:
+        await web.SockSite(running, cli._listen(LOCAL)).start()
+        yield running
+    finally:
+        await Wire.hang_up()
+        await running.cleanup()
+
+
+async def until(true: Callable[[], bool]) -> bool:
+    """Tell whether something becomes true within PATIENCE."""
+    for _ in range(int(PATIENCE / 0.05)):
+        if true():
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def test_who_reads_no_answer_is_given_up(runner: web.AppRunner) -> None:
+    """Pages are asked for and not read: the connection ends; who only waits, keeps its own."""
+    base = "http://{}:{}".format(*runner.addresses[0][:2])
+    assert runner.server is not None
+    patient = await Wire.open(base)
+    assert (await patient.ask("GET", "/echo/info")).status == 200
+    deaf = await Wire.open(base, receive_buffer=4096)
+    deaf.writer.transport.pause_reading()
+    assert await until(lambda: len(runner.server.connections) == 2)
+    transport = deaf.writer.transport
+    while not transport.get_write_buffer_size():  # until the server reads no more, either
+        transport.write(PAGE * 500)
+        await asyncio.sleep(0)
+    assert await until(lambda: len(runner.server.connections) == 1), "an unread answer is kept"
+    assert (await patient.ask("GET", "/echo/info")).status == 200
+
+
+async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's own keep-alive time: without it aiohttp would wait for an hour."""
+    monkeypatch.setattr(cli, "KEEP_ALIVE", SOON_MS / 1000)
+    monkeypatch.setattr(cli, "_http_logger", lambda: logging.Logger("aiohttp.server"))
+    monkeypatch.setattr(cli.speedups, "tune_garbage_collection", lambda: None)
+    listening = cli._listen(LOCAL)
+    base = "http://{}:{}".format(*listening.getsockname())
+    serving = asyncio.create_task(cli._serve(LOCAL, None, listening))
+    try:
+        silent = await Wire.open(base)
+        slow = await Wire.open(base)
+        slow.writer.write(b"GET /echo/websocket HTTP/1.1\r\nHost: ")
+        assert await silent.ended() and await slow.ended()
+    finally:
+        await Wire.hang_up()
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving

@@ -1,0 +1,333 @@
+"""The Python client with a real signaller: rooms, packets, errors, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiortc import RTCIceServer
+from inprocess import Server, serving
+from process import self_signed, signaller
+from tokens import SECRET
+
+import videre
+from videre import errors
+from videre.auth import TokenAuth, secret_key, sign
+from videre.client import Client, Closed, Joined, Left, Message, Role, Unreachable
+from videre.config import Config
+from videre.ice import IceServers, SharedSecret, StaticServer
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Have what is not closed warn while the test can still fail for it."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """Run a signaller."""
+    async with serving(videre.create_app()) as running:
+        yield running
+
+
+def client(server: Server, user: str, **settings: Any) -> Client:
+    """Return a client that is not in the room yet."""
+    return Client(f"{server.url}/echo", user=user, room="room", **settings)
+
+
+def tasks() -> set[str]:
+    """Return the names of the clients' tasks."""
+    return {name for task in asyncio.all_tasks() if "videre" in (name := task.get_name())}
+
+
+async def test_a_room(server: Server) -> None:
+    """Who is there, who comes and goes, and who starts calls."""
+    async with client(server, "a") as a:
+        assert (a.users, a.initiator, a.is_initiator, a.connected) == (["a"], "a", True, True)
+        async with client(server, "b") as b:
+            assert await a.receive() == Joined("b")
+            assert a.users == b.users == ["a", "b"]
+            assert (b.initiator, b.is_initiator) == ("a", False)
+        assert await a.receive() == Left("b")
+        assert a.users == ["a"]
+    assert not a.connected
+    assert not tasks()
+
+
+async def test_the_initiator_leaves(server: Server) -> None:
+    """The next one learns that it is initiator, and the others who is."""
+    a = client(server, "a")
+    await a.__aenter__()
+    async with client(server, "b") as b, client(server, "c") as c:
+        assert await b.receive() == Joined("c")
+        await a.__aexit__(None, None, None)
+        for each in (b, c):
+            assert await each.receive() == Left("a")
+            assert await each.receive() == Role("b")
+            assert (each.initiator, each.users) == ("b", ["b", "c"])
+        assert b.is_initiator and not c.is_initiator
+
+
+@pytest.mark.parametrize(
+    "payload", ["text", "", {"Type": "Ice Offer"}, [1, 2.5, None], None, True, "👀\x00"]
+)
+async def test_broadcast(server: Server, payload: Any) -> None:
+    """Any JSON value reaches the others as it is, and not the sender."""
+    async with client(server, "a") as a, client(server, "b") as b:
+        number = await a.broadcast(payload)
+        message = await b.receive()
+        assert isinstance(message, Message)
+        assert (message.user, message.payload) == ("a", payload)
+        assert message.packet["Header"]["Id"] == number
+        assert await a.receive() == Joined("b")
+        await b.broadcast("back")
+        assert isinstance(answer := await a.receive(), Message) and answer.payload == "back"
+
+
+async def test_what_is_no_json_is_not_sent(server: Server) -> None:
+    """It is the caller's fault, who is told, and the room goes on."""
+    async with client(server, "a") as a:
+        with pytest.raises(TypeError):
+            await a.broadcast(object())
+        assert await a.ping() == ["a"]
+
+
+async def test_to_some(server: Server) -> None:
+    """Only those get it who are named, and the sender hears who is not there."""
+    async with client(server, "a") as a, client(server, "b") as b, client(server, "c") as c:
+        await a.broadcast(1, to="c")
+        await a.broadcast(2, to=("b", "c"))
+        number = await a.broadcast(3, to=["b", "nobody"])
+        assert await b.receive() == Joined("c")
+        assert [(await b.receive()).payload for _ in range(2)] == [2, 3]  # type: ignore[union-attr]
+        assert [(await c.receive()).payload for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
+        assert [await a.receive() for _ in range(2)] == [Joined("b"), Joined("c")]
+        with pytest.raises(errors.NoSuchUser, match="nobody") as refused:
+            await a.receive()
+        assert refused.value.packet_id == number
+        await b.broadcast(4)
+        assert (await a.receive()).payload == 4  # type: ignore[union-attr]
+
+
+async def test_asking(server: Server) -> None:
+    """Pings and ICE servers, at once and by several tasks."""
+    async with client(server, "a") as a, client(server, "b") as b:
+        answers = await asyncio.gather(a.ping(), b.ping(), a.ice(), a.ping())
+        assert answers == [["a", "b"], ["a", "b"], [], ["a", "b"]]
+        assert a.ice_servers == []
+
+
+async def test_iteration_ends_when_the_room_is_left(server: Server) -> None:
+    """After what has come, in whatever task; there is nothing to send to either."""
+
+    async def listen() -> list[Any]:
+        return [event async for event in a]
+
+    async with client(server, "a") as a:
+        listening = asyncio.create_task(listen())
+        async with client(server, "b"):
+            pass
+        await a.ping()
+    assert await listening == [Joined("b"), Left("b")]
+    for call in (a.receive(), a.ping(), a.broadcast("too late")):
+        with pytest.raises(Closed, match="1000 The room was left"):
+            await call
+    with pytest.raises(RuntimeError):
+        await a.__aenter__()
+
+
+async def test_outside(server: Server) -> None:
+    """There is nothing to be done with a client that is not entered."""
+    a = client(server, "a")
+    for call in (a.ping(), a.broadcast("too early")):
+        with pytest.raises(RuntimeError):
+            await call
+
+
+async def test_ice_servers() -> None:
+    """The welcome brings them in the form that aiortc takes, and `ice` those of now."""
+    secret = SharedSecret(("turn:turn.example.com",), "sixteen characters", ttl=60)
+    config = Config(ice=IceServers([StaticServer(("stun:stun.example.com",)), secret]))
+    async with serving(videre.create_app(config)) as server, client(server, "a") as a:
+        stun, turn = (RTCIceServer(**each) for each in a.ice_servers)
+        assert stun.urls == ["stun:stun.example.com"]
+        assert turn.username is not None and turn.username.endswith(":a")
+        assert [each["urls"] for each in await a.ice()] == [stun.urls, turn.urls]
+
+
+async def test_tokens() -> None:
+    """Who brings fresh ones keeps the seat; who does not loses it."""
+    key = secret_key(SECRET)
+    fetched = asyncio.Semaphore(0)
+
+    def token(user: str, ttl: float) -> str:
+        return sign(key, user, "room", now=time.time(), ttl=ttl, exp=time.time() + ttl)
+
+    def fetch() -> str:
+        fetched.release()
+        return token("a", 0.5)
+
+    config = Config(auth=TokenAuth([key]), leeway=1.0)
+    async with serving(videre.create_app(config)) as server:
+        refused = [("", errors.Unauthorized), (token("b", -1), errors.TokenExpired)]
+        for shown, error in refused:
+            with pytest.raises(error):
+                async with client(server, "b", token=shown):
+                    pytest.fail("entered")
+        async with (
+            client(server, "a", token=fetch) as a,
+            client(server, "b", token=token("b", 1)) as b,
+        ):
+            for _ in range(4):
+                await fetched.acquire()
+            with pytest.raises(errors.TokenExpired):
+                await b.receive()
+            with pytest.raises(Closed, match="4502"):
+                await b.receive()
+            assert [await a.receive() for _ in range(2)] == [Joined("b"), Left("b")]
+            assert a.is_initiator
+
+
+@pytest.mark.parametrize(
+    ("user", "settings", "error"),
+    [
+        ("x" * 129, {}, errors.InvalidPacket),
+        ("a", {"duplicate": "reject"}, errors.UserTaken),
+        ("b", {"limits": videre.config.Limits(room_capacity=1)}, errors.RoomFull),
+    ],
+)
+async def test_refused(user: str, settings: dict[str, Any], error: type[Exception]) -> None:
+    """Entering raises what the server says."""
+    async with serving(videre.create_app(Config(**settings))) as server, client(server, "a") as a:
+        with pytest.raises(error):
+            async with client(server, user):
+                pytest.fail("entered")
+        assert await a.ping() == ["a"]
+
+
+async def test_unreachable(server: Server) -> None:
+    """Entering tries once, and tells what is wrong."""
+    for url in (f"{server.url}/nowhere", "ws://127.0.0.1:1/echo"):
+        with pytest.raises(Unreachable, match=url.removeprefix("http")):
+            async with Client(url, user="a", room="room"):
+                pytest.fail("entered")
+
+
+async def test_errors_end_no_iteration(server: Server) -> None:
+    """One is raised, and the next loop goes on after it."""
+    async with client(server, "a") as a, client(server, "b") as b:
+        number = await a.broadcast("x" * 70_000)
+        await a.ping()  # it has been refused
+        await b.broadcast("after")
+        assert await a.receive() == Joined("b")
+        with pytest.raises(errors.PacketTooLarge) as refused:
+            async for _ in a:
+                pytest.fail("an event before the error")
+        # The size is judged before the packet is read, so it is not known which one it was.
+        assert refused.value.packet_id in (None, number)
+        async for event in a:
+            assert isinstance(event, Message) and event.payload == "after"
+            break
+
+
+async def test_replaced(server: Server) -> None:
+    """The seat is somebody else's now: there is no coming back."""
+    async with client(server, "a") as old, client(server, "a") as new:
+        with pytest.raises(Closed, match="Replaced") as closed:
+            async for _ in old:
+                pytest.fail("an event")
+        assert closed.value.code == 4503
+        for call in (old.broadcast("anybody?"), old.ping(), old.receive()):
+            with pytest.raises(Closed):
+                await call
+        assert not old.connected
+        assert await new.ping() == ["a"]
+
+
+async def test_removed() -> None:
+    """The client is told the reason."""
+    app = web.Application()
+    rooms = videre.setup(app, prefix="/echo").rooms
+    async with serving(app) as server, client(server, "a") as a:
+        assert await rooms.kick("room", "a", "Be nice")
+        with pytest.raises(Closed, match="4504 Be nice"):
+            await a.receive()
+
+
+async def test_leaving_by_an_error_gives_up_the_seat(server: Server) -> None:
+    """As leaving in any other way does."""
+    async with client(server, "a") as a:
+        with pytest.raises(KeyError):
+            async with client(server, "b"):
+                raise KeyError
+        assert [await a.receive(), await a.receive()] == [Joined("b"), Left("b")]
+
+
+async def test_entering_can_be_cancelled(server: Server) -> None:
+    """Nothing is left of it."""
+
+    async def enter() -> None:
+        async with client(server, "b", token=forever):
+            pytest.fail("entered")
+
+    asked = asyncio.Event()
+
+    async def forever() -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        return ""
+
+    task = asyncio.create_task(enter())
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with client(server, "a") as a:
+        assert a.users == ["a"]
+
+
+async def test_without_a_welcome(server: Server) -> None:
+    """Who is there is asked for; who starts calls is known only of oneself."""
+    async with (
+        client(server, "a", welcome=False) as a,
+        client(server, "b", welcome=False) as b,
+    ):
+        assert (a.initiator, b.initiator) == ("a", None)
+        assert (b.users, await a.receive()) == (["a", "b"], Joined("b"))
+
+
+async def test_a_session_of_ones_own(server: Server) -> None:
+    """It is used, and left open."""
+    async with aiohttp.ClientSession() as session:
+        async with client(server, "a", session=session) as a:
+            assert await a.ping() == ["a"]
+        assert not session.closed
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    """With the server's certificate trusted, and not without."""
+    certificate, key = self_signed(tmp_path)
+    config = {"TLS": True, "Cert": str(certificate), "Key": str(key)}
+    trust = ssl.create_default_context(cafile=str(certificate))
+    async with asyncio.timeout(60), signaller(tmp=tmp_path, config=config) as server:
+        async with (
+            Client(server.url, user="a", room="room", ssl=trust) as a,
+            Client(server.url, user="b", room="room", ssl=trust) as b,
+        ):
+            await b.broadcast("🔒")
+            assert await a.receive() == Joined("b")
+            assert isinstance(message := await a.receive(), Message)
+            assert message.payload == "🔒"
+        with pytest.raises(Unreachable):
+            async with Client(server.url, user="a", room="room"):
+                pytest.fail("entered")

@@ -1,0 +1,509 @@
+"""The Python client when its connection is lost: against a signaller that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from scripted import Scripted, scripted
+
+from videre import errors
+from videre.client import (
+    Backoff,
+    Client,
+    Closed,
+    Joined,
+    Left,
+    Lost,
+    Message,
+    Overflow,
+    Rejoined,
+    Resumed,
+    Role,
+    Unreachable,
+    inbox,
+)
+
+AT_ONCE = Backoff(first=0.0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Have what is not closed warn while the test can still fail for it."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Scripted]:
+    """Run a signaller that does as the test says."""
+    async with asyncio.timeout(60), scripted() as running:
+        yield running
+
+
+class Waits:
+    """A back-off whose waits are written down, and take as long as the test wants: no time."""
+
+    def __init__(self, first: float = 1e6, most: float = 1e9) -> None:
+        # No test takes 1e6 s: no connection holds long enough for the back-off to begin anew.
+        self.limits: list[float] = []
+        self.slept: list[float] = []
+        self.backoff = Backoff(first, most, uniform=self._uniform, sleep=self._sleep)
+
+    def _uniform(self, least: float, most: float) -> float:
+        assert least == 0
+        self.limits.append(most)
+        return most / 2
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+async def entered(server: Scripted, *users: str, **settings: Any) -> tuple[Client, Any]:
+    """Return a client that sits as the last of these users, and its connection's other end."""
+    settings.setdefault("backoff", AT_ONCE)
+    room = Client(server.url, user=users[-1], room="room", **settings)
+    entering = asyncio.create_task(room.__aenter__())
+    link = await server.link()
+    await link.seat(*users)
+    await entering
+    return room, link
+
+
+async def leave(server: Scripted, room: Client) -> None:
+    """Leave the room; the script does not answer."""
+    leaving = asyncio.create_task(room.__aexit__(None, None, None))
+    await asyncio.sleep(0)  # it has begun: the client knows that it is to leave
+    server.end()
+    await leaving
+
+
+async def test_resume(server: Scripted) -> None:
+    """The secret and the number of packets received are shown; the seat is as it was."""
+    room, link = await entered(server, "a", "me")
+    await link.say("connect", "b", "false")
+    await link.say("broadcast", "b", "hello")
+    await link.say("disconnect", "a")
+    await link.say("role", "b", "true")
+    await link.say("ping", "me", ["b", "me"])  # not asked for, and not counted
+    expected = [Joined("b"), Message, Left("a"), Role("b")]
+    for event in expected:
+        heard = await room.receive()
+        assert heard == event or type(heard) is event
+    link.cut()
+    assert isinstance(lost := await room.receive(), Lost) and lost.code == 1006
+    link = await server.link()
+    asked = await link.seat("later", "me", secret="s2", Resumed=True)
+    assert asked == {"Welcome": True, "Resume": "s1", "Received": 4}
+    assert await room.receive() == Resumed()
+    # The welcome is ahead of what was missed: the members are those of before, until it is heard.
+    assert (room.users, room.initiator) == (["b", "me"], "b")
+    await link.say("connect", "later", "false")
+    assert await room.receive() == Joined("later")
+    link.cut()
+    asked = await (await server.link()).seat("me", secret="s3", Resumed=True)
+    assert asked == {"Welcome": True, "Resume": "s2", "Received": 1}
+    await leave(server, room)
+
+
+async def test_a_gap(server: Scripted) -> None:
+    """The seat was given up: what the welcome says is all that is known."""
+    room, link = await entered(server, "me")
+    assert room.is_initiator
+    link.cut()
+    asked = await (await server.link()).seat("other", "me", secret=None, Resumed=False)
+    assert asked["Resume"] == "s1"
+    assert isinstance(await room.receive(), Lost)
+    assert await room.receive() == Rejoined()
+    assert (room.users, room.is_initiator) == (["other", "me"], False)
+    await leave(server, room)
+
+
+async def test_a_secret_that_is_not_good(server: Scripted) -> None:
+    """The client joins anew, on the same connection."""
+    room, link = await entered(server, "me")
+    link.cut()
+    link = await server.link()
+    asked = await link.hears("connect")
+    assert asked["Payload"]["Resume"] == "s1"
+    await link.refuse(asked, "unauthorized")
+    assert await link.seat("me") == {"Welcome": True}
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Rejoined]
+    await leave(server, room)
+
+
+async def test_without_a_welcome(server: Scripted) -> None:
+    """There is no seat to be resumed; what happens before the ping's answer is not forgotten."""
+    room = Client(server.url, user="me", room="room", welcome=False, backoff=AT_ONCE)
+
+    async def seat() -> Any:
+        link = await server.link()
+        asked = await link.hears("connect")
+        assert asked["Payload"] == {}
+        await link.answer(asked, False)
+        ping = await link.hears("ping")
+        await link.say("connect", "b", "false")
+        await link.answer(ping, ["a", "me", "b"])
+        return link
+
+    seated = asyncio.create_task(seat())
+    await room.__aenter__()
+    assert room.users == ["a", "me", "b"]
+    (await seated).cut()
+    await seat()
+    events = [await room.receive() for _ in range(4)]
+    assert [type(event) for event in events] == [Joined, Lost, Rejoined, Joined]
+    await leave(server, room)
+
+
+async def test_waits_longer_and_longer(server: Scripted) -> None:
+    """Full jitter, up to the most; connections that do not hold change nothing."""
+    waits = Waits(first=1e6, most=3e6)
+    room, link = await entered(server, "me", backoff=waits.backoff)
+    for _ in range(3):
+        link.cut()
+        link = await server.link()
+        await link.seat("me", Resumed=True)
+        assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    assert waits.limits == [1e6, 2e6, 3e6]
+    assert waits.slept == [limit / 2 for limit in waits.limits]
+    await leave(server, room)
+
+
+async def test_starts_anew_when_a_connection_has_held(server: Scripted) -> None:
+    """One that held for longer than the wait before it: here for any time at all."""
+    waits = Waits(first=0.0)
+    room, link = await entered(server, "me", backoff=waits.backoff)
+    for _ in range(3):
+        link.cut()
+        link = await server.link()
+        await link.seat("me", Resumed=True)
+        assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    assert waits.limits == [0.0] * 3
+    await leave(server, room)
+
+
+def test_the_limit_has_a_limit() -> None:
+    """However often it is tried."""
+    backoff = Backoff()
+    assert [backoff.limit(attempt) for attempt in (0, 1, 2, 6, 10_000)] == [0.5, 1, 2, 30, 30]
+
+
+async def test_what_may_pass_is_tried_again(server: Scripted) -> None:
+    """No upgrade, no answer, a refusal to be retried: until it works."""
+    waits = Waits()
+    room, link = await entered(server, "me", backoff=waits.backoff)
+    server.refusal = 503
+    link.cut()
+    for _ in range(3):
+        await server.refused.acquire()
+    server.refusal = None
+    link = await server.link()
+    await link.refuse(await link.hears("connect"), "room-full", retry=True)
+    assert await link.ended() == 4005
+    link = await server.link()
+    await link.refuse(await link.hears("connect"), "brand-new", retry=True)
+    assert await link.ended() == 4005
+    link = await server.link()
+    await link.hears("connect")
+    await link.close(1001)
+    link = await server.link()
+    link.cut()
+    await (await server.link()).seat("me", Resumed=True)
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    assert waits.limits == [1e6 * 2**attempt for attempt in range(len(waits.limits))]
+    await leave(server, room)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("unauthorized", errors.Unauthorized),
+        ("token-expired", errors.TokenExpired),
+        ("brand-new", errors.PeerError),
+    ],
+)
+async def test_what_will_not_pass_is_raised(
+    server: Scripted, code: str, error: type[errors.PeerError]
+) -> None:
+    """After what has come before, and then for ever."""
+    room, link = await entered(server, "me", token="fixed")
+    await link.say("connect", "b", "false")
+    link.cut()
+    link = await server.link()
+    for _ in range(2 if code == "unauthorized" else 1):  # with the secret, and without it
+        await link.refuse(await link.hears("connect"), code, message="Never")
+    assert await link.ended() == 4005
+    assert isinstance(await room.receive(), Joined)
+    assert isinstance(await room.receive(), Lost)
+    for call in (room.receive(), room.ping(), room.broadcast(1), room.__anext__()):
+        with pytest.raises(error, match="Never") as refused:
+            await call
+        assert refused.value.code == code
+    await leave(server, room)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 4000, 4005, 4499])
+async def test_closed_for_now(server: Scripted, code: int) -> None:
+    """Whatever it was, reconnecting makes sense."""
+    room, link = await entered(server, "me")
+    if code == 1006:
+        link.cut()
+    else:
+        await link.close(code, "why")
+    assert isinstance(lost := await room.receive(), Lost)
+    assert lost.code == code
+    assert code == 1006 or lost.reason == "why"
+    await (await server.link()).seat("me", Resumed=True)
+    assert await room.receive() == Resumed()
+    await leave(server, room)
+
+
+@pytest.mark.parametrize("code", [1002, 4500, 4501, 4502, 4503, 4504, 4999])
+async def test_closed_for_good(server: Scripted, code: int) -> None:
+    """The application is told the code and the reason."""
+    room, link = await entered(server, "me")
+    asking = asyncio.create_task(room.ping())
+    await link.hears("ping")
+    await link.close(code, "why")
+    for call in (room.receive(), asking, room.broadcast(1)):
+        with pytest.raises(Closed, match="why") as closed:
+            await call
+        assert (closed.value.code, closed.value.reason) == (code, "why")
+    await leave(server, room)
+
+
+async def test_closed_while_entering(server: Scripted) -> None:
+    """Entering raises it, whatever the code."""
+    for code in (4004, 4502):
+        room = Client(server.url, user="me", room="room")
+        entering = asyncio.create_task(room.__aenter__())
+        await (await server.link()).close(code, "why")
+        with pytest.raises(Closed, match=f"{code} why"):
+            await entering
+
+
+async def test_giving_up(server: Scripted) -> None:
+    """After so many seconds without a connection: here at once."""
+    waits = Waits(first=0.0)
+    room, link = await entered(server, "me", backoff=waits.backoff, give_up_after=0.0)
+    waiting = asyncio.create_task(room.broadcast(1))
+    await link.hears("broadcast")
+    await waiting
+    server.refusal = 503
+    link.cut()
+    assert isinstance(await room.receive(), Lost)
+    for call in (room.receive(), room.broadcast(2), room.ping()):
+        with pytest.raises(Unreachable, match=r"no connection for 0\.0 s"):
+            await call
+    await leave(server, room)
+
+
+async def test_what_is_sent_without_a_connection_waits(server: Scripted) -> None:
+    """In order, and what was asked is asked again."""
+    room, link = await entered(server, "me")
+    asking = asyncio.create_task(room.ice())
+    await link.hears("ice")
+    link.cut()
+    assert isinstance(await room.receive(), Lost)
+    assert not room.connected
+    sending = [asyncio.create_task(room.broadcast(number)) for number in range(3)]
+    link = await server.link()
+    await link.seat("me", Resumed=True)
+    heard = [await link.heard() for _ in range(4)]
+    broadcasts = [each["Payload"] for each in heard if each["Header"]["Event"] == "broadcast"]
+    assert broadcasts == [0, 1, 2]
+    (ice,) = (each for each in heard if each["Header"]["Event"] == "ice")
+    servers = [{"urls": ["stun:stun.example"]}]
+    await link.answer(ice, {"IceServers": servers, "IceTtl": None})
+    assert await asking == room.ice_servers == servers
+    await asyncio.gather(*sending)
+    await leave(server, room)
+
+
+async def test_errors_of_what_was_asked(server: Scripted) -> None:
+    """Raised by the call; others come with the events, with the id of their packet."""
+    room, link = await entered(server, "me")
+    asking = asyncio.create_task(room.ping())
+    await link.refuse(await link.hears("ping"), "unauthorized")
+    with pytest.raises(errors.Unauthorized):
+        await asking
+    number = await room.broadcast(1)
+    await link.refuse(await link.hears("broadcast"), "brand-new", message="Hm")
+    with pytest.raises(errors.PeerError, match="Hm") as refused:
+        await room.receive()
+    assert (refused.value.code, refused.value.packet_id) == ("brand-new", number)
+    assert room.connected
+    await leave(server, room)
+
+
+async def test_a_token_is_fetched_for_each_connection(server: Scripted) -> None:
+    """And when the server says that one has expired."""
+    fetched = iter(["t1", "t2", "t3", "t4"])
+
+    async def fetch() -> str:
+        return next(fetched)
+
+    room = Client(server.url, user="me", room="room", token=fetch, backoff=AT_ONCE)
+    entering = asyncio.create_task(room.__aenter__())
+    link = await server.link()
+    assert (await link.seat("me"))["Token"] == "t1"
+    await entering
+    told = {"Code": "token-expired", "Message": "Renew", "Retry": False}
+    await link.say("error", "me", told)
+    renewal = await link.hears("connect")
+    assert renewal["Payload"] == {"Token": "t2"}
+    await link.answer(renewal, True)
+    # Who has a seat that can be resumed gets another secret with it.
+    await link.welcome("me", secret="s2")
+    await link.close(4502, "Token expired")
+    link = await server.link()
+    asked = await link.hears("connect")
+    assert asked["Payload"]["Token"] == "t3"
+    await link.refuse(asked, "token-expired")
+    assert await link.ended() == 4005
+    link = await server.link()
+    asked = await link.seat("me", Resumed=True)
+    assert (asked["Token"], asked["Resume"], asked["Received"]) == ("t4", "s2", 0)
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    await leave(server, room)
+
+
+async def test_a_token_that_cannot_be_fetched(server: Scripted) -> None:
+    """What the network does may pass; what the application does wrong is raised."""
+    wrong: list[Exception] = [OSError("no way there"), ZeroDivisionError("a bug")]
+
+    def fetch() -> str:
+        if fetched:
+            raise wrong.pop(0)
+        fetched.append("t1")
+        return "t1"
+
+    fetched: list[str] = []
+    room, link = await entered(server, "me", token=fetch)
+    link.cut()
+    assert isinstance(await room.receive(), Lost)
+    with pytest.raises(ZeroDivisionError):
+        await room.receive()
+    assert not wrong
+    await leave(server, room)
+
+
+async def test_a_server_that_goes_away(server: Scripted) -> None:
+    """The client leaves when it was told to, keeps its seat, and waits no longer than that."""
+    waits = Waits()
+    room, link = await entered(server, "me", backoff=waits.backoff)
+    await link.say("goaway", "me", {"RetryAfter": 1})
+    assert await link.ended() == 4005  # not a normal close: the seat is kept
+    assert isinstance(lost := await room.receive(), Lost) and lost.code == 4005
+    link = await server.link()
+    assert (await link.seat("me", Resumed=True))["Resume"] == "s1"
+    assert await room.receive() == Resumed()
+    assert (waits.limits, waits.slept) == ([], [0.0])
+    await link.say("goaway", "me", {"RetryAfter": 1e9})
+    await link.close(4005)
+    await (await server.link()).seat("me", Resumed=True)
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    assert waits.limits == [] and waits.slept[1] > 1e5  # as long as the server wanted
+    await leave(server, room)
+
+
+async def test_a_silent_server_is_lost(server: Scripted) -> None:
+    """It does not even answer WebSocket pings."""
+    room, link = await entered(server, "me", heartbeat=0.1)
+    assert isinstance(lost := await room.receive(), Lost)
+    assert (lost.code, "PONG" in lost.reason) == (1006, True)
+    link = await server.link()
+    assert (await link.seat("me", Resumed=True))["Received"] == 0
+    await leave(server, room)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "[]", "{}", '{"Header":{"Event":"ping"}}', '{"Header":null}']
+)
+async def test_what_is_no_packet(server: Scripted, text: str) -> None:
+    """The other end speaks something else: that will not get better."""
+    room, link = await entered(server, "me")
+    await link.write(text)
+    assert await link.ended() == 1002
+    with pytest.raises(Closed, match="1002 Not a packet"):
+        await room.receive()
+    await leave(server, room)
+
+
+async def test_what_is_not_known_is_ignored(server: Scripted) -> None:
+    """A newer server may say more."""
+    room, link = await entered(server, "me")
+    await link.say("weather", "me", {"Sun": True})
+    await link.say("connect", "b", "false")
+    assert await room.receive() == Joined("b")
+    await leave(server, room)
+
+
+async def test_too_much_waits(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that does not iterate is told so, after what it has not received."""
+    monkeypatch.setattr(inbox, "MAX_BYTES", 100_000)
+    room, link = await entered(server, "me")
+    for _ in range(10):
+        await link.say("broadcast", "b", json.dumps("x" * 10_000))
+    assert await link.ended() == 1000  # the seat is given up
+    for _ in range(9):
+        assert isinstance(await room.receive(), Message)
+    with pytest.raises(Overflow):
+        await room.receive()
+    await leave(server, room)
+
+
+async def test_receiving_can_be_cancelled(server: Scripted) -> None:
+    """Nothing is lost by it, and several tasks may receive."""
+    room, link = await entered(server, "me")
+    receiving = [asyncio.create_task(room.receive()) for _ in range(3)]
+    await asyncio.sleep(0)
+    receiving[0].cancel()
+    for user in ("b", "c"):
+        await link.say("connect", user, "false")
+    heard = await asyncio.gather(*receiving, return_exceptions=True)
+    assert isinstance(heard[0], asyncio.CancelledError)
+    assert heard[1:] == [Joined("b"), Joined("c")]
+    await leave(server, room)
+
+
+async def test_leaving_while_there_is_no_connection(server: Scripted) -> None:
+    """At once: in a back-off, and in a handshake."""
+    sleeping = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        if not sleeping.is_set():
+            sleeping.set()
+            await asyncio.Event().wait()
+
+    room, link = await entered(server, "me", backoff=Backoff(sleep=sleep))
+    link.cut()
+    await sleeping.wait()
+    await leave(server, room)
+    room, link = await entered(server, "me", backoff=Backoff(sleep=sleep))
+    link.cut()
+    link = await server.link()
+    await link.hears("connect")
+    leaving = asyncio.create_task(room.__aexit__(None, None, None))
+    assert await link.ended() == 1000
+    await leaving
+    assert not [task for task in asyncio.all_tasks() if "videre" in task.get_name()]
+
+
+async def test_no_answer(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One ping too many is dropped by a server without a word."""
+    from videre.client import client
+
+    room, link = await entered(server, "me")
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.01)
+    with pytest.raises(TimeoutError, match="No answer to ping"):
+        await room.ping()
+    await link.answer(await link.hears("ping"), ["me"])  # late: nobody waits for it
+    await link.say("connect", "b", "false")
+    assert await room.receive() == Joined("b")
+    await leave(server, room)

@@ -1,0 +1,70 @@
+"""The Python client's packets and seat, without any connection."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from videre import errors
+from videre.client import Client, Joined, Left, Message, Role, wire
+from videre.client.seat import Seat
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("ws://host:1111/echo", "ws://host:1111/echo/websocket"),
+        ("http://host/echo/", "ws://host/echo/websocket"),
+        ("https://host", "wss://host/websocket"),
+        ("wss://host/a/b/websocket", "wss://host/a/b/websocket"),
+        ("wss://host/echo/websocket/", "wss://host/echo/websocket"),
+        ("ws://[::1]:80/echo?key=a%26b", "ws://[::1]:80/echo/websocket?key=a%26b"),
+    ],
+)
+def test_addresses(url: str, address: str) -> None:
+    """The URL of a signaller, in any form, is that of its WebSocket."""
+    assert str(wire.address(url)) == str(wire.URL(address))
+
+
+@pytest.mark.parametrize("url", ["", "host:1111", "/echo", "ftp://host/echo", "ws:///echo"])
+def test_what_is_no_address(url: str) -> None:
+    """It is said when the client is made."""
+    with pytest.raises(ValueError, match="not a URL"):
+        Client(url, user="a", room="room")
+
+
+def test_each_error_has_its_class() -> None:
+    """That of the server, by its code; a code that is not known makes one."""
+    for kind in errors.PeerError.__subclasses__():
+        told = {"Code": kind.code, "Message": "Why", "Retry": kind.retry}
+        text = wire.write("error", "a", "room", json.dumps(told), Id=7)
+        error = wire.error_of(wire.read(text))
+        assert type(error) is kind
+        assert (str(error), error.packet_id) == ("Why", 7)
+    text = wire.write("error", "a", "room", '{"Code":"new","Message":"Why","Retry":true}')
+    error = wire.error_of(wire.read(text))
+    assert isinstance(error, errors.PeerError)
+    assert (error.code, error.retry, str(error), error.packet_id) == ("new", True, "Why", None)
+
+
+def packet(event: str, user: str, payload: str = "") -> wire.Packet:
+    """Return a packet of the server's."""
+    return wire.read(wire.write(event, user, "room", payload))
+
+
+def test_a_seat_follows_the_room() -> None:
+    """Members in joining order, the initiator, and the number of packets received."""
+    seat = Seat("me")
+    welcome = {"Initiator": "a", "Users": ["a", "me"], "Resume": "s", "IceServers": None}
+    assert seat.welcome(welcome) is False
+    assert seat.asks() == {"Welcome": True, "Resume": "s", "Received": 0}
+    assert seat.apply(packet("connect", "b", "false")) == Joined("b")
+    assert seat.apply(packet("connect", "me", "false")) is None  # the answer to a fresh token
+    assert seat.apply(packet("disconnect", "a")) == Left("a")
+    assert seat.initiator is None
+    assert seat.apply(packet("connect", "me", "true")) == Role("me")
+    assert seat.apply(packet("connect", "me", "true")) is None
+    assert isinstance(seat.apply(packet("broadcast", "b")), Message)
+    assert seat.apply(packet("weather", "b")) is None
+    assert (seat.users, seat.initiator, seat.received) == (["me", "b"], "me", 6)

@@ -1,0 +1,125 @@
+"""What the Payload of a connect may ask for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import ANY_TEXT, CALM, VALUES
+
+from videre.connect_options import MAX_SECRET, NOTHING, ConnectOptions, connect_options
+from videre.errors import InvalidPacket
+
+#: As an object, and as the JSON text of one.
+either = pytest.mark.parametrize("form", [lambda payload: payload, json.dumps], ids=["", "text"])
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *("", "{}", {}, None, 5, 1.5, True, [], ["Welcome"], "Welcome", '["Welcome"]', "null"),
+        *("nonsense", "{", "[" * 5000, '{"Welcome":' * 5000, '{"Welcome":NaN}', '"\ud800"'),
+        *({"welcome": True, "resume": "s", "RECEIVED": "?"}, {"Header": {"Welcome": True}}),
+        *({"Payload": {"Resume": "s"}}, json.dumps(json.dumps({"Welcome": True}))),
+    ],
+    ids=lambda payload: None,
+)
+def test_most_payloads_ask_for_nothing(payload: Any) -> None:
+    """What is no object, and keys that nobody knows, are as good as the real client's `{}`."""
+    assert connect_options(payload) == NOTHING == ConnectOptions()
+    assert NOTHING.greeting is None
+
+
+@either
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ({"Welcome": True}, ConnectOptions(welcome=True)),
+        ({"Welcome": False}, NOTHING),
+        ({"Welcome": None, "Resume": None, "Received": None}, NOTHING),
+        ({"Welcome": True, "Other": {"Welcome": 1}}, ConnectOptions(welcome=True)),
+        ({"Token": "t"}, ConnectOptions(token="t")),
+        ({"Token": 5}, ConnectOptions(token=5)),
+        ({"Resume": "s"}, ConnectOptions(welcome=True, resume="s")),
+        ({"Resume": "s", "Welcome": False}, ConnectOptions(welcome=True, resume="s")),
+        ({"Resume": "s" * MAX_SECRET}, ConnectOptions(welcome=True, resume="s" * MAX_SECRET)),
+        ({"Resume": "s", "Received": 0}, ConnectOptions(welcome=True, resume="s", received=0)),
+        (
+            {"Received": 2**53, "Token": "t", "Resume": "s"},
+            ConnectOptions(token="t", welcome=True, resume="s", received=2**53),
+        ),
+        ({"Received": 5}, ConnectOptions(received=5)),
+    ],
+    ids=lambda value: None,
+)
+def test_what_is_asked_for(form: Any, payload: Any, expected: ConnectOptions) -> None:
+    """Each key alone and together; who resumes gets a welcome, asked for or not."""
+    assert connect_options(form(payload)) == expected
+
+
+@either
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("Welcome", [1, 0, "true", "", [], {}, 1.5]),
+        ("Resume", ["", "s" * (MAX_SECRET + 1), 5, True, ["s"], {"s": 1}]),
+        ("Received", [-1, 1.5, 1.0, "1", True, False, [1], {}]),
+    ],
+)
+def test_wrong_types(form: Any, key: str, values: list[Any]) -> None:
+    """The message names the key, whatever else is asked for."""
+    for value in values:
+        for more in ({}, {"Token": "t"}, {"Other": 1}):
+            with pytest.raises(InvalidPacket) as caught:
+                connect_options(form({key: value, **more}))
+            assert str(caught.value).startswith(f"Payload.{key}: ")
+
+
+def test_every_fault_is_named() -> None:
+    """In one message, in the order of the alphabet; the token is auth's to judge."""
+    with pytest.raises(InvalidPacket) as caught:
+        connect_options({"Welcome": "yes", "Token": [], "Resume": 5, "Received": True})
+    assert str(caught.value) == (
+        "Payload.Received: must be of integer type; Payload.Resume: must be of string type; "
+        "Payload.Welcome: must be of boolean type"
+    )
+
+
+def test_no_message_repeats_a_secret() -> None:
+    """What was shown, good or not, is in no error."""
+    for payload in ({"Resume": "secret" * 99}, {"Resume": ["secret"]}, {"Received": "secret"}):
+        with pytest.raises(InvalidPacket) as caught:
+            connect_options(payload)
+        assert "secret" not in str(caught.value)
+
+
+def test_what_the_welcome_says_of_a_seat_taken_anew() -> None:
+    """Nothing more to who asked for a welcome alone; that it is no resumption to who resumes."""
+    assert connect_options({"Welcome": True}).greeting == {}
+    assert connect_options({"Resume": "s"}).greeting == {"Resumed": False}
+
+
+KEYS = st.sampled_from(["Welcome", "Resume", "Received", "Token", "__proto__", "welcome"])
+
+
+@CALM
+@given(payload=st.one_of(ANY_TEXT, VALUES, st.dictionaries(KEYS, VALUES)))
+def test_any_payload_is_answered(payload: Any) -> None:
+    """With options of the right types, or InvalidPacket; the text of an object is the object."""
+
+    def answer(payload: Any) -> ConnectOptions | str:
+        try:
+            return connect_options(payload)
+        except InvalidPacket as error:
+            return str(error)
+
+    options = answer(payload)
+    if isinstance(options, ConnectOptions):
+        assert type(options.welcome) is bool
+        assert options.resume is None or (options.welcome and 0 < len(options.resume) <= MAX_SECRET)
+        assert options.received is None or type(options.received) is int
+    if isinstance(payload, dict):
+        assert answer(json.dumps(payload)) == options

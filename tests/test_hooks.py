@@ -1,0 +1,126 @@
+"""Hooks: the application's functions, which harm nobody, whatever they do."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from fakes import run
+
+from videre.hooks import Hooks
+
+
+class Failures:
+    """Counts the hooks that failed, and keeps what they raised."""
+
+    def __init__(self) -> None:
+        self.raised: list[BaseException | None] = []
+
+    def __call__(self) -> None:
+        self.raised.append(sys.exc_info()[1])
+
+
+@pytest.fixture
+def failures() -> Failures:
+    """Give what hears of failing hooks."""
+    return Failures()
+
+
+@pytest.fixture
+def hooks(failures: Failures) -> Hooks:
+    """Give hooks without any function yet; what is async is done at once."""
+    return Hooks(run, failures)
+
+
+def both(hooks: Hooks) -> None:
+    """Let a user join and leave."""
+    hooks.joined("room", "a")
+    hooks.left("room", "a", "why")
+
+
+def test_without_a_hook_nothing_happens(hooks: Hooks, failures: Failures) -> None:
+    """Nobody wants to hear of it."""
+    both(hooks)
+    assert failures.raised == []
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_each_hook_is_called(hooks: Hooks, later: bool) -> None:
+    """In the order in which they were given, sync or async, with room, user and reason."""
+    heard: list[tuple[Any, ...]] = []
+
+    def hook(number: int) -> Any:
+        def at_once(*event: str) -> None:
+            heard.append((number, *event))
+
+        async def soon(*event: str) -> None:
+            await asyncio.sleep(0)  # one step, needs no loop
+            heard.append((number, *event))
+
+        return soon if later else at_once
+
+    hooks.on_join += [hook(1), hook(2)]
+    hooks.on_leave += [hook(3), hook(4)]
+    both(hooks)
+    assert heard == [
+        (1, "room", "a"),
+        (2, "room", "a"),
+        (3, "room", "a", "why"),
+        (4, "room", "a", "why"),
+    ]
+
+
+def test_whatever_can_be_awaited_is(hooks: Hooks) -> None:
+    """What a plain function returns, too; and what cannot is let alone."""
+    done: list[str] = []
+
+    class Job:
+        def __await__(self) -> Any:
+            done.append("job")
+            yield
+
+    hooks.on_join += [lambda *_: Job(), lambda *_: "nothing", lambda *_: iter(())]
+    hooks.joined("room", "a")
+    assert done == ["job"]
+
+
+def test_a_failing_hook_harms_nobody(hooks: Hooks, failures: Failures) -> None:
+    """Not its caller, not the hooks after it; each failure is told, with what was raised."""
+    heard: list[tuple[str, ...]] = []
+    first, second = ValueError("first"), KeyError("second")
+
+    def at_once(*_: str) -> None:
+        raise first
+
+    async def soon(*_: str) -> None:
+        await asyncio.sleep(0)
+        raise second
+
+    def witness(*event: str) -> None:
+        heard.append(event)
+
+    for each in (hooks.on_join, hooks.on_leave):
+        each += [at_once, soon, lambda: None, witness]  # type: ignore[list-item]
+    both(hooks)
+    assert heard == [("room", "a"), ("room", "a", "why")]
+    assert failures.raised[:2] == failures.raised[3:5] == [first, second]
+    assert [type(each) for each in failures.raised[2::3]] == [TypeError] * 2
+
+
+def test_an_async_hook_is_not_waited_for(failures: Failures) -> None:
+    """It is handed to who runs it, and the server goes on."""
+    jobs: list[Awaitable[Any]] = []
+    hooks = Hooks(jobs.append, failures)
+    heard: list[tuple[str, ...]] = []
+
+    async def soon(*event: str) -> None:
+        heard.append(event)
+
+    hooks.on_join.append(soon)
+    hooks.joined("room", "a")
+    assert (len(jobs), heard) == (1, [])
+    run(jobs[0])
+    assert heard == [("room", "a")]

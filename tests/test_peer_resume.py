@@ -1,0 +1,268 @@
+"""Resuming: who shows its secret in time has its seat again, and all that it has missed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes import ENGINES, World, brief, packet
+from guests import answer, ask, back, guest, initiator, say, users, welcome_of
+
+from videre.limits import Limits
+
+GRACE = 20.0
+
+
+@pytest.fixture(params=ENGINES)
+def world(request: pytest.FixtureRequest) -> World:
+    """Give a namespace, on each kind of engine."""
+    return World(request.param)
+
+
+def test_a_seat_is_given_back(world: World) -> None:
+    """The own connect with the role, a welcome, and all that was missed, in order; once."""
+    a, secret = guest(world, "a")
+    b, c = world.members("b", "c")
+    say(b, "b", 1)
+    a.texts()
+    a.end()
+    say(b, "b", 2)
+    d = world.member("d")
+    c.say(packet("disconnect", "c", "room"))
+    say(d, "d", {"type": "offer"})
+    for client in (b, c, d):
+        client.texts()
+    a, role, welcome, missed = back(world, "a", secret)
+    assert role == "true"
+    assert welcome["Resumed"] is True and welcome["Users"] == ["a", "b", "d"]
+    assert (welcome["Initiator"], welcome["Grace"]) == ("a", 20)
+    assert missed == [
+        ("broadcast", "b", "room", 2),
+        ("connect", "d", "room", "false"),
+        ("disconnect", "c", "room", ""),
+        ("broadcast", "d", "room", {"type": "offer"}),
+    ]
+    assert b.heard() == d.heard() == []
+    assert users(world) == '["a","b","d"]'
+
+
+def test_after_coming_back_all_is_as_before(world: World) -> None:
+    """It speaks, hears and leaves as a member does, and no timer ends that."""
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    a.end()
+    a, *_ = back(world, "a", secret)
+    world.clock.advance(10 * GRACE)
+    say(a, "a", 1)
+    say(b, "b", 2)
+    assert (a.heard(), b.heard()) == (
+        [("broadcast", "b", "room", 2)],
+        [("broadcast", "a", "room", 1)],
+    )
+    a.say(packet("disconnect", "a", "room"))
+    assert b.heard() == [("disconnect", "a", "room", ""), ("connect", "b", "room", "true")]
+    (left,) = world.log.of("leave")
+    assert left["seconds"] == 10 * GRACE  # since it joined, not since it came back
+
+
+def test_the_echo_is_the_own_packet(world: World) -> None:
+    """With its role for a Payload, and every other key as it was; the secret is not in it."""
+    a, secret = guest(world, "a")
+    a.end()
+    client = world.client()
+    client.say(
+        f'{{"X":1,"Payload":{{"Resume":"{secret}"}},'
+        '"Header":{"Id":5,"Event":"connect","UserId":"a","RoomId":"room"}}'
+    )
+    assert client.texts()[0] == (
+        '{"X":1,"Payload":"true","Header":{"Id":5,"Event":"connect","UserId":"a","RoomId":"room"}}'
+    )
+
+
+def test_a_secret_is_good_once(world: World) -> None:
+    """Each welcome has a new one; the used one is no better than a wrong one."""
+    a, first = guest(world, "a")
+    a.end()
+    a, _, welcome, _ = back(world, "a", first)
+    second = welcome["Resume"]
+    assert second != first
+    a.end()
+    for wrong in (first, "nonsense"):
+        thief = world.client()
+        ask(thief, "a", Resume=wrong)
+        assert thief.heard() == [("error", "a", "room", "unauthorized")]
+    _, role, welcome, _ = back(world, "a", second)
+    assert (role, welcome["Resumed"]) == ("true", True)
+
+
+def test_a_new_welcome_takes_the_old_secret_away(world: World) -> None:
+    """Who asks again holds what it was shown last."""
+    a, first = guest(world, "a")
+    ask(a, "a", Welcome=True)
+    second = answer(a)[1]["Resume"]
+    a.end()
+    thief = world.client()
+    ask(thief, "a", Resume=first)
+    assert thief.error()["Code"] == "unauthorized"
+    assert back(world, "a", second)[2]["Resumed"] is True
+
+
+def test_losses_in_a_row(world: World) -> None:
+    """Every packet once through any number of them; each one has its whole grace."""
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    a.texts()
+    heard: list[Any] = []
+    for number in range(6):
+        a.end()
+        say(b, "b", 2 * number)
+        world.clock.advance(GRACE - 1)
+        a, _, welcome, missed = back(world, "a", secret)
+        secret = welcome["Resume"]
+        say(b, "b", 2 * number + 1)
+        heard += [*missed, *a.heard()]
+    assert [payload for *_, payload in heard] == list(range(12))
+    assert b.heard() == []
+
+
+def test_missed_packets_are_missed_again(world: World) -> None:
+    """What a connection was given that did not arrive either, by the client's count."""
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    a.end()
+    for number in range(3):
+        say(b, "b", number)
+    a, _, welcome, missed = back(world, "a", secret, Received=1)  # the connect of b
+    assert [payload for *_, payload in missed] == [0, 1, 2]
+    say(b, "b", 3)
+    a.end()
+    a, _, _, missed = back(world, "a", welcome["Resume"], Received=1)
+    assert [payload for *_, payload in missed] == [1, 2, 3]
+
+
+def test_every_counted_event_counts(world: World) -> None:
+    """Connects, disconnects, broadcasts and roles; no ping, no ice, no error, no welcome."""
+    world.members("x", "y")
+    a, secret = guest(world, "a")
+    heard: list[Any] = []
+    world.member("b")
+    a.say(packet("ping", "a", "room"))
+    a.say(packet("ice", "a", "room"))
+    a.say("nonsense")
+    world.client().connect("x", "room")  # replaces the initiator
+    say(world.member("c"), "c", 1)
+    heard = [
+        each for each in a.heard() if each[0] in ("connect", "disconnect", "broadcast", "role")
+    ]
+    assert [each[0] for each in heard] == [
+        *("connect", "disconnect", "role", "connect", "connect", "broadcast")
+    ]
+    a.end()
+    _, _, _, missed = back(world, "a", secret, Received=2)
+    assert missed == heard[2:]
+
+
+def test_what_a_polling_client_did_not_fetch_is_missed(world: World) -> None:
+    """Packets that waited for its next poll come again, also without a count."""
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    a.texts()
+    say(b, "b", 1)
+    a.say(packet("ping", "a", "room"))
+    say(b, "b", 2)
+    a.connection.unread = a.texts()
+    a.end()
+    say(b, "b", 3)
+    _, _, _, missed = back(world, "a", secret)
+    assert [payload for *_, payload in missed] == [1, 2, 3]
+
+
+def test_what_may_have_arrived_does_not_come_again(world: World) -> None:
+    """At most once, where the client does not count."""
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    say(b, "b", 1)
+    a.end()
+    assert back(world, "a", secret)[3] == []
+
+
+def test_a_role_may_change_while_one_is_away(world: World) -> None:
+    """The echo has the role of now, and what happened to it is among what was missed."""
+    (a,) = world.members("a")
+    b, secret = guest(world, "b")
+    c, third = guest(world, "c")
+    b.texts()
+    b.end()
+    a.say(packet("disconnect", "a", "room"))
+    assert c.heard() == [("disconnect", "a", "room", ""), ("role", "b", "room", "true")]
+    assert initiator(world) == "b"
+    c.end()
+    _, role, welcome, missed = back(world, "b", secret)
+    assert (role, welcome["Initiator"]) == ("true", "b")
+    assert missed[:2] == [("disconnect", "a", "room", ""), ("connect", "b", "room", "true")]
+    assert back(world, "c", third)[1] == "false"
+
+
+def test_resuming_leaves_another_room(world: World) -> None:
+    """Who sat elsewhere meanwhile is in one room again."""
+    (w,) = world.members("w", room="other")
+    a, secret = guest(world, "a")
+    a.end()
+    again = world.client()
+    ask(again, "x", "other", Welcome=True)
+    again.texts()
+    w.texts()
+    ask(again, "a", Resume=secret)
+    role, welcome, _ = answer(again)
+    assert (role, welcome["Resumed"]) == ("true", True)
+    assert w.heard() == [("disconnect", "x", "other", "")]
+    say(again, "a", 1, "other")
+    assert again.heard() == [("error", "a", "room", "not-in-room")]
+
+
+def test_seats_of_one_name_in_two_rooms(world: World) -> None:
+    """Each has its own secret; that of one does not open the other."""
+    first, one = guest(world, "a", "one")
+    second, two = guest(world, "a", "two")
+    first.end()
+    second.end()
+    thief = world.client()
+    ask(thief, "a", "one", Resume=two)
+    assert thief.error()["Code"] == "unauthorized"
+    assert back(world, "a", one, "one")[2]["Resumed"] is True
+    assert back(world, "a", two, "two")[2]["Resumed"] is True
+
+
+def test_a_secret_is_the_users(world: World) -> None:
+    """Another user of the room gets nothing by it."""
+    a, secret = guest(world, "a")
+    b, _ = guest(world, "b")
+    a.end()
+    b.end()
+    thief = world.client()
+    ask(thief, "b", Resume=secret)
+    assert thief.error()["Code"] == "unauthorized"
+
+
+def test_a_welcome_comes_before_what_was_missed(world: World) -> None:
+    """So that a client knows what the packets after it continue."""
+    a, secret = guest(world, "a")
+    a.end()
+    world.member("b")
+    client = world.client()
+    ask(client, "a", Resume=secret)
+    texts = client.texts()
+    assert [brief(text)[0] for text in texts] == ["connect", "welcome", "connect"]
+    assert welcome_of(texts[1])["Users"] == ["a", "b"]
+
+
+def test_limits_may_keep_everything() -> None:
+    """Without MaxResumeBytes nothing is dropped while the grace lasts."""
+    limits = Limits(max_resume_bytes=None, packets_per_second=None, join_timeout=None)
+    world = World(limits=limits, max_bytes=None)
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    a.end()
+    for number in range(3):
+        say(b, "b", f"{number}" + "x" * 300_000)
+    assert [payload[0] for *_, payload in back(world, "a", secret)[3]] == ["0", "1", "2"]

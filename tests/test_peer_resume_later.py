@@ -1,0 +1,174 @@
+"""Resuming while an engine still works on something: whoever is told that it sits does sit."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from fakes import FakeClient, World, begin, packet, run, run_on
+from guests import answer, ask, back, guest, say, users
+from later_engine import LaterEngine
+
+GRACE = 20.0
+
+Down = Literal["at once", "later"]
+either_way = pytest.mark.parametrize("down", ["at once", "later"])
+
+
+@pytest.fixture
+def world() -> World:
+    """Give a namespace on an engine that answers later."""
+    return World(LaterEngine)
+
+
+@pytest.fixture
+def engine(world: World) -> Any:
+    """Give that engine."""
+    return world.engine
+
+
+def sits(client: FakeClient, user: str, other: FakeClient, name: str) -> bool:
+    """Tell whether a client and another one hear each other."""
+    client.texts(), other.texts()
+    say(client, user, 1)
+    say(other, name, 2)
+    return [each[3] for each in (*client.heard(), *other.heard())] == [2, 1]
+
+
+def test_a_disconnect_that_is_not_done_yet(world: World) -> None:
+    """It was of the connection that is gone: who comes back before it is done sits, and stays."""
+    (b,) = world.members("b")
+    a, secret = guest(world, "a")
+    leaving = begin(a.peer.receive(packet("disconnect", "a", "room")))
+    again, _, welcome, _ = back(world, "a", secret)
+    run_on(leaving)
+    assert (users(world), welcome["Resumed"]) == ('["b","a"]', True)
+    assert sits(again, "a", b, "b")
+
+
+def test_a_loss_before_a_disconnect_is_done(world: World) -> None:
+    """The seat is given up when the engine is done, and there is no grace."""
+    (b,) = world.members("b")
+    a, _ = guest(world, "a")
+    b.texts()
+    leaving = begin(a.peer.receive(packet("disconnect", "a", "room")))
+    a.end()
+    run_on(leaving)
+    assert b.heard() == [("disconnect", "a", "room", "")]
+    assert world.clock.waiting == []
+
+
+def test_a_replacement_that_is_not_done_yet(world: World) -> None:
+    """Who resumes before it is done sits, until it is, and is told why not any more."""
+    a, secret = guest(world, "a")
+    newer = world.client()
+    joining = begin(newer.peer.receive(packet("connect", "a", "room")))
+    again, _, welcome, _ = back(world, "a", secret)
+    assert welcome["Resumed"] is True and a.code == 4503
+    run_on(joining)
+    assert (again.code, newer.code) == (4503, None)
+
+
+def test_a_kick_that_is_not_done_yet(world: World) -> None:
+    """It is of the user, on whatever connection it is."""
+    _, secret = guest(world, "a")
+    (b,) = world.members("b")
+    kicking = begin(world.rooms.kick("room", "a", "why"))
+    again, *_ = back(world, "a", secret)
+    run_on(kicking)
+    assert again.connection.closes == [(4504, "why")]
+    assert b.heard() == [("disconnect", "a", "room", ""), ("connect", "b", "room", "true")]
+
+
+def test_a_connection_lost_before_its_connect_is_done(world: World) -> None:
+    """It was never shown a secret: no seat is kept for it."""
+    a = world.client()
+    connecting = begin(a.peer.receive(packet("connect", "a", "room", {"Welcome": True})))
+    ending = a.peer.closed("connection lost", False)
+    run_on(connecting)
+    run(ending)
+    assert (users(world), world.clock.waiting) == ("[]", [])
+
+
+def test_a_connection_lost_while_it_moves(world: World) -> None:
+    """The seat that it still had is kept, the one that it did not have yet is not."""
+    a, secret = guest(world, "a")
+    moving = begin(a.peer.receive(packet("connect", "a", "other", {"Welcome": True})))
+    ending = a.peer.closed("connection lost", False)
+    run_on(moving)
+    run(ending)
+    assert (users(world), users(world, "other")) == ('["a"]', "[]")
+    assert back(world, "a", secret)[2]["Resumed"] is True
+
+
+@either_way
+def test_a_resumption_needs_the_engine(world: World, engine: LaterEngine, down: Down) -> None:
+    """`unavailable` while it is down; the same secret is good afterwards."""
+    (b,) = world.members("b")
+    a, secret = guest(world, "a")
+    a.end()
+    engine.down_for |= {"resume"}
+    engine.down = down
+    a = world.client()
+    ask(a, "a", Resume=secret)
+    assert a.error()["Code"] == "unavailable"
+    engine.down = None
+    ask(a, "a", Resume=secret)
+    assert answer(a)[1]["Resumed"] is True
+    assert sits(a, "a", b, "b")
+
+
+@either_way
+def test_a_new_welcome_needs_the_engine(world: World, engine: LaterEngine, down: Down) -> None:
+    """The member is told its role, and that it is `unavailable`; its old secret is good still."""
+    a, secret = guest(world, "a")
+    engine.down_for |= {"renew"}
+    engine.down = down
+    ask(a, "a", Welcome=True)
+    assert [each[3] for each in a.heard()] == ["true", "unavailable"]
+    engine.down = None
+    a.end()
+    assert back(world, "a", secret)[2]["Resumed"] is True
+
+
+def test_what_is_said_while_one_comes_back(world: World) -> None:
+    """It comes after what was missed, once, and the greeting before all of it."""
+    (b,) = world.members("b")
+    a, secret = guest(world, "a")
+    a.end()
+    say(b, "b", 1)
+    client = world.client()
+    coming = begin(client.peer.receive(packet("connect", "a", "room", {"Resume": secret})))
+    say(b, "b", 2)
+    run_on(coming)
+    say(b, "b", 3)
+    role, welcome, missed = answer(client)
+    assert (role, welcome["Resumed"]) == ("false", True)
+    assert [payload for *_, payload in missed] == [1, 2, 3]
+
+
+def test_a_connection_lost_while_it_comes_back(world: World) -> None:
+    """The seat was given back to who is gone: nobody sits there for ever."""
+    (b,) = world.members("b")
+    a, secret = guest(world, "a")
+    a.end()
+    b.texts()
+    client = world.client()
+    coming = begin(client.peer.receive(packet("connect", "a", "room", {"Resume": secret})))
+    ending = client.peer.closed("connection lost", False)
+    run_on(coming)
+    run(ending)
+    world.clock.advance(GRACE)
+    assert (users(world), world.clock.waiting) == ('["b"]', [])
+
+
+@either_way
+def test_a_fresh_join_needs_the_engine(world: World, engine: LaterEngine, down: Down) -> None:
+    """`unavailable`: the client may try again."""
+    client = world.client()
+    engine.down = down
+    ask(client, "a", Resume="of another life")
+    assert client.error()["Code"] == "unavailable"
+    engine.down = None
+    ask(client, "a", Resume="of another life")
+    assert answer(client)[1]["Resumed"] is False

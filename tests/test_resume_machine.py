@@ -1,0 +1,38 @@
+"""Connections are lost and seats resumed in any order, and every packet is the model's."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from later_engine import LaterEngine
+from resume_machine import ResumeMachine
+from test_rooms_machine import RUNS
+
+
+class Replace(ResumeMachine):
+    """A user who comes twice replaces itself."""
+
+
+class Reject(ResumeMachine):
+    """A user who comes twice without its secret is refused."""
+
+    duplicate = "reject"
+
+
+class Gaps(ResumeMachine):
+    """Nothing is kept: whatever is missed is a gap."""
+
+    keeps = False
+
+
+class Later(ResumeMachine):
+    """An engine that answers later."""
+
+    engine = LaterEngine
+
+
+TestReplace = Replace.TestCase
+TestReject = Reject.TestCase
+TestGaps = Gaps.TestCase
+TestLater = Later.TestCase
+TestReplace.settings = settings(RUNS, max_examples=60)
+TestReject.settings = TestGaps.settings = TestLater.settings = settings(RUNS, max_examples=30)

@@ -1,0 +1,335 @@
+"""The client: a seat in a room, kept or taken anew when the connection is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from ssl import SSLContext
+from typing import Any, Self
+
+from aiohttp import ClientSession
+
+from videre.client import wire
+from videre.client.backoff import Backoff, Pace
+from videre.client.connection import CLOSE_SECONDS, NORMAL, Connection
+from videre.client.errors import Closed, Unreachable
+from videre.client.events import Event, Lost, Rejoined, Resumed
+from videre.client.inbox import Inbox
+from videre.client.joining import TRANSIENT, Joining, Token
+from videre.client.seat import Seat
+from videre.client.wire import Packet
+from videre.errors import PeerError
+
+JOIN_SECONDS = 40.0  # in which a seat must be taken; the answer to a bad token may be 25 s late
+ANSWER_SECONDS = 30.0  # in which a ping must be answered: one too many is dropped without a word
+
+BACK_SOON = 4005  # the close code of a client that will be back: its seat is kept
+
+
+class Client:
+    """A seat in `room` for `user` at the signaller at `url`, within `async with`.
+
+    Entering tries once, and raises what goes wrong: Unreachable, Closed, or the PeerError that the
+    server refuses with. From then on a connection that is lost is made again, until
+    `give_up_after` seconds have passed without one (None: for ever). Leaving gives up the seat.
+
+    `ssl` is what to trust instead of the system's certificates; `session` an aiohttp session to
+    use (of a proxy, say). After `heartbeat` silent seconds the server is asked whether it is there,
+    and half of that later the connection is lost; None: never. `welcome=False` is for servers that
+    send no welcome: they keep no seats, and name no initiator but the client itself.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str,
+        room: str,
+        token: Token | None = None,
+        ssl: SSLContext | None = None,
+        welcome: bool = True,
+        heartbeat: float | None = 10.0,
+        backoff: Backoff | None = None,
+        session: ClientSession | None = None,
+        give_up_after: float | None = None,
+    ) -> None:
+        self.user = user
+        self.room = room
+        self._seat = Seat(user)
+        self._joining = Joining(wire.address(url), self._seat, room, token, ssl, heartbeat, welcome)
+        self._pace = Pace(backoff or Backoff())
+        self._session = session
+        self._give_up_after = give_up_after
+        self._stack = AsyncExitStack()
+        self._inbox = Inbox()
+        self._asked: dict[object, asyncio.Future[Packet | Exception | None]] = {}
+        self._connection: Connection | None = None
+        self._changed = asyncio.Event()  # there is a connection, or there will be none
+        self._end: Exception | None = RuntimeError("Not in `async with`")
+        self._entered = self._left = False
+        self._deadline = asyncio.Timeout(None)  # of the connection
+
+    # The room.
+
+    @property
+    def users(self) -> list[str]:
+        """The members in joining order, as of the last packet that came."""
+        return list(self._seat.users)
+
+    @property
+    def initiator(self) -> str | None:
+        """The member that starts calls; None until the server has said who."""
+        return self._seat.initiator
+
+    @property
+    def is_initiator(self) -> bool:
+        """Whether this client starts calls."""
+        return self._seat.initiator == self.user
+
+    @property
+    def ice_servers(self) -> list[dict[str, Any]]:
+        """STUN and TURN servers, as RTCConfiguration takes them, of the last welcome or `ice`."""
+        return list(self._seat.ice_servers)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None
+
+    async def broadcast(self, payload: Any, to: str | Iterable[str] | None = None) -> int:
+        """Send any JSON value to all other members, or to these; return the packet's id.
+
+        Waits for a connection if there is none. What was sent just before it broke arrives once or
+        not at all. If the server refuses the packet, `receive` raises why, with this id as
+        `packet_id`.
+        """
+        header = {} if to is None else {"To": to if isinstance(to, str) else list(to)}
+        identity = next(self._joining.ids)
+        await self._send(wire.BROADCAST, identity, payload, **header)
+        return identity
+
+    async def ping(self) -> list[str]:
+        """Ask the server for the members, in joining order."""
+        users: list[str] = (await self._ask(wire.PING)).value()
+        return users
+
+    async def ice(self) -> list[dict[str, Any]]:
+        """Ask the server for ICE servers, with fresh credentials."""
+        servers: list[dict[str, Any]] = (await self._ask(wire.ICE)).value()["IceServers"]
+        return servers
+
+    async def receive(self) -> Event:
+        """Return the next event.
+
+        Raises the PeerError for a packet that was refused, after which there is more to receive;
+        and after the last event, again and again, what ended the seat.
+        """
+        return await self._inbox.get()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await self.receive()
+        except Closed:
+            if self._left:
+                raise StopAsyncIteration from None
+            raise
+
+    async def _send(self, event: str, identity: int, payload: Any = "", **header: Any) -> None:
+        text = wire.write(event, self.user, self.room, payload, Id=identity, **header)
+        while True:
+            connection = await self._connected()
+            if await connection.send(text):
+                return
+            if self._connection is connection:  # it has not been noticed yet that it is closing
+                self._drop()
+
+    async def _connected(self) -> Connection:
+        """Wait for a connection; raise what ended the seat."""
+        while self._connection is None:
+            if self._end is not None:
+                raise self._end
+            await self._changed.wait()
+        return self._connection
+
+    async def _ask(self, event: str) -> Packet:
+        """Return the answer to a packet that can be asked again if the connection is lost."""
+        while True:
+            identity = next(self._joining.ids)
+            asked = self._asked[identity] = asyncio.get_running_loop().create_future()
+            try:
+                await self._send(event, identity)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await asked
+            except TimeoutError:
+                raise TimeoutError(f"No answer to {event} in {ANSWER_SECONDS} s") from None
+            finally:
+                del self._asked[identity]
+            if isinstance(answer, Packet):
+                return answer
+            if answer is not None:
+                raise answer
+
+    # Its life.
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("A Client is entered once")
+        self._entered = True
+        async with AsyncExitStack() as stack:
+            http = self._session
+            if http is None:
+                http = await stack.enter_async_context(ClientSession())
+            try:
+                async with asyncio.timeout(JOIN_SECONDS):
+                    connection = await self._join(http)
+            except TRANSIENT as error:
+                text = f"{self._joining.url}: {error or type(error).__name__}"
+                raise Unreachable(text) from error
+            self._end = None
+            life = self._live(http, connection)
+            task = asyncio.create_task(life, name=f"videre client {self.user}")
+            stack.push_async_callback(self._leave, task)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _leave(self, task: asyncio.Task[None]) -> None:
+        connection = self._connection
+        self._left = True
+        self._finish(Closed(NORMAL, "The room was left"))
+        try:
+            if connection is not None:
+                await connection.close()
+                await asyncio.wait([task], timeout=CLOSE_SECONDS)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _live(self, http: ClientSession, connection: Connection) -> None:
+        """Listen, and come back each time that the connection is lost, until that is of no use."""
+        clock = asyncio.get_running_loop().time
+        try:
+            while True:
+                since = clock()
+                lost = await self._listen(connection)
+                if self._left:
+                    return
+                self._inbox.put(lost)
+                self._pace.held(clock() - since)
+                connection = await self._return(http)
+        except Exception as error:  # for the application: nobody else looks at this task
+            self._finish(error)
+
+    def _finish(self, error: Exception) -> None:
+        """Let there be no connection any more; who wants one gets `error`."""
+        if self._end is None:
+            self._end = error
+            self._inbox.end(error)
+        self._drop()
+        self._changed.set()
+
+    def _drop(self) -> None:
+        """Forget the connection; what was asked on it has to be asked again."""
+        self._connection = None
+        if self._end is None:
+            self._changed.clear()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_result(self._end)
+
+    # Its connections.
+
+    async def _join(self, http: ClientSession, *, again: bool = False) -> Connection:
+        """Take the seat on a new connection."""
+        token = await self._joining.fetch_token()
+        connection = await self._joining.open(http)
+        early: list[tuple[Event, int]] = []
+        try:
+            resumed = await self._joining.take(connection, token, early)
+            if again:
+                self._inbox.put(Resumed() if resumed else Rejoined())
+            for event, size in early:
+                self._inbox.put(event, size)
+        except BaseException:
+            await connection.close(BACK_SOON if again and not self._left else NORMAL)
+            raise
+        self._connection = connection
+        self._changed.set()
+        return connection
+
+    async def _return(self, http: ClientSession) -> Connection:
+        """Join again, as often as it takes; raise what makes that useless."""
+        try:
+            async with asyncio.timeout(self._give_up_after):
+                while True:
+                    await self._pace.wait()
+                    try:
+                        async with asyncio.timeout(JOIN_SECONDS):
+                            return await self._join(http, again=True)
+                    except Exception as error:
+                        if not self._joining.can_retry(error):
+                            raise
+        except TimeoutError:
+            text = f"{self._joining.url}: no connection for {self._give_up_after} s"
+            raise Unreachable(text) from None
+
+    async def _listen(self, connection: Connection) -> Lost:
+        """Take in what comes until the connection is lost; raise what makes another useless."""
+        code = NORMAL
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                while True:
+                    packet, size = await connection.receive()
+                    await self._handle(connection, packet, size)
+        except TimeoutError:
+            code = BACK_SOON
+            return Lost(code, "The server goes away")
+        except Closed as error:
+            if not self._joining.can_retry(error):
+                raise
+            return Lost(error.code, error.reason)
+        finally:
+            self._drop()
+            await connection.close(code)
+
+    async def _handle(self, connection: Connection, packet: Packet, size: int) -> None:
+        answer: Packet | PeerError = packet
+        match packet.event:
+            case wire.PING:
+                self._seat.users = packet.value()
+            case wire.ICE:
+                self._seat.ice_servers = packet.value()["IceServers"]
+            case wire.WELCOME:  # the answer to a fresh token
+                self._seat.welcome(packet.value())
+            case wire.GOAWAY:
+                seconds = packet.value()["RetryAfter"] / 1000
+                due = asyncio.get_running_loop().time() + seconds
+                self._pace.schedule(due)
+                self._deadline.reschedule(due)
+            case wire.ERROR:
+                answer = wire.error_of(packet)
+                if packet.id not in self._asked:
+                    await self._refused(connection, answer)
+            case _:
+                if event := self._seat.apply(packet):
+                    self._inbox.put(event, size)
+                return
+        asked = self._asked.get(packet.id)
+        if asked is not None and not asked.done():
+            asked.set_result(answer)
+
+    async def _refused(self, connection: Connection, error: PeerError) -> None:
+        if not self._joining.can_renew(error):
+            self._inbox.put(error)
+            return
+        try:
+            async with asyncio.timeout(JOIN_SECONDS):
+                await self._joining.renew(connection)
+        except TRANSIENT:
+            pass  # the server closes with UNAUTHORIZED, and there is another try

@@ -1,0 +1,67 @@
+"""One WebSocket to the signaller, in packets."""
+
+from __future__ import annotations
+
+from ssl import SSLContext
+from typing import Self
+
+import aiohttp
+from aiohttp import ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType
+from yarl import URL
+
+from videre.client import wire
+from videre.client.errors import Closed
+from videre.client.wire import Packet
+
+CLOSE_SECONDS = 5.0  # in which the server must answer a close
+MAX_BYTES = 16 << 20  # of one message
+
+NORMAL, PROTOCOL_ERROR, ABNORMAL = 1000, 1002, 1006  # RFC 6455, 7.4.1
+
+
+class Connection:
+    """A WebSocket that is open, until `receive` raises."""
+
+    def __init__(self, socket: ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    @classmethod
+    async def open(
+        cls, http: ClientSession, url: URL, *, ssl: SSLContext | None, heartbeat: float | None
+    ) -> Self:
+        """Connect; raise an aiohttp.ClientError or OSError if that fails."""
+        socket = await http.ws_connect(
+            url,
+            ssl=ssl or True,
+            heartbeat=heartbeat,
+            timeout=ClientWSTimeout(ws_close=CLOSE_SECONDS),
+            max_msg_size=MAX_BYTES,
+        )
+        return cls(socket)
+
+    async def send(self, text: str) -> bool:
+        """Write a packet; tell whether it may be on its way, which it is not if this is closing."""
+        try:
+            await self._socket.send_str(text)
+        except aiohttp.ClientConnectionResetError:  # before anything was written
+            return False
+        except aiohttp.ClientConnectionError:  # while it waited for the socket to take it all
+            pass
+        return True
+
+    async def receive(self) -> tuple[Packet, int]:
+        """Return the next packet and its size; raise Closed if there is none any more."""
+        message = await self._socket.receive()
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            try:
+                return wire.read(message.data), len(message.data)
+            except ValueError as error:
+                await self.close(PROTOCOL_ERROR)
+                raise Closed(PROTOCOL_ERROR, f"Not a packet: {error}") from None
+        if message.type is WSMsgType.CLOSE:
+            raise Closed(message.data, message.extra or "")
+        raise Closed(ABNORMAL, str(self._socket.exception() or ""))
+
+    async def close(self, code: int = NORMAL) -> None:
+        """Close it, in CLOSE_SECONDS at the most; nothing if it is closed."""
+        await self._socket.close(code=code)

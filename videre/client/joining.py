@@ -1,0 +1,118 @@
+"""How a client takes its seat on a new connection."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ssl import SSLContext
+from typing import Any
+
+import aiohttp
+from aiohttp import ClientSession
+from yarl import URL
+
+from videre.client import wire
+from videre.client.connection import PROTOCOL_ERROR, Connection
+from videre.client.errors import Closed
+from videre.client.events import Event
+from videre.client.seat import Seat
+from videre.errors import PeerError, TokenExpired, Unauthorized
+
+#: A token, or what returns one: it is called for each connection.
+Token = str | Callable[[], str | Awaitable[str]]
+
+# Close codes: of no use without a fresh token, and from which on there is no use in trying again.
+UNAUTHORIZED, FINAL = 4502, 4500
+
+#: What may be over the next time; TimeoutError is an OSError.
+TRANSIENT = (aiohttp.ClientError, OSError)
+
+
+@dataclass
+class Joining:
+    """Where and as whom to join; `ids` numbers all packets of the client."""
+
+    url: URL
+    seat: Seat
+    room: str
+    token: Token | None
+    ssl: SSLContext | None
+    heartbeat: float | None
+    welcome: bool
+    ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def open(self, http: ClientSession) -> Connection:
+        """Return a new connection."""
+        return await Connection.open(http, self.url, ssl=self.ssl, heartbeat=self.heartbeat)
+
+    def can_renew(self, error: Exception) -> bool:
+        """Tell whether a fresh token is all that is needed."""
+        expired = isinstance(error, TokenExpired) or (
+            isinstance(error, Closed) and error.code == UNAUTHORIZED
+        )
+        return expired and callable(self.token)
+
+    def can_retry(self, error: Exception) -> bool:
+        """Tell whether there is any use in another connection."""
+        if self.can_renew(error):
+            return True
+        if isinstance(error, Closed):
+            return error.code < FINAL and error.code != PROTOCOL_ERROR
+        if isinstance(error, PeerError):
+            return error.retry
+        return isinstance(error, TRANSIENT)
+
+    async def fetch_token(self) -> str | None:
+        """Return the token to show now."""
+        token = self.token() if callable(self.token) else self.token
+        return await token if inspect.isawaitable(token) else token
+
+    async def take(
+        self, connection: Connection, token: str | None, early: list[tuple[Event, int]]
+    ) -> bool:
+        """Take the seat; tell whether it is the one that was lost, with all that was for it.
+
+        Raises the PeerError that the server refuses with. What happens in the room before the seat
+        is taken is added to `early`.
+        """
+        seat = self.seat
+        mine = await self._connect(connection, token)
+        while True:
+            packet, size = await connection.receive()
+            match packet.event:
+                case wire.ERROR if packet.id in (mine, None):
+                    error = wire.error_of(packet)
+                    if not isinstance(error, Unauthorized) or seat.secret is None:
+                        raise error
+                    seat.secret = None  # the seat is given up: a new one, then
+                    mine = await self._connect(connection, token)
+                case wire.WELCOME if self.welcome:
+                    return seat.welcome(packet.value())
+                case wire.CONNECT if packet.user == seat.user:
+                    if not self.welcome:  # who is there must be asked
+                        seat.unwelcomed(packet)
+                        mine = await self._send(connection, wire.PING)
+                case wire.PING:
+                    seat.users = packet.value()
+                    return False
+                case _:
+                    if event := seat.apply(packet):
+                        early.append((event, size))
+
+    async def renew(self, connection: Connection) -> None:
+        """Show a fresh token, to keep the seat."""
+        await self._send(connection, wire.CONNECT, {"Token": await self.fetch_token()})
+
+    async def _connect(self, connection: Connection, token: str | None) -> int:
+        asked = self.seat.asks() if self.welcome else {}
+        if token is not None:
+            asked["Token"] = token
+        return await self._send(connection, wire.CONNECT, asked)
+
+    async def _send(self, connection: Connection, event: str, payload: Any = "") -> int:
+        identity = next(self.ids)
+        text = wire.write(event, self.seat.user, self.room, payload, Id=identity)
+        await connection.send(text)  # if it is closed, `receive` says so
+        return identity

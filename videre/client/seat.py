@@ -1,0 +1,73 @@
+"""A client's seat: what it knows of its room, and what the server needs to know to give it back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from videre.client import wire
+from videre.client.events import Event, Joined, Left, Message, Role
+from videre.client.wire import Packet
+
+
+class Seat:
+    """The seat of `user`, kept up to date by all packets that come for it."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.users: list[str] = []
+        self.initiator: str | None = None
+        self.ice_servers: list[dict[str, Any]] = []
+        self.secret: str | None = None
+        self.received = 0  # packets that the server counts too, since the welcome
+
+    def asks(self) -> dict[str, Any]:
+        """Return what a connect packet asks for, so as to get this seat back."""
+        if self.secret is None:
+            return {"Welcome": True}
+        return {"Welcome": True, "Resume": self.secret, "Received": self.received}
+
+    def welcome(self, told: dict[str, Any]) -> bool:
+        """Take a seat as a welcome describes it; tell whether it is the one that was lost."""
+        resumed = told.get("Resumed") is True
+        if not resumed:
+            # Of a kept seat all is known, and the packets that come next tell the rest: the
+            # welcome is ahead of them.
+            self.users = list(told["Users"])
+            self.initiator = told["Initiator"]
+        self.secret = told["Resume"]
+        self.received = 0
+        self.ice_servers = list(told["IceServers"] or ())
+        return resumed
+
+    def unwelcomed(self, packet: Packet) -> None:
+        """Take a seat as one's own connect packet tells, from a server that has no welcome."""
+        self.users = [self.user]
+        self.initiator = self.user if packet.value() else None
+
+    def apply(self, packet: Packet) -> Event | None:
+        """Take in a packet, and return what the application is to know of it."""
+        if packet.event in (wire.CONNECT, wire.DISCONNECT, wire.BROADCAST, wire.ROLE):
+            self.received += 1
+        user = packet.user
+        match packet.event:
+            case wire.BROADCAST:
+                return Message(user, packet.payload, packet.body)
+            case wire.CONNECT if user == self.user:
+                return self._promote(user) if packet.value() else None
+            case wire.CONNECT:
+                if user not in self.users:
+                    self.users.append(user)
+                return Joined(user)
+            case wire.DISCONNECT:
+                if user in self.users:
+                    self.users.remove(user)
+                if self.initiator == user:
+                    self.initiator = None  # the next one is told
+                return Left(user)
+            case wire.ROLE:
+                return self._promote(user)
+        return None
+
+    def _promote(self, user: str) -> Role | None:
+        known, self.initiator = self.initiator, user
+        return None if known == user else Role(user)

@@ -1,0 +1,203 @@
+"""The engine of many processes: rooms in a store that they share, Redis or Valkey.
+
+Every change is one atomic step in the store, its publication included; what a node believes of a
+room comes from the room's messages alone, in their one order, its own members' doings included. A
+node that the store has not heard of for NodeTimeout is condemned: another one gives up its seats,
+or adopts those that may be resumed. A node that comes back and finds itself condemned closes its
+sessions. A node that was cut off catches up with what was published meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import orjson
+
+from videre.engines import Announcement, Gap, Listener, Resumption, Retention, Terms, Told
+from videre.engines.redis.duties import Duties
+from videre.engines.redis.node import Node
+from videre.engines.redis.seats import Seats
+from videre.engines.redis.store import Store, parse
+from videre.engines.redis.view import Own
+from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
+
+
+class RedisEngine:
+    """Keep the rooms of a namespace in a store. `node_timeout` is in seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        retention: Retention | None = None,
+        node_timeout: float = 10.0,
+        node: str = "",
+    ) -> None:
+        retention = retention or Retention()
+        self._node = Node(store, node)
+        self._seats = Seats(self._node, doubt=node_timeout, grace=retention.grace)
+        self._duties = Duties(self._node, self._seats, node_timeout)
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store answers, and is heard."""
+        return self._node.ready
+
+    async def start(self, listener: Listener) -> None:
+        """See Engine.start; a store that is not there is waited for, in the background."""
+        self._node.listener = listener
+        with contextlib.suppress(EngineError):
+            await self._duties.beat()
+        self._beating = asyncio.create_task(self._duties.run())
+
+    async def close(self) -> None:
+        """See Engine.close. The seats that are left are given to the other nodes at once."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+        self._seats.end()
+        await self._node.end()
+        with contextlib.suppress(EngineError):
+            await self._node.store.node("beat", self._node.name, "0")
+        await self._node.store.close()
+
+    async def join(
+        self,
+        room: str,
+        user: str,
+        seat: str,
+        announcement: Announcement,
+        terms: Terms,
+        ticket: str | None = None,
+    ) -> None:
+        """See Engine.join. `max_rooms` counts the rooms with members on this node."""
+        self._node.require()
+        new = room not in self._node.views
+        if new and terms.max_rooms is not None and len(self._node.views) >= terms.max_rooms:
+            raise RoomFull("There are as many rooms as there may be")
+        async with self._seats.interest(room) as view:
+            own = Own(seat, user, room, ticket)
+            self._node.own[seat] = view.own[seat] = own
+            try:
+                answer = await self._node.step(
+                    room,
+                    "join",
+                    room,
+                    user,
+                    seat,
+                    self._node.name,
+                    "1" if terms.replace else "0",
+                    "" if terms.capacity is None else str(terms.capacity),
+                    ticket or "",
+                    "0" if view.known else "1",
+                    orjson.dumps(announcement).decode(),
+                )
+                if answer[0] == "taken":
+                    raise UserTaken("Header.UserId: is in the room already")
+                if answer[0] == "full":
+                    raise RoomFull("The room has as many members as it may have")
+                await view.reached(int(answer[1]))
+            except BaseException:
+                self._seats.disown(own)
+                raise
+
+    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
+        """See Engine.renew."""
+        self._node.require()
+        view, held = self._node.views.get(room), self._node.own.get(seat)
+        if view is None or held is None:
+            return
+        own = self._node.own[to] = view.own[to] = Own(to, user, room, ticket, held.place)
+        try:
+            answer = await self._node.step(room, "renew", user, seat, to, self._node.name, ticket)
+            if answer[0] == "gone":
+                self._seats.disown(own)
+                return
+            await view.reached(int(answer[1]))
+        except BaseException:
+            self._seats.disown(own)
+            raise
+
+    async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
+        """See Engine.lose."""
+        await self._seats.lose(seat, seen)
+
+    async def leave(
+        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+    ) -> None:
+        """See Engine.leave."""
+        await self._seats.leave(room, user, seat, reason, code)
+
+    async def resume(
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+    ) -> Resumption:
+        """See Engine.resume."""
+        self._node.require()
+        async with self._seats.interest(room) as view:
+            own = self._node.own[to] = view.own[to] = Own(to, user, room, ticket)
+            try:
+                answer = await self._node.step(
+                    room,
+                    "resume",
+                    user,
+                    to,
+                    self._node.name,
+                    shown,
+                    ticket,
+                    "" if received is None else str(received),
+                    "0" if view.known else "1",
+                )
+                if answer[0] == "wrong":
+                    raise Unauthorized("The resume secret is not good")
+                if answer[0] != "ok":
+                    self._seats.disown(own)
+                    return None if answer[0] == "none" else Gap()
+                await view.reached(int(answer[1]))
+            except BaseException:
+                self._seats.disown(own)
+                raise
+            return _missed(user, int(answer[2]), answer[3])
+
+    async def publish(
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None
+    ) -> None:
+        """See Engine.publish."""
+        self._node.require()
+        own = self._node.own.get(seat)
+        if own is None and seat:
+            raise EngineError("The seat is gone")
+        names = "" if to is None else orjson.dumps(list(to)).decode()
+        answer = await self._node.step(room, "publish", own.user if own else "", seat, names, text)
+        if answer[0] == "gone":
+            self._node.trouble.set()  # is the node condemned?
+            raise EngineError("The seat is gone")
+
+    async def members(self, room: str) -> list[str]:
+        """See Engine.members."""
+        self._node.require()
+        found: list[str] = await self._node.step(room, "members")
+        return found
+
+    async def rooms(self) -> list[str]:
+        """See Engine.rooms."""
+        self._node.require()
+        return await self._node.store.rooms()
+
+
+def _missed(user: str, count: int, messages: Sequence[str]) -> list[Told]:
+    """Return the last `count` things that these messages tell a member."""
+    told: list[Told] = []
+    for line, body in map(parse, messages):
+        kind, about = line[1], line[2]
+        if kind == "joined":
+            told.append(Told("joined", about, tuple(orjson.loads(body))))
+        elif kind == "sent":
+            told.append(Told("sent", about, (body,), line[4] or None))
+        elif kind == "left":
+            told.append(Told("left", about))
+            if line[6]:
+                told.append(Told("promoted", line[6]))
+    return told[len(told) - count :]

@@ -1,0 +1,122 @@
+"""The duties of a node: its lease, what it owes the store, and the burial of dead nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+
+import orjson
+
+from videre.engines.redis.node import Node, logger
+from videre.engines.redis.seats import Seats
+from videre.engines.redis.view import Own
+from videre.errors import EngineError
+
+# Leases are renewed so many times in NodeTimeout: some may be lost.
+BEATS = 4
+
+
+class Duties:
+    """What a node does whether or not anybody asks. `timeout` is how long a lease lasts, in s."""
+
+    def __init__(self, node: Node, seats: Seats, timeout: float) -> None:
+        self._node = node
+        self._seats = seats
+        self._timeout = timeout
+
+    async def run(self) -> None:
+        """Do the duties for ever."""
+        pause = self._timeout / BEATS
+        while True:
+            self._node.trouble.clear()
+            try:
+                await self.beat()
+                wait = pause
+            except EngineError:
+                self._node.unsound()
+                wait = random.uniform(0, pause)  # noqa: S311  # so that nodes do not come in step
+            except Exception:
+                logger.exception("a node could not do its duties")
+                wait = pause
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._node.trouble.wait()
+                    await asyncio.sleep(random.uniform(0, wait))  # noqa: S311
+
+    async def beat(self) -> None:
+        """Renew the lease, put right what is owed, and bury the dead."""
+        loop = asyncio.get_running_loop()
+        opened = self._node.sound_since is not None
+        if self._node.deaf or not opened:
+            await self._node.store.open(self._seats.heard, self._seats.broken)
+        state, expired, condemned = await self._node.store.node(
+            "beat", self._node.name, str(round(self._timeout * 1000))
+        )
+        if state == "condemned":
+            self._die()
+            return
+        if self._node.deaf or (state == "new" and self._node.views) or not opened:
+            for view in list(self._node.views.values()):
+                self._node.owed.add(view.room)
+                if self._node.deaf:
+                    await self._node.store.subscribe(view.room)
+            self._node.deaf = False
+        if not opened:
+            self._node.sound_since = loop.time()
+            logger.info("the store is there")
+        for room in list(self._node.owed):
+            await self._settle(room)
+        # Who was cut off itself gives the others time to be heard again.
+        if (
+            self._node.sound_since is not None
+            and loop.time() - self._node.sound_since >= self._timeout
+        ):
+            for node in {*expired, *condemned} - {self._node.name}:
+                await self._bury(node)
+
+    def _die(self) -> None:
+        """Close all sessions: their seats are gone. The node goes on under another name."""
+        logger.error("the node %s was given up by the others", self._node.name)
+        self._seats.forget_all()
+        self._node.name = secrets.token_hex(8)
+        self._node.trouble.set()
+
+    async def _settle(self, room: str) -> None:
+        """Make the store know what this node has in a room, and this node what the store has."""
+        seats = [
+            [own.user, own.seat, own.place, own.ticket or ""]
+            for own in self._node.own.values()
+            if own.room == room and not own.leaving and own.place
+        ]
+        view = self._node.views.get(room)
+        if view is not None and view.known:
+            await self._seats.fetch(view)
+        number = 0 if view is None else view.number
+        want_state = view is not None and not view.known
+        await self._node.step(
+            room,
+            "restore",
+            room,
+            self._node.name,
+            orjson.dumps(seats).decode(),
+            str(number),
+            "1" if want_state else "0",
+        )
+        self._node.owed.discard(room)
+        for own in [own for own in self._node.own.values() if own.room == room and own.lost]:
+            await self._seats.tell_lost(own)
+
+    async def _bury(self, node: str) -> None:
+        """Give up the seats of a dead node, and adopt those that may be resumed."""
+        if not await self._node.store.node("condemn", node):
+            return
+        for room in await self._node.store.noted(node):
+            await self._node.store.note(self._node.name, room)  # before a seat there may be ours
+            _, adopted = await self._node.step(room, "reap", node, self._node.name)
+            for user, seat, ticket, place in adopted:
+                own = self._node.own[seat] = Own(seat, user, room, ticket, float(place), lost=True)
+                self._seats.begin_grace(own)
+            await self._node.store.unnote(node, room)
+        await self._node.store.node("buried", node)

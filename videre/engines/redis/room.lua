@@ -1,0 +1,369 @@
+-- One room: whatever changes it also publishes the change, in one atomic step. What is published has
+-- numbers without gaps, and the last of it is kept, so that who was cut off can catch up.
+--
+-- KEYS, all with the room's hash tag:
+--   room   hash    seq, the number of the last message; born, what it began with; units, packets
+--                  that members were told in all;
+--                  order, the last place in joining order; tickets, members that have one;
+--                  bytes, of the log; name
+--   seats  hash    user -> seat
+--   meta   hash    user -> JSON {n: node, t: ticket, b: units when it was issued, l: lost,
+--                  x: seen, g: not all is known}
+--   order  zset    user -> place
+--   skips  hash    user -> units since its ticket that were not for it
+--   log    list    the last messages
+-- ARGV: op, channel, the publishing command, ms and bytes of log to keep, the op's own.
+--
+-- A message is a line of JSON, and a body. Its line:
+--   [seq, "joined", user, seat, node, place]     body: the announcement
+--   [seq, "restored", user, seat, node, place]   after a loss of data: known to most
+--   [seq, "moved", user, seat, to, node, code]
+--   [seq, "left", user, seat, reason, code, who is promoted]
+--   [seq, "sent", user, seat, to]                body: the packet
+--   [seq, "state", node, members, born]          for one node; has the number of the last message
+
+local ROOM, SEATS, META, ORDER, SKIPS, LOG = unpack(KEYS)
+local op, channel, publish, keep_ms, keep_bytes = unpack(ARGV, 1, 5)
+local argument = {unpack(ARGV, 6)}
+
+local function field(name)
+  return tonumber(redis.call('HGET', ROOM, name) or '0')
+end
+
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+local function meta_of(user)
+  return cjson.decode(redis.call('HGET', META, user) or '{}')
+end
+
+local function set_meta(user, meta)
+  redis.call('HSET', META, user, cjson.encode(meta))
+end
+
+-- Go on with greater numbers than any before: who knows the old ones sees that data was lost.
+local function renumber()
+  local time = redis.call('TIME')
+  local number = time[1] .. string.format('%06d', time[2])
+  redis.call('HSET', ROOM, 'seq', number, 'born', number)
+  redis.call('DEL', LOG)
+end
+
+local function make(name)
+  if redis.call('EXISTS', ROOM) == 0 then
+    redis.call('HSET', ROOM, 'name', name)
+    renumber()
+  end
+end
+
+local function tell(header, body, units)
+  header[1] = integer(redis.call('HINCRBY', ROOM, 'seq', 1))
+  if units > 0 then
+    redis.call('HINCRBY', ROOM, 'units', units)
+  end
+  local message = cjson.encode(header) .. '\n' .. body
+  local bytes = #message
+  if redis.call('RPUSH', LOG, message) > 1 then
+    bytes = bytes + field('bytes')
+  end
+  local most = tonumber(keep_bytes)
+  while most and bytes > most do
+    bytes = bytes - #redis.call('LPOP', LOG)
+  end
+  redis.call('HSET', ROOM, 'bytes', integer(bytes))
+  redis.call('PEXPIRE', LOG, keep_ms)
+  redis.call(publish, channel, message)
+  return header[1]
+end
+
+local function members()
+  local found = {}
+  local places = redis.call('ZRANGE', ORDER, 0, -1, 'WITHSCORES')
+  for i = 1, #places, 2 do
+    local user = places[i]
+    found[#found + 1] = {user, redis.call('HGET', SEATS, user), meta_of(user).n, places[i + 1]}
+  end
+  return found
+end
+
+local function tell_state(node)
+  local born = redis.call('HGET', ROOM, 'born')
+  local header = {integer(field('seq')), 'state', node, members(), born}
+  redis.call(publish, channel, cjson.encode(header) .. '\n')
+end
+
+local function issue(user, meta, ticket, skipped)
+  if ticket ~= '' then
+    if not meta.t then
+      redis.call('HINCRBY', ROOM, 'tickets', 1)
+    end
+    meta.t = ticket
+    meta.b = field('units')
+    redis.call('HSET', SKIPS, user, skipped)
+  end
+  meta.l, meta.x, meta.g = nil, nil, nil
+  set_meta(user, meta)
+end
+
+local function remove(user, seat, reason, code)
+  local first = redis.call('ZRANGE', ORDER, 0, 0)[1]
+  if meta_of(user).t then
+    redis.call('HINCRBY', ROOM, 'tickets', -1)
+  end
+  redis.call('HDEL', SEATS, user)
+  redis.call('HDEL', META, user)
+  redis.call('HDEL', SKIPS, user)
+  redis.call('ZREM', ORDER, user)
+  local heir = redis.call('ZRANGE', ORDER, 0, 0)[1] or false
+  local promoted = first == user and heir
+  local seq = tell({0, 'left', user, seat, reason, code, promoted}, '', promoted and 2 or 1)
+  return seq
+end
+
+-- A room whose last member has left is no more.
+local function sweep()
+  if redis.call('EXISTS', SEATS) == 0 then
+    redis.call('DEL', ROOM, SEATS, META, ORDER, SKIPS, LOG)
+  end
+end
+
+-- How many packets of a message a member with a ticket was sent.
+local function units_of(header, user)
+  local kind = header[2]
+  if kind == 'left' then
+    return header[7] and 2 or 1
+  elseif kind == 'joined' then
+    return header[3] ~= user and 1 or 0
+  elseif kind == 'sent' and header[3] ~= user then
+    if not header[5] then
+      return 1
+    end
+    for _, name in ipairs(header[5]) do
+      if name == user then
+        return 1
+      end
+    end
+  end
+  return 0
+end
+
+local function line_of(message)
+  return cjson.decode(string.sub(message, 1, string.find(message, '\n', 1, true)))
+end
+
+local ops = {}
+
+function ops.join(name, user, seat, node, replace, capacity, ticket, want_state, announcement)
+  local held = redis.call('HGET', SEATS, user)
+  if held then
+    if replace == '0' then
+      return {'taken'}
+    end
+    remove(user, held, 'replaced', 4503)
+  elseif capacity ~= '' and redis.call('HLEN', SEATS) >= tonumber(capacity) then
+    return {'full'}
+  end
+  make(name)
+  if want_state == '1' then
+    tell_state(node)
+  end
+  local place = redis.call('HINCRBY', ROOM, 'order', 1)
+  redis.call('ZADD', ORDER, place, user)
+  redis.call('HSET', SEATS, user, seat)
+  local seq = tell({0, 'joined', user, seat, node, place}, announcement, 1)
+  issue(user, {n = node}, ticket, 0)
+  return {'ok', seq}
+end
+
+function ops.leave(user, seat, reason, code)
+  local held = redis.call('HGET', SEATS, user)
+  if not held or (seat ~= '' and seat ~= held) then
+    return {'gone'}
+  end
+  local seq = remove(user, held, reason, code ~= '' and tonumber(code))
+  sweep()
+  return {'ok', seq}
+end
+
+function ops.publish(user, seat, to, text)
+  if seat ~= '' and redis.call('HGET', SEATS, user) ~= seat then
+    return {'gone'}
+  elseif redis.call('EXISTS', SEATS) == 0 then
+    return {'ok', '0'}
+  end
+  local names = to ~= '' and cjson.decode(to)
+  if field('tickets') > 0 then
+    if names then
+      local wanted = {}
+      for _, name in ipairs(names) do
+        wanted[name] = true
+      end
+      for _, other in ipairs(redis.call('HKEYS', SKIPS)) do
+        if other == user or not wanted[other] then
+          redis.call('HINCRBY', SKIPS, other, 1)
+        end
+      end
+    elseif user ~= '' then
+      redis.call('HINCRBY', SKIPS, user, 1)
+    end
+  end
+  return {'ok', tell({0, 'sent', user, seat, names}, text, 1)}
+end
+
+function ops.renew(user, seat, to, node, ticket)
+  if redis.call('HGET', SEATS, user) ~= seat then
+    return {'gone'}
+  end
+  redis.call('HSET', SEATS, user, to)
+  issue(user, meta_of(user), ticket, 0)
+  return {'ok', tell({0, 'moved', user, seat, to, node, false}, '', 0)}
+end
+
+function ops.lose(user, seat, seen)
+  local meta = meta_of(user)
+  if redis.call('HGET', SEATS, user) ~= seat or not meta.t then
+    return {'gone'}
+  end
+  meta.l, meta.x = true, tonumber(seen)
+  set_meta(user, meta)
+  return {'ok'}
+end
+
+function ops.resume(user, to, node, shown, ticket, received, want_state)
+  local seat = redis.call('HGET', SEATS, user)
+  if not seat then
+    return {'none'}
+  end
+  local meta = meta_of(user)
+  if meta.t ~= shown then
+    return {'wrong'}
+  end
+  local told = field('units') - (meta.b or 0) - tonumber(redis.call('HGET', SKIPS, user) or '0')
+  local got = tonumber(received)
+  if not got then
+    got = told
+    if meta.l then
+      got = meta.x
+    end
+  end
+  if meta.g or not got then
+    return {'gap'}
+  end
+  local need = math.max(0, told - got)
+  local missed, units, at = {}, 0, redis.call('LLEN', LOG)
+  while units < need do
+    if at == 0 then
+      return {'gap'}
+    end
+    local start = math.max(0, at - 64)
+    local some = redis.call('LRANGE', LOG, start, at - 1)
+    for i = #some, 1, -1 do
+      local count = units_of(line_of(some[i]), user)
+      if count > 0 and units < need then
+        units = units + count
+        table.insert(missed, 1, some[i])
+      end
+    end
+    at = start
+  end
+  if want_state == '1' then
+    tell_state(node)
+  end
+  redis.call('HSET', SEATS, user, to)
+  meta.n = node
+  issue(user, meta, ticket, -need)
+  local seq = tell({0, 'moved', user, seat, to, node, 4503}, '', 0)
+  return {'ok', seq, integer(need), missed}
+end
+
+-- Take over what a dead node has left: seats with a ticket live on for their grace.
+function ops.reap(dead, node)
+  local adopted = {}
+  for _, member in ipairs(members()) do
+    local user, seat = member[1], member[2]
+    if member[3] == dead then
+      local meta = meta_of(user)
+      if meta.t then
+        if not meta.l then
+          meta.l, meta.x = true, nil
+        end
+        meta.n = node
+        set_meta(user, meta)
+        local to = seat .. '~'
+        redis.call('HSET', SEATS, user, to)
+        tell({0, 'moved', user, seat, to, node, 4001}, '', 0)
+        adopted[#adopted + 1] = {user, to, meta.t, member[4]}
+      else
+        remove(user, seat, 'node lost', 4001)
+      end
+    end
+  end
+  sweep()
+  return {'ok', adopted}
+end
+
+-- Make the seats of a node what it says they are: [[user, seat, place, ticket], ...]. `seq` is the
+-- number of the last message that it has heard.
+function ops.restore(name, node, list, seq, want_state)
+  local mine, lost = {}, {}
+  if redis.call('EXISTS', ROOM) == 1 and field('seq') < tonumber(seq) then
+    renumber()
+  end
+  for _, own in ipairs(cjson.decode(list)) do
+    mine[own[1]] = own
+  end
+  for _, member in ipairs(members()) do
+    local own = mine[member[1]]
+    if member[3] == node and not (own and own[2] == member[2]) then
+      remove(member[1], member[2], 'lost', 4001)
+    end
+  end
+  for user, own in pairs(mine) do
+    local held = redis.call('HGET', SEATS, user)
+    if not held then
+      make(name)
+      local place = tonumber(own[3])
+      if field('order') < place then
+        redis.call('HSET', ROOM, 'order', integer(place))
+      end
+      redis.call('ZADD', ORDER, place, user)
+      redis.call('HSET', SEATS, user, own[2])
+      issue(user, {n = node}, own[4], 0)
+      if own[4] ~= '' then
+        local meta = meta_of(user)
+        meta.g = true
+        set_meta(user, meta)
+      end
+      tell({0, 'restored', user, own[2], node, place}, '', 0)
+    elseif held ~= own[2] then
+      lost[#lost + 1] = user
+    end
+  end
+  if want_state == '1' then
+    tell_state(node)
+  end
+  sweep()
+  return {'ok', lost}
+end
+
+-- What was published after a number, if that is kept and if the store has not lost any data.
+function ops.since(seq, born)
+  local count = field('seq') - tonumber(seq)
+  if redis.call('HGET', ROOM, 'born') ~= born or count < 0 then
+    return {'lost'}
+  elseif redis.call('LLEN', LOG) < count then
+    return {'trimmed'}
+  end
+  return {'ok', count > 0 and redis.call('LRANGE', LOG, -count, -1) or {}}
+end
+
+function ops.members()
+  return redis.call('ZRANGE', ORDER, 0, -1)
+end
+
+function ops.name()
+  return redis.call('HGET', ROOM, 'name')
+end
+
+return ops[op](unpack(argument))

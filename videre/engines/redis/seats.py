@@ -1,0 +1,269 @@
+"""The seats of one node, and what it hears of the rooms in which it has any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from videre.engines.redis.node import Node
+from videre.engines.redis.store import Message, parse
+from videre.engines.redis.view import Own, View
+from videre.errors import EngineError
+
+
+class Seats:
+    """Takes in the messages of each room, in order, and tells the listener.
+
+    `doubt` is for how many seconds members are believed in of whom the store, having lost its data,
+    knows nothing; `grace` those for which a lost seat is kept.
+    """
+
+    def __init__(self, node: Node, *, doubt: float, grace: float) -> None:
+        self._node = node
+        self._doubt = doubt
+        self._grace = grace
+        self._unnoting: dict[str, asyncio.Future[None]] = {}
+        self._graces: dict[str, asyncio.TimerHandle] = {}  # by seat
+
+    # Seats.
+
+    async def lose(self, seat: str, seen: int | None) -> None:
+        """See Engine.lose."""
+        own = self._node.own.get(seat)
+        if own is None or own.ticket is None:
+            return
+        own.lost, own.seen = True, seen
+        self.begin_grace(own)
+        await self.tell_lost(own)
+
+    async def tell_lost(self, own: Own) -> None:
+        """Tell the store that the holder of a seat may come back."""
+        seen = "" if own.seen is None else str(own.seen)
+        await self._node.or_later(own.room, "lose", own.user, own.seat, seen)
+
+    async def leave(
+        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+    ) -> None:
+        """See Engine.leave. While the store is away it is remembered, and done afterwards."""
+        own = None if seat is None else self._node.own.get(seat)
+        if own is not None:
+            own.leaving = True
+        elif seat is None:
+            self._node.require()
+        told = "" if code is None else str(int(code))
+        answer = await self._node.or_later(room, "leave", user, seat or "", reason, told)
+        if answer is None:
+            return
+        view = self._node.views.get(room)
+        if answer[0] == "ok" and view is not None:
+            await view.reached(int(answer[1]))
+        elif own is not None and view is None:
+            self.disown(own)
+
+    @contextlib.asynccontextmanager
+    async def interest(self, room: str) -> AsyncIterator[View]:
+        """Have a view of a room, at least for as long as this lasts."""
+        view = self._node.views.get(room)
+        if view is None:
+            view = self._node.views[room] = View(room, asyncio.create_task(self._look(room)))
+            view.looking.add_done_callback(_retrieve)
+        view.interest += 1
+        try:
+            await asyncio.shield(view.looking)
+            yield view
+        finally:
+            view.interest -= 1
+            self.drop_if_idle(view)
+
+    async def _look(self, room: str) -> None:
+        """Begin to hear of a room; the store knows before that this node may have seats there."""
+        if (unnoting := self._unnoting.get(room)) is not None:
+            await asyncio.wait([unnoting])
+        try:
+            await self._node.store.note(self._node.name, room)
+            await self._node.store.subscribe(room)
+        except BaseException:
+            self._node.unsound()
+            raise
+
+    def drop_if_idle(self, view: View) -> None:
+        """Hear no more of a room in which this node has no seats, and wants none."""
+        if view.own or view.interest or self._node.views.get(view.room) is not view:
+            return
+        del self._node.views[view.room]
+        view.fail()
+        self._node.listener.dropped(view.room)
+        self._node.run(self._stop_hearing(view.room))
+
+    async def _stop_hearing(self, room: str) -> None:
+        done = self._unnoting[room] = asyncio.get_running_loop().create_future()
+        try:
+            if room not in self._node.views:
+                await self._node.store.unsubscribe(room)
+            if (
+                room not in self._node.views
+                and not self._adopted(room)
+                and room not in self._node.owed
+            ):
+                await self._node.store.unnote(self._node.name, room)
+        except EngineError:
+            self._node.unsound()
+        finally:
+            done.set_result(None)
+            if self._unnoting.get(room) is done:
+                del self._unnoting[room]
+
+    def _adopted(self, room: str) -> bool:
+        return any(own.room == room for own in self._node.own.values())
+
+    def disown(self, own: Own) -> None:
+        """Forget a seat: it is nobody's, or another node's."""
+        self._node.own.pop(own.seat, None)
+        if (timer := self._graces.pop(own.seat, None)) is not None:
+            timer.cancel()
+        if (view := self._node.views.get(own.room)) is not None:
+            view.own.pop(own.seat, None)
+            self.drop_if_idle(view)
+
+    def begin_grace(self, own: Own) -> None:
+        """Give a seat up in a while."""
+        if own.seat not in self._graces:
+            loop = asyncio.get_running_loop()
+            self._graces[own.seat] = loop.call_later(self._grace, self._grace_over, own)
+
+    def _grace_over(self, own: Own) -> None:
+        self._graces.pop(own.seat, None)
+        self._node.run(self.leave(own.room, own.user, own.seat, "grace over"))
+
+    def forget_all(self) -> None:
+        """Give up every seat: the others have done so already."""
+        node = self._node
+        for view in list(node.views.values()):
+            node.listener.found(view.room, [])
+            view.own.clear()
+            view.interest = 0
+            self.drop_if_idle(view)
+        self.end()
+
+    def end(self) -> None:
+        """Forget everything; nobody is told."""
+        for timer in self._graces.values():
+            timer.cancel()
+        self._graces.clear()
+        for view in self._node.views.values():
+            view.fail()
+        self._node.views.clear()
+        self._node.own.clear()
+        self._node.owed.clear()
+
+    # Messages.
+
+    def heard(self, room: str, message: Message) -> None:
+        """Hear of a room: a gap in the numbers is filled before anything else is believed."""
+        view = self._node.views.get(room)
+        if view is None:
+            return
+        line, body = message
+        number = int(line[0])
+        if line[1] == "state":
+            if line[2] == self._node.name and not view.known:
+                self._believe(view, line)
+        elif not view.known or number <= view.number:
+            return
+        elif number == view.number + 1 and not view.catching:
+            self._apply(view, line, body)
+        else:
+            view.early.append(message)
+            self._catch_up(view)
+
+    def _believe(self, view: View, line: list[Any]) -> None:
+        """Believe a state. Members that are not in it were there before the store lost its data."""
+        if view.born not in ("", line[4]):
+            view.fail()
+        view.become(int(line[0]), line[4], line[3] or [])
+        self._node.listener.found(view.room, view.pairs())
+        if view.doubted:  # their nodes may not have come back yet
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._doubt, self._end_doubt, view)
+
+    def _end_doubt(self, view: View) -> None:
+        if view.doubted and self._node.views.get(view.room) is view:
+            for user in view.doubted:
+                view.members.pop(user, None)
+            view.doubted.clear()
+            self._node.listener.found(view.room, view.pairs())
+
+    def _apply(self, view: View, line: list[Any], body: str) -> None:
+        """Believe a message, and tell the listener."""
+        room, listener = view.room, self._node.listener
+        kind, user, seat = line[1], line[2], line[3]
+        view.number = int(line[0])
+        if kind == "joined":
+            view.add(user, seat, line[4], float(line[5]))
+            listener.joined(room, user, seat, tuple(orjson.loads(body)))
+        elif kind == "sent":
+            listener.sent(room, seat, body, line[4] or None)
+        elif kind == "left":
+            view.remove(user, seat)
+            code = int(line[5]) if line[5] else None
+            listener.left(room, user, seat, line[4], code)
+        elif kind == "moved":
+            view.move(user, seat, line[4], line[5])
+            listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None)
+        elif kind == "restored":
+            known = view.members.get(user)
+            if known is None or known.seat != seat:
+                view.add(user, seat, line[4], float(line[5]))
+                listener.found(room, view.pairs())
+            view.doubted.discard(user)
+        view.advance()
+        if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
+            self.disown(own)
+
+    def broken(self) -> None:
+        """Hear that messages may have been lost."""
+        self._node.deaf = True
+        for view in self._node.views.values():
+            view.fail()
+        self._node.trouble.set()
+
+    def _catch_up(self, view: View) -> None:
+        if not view.catching:
+            view.catching = True
+            self._node.run(self.fetch(view))
+
+    async def fetch(self, view: View) -> None:
+        """Believe what was missed."""
+        view.catching = True
+        try:
+            answer = await self._node.step(view.room, "since", str(view.number), view.born)
+        finally:
+            view.catching = False
+        early, view.early = view.early, []
+        if answer[0] == "lost":
+            view.known = False  # until the state is heard, when the seats were restored
+        elif answer[0] == "trimmed":
+            self._come_anew(view)
+        else:
+            for message in [*map(parse, answer[1]), *early]:
+                if int(message[0][0]) == view.number + 1:
+                    self._apply(view, *message)
+            if early and int(early[-1][0][0]) > view.number:
+                self._catch_up(view)
+
+    def _come_anew(self, view: View) -> None:
+        """Have this node's members of a room connect again: nobody can say what they missed."""
+        own = list(view.own.values())
+        self._node.listener.found(view.room, [])
+        for each in own:
+            self._node.run(self.leave(view.room, each.user, each.seat, "packets were lost"))
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Have looked at what a task came to: who waited for it was told, or nobody did."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,107 @@
+"""What a node believes of one room: its members, and up to which message it has heard of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+from videre.errors import EngineError
+
+
+@dataclasses.dataclass
+class Own:
+    """A seat of this node's: of one of its sessions, lost by one, or adopted from a dead node."""
+
+    seat: str
+    user: str
+    room: str
+    ticket: str | None
+    place: float = 0.0  # in joining order; 0: not known yet
+    lost: bool = False
+    seen: int | None = None  # see Engine.lose
+    leaving: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A member, on whatever node."""
+
+    seat: str
+    node: str
+    place: float
+
+
+class View:
+    """One room, as its messages have told it."""
+
+    def __init__(self, room: str, looking: asyncio.Task[None]) -> None:
+        self.room = room
+        self.looking = looking  # until the room's messages are heard
+        self.interest = 0  # how many want to take a seat just now
+        self.own: dict[str, Own] = {}
+        self.known = False  # whether the state was heard
+        self.born = ""  # the room's first number; another one says that the store has lost data
+        self.number = 0  # of the last message that was believed
+        self.members: dict[str, Member] = {}
+        self.doubted: set[str] = set()  # members of whom the store knows nothing any more
+        self.catching = False
+        self.early: list[tuple[list[Any], str]] = []  # messages that came while catching up
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def become(self, number: int, born: str, members: list[list[Any]]) -> None:
+        """Believe a state: [[user, seat, node, place], ...], and what is doubted beside it."""
+        told = {user: Member(seat, node, float(place)) for user, seat, node, place in members}
+        self.doubted = {user for user in self.members if user not in told}
+        self.members |= told
+        self.known, self.number, self.born = True, number, born
+        self.early.clear()
+
+    def add(self, user: str, seat: str, node: str, place: float) -> None:
+        """Believe that a user took a seat."""
+        self.members[user] = Member(seat, node, place)
+        if (own := self.own.get(seat)) is not None:
+            own.place = place
+
+    def move(self, user: str, seat: str, to: str, node: str) -> None:
+        """Believe that a user has another seat at the same place."""
+        held = self.members.get(user)
+        if held is not None and held.seat == seat:
+            self.add(user, to, node, held.place)
+
+    def remove(self, user: str, seat: str) -> None:
+        """Believe that a user gave up a seat."""
+        held = self.members.get(user)
+        if held is not None and held.seat == seat:
+            del self.members[user]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the users and their seats, in joining order."""
+        places = sorted((member.place, user) for user, member in self.members.items())
+        return [(user, self.members[user].seat) for _, user in places]
+
+    async def reached(self, number: int) -> None:
+        """Return when the message of a number was believed; raises EngineError if it never will."""
+        if self.number < number:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append((number, waiting))
+            await waiting
+
+    def advance(self) -> None:
+        """Wake those who wait for a message that was believed."""
+        still = []
+        for number, waiting in self._waiting:
+            if waiting.done():
+                continue
+            if number <= self.number:
+                waiting.set_result(None)
+            else:
+                still.append((number, waiting))
+        self._waiting = still
+
+    def fail(self) -> None:
+        """Wake those who wait for a message that may never come."""
+        for _, waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(EngineError("The rooms cannot be reached"))
+        self._waiting.clear()
