@@ -20,6 +20,7 @@ from tokens import SECRET, hs256
 import videre
 from videre.auth import TokenAuth, secret_key
 from videre.ice import IceServers, StaticServer
+from videre.limits import Limits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,7 +28,7 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>Client</title>
 <link rel="icon" href="data:,">
-<script>globalThis.SIGNALLER = "http://127.0.0.1:{port}/echo";</script>
+<script>globalThis.SIGNALLER ??= "http://127.0.0.1:{port}/echo";</script>
 {more}
 <script type="module" src="/client_page.mjs"></script>
 """
@@ -73,7 +74,7 @@ class Site:
         await self.silence()
         await self.signal(config)
 
-    async def direct(self, room: str) -> aiohttp.ClientWebSocketResponse:
+    async def eve(self, room: str) -> aiohttp.ClientWebSocketResponse:
         """Join eve to a room, by a way that is not cut."""
         self.http = self.http or aiohttp.ClientSession()
         socket = await self.http.ws_connect(f"http://127.0.0.1:{self.wire.target}/echo/websocket")
@@ -93,18 +94,23 @@ class Site:
             await runner.cleanup()
         await self.wire.stop()
 
-    async def open(self, *, devices: bool = True, init: str = "", script: str = "") -> Page:
-        """Open a page that has the client; `script` is one that it loads before."""
+    async def open(
+        self, *, devices: bool = True, init: str = "", script: str = "", direct: bool = False
+    ) -> Page:
+        """Open a page that has the client.
+
+        `script` is one that it loads before; its way to the signaller may be `direct`, which nobody
+        cuts.
+        """
+        if direct:
+            init += f"globalThis.SIGNALLER = 'http://127.0.0.1:{self.wire.target}/echo';"
         url = f"http://127.0.0.1:{self.port}/?{script}"
         return await self._browser.open(url, devices=devices, init=init)
 
-    async def client(self, user: str, room: str, options: str = "{}", **more: object) -> Page:
+    async def client(self, user: str, room: str, **more: Any) -> Page:
         """Open a page with a client in a room."""
-        page = await self.open(**more)  # type: ignore[arg-type]
-        code = f"""
-        globalThis.v = client({{ userId: arg[0], ...{options} }});
-        await v.connect(arg[1]);
-        """
+        page = await self.open(**more)
+        code = "globalThis.v = client({ userId: arg[0] }); await v.connect(arg[1]);"
         await page.run(code, [user, room])
         return page
 
@@ -299,7 +305,7 @@ async def test_a_broken_connection_is_resumed(site: Site, room: str) -> None:
     """The call goes on without it; each message comes exactly once, of both sides, in order."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
-    bystander = await site.direct(room)
+    bystander = await site.eve(room)
     await ann.run("v.signaller.broadcast('before');")
     site.wire.cut()
     await ann.run("await until(() => v.signaller.state === 'waiting');")
@@ -331,16 +337,41 @@ async def test_a_call_that_begins_while_one_is_away(site: Site, room: str) -> No
     ann = await site.client("ann", room)
     site.wire.cut()
     await ann.run("await until(() => v.signaller.state === 'waiting');")
-    bob = await site.open()
+    bob = await site.client("bob", room, direct=True)
+    site.wire.mend()
+    assert await every([ann, bob], FLOWS) == [True, True]
+
+
+async def test_who_was_away_too_long_is_called_again(site: Site, room: str) -> None:
+    """Its seat was given up and it was hung up: it joins anew, and there is a new call."""
+    await site.restart(videre.Config(limits=Limits(grace=0.2)))
+    ann, bob = await site.client("ann", room), await site.client("bob", room, direct=True)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    site.wire.cut()
+    await bob.run("await until(() => !v.peers.size);")
+    site.wire.mend()
+    await ann.run("await until(() => v.told.some(({ type }) => type === 'rejoined'));")
+    assert await every([ann, bob], FLOWS) == [True, True]
+    heard = ["call", "stream", "hangup", "call", "stream"]
+    assert await every([ann, bob], "return v.heard.map(({ type }) => type);") == [heard, heard]
+
+
+async def test_a_call_that_breaks_off_looks_for_another_way(site: Site, room: str) -> None:
+    """When nothing has come for a while; the browser itself would wait longer."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
     await bob.run(
         """
-        globalThis.SIGNALLER = `http://127.0.0.1:${arg[0]}/echo`;
-        globalThis.v = client({ userId: "bob" });
-        await v.connect(arg[1]);
-        """,
-        [site.wire.target, room],
+        const slow = setTimeout;
+        globalThis.setTimeout = (callback, ms) => slow(callback, ms / 20);
+        const { connection } = v.peers.get("ann");
+        const ufrag = () => /ufrag:(.*)/.exec(connection.remoteDescription.sdp)[1];
+        const before = ufrag();
+        Object.defineProperty(connection, "connectionState", { value: "disconnected" });
+        connection.dispatchEvent(new Event("connectionstatechange"));
+        await until(() => ufrag() !== before);
+        """
     )
-    site.wire.mend()
     assert await every([ann, bob], FLOWS) == [True, True]
 
 
@@ -497,16 +528,18 @@ async def test_without_camera_and_microphone_one_can_watch(site: Site, room: str
         room,
     )
     assert refusals == [["audio", "NotAllowedError"], ["video", "NotAllowedError"]]
-    later, third = await site.client("later", room), await site.open(devices=False)
+    later = await site.client("later", room)
+    third = await site.open(devices=False, init=SCREEN)
     assert await shy.run(FLOWS) is True
     await third.run("globalThis.v = client(); await v.connect(arg);", room)
     assert await third.run(FLOWS) is True
     assert await later.run("await until(() => v.peers.size === 2); return v.remoteStream;") is None
-    await shy.run("await v.shareScreen();")
-    assert (
-        await every([later, third], "return advances(await until(() => v.remote.shy));")
-        == [True] * 2
-    )
+    await every([shy, third], "await v.shareScreen();")
+    seen = "return advances(await until(() => v.remote[arg]));"
+    assert await every([later, third], seen, "shy") == [True, True]
+    assert await every([later, shy], "return v.peers.size;") == [2, 2]
+    assert await later.run("await until(() => Object.keys(v.remote).length === 2); return true;")
+    assert await shy.run(ALL_FLOW, 2) == 2
 
 
 async def old(site: Site, user: str, room: str) -> Page:
@@ -515,7 +548,8 @@ async def old(site: Site, user: str, room: str) -> Page:
     await page.run(
         """
         await import("/old_page.mjs");
-        const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 160 } });
+        const small = { audio: true, video: { width: 160 } };
+        const stream = await navigator.mediaDevices.getUserMedia(small);
         globalThis.shown = video();
         globalThis.o = new OldPage(SIGNALLER, arg[0], arg[1], stream, shown);
         await until(() => o.socket.readyState === 1);

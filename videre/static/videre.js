@@ -28,6 +28,7 @@ const OPEN_MS = 6_000; // for a connection to open, before another way is tried
 const WELCOME_MS = 30_000; // for the answer to a connect: the server may delay it by 25 s
 const STEADY_MS = 10_000; // a seat that was held so long was worth a quick return
 const HURRY_MS = 3_000; // for an answer when the network has changed
+const BREAK_MS = 4_000; // for a call to come back by itself, before another way is looked for
 const LOST = 3_000; // the close code that keeps the seat, as 1000 would not
 const COUNTED = ["connect", "disconnect", "broadcast", "role"];
 
@@ -698,6 +699,9 @@ export class Peer {
   #changed() {
     this.#videre.emit("connection", this);
     if (this.state === "failed") this.#videre.failed(this);
+    else if (this.state === "disconnected") {
+      setTimeout(() => this.state === "disconnected" && this.restart(), BREAK_MS);
+    }
   }
 }
 
