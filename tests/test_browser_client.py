@@ -637,6 +637,12 @@ async def test_where_websockets_are_blocked(site: Site, room: str, how: str) -> 
     await ann.run("await until(() => v.told.some(({ type }) => type === 'resumed'));")
     await bob.run("v.signaller.broadcast('視');")
     await ann.run(f"await until(() => (() => {{ {PAYLOADS} }})().includes('視'));")
+    await ann.run("for (const _ of [1, 2]) v.signaller.broadcast('視'.repeat(20_000));")
+    long = f"const heard = () => {{ {PAYLOADS} }}; await until(() => heard().length === 2);"
+    assert await bob.run(f"{long} return heard().map(({{ length }}) => length);") == [
+        20_000,
+        20_000,
+    ]
     await ann.run("v.disconnect();")
     await bob.run("await until(() => !v.peers.size);")
 

@@ -76,6 +76,11 @@ def test_a_network_that_is_back(found: dict[str, Any]) -> None:
     assert found["aNetworkThatIsBack"] == [2, "waiting", 0, 0]
 
 
+def test_ice_servers_that_end_are_replaced(found: dict[str, Any]) -> None:
+    """Fresh ones are asked for when four fifths of their time are over."""
+    assert found["iceServersThatEnd"] == [["old"], ["new"]]
+
+
 def test_nothing_opens(found: dict[str, Any]) -> None:
     """A WebSocket has 6 s, then polling is tried, and so on until it is left; no timer stays."""
     expected = ["waiting", 3000, "connecting", 2, "left", "closed", 0]

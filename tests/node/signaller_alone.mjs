@@ -226,6 +226,23 @@ const scenarios = {
     return [tried, state, handlers.length, timers.length];
   },
 
+  async iceServersThatEnd() {
+    const made = signaller();
+    made.join("room");
+    const socket = await open();
+    socket.welcome({ IceServers: ["old"], IceTtl: 100 });
+    const found = [made.iceServers];
+    for (let seconds = 0; seconds < 80; seconds += 10) {
+      socket.hears("ping", "me", "[]");
+      await pass(10_000);
+    }
+    const [{ Header }] = socket.sent.filter(({ Header }) => Header.Event === "ice");
+    const fresh = JSON.stringify({ IceServers: ["new"], IceTtl: 100 });
+    socket.hears("ice", "me", fresh, { Id: Header.Id });
+    await settle();
+    return [...found, made.iceServers];
+  },
+
   async nothingOpens() {
     globalThis.fetch = () => Promise.reject(new TypeError("no"));
     const made = signaller();
