@@ -186,6 +186,39 @@ def test_what_may_have_arrived_does_not_come_again(world: World) -> None:
     assert back(world, "a", secret)[3] == []
 
 
+@pytest.mark.parametrize("last", [7, 0, 1.5, "seven", None, True, ["x"], "x" * 65])
+def test_the_welcome_tells_which_broadcast_came_last(world: World, last: Any) -> None:
+    """By its Header.Id, if it had a proper one: what went after it can be sent again."""
+    a, secret = guest(world, "a")
+    a.say(packet("broadcast", "a", "room", Id=6))
+    a.say(packet("broadcast", "a", "room", Id=last))
+    a.say(packet("ping", "a", "room", Id=99))
+    a.end()
+    a, _, welcome, _ = back(world, "a", secret)
+    told = None if last in (None, True, ["x"], "x" * 65) else last
+    assert welcome["LastId"] == told and type(welcome["LastId"]) is type(told)
+    a.say(packet("broadcast", "a", "room", Id=8))
+    a.say(packet("broadcast", "a", "room", 2, Id=8))  # behind a head that is known
+    a.end()
+    a, _, welcome, _ = back(world, "a", welcome["Resume"])
+    assert welcome["LastId"] == 8
+    a.end()
+    _, _, welcome, _ = back(world, "a", welcome["Resume"])
+    assert welcome["LastId"] == 8
+
+
+def test_no_broadcast_came(world: World) -> None:
+    """None before the seat was taken counts; a welcome that is no resumption says nothing of it."""
+    a, secret = guest(world, "a")
+    a.end()
+    _, _, welcome, _ = back(world, "a", secret)
+    assert welcome["LastId"] is None
+    b, _ = guest(world, "b")
+    b.end("left", clean=True)
+    _, _, welcome, _ = back(world, "b", "some secret")
+    assert welcome["Resumed"] is False and "LastId" not in welcome
+
+
 def test_a_role_may_change_while_one_is_away(world: World) -> None:
     """The echo has the role of now, and what happened to it is among what was missed."""
     (a,) = world.members("a")
