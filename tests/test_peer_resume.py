@@ -266,3 +266,19 @@ def test_limits_may_keep_everything() -> None:
     for number in range(3):
         say(b, "b", f"{number}" + "x" * 300_000)
     assert [payload[0] for *_, payload in back(world, "a", secret)[3]] == ["0", "1", "2"]
+
+
+def test_for_how_long_a_packet_may_be_asked_for(world: World) -> None:
+    """For the 40 s in which a dead connection goes unnoticed, and the grace; then it is a gap."""
+    for seconds, resumed in ((59.9, True), (60.1, False)):
+        room = f"room {seconds}"
+        a, secret = guest(world, "a", room)
+        (b,) = world.members("b", room=room)
+        say(b, "b", 1, room)
+        world.clock.advance(seconds - 15)
+        a.end()
+        world.clock.advance(15)
+        say(b, "b", 2, room)
+        _, _, welcome, missed = back(world, "a", secret, room, Received=1)
+        assert welcome["Resumed"] is resumed
+        assert [payload for *_, payload in missed] == ([1, 2] if resumed else [])

@@ -172,3 +172,18 @@ def test_a_fresh_join_needs_the_engine(world: World, engine: LaterEngine, down: 
     engine.down = None
     ask(client, "a", Resume="of another life")
     assert answer(client)[1]["Resumed"] is False
+
+
+def test_a_loss_of_a_seat_that_was_replaced(world: World) -> None:
+    """It comes too late: the newcomer's seat is not lost, and no grace begins for it."""
+    a, _ = guest(world, "a")
+    losing = begin(a.peer.closed("connection lost", False))
+    newer, secret = guest(world, "a")
+    run_on(losing)
+    assert world.clock.waiting == []
+    (b,) = world.members("b")
+    newer.texts()
+    say(b, "b", 1)
+    newer.connection.unread = newer.texts()
+    newer.end()
+    assert back(world, "a", secret)[3] == [("broadcast", "b", "room", 1)]
