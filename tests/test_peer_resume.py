@@ -51,6 +51,7 @@ def test_after_coming_back_all_is_as_before(world: World) -> None:
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     a.end()
+    world.clock.advance(GRACE / 2)
     a, *_ = back(world, "a", secret)
     world.clock.advance(10 * GRACE)
     say(a, "a", 1)
@@ -62,7 +63,7 @@ def test_after_coming_back_all_is_as_before(world: World) -> None:
     a.say(packet("disconnect", "a", "room"))
     assert b.heard() == [("disconnect", "a", "room", ""), ("connect", "b", "room", "true")]
     (left,) = world.log.of("leave")
-    assert left["seconds"] == 10 * GRACE  # since it joined, not since it came back
+    assert left["seconds"] == 10.5 * GRACE  # since it joined, not since it came back
 
 
 def test_the_echo_is_the_own_packet(world: World) -> None:
@@ -282,3 +283,19 @@ def test_for_how_long_a_packet_may_be_asked_for(world: World) -> None:
         _, _, welcome, missed = back(world, "a", secret, room, Received=1)
         assert welcome["Resumed"] is resumed
         assert [payload for *_, payload in missed] == ([1, 2] if resumed else [])
+
+
+def test_whatever_kind_it_is_that_was_not_fetched(world: World) -> None:
+    """Joins, leaves, packets and roles that waited for a poll come again, each once."""
+    (x, _) = world.members("x", "y")
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    a.texts()
+    say(b, "b", 1)
+    x.say(packet("disconnect", "x", "room"))
+    world.member("c")
+    a.connection.unread = a.texts()
+    a.end()
+    assert [each[0] for each in back(world, "a", secret)[3]] == [
+        *("broadcast", "disconnect", "role", "connect")
+    ]

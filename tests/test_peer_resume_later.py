@@ -187,3 +187,16 @@ def test_a_loss_of_a_seat_that_was_replaced(world: World) -> None:
     newer.connection.unread = newer.texts()
     newer.end()
     assert back(world, "a", secret)[3] == [("broadcast", "b", "room", 1)]
+
+
+def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
+    """Who is removed while it asks again has no seat afterwards, and does not believe to."""
+    (b,) = world.members("b")
+    a, _ = guest(world, "a")
+    asking = begin(a.peer.receive(packet("connect", "a", "room", {"Welcome": True})))
+    run(world.rooms.kick("room", "a"))  # type: ignore[arg-type]
+    run_on(asking)
+    b.texts()
+    say(a, "a", 1)
+    a.peer.closed("closed with 4504", True)
+    assert (a.code, b.texts(), a.peer.seat, users(world)) == (4504, [], None, '["b"]')
