@@ -68,11 +68,14 @@ def test_a_packet_of_the_applications(world: World, payload: Any) -> None:
 
 
 def test_the_server_has_no_name(world: World) -> None:
-    """Unless one is given; one of a member's does not keep it from that member."""
+    """Unless one is given, which keeps it from nobody, whatever it is: a member's, or a seat's."""
     (a,) = world.members("a")
     do(world.rooms.send("room", 1))
-    do(world.rooms.send("room", 2, sender="a"))
-    assert a.heard() == [("broadcast", "", "room", 1), ("broadcast", "a", "room", 2)]
+    senders = ["a", *(str(number) for number in range(5))]
+    for sender in senders:
+        do(world.rooms.send("room", 2, sender=sender))
+    expected = [("broadcast", sender, "room", 2) for sender in senders]
+    assert a.heard() == [("broadcast", "", "room", 1), *expected]
 
 
 def test_a_packet_for_some(world: World) -> None:
