@@ -103,7 +103,11 @@ def test_a_packet_for_who_is_in_grace(world: World) -> None:
     assert [payload for *_, payload in back(world, "a", secret)[3]] == [1, 2]
 
 
-@pytest.mark.parametrize("payload", [object(), {1: 2}, {"x": {1}}, 2**70, "\ud800", b"x"], ids=repr)
+@pytest.mark.parametrize(
+    "payload",
+    [object(), {1: 2}, {"x": {1}}, 2**70, "\ud800", b"x"],
+    ids=["object", "key", "set", "large", "surrogate", "bytes"],
+)
 def test_what_is_no_json(world: World, payload: Any) -> None:
     """TypeError, and nobody gets anything."""
     (a,) = world.members("a")
