@@ -26,9 +26,8 @@ class TestRedisEngine(EngineContract):
     """The contract."""
 
     @pytest.fixture
-    def made(self, server: Valkey) -> RedisEngine:
+    def made(self, server: Valkey, retention: Retention) -> RedisEngine:
         """Give a node in a namespace of its own."""
-        retention = Retention()
         store = RedisStore(
             server.url, uuid.uuid4().hex, keep_ms=60_000, keep_bytes=retention.max_bytes
         )

@@ -123,7 +123,7 @@ class RedisEngine:
 
     async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
         """See Engine.lose."""
-        await self._seats.lose(seat, seen)
+        await self._seats.lose(room, user, seat, seen)
 
     async def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None

@@ -31,10 +31,10 @@ class Seats:
 
     # Seats.
 
-    async def lose(self, seat: str, seen: int | None) -> None:
+    async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
         """See Engine.lose."""
         own = self._node.own.get(seat)
-        if own is None or own.ticket is None:
+        if own is None or (own.room, own.user) != (room, user) or own.ticket is None:
             return
         own.lost, own.seen = True, seen
         self.begin_grace(own)
