@@ -369,7 +369,10 @@ class EngineContract:
         await self.publish("2", "hello")
         await self.heard.wait(3)
         self.heard.take()
-        assert await self.resume("a", "3", "t") == [("joined", "b", *HALVES), ("sent", "b", "hello")]
+        assert await self.resume("a", "3", "t") == [
+            ("joined", "b", *HALVES),
+            ("sent", "b", "hello"),
+        ]
         assert self.heard.take() == [("moved", "room", "a", "1", "3", "4503")]
         assert await self.members("room") == ["a", "b"]
 
