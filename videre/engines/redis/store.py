@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
@@ -114,7 +115,7 @@ class RedisStore:
     async def close(self) -> None:
         """See Store.close."""
         await self._channels.end()
-        for client in (*self._servers.values(), self._client):
+        for client in (*self._servers.values(), *_sentinels_of(self._client), self._client):
             with contextlib.suppress(RedisError, OSError):
                 await client.aclose()
 
@@ -275,6 +276,12 @@ def connect(url: str, server: str | None = None) -> Any:
         return RedisCluster.from_url(plain, **settings)
     pool = BlockingConnectionPool.from_url(plain, timeout=COMMAND_SECONDS, **settings)
     return Redis.from_pool(pool)
+
+
+def _sentinels_of(client: Any) -> list[Any]:
+    """Return the clients for sentinels that a client has."""
+    pool = getattr(client, "connection_pool", None)
+    return list(pool.sentinel_manager.sentinels) if isinstance(pool, SentinelConnectionPool) else []
 
 
 def _bracketed(host: str) -> str:
