@@ -1,0 +1,227 @@
+"""Signallers on one Valkey, each a real process: nothing is lost silently when something fails."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cluster import NODE_SECONDS, TOLD_SECONDS, Cluster, Stopwatch, cluster, proxy
+from valkey_server import Valkey, valkey
+
+DURABLE = ["--appendonly", "yes", "--appendfsync", "always"]
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """Run a Valkey that keeps nothing on disk."""
+    (tmp_path / "valkey").mkdir()
+    async with valkey(tmp_path / "valkey") as server:
+        yield server
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path, store: Valkey) -> AsyncIterator[Cluster]:
+    """Give a cluster on it."""
+    async with cluster(tmp_path, store.url) as nodes:
+        yield nodes
+
+
+async def test_a_killed_node(nodes: Cluster) -> None:
+    """Its members leave within NodeTimeout + 2 s, once; a resumable seat lives on elsewhere."""
+    first, second, third = await nodes.add(3)
+    a = await nodes.seated(first, "a")
+    w, secret = await nodes.welcomed(first, "w", a)
+    b = await nodes.seated(second, "b", a, w)
+    c = await nodes.seated(third, "c", a, w, b)
+    await first.kill()
+    since = Stopwatch()
+    await b.says("while w is away")
+    await c.hears(("broadcast", "b", "while w is away"))
+    for each in (b, c):
+        await each.hears(("disconnect", "a", ""))
+    since.within(TOLD_SECONDS)
+    back = await nodes.client(third, "w", {"Resume": secret, "Received": 2})
+    await back.hears(("connect", "w", "true"))  # its turn came while it was away
+    event, _, welcome = await back.hear()
+    assert (event, welcome["Resumed"]) == ("welcome", True)
+    await back.hears(
+        ("broadcast", "b", "while w is away"), ("disconnect", "a", ""), ("connect", "w", "true")
+    )
+    for each in (b, c, back):
+        await each.send("ping")
+        assert await each.hear() == ("ping", each.user, ["w", "b", "c"])
+    await back.send("disconnect")
+    for each in (b, c):
+        await each.hears(("disconnect", "w", ""))
+    await b.hears(("connect", "b", "true"))
+    await c.is_at_peace()
+
+
+async def test_a_frozen_node(nodes: Cluster) -> None:
+    """It comes back to find its seats gone: 4001, and nothing of it appears any more."""
+    first, second = await nodes.add(2)
+    a = await nodes.seated(first, "a")
+    b = await nodes.seated(second, "b", a)
+    first.process.send_signal(signal.SIGSTOP)
+    since = Stopwatch()
+    await a.send("broadcast", "late")
+    await b.hears(("disconnect", "a", ""), ("connect", "b", "true"))
+    since.within(TOLD_SECONDS)
+    c = await nodes.client(second, "c")
+    for each in (b, c):
+        await each.hears(("connect", "c", "false"))
+    first.process.send_signal(signal.SIGCONT)
+    assert await a.is_closed() == 4001
+    again = await nodes.client(first, "a")
+    for each in (again, b, c):
+        await each.hears(("connect", "a", "false"))
+    for each in (again, b, c):
+        await each.send("ping")
+        assert await each.hear() == ("ping", each.user, ["b", "c", "a"])
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["empty", "with its data"])
+async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
+    """Who needs it is told; connections stay, roles too, and nobody hears a false disconnect."""
+    (tmp_path / "valkey").mkdir()
+    async with (
+        valkey(tmp_path / "valkey", *(DURABLE if kept else [])) as store,
+        cluster(tmp_path, store.url) as nodes,
+    ):
+        first, second = await nodes.add(2)
+        a, secret = await nodes.welcomed(first, "a")
+        b = await nodes.seated(second, "b", a)
+        d = await nodes.seated(first, "d", a, b)
+        await store.stop()
+        for each in (a, b):
+            await each.send("broadcast", "lost, and told so")
+            await each.hears(("error", each.user, "unavailable"))
+            await each.is_at_peace()
+        newcomer = await nodes.client(first, "c")
+        await newcomer.hears(("error", "c", "unavailable"))
+        await d.signalling.close()  # that must not be forgotten
+        await store.start()
+        await a.says("to all")
+        await b.says("to all")
+        heard = [await a.hear(), await a.hear(), await b.hear(), await b.hear()]
+        left = ("disconnect", "d", "")
+        assert sorted(heard[:2]) == [("broadcast", "b", "to all"), left]
+        assert sorted(heard[2:]) == [("broadcast", "a", "to all"), left]
+        await newcomer.send("connect")
+        for each in (a, b, newcomer):
+            await each.hears(("connect", "c", "false"))
+        await asyncio.sleep(2 * NODE_SECONDS)  # in which something false might be heard
+        for each in (a, b, newcomer):
+            await each.send("ping")
+            assert await each.hear() == ("ping", each.user, ["a", "b", "c"])
+        await a.send("disconnect")
+        for each in (b, newcomer):
+            await each.hears(("disconnect", "a", ""))
+        await b.hears(("connect", "b", "true"))
+        await newcomer.is_at_peace()
+        assert secret
+
+
+async def test_a_node_is_cut_off_for_long(nodes: Cluster, store: Valkey) -> None:
+    """Its clients are told, the others hear that they are gone; then they are asked to return."""
+    async with proxy(store.port) as way:
+        [first] = await nodes.add(1, engine=way.url)
+        [second] = await nodes.add(1)
+        a = await nodes.seated(first, "a")
+        b = await nodes.seated(second, "b", a)
+        way.cut()
+        await a.send("broadcast", "lost, and told so")
+        await b.hears(("disconnect", "a", ""), ("connect", "b", "true"))
+        await a.hears(("error", "a", "unavailable"))
+        way.mend()
+        assert await a.is_closed() == 4001
+        again = await nodes.client(first, "a")
+        await again.hears(("connect", "a", "false"))
+        await b.hears(("connect", "a", "false"))
+        await b.is_at_peace()
+
+
+async def test_a_node_is_cut_off_for_a_short_while(nodes: Cluster, store: Valkey) -> None:
+    """Nobody is gone: what was said meanwhile comes late, and once."""
+    timeout = {"NodeTimeout": 20}
+    async with proxy(store.port) as way:
+        [first] = await nodes.add(1, engine=way.url, **timeout)
+        [second] = await nodes.add(1, **timeout)
+        a = await nodes.seated(first, "a")
+        b = await nodes.seated(second, "b", a)
+        way.cut()
+        await b.says("meanwhile")
+        await a.send("broadcast", "lost, and told so")
+        await a.hears(("error", "a", "unavailable"))
+        way.mend()
+        assert (await a.hear()) == ("broadcast", "b", "meanwhile")
+        await a.says("back again")
+        heard = await b.hear()
+        if heard[2] == "lost, and told so":  # it was not lost: nobody could know
+            heard = await b.hear()
+        assert heard == ("broadcast", "a", "back again")
+        for each in (a, b):
+            await each.is_at_peace()
+
+
+async def test_a_store_that_does_not_answer(nodes: Cluster, store: Valkey) -> None:
+    """Whoever asks is told within seconds, however many ask; afterwards all goes on."""
+    first, second = await nodes.add(2, PacketsPerSecond=None)
+    a = await nodes.seated(first, "a")
+    b = await nodes.seated(second, "b", a)
+    store.signal(signal.SIGSTOP)
+    for number in range(500):
+        await a.send("broadcast", number)
+    for _ in range(500):
+        await a.hears(("error", "a", "unavailable"))
+    store.signal(signal.SIGCONT)
+    await b.says("again")
+    await a.hears(("broadcast", "b", "again"))
+    await a.says("again")
+    while (heard := await b.hear()) != ("broadcast", "a", "again"):
+        assert heard[0] == "broadcast"  # of those that nobody knows about
+    for each in (a, b):
+        await each.is_at_peace()
+
+
+async def test_a_full_store(nodes: Cluster, store: Valkey) -> None:
+    """A newcomer is told, those who are there stay; a leave is done when there is place again."""
+    first, second = await nodes.add(2)
+    a = await nodes.seated(first, "a")
+    b = await nodes.seated(second, "b", a)
+    d = await nodes.seated(second, "d", a, b)
+    await store.ask("CONFIG", "SET", "maxmemory", 1)
+    c = await nodes.client(first, "c")
+    await c.hears(("error", "c", "unavailable"))
+    await d.signalling.close()
+    for each in (a, b):
+        await each.is_at_peace()
+    await store.ask("CONFIG", "SET", "maxmemory", 0)
+    for each in (a, b):
+        await each.hears(("disconnect", "d", ""))
+    await a.says("on we go")
+    await b.hears(("broadcast", "a", "on we go"))
+
+
+async def test_a_node_is_stopped(nodes: Cluster) -> None:
+    """A rolling restart: clients are sent away with 1001, come back elsewhere, and miss nothing."""
+    first, second = await nodes.add(2)
+    b = await nodes.seated(second, "b")
+    a, secret = await nodes.welcomed(first, "a", b)
+    stopping = asyncio.create_task(first.stop())
+    assert await a.is_closed() == 1001
+    await b.says("while away")
+    back = await nodes.client(second, "a", {"Resume": secret})
+    await back.hears(("connect", "a", "false"))
+    event, _, welcome = await back.hear()
+    assert (event, welcome["Resumed"]) == ("welcome", True)
+    await back.hears(("broadcast", "b", "while away"))
+    assert await stopping == 0
+    await b.is_at_peace()
+    [third] = await nodes.add(1)
+    c = await nodes.client(third, "c")
+    for each in (b, back, c):
+        await each.hears(("connect", "c", "false"))
