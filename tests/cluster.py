@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -28,12 +29,16 @@ class Client:
     def __init__(self, signalling: Signalling) -> None:
         self.signalling = signalling
         self.user = signalling.user
+        self._kept: deque[Brief] = deque()  # heard while waiting for something else
 
     async def send(self, event: str, payload: object = "{}") -> None:
         await self.signalling.send(self.signalling.packet(event, payload))
 
     async def hear(self) -> Brief:
         """Return the next packet in short; raise `Closed`."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+    async def _receive(self) -> Brief:
         async with asyncio.timeout(WAIT_SECONDS):
             return brief(await self.signalling.receive())
 
@@ -48,18 +53,26 @@ class Client:
         event, user, _ = await self.hear()
         assert (event, user) == ("ping", self.user), (self.user, event, user)
 
-    async def says(self, text: str) -> None:
-        """Broadcast until it is not refused for want of a store."""
+    async def insists(self, event: str, payload: object = "{}") -> None:
+        """Send a packet until it is not refused for want of a store; what else comes is kept."""
+        refused = ("error", self.user, "unavailable")
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
-                await self.send("broadcast", text)
+                await self.send(event, payload)
                 await self.send("ping")
-                heard = await self.hear()
-                if heard[0] == "ping":
+                again = False
+                while (heard := await self._receive())[0] != "ping":
+                    if heard == refused:
+                        again = True
+                    else:
+                        self._kept.append(heard)
+                if not again:
                     return
-                assert heard == ("error", self.user, "unavailable"), heard
-                assert (await self.hear())[0] == "ping"
                 await asyncio.sleep(0.05)
+
+    async def says(self, text: str) -> None:
+        """Broadcast, as often as it takes."""
+        await self.insists("broadcast", text)
 
     async def is_closed(self) -> int | None:
         """Return the code with which the session is closed, whatever is heard before."""
@@ -120,9 +133,18 @@ class Cluster:
         await client.send("connect", payload)
         return client
 
+    async def comes(self, node: Signaller, user: str, payload: object = "{}") -> Client:
+        """Connect to a node, and ask for a seat until there is a store."""
+        client = await self.client(node, user, payload)
+        while (heard := await client._receive()) == ("error", user, "unavailable"):
+            await asyncio.sleep(0.05)
+            await client.send("connect", payload)
+        client._kept.append(heard)
+        return client
+
     async def seated(self, node: Signaller, user: str, *others: Client) -> Client:
         """Seat a user who asks for nothing; the others hear of it."""
-        client = await self.client(node, user)
+        client = await self.comes(node, user)
         role = "false" if others else "true"
         for each in (client, *others):
             await each.hears(("connect", user, role))
@@ -130,7 +152,7 @@ class Cluster:
 
     async def welcomed(self, node: Signaller, user: str, *others: Client) -> tuple[Client, str]:
         """Seat a user who may come back with the secret that is returned."""
-        client = await self.client(node, user, {"Welcome": True})
+        client = await self.comes(node, user, {"Welcome": True})
         role = "false" if others else "true"
         for each in (client, *others):
             await each.hears(("connect", user, role))
@@ -180,12 +202,14 @@ class Proxy:
         """Let everything through: also what was held."""
         self._open.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
-        await self._open.wait()
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            await self._open.wait()
             there, away = await asyncio.open_connection("127.0.0.1", self._port)
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._pass(reader, away))
@@ -194,7 +218,6 @@ class Proxy:
             pass
         finally:
             writer.close()
-            self._tasks.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -210,7 +233,7 @@ class Proxy:
 async def proxy(port: int) -> AsyncIterator[Proxy]:
     """Run a proxy before a server on this machine."""
     way = Proxy(port)
-    server = await asyncio.start_server(way._serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(way._accept, "127.0.0.1", 0)
     way.port = server.sockets[0].getsockname()[1]
     try:
         yield way

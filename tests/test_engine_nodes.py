@@ -39,7 +39,7 @@ async def client(server: Valkey) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-async def meet(nodes: Nodes) -> None:
+async def meet(nodes: Nodes, seconds: float = NODE_SECONDS) -> None:
     """Have members of two nodes meet, lose and resume a seat, and part; then a node dies."""
     one, two = (
         await nodes.add(node_timeout=NODE_SECONDS),
@@ -84,7 +84,7 @@ async def test_nodes_meet_behind_a_sentinel(tmp_path: Path) -> None:
 async def test_nodes_meet_over_tls(tmp_path: Path) -> None:
     """Two nodes share a room on a Redis with TLS, a certificate and a password."""
     async with redis_tls(tmp_path) as server, nodes_on(server.url) as nodes:
-        await meet(nodes)
+        await meet(nodes, 3.0)  # each connection takes its time
 
 
 async def test_all_nodes_hear_one_order(nodes: Nodes) -> None:
