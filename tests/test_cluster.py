@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aioice.ice
 import pytest
-from cluster import NODE_SECONDS, TOLD_SECONDS, Cluster, Stopwatch, cluster, proxy
+from callers import CALL_SECONDS, caller
+from cluster import (
+    NODE_SECONDS,
+    TOLD_SECONDS,
+    WAIT_SECONDS,
+    Cluster,
+    Stopwatch,
+    cluster,
+    proxy,
+)
+from process import node, node_modules, require
+from signalling import Packet, Signalling
+from sockjs_client import Wire, fresh, poll, send
+from test_nginx import nginx
 from valkey_server import Valkey, valkey
 
 DURABLE = ["--appendonly", "yes", "--appendfsync", "always"]
@@ -217,3 +233,125 @@ async def test_a_node_is_stopped(nodes: Cluster) -> None:
     c = await nodes.client(third, "c")
     for each in (b, back, c):
         await each.hears(("connect", "c", "false"))
+
+
+class Bystanding:
+    """A caller's signalling that overhears a third member of the room."""
+
+    def __init__(self, signalling: Signalling, third: str) -> None:
+        self._signalling = signalling
+        self._third = third
+        self.overheard: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._signalling, name)
+
+    async def receive(self) -> Packet:
+        """Return the next packet that is not about the third."""
+        while (packet := await self._signalling.receive())["Header"]["UserId"] == self._third:
+            self.overheard.append(packet["Header"]["Event"])
+        return packet
+
+
+async def test_a_call_is_set_up_while_a_node_is_killed(
+    nodes: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two aiortc peers on two nodes get their data channel; a third member, and its node, die."""
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+    first, second, third = await nodes.add(3)
+    async with (
+        asyncio.timeout(CALL_SECONDS),
+        caller(first, "raw", user="peer1", room="room") as peer1,
+        caller(second, "sockjs", user="peer2", room="room") as peer2,
+    ):
+        for peer, heard in ((peer1, "true"), (peer2, "false")):
+            await peer.signalling.send(peer.signalling.packet("connect"))
+            await peer.hears("connect", heard, user=peer.signalling.user)
+        await peer1.hears("connect", "false", user="peer2")
+        overhearing = [Bystanding(peer.signalling, "third") for peer in (peer1, peer2)]
+        peer1.signalling, peer2.signalling = overhearing
+        await (await nodes.client(third, "third")).hears(("connect", "third", "false"))
+
+        await peer1.offers()
+        killing = asyncio.create_task(third.kill())
+        await peer2.accepts("Ice Offer")
+        await peer2.answers()
+        await peer1.accepts("Ice Answer")
+        await peer1.trickles()
+        await peer2.trickles()
+        await peer2.adds_candidate()
+        await peer1.adds_candidate()
+        (await peer1.channel).send("Do you see me?")
+        assert await peer2.messages.get() == "Do you see me?"
+        (await peer2.channel).send("I do")
+        assert await peer1.messages.get() == "I do"
+        await killing
+
+        while any(each.overheard != ["connect", "disconnect"] for each in overhearing):
+            for each in overhearing:
+                await each.send(each.packet("ping"))
+                assert (await each.receive())["Header"]["Event"] == "ping"
+            await asyncio.sleep(0.05)
+        await peer1.signalling.close()
+        await peer2.hears("disconnect", "", user="peer1")
+        await peer2.hears("connect", "true", user="peer2")
+
+
+async def test_polling_clients_behind_nginx_meet(nodes: Cluster, tmp_path: Path) -> None:
+    """docs/nginx.conf, two signallers: each session's polls reach one, and the room is one."""
+    require("nginx")
+    signallers = await nodes.add(2, TrustedProxies=["127.0.0.1"])
+    (own := tmp_path / "nginx").mkdir()
+    async with nginx(own, signallers) as proxy:
+        sessions = [fresh() for _ in range(8)]
+
+        async def polled(session: str) -> list[dict[str, Any]]:
+            frame = await poll(proxy.base, session)
+            assert frame[0] in "ah", frame
+            return [json.loads(text) for text in json.loads(frame[1:] or "[]")]
+
+        async def sends(number: int, event: str, payload: str = "{}") -> None:
+            header = {"Event": event, "UserId": f"u{number}", "RoomId": "room"}
+            text = json.dumps({"Header": header, "Payload": payload})
+            assert (await send(proxy.base, sessions[number], text)).status == 204
+
+        for number, session in enumerate(sessions):
+            assert await poll(proxy.base, session) == "o\n"
+            await sends(number, "connect")
+            heard = await polled(session)
+            role = json.dumps(number == 0)
+            assert (heard[0]["Header"]["UserId"], heard[0]["Payload"]) == (f"u{number}", role)
+        await sends(7, "broadcast", "to all")
+        async with asyncio.timeout(WAIT_SECONDS):
+            for session in sessions[:7]:
+                heard = []
+                while not heard or heard[-1]["Header"]["Event"] != "broadcast":
+                    heard += await polled(session)
+                assert heard[-1]["Payload"] == "to all"
+        used = {line.split()[-1] for line in proxy.log.read_text(encoding="utf-8").splitlines()}
+        assert used == {f"127.0.0.1:{each.port}" for each in signallers}
+        await Wire.hang_up()
+
+
+async def test_the_real_sockjs_client_polls_behind_nginx(nodes: Cluster, tmp_path: Path) -> None:
+    """It sets up a call through docs/nginx.conf and two signallers, whichever it is led to."""
+    require("nginx")
+    node_modules()
+    (own := tmp_path / "nginx").mkdir()
+    signallers = await nodes.add(2, TrustedProxies=["127.0.0.1"])
+    async with nginx(own, signallers) as proxy, asyncio.timeout(40):
+        lines = await node(
+            "seven_steps.mjs", f"{proxy.base}/echo", "room", "xhr-polling", "xhr-polling"
+        )
+    said = {
+        (peer, event): [
+            each["text"]
+            for each in lines
+            if (each["peer"], each["event"]) == (peer, event) and "broadcast" in each["text"]
+        ]
+        for peer in ("peer1", "peer2")
+        for event in ("sent", "heard")
+    }
+    assert len(said["peer1", "sent"]) == 11
+    assert said["peer2", "heard"] == said["peer1", "sent"]
+    assert said["peer1", "heard"] == said["peer2", "sent"]
