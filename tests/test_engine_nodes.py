@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -348,3 +350,22 @@ async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
         await one.is_ready()
         await one.join("c")
         assert (await one.engine.members("room"))[0] == "a"
+
+
+async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Nodes) -> None:
+    """On Python 3.11 redis-py may swallow one that comes as its command is sent (wait_for)."""
+    one = await nodes.add(node_timeout=NODE_SECONDS)
+    store, asked = one.engine._node.store, asyncio.Event()
+    ask = store.node
+
+    async def deaf(op: str, *arguments: str) -> Any:
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+        return await ask(op, *arguments)
+
+    store.node = deaf
+    await asked.wait()
+    store.node, closing = ask, one.engine.close()
+    async with asyncio.timeout(10):
+        await closing

@@ -115,7 +115,8 @@ class _Ear:
     async def read(self) -> None:
         """Hand over what comes; raise when nothing comes any more."""
         await self._begun.wait()
-        while True:
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():  # see Duties.run
             found = await self._pubsub.get_message(timeout=self._timeout)
             if found is None:  # nothing was said: is there anybody?
                 await self._pubsub.ping()

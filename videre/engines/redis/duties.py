@@ -33,8 +33,9 @@ class Duties:
         self._past: dict[str, tuple[float, set[str]]] = {}  # own names that died: when, and rooms
 
     async def run(self) -> None:
-        """Do the duties for ever."""
+        """Do the duties until it is cancelled."""
         pause = self._timeout / BEATS
+        task = asyncio.current_task()
         while True:
             self._node.trouble.clear()
             try:
@@ -46,6 +47,8 @@ class Duties:
             except Exception:
                 logger.exception("a node could not do its duties")
                 wait = pause
+            if task is not None and task.cancelling():
+                return  # redis-py's wait_for may have lost the exception (Python 3.11, gh-86296)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._node.trouble.wait()
