@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 
-from videre.engines import Announcement, Engine, Terms
-from videre.errors import RoomFull, UserTaken
+from videre.engines import Announcement, Engine, Gap, Retention, Terms
+from videre.errors import RoomFull, Unauthorized, UserTaken
 
 HEARD_SECONDS = 10  # a safety net
 
 HALVES: Announcement = ('{"Header": 1, "Payload": ', "}")
+
+MAX_BYTES = 1000  # kept of what a room was told
+
+#: What a user is told to have missed: event, user, and what was said.
+Missed = list[tuple[str, ...]]
+
+SHORT = pytest.mark.parametrize("retention", [Retention(grace=0.5)], ids=["short"])
 
 
 class Recorder:
@@ -77,9 +84,17 @@ class EngineContract:
     heard: Recorder
 
     @pytest.fixture
-    def made(self) -> Engine:
+    def retention(self) -> Retention:
+        """Give what the engine is to keep."""
+        return Retention(max_bytes=MAX_BYTES)
+
+    @pytest.fixture
+    def made(self, retention: Retention) -> Engine:
         """Give a new engine that shares nothing with any other."""
         raise NotImplementedError
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass, where the engine has a clock that a test can set."""
 
     @pytest.fixture(autouse=True)
     async def _engine(self, made: Engine) -> AsyncIterator[None]:
@@ -97,9 +112,28 @@ class EngineContract:
         replace: bool = True,
         capacity: int | None = None,
         max_rooms: int | None = None,
+        ticket: str | None = None,
     ) -> None:
         terms = Terms(replace=replace, capacity=capacity, max_rooms=max_rooms)
-        await done(self.engine.join(room, user, seat, HALVES, terms))
+        await done(self.engine.join(room, user, seat, HALVES, terms, ticket))
+
+    async def renew(self, user: str, seat: str, to: str, ticket: str) -> None:
+        await done(self.engine.renew("room", user, seat, to, ticket))
+
+    async def lose(self, user: str, seat: str, seen: int | None = None) -> None:
+        await done(self.engine.lose("room", user, seat, seen))
+
+    async def publish(self, seat: str, text: str, to: Sequence[str] | None = None) -> None:
+        await done(self.engine.publish("room", seat, text, to))
+
+    async def resume(
+        self, user: str, to: str, shown: str, ticket: str = "new", received: int | None = None
+    ) -> Missed | type[Gap] | None:
+        """Resume in "room"; return in short what comes of it."""
+        found = await done(self.engine.resume("room", user, to, shown, ticket, received))
+        if not isinstance(found, list):
+            return found if found is None else type(found)
+        return [(told.event, told.user, *told.texts) for told in found]
 
     async def leave(self, room: str, user: str, seat: str, reason: str = "why") -> None:
         await done(self.engine.leave(room, user, seat, reason))
@@ -324,3 +358,271 @@ class EngineContract:
         self.heard.take()
         await done(self.engine.close())
         assert self.heard.take() == []
+
+    # Seats that may be resumed.
+
+    async def test_a_lost_seat_is_resumed(self) -> None:
+        """Who comes back has another seat at the same place, and all that it has missed."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.join("room", "b", "2")
+        await self.lose("a", "1", 0)
+        await self.publish("2", "hello")
+        await self.heard.wait(3)
+        self.heard.take()
+        assert await self.resume("a", "3", "t") == [
+            ("joined", "b", *HALVES),
+            ("sent", "b", "hello"),
+        ]
+        assert self.heard.take() == [("moved", "room", "a", "1", "3", "4503")]
+        assert await self.members("room") == ["a", "b"]
+
+    async def test_what_was_missed_is_told_in_order(self) -> None:
+        """Joins, packets, leaves and promotions: as they came, one's own packets left out."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        await self.publish("2", "of b's own")
+        await self.lose("b", "2", 0)
+        await self.publish("1", "one")
+        await self.join("room", "c", "3")
+        await self.publish("3", "to b", ["x", "b"])
+        await self.publish("3", "not to b", ["a", "x"])
+        await self.publish("", "from the server")
+        await self.publish("", "from the server to a", ["a"])
+        await self.leave("room", "a", "1")
+        await self.leave("room", "c", "3")
+        assert await self.resume("b", "4", "t") == [
+            ("sent", "a", "one"),
+            ("joined", "c", *HALVES),
+            ("sent", "c", "to b"),
+            ("sent", "", "from the server"),
+            ("left", "a"),
+            ("promoted", "b"),
+            ("left", "c"),
+        ]
+
+    async def test_a_promotion_of_another_is_told(self) -> None:
+        """Who is absent while somebody else becomes initiator hears of it too."""
+        for seat, user in enumerate("abc"):
+            await self.join("room", user, str(seat), ticket=user)
+        await self.lose("c", "2", 0)
+        await self.leave("room", "a", "0")
+        assert await self.resume("c", "3", "c") == [("left", "a"), ("promoted", "b")]
+
+    async def test_an_absent_initiator_keeps_its_place(self) -> None:
+        """While a seat is in its grace nobody is promoted, and it comes back to the first place."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.join("room", "b", "2")
+        await self.lose("a", "1", 1)
+        self.heard.take()
+        assert await self.members("room") == ["a", "b"]
+        assert await self.resume("a", "3", "t") == []
+        assert await self.members("room") == ["a", "b"]
+        assert [event[0] for event in self.heard.take()] == ["moved"]
+
+    @pytest.mark.parametrize(
+        ("seen", "received", "missed"),
+        [
+            (0, None, ["0", "1", "2"]),
+            (2, None, ["2"]),
+            (3, None, []),
+            (None, 1, ["1", "2"]),
+            (3, 1, ["1", "2"]),
+            (0, 3, []),
+            (0, 99, []),
+            (None, None, None),
+        ],
+    )
+    async def test_the_user_knows_best_what_it_has_got(
+        self, seen: int | None, received: int | None, missed: list[str] | None
+    ) -> None:
+        """Else nothing is repeated that may have arrived; with neither there is a gap."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        for number in range(3):
+            await self.publish("1", str(number))
+        await self.lose("b", "2", seen)
+        found = await self.resume("b", "3", "t", received=received)
+        assert found == (Gap if missed is None else [("sent", "a", text) for text in missed])
+
+    async def test_a_packet_may_have_come_of_two(self) -> None:
+        """Who got the leave of an initiator but not the promotion is told of that alone."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        await self.leave("room", "a", "1")
+        await self.lose("b", "2")
+        assert await self.resume("b", "3", "t", received=1) == [("promoted", "b")]
+
+    async def test_a_seat_that_is_not_lost_yet_is_resumed(self) -> None:
+        """A second connection may show the ticket before the first is known to be dead."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        await self.publish("1", "one")
+        await self.publish("1", "two")
+        assert await self.resume("b", "3", "t", "u", received=1) == [("sent", "a", "two")]
+        assert await self.resume("b", "4", "u", "v") == []
+
+    async def test_a_late_loss_of_a_seat_that_was_resumed_is_nothing(self) -> None:
+        """The first connection's end does not harm the second."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.resume("a", "2", "t", "u")
+        await self.lose("a", "1")
+        await self.leave("room", "a", "1")
+        assert await self.members("room") == ["a"]
+        assert await self.resume("a", "3", "u") == []
+
+    async def test_a_new_ticket_counts_what_was_missed(self) -> None:
+        """What was missed once, and may have been lost on the way, can be had again."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        await self.lose("b", "2", 0)
+        await self.publish("1", "one")
+        await self.publish("1", "two")
+        one, two, three = (("sent", "a", text) for text in ("one", "two", "three"))
+        assert await self.resume("b", "3", "t", "u") == [one, two]
+        await self.publish("1", "three")
+        await self.lose("b", "3", 1)
+        assert await self.resume("b", "4", "u", "v") == [two, three]
+        assert await self.resume("b", "5", "v", "w", received=0) == [two, three]
+
+    async def test_a_ticket_is_good_once(self) -> None:
+        """A ticket that was used, or never issued, is refused, and nothing changes."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.lose("a", "1", 0)
+        await self.resume("a", "2", "t", "u")
+        self.heard.take()
+        for shown in ("t", "guessed", ""):
+            with pytest.raises(Unauthorized):
+                await self.resume("a", "3", shown)
+        assert self.heard.take() == []
+        await self.leave("room", "a", "2")
+        assert [event[0] for event in self.heard.take()] == ["left"]
+
+    async def test_a_seat_without_a_ticket_is_not_resumed(self) -> None:
+        """Nothing that could be shown is the ticket of such a seat."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        for shown in ("", "t"):
+            with pytest.raises(Unauthorized):
+                await self.resume("a", "3", shown)
+        assert await self.members("room") == ["a", "b"]
+
+    async def test_there_may_be_nothing_to_come_back_to(self) -> None:
+        """An unknown room, an unknown user, and a seat that was given up: None."""
+        assert await self.resume("a", "1", "t") is None
+        await self.join("room", "b", "2")
+        assert await self.resume("a", "3", "t") is None
+        await self.join("room", "a", "4", ticket="t")
+        await self.leave("room", "a", "4")
+        assert await self.resume("a", "5", "t") is None
+        assert await self.members("room") == ["b"]
+
+    async def test_more_than_is_kept_was_missed(self) -> None:
+        """A Gap changes nothing: who needs less of it may still come back."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        await self.lose("b", "2", 0)
+        texts = [letter * (2 * MAX_BYTES // 5) for letter in "xyz"]
+        for text in texts:
+            await self.publish("1", text)
+        await self.heard.wait(5)
+        self.heard.take()
+        assert await self.resume("b", "3", "t") is Gap
+        assert self.heard.take() == []
+        found = await self.resume("b", "4", "t", received=1)
+        assert found == [("sent", "a", text) for text in texts[1:]]
+
+    async def test_bytes_are_counted_as_utf8(self) -> None:
+        """What is kept is bounded in bytes, not in characters."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        await self.lose("b", "2", 0)
+        await self.publish("1", "\u8996" * (MAX_BYTES // 3 + 1))
+        assert await self.resume("b", "3", "t") is Gap
+
+    async def test_a_seat_is_renewed(self) -> None:
+        """It has another seat and ticket at the same place, and counts as having got all."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.join("room", "b", "2")
+        await self.publish("2", "one")
+        await self.heard.wait(3)
+        self.heard.take()
+        await self.renew("a", "1", "3", "u")
+        assert [event[:5] for event in self.heard.take()] == [("moved", "room", "a", "1", "3")]
+        assert await self.members("room") == ["a", "b"]
+        with pytest.raises(Unauthorized):
+            await self.resume("a", "4", "t")
+        await self.publish("2", "two")
+        assert await self.resume("a", "4", "u", received=0) == [("sent", "b", "two")]
+
+    async def test_a_seat_without_a_ticket_gets_one(self) -> None:
+        """Who asks for a welcome later may come back from then on."""
+        await self.join("room", "a", "1")
+        await self.renew("a", "1", "2", "t")
+        await self.lose("a", "2", 0)
+        await self.join("room", "b", "3")
+        assert await self.resume("a", "4", "t") == [("joined", "b", *HALVES)]
+
+    @pytest.mark.parametrize(("user", "seat"), [("a", "1"), ("a", "9"), ("z", "2")])
+    async def test_a_seat_that_is_gone_is_neither_renewed_nor_lost(
+        self, user: str, seat: str
+    ) -> None:
+        """Nobody is told of what is no error."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.join("room", "a", "2", ticket="u")
+        self.heard.take()
+        await self.renew(user, seat, "3", "v")
+        await self.lose(user, seat)
+        assert self.heard.take() == []
+        assert await self.resume("a", "4", "u") == []
+
+    async def test_an_absent_user_is_replaced(self) -> None:
+        """Who joins under the name of one in its grace gives up that one's seat."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.join("room", "b", "2")
+        await self.lose("a", "1")
+        self.heard.take()
+        await self.join("room", "a", "3", ticket="u")
+        assert [event[:4] for event in self.heard.take()] == [
+            ("left", "room", "a", "1"),
+            ("joined", "room", "a", "3"),
+        ]
+        with pytest.raises(Unauthorized):
+            await self.resume("a", "4", "t")
+
+    @SHORT
+    async def test_a_grace_is_over(self, retention: Retention) -> None:
+        """The seat of who does not come back is given up."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.join("room", "b", "2")
+        await self.lose("a", "1", 0)
+        self.heard.take()
+        self.pass_seconds(retention.grace)
+        await self.heard.wait(1)
+        assert self.heard.take() == [("left", "room", "a", "1", "grace over")]
+        assert await self.members("room") == ["b"]
+        assert await self.resume("a", "3", "t") is None
+
+    @SHORT
+    async def test_the_grace_of_the_last_one_is_over(self, retention: Retention) -> None:
+        """The room is no more, and begins anew."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.lose("a", "1", 0)
+        self.pass_seconds(retention.grace)
+        await self.heard.wait(2)
+        assert await done(self.engine.rooms()) == []
+        await self.join("room", "a", "2", replace=False)
+        assert await self.members("room") == ["a"]
+
+    @SHORT
+    async def test_who_came_back_stays(self, retention: Retention) -> None:
+        """The end of a grace does not harm who has resumed before it; another's tells when."""
+        await self.join("room", "a", "1", ticket="t")
+        await self.join("room", "b", "2", ticket="u")
+        await self.lose("a", "1", 0)
+        await self.resume("a", "3", "t")
+        await self.lose("b", "2", 0)
+        self.heard.take()
+        self.pass_seconds(retention.grace)
+        await self.heard.wait(1)
+        assert self.heard.take() == [("left", "room", "b", "2", "grace over")]
+        assert await self.members("room") == ["a"]

@@ -170,9 +170,9 @@ class FakeClock:
         self.now = end
 
 
-def memory_engine(clock: FakeClock) -> MemoryEngine:
+def memory_engine(clock: FakeClock, *, retention: Retention | None = None) -> MemoryEngine:
     """Return a memory engine that goes by a clock."""
-    return MemoryEngine(clock=clock, later=clock.later)
+    return MemoryEngine(clock=clock, later=clock.later, retention=retention)
 
 
 class FakeLog:

@@ -42,6 +42,7 @@ class Signaller:
         self.output: list[str] = []
         self.url = ""
         self.port = 0
+        self.code = 0  # what it is expected to end with
         self._listening = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
@@ -54,6 +55,12 @@ class Signaller:
             await self._listening.wait()
         if not self.url:
             pytest.fail("The signaller ended before it listened")
+
+    async def kill(self) -> None:
+        """Kill it, which is no fault of it then."""
+        self.code = -signal.SIGKILL
+        self.process.kill()
+        await self.process.wait()
 
     async def stop(self, sign: int = signal.SIGTERM) -> int:
         """Send `sign` unless it has ended, and return its exit code; kill it if it hangs."""
@@ -89,7 +96,7 @@ async def signaller(
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
 
     `config` is written to `tmp/conf.json`; without one it is the shipped configuration, but its
-    log goes to `tmp`. A clean stop is exit code 0, with no traceback in the output.
+    log goes to `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
     """
     command = [sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
     command += ["--host", "127.0.0.1"]
@@ -111,7 +118,7 @@ async def signaller(
         await running.stop()
         error.add_note(str(running))
         raise
-    assert await running.stop() == 0, str(running)
+    assert await running.stop() == running.code, str(running)
     assert not any("Traceback" in line for line in running.output), str(running)
 
 

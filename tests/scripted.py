@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
@@ -181,9 +183,12 @@ class Proxy:
         await asyncio.gather(*self._pumps)
 
     def cut(self) -> None:
-        """Break all connections, at both ends."""
+        """Break all connections, at both ends: what was under way is lost, and a RST says so."""
         for pair in self._pairs:
             for writer in pair:
+                if not writer.is_closing():
+                    tcp = writer.get_extra_info("socket")
+                    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
         self._pairs.clear()
 

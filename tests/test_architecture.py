@@ -122,6 +122,7 @@ def test_imports_point_one_way(module: str) -> None:
             "turn",
             "schema",
             "speedups",
+            "workers",
             "mint",
             "__main__",
             "metrics",

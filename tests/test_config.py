@@ -68,6 +68,8 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [0, -1, "1"],
     ),
     "PacketBurst": ("limits.packet_burst", 200, [(1, 1)], [0, None, "1"]),
+    "Workers": ("workers", 1, [(1, 1)], [0, 257, 1.5, None, "2", True, 2]),
+    "WorkerPorts": ("worker_ports", "each", [("shared", "shared")], [None, "one", 7]),
     "Engine": (
         "engine",
         "memory://",

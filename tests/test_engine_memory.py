@@ -7,7 +7,7 @@ from counting import Unwalkable, operations
 from engine_contract import HALVES, EngineContract, Recorder
 from fakes import FakeClock, memory_engine
 
-from videre.engines import Terms
+from videre.engines import Retention, Terms
 from videre.engines.memory import MemoryEngine
 
 TERMS = Terms()
@@ -17,9 +17,14 @@ class TestMemoryEngine(EngineContract):
     """The contract, on the engine of a single process."""
 
     @pytest.fixture
-    def made(self) -> MemoryEngine:
+    def made(self, retention: Retention) -> MemoryEngine:
         """Give an engine."""
-        return memory_engine(FakeClock())
+        self.clock = FakeClock()
+        return memory_engine(self.clock, retention=retention)
+
+    def pass_seconds(self, seconds: float) -> None:
+        """See EngineContract.pass_seconds."""
+        self.clock.advance(seconds)
 
     async def test_every_method_is_done_when_it_returns(self) -> None:
         """No method of this engine returns an awaitable."""

@@ -1,4 +1,4 @@
-"""The engine of many processes, on a real Valkey: what every engine does, and what nodes share."""
+"""The engine of many processes passes the contract of all engines, on every kind of server."""
 
 from __future__ import annotations
 
@@ -8,28 +8,64 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from engine_contract import EngineContract
-from valkey_server import Valkey, valkey
+from valkey_server import redis, valkey, valkey_cluster
 
-from videre.engines import Retention
-from videre.engines.redis import RedisEngine
-from videre.engines.redis.store import RedisStore
+from videre.engines import Retention, choice
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
+async def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """Run one server for all tests; each has a namespace of its own."""
     async with valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
+        yield running.url
 
 
-class TestRedisEngine(EngineContract):
-    """The contract."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Run Debian's Redis."""
+    async with redis(tmp_path_factory.mktemp("redis")) as running:
+        yield running.url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Run a cluster of three."""
+    async with valkey_cluster(tmp_path_factory.mktemp("cluster")) as url:
+        yield url
+
+
+class RedisContract(EngineContract):
+    """The contract, on a server whose URL the fixture `url` gives."""
 
     @pytest.fixture
-    def made(self, server: Valkey) -> RedisEngine:
+    def made(self, url: str, retention: Retention) -> object:
         """Give a node in a namespace of its own."""
-        retention = Retention()
-        store = RedisStore(
-            server.url, uuid.uuid4().hex, keep_ms=60_000, keep_bytes=retention.max_bytes
-        )
-        return RedisEngine(store, retention=retention)
+        assert choice.fault(url) is None
+        return choice.make(url, uuid.uuid4().hex, retention, 10.0)
+
+
+class TestOnValkey(RedisContract):
+    """The contract, on Valkey."""
+
+    @pytest.fixture
+    def url(self, valkey_url: str) -> str:
+        """Give the server's URL."""
+        return valkey_url
+
+
+class TestOnRedis(RedisContract):
+    """The contract, on Debian's Redis."""
+
+    @pytest.fixture
+    def url(self, redis_url: str) -> str:
+        """Give the server's URL."""
+        return redis_url
+
+
+class TestOnCluster(RedisContract):
+    """The contract, on a cluster of three."""
+
+    @pytest.fixture
+    def url(self, cluster_url: str) -> str:
+        """Give the cluster's URL."""
+        return cluster_url

@@ -51,6 +51,7 @@ def test_after_coming_back_all_is_as_before(world: World) -> None:
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     a.end()
+    world.clock.advance(GRACE / 2)
     a, *_ = back(world, "a", secret)
     world.clock.advance(10 * GRACE)
     say(a, "a", 1)
@@ -62,7 +63,7 @@ def test_after_coming_back_all_is_as_before(world: World) -> None:
     a.say(packet("disconnect", "a", "room"))
     assert b.heard() == [("disconnect", "a", "room", ""), ("connect", "b", "room", "true")]
     (left,) = world.log.of("leave")
-    assert left["seconds"] == 10 * GRACE  # since it joined, not since it came back
+    assert left["seconds"] == 10.5 * GRACE  # since it joined, not since it came back
 
 
 def test_the_echo_is_the_own_packet(world: World) -> None:
@@ -186,6 +187,39 @@ def test_what_may_have_arrived_does_not_come_again(world: World) -> None:
     assert back(world, "a", secret)[3] == []
 
 
+@pytest.mark.parametrize("last", [7, 0, 1.5, "seven", None, True, ["x"], "x" * 65])
+def test_the_welcome_tells_which_broadcast_came_last(world: World, last: Any) -> None:
+    """By its Header.Id, if it had a proper one: what went after it can be sent again."""
+    a, secret = guest(world, "a")
+    a.say(packet("broadcast", "a", "room", Id=6))
+    a.say(packet("broadcast", "a", "room", Id=last))
+    a.say(packet("ping", "a", "room", Id=99))
+    a.end()
+    a, _, welcome, _ = back(world, "a", secret)
+    told = None if last in (None, True, ["x"], "x" * 65) else last
+    assert welcome["LastId"] == told and type(welcome["LastId"]) is type(told)
+    a.say(packet("broadcast", "a", "room", Id=8))
+    a.say(packet("broadcast", "a", "room", 2, Id=8))  # behind a head that is known
+    a.end()
+    a, _, welcome, _ = back(world, "a", welcome["Resume"])
+    assert welcome["LastId"] == 8
+    a.end()
+    _, _, welcome, _ = back(world, "a", welcome["Resume"])
+    assert welcome["LastId"] == 8
+
+
+def test_no_broadcast_came(world: World) -> None:
+    """None before the seat was taken counts; a welcome that is no resumption says nothing of it."""
+    a, secret = guest(world, "a")
+    a.end()
+    _, _, welcome, _ = back(world, "a", secret)
+    assert welcome["LastId"] is None
+    b, _ = guest(world, "b")
+    b.end("left", clean=True)
+    _, _, welcome, _ = back(world, "b", "some secret")
+    assert welcome["Resumed"] is False and "LastId" not in welcome
+
+
 def test_a_role_may_change_while_one_is_away(world: World) -> None:
     """The echo has the role of now, and what happened to it is among what was missed."""
     (a,) = world.members("a")
@@ -266,3 +300,35 @@ def test_limits_may_keep_everything() -> None:
     for number in range(3):
         say(b, "b", f"{number}" + "x" * 300_000)
     assert [payload[0] for *_, payload in back(world, "a", secret)[3]] == ["0", "1", "2"]
+
+
+def test_for_how_long_a_packet_may_be_asked_for(world: World) -> None:
+    """For the 40 s in which a dead connection goes unnoticed, and the grace; then it is a gap."""
+    for seconds, resumed in ((59.9, True), (60.1, False)):
+        room = f"room {seconds}"
+        a, secret = guest(world, "a", room)
+        (b,) = world.members("b", room=room)
+        say(b, "b", 1, room)
+        world.clock.advance(seconds - 15)
+        a.end()
+        world.clock.advance(15)
+        say(b, "b", 2, room)
+        _, _, welcome, missed = back(world, "a", secret, room, Received=1)
+        assert welcome["Resumed"] is resumed
+        assert [payload for *_, payload in missed] == ([1, 2] if resumed else [])
+
+
+def test_whatever_kind_it_is_that_was_not_fetched(world: World) -> None:
+    """Joins, leaves, packets and roles that waited for a poll come again, each once."""
+    (x, _) = world.members("x", "y")
+    a, secret = guest(world, "a")
+    (b,) = world.members("b")
+    a.texts()
+    say(b, "b", 1)
+    x.say(packet("disconnect", "x", "room"))
+    world.member("c")
+    a.connection.unread = a.texts()
+    a.end()
+    assert [each[0] for each in back(world, "a", secret)[3]] == [
+        *("broadcast", "disconnect", "role", "connect")
+    ]

@@ -172,3 +172,31 @@ def test_a_fresh_join_needs_the_engine(world: World, engine: LaterEngine, down: 
     engine.down = None
     ask(client, "a", Resume="of another life")
     assert answer(client)[1]["Resumed"] is False
+
+
+def test_a_loss_of_a_seat_that_was_replaced(world: World) -> None:
+    """It comes too late: the newcomer's seat is not lost, and no grace begins for it."""
+    a, _ = guest(world, "a")
+    losing = begin(a.peer.closed("connection lost", False))
+    newer, secret = guest(world, "a")
+    run_on(losing)
+    assert world.clock.waiting == []
+    (b,) = world.members("b")
+    newer.texts()
+    say(b, "b", 1)
+    newer.connection.unread = newer.texts()
+    newer.end()
+    assert back(world, "a", secret)[3] == [("broadcast", "b", "room", 1)]
+
+
+def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
+    """Who is removed while it asks again has no seat afterwards, and does not believe to."""
+    (b,) = world.members("b")
+    a, _ = guest(world, "a")
+    asking = begin(a.peer.receive(packet("connect", "a", "room", {"Welcome": True})))
+    run(world.rooms.kick("room", "a"))  # type: ignore[arg-type]
+    run_on(asking)
+    b.texts()
+    say(a, "a", 1)
+    a.peer.closed("closed with 4504", True)
+    assert (a.code, b.texts(), a.peer.seat, users(world)) == (4504, [], None, '["b"]')

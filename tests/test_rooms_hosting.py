@@ -68,11 +68,14 @@ def test_a_packet_of_the_applications(world: World, payload: Any) -> None:
 
 
 def test_the_server_has_no_name(world: World) -> None:
-    """Unless one is given; one of a member's does not keep it from that member."""
+    """Unless one is given, which keeps it from nobody, whatever it is: a member's, or a seat's."""
     (a,) = world.members("a")
     do(world.rooms.send("room", 1))
-    do(world.rooms.send("room", 2, sender="a"))
-    assert a.heard() == [("broadcast", "", "room", 1), ("broadcast", "a", "room", 2)]
+    senders = ["a", *(str(number) for number in range(5))]
+    for sender in senders:
+        do(world.rooms.send("room", 2, sender=sender))
+    expected = [("broadcast", sender, "room", 2) for sender in senders]
+    assert a.heard() == [("broadcast", "", "room", 1), *expected]
 
 
 def test_a_packet_for_some(world: World) -> None:
@@ -100,7 +103,11 @@ def test_a_packet_for_who_is_in_grace(world: World) -> None:
     assert [payload for *_, payload in back(world, "a", secret)[3]] == [1, 2]
 
 
-@pytest.mark.parametrize("payload", [object(), {1: 2}, {"x": {1}}, 2**70, "\ud800", b"x"], ids=repr)
+@pytest.mark.parametrize(
+    "payload",
+    [object(), {1: 2}, {"x": {1}}, 2**70, "\ud800", b"x"],
+    ids=["object", "key", "set", "large", "surrogate", "bytes"],
+)
 def test_what_is_no_json(world: World, payload: Any) -> None:
     """TypeError, and nobody gets anything."""
     (a,) = world.members("a")

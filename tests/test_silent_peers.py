@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
-import secrets
-import shutil
 import signal
 import sys
 import time
@@ -22,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from cable import Cable, no_cables
 from process import missing, signaller
 from signalling import Signalling, connect
 from sockjs_client import Stream, fresh, poll, send
@@ -83,52 +81,6 @@ async def living(base: str, name: str, *prefix: str) -> AsyncIterator[Process]:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-async def ip(*args: str) -> str:
-    """Run the command `ip` and return what it says if it fails."""
-    process = await asyncio.create_subprocess_exec(
-        "ip", *args, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
-    )
-    _, errors = await process.communicate()
-    return f"ip {' '.join(args)}: {errors.decode().strip()}" if process.returncode else ""
-
-
-class Cable:
-    """A network namespace at the other end of a cable. Ours has the address `here`."""
-
-    def __init__(self) -> None:
-        # Of 198.18.0.0/15, for tests of networks (RFC 2544): no address of any real host.
-        number = secrets.randbelow(1 << 15) * 4
-        network = f"198.{18 + (number >> 16)}.{number >> 8 & 255}"
-        self.here = f"{network}.{(number & 255) + 1}"
-        self.there = f"{network}.{(number & 255) + 2}"
-        self.namespace = f"videre-{os.getpid()}"
-        self._ends = f"videre{os.getpid()}h", f"videre{os.getpid()}t"
-
-    async def lay(self) -> str:
-        """Make the namespace and the cable; return what is wrong if that cannot be done."""
-        here, there = self._ends
-        inside = ["-n", self.namespace]
-        for command in (
-            ["netns", "add", self.namespace],
-            ["link", "add", here, "type", "veth", "peer", there, "netns", self.namespace],
-            ["address", "add", f"{self.here}/30", "dev", here],
-            [*inside, "address", "add", f"{self.there}/30", "dev", there],
-            ["link", "set", here, "up"],
-            [*inside, "link", "set", there, "up"],
-        ):
-            if fault := await ip(*command):
-                return fault
-        return ""
-
-    async def cut(self, _process: Process) -> None:
-        """Take the other end down: from then on nothing arrives, and nobody says so."""
-        assert await ip("-n", self.namespace, "link", "set", self._ends[1], "down") == ""
-
-    async def remove(self) -> None:
-        await ip("link", "delete", self._ends[0])
-        await ip("netns", "delete", self.namespace)
 
 
 Seconds = dict[str, float]  # from the silence to the `disconnect`, by kind; inf: there was none
@@ -195,17 +147,15 @@ async def stop(process: Process) -> None:
 
 async def witness_a_cut(url: str, port: int) -> Seconds | str:
     """Cut the cable to live clients; where that cannot be done, return why."""
-    if shutil.which("ip") is None:
-        return "ip (iproute2) is not installed"
-    if os.geteuid() != 0:
-        return "only root can lay a cable to a network namespace"
+    if fault := no_cables():
+        return fault
     cable = Cable()
     try:
         if fault := await cable.lay():
             return fault
         prefix = ("ip", "netns", "exec", cable.namespace)
         seen_at = f"http://{cable.here}:{port}"
-        return await witness(url, "cut", cable.cut, *prefix, seen_at=seen_at)
+        return await witness(url, "cut", lambda _: cable.cut(), *prefix, seen_at=seen_at)
     finally:
         await cable.remove()
 

@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from videre import config as configuration
-from videre import logs, mint, speedups
+from videre import logs, mint, speedups, workers
 from videre.app import create_app
 from videre.config import Config
 from videre.errors import ConfigError
@@ -65,6 +65,13 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"the configuration, JSON (default: {default_config or 'none'})",
     )
+    option(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="so many processes, for which Engine must be a Redis or Valkey "
+        f"(default: {default['Workers']})",
+    )
     option("--cert", metavar="FILE", help="serve TLS with this certificate (default: none)")
     option("--key", metavar="FILE", help="the certificate's key (default: none)")
     option("--log-file", metavar="FILE", help=f"JSON lines (default: {default['LogFile']})")
@@ -82,6 +89,7 @@ _KEYS = {
     "host": "Host",
     "port": "Port",
     "prefix": "Prefix",
+    "workers": "Workers",
     "cert": "Cert",
     "key": "Key",
     "log_file": "LogFile",
@@ -114,11 +122,12 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     if arguments["check"]:
         print("The configuration is good.")
         return 0
-    return _run(config, context)
+    if config.workers > 1:
+        return workers.run(config, _listen, lambda own, port: _run(own, context, port))
+    return _run(config, context, _listen(config))
 
 
-def _run(config: Config, context: ssl.SSLContext | None) -> int:
-    listening = _listen(config)
+def _run(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> int:
     try:
         end_log = logs.configure(
             config.log_level,
@@ -146,7 +155,10 @@ def _listen(config: Config) -> socket.socket:
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, _, _, _, address = found[0]
-        listening = socket.create_server(address[:2], family=family, backlog=1024)
+        shared = config.workers > 1 and config.worker_ports == "shared"
+        listening = socket.create_server(
+            address[:2], family=family, backlog=1024, reuse_port=shared
+        )
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the listener
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         return listening

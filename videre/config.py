@@ -20,7 +20,7 @@ from videre.auth import Auth, Key, NoAuth
 from videre.errors import ConfigError
 from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.limits import Limits
-from videre.schema import Duplicate, judge, shown
+from videre.schema import Duplicate, WorkerPorts, judge, shown
 from videre.transport import Options
 
 # What ends the key itself where a fault names one below it: `Auth.Issuer`, `IceServers[1].Urls`.
@@ -34,6 +34,8 @@ class Config:
     host: str = "0.0.0.0"  # noqa: S104
     port: int = 1111
     prefixes: tuple[str, ...] = ("/echo",)
+    workers: int = 1
+    worker_ports: WorkerPorts = "each"
     tls: bool = False
     cert: Path | None = None
     key: Path | None = None
@@ -181,6 +183,8 @@ def _config(
         sources=sources,
         host=document["Host"],
         port=document["Port"],
+        workers=document["Workers"],
+        worker_ports=document["WorkerPorts"],
         prefixes=tuple(each.rstrip("/") for each in prefixes),
         tls=document["TLS"],
         cert=resolve("Cert"),

@@ -321,7 +321,7 @@ def claimed(header: object) -> tuple[str, str, str | float | None]:
     return (
         _claimed_name(header.get("UserId"), MAX_USER_ID),
         _claimed_name(header.get("RoomId"), MAX_ROOM_ID),
-        _claimed_id(header.get("Id")),
+        claimed_id(header.get("Id")),
     )
 
 
@@ -329,7 +329,8 @@ def _claimed_name(value: object, longest: int) -> str:
     return value if isinstance(value, str) and len(value) <= longest else ""
 
 
-def _claimed_id(value: object) -> str | float | None:
+def claimed_id(value: object) -> str | float | None:
+    """Return a Header.Id that may be repeated to its sender; None for any other value."""
     if isinstance(value, str):
         return value if len(value) <= MAX_PACKET_ID else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

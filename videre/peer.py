@@ -198,6 +198,7 @@ class Peer:
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
+        own.last = packets.claimed_id(packet.header.get("Id"))
         to = packet.header.get("To")
         if to is not None:
             return self._send_to(own, packet, [to] if isinstance(to, str) else to)

@@ -11,7 +11,18 @@ from videre.connection import Connection
 class Seat:
     """One user's place in one room, held by the session behind `connection`."""
 
-    __slots__ = ("connection", "count", "id", "local", "room", "secret", "since", "user", "welcome")
+    __slots__ = (
+        "connection",
+        "count",
+        "id",
+        "last",
+        "local",
+        "room",
+        "secret",
+        "since",
+        "user",
+        "welcome",
+    )
 
     def __init__(
         self,
@@ -33,6 +44,7 @@ class Seat:
         # What the welcome says of how the seat was taken; None: the holder asked for none.
         self.welcome = welcome
         self.secret = secret  # with which it can be resumed, until the holder has been told
+        self.last: str | float | None = None  # the Header.Id of the holder's last broadcast
         self.count = 0  # packets that the room has sent to it, since its welcome
 
 

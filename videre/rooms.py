@@ -149,13 +149,16 @@ class Rooms:
         not the seat's secret. See Engine.resume for `received`.
         """
         returning = Returning(connection, announcement)
-        seat = self._seat(user, room, returning, {"Resumed": True})
+        welcome: dict[str, object] = {"Resumed": True}
+        seat = self._seat(user, room, returning, welcome)
         ticket = self._ticket(seat)
         if ticket is None:
             return None
-        if received is None and (replica := self._replica.rooms.get(room)) is not None:
-            held = replica.members.get(user)
-            if held is not None and held.connection is not None:  # it was not lost yet
+        replica = self._replica.rooms.get(room)
+        held = None if replica is None else replica.members.get(user)
+        if held is not None and held.local:  # of other nodes' seats nobody knows
+            seat.last = welcome["LastId"] = held.last
+            if received is None and held.connection is not None:  # it was not lost yet
                 received = _seen(held.count, held.connection)
         self._replica.joining[seat.id] = seat
         try:
@@ -199,6 +202,7 @@ class Rooms:
             self._replica.greet(self._replica.rooms[seat.room], seat)
             return seat, None
         new = self._seat(seat.user, seat.room, seat.connection, {})
+        new.last = seat.last
         new.secret = self._secret()
         ticket = digest(new.secret)
         self._replica.joining[new.id] = new

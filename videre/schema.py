@@ -23,6 +23,9 @@ from videre.transport import Options
 #: What becomes of a user id that is in the room already: the old seat goes, or the newcomer.
 Duplicate = Literal["replace", "reject"]
 
+#: Whether workers have a port each, one after the other, or share one.
+WorkerPorts = Literal["each", "shared"]
+
 LEVELS = ("debug", "info", "warning", "error")
 
 Error = Callable[[str, str], None]
@@ -90,6 +93,8 @@ _LIMITS = Limits()
 SCHEMA: dict[str, dict[str, Any]] = {
     "Host": _string(default="0.0.0.0", minlength=1),  # noqa: S104  # as the original
     "Port": {"type": "integer", "min": 0, "max": 65535, "default": 1111},
+    "Workers": {"type": "integer", "min": 1, "max": 256, "default": 1},
+    "WorkerPorts": _string(allowed=list(get_args(WorkerPorts)), default="each"),
     "Prefix": {"check_with": _prefixes, "default": "/echo"},
     "TLS": _switch(False),
     "Cert": _string(nullable=True, default=None),
@@ -160,7 +165,20 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
             for key in ("Cert", "Key")
             if key not in wrong and not document.get(key)
         ]
+    if wrong.isdisjoint(("Engine", "Workers", "WorkerPorts", "Port")):
+        faults += _worker_faults(document)
     return document, faults
+
+
+def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with workers: their rooms are in one engine, and ports have an end."""
+    workers, faults = document["Workers"], []
+    if workers > 1 and document["Engine"] == choice.MEMORY:
+        words = "more than one worker needs Engine, as redis://localhost:6379, to share rooms"
+        faults.append(("Workers", f"{workers}: {words}"))
+    if document["WorkerPorts"] == "each" and document["Port"] + workers - 1 > 65535:
+        faults.append(("Workers", f"{workers}: there are not so many ports after Port"))
+    return faults
 
 
 def _is_secret(key: object) -> bool:

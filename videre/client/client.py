@@ -17,6 +17,7 @@ from videre.client.errors import Closed, Unreachable
 from videre.client.events import Event, Lost, Rejoined, Resumed
 from videre.client.inbox import Inbox
 from videre.client.joining import TRANSIENT, Joining, Token
+from videre.client.outbox import Outbox
 from videre.client.seat import Seat
 from videre.client.wire import Packet
 from videre.errors import PeerError
@@ -63,6 +64,7 @@ class Client:
         self._give_up_after = give_up_after
         self._stack = AsyncExitStack()
         self._inbox = Inbox()
+        self._outbox = Outbox()
         self._asked: dict[object, asyncio.Future[Packet | Exception | None]] = {}
         self._connection: Connection | None = None
         self._changed = asyncio.Event()  # there is a connection, or there will be none
@@ -100,14 +102,22 @@ class Client:
     async def broadcast(self, payload: Any, to: str | Iterable[str] | None = None) -> int:
         """Send any JSON value to all other members, or to these; return the packet's id.
 
-        Waits for a connection if there is none. What was sent just before it broke arrives once or
+        Waits for a connection if there is none. What was sent just before it broke is sent again if
+        the server has not got it and has kept the seat, on the same node; else it arrives once or
         not at all. If the server refuses the packet, `receive` raises why, with this id as
         `packet_id`.
         """
         header = {} if to is None else {"To": to if isinstance(to, str) else list(to)}
         identity = next(self._joining.ids)
-        await self._send(wire.BROADCAST, identity, payload, **header)
-        return identity
+        text = wire.write(wire.BROADCAST, self.user, self.room, payload, Id=identity, **header)
+        while True:
+            connection = await self._connected()
+            if self._outbox.has_sent(identity):  # when the seat was resumed
+                return identity
+            self._outbox.add(identity, text)
+            if await connection.send(text):
+                return identity
+            self._drop(connection)
 
     async def ping(self) -> list[str]:
         """Ask the server for the members, in joining order."""
@@ -138,14 +148,13 @@ class Client:
                 raise StopAsyncIteration from None
             raise
 
-    async def _send(self, event: str, identity: int, payload: Any = "", **header: Any) -> None:
-        text = wire.write(event, self.user, self.room, payload, Id=identity, **header)
+    async def _send(self, event: str, identity: int) -> None:
+        text = wire.write(event, self.user, self.room, Id=identity)
         while True:
             connection = await self._connected()
             if await connection.send(text):
                 return
-            if self._connection is connection:  # it has not been noticed yet that it is closing
-                self._drop()
+            self._drop(connection)
 
     async def _connected(self) -> Connection:
         """Wait for a connection; raise what ended the seat."""
@@ -234,8 +243,10 @@ class Client:
         self._drop()
         self._changed.set()
 
-    def _drop(self) -> None:
-        """Forget the connection; what was asked on it has to be asked again."""
+    def _drop(self, connection: Connection | None = None) -> None:
+        """Forget the connection, or this one; what was asked on it has to be asked again."""
+        if connection not in (None, self._connection):
+            return
         self._connection = None
         if self._end is None:
             self._changed.clear()
@@ -253,6 +264,7 @@ class Client:
         try:
             resumed = await self._joining.take(connection, token, early)
             if again:
+                await self._outbox.repeat(connection, self._seat.last if resumed else None)
                 self._inbox.put(Resumed() if resumed else Rejoined())
             for event, size in early:
                 self._inbox.put(event, size)
@@ -303,6 +315,8 @@ class Client:
         match packet.event:
             case wire.PING:
                 self._seat.users = packet.value()
+                if isinstance(packet.id, int):  # what was sent before it has come before it
+                    self._outbox.confirm(packet.id)
             case wire.ICE:
                 self._seat.ice_servers = packet.value()["IceServers"]
             case wire.WELCOME:  # the answer to a fresh token

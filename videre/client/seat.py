@@ -19,6 +19,8 @@ class Seat:
         self.ice_servers: list[dict[str, Any]] = []
         self.secret: str | None = None
         self.received = 0  # packets that the server counts too, since the welcome
+        # After a resume, the id of the last broadcast that the server has got; None: it cannot say.
+        self.last: int | None = None
 
     def asks(self) -> dict[str, Any]:
         """Return what a connect packet asks for, so as to get this seat back."""
@@ -36,6 +38,8 @@ class Seat:
             self.initiator = told["Initiator"]
         self.secret = told["Resume"]
         self.received = 0
+        last = told.get("LastId", ...)
+        self.last = 0 if last is None else last if isinstance(last, int) else None
         self.ice_servers = list(told["IceServers"] or ())
         return resumed
 

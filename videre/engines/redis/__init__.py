@@ -100,17 +100,25 @@ class RedisEngine:
                 if answer[0] == "full":
                     raise RoomFull("The room has as many members as it may have")
                 await view.reached(int(answer[1]))
-            except BaseException:
+            except (UserTaken, RoomFull):
                 self._seats.disown(own)
                 raise
+            except BaseException:
+                self._give_up(own)
+                raise
+
+    def _give_up(self, own: Own) -> None:
+        """Forget a seat that was asked for: the store may have given it, and is told otherwise."""
+        self._node.owe(own.room)
+        self._seats.disown(own)
 
     async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
         self._node.require()
-        view, held = self._node.views.get(room), self._node.own.get(seat)
-        if view is None or held is None:
+        view = self._node.views.get(room)
+        if view is None or seat not in self._node.own:
             return
-        own = self._node.own[to] = view.own[to] = Own(to, user, room, ticket, held.place)
+        own = self._node.own[to] = view.own[to] = Own(to, user, room, ticket)
         try:
             answer = await self._node.step(room, "renew", user, seat, to, self._node.name, ticket)
             if answer[0] == "gone":
@@ -118,12 +126,12 @@ class RedisEngine:
                 return
             await view.reached(int(answer[1]))
         except BaseException:
-            self._seats.disown(own)
+            self._give_up(own)
             raise
 
     async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
         """See Engine.lose."""
-        await self._seats.lose(seat, seen)
+        await self._seats.lose(room, user, seat, seen)
 
     async def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
@@ -156,8 +164,11 @@ class RedisEngine:
                     self._seats.disown(own)
                     return None if answer[0] == "none" else Gap()
                 await view.reached(int(answer[1]))
-            except BaseException:
+            except Unauthorized:
                 self._seats.disown(own)
+                raise
+            except BaseException:
+                self._give_up(own)
                 raise
             return _missed(user, int(answer[2]), answer[3])
 
@@ -169,6 +180,11 @@ class RedisEngine:
         own = self._node.own.get(seat)
         if own is None and seat:
             raise EngineError("The seat is gone")
+        view = self._node.views.get(room)
+        if view is not None and (view.doubted or not view.known):
+            # The store has lost its data, and members' nodes have not come back: they would not
+            # get the packet, and nobody would know.
+            raise EngineError("Not all members can be reached")
         names = "" if to is None else orjson.dumps(list(to)).decode()
         answer = await self._node.step(room, "publish", own.user if own else "", seat, names, text)
         if answer[0] == "gone":

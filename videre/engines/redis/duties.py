@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+from collections.abc import Iterable
 
 import orjson
 
@@ -17,6 +18,10 @@ from videre.errors import EngineError
 # Leases are renewed so many times in NodeTimeout: some may be lost.
 BEATS = 4
 
+# Seconds after which nothing that was asked of the store is done any more: a command has 3, and one
+# that waits for its turn as many.
+LATE_SECONDS = 10.0
+
 
 class Duties:
     """What a node does whether or not anybody asks. `timeout` is how long a lease lasts, in s."""
@@ -25,10 +30,12 @@ class Duties:
         self._node = node
         self._seats = seats
         self._timeout = timeout
+        self._past: dict[str, tuple[float, set[str]]] = {}  # own names that died: when, and rooms
 
     async def run(self) -> None:
-        """Do the duties for ever."""
+        """Do the duties until it is cancelled."""
         pause = self._timeout / BEATS
+        task = asyncio.current_task()
         while True:
             self._node.trouble.clear()
             try:
@@ -40,6 +47,8 @@ class Duties:
             except Exception:
                 logger.exception("a node could not do its duties")
                 wait = pause
+            if task is not None and task.cancelling():
+                return  # redis-py's wait_for may have lost the exception (Python 3.11, gh-86296)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._node.trouble.wait()
@@ -68,6 +77,7 @@ class Duties:
             logger.info("the store is there")
         for room in list(self._node.owed):
             await self._settle(room)
+        await self._bury_past()
         # Who was cut off itself gives the others time to be heard again.
         if (
             self._node.sound_since is not None
@@ -79,17 +89,17 @@ class Duties:
     def _die(self) -> None:
         """Close all sessions: their seats are gone. The node goes on under another name."""
         logger.error("the node %s was given up by the others", self._node.name)
+        rooms = {*self._node.views, *(own.room for own in self._node.own.values())}
+        self._past[self._node.name] = asyncio.get_running_loop().time(), rooms
         self._seats.forget_all()
         self._node.name = secrets.token_hex(8)
         self._node.trouble.set()
 
     async def _settle(self, room: str) -> None:
         """Make the store know what this node has in a room, and this node what the store has."""
-        seats = [
-            [own.user, own.seat, own.place, own.ticket or ""]
-            for own in self._node.own.values()
-            if own.room == room and not own.leaving and own.place
-        ]
+        owns = [own for own in self._node.own.values() if own.room == room and not own.leaving]
+        seats = [[own.user, own.seat, own.place, own.ticket or ""] for own in owns if own.place]
+        pending = [own.seat for own in owns if not own.place]
         view = self._node.views.get(room)
         if view is not None and view.known:
             await self._seats.fetch(view)
@@ -101,22 +111,38 @@ class Duties:
             room,
             self._node.name,
             orjson.dumps(seats).decode(),
+            orjson.dumps(pending).decode(),
             str(number),
             "1" if want_state else "0",
         )
         self._node.owed.discard(room)
         for own in [own for own in self._node.own.values() if own.room == room and own.lost]:
             await self._seats.tell_lost(own)
+        await self._seats.stop_hearing(room)
 
     async def _bury(self, node: str) -> None:
         """Give up the seats of a dead node, and adopt those that may be resumed."""
-        if not await self._node.store.node("condemn", node):
-            return
-        for room in await self._node.store.noted(node):
+        if await self._node.store.node("condemn", node):
+            await self._reap(node, await self._node.store.noted(node))
+            await self._node.store.node("buried", node)
+
+    async def _bury_past(self) -> None:
+        """Give up what came to this node's name after that was buried by the others.
+
+        It may have asked for a seat before it knew, and that may have been given late.
+        """
+        now = asyncio.get_running_loop().time()
+        for name, (died, rooms) in list(self._past.items()):
+            await self._reap(name, [*rooms, *await self._node.store.noted(name)])
+            if now - died > LATE_SECONDS:
+                del self._past[name]
+
+    async def _reap(self, node: str, rooms: Iterable[str]) -> None:
+        for room in dict.fromkeys(rooms):
             await self._node.store.note(self._node.name, room)  # before a seat there may be ours
             _, adopted = await self._node.step(room, "reap", node, self._node.name)
             for user, seat, ticket, place in adopted:
                 own = self._node.own[seat] = Own(seat, user, room, ticket, float(place), lost=True)
                 self._seats.begin_grace(own)
             await self._node.store.unnote(node, room)
-        await self._node.store.node("buried", node)
+            await self._seats.stop_hearing(room)

@@ -72,6 +72,11 @@ class Node:
         except EngineError:
             return None
 
+    def owe(self, room: str) -> None:
+        """Take note that the store may not know what is so in a room."""
+        self.owed.add(room)
+        self.trouble.set()
+
     def unsound(self) -> None:
         """Take note that the store does not answer."""
         if self.sound_since is not None:

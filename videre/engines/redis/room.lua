@@ -108,10 +108,11 @@ end
 
 local function remove(user, seat, reason, code)
   local first = redis.call('ZRANGE', ORDER, 0, 0)[1]
-  if meta_of(user).t then
+  local ticket = meta_of(user).t
+  redis.call('HDEL', SEATS, user)  -- the first write: this one a full store does not refuse
+  if ticket then
     redis.call('HINCRBY', ROOM, 'tickets', -1)
   end
-  redis.call('HDEL', SEATS, user)
   redis.call('HDEL', META, user)
   redis.call('HDEL', SKIPS, user)
   redis.call('ZREM', ORDER, user)
@@ -303,19 +304,22 @@ function ops.reap(dead, node)
   return {'ok', adopted}
 end
 
--- Make the seats of a node what it says they are: [[user, seat, place, ticket], ...]. `seq` is the
--- number of the last message that it has heard.
-function ops.restore(name, node, list, seq, want_state)
-  local mine, lost = {}, {}
+-- Make the seats of a node what it says they are: [[user, seat, place, ticket], ...]; but for the
+-- seats `pending`, which it has asked for. `seq` is the number of the last message that it has heard.
+function ops.restore(name, node, list, pending, seq, want_state)
+  local mine, asked, lost = {}, {}, {}
   if redis.call('EXISTS', ROOM) == 1 and field('seq') < tonumber(seq) then
     renumber()
   end
   for _, own in ipairs(cjson.decode(list)) do
     mine[own[1]] = own
   end
+  for _, seat in ipairs(cjson.decode(pending)) do
+    asked[seat] = true
+  end
   for _, member in ipairs(members()) do
     local own = mine[member[1]]
-    if member[3] == node and not (own and own[2] == member[2]) then
+    if member[3] == node and not asked[member[2]] and not (own and own[2] == member[2]) then
       remove(member[1], member[2], 'lost', 4001)
     end
   end

@@ -12,7 +12,7 @@ import orjson
 from videre.engines.redis.node import Node
 from videre.engines.redis.store import Message, parse
 from videre.engines.redis.view import Own, View
-from videre.errors import EngineError
+from videre.errors import CloseCode, EngineError
 
 
 class Seats:
@@ -31,10 +31,10 @@ class Seats:
 
     # Seats.
 
-    async def lose(self, seat: str, seen: int | None) -> None:
+    async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
         """See Engine.lose."""
         own = self._node.own.get(seat)
-        if own is None or own.ticket is None:
+        if own is None or (own.room, own.user) != (room, user) or own.ticket is None:
             return
         own.lost, own.seen = True, seen
         self.begin_grace(own)
@@ -63,6 +63,7 @@ class Seats:
             await view.reached(int(answer[1]))
         elif own is not None and view is None:
             self.disown(own)
+            await self.stop_hearing(room)
 
     @contextlib.asynccontextmanager
     async def interest(self, room: str) -> AsyncIterator[View]:
@@ -92,14 +93,17 @@ class Seats:
 
     def drop_if_idle(self, view: View) -> None:
         """Hear no more of a room in which this node has no seats, and wants none."""
-        if view.own or view.interest or self._node.views.get(view.room) is not view:
-            return
-        del self._node.views[view.room]
-        view.fail()
-        self._node.listener.dropped(view.room)
-        self._node.run(self._stop_hearing(view.room))
+        if not view.own and not view.interest and self._node.views.get(view.room) is view:
+            self._drop(view)
 
-    async def _stop_hearing(self, room: str) -> None:
+    def _drop(self, view: View) -> None:
+        del self._node.views[view.room]
+        view.end()
+        self._node.listener.dropped(view.room)
+        self._node.run(self.stop_hearing(view.room))
+
+    async def stop_hearing(self, room: str) -> None:
+        """Have the store know that this node has nothing in a room, if that is so."""
         done = self._unnoting[room] = asyncio.get_running_loop().create_future()
         try:
             if room not in self._node.views:
@@ -144,9 +148,7 @@ class Seats:
         node = self._node
         for view in list(node.views.values()):
             node.listener.found(view.room, [])
-            view.own.clear()
-            view.interest = 0
-            self.drop_if_idle(view)
+            self._drop(view)
         self.end()
 
     def end(self) -> None:
@@ -155,7 +157,7 @@ class Seats:
             timer.cancel()
         self._graces.clear()
         for view in self._node.views.values():
-            view.fail()
+            view.end()
         self._node.views.clear()
         self._node.own.clear()
         self._node.owed.clear()
@@ -223,6 +225,8 @@ class Seats:
         view.advance()
         if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
             self.disown(own)
+            if line[5 if kind == "left" else 6] == CloseCode.ENGINE_UNAVAILABLE:
+                self._node.unsound()  # the others have given this node up: no more is to be tried
 
     def broken(self) -> None:
         """Hear that messages may have been lost."""

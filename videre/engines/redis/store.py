@@ -10,18 +10,19 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
-from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from videre.engines.redis.channels import Channels
 from videre.errors import EngineError
 
 logger = logging.getLogger("videre.engines")
@@ -30,8 +31,10 @@ logger = logging.getLogger("videre.engines")
 # millisecond; what takes longer is a network that is gone.
 COMMAND_SECONDS = 3.0
 
-# Connections for commands: each carries one at a time.
+# Commands that run at a time, each on a connection of its own; one more hears the messages, and
+# some may still be closing.
 CONNECTIONS = 32
+SPARE_CONNECTIONS = 32
 
 FOLDER = Path(__file__).parent
 
@@ -87,17 +90,18 @@ class RedisStore:
     """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster of them."""
 
     def __init__(self, url: str, namespace: str, *, keep_ms: int, keep_bytes: int | None) -> None:
+        self._url = url
         self._client = connect(url)
+        self._servers: dict[str, Any] = {}  # of a cluster: clients for the messages of each
         self._space = f"videre:{_digest(namespace)}"
         self._keep = (str(keep_ms), "" if keep_bytes is None else str(keep_bytes))
+        self._places = asyncio.Semaphore(CONNECTIONS)
         self._room_script = _Script(self._client, FOLDER / "room.lua")
         self._node_script = _Script(self._client, FOLDER / "nodes.lua")
         self._node_keys = [f"{self._space}:{{nodes}}:{each}" for each in ("leases", "condemned")]
         self._sharded = False
-        self._pubsub: PubSub | None = None
-        self._channels: dict[str, str] = {}  # channel -> room
-        self._waiting: dict[str, list[asyncio.Future[None]]] = {}  # for channels to be subscribed
-        self._reader: asyncio.Task[None] | None = None
+        self._rooms: dict[str, str] = {}  # by channel
+        self._channels = Channels(take=self._take, broken=self._lose, timeout=COMMAND_SECONDS)
         self._heard: Heard
         self._broken: Broken
 
@@ -110,9 +114,10 @@ class RedisStore:
 
     async def close(self) -> None:
         """See Store.close."""
-        await self._end_reading()
-        with contextlib.suppress(RedisError, OSError):
-            await self._client.aclose()
+        await self._channels.end()
+        for client in (*self._servers.values(), *_sentinels_of(self._client), self._client):
+            with contextlib.suppress(RedisError, OSError):
+                await client.aclose()
 
     # Steps.
 
@@ -121,33 +126,51 @@ class RedisStore:
         tag = self._tag(room)
         keys = [f"{tag}:{each}" for each in ("room", "seats", "meta", "order", "skips", "log")]
         publish = "SPUBLISH" if self._sharded else "PUBLISH"
-        return await self._room_script(keys, (op, tag, publish, *self._keep, *arguments))
+        async with self._place():
+            return await self._room_script(keys, (op, tag, publish, *self._keep, *arguments))
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
-        return await self._node_script(self._node_keys, (op, node, *arguments))
+        async with self._place():
+            return await self._node_script(self._node_keys, (op, node, *arguments))
 
     async def note(self, node: str, room: str) -> None:
         """See Store.note."""
-        with _engine_errors():
+        async with self._place():
             await self._client.sadd(self._noted(node), room)
 
     async def unnote(self, node: str, room: str) -> None:
         """See Store.unnote."""
-        with _engine_errors():
+        async with self._place():
             await self._client.srem(self._noted(node), room)
 
     async def noted(self, node: str) -> list[str]:
         """See Store.noted."""
-        with _engine_errors():
+        async with self._place():
             return sorted(await self._client.smembers(self._noted(node)))
 
     async def rooms(self) -> list[str]:
         """See Store.rooms."""
-        with _engine_errors():
-            keys = [key async for key in self._client.scan_iter(f"{self._space}:{{*:room", 1000)]
-            names = await asyncio.gather(*(self._client.hget(key, "name") for key in keys))
+        with _engine_errors():  # a scan may find a key twice
+            keys = {key async for key in self._client.scan_iter(f"{self._space}:{{*:room", 1000)}
+        names = await asyncio.gather(*map(self._name, keys))
         return [name for name in names if name is not None]
+
+    async def _name(self, key: str) -> str | None:
+        async with self._place():
+            name: str | None = await self._client.hget(key, "name")
+            return name
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for a turn to ask the store something; what goes wrong is an EngineError."""
+        with _engine_errors():
+            async with asyncio.timeout(COMMAND_SECONDS):
+                await self._places.acquire()
+            try:
+                yield
+            finally:
+                self._places.release()
 
     def _tag(self, room: str) -> str:
         return f"{self._space}:{{{_digest(room)}}}"
@@ -160,68 +183,37 @@ class RedisStore:
     async def subscribe(self, room: str) -> None:
         """See Store.subscribe."""
         channel = self._tag(room)
-        confirmed = asyncio.get_running_loop().create_future()
-        self._channels[channel] = room
-        self._waiting.setdefault(channel, []).append(confirmed)
+        self._rooms[channel] = room
         with _engine_errors():
-            if self._pubsub is None:
-                self._pubsub = self._client.pubsub()
-            await (self._pubsub.ssubscribe if self._sharded else self._pubsub.subscribe)(channel)
-            if self._reader is None:
-                self._reader = asyncio.create_task(self._read(self._pubsub))
-            async with asyncio.timeout(COMMAND_SECONDS):
-                await confirmed
+            server, client = await self._server_of(channel)
+            await self._channels.subscribe(channel, server, client, self._sharded)
 
     async def unsubscribe(self, room: str) -> None:
         """See Store.unsubscribe."""
         channel = self._tag(room)
-        self._channels.pop(channel, None)
-        if (pubsub := self._pubsub) is not None:
-            with _engine_errors():
-                await (pubsub.sunsubscribe if self._sharded else pubsub.unsubscribe)(channel)
+        self._rooms.pop(channel, None)
+        with _engine_errors():
+            await self._channels.unsubscribe(channel)
 
-    async def _read(self, pubsub: PubSub) -> None:
-        """Hand over what comes, until the connection is lost."""
-        try:
-            while True:
-                found = await pubsub.get_message(timeout=COMMAND_SECONDS)
-                if found is None:  # nothing was said: is there anybody?
-                    await pubsub.ping()
-                    found = await pubsub.get_message(timeout=COMMAND_SECONDS)
-                    if found is None:
-                        raise ConnectionError("nothing is heard")
-                self._take(found)
-        except (RedisError, OSError, RuntimeError) as error:
-            logger.warning("the store's messages are lost: %s", error)
-        self._reader = None
-        await self._end_reading()
+    async def _server_of(self, channel: str) -> tuple[str, Any]:
+        """Return the server that a channel is heard from: its name, and a client for it."""
+        if not isinstance(self._client, RedisCluster):
+            return "", self._client
+        await self._client.initialize()
+        node = self._client.get_node_from_key(channel)
+        if node is None:
+            raise ConnectionError("no server has the room")
+        if node.name not in self._servers:
+            self._servers[node.name] = connect(self._url, f"{_bracketed(node.host)}:{node.port}")
+        return node.name, self._servers[node.name]
+
+    def _lose(self) -> None:
+        self._rooms.clear()
         self._broken()
 
-    def _take(self, found: dict[str, Any]) -> None:
-        channel = found["channel"]
-        if found["type"] in ("message", "smessage"):
-            room = self._channels.get(channel)
-            if room is not None:
-                self._heard(room, parse(found["data"]))
-        elif found["type"] in ("subscribe", "ssubscribe"):
-            for waiting in self._waiting.pop(channel, ()):
-                if not waiting.done():
-                    waiting.set_result(None)
-
-    async def _end_reading(self) -> None:
-        reader, self._reader = self._reader, None
-        pubsub, self._pubsub = self._pubsub, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        for waiting in self._waiting.values():
-            for each in waiting:
-                each.cancel()
-        self._waiting.clear()
-        self._channels.clear()
-        if pubsub is not None:
-            with contextlib.suppress(RedisError, OSError, RuntimeError):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+    def _take(self, channel: str, message: str) -> None:
+        if (room := self._rooms.get(channel)) is not None:
+            self._heard(room, parse(message))
 
 
 class _Script:
@@ -233,11 +225,10 @@ class _Script:
         self._sha = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324  # what EVALSHA wants
 
     async def __call__(self, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        with _engine_errors():
-            try:
-                return await self._client.evalsha(self._sha, len(keys), *keys, *arguments)
-            except NoScriptError:
-                return await self._client.eval(self._text, len(keys), *keys, *arguments)
+        try:
+            return await self._client.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self._client.eval(self._text, len(keys), *keys, *arguments)
 
 
 @contextlib.contextmanager
@@ -259,29 +250,42 @@ def _is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def connect(url: str) -> Any:
-    """Return a client for a URL; raises ValueError for one that is none."""
+def connect(url: str, server: str | None = None) -> Any:
+    """Return a client for a URL, or for one server of a cluster; raises ValueError for no URL."""
     parts = urlsplit(url)
     settings: dict[str, Any] = {
         "decode_responses": True,
         "socket_timeout": COMMAND_SECONDS,
         "socket_connect_timeout": COMMAND_SECONDS,
-        "max_connections": CONNECTIONS,
+        "max_connections": CONNECTIONS + SPARE_CONNECTIONS,
+        # Who asks is told at once, and may ask again: a step must not be taken twice.
+        "retry": Retry(NoBackoff(), 0),
     }
-    # Whoever asks is told at once; asking again is the engine's.
-    once = Retry(NoBackoff(), 0)
-    if parts.scheme in ("redis+cluster", "rediss+cluster"):
-        plain = urlunsplit(parts._replace(scheme=parts.scheme.partition("+")[0]))
-        return RedisCluster.from_url(plain, **settings)
     if parts.scheme == "redis+sentinel":
         sentinels = [_host_port(each) for each in parts.netloc.rpartition("@")[2].split(",")]
-        service = parts.path.strip("/") or "mymaster"
-        sentinel = Sentinel(sentinels, socket_timeout=COMMAND_SECONDS)  # type: ignore[no-untyped-call]
+        service = parts.path.strip("/")
+        sentinel = Sentinel(sentinels, **settings)  # type: ignore[no-untyped-call]
         return sentinel.master_for(
-            service, password=parts.password, username=parts.username, retry=once, **settings
+            service, password=parts.password, username=parts.username, **settings
         )
-    pool = BlockingConnectionPool.from_url(url, retry=once, timeout=COMMAND_SECONDS, **settings)
+    plain = urlunsplit(parts._replace(scheme=parts.scheme.partition("+")[0]))
+    if server is not None:
+        login, at, _ = parts.netloc.rpartition("@")
+        plain = urlunsplit(urlsplit(plain)._replace(netloc=f"{login}{at}{server}"))
+    elif parts.scheme.endswith("+cluster"):
+        return RedisCluster.from_url(plain, **settings)
+    pool = BlockingConnectionPool.from_url(plain, timeout=COMMAND_SECONDS, **settings)
     return Redis.from_pool(pool)
+
+
+def _sentinels_of(client: Any) -> list[Any]:
+    """Return the clients for sentinels that a client has."""
+    pool = getattr(client, "connection_pool", None)
+    return list(pool.sentinel_manager.sentinels) if isinstance(pool, SentinelConnectionPool) else []
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _host_port(text: str) -> tuple[str, int]:

@@ -47,6 +47,7 @@ class View:
         self.doubted: set[str] = set()  # members of whom the store knows nothing any more
         self.catching = False
         self.early: list[tuple[list[Any], str]] = []  # messages that came while catching up
+        self.over = False  # whether nothing more will be heard
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def become(self, number: int, born: str, members: list[list[Any]]) -> None:
@@ -82,6 +83,8 @@ class View:
 
     async def reached(self, number: int) -> None:
         """Return when the message of a number was believed; raises EngineError if it never will."""
+        if self.over:
+            raise EngineError("The rooms cannot be reached")
         if self.number < number:
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append((number, waiting))
@@ -105,3 +108,8 @@ class View:
             if not waiting.done():
                 waiting.set_exception(EngineError("The rooms cannot be reached"))
         self._waiting.clear()
+
+    def end(self) -> None:
+        """Hear nothing more, and let nobody wait for it."""
+        self.over = True
+        self.fail()

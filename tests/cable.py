@@ -1,0 +1,71 @@
+"""Cables to network namespaces, which can be cut so that nobody hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+
+
+def no_cables() -> str:
+    """Return why cables cannot be laid here; "" where they can."""
+    if shutil.which("ip") is None:
+        return "ip (iproute2) is not installed"
+    if os.geteuid() != 0:
+        return "only root can lay a cable to a network namespace"
+    return ""
+
+
+async def ip(*args: str) -> str:
+    """Run the command `ip` and return what it says if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        "ip", *args, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    _, errors = await process.communicate()
+    return f"ip {' '.join(args)}: {errors.decode().strip()}" if process.returncode else ""
+
+
+class Cable:
+    """A network namespace at the other end of a cable. Ours has the address `here`.
+
+    With `namespace`, one more cable to a namespace that there is already.
+    """
+
+    def __init__(self, namespace: str | None = None) -> None:
+        # Of 198.18.0.0/15, for tests of networks (RFC 2544): no address of any real host.
+        number = secrets.randbelow(1 << 15) * 4
+        network = f"198.{18 + (number >> 16)}.{number >> 8 & 255}"
+        self.here = f"{network}.{(number & 255) + 1}"
+        self.there = f"{network}.{(number & 255) + 2}"
+        self._new = namespace is None
+        self.namespace = namespace or f"videre-{os.getpid()}-{number}"
+        self.device = f"videre{number}t"  # at the other end
+        self._ends = f"videre{number}h", self.device
+
+    async def lay(self) -> str:
+        """Make the namespace and the cable; return what is wrong if that cannot be done."""
+        here, there = self._ends
+        inside = ["-n", self.namespace]
+        for command in (
+            *([["netns", "add", self.namespace]] if self._new else []),
+            *([[*inside, "link", "set", "lo", "up"]] if self._new else []),
+            ["link", "add", here, "type", "veth", "peer", there, "netns", self.namespace],
+            ["address", "add", f"{self.here}/30", "dev", here],
+            [*inside, "address", "add", f"{self.there}/30", "dev", there],
+            ["link", "set", here, "up"],
+            [*inside, "link", "set", there, "up"],
+        ):
+            if fault := await ip(*command):
+                return fault
+        return ""
+
+    async def cut(self) -> None:
+        """Take the other end down: from then on nothing arrives, and nobody says so."""
+        assert await ip("-n", self.namespace, "link", "set", self._ends[1], "down") == ""
+
+    async def remove(self) -> None:
+        """Remove the cable, and the namespace that it came with."""
+        await ip("link", "delete", self._ends[0])
+        if self._new:
+            await ip("netns", "delete", self.namespace)

@@ -1,0 +1,244 @@
+"""Signallers that share a store, each a process of its own, and clients of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from process import Signaller, signaller
+from signalling import Closed, Packet, Signalling, connect
+
+NODE_SECONDS = 1.0  # NodeTimeout
+TOLD_SECONDS = NODE_SECONDS + 2  # in which the others hear that a node's members are gone
+LOADED_SECONDS = 2  # more, where the machine is busy with other tests
+WAIT_SECONDS = 20  # a safety net
+
+#: Event, user, and the Payload: of an error its code, of a welcome or an odd one what it holds.
+Brief = tuple[str, str, Any]
+
+
+class Client:
+    """A client with a raw WebSocket; what it hears it tells in short."""
+
+    def __init__(self, signalling: Signalling) -> None:
+        self.signalling = signalling
+        self.user = signalling.user
+        self._kept: deque[Brief] = deque()  # heard while waiting for something else
+
+    async def send(self, event: str, payload: object = "{}") -> None:
+        await self.signalling.send(self.signalling.packet(event, payload))
+
+    async def hear(self) -> Brief:
+        """Return the next packet in short; raise `Closed`."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+    async def _receive(self) -> Brief:
+        async with asyncio.timeout(WAIT_SECONDS):
+            return brief(await self.signalling.receive())
+
+    async def hears(self, *expected: Brief) -> None:
+        """Hear these packets, and in this order."""
+        heard = [await self.hear() for _ in expected]
+        assert heard == list(expected), (self.user, heard, expected)
+
+    async def is_at_peace(self) -> None:
+        """Hear nothing but the answer to a ping."""
+        await self.send("ping")
+        event, user, _ = await self.hear()
+        assert (event, user) == ("ping", self.user), (self.user, event, user)
+
+    async def insists(self, event: str, payload: object = "{}") -> None:
+        """Send a packet until it is not refused for want of a store; what else comes is kept."""
+        refused = ("error", self.user, "unavailable")
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                await self.send(event, payload)
+                await self.send("ping")
+                again = False
+                while (heard := await self._receive())[0] != "ping":
+                    if heard == refused:
+                        again = True
+                    else:
+                        self._kept.append(heard)
+                if not again:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def says(self, text: str) -> None:
+        """Broadcast, as often as it takes."""
+        await self.insists("broadcast", text)
+
+    async def is_closed(self) -> int | None:
+        """Return the code with which the session is closed, whatever is heard before."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                try:
+                    await self.signalling.receive()
+                except Closed as closed:
+                    return closed.code
+
+    def is_lost(self) -> None:
+        """Break the connection, without a close."""
+        response = self.signalling._socket._response
+        assert response.connection is not None and response.connection.transport is not None
+        response.connection.transport.abort()
+
+
+def brief(packet: Packet) -> Brief:
+    """Return what matters of a packet."""
+    header, payload = packet["Header"], packet["Payload"]
+    if header["Event"] == "error":
+        error = json.loads(payload)
+        assert error["Retry"] is (error["Code"] == "unavailable")
+        payload = error["Code"]
+    elif header["Event"] in ("welcome", "ping"):
+        payload = json.loads(payload)
+    return header["Event"], header["UserId"], payload
+
+
+class Cluster:
+    """Signallers on one store."""
+
+    def __init__(self, tmp: Path, engine: str, stack: AsyncExitStack) -> None:
+        self._tmp = tmp
+        self._engine = engine
+        self._stack = stack
+        self._count = 0
+
+    async def add(self, count: int, *, engine: str = "", **config: object) -> list[Signaller]:
+        """Start so many signallers at once."""
+        return await asyncio.gather(
+            *(self._add(engine or self._engine, config) for _ in range(count))
+        )
+
+    async def _add(self, engine: str, config: dict[str, object]) -> Signaller:
+        self._count += 1
+        (tmp := self._tmp / f"signaller{self._count}").mkdir()
+        config = {"Engine": engine, "NodeTimeout": NODE_SECONDS, "Grace": 10, **config}
+        return await self._stack.enter_async_context(signaller(tmp=tmp, config=config))
+
+    async def client(
+        self, node: Signaller, user: str, payload: object = "{}", room: str = "room"
+    ) -> Client:
+        """Connect to a node, and ask for a seat."""
+        client = Client(
+            await self._stack.enter_async_context(connect(node.url, "raw", user=user, room=room))
+        )
+        await client.send("connect", payload)
+        return client
+
+    async def comes(self, node: Signaller, user: str, payload: object = "{}") -> Client:
+        """Connect to a node, and ask for a seat until there is a store."""
+        client = await self.client(node, user, payload)
+        while (heard := await client._receive()) == ("error", user, "unavailable"):
+            await asyncio.sleep(0.05)
+            await client.send("connect", payload)
+        client._kept.append(heard)
+        return client
+
+    async def seated(self, node: Signaller, user: str, *others: Client) -> Client:
+        """Seat a user who asks for nothing; the others hear of it."""
+        client = await self.comes(node, user)
+        role = "false" if others else "true"
+        for each in (client, *others):
+            await each.hears(("connect", user, role))
+        return client
+
+    async def welcomed(self, node: Signaller, user: str, *others: Client) -> tuple[Client, str]:
+        """Seat a user who may come back with the secret that is returned."""
+        client = await self.comes(node, user, {"Welcome": True})
+        role = "false" if others else "true"
+        for each in (client, *others):
+            await each.hears(("connect", user, role))
+        event, _, welcome = await client.hear()
+        assert event == "welcome"
+        return client, welcome["Resume"]
+
+
+@asynccontextmanager
+async def cluster(tmp: Path, engine: str) -> AsyncIterator[Cluster]:
+    """Give a cluster without any signaller yet; stop them at the end."""
+    async with AsyncExitStack() as stack:
+        yield Cluster(tmp, engine, stack)
+
+
+class Stopwatch:
+    """Tells whether something came within a time from now."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def within(self, seconds: float) -> None:
+        """Fail if more than so many seconds have passed, a busy machine's share apart."""
+        assert time.monotonic() - self._start < seconds + LOADED_SECONDS
+
+
+class Proxy:
+    """A way to a server that may be cut: then nothing goes through it, and nobody is told."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open = asyncio.Event()
+        self._open.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where the server seems to be."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Let nothing through."""
+        self._open.clear()
+
+    def mend(self) -> None:
+        """Let everything through: also what was held."""
+        self._open.set()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._open.wait()
+            there, away = await asyncio.open_connection("127.0.0.1", self._port)
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(self._pass(reader, away))
+                ways.create_task(self._pass(there, writer))
+        except* OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while some := await reader.read(1 << 16):
+                await self._open.wait()
+                writer.write(some)
+                await writer.drain()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def proxy(port: int) -> AsyncIterator[Proxy]:
+    """Run a proxy before a server on this machine."""
+    way = Proxy(port)
+    server = await asyncio.start_server(way._accept, "127.0.0.1", 0)
+    way.port = server.sockets[0].getsockname()[1]
+    try:
+        yield way
+    finally:
+        server.close()
+        for task in list(way._tasks):
+            task.cancel()
+        await asyncio.gather(*way._tasks, return_exceptions=True)

@@ -1,0 +1,130 @@
+"""Nodes of a cluster in one process: engines that share a store, and what each of them hears."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from engine_contract import HALVES, HEARD_SECONDS, Recorder
+
+from videre.engines import Gap, Retention, Terms, choice
+from videre.engines.redis import RedisEngine
+from videre.errors import EngineError
+
+NODE_SECONDS = 1.0  # NodeTimeout, where a test waits for one
+
+
+class Witness(Recorder):
+    """A listener that also tells when a room's members were all lost."""
+
+    def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
+        """See Listener.found."""
+        self.events.append(("found", room, *(user for user, _ in members)))
+
+
+class Node:
+    """An engine, what it hears, and short ways to ask it."""
+
+    def __init__(self, engine: RedisEngine) -> None:
+        self.engine = engine
+        self.heard = Witness()
+
+    async def join(
+        self, user: str, *, room: str = "room", ticket: str | None = None, replace: bool = True
+    ) -> str:
+        """Seat a user; return its seat."""
+        seat = uuid.uuid4().hex
+        await self.engine.join(room, user, seat, HALVES, Terms(replace=replace), ticket)
+        return seat
+
+    async def resume(
+        self, user: str, shown: str, received: int | None = None
+    ) -> tuple[str, list[tuple[str, ...]] | type[Gap] | None]:
+        """Resume with a ticket, which is issued anew; return the seat, and what was missed."""
+        seat = uuid.uuid4().hex
+        found = await self.engine.resume("room", user, seat, shown, shown, received)
+        if isinstance(found, list):
+            return seat, [(told.event, told.user, *told.texts) for told in found]
+        return seat, found if found is None else Gap
+
+    async def hears(self, *kinds: str, room: str = "room") -> list[tuple[str, ...]]:
+        """Wait for events of these kinds, and no others, of a room; return what was heard."""
+
+        def events() -> list[tuple[str, ...]]:
+            return [
+                event for event in self.heard.events if event[1] == room and event[0] != "found"
+            ]
+
+        await eventually(lambda: len(events()) >= len(kinds))
+        heard = events()
+        assert [event[0] for event in heard] == list(kinds), heard
+        self.heard.take()
+        return heard
+
+    async def sees(self, members: int) -> None:
+        """Return when the room has so many members, as far as this node knows."""
+        await eventually(lambda: len(self.engine._node.views["room"].members) == members)
+
+    async def is_ready(self) -> None:
+        """Return when the store answers and is heard."""
+        await eventually(lambda: self.engine.ready and not self.engine._node.owed)
+
+    async def freeze(self) -> None:
+        """Renew the lease no more; nothing else changes."""
+        assert self.engine._beating is not None
+        self.engine._beating.cancel()
+        await asyncio.gather(self.engine._beating, return_exceptions=True)
+
+    def thaw(self) -> None:
+        """Renew the lease again."""
+        self.engine._beating = asyncio.create_task(self.engine._duties.run())
+
+    async def die(self) -> None:
+        """Be gone without a word, as a process that is killed."""
+        await self.freeze()
+        self.engine._seats.end()
+        await self.engine._node.end()
+        await self.engine._node.store.close()
+
+
+class Nodes:
+    """Makes nodes that share a namespace on one store."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.namespace = uuid.uuid4().hex
+        self.all: list[Node] = []
+
+    async def add(
+        self, *, node_timeout: float = 10.0, grace: float = 20.0, namespace: str | None = None
+    ) -> Node:
+        """Start one more."""
+        engine = choice.make(
+            self.url, namespace or self.namespace, Retention(grace=grace), node_timeout
+        )
+        assert isinstance(engine, RedisEngine)
+        node = Node(engine)
+        self.all.append(node)
+        await engine.start(node.heard)
+        return node
+
+
+@asynccontextmanager
+async def nodes_on(url: str) -> AsyncIterator[Nodes]:
+    """Give nodes, and close them at the end."""
+    nodes = Nodes(url)
+    try:
+        yield nodes
+    finally:
+        for node in nodes.all:
+            with suppress(EngineError):
+                await node.engine.close()
+
+
+async def eventually(met: Callable[[], bool]) -> None:
+    """Return when a condition is met."""
+    async with asyncio.timeout(HEARD_SECONDS):
+        while not met():  # noqa: ASYNC110  # of what is looked at nobody tells
+            await asyncio.sleep(0.005)

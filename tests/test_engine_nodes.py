@@ -1,0 +1,371 @@
+"""Nodes that share a store: what happens on one is so on all, in one order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from engine_contract import HALVES
+from engine_nodes import NODE_SECONDS, Nodes, eventually, nodes_on
+from redis.asyncio import Redis
+from valkey_server import Valkey, redis_tls, until, valkey, valkey_cluster, valkey_sentinel
+
+from videre.engines import Gap
+from videre.errors import EngineError, Unauthorized, UserTaken
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
+    """Run one server for all tests; each has a namespace of its own."""
+    async with valkey(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture
+async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
+    """Give nodes that share a namespace."""
+    async with nodes_on(server.url) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def client(server: Valkey) -> AsyncIterator[Redis]:
+    """Give a client of the server, to look and to harm."""
+    client = Redis.from_url(server.url, decode_responses=True)
+    yield client
+    await client.aclose()
+
+
+async def meet(nodes: Nodes, seconds: float = NODE_SECONDS) -> None:
+    """Have members of two nodes meet, lose and resume a seat, and part; then a node dies."""
+    one, two = (
+        await nodes.add(node_timeout=NODE_SECONDS),
+        await nodes.add(node_timeout=NODE_SECONDS),
+    )
+    a, b = await one.join("a"), await two.join("b", ticket="t")
+    await one.engine.publish("room", a, "hello")
+    await two.engine.publish("room", b, "for a", ["a"])
+    heard = await one.hears("joined", "joined", "sent", "sent")
+    assert heard[2:] == [("sent", "room", a, "hello"), ("sent", "room", b, "for a", "a")]
+    await two.hears("joined", "sent", "sent")
+    await two.engine.lose("room", "b", b, 0)
+    b, missed = await one.resume("b", "t")
+    assert missed == [("sent", "a", "hello")]
+    await one.engine.leave("room", "a", a, "done")
+    await one.hears("moved", "left")
+    c = await two.join("c")
+    assert await one.engine.rooms() == ["room"]
+    await two.die()
+    heard = await one.hears("joined", "left")
+    assert heard[1] == ("left", "room", "c", c, "node lost", "4001")
+    assert await one.engine.members("room") == ["b"]
+
+
+async def test_nodes_meet_on_valkey(nodes: Nodes) -> None:
+    """Two nodes share a room on one server."""
+    await meet(nodes)
+
+
+async def test_nodes_meet_on_a_cluster(tmp_path: Path) -> None:
+    """Two nodes share a room on a cluster of servers."""
+    async with valkey_cluster(tmp_path) as url, nodes_on(url) as nodes:
+        await meet(nodes)
+
+
+async def test_nodes_meet_behind_a_sentinel(tmp_path: Path) -> None:
+    """Two nodes share a room on the server that a sentinel names."""
+    async with valkey_sentinel(tmp_path) as url, nodes_on(url) as nodes:
+        await meet(nodes)
+
+
+async def test_nodes_meet_over_tls(tmp_path: Path) -> None:
+    """Two nodes share a room on a Redis with TLS, a certificate and a password."""
+    async with redis_tls(tmp_path) as server, nodes_on(server.url) as nodes:
+        await meet(nodes, 3.0)  # each connection takes its time
+
+
+async def test_all_nodes_hear_one_order(nodes: Nodes) -> None:
+    """Members of three nodes come, talk and go at once: all hear the same, in the same order."""
+    three = [await nodes.add() for _ in range(3)]
+    for number, node in enumerate(three):
+        await node.join(f"stays{number}")
+    for node in three:
+        await node.sees(3)
+        node.heard.take()
+
+    async def live(number: int) -> None:
+        node, user = three[number % 3], f"u{number}"
+        seat = await node.join(user)
+        for line in range(5):
+            await node.engine.publish("room", seat, f"{user} {line}")
+        await node.engine.leave("room", user, seat, "done")
+
+    await asyncio.gather(*(live(number) for number in range(30)))
+    for node in three:
+        await node.heard.wait(30 * 7)
+    first, second, third = (node.heard.take() for node in three)
+    assert first == second == third and len(first) == 30 * 7
+    assert await three[0].engine.members("room") == ["stays0", "stays1", "stays2"]
+
+
+async def test_who_comes_and_goes_on_different_nodes_has_one_order(nodes: Nodes) -> None:
+    """Joining order is the room's; the next on whatever node stands first when the first leaves."""
+    one, two = await nodes.add(), await nodes.add()
+    a = await one.join("a")
+    await two.join("b")
+    await one.join("c")
+    await one.engine.leave("room", "a", a, "done")
+    await two.hears("joined", "joined", "left")
+    for node in (one, two):
+        assert await node.engine.members("room") == ["b", "c"]
+        assert [user for user, _ in node.engine._node.views["room"].pairs()] == ["b", "c"]
+
+
+async def test_a_duplicate_on_another_node(nodes: Nodes) -> None:
+    """It replaces the first, which that one's node hears; or is refused."""
+    one, two = await nodes.add(), await nodes.add()
+    await one.join("stays")
+    first = await one.join("a")
+    with pytest.raises(UserTaken):
+        await two.join("a", replace=False)
+    second = await two.join("a")
+    assert (await one.hears("joined", "joined", "left", "joined"))[1:] == [
+        ("joined", "room", "a", first),
+        ("left", "room", "a", first, "replaced", "4503"),
+        ("joined", "room", "a", second),
+    ]
+    await one.engine.leave("room", "a", first, "late")
+    with pytest.raises(EngineError):
+        await one.engine.publish("room", first, "late")
+    assert await two.engine.members("room") == ["stays", "a"]
+
+
+async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
+    """It keeps its place; both nodes hear it move, and the first has done with it."""
+    one, two = await nodes.add(grace=0.5), await nodes.add(grace=0.5)
+    old = await one.join("a", ticket="t")
+    b = await two.join("b", ticket="u")
+    await one.engine.lose("room", "a", old, 0)
+    await two.engine.publish("room", b, "while away")
+    new, missed = await two.resume("a", "t")
+    assert missed == [("joined", "b", *HALVES), ("sent", "b", "while away")]
+    assert (await one.hears("joined", "joined", "sent", "moved"))[3] == (
+        ("moved", "room", "a", old, new, "4503")
+    )
+    with pytest.raises(Unauthorized):
+        await one.resume("a", "wrong")
+    await two.hears("joined", "sent", "moved")
+    await two.engine.lose("room", "b", b, 0)  # a's grace ended earlier, had it not come back
+    assert (await two.hears("left"))[0][2:] == ("b", b, "grace over")
+    assert await two.engine.members("room") == ["a"]
+
+
+async def test_the_seats_of_a_dead_node_are_given_up(nodes: Nodes) -> None:
+    """Once, whoever buries it; those that may be resumed live on for their grace, elsewhere."""
+    living = [await nodes.add(node_timeout=NODE_SECONDS, grace=3.0) for _ in range(2)]
+    dead = await nodes.add(node_timeout=NODE_SECONDS, grace=3.0)
+    await dead.join("a", ticket="t")
+    b = await dead.join("b")
+    await dead.join("c", ticket="u")
+    for number, node in enumerate(living):
+        await node.join(f"d{number}")
+    for node in living:
+        await node.sees(5)
+        node.heard.take()
+    await dead.die()
+    await living[0].engine.publish("room", "", "while away")
+    # a was there first, and still is: nobody is promoted by the leave of b.
+    for node in living:
+        heard = await node.hears("sent", "moved", "left", "moved")
+        assert ("left", "room", "b", b, "node lost", "4001") in heard
+    assert (await living[1].resume("a", "t"))[1] is Gap
+    _, missed = await living[1].resume("a", "t", received=4)
+    assert missed == [("sent", "", "while away"), ("left", "b")]
+    for node in living:
+        heard = await node.hears("moved", "left")
+        assert heard[1][2:3] + heard[1][4:] == ("c", "grace over")
+    assert await living[0].engine.members("room") == ["a", "d0", "d1"]
+
+
+async def test_a_node_that_was_given_up_is_fenced(nodes: Nodes) -> None:
+    """It finds its seats gone, says nothing in their name, and goes on under another name."""
+    one, two = (
+        await nodes.add(node_timeout=NODE_SECONDS),
+        await nodes.add(node_timeout=NODE_SECONDS),
+    )
+    a = await one.join("a")
+    await two.join("b")
+    await two.hears("joined")
+    name = one.engine._node.name
+    await one.freeze()
+    await two.hears("left")
+    with pytest.raises(EngineError):
+        await one.engine.publish("room", a, "late")
+    one.heard.take()
+    one.thaw()
+    await eventually(lambda: one.engine._node.name != name)
+    await one.join("c")
+    await two.hears("joined")
+    assert await two.engine.members("room") == ["b", "c"]
+    assert await one.engine.members("room") == ["b", "c"]
+
+
+async def test_a_lost_subscription_is_caught_up_with(nodes: Nodes, client: Redis) -> None:
+    """What is published while a node hears nothing is heard afterwards, in order, once."""
+    one, two = (
+        await nodes.add(node_timeout=NODE_SECONDS),
+        await nodes.add(node_timeout=NODE_SECONDS),
+    )
+    a = await one.join("a")
+    await two.join("b")
+    await one.hears("joined", "joined")
+    await two.hears("joined")
+    for number in range(3):
+        # All at once: the first packets come before the nodes know that they are deaf.
+        killed, *_ = await asyncio.gather(
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"),
+            *(one.engine.publish("room", a, f"{number} {line}") for line in range(5)),
+        )
+        assert killed >= 2
+        for node in (one, two):
+            heard = await node.hears(*["sent"] * 5)
+            assert {event[3] for event in heard} == {f"{number} {line}" for line in range(5)}
+        for node in (one, two):
+            await node.is_ready()
+
+
+async def test_the_server_may_forget_the_scripts(nodes: Nodes, client: Redis) -> None:
+    """They are sent again."""
+    one = await nodes.add()
+    await one.join("a")
+    await client.execute_command("SCRIPT", "FLUSH")
+    await one.join("b")
+    await one.hears("joined", "joined")
+
+
+@pytest.mark.parametrize("name", ["{a}", "{", "}{", "{}", "a{b}c", "\u00e9\U0001f600", "*", "a:b"])
+async def test_names_do_not_lead_a_key_astray(nodes: Nodes, name: str) -> None:
+    """A room may have the signs that a cluster's keys mean something by."""
+    one, two = await nodes.add(), await nodes.add()
+    seat = await one.join(name, room=name)
+    await two.join("b", room=name)
+    await two.engine.publish(name, "", name, [name])
+    await one.hears("joined", "joined", "sent", room=name)
+    assert await two.engine.rooms() == [name]
+    await one.engine.leave(name, name, seat, name)
+    assert (await two.hears("joined", "sent", "left", room=name))[2][2] == name
+
+
+async def test_a_dropped_room_leaves_nothing(nodes: Nodes, client: Redis) -> None:
+    """No key and no subscription, on the server or in the nodes."""
+    await client.flushall()
+    one, two = await nodes.add(), await nodes.add()
+    for number in range(5):
+        room = f"room {number}"
+        a, b = await one.join("a", room=room, ticket="t"), await two.join("b", room=room)
+        await one.engine.publish(room, a, "text")
+        await one.engine.lose(room, "a", a, 0)
+        await one.engine.leave(room, "a", a, "done")
+        await two.engine.leave(room, "b", b, "done")
+
+    async def gone() -> bool:
+        keys = [key for key in await client.keys("*") if not key.endswith(":leases")]
+        return not keys and not await client.execute_command("PUBSUB", "SHARDCHANNELS")
+
+    await until(gone)
+    for node in (one, two):
+        assert not node.engine._node.views and not node.engine._node.own
+    assert not any(node.engine._node.store._rooms for node in (one, two))
+
+
+async def test_namespaces_share_nothing(nodes: Nodes) -> None:
+    """A room of the same name is another room."""
+    one, other = await nodes.add(), await nodes.add(namespace="other")
+    a = await one.join("a")
+    await other.join("a", replace=False)
+    await one.engine.publish("room", a, "text")
+    await one.hears("joined", "sent")
+    await other.hears("joined")
+    assert await other.engine.rooms() == ["room"]
+
+
+async def test_a_closed_node_gives_its_seats_up_at_once(nodes: Nodes) -> None:
+    """A node that ends leaves its seats to the others, whatever the timeout."""
+    one, two = await nodes.add(node_timeout=60), await nodes.add(node_timeout=NODE_SECONDS)
+    await one.join("a", ticket="t")
+    await one.join("b")
+    await two.join("c")
+    await two.hears("joined")
+    await one.engine.close()
+    await two.hears("moved", "left")
+    assert (await two.resume("a", "t", received=9))[1] == []
+
+
+async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) -> None:
+    """Both nodes seat their members again, in the old order; nobody is heard to leave."""
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        one, two = (
+            await nodes.add(node_timeout=NODE_SECONDS),
+            await nodes.add(node_timeout=NODE_SECONDS),
+        )
+        a = await one.join("a", ticket="t")
+        b = await two.join("b")
+        await one.join("c")
+        for node in (one, two):
+            await node.sees(3)
+            node.heard.take()
+        await server.stop()
+        await eventually(lambda: not one.engine.ready and not two.engine.ready)
+        for node in (one, two):
+            with pytest.raises(EngineError):
+                await node.join("d")
+        await server.start()
+        for node in (one, two):
+            await node.is_ready()
+        await one.engine.publish("room", a, "from a")
+        await two.engine.publish("room", b, "from b")
+        for node in (one, two):
+            assert [event[3] for event in await node.hears("sent", "sent")] == ["from a", "from b"]
+        await asyncio.sleep(2 * NODE_SECONDS)  # for a doubt that should not be there to end
+        for node in (one, two):
+            assert await node.engine.members("room") == ["a", "b", "c"]
+            assert [user for user, _ in node.engine._node.views["room"].pairs()] == ["a", "b", "c"]
+            assert not [event for event in node.heard.take() if event[0] != "found"]
+
+
+async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
+    """What has no place is an EngineError; when there is place again all goes on."""
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        one = await nodes.add(node_timeout=NODE_SECONDS)
+        await one.join("a")
+        await server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(EngineError):
+            await one.join("b")
+        await server.ask("CONFIG", "SET", "maxmemory", "0")
+        await one.is_ready()
+        await one.join("c")
+        assert (await one.engine.members("room"))[0] == "a"
+
+
+async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Nodes) -> None:
+    """On Python 3.11 redis-py may swallow one that comes as its command is sent (wait_for)."""
+    one = await nodes.add(node_timeout=NODE_SECONDS)
+    store, asked = one.engine._node.store, asyncio.Event()
+    ask = store.node
+
+    async def deaf(op: str, *arguments: str) -> Any:
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+        return await ask(op, *arguments)
+
+    store.node = deaf
+    await asked.wait()
+    store.node, closing = ask, one.engine.close()
+    async with asyncio.timeout(10):
+        await closing

@@ -1,0 +1,189 @@
+"""A call outlives its signalling: each side's connection is cut in turn, and neither notices.
+
+As a program, `test_real_survival.py URL URL DEVICE DEVICE`, this is the call inside of a network
+namespace, where each side's connection goes over a device of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aioice.ice
+import pytest
+from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
+from cable import Cable, ip, no_cables
+from inprocess import serving
+from process import ROOT, missing, signaller
+from scripted import Proxy
+
+import videre
+from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
+
+CALL_SECONDS = 90  # a safety net
+CUT_SECONDS = 5.0
+SOON = Backoff(first=0.05, most=0.5)
+
+#: Cuts the connection of the first side, 0, or of the second.
+Cut = Callable[[int], Awaitable[None]]
+
+
+class Side:
+    """One side of the call: WebRTC, its signalling, and all that it has heard."""
+
+    def __init__(self, room: Client) -> None:
+        self.room = room
+        self.heard: list[Event] = []
+        self.said: asyncio.Queue[str] = asyncio.Queue()
+        self.rtc = RTCPeerConnection(RTCConfiguration([]))
+        self.rtc.on("datachannel", self.adopt)
+        self.channel: asyncio.Future[RTCDataChannel] = asyncio.get_running_loop().create_future()
+
+    def adopt(self, channel: RTCDataChannel) -> None:
+        """Take the data channel, when it is open."""
+        channel.on("message", self.said.put_nowait)
+        if channel.readyState == "open":
+            self.channel.set_result(channel)
+        else:
+            channel.on("open", lambda: self.channel.set_result(channel))
+
+    async def hear(self, kind: type[Any]) -> Any:
+        """Return the next event of a kind; what comes before it is kept in `heard`, too."""
+        while True:
+            event = await self.room.receive()
+            self.heard.append(event)
+            if isinstance(event, kind):
+                return event
+
+    async def describe(self, description: RTCSessionDescription) -> None:
+        """Tell the other side of a description, with its candidates."""
+        await self.rtc.setLocalDescription(description)
+        local = self.rtc.localDescription
+        await self.room.broadcast({"type": local.type, "sdp": local.sdp})
+
+    async def accept(self) -> None:
+        """Take the other side's description."""
+        message = await self.hear(Message)
+        await self.rtc.setRemoteDescription(RTCSessionDescription(**message.payload))
+
+
+@pytest.fixture(autouse=True)
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the media go over loopback alone: a cut does not concern them."""
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+
+
+async def call(urls: list[str], cut: Cut) -> list[list[Event]]:
+    """Call; every step is taken while a connection is cut. Return what each side has heard."""
+    async with asyncio.timeout(CALL_SECONDS), AsyncExitStack() as stack:
+        sides = []
+        for url, user in zip(urls, ("peer1", "peer2"), strict=True):
+            client = Client(url, user=user, room="room", heartbeat=1.0, backoff=SOON)
+            sides.append(Side(await stack.enter_async_context(client)))
+            stack.push_async_callback(sides[-1].rtc.close)
+        first, second = sides
+        assert (first.room.is_initiator, second.room.is_initiator) == (True, False)
+        await first.hear(Joined)
+
+        await cut(0)
+        first.adopt(first.rtc.createDataChannel("videre"))
+        await first.describe(await first.rtc.createOffer())
+        await cut(1)
+        await second.accept()
+        await second.describe(await second.rtc.createAnswer())
+        await cut(0)
+        await first.accept()
+        (await first.channel).send("Do you see me?")
+        assert await second.said.get() == "Do you see me?"
+
+        for side, other, number in ((first, second, 0), (second, first, 1)):
+            await cut(number)
+            await side.room.broadcast("still here")
+            assert (await other.hear(Message)).payload == "still here"
+            (await side.channel).send("still here")
+            assert await other.said.get() == "still here"
+        assert await first.room.ping() == await second.room.ping() == ["peer1", "peer2"]
+        assert (first.room.is_initiator, second.room.is_initiator) == (True, False)
+        return [side.heard for side in sides]
+
+
+def check(heard: list[list[Event]]) -> None:
+    """Check that nobody was told of anything but the call, and that connections were lost."""
+    for events in heard:
+        kinds = [type(event) for event in events]
+        assert Lost in kinds and Resumed in kinds
+        assert set(kinds) <= {Joined, Message, Lost, Resumed}
+    assert [event for event in heard[0] if isinstance(event, Joined)] == [Joined("peer2")]
+    assert not any(isinstance(event, Joined) for event in heard[1])
+
+
+async def test_a_call_survives_resets() -> None:
+    """Each side's connection is reset (RST) while it is being set up, and afterwards."""
+    async with serving(videre.create_app()) as server, AsyncExitStack() as stack:
+        url = f"{server.url}/echo"
+        proxies = [await stack.enter_async_context(Proxy(url, iter(()))) for _ in range(2)]
+
+        async def cut(side: int) -> None:
+            proxies[side].cut()
+
+        check(await call([proxy.url for proxy in proxies], cut))
+
+
+async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
+    """Each side's link is down for 5 s, so that its connection dies without a word."""
+    if fault := no_cables():
+        missing(fault)
+    cables = [Cable()]
+    cables.append(Cable(cables[0].namespace))
+    try:
+        for cable in cables:
+            if fault := await cable.lay():
+                missing(fault)
+        async with signaller("--host", "0.0.0.0", tmp=tmp_path) as server:
+            urls = [f"ws://{cable.here}:{server.port}/echo" for cable in cables]
+            process = await asyncio.create_subprocess_exec(
+                *("ip", "netns", "exec", cables[0].namespace, sys.executable, __file__),
+                *itertools.chain(urls, [cable.device for cable in cables]),
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+            try:
+                async with asyncio.timeout(CALL_SECONDS + 30):
+                    assert await process.wait() == 0
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+    finally:
+        for cable in reversed(cables):
+            await cable.remove()
+
+
+async def inside(urls: list[str], devices: list[str]) -> None:
+    """Call inside of the namespace; a side's link goes down for 5 s, and later for shorter."""
+    ups: dict[int, asyncio.Task[None]] = {}
+
+    async def up(device: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        assert await ip("link", "set", device, "up") == ""
+
+    async def cut(side: int) -> None:
+        seconds = CUT_SECONDS
+        if side in ups:
+            await ups[side]
+            seconds = 1.0
+        assert await ip("link", "set", devices[side], "down") == ""
+        ups[side] = asyncio.create_task(up(devices[side], seconds))
+
+    aioice.ice.get_host_addresses = lambda **_: ["127.0.0.1"]
+    check(await call(urls, cut))
+    await asyncio.gather(*ups.values())
+
+
+if __name__ == "__main__":
+    asyncio.run(inside(sys.argv[1:3], sys.argv[3:5]))

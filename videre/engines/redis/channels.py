@@ -1,0 +1,153 @@
+"""The channels that a node hears: on one connection for each server that has any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+logger = logging.getLogger("videre.engines")
+
+#: Told of a channel and each of its messages, in order.
+Take = Callable[[str, str], None]
+
+
+class Channels:
+    """Hears the channels that it subscribes to, until a connection is lost: then none of them.
+
+    A server that says nothing for `timeout` seconds is asked whether it is there, and has as long
+    to answer. `broken` is called once for a loss.
+    """
+
+    def __init__(self, *, take: Take, broken: Callable[[], None], timeout: float) -> None:
+        self._take = take
+        self._broken = broken
+        self._timeout = timeout
+        self._ears: dict[str, _Ear] = {}  # by server
+        self._ending: list[asyncio.Task[None]] = []
+
+    async def subscribe(self, channel: str, server: str, client: Any, sharded: bool) -> None:
+        """Hear a channel of a server, to which the client leads; return when nothing is missed.
+
+        What fails is the end of all: nobody knows any more what is heard.
+        """
+        ear = self._ears.get(server)
+        if ear is None:
+            ear = self._ears[server] = _Ear(client, sharded, self._take, self._timeout)
+            ear.reading = asyncio.create_task(self._read(ear))
+        try:
+            async with asyncio.timeout(self._timeout):
+                await ear.subscribe(channel)
+        except (RedisError, OSError, RuntimeError, TimeoutError) as error:
+            self._lose(ear, error)
+            raise
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Hear a channel no more."""
+        for ear in list(self._ears.values()):
+            if channel in ear.channels:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        await ear.unsubscribe(channel)
+                except (RedisError, OSError, RuntimeError, TimeoutError) as error:
+                    self._lose(ear, error)
+                    raise
+
+    async def end(self) -> None:
+        """Hear nothing more."""
+        self._drop()
+        ending, self._ending = self._ending, []
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _read(self, ear: _Ear) -> None:
+        try:
+            await ear.read()
+        except (RedisError, OSError, RuntimeError) as error:
+            self._lose(ear, error)
+
+    def _lose(self, ear: _Ear, error: Exception) -> None:
+        if ear in self._ears.values():
+            logger.warning("the store's messages are lost: %s", error or type(error).__name__)
+            self._drop()
+            self._broken()
+
+    def _drop(self) -> None:
+        ears, self._ears = self._ears, {}
+        self._ending = [task for task in self._ending if not task.done()]
+        self._ending += [asyncio.create_task(ear.end()) for ear in ears.values()]
+
+
+class _Ear:
+    """The channels of one server."""
+
+    def __init__(self, client: Any, sharded: bool, take: Take, timeout: float) -> None:
+        self._client = client
+        self._pubsub: PubSub = client.pubsub()
+        self._sharded = sharded
+        self._take = take
+        self._timeout = timeout
+        self.channels: dict[str, asyncio.Future[None]] = {}  # and whether that is confirmed
+        self._unsubscribed: Counter[str] = Counter()  # what the server has yet to confirm
+        self._begun = asyncio.Event()
+        self.reading: asyncio.Task[None]
+
+    async def subscribe(self, channel: str) -> None:
+        confirmed = self.channels.get(channel)
+        if confirmed is None:
+            confirmed = self.channels[channel] = asyncio.get_running_loop().create_future()
+            await (self._pubsub.ssubscribe if self._sharded else self._pubsub.subscribe)(channel)
+            self._begun.set()
+        await asyncio.shield(confirmed)
+        if self.channels.get(channel) is not confirmed:
+            raise ConnectionError("the messages are lost")
+
+    async def unsubscribe(self, channel: str) -> None:
+        del self.channels[channel]
+        self._unsubscribed[channel] += 1
+        await (self._pubsub.sunsubscribe if self._sharded else self._pubsub.unsubscribe)(channel)
+
+    async def read(self) -> None:
+        """Hand over what comes; raise when nothing comes any more."""
+        await self._begun.wait()
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():  # see Duties.run
+            found = await self._pubsub.get_message(timeout=self._timeout)
+            if found is None:  # nothing was said: is there anybody?
+                await self._pubsub.ping()
+                found = await self._pubsub.get_message(timeout=self._timeout)
+                if found is None:
+                    raise ConnectionError("nothing is heard")
+            self._hear(found["type"], found["channel"], found["data"])
+
+    def _hear(self, kind: str, channel: str, data: Any) -> None:
+        if kind in ("message", "smessage"):
+            if channel in self.channels:
+                self._take(channel, data)
+        elif kind in ("subscribe", "ssubscribe"):
+            confirmed = self.channels.get(channel)
+            if confirmed is not None and not confirmed.done():
+                confirmed.set_result(None)
+        elif kind in ("unsubscribe", "sunsubscribe"):
+            if self._unsubscribed[channel]:
+                self._unsubscribed[channel] -= 1
+            elif channel in self.channels:
+                raise ConnectionError("a channel has gone to another server")
+            if not self._unsubscribed[channel]:
+                del self._unsubscribed[channel]
+
+    async def end(self) -> None:
+        """Hear nothing more, and let nobody wait."""
+        channels, self.channels = self.channels, {}
+        for confirmed in channels.values():
+            if not confirmed.done():
+                confirmed.set_result(None)
+        self.reading.cancel()
+        await asyncio.gather(self.reading, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError, RuntimeError):
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]

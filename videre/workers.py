@@ -1,0 +1,115 @@
+"""Workers: several processes on one machine, whose rooms are in one engine.
+
+The parent opens the ports, starts the workers, starts one again that has died, and hands signals
+on. It serves nothing itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from videre.config import Config
+from videre.errors import ConfigError
+
+# Seconds before a worker that has died is started again: one that dies at once must not spin.
+RESTART = 1.0
+
+Listen = Callable[[Config], socket.socket]
+Serve = Callable[[Config, socket.socket], int]
+
+
+def configs(config: Config) -> list[Config]:
+    """Return each worker's configuration: its port, unless they share one, and its log file."""
+    each = config.worker_ports == "each" and config.port != 0
+    return [
+        dataclasses.replace(
+            config,
+            port=config.port + number if each else config.port,
+            log_file=_numbered(config.log_file, number),
+        )
+        for number in range(config.workers)
+    ]
+
+
+def _numbered(path: Path | None, number: int) -> Path | None:
+    return path and path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def run(config: Config, listen: Listen, serve: Serve) -> int:
+    """Run the workers until a signal says stop; return the exit code.
+
+    `listen` opens the port of a configuration, `serve` serves on it in a process of its own.
+    """
+    workers: list[tuple[Config, socket.socket]] = []
+    try:
+        for each in configs(config):
+            if workers and config.worker_ports == "shared":
+                port = workers[0][1].getsockname()[1]
+                each = dataclasses.replace(each, port=port)  # 0: the one found
+            workers.append((each, listen(each)))
+        return _Parent(workers, serve).run()
+    finally:
+        for _, listening in workers:
+            listening.close()
+
+
+class _Parent:
+    """Keeps the workers alive."""
+
+    def __init__(self, workers: Sequence[tuple[Config, socket.socket]], serve: Serve) -> None:
+        self._workers = workers
+        self._serve = serve
+        self._running: dict[int, int] = {}  # process id -> number of the worker
+        self._stopping = False
+
+    def run(self) -> int:
+        """Return when no worker is left: the greatest exit code of one that was told to stop."""
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._hand_on)
+        for number in range(len(self._workers)):
+            self._start(number)
+        worst = 0
+        while self._running:
+            pid, status = os.wait()
+            number = self._running.pop(pid, -1)
+            code = os.waitstatus_to_exitcode(status)
+            if self._stopping or code == 0:
+                worst = max(worst, abs(code))
+                continue
+            print(f"videre-server: worker {number} ended ({code}), once more", file=sys.stderr)
+            time.sleep(RESTART)
+            if not self._stopping:
+                self._start(number)
+        return worst
+
+    def _hand_on(self, number: int, _frame: object) -> None:
+        self._stopping = True
+        for pid in self._running:
+            os.kill(pid, number)
+
+    def _start(self, number: int) -> None:
+        pid = os.fork()
+        if pid:
+            self._running[pid] = number
+            return
+        code = 1
+        try:
+            os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, signal.SIG_DFL)
+            for other, (_, listening) in enumerate(self._workers):
+                if other != number:
+                    listening.close()
+            code = self._serve(*self._workers[number])
+        except ConfigError as error:
+            print(f"videre-server: {error}", file=sys.stderr)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
