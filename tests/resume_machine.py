@@ -164,7 +164,8 @@ class ResumeMachine(RuleBasedStateMachine):
         if (seat := session.seat) is None:
             return
         self.marks += 1
-        head = {} if to is None else {"To": to}
+        seat.last = self.marks
+        head: dict[str, Any] = {"Id": self.marks} if to is None else {"Id": self.marks, "To": to}
         session.client.say(packet("broadcast", seat.user, seat.room, self.marks, **head))
         for member in self.rooms[seat.room]:
             if member is not seat and (to is None or member.user in to):
@@ -305,7 +306,7 @@ class ResumeMachine(RuleBasedStateMachine):
         before, session.seat, seat.session = session.seat, seat, session
         session.expected.append(("connect", seat.user, seat.room, self.role(seat)))
         history = list(seat.history)
-        self.greet(seat, {"Resumed": True})
+        self.greet(seat, {"Resumed": True, "LastId": seat.last})
         for heard in missed:
             self.deliver(seat, heard)
         seat.history = history
