@@ -164,8 +164,8 @@ class ResumeMachine(RuleBasedStateMachine):
         if (seat := session.seat) is None:
             return
         self.marks += 1
-        head: dict[str, Any] = {"Id": self.marks} if to is None else {"To": to, "Id": self.marks}
         seat.last = self.marks
+        head: dict[str, Any] = {"Id": self.marks} if to is None else {"Id": self.marks, "To": to}
         session.client.say(packet("broadcast", seat.user, seat.room, self.marks, **head))
         for member in self.rooms[seat.room]:
             if member is not seat and (to is None or member.user in to):

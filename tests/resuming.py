@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiohttp import web
 from fakes import Brief, brief, packet
 from heard_log import HeardLog
 from inprocess import Client, Server, serving
@@ -16,6 +17,7 @@ from visitors import Visitor
 import videre
 from videre.config import Config
 from videre.limits import Limits
+from videre.rooms import Rooms
 
 Welcome = dict[str, Any]
 
@@ -26,9 +28,10 @@ LIMITS = Limits(packets_per_second=None, join_timeout=None, grace=60)
 class Namespace:
     """A running signaller, its log, and one user that is lost and comes back."""
 
-    def __init__(self, server: Server, log: HeardLog) -> None:
+    def __init__(self, server: Server, log: HeardLog, rooms: Rooms) -> None:
         self.server = server
         self.log = log
+        self.rooms = rooms
         self.secret = ""
 
     async def enter(self, transport: str = "raw", user: str = "a", **options: Any) -> Visitor:
@@ -86,10 +89,12 @@ class Texts:
 async def namespace(limits: Limits = LIMITS, **settings: Any) -> AsyncIterator[Namespace]:
     """Run a signaller."""
     log = HeardLog()
-    app = videre.create_app(Config(limits=limits, **settings), logger=log.logger)
+    app = web.Application()
+    config = Config(limits=limits, **settings)
+    rooms = videre.setup(app, config=config, logger=log.logger).rooms
     async with serving(app) as running:
         try:
-            yield Namespace(running, log)
+            yield Namespace(running, log, rooms)
         finally:
             await Wire.hang_up()
 

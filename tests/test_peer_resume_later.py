@@ -198,5 +198,5 @@ def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
     run_on(asking)
     b.texts()
     say(a, "a", 1)
-    a.peer.closed("closed with 4504", True)
+    run(a.peer.closed("closed with 4504", True))
     assert (a.code, b.texts(), a.peer.seat, users(world)) == (4504, [], None, '["b"]')

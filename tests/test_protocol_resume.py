@@ -9,6 +9,7 @@ import pytest
 from fakes import brief, packet
 from resuming import Texts, namespace, speak, welcome_in
 from sockjs_client import fresh, poll, send
+from visitors import Visitor
 
 from videre.config import Options
 from videre.limits import Limits
@@ -63,6 +64,25 @@ async def test_a_polling_client_that_stops() -> None:
         assert (await texts.next())[:2] == ("connect", "b")
         await texts.are(1, 2, 3)
         await b.quiet()
+
+
+async def test_a_stream_that_nobody_reads_breaks() -> None:
+    """What could not be written yet when it broke was surely not delivered: it comes again."""
+    async with namespace(transport=Options(max_backlog_bytes=None)) as space:
+        visitor = await Visitor.enter(space.server.url, "xhr_streaming", receive_buffer=4096)
+        await visitor.say(packet("connect", "a", "room", {"Welcome": True}))
+        await space.take(visitor)
+        for _ in range(200):  # at once, so that they are one frame, and more than sockets hold
+            await space.rooms.send("room", "x" * 60_000)
+        b = await space.server.client()
+        await b.join("b")
+        await speak(b, 1, 2)
+        visitor.wire.reset()
+        await space.lost()
+        texts, _, welcome = await space.back()
+        assert welcome["Resumed"] is True
+        assert (await texts.next())[:2] == ("connect", "b")
+        await texts.are(1, 2)
 
 
 async def test_many_losses() -> None:
