@@ -200,3 +200,20 @@ def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
     say(a, "a", 1)
     run(a.peer.closed("closed with 4504", True))
     assert (a.code, b.texts(), a.peer.seat, users(world)) == (4504, [], None, '["b"]')
+
+
+def test_a_broadcast_that_was_not_carried_out_is_not_the_last() -> None:
+    """It was refused as `unavailable`: a client may send it again."""
+    world = World(LaterEngine)
+    engine = world.engine
+    assert isinstance(engine, LaterEngine)
+    a, secret = guest(world, "a")
+    a.say(packet("broadcast", "a", "room", Id=7))
+    for down in ("at once", "later"):
+        engine.down = down  # type: ignore[assignment]
+        a.say(packet("broadcast", "a", "room", Id=8))
+        a.say(packet("broadcast", "a", "room", Id=9, To="a"))
+        engine.down = None
+    a.end()
+    _, _, welcome, _ = back(world, "a", secret)
+    assert welcome["LastId"] == 7

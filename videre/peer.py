@@ -198,18 +198,17 @@ class Peer:
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
-        own.last = packets.claimed_id(packet.header.get("Id"))
         to = packet.header.get("To")
         if to is not None:
             return self._send_to(own, packet, [to] if isinstance(to, str) else to)
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
             self._head = packets.head_of(packet.text)
-        return self._rooms.broadcast(own, packet.text)
+        return _note(own, packet, self._rooms.broadcast(own, packet.text))
 
     def _send_to(self, own: Seat, packet: Packet, users: list[str]) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
-        pending = self._rooms.broadcast(own, packet.text, names)
+        pending = _note(own, packet, self._rooms.broadcast(own, packet.text, names))
         if absent := self._rooms.absent(own.room, names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
@@ -253,6 +252,19 @@ def _own(seat: Seat | None, packet: Packet) -> Seat:
     if seat.user != packet.user:
         raise WrongUser("Header.UserId: is not the one this session has connected as")
     return seat
+
+
+def _note(seat: Seat, packet: Packet, pending: Awaitable[None] | None) -> Awaitable[None] | None:
+    """Note which broadcast was the last that was carried out: who resumes is told."""
+    if pending is not None:
+        return _note_later(seat, packet, pending)
+    seat.last = packets.claimed_id(packet.header.get("Id"))
+    return None
+
+
+async def _note_later(seat: Seat, packet: Packet, pending: Awaitable[None]) -> None:
+    await pending
+    _note(seat, packet, None)
 
 
 Handle = Callable[[Peer, Packet, Seat | None], Awaitable[None] | None]
