@@ -22,6 +22,11 @@ class LaterEngine:
         self.down: Literal["at once", "later"] | None = None
         self.down_for = {"join", "leave", "publish", "members"}
 
+    @property
+    def ready(self) -> bool:
+        """See Engine.ready."""
+        return self.down is None
+
     def start(self, listener: Listener) -> Awaitable[None]:
         """See Engine.start."""
         return self._later(self._memory.start, listener)

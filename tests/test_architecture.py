@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "logs": {"writers"},
     "writers": set(),
     "version": set(),
+    "health": set(),
     "client": {"errors"},
 }
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from videre import transport
+from videre import health, transport
 from videre.config import Config
 from videre.engines import Retention, Terms, choice
 from videre.logs import EventLog, Journal
@@ -146,9 +146,15 @@ def create_app(
     logger: logging.Logger | None = None,
     journal: Journal | None = None,
 ) -> web.Application:
-    """Return an application that serves every prefix of `config`: to run, or to add as a subapp."""
+    """Return an application that serves every prefix of `config`: to run, or to add as a subapp.
+
+    It has `/health` and `/ready` as well, for load balancers.
+    """
     config = config or Config()
     app = web.Application()
-    for prefix in config.prefixes:
+    namespaces = [
         setup(app, prefix=prefix, config=config, logger=logger, journal=journal)
+        for prefix in config.prefixes
+    ]
+    app.add_routes(health.routes(lambda: all(each.rooms.ready for each in namespaces)))
     return app

@@ -28,6 +28,11 @@ class Log(Protocol):
 Ice = Callable[[str], dict[str, Any]]
 
 
+def no_ice(_user: str) -> dict[str, Any]:
+    """Return what a welcome says of ICE servers where there are none."""
+    return {"IceServers": [], "IceTtl": None}
+
+
 class Replica:
     """The rooms that have members here, by name: a Listener. `clock` is monotonic, in seconds."""
 

@@ -18,7 +18,7 @@ from videre.connection import Connection, Returning
 from videre.engines import Announcement, Engine, Gap, Resumption, Terms
 from videre.errors import CloseCode
 from videre.hooks import Hooks, OnJoin, OnLeave
-from videre.replica import Ice, Log, Replica, retell
+from videre.replica import Ice, Log, Replica, no_ice, retell
 from videre.room import Seat
 
 # The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
@@ -26,11 +26,6 @@ MAX_REASON = 123
 
 #: Runs what nobody waits for. It must not raise, and tells of what fails.
 Spawn = Callable[[Awaitable[Any]], None]
-
-
-def no_ice(_user: str) -> dict[str, Any]:
-    """Return what a welcome says of ICE servers where there are none."""
-    return {"IceServers": [], "IceTtl": None}
 
 
 def digest(secret: str) -> str:
@@ -84,6 +79,11 @@ class Rooms:
     def close(self) -> Awaitable[None] | None:
         """Close the engine. No member hears of it."""
         return self._engine.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine can be reached: if not, peers are told `unavailable`."""
+        return self._engine.ready
 
     def __len__(self) -> int:
         return len(self._replica.rooms)

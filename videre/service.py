@@ -10,8 +10,8 @@ from videre.auth import Auth, NoAuth
 from videre.connection import Later
 from videre.limits import Limits, Penalties
 from videre.packets import Decoder
-from videre.replica import Ice, Log
-from videre.rooms import Rooms, no_ice
+from videre.replica import Ice, Log, no_ice
+from videre.rooms import Rooms
 
 
 class Trace(Protocol):

@@ -105,6 +105,10 @@ class Engine(Protocol):
     (at once, or from the awaitable) if the work was not done.
     """
 
+    @property
+    def ready(self) -> bool:
+        """Whether it can do its work now."""
+
     def start(self, listener: Listener) -> Awaitable[None] | None:
         """Open the engine; `listener` hears of each room with a member on this node from now on."""
 

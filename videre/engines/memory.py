@@ -53,6 +53,11 @@ class MemoryEngine:
         self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
 
+    @property
+    def ready(self) -> bool:
+        """See Engine.ready."""
+        return True
+
     def start(self, listener: Listener) -> None:
         """See Engine.start."""
         self._listener = listener

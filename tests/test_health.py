@@ -1,0 +1,45 @@
+"""What load balancers ask of a signaller."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+from fakes import World
+from inprocess import serving
+from later_engine import LaterEngine
+
+import videre
+from videre.config import Config
+from videre.rooms import Rooms
+
+
+@pytest.mark.parametrize("prefixes", [("/echo",), ("",), ("/a", "/b")])
+@pytest.mark.parametrize(("path", "status"), [("health", "healthy"), ("ready", "ready")])
+async def test_a_signaller_is_well(prefixes: tuple[str, ...], path: str, status: str) -> None:
+    """It says so, whatever its prefixes, and nobody keeps the answer."""
+    async with (
+        serving(videre.create_app(Config(prefixes=prefixes))) as server,
+        aiohttp.ClientSession() as http,
+        http.get(f"{server.url}/{path}") as answer,
+    ):
+        assert (answer.status, await answer.json()) == (200, {"Status": status})
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_signaller_without_its_engine_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives, but clients should go elsewhere."""
+    monkeypatch.setattr(Rooms, "ready", property(lambda _: False))
+    async with serving(videre.create_app()) as server, aiohttp.ClientSession() as http:
+        async with http.get(f"{server.url}/ready") as answer:
+            assert (answer.status, await answer.json()) == (503, {"Status": "unavailable"})
+        async with http.get(f"{server.url}/health") as answer:
+            assert answer.status == 200
+
+
+def test_rooms_are_as_ready_as_their_engine() -> None:
+    """Nothing else is asked."""
+    world = World(LaterEngine)
+    assert world.rooms.ready and World().rooms.ready
+    assert isinstance(world.engine, LaterEngine)
+    world.engine.down = "later"
+    assert not world.rooms.ready
