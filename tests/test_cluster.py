@@ -179,7 +179,7 @@ async def test_a_node_is_cut_off_for_a_short_while(nodes: Cluster, store: Valkey
 
 async def test_a_store_that_does_not_answer(nodes: Cluster, store: Valkey) -> None:
     """Whoever asks is told within seconds, however many ask; afterwards all goes on."""
-    first, second = await nodes.add(2, PacketsPerSecond=None)
+    first, second = await nodes.add(2, PacketsPerSecond=None, NodeTimeout=5)
     a = await nodes.seated(first, "a")
     b = await nodes.seated(second, "b", a)
     store.signal(signal.SIGSTOP)

@@ -209,6 +209,7 @@ async def test_a_node_that_was_given_up_is_fenced(nodes: Nodes) -> None:
     one.heard.take()
     one.thaw()
     await eventually(lambda: one.engine._node.name != name)
+    await one.is_ready()
     await one.join("c")
     await two.hears("joined")
     assert await two.engine.members("room") == ["b", "c"]
@@ -369,3 +370,26 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
     store.node, closing = ask, one.engine.close()
     async with asyncio.timeout(10):
         await closing
+
+
+async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) -> None:
+    """It takes longer than a lease lasts: that is renewed meanwhile."""
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        one, two = await nodes.add(node_timeout=1.0), await nodes.add(node_timeout=10.0)
+        for number in range(100):
+            await one.join("a", room=f"room {number}")
+        step = one.engine._node.store.step
+
+        async def slow(room: str, op: str, *arguments: str) -> Any:
+            if op == "restore":
+                await asyncio.sleep(0.3)
+            return await step(room, op, *arguments)
+
+        one.engine._node.store.step = slow
+        name = one.engine._node.name
+        await server.stop()
+        await server.start()
+        await one.is_ready()
+        await two.is_ready()
+        assert len(await two.engine.rooms()) == 100
+        assert one.engine._node.name == name

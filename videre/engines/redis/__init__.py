@@ -79,8 +79,7 @@ class RedisEngine:
         if new and terms.max_rooms is not None and len(self._node.views) >= terms.max_rooms:
             raise RoomFull("There are as many rooms as there may be")
         async with self._seats.interest(room) as view:
-            own = Own(seat, user, room, ticket)
-            self._node.own[seat] = view.own[seat] = own
+            own = self._node.take(Own(seat, user, room, ticket))
             try:
                 answer = await self._node.step(
                     room,
@@ -118,7 +117,7 @@ class RedisEngine:
         view = self._node.views.get(room)
         if view is None or seat not in self._node.own:
             return
-        own = self._node.own[to] = view.own[to] = Own(to, user, room, ticket)
+        own = self._node.take(Own(to, user, room, ticket))
         try:
             answer = await self._node.step(room, "renew", user, seat, to, self._node.name, ticket)
             if answer[0] == "gone":
@@ -145,7 +144,7 @@ class RedisEngine:
         """See Engine.resume."""
         self._node.require()
         async with self._seats.interest(room) as view:
-            own = self._node.own[to] = view.own[to] = Own(to, user, room, ticket)
+            own = self._node.take(Own(to, user, room, ticket))
             try:
                 answer = await self._node.step(
                     room,

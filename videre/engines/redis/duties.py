@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 import orjson
 
@@ -17,6 +18,9 @@ from videre.errors import EngineError
 
 # Leases are renewed so many times in NodeTimeout: some may be lost.
 BEATS = 4
+
+# Rooms that are put right at a time.
+AT_A_TIME = 16
 
 # Seconds after which nothing that was asked of the store is done any more: a command has 3, and one
 # that waits for its turn as many.
@@ -30,6 +34,7 @@ class Duties:
         self._node = node
         self._seats = seats
         self._timeout = timeout
+        self._renewed = 0.0  # when the lease was renewed, by the loop's clock
         self._past: dict[str, tuple[float, set[str]]] = {}  # own names that died: when, and rooms
 
     async def run(self) -> None:
@@ -60,23 +65,19 @@ class Duties:
         opened = self._node.sound_since is not None
         if self._node.deaf or not opened:
             await self._node.store.open(self._seats.heard, self._seats.broken)
-        state, expired, condemned = await self._node.store.node(
-            "beat", self._node.name, str(round(self._timeout * 1000))
-        )
+        state, expired, condemned = await self._renew()
         if state == "condemned":
             self._die()
             return
         if self._node.deaf or (state == "new" and self._node.views) or not opened:
-            for view in list(self._node.views.values()):
-                self._node.owed.add(view.room)
-                if self._node.deaf:
-                    await self._node.store.subscribe(view.room)
+            self._node.owed.update(self._node.views)
+            if self._node.deaf:
+                await self._each(list(self._node.views), self._hear_again)
             self._node.deaf = False
         if not opened:
             self._node.sound_since = loop.time()
             logger.info("the store is there")
-        for room in list(self._node.owed):
-            await self._settle(room)
+        await self._each(list(self._node.owed), self._settle)
         await self._bury_past()
         # Who was cut off itself gives the others time to be heard again.
         if (
@@ -85,6 +86,28 @@ class Duties:
         ):
             for node in {*expired, *condemned} - {self._node.name}:
                 await self._bury(node)
+
+    async def _hear_again(self, room: str) -> None:
+        if room in self._node.views:
+            await self._node.store.subscribe(room)
+            if room not in self._node.views:
+                await self._node.store.unsubscribe(room)
+
+    async def _renew(self) -> Any:
+        self._renewed = asyncio.get_running_loop().time()
+        lease = str(round(self._timeout * 1000))
+        return await self._node.store.node("beat", self._node.name, lease)
+
+    async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
+        """Do something for each room, and renew the lease when that takes its time."""
+        for start in range(0, len(rooms), AT_A_TIME):
+            some = rooms[start : start + AT_A_TIME]
+            for found in await asyncio.gather(*map(do, some), return_exceptions=True):
+                if found is not None:
+                    raise found
+            elapsed = asyncio.get_running_loop().time() - self._renewed
+            if elapsed >= self._timeout / BEATS and (await self._renew())[0] == "condemned":
+                raise EngineError("The node was given up")  # the next beat sees to it
 
     def _die(self) -> None:
         """Close all sessions: their seats are gone. The node goes on under another name."""
@@ -97,7 +120,7 @@ class Duties:
 
     async def _settle(self, room: str) -> None:
         """Make the store know what this node has in a room, and this node what the store has."""
-        owns = [own for own in self._node.own.values() if own.room == room and not own.leaving]
+        owns = [own for own in self._node.own_in(room) if not own.leaving]
         seats = [[own.user, own.seat, own.place, own.ticket or ""] for own in owns if own.place]
         pending = [own.seat for own in owns if not own.place]
         view = self._node.views.get(room)
@@ -116,8 +139,9 @@ class Duties:
             "1" if want_state else "0",
         )
         self._node.owed.discard(room)
-        for own in [own for own in self._node.own.values() if own.room == room and own.lost]:
-            await self._seats.tell_lost(own)
+        for own in self._node.own_in(room):
+            if own.lost:
+                await self._seats.tell_lost(own)
         await self._seats.stop_hearing(room)
 
     async def _bury(self, node: str) -> None:
@@ -142,7 +166,7 @@ class Duties:
             await self._node.store.note(self._node.name, room)  # before a seat there may be ours
             _, adopted = await self._node.step(room, "reap", node, self._node.name)
             for user, seat, ticket, place in adopted:
-                own = self._node.own[seat] = Own(seat, user, room, ticket, float(place), lost=True)
-                self._seats.begin_grace(own)
+                own = Own(seat, user, room, ticket, float(place), lost=True)
+                self._seats.begin_grace(self._node.take(own))
             await self._node.store.unnote(node, room)
             await self._seats.stop_hearing(room)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any
 
 from videre.engines import Listener
@@ -28,6 +28,7 @@ class Node:
         self.name = name or secrets.token_hex(8)
         self.views: dict[str, View] = {}
         self.own: dict[str, Own] = {}  # by seat; also adopted ones, of rooms without a view
+        self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
         self.owed: set[str] = set()  # rooms in which the store may not know what is so
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages are not heard
@@ -39,6 +40,32 @@ class Node:
     def ready(self) -> bool:
         """Whether the store answers, and is heard."""
         return self.sound_since is not None and not self.deaf
+
+    def take(self, own: Own) -> Own:
+        """Have one more seat."""
+        self.own[own.seat] = self._own_in.setdefault(own.room, {})[own.seat] = own
+        if (view := self.views.get(own.room)) is not None:
+            view.own[own.seat] = own
+        return own
+
+    def drop(self, own: Own) -> None:
+        """Have a seat no more."""
+        self.own.pop(own.seat, None)
+        if (here := self._own_in.get(own.room)) is not None:
+            here.pop(own.seat, None)
+            if not here:
+                del self._own_in[own.room]
+        if (view := self.views.get(own.room)) is not None:
+            view.own.pop(own.seat, None)
+
+    def drop_all(self) -> None:
+        """Have no seat any more."""
+        self.own.clear()
+        self._own_in.clear()
+
+    def own_in(self, room: str) -> list[Own]:
+        """Return the seats in a room."""
+        return list(self._own_in.get(room, {}).values())
 
     def require(self) -> None:
         """Raise EngineError unless the store answers, and is heard."""
@@ -84,20 +111,17 @@ class Node:
             logger.warning("the store is away")
             self.trouble.set()
 
-    def run(self, job: Awaitable[Any]) -> None:
+    def run(self, job: Coroutine[Any, Any, None]) -> None:
         """Do what nobody waits for. What the store does not take is owed, and done later."""
-
-        async def quietly() -> None:
-            try:
-                await job
-            except EngineError:
-                pass  # what was owed is known
-            except Exception:
-                logger.exception("a duty of the engine failed")
-
-        task = asyncio.get_running_loop().create_task(quietly())
+        task = asyncio.get_running_loop().create_task(job)
         self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, EngineError):
+            logger.error("a duty of the engine failed", exc_info=error)
 
     async def end(self) -> None:
         """Stop what is still being done."""

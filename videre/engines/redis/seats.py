@@ -60,7 +60,8 @@ class Seats:
             return
         view = self._node.views.get(room)
         if answer[0] == "ok" and view is not None:
-            await view.reached(int(answer[1]))
+            with contextlib.suppress(EngineError):  # it is done, whoever hears of it
+                await view.reached(int(answer[1]))
         elif own is not None and view is None:
             self.disown(own)
             await self.stop_hearing(room)
@@ -110,7 +111,7 @@ class Seats:
                 await self._node.store.unsubscribe(room)
             if (
                 room not in self._node.views
-                and not self._adopted(room)
+                and not self._node.own_in(room)  # adopted ones
                 and room not in self._node.owed
             ):
                 await self._node.store.unnote(self._node.name, room)
@@ -121,16 +122,12 @@ class Seats:
             if self._unnoting.get(room) is done:
                 del self._unnoting[room]
 
-    def _adopted(self, room: str) -> bool:
-        return any(own.room == room for own in self._node.own.values())
-
     def disown(self, own: Own) -> None:
         """Forget a seat: it is nobody's, or another node's."""
-        self._node.own.pop(own.seat, None)
+        self._node.drop(own)
         if (timer := self._graces.pop(own.seat, None)) is not None:
             timer.cancel()
         if (view := self._node.views.get(own.room)) is not None:
-            view.own.pop(own.seat, None)
             self.drop_if_idle(view)
 
     def begin_grace(self, own: Own) -> None:
@@ -159,7 +156,7 @@ class Seats:
         for view in self._node.views.values():
             view.end()
         self._node.views.clear()
-        self._node.own.clear()
+        self._node.drop_all()
         self._node.owed.clear()
 
     # Messages.
