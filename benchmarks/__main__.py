@@ -42,7 +42,9 @@ def arguments() -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="about a minute: fewer, shorter runs")
     size.add_argument("--smoke", action="store_true", help="does everything work? no figures")
-    parser.add_argument("--only", help="these workloads: relay,mix,storm,joins,idle,tls,seam")
+    parser.add_argument(
+        "--only", help="these workloads: relay,mix,storm,joins,idle,tls,seam,client"
+    )
     parser.add_argument("--peers", help="these servers: " + ",".join(ALL))
     parser.add_argument("--rounds", type=int, help="runs of each (default 3; quick and smoke 1)")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
@@ -141,7 +143,9 @@ def checked(peer: str, cases: list[Case]) -> Iterator[tuple[Case, report.Run]]:
 def tell(what: str, peer: str, result: report.Run) -> None:
     """Say on stderr what one run gave."""
     said = result.get("error") or ", ".join(
-        f"{name} {result[name]:.1f}" for name in ("cpu", "rate", "p99", "memory") if name in result
+        f"{name} {result[name]:.1f}"
+        for name in ("cpu", "client", "rate", "p99", "memory")
+        if name in result
     )
     print(f"{what}: {peer}: {said}", file=sys.stderr, flush=True)
 
@@ -174,8 +178,9 @@ def notes(shown: list[tuple[Case, dict[str, report.Run]]], rounds: int) -> str:
     """Return what one must know to read the table."""
     lines = [
         f"Medians of {rounds} rounds; spread is (max-min)/median; the ratio is about the figure",
-        "marked *. CPU: the server's, per delivery (joins: per join). KB: resident memory per",
-        "connection. load: the generator's share of its core; a run that it limited is refused.",
+        "marked *. CPU: the server's, per delivery (joins: per join; client relay: the client's,",
+        "of both ends). KB: resident memory per connection. load: the generator's share of its",
+        "core; a run that it limited is refused (but for `client`, where it is what is measured).",
         f"The server has core {SERVER_CORE}, the generator core {LOAD_CORE}; others kept the",
         f"generator from its core for {100 * report.noise(shown):.0f} % of the time (the noise).",
     ]

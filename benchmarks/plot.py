@@ -10,6 +10,7 @@ from benchmarks.workloads import Case
 PANELS = (
     ("cpu", "server CPU per delivery, us (less is better)", 1.0),
     ("rate", "joins per second (more is better)", 1.0),
+    ("client", "client CPU per delivery, us (less is better)", 1.0),
     ("memory", "memory per idle connection, KB (less is better)", 1024.0),
 )
 COLOURS = {
@@ -19,6 +20,8 @@ COLOURS = {
     "peer": "#8d7b9f",
     "stock": "#d9a441",
     "bare": "#9aa5b1",
+    "plain": "#b0c4b1",
+    "fresh": "#6d9dc5",
 }
 
 

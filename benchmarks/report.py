@@ -42,6 +42,8 @@ def judged(raw: Run) -> Run:
         "load_wait": raw["load_wait"] / seconds,
         "deliveries": count,
     }
+    if "clients" in raw:
+        run["client"] = raw["load_cpu"] / count * 1e6
     if "bytes" in raw:
         run["memory"] = raw.get("bytes_joined", raw["bytes"])
         run["memory_opened"] = raw["bytes"]
@@ -51,6 +53,8 @@ def judged(raw: Run) -> Run:
         run["latency"] = raw["latency"]
     if raw.get("kept", 1) < 0.95:
         return {"error": "the load generator did not keep the rate", "saturated": True}
+    if "clients" in raw or "crowd" in raw:
+        return run  # CPU of the one side, whichever limits the other
     load = run["load_share"] + run["load_wait"]
     if load > 0.95 and run["server_share"] + run["server_wait"] < 0.9:
         shares = f"load {run['load_share']:.2f}, server {run['server_share']:.2f}"
@@ -67,7 +71,7 @@ def summary(runs: list[Run]) -> Run:
     median: Run = {name: statistics.median(run[name] for run in good) for name in names}
     median["spread"] = {
         name: (max(run[name] for run in good) - min(run[name] for run in good)) / median[name]
-        for name in ("cpu", "rate", "memory")
+        for name in ("cpu", "rate", "memory", "client")
         if median.get(name, 0) > 0
     }
     if "latency" in good[0]:
@@ -113,8 +117,9 @@ def _cells(case: Case, medians: dict[str, Run], peer: str, median: Run) -> tuple
     memory = f"{median['memory'] / 1024:.1f}" if "memory" in median else ""
     if "tasks" in median:
         memory += f" ({median['tasks']:.0f} tasks)"
+    cpu = f"{median['cpu']:.1f}" + mark.get("cpu", "")
     return (
-        f"{median['cpu']:.1f}" + mark.get("cpu", ""),
+        f"{median['client']:.1f}*" if case.headline == "client" else cpu,
         "" if against is None or peer == "ours" else f"{against:.2f}",
         f"{100 * median['spread'].get(case.headline, 0):.0f} %",
         f"{median['rate']:.0f}" + mark.get("rate", ""),

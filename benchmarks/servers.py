@@ -108,6 +108,8 @@ ALL = {
         Peer("peer", "PeerServer, Node", ("peerjs",), _peerserver),
         Peer("stock", "stock sockjs plugin, Python", BOTH, _python("stock.py")),
         Peer("bare", "bare aiohttp WebSocket", ("raw",), _python("bare.py")),
+        Peer("plain", "... with a bare aiohttp client", ("raw",), _ours),
+        Peer("fresh", "... with members that are new", ("raw",), _ours),
     )
 }
 

@@ -7,6 +7,7 @@ from benchmarks.servers import Setting
 
 REAL_RATE = 2800  # packets/s of 5,000 real clients: a ping every 2 s each is 89 % of the traffic
 CALLERS = ("ours", "original", "ws")
+OURS = ("ours", "plain", "fresh")  # this server, whatever its clients are
 
 # Raised in the shipped configuration because the load exceeds them; nothing is switched off.
 _PACKETS = {"PacketsPerSecond": 1_000_000, "PacketBurst": 1_000_000}
@@ -18,6 +19,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "joins": _PACKETS,
     "idle": _WAIT,
     "seam": _PACKETS | _WAIT,
+    "client": _PACKETS,
 }
 PEERSERVER_LIMITS = {"concurrent_limit": 20000}  # 5,000 as shipped
 
@@ -42,7 +44,7 @@ class Case:
     framing: str
     peers: tuple[str, ...]
     spec: dict[str, Any]
-    headline: str = "cpu"  # the figure whose ratio is given: cpu, rate or memory
+    headline: str = "cpu"  # the figure whose ratio is given: cpu, rate, memory or client
     setting: Setting = field(default_factory=Setting)
     goals: tuple[Goal, ...] = ()
     most: float = 0  # an absolute goal for the headline, 0: none
@@ -50,13 +52,13 @@ class Case:
     def specification(self, peer: str) -> dict[str, Any]:
         """Return what `drive.py` is told, but for the address."""
         framing = "peerjs" if peer == "peer" else "raw" if peer == "bare" else self.framing
-        base = {"pattern": self.pattern, "framing": framing, "tls": self.setting.tls}
+        base = {"pattern": self.pattern, "framing": framing, "tls": self.setting.tls, "peer": peer}
         return {"deflate": False, "warmup": 1.0, "settle": 2.0, **base, **self.spec}
 
     def setting_of(self, peer: str) -> Setting:
         """Return how the server is started for this case."""
         limits: dict[str, Any] = {}
-        if peer == "ours":
+        if peer in OURS:
             limits = LIMITS.get(self.workload, {})
         elif peer == "peer" and self.spec.get("peers", 0) > 4000:
             limits = PEERSERVER_LIMITS
@@ -187,17 +189,40 @@ def seam(seconds: float, peers: int, room: int, settle: float) -> list[Case]:
     return cases
 
 
+def client(
+    seconds: float, sizes: tuple[tuple[int, int], ...], peers: int, turns: int
+) -> list[Case]:
+    """`videre.client`: relayed packets beside a bare client's, resuming beside joining."""
+    cases = [
+        Case(
+            "client",
+            f"client relay, {rooms} rooms x {window}",
+            "client",
+            "raw",
+            ("ours", "plain"),
+            {"rooms": rooms, "window": window, "seconds": seconds},
+            "client",
+        )
+        for rooms, window in sizes
+    ]
+    spec = {"peers": peers, "turns": turns, "warmup": 0.3}
+    back = Case("client", f"client resume of {peers}", "resume", "raw", ("ours", "fresh"), spec)
+    return [*cases, back]
+
+
 def full() -> list[Case]:
     """Return what `bin/bench` measures."""
     four = ((50, 1), (50, 8), (500, 1), (500, 8))
     cases = relay(4, four) + mix(10, 5000, REAL_RATE) + storm(4, 500) + joins(4, 5000, 100_000)
-    return cases + idle(10_000, 2) + tls(4, ((50, 1), (50, 8))) + seam(4, 2000, 500, 1)
+    cases += idle(10_000, 2) + tls(4, ((50, 1), (50, 8))) + seam(4, 2000, 500, 1)
+    return cases + client(4, ((50, 1), (50, 8)), 200, 10)
 
 
 def quick() -> list[Case]:
     """Return what `--quick` measures: about a minute with one round and four peers."""
     cases = relay(1, ((50, 8), (500, 1)))[:3] + mix(2, 1000, REAL_RATE) + storm(1, 500)
     cases += joins(1, 500, 100_000)[:2] + idle(1000, 0.3)[:1] + tls(1, ((50, 8),))
+    cases += client(1, ((50, 8),), 200, 3)
     return [replace(case, spec={**case.spec, "warmup": 0.4}) for case in cases]
 
 
@@ -205,4 +230,5 @@ def smoke() -> list[Case]:
     """Return one tiny case of everything: whether it works, not how fast."""
     cases = relay(0.1, ((2, 8),)) + mix(0.3, 20, 200) + storm(0.1, 10) + joins(0.1, 20, 100)
     cases += idle(20, 0.05) + tls(0.1, ((2, 1),)) + seam(0.1, 20, 10, 0.05)
+    cases += client(0.1, ((2, 8),), 20, 2)
     return [replace(case, spec={**case.spec, "warmup": 0.05}) for case in cases]
