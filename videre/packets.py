@@ -24,6 +24,7 @@ from videre.errors import InvalidPacket, MalformedPacket, PacketTooLarge, PeerEr
 
 MAX_USER_ID = 128  # characters
 MAX_ROOM_ID = 256  # characters
+MAX_LEVELS = 1024  # of nesting that orjson reads
 MAX_PACKET_ID = 64  # characters of a Header.Id that comes back in an error
 
 
@@ -170,12 +171,16 @@ class Decoder:
         """
         if not text.startswith(head) or text[-1] != "}" or len(text) > self._surely_small:
             return False
+        payload = text[len(head) : -1]
         try:
             # One JSON value and nothing beside it: no further key can be hidden there. In an array,
-            # so that it may be nested as deep as in its packet and no deeper.
-            return len(orjson.loads(f"[{text[len(head) : -1]}]")) == 1
+            # so that it may be nested as deep as in its packet and no deeper; a short one is not.
+            if len(payload) > 2 * MAX_LEVELS - 2:
+                return len(orjson.loads(f"[{payload}]")) == 1
+            orjson.loads(payload)
         except ValueError:
             return False
+        return True
 
     def _check_to(self, header: dict[str, Any]) -> None:
         if not self._to.validate(header, normalize=False):

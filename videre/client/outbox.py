@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from videre.client.connection import Connection
 
 # Bytes of packets that are kept. More than a connection loses fits in: what a dead one takes is
@@ -13,7 +15,8 @@ class Outbox:
     """Broadcasts in the order in which they were sent, by their ids, which are rising numbers."""
 
     def __init__(self) -> None:
-        self._texts: dict[int, str] = {}
+        # The first of a dict is slow to find where many before it were dropped.
+        self._texts: OrderedDict[int, str] = OrderedDict()
         self._bytes = 0
         self._confirmed = 0
 

@@ -49,6 +49,7 @@ class MemoryEngine:
         self._keep = UNNOTICED + self._retention.grace  # seconds
         self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
         self._histories: dict[str, History] = {}  # of the rooms with tickets
+        self._users: dict[str, str] = {}  # by seat
         self._told: deque[tuple[float, str]] = deque()  # when something was told, and where
         self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
@@ -84,6 +85,7 @@ class MemoryEngine:
         elif terms.capacity is not None and len(seats) >= terms.capacity:
             raise RoomFull("The room has as many members as it may have")
         self._rooms.setdefault(room, {})[user] = seat
+        self._users[seat] = user
         self._tell(room, Told("joined", user, announcement))
         if ticket is not None:
             self._issue(room, user, ticket)
@@ -130,7 +132,7 @@ class MemoryEngine:
         if seats is None or held is None or seat not in (held, None):
             return
         promotes = room in self._histories and next(iter(seats)) == user
-        del seats[user]
+        del seats[user], self._users[held]
         if not seats:
             del self._rooms[room]
         if history := self._histories.get(room):
@@ -146,9 +148,7 @@ class MemoryEngine:
     def publish(self, room: str, seat: str, text: str, to: Sequence[str] | None = None) -> None:
         """See Engine.publish."""
         if room in self._histories:
-            seats = self._rooms[room].items()
-            sender = next((user for user, held in seats if held == seat), "")
-            self._tell(room, Told("sent", sender, (text,), to))
+            self._tell(room, Told("sent", self._users.get(seat, ""), (text,), to))
         self._listener.sent(room, seat, text, to)
 
     def members(self, room: str) -> list[str]:
@@ -166,6 +166,7 @@ class MemoryEngine:
         self._graces.clear()
         self._rooms.clear()
         self._histories.clear()
+        self._users.clear()
         self._told.clear()
 
     def _holds(self, room: str, user: str, seat: str) -> bool:
@@ -174,6 +175,8 @@ class MemoryEngine:
     def _move(self, room: str, user: str, to: str, ticket: str) -> None:
         seat, self._rooms[room][user] = self._rooms[room][user], to
         self._end_grace(seat)
+        del self._users[seat]
+        self._users[to] = user
         self._issue(room, user, ticket)
         self._listener.moved(room, user, seat, to, CloseCode.REPLACED)
 
