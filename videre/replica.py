@@ -53,6 +53,18 @@ class Replica:
         self.rooms: dict[str, Room] = {}
         self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
 
+    def settle(self, seat: Seat) -> None:
+        """Forget a seat that was asked for, if the engine has not given it."""
+        if self.joining.pop(seat.id, None) is not None:
+            seat.connection = None
+
+    def fail(self, seat: Seat) -> None:
+        """Forget a seat that was not given; a session that has heard otherwise is closed."""
+        if seat.id not in self.joining and seat.connection is not None:
+            code = CloseCode.ENGINE_UNAVAILABLE
+            seat.connection.close(code, code.reason)
+        self.settle(seat)
+
     def greet(self, room: Room, seat: Seat) -> None:
         """Send the welcome that the holder of a seat has asked for; its packets count from here."""
         if seat.connection is None or seat.welcome is None:
@@ -106,16 +118,21 @@ class Replica:
             role = packets.ROLE[replica.initiator is new]
             new.connection.greeting.append(role.join(new.connection.announcement))
         self.greet(replica, new)
-        if left is not None and left is not new.connection and code is not None:
-            left.close(code, CloseCode(code).reason)  # it was not lost yet
+        if left is not None and left is not new.connection:  # it was not lost yet
+            closing = CloseCode.ENGINE_UNAVAILABLE if code is None else CloseCode(code)
+            left.close(closing, closing.reason)
 
     def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
         """See Listener.found."""
         seats = dict(members)
         replica = self.rooms.get(room) or Room(room)
-        for user, seat in list(replica.members.items()):
-            if seats.get(user) != seat.id:
-                self.left(room, user, seat.id, "not found", CloseCode.ENGINE_UNAVAILABLE)
+        gone = [seat for user, seat in replica.members.items() if seats.get(user) != seat.id]
+        for seat in gone:  # they shall not hear of each other
+            held, seat.connection = seat.connection, None
+            if held is not None:
+                held.close(CloseCode.ENGINE_UNAVAILABLE, CloseCode.ENGINE_UNAVAILABLE.reason)
+        for seat in gone:
+            self.left(room, seat.user, seat.id, "not found", None)
         if not members:
             return
         self.rooms[room] = replica

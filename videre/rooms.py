@@ -129,8 +129,10 @@ class Rooms:
     async def _joined_later(self, seat: Seat, pending: Awaitable[None]) -> None:
         try:
             await pending
-        finally:
-            self._settle(seat)
+        except BaseException:
+            self._replica.fail(seat)
+            raise
+        self._replica.settle(seat)
 
     def resume(
         self,
@@ -176,12 +178,12 @@ class Rooms:
         try:
             found = await pending
         except BaseException:
-            self._settle(seat)
+            self._replica.fail(seat)
             raise
         return self._resumed(seat, returning, found)
 
     def _resumed(self, seat: Seat, returning: Returning, found: Resumption) -> Seat | Gap | None:
-        self._settle(seat)
+        self._replica.settle(seat)
         if not isinstance(found, list):
             return found
         missed = [retell(told, seat.user, seat.room) for told in found]
@@ -212,14 +214,9 @@ class Rooms:
             del self._replica.joining[new.id]
             raise
         if pending is None:
-            self._settle(new)
+            self._replica.settle(new)
             return new, None
         return new, self._joined_later(new, pending)
-
-    def _settle(self, seat: Seat) -> None:
-        """Forget a seat that was asked for, if the engine has not given it."""
-        if self._replica.joining.pop(seat.id, None) is not None:
-            seat.connection = None
 
     def _seat(
         self,

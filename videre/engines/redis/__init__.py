@@ -17,7 +17,7 @@ import orjson
 
 from videre.engines import Announcement, Gap, Listener, Resumption, Retention, Terms, Told
 from videre.engines.redis.duties import Duties
-from videre.engines.redis.node import Node
+from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Store, parse
 from videre.engines.redis.view import Own
@@ -55,13 +55,16 @@ class RedisEngine:
 
     async def close(self) -> None:
         """See Engine.close. The seats that are left are given to the other nodes at once."""
+        self._node.closing = True
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
         self._seats.end()
         await self._node.end()
         with contextlib.suppress(EngineError):
-            await self._node.store.node("beat", self._node.name, "0")
+            # What was asked for and not answered may be done yet: it is to be buried as well.
+            lease = LATE_SECONDS * 1000 if self._node.is_waiting else 0
+            await self._node.store.node("beat", self._node.name, str(round(lease)))
         await self._node.store.close()
 
     async def join(
@@ -91,25 +94,20 @@ class RedisEngine:
                     "1" if terms.replace else "0",
                     "" if terms.capacity is None else str(terms.capacity),
                     ticket or "",
-                    "0" if view.known else "1",
+                    view.known_as,
                     orjson.dumps(announcement).decode(),
                 )
                 if answer[0] == "taken":
                     raise UserTaken("Header.UserId: is in the room already")
                 if answer[0] == "full":
                     raise RoomFull("The room has as many members as it may have")
-                await view.reached(int(answer[1]))
+                await view.seated(own, int(answer[1]))
             except (UserTaken, RoomFull):
                 self._seats.disown(own)
                 raise
-            except BaseException:
-                self._give_up(own)
+            except BaseException:  # the store may have taken the step
+                self._seats.doubt(own)
                 raise
-
-    def _give_up(self, own: Own) -> None:
-        """Forget a seat that was asked for: the store may have given it, and is told otherwise."""
-        self._node.owe(own.room)
-        self._seats.disown(own)
 
     async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
@@ -123,9 +121,9 @@ class RedisEngine:
             if answer[0] == "gone":
                 self._seats.disown(own)
                 return
-            await view.reached(int(answer[1]))
+            await view.seated(own, int(answer[1]))
         except BaseException:
-            self._give_up(own)
+            self._seats.doubt(own)
             raise
 
     async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
@@ -155,19 +153,19 @@ class RedisEngine:
                     shown,
                     ticket,
                     "" if received is None else str(received),
-                    "0" if view.known else "1",
+                    view.known_as,
                 )
                 if answer[0] == "wrong":
                     raise Unauthorized("The resume secret is not good")
                 if answer[0] != "ok":
                     self._seats.disown(own)
                     return None if answer[0] == "none" else Gap()
-                await view.reached(int(answer[1]))
+                await view.seated(own, int(answer[1]))
             except Unauthorized:
                 self._seats.disown(own)
                 raise
-            except BaseException:
-                self._give_up(own)
+            except BaseException:  # the store may have taken the step
+                self._seats.doubt(own)
                 raise
             return _missed(user, int(answer[2]), answer[3])
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
 
-from videre.engines.redis.node import Node, logger
+from videre.engines.redis.node import LATE_SECONDS, Node, logger
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.view import Own
 from videre.errors import EngineError
@@ -21,10 +21,6 @@ BEATS = 4
 
 # Rooms that are put right at a time.
 AT_A_TIME = 16
-
-# Seconds after which nothing that was asked of the store is done any more: a command has 3, and one
-# that waits for its turn as many.
-LATE_SECONDS = 10.0
 
 
 class Duties:
@@ -65,26 +61,33 @@ class Duties:
         opened = self._node.sound_since is not None
         if self._node.deaf or not opened:
             await self._node.store.open(self._seats.heard, self._seats.broken)
-        state, expired, condemned = await self._renew()
+        state, expired, condemned, server = await self._renew()
         if state == "condemned":
             self._die()
             return
-        if self._node.deaf or (state == "new" and self._node.views) or not opened:
+        deaf = self._node.deaf
+        if deaf or state == "new" or not opened or server != self._node.server:
+            # What the store has of this node may be older than what this node knows.
+            self._node.owed.update(await self._node.store.noted(self._node.name))
             self._node.owed.update(self._node.views)
-            if self._node.deaf:
+            if deaf:  # else it may be so by now
                 await self._each(list(self._node.views), self._hear_again)
-            self._node.deaf = False
+                self._node.deaf = False
+            self._node.server = server
         if not opened:
             self._node.sound_since = loop.time()
             logger.info("the store is there")
-        await self._each(list(self._node.owed), self._settle)
+        for room in [room for room, until in self._node.late.items() if until <= loop.time()]:
+            self._node.owed.add(room)
+            del self._node.late[room]
+        await self._each(sorted(self._node.owed), self._put_right)
         await self._bury_past()
         # Who was cut off itself gives the others time to be heard again.
         if (
             self._node.sound_since is not None
             and loop.time() - self._node.sound_since >= self._timeout
         ):
-            for node in {*expired, *condemned} - {self._node.name}:
+            for node in sorted({*expired, *condemned} - {self._node.name}):
                 await self._bury(node)
 
     async def _hear_again(self, room: str) -> None:
@@ -112,43 +115,61 @@ class Duties:
     def _die(self) -> None:
         """Close all sessions: their seats are gone. The node goes on under another name."""
         logger.error("the node %s was given up by the others", self._node.name)
-        rooms = {*self._node.views, *(own.room for own in self._node.own.values())}
-        self._past[self._node.name] = asyncio.get_running_loop().time(), rooms
+        node = self._node
+        rooms = {*node.views, *node.owed, *(own.room for own in node.own.values())}
+        self._past[node.name] = asyncio.get_running_loop().time(), rooms
         self._seats.forget_all()
         self._node.name = secrets.token_hex(8)
         self._node.trouble.set()
 
+    async def _put_right(self, room: str) -> None:
+        self._node.owed.discard(room)  # what goes wrong meanwhile is owed anew
+        try:
+            await self._settle(room)
+        except BaseException:
+            self._node.owed.add(room)
+            raise
+
     async def _settle(self, room: str) -> None:
         """Make the store know what this node has in a room, and this node what the store has."""
-        owns = [own for own in self._node.own_in(room) if not own.leaving]
-        seats = [[own.user, own.seat, own.place, own.ticket or ""] for own in owns if own.place]
-        pending = [own.seat for own in owns if not own.place]
         view = self._node.views.get(room)
+        if self._seats.has(room):
+            await self._seats.note(room)
         if view is not None and view.known:
             await self._seats.fetch(view)
-        number = 0 if view is None else view.number
-        want_state = view is not None and not view.known
-        await self._node.step(
+        seats: list[tuple[str, str, float, str]] = [
+            (own.user, own.seat, 0 if view is None else own.place, own.ticket or "")
+            for own in self._node.own_in(room)
+            if not own.leaving
+        ]
+        _, lost = await self._node.step(
             room,
             "restore",
             room,
             self._node.name,
             orjson.dumps(seats).decode(),
-            orjson.dumps(pending).decode(),
-            str(number),
-            "1" if want_state else "0",
+            "-" if view is None else view.known_as,
         )
-        self._node.owed.discard(room)
+        view = self._node.views.get(room)
+        if view is None:  # of adopted seats nobody tells what becomes of them
+            for own in self._node.own_in(room):
+                if own.leaving or own.user in lost:
+                    self._seats.disown(own)
+        for user, seat, *_ in seats:  # who left meanwhile may have been brought back
+            held = self._node.own.get(seat)
+            if held is None or held.leaving:
+                await self._node.step(room, "leave", user, seat, "lost", "")
         for own in self._node.own_in(room):
             if own.lost:
                 await self._seats.tell_lost(own)
-        await self._seats.stop_hearing(room)
+        self._seats.release(room)
 
     async def _bury(self, node: str) -> None:
         """Give up the seats of a dead node, and adopt those that may be resumed."""
-        if await self._node.store.node("condemn", node):
-            await self._reap(node, await self._node.store.noted(node))
-            await self._node.store.node("buried", node)
+        if not await self._node.store.node("condemn", node):
+            return
+        await self._reap(node, set())
+        await self._node.store.node("buried", node)
 
     async def _bury_past(self) -> None:
         """Give up what came to this node's name after that was buried by the others.
@@ -157,16 +178,21 @@ class Duties:
         """
         now = asyncio.get_running_loop().time()
         for name, (died, rooms) in list(self._past.items()):
-            await self._reap(name, [*rooms, *await self._node.store.noted(name)])
+            await self._reap(name, rooms)
             if now - died > LATE_SECONDS:
                 del self._past[name]
 
-    async def _reap(self, node: str, rooms: Iterable[str]) -> None:
-        for room in dict.fromkeys(rooms):
-            await self._node.store.note(self._node.name, room)  # before a seat there may be ours
-            _, adopted = await self._node.step(room, "reap", node, self._node.name)
-            for user, seat, ticket, place in adopted:
-                own = Own(seat, user, room, ticket, float(place), lost=True)
-                self._seats.begin_grace(self._node.take(own))
-            await self._node.store.unnote(node, room)
-            await self._seats.stop_hearing(room)
+    async def _reap(self, node: str, rooms: set[str]) -> None:
+        """Give up all seats that a node has where the store has noted it, and in these rooms."""
+        for room in sorted({*await self._node.store.noted(node), *rooms}):
+            self._node.adopting.add(room)
+            try:
+                await self._seats.note(room)  # before a seat there may be ours
+                _, adopted = await self._node.step(room, "reap", node, self._node.name)
+                for user, seat, ticket, place in adopted:
+                    own = Own(seat, user, room, ticket, float(place), lost=True)
+                    self._seats.begin_grace(self._node.take(own))
+            finally:
+                self._node.adopting.discard(room)
+            self._seats.release(room)
+            await self._node.unnote(node, room)

@@ -18,6 +18,10 @@ logger = logging.getLogger("videre.engines")
 # Steps that a node may be waiting for; more are refused, so that a slow store costs bounded memory.
 MAX_STEPS = 5_000
 
+# Seconds after which nothing that was asked of the store is done any more: a command has 3, and one
+# that waits for its turn as many; a server that was frozen takes what it finds when it goes on.
+LATE_SECONDS = 10.0
+
 
 class Node:
     """One node, by the name that the store knows it by. It is told of trouble by `step`."""
@@ -30,11 +34,15 @@ class Node:
         self.own: dict[str, Own] = {}  # by seat; also adopted ones, of rooms without a view
         self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
         self.owed: set[str] = set()  # rooms in which the store may not know what is so
+        self.server = ""  # the process that the store was when it was told all
+        self.late: dict[str, float] = {}  # rooms in which what failed may be done yet: until when
+        self.adopting: set[str] = set()  # rooms in which seats may become this node's
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages are not heard
+        self.closing = False  # what is left is given to the other nodes
         self.trouble = asyncio.Event()  # something is to be looked after soon
         self._steps = 0
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[Any]] = set()
 
     @property
     def ready(self) -> bool:
@@ -80,11 +88,11 @@ class Node:
         try:
             return await self.store.step(room, op, *arguments)
         except EngineError:
-            self.owed.add(room)
+            self.owe(room)
             self.unsound()
             raise
         except BaseException:
-            self.owed.add(room)
+            self.owe(room)
             raise
         finally:
             self._steps -= 1
@@ -99,10 +107,15 @@ class Node:
         except EngineError:
             return None
 
-    def owe(self, room: str) -> None:
-        """Take note that the store may not know what is so in a room."""
-        self.owed.add(room)
-        self.trouble.set()
+    async def unnote(self, node: str, room: str) -> None:
+        """Note that a node has no seats in a room, unless the store is another process now."""
+        if not await self.store.node("unnote", node, room, self.server):
+            raise EngineError("The store began anew")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was asked of the store that may be done yet."""
+        return bool(self._steps or self.late)
 
     def unsound(self) -> None:
         """Take note that the store does not answer."""
@@ -111,13 +124,19 @@ class Node:
             logger.warning("the store is away")
             self.trouble.set()
 
-    def run(self, job: Coroutine[Any, Any, None]) -> None:
+    def owe(self, room: str) -> None:
+        """Take note that the store may not know what is so in a room, now or a while later."""
+        self.owed.add(room)
+        self.late[room] = asyncio.get_running_loop().time() + LATE_SECONDS
+        self.trouble.set()
+
+    def run(self, job: Coroutine[Any, Any, Any]) -> None:
         """Do what nobody waits for. What the store does not take is owed, and done later."""
         task = asyncio.get_running_loop().create_task(job)
         self._jobs.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._jobs.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, EngineError):

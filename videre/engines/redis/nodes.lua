@@ -2,13 +2,19 @@
 -- KEYS, all with one hash tag:
 --   nodes      zset  node -> ms of Unix time until which its lease lasts
 --   condemned  hash  node -> "open" while its rooms are being reaped, then when that was done
+--   rooms      set   the rooms in which this node may have seats
 -- ARGV: op, node, and the op's own.
 
-local NODES, CONDEMNED = unpack(KEYS)
+local NODES, CONDEMNED, ROOMS = unpack(KEYS)
 local op, node = ARGV[1], ARGV[2]
 local DAY = 86400000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Which process this is: another one may not have all that the one before was told.
+local function process()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+end
 
 if op == 'beat' then
   -- Renew a lease. Says how it stood: "new", "ok", or "condemned"; and who else needs burying.
@@ -29,7 +35,23 @@ if op == 'beat' then
       redis.call('HDEL', CONDEMNED, all[i])
     end
   end
-  return {state, expired, open}
+  return {state, expired, open, process()}
+elseif op == 'note' then
+  -- Note that a node may have seats in a room. It has a lease even if the store has lost that: it will
+  -- be buried.
+  if redis.call('HGET', CONDEMNED, node) then
+    return 0
+  end
+  redis.call('ZADD', NODES, 'NX', now + tonumber(ARGV[4]), node)
+  redis.call('SADD', ROOMS, ARGV[3])
+  return 1
+elseif op == 'unnote' then
+  -- Note that a node has no seats in a room: if this process is the one that knows.
+  if process() ~= ARGV[4] then
+    return 0
+  end
+  redis.call('SREM', ROOMS, ARGV[3])
+  return 1
 elseif op == 'condemn' then
   -- From here on the node is dead, whatever it says itself; unless its lease was renewed.
   local lease = redis.call('ZSCORE', NODES, node)

@@ -1,11 +1,13 @@
 -- One room: whatever changes it also publishes the change, in one atomic step. What is published has
--- numbers without gaps, and the last of it is kept, so that who was cut off can catch up.
+-- a number, and that of the message before, so that a gap shows; the last of it is kept, so that who
+-- was cut off can catch up. Numbers grow, and are not below the time in microseconds: none is given
+-- a second time, even by a store that has lost its latest data.
 --
 -- KEYS, all with the room's hash tag:
 --   room   hash    seq, the number of the last message; born, what it began with; units, packets
 --                  that members were told in all;
 --                  order, the last place in joining order; tickets, members that have one;
---                  bytes, of the log; name
+--                  bytes, of the log; name, while there are members
 --   seats  hash    user -> seat
 --   meta   hash    user -> JSON {n: node, t: ticket, b: units when it was issued, l: lost,
 --                  x: seen, g: not all is known}
@@ -14,13 +16,14 @@
 --   log    list    the last messages
 -- ARGV: op, channel, the publishing command, ms and bytes of log to keep, the op's own.
 --
--- A message is a line of JSON, and a body. Its line:
+-- A message is a line of JSON, and a body. Its line, which ends with the number before its own:
 --   [seq, "joined", user, seat, node, place]     body: the announcement
 --   [seq, "restored", user, seat, node, place]   after a loss of data: known to most
 --   [seq, "moved", user, seat, to, node, code]
 --   [seq, "left", user, seat, reason, code, who is promoted]
 --   [seq, "sent", user, seat, to]                body: the packet
---   [seq, "state", node, members, born]          for one node; has the number of the last message
+--   [seq, "state", node, members, born]          for one node; has the number of the last message,
+--                                                and none before
 
 local ROOM, SEATS, META, ORDER, SKIPS, LOG = unpack(KEYS)
 local op, channel, publish, keep_ms, keep_bytes = unpack(ARGV, 1, 5)
@@ -42,23 +45,28 @@ local function set_meta(user, meta)
   redis.call('HSET', META, user, cjson.encode(meta))
 end
 
--- Go on with greater numbers than any before: who knows the old ones sees that data was lost.
-local function renumber()
+local function microseconds()
   local time = redis.call('TIME')
-  local number = time[1] .. string.format('%06d', time[2])
-  redis.call('HSET', ROOM, 'seq', number, 'born', number)
-  redis.call('DEL', LOG)
+  return time[1] * 1000000 + time[2]
 end
 
 local function make(name)
-  if redis.call('EXISTS', ROOM) == 0 then
+  if redis.call('EXISTS', SEATS) == 0 then
+    if redis.call('EXISTS', ROOM) == 0 then
+      local number = integer(microseconds())
+      redis.call('HSET', ROOM, 'seq', number, 'born', number)
+      redis.call('DEL', LOG)
+    end
     redis.call('HSET', ROOM, 'name', name)
-    renumber()
+    redis.call('PERSIST', ROOM)
   end
 end
 
 local function tell(header, body, units)
-  header[1] = integer(redis.call('HINCRBY', ROOM, 'seq', 1))
+  local before = field('seq')
+  header[1] = integer(math.max(before + 1, microseconds()))
+  header[#header + 1] = integer(before)
+  redis.call('HSET', ROOM, 'seq', header[1])
   if units > 0 then
     redis.call('HINCRBY', ROOM, 'units', units)
   end
@@ -87,8 +95,12 @@ local function members()
   return found
 end
 
-local function tell_state(node)
-  local born = redis.call('HGET', ROOM, 'born')
+-- Tell a node the state, unless it knows a state of this room: one with the same first number.
+local function tell_state(node, known)
+  local born = redis.call('HGET', ROOM, 'born') or ''
+  if born ~= '' and born == known then
+    return
+  end
   local header = {integer(field('seq')), 'state', node, members(), born}
   redis.call(publish, channel, cjson.encode(header) .. '\n')
 end
@@ -122,10 +134,13 @@ local function remove(user, seat, reason, code)
   return seq
 end
 
--- A room whose last member has left is no more.
+-- A room whose last member has left is no more; but its numbers go on if it soon begins anew, for
+-- nodes that have not heard of its end.
 local function sweep()
   if redis.call('EXISTS', SEATS) == 0 then
-    redis.call('DEL', ROOM, SEATS, META, ORDER, SKIPS, LOG)
+    redis.call('DEL', META, ORDER, SKIPS)
+    redis.call('HDEL', ROOM, 'name')
+    redis.call('PEXPIRE', ROOM, keep_ms)
   end
 end
 
@@ -155,7 +170,7 @@ end
 
 local ops = {}
 
-function ops.join(name, user, seat, node, replace, capacity, ticket, want_state, announcement)
+function ops.join(name, user, seat, node, replace, capacity, ticket, born, announcement)
   local held = redis.call('HGET', SEATS, user)
   if held then
     if replace == '0' then
@@ -166,9 +181,7 @@ function ops.join(name, user, seat, node, replace, capacity, ticket, want_state,
     return {'full'}
   end
   make(name)
-  if want_state == '1' then
-    tell_state(node)
-  end
+  tell_state(node, born)
   local place = redis.call('HINCRBY', ROOM, 'order', 1)
   redis.call('ZADD', ORDER, place, user)
   redis.call('HSET', SEATS, user, seat)
@@ -231,7 +244,7 @@ function ops.lose(user, seat, seen)
   return {'ok'}
 end
 
-function ops.resume(user, to, node, shown, ticket, received, want_state)
+function ops.resume(user, to, node, shown, ticket, received, born)
   local seat = redis.call('HGET', SEATS, user)
   if not seat then
     return {'none'}
@@ -260,7 +273,11 @@ function ops.resume(user, to, node, shown, ticket, received, want_state)
     local start = math.max(0, at - 64)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
-      local count = units_of(line_of(some[i]), user)
+      local line = line_of(some[i])
+      if line[2] == 'restored' then -- the store has lost data: what was told is not what is so
+        return {'gap'}
+      end
+      local count = units_of(line, user)
       if count > 0 and units < need then
         units = units + count
         table.insert(missed, 1, some[i])
@@ -268,9 +285,7 @@ function ops.resume(user, to, node, shown, ticket, received, want_state)
     end
     at = start
   end
-  if want_state == '1' then
-    tell_state(node)
-  end
+  tell_state(node, born)
   redis.call('HSET', SEATS, user, to)
   meta.n = node
   issue(user, meta, ticket, -need)
@@ -304,30 +319,25 @@ function ops.reap(dead, node)
   return {'ok', adopted}
 end
 
--- Make the seats of a node what it says they are: [[user, seat, place, ticket], ...]; but for the
--- seats `pending`, which it has asked for. `seq` is the number of the last message that it has heard.
-function ops.restore(name, node, list, pending, seq, want_state)
-  local mine, asked, lost = {}, {}, {}
-  if redis.call('EXISTS', ROOM) == 1 and field('seq') < tonumber(seq) then
-    renumber()
-  end
-  for _, own in ipairs(cjson.decode(list)) do
-    mine[own[1]] = own
-  end
-  for _, seat in ipairs(cjson.decode(pending)) do
-    asked[seat] = true
+-- Make the seats of a node what it says they are: [[user, seat, place, ticket], ...]; with place 0
+-- one that it may have by now. `born` is the first number of the room that it knows: if it is ours,
+-- no data were lost, and a seat that is not here was given up; "-": it does not want to hear of it.
+function ops.restore(name, node, list, born)
+  local mine, named, lost = cjson.decode(list), {}, {}
+  local is_known = redis.call('HGET', ROOM, 'born') == born
+  for _, own in ipairs(mine) do
+    named[own[2]] = true
   end
   for _, member in ipairs(members()) do
-    local own = mine[member[1]]
-    if member[3] == node and not asked[member[2]] and not (own and own[2] == member[2]) then
+    if member[3] == node and not named[member[2]] then
       remove(member[1], member[2], 'lost', 4001)
     end
   end
-  for user, own in pairs(mine) do
+  for _, own in ipairs(mine) do
+    local user, place = own[1], tonumber(own[3])
     local held = redis.call('HGET', SEATS, user)
-    if not held then
+    if not held and place > 0 and not is_known then
       make(name)
-      local place = tonumber(own[3])
       if field('order') < place then
         redis.call('HSET', ROOM, 'order', integer(place))
       end
@@ -340,12 +350,12 @@ function ops.restore(name, node, list, pending, seq, want_state)
         set_meta(user, meta)
       end
       tell({0, 'restored', user, own[2], node, place}, '', 0)
-    elseif held ~= own[2] then
+    elseif held and not named[held] then
       lost[#lost + 1] = user
     end
   end
-  if want_state == '1' then
-    tell_state(node)
+  if born ~= '-' then
+    tell_state(node, born)
   end
   sweep()
   return {'ok', lost}
@@ -353,13 +363,28 @@ end
 
 -- What was published after a number, if that is kept and if the store has not lost any data.
 function ops.since(seq, born)
-  local count = field('seq') - tonumber(seq)
-  if redis.call('HGET', ROOM, 'born') ~= born or count < 0 then
+  local number, last = tonumber(seq), field('seq')
+  if redis.call('HGET', ROOM, 'born') ~= born or last < number then
     return {'lost'}
-  elseif redis.call('LLEN', LOG) < count then
-    return {'trimmed'}
+  elseif last == number then
+    return {'ok', {}}
   end
-  return {'ok', count > 0 and redis.call('LRANGE', LOG, -count, -1) or {}}
+  local found, at = {}, redis.call('LLEN', LOG)
+  while at > 0 do
+    local start = math.max(0, at - 64)
+    local some = redis.call('LRANGE', LOG, start, at - 1)
+    for i = #some, 1, -1 do
+      local line = line_of(some[i])
+      found[#found + 1] = some[i]
+      if line[#line] == seq then
+        return {'ok', found}
+      elseif tonumber(line[1]) <= number then
+        return {'lost'}
+      end
+    end
+    at = start
+  end
+  return {'trimmed'}
 end
 
 function ops.members()

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from videre.engines import REPLACED
 from videre.engines.redis.node import Node
 from videre.engines.redis.store import Message, parse
 from videre.engines.redis.view import Own, View
@@ -18,8 +19,8 @@ from videre.errors import CloseCode, EngineError
 class Seats:
     """Takes in the messages of each room, in order, and tells the listener.
 
-    `doubt` is for how many seconds members are believed in of whom the store, having lost its data,
-    knows nothing; `grace` those for which a lost seat is kept.
+    `doubt` is for how many seconds a lease lasts, and members are believed in of whom the store,
+    having lost its data, knows nothing; `grace` those for which a lost seat is kept.
     """
 
     def __init__(self, node: Node, *, doubt: float, grace: float) -> None:
@@ -59,12 +60,11 @@ class Seats:
         if answer is None:
             return
         view = self._node.views.get(room)
-        if answer[0] == "ok" and view is not None:
+        if own is not None and (view is None or (answer[0] == "gone" and own.lost)):
+            self.disown(own)  # it was adopted: no message tells of its end
+        elif answer[0] == "ok" and view is not None:
             with contextlib.suppress(EngineError):  # it is done, whoever hears of it
                 await view.reached(int(answer[1]))
-        elif own is not None and view is None:
-            self.disown(own)
-            await self.stop_hearing(room)
 
     @contextlib.asynccontextmanager
     async def interest(self, room: str) -> AsyncIterator[View]:
@@ -73,9 +73,12 @@ class Seats:
         if view is None:
             view = self._node.views[room] = View(room, asyncio.create_task(self._look(room)))
             view.looking.add_done_callback(_retrieve)
+            view.own.update((own.seat, own) for own in self._node.own_in(room))  # adopted ones
         view.interest += 1
         try:
             await asyncio.shield(view.looking)
+            if self._node.views.get(room) is not view:  # the node was condemned
+                raise EngineError("The rooms cannot be reached")
             yield view
         finally:
             view.interest -= 1
@@ -83,14 +86,25 @@ class Seats:
 
     async def _look(self, room: str) -> None:
         """Begin to hear of a room; the store knows before that this node may have seats there."""
-        if (unnoting := self._unnoting.get(room)) is not None:
-            await asyncio.wait([unnoting])
         try:
-            await self._node.store.note(self._node.name, room)
+            await self.note(room)
             await self._node.store.subscribe(room)
         except BaseException:
+            self._node.owe(room)
             self._node.unsound()
             raise
+
+    async def note(self, room: str) -> None:
+        """Have the store know that this node may have seats in a room."""
+        await self._unnoted(room)
+        milliseconds = str(round(self._doubt * 1000))
+        if not await self._node.store.node("note", self._node.name, room, milliseconds):
+            self._node.trouble.set()
+            raise EngineError("The node was given up")
+
+    async def _unnoted(self, room: str) -> None:
+        while (unnoting := self._unnoting.get(room)) is not None:
+            await asyncio.wait([unnoting])
 
     def drop_if_idle(self, view: View) -> None:
         """Hear no more of a room in which this node has no seats, and wants none."""
@@ -101,26 +115,37 @@ class Seats:
         del self._node.views[view.room]
         view.end()
         self._node.listener.dropped(view.room)
-        self._node.run(self.stop_hearing(view.room))
+        self._node.run(self._stop_hearing(view.room))
 
-    async def stop_hearing(self, room: str) -> None:
-        """Have the store know that this node has nothing in a room, if that is so."""
+    def release(self, room: str) -> None:
+        """Have the store know that this node has no seats in a room, if that is so."""
+        if not self._keeps(room):
+            self._node.run(self._stop_hearing(room))
+
+    async def _stop_hearing(self, room: str) -> None:
+        await self._unnoted(room)
         done = self._unnoting[room] = asyncio.get_running_loop().create_future()
         try:
             if room not in self._node.views:
                 await self._node.store.unsubscribe(room)
-            if (
-                room not in self._node.views
-                and not self._node.own_in(room)  # adopted ones
-                and room not in self._node.owed
-            ):
-                await self._node.store.unnote(self._node.name, room)
+            if not self._keeps(room):
+                await self._node.unnote(self._node.name, room)
         except EngineError:
+            self._node.owe(room)
             self._node.unsound()
         finally:
             done.set_result(None)
-            if self._unnoting.get(room) is done:
-                del self._unnoting[room]
+            del self._unnoting[room]
+
+    def _keeps(self, room: str) -> bool:
+        """Tell whether this node has seats in a room, or may have, by what it asked for before."""
+        node = self._node
+        return node.closing or room in node.owed or room in node.late or self.has(room)
+
+    def has(self, room: str) -> bool:
+        """Tell whether this node has seats in a room, or wants some."""
+        node = self._node
+        return room in node.views or room in node.adopting or bool(node.own_in(room))
 
     def disown(self, own: Own) -> None:
         """Forget a seat: it is nobody's, or another node's."""
@@ -129,6 +154,16 @@ class Seats:
             timer.cancel()
         if (view := self._node.views.get(own.room)) is not None:
             self.drop_if_idle(view)
+        else:
+            self.release(own.room)
+
+    def doubt(self, own: Own) -> None:
+        """Give up a seat that the store may have given, to one who was told that it has not."""
+        self._node.owe(own.room)
+        if own.place and own.seat in self._node.own:  # it has
+            own.leaving = True
+        else:
+            self.disown(own)
 
     def begin_grace(self, own: Own) -> None:
         """Give a seat up in a while."""
@@ -167,13 +202,13 @@ class Seats:
         if view is None:
             return
         line, body = message
-        number = int(line[0])
+        number, before = int(line[0]), line[-1]
         if line[1] == "state":
-            if line[2] == self._node.name and not view.known:
+            if line[2] == self._node.name and not (view.known and line[4] == view.born):
                 self._believe(view, line)
         elif not view.known or number <= view.number:
             return
-        elif number == view.number + 1 and not view.catching:
+        elif before == str(view.number) and not view.catching:
             self._apply(view, line, body)
         else:
             view.early.append(message)
@@ -182,9 +217,16 @@ class Seats:
     def _believe(self, view: View, line: list[Any]) -> None:
         """Believe a state. Members that are not in it were there before the store lost its data."""
         if view.born not in ("", line[4]):
-            view.fail()
+            view.fail(int(line[4] or 0) or None)
         view.become(int(line[0]), line[4], line[3] or [])
+        gone = [own for own in view.own.values() if view.lacks(own)]
+        for own in gone:
+            if own.user in view.doubted:
+                view.doubted.discard(own.user)
+                del view.members[own.user]
         self._node.listener.found(view.room, view.pairs())
+        for own in gone:
+            self.disown(own)
         if view.doubted:  # their nodes may not have come back yet
             loop = asyncio.get_running_loop()
             loop.call_later(self._doubt, self._end_doubt, view)
@@ -202,8 +244,11 @@ class Seats:
         kind, user, seat = line[1], line[2], line[3]
         view.number = int(line[0])
         if kind == "joined":
+            self._replaced(view, user)
             view.add(user, seat, line[4], float(line[5]))
             listener.joined(room, user, seat, tuple(orjson.loads(body)))
+            if view.doubted:  # who is doubted may have a later place
+                listener.found(room, view.pairs())
         elif kind == "sent":
             listener.sent(room, seat, body, line[4] or None)
         elif kind == "left":
@@ -214,16 +259,24 @@ class Seats:
             view.move(user, seat, line[4], line[5])
             listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None)
         elif kind == "restored":
-            known = view.members.get(user)
-            if known is None or known.seat != seat:
-                view.add(user, seat, line[4], float(line[5]))
-                listener.found(room, view.pairs())
+            view.add(user, seat, line[4], float(line[5]))
             view.doubted.discard(user)
+            listener.found(room, view.pairs())
         view.advance()
         if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
             self.disown(own)
-            if line[5 if kind == "left" else 6] == CloseCode.ENGINE_UNAVAILABLE:
+            if line[4] == "node lost" or line[6] == CloseCode.ENGINE_UNAVAILABLE:
                 self._node.unsound()  # the others have given this node up: no more is to be tried
+
+    def _replaced(self, view: View, user: str) -> None:
+        """Have who joins take the place of a member of whom the store knows nothing any more."""
+        if (held := view.members.get(user)) is None:
+            return
+        view.remove(user, held.seat)
+        view.doubted.discard(user)
+        self._node.listener.left(view.room, user, held.seat, *REPLACED)
+        if (own := self._node.own.get(held.seat)) is not None:
+            self.disown(own)
 
     def broken(self) -> None:
         """Hear that messages may have been lost."""
@@ -239,19 +292,22 @@ class Seats:
 
     async def fetch(self, view: View) -> None:
         """Believe what was missed."""
-        view.catching = True
+        view.catching, born = True, view.born
         try:
-            answer = await self._node.step(view.room, "since", str(view.number), view.born)
+            answer = await self._node.step(view.room, "since", str(view.number), born)
         finally:
             view.catching = False
         early, view.early = view.early, []
+        if view.known_as != born:  # a state was heard in the meantime
+            answer = ["ok", []]
         if answer[0] == "lost":
             view.known = False  # until the state is heard, when the seats were restored
+            self._node.owe(view.room)
         elif answer[0] == "trimmed":
             self._come_anew(view)
         else:
-            for message in [*map(parse, answer[1]), *early]:
-                if int(message[0][0]) == view.number + 1:
+            for message in [*map(parse, reversed(answer[1])), *early]:
+                if message[0][-1] == str(view.number):
                     self._apply(view, *message)
             if early and int(early[-1][0][0]) > view.number:
                 self._catch_up(view)
@@ -259,9 +315,14 @@ class Seats:
     def _come_anew(self, view: View) -> None:
         """Have this node's members of a room connect again: nobody can say what they missed."""
         own = list(view.own.values())
+        view.known = False
+        view.members.clear()
+        view.doubted.clear()
         self._node.listener.found(view.room, [])
         for each in own:
+            each.leaving = True
             self._node.run(self.leave(view.room, each.user, each.seat, "packets were lost"))
+        self._node.owe(view.room)
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

@@ -67,12 +67,6 @@ class Store(Protocol):
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """Take one of the atomic steps of nodes.lua."""
 
-    async def note(self, node: str, room: str) -> None:
-        """Note that a node has, or is about to have, seats in a room."""
-
-    async def unnote(self, node: str, room: str) -> None:
-        """Note that a node has no seats in a room any more."""
-
     async def noted(self, node: str) -> list[str]:
         """Return the rooms in which a node may have seats."""
 
@@ -98,7 +92,7 @@ class RedisStore:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._room_script = _Script(self._client, FOLDER / "room.lua")
         self._node_script = _Script(self._client, FOLDER / "nodes.lua")
-        self._node_keys = [f"{self._space}:{{nodes}}:{each}" for each in ("leases", "condemned")]
+        self._nodes = f"{self._space}:{{nodes}}"
         self._sharded = False
         self._rooms: dict[str, str] = {}  # by channel
         self._channels = Channels(take=self._take, broken=self._lose, timeout=COMMAND_SECONDS)
@@ -131,18 +125,9 @@ class RedisStore:
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
+        keys = (f"{self._nodes}:leases", f"{self._nodes}:condemned", self._noted(node))
         async with self._place():
-            return await self._node_script(self._node_keys, (op, node, *arguments))
-
-    async def note(self, node: str, room: str) -> None:
-        """See Store.note."""
-        async with self._place():
-            await self._client.sadd(self._noted(node), room)
-
-    async def unnote(self, node: str, room: str) -> None:
-        """See Store.unnote."""
-        async with self._place():
-            await self._client.srem(self._noted(node), room)
+            return await self._node_script(keys, (op, node, *arguments))
 
     async def noted(self, node: str) -> list[str]:
         """See Store.noted."""
@@ -176,7 +161,7 @@ class RedisStore:
         return f"{self._space}:{{{_digest(room)}}}"
 
     def _noted(self, node: str) -> str:
-        return f"{self._space}:node:{node}"
+        return f"{self._nodes}:rooms:{node}"
 
     # Messages.
 

@@ -8,6 +8,10 @@ from typing import Any
 
 from videre.errors import EngineError
 
+# Seconds after which a message that ought to be heard is not waited for any longer: longer than it
+# takes to see that nothing is heard at all.
+HEARD_SECONDS = 10.0
+
 
 @dataclasses.dataclass
 class Own:
@@ -50,13 +54,28 @@ class View:
         self.over = False  # whether nothing more will be heard
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
+    @property
+    def known_as(self) -> str:
+        """The first number of the state that is known; "": none is."""
+        return self.born if self.known else ""
+
     def become(self, number: int, born: str, members: list[list[Any]]) -> None:
         """Believe a state: [[user, seat, node, place], ...], and what is doubted beside it."""
         told = {user: Member(seat, node, float(place)) for user, seat, node, place in members}
         self.doubted = {user for user in self.members if user not in told}
+        if not born:  # there is no such room
+            self.doubted.clear()
+            self.members.clear()
         self.members |= told
-        self.known, self.number, self.born = True, number, born
+        self.known, self.number, self.born = bool(born), number, born
         self.early.clear()
+        self.advance()
+
+    def lacks(self, own: Own) -> bool:
+        """Tell whether the store does not know of a seat that this node had."""
+        held = self.members.get(own.user)
+        seated = held is not None and held.seat == own.seat and own.user not in self.doubted
+        return own.place > 0 and not seated
 
     def add(self, user: str, seat: str, node: str, place: float) -> None:
         """Believe that a user took a seat."""
@@ -83,12 +102,23 @@ class View:
 
     async def reached(self, number: int) -> None:
         """Return when the message of a number was believed; raises EngineError if it never will."""
+        if self.number >= number:
+            return
         if self.over:
             raise EngineError("The rooms cannot be reached")
-        if self.number < number:
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.append((number, waiting))
-            await waiting
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append((number, waiting))
+        try:
+            async with asyncio.timeout(HEARD_SECONDS):
+                await waiting
+        except TimeoutError as error:
+            raise EngineError("The rooms are not heard") from error
+
+    async def seated(self, own: Own, number: int) -> None:
+        """Return when a seat is believed in; raises EngineError if its message is never heard."""
+        await self.reached(number)
+        if not own.place:  # there was a state instead
+            raise EngineError("The rooms cannot be reached")
 
     def advance(self) -> None:
         """Wake those who wait for a message that was believed."""
@@ -102,12 +132,15 @@ class View:
                 still.append((number, waiting))
         self._waiting = still
 
-    def fail(self) -> None:
-        """Wake those who wait for a message that may never come."""
-        for _, waiting in self._waiting:
-            if not waiting.done():
+    def fail(self, before: int | None = None) -> None:
+        """Wake those who wait for a message that may never come: all, or those before a number."""
+        still = []
+        for number, waiting in self._waiting:
+            if before is not None and number >= before:
+                still.append((number, waiting))
+            elif not waiting.done():
                 waiting.set_exception(EngineError("The rooms cannot be reached"))
-        self._waiting.clear()
+        self._waiting = still
 
     def end(self) -> None:
         """Hear nothing more, and let nobody wait for it."""

@@ -1,0 +1,289 @@
+"""A client of the simulation: what it does, what it hears, and what it believes by that.
+
+What a member hears is compared with the room's messages, as the store has published them: to the
+last packet, in their order, unless the store has lost data.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+
+from videre.engines import Gap
+from videre.errors import EngineError, PeerError
+from videre.room import Seat
+
+if TYPE_CHECKING:
+    from simulation import Simulation
+    from virtual_time import Process
+
+    from videre.rooms import Rooms
+
+#: What is compared of a packet: its event, and of whom it tells; or the text of a broadcast.
+Heard = tuple[str, ...]
+
+
+class Session:
+    """One connection, and the client at its end."""
+
+    def __init__(
+        self, simulation: Simulation, process: Process, rooms: Rooms, user: str, room: str
+    ) -> None:
+        self.simulation = simulation
+        self.process = process
+        self.rooms = rooms
+        self.user = user
+        self.room = room
+        self.number = simulation.next_number()
+        self.up = True  # whether what is sent arrives, and nobody has hung up
+        self.gone = False  # as Peer.gone
+        self.code: int | None = None  # with which the server has closed it
+        self.busy = False
+        self.attempt: Seat | None = None  # that was asked for last
+        self.seat: Seat | None = None  # as Peer has it
+        self.resuming = False
+        self.attempts = 0
+        self.refused = False
+        self.left = False
+        # What it believes.
+        self.entered = False
+        self.role = ""
+        self.welcomed = False
+        self.secret: str | None = None
+        self.received = 0  # since the welcome that brought the secret
+        # What it ought to hear next.
+        self.cursor = 0
+        self.expected: deque[Heard] = deque()
+        self.over = False  # its seat is lost: nothing more may come
+        self.skips = False  # some of it was not repeated to it, as it wanted
+        self.unread: list[str] = []
+        self.told_unread = 0  # so many of them the transport does not vouch for
+        self.latest: dict[str, int] = {}  # of each sender, the last broadcast that came
+
+    def __repr__(self) -> str:
+        return f"{self.user}#{self.number}@{self.process.name}"
+
+    @property
+    def believes(self) -> bool:
+        """Whether the client takes itself for a member."""
+        return self.entered and self.up and not (self.refused or self.left) and self.code is None
+
+    @property
+    def sits(self) -> bool:
+        """See Peer.seat."""
+        if self.seat is not None and self.seat.connection is None:
+            self.seat = None
+        return self.seat is not None and self.up and self.code is None and not self.gone
+
+    # What the transport and the peer do.
+
+    def send(self, text: str) -> None:
+        """See Connection.send."""
+        if self.code is not None:
+            return
+        if self.up and not self.process.crashed:
+            self.hear(text)
+        else:
+            self.unread.append(text)
+
+    def close(self, code: int, reason: str) -> None:
+        """See Connection.close."""
+        if self.code is None:
+            self.code = code
+            self.gone = True
+            self.simulation.note(f"{self!r} is closed with {code}")
+
+    def undelivered(self) -> Sequence[str] | None:
+        """See Connection.undelivered."""
+        if self.told_unread < 0:
+            return None
+        return self.unread[self.told_unread :]
+
+    async def enter(self, secret: str | None, received: int | None, welcome: bool) -> None:
+        """Connect, as videre.entry does."""
+        replace = False
+        self.refused = False
+        self.attempts += 1
+        try:
+            if secret is not None:
+                self.resuming = True
+                found = self.rooms.resume(
+                    self.user, self.room, self, self._halves(), secret=secret, received=received
+                )
+                if inspect.isawaitable(found):
+                    found = await found
+                if isinstance(found, Seat):
+                    await self._sit(found)
+                    return
+                replace = isinstance(found, Gap)
+            self.resuming = False
+            self.entered = False
+            self.over = False
+            self.expected.clear()
+            greeting: dict[str, object] | None = {} if welcome else None
+            seat, pending = self.rooms.join(
+                self.user, self.room, self, self._halves(), welcome=greeting, replace=replace
+            )
+            self.attempt = seat
+            if pending is not None:
+                await pending
+            await self._sit(seat)
+        except (EngineError, PeerError) as error:
+            self.refused = True
+            self.simulation.note(f"{self!r} is refused: {error}")
+        finally:
+            self.busy = False
+
+    async def _sit(self, seat: Seat) -> None:
+        if self.gone:
+            pending = self.rooms.leave(seat, "gone")
+            if pending is not None:
+                await pending
+        else:
+            held, self.seat = self.seat, seat
+            if held is not None and held is not seat and held.connection is not None:
+                pending = self.rooms.leave(held, "moved")
+                if pending is not None:
+                    await pending
+
+    def _halves(self) -> tuple[str, str]:
+        head = f'{{"Header":{{"Event":"connect","UserId":"{self.user}","RoomId":"{self.room}"}}'
+        return f'{head},"Payload":', "}"
+
+    async def renew(self) -> None:
+        """Connect again to the room it is in."""
+        assert self.seat is not None
+        try:
+            seat, pending = self.rooms.renew(self.seat)
+            if pending is not None:
+                await pending
+            await self._sit(seat)
+        except EngineError as error:
+            self.simulation.note(f"{self!r} has no new welcome: {error}")
+        finally:
+            self.busy = False
+
+    async def broadcast(self, text: str, to: Sequence[str] | None) -> None:
+        """Broadcast."""
+        try:
+            if self.sits:
+                assert self.seat is not None
+                pending = self.rooms.broadcast(self.seat, text, to)
+                if pending is not None:
+                    await pending
+        except EngineError as error:
+            self.simulation.note(f"{self!r} cannot broadcast: {error}")
+        finally:
+            self.busy = False
+
+    async def leave(self, reason: str) -> None:
+        """Give up the seat, with a packet or a normal close."""
+        try:
+            if self.seat is not None and (pending := self.rooms.leave(self.seat, reason)):
+                await pending
+        except EngineError as error:
+            self.simulation.note(f"{self!r} leaves in trouble: {error}")
+        finally:
+            self.busy = False
+
+    async def lose(self) -> None:
+        """The transport finds that the connection is lost."""
+        self.gone = True
+        try:
+            if self.seat is not None and (pending := self.rooms.lose(self.seat, "lost")):
+                await pending
+        except EngineError as error:
+            self.simulation.note(f"{self!r} is lost in trouble: {error}")
+
+    # What it hears.
+
+    def inherit(self, old: Session) -> None:
+        """Come back for another session, which was lost."""
+        self.entered, self.role, self.welcomed = old.entered, old.role, old.welcomed
+        self.secret, self.received = old.secret, old.received
+        self.cursor, self.expected, self.over = old.cursor, deque(old.expected), old.over
+        self.skips = old.skips
+        self.latest = dict(old.latest)
+
+    def hear(self, text: str) -> None:
+        """Take a packet in."""
+        simulation = self.simulation
+        body = orjson.loads(text)
+        header, payload = body["Header"], body["Payload"]
+        event, user = header["Event"], header["UserId"]
+        if simulation.trace:
+            simulation.note(f"    {self!r} hears {event} {user} {payload}")
+        if header["RoomId"] != self.room:
+            simulation.fail(f"{self!r} hears of another room: {text}")
+        if event == "welcome":
+            self.welcomed = True
+            told = orjson.loads(payload)
+            self.secret, self.received = told["Resume"], 0
+            if self.user not in told["Users"]:
+                simulation.fail(f"{self!r} is not in its own welcome: {text}")
+            return
+        if event == "connect" and user == self.user and (not self.entered or self.resuming):
+            self.role = payload
+            if not self.resuming:
+                assert self.attempt is not None
+                self.cursor = simulation.joins[self.room, self.attempt.id]
+            self.entered, self.resuming = True, False
+            return
+        if self.refused or (not self.entered and self.attempts > 1):
+            return  # of a seat that the store gave, though it was told otherwise; that is given up
+        if not self.entered:
+            simulation.fail(f"{self!r} hears before its own connect: {text}")
+        if self.left:
+            simulation.fail(f"{self!r} hears after it has left: {text}")
+        if self.secret is not None:
+            self.received += 1
+        if event == "broadcast":
+            number = int(payload)
+            if number <= self.latest.get(user, -1):
+                simulation.fail(f"{self!r} hears out of order: {text}")
+            self.latest[user] = number
+            self._check(("broadcast", user, str(number)))
+        elif event == "connect" and user == self.user:
+            self.role = payload
+            self._check(("role", user))
+        else:
+            self._check((event, user))
+
+    def _check(self, heard: Heard) -> None:
+        if self.simulation.lossy:
+            return
+        while True:
+            expected = self.next_expected()
+            if expected == heard:
+                self.expected.popleft()
+                return
+            if not self.skips or expected is None:
+                self.simulation.fail(f"{self!r} hears {heard}, should {expected}")
+                return
+            self.expected.popleft()
+
+    def next_expected(self) -> Heard | None:
+        """Return what the client ought to hear next, by what the store has published."""
+        ledger = self.simulation.ledger[self.room]
+        expected, me = self.expected, self.user
+        while not expected and not self.over and self.cursor < len(ledger):
+            line, body = ledger[self.cursor]
+            self.cursor += 1
+            kind, user = line[1], line[2]
+            if kind == "joined":
+                expected.append(("connect", user))
+            elif kind == "sent":
+                if user != me and (line[4] is False or me in line[4]):
+                    expected.append(("broadcast", user, str(orjson.loads(body)["Payload"])))
+            elif kind == "left":
+                if user == me:
+                    self.over = True
+                else:
+                    expected.append(("disconnect", user))
+                    if line[6] == me or (line[6] and self.welcomed):
+                        expected.append(("role", line[6]))
+        return expected[0] if expected else None

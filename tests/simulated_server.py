@@ -1,0 +1,445 @@
+"""What room.lua and nodes.lua do, in Python: a store without a server, whose clock is an argument.
+
+Each operation here has the name that it has there, and the same answers. test_simulated_store.py
+compares the two step by step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from videre.engines.redis.store import parse
+
+DAY = 86_400_000  # ms
+
+#: Takes a room and a message that was published: its line and its body.
+Publish = Callable[[str, list[Any], str], None]
+
+
+def encode(line: list[Any], body: str) -> str:
+    """Return a message as cjson writes it: with the same number of bytes."""
+    text = orjson.dumps(line).decode().replace("/", "\\/").replace("\x7f", "\\u007f")
+    return f"{text}\n{body}"
+
+
+def units_of(line: list[Any], user: str) -> int:
+    """Return how many packets of a message a member with a ticket was sent."""
+    kind = line[1]
+    if kind == "left":
+        return 2 if line[6] else 1
+    if kind == "joined":
+        return int(line[2] != user)
+    if kind == "sent" and line[2] != user:
+        return int(line[4] is False or user in line[4])
+    return 0
+
+
+@dataclasses.dataclass(slots=True)
+class RoomData:
+    """What is kept of one room; the fields are those of room.lua."""
+
+    name: str
+    seq: int = 0
+    born: str = ""
+    units: int = 0
+    order: int = 0
+    tickets: int = 0
+    bytes: int = 0
+    seats: dict[str, str] = dataclasses.field(default_factory=dict)
+    meta: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    places: dict[str, int] = dataclasses.field(default_factory=dict)
+    skips: dict[str, int] = dataclasses.field(default_factory=dict)
+    log: list[tuple[str, int]] = dataclasses.field(default_factory=list)  # messages, their bytes
+    expires: float = 0.0  # when the log does, in seconds
+    dies: float = math.inf  # when all of it does, for it has no members
+
+    def copy(self) -> RoomData:
+        """Return a copy that shares nothing which changes."""
+        return RoomData(
+            **{
+                **{each.name: getattr(self, each.name) for each in dataclasses.fields(self)},
+                "seats": dict(self.seats),
+                "meta": {user: dict(meta) for user, meta in self.meta.items()},
+                "places": dict(self.places),
+                "skips": dict(self.skips),
+                "log": list(self.log),
+            }
+        )
+
+    @property
+    def in_order(self) -> list[str]:
+        """The users in joining order."""
+        places = self.places
+        return sorted(places, key=lambda user: (places[user], user))
+
+
+class Server:
+    """The store's server; `now` is its clock, in seconds. `publish` takes what it publishes."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        publish: Publish,
+        *,
+        keep_ms: int = 60_000,
+        keep_bytes: int | None = None,
+    ) -> None:
+        self._now = now
+        self._publish = publish
+        self._keep = keep_ms / 1000, keep_bytes
+        self.data: dict[str, RoomData] = {}
+        self.process = "0"  # changes when the server begins anew
+        self.leases: dict[str, int] = {}
+        self.condemned: dict[str, str] = {}
+        self.noted: dict[str, set[str]] = {}
+
+    def snapshot(self) -> Callable[[], None]:
+        """Return what brings back the data as they are now."""
+        data = {name: room.copy() for name, room in self.data.items()}
+        leases, condemned = dict(self.leases), dict(self.condemned)
+        noted = {node: set(rooms) for node, rooms in self.noted.items()}
+
+        def restore() -> None:
+            self.data, self.leases, self.condemned, self.noted = data, leases, condemned, noted
+
+        return restore
+
+    def wipe(self) -> None:
+        """Lose all data."""
+        self.data, self.leases, self.condemned, self.noted = {}, {}, {}, {}
+
+    def step(self, name: str, op: str, *arguments: str) -> Any:
+        """See Store.step."""
+        return _Step(self, name).take(op, arguments)
+
+    def node(self, op: str, node: str, *arguments: str) -> Any:
+        """See Store.node, and nodes.lua."""
+        now = int(self._now() * 1000)
+        if op == "beat":
+            state = "condemned" if node in self.condemned else "ok"
+            if state == "ok":
+                if node not in self.leases:
+                    state = "new"
+                self.leases[node] = now + int(arguments[0])
+            expired = sorted((at, each) for each, at in self.leases.items() if at < now)
+            open_ = [each for each, when in self.condemned.items() if when == "open"]
+            for each, when in list(self.condemned.items()):
+                if when != "open" and now - int(when) > DAY:
+                    del self.condemned[each]
+            return [state, [each for _, each in expired], open_, self.process]
+        if op == "note":
+            if node in self.condemned:
+                return 0
+            self.leases.setdefault(node, now + int(arguments[1]))
+            self.noted.setdefault(node, set()).add(arguments[0])
+            return 1
+        if op == "unnote":
+            if arguments[1] != self.process:
+                return 0
+            rooms = self.noted.get(node, set())
+            rooms.discard(arguments[0])
+            if not rooms:
+                self.noted.pop(node, None)
+            return 1
+        if op == "condemn":
+            if self.leases.get(node, now) < now:
+                del self.leases[node]
+                self.condemned[node] = "open"
+                return 1
+            return int(self.condemned.get(node) == "open")
+        if op == "buried":
+            self.condemned[node] = str(now)
+        return 0
+
+
+class _Step:
+    """One call of room.lua."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self._server = server
+        self._name = name
+        self._now = server._now()
+        self._room = server.data.get(name)  # what EXISTS ROOM says
+        if self._room is not None and self._room.dies <= self._now:
+            del server.data[name]
+            self._room = None
+
+    def take(self, op: str, arguments: tuple[str, ...]) -> Any:
+        assert all(isinstance(each, str) for each in arguments), (op, arguments)
+        return getattr(self, f"_op_{op}")(*arguments)
+
+    @property
+    def _there(self) -> RoomData:
+        assert self._room is not None
+        return self._room
+
+    def _seat(self, user: str) -> str | None:
+        return None if self._room is None else self._room.seats.get(user)
+
+    def _make(self, name: str) -> RoomData:
+        if self._room is None:
+            self._room = self._server.data[self._name] = RoomData(name)
+            self._room.seq = round(self._now * 1_000_000)
+            self._room.born = str(self._room.seq)
+        self._room.dies = math.inf
+        return self._room
+
+    def _log(self) -> list[tuple[str, int]]:
+        """The log, unless it has expired."""
+        room = self._room
+        if room is None:
+            return []
+        if room.expires <= self._now:
+            room.log.clear()
+        return room.log
+
+    def _tell(self, line: list[Any], body: str, units: int) -> str:
+        room = self._there
+        before = room.seq
+        room.seq = max(before + 1, round(self._now * 1_000_000))
+        line[0] = str(room.seq)
+        line.append(str(before))
+        room.units += units
+        log = self._log()
+        message = encode(line, body)
+        size = len(message.encode())
+        log.append((message, size))
+        room.bytes = size + (room.bytes if len(log) > 1 else 0)
+        seconds, most = self._server._keep
+        if most is not None:
+            while room.bytes > most:
+                room.bytes -= log.pop(0)[1]
+        room.expires = self._now + seconds
+        self._server._publish(self._name, line, body)
+        return str(room.seq)
+
+    def _members(self) -> list[list[Any]]:
+        room = self._room
+        if room is None:
+            return []
+        return [
+            [user, room.seats[user], room.meta[user]["n"], str(room.places[user])]
+            for user in room.in_order
+        ]
+
+    def _tell_state(self, node: str, known: str) -> None:
+        room = self._room
+        if room is not None and room.born == known:
+            return
+        number, born = ("0", "") if room is None else (str(room.seq), room.born)
+        # cjson takes an empty list for an object.
+        self._server._publish(self._name, [number, "state", node, self._members() or {}, born], "")
+
+    def _issue(self, user: str, meta: dict[str, Any], ticket: str, skipped: int) -> None:
+        room = self._there
+        if ticket:
+            if "t" not in meta:
+                room.tickets += 1
+            meta["t"], meta["b"] = ticket, room.units
+            room.skips[user] = skipped
+        for key in "lxg":
+            meta.pop(key, None)
+        room.meta[user] = meta
+
+    def _remove(self, user: str, seat: str, reason: str, code: int | bool) -> str:
+        room = self._there
+        first = room.in_order[0]
+        if "t" in room.meta[user]:
+            room.tickets -= 1
+        for each in (room.seats, room.meta, room.skips, room.places):
+            each.pop(user, None)
+        rest = room.in_order
+        promoted = rest[0] if first == user and rest else False
+        return self._tell([0, "left", user, seat, reason, code, promoted], "", 2 if promoted else 1)
+
+    def _sweep(self) -> None:
+        if self._room is not None and not self._room.seats:
+            self._room.dies = self._now + self._server._keep[0]
+
+    # The operations.
+
+    def _op_join(
+        self,
+        name: str,
+        user: str,
+        seat: str,
+        node: str,
+        replace: str,
+        capacity: str,
+        ticket: str,
+        born: str,
+        announcement: str,
+    ) -> Any:
+        held = self._seat(user)
+        if held is not None:
+            if replace == "0":
+                return ["taken"]
+            self._remove(user, held, "replaced", 4503)
+        elif capacity and (len(self._room.seats) if self._room else 0) >= int(capacity):
+            return ["full"]
+        room = self._make(name)
+        self._tell_state(node, born)
+        room.order += 1
+        room.places[user] = room.order
+        room.seats[user] = seat
+        room.meta[user] = {"n": node}
+        seq = self._tell([0, "joined", user, seat, node, room.order], announcement, 1)
+        self._issue(user, {"n": node}, ticket, 0)
+        return ["ok", seq]
+
+    def _op_leave(self, user: str, seat: str, reason: str, code: str) -> Any:
+        held = self._seat(user)
+        if held is None or seat not in ("", held):
+            return ["gone"]
+        seq = self._remove(user, held, reason, int(code) if code else False)
+        self._sweep()
+        return ["ok", seq]
+
+    def _op_publish(self, user: str, seat: str, to: str, text: str) -> Any:
+        if seat and self._seat(user) != seat:
+            return ["gone"]
+        room = self._room
+        if room is None or not room.seats:
+            return ["ok", "0"]
+        names = orjson.loads(to) if to else False
+        if room.tickets > 0:
+            if names is not False:
+                for other in room.skips:
+                    if other == user or other not in names:
+                        room.skips[other] += 1
+            elif user:
+                room.skips[user] = room.skips.get(user, 0) + 1
+        return ["ok", self._tell([0, "sent", user, seat, {} if names == [] else names], text, 1)]
+
+    def _op_renew(self, user: str, seat: str, to: str, node: str, ticket: str) -> Any:
+        if self._seat(user) != seat:
+            return ["gone"]
+        self._there.seats[user] = to
+        self._issue(user, self._there.meta[user], ticket, 0)
+        return ["ok", self._tell([0, "moved", user, seat, to, node, False], "", 0)]
+
+    def _op_lose(self, user: str, seat: str, seen: str) -> Any:
+        if self._seat(user) != seat or "t" not in self._there.meta[user]:
+            return ["gone"]
+        meta = self._there.meta[user]
+        meta["l"] = True
+        meta.pop("x", None)
+        if seen:
+            meta["x"] = int(seen)
+        return ["ok"]
+
+    def _op_resume(
+        self,
+        user: str,
+        to: str,
+        node: str,
+        shown: str,
+        ticket: str,
+        received: str,
+        born: str,
+    ) -> Any:
+        seat = self._seat(user)
+        if seat is None:
+            return ["none"]
+        room = self._there
+        meta = room.meta[user]
+        if meta.get("t") != shown:
+            return ["wrong"]
+        told = room.units - meta.get("b", 0) - room.skips.get(user, 0)
+        kept = meta.get("x") if meta.get("l") else told
+        got = int(received) if received else kept
+        if meta.get("g") or got is None:
+            return ["gap"]
+        need = max(0, told - got)
+        missed: list[str] = []
+        units, log = 0, self._log()
+        at = len(log)
+        while units < need:
+            if at == 0:
+                return ["gap"]
+            at -= 1
+            line = parse(log[at][0])[0]
+            if line[1] == "restored":
+                return ["gap"]
+            count = units_of(line, user)
+            if count > 0:
+                units += count
+                missed.insert(0, log[at][0])
+        self._tell_state(node, born)
+        room.seats[user] = to
+        meta["n"] = node
+        self._issue(user, meta, ticket, -need)
+        seq = self._tell([0, "moved", user, seat, to, node, 4503], "", 0)
+        return ["ok", seq, str(need), missed]
+
+    def _op_reap(self, dead: str, node: str) -> Any:
+        adopted = []
+        for user, seat, owner, place in self._members():
+            if owner != dead:
+                continue
+            meta = self._there.meta[user]
+            if "t" in meta:
+                if not meta.get("l"):
+                    meta["l"] = True
+                    meta.pop("x", None)
+                meta["n"] = node
+                to = f"{seat}~"
+                self._there.seats[user] = to
+                self._tell([0, "moved", user, seat, to, node, 4001], "", 0)
+                adopted.append([user, to, meta["t"], place])
+            else:
+                self._remove(user, seat, "node lost", 4001)
+        self._sweep()
+        return ["ok", adopted]
+
+    def _op_restore(self, name: str, node: str, seats: str, born: str) -> Any:
+        is_known = self._room is not None and self._room.born == born
+        mine = orjson.loads(seats)
+        named = {own[1] for own in mine}
+        for user, seat, owner, _ in self._members():
+            if owner == node and seat not in named:
+                self._remove(user, seat, "lost", 4001)
+        lost = []
+        for own in mine:
+            user, place = own[0], int(own[2])
+            held = self._seat(user)
+            if held is None and place > 0 and not is_known:
+                room = self._make(name)
+                room.order = max(room.order, place)
+                room.places[user], room.seats[user] = place, own[1]
+                room.meta[user] = {"n": node}
+                self._issue(user, {"n": node}, own[3], 0)
+                if own[3]:
+                    room.meta[user]["g"] = True
+                self._tell([0, "restored", user, own[1], node, place], "", 0)
+            elif held is not None and held not in named:
+                lost.append(user)
+        if born != "-":
+            self._tell_state(node, born)
+        self._sweep()
+        return ["ok", lost]
+
+    def _op_since(self, seq: str, born: str) -> Any:
+        room = self._room
+        number = int(seq)
+        if room is None or room.born != born or room.seq < number:
+            return ["lost"]
+        if room.seq == number:
+            return ["ok", []]
+        found = []
+        for message, _ in reversed(self._log()):
+            line, _ = parse(message)
+            found.append(message)
+            if line[-1] == seq:
+                return ["ok", found]
+            if int(line[0]) <= number:
+                return ["lost"]
+        return ["trimmed"]
+
+    def _op_members(self) -> list[str]:
+        return [] if self._room is None else self._room.in_order

@@ -1,0 +1,262 @@
+"""A store in this process: each node has its own way to one simulated server, with its own faults.
+
+Calls take time, get lost, or are answered too late; messages keep their order in a channel, and
+overtake each other between channels; a subscription breaks, and is found broken a while later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from simulated_server import Server
+
+from videre.engines.redis.store import COMMAND_SECONDS, Broken, Heard
+from videre.errors import EngineError
+
+
+class Clock(Protocol):
+    """Calls back: what the server does happens anyway, what a node does while that runs."""
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call back in the world."""
+
+    def later_on(self, node: str, seconds: float, call: Callable[[], None]) -> None:
+        """Call back on a node."""
+
+
+class Soon:
+    """A clock for one real event loop: what takes less than a second happens at once."""
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """See Clock.later."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(call) if seconds < 1 else loop.call_later(seconds, call)
+
+    def later_on(self, node: str, seconds: float, call: Callable[[], None]) -> None:
+        """See Clock.later_on."""
+        self.later(seconds, call)
+
+
+@dataclasses.dataclass
+class Faults:
+    """What is wrong with a node's way to the server; at first nothing is."""
+
+    away: bool = False  # nothing gets through either way
+    lost_calls: float = 0.0  # probability that a call, or its answer, is lost
+    call_seconds: float = 0.002  # a call, or its answer, takes at most so long
+    message_seconds: float = 0.002  # a message takes at most so long
+
+
+class Cluster:
+    """One server, and the ways of all nodes to it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        now: Callable[[], float],
+        random: random.Random,
+        *,
+        keep_ms: int = 60_000,
+        keep_bytes: int | None = None,
+    ) -> None:
+        self.clock = clock
+        self.random = random
+        self.now = now
+        self.server = Server(now, self._publish, keep_ms=keep_ms, keep_bytes=keep_bytes)
+        self.stores: list[SimulatedStore] = []
+        self.era = 0  # how often the server has begun anew: what was on its way then is lost
+        #: Sees everything that is published.
+        self.watch: Callable[[str, list[Any], str], None] = lambda room, line, body: None
+
+    def _publish(self, room: str, line: list[Any], body: str) -> None:
+        self.watch(room, line, body)
+        for store in self.stores:
+            if room in store.channels:
+                store.carry(room, lambda store=store: store.heard(room, (line, body)))
+
+    def store(self, name: str) -> SimulatedStore:
+        """Return the way of one more node."""
+        store = SimulatedStore(self, name)
+        self.stores.append(store)
+        return store
+
+
+class SimulatedStore:
+    """The way of one node to the server: a Store."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self._cluster = cluster
+        self._name = name
+        self.faults = Faults()
+        self.channels: set[str] = set()  # as the server knows them
+        self._line = 0  # the number of the connection that messages come by
+        self._arrivals: dict[str, float] = {}  # when the last message of a room comes
+        self._waiting: set[asyncio.Future[None]] = set()  # for channels to be subscribed
+        self.deaf = False  # the connection is gone, and the node does not know
+        self._heard: Heard
+        self._broken: Broken = lambda: None
+
+    # Calls.
+
+    async def _call(self, call: Callable[[], Any]) -> Any:
+        """Have the server do something, and return its answer."""
+        cluster, faults = self._cluster, self.faults
+        answered = asyncio.get_running_loop().create_future()
+        name, clock, chance = self._name, cluster.clock, cluster.random
+
+        def answer(result: Any, error: BaseException | None) -> None:
+            if not answered.done():
+                if error is None:
+                    answered.set_result(result)
+                else:
+                    answered.set_exception(error)
+
+        def fail() -> None:
+            answer(None, EngineError("The store cannot be reached"))
+
+        began, era = cluster.now(), cluster.era
+
+        def lose() -> None:
+            """The answer never comes: the node gives up in time."""
+            clock.later_on(name, max(0.0, began + COMMAND_SECONDS - cluster.now()), fail)
+
+        def execute() -> None:
+            if self.faults.away or cluster.era != era:
+                return lose()
+            result, error = None, None
+            try:
+                result = call()
+            except Exception as raised:
+                error = raised
+            if self.faults.lost_calls and chance.random() < self.faults.lost_calls:
+                return lose()
+            seconds = self.faults.call_seconds * chance.random()
+            if cluster.now() + seconds > began + COMMAND_SECONDS:
+                return lose()
+            clock.later_on(name, seconds, lambda: answer(result, error))
+
+        if faults.away and chance.random() < 0.5:  # there is nobody
+            clock.later_on(name, 0.001, fail)
+        elif faults.away or (faults.lost_calls and chance.random() < faults.lost_calls):
+            lose()
+        else:
+            seconds = faults.call_seconds * chance.random()
+            if seconds > COMMAND_SECONDS:  # it is carried out all the same
+                lose()
+            clock.later(seconds, execute)
+        return await answered
+
+    async def open(self, heard: Heard, broken: Broken) -> None:
+        """See Store.open."""
+        self._heard, self._broken = heard, broken
+        await self._call(lambda: None)
+
+    async def close(self) -> None:
+        """See Store.close."""
+        self._forget()
+        self._broken = lambda: None
+
+    async def step(self, room: str, op: str, *arguments: str) -> Any:
+        """See Store.step."""
+        return await self._call(lambda: self._cluster.server.step(room, op, *arguments))
+
+    async def node(self, op: str, node: str, *arguments: str) -> Any:
+        """See Store.node."""
+        return await self._call(lambda: self._cluster.server.node(op, node, *arguments))
+
+    async def noted(self, node: str) -> list[str]:
+        """See Store.noted."""
+        server = self._cluster.server
+        found: list[str] = await self._call(lambda: sorted(server.noted.get(node, ())))
+        return found
+
+    async def rooms(self) -> list[str]:
+        """See Store.rooms."""
+        return list(
+            await self._call(
+                lambda: [n for n, room in self._cluster.server.data.items() if room.seats]
+            )
+        )
+
+    # Messages.
+
+    async def subscribe(self, room: str) -> None:
+        """See Store.subscribe."""
+        cluster = self._cluster
+        confirmed = asyncio.get_running_loop().create_future()
+        self._waiting.add(confirmed)
+        line = self._line
+
+        def begin() -> None:
+            if line == self._line and not self.faults.away and not self.deaf:
+                self.channels.add(room)
+                self.carry(room, lambda: None if confirmed.done() else confirmed.set_result(None))
+
+        def fail() -> None:
+            if not confirmed.done():
+                confirmed.set_exception(EngineError("The store cannot be reached"))
+
+        cluster.clock.later(self.faults.call_seconds * cluster.random.random(), begin)
+        cluster.clock.later_on(self._name, COMMAND_SECONDS, fail)
+        try:
+            await confirmed
+        finally:
+            self._waiting.discard(confirmed)
+
+    async def unsubscribe(self, room: str) -> None:
+        """See Store.unsubscribe."""
+        line = self._line
+
+        def end() -> None:
+            if line == self._line:
+                self.channels.discard(room)
+
+        await self._call(end)
+
+    def heard(self, room: str, message: tuple[list[Any], str]) -> None:
+        """Hand a message to the node."""
+        self._heard(room, message)
+
+    def carry(self, room: str, call: Callable[[], None]) -> None:
+        """Call back on the node, after what came in this room before."""
+        cluster = self._cluster
+        if self.faults.away or self.deaf:
+            return
+        now = cluster.now()
+        due = now + self.faults.message_seconds * cluster.random.random()
+        due = self._arrivals[room] = max(due, self._arrivals.get(room, 0.0))
+        line = self._line
+        cluster.clock.later_on(self._name, due - now, lambda: line == self._line and call())
+
+    def lose_line(self, seconds: float) -> None:
+        """Lose the connection that messages come by; the node finds out after a while."""
+        if self.deaf:
+            return
+        self.deaf = True
+        self.channels.clear()
+        self._line += 1
+        self._cluster.clock.later_on(self._name, seconds, self._notice)
+
+    def close_line(self) -> None:
+        """Lose the connection for ever: the process is no more."""
+        self.channels.clear()
+        self._line += 1
+        self.deaf = True
+
+    def _notice(self) -> None:
+        if self.deaf:
+            self._forget()
+            self._broken()
+
+    def _forget(self) -> None:
+        self.deaf = False
+        self._line += 1
+        self.channels.clear()
+        self._arrivals.clear()
+        for waiting in list(self._waiting):
+            if not waiting.done():
+                waiting.set_exception(EngineError("The store cannot be reached"))

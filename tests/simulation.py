@@ -1,0 +1,594 @@
+"""The Redis engine in one process: many nodes on one simulated store, in virtual time, with faults.
+
+    python tests/simulation.py --runs 100000 --seed 0
+    python tests/simulation.py --runs 1 --seed 123 --trace
+
+A seed decides everything that happens in a run. After every step, and when the faults have ended
+and the cluster had time to recover, what must be so is checked; see `Simulation.check`,
+`Simulation.what_is_left`, and `Session.hear` for what each client is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import logging
+import random
+import sys
+import time
+import types
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from simulated_client import Session
+from simulated_store import Cluster, SimulatedStore
+from virtual_time import Process, VirtualTime
+
+from videre.engines import Retention, Terms
+from videre.engines.redis import RedisEngine, duties
+from videre.packets import write_broadcast
+from videre.rooms import Rooms
+
+NODES = 3
+USERS = ("a", "b", "c", "d")
+ROOMS = ("r", "s")
+TIMEOUT = 10.0  # NodeTimeout
+FAULTS = ("slow calls", "lost calls", "away", "slow messages", "line", "line", "pause", "pause")
+FAULTS += ("crash", "stop", "all away", "loss", "heal", "heal")
+LOSS_SECONDS = 15.0  # after which all nodes know of a loss of data
+TIMED_PAUSES = (0.0, 0.001, 0.003, 0.01, 0.01, 0.2, 2.0)
+
+
+class Violation(AssertionError):
+    """Something is not as it must be."""
+
+
+class Node:
+    """One server process."""
+
+    def __init__(self, process: Process, store: SimulatedStore, rooms: Rooms, engine: RedisEngine):
+        self.process = process
+        self.store = store
+        self.rooms = rooms
+        self.engine: Any = engine
+        self.closing = False
+
+    @property
+    def name(self) -> str:
+        """The name of its process."""
+        return self.process.name
+
+
+class Simulation:
+    """One run."""
+
+    def __init__(self, seed: int, trace: bool = False) -> None:
+        self.seed = seed
+        self.trace = trace
+        self.random = chance = random.Random(seed)
+        self.time = VirtualTime()
+        self.grace = chance.choice((0.0, 3.0, 8.0, 8.0))
+        self.replace = chance.random() < 0.8
+        self.calm = chance.random() < 0.15
+        self.losing = not self.calm and chance.random() < 0.3  # whether the store may lose data
+        self.lossy = False  # whether it did
+        self.lost_at = 0.0  # when it did last
+        self.cluster = Cluster(
+            self.time,
+            lambda: self.time.now,
+            chance,
+            keep_ms=round((40 + self.grace) * 1000),
+            keep_bytes=chance.choice((None, None, 3000, 600)),
+        )
+        self.cluster.watch = self._published
+        self.ledger: dict[str, list[tuple[list[Any], str]]] = defaultdict(list)
+        self.joins: dict[tuple[str, str], int] = {}  # (room, seat) -> what comes in the ledger then
+        self.history: dict[tuple[str, int], list[tuple[str, str]]] = {}
+        self.snapshots: list[Callable[[], None]] = []
+        self.sessions: list[Session] = []
+        self.nodes: list[Node] = []
+        self.story: list[str] = []
+        self.violation: str | None = None
+        self._numbers = itertools.count()
+        self._names = itertools.count()
+        self._texts = itertools.count()
+
+    def next_number(self) -> int:
+        """Return the number of a new session."""
+        return next(self._numbers)
+
+    def note(self, text: str) -> None:
+        """Take down what happens."""
+        if self.trace:
+            self.story.append(f"{self.time.now - 1_000_000:9.4f} {text}")
+
+    def fail(self, what: str) -> None:
+        """Take down what must not be."""
+        self.note(f"VIOLATION: {what}")
+        if self.violation is None:
+            self.violation = what
+
+    def _published(self, room: str, line: list[Any], body: str) -> None:
+        if self.trace:
+            self.note(f"  store: {room} {line}")
+        if line[1] == "state":
+            return
+        ledger = self.ledger[room]
+        ledger.append((line, body))
+        if line[1] == "joined":
+            self.joins[room, line[3]] = len(ledger)
+        data = self.cluster.server.data[room]
+        self.history[room, int(line[0])] = [(user, data.seats[user]) for user in data.in_order]
+
+    # The run.
+
+    def go(self) -> None:
+        """Run; raises Violation."""
+        for _ in range(NODES):
+            self.add_node()
+        self.time.run(0.1)
+        for _ in range(self.random.randint(20, 45)):
+            settled = self.time.now > self.lost_at + LOSS_SECONDS
+            if self.losing and settled and self.random.random() < 0.2:
+                self.snapshots.append(self.cluster.server.snapshot())
+            self.step()
+            self.time.run(self.random.choice(TIMED_PAUSES) * self.random.random() * 2)
+            self.check()
+        self.settle()
+
+    def step(self) -> None:
+        """Have something happen."""
+        chance = self.random
+        if not self.calm and chance.random() < 0.2:
+            self.fault()
+        else:
+            chance.choices(self.ACTIONS, self.WEIGHTS)[0](self)
+
+    def check(self) -> None:
+        """Look at what must be so at any time."""
+        for node in self.nodes:
+            if node.process.crashed:
+                continue
+            if node.process.faults:
+                self.fail(f"{node.name}: {node.process.faults}")
+            replicas = node.rooms._replica.rooms
+            for name, view in node.engine._node.views.items():
+                replica = replicas.get(name)
+                seated = list(replica.members.values()) if replica else []
+                if not view.known:
+                    continue
+                pairs = view.pairs()
+                if [(seat.user, seat.id) for seat in seated] != pairs:
+                    self.fail(f"{node.name}: {name}: the replica is not the view: {pairs}")
+                if not view.doubted and pairs != self.history.get((name, view.number), pairs):
+                    self.fail(f"{node.name}: {name}: not what was so at {view.number}: {pairs}")
+                for seat in seated:
+                    session = seat.connection
+                    if isinstance(session, Session) and session.believes:
+                        role = "true" if seat is seated[0] else "false"
+                        if session.role != role:
+                            self.fail(f"{session!r} takes its role for {session.role}")
+        if self.violation is not None:
+            raise Violation(self.violation)
+
+    def settle(self) -> None:
+        """End the faults, and see that the cluster recovers in time."""
+        self.note("the faults end")
+        for node in self.nodes:
+            node.store.faults.away = False
+            node.store.faults.lost_calls = 0.0
+            node.store.faults.call_seconds = node.store.faults.message_seconds = 0.002
+            if node.process.paused:
+                node.process.go_on()
+        end = self.time.now + 3 * TIMEOUT + self.grace + 10
+        left = "?"
+        while self.time.now < end:
+            self.time.run(1.0)
+            self.check()
+            left = self.what_is_left()
+            if not left:
+                self.time.run(0.5)
+                self.check()
+                break
+        if left:
+            self.fail(f"not recovered: {left}")
+            raise Violation(left)
+
+    def what_is_left(self) -> str:
+        """Return what is not yet as it must be when all has come to rest; "": nothing."""
+        server = self.cluster.server
+        living = [node for node in self.nodes if not node.process.crashed]
+        by_seat = {s.seat.id: s for s in self.sessions if s.sits and not s.process.crashed}
+        for name, room in server.data.items():
+            for user, seat in room.seats.items():
+                if seat not in by_seat:
+                    return f"a ghost: {user} in {name}, seat {seat}"
+            initiators = [s for s in by_seat.values() if s.room == name and s.role == "true"]
+            if [s.user for s in initiators] != room.in_order[:1]:
+                return f"initiators of {name}: {initiators}"
+        for session in self.sessions:
+            if session.process.crashed or not session.believes:
+                continue
+            room_data = server.data.get(session.room)
+            held = room_data.seats.get(session.user) if room_data else None
+            if not session.sits or session.seat is None or held != session.seat.id:
+                return f"{session!r} was not told that it has no seat"
+            if not (self.lossy or session.skips) and (expected := session.next_expected()):
+                return f"{session!r} was not told {expected}"
+        for node in living:
+            inner = node.engine._node
+            if not node.closing and not node.engine.ready:
+                return f"{node.name} is not ready"
+            for name, view in inner.views.items():
+                if (
+                    not view.known
+                    or view.doubted
+                    or view.catching
+                    or view.number != getattr(server.data.get(name), "seq", None)
+                ):
+                    return f"{node.name} does not know {name}: {vars(view)}"
+                if not view.own:
+                    return f"{node.name} has no seat in {name}, which it hears of"
+            seats = {s for s, each in by_seat.items() if each.process is node.process}
+            if set(inner.own) != seats:
+                return f"{node.name} has {sorted(inner.own)}, not {sorted(seats)}: {inner.own}"
+            if inner.owed or node.rooms._replica.joining:
+                return f"{node.name} owes {inner.owed}, or has seats that are asked for"
+            if node.engine._seats._graces:
+                return f"{node.name} has seats in their grace"
+            noted = {each.room for each in inner.own.values()}
+            if not noted <= server.noted.get(inner.name, set()) <= noted | set(inner.late):
+                where = sorted(server.noted.get(inner.name, ()))
+                return f"{node.name} is noted in {where}, not {sorted(noted)}"
+            for room_name in noted:
+                if room_name not in inner.views:
+                    return f"{node.name} does not hear of {room_name}"
+        names = {node.engine._node.name for node in living if not node.closing}
+        if set(server.leases) != names or set(server.noted) - names:
+            return f"dead nodes are not buried: {sorted(server.leases)}, {sorted(server.noted)}"
+        return ""
+
+    # Nodes.
+
+    def add_node(self) -> None:
+        """Begin a node."""
+        name = f"p{next(self._names)}"
+        process = self.time.process(name)
+        store = self.cluster.store(name)
+        retention = Retention(grace=self.grace)
+        process.perform(lambda: self.nodes.append(self._make_node(process, store, retention, name)))
+        self.note(f"{name} begins")
+
+    def _make_node(
+        self, process: Process, store: SimulatedStore, retention: Retention, name: str
+    ) -> Node:
+        engine = RedisEngine(store, retention=retention, node_timeout=TIMEOUT, node=name)
+        secrets = (f"{name}-{number}" for number in itertools.count())
+
+        def spawn(pending: Any) -> None:
+            process.create_task(pending)
+
+        rooms = Rooms(
+            engine,
+            clock=process.time,
+            log=lambda event, /, **fields: None,
+            spawn=spawn,
+            secret=lambda: next(secrets),
+            grace=self.grace,
+            terms=Terms(replace=self.replace),
+            node=f"{name}.",
+        )
+        pending: Any = rooms.start()
+        process.create_task(pending)
+        return Node(process, store, rooms, engine)
+
+    def some_node(self) -> Node | None:
+        """Return a node that is not crashed."""
+        living = [node for node in self.nodes if not node.process.crashed and not node.closing]
+        return self.random.choice(living) if living else None
+
+    # What clients do.
+
+    def some_session(self, condition: Callable[[Session], bool]) -> Session | None:
+        """Return one of the sessions that are so."""
+        found = [s for s in self.sessions if not s.process.crashed and not s.busy and condition(s)]
+        return self.random.choice(found) if found else None
+
+    def begin(self, session: Session, job: Callable[[], Any]) -> None:
+        """Have a session do something that takes a while."""
+        session.busy = True
+        session.process.perform(lambda: session.process.create_task(job()))
+
+    def connect(self) -> None:
+        """A client connects."""
+        chance = self.random
+        node = self.some_node()
+        if node is None:
+            return
+        user, room = chance.choice(USERS), chance.choice(ROOMS)
+        session = Session(self, node.process, node.rooms, user, room)
+        self.sessions.append(session)
+        welcome = chance.random() < 0.6
+        self.note(f"{session!r} connects to {room}, welcome: {welcome}")
+        self.begin(session, lambda: session.enter(None, None, welcome))
+
+    def connect_again(self) -> None:
+        """A client that was refused tries again, or a member asks for another welcome."""
+        session = self.some_session(
+            lambda s: s.up and s.code is None and not s.left and (s.refused or s.sits)
+        )
+        if session is None:
+            return
+        if session.sits:
+            if session.seat is not None and session.seat.welcome is not None:
+                self.note(f"{session!r} connects again")
+                self.begin(session, session.renew)
+        else:
+            self.note(f"{session!r} tries again")
+            self.begin(session, lambda: session.enter(None, None, True))
+
+    def broadcast(self) -> None:
+        """A member broadcasts, to all or to some."""
+        session = self.some_session(lambda s: s.sits)
+        if session is None:
+            return
+        number = next(self._texts)
+        text = write_broadcast(session.user, session.room, number)
+        to = None
+        if self.random.random() < 0.3:
+            to = tuple(self.random.sample(USERS, self.random.randint(1, 3)))
+        self.note(f"{session!r} broadcasts {number} to {to}")
+        self.begin(session, lambda: session.broadcast(text, to))
+
+    def leave(self) -> None:
+        """A member leaves, by a packet or a normal close."""
+        session = self.some_session(lambda s: s.sits)
+        if session is None:
+            return
+        self.note(f"{session!r} leaves")
+        session.left = session.gone = True
+        session.up = False
+        self.begin(session, lambda: session.leave("disconnect"))
+
+    def lose(self) -> None:
+        """A connection is lost; the node finds out a while later."""
+        chance = self.random
+        found = [s for s in self.sessions if s.up and s.code is None and not s.process.crashed]
+        if not found:
+            return
+        session = chance.choice(found)
+        self.note(f"{session!r} is lost")
+        session.up = False
+        session.told_unread = chance.choice((0, 0, 0, 1, -1))
+
+        def notice() -> None:
+            self.note(f"{session!r} is found lost")
+            session.process.create_task(session.lose())
+
+        seconds = chance.choice((0.001, 0.1, 5.0)) * chance.random()
+        self.time.later_on(session.process.name, seconds, notice)
+
+    def resume(self) -> None:
+        """A client whose connection is lost comes back, on any node."""
+        chance = self.random
+        lost = [
+            s
+            for s in self.sessions
+            if s.secret is not None
+            and s.entered
+            and not s.left
+            and (not s.up or s.process.crashed or s.code in (4001,))
+        ]
+        node = self.some_node()
+        if not lost or node is None:
+            return
+        old = chance.choice(lost[-4:])
+        session = Session(self, node.process, node.rooms, old.user, old.room)
+        session.inherit(old)
+        self.sessions.append(session)
+        received: int | None = old.received
+        if chance.random() < 0.3:
+            received, session.skips = None, True
+        self.note(f"{session!r} resumes for {old!r}, has received {received}")
+        secret, old.secret = old.secret, None
+        self.begin(session, lambda: session.enter(secret, received, True))
+
+    ACTIONS = (connect, connect_again, broadcast, leave, lose, resume)
+    WEIGHTS = (8, 2, 10, 3, 4, 6)
+
+    # What goes wrong.
+
+    def fault(self) -> None:
+        """Have something go wrong, or right again."""
+        chance = self.random
+        node = self.some_node()
+        if node is None:
+            return
+        faults = node.store.faults
+        kind = chance.choice(FAULTS)
+        if kind == "loss" and not self.losing:
+            kind = "line"
+        self.note(f"fault: {kind} {node.name}")
+        if kind == "slow calls":
+            faults.call_seconds = chance.choice((0.1, 1.0, 4.0))
+        elif kind == "lost calls":
+            faults.lost_calls = chance.choice((0.1, 0.5))
+        elif kind == "away":
+            self.away(node)
+        elif kind == "slow messages":
+            faults.message_seconds = chance.choice((0.1, 1.0, 2.0))
+        elif kind == "line":
+            node.store.lose_line(chance.choice((0.0, 0.1, 6.0)))
+        elif kind == "pause":
+            if node.process.paused:
+                self.go_on(node)
+            else:
+                node.process.paused = True
+                seconds = chance.choice((0.01, 1.0, 8.0, 14.0, 25.0))
+                self.time.later(seconds, lambda: self.go_on(node))
+        elif kind in ("crash", "stop") and self.time.now < self.lost_at + LOSS_SECONDS:
+            # Seats that a node took when the store had lost its notes, and the node not seen it.
+            self.note("not now")
+        elif kind == "crash":
+            node.process.crashed = True
+            node.store.close_line()
+            self.add_node()
+        elif kind == "stop":
+            self.stop(node)
+        elif kind == "all away":
+            for each in self.nodes:
+                self.away(each)
+        elif kind == "loss":
+            self.lose_data()
+        else:
+            self.heal(node)
+
+    def away(self, node: Node) -> None:
+        """Cut a node off for a while."""
+        node.store.faults.away = True
+        node.store.lose_line(self.random.choice((0.0, 0.1, 6.0)))
+        seconds = self.random.choice((0.5, 4.0, 12.0))
+        self.time.later(seconds, lambda: setattr(node.store.faults, "away", False))
+
+    def heal(self, node: Node) -> None:
+        """Have a node's way to the store be good again."""
+        faults = node.store.faults
+        faults.lost_calls, faults.call_seconds, faults.message_seconds = 0.0, 0.002, 0.002
+
+    def go_on(self, node: Node) -> None:
+        """Have a paused process go on."""
+        if node.process.paused:
+            self.note(f"{node.name} goes on")
+            node.process.go_on()
+
+    def stop(self, node: Node) -> None:
+        """Stop a node in good order; another one begins."""
+        if node.process.paused:
+            return
+        node.closing = True
+
+        async def stop() -> None:
+            for session in self.sessions:
+                if session.process is node.process and session.code is None:
+                    session.close(1001, "going away")
+                    if session.seat is not None:
+                        await session.lose()
+            pending: Any = node.rooms.close()
+            await pending
+            node.process.crashed = True
+            self.note(f"{node.name} has ended")
+
+        node.process.perform(lambda: node.process.create_task(stop()))
+        self.add_node()
+
+    def lose_data(self) -> None:
+        """The server starts anew: empty, or with what it had a while ago."""
+        chance = self.random
+        self.lossy = True
+        self.lost_at = self.time.now
+        self.cluster.era += 1
+        self.cluster.server.process = str(self.cluster.era)
+        if chance.random() < 0.5 and self.snapshots:
+            self.note("the store has what it had a while ago")
+            self.snapshots.pop()()
+            self.snapshots.clear()
+        else:
+            self.note("the store is empty")
+            self.cluster.server.wipe()
+        for node in self.nodes:
+            node.store.lose_line(chance.choice((0.0, 0.01, 0.1)))
+
+
+class Complaints(logging.Handler):
+    """Takes down the exceptions that the engine logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler.emit."""
+        if record.exc_info:
+            self.texts.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
+
+@contextmanager
+def deterministic(simulation: Simulation) -> Iterator[Complaints]:
+    """Have the engine take its chances from the seed; yield what it complains of."""
+    complaints = Complaints()
+    logger = logging.getLogger("videre.engines")
+    names = (f"x{number}" for number in itertools.count())
+    before = duties.random, duties.secrets, logger.propagate
+    named: Any = duties
+    named.random = simulation.random
+    named.secrets = types.SimpleNamespace(token_hex=lambda _: next(names))
+    logger.addHandler(complaints)
+    logger.propagate = False
+    try:
+        yield complaints
+    finally:
+        named.random, named.secrets, logger.propagate = before
+        logger.removeHandler(complaints)
+
+
+def run(seed: int, trace: bool = False) -> str | None:
+    """Run one seed; return what went wrong, if anything did."""
+    return _run(Simulation(seed, trace))
+
+
+def story(seed: int) -> list[str]:
+    """Run one seed; return all that happened."""
+    simulation = Simulation(seed, trace=True)
+    _run(simulation)
+    return simulation.story
+
+
+def _run(simulation: Simulation) -> str | None:
+    found: str | None = None
+    with deterministic(simulation) as complaints:
+        try:
+            simulation.go()
+        except Violation as violation:
+            found = str(violation)
+        told = list(complaints.texts)
+        simulation.time.end()
+    if told:
+        found = f"{found or ''} {told[0]}"
+        simulation.note(found)
+    return found
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--trace", action="store_true", help="tell all that happens")
+    parser.add_argument("--keep-on", action="store_true", help="go on after a failure")
+    options = parser.parse_args()
+    gc.disable()
+    began, failures = time.process_time(), 0
+    seed = options.seed
+    for seed in range(options.seed, options.seed + options.runs):
+        if seed % 100 == 0:
+            gc.collect()
+        simulation = Simulation(seed, options.trace)
+        found = _run(simulation)
+        if options.trace:
+            print("\n".join(simulation.story))
+        if found is not None:
+            failures += 1
+            print(f"seed {seed}: {found}", flush=True)
+            if not options.keep_on:
+                break
+    runs = seed + 1 - options.seed
+    seconds = time.process_time() - began
+    print(f"{runs} runs, {failures} failed, {runs / seconds:.0f} runs/s of processor time")
+    return failures > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""The simulated store is what it stands for: the contract holds on it, and it answers as Lua."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from engine_contract import EngineContract
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from simulated_server import Server
+from simulated_store import Cluster, Soon
+from valkey_server import Valkey, valkey
+
+from videre.engines import Retention
+from videre.engines.redis import RedisEngine
+from videre.engines.redis.store import RedisStore, parse
+
+
+class TestSimulatedStore(EngineContract):
+    """The contract."""
+
+    @pytest.fixture
+    def made(self, retention: Retention) -> RedisEngine:
+        """Give the one node of a cluster of its own."""
+        cluster = Cluster(Soon(), time.time, random.Random(0), keep_bytes=retention.max_bytes)
+        return RedisEngine(cluster.store("node"), retention=retention, node="node")
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Give a loop that outlives an example."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def server(
+    loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Valkey]:
+    """Run one server for all examples; each has a namespace of its own."""
+    with contextlib.ExitStack() as stack:
+        manager = valkey(tmp_path_factory.mktemp("valkey"))
+        running = loop.run_until_complete(manager.__aenter__())
+        stack.callback(lambda: loop.run_until_complete(manager.__aexit__(None, None, None)))
+        yield running
+
+
+USERS = st.sampled_from(["a", "b", "c/\x7f\u00e9"])
+NODES = st.sampled_from(["n", "m"])
+#: Seats, tickets and numbers are named by what they are in relation to what is there.
+SEATS = st.sampled_from(["held", "held", "held", "1", ""])
+TICKETS = st.sampled_from(["", "t", "u"])
+TEXTS = st.sampled_from(["x", "\u00e9" * 20, '{"a": "\\u00e9/"}\n', "y" * 150])
+BACK = st.integers(-1, 6)
+KNOWN = st.booleans()
+REPLACE = st.sampled_from(["0", "1"])
+TO = st.sampled_from([None, [], ["a"], ["b", "c/\x7f\u00e9"], ["a", "nobody"]])
+COUNTS = st.sampled_from(["", "0", "1", "3"])
+
+STEPS = st.one_of(
+    st.tuples(
+        *(
+            st.just("join"),
+            USERS,
+            NODES,
+            REPLACE,
+            st.sampled_from(["", "", "1", "2", "0"]),
+            TICKETS,
+        ),
+        *(KNOWN, TEXTS),
+    ),
+    st.tuples(st.just("leave"), USERS, SEATS, st.sampled_from(["", "4504"])),
+    st.tuples(st.just("publish"), USERS, SEATS, TO, TEXTS),
+    st.tuples(st.just("renew"), USERS, SEATS, NODES, st.sampled_from(["t", "u"])),
+    st.tuples(st.just("lose"), USERS, SEATS, COUNTS),
+    st.tuples(
+        st.just("resume"), USERS, NODES, st.sampled_from(["held", "held", "v"]), COUNTS, KNOWN
+    ),
+    st.tuples(st.just("reap"), NODES, NODES),
+    st.tuples(
+        st.just("restore"),
+        NODES,
+        st.lists(
+            st.tuples(USERS, st.sampled_from(["held", "9", "8"]), st.integers(0, 9), TICKETS),
+            max_size=3,
+        ),
+        KNOWN,
+    ),
+    st.tuples(st.just("since"), BACK, st.booleans()),
+    st.tuples(st.just("members")),
+    st.tuples(st.just("lose data")),
+)
+
+
+class Side:
+    """One of the two: its steps, and what it publishes."""
+
+    def __init__(self) -> None:
+        self.numbers: list[str] = []  # in the order in which they were seen
+        self.heard: list[Any] = []
+
+    async def step(self, *arguments: str) -> Any:
+        raise NotImplementedError
+
+    async def number(self, name: str) -> int:
+        raise NotImplementedError
+
+    async def wipe(self) -> None:
+        raise NotImplementedError
+
+    async def take(self, step: Any, seat: str, held: dict[str, str], shown: str) -> Any:
+        """Take a step; return its answer, in which numbers are relative to the room's first."""
+        op, *rest = step
+        born = await self.number("born")
+        if op == "lose data":
+            await self.wipe()
+            return None
+        if op == "join":
+            user, node, replace, capacity, ticket, want, text = rest
+            known = self.known(want, born)
+            arguments = ["room", user, seat, node, replace, capacity, ticket, known, text]
+        elif op in ("leave", "renew", "lose", "publish"):
+            user, which, *more = rest
+            which = held.get(user, "0") if which == "held" else which
+            if op == "leave":
+                arguments = [user, which, "why", *more]
+            elif op == "publish":
+                to = "" if more[0] is None else orjson.dumps(more[0]).decode()
+                arguments = [user, which, to, more[1]]
+            elif op == "renew":
+                arguments = [user, which, seat, *more]
+            else:
+                arguments = [user, which, *more]
+        elif op == "resume":
+            user, node, secret, count, want = rest
+            secret = shown if secret == "held" else secret
+            arguments = [user, seat, node, secret, "v", count, self.known(want, born)]
+        elif op == "restore":
+            node, own, want = rest
+            seats = [
+                [user, held.get(user, "0") if which == "held" else which, float(place), ticket]
+                for user, which, place, ticket in own
+            ]
+            arguments = ["room", node, orjson.dumps(seats).decode(), self.known(want, born)]
+        elif op == "since":
+            numbers = ["1"] + [line[0] for line, _ in self.heard if line[1] != "state"]
+            seen = numbers[max(0, len(numbers) - 1 - rest[0])] if rest[0] >= 0 else str(10**16)
+            arguments = [seen, str(born if rest[1] else 1)]
+        else:
+            arguments = rest
+        answer = await self.step(op, *arguments)
+        return self.plain(answer)
+
+    def known(self, known: bool, born: int) -> str:
+        """Return what a node says that it knows."""
+        return str(born or "") if known else ""
+
+    def plain(self, value: Any) -> Any:
+        """Return a value without what two servers cannot have in common."""
+        if isinstance(value, list):
+            return [self.plain(each) for each in value]
+        if isinstance(value, str) and "\n" in value and value.startswith("["):
+            return [self.plain(parse(value)[0]), value.partition("\n")[2]]
+        if isinstance(value, str) and value.isdigit() and int(value) > 10**9:
+            if value not in self.numbers:
+                self.numbers.append(value)
+            return f"number {self.numbers.index(value)}"
+        return value
+
+
+class Model(Side):
+    """The simulated server."""
+
+    def __init__(self, keep_bytes: int | None) -> None:
+        super().__init__()
+        self._time = 1.8e9
+        self.server = Server(self._now, self._publish, keep_bytes=keep_bytes)
+
+    def _now(self) -> float:
+        self._time += 1
+        return self._time
+
+    def _publish(self, room: str, line: list[Any], body: str) -> None:
+        self.heard.append([orjson.loads(orjson.dumps(line)), body])
+
+    async def step(self, *arguments: str) -> Any:
+        """Take a step."""
+        return self.server.step("room", *arguments)
+
+    async def number(self, name: str) -> int:
+        """Return one of the room's numbers."""
+        room = self.server.data.get("room")
+        return 0 if room is None else int(getattr(room, name) or 0)
+
+    async def wipe(self) -> None:
+        """Lose all."""
+        self.server.wipe()
+
+
+class Real(Side):
+    """Room.lua on a real server."""
+
+    def __init__(self, store: RedisStore) -> None:
+        super().__init__()
+        self._store = store
+        self.news = asyncio.Event()
+
+    def listen(self, room: str, message: Any) -> None:
+        """Hear a message."""
+        self.heard.append([message[0], message[1]])
+        self.news.set()
+
+    async def step(self, *arguments: str) -> Any:
+        """Take a step."""
+        return await self._store.step("room", *arguments)
+
+    async def number(self, name: str) -> int:
+        """Return one of the room's numbers."""
+        key = f"{self._store._tag('room')}:room"
+        return int(await self._store._client.hget(key, name) or 0)
+
+    async def wipe(self) -> None:
+        """Lose all."""
+        await self._store._client.flushdb()
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(STEPS, min_size=4, max_size=20), keep=st.sampled_from([None, 300, 1000]))
+def test_the_model_does_what_the_lua_does(
+    loop: asyncio.AbstractEventLoop, server: Valkey, steps: list[Any], keep: int | None
+) -> None:
+    """After any steps both have given the same answers, and published the same."""
+
+    async def compare() -> None:
+        store = RedisStore(server.url, uuid.uuid4().hex, keep_ms=60_000, keep_bytes=keep)
+        real, model = Real(store), Model(keep)
+        broken: list[None] = []
+        await store.open(real.listen, lambda: broken.append(None))
+        await store.subscribe("room")
+        try:
+            for number, step in enumerate(steps):
+                room = model.server.data.get("room")
+                held = dict(room.seats) if room else {}
+                meta = room.meta.get(str(step[1]), {}) if room and len(step) > 1 else {}
+                shown = meta.get("t", "t")
+                seat = f"s{number}"
+                answers = [await side.take(step, seat, held, shown) for side in (real, model)]
+                assert answers[0] == answers[1], step
+                async with asyncio.timeout(10):
+                    while len(real.heard) < len(model.heard):
+                        await real.news.wait()
+                        real.news.clear()
+            assert real.plain(real.heard) == model.plain(model.heard)
+        finally:
+            await store.close()
+
+    loop.run_until_complete(compare())
+
+
+def test_the_lua_is_where_it_is_looked_for() -> None:
+    """All operations of room.lua are in the model."""
+    text = (Path(__file__).parent.parent / "videre/engines/redis/room.lua").read_text()
+    ops = {
+        line.split("(")[0].removeprefix("function ops.")
+        for line in text.splitlines()
+        if line.startswith("function ops.")
+    }
+    from simulated_server import _Step
+
+    assert ops - {"name"} == {
+        name.removeprefix("_op_") for name in dir(_Step) if name.startswith("_op_")
+    }

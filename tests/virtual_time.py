@@ -1,0 +1,181 @@
+"""Virtual time: an event loop for each process that is simulated, all in one heap of what is due.
+
+Nothing runs side by side: what is due first runs first, and then all that its process had ready.
+A process that is paused gets what was due when it goes on; one that has crashed never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class Process(asyncio.AbstractEventLoop):
+    """One process, which is an event loop of its own."""
+
+    def __init__(self, time: VirtualTime, name: str) -> None:
+        self.name = name
+        self.paused = False
+        self.crashed = False
+        self.held: list[Callable[[], Any]] = []  # what was due while it was paused
+        self._time = time
+        self._ready: deque[asyncio.Handle] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.faults: list[str] = []  # exceptions that nobody has looked at
+
+    def perform(self, call: Callable[[], Any]) -> None:
+        """Call something, and run on until nothing is ready."""
+        if self.crashed:
+            return
+        if self.paused:
+            self.held.append(call)
+            return
+        asyncio._set_running_loop(self)
+        try:
+            call()
+            ready = self._ready
+            while ready:
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def go_on(self) -> None:
+        """Go on after a pause."""
+        self.paused = False
+        held, self.held = self.held, []
+        for call in held:
+            self.perform(call)
+
+    def end(self) -> None:
+        """Cancel all that is left."""
+        self.paused = self.crashed = False
+        self.held.clear()
+        for _ in range(5):  # what is cancelled may begin something
+            tasks = [task for task in self._tasks if not task.done()]
+            if not tasks:
+                break
+            self.perform(lambda tasks=tasks: [task.cancel() for task in tasks])
+        self.crashed = True
+        self._ready.clear()
+
+    # What asyncio wants of a loop.
+
+    def time(self) -> float:
+        """See AbstractEventLoop.time."""
+        return self._time.now
+
+    def call_soon(
+        self,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """See AbstractEventLoop.call_soon."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See AbstractEventLoop.call_at."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._time.at(when, lambda: None if handle._cancelled else handle._run(), self)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See AbstractEventLoop.call_later."""
+        return self.call_at(self._time.now + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        pass
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """See AbstractEventLoop.create_future."""
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], **named: Any) -> asyncio.Task[Any]:
+        """See AbstractEventLoop.create_task."""
+        task = asyncio.Task(coro, loop=self, **named)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """See AbstractEventLoop.call_exception_handler."""
+        self.faults.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def get_debug(self) -> bool:
+        """See AbstractEventLoop.get_debug."""
+        return False
+
+    def is_running(self) -> bool:
+        """See AbstractEventLoop.is_running."""
+        return True
+
+    def is_closed(self) -> bool:
+        """See AbstractEventLoop.is_closed."""
+        return False
+
+
+class VirtualTime:
+    """What is due, of all processes and of the world around them."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+        self.processes: dict[str, Process] = {}
+        self._due: list[tuple[float, int, Callable[[], Any], Process | None]] = []
+        self._count = itertools.count()
+
+    def process(self, name: str) -> Process:
+        """Begin a process."""
+        process = self.processes[name] = Process(self, name)
+        return process
+
+    def at(self, when: float, call: Callable[[], Any], process: Process | None = None) -> None:
+        """Call back at a time: in a process, or in the world."""
+        heapq.heappush(self._due, (when, next(self._count), call, process))
+
+    def later(self, seconds: float, call: Callable[[], Any]) -> None:
+        """See simulated_store.Clock."""
+        self.at(self.now + seconds, call)
+
+    def later_on(self, node: str, seconds: float, call: Callable[[], Any]) -> None:
+        """See simulated_store.Clock."""
+        self.at(self.now + seconds, call, self.processes[node])
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        end, due = self.now + seconds, self._due
+        while due and due[0][0] <= end:
+            when, _, call, process = heapq.heappop(due)
+            if when > self.now:
+                self.now = when
+            if process is None:
+                call()
+            else:
+                process.perform(call)
+        self.now = end
+
+    def end(self) -> None:
+        """End all processes."""
+        for process in self.processes.values():
+            process.end()
+        self._due.clear()
