@@ -229,7 +229,7 @@ class Simulation:
                     or view.catching
                     or view.number != getattr(server.data.get(name), "seq", None)
                 ):
-                    return f"{node.name} does not know {name}: {vars(view)}"
+                    return f"{node.name} does not know {name}"
                 if not view.own:
                     return f"{node.name} has no seat in {name}, which it hears of"
             seats = {s for s, each in by_seat.items() if each.process is node.process}

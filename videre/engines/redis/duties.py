@@ -65,14 +65,14 @@ class Duties:
         if state == "condemned":
             self._die()
             return
-        deaf = self._node.deaf
+        deaf, breaks = self._node.deaf, self._node.breaks
         if deaf or state == "new" or not opened or server != self._node.server:
             # What the store has of this node may be older than what this node knows.
             self._node.owed.update(await self._node.store.noted(self._node.name))
             self._node.owed.update(self._node.views)
-            if deaf:  # else it may be so by now
+            if deaf:
                 await self._each(list(self._node.views), self._hear_again)
-                self._node.deaf = False
+                self._node.deaf = self._node.breaks != breaks  # it may have begun again
             self._node.server = server
         if not opened:
             self._node.sound_since = loop.time()
@@ -151,10 +151,10 @@ class Duties:
             "-" if view is None else view.known_as,
         )
         view = self._node.views.get(room)
-        if view is None:  # of adopted seats nobody tells what becomes of them
-            for own in self._node.own_in(room):
-                if own.leaving or own.user in lost:
-                    self._seats.disown(own)
+        for own in self._node.own_in(room):
+            adopted = view is None or own.seat not in view.own  # no message may tell of its end
+            if adopted and (own.leaving or own.user in lost):
+                self._seats.disown(own)
         for user, seat, *_ in seats:  # who left meanwhile may have been brought back
             held = self._node.own.get(seat)
             if held is None or held.leaving:

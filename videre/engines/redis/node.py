@@ -39,6 +39,7 @@ class Node:
         self.adopting: set[str] = set()  # rooms in which seats may become this node's
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages are not heard
+        self.breaks = 0  # how often that began
         self.closing = False  # what is left is given to the other nodes
         self.trouble = asyncio.Event()  # something is to be looked after soon
         self._steps = 0
@@ -52,8 +53,8 @@ class Node:
     def take(self, own: Own) -> Own:
         """Have one more seat."""
         self.own[own.seat] = self._own_in.setdefault(own.room, {})[own.seat] = own
-        if (view := self.views.get(own.room)) is not None:
-            view.own[own.seat] = own
+        if not own.lost and (view := self.views.get(own.room)) is not None:
+            view.own[own.seat] = own  # for an adopted one nothing need be heard
         return own
 
     def drop(self, own: Own) -> None:

@@ -60,8 +60,8 @@ class Seats:
         if answer is None:
             return
         view = self._node.views.get(room)
-        if own is not None and (view is None or (answer[0] == "gone" and own.lost)):
-            self.disown(own)  # it was adopted: no message tells of its end
+        if own is not None and (view is None or own.seat not in view.own):
+            self.disown(own)  # it was adopted: no message may tell of its end
         elif answer[0] == "ok" and view is not None:
             with contextlib.suppress(EngineError):  # it is done, whoever hears of it
                 await view.reached(int(answer[1]))
@@ -73,7 +73,6 @@ class Seats:
         if view is None:
             view = self._node.views[room] = View(room, asyncio.create_task(self._look(room)))
             view.looking.add_done_callback(_retrieve)
-            view.own.update((own.seat, own) for own in self._node.own_in(room))  # adopted ones
         view.interest += 1
         try:
             await asyncio.shield(view.looking)
@@ -281,6 +280,7 @@ class Seats:
     def broken(self) -> None:
         """Hear that messages may have been lost."""
         self._node.deaf = True
+        self._node.breaks += 1
         for view in self._node.views.values():
             view.fail()
         self._node.trouble.set()
