@@ -14,10 +14,10 @@ from typing import Any
 from process import Signaller, signaller
 from signalling import Closed, Packet, Signalling, connect
 
-NODE_SECONDS = 1.0  # NodeTimeout
+NODE_SECONDS = 2.0  # NodeTimeout
 TOLD_SECONDS = NODE_SECONDS + 2  # in which the others hear that a node's members are gone
 LOADED_SECONDS = 2  # more, where the machine is busy with other tests
-WAIT_SECONDS = 20  # a safety net
+WAIT_SECONDS = 40  # a safety net
 
 #: Event, user, and the Payload: of an error its code, of a welcome or an odd one what it holds.
 Brief = tuple[str, str, Any]
@@ -120,7 +120,13 @@ class Cluster:
     async def _add(self, engine: str, config: dict[str, object]) -> Signaller:
         self._count += 1
         (tmp := self._tmp / f"signaller{self._count}").mkdir()
-        config = {"Engine": engine, "NodeTimeout": NODE_SECONDS, "Grace": 10, **config}
+        config = {
+            "Engine": engine,
+            "NodeTimeout": NODE_SECONDS,
+            "Grace": 10,
+            "JoinTimeout": None,  # who is refused asks again
+            **config,
+        }
         return await self._stack.enter_async_context(signaller(tmp=tmp, config=config))
 
     async def client(

@@ -15,7 +15,7 @@ import pytest
 from videre.engines import Announcement, Engine, Gap, Retention, Terms
 from videre.errors import RoomFull, Unauthorized, UserTaken
 
-HEARD_SECONDS = 10  # a safety net
+HEARD_SECONDS = 20  # a safety net
 
 HALVES: Announcement = ('{"Header": 1, "Payload": ', "}")
 

@@ -13,7 +13,7 @@ from videre.engines import Gap, Retention, Terms, choice
 from videre.engines.redis import RedisEngine
 from videre.errors import EngineError
 
-NODE_SECONDS = 1.0  # NodeTimeout, where a test waits for one
+NODE_SECONDS = 2.0  # NodeTimeout, where a test waits for one
 
 
 class Witness(Recorder):

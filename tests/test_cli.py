@@ -73,6 +73,7 @@ def test_help_tells_every_option_and_its_default() -> None:
         "--host": "0.0.0.0",
         "--port": "1111",
         "--prefix": "/echo",
+        "--workers": "1",
         "--config": str(ROOT / "bin" / "conf.json"),
         "--cert": "none",
         "--key": "none",

@@ -44,8 +44,8 @@ async def client(server: Valkey) -> AsyncIterator[Redis]:
 async def meet(nodes: Nodes, seconds: float = NODE_SECONDS) -> None:
     """Have members of two nodes meet, lose and resume a seat, and part; then a node dies."""
     one, two = (
-        await nodes.add(node_timeout=NODE_SECONDS),
-        await nodes.add(node_timeout=NODE_SECONDS),
+        await nodes.add(node_timeout=seconds),
+        await nodes.add(node_timeout=seconds),
     )
     a, b = await one.join("a"), await two.join("b", ticket="t")
     await one.engine.publish("room", a, "hello")

@@ -224,7 +224,8 @@ def _engine_errors() -> Any:
     except ResponseError as error:
         logger.error("the store refuses: %s", error)
         raise EngineError("The store refuses") from error
-    except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
+    except (RedisError, OSError, RuntimeError, asyncio.CancelledError) as error:
+        # (RuntimeError is uvloop's word for a connection that is closed.)
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
         raise EngineError("The store cannot be reached") from error
