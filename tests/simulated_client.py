@@ -156,8 +156,9 @@ class Session:
 
     async def renew(self) -> None:
         """Connect again to the room it is in."""
-        assert self.seat is not None
         try:
+            if not self.sits or self.seat is None:
+                return
             seat, pending = self.rooms.renew(self.seat)
             if pending is not None:
                 await pending
