@@ -103,6 +103,14 @@ def test_a_packet_for_who_is_in_grace(world: World) -> None:
     assert [payload for *_, payload in back(world, "a", secret)[3]] == [1, 2]
 
 
+def test_a_packet_for_nobody(world: World) -> None:
+    """Nobody gets it, and the engine is not asked: an empty list is not all."""
+    (a,) = world.members("a")
+    world.engine.publish = None  # type: ignore[assignment, method-assign]
+    do(world.rooms.send("room", 1, to=[]))
+    assert a.texts() == []
+
+
 @pytest.mark.parametrize(
     "payload",
     [object(), {1: 2}, {"x": {1}}, 2**70, "\ud800", b"x"],

@@ -342,6 +342,8 @@ class Rooms:
         text = packets.write_broadcast(sender, room, payload)
         if to is not None:
             to = tuple(dict.fromkeys([to] if isinstance(to, str) else to))
+            if not to:
+                return
         pending = self._engine.publish(room, "", text, to)
         if pending is not None:
             await pending
