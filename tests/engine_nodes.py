@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from engine_contract import HALVES, HEARD_SECONDS, Recorder
+from fakes import FakeClock
 
 from videre.engines import Gap, Retention, Terms, choice
 from videre.engines.redis import RedisEngine
@@ -102,7 +103,11 @@ class Nodes:
     ) -> Node:
         """Start one more."""
         engine = choice.make(
-            self.url, namespace or self.namespace, Retention(grace=grace), node_timeout
+            self.url,
+            namespace or self.namespace,
+            Retention(grace=grace),
+            node_timeout,
+            FakeClock().later,
         )
         assert isinstance(engine, RedisEngine)
         node = Node(engine)

@@ -21,15 +21,16 @@ ARROWS: dict[str, set[str]] = {
     "limits": set(),
     "auth": {"errors"},
     "ice": set(),
-    "engines": {"errors"},
+    "timers": set(),
+    "engines": {"errors", "timers"},
     "connect_options": {"errors"},
     "connection": set(),
     "hooks": set(),
     "room": {"packets", "connection"},
     "replica": {"connection", "engines", "errors", "hooks", "packets", "room"},
     "rooms": {"connection", "engines", "errors", "hooks", "packets", "replica", "room"},
-    "service": {"packets", "connection", "replica", "rooms", "auth", "limits"},
-    "deadline": {"auth", "connection", "errors", "room", "service"},
+    "service": {"packets", "replica", "rooms", "auth", "limits", "timers"},
+    "deadline": {"auth", "errors", "room", "service", "timers"},
     "entry": {"auth", "connect_options", "connection", "deadline", "engines", "errors"}
     | {"packets", "room", "service"},
     "peer": {"packets", "connection", "entry", "room", "service", "deadline", "limits", "errors"},
@@ -42,7 +43,17 @@ ARROWS: dict[str, set[str]] = {
 }
 
 #: Modules that know no I/O, no clock and no chance: these come in as arguments.
-PURE = ("errors", "packets", "limits", "auth", "ice", "connect_options", "connection", "room")
+PURE = (
+    "errors",
+    "packets",
+    "limits",
+    "auth",
+    "ice",
+    "connect_options",
+    "connection",
+    "room",
+    "timers",
+)
 IMPURE = {"asyncio", "aiohttp", "sockjs", "redis", "time", "random", "os", "socket", "secrets"}
 IMPURE |= {"threading", "subprocess", "pathlib", "io", "logging"}
 #: The rules of rooms and peers see the world through two protocols, Engine and Connection.
@@ -137,7 +148,11 @@ def test_engines_know_nothing_of_each_other(module: str) -> None:
     """An engine knows the protocol and the errors."""
     if module == "engines.choice":
         return
-    above = {name for name in ours(module) if name not in ("engines", "engines.history", "errors")}
+    above = {
+        name
+        for name in ours(module)
+        if name not in ("engines", "engines.history", "errors", "timers")
+    }
     assert all(name.startswith(".".join(module.split(".")[:2])) for name in above)
 
 

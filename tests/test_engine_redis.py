@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from engine_contract import EngineContract
+from fakes import FakeClock
 from valkey_server import redis, valkey, valkey_cluster
 
 from videre.engines import Retention, choice
@@ -41,7 +42,7 @@ class RedisContract(EngineContract):
     def made(self, url: str, retention: Retention) -> object:
         """Give a node in a namespace of its own."""
         assert choice.fault(url) is None
-        return choice.make(url, uuid.uuid4().hex, retention, 10.0)
+        return choice.make(url, uuid.uuid4().hex, retention, 10.0, FakeClock().later)
 
 
 class TestOnValkey(RedisContract):

@@ -60,7 +60,7 @@ def setup(
 
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
     rooms = Rooms(
-        choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout),
+        choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout, _later),
         clock=time.monotonic,
         log=log,
         spawn=jobs.spawn,

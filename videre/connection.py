@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -50,14 +50,3 @@ class Returning:
         """Send all that there is; the connection is used without this from now on."""
         for text in (*self.greeting, *missed, *self._waiting):
             self.connection.send(text)
-
-
-class Timer(Protocol):
-    """What can be called off; asyncio.TimerHandle is one."""
-
-    def cancel(self) -> None:
-        """Call it off."""
-
-
-#: Calls back after so many seconds.
-Later = Callable[[float, Callable[[], None]], Timer]

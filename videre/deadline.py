@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from videre.auth import Grant
-from videre.connection import Timer
 from videre.errors import CloseCode, PeerError, TokenExpired
 from videre.room import Seat
 from videre.service import Service
+from videre.timers import Timer
 
 
 class Subject(Protocol):

@@ -8,7 +8,7 @@ step is taken when it has answered.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from videre import packets
 from videre.auth import Grant
@@ -21,7 +21,6 @@ from videre.packets import Packet
 from videre.room import Seat
 from videre.service import Service
 
-T = TypeVar("T")
 Pending = Awaitable[None] | None
 
 
@@ -110,7 +109,7 @@ class _Entry:
         if not self._options.welcome and held.welcome is None:
             return None
         seat, pending = self._rooms.renew(held)
-        return _then(pending, lambda _: self._seated(seat))
+        return _then(pending, lambda: self._seated(seat))
 
     def _resume(self, secret: str) -> Pending:
         """Give the visitor its seat back; or a new one, if that is gone or has a gap."""
@@ -155,7 +154,7 @@ class _Entry:
             welcome=self._options.greeting,
             replace=gap is not None,
         )
-        return _then(pending, lambda _: self._seated(seat))
+        return _then(pending, lambda: self._seated(seat))
 
     def _seated(self, seat: Seat) -> Pending:
         if self._visitor.gone:
@@ -164,12 +163,12 @@ class _Entry:
         return self._visitor.sit(seat)
 
 
-def _then(pending: Awaitable[T] | None, step: Callable[[T | None], Pending]) -> Pending:
+def _then(pending: Pending, step: Callable[[], Pending]) -> Pending:
     """Take the next step: now, or when there is nothing left to wait for."""
-    return step(None) if pending is None else _later(pending, step)
+    return step() if pending is None else _later(pending, step)
 
 
-async def _later(pending: Awaitable[T], step: Callable[[T | None], Pending]) -> None:
-    more = step(await pending)
-    if more is not None:
+async def _later(pending: Awaitable[None], step: Callable[[], Pending]) -> None:
+    await pending
+    if (more := step()) is not None:
         await more

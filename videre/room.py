@@ -33,7 +33,6 @@ class Seat:
         since: float,
         *,
         welcome: Mapping[str, object] | None = None,
-        secret: str | None = None,
     ) -> None:
         self.id = seat_id
         self.user = user
@@ -43,7 +42,9 @@ class Seat:
         self.since = since  # by the clock of Rooms, in seconds
         # What the welcome says of how the seat was taken; None: the holder asked for none.
         self.welcome = welcome
-        self.secret = secret  # with which it can be resumed, until the holder has been told
+        self.secret: str | None = (
+            None  # with which it can be resumed, until the holder has been told
+        )
         self.last: str | float | None = None  # the Header.Id of the holder's last broadcast
         self.count = 0  # packets that the room has sent to it, since its welcome
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Callable
 
 from videre.engines import Engine, Retention
 from videre.engines.history import UNNOTICED
 from videre.engines.memory import MemoryEngine
+from videre.timers import Later
 
 MEMORY = "memory://"
 
@@ -37,10 +36,12 @@ def fault(url: str) -> str | None:
     return None
 
 
-def make(url: str, namespace: str, retention: Retention, node_timeout: float) -> Engine:
+def make(
+    url: str, namespace: str, retention: Retention, node_timeout: float, later: Later
+) -> Engine:
     """Return an engine for the rooms of one namespace. `node_timeout` is in seconds."""
     if url == MEMORY:
-        return MemoryEngine(clock=time.monotonic, later=_later, retention=retention)
+        return MemoryEngine(clock=time.monotonic, later=later, retention=retention)
     from videre.engines.redis import RedisEngine  # only where it is installed
     from videre.engines.redis.store import RedisStore
 
@@ -51,7 +52,3 @@ def make(url: str, namespace: str, retention: Retention, node_timeout: float) ->
         keep_bytes=retention.max_bytes,
     )
     return RedisEngine(store, retention=retention, node_timeout=node_timeout)
-
-
-def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_later(seconds, call)

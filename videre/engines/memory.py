@@ -6,7 +6,6 @@ import hmac
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from videre.engines import (
     REPLACED,
@@ -20,13 +19,7 @@ from videre.engines import (
 )
 from videre.engines.history import UNNOTICED, History
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
-
-
-class Timer(Protocol):
-    """What can be called off; asyncio.TimerHandle is one."""
-
-    def cancel(self) -> None:
-        """Call it off."""
+from videre.timers import Later, Timer
 
 
 class MemoryEngine:
@@ -40,7 +33,7 @@ class MemoryEngine:
         self,
         *,
         clock: Callable[[], float],
-        later: Callable[[float, Callable[[], None]], Timer],
+        later: Later,
         retention: Retention | None = None,
     ) -> None:
         self._clock = clock
