@@ -139,18 +139,22 @@ class Cluster:
         await client.send("connect", payload)
         return client
 
-    async def comes(self, node: Signaller, user: str, payload: object = "{}") -> Client:
+    async def comes(
+        self, node: Signaller, user: str, payload: object = "{}", room: str = "room"
+    ) -> Client:
         """Connect to a node, and ask for a seat until there is a store."""
-        client = await self.client(node, user, payload)
+        client = await self.client(node, user, payload, room)
         while (heard := await client._receive()) == ("error", user, "unavailable"):
             await asyncio.sleep(0.05)
             await client.send("connect", payload)
         client._kept.append(heard)
         return client
 
-    async def seated(self, node: Signaller, user: str, *others: Client) -> Client:
+    async def seated(
+        self, node: Signaller, user: str, *others: Client, room: str = "room"
+    ) -> Client:
         """Seat a user who asks for nothing; the others hear of it."""
-        client = await self.comes(node, user)
+        client = await self.comes(node, user, room=room)
         role = "false" if others else "true"
         for each in (client, *others):
             await each.hears(("connect", user, role))

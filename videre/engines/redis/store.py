@@ -103,6 +103,11 @@ class RedisStore:
         """See Store.open."""
         self._heard, self._broken = heard, broken
         with _engine_errors():
+            if isinstance(self._client, RedisCluster):
+                # Another server may have a room by now. The client looks only when a command of
+                # its own has failed, and none may have been given.
+                await self._client.initialize()
+                await self._client.nodes_manager.initialize()
             (known,) = await self._client.execute_command("COMMAND", "INFO", "SPUBLISH")
             self._sharded = bool(known)
 
