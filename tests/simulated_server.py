@@ -428,17 +428,17 @@ class _Step:
         room = self._room
         number = int(seq)
         if room is None or room.born != born or room.seq < number:
-            return ["lost"]
+            return ["lost", []]
         if room.seq == number:
             return ["ok", []]
         found = []
         for message, _ in reversed(self._log()):
             line, _ = parse(message)
+            if int(line[0]) <= number:
+                return ["lost", found]
             found.append(message)
             if line[-1] == seq:
                 return ["ok", found]
-            if int(line[0]) <= number:
-                return ["lost"]
         return ["trimmed"]
 
     def _op_members(self) -> list[str]:

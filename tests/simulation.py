@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 from simulated_client import Session
 from simulated_store import Cluster, SimulatedStore
 from virtual_time import Process, VirtualTime
@@ -76,6 +77,7 @@ class Simulation:
         self.losing = not self.calm and chance.random() < 0.3  # whether the store may lose data
         self.lossy = False  # whether it did
         self.lost_at = 0.0  # when it did last
+        self.since_loss: list[tuple[str, int]] = []  # seats, and broadcasts that they were sent
         self.cluster = Cluster(
             self.time,
             lambda: self.time.now,
@@ -121,6 +123,14 @@ class Simulation:
         if line[1] == "joined":
             self.joins[room, line[3]] = len(ledger)
         data = self.cluster.server.data[room]
+        if line[1] == "sent" and self.lossy and int(data.born) < self.lost_at * 1_000_000:
+            # (Of a room that had to begin anew, a node may miss what was said while it came back.)
+            number = int(orjson.loads(body)["Payload"])
+            self.since_loss += [
+                (seat, number)
+                for user, seat in data.seats.items()
+                if user != line[2] and (line[4] is False or user in line[4])
+            ]
         self.history[room, int(line[0])] = [(user, data.seats[user]) for user in data.in_order]
 
     # The run.
@@ -218,6 +228,10 @@ class Simulation:
                 return f"{session!r} was not told that it has no seat"
             if not (self.lossy or session.skips) and (expected := session.next_expected()):
                 return f"{session!r} was not told {expected}"
+        for seat, number in self.since_loss:
+            sitting = by_seat.get(seat)
+            if sitting is not None and sitting.believes and number not in sitting.numbers:
+                return f"{sitting!r} was never told {number}"
         for node in living:
             inner = node.engine._node
             if not node.closing and not node.engine.ready:
@@ -488,6 +502,7 @@ class Simulation:
         """The server starts anew: empty, or with what it had a while ago."""
         chance = self.random
         self.lossy = True
+        self.since_loss.clear()  # what nobody has heard yet is lost
         self.lost_at = self.time.now
         self.cluster.era += 1
         self.cluster.server.process = str(self.cluster.era)

@@ -1,4 +1,4 @@
-"""Members who talk all the time: whatever happens meanwhile, each hears the others, or they know."""
+"""Members who talk all the time: whatever happens, each hears the others, or they know."""
 
 from __future__ import annotations
 
@@ -108,14 +108,15 @@ class Talk:
     async def _is_heard(self, talker: Talker) -> None:
         """Say one more thing until all others have heard it: what was said before has come."""
         others = [each for each in self.talkers if each is not talker]
-        while True:
+        number = -1
+
+        def decided() -> bool:
+            heard = all(number in other.heard[talker.user] for other in others)
+            return heard or number in talker.refused
+
+        while number < 0 or number in talker.refused:
             number = await talker.says()
-            await self._until(
-                lambda: number in talker.refused
-                or all(number in other.heard[talker.user] for other in others)
-            )
-            if number not in talker.refused:
-                return
+            await self._until(decided)
 
     async def _until(self, met: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -130,7 +131,11 @@ class Talk:
         for other in self.talkers:
             if other is not talker:
                 heard = talker.heard[other.user]
-                assert heard == sorted(set(heard)), f"{talker.user}: not in order, or twice: {heard}"
+                assert heard == sorted(set(heard)), (
+                    f"{talker.user}: not in order, or twice: {heard}"
+                )
                 lost = set(range(other.said)) - set(heard) - other.refused
-                assert not lost, f"{talker.user} never heard {lost} of {other.user}, who was not told"
+                assert not lost, (
+                    f"{talker.user} never heard {lost} of {other.user}, who was not told"
+                )
         assert not talker.else_heard, (talker.user, talker.else_heard)

@@ -1,4 +1,4 @@
-"""Servers that take over from each other, each a process of its own: behind a sentinel, a cluster."""
+"""Servers that take over from each other, each a process: behind a sentinel, or in a cluster."""
 
 from __future__ import annotations
 

@@ -361,11 +361,12 @@ function ops.restore(name, node, list, born)
   return {'ok', lost}
 end
 
--- What was published after a number, if that is kept and if the store has not lost any data.
+-- What was published after a number, if that is kept. "lost": the store has lost that number, and
+-- what is returned was published after it by a store that did not know of it.
 function ops.since(seq, born)
   local number, last = tonumber(seq), field('seq')
   if redis.call('HGET', ROOM, 'born') ~= born or last < number then
-    return {'lost'}
+    return {'lost', {}}
   elseif last == number then
     return {'ok', {}}
   end
@@ -375,11 +376,12 @@ function ops.since(seq, born)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
       local line = line_of(some[i])
+      if tonumber(line[1]) <= number then
+        return {'lost', found}
+      end
       found[#found + 1] = some[i]
       if line[#line] == seq then
         return {'ok', found}
-      elseif tonumber(line[1]) <= number then
-        return {'lost'}
       end
     end
     at = start

@@ -205,18 +205,25 @@ class Seats:
         if line[1] == "state":
             if line[2] == self._node.name and not (view.known and line[4] == view.born):
                 self._believe(view, line)
-        elif not view.known or number <= view.number:
+        elif number <= view.number or not (view.known or view.strayed):
             return
-        elif before == str(view.number) and not view.catching:
+        elif before == str(view.number) and not (view.catching or view.strayed):
             self._apply(view, line, body)
         else:
             view.early.append(message)
-            self._catch_up(view)
+            if not view.strayed:
+                self._catch_up(view)
 
     def _believe(self, view: View, line: list[Any]) -> None:
         """Believe a state. Members that are not in it were there before the store lost its data."""
         if view.born not in ("", line[4]):
             view.fail(int(line[4] or 0) or None)
+        elif view.strayed:
+            for message in sorted(view.early, key=_number):
+                if view.number < _number(message) <= int(line[0]):
+                    self._apply(view, *message)
+            if view.over:
+                return
         view.become(int(line[0]), line[4], line[3] or [])
         gone = [own for own in view.own.values() if view.lacks(own)]
         for own in gone:
@@ -301,7 +308,10 @@ class Seats:
         if view.known_as != born:  # a state was heard in the meantime
             answer = ["ok", []]
         if answer[0] == "lost":
-            view.known = False  # until the state is heard, when the seats were restored
+            # Until the state is heard, when the seats were restored. What members said to a store
+            # that did not know of all is for this node's members as well.
+            view.known, view.strayed = False, True
+            view.early = [*map(parse, answer[1]), *early]
             self._node.owe(view.room)
         elif answer[0] == "trimmed":
             self._come_anew(view)
@@ -323,6 +333,10 @@ class Seats:
             each.leaving = True
             self._node.run(self.leave(view.room, each.user, each.seat, "packets were lost"))
         self._node.owe(view.room)
+
+
+def _number(message: Message) -> int:
+    return int(message[0][0])
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

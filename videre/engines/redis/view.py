@@ -51,6 +51,7 @@ class View:
         self.doubted: set[str] = set()  # members of whom the store knows nothing any more
         self.catching = False
         self.early: list[tuple[list[Any], str]] = []  # messages that came while catching up
+        self.strayed = False  # whether the last message was lost: early ones wait for a state
         self.over = False  # whether nothing more will be heard
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -69,6 +70,7 @@ class View:
         self.members |= told
         self.known, self.number, self.born = bool(born), number, born
         self.early.clear()
+        self.strayed = False
         self.advance()
 
     def lacks(self, own: Own) -> bool:
