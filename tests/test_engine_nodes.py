@@ -354,6 +354,24 @@ async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
         assert (await one.engine.members("room"))[0] == "a"
 
 
+@pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_STEP_CHARACTERS"])
+async def test_what_waits_for_the_store_is_limited(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """What is too much is refused, and a leave that was is made up for."""
+    one, two = await nodes.add(node_timeout=NODE_SECONDS), await nodes.add()
+    a = await one.join("a")
+    await two.join("b")
+    await one.hears("joined", "joined")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"videre.engines.redis.node.{limit}", 0)
+        with pytest.raises(EngineError, match="Too much"):
+            await one.engine.publish("room", a, "text")
+        await one.engine.leave("room", "a", a, "done")
+    await two.hears("joined", "left")
+    assert await two.engine.members("room") == ["b"]
+
+
 async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Nodes) -> None:
     """On Python 3.11 redis-py may swallow one that comes as its command is sent (wait_for)."""
     one = await nodes.add(node_timeout=NODE_SECONDS)

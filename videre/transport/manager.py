@@ -48,6 +48,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.accept = accept
         self.options = options
         self.open_sessions = 0
+        self.waiting = 0  # bytes in the inboxes of all sessions, about
         self.closing = False
         # A tenth of the time that a polling client may stay away: noticed 10 % late at the most.
         self.interval = max(LEAST_INTERVAL, min(options.disconnect_delay, options.heartbeat) / 10)

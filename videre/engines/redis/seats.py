@@ -302,6 +302,10 @@ class Seats:
         view.catching, born = True, view.born
         try:
             answer = await self._node.step(view.room, "since", str(view.number), born)
+        except EngineError:
+            self._node.owed.add(view.room)  # it may not even have been tried
+            self._node.trouble.set()
+            raise
         finally:
             view.catching = False
         early, view.early = view.early, []
