@@ -77,6 +77,7 @@ class Simulation:
         self.losing = not self.calm and chance.random() < 0.3  # whether the store may lose data
         self.lossy = False  # whether it did
         self.lost_at = 0.0  # when it did last
+        self.given_up: list[tuple[str, float]] = []  # seats of living nodes, and when
         self.since_loss: list[tuple[str, int]] = []  # seats, and broadcasts that they were sent
         self.cluster = Cluster(
             self.time,
@@ -132,6 +133,13 @@ class Simulation:
                 if user != line[2] and (line[4] is False or user in line[4])
             ]
         self.history[room, int(line[0])] = [(user, data.seats[user]) for user in data.in_order]
+
+    def _given_up(self, was: dict[str, Any], view: Any) -> None:
+        """Take down who is not believed in any longer though its node has a lease."""
+        for user in was.keys() - view.members.keys():
+            leased_to = self.cluster.server.leases.get(was[user].node, 0)
+            if leased_to >= self.time.now * 1000:
+                self.given_up.append((was[user].seat, self.time.now))
 
     # The run.
 
@@ -228,6 +236,10 @@ class Simulation:
                 return f"{session!r} was not told that it has no seat"
             if not (self.lossy or session.skips) and (expected := session.next_expected()):
                 return f"{session!r} was not told {expected}"
+        for seat, when in self.given_up:
+            sitting = by_seat.get(seat)
+            if sitting is not None and sitting.believes:
+                return f"{sitting!r} was given up at {when - 1_000_000:.4f}, and sits"
         for seat, number in self.since_loss:
             sitting = by_seat.get(seat)
             if sitting is not None and sitting.believes and number not in sitting.numbers:
@@ -280,6 +292,15 @@ class Simulation:
         self, process: Process, store: SimulatedStore, retention: Retention, name: str
     ) -> Node:
         engine = RedisEngine(store, retention=retention, node_timeout=TIMEOUT, node=name)
+        seats: Any = engine._seats
+        end_doubt = seats._end_doubt
+
+        def ends(view: Any) -> None:
+            was = dict(view.members)
+            end_doubt(view)
+            self._given_up(was, view)
+
+        seats._end_doubt = ends
         secrets = (f"{name}-{number}" for number in itertools.count())
 
         def spawn(pending: Any) -> None:

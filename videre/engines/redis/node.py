@@ -36,6 +36,7 @@ class Node:
         self.own: dict[str, Own] = {}  # by seat; also adopted ones, of rooms without a view
         self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
         self.owed: set[str] = set()  # rooms in which the store may not know what is so
+        self.restoring: set[str] = set()  # other nodes that have yet to put right what they have
         self.server = ""  # the process that the store was when it was told all
         self.late: dict[str, float] = {}  # rooms in which what failed may be done yet: until when
         self.adopting: set[str] = set()  # rooms in which seats may become this node's

@@ -256,10 +256,11 @@ function ops.resume(user, to, node, shown, ticket, received, born)
   local told = field('units') - (meta.b or 0) - tonumber(redis.call('HGET', SKIPS, user) or '0')
   local got = tonumber(received)
   if not got then
-    got = told
     if meta.l then
       got = meta.x
-    end
+    elseif meta.n == node then
+      got = told
+    end  -- else what waits at another node is given up with its session: nobody knows how much
   end
   if meta.g or not got then
     return {'gap'}

@@ -219,8 +219,8 @@ class Seats:
         if view.born not in ("", line[4]):
             view.fail(int(line[4] or 0) or None)
         elif view.strayed:
-            for message in sorted(view.early, key=_number):
-                if view.number < _number(message) <= int(line[0]):
+            for message in sorted(view.early, key=lambda early: int(early[0][0])):
+                if view.number < int(message[0][0]) <= int(line[0]):
                     self._apply(view, *message)
             if view.over:
                 return
@@ -233,16 +233,21 @@ class Seats:
         self._node.listener.found(view.room, view.pairs())
         for own in gone:
             self.disown(own)
-        if view.doubted:  # their nodes may not have come back yet
+        self._look_at_doubts(view, self._doubt)
+
+    def _look_at_doubts(self, view: View, seconds: float) -> None:
+        """Give those time to come back of whom the store knows nothing, or their nodes."""
+        if view.doubting is not None:
+            view.doubting.cancel()
+        if view.doubted:
             loop = asyncio.get_running_loop()
-            loop.call_later(self._doubt, self._end_doubt, view)
+            view.doubting = loop.call_later(seconds, self._end_doubt, view)
 
     def _end_doubt(self, view: View) -> None:
-        if view.doubted and self._node.views.get(view.room) is view:
-            for user in view.doubted:
-                view.members.pop(user, None)
-            view.doubted.clear()
-            self._node.listener.found(view.room, view.pairs())
+        if self._node.views.get(view.room) is view:
+            if self._node.ready and view.dispel(self._node.restoring):
+                self._node.listener.found(view.room, view.pairs())
+            self._look_at_doubts(view, self._doubt / 4)
 
     def _apply(self, view: View, line: list[Any], body: str) -> None:
         """Believe a message, and tell the listener."""
@@ -337,10 +342,6 @@ class Seats:
             each.leaving = True
             self._node.run(self.leave(view.room, each.user, each.seat, "packets were lost"))
         self._node.owe(view.room)
-
-
-def _number(message: Message) -> int:
-    return int(message[0][0])
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

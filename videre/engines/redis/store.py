@@ -130,7 +130,8 @@ class RedisStore:
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
-        keys = (f"{self._nodes}:leases", f"{self._nodes}:condemned", self._noted(node))
+        keys = [f"{self._nodes}:{each}" for each in ("leases", "condemned")]
+        keys += [self._noted(node), f"{self._nodes}:restoring"]
         async with self._place():
             return await self._node_script(keys, (op, node, *arguments))
 
