@@ -99,23 +99,27 @@ class Server:
         self.noted: dict[str, set[str]] = {}
         self.restoring: set[str] = set()
 
-    def snapshot(self) -> Callable[[], None]:
-        """Return what brings back the data as they are now."""
+    def snapshot(self) -> Callable[[bool], None]:
+        """Return what brings back the data as they are now: all, or those of the rooms alone."""
         data = {name: room.copy() for name, room in self.data.items()}
         leases, condemned = dict(self.leases), dict(self.condemned)
         noted = {node: set(rooms) for node, rooms in self.noted.items()}
         restoring = set(self.restoring)
 
-        def restore() -> None:
-            self.data, self.leases, self.condemned, self.noted = data, leases, condemned, noted
-            self.restoring = restoring
+        def restore(rooms_alone: bool) -> None:
+            self.data = data
+            if not rooms_alone:
+                self.leases, self.condemned, self.noted = leases, condemned, noted
+                self.restoring = restoring
 
         return restore
 
-    def wipe(self) -> None:
-        """Lose all data."""
-        self.data, self.leases, self.condemned, self.noted = {}, {}, {}, {}
-        self.restoring = set()
+    def wipe(self, rooms_alone: bool = False) -> None:
+        """Lose all data, or those of the rooms."""
+        self.data = {}
+        if not rooms_alone:
+            self.leases, self.condemned, self.noted = {}, {}, {}
+            self.restoring = set()
 
     def step(self, name: str, op: str, *arguments: str) -> Any:
         """See Store.step."""

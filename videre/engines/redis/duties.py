@@ -70,6 +70,7 @@ class Duties:
             # What the store has of this node may be older than what this node knows.
             self._node.owed.update(await self._node.store.noted(self._node.name))
             self._node.owed.update(self._node.views)
+            self._node.owed.update(self._node.released)
             if deaf:
                 await self._each(list(self._node.views), self._hear_again)
                 self._node.deaf = self._node.breaks != breaks  # it may have begun again
@@ -80,6 +81,7 @@ class Duties:
         for room in [room for room, until in self._node.late.items() if until <= loop.time()]:
             self._node.owed.add(room)
             del self._node.late[room]
+        self._node.forget_released()
         await self._each(sorted(self._node.owed), self._put_right)
         await self._bury_past()
         # Who was cut off itself gives the others time to be heard again.
