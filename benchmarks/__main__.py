@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", help="these workloads: relay,mix,storm,joins,idle,tls,seam,client,scale"
     )
+    parser.add_argument("--match", default="", help="only cases whose names contain this")
     parser.add_argument("--peers", help="these servers: " + ",".join(ALL))
     parser.add_argument("--rounds", type=int, help="runs of each (default 3; quick and smoke 1)")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
@@ -63,7 +64,7 @@ def chosen(options: argparse.Namespace) -> list[Case]:
     wanted = set(options.only.split(",")) if options.only else known
     if unknown := wanted - known:
         sys.exit(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
-    return [case for case in every if case.workload in wanted]
+    return [case for case in every if case.workload in wanted and options.match in case.name]
 
 
 def peers_of(case: Case, options: argparse.Namespace) -> list[str]:

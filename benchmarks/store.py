@@ -33,8 +33,9 @@ class StoreMeter:
         return {name: value - self._begun[name] for name, value in self._read().items()}
 
     def memory(self) -> int:
-        """Return how many bytes its data take."""
-        return int(self._info("memory")["used_memory"])
+        """Return how many bytes it uses, but for the buffers of its clients."""
+        memory = self._info("memory")
+        return int(memory["used_memory"]) - int(memory["mem_clients_normal"])
 
     def _read(self) -> Counts:
         cpu, stats = cpu_ns(self._pid) / 1e9, self._info("stats")

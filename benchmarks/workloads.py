@@ -227,7 +227,7 @@ def scale(
     who = ("ours", *nodes)
 
     def case(name: str, pattern: str, spec: dict[str, Any], peers: tuple[str, ...] = who) -> Case:
-        headline = "store_memory" if pattern == "seats" else "cpu"
+        headline = "store_cpu" if pattern in ("seats", "notes") else "cpu"
         return Case("scale", f"scale {name}", pattern, "raw", peers, spec, headline)
 
     cases = [

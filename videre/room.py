@@ -20,6 +20,7 @@ class Seat:
         "room",
         "secret",
         "since",
+        "ticket",
         "user",
         "welcome",
     )
@@ -45,6 +46,7 @@ class Seat:
         self.secret: str | None = (
             None  # with which it can be resumed, until the holder has been told
         )
+        self.ticket: str | None = None  # the digest of that secret, for as long as it is good
         self.last: str | float | None = None  # the Header.Id of the holder's last broadcast
         self.count = 0  # packets that the room has sent to it, since its welcome
 

@@ -158,7 +158,7 @@ class Rooms:
             return None
         replica = self._replica.rooms.get(room)
         held = None if replica is None else replica.members.get(user)
-        if held is not None and held.local:  # of other nodes' seats nobody knows
+        if held is not None and held.ticket == digest(secret):  # else it is not here, or no more
             seat.last = welcome["LastId"] = held.last
             if received is None and held.connection is not None:  # it was not lost yet
                 received = _seen(held.count, held.connection)
@@ -206,7 +206,7 @@ class Rooms:
         new = self._seat(seat.user, seat.room, seat.connection, {})
         new.last = seat.last
         new.secret = self._secret()
-        ticket = digest(new.secret)
+        ticket = new.ticket = digest(new.secret)
         self._replica.joining[new.id] = new
         try:
             pending = self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket)
@@ -232,7 +232,8 @@ class Rooms:
         if seat.welcome is None or self._grace <= 0:
             return None
         seat.secret = self._secret()
-        return digest(seat.secret)
+        seat.ticket = digest(seat.secret)
+        return seat.ticket
 
     def leave(self, seat: Seat, reason: str) -> Awaitable[None] | None:
         """Give up a seat: the other members hear a disconnect, `reason` is for the log.

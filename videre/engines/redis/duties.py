@@ -100,7 +100,8 @@ class Duties:
 
     async def _renew(self) -> Any:
         self._renewed = asyncio.get_running_loop().time()
-        lease, owes = str(round(self._timeout * 1000)), "1" if self._node.owed else "0"
+        lease = str(round(self._timeout * 1000))
+        owes = "1" if self._node.owed or not self._node.ready else "0"
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         self._node.restoring = {*answer[4]} - {self._node.name}
         return answer

@@ -25,8 +25,8 @@ MAX_STEP_CHARACTERS = 32 * 1024 * 1024
 LATE_SECONDS = 10.0
 
 
-# Seconds for which a node remembers the rooms that it has had seats in: of a cluster, the shard with
-# a room may come back with older data than the one with the notes.
+# Seconds for which a node remembers the rooms that it has had seats in: of a cluster, the shard
+# with a room may come back with older data than the one with the notes.
 RELEASED_SECONDS = 60.0
 
 
