@@ -255,7 +255,7 @@ def full() -> list[Case]:
     cases = relay(4, four) + mix(10, 5000, REAL_RATE) + storm(4, 500) + joins(4, 5000, 100_000)
     cases += idle(10_000, 2) + tls(4, ((50, 1), (50, 8))) + seam(4, 2000, 500, 1)
     cases += client(4, ((50, 1), (50, 8)), 200, 10)
-    return cases + scale(4, ((50, 1), (50, 8)), ((1000, 400), (2000, 1500)), 2000)
+    return cases + scale(4, ((50, 1), (50, 8)), ((1000, 400), (2000, 1500)), 500)
 
 
 def quick() -> list[Case]:
