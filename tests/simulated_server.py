@@ -99,21 +99,25 @@ class Server:
         self.leases: dict[str, int] = {}
         self.condemned: dict[str, str] = {}
         self.noted: dict[str, set[str]] = {}
+        self.restoring: set[str] = set()
 
     def snapshot(self) -> Callable[[], None]:
         """Return what brings back the data as they are now."""
         data = {name: room.copy() for name, room in self.data.items()}
         leases, condemned = dict(self.leases), dict(self.condemned)
         noted = {node: set(rooms) for node, rooms in self.noted.items()}
+        restoring = set(self.restoring)
 
         def restore() -> None:
             self.data, self.leases, self.condemned, self.noted = data, leases, condemned, noted
+            self.restoring = restoring
 
         return restore
 
     def wipe(self) -> None:
         """Lose all data."""
         self.data, self.leases, self.condemned, self.noted = {}, {}, {}, {}
+        self.restoring = set()
 
     def step(self, name: str, op: str, *arguments: str) -> Any:
         """See Store.step."""
@@ -128,12 +132,17 @@ class Server:
                 if node not in self.leases:
                     state = "new"
                 self.leases[node] = now + int(arguments[0])
+                if state == "new" or arguments[1] == "1":
+                    self.restoring.add(node)
+                else:
+                    self.restoring.discard(node)
             expired = sorted((at, each) for each, at in self.leases.items() if at < now)
             open_ = [each for each, when in self.condemned.items() if when == "open"]
             for each, when in list(self.condemned.items()):
                 if when != "open" and now - int(when) > DAY:
                     del self.condemned[each]
-            return [state, [each for _, each in expired], open_, self.process]
+            restoring = sorted(self.restoring)
+            return [state, [each for _, each in expired], open_, self.process, restoring]
         if op == "note":
             if node in self.condemned:
                 return 0
@@ -151,6 +160,7 @@ class Server:
         if op == "condemn":
             if self.leases.get(node, now) < now:
                 del self.leases[node]
+                self.restoring.discard(node)
                 self.condemned[node] = "open"
                 return 1
             return int(self.condemned.get(node) == "open")
@@ -357,7 +367,8 @@ class _Step:
         if meta.get("t") != shown:
             return ["wrong"]
         told = room.units - meta.get("b", 0) - room.skips.get(user, 0)
-        kept = meta.get("x") if meta.get("l") else told
+        here = told if meta["n"] == node else None
+        kept = meta.get("x") if meta.get("l") else here
         got = int(received) if received else kept
         if meta.get("g") or got is None:
             return ["gap"]
@@ -437,17 +448,17 @@ class _Step:
         room = self._room
         number = int(seq)
         if room is None or room.born != born or room.seq < number:
-            return ["lost"]
+            return ["lost", []]
         if room.seq == number:
             return ["ok", []]
         found = []
         for message, _ in reversed(self._log()):
             line, _ = parse(message)
+            if int(line[0]) <= number:
+                return ["lost", found]
             found.append(message)
             if line[-1] == seq:
                 return ["ok", found]
-            if int(line[0]) <= number:
-                return ["lost"]
         return ["trimmed"]
 
     def _op_members(self) -> list[str]:

@@ -64,7 +64,7 @@ class RedisEngine:
         with contextlib.suppress(EngineError):
             # What was asked for and not answered may be done yet: it is to be buried as well.
             lease = LATE_SECONDS * 1000 if self._node.is_waiting else 0
-            await self._node.store.node("beat", self._node.name, str(round(lease)))
+            await self._node.store.node("beat", self._node.name, str(round(lease)), "0")
         await self._node.store.close()
 
     async def join(

@@ -266,10 +266,11 @@ function ops.resume(user, to, node, shown, ticket, received, born)
   local told = field('units') - (meta.b or 0) - tonumber(redis.call('HGET', SKIPS, user) or '0')
   local got = tonumber(received)
   if not got then
-    got = told
     if meta.l then
       got = meta.x
-    end
+    elseif meta.n == node then
+      got = told
+    end  -- else what waits at another node is given up with its session: nobody knows how much
   end
   if meta.g or not got then
     return {'gap'}
@@ -372,11 +373,12 @@ function ops.restore(name, node, list, born)
   return {'ok', lost}
 end
 
--- What was published after a number, if that is kept and if the store has not lost any data.
+-- What was published after a number, if that is kept. "lost": the store has lost that number, and
+-- what is returned was published after it by a store that did not know of it.
 function ops.since(seq, born)
   local number, last = tonumber(seq), field('seq')
   if redis.call('HGET', ROOM, 'born') ~= born or last < number then
-    return {'lost'}
+    return {'lost', {}}
   elseif last == number then
     return {'ok', {}}
   end
@@ -386,11 +388,12 @@ function ops.since(seq, born)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
       local line = line_of(some[i])
+      if tonumber(line[1]) <= number then
+        return {'lost', found}
+      end
       found[#found + 1] = some[i]
       if line[#line] == seq then
         return {'ok', found}
-      elseif tonumber(line[1]) <= number then
-        return {'lost'}
       end
     end
     at = start
