@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -21,6 +21,9 @@ from videre.rooms import Rooms
 from videre.service import Service
 
 logger = logging.getLogger("videre.app")
+
+#: Where `create_app` leaves the namespaces that it made, for the admin port.
+NAMESPACES: web.AppKey[Sequence[Namespace]] = web.AppKey("videre-namespaces", list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +151,7 @@ def create_app(
 ) -> web.Application:
     """Return an application that serves every prefix of `config`: to run, or to add as a subapp.
 
-    It has `/health` and `/ready` as well, for load balancers.
+    It has `/health` and `/ready` as well, for load balancers, and its namespaces at `NAMESPACES`.
     """
     config = config or Config()
     app = web.Application()
@@ -156,5 +159,11 @@ def create_app(
         setup(app, prefix=prefix, config=config, logger=logger, journal=journal)
         for prefix in config.prefixes
     ]
-    app.add_routes(health.routes(lambda: all(each.rooms.ready for each in namespaces)))
+    app[NAMESPACES] = namespaces
+    app.add_routes(health.routes(lambda: is_ready(namespaces)))
     return app
+
+
+def is_ready(namespaces: Sequence[Namespace]) -> bool:
+    """Tell whether clients may be sent here: whether the rooms of all namespaces can be reached."""
+    return all(each.rooms.ready for each in namespaces)

@@ -28,6 +28,7 @@ from videre.config import Config
 from videre.errors import ConfigError
 from videre.schema import LEVELS, SCHEMA
 from videre.version import __version__
+from videre.workers import Ports
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
 KEEP_ALIVE = 75.0
@@ -72,6 +73,17 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         help="so many processes, for which Engine must be a Redis or Valkey "
         f"(default: {default['Workers']})",
     )
+    option(
+        "--admin-host",
+        metavar="ADDRESS",
+        help=f"the admin port's address (default: {default['AdminHost']})",
+    )
+    option(
+        "--admin-port",
+        type=int,
+        metavar="N",
+        help="metrics, the status page and the API; 0 picks a free one (default: none)",
+    )
     option("--cert", metavar="FILE", help="serve TLS with this certificate (default: none)")
     option("--key", metavar="FILE", help="the certificate's key (default: none)")
     option("--log-file", metavar="FILE", help=f"JSON lines (default: {default['LogFile']})")
@@ -90,6 +102,8 @@ _KEYS = {
     "port": "Port",
     "prefix": "Prefix",
     "workers": "Workers",
+    "admin_host": "AdminHost",
+    "admin_port": "AdminPort",
     "cert": "Cert",
     "key": "Key",
     "log_file": "LogFile",
@@ -123,11 +137,11 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         print("The configuration is good.")
         return 0
     if config.workers > 1:
-        return workers.run(config, _listen, lambda own, port: _run(own, context, port))
+        return workers.run(config, _listen, lambda own, ports: _run(own, context, ports))
     return _run(config, context, _listen(config))
 
 
-def _run(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> int:
+def _run(config: Config, context: ssl.SSLContext | None, ports: Ports) -> int:
     try:
         end_log = logs.configure(
             config.log_level,
@@ -136,41 +150,53 @@ def _run(config: Config, context: ssl.SSLContext | None, listening: socket.socke
             backups=config.log_backups,
         )
     except (OSError, ValueError) as error:
-        listening.close()
+        ports.close()
         raise config.error(
             "LogFile", config.log_file, getattr(error, "strerror", None) or str(error)
         ) from None
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
-            runner.run(_serve(config, context, listening))
+            runner.run(_serve(config, context, ports))
     finally:
         end_log()
     return 0
 
 
-def _listen(config: Config) -> socket.socket:
-    """Return a socket that listens; raises ConfigError where the address cannot be had."""
+def _listen(config: Config) -> Ports:
+    """Return sockets that listen; raises ConfigError where an address cannot be had."""
+    shared = config.workers > 1 and config.worker_ports == "shared"
+    public = _open(config, "", config.host, config.port, reuse_port=shared)
+    if config.admin_port is None:
+        return Ports(public)
     try:
-        found = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        return Ports(public, _open(config, "Admin", config.admin_host, config.admin_port))
+    except ConfigError:
+        public.close()
+        raise
+
+
+def _open(
+    config: Config, which: str, host: str, port: int, *, reuse_port: bool = False
+) -> socket.socket:
+    """Return a socket that listens; `which` port it is begins the keys in a ConfigError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        shared = config.workers > 1 and config.worker_ports == "shared"
         listening = socket.create_server(
-            address[:2], family=family, backlog=1024, reuse_port=shared
+            address[:2], family=family, backlog=1024, reuse_port=reuse_port
         )
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the listener
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         return listening
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            raise config.error("Host", config.host, error.strerror or str(error)) from None
-        raise config.error("Port", config.port, error.strerror or str(error)) from None
+            raise config.error(f"{which}Host", host, error.strerror or str(error)) from None
+        raise config.error(f"{which}Port", port, error.strerror or str(error)) from None
     except UnicodeError as error:  # a host name that cannot be one
-        raise config.error("Host", config.host, str(error)) from None
+        raise config.error(f"{which}Host", host, str(error)) from None
 
 
-async def _serve(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> None:
+async def _serve(config: Config, context: ssl.SSLContext | None, ports: Ports) -> None:
     journal = logs.Journal(logging.getLogger("videre"), batched=True)
     log = logs.EventLog(journal, "")
     stop = asyncio.Event()
