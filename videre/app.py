@@ -19,6 +19,7 @@ from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
 from videre.service import Service
+from videre.tally import Tally
 
 logger = logging.getLogger("videre.app")
 
@@ -33,6 +34,7 @@ class Namespace:
     prefix: str
     rooms: Rooms
     sessions: transport.Manager
+    tally: Tally
 
 
 def setup(
@@ -57,6 +59,7 @@ def setup(
         max_rooms=config.limits.max_rooms,
     )
     jobs = _Jobs()
+    tally = Tally(time.monotonic)
 
     def ice(user: str) -> dict[str, object]:
         return config.ice.offer(user, time.time())
@@ -103,7 +106,7 @@ def setup(
 
     app.cleanup_ctx.append(run_engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)
-    return Namespace(prefix.rstrip("/"), rooms, sessions)
+    return Namespace(prefix.rstrip("/"), rooms, sessions, tally)
 
 
 def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
