@@ -21,12 +21,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from videre import admin, logs, mint, speedups, workers
 from videre import config as configuration
-from videre import logs, mint, speedups, workers
-from videre.app import create_app
+from videre.app import NAMESPACES, create_app
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.schema import LEVELS, SCHEMA
+from videre.schema import LEVELS, SCHEMA, is_loopback
 from videre.version import __version__
 from videre.workers import Ports
 
@@ -204,17 +204,15 @@ async def _serve(config: Config, context: ssl.SSLContext | None, ports: Ports) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, log, number)
     log("start", version=__version__, pid=os.getpid())
-    runner = web.AppRunner(
-        create_app(config, journal=journal),
-        access_log=None,  # a URL holds a session id
-        keepalive_timeout=KEEP_ALIVE,
-        shutdown_timeout=SHUTDOWN,
-        logger=_http_logger(),
-    )
+    app = create_app(config, journal=journal)
+    runner, admin_runner = _runner(app), None
     await runner.setup()
     try:
-        await web.SockSite(runner, listening, ssl_context=context).start()
-        urls = _urls(config, listening)
+        if ports.admin is not None:
+            admin_app = admin.create_app(app[NAMESPACES], config=config, drain=stop.set)
+            admin_runner = await _serve_admin(admin_app, config, context, ports.admin)
+        await web.SockSite(runner, ports.public, ssl_context=context).start()
+        urls = _urls(config, ports.public)
         log("listen", urls=urls)
         log.flush()
         # One write: print makes two of it when Python's output is unbuffered.
@@ -224,8 +222,33 @@ async def _serve(config: Config, context: ssl.SSLContext | None, ports: Ports) -
         await stop.wait()
     finally:
         await runner.cleanup()
+        if admin_runner is not None:  # the last to end: it tells what goes on
+            await admin_runner.cleanup()
         log("stop")
         log.flush()
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        access_log=None,  # a URL holds a session id, or names a room
+        keepalive_timeout=KEEP_ALIVE,
+        shutdown_timeout=SHUTDOWN,
+        logger=_http_logger(),
+    )
+
+
+async def _serve_admin(
+    app: web.Application, config: Config, context: ssl.SSLContext | None, listening: socket.socket
+) -> web.AppRunner:
+    """Serve the admin port, and say where."""
+    if is_loopback(config.admin_host):
+        context = None  # a certificate is for the public name
+    runner = _runner(app)
+    await runner.setup()
+    await web.SockSite(runner, listening, ssl_context=context).start()
+    sys.stdout.write(f"Admin port on {_base(listening, tls=context is not None)}/status\n")
+    return runner
 
 
 def _on_signal(stop: asyncio.Event, log: logs.EventLog, number: int) -> None:
@@ -236,11 +259,14 @@ def _on_signal(stop: asyncio.Event, log: logs.EventLog, number: int) -> None:
 
 
 def _urls(config: Config, listening: socket.socket) -> list[str]:
+    return [f"{_base(listening, tls=config.tls)}{prefix}" for prefix in config.prefixes]
+
+
+def _base(listening: socket.socket, *, tls: bool) -> str:
     host, port = listening.getsockname()[:2]
     if ":" in host:
         host = f"[{host}]"
-    scheme = "https" if config.tls else "http"
-    return [f"{scheme}://{host}:{port}{prefix}" for prefix in config.prefixes]
+    return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
 def _http_logger() -> logging.Logger:

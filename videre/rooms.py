@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from videre import packets
@@ -87,6 +87,10 @@ class Rooms:
 
     def __len__(self) -> int:
         return len(self._replica.rooms)
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the rooms that have members on this node, each with how many there are in all."""
+        return ((room.name, len(room.members)) for room in self._replica.rooms.values())
 
     # What peers ask for. A result that is awaitable must be awaited before the peer's next request.
 

@@ -190,7 +190,9 @@ def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with the admin port: whom it lets in, and that ports have an end."""
     host, port, workers = document["AdminHost"], document["AdminPort"], document["Workers"]
     given = [key for key in keyring.ADMIN_SCHEMA if document[key] is not None]
-    faults = [(key, f"only one of {', '.join(keyring.ADMIN_SCHEMA)} is needed") for key in given[1:]]
+    faults = [
+        (key, f"only one of {', '.join(keyring.ADMIN_SCHEMA)} is needed") for key in given[1:]
+    ]
     if port is None:
         return faults
     if not given and not is_loopback(host):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from videre.errors import EngineError
@@ -85,11 +85,11 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
         if error.status < 400:
             raise
         code = _OF_STATUS.get(error.status, "invalid-request")
-        kept = {key: error.headers[key] for key in (hdrs.ALLOW,) if key in error.headers}
+        kept = {key: error.headers[key] for key in ("Allow",) if key in error.headers}
         return Problem(code, f"{request.method} {request.path}"[:200], headers=kept).response()
     except EngineError:  # whose words may name the engine
         detail = "Nothing is known to have been done. Try again."
-        headers = {hdrs.RETRY_AFTER: str(RETRY_AFTER)}
+        headers = {"Retry-After": str(RETRY_AFTER)}
         return Problem("unavailable", detail, headers=headers).response()
     except Exception:
         logger.exception("a request to the admin port failed")

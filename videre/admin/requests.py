@@ -23,13 +23,18 @@ USER = {"user": {"type": "string", "required": True, "minlength": 1, "maxlength"
 REASON = {"reason": {"type": "string"}}
 
 
+def _number(text: str) -> int | str:
+    """Return the number that a parameter is; what is none stays, to be complained of."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+
+
 def paged(longest: int) -> dict[str, Any]:
     """Return what says which page of a list is asked for; `after` is a name of so many characters.
 
     It is the last name of the page before.
     """
     return {
-        "limit": {"type": "integer", "min": 1, "max": MAX_PAGE, "coerce": int, "default": PAGE},
+        "limit": {"type": "integer", "min": 1, "max": MAX_PAGE, "coerce": _number, "default": PAGE},
         "after": {"type": "string", "minlength": 1, "maxlength": longest},
     }
 
