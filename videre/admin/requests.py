@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +24,10 @@ USER = {"user": {"type": "string", "required": True, "minlength": 1, "maxlength"
 REASON = {"reason": {"type": "string"}}
 
 
-def _number(text: str) -> int | str:
+def _number(given: str | int) -> str | int:
     """Return the number that a parameter is; what is none stays, to be complained of."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+    is_number = isinstance(given, int) or re.fullmatch("[0-9]{1,9}", given)
+    return int(given) if is_number else given
 
 
 def paged(longest: int) -> dict[str, Any]:
