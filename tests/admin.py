@@ -15,8 +15,9 @@ from jsonschema import Draft202012Validator
 
 import videre
 from videre import admin
-from videre.app import NAMESPACES, Namespace
+from videre.app import NAMESPACES
 from videre.config import Config
+from videre.namespace import Namespace
 
 TOKEN = "correct-horse-battery"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import itertools
 import logging
 import secrets
 import time
@@ -11,30 +11,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from videre import health, transport
+from videre import health, namespace, transport
 from videre.config import Config
-from videre.engines import Retention, Terms, choice
+from videre.engines import Retention, choice
 from videre.logs import EventLog, Journal
+from videre.namespace import IceOffer, Namespace
 from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
 from videre.service import Service
 from videre.tally import Tally
 
+__all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
+
 logger = logging.getLogger("videre.app")
 
-#: Where `create_app` leaves the namespaces that it made, for the admin port.
-NAMESPACES: web.AppKey[Sequence[Namespace]] = web.AppKey("videre-namespaces", list)
 
-
-@dataclasses.dataclass(frozen=True)
-class Namespace:
-    """What is served below one prefix; it shares no room with any other."""
-
-    prefix: str
-    rooms: Rooms
-    sessions: transport.Manager
-    tally: Tally
+#: The namespaces of an application that create_app made.
+NAMESPACES: web.AppKey[Sequence[Namespace]] = web.AppKey("namespaces", Sequence[Namespace])
 
 
 def setup(
@@ -53,17 +47,9 @@ def setup(
     config = config or Config()
     journal = journal or Journal(logger or logging.getLogger("videre"))
     log = EventLog(journal, prefix)
-    terms = Terms(
-        replace=config.duplicate == "replace",
-        capacity=config.limits.room_capacity,
-        max_rooms=config.limits.max_rooms,
-    )
     jobs = _Jobs()
+    ice = IceOffer(config.ice)
     tally = Tally(time.monotonic)
-
-    def ice(user: str) -> dict[str, object]:
-        return config.ice.offer(user, time.time())
-
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
     rooms = Rooms(
         choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout, _later),
@@ -72,7 +58,7 @@ def setup(
         spawn=jobs.spawn,
         secret=lambda: secrets.token_urlsafe(16),
         grace=config.limits.grace,
-        terms=terms,
+        terms=namespace.terms(config),
         ice=ice,
         node=f"{secrets.token_hex(8)}-",
     )
@@ -91,9 +77,15 @@ def setup(
         ice=ice,
     )
 
+    # Names a session in the log: what its URL is called by would let readers of the log take part.
+    run = secrets.token_hex(3)
+    names = (f"{run}-{number}" for number in itertools.count(1))
+
     def accept(session: transport.Session) -> Peer:
-        log("session", transport=session.transport, tls=session.secure)
-        return Peer(session, service, session.address)
+        name = next(names)
+        request = {"request": session.request_id} if session.request_id else {}
+        log("session", session=name, transport=session.transport, tls=session.secure, **request)
+        return Peer(session, service, session.address, name)
 
     async def run_engine(_app: web.Application) -> AsyncIterator[None]:
         if (started := rooms.start()) is not None:
@@ -106,7 +98,7 @@ def setup(
 
     app.cleanup_ctx.append(run_engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)
-    return Namespace(prefix.rstrip("/"), rooms, sessions, tally)
+    return Namespace(prefix.rstrip("/"), rooms, sessions, service, ice, log, tally)
 
 
 def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
@@ -154,7 +146,7 @@ def create_app(
 ) -> web.Application:
     """Return an application that serves every prefix of `config`: to run, or to add as a subapp.
 
-    It has `/health` and `/ready` as well, for load balancers, and its namespaces at `NAMESPACES`.
+    It has `/health` and `/ready` as well, for load balancers.
     """
     config = config or Config()
     app = web.Application()
@@ -163,10 +155,5 @@ def create_app(
         for prefix in config.prefixes
     ]
     app[NAMESPACES] = namespaces
-    app.add_routes(health.routes(lambda: is_ready(namespaces)))
+    app.add_routes(health.routes(lambda: all(each.ready for each in namespaces)))
     return app
-
-
-def is_ready(namespaces: Sequence[Namespace]) -> bool:
-    """Tell whether clients may be sent here: whether the rooms of all namespaces can be reached."""
-    return all(each.rooms.ready for each in namespaces)

@@ -7,44 +7,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
-import logging
 import os
-import signal
-import socket
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-
-from videre import admin, logs, mint, speedups, workers
 from videre import config as configuration
-from videre.app import NAMESPACES, create_app
+from videre import environment, logs, mint, speedups, workers
+from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.schema import LEVELS, SCHEMA, is_loopback
+from videre.listening import Ports, listen
+from videre.schema import LEVELS, SCHEMA
+from videre.server import Load, serve
 from videre.version import __version__
-from videre.workers import Ports
-
-# Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
-KEEP_ALIVE = 75.0
-# Milliseconds after which the kernel gives up a connection that takes nothing of what was written:
-# longer than the 37 s after which a silent WebSocket is given up.
-UNREAD_MS = 60_000
-# Seconds in which requests must end once all sessions are closed, by a shutdown.
-SHUTDOWN = 1.0
 
 
 def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     default = {key: rules.get("default") for key, rules in SCHEMA.items()}
+    named = os.environ.get(environment.CONFIG)
     parser = argparse.ArgumentParser(
         prog="videre-server",
-        description="A WebRTC signalling server. Options beat the configuration file, which beats "
-        "the defaults.",
+        description="A WebRTC signalling server. Options beat variables of the environment "
+        "(VIDERE_PORT), which beat the configuration file, which beats the defaults.",
         epilog="videre-server token --help tells how to mint a token.",
     )
 
@@ -62,9 +48,10 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     option(
         "--config",
         type=Path,
-        default=default_config,
+        default=Path(named) if named else default_config,
         metavar="FILE",
-        help=f"the configuration, JSON (default: {default_config or 'none'})",
+        help=f"the configuration, JSON; or {environment.CONFIG} names it "
+        f"(default: {default_config or 'none'})",
     )
     option(
         "--workers",
@@ -131,21 +118,28 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         for name, key in _KEYS.items()
         if arguments[name] is not None
     }
-    config = configuration.load(arguments["config"], options)
-    context = config.ssl_context()
+    for sentence in environment.slips(os.environ):
+        print(f"videre-server: {sentence}", file=sys.stderr)
+
+    def load() -> Config:
+        return configuration.load(arguments["config"], {**environment.read(os.environ), **options})
+
+    config = load()
+    certificates = Certificates(config)
     if arguments["check"]:
         print("The configuration is good.")
         return 0
     if config.workers > 1:
-        return workers.run(config, _listen, lambda own, ports: _run(own, context, ports))
-    return _run(config, context, _listen(config))
+        return workers.run(config, listen, lambda own, ports: _run(own, certificates, ports, load))
+    return _run(config, certificates, listen(config), load)
 
 
-def _run(config: Config, context: ssl.SSLContext | None, ports: Ports) -> int:
+def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -> int:
     try:
-        end_log = logs.configure(
+        log = logs.Logging(
             config.log_level,
             config.log_file,
+            form=config.log_format,
             max_bytes=config.log_max_bytes,
             backups=config.log_backups,
         )
@@ -156,129 +150,7 @@ def _run(config: Config, context: ssl.SSLContext | None, ports: Ports) -> int:
         ) from None
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
-            runner.run(_serve(config, context, ports))
+            runner.run(serve(config, certificates, ports, log, load))
     finally:
-        end_log()
+        log.end()
     return 0
-
-
-def _listen(config: Config) -> Ports:
-    """Return sockets that listen; raises ConfigError where an address cannot be had."""
-    shared = config.workers > 1 and config.worker_ports == "shared"
-    public = _open(config, "", config.host, config.port, reuse_port=shared)
-    if config.admin_port is None:
-        return Ports(public)
-    try:
-        return Ports(public, _open(config, "Admin", config.admin_host, config.admin_port))
-    except ConfigError:
-        public.close()
-        raise
-
-
-def _open(
-    config: Config, which: str, host: str, port: int, *, reuse_port: bool = False
-) -> socket.socket:
-    """Return a socket that listens; `which` port it is begins the keys in a ConfigError."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listening = socket.create_server(
-            address[:2], family=family, backlog=1024, reuse_port=reuse_port
-        )
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the listener
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
-        return listening
-    except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            raise config.error(f"{which}Host", host, error.strerror or str(error)) from None
-        raise config.error(f"{which}Port", port, error.strerror or str(error)) from None
-    except UnicodeError as error:  # a host name that cannot be one
-        raise config.error(f"{which}Host", host, str(error)) from None
-
-
-async def _serve(config: Config, context: ssl.SSLContext | None, ports: Ports) -> None:
-    journal = logs.Journal(logging.getLogger("videre"), batched=True)
-    log = logs.EventLog(journal, "")
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, log, number)
-    log("start", version=__version__, pid=os.getpid())
-    app = create_app(config, journal=journal)
-    runner, admin_runner = _runner(app), None
-    await runner.setup()
-    try:
-        if ports.admin is not None:
-            admin_app = admin.create_app(app[NAMESPACES], config=config, drain=stop.set)
-            admin_runner = await _serve_admin(admin_app, config, context, ports.admin)
-        await web.SockSite(runner, ports.public, ssl_context=context).start()
-        urls = _urls(config, ports.public)
-        log("listen", urls=urls)
-        log.flush()
-        # One write: print makes two of it when Python's output is unbuffered.
-        sys.stdout.write(f"Listening on {', '.join(urls)}\n")
-        sys.stdout.flush()
-        speedups.tune_garbage_collection()
-        await stop.wait()
-    finally:
-        await runner.cleanup()
-        if admin_runner is not None:  # the last to end: it tells what goes on
-            await admin_runner.cleanup()
-        log("stop")
-        log.flush()
-
-
-def _runner(app: web.Application) -> web.AppRunner:
-    return web.AppRunner(
-        app,
-        access_log=None,  # a URL holds a session id, or names a room
-        keepalive_timeout=KEEP_ALIVE,
-        shutdown_timeout=SHUTDOWN,
-        logger=_http_logger(),
-    )
-
-
-async def _serve_admin(
-    app: web.Application, config: Config, context: ssl.SSLContext | None, listening: socket.socket
-) -> web.AppRunner:
-    """Serve the admin port, and say where."""
-    if is_loopback(config.admin_host):
-        context = None  # a certificate is for the public name
-    runner = _runner(app)
-    await runner.setup()
-    await web.SockSite(runner, listening, ssl_context=context).start()
-    sys.stdout.write(f"Admin port on {_base(listening, tls=context is not None)}/status\n")
-    return runner
-
-
-def _on_signal(stop: asyncio.Event, log: logs.EventLog, number: int) -> None:
-    if stop.is_set():
-        os._exit(0)  # asked twice: at once, whatever is still going on
-    log("signal", signal=signal.Signals(number).name)
-    stop.set()
-
-
-def _urls(config: Config, listening: socket.socket) -> list[str]:
-    return [f"{_base(listening, tls=config.tls)}{prefix}" for prefix in config.prefixes]
-
-
-def _base(listening: socket.socket, *, tls: bool) -> str:
-    host, port = listening.getsockname()[:2]
-    if ":" in host:
-        host = f"[{host}]"
-    return f"{'https' if tls else 'http'}://{host}:{port}"
-
-
-def _http_logger() -> logging.Logger:
-    """Return aiohttp's logger, to which a stranger's broken request is one line, no traceback."""
-    logger = logging.getLogger("aiohttp.server")
-
-    def shorten(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            record.exc_info = None
-            record.levelno, record.levelname = logging.INFO, "INFO"
-        return True
-
-    logger.addFilter(shorten)
-    return logger

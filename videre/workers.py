@@ -9,32 +9,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from videre.config import Config
 from videre.errors import ConfigError
+from videre.listening import Ports
 
 # Seconds before a worker that has died is started again: one that dies at once must not spin.
 RESTART = 1.0
 
-
-class Ports(NamedTuple):
-    """The sockets on which one process listens."""
-
-    public: socket.socket
-    admin: socket.socket | None = None
-
-    def close(self) -> None:
-        """Close them."""
-        self.public.close()
-        if self.admin is not None:
-            self.admin.close()
-
+# What ends all workers, and what they are told without it (see server.py).
+ENDING = (signal.SIGTERM, signal.SIGINT)
+OTHERS = (signal.SIGHUP, signal.SIGUSR1)
 
 Listen = Callable[[Config], Ports]
 Serve = Callable[[Config, Ports], int]
@@ -87,7 +76,9 @@ class _Parent:
 
     def run(self) -> int:
         """Return when no worker is left: the greatest exit code of one that was told to stop."""
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in ENDING:
+            signal.signal(each, self._end)
+        for each in OTHERS:
             signal.signal(each, self._hand_on)
         for number in range(len(self._workers)):
             self._start(number)
@@ -105,8 +96,11 @@ class _Parent:
                 self._start(number)
         return worst
 
-    def _hand_on(self, number: int, _frame: object) -> None:
+    def _end(self, number: int, frame: object) -> None:
         self._stopping = True
+        self._hand_on(number, frame)
+
+    def _hand_on(self, number: int, _frame: object) -> None:
         for pid in self._running:
             os.kill(pid, number)
 
@@ -118,8 +112,10 @@ class _Parent:
         code = 1
         try:
             os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
-            for each in (signal.SIGTERM, signal.SIGINT):
+            for each in ENDING:
                 signal.signal(each, signal.SIG_DFL)
+            for each in OTHERS:  # which would end a worker that is not ready for them
+                signal.signal(each, signal.SIG_IGN)
             for other, (_, ports) in enumerate(self._workers):
                 if other != number:
                     ports.close()

@@ -21,8 +21,8 @@ from videre.admin.access import add_headers, guard
 from videre.admin.api import API, answer
 from videre.admin.problems import tell_problems
 from videre.admin.status import Status
-from videre.app import Namespace, is_ready
 from videre.config import Config
+from videre.namespace import Namespace
 from videre.version import __version__
 
 # Bytes of a body beside the packet that it holds: up to 64 names to send to, each character six
@@ -47,7 +47,7 @@ def create_app(
     the page tells.
     """
     config = config or Config()
-    ready = ready or (lambda: is_ready(namespaces))
+    ready = ready or (lambda: all(each.ready for each in namespaces))
     longest = config.max_packet_bytes
     app = web.Application(
         middlewares=[tell_problems, guard(config.admin_token)],

@@ -17,7 +17,7 @@ from aiohttp import web
 from videre import packets
 from videre.admin import requests
 from videre.admin.problems import Problem
-from videre.app import Namespace
+from videre.namespace import Namespace
 from videre.rooms import MAX_REASON, Rooms
 
 # Rooms of which members are asked for at a time: a long list shall not push the peers' own

@@ -20,8 +20,8 @@ from videre.admin import requests
 from videre.admin.api import answer
 from videre.admin.faults import Faults
 from videre.admin.samples import INTERVAL, Samples
-from videre.app import Namespace
 from videre.logs import shortened
+from videre.namespace import Namespace
 from videre.version import __version__
 
 FOLDER = Path(__file__).parent / "static"
