@@ -148,6 +148,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
 #: The keys that a running server reads anew when it is told to; all others need a restart.
 RELOADED = frozenset(
     {
+        *keyring.ADMIN_SCHEMA,
         "Auth",
         "Cert",
         "Compression",

@@ -23,6 +23,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from videre import admin, logs, speedups, systemd
+from videre.admin.access import Guard
 from videre.app import NAMESPACES, create_app
 from videre.certificates import Certificates
 from videre.config import Config
@@ -55,6 +56,7 @@ class Server:
         self._certificates = certificates
         self._ports = ports
         self._admin_url: str | None = None
+        self._guard = Guard(config.admin_token)
         self._logging = logging_
         self._load = load
         self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
@@ -103,7 +105,9 @@ class Server:
         # On loopback without TLS: the certificate is for the public name.
         context = None if is_loopback(self._config.admin_host) else self._certificates.context
         namespaces = self._app[NAMESPACES]
-        runner = _runner(admin.create_app(namespaces, config=self._config, drain=self.drain))
+        app = admin.create_app(namespaces, config=self._config, drain=self.drain)
+        self._guard = app[admin.GUARD]
+        runner = _runner(app)
         await runner.setup()
         await web.SockSite(runner, listening, ssl_context=context).start()
         self._admin_url = f"{url(listening, tls=context is not None)}/status"
@@ -185,6 +189,9 @@ class Server:
         self._logging.set_level(config.log_level)
         for namespace in self._app[NAMESPACES]:
             namespace.reload(config)
+        # A port that others reach does not lose its token by a host that needs a restart.
+        if config.admin_token is not None or is_loopback(self._config.admin_host):
+            self._guard.token = config.admin_token
         self._log(
             "reload",
             changed=[key for key in changed if key in RELOADED],

@@ -17,7 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 from videre import health
-from videre.admin.access import add_headers, guard
+from videre.admin.access import Guard, add_headers
 from videre.admin.api import API, answer
 from videre.admin.problems import tell_problems
 from videre.admin.status import Status
@@ -29,6 +29,9 @@ from videre.version import __version__
 # bytes where JSON escapes it; and what one may hold where packets have no limit.
 BESIDE_PACKET = 64 * 1024
 LARGEST_BODY = 16 * 1024 * 1024
+
+#: What keeps others out of an application of `create_app`.
+GUARD: web.AppKey[Guard] = web.AppKey("videre-guard", Guard)
 
 
 def create_app(
@@ -49,10 +52,12 @@ def create_app(
     config = config or Config()
     ready = ready or (lambda: all(each.ready for each in namespaces))
     longest = config.max_packet_bytes
+    guard = Guard(config.admin_token)
     app = web.Application(
-        middlewares=[tell_problems, guard(config.admin_token)],
+        middlewares=[tell_problems, guard.middleware()],
         client_max_size=LARGEST_BODY if longest is None else longest + BESIDE_PACKET,
     )
+    app[GUARD] = guard
     app.on_response_prepare.append(add_headers)
     logger = logger or logging.getLogger("videre")
     status = Status(namespaces, engine=config.engine, ready=ready, logger=logger)

@@ -32,22 +32,32 @@ _HEADERS = {
 }
 
 
-def guard(token: str | None) -> Middleware:
-    """Return what refuses who may not be let in; `token` is in ASCII, None: none is needed."""
-    wanted = None if token is None else token.encode()
+class Guard:
+    """Refuses who may not be let in. `token` is in ASCII, None: none; it may be set anew."""
 
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in _FOR_ALL:
-            if wanted is None:
-                _check_host(request)
-            if request.method not in _SAFE:
-                _check_site(request)
-            if wanted is not None and request.path not in OPEN:
-                _check_token(request, wanted)
-        return await handler(request)
+    def __init__(self, token: str | None) -> None:
+        self.token = token
 
-    return check
+    def middleware(self) -> Middleware:
+        """Return what an application has to have."""
+
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self.check(request)
+            return await handler(request)
+
+        return check
+
+    def check(self, request: web.Request) -> None:
+        """Raise a Problem if a request must not be served."""
+        if request.path in _FOR_ALL:
+            return
+        if self.token is None:
+            _check_host(request)
+        if request.method not in _SAFE:
+            _check_site(request)
+        if self.token is not None and request.path not in OPEN:
+            _check_token(request, self.token.encode())
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
