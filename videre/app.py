@@ -14,6 +14,7 @@ from aiohttp import web
 from videre import health, transport
 from videre.config import Config
 from videre.engines import Retention, Terms, choice
+from videre.lag import Lag
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
@@ -23,15 +24,23 @@ from videre.tally import Tally
 
 logger = logging.getLogger("videre.app")
 
+_LAG: web.AppKey[Lag] = web.AppKey("videre-lag", Lag)
+
 
 @dataclasses.dataclass(frozen=True)
 class Namespace:
-    """What is served below one prefix; it shares no room with any other."""
+    """What is served below one prefix; it shares no room with any other.
+
+    `lag` is that of the application's event loop, and `journal` what it logs to: namespaces of one
+    application share them.
+    """
 
     prefix: str
     rooms: Rooms
     sessions: transport.Manager
     tally: Tally
+    lag: Lag
+    journal: Journal
 
 
 def setup(
@@ -72,6 +81,7 @@ def setup(
         terms=terms,
         ice=ice,
         node=f"{secrets.token_hex(8)}-",
+        tally=tally,
     )
     service = Service(
         rooms=rooms,
@@ -102,8 +112,22 @@ def setup(
         log.flush()
 
     app.cleanup_ctx.append(run_engine)
-    sessions = transport.mount(app, prefix, accept, options=config.transport)
-    return Namespace(prefix.rstrip("/"), rooms, sessions, tally)
+    sessions = transport.mount(app, prefix, accept, options=config.transport, tally=tally)
+    return Namespace(prefix.rstrip("/"), rooms, sessions, tally, _lag_of(app), journal)
+
+
+def _lag_of(app: web.Application) -> Lag:
+    """Return what samples the lag of an application's event loop, as long as that runs."""
+    if _LAG not in app:
+        app[_LAG] = lag = Lag(time.monotonic, _later)
+
+        async def run_lag(_app: web.Application) -> AsyncIterator[None]:
+            lag.start()
+            yield
+            lag.stop()
+
+        app.cleanup_ctx.append(run_lag)
+    return app[_LAG]
 
 
 def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:

@@ -61,6 +61,8 @@ class Journal:
         self._packets = 0
         self._left_out = 0
         self._flush_due = False
+        #: Packets that were not recorded, because there were too many.
+        self.left_out = 0
 
     def enabled(self, level: int) -> bool:
         """Tell whether lines of this level are wanted."""
@@ -80,6 +82,7 @@ class Journal:
         """Bring a packet's line to the logger: prefix, event, user, room and size."""
         if self._packets >= BATCH_PACKETS:
             self._left_out += 1
+            self.left_out += 1
             return
         self._packets += 1
         self._add((time.time(), logging.DEBUG, "packet", values))
@@ -94,6 +97,19 @@ class Journal:
                 self.flush()
             else:
                 loop.call_later(BATCH_SECONDS, self.flush)
+
+    @property
+    def losses(self) -> dict[tuple[str, str], int]:
+        """How many records were dropped since the log was configured, by target and reason.
+
+        Of what a site's own handlers do with records nothing is known.
+        """
+        found = {("journal", "sampled"): self.left_out}
+        for handler in self._logger.handlers:
+            if isinstance(handler, _Handler):
+                for reason, count in handler.writer.losses.items():
+                    found[handler.target, reason] = count
+        return found
 
     def flush(self) -> None:
         """Bring what was collected to the logger."""
@@ -224,13 +240,14 @@ class TextFormatter(logging.Formatter):
 class _Handler(logging.Handler):
     """Gives records to a writer; its formatter is used in the writer's thread."""
 
-    def __init__(self, writer: Writer, formatter: logging.Formatter) -> None:
+    def __init__(self, target: str, writer: Writer, formatter: logging.Formatter) -> None:
         super().__init__()
         self.setFormatter(formatter)
-        self._writer = writer
+        self.target = target  # of which there is one each
+        self.writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._writer.put(lambda: self.format(record), len(getattr(record, "lines", (None,))))
+        self.writer.put(lambda: self.format(record), len(getattr(record, "lines", (None,))))
 
 
 def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) -> Callable[[], None]:
@@ -241,13 +258,13 @@ def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) ->
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     writers = [Writer(Terminal(), _lost_text)]
-    terminal = _Handler(writers[0], TextFormatter())
+    terminal = _Handler("terminal", writers[0], TextFormatter())
     terminal.setLevel(max(threshold, logging.INFO))
     handlers = [terminal]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         writers.append(Writer(File(file, max_bytes=max_bytes, backups=backups), _lost_line))
-        handlers.append(_Handler(writers[1], JSONFormatter()))
+        handlers.append(_Handler("file", writers[1], JSONFormatter()))
     loggers = {
         logging.getLogger("videre"): threshold,
         logging.getLogger("aiohttp"): max(threshold, logging.WARNING),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from videre import packets
+from videre import packets, tally
 from videre.connection import Connection
 from videre.deadline import Deadline
 from videre.entry import enter
@@ -54,6 +54,7 @@ class Peer:
         "_rooms",
         "_seat",
         "_service",
+        "_tally",
         "_throttle",
         "_trace",
         "address",
@@ -66,6 +67,7 @@ class Peer:
         self.connection = connection
         self._service = service
         self._rooms = service.rooms
+        self._tally = service.rooms.tally
         self._trace = service.trace
         self.address = address
         self._seat: Seat | None = None
@@ -85,6 +87,7 @@ class Peer:
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
         packet = None
+        event = None  # of what cannot be read
         seat = self.seat
         service = self._service
         try:
@@ -98,6 +101,9 @@ class Peer:
             else:
                 packet = service.decoder.decode(text, self._known)
                 event, user, room = packet.event, packet.user, packet.room
+            flow = self._tally.received[event]
+            flow.packets += 1
+            flow.bytes += len(text) if text.isascii() else tally.size(text)
             if self._throttle is not None:
                 verdict = self._throttle.judge(event == "ping", service.clock())
                 if verdict is not PASS:
@@ -114,6 +120,8 @@ class Peer:
             elif ping is not None:
                 pending = self._answer_ping(room, ping)
         except (PeerError, EngineError) as error:
+            if event is None:
+                self._tally.received[tally.OTHER].add(text)
             if packet is not None or self._may_be_told(error):
                 self.refuse(error, packet)
             return None
@@ -154,12 +162,18 @@ class Peer:
         user, room, packet_id = packets.claimed(header)
         if (seat := self.seat) is not None:
             user, room = seat.user, seat.room
-        self.connection.send(packets.write_error(error, user, room, packet_id))
+        self._tally.errors[error.code] += 1
+        self._send("error", packets.write_error(error, user, room, packet_id))
         self._service.log("error", code=error.code, user=user, room=room)
         if error.bad:
             self._bad += 1
             if self._bad >= MAX_BAD_PACKETS:
                 self.close(CloseCode.BAD_PACKETS)
+
+    def _send(self, event: str, text: str) -> None:
+        """Send an answer."""
+        self._tally.sent[event].add(text)
+        self.connection.send(text)
 
     def close(self, code: CloseCode) -> None:
         """Close the session."""
@@ -216,7 +230,7 @@ class Peer:
     def _offer_ice(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         payload = packets.json_string(self._service.ice(own.user))
-        self.connection.send(payload.join(packets.around_payload(packet.text)))
+        self._send("ice", payload.join(packets.around_payload(packet.text)))
         return None
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
@@ -230,12 +244,12 @@ class Peer:
     def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
         users = self._rooms.users(room)
         if isinstance(users, str):
-            self.connection.send(f"{ping[1]}{users}{ping[2]}")
+            self._send("ping", f"{ping[1]}{users}{ping[2]}")
             return None
         return self._answer_later(users, ping)
 
     async def _answer_later(self, users: Awaitable[str], ping: tuple[str, str, str]) -> None:
-        self.connection.send((await users).join(ping[1:]))
+        self._send("ping", (await users).join(ping[1:]))
 
     def _disconnect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         return self._leave(_own(seat, packet), "disconnect")

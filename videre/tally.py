@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from videre import errors
 from videre.errors import CloseCode, PeerError
@@ -90,6 +91,9 @@ TIMED = 16
 MAX_UNDER_WAY = 1_000
 
 
+Chunk = TypeVar("Chunk")
+
+
 def leave_reason(reason: str, code: int | None) -> str:
     """Return the one of LEAVE_REASONS that the words of Listener.left stand for."""
     if code == CloseCode.REPLACED:
@@ -151,15 +155,58 @@ class Relays:
     its own end: when the members on this node have been written to.
     """
 
-    __slots__ = ("_clock", "_under_way", "arrived", "left", "seconds", "written")
+    __slots__ = ("_clock", "arrived", "left", "seconds", "under_way", "written")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._under_way: dict[str, tuple[float, str]] = {}  # by the sender's seat
         self.arrived: float | None = None  # when what is being handled arrived; None: not timed
         self.left = TIMED  # chunks until the next that is timed, this one included
+        self.under_way: dict[str, tuple[float, str]] = {}  # what is timed, by the sender's seat
         self.written = 0  # broadcasts since then that have been handed to all
         self.seconds = Histogram()
+
+    def time(self, handle: Callable[[Chunk], None], chunk: Chunk) -> None:
+        """Handle a chunk, and time the broadcasts in it."""
+        self.left = TIMED
+        self.begin()
+        try:
+            handle(chunk)
+        finally:
+            self.end()
+
+    def begin(self, arrived: float | None = None) -> None:
+        """Begin to time what has just arrived, or, since it had to wait, did so at a time."""
+        self.arrived = self._clock() if arrived is None else arrived
+        self.written = 0
+
+    def end(self) -> None:
+        """Take the time, if one is taken: what can be written at once has been written."""
+        arrived, self.arrived = self.arrived, None
+        if arrived is not None and self.written:
+            self.seconds.observe(self._clock() - arrived, self.written)
+
+    def set_out(self, seat: str, text: str) -> None:
+        """Hear that a timed broadcast goes to the engine. A seat has one on its way at a time."""
+        if self.arrived is None:
+            return
+        if len(self.under_way) >= MAX_UNDER_WAY:  # of a store whose messages are not heard
+            self.under_way.clear()
+        self.under_way[seat] = (self.arrived, text)
+
+    def give_up(self, seat: str) -> None:
+        """Hear that a broadcast will not come back from the engine."""
+        self.under_way.pop(seat, None)
+
+    def reached(self, seat: str, text: str) -> None:
+        """Hear that a broadcast, timed or not, has been handed to the members on this node."""
+        arrived, expected = self.under_way.get(seat, (0.0, None))
+        if text != expected:  # what the seat sent before it
+            return
+        del self.under_way[seat]
+        if self.arrived is not None:
+            self.written += 1
+        else:
+            self.seconds.observe(self._clock() - arrived)
 
 
 class Tally:

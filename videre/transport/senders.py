@@ -36,9 +36,17 @@ class Sender:
         except ValueError:
             raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
         self.session.silent = 0
+        relays = self.session.manager.tally.relays
+        relays.left -= 1
+        if relays.left:
+            self._receive(messages)
+        else:
+            relays.time(self._receive, messages)
+        return self.answer()
+
+    def _receive(self, messages: list[str]) -> None:
         for message in messages:
             self.session.receive(message)
-        return self.answer()
 
     async def _body(self) -> bytes:
         limit = self.session.manager.options.max_body_bytes

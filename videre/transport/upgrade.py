@@ -65,11 +65,25 @@ class _Wire(asyncio.Protocol):
         self._session = session
         self._manager = session.manager
         self._feed = parser.feed_data
+        self._relays = self._manager.tally.relays
 
     def data_received(self, data: bytes) -> None:
+        relays = self._relays
+        relays.left -= 1
+        if not relays.left:
+            relays.time(self._take, data)
+        elif _is_one_frame(data):
+            self._feed(data)
+        else:
+            self._take_frames(data)
+
+    def _take(self, data: bytes) -> None:
         if _is_one_frame(data):
             self._feed(data)
-            return
+        else:
+            self._take_frames(data)
+
+    def _take_frames(self, data: bytes) -> None:
         self._manager.cork = []
         try:
             self._feed(data)
