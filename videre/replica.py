@@ -54,7 +54,6 @@ class Replica:
         self._ice = ice
         self._tally = tally
         self._broadcasts = tally.sent["broadcast"]
-        self._relays = tally.relays
         self.rooms: dict[str, Room] = {}
         self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
 
@@ -219,12 +218,9 @@ class Replica:
             return
         forward_to = replica.forward_to
         copies = replica.forward(text, seat) if to is None else forward_to(to, text, seat)
-        # As by Flow.add, which is one call more for what is sent most.
-        flow = self._broadcasts
+        flow, tally = self._broadcasts, self._tally
         flow.packets += copies
-        flow.bytes += copies * (len(text) if text.isascii() else size(text))
-        if self._relays.under_way:
-            self._relays.reached(seat, text)
+        flow.bytes += copies * (tally.size if text is tally.text else size(text))
 
     def retell(self, missed: Sequence[Told], user: str, room: str) -> list[str]:
         """Return the packets by which `user`, in a room, should have been told, to be sent now."""

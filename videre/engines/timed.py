@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from videre.engines import Announcement, Engine, Listener, Resumption, Terms
 from videre.errors import EngineError, PeerError
-from videre.tally import Tally
+from videre.tally import Relays, Tally
 
 Found = TypeVar("Found")
 
@@ -22,11 +22,10 @@ class TimedEngine:
     def __init__(self, engine: Engine, tally: Tally) -> None:
         self._engine = engine
         self._tally = tally
+        self._is_store = inspect.iscoroutinefunction(engine.publish)
         #: Publishes what need not be timed. A step that is done at once is over in the time that it
         #: takes to look at a clock; one that goes to a store is always timed.
-        self.publish_quickly = (
-            self.publish if inspect.iscoroutinefunction(engine.publish) else engine.publish
-        )
+        self.publish_quickly = self.publish if self._is_store else engine.publish
 
     @property
     def ready(self) -> bool:
@@ -35,7 +34,9 @@ class TimedEngine:
 
     def start(self, listener: Listener) -> Awaitable[None] | None:
         """See Engine.start."""
-        return self._engine.start(listener)
+        return self._engine.start(
+            _Hearing(listener, self._tally.relays) if self._is_store else listener
+        )
 
     def close(self) -> Awaitable[None] | None:
         """See Engine.close."""
@@ -88,15 +89,12 @@ class TimedEngine:
     ) -> Awaitable[None] | None:
         """Publish what has just arrived, and is timed until all have it (see Relays)."""
         relays = self._tally.relays
-        relays.set_out(seat, text)
-        try:
-            pending = self.publish(room, seat, text, to)
-        except BaseException:
-            relays.give_up(seat)
-            raise
+        if self._is_store:
+            relays.set_out(seat, text)
+        pending = self.publish(room, seat, text, to)
         if pending is not None:
             return self._relayed(seat, pending)
-        relays.give_up(seat)
+        relays.written += 1
         return None
 
     async def _relayed(self, seat: str, pending: Awaitable[None]) -> None:
@@ -143,3 +141,21 @@ class TimedEngine:
 
     def _note(self, step: str, began: float) -> None:
         self._tally.steps[step].observe(self._tally.clock() - began)
+
+
+class _Hearing:
+    """A listener, and the end of what is timed: when it has been told of a broadcast."""
+
+    def __init__(self, listener: Listener, relays: Relays) -> None:
+        self.joined = listener.joined
+        self.moved = listener.moved
+        self.left = listener.left
+        self.found = listener.found
+        self.dropped = listener.dropped
+        self._sent = listener.sent
+        self._relays = relays
+
+    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
+        self._sent(room, seat, text, to)
+        if self._relays.under_way:
+            self._relays.reached(seat, text)

@@ -38,15 +38,12 @@ class Sender:
         self.session.silent = 0
         relays = self.session.manager.tally.relays
         relays.left -= 1
-        if relays.left:
-            self._receive(messages)
-        else:
-            relays.time(self._receive, messages)
-        return self.answer()
-
-    def _receive(self, messages: list[str]) -> None:
+        if not relays.left:
+            relays.begin()
         for message in messages:
             self.session.receive(message)
+        relays.end()
+        return self.answer()
 
     async def _body(self) -> bytes:
         limit = self.session.manager.options.max_body_bytes
