@@ -157,7 +157,8 @@ class Relays:
         self._clock = clock
         self.arrived: float | None = None  # when what is being handled arrived; None: not timed
         self.left = TIMED  # chunks until the next that is timed, this one included
-        self.under_way: dict[str, tuple[float, str]] = {}  # what is timed, by the sender's seat
+        # When what is timed and on its way to a store arrived, by the sender's seat and its text.
+        self.under_way: dict[tuple[str, str], float] = {}
         self.written = 0  # broadcasts since then that have been handed to all
         self.seconds = Histogram()
 
@@ -176,22 +177,21 @@ class Relays:
             self.seconds.observe(self._clock() - arrived, self.written)
 
     def set_out(self, seat: str, text: str) -> None:
-        """Hear that a timed broadcast goes to the engine. A seat has one on its way at a time."""
+        """Hear that a broadcast that is timed goes to a store."""
         if self.arrived is None:
             return
         if len(self.under_way) >= MAX_UNDER_WAY:  # of a store whose messages are not heard
             self.under_way.clear()
-        self.under_way[seat] = (self.arrived, text)
+        self.under_way[seat, text] = self.arrived
 
-    def give_up(self, seat: str) -> None:
-        """Hear that a broadcast will not come back from the engine."""
-        self.under_way.pop(seat, None)
+    def give_up(self, seat: str, text: str) -> None:
+        """Hear that a broadcast will not come back from the store."""
+        self.under_way.pop((seat, text), None)
 
     def reached(self, seat: str, text: str) -> None:
         """Hear that a broadcast, timed or not, has been handed to the members on this node."""
-        arrived, expected = self.under_way.get(seat, (0.0, None))
-        if text == expected:  # and not what the seat sent before it
-            del self.under_way[seat]
+        arrived = self.under_way.pop((seat, text), None)
+        if arrived is not None:
             self.seconds.observe(self._clock() - arrived)
 
 

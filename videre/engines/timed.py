@@ -93,15 +93,15 @@ class TimedEngine:
             relays.set_out(seat, text)
         pending = self.publish(room, seat, text, to)
         if pending is not None:
-            return self._relayed(seat, pending)
+            return self._relayed(seat, text, pending)
         relays.written += 1
         return None
 
-    async def _relayed(self, seat: str, pending: Awaitable[None]) -> None:
+    async def _relayed(self, seat: str, text: str, pending: Awaitable[None]) -> None:
         try:
             await pending
         except BaseException:
-            self._tally.relays.give_up(seat)
+            self._tally.relays.give_up(seat, text)
             raise
 
     def members(self, room: str) -> list[str] | Awaitable[list[str]]:
