@@ -182,6 +182,13 @@ def test_only_the_transport_knows_sockjs(module: str) -> None:
     assert "sockjs" not in packages(module) or module.split(".")[0] == "transport"
 
 
+@pytest.mark.parametrize("module", [module for module in TREES if module])
+def test_only_the_metrics_know_prometheus(module: str) -> None:
+    """What serves packets counts, and makes no metrics."""
+    assert "prometheus_client" not in packages(module) or module == "metrics"
+    assert "metrics" not in ours(module) or module.split(".")[0] in ("admin", "cli")
+
+
 def test_packets_stand_on_two_libraries() -> None:
     """Cerberus judges, orjson reads."""
     foreign = packages("packets") - {"videre", "__future__"}
