@@ -35,7 +35,8 @@ ARROWS: dict[str, set[str]] = {
     "deadline": {"auth", "errors", "room", "service", "timers"},
     "entry": {"auth", "connect_options", "connection", "deadline", "engines", "errors"}
     | {"packets", "room", "service"},
-    "peer": {"packets", "connection", "entry", "room", "service", "deadline", "limits", "errors"},
+    "peer": {"packets", "connection", "entry", "room", "service", "deadline", "limits", "errors"}
+    | {"tally"},
     "transport": {"errors", "limits", "tally"},
     "logs": {"writers"},
     "writers": set(),
@@ -161,7 +162,7 @@ def test_engines_know_nothing_of_each_other(module: str) -> None:
     above = {
         name
         for name in ours(module)
-        if name not in ("engines", "engines.history", "errors", "timers")
+        if name not in ("engines", "engines.history", "errors", "tally", "timers")
     }
     assert all(name.startswith(".".join(module.split(".")[:2])) for name in above)
 
@@ -185,6 +186,13 @@ def test_rules_see_only_two_protocols(module: str) -> None:
 def test_only_the_transport_knows_sockjs(module: str) -> None:
     """The plugin is behind a seam."""
     assert "sockjs" not in packages(module) or module.split(".")[0] == "transport"
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if module])
+def test_only_the_metrics_know_prometheus(module: str) -> None:
+    """What serves packets counts, and makes no metrics."""
+    assert "prometheus_client" not in packages(module) or module == "metrics"
+    assert "metrics" not in ours(module) or module.split(".")[0] in ("admin", "cli")
 
 
 def test_packets_stand_on_two_libraries() -> None:

@@ -13,7 +13,8 @@ from videre.config import Config
 from videre.engines import Terms
 from videre.errors import CloseCode
 from videre.ice import IceServers
-from videre.logs import EventLog
+from videre.lag import Lag
+from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
@@ -62,7 +63,11 @@ def terms(config: Config) -> Terms:
 
 @dataclasses.dataclass(frozen=True)
 class Namespace:
-    """What is served below one prefix; it shares no room with any other."""
+    """What is served below one prefix; it shares no room with any other.
+
+    `lag` is that of the application's event loop, and `journal` what it logs to: namespaces of one
+    application share them.
+    """
 
     prefix: str
     rooms: Rooms
@@ -71,6 +76,8 @@ class Namespace:
     ice: IceOffer
     log: EventLog
     tally: Tally
+    lag: Lag
+    journal: Journal
 
     @property
     def ready(self) -> bool:

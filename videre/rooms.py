@@ -7,7 +7,6 @@ the members' connections.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -16,29 +15,18 @@ from typing import Any
 from videre import packets
 from videre.connection import Connection, Returning
 from videre.engines import Announcement, Engine, Gap, Resumption, Terms
+from videre.engines.timed import TimedEngine
 from videre.errors import CloseCode
 from videre.hooks import Hooks, OnJoin, OnLeave
-from videre.replica import Ice, Log, Replica, no_ice, retell
-from videre.room import Seat
+from videre.replica import Ice, Log, Replica, no_ice
+from videre.room import Seat, digest
+from videre.tally import Tally
 
 # The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
 MAX_REASON = 123
 
 #: Runs what nobody waits for. It must not raise, and tells of what fails.
 Spawn = Callable[[Awaitable[Any]], None]
-
-
-def digest(secret: str) -> str:
-    """Return what the engine knows of a secret."""
-    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
-
-
-def _seen(count: int, connection: Connection) -> int | None:
-    """Return how many of `count` packets of the room may have arrived; None: not known."""
-    undelivered = connection.undelivered()
-    if undelivered is None:
-        return None
-    return max(0, count - sum(map(packets.is_of_room, undelivered)))
 
 
 class Rooms:
@@ -61,15 +49,21 @@ class Rooms:
         terms: Terms | None = None,
         ice: Ice = no_ice,
         node: str = "",
+        tally: Tally | None = None,
     ) -> None:
-        self._engine = engine
+        self.tally = tally = tally or Tally(clock)
+        self._engine = TimedEngine(engine, tally)
+        self._publish = self._engine.publish_quickly
+        self._relays = tally.relays
         self._clock = clock
         self._log = log
         self._secret = secret
         self._grace = grace
         self.terms = terms or Terms()  # may be set anew
         self._hooks = Hooks(spawn, self._hook_failed)
-        self._replica = Replica(clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice)
+        self._replica = Replica(
+            clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
+        )
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
 
     def start(self) -> Awaitable[None] | None:
@@ -165,7 +159,7 @@ class Rooms:
         if held is not None and held.local:  # of other nodes' seats nobody knows
             seat.last = welcome["LastId"] = held.last
             if received is None and held.connection is not None:  # it was not lost yet
-                received = _seen(held.count, held.connection)
+                received = held.seen()
         self._replica.joining[seat.id] = seat
         try:
             found = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
@@ -190,7 +184,7 @@ class Rooms:
         self._replica.settle(seat)
         if not isinstance(found, list):
             return found
-        missed = [retell(told, seat.user, seat.room) for told in found]
+        missed = self._replica.retell(found, seat.user, seat.room)
         if seat.connection is returning:
             seat.connection = returning.connection
             seat.count += len(missed)
@@ -252,10 +246,9 @@ class Rooms:
 
         `reason` is for the log.
         """
-        connection = seat.connection
-        if connection is None or seat.welcome is None or self._grace <= 0:
+        if seat.connection is None or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, reason)
-        seen = _seen(seat.count, connection)
+        seen = seat.seen()
         seat.connection = None
         self._log("lost", room=seat.room, user=seat.user, reason=reason)
         return self._engine.lose(seat.room, seat.user, seat.id, seen)
@@ -264,7 +257,9 @@ class Rooms:
         self, seat: Seat, text: str, to: Sequence[str] | None = None
     ) -> Awaitable[None] | None:
         """Send `text` to every other member of the seat's room, or to those in `to` alone."""
-        return self._engine.publish(seat.room, seat.id, text, to)
+        if self._relays.arrived is None:
+            return self._publish(seat.room, seat.id, text, to)
+        return self._engine.relay(seat.room, seat.id, text, to)
 
     def is_initiator(self, seat: Seat) -> bool:
         """Tell whether the holder of a seat is its room's initiator."""
