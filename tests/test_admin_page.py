@@ -38,7 +38,8 @@ async def opened(browser: Browser, admin: Admin, **context: Any) -> Page:
     """Open the status page in a context of its own."""
     axe = node_modules() / "axe-core" / "axe.min.js"
     own = {"viewport": DESK, "locale": "en-GB", **context}
-    return await browser.open(f"{admin.url}/status", own=own, init=axe.read_text(encoding="utf-8"))
+    script = axe.read_text(encoding="utf-8")
+    return await browser.open(f"{admin.url}/status", own=own, init=script, ready=False)
 
 
 @asynccontextmanager

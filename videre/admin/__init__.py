@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from videre import health
+from videre import health, metrics
 from videre.admin.access import Guard, add_headers
 from videre.admin.api import API, answer
 from videre.admin.problems import tell_problems
@@ -64,6 +64,7 @@ def create_app(
     app.cleanup_ctx.append(status.watch)
     app.add_routes(health.routes(ready))
     app.add_routes(status.routes())
+    app.add_routes(metrics.routes(metrics.registry(namespaces)))
     app.add_routes(API(namespaces, drain=drain, max_bytes=longest).routes())
     app.router.add_get("/openapi.json", _tell_openapi)
     return app
