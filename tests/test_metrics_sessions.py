@@ -169,7 +169,7 @@ async def test_packets_that_the_log_leaves_out() -> None:
 
 def test_lines_that_were_not_written(tmp_path: Path) -> None:
     """A full disk and a full queue each have their count, by target; as metrics, too."""
-    end = logs.configure("info", Path("/dev/full"), max_bytes=0, backups=0)
+    logging_ = logs.Logging("info", Path("/dev/full"))
     logger = logging.getLogger("videre")
     journal = logs.Journal(logger)
     try:
@@ -185,7 +185,7 @@ def test_lines_that_were_not_written(tmp_path: Path) -> None:
         journal.record(logging.INFO, "one", {})
         journal.record(logging.INFO, "two", {})
     finally:
-        end()
+        logging_.end()
     assert file.losses == {"queue-full": 0, "unwritable": 2}
 
 

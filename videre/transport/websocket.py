@@ -93,8 +93,8 @@ class WebSocketSession(Session):
 
     @property
     def backlog(self) -> int:
-        """See Session.backlog."""
-        return self._tcp.get_write_buffer_size() + sum(map(len, self._collected or ()))
+        """See Session.backlog: what is collected waits for the end of this turn alone."""
+        return self._tcp.get_write_buffer_size()
 
     def sweep(self) -> None:
         """Ask a silent client whether it lives; give up one that does not answer."""
