@@ -77,7 +77,7 @@ async def test_refused_connections_by_reason() -> None:
                 assert (await Socket.open(meter.url, raw)).head.status == status
             assert (await ask(meter.url, "POST", f"{fresh()}/xhr", b"")).status == 503
         meter.namespace.sessions.closing = True
-        async with meter.moves(connections_refused_total={"stopping": 1}):
+        async with meter.moves(connections_refused_total={"draining": 1}):
             assert (await Socket.open(meter.url, raw)).head.status == 503
     for reason, options in (
         ("connections", Options(max_connections=1)),
@@ -160,7 +160,7 @@ async def test_packets_that_the_log_leaves_out() -> None:
     """At debug, what is beyond a batch is not recorded, and counts."""
     async with metered() as meter:
         meter.log.logger.setLevel(logging.DEBUG)
-        journal = meter.namespace.journal
+        journal = meter.namespace.log.journal
         journal.flush()
         async with meter.moves(log_records_dropped_total={"sampled journal": 7}):
             for _ in range(logs.BATCH_PACKETS + 7):
@@ -169,7 +169,7 @@ async def test_packets_that_the_log_leaves_out() -> None:
 
 def test_lines_that_were_not_written(tmp_path: Path) -> None:
     """A full disk and a full queue each have their count, by target; as metrics, too."""
-    end = logs.configure("info", Path("/dev/full"), max_bytes=0, backups=0)
+    logging_ = logs.Logging("info", Path("/dev/full"))
     logger = logging.getLogger("videre")
     journal = logs.Journal(logger)
     try:
@@ -185,7 +185,7 @@ def test_lines_that_were_not_written(tmp_path: Path) -> None:
         journal.record(logging.INFO, "one", {})
         journal.record(logging.INFO, "two", {})
     finally:
-        end()
+        logging_.end()
     assert file.losses == {"queue-full": 0, "unwritable": 2}
 
 
@@ -230,7 +230,7 @@ async def test_namespaces_that_share_a_log_count_its_losses_once() -> None:
     journal.left_out = 5
     app = videre.create_app(Config(prefixes=("/a", "/b")), journal=journal)
     other = videre.setup(app, prefix="/c")
-    other.journal.left_out = 2
+    other.log.journal.left_out = 2
     shared = [videre.setup(app, prefix=prefix, journal=journal) for prefix in ("/d", "/e")]
     registry = metrics.registry([*shared, other])
     text = metrics.exposition(registry)[0].decode()
