@@ -21,12 +21,14 @@ from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
 from videre.service import Service
+from videre.tally import Tally
 
 __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
 
 logger = logging.getLogger("videre.app")
 
 _LAG: web.AppKey[Lag] = web.AppKey("videre-lag", Lag)
+
 
 #: The namespaces of an application that create_app made.
 NAMESPACES: web.AppKey[Sequence[Namespace]] = web.AppKey("namespaces", Sequence[Namespace])
@@ -50,6 +52,7 @@ def setup(
     log = EventLog(journal, prefix)
     jobs = _Jobs()
     ice = IceOffer(config.ice)
+    tally = Tally(time.monotonic)
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
     rooms = Rooms(
         choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout, _later),
@@ -61,6 +64,7 @@ def setup(
         terms=namespace.terms(config),
         ice=ice,
         node=f"{secrets.token_hex(8)}-",
+        tally=tally,
     )
     service = Service(
         rooms=rooms,
@@ -97,8 +101,18 @@ def setup(
         log.flush()
 
     app.cleanup_ctx.append(run_engine)
-    sessions = transport.mount(app, prefix, accept, options=config.transport, tally=rooms.tally)
-    return Namespace(prefix.rstrip("/"), rooms, sessions, service, ice, log, _lag_of(app))
+    sessions = transport.mount(app, prefix, accept, options=config.transport, tally=tally)
+    return Namespace(
+        prefix.rstrip("/"),
+        rooms,
+        sessions,
+        service,
+        ice,
+        log,
+        tally=tally,
+        lag=_lag_of(app),
+        journal=journal,
+    )
 
 
 def _lag_of(app: web.Application) -> Lag:

@@ -135,7 +135,7 @@ class EventLog:
     """Records the events of one namespace. Call it: `log("join", room=..., user=...)`."""
 
     def __init__(self, journal: Journal, prefix: str) -> None:
-        self.journal = journal
+        self._journal = journal
         self._prefix = prefix
 
     def __call__(self, event: str, /, **fields: Any) -> None:
@@ -144,18 +144,18 @@ class EventLog:
             fields["room"] = shortened(fields["room"])
         if self._prefix:
             fields["prefix"] = self._prefix
-        self.journal.record(_LEVELS.get(event, logging.INFO), event, fields)
+        self._journal.record(_LEVELS.get(event, logging.INFO), event, fields)
 
     @property
     def trace(self) -> Callable[[str, str, str, int], None] | None:
         """What records a packet's header and size (in characters); None unless at debug level."""
-        if not self.journal.enabled(logging.DEBUG):
+        if not self._journal.enabled(logging.DEBUG):
             return None
-        return functools.partial(self.journal.packet, self._prefix)
+        return functools.partial(self._journal.packet, self._prefix)
 
     def flush(self) -> None:
         """Bring what was collected to the logger."""
-        self.journal.flush()
+        self._journal.flush()
 
 
 def _lines(record: logging.LogRecord) -> Iterator[dict[str, Any]]:
@@ -290,7 +290,7 @@ class Logging:
         tell_lost = _lost_text if form == "text" else _lost_line
         if file is None:
             self._writers = [Writer(Output(1), tell_lost)]
-            self._terminal = _Handler("output", self._writers[0], formatter)
+            self._terminal = _Handler("terminal", self._writers[0], formatter)
             handlers = [self._terminal]
         else:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -234,9 +234,7 @@ class _Namespaces(Collector):
             seconds = self._namespaces[0][1].lag.seconds
             lag.add_metric((), _buckets(seconds), seconds.sum)
         losses: Counter[tuple[str, str]] = Counter()
-        for journal in {
-            id(each.log.journal): each.log.journal for _, each in self._namespaces
-        }.values():
+        for journal in {id(each.journal): each.journal for _, each in self._namespaces}.values():
             losses.update(journal.losses)
         for labels, count in losses.items():
             lost.add_metric(labels, count)

@@ -14,7 +14,7 @@ from videre.engines import Terms
 from videre.errors import CloseCode
 from videre.ice import IceServers
 from videre.lag import Lag
-from videre.logs import EventLog
+from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
@@ -65,7 +65,8 @@ def terms(config: Config) -> Terms:
 class Namespace:
     """What is served below one prefix; it shares no room with any other.
 
-    `lag` is that of the event loop: the namespaces of an application share it.
+    `lag` is that of the application's event loop, and `journal` what it logs to: namespaces of one
+    application share them.
     """
 
     prefix: str
@@ -74,12 +75,9 @@ class Namespace:
     service: Service
     ice: IceOffer
     log: EventLog
+    tally: Tally
     lag: Lag
-
-    @property
-    def tally(self) -> Tally:
-        """What has been counted."""
-        return self.rooms.tally
+    journal: Journal
 
     @property
     def ready(self) -> bool:

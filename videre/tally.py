@@ -72,7 +72,7 @@ _CLOSES = {
 RESUME_RESULTS = ("resumed", "gap", "gone", "refused", "failed")
 
 #: Why a request that would open a session is refused.
-REFUSALS = ("origin", "connections", "connections-per-address", "connects-per-second", "draining")
+REFUSALS = ("origin", "connections", "connections-per-address", "connects-per-second", "stopping")
 
 #: The steps of an engine, by the names of its methods.
 STEPS = ("join", "renew", "lose", "resume", "leave", "publish", "members", "rooms")

@@ -168,7 +168,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     def _require_open(self) -> None:
         """Raise HTTPServiceUnavailable if no session is opened any more."""
         if self.manager.closing:
-            self.manager.tally.refused["draining"] += 1
+            self.manager.tally.refused["stopping"] += 1
             headers = {hdrs.RETRY_AFTER: str(self.manager.retry_after)}
             raise web.HTTPServiceUnavailable(text="Server is going away.", headers=headers)
 
