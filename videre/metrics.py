@@ -33,7 +33,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from videre.app import Namespace
+from videre.namespace import Namespace
 from videre.tally import Histogram, Tally
 from videre.version import __version__
 
