@@ -39,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "writers": set(),
     "version": set(),
     "health": set(),
+    "demo": {"config"},
     "client": {"errors"},
 }
 

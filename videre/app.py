@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from videre import health, transport
+from videre import demo, health, transport
 from videre.config import Config
 from videre.engines import Retention, Terms, choice
 from videre.logs import EventLog, Journal
@@ -148,7 +148,7 @@ def create_app(
 ) -> web.Application:
     """Return an application that serves every prefix of `config`: to run, or to add as a subapp.
 
-    It has `/health` and `/ready` as well, for load balancers.
+    It has `/health` and `/ready` as well, for load balancers, and with `Demo` the demo at `/demo`.
     """
     config = config or Config()
     app = web.Application()
@@ -157,4 +157,6 @@ def create_app(
         for prefix in config.prefixes
     ]
     app.add_routes(health.routes(lambda: all(each.rooms.ready for each in namespaces)))
+    if config.demo:
+        demo.mount(app, config)
     return app

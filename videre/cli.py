@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from videre import config as configuration
-from videre import logs, mint, speedups, workers
+from videre import demo, logs, mint, speedups, workers
 from videre.app import create_app
 from videre.config import Config
 from videre.errors import ConfigError
@@ -178,8 +178,11 @@ async def _serve(config: Config, context: ssl.SSLContext | None, listening: sock
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, log, number)
     log("start", version=__version__, pid=os.getpid())
+    app = create_app(config, journal=journal)
+    if demo.wanted_locally(config):
+        demo.mount(app, config, local=True)
     runner = web.AppRunner(
-        create_app(config, journal=journal),
+        app,
         access_log=None,  # a URL holds a session id
         keepalive_timeout=KEEP_ALIVE,
         shutdown_timeout=SHUTDOWN,
@@ -192,7 +195,9 @@ async def _serve(config: Config, context: ssl.SSLContext | None, listening: sock
         log("listen", urls=urls)
         log.flush()
         # One write: print makes two of it when Python's output is unbuffered.
-        sys.stdout.write(f"Listening on {', '.join(urls)}\n")
+        link = demo.link(config, *listening.getsockname()[:2])
+        told = f"Listening on {', '.join(urls)}\n" + (f"Try a call: {link}\n" if link else "")
+        sys.stdout.write(told)
         sys.stdout.flush()
         speedups.tune_garbage_collection()
         await stop.wait()
