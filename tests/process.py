@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,10 @@ LISTENING = re.compile(r"Listening on (https?)://([^/ ]+):(\d+)(/[^\s,]*)?")
 START_SECONDS = 30  # a loaded machine imports slowly
 STOP_SECONDS = 15  # far over what a shutdown takes; past it the process hangs
 LINE_BYTES = 1 << 20  # a log line may quote a whole packet
+
+
+#: Tests that are done do not wait for their clients.
+NO_DRAIN = {**os.environ, "VIDERE_DRAIN_SECONDS": "0"}
 
 
 class Signaller:
@@ -91,24 +95,31 @@ class Signaller:
 
 @asynccontextmanager
 async def signaller(
-    *args: str, tmp: Path, config: Mapping[str, Any] | None = None
+    *args: str,
+    tmp: Path,
+    config: Mapping[str, Any] | None = None,
+    host: str = "127.0.0.1",
+    within: Sequence[str] = (),
 ) -> AsyncIterator[Signaller]:
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
+
+    `within` is a command that runs it, as `ip netns exec`.
 
     `config` is written to `tmp/conf.json`; without one it is the shipped configuration, but its
     log goes to `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
     """
-    command = [sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
-    command += ["--host", "127.0.0.1"]
+    command = [*within, sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
+    command += ["--host", host]
     if config is None:
         command += ["--log-file", str(tmp / "debug.log")]
     else:
         path = tmp / "conf.json"
         path.write_text(json.dumps(config), encoding="utf-8")
         command += ["--config", str(path)]
+    environ = dict(os.environ) if config and "DrainSeconds" in config else NO_DRAIN
     pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
     process = await asyncio.create_subprocess_exec(
-        *command, *args, cwd=tmp, limit=LINE_BYTES, **pipes
+        *command, *args, cwd=tmp, limit=LINE_BYTES, env=environ, **pipes
     )
     running = Signaller(process)
     try:

@@ -20,6 +20,7 @@ from videre.auth import Auth, Key, NoAuth
 from videre.errors import ConfigError
 from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.limits import Limits
+from videre.logs import Form
 from videre.schema import Duplicate, WorkerPorts, judge, shown
 from videre.transport import Options
 
@@ -34,6 +35,11 @@ class Config:
     host: str = "0.0.0.0"  # noqa: S104
     port: int = 1111
     prefixes: tuple[str, ...] = ("/echo",)
+    admin_host: str = "127.0.0.1"
+    #: Where metrics, the status page and the API are; None: nowhere.
+    admin_port: int | None = None
+    #: What who uses the admin port must show; None: nothing, which is for loopback alone.
+    admin_token: str | None = dataclasses.field(default=None, repr=False)
     workers: int = 1
     worker_ports: WorkerPorts = "each"
     tls: bool = False
@@ -41,8 +47,11 @@ class Config:
     key: Path | None = None
     log_file: Path | None = None
     log_level: str = "info"
+    log_format: Form = "text"
     log_max_bytes: int = 10 * 1024 * 1024
     log_backups: int = 5
+    #: Seconds for which clients are still served once the server is to end.
+    drain_seconds: float = 30.0
     duplicate: Duplicate = "replace"
     #: Where the rooms are kept: memory://, or the URL of a Redis or Valkey that nodes share.
     engine: str = dataclasses.field(default="memory://", repr=False)  # it may hold a password
@@ -57,6 +66,8 @@ class Config:
     demo: bool | None = None
     #: What members are told of STUN and TURN.
     ice: IceServers = dataclasses.field(default_factory=IceServers)
+    #: What was read, by key, defaults included.
+    document: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     #: Where each key was read: a file, or an option of the command line.
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -107,6 +118,11 @@ class Config:
             return "Cert", self.cert
         return "Key", self.key
 
+    def changed(self, other: Config) -> list[str]:
+        """Return the keys whose values differ, in no order of meaning; both must be `load`ed."""
+        keys = sorted(self.document)
+        return [key for key in keys if self.document[key] != other.document[key]]
+
 
 def _os_words(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
@@ -149,6 +165,12 @@ def load(
     if "IceServers" not in {key for key, _ in faults}:
         servers, server_faults = turn.read(document["IceServers"], folder, environ)
         faults += server_faults
+    token: str | None = None
+    if not any(key.startswith("AdminToken") for key, _ in faults):
+        token, token_faults = keyring.admin_token(
+            document, Path() if "AdminTokenFile" in options else folder, environ
+        )
+        faults += token_faults
 
     def resolve(key: str) -> Path | None:
         if document[key] is None:
@@ -169,7 +191,8 @@ def load(
             words += error.faults
     if words:
         raise ConfigError(words)
-    return _config(document, resolve, sources, keys, servers)
+    found = _config(document, resolve, sources, keys, servers)
+    return dataclasses.replace(found, admin_token=token)
 
 
 def _config(
@@ -183,18 +206,23 @@ def _config(
     prefixes = [prefix] if isinstance(prefix, str) else prefix
     return Config(
         sources=sources,
+        document=document,
         host=document["Host"],
         port=document["Port"],
         workers=document["Workers"],
         worker_ports=document["WorkerPorts"],
         prefixes=tuple(each.rstrip("/") for each in prefixes),
+        admin_host=document["AdminHost"],
+        admin_port=document["AdminPort"],
         tls=document["TLS"],
         cert=resolve("Cert"),
         key=resolve("Key"),
         log_file=resolve("LogFile"),
         log_level=document["LogLevel"],
+        log_format=document["LogFormat"],
         log_max_bytes=document["LogMaxBytes"],
         log_backups=document["LogBackups"],
+        drain_seconds=document["DrainSeconds"],
         duplicate=document["Duplicate"],
         engine=document["Engine"],
         node_timeout=document["NodeTimeout"],

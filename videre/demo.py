@@ -17,6 +17,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 
 from videre.config import Config
+from videre.schema import is_loopback
 
 PATH = "/demo"
 
@@ -121,11 +122,4 @@ def _is_here(request: web.Request) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return host.endswith(".localhost") or is_loopback(host.removeprefix("::ffff:"))

@@ -18,6 +18,7 @@ from cerberus import TypeDefinition, Validator
 from videre import keyring
 from videre.engines import choice
 from videre.limits import Limits
+from videre.logs import Form
 from videre.transport import Options
 
 #: What becomes of a user id that is in the room already: the old seat goes, or the newcomer.
@@ -96,13 +97,18 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "Workers": {"type": "integer", "min": 1, "max": 256, "default": 1},
     "WorkerPorts": _string(allowed=list(get_args(WorkerPorts)), default="each"),
     "Prefix": {"check_with": _prefixes, "default": "/echo"},
+    "AdminHost": _string(default="127.0.0.1", minlength=1),
+    "AdminPort": {**_least(0, None), "max": 65535},
+    **keyring.ADMIN_SCHEMA,
     "TLS": _switch(False),
     "Cert": _string(nullable=True, default=None),
     "Key": _string(nullable=True, default=None),
     "LogFile": _string(nullable=True, default=None, minlength=1),
     "LogLevel": _string(allowed=list(LEVELS), default="info"),
+    "LogFormat": _string(allowed=list(get_args(Form)), default="text"),
     "LogMaxBytes": {"type": "integer", "min": 0, "default": 10 * 1024 * 1024},
     "LogBackups": {"type": "integer", "min": 0, "max": 1000, "default": 5},
+    "DrainSeconds": {"type": "number", "min": 0, "check_with": keyring.finite, "default": 30.0},
     "Duplicate": _string(allowed=list(get_args(Duplicate)), default="replace"),
     "MaxPacketBytes": _least(256, _SEAM.max_packet_bytes),
     "MaxBacklogBytes": _least(4096, _SEAM.max_backlog_bytes),
@@ -140,6 +146,34 @@ SCHEMA: dict[str, dict[str, Any]] = {
 }
 
 
+#: The keys that a running server reads anew when it is told to; all others need a restart.
+RELOADED = frozenset(
+    {
+        *keyring.ADMIN_SCHEMA,
+        "Auth",
+        "Cert",
+        "Compression",
+        "ConnectsPerSecondPerAddress",
+        "DrainSeconds",
+        "Duplicate",
+        "IceServers",
+        "JoinTimeout",
+        "Key",
+        "LogLevel",
+        "MaxBacklogBytes",
+        "MaxConnections",
+        "MaxConnectionsPerAddress",
+        "MaxPacketBytes",
+        "MaxRooms",
+        "Origins",
+        "PacketBurst",
+        "PacketsPerSecond",
+        "RoomCapacity",
+        "TrustedProxies",
+    }
+)
+
+
 class StrictValidator(Validator):  # type: ignore[misc]  # cerberus has no types
     """cerberus, but true is no number: Python's bool is an int."""
 
@@ -168,6 +202,8 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
         ]
     if wrong.isdisjoint(("Engine", "Workers", "WorkerPorts", "Port")):
         faults += _worker_faults(document)
+    if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keyring.ADMIN_SCHEMA)):
+        faults += _admin_faults(document)
     if wrong.isdisjoint(("Demo", "Prefix", "Auth")) and document["Demo"]:
         faults += _demo_faults(document)
     return document, faults
@@ -194,9 +230,34 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return faults
 
 
+def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with the admin port: whom it lets in, and that ports have an end."""
+    host, port, workers = document["AdminHost"], document["AdminPort"], document["Workers"]
+    given = [key for key in keyring.ADMIN_SCHEMA if document[key] is not None]
+    faults = [
+        (key, f"only one of {', '.join(keyring.ADMIN_SCHEMA)} is needed") for key in given[1:]
+    ]
+    if port is None:
+        return faults
+    if not given and not is_loopback(host):
+        words = f"others reach it, so it needs one of {', '.join(keyring.ADMIN_SCHEMA)}"
+        faults.append(("AdminHost", f"{shown(host)}: {words}"))
+    if port + workers - 1 > 65535:
+        faults.append(("Workers", f"{workers}: there are not so many ports after AdminPort"))
+    return faults
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, an address or a name, is this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def _is_secret(key: object) -> bool:
     """Tell whether a value may be a secret that stands in the wrong place."""
-    words = ("secret", "auth", "credential", "ice", "turn")
+    words = ("secret", "auth", "credential", "ice", "turn", "token")
     return isinstance(key, str) and any(word in key.lower() for word in words)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,21 +16,27 @@ from pathlib import Path
 
 from videre.config import Config
 from videre.errors import ConfigError
+from videre.listening import Ports
 
 # Seconds before a worker that has died is started again: one that dies at once must not spin.
 RESTART = 1.0
 
-Listen = Callable[[Config], socket.socket]
-Serve = Callable[[Config, socket.socket], int]
+# What ends all workers, and what they are told without it (see server.py).
+ENDING = (signal.SIGTERM, signal.SIGINT)
+OTHERS = (signal.SIGHUP, signal.SIGUSR1)
+
+Listen = Callable[[Config], Ports]
+Serve = Callable[[Config, Ports], int]
 
 
 def configs(config: Config) -> list[Config]:
-    """Return each worker's configuration: its port, unless they share one, and its log file."""
+    """Return each worker's configuration: its ports, unless they share one, and its log file."""
     each = config.worker_ports == "each" and config.port != 0
     return [
         dataclasses.replace(
             config,
             port=config.port + number if each else config.port,
+            admin_port=config.admin_port and config.admin_port + number,
             log_file=_numbered(config.log_file, number),
         )
         for number in range(config.workers)
@@ -45,25 +50,25 @@ def _numbered(path: Path | None, number: int) -> Path | None:
 def run(config: Config, listen: Listen, serve: Serve) -> int:
     """Run the workers until a signal says stop; return the exit code.
 
-    `listen` opens the port of a configuration, `serve` serves on it in a process of its own.
+    `listen` opens the ports of a configuration, `serve` serves on them in a process of its own.
     """
-    workers: list[tuple[Config, socket.socket]] = []
+    workers: list[tuple[Config, Ports]] = []
     try:
         for each in configs(config):
             if workers and config.worker_ports == "shared":
-                port = workers[0][1].getsockname()[1]
+                port = workers[0][1].public.getsockname()[1]
                 each = dataclasses.replace(each, port=port)  # 0: the one found
             workers.append((each, listen(each)))
         return _Parent(workers, serve).run()
     finally:
-        for _, listening in workers:
-            listening.close()
+        for _, ports in workers:
+            ports.close()
 
 
 class _Parent:
     """Keeps the workers alive."""
 
-    def __init__(self, workers: Sequence[tuple[Config, socket.socket]], serve: Serve) -> None:
+    def __init__(self, workers: Sequence[tuple[Config, Ports]], serve: Serve) -> None:
         self._workers = workers
         self._serve = serve
         self._running: dict[int, int] = {}  # process id -> number of the worker
@@ -71,7 +76,9 @@ class _Parent:
 
     def run(self) -> int:
         """Return when no worker is left: the greatest exit code of one that was told to stop."""
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in ENDING:
+            signal.signal(each, self._end)
+        for each in OTHERS:
             signal.signal(each, self._hand_on)
         for number in range(len(self._workers)):
             self._start(number)
@@ -89,8 +96,11 @@ class _Parent:
                 self._start(number)
         return worst
 
-    def _hand_on(self, number: int, _frame: object) -> None:
+    def _end(self, number: int, frame: object) -> None:
         self._stopping = True
+        self._hand_on(number, frame)
+
+    def _hand_on(self, number: int, _frame: object) -> None:
         for pid in self._running:
             os.kill(pid, number)
 
@@ -102,11 +112,13 @@ class _Parent:
         code = 1
         try:
             os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
-            for each in (signal.SIGTERM, signal.SIGINT):
+            for each in ENDING:
                 signal.signal(each, signal.SIG_DFL)
-            for other, (_, listening) in enumerate(self._workers):
+            for each in OTHERS:  # which would end a worker that is not ready for them
+                signal.signal(each, signal.SIG_IGN)
+            for other, (_, ports) in enumerate(self._workers):
                 if other != number:
-                    listening.close()
+                    ports.close()
             code = self._serve(*self._workers[number])
         except ConfigError as error:
             print(f"videre-server: {error}", file=sys.stderr)

@@ -29,6 +29,10 @@ END_SECONDS = 2.0
 
 Line = Callable[[], str]
 
+#: What has become of lines that were not written: they came too fast for a disk or a terminal, or
+#: that took nothing.
+LOSSES = ("queue-full", "unwritable")
+
 
 class Target(Protocol):
     """Where lines go."""
@@ -38,20 +42,28 @@ class Target(Protocol):
     def write(self, lines: list[str]) -> None:
         """Write all of these lines, or raise OSError."""
 
+    def reopen(self) -> None:
+        """Write to what has the target's name now, or raise OSError."""
+
     def close(self) -> None:
         """Let go of it."""
 
 
-class Terminal:
-    """The standard error output, without Python's buffer and its lock."""
+class Output:
+    """An output of the process, without Python's buffer and its lock: 1 or 2, standard or error."""
 
-    name = "terminal"
+    def __init__(self, number: int) -> None:
+        self.name = "terminal"
+        self._number = number
 
     def write(self, lines: list[str]) -> None:
         """See Target.write."""
         data = "".join(f"{line}\n" for line in lines).encode(errors="replace")
         while data:
-            data = data[os.write(2, data) :]
+            data = data[os.write(self._number, data) :]
+
+    def reopen(self) -> None:
+        """See Target.reopen; an output stays what it is."""
 
     def close(self) -> None:
         """See Target.close."""
@@ -82,6 +94,11 @@ class File:
         except OSError:
             self.close()
             raise
+
+    def reopen(self) -> None:
+        """See Target.reopen: who rotates the file has moved it away."""
+        self.close()
+        self._open()
 
     def close(self) -> None:
         """See Target.close."""
@@ -149,12 +166,14 @@ class Writer(threading.Thread):
         super().__init__(name=f"videre {target.name}", daemon=True)
         self._target = target
         self._tell_lost = tell_lost
-        self._lines: collections.deque[Line] = collections.deque()
+        self._lines: collections.deque[tuple[Line, int]] = collections.deque()
         self._awake = threading.Event()
         self._ending = threading.Event()
+        self._reopening = threading.Event()
         self._dropped = 0  # lines that came when the queue was full, counted by who puts them
         self._told = 0  # of these, as far as they have been told of
-        self._refused = 0  # lines that the target did not take
+        self._refused = 0  # lines that the target did not take, and nobody was told of
+        self._unwritable = 0  # of what was put, what the target did not take
         self._failing = False
 
     def put(self, line: Line, count: int = 1) -> None:
@@ -162,9 +181,14 @@ class Writer(threading.Thread):
         if len(self._lines) >= QUEUE_LINES:
             self._dropped += count
             return
-        self._lines.append(line)
+        self._lines.append((line, count))
         if not self._awake.is_set():
             self._awake.set()
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """How many of the lines that were put have not been written, by LOSSES."""
+        return dict(zip(LOSSES, (self._dropped, self._unwritable), strict=True))
 
     def run(self) -> None:
         """Write until the end, and then what is left."""
@@ -173,8 +197,16 @@ class Writer(threading.Thread):
             self._ending.wait(PAUSE)
             self._awake.clear()
             self._write()
+            if self._reopening.is_set():
+                self._reopening.clear()
+                self._reopen()
         self._write()
         self._target.close()
+
+    def reopen(self) -> None:
+        """Ask the thread to write what there is, and from then on to what has the name now."""
+        self._reopening.set()
+        self._awake.set()
 
     def end(self) -> None:
         """Ask the thread to write what is left and to end; `join` waits for it."""
@@ -185,7 +217,7 @@ class Writer(threading.Thread):
         makers = [self._lines.popleft() for _ in range(len(self._lines))]
         dropped = self._dropped - self._told
         self._told += dropped
-        lines = [self._made(make) for make in makers]
+        lines = [self._made(make) for make, _ in makers]
         # Losses are told where they are: what was refused came before, what was dropped after.
         if self._refused and (lines or dropped):
             lines.insert(0, self._tell_lost(self._refused))
@@ -198,12 +230,19 @@ class Writer(threading.Thread):
             self._target.write(single)
         except OSError as error:
             self._refused += dropped + len(single)
+            self._unwritable += sum(count for _, count in makers)
             if not self._failing:
                 self._failing = True
                 _complain(f"videre: cannot write the {self._target.name}: {error.strerror}\n")
         else:
             self._failing = False
             self._refused = 0
+
+    def _reopen(self) -> None:
+        try:
+            self._target.reopen()
+        except OSError as error:  # the next write tries again
+            _complain(f"videre: cannot open the {self._target.name}: {error.strerror}\n")
 
     @staticmethod
     def _made(make: Line) -> str:

@@ -55,13 +55,17 @@ async function make({ devices, own, init }) {
 async function release(page) {
   const kind = kinds.get(page);
   if (!kind) return page.close();
-  page.removeAllListeners("console");
-  page.removeAllListeners("pageerror");
+  for (const type of ["console", "pageerror", "request", "response"]) page.removeAllListeners(type);
   const [own] = JSON.parse(kind);
+  const context = page.context();
   try {
     await page.goto("about:blank");
-    await page.context().clearPermissions(); // some may have been granted meanwhile
-    await page.context().grantPermissions(own.permissions);
+    // What a test may have changed.
+    await context.clearCookies();
+    await context.clearPermissions();
+    await context.grantPermissions(own.permissions ?? []);
+    await page.emulateMedia({ colorScheme: own.colorScheme ?? null });
+    if (own.viewport) await page.setViewportSize(own.viewport);
     idle.set(kind, [...(idle.get(kind) ?? []), page]);
   } catch {
     await page.close(); // it has crashed
