@@ -42,6 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "writers": set(),
     "version": set(),
     "health": set(),
+    "demo": {"config", "schema"},
     "systemd": set(),
     "client": {"errors"},
 }
