@@ -150,7 +150,7 @@ def test_all_faults_are_told_at_once_each_with_its_source(tmp_path: Path) -> Non
         {"VIDERE_AUTH": HUSH},
         {"VIDERE_AUTH": json.dumps({"Secrets": [HUSH[:20]]})},
         {"VIDERE_AUTH": json.dumps({"Secrets": HUSH})},
-        {"VIDERE_AUTH": '{"Secrets": ["%s"' % HUSH},
+        {"VIDERE_AUTH": f'{{"Secrets": ["{HUSH}"'},
         {"VIDERE_ICE_SERVERS": HUSH},
         {"VIDERE_ICE_SERVERS": json.dumps([{"Urls": "turn:a", "Secret": HUSH[:8]}])},
         {"VIDERE_ENGINE": f"radis://:{HUSH}@host"},

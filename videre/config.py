@@ -166,7 +166,8 @@ def load(
     def resolve(key: str) -> Path | None:
         if document[key] is None:
             return None
-        return below(key) / document[key]
+        name: str = document[key]
+        return below(key) / name
 
     words = [
         f"{sources.get(_BELOW.split(key)[0], path or 'default')}: {key}: {fault}"

@@ -142,8 +142,8 @@ class EventLog:
         self._journal.flush()
 
 
-def _lines(record: logging.LogRecord) -> Iterator[dict[str, Any]]:
-    """Yield what a record says, as one dictionary for each line of the log."""
+def _lines(record: logging.LogRecord, level: int) -> Iterator[dict[str, Any]]:
+    """Yield what a record says, as one dictionary for each line of the log, from `level` on."""
     batch: list[_Line] | None = getattr(record, "lines", None)
     if batch is None:
         line = {
@@ -158,12 +158,14 @@ def _lines(record: logging.LogRecord) -> Iterator[dict[str, Any]]:
             line["traceback"] = logging.Formatter().formatException(record.exc_info)
         yield line
         return
-    for created, level, event, fields in batch:
+    for created, grade, event, fields in batch:
+        if grade < level:
+            continue
         if isinstance(fields, tuple):
             prefix, kind, user, room, size = fields
             fields = {"packet": kind, "user": user, "room": shortened(room), "size": size}
             fields["prefix"] = prefix
-        head = {"time": _time(created), "level": logging.getLevelName(level).lower()}
+        head = {"time": _time(created), "level": logging.getLevelName(grade).lower()}
         yield {**head, "event": event, **fields}
 
 
@@ -184,40 +186,51 @@ def _clock(seconds: int) -> str:
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, event, and the event's fields."""
+    """One JSON object a line: time (UTC), level, event, and its fields, from `level` on."""
+
+    def __init__(self, level: int = logging.DEBUG) -> None:
+        super().__init__()
+        self.level = level
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines: one for each of a batch."""
-        return "\n".join(map(_json, _lines(record)))
+        return "\n".join(map(_json, _lines(record, self.level)))
 
 
 def _json(value: object) -> str:
-    text = orjson.dumps(value, default=str).decode()
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except TypeError:  # a lone surrogate: bytes of a header or a path that are no UTF-8
+        return json.dumps(value, default=str)
     # ASCII: no control or direction character of a name reaches who reads the log.
     return text if text.isascii() else json.dumps(value, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: the time, the level, the event and its fields, from `level` on."""
+    """Lines for people: the time, the level, the event and its fields, from `level` on.
 
-    def __init__(self, level: int = logging.INFO) -> None:
+    `most` lines of a batch are shown, and how many more there are; all, if it is None.
+    """
+
+    def __init__(self, level: int = logging.INFO, *, most: int | None = TERMINAL_LINES) -> None:
         super().__init__()
         self.level = level
+        self._most = most
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines; the first 100 of a batch, and how many more there are."""
+        """Return the line, or lines."""
         if not hasattr(record, "lines"):
-            return self._text(record.created, next(_lines(record)))
+            return self._text(record.created, next(_lines(record, self.level)))
         batch: list[_Line] = record.lines
         # What the command prints itself is not said twice.
         told = [line for line in batch if line[1] >= self.level and line[2] != "listen"]
-        short = logging.makeLogRecord({"lines": told[:TERMINAL_LINES]})
+        short = logging.makeLogRecord({"lines": told[: self._most]})
         texts = [
             self._text(created, line)
-            for (created, *_), line in zip(told, _lines(short), strict=False)
+            for (created, *_), line in zip(told, _lines(short, self.level), strict=False)
         ]
-        if len(told) > TERMINAL_LINES:
-            texts.append(f"... and {len(told) - TERMINAL_LINES} more")
+        if len(told) > len(texts):
+            texts.append(f"... and {len(told) - len(texts)} more")
         return "\n".join(texts)
 
     @staticmethod
@@ -268,18 +281,18 @@ class Logging:
         max_bytes: int = 0,
         backups: int = 0,
     ) -> None:
-        self._text = TextFormatter()
-        formatter = self._text if form == "text" else JSONFormatter()
+        most = TERMINAL_LINES if file else None  # it is the log itself, or beside it
+        self._shown = TextFormatter(most=most) if form == "text" else JSONFormatter()
         tell_lost = _lost_text if form == "text" else _lost_line
         if file is None:
             self._writers = [Writer(Output(1), tell_lost)]
-            self._terminal = _Handler(self._writers[0], formatter)
+            self._terminal = _Handler(self._writers[0], self._shown)
             handlers = [self._terminal]
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
             target = File(file, max_bytes=max_bytes, backups=backups)
             self._writers = [Writer(Output(2), tell_lost), Writer(target, _lost_line)]
-            self._terminal = _Handler(self._writers[0], formatter)
+            self._terminal = _Handler(self._writers[0], self._shown)
             handlers = [self._terminal, _Handler(self._writers[1], JSONFormatter())]
         self._handlers = handlers
         self._least = logging.DEBUG if file is None else logging.INFO
@@ -293,8 +306,8 @@ class Logging:
     def set_level(self, level: str) -> None:
         """Log what is of this level or above; of aiohttp and asyncio, no more than warnings."""
         threshold = logging.getLevelNamesMapping()[level.upper()]
-        self._text.level = max(threshold, self._least)
-        self._terminal.setLevel(self._text.level)
+        self._shown.level = max(threshold, self._least)
+        self._terminal.setLevel(self._shown.level)
         for name, least in _LOGGERS.items():
             logging.getLogger(name).setLevel(max(threshold, least))
 
