@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from videre.config import Config
 from videre.errors import ConfigError
 from videre.listening import listen
 from videre.schema import LEVELS, SCHEMA
-from videre.server import Load, serve
+from videre.server import CHANGES, Load, serve
 from videre.version import __version__
 
 
@@ -119,6 +120,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     if arguments["check"]:
         print("The configuration is good.")
         return 0
+    signal.pthread_sigmask(signal.SIG_BLOCK, CHANGES)
     if config.workers > 1:
         return workers.run(config, listen, lambda own, port: _run(own, certificates, port, load))
     return _run(config, certificates, listen(config), load)

@@ -27,7 +27,7 @@ from videre.app import NAMESPACES, create_app
 from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.listening import urls
+from videre.listening import BACKLOG, urls
 from videre.schema import RELOADED
 from videre.version import __version__
 
@@ -35,6 +35,10 @@ from videre.version import __version__
 KEEP_ALIVE = 75.0
 # Seconds in which requests must end once all sessions are closed, by a shutdown.
 SHUTDOWN = 1.0
+
+# What asks for a change: held back from the start of the process until we can follow it, since
+# without a handler they would end it.
+CHANGES = (signal.SIGHUP, signal.SIGUSR1)
 
 #: Reads the configuration, as at the start. Raises ConfigError.
 Load = Callable[[], Config]
@@ -71,6 +75,7 @@ class Server:
         loop.add_signal_handler(signal.SIGINT, self._on_stop, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._start, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CHANGES)
         self._log("start", version=__version__, pid=os.getpid())
         runner = web.AppRunner(
             self._app,
@@ -82,7 +87,8 @@ class Server:
         await runner.setup()
         try:
             context = self._certificates.context
-            await web.SockSite(runner, self._listening, ssl_context=context).start()
+            site = web.SockSite(runner, self._listening, ssl_context=context, backlog=BACKLOG)
+            await site.start()
             self._tell_listening()
             if context is not None:
                 self._start(self._watch_certificates)

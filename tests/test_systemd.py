@@ -1,0 +1,236 @@
+"""What a service manager passes, and what it is told: sockets, READY, RELOADING, STOPPING."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from passed import activated, environ, refused
+from process import (
+    LINE_BYTES,
+    START_SECONDS,
+    Signaller,
+    missing,
+    require,
+    self_signed,
+)
+from signalling import connect
+from sockjs_client import PATIENCE, Wire
+from websocket_client import handshake
+
+from videre import systemd
+
+DRAINS = {"VIDERE_DRAIN_SECONDS": "0"}
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Return when something is true."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def enters(url: str) -> None:
+    """Join a room there."""
+    async with connect(url, "raw", user="user", room="room") as peer:
+        assert (await peer.ask("connect"))["Payload"] == "true"
+
+
+# The socket.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_socket_that_is_passed_is_served(host: str) -> None:
+    """It beats Host and Port, and those who connected before the start are answered."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, 0), family=family)
+    except OSError:
+        missing("There is no ::1 here")
+    with listening, socket.create_connection(listening.getsockname()[:2]) as early:
+        early.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        port = listening.getsockname()[1]
+        async with activated(listening, "--port", "1", variables=DRAINS) as server:
+            assert server.port == port
+            await enters(server.url)
+            answer = await asyncio.to_thread(early.recv, 100)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_tls_on_a_socket_that_is_passed(tmp_path: Path) -> None:
+    """With the certificate of the configuration."""
+    cert, key = self_signed(tmp_path)
+    options = ("--cert", str(cert), "--key", str(key))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with activated(listening, *options, variables=DRAINS) as server:
+            assert server.url.startswith("https://127.0.0.1:")
+
+
+async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
+    """Each is a fault of the configuration: exit code 2, and words."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket() as idle,
+        socket.socket(type=socket.SOCK_DGRAM) as udp,
+        socket.socket(socket.AF_UNIX) as unix,
+        (tmp_path / "file").open("w") as file,
+    ):
+        idle.bind(("127.0.0.1", 0))
+        udp.bind(("127.0.0.1", 0))
+        unix.bind(str(tmp_path / "socket"))
+        unix.listen()
+        cases = [
+            ([file.fileno()], "what was passed is no socket"),
+            ([udp.fileno()], "does not listen to TCP connections"),
+            ([idle.fileno()], "does not listen to TCP connections"),
+            ([unix.fileno()], "does not listen to TCP connections"),
+            ([listening.fileno(), udp.fileno()], "2 sockets were passed, one is used"),
+        ]
+        for descriptors, words in cases:
+            said = await refused(descriptors, "--port", "0")
+            assert re.fullmatch(rf"videre-server: --port: Port: 0: .*{words}.*\n", said), said
+        engine = {"VIDERE_ENGINE": "redis://localhost"}
+        said = await refused([listening.fileno()], "--workers", "2", **engine)
+        assert "--workers: Workers: 2: socket activation is for one process" in said
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"LISTEN_FDS": "1"},
+        {"LISTEN_PID": "1", "LISTEN_FDS": "1"},
+        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"},
+        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "-1"},
+        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x"},
+        {"LISTEN_PID": str(os.getpid())},
+    ],
+    ids=str,
+)
+def test_without_a_socket(told: dict[str, str]) -> None:
+    """What is for another process, or nothing at all, is no socket; it is not handed on."""
+    variables = {**told, "LISTEN_FDNAMES": "a", "OTHER": "1"}
+    assert systemd.take_socket(variables) is None
+    assert variables == {"OTHER": "1"}
+
+
+@contextmanager
+def descriptor_3(taken: int) -> Iterator[None]:
+    """Have a descriptor as number 3 as well, and put back what was there."""
+    saved = os.dup(systemd.FIRST)
+    os.dup2(taken, systemd.FIRST)
+    try:
+        yield
+    finally:
+        os.dup2(saved, systemd.FIRST)
+        os.close(saved)
+
+
+def test_the_socket_is_not_for_children() -> None:
+    """Neither it nor the variables that tell of it are inherited: they would keep it open."""
+    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        descriptor_3(listening.fileno()),
+    ):
+        taken = systemd.take_socket(told)
+        assert taken is not None
+        try:
+            assert taken.getsockname() == listening.getsockname()
+            assert not taken.get_inheritable() and told == {}
+        finally:
+            taken.detach()
+
+
+async def test_real_socket_activation() -> None:
+    """systemd's own program listens, and starts us when the first client connects."""
+    program = require("systemd-socket-activate")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(program, "-l", f"127.0.0.1:{port}", sys.executable, "-m", "videre"),
+        stdout=PIPE,
+        stderr=STDOUT,
+        env=environ(**DRAINS),
+        limit=LINE_BYTES,
+    )
+    server = Signaller(process)
+    try:
+        await until(lambda: any("Listening on" in line for line in server.output))
+        async with aiohttp.ClientSession() as http:
+            url = f"http://127.0.0.1:{port}"
+            async with http.get(f"{url}/health") as answer:
+                assert answer.status == 200
+        await server.listening()
+        await enters(f"{url}/echo")
+        assert f"Listening on {url}/echo" in server.output
+    finally:
+        code = await server.stop()
+    assert code == 0, str(server)
+
+
+# A restart.
+
+CLIENTS = 8
+RESTARTS = 3
+
+
+async def knock(port: int, *, websocket: bool) -> int:
+    """Return the status that a new connection is answered with; raise OSError if it is not."""
+    wire = await Wire.open(f"http://127.0.0.1:{port}")
+    try:
+        if websocket:
+            wire.say("GET", "/echo/websocket", None, handshake())
+        else:
+            wire.say("GET", "/ready", None, {"Connection": "close"})
+        async with asyncio.timeout(START_SECONDS + PATIENCE):
+            block = await wire.reader.readuntil(b"\r\n\r\n")
+        return int(block.split()[1])
+    finally:
+        Wire.opened.remove(wire)
+        wire.writer.transport.abort()
+
+
+async def test_a_restart_refuses_nobody() -> None:
+    """Who connects all the time is accepted each time, and answered: served, or sent elsewhere."""
+    statuses: Counter[int] = Counter()
+    going = True
+
+    def seen() -> int:
+        for each in clients:
+            if each.done():
+                each.result()
+        return statuses[200] + statuses[101]
+
+    async def client(number: int) -> None:
+        while going:
+            statuses[await knock(port, websocket=number % 2 == 0)] += 1
+
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        port = listening.getsockname()[1]
+        clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
+        for _ in range(RESTARTS):
+            async with activated(listening, variables={"VIDERE_DRAIN_SECONDS": "0.5"}) as server:
+                served = seen()
+                await until(lambda so_far=served: seen() >= so_far + 50)  # type: ignore[misc]
+                async with connect(server.url, "raw", user="user", room="room") as peer:
+                    await peer.ask("connect")
+                    server.process.send_signal(signal.SIGTERM)
+                    assert await server.process.wait() == 0
+        going = False
+        async with activated(listening, variables=DRAINS):  # who waits now is answered
+            await asyncio.gather(*clients)
+    assert statuses.keys() == {200, 101, 503}, statuses
