@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from process import (
 )
 from signalling import connect
 from sockjs_client import PATIENCE, Wire
+from valkey_server import valkey
 from websocket_client import handshake
 
 from videre import systemd
@@ -113,15 +116,16 @@ async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
         {},
         {"LISTEN_FDS": "1"},
         {"LISTEN_PID": "1", "LISTEN_FDS": "1"},
-        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"},
-        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "-1"},
-        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x"},
-        {"LISTEN_PID": str(os.getpid())},
+        {"LISTEN_PID": "ours", "LISTEN_FDS": "0"},
+        {"LISTEN_PID": "ours", "LISTEN_FDS": "-1"},
+        {"LISTEN_PID": "ours", "LISTEN_FDS": "x"},
+        {"LISTEN_PID": "ours"},
     ],
     ids=str,
 )
 def test_without_a_socket(told: dict[str, str]) -> None:
     """What is for another process, or nothing at all, is no socket; it is not handed on."""
+    told = {name: value.replace("ours", str(os.getpid())) for name, value in told.items()}
     variables = {**told, "LISTEN_FDNAMES": "a", "OTHER": "1"}
     assert systemd.take_socket(variables) is None
     assert variables == {"OTHER": "1"}
@@ -234,3 +238,141 @@ async def test_a_restart_refuses_nobody() -> None:
         async with activated(listening, variables=DRAINS):  # who waits now is answered
             await asyncio.gather(*clients)
     assert statuses.keys() == {200, 101, 503}, statuses
+
+
+# What the service manager is told.
+
+
+class Manager:
+    """A service manager's end of NOTIFY_SOCKET; `path` is what the variable says."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(path.replace("@", "\0", 1) if path.startswith("@") else path)
+
+    async def told(self) -> dict[str, str]:
+        """Return what it is told next, as variables."""
+        async with asyncio.timeout(START_SECONDS):
+            data = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
+        return dict(line.split("=", 1) for line in data.decode().splitlines())
+
+    def nothing_more(self) -> bool:
+        """Tell whether it has been told all."""
+        try:
+            return not self._socket.recv(4096)
+        except BlockingIOError:
+            return True
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+    """Give a manager that listens on a path, and one with an abstract address."""
+    name = f"@videre-{secrets.token_hex(8)}"
+    made = Manager(str(tmp_path / "notify") if request.param == "path" else name)
+    yield made
+    made.close()
+
+
+def now_us() -> int:
+    """Return the time as systemd has it."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+async def test_the_manager_is_told(manager: Manager, tmp_path: Path) -> None:
+    """READY when clients are served, RELOADING with its time, READY again, STOPPING."""
+    (tmp_path / "conf.json").write_text("{}")
+    variables = {**DRAINS, "NOTIFY_SOCKET": manager.path}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with activated(
+            listening, "--config", str(tmp_path / "conf.json"), variables=variables
+        ) as server:
+            assert await manager.told() == {"READY": "1"}
+            await enters(server.url)
+            before = now_us()
+            server.process.send_signal(signal.SIGHUP)
+            reloading = await manager.told()
+            assert reloading.keys() == {"RELOADING", "MONOTONIC_USEC"}
+            assert before <= int(reloading["MONOTONIC_USEC"]) <= now_us()
+            assert await manager.told() == {"READY": "1"}
+            (tmp_path / "conf.json").write_text("{")  # is refused, and the server goes on
+            server.process.send_signal(signal.SIGHUP)
+            assert "RELOADING" in await manager.told()
+            assert await manager.told() == {"READY": "1"}
+            server.process.send_signal(signal.SIGTERM)
+            assert await manager.told() == {"STOPPING": "1"}
+            await server.process.wait()
+    assert manager.nothing_more()
+
+
+async def test_stopping_is_told_when_a_drain_begins(manager: Manager) -> None:
+    """Not when it is over: the manager's patience counts from there."""
+    variables = {"VIDERE_DRAIN_SECONDS": "1000", "NOTIFY_SOCKET": manager.path}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with (
+            activated(listening, variables=variables) as server,
+            connect(server.url, "raw", user="user", room="room") as peer,
+        ):
+            await peer.ask("connect")
+            assert await manager.told() == {"READY": "1"}
+            server.process.send_signal(signal.SIGTERM)
+            assert await manager.told() == {"STOPPING": "1"}
+            heard = [await peer.ask("ping"), await peer.receive()]
+            assert {each["Header"]["Event"] for each in heard} == {"goaway", "ping"}
+
+
+async def test_of_workers_the_parent_tells(tmp_path: Path) -> None:
+    """Once each: a manager takes no word of other processes than the first."""
+    (tmp_path / "valkey").mkdir()
+    listener = Manager(str(tmp_path / "notify"))
+    async with valkey(tmp_path / "valkey") as store:
+        command = ["-m", "videre", "--host", "127.0.0.1", "--port", "0", "--workers", "2"]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *command),
+            env=environ(**DRAINS, NOTIFY_SOCKET=listener.path, VIDERE_ENGINE=store.url),
+            stdout=PIPE,
+            stderr=STDOUT,
+        )
+        server = Signaller(process)
+        try:
+            assert await listener.told() == {"READY": "1"}
+            await until(lambda: sum("Listening on" in line for line in server.output) == 2)
+        finally:
+            assert await server.stop() == 0, str(server)
+    assert await listener.told() == {"STOPPING": "1"}
+    assert listener.nothing_more()
+    listener.close()
+
+
+@pytest.mark.parametrize("path", ["", "relative", "/nobody/listens", "@nobody-listens", "\udcff"])
+def test_without_a_manager_nothing_happens(path: str) -> None:
+    """Nobody asked, or nobody listens: neither is a fault of ours."""
+    systemd.notify("READY=1", {"NOTIFY_SOCKET": path})
+    systemd.notify("RELOADING=1", {})
+
+
+async def test_signals_before_the_server_is_ready_are_kept(tmp_path: Path) -> None:
+    """SIGHUP and SIGUSR1 at any time after the start end nothing, and are followed when it can."""
+    log = tmp_path / "debug.log"
+    code = f"""
+import os, signal, sys, videre.cli
+listen = videre.cli.listen
+def late(config):
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return listen(config)
+videre.cli.listen = late
+sys.exit(videre.cli.main(["--host", "127.0.0.1", "--port", "0", "--log-file", {str(log)!r}]))
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), env=environ(**DRAINS), stdout=PIPE, stderr=STDOUT
+    )
+    server = Signaller(process)
+    await server.listening()
+    await until(lambda: '"reload"' in log.read_text())
+    assert await server.stop() == 0, str(server)

@@ -35,6 +35,8 @@ from videre.version import __version__
 KEEP_ALIVE = 75.0
 # Seconds in which requests must end once all sessions are closed, by a shutdown.
 SHUTDOWN = 1.0
+# Seconds at the end of a drain in which who has just connected may ask and be answered.
+LAST_ANSWERS = 1.0
 
 # What asks for a change: held back from the start of the process until we can follow it, since
 # without a handler they would end it.
@@ -65,6 +67,7 @@ class Server:
         self._app = create_app(config, journal=self._journal)
         self._stop = asyncio.Event()
         self._ending = False
+        self._drained = False
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,6 +98,8 @@ class Server:
             speedups.tune_garbage_collection()
             systemd.notify("READY=1")
             await self._stop.wait()
+            if self._drained and runner.server is not None:
+                await self._give_last_answers(site, runner.server)
         finally:
             systemd.notify("STOPPING=1")
             for task in self._tasks:
@@ -149,7 +154,21 @@ class Server:
         try:
             await asyncio.gather(*(each.drain(seconds) for each in namespaces))
         finally:
+            self._drained = True
             self._stop.set()
+
+    async def _give_last_answers(self, site: web.SockSite, http: web.Server) -> None:
+        """Accept nobody else, and answer who has been accepted before the connections are closed.
+
+        Others that hold the socket, a service manager or the next process, have who comes next.
+        """
+        await site.stop()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LAST_ANSWERS
+        while loop.time() < end:
+            if not http.connections:
+                return
+            await asyncio.sleep(0.02)
 
     # Changes.
 
