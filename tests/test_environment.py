@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from operator import attrgetter
@@ -72,6 +73,19 @@ NAMES = {
 def test_names(key: str) -> None:
     """A word begins at each capital that a small letter follows or precedes."""
     assert environment.variable(key) == NAMES[key]
+
+
+TABLE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^\| `(VIDERE_\w+)` \| (?:`(.*?)`)? ?\| `(\w+)`", TABLE, re.MULTILINE)
+
+
+def test_the_examples_of_the_documentation() -> None:
+    """Each is the variable of its key, and a good value of it; all of them at once, too."""
+    assert len(EXAMPLES) > 10
+    assert [environment.variable(key) for _, _, key in EXAMPLES] == [row[0] for row in EXAMPLES]
+    variables = {name: value for name, value, _ in EXAMPLES}
+    config = load(None, environment.read(variables), {"OUR_SECRETS": SECRET.replace(" ", "-")})
+    assert config.sources == {key: name for name, _, key in EXAMPLES}
 
 
 def test_no_two_keys_have_one_variable() -> None:
