@@ -33,6 +33,7 @@ from valkey_server import valkey
 from websocket_client import handshake
 
 from videre import systemd
+from videre.listening import BACKLOG
 
 DRAINS = {"VIDERE_DRAIN_SECONDS": "0"}
 
@@ -55,6 +56,12 @@ async def enters(url: str) -> None:
 # The socket.
 
 
+def backlog(listening: socket.socket) -> int:
+    """Return how many connections may wait: tcpi_sacked of tcp_info, in a listener (Linux)."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int.from_bytes(info[28:32], sys.byteorder)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_socket_that_is_passed_is_served(host: str) -> None:
     """It beats Host and Port, and those who connected before the start are answered."""
@@ -68,6 +75,7 @@ async def test_a_socket_that_is_passed_is_served(host: str) -> None:
         port = listening.getsockname()[1]
         async with activated(listening, "--port", "1", variables=DRAINS) as server:
             assert server.port == port
+            assert backlog(listening) == BACKLOG
             await enters(server.url)
             answer = await asyncio.to_thread(early.recv, 100)
             assert answer.startswith(b"HTTP/1.1 200 ")
