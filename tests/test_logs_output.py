@@ -32,7 +32,7 @@ from signalling import connect
 from sockjs_client import Wire
 from test_logs_writing import PATIENCE, read, visit
 from valkey_server import valkey
-from websocket_client import Socket
+from websocket_client import Socket, handshake
 
 from videre import logs, writers
 from videre.logs import Journal, JSONFormatter, TextFormatter
@@ -353,21 +353,29 @@ async def test_the_parent_of_workers_hands_signals_on(tmp_path: Path) -> None:
 
 # Who is who.
 
-HOSTILE = ["\x9b2J\u00ff", "a" * 5000, "{}\\", "\u202e".encode().decode("latin-1"), '","event":"x"']
+HOSTILE = [
+    b"\xff\xfe is no UTF-8",
+    b"a" * 5000,
+    b"{}\\",
+    "\u202e\u2028\x9b2J".encode(),
+    b'","event":"x"',
+]
 
 
-async def sessions(base: str, *request_ids: str) -> None:
-    """Open a session for each id, which says that a request is called so."""
+async def sessions(base: str, *request_ids: bytes) -> None:
+    """Open a session for each id, by a request that is called so; be refused, join, and go."""
     for request_id in request_ids:
-        socket = await Socket.open(base, "/echo/websocket", {"X-Request-Id": request_id})
+        wire = await Wire.open(base)
+        lines = ["GET /echo/websocket HTTP/1.1", "Host: a"]
+        lines += [f"{name}: {value}" for name, value in handshake().items()]
+        head = "\r\n".join([*lines, "X-Request-Id: "]).encode()
+        wire.writer.write(head + request_id + b"\r\n\r\n")
+        socket = Socket(wire, await wire.head())
         assert socket.head.status == 101
-        socket.send(json.dumps({"Header": {"Event": "connect", "UserId": "u", "RoomId": ROOM}}))
-        socket.send(
-            json.dumps(
-                {"Header": {"Event": "connect", "UserId": "u", "RoomId": ROOM}, "Payload": ""}
-            )
-        )
-        await socket.text()
+        for payload in ({}, {"Payload": ""}):
+            header = {"Event": "connect", "UserId": "u", "RoomId": ROOM}
+            socket.send(json.dumps({"Header": header, **payload}))
+            await socket.text()
     await Wire.hang_up()
 
 
@@ -375,7 +383,7 @@ async def test_requests_have_the_names_that_a_trusted_proxy_gives_them(tmp_path:
     """Its X-Request-Id is beside the session's own name, which is in the session's other lines."""
     config = {"LogFile": "debug.log", "LogLevel": "debug", "TrustedProxies": ["127.0.0.1"]}
     async with signaller(tmp=tmp_path, config=config) as server:
-        await sessions(server.url.removesuffix("/echo"), "request-1", "request-2")
+        await sessions(server.url.removesuffix("/echo"), b"request-1", b"request-2")
     lines = read(tmp_path / "debug.log")
     opened = [line for line in lines if line["event"] == "session"]
     assert [line["request"] for line in opened] == ["request-1", "request-2"]
@@ -389,7 +397,7 @@ async def test_a_stranger_gives_no_names(tmp_path: Path) -> None:
     """Who is no trusted proxy cannot write into the log what requests are called."""
     config = {"LogFile": "debug.log", "LogLevel": "debug", "TrustedProxies": ["192.0.2.1"]}
     async with signaller(tmp=tmp_path, config=config) as server:
-        await sessions(server.url.removesuffix("/echo"), "request-1")
+        await sessions(server.url.removesuffix("/echo"), b"request-1")
     text = (tmp_path / "debug.log").read_text()
     assert '"session-seated"' in text
     assert "request" not in text

@@ -28,6 +28,7 @@ from test_logs_writing import PATIENCE, read
 from tokens import private, public_pem, token
 from valkey_server import valkey
 
+from videre import server, writers
 from videre.config import Config
 from videre.listening import BACKLOG
 
@@ -91,7 +92,8 @@ def test_the_unit_agrees_with_the_defaults() -> None:
     """systemd waits longer than a drain takes; the socket's address is the server's own."""
     service, passed = parsed("videre.service")["Service"], parsed("videre.socket")["Socket"]
     default = Config()
-    assert int(service["TimeoutStopSec"]) > default.drain_seconds + 5
+    after = server.LAST_ANSWERS + server.SHUTDOWN + writers.END_SECONDS
+    assert int(service["TimeoutStopSec"]) > default.drain_seconds + after
     assert passed["ListenStream"] == f"{default.host}:{default.port}"
     assert int(passed["Backlog"]) == BACKLOG
     assert service["Type"] == "notify" and "Accept" not in passed
