@@ -35,7 +35,8 @@ from valkey_server import valkey
 from websocket_client import Socket, handshake
 
 from videre import logs, writers
-from videre.logs import Journal, JSONFormatter, TextFormatter
+from videre.formatters import JSONFormatter, TextFormatter
+from videre.logs import Journal
 
 ROOM = "a room with a long name"
 
