@@ -8,6 +8,7 @@ By its language, whatever document it stands in:
 - `shell`: commands, each of which test_documents_shell.py knows how to carry out; a new kind of
   command is a new entry of its table.
 - `transcript`: what clients say and hear, played to a real server (transcripts.py has its form).
+- `text` with a table of bin/bench: it must be one, and its ratios right (test_documents.py).
 
 By name, for all others, and for one of those that wants more. In any test module:
 
@@ -18,15 +19,17 @@ By name, for all others, and for one of those that wants more. In any test modul
         ... run block.text ...
 
 Several blocks in one test are several `@runs`, each with the `name` of another argument. Where
-no test takes the block but a fixture or a fake does, `claim` is the same as a function.
+no test takes the block but a fixture or a fake does, `claim` is the same as a function. Write the
+arguments out: who claims what is read from the source of the tests, without importing it.
 """
 
 from __future__ import annotations
 
-import importlib
+import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"( *)(`{3,}|~{3,})([^`]*)")
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Block:
     """A fenced block: its document, as "docs/x.md", the line of its fence, language and text."""
 
@@ -45,8 +48,6 @@ class Block:
     line: int
     language: str
     text: str
-    #: Whether a test has asked for it by name.
-    claimed: bool = field(default=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
@@ -72,11 +73,47 @@ def _blocks(path: Path) -> Iterator[Block]:
 BLOCKS = [block for path in DOCUMENTS for block in _blocks(path)]
 
 
+def _found(document: str, words: str) -> list[Block]:
+    return [each for each in BLOCKS if each.document == document and words in each.text]
+
+
+def _calls(*names: str) -> Iterator[list[str]]:
+    """Yield the arguments of each call of these functions in the tests."""
+    for path in Path(__file__).parent.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        if "from documents import" not in source or path.samefile(__file__):
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) in names:
+                yield [ast.literal_eval(each) for each in node.args]
+
+
+@cache
+def claimed() -> frozenset[Block]:
+    """Return the blocks that a test has asked for by name."""
+    return frozenset(found for each in _calls("runs", "claim") for found in _found(*each))
+
+
+def unclaimed() -> list[Block]:
+    """Return the blocks that no test runs, neither by name nor by language."""
+    left = [block for block in BLOCKS if block not in claimed()]
+    for language, *words in _calls("runs_all"):
+        left = [each for each in left if each not in _all_of(language, *words)]
+    return left
+
+
+def _all_of(language: str, words: str = "") -> list[Block]:
+    return [
+        each
+        for each in BLOCKS
+        if each.language == language and words in each.text and each not in claimed()
+    ]
+
+
 def claim(document: str, words: str) -> Block:
     """Return the one block of a document in which these words stand; the caller runs it."""
-    found = [each for each in BLOCKS if each.document == document and words in each.text]
+    found = _found(document, words)
     assert len(found) == 1, f"{words!r} stands in {len(found)} blocks of {document}"
-    found[0].claimed = True
     return found[0]
 
 
@@ -85,19 +122,9 @@ def runs(document: str, words: str, *, name: str = "block") -> pytest.MarkDecora
     return pytest.mark.parametrize(name, [claim(document, words)], ids=str)
 
 
-def runs_all(language: str) -> pytest.MarkDecorator:
-    """Give a test each block of a language that no other test has asked for by name."""
-    load_claims()
-    found = [each for each in BLOCKS if each.language == language and not each.claimed]
-    return pytest.mark.parametrize("block", found, ids=str)
-
-
-def load_claims() -> None:
-    """Import all that claims blocks, in whatever process this is: then `claimed` is true."""
-    for path in Path(__file__).parent.glob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        if re.search(r"^from documents import .*\b(runs|claim)\b", text, re.MULTILINE):
-            importlib.import_module(path.stem)
+def runs_all(language: str, words: str = "") -> pytest.MarkDecorator:
+    """Give a test each block of a language (with these words) that is not claimed by name."""
+    return pytest.mark.parametrize("block", _all_of(language, words), ids=str)
 
 
 def run_python(block: Block, **names: Any) -> dict[str, Any]:
@@ -106,6 +133,5 @@ def run_python(block: Block, **names: Any) -> dict[str, Any]:
     Tracebacks tell the document and the line.
     """
     module: dict[str, Any] = {"__name__": "documented", **names}
-    source = "\n" * block.line + block.text
-    exec(compile(source, block.document, "exec"), module)
+    exec(compile("\n" * block.line + block.text, block.document, "exec"), module)
     return module
