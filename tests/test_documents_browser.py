@@ -50,6 +50,16 @@ LOCAL_AND_REMOTE = """
     return video;
   });
 """
+#: Each page: a camera that is quick to encode.
+SMALL = """
+const { mediaDevices } = navigator;
+const ask = mediaDevices?.getUserMedia.bind(mediaDevices);
+if (ask) {
+  const video = { width: 160, height: 120 };
+  mediaDevices.getUserMedia = (wanted) => ask({ ...wanted, video: wanted.video && video });
+}
+"""
+READY = f"{SMALL} globalThis.ready = true;"
 REMOTE_FLOWS = 'return flows(document.getElementById("remote"));'
 
 
@@ -101,7 +111,7 @@ class Site:
         here = self.url.partition("//")[2]
         html = re.sub(r"(?<=[/\"])localhost:1111(?=/echo)", here, html)
         self._pages[name] = f"<!doctype html><meta charset=utf-8>{ICON}{TOOLS}{html}"
-        init = "globalThis.ready = true;" if ready else ""
+        init = READY if ready else SMALL
         return await self._browser.open(f"{self.url}/{name}.html", devices=devices, init=init)
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -217,18 +227,16 @@ async def test_without_the_client(
 
 
 @runs("README.md", "Token: token", name="line")
-async def test_a_token(line: Block, browser: Browser) -> None:
+@runs("README.md", "startCall", name="script")
+async def test_a_token(line: Block, script: Block, browser: Browser) -> None:
     """Is shown in the connect."""
-    from documents import claim
-
-    script = claim("README.md", "startCall").text
     site = Site(browser)
     await site.start(auth=TokenAuth([secret_key(SECRET)]))
     try:
         token = hs256({"sub": "me", "room": "*", "exp": 4_000_000_000})
-        script = script.replace("crypto.randomUUID()", '"me"')
+        code = script.text.replace("crypto.randomUUID()", '"me"')
         socket = 'const socket = new WebSocket("ws://localhost:1111/echo/websocket");'
-        body = f"<script>{socket} const token = {token!r};{script}{line.text}</script>"
+        body = f"<script>{socket} const token = {token!r};{code}{line.text}</script>"
         page = await site.html(body, ready=True)
         assert await page.run("return until(() => initiator);") is True
     finally:
@@ -268,11 +276,11 @@ async def test_the_first_call(
             assert found
             for path in ("", "plain.html"):
                 url = f"http://localhost:{found[1]}/{path}"
-                one = await browser.open(url, init=f"globalThis.ready = true;")
+                one = await browser.open(url, init=READY)
                 link = await one.run("while (!location.hash) await null; return location.href;")
                 if path:  # there is no state to be seen
                     await one.run("while (!local.srcObject) await new Promise((r) => setTimeout(r, 20));")
-                two = await browser.open(link, init="globalThis.ready = true;")
+                two = await browser.open(link, init=READY)
                 shown = """
                 while (remote.getVideoPlaybackQuality().totalVideoFrames < 3) {
                   await new Promise((resolve) => setTimeout(resolve, 20));
@@ -307,8 +315,8 @@ async def test_from_a_site_of_ones_own(
     monkeypatch.setattr(web, "run_app", lambda app, **_: run.append(app))
     run_python(script)
     url = await site.serve(run[0])
-    one = await browser.open(f"{url}/#room", init="globalThis.ready = true;")
-    two = await browser.open(f"{url}/#room", init="globalThis.ready = true;")
+    one = await browser.open(f"{url}/#room", init=READY)
+    two = await browser.open(f"{url}/#room", init=READY)
     shown = """
     while (remote.getVideoPlaybackQuality().totalVideoFrames < 3) {
       await new Promise((resolve) => setTimeout(resolve, 20));
