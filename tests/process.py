@@ -34,6 +34,10 @@ STOP_SECONDS = 15  # far over what a shutdown takes; past it the process hangs
 LINE_BYTES = 1 << 20  # a log line may quote a whole packet
 
 
+#: Tests that are done do not wait for their clients.
+NO_DRAIN = {**os.environ, "VIDERE_DRAIN_SECONDS": "0"}
+
+
 class Signaller:
     """A signaller process that listens at `url` and writes the lines in `output`."""
 
@@ -106,9 +110,10 @@ async def signaller(
         path = tmp / "conf.json"
         path.write_text(json.dumps(config), encoding="utf-8")
         command += ["--config", str(path)]
+    environ = dict(os.environ) if config and "DrainSeconds" in config else NO_DRAIN
     pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
     process = await asyncio.create_subprocess_exec(
-        *command, *args, cwd=tmp, limit=LINE_BYTES, **pipes
+        *command, *args, cwd=tmp, limit=LINE_BYTES, env=environ, **pipes
     )
     running = Signaller(process)
     try:

@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 from sockjs_client import PATIENCE, Wire
 
-from videre import cli
+from videre import listening, server
 from videre.app import create_app
+from videre.certificates import Certificates
 from videre.config import Config
 
 pytestmark = pytest.mark.skipif(
@@ -27,21 +28,21 @@ PAGE = b"GET /echo/iframe.html HTTP/1.1\r\nHost: a\r\n\r\n"
 
 def test_connections_have_the_timeout_of_the_listener() -> None:
     """The kernel hands it on: nobody has to set it for each of them."""
-    with cli._listen(LOCAL) as listening, socket.create_connection(listening.getsockname()):
-        accepted, _ = listening.accept()
+    with listening.listen(LOCAL) as opened, socket.create_connection(opened.getsockname()):
+        accepted, _ = opened.accept()
         with accepted:
             told = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-    assert told == cli.UNREAD_MS == 60_000
+    assert told == listening.UNREAD_MS == 60_000
 
 
 @pytest.fixture
 async def runner(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[web.AppRunner]:
     """Give a signaller on the command's own socket, with a short timeout."""
-    monkeypatch.setattr(cli, "UNREAD_MS", SOON_MS)
+    monkeypatch.setattr(listening, "UNREAD_MS", SOON_MS)
     running = web.AppRunner(create_app(LOCAL), access_log=None, shutdown_timeout=1.0)
     await running.setup()
     try:
-        await web.SockSite(running, cli._listen(LOCAL)).start()
+        await web.SockSite(running, listening.listen(LOCAL)).start()
         yield running
     finally:
         await Wire.hang_up()
@@ -76,12 +77,14 @@ async def test_who_reads_no_answer_is_given_up(runner: web.AppRunner) -> None:
 
 async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's own keep-alive time: without it aiohttp would wait for an hour."""
-    monkeypatch.setattr(cli, "KEEP_ALIVE", SOON_MS / 1000)
-    monkeypatch.setattr(cli, "_http_logger", lambda: logging.Logger("aiohttp.server"))
-    monkeypatch.setattr(cli.speedups, "tune_garbage_collection", lambda: None)
-    listening = cli._listen(LOCAL)
-    base = "http://{}:{}".format(*listening.getsockname())
-    serving = asyncio.create_task(cli._serve(LOCAL, None, listening))
+    monkeypatch.setattr(server, "KEEP_ALIVE", SOON_MS / 1000)
+    monkeypatch.setattr(server, "_http_logger", lambda: logging.Logger("aiohttp.server"))
+    monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)
+    opened = listening.listen(LOCAL)
+    base = "http://{}:{}".format(*opened.getsockname())
+    serving = asyncio.create_task(
+        server.serve(LOCAL, Certificates(LOCAL), opened, None, lambda: LOCAL)
+    )
     try:
         silent = await Wire.open(base)
         slow = await Wire.open(base)

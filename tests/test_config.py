@@ -36,8 +36,10 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
     "Key": ("key", None, [(None, None), ("/k.pem", Path("/k.pem"))], [5, ["/k"]]),
     "LogFile": ("log_file", None, [(None, None), ("/l", Path("/l"))], ["", 5, ["/l"]]),
     "LogLevel": ("log_level", "info", [("debug", "debug"), ("error", "error")], ["DEBUG", "x", 5]),
+    "LogFormat": ("log_format", "text", [("json", "json")], ["JSON", "xml", None, 5]),
     "LogMaxBytes": ("log_max_bytes", 10 * 1024 * 1024, [(0, 0), (5, 5)], [-1, "5", 0.5]),
     "LogBackups": ("log_backups", 5, [(0, 0), (1000, 1000)], [-1, 1001, "5"]),
+    "DrainSeconds": ("drain_seconds", 30.0, [(0, 0), (1.5, 1.5)], [-1, "1", None, True]),
     "Duplicate": ("duplicate", "replace", [("reject", "reject")], ["ask", True, 5]),
     "MaxPacketBytes": ("max_packet_bytes", 65536, [(None, None), (256, 256)], [255, "1", 0.5]),
     "MaxBacklogBytes": (

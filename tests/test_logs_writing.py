@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process import LISTENING, ROOT, START_SECONDS, STOP_SECONDS, Signaller, signaller
+from process import LISTENING, NO_DRAIN, ROOT, START_SECONDS, STOP_SECONDS, Signaller, signaller
 from signalling import Signalling, connect
 
 from videre import writers
@@ -47,7 +47,7 @@ async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tu
     """Run a signaller whose errors are the test's to read; give the process and its URL."""
     command = [str(ROOT / "bin" / "signaller.py"), "--host", "127.0.0.1", "--port", "0", *args]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=cwd, stdout=PIPE, stderr=stderr
+        sys.executable, *command, cwd=cwd, stdout=PIPE, stderr=stderr, env=NO_DRAIN
     )
     assert process.stdout is not None
     try:
@@ -205,6 +205,9 @@ class Slow:
         self.gate = threading.Event()
         self.lines: list[str] = []
         self.closed = False
+
+    def reopen(self) -> None:
+        """Stay."""
 
     def write(self, lines: list[str]) -> None:
         self.gate.wait(PATIENCE)

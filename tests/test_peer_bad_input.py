@@ -230,7 +230,7 @@ def test_what_is_refused_is_logged_by_its_code(world: World) -> None:
     a = world.client()
     a.say(packet("broadcast", "a", "room", "secret"))
     (record,) = world.log.of("error")
-    assert record == {"code": "not-in-room", "user": "a", "room": "room"}
+    assert record == {"code": "not-in-room", "user": "a", "room": "room", "session": a.peer.name}
 
 
 def test_bad_packets_count_towards_the_rate() -> None:

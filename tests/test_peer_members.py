@@ -196,6 +196,7 @@ def test_the_log_of_a_visit(world: World) -> None:
     assert [event for event, _ in world.log.records] == [
         "room-made",
         "join",
+        "session-seated",
         "leave",
         "room-dropped",
     ]

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from videre import health, transport
+from videre import health, namespace, transport
 from videre.config import Config
-from videre.engines import Retention, Terms, choice
+from videre.engines import Retention, choice
 from videre.logs import EventLog, Journal
+from videre.namespace import IceOffer, Namespace
 from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
 from videre.service import Service
 
+__all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
+
 logger = logging.getLogger("videre.app")
 
 
-@dataclasses.dataclass(frozen=True)
-class Namespace:
-    """What is served below one prefix; it shares no room with any other."""
-
-    prefix: str
-    rooms: Rooms
-    sessions: transport.Manager
+#: The namespaces of an application that create_app made.
+NAMESPACES: web.AppKey[Sequence[Namespace]] = web.AppKey("namespaces", Sequence[Namespace])
 
 
 def setup(
@@ -48,16 +46,8 @@ def setup(
     config = config or Config()
     journal = journal or Journal(logger or logging.getLogger("videre"))
     log = EventLog(journal, prefix)
-    terms = Terms(
-        replace=config.duplicate == "replace",
-        capacity=config.limits.room_capacity,
-        max_rooms=config.limits.max_rooms,
-    )
     jobs = _Jobs()
-
-    def ice(user: str) -> dict[str, object]:
-        return config.ice.offer(user, time.time())
-
+    ice = IceOffer(config.ice)
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
     rooms = Rooms(
         choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout, _later),
@@ -66,7 +56,7 @@ def setup(
         spawn=jobs.spawn,
         secret=lambda: secrets.token_urlsafe(16),
         grace=config.limits.grace,
-        terms=terms,
+        terms=namespace.terms(config),
         ice=ice,
         node=f"{secrets.token_hex(8)}-",
     )
@@ -85,9 +75,15 @@ def setup(
         ice=ice,
     )
 
+    # Names a session in the log: what its URL is called by would let readers of the log take part.
+    run = secrets.token_hex(3)
+    names = (f"{run}-{number}" for number in itertools.count(1))
+
     def accept(session: transport.Session) -> Peer:
-        log("session", transport=session.transport, tls=session.secure)
-        return Peer(session, service, session.address)
+        name = next(names)
+        request = {"request": session.request_id} if session.request_id else {}
+        log("session", session=name, transport=session.transport, tls=session.secure, **request)
+        return Peer(session, service, session.address, name)
 
     async def run_engine(_app: web.Application) -> AsyncIterator[None]:
         if (started := rooms.start()) is not None:
@@ -100,7 +96,7 @@ def setup(
 
     app.cleanup_ctx.append(run_engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport)
-    return Namespace(prefix.rstrip("/"), rooms, sessions)
+    return Namespace(prefix.rstrip("/"), rooms, sessions, service, ice, log)
 
 
 def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
@@ -156,5 +152,6 @@ def create_app(
         setup(app, prefix=prefix, config=config, logger=logger, journal=journal)
         for prefix in config.prefixes
     ]
-    app.add_routes(health.routes(lambda: all(each.rooms.ready for each in namespaces)))
+    app[NAMESPACES] = namespaces
+    app.add_routes(health.routes(lambda: all(each.ready for each in namespaces)))
     return app

@@ -7,43 +7,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
-import logging
 import os
-import signal
 import socket
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-
 from videre import config as configuration
-from videre import logs, mint, speedups, workers
-from videre.app import create_app
+from videre import environment, logs, mint, speedups, workers
+from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
+from videre.listening import listen
 from videre.schema import LEVELS, SCHEMA
+from videre.server import Load, serve
 from videre.version import __version__
-
-# Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
-KEEP_ALIVE = 75.0
-# Milliseconds after which the kernel gives up a connection that takes nothing of what was written:
-# longer than the 37 s after which a silent WebSocket is given up.
-UNREAD_MS = 60_000
-# Seconds in which requests must end once all sessions are closed, by a shutdown.
-SHUTDOWN = 1.0
 
 
 def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     default = {key: rules.get("default") for key, rules in SCHEMA.items()}
+    named = os.environ.get(environment.CONFIG)
     parser = argparse.ArgumentParser(
         prog="videre-server",
-        description="A WebRTC signalling server. Options beat the configuration file, which beats "
-        "the defaults.",
+        description="A WebRTC signalling server. Options beat variables of the environment "
+        "(VIDERE_PORT), which beat the configuration file, which beats the defaults.",
         epilog="videre-server token --help tells how to mint a token.",
     )
 
@@ -61,9 +49,10 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     option(
         "--config",
         type=Path,
-        default=default_config,
+        default=Path(named) if named else default_config,
         metavar="FILE",
-        help=f"the configuration, JSON (default: {default_config or 'none'})",
+        help=f"the configuration, JSON; or {environment.CONFIG} names it "
+        f"(default: {default_config or 'none'})",
     )
     option(
         "--workers",
@@ -117,21 +106,28 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         for name, key in _KEYS.items()
         if arguments[name] is not None
     }
-    config = configuration.load(arguments["config"], options)
-    context = config.ssl_context()
+    for sentence in environment.slips(os.environ):
+        print(f"videre-server: {sentence}", file=sys.stderr)
+
+    def load() -> Config:
+        return configuration.load(arguments["config"], {**environment.read(os.environ), **options})
+
+    config = load()
+    certificates = Certificates(config)
     if arguments["check"]:
         print("The configuration is good.")
         return 0
     if config.workers > 1:
-        return workers.run(config, _listen, lambda own, port: _run(own, context, port))
-    return _run(config, context, _listen(config))
+        return workers.run(config, listen, lambda own, port: _run(own, certificates, port, load))
+    return _run(config, certificates, listen(config), load)
 
 
-def _run(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> int:
+def _run(config: Config, certificates: Certificates, listening: socket.socket, load: Load) -> int:
     try:
-        end_log = logs.configure(
+        log = logs.Logging(
             config.log_level,
             config.log_file,
+            form=config.log_format,
             max_bytes=config.log_max_bytes,
             backups=config.log_backups,
         )
@@ -142,91 +138,7 @@ def _run(config: Config, context: ssl.SSLContext | None, listening: socket.socke
         ) from None
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
-            runner.run(_serve(config, context, listening))
+            runner.run(serve(config, certificates, listening, log, load))
     finally:
-        end_log()
+        log.end()
     return 0
-
-
-def _listen(config: Config) -> socket.socket:
-    """Return a socket that listens; raises ConfigError where the address cannot be had."""
-    try:
-        found = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, address = found[0]
-        shared = config.workers > 1 and config.worker_ports == "shared"
-        listening = socket.create_server(
-            address[:2], family=family, backlog=1024, reuse_port=shared
-        )
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the listener
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
-        return listening
-    except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            raise config.error("Host", config.host, error.strerror or str(error)) from None
-        raise config.error("Port", config.port, error.strerror or str(error)) from None
-    except UnicodeError as error:  # a host name that cannot be one
-        raise config.error("Host", config.host, str(error)) from None
-
-
-async def _serve(config: Config, context: ssl.SSLContext | None, listening: socket.socket) -> None:
-    journal = logs.Journal(logging.getLogger("videre"), batched=True)
-    log = logs.EventLog(journal, "")
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, log, number)
-    log("start", version=__version__, pid=os.getpid())
-    runner = web.AppRunner(
-        create_app(config, journal=journal),
-        access_log=None,  # a URL holds a session id
-        keepalive_timeout=KEEP_ALIVE,
-        shutdown_timeout=SHUTDOWN,
-        logger=_http_logger(),
-    )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listening, ssl_context=context).start()
-        urls = _urls(config, listening)
-        log("listen", urls=urls)
-        log.flush()
-        # One write: print makes two of it when Python's output is unbuffered.
-        sys.stdout.write(f"Listening on {', '.join(urls)}\n")
-        sys.stdout.flush()
-        speedups.tune_garbage_collection()
-        await stop.wait()
-    finally:
-        await runner.cleanup()
-        log("stop")
-        log.flush()
-
-
-def _on_signal(stop: asyncio.Event, log: logs.EventLog, number: int) -> None:
-    if stop.is_set():
-        os._exit(0)  # asked twice: at once, whatever is still going on
-    log("signal", signal=signal.Signals(number).name)
-    stop.set()
-
-
-def _urls(config: Config, listening: socket.socket) -> list[str]:
-    host, port = listening.getsockname()[:2]
-    if ":" in host:
-        host = f"[{host}]"
-    scheme = "https" if config.tls else "http"
-    return [f"{scheme}://{host}:{port}{prefix}" for prefix in config.prefixes]
-
-
-def _http_logger() -> logging.Logger:
-    """Return aiohttp's logger, to which a stranger's broken request is one line, no traceback."""
-    logger = logging.getLogger("aiohttp.server")
-
-    def shorten(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            record.exc_info = None
-            record.levelno, record.levelname = logging.INFO, "INFO"
-        return True
-
-    logger.addFilter(shorten)
-    return logger

@@ -20,6 +20,7 @@ from videre.auth import Auth, Key, NoAuth
 from videre.errors import ConfigError
 from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.limits import Limits
+from videre.logs import Form
 from videre.schema import Duplicate, WorkerPorts, judge, shown
 from videre.transport import Options
 
@@ -41,8 +42,11 @@ class Config:
     key: Path | None = None
     log_file: Path | None = None
     log_level: str = "info"
+    log_format: Form = "text"
     log_max_bytes: int = 10 * 1024 * 1024
     log_backups: int = 5
+    #: Seconds for which clients are still served once the server is to end.
+    drain_seconds: float = 30.0
     duplicate: Duplicate = "replace"
     #: Where the rooms are kept: memory://, or the URL of a Redis or Valkey that nodes share.
     engine: str = dataclasses.field(default="memory://", repr=False)  # it may hold a password
@@ -55,6 +59,8 @@ class Config:
     leeway: float = 60.0
     #: What members are told of STUN and TURN.
     ice: IceServers = dataclasses.field(default_factory=IceServers)
+    #: What was read, by key, defaults included.
+    document: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     #: Where each key was read: a file, or an option of the command line.
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -104,6 +110,11 @@ class Config:
         except ssl.SSLError:
             return "Cert", self.cert
         return "Key", self.key
+
+    def changed(self, other: Config) -> list[str]:
+        """Return the keys whose values differ, in no order of meaning; both must be `load`ed."""
+        keys = sorted(self.document)
+        return [key for key in keys if self.document[key] != other.document[key]]
 
 
 def _os_words(error: Exception) -> str:
@@ -181,6 +192,7 @@ def _config(
     prefixes = [prefix] if isinstance(prefix, str) else prefix
     return Config(
         sources=sources,
+        document=document,
         host=document["Host"],
         port=document["Port"],
         workers=document["Workers"],
@@ -191,8 +203,10 @@ def _config(
         key=resolve("Key"),
         log_file=resolve("LogFile"),
         log_level=document["LogLevel"],
+        log_format=document["LogFormat"],
         log_max_bytes=document["LogMaxBytes"],
         log_backups=document["LogBackups"],
+        drain_seconds=document["DrainSeconds"],
         duplicate=document["Duplicate"],
         engine=document["Engine"],
         node_timeout=document["NodeTimeout"],

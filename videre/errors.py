@@ -33,6 +33,7 @@ class CloseCode(enum.IntEnum):
     SLOW_CONSUMER = 4002
     TOO_MANY_PACKETS = 4003
     NO_PACKET = 4004
+    DRAINING = 4005
     BAD_PACKETS = 4500
     TOO_LARGE = 4501
     UNAUTHORIZED = 4502
@@ -52,6 +53,7 @@ _REASONS = {
     CloseCode.SLOW_CONSUMER: "Too slow in reading",
     CloseCode.TOO_MANY_PACKETS: "Too many packets",
     CloseCode.NO_PACKET: "No room entered in time",
+    CloseCode.DRAINING: "Server is draining, connect again",
     CloseCode.BAD_PACKETS: "Too many bad packets",
     CloseCode.TOO_LARGE: "Packet too large",
     CloseCode.UNAUTHORIZED: "Token expired",

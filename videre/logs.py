@@ -2,7 +2,7 @@
 
 The library is given a logger and never configures one: `EventLog` turns events into its records.
 `configure` is for the command line: JSON lines in a rotating file, written by a thread of its own,
-and lines for people on the terminal.
+and lines for people on the terminal; or, without a file, all of it on the standard output.
 
 Room ids are secrets, of which the first 6 characters are logged; payloads never are.
 """
@@ -17,11 +17,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
-from videre.writers import File, Terminal, Writer, end
+from videre.writers import File, Output, Writer, end
 
 #: Characters of a room id or session id that are logged; of a short one, not more than half.
 SHOWN = 6
@@ -34,7 +34,13 @@ BATCH_PACKETS = 500
 # Lines of one batch that a terminal gets: more than a person reads, less than stops a terminal.
 TERMINAL_LINES = 100
 
-_LEVELS = {"error": logging.WARNING, "session": logging.DEBUG}
+_LEVELS = {
+    "error": logging.WARNING,
+    "reload-refused": logging.WARNING,
+    "session": logging.DEBUG,
+    "session-seated": logging.DEBUG,
+    "session-ended": logging.DEBUG,
+}
 
 # A line before it is written: Unix time, level, event and fields. Of a packet, to be quick about
 # it, only the values: prefix, event, user, room, size.
@@ -192,7 +198,11 @@ def _json(value: object) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: the time, the level, the event and its fields. No packets."""
+    """Lines for people: the time, the level, the event and its fields, from `level` on."""
+
+    def __init__(self, level: int = logging.INFO) -> None:
+        super().__init__()
+        self.level = level
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines; the first 100 of a batch, and how many more there are."""
@@ -200,7 +210,7 @@ class TextFormatter(logging.Formatter):
             return self._text(record.created, next(_lines(record)))
         batch: list[_Line] = record.lines
         # What the command prints itself is not said twice.
-        told = [line for line in batch if line[1] >= logging.INFO and line[2] != "listen"]
+        told = [line for line in batch if line[1] >= self.level and line[2] != "listen"]
         short = logging.makeLogRecord({"lines": told[:TERMINAL_LINES]})
         texts = [
             self._text(created, line)
@@ -221,6 +231,13 @@ class TextFormatter(logging.Formatter):
         return f"{text}\n{trace}" if trace else text
 
 
+# Whose records are written, and of which level at least.
+_LOGGERS = {"videre": logging.DEBUG, "aiohttp": logging.WARNING, "asyncio": logging.WARNING}
+
+#: How a terminal's lines are written.
+Form = Literal["text", "json"]
+
+
 class _Handler(logging.Handler):
     """Gives records to a writer; its formatter is used in the writer's thread."""
 
@@ -233,41 +250,66 @@ class _Handler(logging.Handler):
         self._writer.put(lambda: self.format(record), len(getattr(record, "lines", (None,))))
 
 
-def configure(level: str, file: Path | None, *, max_bytes: int, backups: int) -> Callable[[], None]:
-    """Write what videre and aiohttp log to `file` (at `level`) and the terminal (info or above).
+class Logging:
+    """Where videre and aiohttp log to, until `end`. For applications: a site has its own.
 
-    Returns what ends it, the last records written. Raises OSError if `file` cannot be opened. For
-    applications: a site that hosts videre configures its own logging.
+    With a `file`: JSON lines into it at `level`, and on the terminal (the standard error output)
+    what is info or above. Without one: all of it on the standard output, and nothing elsewhere.
+    What is not in the file is text for people, or JSON lines, as `form` says. Raises OSError if
+    `file` cannot be opened.
     """
-    threshold = logging.getLevelNamesMapping()[level.upper()]
-    writers = [Writer(Terminal(), _lost_text)]
-    terminal = _Handler(writers[0], TextFormatter())
-    terminal.setLevel(max(threshold, logging.INFO))
-    handlers = [terminal]
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        writers.append(Writer(File(file, max_bytes=max_bytes, backups=backups), _lost_line))
-        handlers.append(_Handler(writers[1], JSONFormatter()))
-    loggers = {
-        logging.getLogger("videre"): threshold,
-        logging.getLogger("aiohttp"): max(threshold, logging.WARNING),
-        logging.getLogger("asyncio"): max(threshold, logging.WARNING),
-    }
-    for logger, its_level in loggers.items():
-        logger.setLevel(its_level)
-        for handler in handlers:
-            logger.addHandler(handler)
-    for writer in writers:
-        writer.start()
 
-    def end_log() -> None:
-        for logger in loggers:
-            logger.setLevel(logging.NOTSET)
+    def __init__(
+        self,
+        level: str,
+        file: Path | None,
+        *,
+        form: Form = "text",
+        max_bytes: int = 0,
+        backups: int = 0,
+    ) -> None:
+        self._text = TextFormatter()
+        formatter = self._text if form == "text" else JSONFormatter()
+        tell_lost = _lost_text if form == "text" else _lost_line
+        if file is None:
+            self._writers = [Writer(Output(1), tell_lost)]
+            self._terminal = _Handler(self._writers[0], formatter)
+            handlers = [self._terminal]
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            target = File(file, max_bytes=max_bytes, backups=backups)
+            self._writers = [Writer(Output(2), tell_lost), Writer(target, _lost_line)]
+            self._terminal = _Handler(self._writers[0], formatter)
+            handlers = [self._terminal, _Handler(self._writers[1], JSONFormatter())]
+        self._handlers = handlers
+        self._least = logging.DEBUG if file is None else logging.INFO
+        self.set_level(level)
+        for name in _LOGGERS:
             for handler in handlers:
-                logger.removeHandler(handler)
-        end(writers)
+                logging.getLogger(name).addHandler(handler)
+        for writer in self._writers:
+            writer.start()
 
-    return end_log
+    def set_level(self, level: str) -> None:
+        """Log what is of this level or above; of aiohttp and asyncio, no more than warnings."""
+        threshold = logging.getLevelNamesMapping()[level.upper()]
+        self._text.level = max(threshold, self._least)
+        self._terminal.setLevel(self._text.level)
+        for name, least in _LOGGERS.items():
+            logging.getLogger(name).setLevel(max(threshold, least))
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name: whoever rotates it has moved the old one away."""
+        for writer in self._writers:
+            writer.reopen()
+
+    def end(self) -> None:
+        """Write the last records, and log no more."""
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+            for handler in self._handlers:
+                logging.getLogger(name).removeHandler(handler)
+        end(self._writers)
 
 
 def _lost(count: int) -> logging.LogRecord:

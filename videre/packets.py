@@ -39,6 +39,7 @@ class Event(enum.StrEnum):
     WELCOME = "welcome"
     ROLE = "role"
     ERROR = "error"
+    GOAWAY = "goaway"
 
 
 CLIENT_EVENTS = (Event.CONNECT, Event.BROADCAST, Event.PING, Event.DISCONNECT, Event.ICE)

@@ -60,13 +60,16 @@ class Peer:
         "connection",
         "deadline",
         "gone",
+        "name",
     )
 
-    def __init__(self, connection: Connection, service: Service, address: str = "") -> None:
+    def __init__(
+        self, connection: Connection, service: Service, address: str = "", name: str = ""
+    ) -> None:
         self.connection = connection
+        self.name = name  # of the session, in the log
         self._service = service
         self._rooms = service.rooms
-        self._trace = service.trace
         self.address = address
         self._seat: Seat | None = None
         self.gone = False
@@ -75,12 +78,25 @@ class Peer:
         self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
         self._head: str | None = None  # a broadcast's text up to its Payload, from this seat
         self._heads = 0  # how many were looked for since the seat was taken
-        limits = service.limits
         self._throttle: Throttle | None = None
-        if limits.packets_per_second is not None:
-            self._throttle = Throttle(limits.packets_per_second, limits.packet_burst)
+        self.refresh()
         self.deadline = Deadline(service, self)
         self.deadline.enter()
+
+    def refresh(self) -> None:
+        """Go by what the service says now of limits and traces: they may be set while it runs."""
+        self._trace = self._service.trace
+        limits = self._service.limits
+        self._throttle = None
+        if limits.packets_per_second is not None:
+            self._throttle = Throttle(limits.packets_per_second, limits.packet_burst)
+
+    def go_away(self, seconds: float) -> None:
+        """Tell the peer to connect anew in so many seconds: the server is draining."""
+        seat = self.seat
+        user, room = ("", "") if seat is None else (seat.user, seat.room)
+        payload = {"RetryAfter": round(seconds * 1000)}
+        self.connection.send(packets.write_json(Event.GOAWAY, user, room, payload))
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
@@ -155,7 +171,7 @@ class Peer:
         if (seat := self.seat) is not None:
             user, room = seat.user, seat.room
         self.connection.send(packets.write_error(error, user, room, packet_id))
-        self._service.log("error", code=error.code, user=user, room=room)
+        self._service.log("error", code=error.code, user=user, room=room, session=self.name)
         if error.bad:
             self._bad += 1
             if self._bad >= MAX_BAD_PACKETS:
@@ -172,6 +188,7 @@ class Peer:
     def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
         """Take the peer out of its room; if its connection was lost, maybe after a while."""
         self.gone = True
+        self._service.log("session-ended", session=self.name, reason=reason)
         self.deadline.cancel()
         seat = self.seat
         if seat is None or clean:
@@ -192,6 +209,7 @@ class Peer:
     def sit(self, seat: Seat) -> Awaitable[None] | None:
         """Take a seat that the engine has given, and give up the one in another room."""
         held, self._seat = self.seat, seat
+        self._service.log("session-seated", session=self.name, user=seat.user, room=seat.room)
         self._ping = self._head = None
         self._heads = 0
         return None if held is None or held is seat else self._leave(held, "moved")

@@ -67,7 +67,7 @@ class Rooms:
         self._log = log
         self._secret = secret
         self._grace = grace
-        self._terms = terms or Terms()
+        self.terms = terms or Terms()  # may be set anew
         self._hooks = Hooks(spawn, self._hook_failed)
         self._replica = Replica(clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice)
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
@@ -108,7 +108,7 @@ class Rooms:
         the terms. Raises UserTaken or RoomFull (from the awaitable, if there is one) where the
         terms say so.
         """
-        terms = self._terms
+        terms = self.terms
         if capacity is not None:
             terms = dataclasses.replace(terms, capacity=capacity)
         if replace:

@@ -18,6 +18,7 @@ from cerberus import TypeDefinition, Validator
 from videre import keyring
 from videre.engines import choice
 from videre.limits import Limits
+from videre.logs import Form
 from videre.transport import Options
 
 #: What becomes of a user id that is in the room already: the old seat goes, or the newcomer.
@@ -101,8 +102,10 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "Key": _string(nullable=True, default=None),
     "LogFile": _string(nullable=True, default=None, minlength=1),
     "LogLevel": _string(allowed=list(LEVELS), default="info"),
+    "LogFormat": _string(allowed=list(get_args(Form)), default="text"),
     "LogMaxBytes": {"type": "integer", "min": 0, "default": 10 * 1024 * 1024},
     "LogBackups": {"type": "integer", "min": 0, "max": 1000, "default": 5},
+    "DrainSeconds": {"type": "number", "min": 0, "check_with": keyring.finite, "default": 30.0},
     "Duplicate": _string(allowed=list(get_args(Duplicate)), default="replace"),
     "MaxPacketBytes": _least(256, _SEAM.max_packet_bytes),
     "MaxBacklogBytes": _least(4096, _SEAM.max_backlog_bytes),
@@ -137,6 +140,33 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "JSONP": _switch(_SEAM.jsonp),
     "SockJSUrl": _string(default=_SEAM.sockjs_url, regex=r"(https?://|/)[^\s\"<>]*\Z"),
 }
+
+
+#: The keys that a running server reads anew when it is told to; all others need a restart.
+RELOADED = frozenset(
+    {
+        "Auth",
+        "Cert",
+        "Compression",
+        "ConnectsPerSecondPerAddress",
+        "DrainSeconds",
+        "Duplicate",
+        "IceServers",
+        "JoinTimeout",
+        "Key",
+        "LogLevel",
+        "MaxBacklogBytes",
+        "MaxConnections",
+        "MaxConnectionsPerAddress",
+        "MaxPacketBytes",
+        "MaxRooms",
+        "Origins",
+        "PacketBurst",
+        "PacketsPerSecond",
+        "RoomCapacity",
+        "TrustedProxies",
+    }
+)
 
 
 class StrictValidator(Validator):  # type: ignore[misc]  # cerberus has no types

@@ -20,9 +20,9 @@ class Trace(Protocol):
     def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Service:
-    """What all peers of one namespace share."""
+    """What all peers of one namespace share. What the configuration says may be set anew."""
 
     rooms: Rooms
     decoder: Decoder

@@ -21,6 +21,10 @@ from videre.errors import ConfigError
 # Seconds before a worker that has died is started again: one that dies at once must not spin.
 RESTART = 1.0
 
+# What ends all workers, and what they are told without it (see server.py).
+ENDING = (signal.SIGTERM, signal.SIGINT)
+OTHERS = (signal.SIGHUP, signal.SIGUSR1)
+
 Listen = Callable[[Config], socket.socket]
 Serve = Callable[[Config, socket.socket], int]
 
@@ -71,7 +75,9 @@ class _Parent:
 
     def run(self) -> int:
         """Return when no worker is left: the greatest exit code of one that was told to stop."""
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in ENDING:
+            signal.signal(each, self._end)
+        for each in OTHERS:
             signal.signal(each, self._hand_on)
         for number in range(len(self._workers)):
             self._start(number)
@@ -89,8 +95,11 @@ class _Parent:
                 self._start(number)
         return worst
 
-    def _hand_on(self, number: int, _frame: object) -> None:
+    def _end(self, number: int, frame: object) -> None:
         self._stopping = True
+        self._hand_on(number, frame)
+
+    def _hand_on(self, number: int, _frame: object) -> None:
         for pid in self._running:
             os.kill(pid, number)
 
@@ -102,8 +111,10 @@ class _Parent:
         code = 1
         try:
             os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
-            for each in (signal.SIGTERM, signal.SIGINT):
+            for each in ENDING:
                 signal.signal(each, signal.SIG_DFL)
+            for each in OTHERS:  # which would end a worker that is not ready for them
+                signal.signal(each, signal.SIG_IGN)
             for other, (_, listening) in enumerate(self._workers):
                 if other != number:
                     listening.close()

@@ -38,20 +38,28 @@ class Target(Protocol):
     def write(self, lines: list[str]) -> None:
         """Write all of these lines, or raise OSError."""
 
+    def reopen(self) -> None:
+        """Write to what has the target's name now, or raise OSError."""
+
     def close(self) -> None:
         """Let go of it."""
 
 
-class Terminal:
-    """The standard error output, without Python's buffer and its lock."""
+class Output:
+    """An output of the process, without Python's buffer and its lock: 1 or 2, standard or error."""
 
-    name = "terminal"
+    def __init__(self, number: int) -> None:
+        self.name = "terminal"
+        self._number = number
 
     def write(self, lines: list[str]) -> None:
         """See Target.write."""
         data = "".join(f"{line}\n" for line in lines).encode(errors="replace")
         while data:
-            data = data[os.write(2, data) :]
+            data = data[os.write(self._number, data) :]
+
+    def reopen(self) -> None:
+        """See Target.reopen; an output stays what it is."""
 
     def close(self) -> None:
         """See Target.close."""
@@ -82,6 +90,11 @@ class File:
         except OSError:
             self.close()
             raise
+
+    def reopen(self) -> None:
+        """See Target.reopen: who rotates the file has moved it away."""
+        self.close()
+        self._open()
 
     def close(self) -> None:
         """See Target.close."""
@@ -152,6 +165,7 @@ class Writer(threading.Thread):
         self._lines: collections.deque[Line] = collections.deque()
         self._awake = threading.Event()
         self._ending = threading.Event()
+        self._reopening = threading.Event()
         self._dropped = 0  # lines that came when the queue was full, counted by who puts them
         self._told = 0  # of these, as far as they have been told of
         self._refused = 0  # lines that the target did not take
@@ -173,8 +187,16 @@ class Writer(threading.Thread):
             self._ending.wait(PAUSE)
             self._awake.clear()
             self._write()
+            if self._reopening.is_set():
+                self._reopening.clear()
+                self._reopen()
         self._write()
         self._target.close()
+
+    def reopen(self) -> None:
+        """Ask the thread to write what there is, and from then on to what has the name now."""
+        self._reopening.set()
+        self._awake.set()
 
     def end(self) -> None:
         """Ask the thread to write what is left and to end; `join` waits for it."""
@@ -204,6 +226,12 @@ class Writer(threading.Thread):
         else:
             self._failing = False
             self._refused = 0
+
+    def _reopen(self) -> None:
+        try:
+            self._target.reopen()
+        except OSError as error:  # the next write tries again
+            _complain(f"videre: cannot open the {self._target.name}: {error.strerror}\n")
 
     @staticmethod
     def _made(make: Line) -> str:

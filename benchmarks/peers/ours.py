@@ -29,7 +29,7 @@ class Nobody:
 
 def build(path: Path) -> web.Application:
     settings = config.load(path)
-    logs.configure(
+    logs.Logging(
         settings.log_level,
         settings.log_file,
         max_bytes=settings.log_max_bytes,

@@ -14,6 +14,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NONE = "'none'"
 
+# Characters of a proxy's request id that are kept for the log: a UUID has 36.
+MAX_REQUEST_ID = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Client:
@@ -21,6 +24,7 @@ class Client:
 
     address: str = ""  # as `owner` has it
     secure: bool = False  # whether over TLS
+    request_id: str = ""  # what a trusted proxy calls the request
 
 
 class Origins:
@@ -88,7 +92,9 @@ class Proxies:
 
     def client(self, request: web.BaseRequest) -> Client:
         """Return who a request is from."""
-        return Client(owner(self.address(request)), self.secure(request))
+        trusted = self._trusts(request.remote or "")
+        request_id = request.headers.get("X-Request-Id", "")[:MAX_REQUEST_ID] if trusted else ""
+        return Client(owner(self.address(request)), self.secure(request), request_id)
 
 
 def owner(address: str) -> str:

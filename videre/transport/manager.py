@@ -13,9 +13,10 @@ import sockjs
 from aiohttp import web
 
 from videre.limits import TokenBucket
+from videre.transport.clients import Origins, Proxies
 from videre.transport.framing import Framer, Quoter
 from videre.transport.options import Options
-from videre.transport.session import Accept, Session, logger
+from videre.transport.session import Accept, Handler, Session, logger
 
 if TYPE_CHECKING:
     from videre.transport.http import HTTPSession
@@ -46,9 +47,10 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.sessions: dict[str, HTTPSession] = {}
         self.websockets: set[WebSocketSession] = set()  # until their connections are gone
         self.accept = accept
-        self.options = options
         self.open_sessions = 0
-        self.closing = False
+        self.closing = False  # no session is opened any more
+        self.retry_after = 1  # what who asks for one is told then, in seconds
+        self.configure(options)
         # A tenth of the time that a polling client may stay away: noticed 10 % late at the most.
         self.interval = max(LEAST_INTERVAL, min(options.disconnect_delay, options.heartbeat) / 10)
         self.heartbeat_sweeps = math.ceil(options.heartbeat / self.interval)
@@ -56,7 +58,6 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.absent_sweeps = math.ceil(options.disconnect_delay / self.interval)
         self.goodbye_sweeps = math.ceil(GOODBYE / self.interval)
         self._addresses: Counter[str] = Counter()  # open sessions of each address
-        self._buckets: dict[str, TokenBucket] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         #: Sessions with something to write while it is collected; None while nothing is.
@@ -64,11 +65,23 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.quote = Quoter()
         self._framers: dict[tuple[bool, bool], Framer] = {}
         self._emptied: asyncio.Future[None] | None = None  # a shutdown waits for the last goodbye
+        self._deserted: asyncio.Future[None] | None = None  # a drain waits for the last session
+
+    def configure(self, options: Options) -> None:
+        """Go by other options from now on: what makes the routes and the sweeps stays as it was.
+
+        Of open sessions, those of what they may send and have waiting are known to all, and those
+        of their opening to new ones alone.
+        """
+        self.options = options
+        self.origins = Origins(options.origins)
+        self.proxies = Proxies(options.trusted_proxies)
+        self._buckets: dict[str, TokenBucket] = {}
 
     def admits(self, address: str) -> bool:
         """Tell whether a client from `address` may open a session now."""
         options = self.options
-        if self.closing or 0 < options.max_connections <= self.open_sessions:
+        if 0 < options.max_connections <= self.open_sessions:
             return False
         limit = options.max_connections_per_address
         if limit and self._addresses[address] >= limit:
@@ -99,6 +112,14 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self._addresses[session.address] -= 1
         if not self._addresses[session.address]:
             del self._addresses[session.address]
+        if self._deserted is not None and not self.open_sessions and not self._deserted.done():
+            self._deserted.set_result(None)
+
+    def handlers(self) -> Iterator[Handler]:
+        """Yield the handler of each open session."""
+        for session in self._all():
+            if session.handler is not None:
+                yield session.handler
 
     def gone(self, session: WebSocketSession) -> None:
         """Let go of a WebSocket session whose connection is no more."""
@@ -148,6 +169,19 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         yield from self.sessions.values()
 
     # The end.
+
+    def refuse(self, seconds: float) -> None:
+        """Open no session any more; who asks for one is told to try again in so many seconds."""
+        self.closing = True
+        self.retry_after = max(1, math.ceil(seconds))
+
+    async def deserted(self, seconds: float) -> None:
+        """Return when no session is open any more, or after so many seconds."""
+        if not self.open_sessions:
+            return
+        self._deserted = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._deserted, seconds)
 
     async def shutdown(self, code: int, reason: str) -> None:
         """Close every session with a code and wait for the clients' answers, GOODBYE s at most.

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from sockjs.route import SockJSRoute
 from sockjs.transports.utils import CACHE_CONTROL, cache_headers
 
-from videre.transport.clients import Client, Origins, Proxies
+from videre.transport.clients import Client
 from videre.transport.http import TRANSPORTS, HTTPSession
 from videre.transport.manager import Manager
 from videre.transport.senders import Sender
@@ -40,8 +40,6 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         }
         disabled = {transport for transport, on in wanted.items() if not on}
         super().__init__(name, manager, options.sockjs_url, TRANSPORTS, disabled, options.cookie)
-        self._origins = Origins(options.origins)
-        self._proxies = Proxies(options.trusted_proxies)
 
     # Handlers of aiohttp. HTTPExceptions are raised for what is refused.
 
@@ -72,6 +70,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         """Serve `/info`, which a client asks for before it opens a session."""
         if (answer := self._admit(request, ("GET", "HEAD"), allow="OPTIONS, GET")) is not None:
             return answer
+        self._require_open()
         info = {
             "entropy": secrets.randbelow(2**32),
             "websocket": self.manager.options.websocket,
@@ -92,8 +91,8 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Serve the page that an iframe transport loads, to be framed by allowed origins alone."""
         response = await self._page(request, self._iframe)
-        if self._origins.policy is not None:
-            response.headers["Content-Security-Policy"] = self._origins.policy
+        if (policy := self.manager.origins.policy) is not None:
+            response.headers["Content-Security-Policy"] = policy
         return response
 
     async def _iframe(self, request: web.Request) -> web.Response:
@@ -124,7 +123,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             self._session_id(request)  # which names nothing, but must be well-formed
         if request.method != "GET":
             raise _NotAllowed("GET")
-        if not self._origins.allow(request):
+        if not self.manager.origins.allow(request):
             raise web.HTTPForbidden(text="This origin is not allowed.")
         return self._new_client(request)
 
@@ -132,7 +131,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         self, request: web.Request, methods: tuple[str, ...], allow: str = ""
     ) -> web.Response | None:
         """Return the answer to a preflight; None for a request to be served."""
-        if not self._origins.allow(request):
+        if not self.manager.origins.allow(request):
             raise web.HTTPForbidden(text="This origin is not allowed.")
         request[_ROUTE] = self
         allow = allow or f"OPTIONS, {', '.join(methods)}"
@@ -156,10 +155,17 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
 
     def _new_client(self, request: web.Request) -> Client:
         """Return who opens a session, or raise HTTPServiceUnavailable if there is no room."""
-        client = self._proxies.client(request)
+        self._require_open()
+        client = self.manager.proxies.client(request)
         if not self.manager.admits(client.address):
             raise web.HTTPServiceUnavailable(text="Too many connections.")
         return client
+
+    def _require_open(self) -> None:
+        """Raise HTTPServiceUnavailable if no session is opened any more."""
+        if self.manager.closing:
+            headers = {hdrs.RETRY_AFTER: str(self.manager.retry_after)}
+            raise web.HTTPServiceUnavailable(text="Server is going away.", headers=headers)
 
     def _session(self, request: web.Request, transport: Any, session_id: str) -> HTTPSession:
         """Return the session that a request is for, new if a receiver asks for one."""
@@ -168,7 +174,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         is_sender = issubclass(transport, Sender)
         if session is not None:
             # Who knows a URL, from a log, say, is not thereby who opened it.
-            if session.address != self._proxies.client(request).address:
+            if session.address != manager.proxies.client(request).address:
                 raise web.HTTPNotFound
             if is_sender and session.goodbye is not None:
                 raise web.HTTPNotFound

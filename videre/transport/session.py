@@ -57,6 +57,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         self.manager = manager
         self.address = client.address  # a trusted proxy's word taken
         self.secure = client.secure
+        self.request_id = client.request_id
         self.handler: Handler | None = None
         self.silent = 0  # sweeps since the client was last heard
         self._inbox: deque[str] | None = None  # messages that wait for the handler, while it works

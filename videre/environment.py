@@ -1,0 +1,69 @@
+"""The configuration's keys as variables of the environment, as containers are configured.
+
+`MaxPacketBytes` is `VIDERE_MAX_PACKET_BYTES`: a word begins at each capital that a small letter
+follows or precedes. A value is JSON, but for keys that hold a text: that is taken as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from videre.schema import SCHEMA
+
+PREFIX = "VIDERE_"
+
+#: Names the configuration file.
+CONFIG = "VIDERE_CONFIG"
+
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+# How like a name of ours one must be to be taken for a slip: a variable that is there by chance, as
+# those that Kubernetes makes for a service called videre, is less so.
+LIKENESS = 0.9
+
+
+def variable(key: str) -> str:
+    """Return the variable of a key: `VIDERE_PORT` of `Port`."""
+    return PREFIX + _WORD.sub("_", key).upper()
+
+
+VARIABLES = {variable(key): key for key in SCHEMA}
+
+
+def read(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    """Return the values of an environment as `config.load` takes options: by key, with the name.
+
+    An empty variable is null where the key may be. What is wrong with a value is for `load` to say.
+    """
+    return {
+        key: (name, _value(key, environ[name]))
+        for name, key in VARIABLES.items()
+        if name in environ
+    }
+
+
+def slips(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that is no key's, but looks as if it were meant so."""
+    sentences = []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in VARIABLES or name == CONFIG:
+            continue
+        if meant := difflib.get_close_matches(name, VARIABLES, 1, LIKENESS):
+            sentences.append(f"{name}: is no key and not used, {meant[0]} is one")
+    return sentences
+
+
+def _value(key: str, text: str) -> Any:
+    rules = SCHEMA[key]
+    if not text and rules.get("nullable"):
+        return None
+    if rules.get("type") == "string":
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,118 @@
+"""A namespace: what is served below one prefix, how it is set anew, and how it drains."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections.abc import Iterator
+
+from videre import transport
+from videre.config import Config
+from videre.engines import Terms
+from videre.errors import CloseCode
+from videre.ice import IceServers
+from videre.logs import EventLog
+from videre.packets import Decoder
+from videre.peer import Peer
+from videre.rooms import Rooms
+from videre.service import Service
+
+# When clients are asked to come back, as shares of the drain: not before a load balancer has found
+# out, and all of them before the end, so that nobody is cut off.
+EARLIEST, LATEST = 0.2, 0.8
+
+# Clients that are told to go away before others are served again.
+TOLD_AT_ONCE = 200
+
+# What the transport goes by that may be set anew while it runs.
+RELOADED_OPTIONS = (
+    "max_packet_bytes",
+    "max_backlog_bytes",
+    "origins",
+    "trusted_proxies",
+    "max_connections",
+    "max_connections_per_address",
+    "connects_per_second_per_address",
+    "compression",
+)
+
+
+@dataclasses.dataclass
+class IceOffer:
+    """What a member is told of STUN and TURN now; the servers may be set anew."""
+
+    servers: IceServers
+
+    def __call__(self, user: str) -> dict[str, object]:
+        """Return the members of a welcome, or of an answer to `ice`, for a user."""
+        return self.servers.offer(user, time.time())
+
+
+def terms(config: Config) -> Terms:
+    """Return on which terms a room is joined."""
+    return Terms(
+        replace=config.duplicate == "replace",
+        capacity=config.limits.room_capacity,
+        max_rooms=config.limits.max_rooms,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespace:
+    """What is served below one prefix; it shares no room with any other."""
+
+    prefix: str
+    rooms: Rooms
+    sessions: transport.Manager
+    service: Service
+    ice: IceOffer
+    log: EventLog
+
+    @property
+    def ready(self) -> bool:
+        """Whether clients can be taken: the engine is there, and the namespace does not drain."""
+        return self.rooms.ready and not self.sessions.closing
+
+    def _peers(self) -> Iterator[Peer]:
+        for handler in list(self.sessions.handlers()):
+            if isinstance(handler, Peer):
+                yield handler
+
+    def reload(self, config: Config) -> None:
+        """Go by another configuration, as far as it concerns a namespace and may change.
+
+        Who is connected stays, with the token it came with. See schema.RELOADED.
+        """
+        service = self.service
+        grace, max_resume_bytes = service.limits.grace, service.limits.max_resume_bytes
+        service.limits = dataclasses.replace(
+            config.limits, grace=grace, max_resume_bytes=max_resume_bytes
+        )
+        service.decoder = Decoder(config.max_packet_bytes)
+        service.auth = config.auth
+        service.leeway = config.leeway
+        service.trace = self.log.trace
+        self.ice.servers = config.ice
+        self.rooms.terms = terms(config)
+        changed = {name: getattr(config.transport, name) for name in RELOADED_OPTIONS}
+        self.sessions.configure(dataclasses.replace(self.sessions.options, **changed))
+        for peer in self._peers():
+            peer.refresh()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new session, and send those that are there away, as gently as can be.
+
+        New ones are refused with 503. Each client is told (`goaway`) when to connect elsewhere, and
+        is served as before until it does. Returns when all have gone; those that are still there
+        after so many seconds are closed with 4005, their seats kept for their grace.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        self.sessions.refuse(seconds)
+        for number, peer in enumerate(self._peers(), 1):
+            peer.go_away(random.uniform(EARLIEST, LATEST) * seconds)  # noqa: S311  # no secret
+            if number % TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        await self.sessions.deserted(end - asyncio.get_running_loop().time())
+        await self.sessions.shutdown(CloseCode.DRAINING, CloseCode.DRAINING.reason)

@@ -1,0 +1,213 @@
+"""The process: it listens, hears signals, reads its configuration anew, and ends gently.
+
+SIGTERM         drains: clients are sent away, those that stay are closed after DrainSeconds
+SIGINT          ends with a goodbye (1001) to every client
+a second one    ends the process at once
+SIGHUP          reads the configuration and the certificate anew
+SIGUSR1         opens the log file anew, for logrotate
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from videre import logs, speedups, systemd
+from videre.app import NAMESPACES, create_app
+from videre.certificates import Certificates
+from videre.config import Config
+from videre.errors import ConfigError
+from videre.listening import urls
+from videre.schema import RELOADED
+from videre.version import __version__
+
+# Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
+KEEP_ALIVE = 75.0
+# Seconds in which requests must end once all sessions are closed, by a shutdown.
+SHUTDOWN = 1.0
+
+#: Reads the configuration, as at the start. Raises ConfigError.
+Load = Callable[[], Config]
+
+
+class Server:
+    """One process that serves a configuration on a listening socket, until it is told to end."""
+
+    def __init__(
+        self,
+        config: Config,
+        certificates: Certificates,
+        listening: socket.socket,
+        logging_: logs.Logging,
+        load: Load,
+    ) -> None:
+        self._config = config
+        self._certificates = certificates
+        self._listening = listening
+        self._logging = logging_
+        self._load = load
+        self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
+        self._log = logs.EventLog(self._journal, "")
+        self._app = create_app(config, journal=self._journal)
+        self._stop = asyncio.Event()
+        self._ending = False
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until a signal says stop."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop, signal.SIGTERM)
+        loop.add_signal_handler(signal.SIGINT, self._on_stop, signal.SIGINT)
+        loop.add_signal_handler(signal.SIGHUP, self._start, self.reload)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
+        self._log("start", version=__version__, pid=os.getpid())
+        runner = web.AppRunner(
+            self._app,
+            access_log=None,  # a URL holds a session id
+            keepalive_timeout=KEEP_ALIVE,
+            shutdown_timeout=SHUTDOWN,
+            logger=_http_logger(),
+        )
+        await runner.setup()
+        try:
+            context = self._certificates.context
+            await web.SockSite(runner, self._listening, ssl_context=context).start()
+            self._tell_listening()
+            if context is not None:
+                self._start(self._watch_certificates)
+            speedups.tune_garbage_collection()
+            systemd.notify("READY=1")
+            await self._stop.wait()
+        finally:
+            systemd.notify("STOPPING=1")
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await runner.cleanup()
+            self._log("stop")
+            self._log.flush()
+
+    def _start(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(job())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell_listening(self) -> None:
+        found = urls(self._config, self._listening)
+        self._log("listen", urls=found)
+        self._log.flush()
+        if self._config.log_file is None and self._config.log_format == "json":
+            return  # the standard output is the log, and every line of it JSON
+        # One write: print makes two of it when Python's output is unbuffered.
+        sys.stdout.write(f"Listening on {', '.join(found)}\n")
+        sys.stdout.flush()
+
+    # The end.
+
+    def _on_stop(self, number: signal.Signals) -> None:
+        if self._ending:
+            os._exit(0)  # asked twice: at once, whatever is still going on
+        self._log("signal", signal=number.name)
+        if number == signal.SIGTERM and self._config.drain_seconds > 0:
+            self.drain()
+            return
+        self._ending = True
+        self._stop.set()
+
+    def drain(self) -> None:
+        """Begin to end: send all clients away, and stop when they have gone, or it takes too long.
+
+        Does nothing while that is going on.
+        """
+        if not self._ending:
+            self._ending = True
+            systemd.notify("STOPPING=1")
+            self._start(self._drain)
+
+    async def _drain(self) -> None:
+        seconds = self._config.drain_seconds
+        namespaces = self._app[NAMESPACES]
+        sessions = sum(each.sessions.open_sessions for each in namespaces)
+        self._log("drain", seconds=seconds, sessions=sessions)
+        try:
+            await asyncio.gather(*(each.drain(seconds) for each in namespaces))
+        finally:
+            self._stop.set()
+
+    # Changes.
+
+    async def reload(self) -> None:
+        """Read the configuration anew, and go by it; one that is of no use is told of, whole."""
+        async with self._reloading:
+            systemd.notify("RELOADING=1")
+            try:
+                config = await asyncio.to_thread(self._load)
+                self._certificates.renew(config)
+            except ConfigError as error:
+                self._refused(error.faults)
+            else:
+                self._go_by(config)
+            systemd.notify("READY=1")
+
+    def _go_by(self, config: Config) -> None:
+        changed = self._config.changed(config)
+        # Others stay as they are, and are told of each time until the restart.
+        document = {**self._config.document, **{key: config.document[key] for key in RELOADED}}
+        self._config = dataclasses.replace(
+            self._config, document=document, drain_seconds=config.drain_seconds
+        )
+        self._logging.set_level(config.log_level)
+        for namespace in self._app[NAMESPACES]:
+            namespace.reload(config)
+        self._log(
+            "reload",
+            changed=[key for key in changed if key in RELOADED],
+            restart=[key for key in changed if key not in RELOADED],
+        )
+
+    def _refused(self, faults: Sequence[str]) -> None:
+        self._log("reload-refused", faults=list(faults))
+
+    async def _watch_certificates(self) -> None:
+        await self._certificates.watch(lambda: self._log("certificate-renewed"), self._refused)
+
+    def _reopen_log(self) -> None:
+        self._log.flush()
+        self._logging.reopen()
+
+
+async def serve(
+    config: Config,
+    certificates: Certificates,
+    listening: socket.socket,
+    logging_: logs.Logging,
+    load: Load,
+) -> None:
+    """Serve `config` until a signal says stop; see Server."""
+    await Server(config, certificates, listening, logging_, load).run()
+
+
+def _http_logger() -> logging.Logger:
+    """Return aiohttp's logger, to which a stranger's broken request is one line, no traceback."""
+    logger = logging.getLogger("aiohttp.server")
+
+    def shorten(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+    logger.addFilter(shorten)
+    return logger

@@ -1,0 +1,58 @@
+"""What the service manager and we tell each other (sd_listen_fds(3), sd_notify(3)).
+
+Any supervisor that holds the listening socket over a restart, or wants to hear that we are ready,
+may use the same: none of it needs systemd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Mapping, MutableMapping
+
+# The first descriptor that is passed (SD_LISTEN_FDS_START).
+FIRST = 3
+
+
+def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
+    """Return the listening socket that this process was started with; None without one.
+
+    The variables that tell of it are taken out: they are not for processes of ours. Raises
+    ValueError if there is more than one, or one that does not listen to TCP connections.
+    """
+    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdecimal() or int(count) == 0:
+        return None
+    if int(count) > 1:
+        raise ValueError(f"{count} sockets were passed, one is used")
+    try:
+        listening = socket.socket(fileno=FIRST)
+    except OSError as error:
+        raise ValueError(f"what was passed is no socket: {error.strerror}") from None
+    os.set_inheritable(FIRST, False)
+    listens = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if listening.family not in (socket.AF_INET, socket.AF_INET6) or not listens:
+        listening.close()
+        raise ValueError("the socket that was passed does not listen to TCP connections")
+    return listening
+
+
+def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
+    """Tell the service manager: `READY=1`, `STOPPING=1` or `RELOADING=1`; if nobody asks, nobody.
+
+    A manager that does not listen harms nothing: it knows that by itself.
+    """
+    path = (os.environ if environ is None else environ).get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return
+    if state.startswith("RELOADING"):
+        state += f"\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+    ):
+        manager.sendto(state.encode(), address)
