@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmarks.report import HEAD
 from documents import DOCUMENTS, ROOT, Block, runs_all, unclaimed
 
+from benchmarks.report import HEAD
 from videre import config
 from videre.packets import CLIENT_EVENTS, Decoder
 

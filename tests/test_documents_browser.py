@@ -60,6 +60,10 @@ if (ask) {
 }
 """
 READY = f"{SMALL} globalThis.ready = true;"
+#: For pages that have not TOOLS.
+UNTIL = "while (!({})) await new Promise((resolve) => setTimeout(resolve, 20));"
+REMOTE_IS_SEEN = UNTIL.format("remote.getVideoPlaybackQuality().totalVideoFrames > 3")
+STATE_IS = UNTIL.format("state.textContent === arg")
 REMOTE_FLOWS = 'return flows(document.getElementById("remote"));'
 
 
@@ -144,9 +148,9 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
     assert browser.faults == []
 
 
-async def both(first: Page, second: Page, code: str) -> list[Any]:
+async def both(first: Page, second: Page, code: str, arg: Any = None) -> list[Any]:
     """Run the same in two pages at once, and return what each returns."""
-    return await asyncio.gather(first.run(code), second.run(code))
+    return await asyncio.gather(first.run(code, arg), second.run(code, arg))
 
 
 @runs("README.md", "remoteVideoElement")
@@ -176,12 +180,11 @@ async def test_the_mesh_of_the_reference(block: Block, site: Site) -> None:
     await videre.connect("room");
     """
     one, two, three = [await site.module(before + block.text, after=after) for _ in "abc"]
-    await asyncio.gather(
-        *(
-            each.run("await until(() => videos.size == 2); await Promise.all([...videos.values()].map(flows));")
-            for each in (one, two, three)
-        )
-    )
+    seen = """
+    await until(() => videos.size == 2);
+    await Promise.all([...videos.values()].map(flows));
+    """
+    await asyncio.gather(*(each.run(seen) for each in (one, two, three)))
     await one.run('videre.send("Hello");')
     for each in (two, three):
         assert await each.run("await until(() => said.length); return said;") == ["Hello"]
@@ -265,7 +268,9 @@ async def test_the_first_call(
         await checkout.run(folder.text)
         for name, block in (("index", page), ("plain", plain)):
             html = block.text.replace("localhost:1111", f"localhost:{signaller.port}")
-            (tmp_path / "call" / f"{name}.html").write_text(html.replace("<title>", f"{ICON}<title>"))
+            (tmp_path / "call" / f"{name}.html").write_text(
+                html.replace("<title>", f"{ICON}<title>")
+            )
         command = shlex.split(web_server.text.replace("8080", "0"))
         process = await asyncio.create_subprocess_exec(
             require(command[0]), "-u", *command[1:], cwd=tmp_path, stdout=PIPE, stderr=DEVNULL
@@ -278,20 +283,15 @@ async def test_the_first_call(
                 url = f"http://localhost:{found[1]}/{path}"
                 one = await browser.open(url, init=READY)
                 link = await one.run("while (!location.hash) await null; return location.href;")
-                if path:  # there is no state to be seen
-                    await one.run("while (!local.srcObject) await new Promise((r) => setTimeout(r, 20));")
+                if path:  # its room is entered when it has its camera
+                    await one.run(UNTIL.format("local.srcObject"))
                 two = await browser.open(link, init=READY)
-                shown = """
-                while (remote.getVideoPlaybackQuality().totalVideoFrames < 3) {
-                  await new Promise((resolve) => setTimeout(resolve, 20));
-                }
-                return document.getElementById("state")?.textContent ?? null;
-                """
-                assert await both(one, two, shown) == [None if path else "connected"] * 2
+                await both(one, two, REMOTE_IS_SEEN)
+                if not path:
+                    await both(one, two, STATE_IS, "connected")
                 await two.close()
                 if not path:
-                    code = 'while (state.textContent !== "Waiting for somebody.") await new Promise((r) => setTimeout(r, 20));'
-                    await one.run(code)
+                    await one.run(STATE_IS, "Waiting for somebody.")
         finally:
             await browser.close()
             process.terminate()
@@ -317,13 +317,33 @@ async def test_from_a_site_of_ones_own(
     url = await site.serve(run[0])
     one = await browser.open(f"{url}/#room", init=READY)
     two = await browser.open(f"{url}/#room", init=READY)
-    shown = """
-    while (remote.getVideoPlaybackQuality().totalVideoFrames < 3) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    return true;
+    await both(one, two, REMOTE_IS_SEEN)
+
+
+@runs("docs/hosting.md", "RouteTableDef", name="script")
+@runs("docs/hosting.md", "A room", name="page")
+async def test_a_site_with_a_login(
+    script: Block, page: Block, site: Site, browser: Browser, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Two who log in meet in a room, and see each other; one of them has no camera."""
+    (tmp_path / "room.html").write_text(page.text.replace("<title>", f"{ICON}<title>"))
+    monkeypatch.chdir(tmp_path)
+    run: list[web.Application] = []
+    monkeypatch.setattr(web, "run_app", lambda app, **_: run.append(app))
+    run_python(script)
+    url = await site.serve(run[0])
+    login = """
+    const body = new URLSearchParams({ user: arg, password: `${arg}'s password` });
+    return (await fetch("/login", { method: "POST", body })).text();
     """
-    assert await both(one, two, shown) == [True, True]
+    pages = []
+    for user, devices in (("ann", True), ("bob", False)):  # two contexts, with cookies of their own
+        before = await browser.open(f"{url}/static/videre.js", devices=devices, init=READY)
+        assert await before.run(login, user) == f"Hello, {user}"
+        pages.append(await browser.open(f"{url}/rooms/garden", devices=devices, init=READY))
+    await pages[1].run(REMOTE_IS_SEEN)
+    for each in pages:
+        await each.run(UNTIL.format("notice.textContent === arg"), "bob is here")
 
 
 SHOW = "const show = (...words) => said.push(words.join(' '));"
@@ -336,16 +356,20 @@ async def test_simple_peer(block: Block, site: Site) -> None:
     {SHOW}
     const videos = {{}};
     const play = (user, stream) => {{
-      videos[user] = Object.assign(document.createElement("video"), {{ autoplay: true, muted: true }});
-      videos[user].srcObject = stream;
-      document.body.append(videos[user]);
+      const video = document.createElement("video");
+      videos[user] = Object.assign(video, {{ autoplay: true, muted: true, srcObject: stream }});
+      document.body.append(video);
     }};
     """
-    media = "const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });"
+    media = (
+        "const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });"
+    )
     library = '</script><script src="/npm/simplepeer.min.js/simplepeer.min.js"></script><script>'
     pages = [
         await site.module(
-            media + block.text, before=before + library, after="Object.assign(globalThis, { signaller, peers });"
+            media + block.text,
+            before=before + library,
+            after="Object.assign(globalThis, { signaller, peers });",
         )
         for _ in "abc"
     ]

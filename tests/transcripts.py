@@ -16,15 +16,17 @@
   no quotes; once heard it may be said. Without having been heard, `<a token for peer1>`,
   `<an expired token for peer1>` and `<300 characters>` may be said.
 - `NAME > 9 times: TEXT` and `NAME < 9 times: TEXT`.
-- `NAME > (closes)`, `NAME > (breaks off)`: the connection ends, as if the page or its network went.
-- `NAME < (closed: 4503 Replaced by a newer connection)`: the server closes it, with code and reason.
-- `server > (removes peer2: Be nice)`, `server > (shuts down)`, `valkey > (stops)`.
+- `NAME > (closes)`, `NAME > (breaks off)`: the connection ends, as if the page had, or its network.
+- `NAME < (closed: 4503 Replaced by a newer connection)`: the server closes it, and says why.
+- `server > (removes peer2: Be nice)`, `server > (drains for 0.2 s)`, `server > (shuts down)`,
+  `valkey > (stops)`.
 
 At the end nobody must have heard more than is written: each connection that is left is asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -41,7 +43,6 @@ from valkey_server import Valkey, valkey
 import videre
 from videre import config as configuration
 from videre.auth import Auth, TokenAuth, sign
-from videre.rooms import Rooms
 
 VALKEY = "redis://127.0.0.1:6379"
 ROOM = "some_room_id"
@@ -107,9 +108,9 @@ async def play(block: Block, framing: Framing, folder: Path, *, redis: bool = Fa
         path.write_text(json.dumps(config), encoding="utf-8")
         app = web.Application()
         loaded = configuration.load(path, environ={})
-        rooms = videre.setup(app, config=loaded).rooms
+        namespace = videre.setup(app, config=loaded)
         server = await stack.enter_async_context(serving(app))
-        stage = _Stage(server, framing, rooms, store, loaded.auth)
+        stage = _Stage(server, framing, namespace, store, loaded.auth)
         await stage.seat(transcript.given)
         for step in transcript.steps:
             try:
@@ -119,17 +120,24 @@ async def play(block: Block, framing: Framing, folder: Path, *, redis: bool = Fa
                 error.add_note(f"{block.document}:{step.number}: {step.who}: {step.text}")
                 raise
         await stage.is_quiet()
+        await stage.end()
 
 
 class _Stage:
     """A server and its clients while a transcript is played."""
 
     def __init__(
-        self, server: Server, framing: Framing, rooms: Rooms, store: Valkey | None, auth: Auth
+        self,
+        server: Server,
+        framing: Framing,
+        namespace: videre.Namespace,
+        store: Valkey | None,
+        auth: Auth,
     ) -> None:
         self._server = server
         self._framing = framing
-        self._rooms = rooms
+        self._namespace = namespace
+        self._drain: asyncio.Task[None] | None = None
         self._store = store
         self._auth = auth
         self._clients: dict[str, Client] = {}
@@ -171,20 +179,20 @@ class _Stage:
             await self._clients[step.who].say(text)
 
     async def _operate(self, who: str, action: str) -> None:
+        rooms = self._namespace.rooms
         removal = re.fullmatch(r"removes (\w+): (.+)", action)
+        drain = re.fullmatch(r"drains for ([\d.]+) s", action)
         if who == "valkey":
             assert action == "stops" and self._store is not None
             await self._store.stop()
         elif removal:
             user, reason = removal.groups()
-            (room,) = [each for each in await self._rooms.rooms() if user in await self._in(each)]
-            assert await self._rooms.kick(room, user, reason)
+            assert await rooms.kick(ROOM, user, reason)
+        elif drain:
+            self._drain = asyncio.create_task(self._namespace.drain(float(drain[1])))
         else:
             assert action == "shuts down", action
             await self._server.runner.cleanup()
-
-    async def _in(self, room: str) -> list[str]:
-        return await self._rooms.members(room)
 
     def _say(self, words: str) -> str:
         """Return what a placeholder stands for."""
@@ -222,3 +230,8 @@ class _Stage:
             await client.send("ping", name, "nowhere", Id="at the end")
             heard = await client.text()
             assert json.loads(heard)["Header"].get("Id") == "at the end", f"{name}: {heard}"
+
+    async def end(self) -> None:
+        """Wait for what goes on in the server."""
+        if self._drain is not None:
+            await self._drain
