@@ -1,4 +1,4 @@
-"""The Python client in the documentation: its examples run, and its reference names all there is."""
+"""The Python client in the documentation: its examples run as they stand there."""
 
 from __future__ import annotations
 
