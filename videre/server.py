@@ -28,7 +28,7 @@ from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
 from videre.listening import urls
-from videre.schema import RELOADED
+from videre.schema import LEVELS, RELOADED
 from videre.version import __version__
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
@@ -164,17 +164,23 @@ class Server:
         changed = self._config.changed(config)
         # Others stay as they are, and are told of each time until the restart.
         document = {**self._config.document, **{key: config.document[key] for key in RELOADED}}
+        levels = self._config.log_level, config.log_level
         self._config = dataclasses.replace(
-            self._config, document=document, drain_seconds=config.drain_seconds
+            self._config,
+            document=document,
+            drain_seconds=config.drain_seconds,
+            log_level=config.log_level,
         )
-        self._logging.set_level(config.log_level)
-        for namespace in self._app[NAMESPACES]:
-            namespace.reload(config)
+        self._logging.set_level(min(levels, key=LEVELS.index))  # at which this is recorded
         self._log(
             "reload",
             changed=[key for key in changed if key in RELOADED],
             restart=[key for key in changed if key not in RELOADED],
         )
+        self._log.flush()
+        self._logging.set_level(config.log_level)
+        for namespace in self._app[NAMESPACES]:
+            namespace.reload(config)
 
     def _refused(self, faults: Sequence[str]) -> None:
         self._log("reload-refused", faults=list(faults))

@@ -13,6 +13,7 @@ from aiohttp import ClientSession
 from videre.client import wire
 from videre.client.backoff import Backoff, Pace
 from videre.client.connection import CLOSE_SECONDS, NORMAL, Connection
+from videre.client.departure import Departure
 from videre.client.errors import Closed, Unreachable
 from videre.client.events import Event, Lost, Rejoined, Resumed
 from videre.client.inbox import Inbox
@@ -70,7 +71,6 @@ class Client:
         self._changed = asyncio.Event()  # there is a connection, or there will be none
         self._end: Exception | None = RuntimeError("Not in `async with`")
         self._entered = self._left = False
-        self._deadline = asyncio.Timeout(None)  # of the connection
 
     # The room.
 
@@ -293,22 +293,26 @@ class Client:
 
     async def _listen(self, connection: Connection) -> Lost:
         """Take in what comes until the connection is lost; raise what makes another useless."""
-        code = NORMAL
+        departure = Departure(connection, BACK_SOON, lambda: self._drop(connection))
         try:
-            async with asyncio.timeout(None) as self._deadline:
-                while True:
-                    packet, size = await connection.receive()
+            while True:
+                packet, size = await connection.receive()
+                if packet.event == wire.GOAWAY:
+                    due = asyncio.get_running_loop().time() + packet.value()["RetryAfter"] / 1000
+                    self._pace.schedule(due)
+                    departure.schedule(due)
+                else:
                     await self._handle(connection, packet, size)
-        except TimeoutError:
-            code = BACK_SOON
-            return Lost(code, "The server goes away")
         except Closed as error:
+            if await departure.over():
+                return Lost(BACK_SOON, "The server goes away")
             if not self._joining.can_retry(error):
                 raise
             return Lost(error.code, error.reason)
         finally:
+            departure.cancel()
             self._drop()
-            await connection.close(code)
+            await connection.close()
 
     async def _handle(self, connection: Connection, packet: Packet, size: int) -> None:
         answer: Packet | PeerError = packet
@@ -321,11 +325,6 @@ class Client:
                 self._seat.ice_servers = packet.value()["IceServers"]
             case wire.WELCOME:  # the answer to a fresh token
                 self._seat.welcome(packet.value())
-            case wire.GOAWAY:
-                seconds = packet.value()["RetryAfter"] / 1000
-                due = asyncio.get_running_loop().time() + seconds
-                self._pace.schedule(due)
-                self._deadline.reschedule(due)
             case wire.ERROR:
                 answer = wire.error_of(packet)
                 if packet.id not in self._asked:

@@ -1,0 +1,271 @@
+"""A drain: clients are sent away, served meanwhile, and closed with 4005 when it takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from fakes import packet
+from heard_log import HeardLog
+from inprocess import PATIENCE, Client, Server, serving
+from process import signaller
+from signalling import Closed, connect
+from sockjs_client import Wire, ask
+from visitors import TRANSPORTS, Visitor
+
+from videre.app import NAMESPACES, create_app
+from videre.config import Config
+from videre.limits import Limits
+from videre.namespace import EARLIEST, LATEST, Namespace
+
+LONG = 60.0  # seconds: a drain that ends because all have gone
+SHORT = 0.5  # one that closes those that stay
+
+
+class Draining:
+    """A signaller whose one namespace drains when it is told to."""
+
+    def __init__(self, server: Server, namespace: Namespace, log: HeardLog) -> None:
+        self.server = server
+        self.namespace = namespace
+        self.log = log
+        self._drain: asyncio.Task[None] | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Begin to drain."""
+        self._drain = asyncio.create_task(self.namespace.drain(seconds))
+
+    async def ended(self) -> None:
+        """Return when the drain is over."""
+        assert self._drain is not None
+        await self._drain
+
+
+@asynccontextmanager
+async def draining(**limits: Any) -> AsyncIterator[Draining]:
+    """Run a signaller."""
+    log = HeardLog()
+    app: web.Application = create_app(Config(limits=Limits(**limits)), logger=log.logger)
+    async with serving(app) as server:
+        try:
+            yield Draining(server, app[NAMESPACES][0], log)
+        finally:
+            await Wire.hang_up()
+
+
+def goaway(text: str) -> tuple[str, str, int]:
+    """Return the user and room in a goaway, and its RetryAfter, in ms."""
+    said = json.loads(text)
+    header = said["Header"]
+    assert header.pop("Event") == "goaway" and set(header) == {"UserId", "RoomId"}
+    payload = json.loads(said["Payload"])
+    assert set(payload) == {"RetryAfter"} and type(payload["RetryAfter"]) is int
+    return header["UserId"], header["RoomId"], payload["RetryAfter"]
+
+
+async def status(url: str) -> tuple[int, str | None]:
+    """Return what a GET is answered: the status, and its Retry-After."""
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        return response.status, response.headers.get("Retry-After")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_clients_of_each_transport_are_told_and_served_and_closed(transport: str) -> None:
+    """A goaway to each; packets go both ways afterwards; then 4005."""
+    async with draining() as run:
+        visitor = await Visitor.enter(run.server.url, transport)
+        await visitor.say(packet("connect", "v", "room"))
+        await visitor.hear()
+        (member,) = await run.server.members("m", room="other")
+        run.begin(SHORT)
+        (text,) = await visitor.hear()
+        assert goaway(text)[:2] == ("v", "room")
+        assert goaway(await member.text())[:2] == ("m", "other")
+        await visitor.say(packet("ping", "v", "room"))
+        (answer,) = await visitor.hear()
+        assert json.loads(answer)["Payload"] == '["v"]'
+        await run.ended()
+        assert (await visitor.goodbye())[0] == 4005
+        assert await member.closed() == 4005
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_new_sessions_are_refused(transport: str) -> None:
+    """503 and when to come again, to whoever opens one; `/info` says so before."""
+    paths = {"raw": "/echo/websocket", "websocket": "/echo/1/new/websocket"}
+    path = paths.get(transport, f"/echo/1/new/{transport}")
+    method = "POST" if transport.startswith("xhr") else "GET"
+    async with draining() as run:
+        (member,) = await run.server.members("m")
+        run.begin(LONG)
+        goaway(await member.text())
+        for where, how in ((path, method), ("/echo/info", "GET")):
+            answer = await ask(run.server.url, how, where)
+            assert answer.status == 503, answer
+            assert 1 <= int(answer.headers["Retry-After"]) <= LONG
+        await member.close()
+        await run.ended()
+
+
+async def test_it_ends_when_all_have_gone() -> None:
+    """The drain is over with the last session, long before its time."""
+    async with draining() as run:
+        members = await run.server.members("a", "b")
+        run.begin(LONG)
+        for each in members:
+            goaway(await each.text())
+        await members[0].close()
+        assert (await members[1].heard())[0] == "disconnect"
+        assert (await members[1].heard())[0] == "connect"  # the initiator now
+        await members[1].quiet()
+        await members[1].close()
+        await run.ended()
+
+
+async def test_nobody_there() -> None:
+    """A drain without a session is over at once."""
+    async with draining() as run:
+        run.begin(LONG)
+        await run.ended()
+
+
+async def test_each_client_is_told_another_time() -> None:
+    """RetryAfter is spread over the drain, and is never after its end."""
+    async with draining(join_timeout=None) as run:
+        clients = [await run.server.client() for _ in range(30)]
+        run.begin(LONG)
+        told = [goaway(await each.text()) for each in clients]
+        assert {(user, room) for user, room, _ in told} == {("", "")}
+        times = [retry for _, _, retry in told]
+        assert all(EARLIEST * LONG * 1000 <= each <= LATEST * LONG * 1000 for each in times)
+        assert len(set(times)) > 20
+        for each in clients:
+            await each.close()
+        await run.ended()
+
+
+async def test_ready_says_so() -> None:
+    """`/ready` is 503 from the first moment, `/health` stays 200."""
+    async with draining() as run:
+        (member,) = await run.server.members("m")
+        assert (await status(f"{run.server.url}/ready"))[0] == 200
+        run.begin(LONG)
+        goaway(await member.text())
+        assert (await status(f"{run.server.url}/ready"))[0] == 503
+        assert (await status(f"{run.server.url}/health"))[0] == 200
+        await member.close()
+        await run.ended()
+
+
+async def test_seats_are_kept_for_their_grace() -> None:
+    """Who asked for a welcome has lost its connection only; who did not has left."""
+    async with draining() as run:
+        a, b = [await run.server.client() for _ in range(2)]
+        await a.send("connect", "a", "room", {"Welcome": True})
+        assert [(await a.heard())[0] for _ in range(2)] == ["connect", "welcome"]
+        await b.join("b", "other")
+        run.begin(SHORT)
+        for each in (a, b):
+            goaway(await each.text())
+            assert await each.closed() == 4005
+        await run.log.until("lost", user="a")
+        await run.log.until("leave", user="b")
+        await run.ended()
+        assert await run.namespace.rooms.members("room") == ["a"]
+
+
+async def test_what_was_answered_for_arrives_before_the_close() -> None:
+    """A ping's answer says that all before it was carried out: every one of it is heard."""
+    async with draining(packets_per_second=None) as run:
+        sender, hearer = await run.server.members("a", "b")
+        run.begin(SHORT)
+        goaway(await sender.text())
+        acknowledged = -1
+        for number in range(100_000):
+            if not await spoken(sender, number):
+                break
+            acknowledged = number
+        goaway(await hearer.text())
+        for number in range(acknowledged + 1):
+            assert (await hearer.heard())[3] == number
+        await run.ended()
+        assert acknowledged > 0
+
+
+async def spoken(client: Client, number: int) -> bool:
+    """Broadcast a number; tell whether the server said that it has, before it closed."""
+    try:
+        await client.send("broadcast", "a", "room", number)
+        await client.send("ping", "a", "room")
+        message = await client.socket.receive(timeout=PATIENCE)
+    except ConnectionError:
+        return False
+    return (
+        message.type is aiohttp.WSMsgType.TEXT
+        and json.loads(message.data)["Header"]["Event"] == "ping"
+    )
+
+
+# The process.
+
+
+async def test_sigterm_drains(tmp_path: Path) -> None:
+    """The clients are told, and closed after DrainSeconds; the exit code is 0, the log tells."""
+    config = {"DrainSeconds": 1, "LogFile": "log"}
+    async with (
+        signaller(tmp=tmp_path, config=config) as server,
+        connect(server.url, "raw", user="a", room="room") as a,
+        connect(server.url, "sockjs", user="b", room="room") as b,
+    ):
+        for each in (a, b):
+            await each.ask("connect")
+        server.process.send_signal(signal.SIGTERM)
+        for each in (a, b):
+            with pytest.raises(Closed) as closed:
+                heard = []
+                while True:
+                    heard.append((await each.receive())["Header"]["Event"])
+            assert heard[-1] == "goaway" and closed.value.code == 4005
+        assert await server.process.wait() == 0
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    (drain,) = [line for line in events if line["event"] == "drain"]
+    assert (drain["seconds"], drain["sessions"]) == (1, 2)
+    assert events[-1]["event"] == "stop"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_at_once(second: signal.Signals, tmp_path: Path) -> None:
+    """Whoever is in a hurry need not wait for a drain."""
+    async with (
+        signaller(tmp=tmp_path, config={"DrainSeconds": 600}) as server,
+        connect(server.url, "raw", user="a", room="room") as a,
+    ):
+        await a.ask("connect")
+        server.process.send_signal(signal.SIGTERM)
+        assert (await a.receive())["Header"]["Event"] == "goaway"
+        assert await server.stop(second) == 0
+
+
+@pytest.mark.parametrize(
+    ("sign", "seconds"), [(signal.SIGINT, 600), (signal.SIGTERM, 0)], ids=["SIGINT", "0 s"]
+)
+async def test_without_a_drain(sign: signal.Signals, seconds: int, tmp_path: Path) -> None:
+    """Ctrl-C, or SIGTERM with DrainSeconds 0: a goodbye with 1001, and the end."""
+    async with (
+        signaller(tmp=tmp_path, config={"DrainSeconds": seconds}) as server,
+        connect(server.url, "raw", user="a", room="room") as a,
+    ):
+        await a.ask("connect")
+        server.process.send_signal(sign)
+        with pytest.raises(Closed) as closed:
+            await a.receive()
+        assert closed.value.code == 1001
+        assert await server.process.wait() == 0

@@ -1,0 +1,386 @@
+"""SIGHUP: what may change does, what may not says so, and a bad configuration changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from cryptography import x509
+from process import Signaller, self_signed, signaller
+from signalling import Closed, Framing, Packet, Signalling, connect
+from tokens import OTHER_SECRET, SECRET
+
+from videre import certificates
+from videre.certificates import Certificates
+from videre.config import load
+from videre.schema import RELOADED, SCHEMA
+
+PATIENCE = 20  # seconds
+FOREVER = 10_000_000_000  # in Unix time
+
+
+class Reloading:
+    """A signaller whose configuration changes while it runs."""
+
+    def __init__(self, tmp: Path, server: Signaller, stack: AsyncExitStack) -> None:
+        self.tmp = tmp
+        self.server = server
+        self._stack = stack
+        self._read = 0
+
+    async def enter(self, user: str, payload: object = "{}", **options: Any) -> Signalling:
+        """Return a client that has sent its connect; see `connect` for the options."""
+        framing: Framing = options.pop("framing", "raw")
+        opened = connect(self.server.url, framing, user=user, room="room", **options)
+        client = await self._stack.enter_async_context(opened)
+        await client.send(client.packet("connect", payload))
+        return client
+
+    async def seated(self, user: str, payload: object = "{}", **options: Any) -> Signalling:
+        """Return a client that has its seat."""
+        client = await self.enter(user, payload, **options)
+        assert (await client.receive())["Header"]["Event"] == "connect"
+        return client
+
+    async def change(self, config: Mapping[str, Any] | str) -> dict[str, Any]:
+        """Put another configuration in the file, say so, and return what the log says of it."""
+        text = config if isinstance(config, str) else json.dumps({"LogFile": "log", **config})
+        (self.tmp / "conf.json").write_text(text)
+        self.server.process.send_signal(signal.SIGHUP)
+        return await self.logged("reload", "reload-refused")
+
+    async def logged(self, *events: str) -> dict[str, Any]:
+        """Return the next line of the log with one of these events."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                lines = (self.tmp / "log").read_text().splitlines(keepends=True)
+                for line in lines[self._read :]:
+                    if not line.endswith("\n"):
+                        break
+                    self._read += 1
+                    found: dict[str, Any] = json.loads(line)
+                    if found["event"] in events:
+                        return found
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def reloading(tmp: Path, **config: Any) -> AsyncIterator[Reloading]:
+    """Run a signaller with a configuration."""
+    async with (
+        signaller(tmp=tmp, config={"LogFile": "log", **config}) as server,
+        AsyncExitStack() as stack,
+    ):
+        yield Reloading(tmp, server, stack)
+
+
+def code(packet: Packet) -> str:
+    """Return the code of an error packet."""
+    assert packet["Header"]["Event"] == "error", packet
+    return str(json.loads(packet["Payload"])["Code"])
+
+
+async def test_limits_of_rooms_and_packets(tmp_path: Path) -> None:
+    """Who is connected already has the new ones, too; and what is taken away is without limit."""
+    async with reloading(tmp_path) as run:
+        a = await run.seated("a")
+        told = await run.change({"RoomCapacity": 1, "PacketsPerSecond": 0.01, "PacketBurst": 1})
+        assert told["changed"] == ["PacketBurst", "PacketsPerSecond", "RoomCapacity"]
+        assert told["restart"] == []
+        assert code(await (await run.enter("b")).receive()) == "room-full"
+        for _ in range(2):
+            await a.send(a.packet("broadcast"))
+        assert code(await a.receive()) == "rate-limited"
+        await run.change({"MaxPacketBytes": 300, "PacketsPerSecond": None})
+        for _ in range(300):
+            await a.send(a.packet("broadcast"))
+        await a.send(a.packet("broadcast", "x" * 300))
+        assert code(await a.receive()) == "packet-too-large"
+        b = await run.seated("b")
+        await run.change({"MaxRooms": 1, "Duplicate": "reject"})
+        assert code(await (await run.enter("b")).receive()) == "user-taken"
+        other = await run.enter("c")
+        await other.receive()
+        other.room = "another"
+        assert code(await other.ask("connect")) == "room-full"
+        assert b.user == "b"
+
+
+async def test_limits_of_connections(tmp_path: Path) -> None:
+    """In all, for an address, for each second; the backlog; the time to enter a room."""
+    async with reloading(tmp_path) as run:
+        await run.seated("a")
+        for limit in ("MaxConnections", "MaxConnectionsPerAddress"):
+            assert (await run.change({limit: 1}))["changed"]
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await run.enter("b")
+            assert refused.value.status == 503
+        await run.change({"ConnectsPerSecondPerAddress": 1, "MaxBacklogBytes": 4096})
+        await run.seated("c")
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await run.enter("d")
+        await run.change({"JoinTimeout": 0.1})
+        framed = connect(run.server.url, "raw", user="idle", room="room")
+        async with framed as idle:
+            with pytest.raises(Closed) as closed:
+                await idle.receive()
+        assert closed.value.code == 4004
+
+
+async def test_origins_and_proxies(tmp_path: Path) -> None:
+    """Requests of other origins are refused; a proxy's word is taken."""
+    async with reloading(tmp_path, MaxConnectionsPerAddress=1) as run:
+        info = f"{run.server.url}/info"
+        async with aiohttp.ClientSession(headers={"Origin": "https://other.example"}) as http:
+            async with http.get(info) as answer:
+                assert answer.status == 200
+            await run.change(
+                {
+                    "Origins": ["https://mine.example"],
+                    "TrustedProxies": ["127.0.0.1"],
+                    "MaxConnectionsPerAddress": 1,
+                }
+            )
+            async with http.get(info) as answer:
+                assert answer.status == 403
+        async with aiohttp.ClientSession() as http:
+            for client in ("192.0.2.1", "192.0.2.2"):  # two addresses: one connection for each
+                headers = {"X-Forwarded-For": client}
+                socket = await http.ws_connect(f"{run.server.url}/websocket", headers=headers)
+                assert not socket.closed
+
+
+async def test_secrets(tmp_path: Path) -> None:
+    """Tokens by the new secret are good, by the old one no more; who is in stays."""
+
+    def bearer(secret: str, user: str) -> dict[str, str]:
+        claims = {"sub": user, "room": "room", "exp": FOREVER}
+        return {"Token": jwt.encode(claims, secret, "HS256")}
+
+    async with reloading(tmp_path, Auth={"Secrets": [SECRET]}) as run:
+        a = await run.seated("a", bearer(SECRET, "a"))
+        told = await run.change({"Auth": {"Secrets": [OTHER_SECRET]}})
+        assert told["changed"] == ["Auth"] and SECRET not in (tmp_path / "log").read_text()
+        stranger = await run.enter("b", bearer(SECRET, "b"))
+        assert code(await stranger.receive()) == "unauthorized"
+        await run.seated("b", bearer(OTHER_SECRET, "b"))
+        assert (await a.receive())["Header"]["UserId"] == "b"
+
+
+async def test_ice_servers(tmp_path: Path) -> None:
+    """Members are told of the new ones from now on."""
+    old, new = [{"urls": "stun:old.example"}], [{"urls": "stun:new.example"}]
+    async with reloading(tmp_path, IceServers=old) as run:
+        a = await run.seated("a")
+        assert "stun:old.example" in (await a.ask("ice"))["Payload"]
+        assert (await run.change({"IceServers": new}))["changed"] == ["IceServers"]
+        payload = (await a.ask("ice"))["Payload"]
+        assert "stun:new.example" in payload and "old" not in payload
+        b = await run.enter("b", {"Welcome": True})
+        await b.receive()
+        assert "stun:new.example" in (await b.receive())["Payload"]
+
+
+async def test_the_log_level(tmp_path: Path) -> None:
+    """At debug packets are logged, of who is connected already as well; later no more."""
+    async with reloading(tmp_path) as run:
+        a = await run.seated("a")
+        await run.change({"LogLevel": "debug"})
+        await a.ask("ping")
+        assert (await run.logged("packet"))["packet"] == "ping"
+        await run.change({"LogLevel": "warning"})
+        await a.ask("ping")
+        await a.send(a.packet("nonsense"))
+        assert code(await a.receive()) == "invalid-packet"
+        await run.logged("error")
+        lines = (tmp_path / "log").read_text().splitlines()
+        assert [json.loads(line)["event"] for line in lines[-2:]] == ["reload", "error"]
+
+
+async def test_the_drain(tmp_path: Path) -> None:
+    """A restart that has become urgent."""
+    async with reloading(tmp_path, DrainSeconds=600) as run:
+        a = await run.seated("a")
+        await run.change({"DrainSeconds": 0})
+        run.server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(Closed) as closed:
+            await a.receive()
+        assert closed.value.code == 1001
+        assert await run.server.process.wait() == 0
+
+
+async def test_compression(tmp_path: Path) -> None:
+    """New connections may deflate."""
+    async with reloading(tmp_path) as run, aiohttp.ClientSession() as http:
+        url = f"{run.server.url}/websocket"
+        async with http.ws_connect(url, compress=15) as socket:
+            assert not socket.compress
+        await run.change({"Compression": True})
+        async with http.ws_connect(url, compress=15) as socket:
+            assert socket.compress
+
+
+async def test_what_needs_a_restart_says_so(tmp_path: Path) -> None:
+    """Each time, until it is restarted; what else is in the file is gone by."""
+    async with reloading(tmp_path) as run:
+        change = {"Port": 1, "Prefix": "/other", "Grace": 5, "RoomCapacity": 1}
+        told = await run.change(change)
+        assert (told["changed"], told["restart"]) == (
+            ["RoomCapacity"],
+            ["Grace", "Prefix"],  # the port is an option's
+        )
+        told = await run.change(change)
+        assert (told["changed"], told["restart"]) == ([], ["Grace", "Prefix"])
+        told = await run.change({})
+        assert (told["changed"], told["restart"]) == (["RoomCapacity"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (
+            '{"RoomCapacity": 0, "Grace": "long", "RoomCapacity2": 1}',
+            ["RoomCapacity: 0: min value is 1", "Grace", "RoomCapacity2"],
+        ),
+        ("{", ["is not JSON"]),
+        ('{"TLS": true}', ["Cert", "Key"]),
+        ('{"Auth": {"Secrets": ["short"]}}', ["Auth"]),
+    ],
+)
+async def test_a_bad_configuration(text: str, faults: list[str], tmp_path: Path) -> None:
+    """All that is wrong with it is told, with the file's name; the old one stays as it was."""
+    async with reloading(tmp_path, RoomCapacity=1) as run:
+        a = await run.seated("a")
+        told = await run.change(text)
+        assert told["event"] == "reload-refused" and told["level"] == "warning"
+        assert all(any(fault in each for each in told["faults"]) for fault in faults), told
+        assert all("conf.json" in each for each in told["faults"])
+        assert code(await (await run.enter("b")).receive()) == "room-full"
+        assert (await a.ask("ping"))["Payload"] == '["a"]'
+
+
+async def test_reloads_in_a_row_under_load(tmp_path: Path) -> None:
+    """However often: the last one counts, and no packet is lost."""
+    async with reloading(tmp_path, PacketsPerSecond=None) as run:
+        a, b = await run.seated("a"), await run.seated("b")
+        await a.receive()
+        for number in range(50):
+            run.server.process.send_signal(signal.SIGHUP)
+            await a.send(a.packet("broadcast", number))
+        for number in range(50):
+            assert (await b.receive())["Payload"] == number
+        told = await run.change({"RoomCapacity": 2})
+        while "RoomCapacity" not in told["changed"]:
+            told = await run.logged("reload")
+        assert code(await (await run.enter("c")).receive()) == "room-full"
+
+
+# Certificates.
+
+
+async def serial(server: Signaller) -> int:
+    """Return the serial number of the certificate that a new connection gets."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting)
+    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    await writer.wait_closed()
+    return x509.load_der_x509_certificate(der).serial_number
+
+
+def serial_in(path: Path) -> int:
+    """Return the serial number of the certificate in a file."""
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+
+
+async def test_a_new_certificate(tmp_path: Path) -> None:
+    """New handshakes get it, with and without SIGHUP's other news; who is connected stays."""
+    certificate, key = self_signed(tmp_path)
+    files = {"TLS": True, "Cert": certificate.name, "Key": key.name}
+    async with reloading(tmp_path, **files) as run:
+        trust = ssl.create_default_context(cafile=certificate)
+        a = await run.seated("a", ssl=trust)
+        first = serial_in(certificate)
+        assert await serial(run.server) == first
+        self_signed(tmp_path)
+        assert serial_in(certificate) != first
+        told = await run.change(files)
+        assert told["event"] == "reload"
+        assert await serial(run.server) == serial_in(certificate)
+        assert (await a.ask("ping"))["Payload"] == '["a"]'
+        (elsewhere := tmp_path / "elsewhere").mkdir()
+        moved, moved_key = self_signed(elsewhere)
+        told = await run.change({**files, "Cert": str(moved), "Key": str(moved_key)})
+        assert told["changed"] == ["Cert", "Key"]
+        assert await serial(run.server) == serial_in(moved)
+        key.write_text("no key")
+        told = await run.change(files)
+        assert told["event"] == "reload-refused"
+        assert await serial(run.server) == serial_in(moved)
+        assert (await a.ask("ping"))["Payload"] == '["a"]'
+
+
+async def test_a_certificate_that_changes_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a signal; half of a pair is not used, told of once, and the whole one is taken."""
+    monkeypatch.setattr(certificates, "WATCH", 0.01)
+    certificate, key = self_signed(tmp_path)
+    (conf := tmp_path / "conf.json").write_text(
+        json.dumps({"TLS": True, "Cert": certificate.name, "Key": key.name})
+    )
+    watched = Certificates(load(conf))
+    news: asyncio.Queue[object] = asyncio.Queue()
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=watched.context
+    )
+    watching = asyncio.create_task(watched.watch(lambda: news.put_nowait("new"), news.put_nowait))
+
+    async def served() -> int:
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return x509.load_der_x509_certificate(der).serial_number
+
+    try:
+        async with asyncio.timeout(PATIENCE):
+            first = serial_in(certificate)
+            assert await served() == first
+            (elsewhere := tmp_path / "elsewhere").mkdir()
+            new, new_key = self_signed(elsewhere)
+            new.replace(certificate)
+            (fault,) = await news.get()  # type: ignore[misc]
+            assert "does not match the certificate" in fault and "conf.json" in fault
+            assert await served() == first
+            new_key.replace(key)
+            assert await news.get() == "new"
+            assert await served() == serial_in(certificate) != first
+            key.unlink()
+            (fault,) = await news.get()  # type: ignore[misc]
+            assert "No such file" in fault
+            assert await served() == serial_in(certificate)
+            assert news.empty()
+    finally:
+        watching.cancel()
+        server.close()
+
+
+def test_each_key_that_may_change_is_tested() -> None:
+    """This module names every key of RELOADED, and each of these is a key."""
+    text = Path(__file__).read_text()
+    assert {key for key in RELOADED if f'"{key}"' not in text and f"{key}=" not in text} == set()
+    assert set(SCHEMA) >= RELOADED
