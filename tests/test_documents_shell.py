@@ -28,6 +28,7 @@ from fakes import packet
 from packaging.requirements import Requirement
 from process import LINE_BYTES, Signaller, require, self_signed
 from test_nginx import LOG, MAIN, replace
+from test_workers import urls
 from valkey_server import redis_binary, valkey
 
 from videre.version import __version__
@@ -65,7 +66,7 @@ class Checkout:
     def environment(self) -> dict[str, str]:
         """Return the environment of its commands."""
         path = f"{self.path / 'path'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin"
-        return {"PATH": path, "HOME": str(self.path), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {"PATH": path, "HOME": str(self.path)}
 
     async def run(self, command: str) -> str:
         """Return what a command prints that ends by itself, and well."""
@@ -300,3 +301,4 @@ async def test_a_cluster(conf: Block, start: Block, workers: Block, checkout: Ch
             before.append(user)
             heard = await socket.receive_json(timeout=SECONDS)
             assert json.loads(heard["Payload"]) == before
+        assert len({*await urls(server, 4)}) == 4  # the last command's, of which each has a port

@@ -1,4 +1,4 @@
-"""The package as it is published: what is in it, what it says of itself, and that it installs clean."""
+"""The package as it is published: what is in it, what it says of itself, that it installs clean."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class _Stage:
         self._server = server
         self._framing = framing
         self._namespace = namespace
-        self._drain: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None  # of the server
         self._store = store
         self._auth = auth
         self._clients: dict[str, Client] = {}
@@ -189,10 +189,10 @@ class _Stage:
             user, reason = removal.groups()
             assert await rooms.kick(ROOM, user, reason)
         elif drain:
-            self._drain = asyncio.create_task(self._namespace.drain(float(drain[1])))
+            self._ending = asyncio.create_task(self._namespace.drain(float(drain[1])))
         else:
             assert action == "shuts down", action
-            await self._server.runner.cleanup()
+            self._ending = asyncio.create_task(self._server.runner.cleanup())
 
     def _say(self, words: str) -> str:
         """Return what a placeholder stands for."""
@@ -233,5 +233,5 @@ class _Stage:
 
     async def end(self) -> None:
         """Wait for what goes on in the server."""
-        if self._drain is not None:
-            await self._drain
+        if self._ending is not None:
+            await self._ending
