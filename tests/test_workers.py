@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -91,6 +92,31 @@ async def test_ctrl_c_ends_all(store: Valkey, tmp_path: Path) -> None:
     async with signaller(tmp=tmp_path, config=settings) as server:
         await urls(server, 3)
         assert await server.stop(signal.SIGINT) == 0
+
+
+EARLY = """
+import signal, socket, sys
+from videre import workers
+from videre.config import Config
+
+def serve(config, listening):
+    print("started", flush=True)
+    signal.pause()
+
+sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
+"""
+
+
+@pytest.mark.parametrize("number", workers.ENDING)
+def test_workers_that_are_stopped_as_they_start(number: int) -> None:
+    """They end by the signal itself, as they were told to: that is no failure."""
+    with subprocess.Popen(
+        [sys.executable, "-c", EARLY], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["started\n"] * 2
+        parent.send_signal(number)
+        assert parent.wait(SECONDS) == 0
 
 
 def test_each_worker_has_its_port_and_log() -> None:

@@ -16,6 +16,7 @@
   no quotes; once heard it may be said. Without having been heard, `<a token for peer1>`,
   `<an expired token for peer1>` and `<300 characters>` may be said.
 - `NAME > 9 times: TEXT` and `NAME < 9 times: TEXT`.
+- `NAME > (connects)`: it opens a connection and says nothing yet.
 - `NAME > (closes)`, `NAME > (breaks off)`: the connection ends, as if the page had, or its network.
 - `NAME < (closed: 4503 Replaced by a newer connection)`: the server closes it, and says why.
 - `server > (removes peer2: Be nice)`, `server > (drains for 0.2 s)`, `server > (shuts down)`,
@@ -165,6 +166,8 @@ class _Stage:
                 del self._clients[step.who]
             else:
                 self._compare(step.text, await client.text())
+        elif action and action[1] == "connects":
+            self._clients[step.who] = await self._server.client(self._framing)
         elif action:
             client = self._clients.pop(step.who)
             if action[1] == "closes":

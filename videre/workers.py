@@ -86,6 +86,8 @@ class _Parent:
             pid, status = os.wait()
             number = self._running.pop(pid, -1)
             code = os.waitstatus_to_exitcode(status)
+            if self._stopping and -code in ENDING:
+                continue  # it had not come so far as to end by itself
             if self._stopping or code == 0:
                 worst = max(worst, abs(code))
                 continue
