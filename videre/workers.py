@@ -6,6 +6,7 @@ on. It serves nothing itself.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from videre.config import Config
 from videre.errors import ConfigError
@@ -24,6 +26,7 @@ RESTART = 1.0
 # What ends all workers, and what they are told without it (see server.py).
 ENDING = (signal.SIGTERM, signal.SIGINT)
 OTHERS = (signal.SIGHUP, signal.SIGUSR1)
+HANDED_ON = (*ENDING, *OTHERS)
 
 Listen = Callable[[Config], socket.socket]
 Serve = Callable[[Config, socket.socket], int]
@@ -93,8 +96,7 @@ class _Parent:
                 continue
             print(f"videre-server: worker {number} ended ({code}), once more", file=sys.stderr)
             time.sleep(RESTART)
-            if not self._stopping:
-                self._start(number)
+            self._start(number)
         return worst
 
     def _end(self, number: int, frame: object) -> None:
@@ -103,13 +105,20 @@ class _Parent:
 
     def _hand_on(self, number: int, _frame: object) -> None:
         for pid in self._running:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                os.kill(pid, number)
 
     def _start(self, number: int) -> None:
-        pid = os.fork()
-        if pid:
+        # A signal that comes now waits until the worker is known: it has to be handed on to it too.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+        if not self._stopping:
+            pid = os.fork()
+            if pid == 0:
+                self._work(number)
             self._running[pid] = number
-            return
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+
+    def _work(self, number: int) -> NoReturn:
         code = 1
         try:
             os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
@@ -117,6 +126,7 @@ class _Parent:
                 signal.signal(each, signal.SIG_DFL)
             for each in OTHERS:  # which would end a worker that is not ready for them
                 signal.signal(each, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
             for other, (_, listening) in enumerate(self._workers):
                 if other != number:
                     listening.close()
