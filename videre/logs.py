@@ -67,6 +67,8 @@ class Journal:
         self._packets = 0
         self._left_out = 0
         self._flush_due = False
+        #: Packets that were not recorded, because there were too many.
+        self.left_out = 0
 
     def enabled(self, level: int) -> bool:
         """Tell whether lines of this level are wanted."""
@@ -86,6 +88,7 @@ class Journal:
         """Bring a packet's line to the logger: prefix, event, user, room and size."""
         if self._packets >= BATCH_PACKETS:
             self._left_out += 1
+            self.left_out += 1
             return
         self._packets += 1
         self._add((time.time(), logging.DEBUG, "packet", values))
@@ -100,6 +103,19 @@ class Journal:
                 self.flush()
             else:
                 loop.call_later(BATCH_SECONDS, self.flush)
+
+    @property
+    def losses(self) -> dict[tuple[str, str], int]:
+        """How many records were dropped since the log was configured, by target and reason.
+
+        Of what a site's own handlers do with records nothing is known.
+        """
+        found = {("journal", "sampled"): self.left_out}
+        for handler in self._logger.handlers:
+            if isinstance(handler, _Handler):
+                for reason, count in handler.writer.losses.items():
+                    found[handler.target, reason] = count
+        return found
 
     def flush(self) -> None:
         """Bring what was collected to the logger."""
@@ -241,13 +257,14 @@ Form = Literal["text", "json"]
 class _Handler(logging.Handler):
     """Gives records to a writer; its formatter is used in the writer's thread."""
 
-    def __init__(self, writer: Writer, formatter: logging.Formatter) -> None:
+    def __init__(self, target: str, writer: Writer, formatter: logging.Formatter) -> None:
         super().__init__()
         self.setFormatter(formatter)
-        self._writer = writer
+        self.target = target  # of which there is one each
+        self.writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._writer.put(lambda: self.format(record), len(getattr(record, "lines", (None,))))
+        self.writer.put(lambda: self.format(record), len(getattr(record, "lines", (None,))))
 
 
 class Logging:
@@ -273,14 +290,14 @@ class Logging:
         tell_lost = _lost_text if form == "text" else _lost_line
         if file is None:
             self._writers = [Writer(Output(1), tell_lost)]
-            self._terminal = _Handler(self._writers[0], formatter)
+            self._terminal = _Handler("terminal", self._writers[0], formatter)
             handlers = [self._terminal]
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
             target = File(file, max_bytes=max_bytes, backups=backups)
             self._writers = [Writer(Output(2), tell_lost), Writer(target, _lost_line)]
-            self._terminal = _Handler(self._writers[0], formatter)
-            handlers = [self._terminal, _Handler(self._writers[1], JSONFormatter())]
+            self._terminal = _Handler("terminal", self._writers[0], formatter)
+            handlers = [self._terminal, _Handler("file", self._writers[1], JSONFormatter())]
         self._handlers = handlers
         self._least = logging.DEBUG if file is None else logging.INFO
         self.set_level(level)
