@@ -30,7 +30,7 @@ def test_json(block: Block, tmp_path: Path) -> None:
     if "Header" in values:
         assert Decoder(64 * 1024).decode(block.text).event in CLIENT_EVENTS
         return
-    for name in re.findall(r'"(?:\w*SecretFiles?)": *\[?"([^"]+)"', block.text):
+    for name in re.findall(r'"(?:\w*(?:Secret|Token)Files?)": *\[?"([^"]+)"', block.text):
         (tmp_path / name).write_text(SECRET)
     conf = tmp_path / "conf.json"
     conf.write_text(block.text)
