@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from network import Island
 from process import Signaller, signaller
 from signalling import Closed, Packet, Signalling, connect
 
@@ -111,13 +112,17 @@ class Cluster:
         self._stack = stack
         self._count = 0
 
-    async def add(self, count: int, *, engine: str = "", **config: object) -> list[Signaller]:
+    async def add(
+        self, count: int, *, engine: str = "", island: Island | None = None, **config: object
+    ) -> list[Signaller]:
         """Start so many signallers at once."""
         return await asyncio.gather(
-            *(self._add(engine or self._engine, config) for _ in range(count))
+            *(self._add(engine or self._engine, island, config) for _ in range(count))
         )
 
-    async def _add(self, engine: str, config: dict[str, object]) -> Signaller:
+    async def _add(
+        self, engine: str, island: Island | None, config: dict[str, object]
+    ) -> Signaller:
         self._count += 1
         (tmp := self._tmp / f"signaller{self._count}").mkdir()
         config = {
@@ -127,7 +132,10 @@ class Cluster:
             "JoinTimeout": None,  # who is refused asks again
             **config,
         }
-        return await self._stack.enter_async_context(signaller(tmp=tmp, config=config))
+        where: dict[str, Any] = {}
+        if island is not None:
+            where = {"host": island.node.there, "within": island.within}
+        return await self._stack.enter_async_context(signaller(tmp=tmp, config=config, **where))
 
     async def client(
         self, node: Signaller, user: str, payload: object = "{}", room: str = "room"
@@ -139,18 +147,22 @@ class Cluster:
         await client.send("connect", payload)
         return client
 
-    async def comes(self, node: Signaller, user: str, payload: object = "{}") -> Client:
+    async def comes(
+        self, node: Signaller, user: str, payload: object = "{}", room: str = "room"
+    ) -> Client:
         """Connect to a node, and ask for a seat until there is a store."""
-        client = await self.client(node, user, payload)
+        client = await self.client(node, user, payload, room)
         while (heard := await client._receive()) == ("error", user, "unavailable"):
             await asyncio.sleep(0.05)
             await client.send("connect", payload)
         client._kept.append(heard)
         return client
 
-    async def seated(self, node: Signaller, user: str, *others: Client) -> Client:
+    async def seated(
+        self, node: Signaller, user: str, *others: Client, room: str = "room"
+    ) -> Client:
         """Seat a user who asks for nothing; the others hear of it."""
-        client = await self.comes(node, user)
+        client = await self.comes(node, user, room=room)
         role = "false" if others else "true"
         for each in (client, *others):
             await each.hears(("connect", user, role))

@@ -68,6 +68,15 @@ class Node:
         """Return when the room has so many members, as far as this node knows."""
         await eventually(lambda: len(self.engine._node.views["room"].members) == members)
 
+    async def insists(self, seat: str, text: str) -> None:
+        """Publish, as soon as that is not refused."""
+        async with asyncio.timeout(HEARD_SECONDS):
+            while True:
+                try:
+                    return await self.engine.publish("room", seat, text)
+                except EngineError:
+                    await asyncio.sleep(0.02)
+
     async def is_ready(self) -> None:
         """Return when the store answers and is heard."""
         await eventually(lambda: self.engine.ready and not self.engine._node.owed)

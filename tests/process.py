@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,15 +95,21 @@ class Signaller:
 
 @asynccontextmanager
 async def signaller(
-    *args: str, tmp: Path, config: Mapping[str, Any] | None = None
+    *args: str,
+    tmp: Path,
+    config: Mapping[str, Any] | None = None,
+    host: str = "127.0.0.1",
+    within: Sequence[str] = (),
 ) -> AsyncIterator[Signaller]:
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
+
+    `within` is a command that runs it, as `ip netns exec`.
 
     `config` is written to `tmp/conf.json`; without one it is the shipped configuration, but its
     log goes to `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
     """
-    command = [sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
-    command += ["--host", "127.0.0.1"]
+    command = [*within, sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
+    command += ["--host", host]
     if config is None:
         command += ["--log-file", str(tmp / "debug.log")]
     else:

@@ -63,6 +63,7 @@ class Session:
         self.unread: list[str] = []
         self.told_unread = 0  # so many of them the transport does not vouch for
         self.latest: dict[str, int] = {}  # of each sender, the last broadcast that came
+        self.numbers: set[int] = set()  # of all broadcasts that came
 
     def __repr__(self) -> str:
         return f"{self.user}#{self.number}@{self.process.name}"
@@ -247,6 +248,7 @@ class Session:
             if number <= self.latest.get(user, -1):
                 simulation.fail(f"{self!r} hears out of order: {text}")
             self.latest[user] = number
+            self.numbers.add(number)
             self._check(("broadcast", user, str(number)))
         elif event == "connect" and user == self.user:
             self.role = payload

@@ -54,6 +54,7 @@ class RoomData:
     meta: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     places: dict[str, int] = dataclasses.field(default_factory=dict)
     skips: dict[str, int] = dataclasses.field(default_factory=dict)
+    lasts: dict[str, str] = dataclasses.field(default_factory=dict)
     log: list[tuple[str, int]] = dataclasses.field(default_factory=list)  # messages, their bytes
     expires: float = 0.0  # when the log does, in seconds
     dies: float = math.inf  # when all of it does, for it has no members
@@ -67,6 +68,7 @@ class RoomData:
                 "meta": {user: dict(meta) for user, meta in self.meta.items()},
                 "places": dict(self.places),
                 "skips": dict(self.skips),
+                "lasts": dict(self.lasts),
                 "log": list(self.log),
             }
         )
@@ -97,21 +99,25 @@ class Server:
         self.leases: dict[str, int] = {}
         self.condemned: dict[str, str] = {}
         self.noted: dict[str, set[str]] = {}
+        self.restoring: set[str] = set()
 
     def snapshot(self) -> Callable[[], None]:
         """Return what brings back the data as they are now."""
         data = {name: room.copy() for name, room in self.data.items()}
         leases, condemned = dict(self.leases), dict(self.condemned)
         noted = {node: set(rooms) for node, rooms in self.noted.items()}
+        restoring = set(self.restoring)
 
         def restore() -> None:
             self.data, self.leases, self.condemned, self.noted = data, leases, condemned, noted
+            self.restoring = restoring
 
         return restore
 
     def wipe(self) -> None:
         """Lose all data."""
         self.data, self.leases, self.condemned, self.noted = {}, {}, {}, {}
+        self.restoring = set()
 
     def step(self, name: str, op: str, *arguments: str) -> Any:
         """See Store.step."""
@@ -126,12 +132,17 @@ class Server:
                 if node not in self.leases:
                     state = "new"
                 self.leases[node] = now + int(arguments[0])
+                if state == "new" or arguments[1] == "1":
+                    self.restoring.add(node)
+                else:
+                    self.restoring.discard(node)
             expired = sorted((at, each) for each, at in self.leases.items() if at < now)
             open_ = [each for each, when in self.condemned.items() if when == "open"]
             for each, when in list(self.condemned.items()):
                 if when != "open" and now - int(when) > DAY:
                     del self.condemned[each]
-            return [state, [each for _, each in expired], open_, self.process]
+            restoring = sorted(self.restoring)
+            return [state, [each for _, each in expired], open_, self.process, restoring]
         if op == "note":
             if node in self.condemned:
                 return 0
@@ -149,6 +160,7 @@ class Server:
         if op == "condemn":
             if self.leases.get(node, now) < now:
                 del self.leases[node]
+                self.restoring.discard(node)
                 self.condemned[node] = "open"
                 return 1
             return int(self.condemned.get(node) == "open")
@@ -251,7 +263,7 @@ class _Step:
         first = room.in_order[0]
         if "t" in room.meta[user]:
             room.tickets -= 1
-        for each in (room.seats, room.meta, room.skips, room.places):
+        for each in (room.seats, room.meta, room.skips, room.lasts, room.places):
             each.pop(user, None)
         rest = room.in_order
         promoted = rest[0] if first == user and rest else False
@@ -300,7 +312,7 @@ class _Step:
         self._sweep()
         return ["ok", seq]
 
-    def _op_publish(self, user: str, seat: str, to: str, text: str) -> Any:
+    def _op_publish(self, user: str, seat: str, to: str, last: str, text: str) -> Any:
         if seat and self._seat(user) != seat:
             return ["gone"]
         room = self._room
@@ -314,14 +326,18 @@ class _Step:
                         room.skips[other] += 1
             elif user:
                 room.skips[user] = room.skips.get(user, 0) + 1
-        return ["ok", self._tell([0, "sent", user, seat, {} if names == [] else names], text, 1)]
+        seq = self._tell([0, "sent", user, seat, {} if names == [] else names], text, 1)
+        if last:
+            room.lasts[user] = last
+        return ["ok", seq]
 
     def _op_renew(self, user: str, seat: str, to: str, node: str, ticket: str) -> Any:
         if self._seat(user) != seat:
             return ["gone"]
         self._there.seats[user] = to
         self._issue(user, self._there.meta[user], ticket, 0)
-        return ["ok", self._tell([0, "moved", user, seat, to, node, False], "", 0)]
+        last = self._there.lasts.get(user, "null")
+        return ["ok", self._tell([0, "moved", user, seat, to, node, False], last, 0)]
 
     def _op_lose(self, user: str, seat: str, seen: str) -> Any:
         if self._seat(user) != seat or "t" not in self._there.meta[user]:
@@ -351,7 +367,8 @@ class _Step:
         if meta.get("t") != shown:
             return ["wrong"]
         told = room.units - meta.get("b", 0) - room.skips.get(user, 0)
-        kept = meta.get("x") if meta.get("l") else told
+        here = told if meta["n"] == node else None
+        kept = meta.get("x") if meta.get("l") else here
         got = int(received) if received else kept
         if meta.get("g") or got is None:
             return ["gap"]
@@ -374,7 +391,8 @@ class _Step:
         room.seats[user] = to
         meta["n"] = node
         self._issue(user, meta, ticket, -need)
-        seq = self._tell([0, "moved", user, seat, to, node, 4503], "", 0)
+        last = room.lasts.get(user, "null")
+        seq = self._tell([0, "moved", user, seat, to, node, 4503], last, 0)
         return ["ok", seq, str(need), missed]
 
     def _op_reap(self, dead: str, node: str) -> Any:
@@ -390,7 +408,8 @@ class _Step:
                 meta["n"] = node
                 to = f"{seat}~"
                 self._there.seats[user] = to
-                self._tell([0, "moved", user, seat, to, node, 4001], "", 0)
+                last = self._there.lasts.get(user, "null")
+                self._tell([0, "moved", user, seat, to, node, 4001], last, 0)
                 adopted.append([user, to, meta["t"], place])
             else:
                 self._remove(user, seat, "node lost", 4001)
@@ -414,6 +433,7 @@ class _Step:
                 room.places[user], room.seats[user] = place, own[1]
                 room.meta[user] = {"n": node}
                 self._issue(user, {"n": node}, own[3], 0)
+                room.lasts[user] = ""
                 if own[3]:
                     room.meta[user]["g"] = True
                 self._tell([0, "restored", user, own[1], node, place], "", 0)
@@ -428,17 +448,17 @@ class _Step:
         room = self._room
         number = int(seq)
         if room is None or room.born != born or room.seq < number:
-            return ["lost"]
+            return ["lost", []]
         if room.seq == number:
             return ["ok", []]
         found = []
         for message, _ in reversed(self._log()):
             line, _ = parse(message)
+            if int(line[0]) <= number:
+                return ["lost", found]
             found.append(message)
             if line[-1] == seq:
                 return ["ok", found]
-            if int(line[0]) <= number:
-                return ["lost"]
         return ["trimmed"]
 
     def _op_members(self) -> list[str]:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 from simulated_client import Session
 from simulated_store import Cluster, SimulatedStore
 from virtual_time import Process, VirtualTime
@@ -76,6 +77,8 @@ class Simulation:
         self.losing = not self.calm and chance.random() < 0.3  # whether the store may lose data
         self.lossy = False  # whether it did
         self.lost_at = 0.0  # when it did last
+        self.given_up: list[tuple[str, float]] = []  # seats of living nodes, and when
+        self.since_loss: list[tuple[str, int]] = []  # seats, and broadcasts that they were sent
         self.cluster = Cluster(
             self.time,
             lambda: self.time.now,
@@ -121,7 +124,22 @@ class Simulation:
         if line[1] == "joined":
             self.joins[room, line[3]] = len(ledger)
         data = self.cluster.server.data[room]
+        if line[1] == "sent" and self.lossy and int(data.born) < self.lost_at * 1_000_000:
+            # (Of a room that had to begin anew, a node may miss what was said while it came back.)
+            number = int(orjson.loads(body)["Payload"])
+            self.since_loss += [
+                (seat, number)
+                for user, seat in data.seats.items()
+                if user != line[2] and (line[4] is False or user in line[4])
+            ]
         self.history[room, int(line[0])] = [(user, data.seats[user]) for user in data.in_order]
+
+    def _given_up(self, was: dict[str, Any], view: Any) -> None:
+        """Take down who is not believed in any longer though its node has a lease."""
+        for user in was.keys() - view.members.keys():
+            leased_to = self.cluster.server.leases.get(was[user].node, 0)
+            if leased_to >= self.time.now * 1000:
+                self.given_up.append((was[user].seat, self.time.now))
 
     # The run.
 
@@ -218,6 +236,14 @@ class Simulation:
                 return f"{session!r} was not told that it has no seat"
             if not (self.lossy or session.skips) and (expected := session.next_expected()):
                 return f"{session!r} was not told {expected}"
+        for seat, when in self.given_up:
+            sitting = by_seat.get(seat)
+            if sitting is not None and sitting.believes:
+                return f"{sitting!r} was given up at {when - 1_000_000:.4f}, and sits"
+        for seat, number in self.since_loss:
+            sitting = by_seat.get(seat)
+            if sitting is not None and sitting.believes and number not in sitting.numbers:
+                return f"{sitting!r} was never told {number}"
         for node in living:
             inner = node.engine._node
             if not node.closing and not node.engine.ready:
@@ -266,6 +292,15 @@ class Simulation:
         self, process: Process, store: SimulatedStore, retention: Retention, name: str
     ) -> Node:
         engine = RedisEngine(store, retention=retention, node_timeout=TIMEOUT, node=name)
+        seats: Any = engine._seats
+        end_doubt = seats._end_doubt
+
+        def ends(view: Any) -> None:
+            was = dict(view.members)
+            end_doubt(view)
+            self._given_up(was, view)
+
+        seats._end_doubt = ends
         secrets = (f"{name}-{number}" for number in itertools.count())
 
         def spawn(pending: Any) -> None:
@@ -488,6 +523,7 @@ class Simulation:
         """The server starts anew: empty, or with what it had a while ago."""
         chance = self.random
         self.lossy = True
+        self.since_loss.clear()  # what nobody has heard yet is lost
         self.lost_at = self.time.now
         self.cluster.era += 1
         self.cluster.server.process = str(self.cluster.era)

@@ -165,6 +165,15 @@ async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
     assert await two.engine.members("room") == ["a"]
 
 
+async def test_a_seat_that_is_not_lost_yet_is_resumed_on_another_node(nodes: Nodes) -> None:
+    """What waits for its holder on the first is unknown there: it must say what it has got."""
+    one, two = await nodes.add(), await nodes.add()
+    await one.join("a", ticket="t")
+    assert (await one.resume("a", "t"))[1] == []
+    assert (await two.resume("a", "t"))[1] is Gap
+    assert (await two.resume("a", "t", received=0))[1] == []
+
+
 async def test_the_seats_of_a_dead_node_are_given_up(nodes: Nodes) -> None:
     """Once, whoever buries it; those that may be resumed live on for their grace, elsewhere."""
     living = [await nodes.add(node_timeout=NODE_SECONDS, grace=3.0) for _ in range(2)]
@@ -329,8 +338,8 @@ async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) ->
         await server.start()
         for node in (one, two):
             await node.is_ready()
-        await one.engine.publish("room", a, "from a")
-        await two.engine.publish("room", b, "from b")
+        await one.insists(a, "from a")  # the room may not be whole yet
+        await two.insists(b, "from b")
         for node in (one, two):
             assert [event[3] for event in await node.hears("sent", "sent")] == ["from a", "from b"]
         await asyncio.sleep(2 * NODE_SECONDS)  # for a doubt that should not be there to end
@@ -354,6 +363,24 @@ async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
         assert (await one.engine.members("room"))[0] == "a"
 
 
+@pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_STEP_CHARACTERS"])
+async def test_what_waits_for_the_store_is_limited(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """What is too much is refused, and a leave that was is made up for."""
+    one, two = await nodes.add(node_timeout=NODE_SECONDS), await nodes.add()
+    a = await one.join("a")
+    await two.join("b")
+    await one.hears("joined", "joined")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"videre.engines.redis.node.{limit}", 0)
+        with pytest.raises(EngineError, match="Too much"):
+            await one.engine.publish("room", a, "text")
+        await one.engine.leave("room", "a", a, "done")
+    await two.hears("joined", "left")
+    assert await two.engine.members("room") == ["b"]
+
+
 async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Nodes) -> None:
     """On Python 3.11 redis-py may swallow one that comes as its command is sent (wait_for)."""
     one = await nodes.add(node_timeout=NODE_SECONDS)
@@ -374,16 +401,18 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
 
 
 async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) -> None:
-    """It takes longer than a lease lasts: that is renewed meanwhile."""
+    """It takes longer than a lease lasts: that is renewed meanwhile, and nobody is doubted."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = await nodes.add(node_timeout=1.0), await nodes.add(node_timeout=10.0)
+        one, two = await nodes.add(node_timeout=1.0), await nodes.add(node_timeout=1.5)
         for number in range(100):
             await one.join("a", room=f"room {number}")
+        await two.join("b", room="room 99")  # which is put right last
+        two.heard.take()
         step = one.engine._node.store.step
 
         async def slow(room: str, op: str, *arguments: str) -> Any:
             if op == "restore":
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.4)
             return await step(room, op, *arguments)
 
         one.engine._node.store.step = slow
@@ -392,5 +421,8 @@ async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) 
         await server.start()
         await one.is_ready()
         await two.is_ready()
+        await eventually(lambda: not two.engine._node.views["room 99"].doubted)
         assert len(await two.engine.rooms()) == 100
+        found = two.heard.take()
+        assert found and all(event[2:] == ("a", "b") for event in found), found
         assert one.engine._node.name == name

@@ -207,3 +207,23 @@ async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
             pytest.fail(f"1 MB taken for a handler which hangs, at {PREFIX}")
     finally:
         gate.set_result(None)
+
+
+async def test_what_waits_for_all_handlers_is_limited(seam, monkeypatch) -> None:
+    """When all handlers wait, who sends too much is closed with 4001; what waits is counted."""
+    gate = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr("videre.transport.session.MAX_WAITING", 3 * len(CHUNK))
+    server: Seam = await seam(Script(received=lambda session, text: gate))
+    patient, hasty = [await Visitor.enter(server.base, "raw") for _ in range(2)]
+    await patient.say("first")
+    await patient.say(CHUNK)
+    await server.tape.until("message", 0)
+    await hasty.say("first")
+    await server.tape.until("message", 1)
+    for _ in range(3):
+        await hasty.say(CHUNK)
+    assert (await hasty.goodbye())[0] == 4001
+    gate.set_result(None)
+    await server.tape.until("message", 0, text=CHUNK)
+    assert server.tape.story(1) == ["open", "message first", "goodbye"]
+    assert server.manager.waiting == 0

@@ -237,16 +237,19 @@ class Peer:
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         to = packet.header.get("To")
+        last = _called(own, packet)
         if to is not None:
-            return self._send_to(own, packet, [to] if isinstance(to, str) else to)
+            return self._send_to(own, packet, [to] if isinstance(to, str) else to, last)
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
             self._head = packets.head_of(packet.text)
-        return _note(own, packet, self._rooms.broadcast(own, packet.text))
+        return _note(own, packet, self._rooms.broadcast(own, packet.text, last=last))
 
-    def _send_to(self, own: Seat, packet: Packet, users: list[str]) -> Awaitable[None] | None:
+    def _send_to(
+        self, own: Seat, packet: Packet, users: list[str], last: str
+    ) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
-        pending = _note(own, packet, self._rooms.broadcast(own, packet.text, names))
+        pending = _note(own, packet, self._rooms.broadcast(own, packet.text, names, last))
         if absent := self._rooms.absent(own.room, names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
@@ -297,11 +300,17 @@ def _own(seat: Seat | None, packet: Packet) -> Seat:
     return seat
 
 
+def _called(seat: Seat, packet: Packet) -> str:
+    """Return what a broadcast is called, as JSON; "" if that is as it was."""
+    last = packets.called(packet.header)
+    return "" if last == seat.last else last
+
+
 def _note(seat: Seat, packet: Packet, pending: Awaitable[None] | None) -> Awaitable[None] | None:
     """Note which broadcast was the last that was carried out: who resumes is told."""
     if pending is not None:
         return _note_later(seat, packet, pending)
-    seat.last = packets.claimed_id(packet.header.get("Id"))
+    seat.last = packets.called(packet.header)
     return None
 
 

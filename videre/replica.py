@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import orjson
+
 from videre import packets
 from videre.connection import Returning
 from videre.engines import Announcement, Told
@@ -110,7 +112,7 @@ class Replica:
             self._tally.joins += 1
             self._hooks.joined(room, user)
 
-    def moved(self, room: str, user: str, seat: str, to: str, code: int | None) -> None:
+    def moved(self, room: str, user: str, seat: str, to: str, code: int | None, last: str) -> None:
         """See Listener.moved."""
         replica = self.rooms.get(room)
         if replica is None or user not in replica.members or replica.members[user].id != seat:
@@ -118,6 +120,8 @@ class Replica:
         old = replica.members[user]
         new = self.joining.pop(to, None) or Seat(to, user, room, None, old.since)
         new.since = old.since
+        if last:
+            new.last = last
         replica.members[user] = new
         left, old.connection = old.connection, None
         if isinstance(new.connection, Returning):
@@ -125,6 +129,8 @@ class Replica:
             echo = role.join(new.connection.announcement)
             self._tally.sent["connect"].add(echo)
             new.connection.greeting.append(echo)
+            if last:
+                new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(last)}
         self.greet(replica, new)
         if left is not None and left is not new.connection:  # it was not lost yet
             closing = CloseCode.ENGINE_UNAVAILABLE if code is None else CloseCode(code)

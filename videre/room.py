@@ -51,7 +51,7 @@ class Seat:
         self.secret: str | None = (
             None  # with which it can be resumed, until the holder has been told
         )
-        self.last: str | float | None = None  # the Header.Id of the holder's last broadcast
+        self.last = "null"  # what the holder's last broadcast was called, as JSON
         self.count = 0  # packets that the room has sent to it, since its welcome
 
     def seen(self) -> int | None:

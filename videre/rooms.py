@@ -149,17 +149,15 @@ class Rooms:
         not the seat's secret. See Engine.resume for `received`.
         """
         returning = Returning(connection, announcement)
-        welcome: dict[str, object] = {"Resumed": True}
-        seat = self._seat(user, room, returning, welcome)
+        seat = self._seat(user, room, returning, {"Resumed": True})
         ticket = self._ticket(seat)
         if ticket is None:
             return None
         replica = self._replica.rooms.get(room)
         held = None if replica is None else replica.members.get(user)
-        if held is not None and held.local:  # of other nodes' seats nobody knows
-            seat.last = welcome["LastId"] = held.last
-            if received is None and held.connection is not None:  # it was not lost yet
-                received = held.seen()
+        # It may not be lost yet; of other nodes' seats nobody knows.
+        if held is not None and held.connection is not None and received is None:
+            received = held.seen()
         self._replica.joining[seat.id] = seat
         try:
             found = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
@@ -202,7 +200,6 @@ class Rooms:
             self._replica.greet(self._replica.rooms[seat.room], seat)
             return seat, None
         new = self._seat(seat.user, seat.room, seat.connection, {})
-        new.last = seat.last
         new.secret = self._secret()
         ticket = digest(new.secret)
         self._replica.joining[new.id] = new
@@ -254,12 +251,15 @@ class Rooms:
         return self._engine.lose(seat.room, seat.user, seat.id, seen)
 
     def broadcast(
-        self, seat: Seat, text: str, to: Sequence[str] | None = None
+        self, seat: Seat, text: str, to: Sequence[str] | None = None, last: str = ""
     ) -> Awaitable[None] | None:
-        """Send `text` to every other member of the seat's room, or to those in `to` alone."""
+        """Send `text` to every other member of the seat's room, or to those in `to` alone.
+
+        `last` is what the packet is called, see Engine.publish.
+        """
         if self._relays.arrived is None:
-            return self._publish(seat.room, seat.id, text, to)
-        return self._engine.relay(seat.room, seat.id, text, to)
+            return self._publish(seat.room, seat.id, text, to, last)
+        return self._engine.relay(seat.room, seat.id, text, to, last)
 
     def is_initiator(self, seat: Seat) -> bool:
         """Tell whether the holder of a seat is its room's initiator."""

@@ -79,19 +79,19 @@ class TimedEngine:
         return self._time("leave", lambda: self._engine.leave(room, user, seat, reason, code))
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
     ) -> Awaitable[None] | None:
         """See Engine.publish."""
-        return self._time("publish", lambda: self._engine.publish(room, seat, text, to))
+        return self._time("publish", lambda: self._engine.publish(room, seat, text, to, last))
 
     def relay(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None
+        self, room: str, seat: str, text: str, to: Sequence[str] | None, last: str
     ) -> Awaitable[None] | None:
         """Publish what has just arrived, and is timed until all have it (see Relays)."""
         relays = self._tally.relays
         if self._is_store:
             relays.set_out(seat, text)
-        pending = self.publish(room, seat, text, to)
+        pending = self.publish(room, seat, text, to, last)
         if pending is not None:
             return self._relayed(seat, text, pending)
         relays.written += 1

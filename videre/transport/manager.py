@@ -52,6 +52,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.accept = accept
         self.tally = tally
         self.open_sessions = 0
+        self.waiting = 0  # bytes in the inboxes of all sessions, about
         self.closing = False  # no session is opened any more
         self.retry_after = 1  # what who asks for one is told then, in seconds
         self.configure(options)

@@ -24,6 +24,10 @@ logger = logging.getLogger("videre.transport")
 # Bytes that a message costs beside its text while it waits: one without any is not free.
 MESSAGE_OVERHEAD = 64
 
+# Bytes that may wait in the inboxes of all sessions together: each has its limit, but when handlers
+# wait for something slow then all of them do.
+MAX_WAITING = 64 * 1024 * 1024
+
 # Looked at for every packet.
 OPEN = sockjs.SessionState.OPEN
 
@@ -108,10 +112,12 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             return
         if self._inbox is not None:
             self._inbox.append((text, self.manager.tally.relays.arrived))
-            self._waiting += len(text) + MESSAGE_OVERHEAD
+            self._wait(len(text) + MESSAGE_OVERHEAD)
             limit = self.manager.options.max_backlog_bytes
             if limit is not None and self._waiting > limit:
                 self.close(4003, "Too many packets")
+            elif self.manager.waiting > MAX_WAITING:
+                self.close(4001, "Too much is waiting, connect again")
             return
         if self.handler is None:
             return
@@ -124,13 +130,18 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             self._inbox = deque()
             self.manager.run(self._resume(pending))
 
+    def _wait(self, size: int) -> None:
+        """Count what waits, here and in all sessions."""
+        self._waiting += size
+        self.manager.waiting += size
+
     async def _resume(self, pending: Awaitable[None]) -> None:
         try:
             await pending
         except Exception:
             self.fail()
         inbox, self._inbox = self._inbox, None
-        self._waiting = 0
+        self._wait(-self._waiting)
         relays = self.manager.tally.relays
         for text, arrived in inbox or ():
             if arrived is not None:
@@ -164,6 +175,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         self.manager.forget(self)
         if self._inbox is not None:
             self._inbox.clear()  # nobody will hear what waits, and its handler may take long
+            self._wait(-self._waiting)
         handler, self.handler = self.handler, None
         if handler is None:
             return

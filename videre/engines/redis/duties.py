@@ -61,7 +61,7 @@ class Duties:
         opened = self._node.sound_since is not None
         if self._node.deaf or not opened:
             await self._node.store.open(self._seats.heard, self._seats.broken)
-        state, expired, condemned, server = await self._renew()
+        state, expired, condemned, server, _ = await self._renew()
         if state == "condemned":
             self._die()
             return
@@ -98,8 +98,10 @@ class Duties:
 
     async def _renew(self) -> Any:
         self._renewed = asyncio.get_running_loop().time()
-        lease = str(round(self._timeout * 1000))
-        return await self._node.store.node("beat", self._node.name, lease)
+        lease, owes = str(round(self._timeout * 1000)), "1" if self._node.owed else "0"
+        answer = await self._node.store.node("beat", self._node.name, lease, owes)
+        self._node.restoring = {*answer[4]} - {self._node.name}
+        return answer
 
     async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
         """Do something for each room, and renew the lease when that takes its time."""

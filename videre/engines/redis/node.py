@@ -15,8 +15,10 @@ from videre.errors import EngineError
 
 logger = logging.getLogger("videre.engines")
 
-# Steps that a node may be waiting for; more are refused, so that a slow store costs bounded memory.
+# Steps that a node may be waiting for, and characters of what they say: more is refused, so that a
+# slow store costs bounded memory. A join or a candidate says some hundred.
 MAX_STEPS = 5_000
+MAX_STEP_CHARACTERS = 32 * 1024 * 1024
 
 # Seconds after which nothing that was asked of the store is done any more: a command has 3, and one
 # that waits for its turn as many; a server that was frozen takes what it finds when it goes on.
@@ -34,6 +36,7 @@ class Node:
         self.own: dict[str, Own] = {}  # by seat; also adopted ones, of rooms without a view
         self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
         self.owed: set[str] = set()  # rooms in which the store may not know what is so
+        self.restoring: set[str] = set()  # other nodes that have yet to put right what they have
         self.server = ""  # the process that the store was when it was told all
         self.late: dict[str, float] = {}  # rooms in which what failed may be done yet: until when
         self.adopting: set[str] = set()  # rooms in which seats may become this node's
@@ -43,6 +46,7 @@ class Node:
         self.closing = False  # what is left is given to the other nodes
         self.trouble = asyncio.Event()  # something is to be looked after soon
         self._steps = 0
+        self._step_characters = 0
         self._jobs: set[asyncio.Task[Any]] = set()
 
     @property
@@ -83,9 +87,11 @@ class Node:
 
     async def step(self, room: str, op: str, *arguments: str) -> Any:
         """Take a step in the store; if nobody knows whether it was taken, it is owed."""
-        if self._steps >= MAX_STEPS:
+        size = sum(map(len, arguments))
+        if self._steps >= MAX_STEPS or self._step_characters + size > MAX_STEP_CHARACTERS:
             raise EngineError("Too much is waiting for the rooms")
         self._steps += 1
+        self._step_characters += size
         try:
             return await self.store.step(room, op, *arguments)
         except EngineError:
@@ -97,6 +103,7 @@ class Node:
             raise
         finally:
             self._steps -= 1
+            self._step_characters -= size
 
     async def or_later(self, room: str, op: str, *arguments: str) -> Any:
         """Take a step that must be taken: if not now then when the store is back."""
@@ -106,6 +113,8 @@ class Node:
         try:
             return await self.step(room, op, *arguments)
         except EngineError:
+            self.owed.add(room)  # it may not even have been tried
+            self.trouble.set()
             return None
 
     async def unnote(self, node: str, room: str) -> None:

@@ -3,9 +3,10 @@
 --   nodes      zset  node -> ms of Unix time until which its lease lasts
 --   condemned  hash  node -> "open" while its rooms are being reaped, then when that was done
 --   rooms      set   the rooms in which this node may have seats
+--   restoring  set   the nodes that have not yet put right all that they have
 -- ARGV: op, node, and the op's own.
 
-local NODES, CONDEMNED, ROOMS = unpack(KEYS)
+local NODES, CONDEMNED, ROOMS, RESTORING = unpack(KEYS)
 local op, node = ARGV[1], ARGV[2]
 local DAY = 86400000
 local time = redis.call('TIME')
@@ -17,13 +18,15 @@ local function process()
 end
 
 if op == 'beat' then
-  -- Renew a lease. Says how it stood: "new", "ok", or "condemned"; and who else needs burying.
+  -- Renew a lease. Says how it stood: "new", "ok", or "condemned"; who else needs burying; and who
+  -- has yet to put right what it has, as all have whom the store did not know.
   local state = redis.call('HGET', CONDEMNED, node) and 'condemned' or 'ok'
   if state == 'ok' then
     if not redis.call('ZSCORE', NODES, node) then
       state = 'new'
     end
     redis.call('ZADD', NODES, now + tonumber(ARGV[3]), node)
+    redis.call((state == 'new' or ARGV[4] == '1') and 'SADD' or 'SREM', RESTORING, node)
   end
   local expired = redis.call('ZRANGEBYSCORE', NODES, '-inf', '(' .. now)
   local open = {}
@@ -35,7 +38,7 @@ if op == 'beat' then
       redis.call('HDEL', CONDEMNED, all[i])
     end
   end
-  return {state, expired, open, process()}
+  return {state, expired, open, process(), redis.call('SMEMBERS', RESTORING)}
 elseif op == 'note' then
   -- Note that a node may have seats in a room. It has a lease even if the store has lost that: it will
   -- be buried.
@@ -57,6 +60,7 @@ elseif op == 'condemn' then
   local lease = redis.call('ZSCORE', NODES, node)
   if lease and tonumber(lease) < now then
     redis.call('ZREM', NODES, node)
+    redis.call('SREM', RESTORING, node)
     redis.call('HSET', CONDEMNED, node, 'open')
     return 1
   end

@@ -205,18 +205,25 @@ class Seats:
         if line[1] == "state":
             if line[2] == self._node.name and not (view.known and line[4] == view.born):
                 self._believe(view, line)
-        elif not view.known or number <= view.number:
+        elif number <= view.number or not (view.known or view.strayed):
             return
-        elif before == str(view.number) and not view.catching:
+        elif before == str(view.number) and not (view.catching or view.strayed):
             self._apply(view, line, body)
         else:
             view.early.append(message)
-            self._catch_up(view)
+            if not view.strayed:
+                self._catch_up(view)
 
     def _believe(self, view: View, line: list[Any]) -> None:
         """Believe a state. Members that are not in it were there before the store lost its data."""
         if view.born not in ("", line[4]):
             view.fail(int(line[4] or 0) or None)
+        elif view.strayed:
+            for message in sorted(view.early, key=lambda early: int(early[0][0])):
+                if view.number < int(message[0][0]) <= int(line[0]):
+                    self._apply(view, *message)
+            if view.over:
+                return
         view.become(int(line[0]), line[4], line[3] or [])
         gone = [own for own in view.own.values() if view.lacks(own)]
         for own in gone:
@@ -226,16 +233,21 @@ class Seats:
         self._node.listener.found(view.room, view.pairs())
         for own in gone:
             self.disown(own)
-        if view.doubted:  # their nodes may not have come back yet
+        self._look_at_doubts(view, self._doubt)
+
+    def _look_at_doubts(self, view: View, seconds: float) -> None:
+        """Give those time to come back of whom the store knows nothing, or their nodes."""
+        if view.doubting is not None:
+            view.doubting.cancel()
+        if view.doubted:
             loop = asyncio.get_running_loop()
-            loop.call_later(self._doubt, self._end_doubt, view)
+            view.doubting = loop.call_later(seconds, self._end_doubt, view)
 
     def _end_doubt(self, view: View) -> None:
-        if view.doubted and self._node.views.get(view.room) is view:
-            for user in view.doubted:
-                view.members.pop(user, None)
-            view.doubted.clear()
-            self._node.listener.found(view.room, view.pairs())
+        if self._node.views.get(view.room) is view:
+            if self._node.ready and view.dispel(self._node.restoring):
+                self._node.listener.found(view.room, view.pairs())
+            self._look_at_doubts(view, self._doubt / 4)
 
     def _apply(self, view: View, line: list[Any], body: str) -> None:
         """Believe a message, and tell the listener."""
@@ -256,7 +268,7 @@ class Seats:
             listener.left(room, user, seat, line[4], code)
         elif kind == "moved":
             view.move(user, seat, line[4], line[5])
-            listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None)
+            listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None, body)
         elif kind == "restored":
             view.add(user, seat, line[4], float(line[5]))
             view.doubted.discard(user)
@@ -295,13 +307,20 @@ class Seats:
         view.catching, born = True, view.born
         try:
             answer = await self._node.step(view.room, "since", str(view.number), born)
+        except EngineError:
+            self._node.owed.add(view.room)  # it may not even have been tried
+            self._node.trouble.set()
+            raise
         finally:
             view.catching = False
         early, view.early = view.early, []
         if view.known_as != born:  # a state was heard in the meantime
             answer = ["ok", []]
         if answer[0] == "lost":
-            view.known = False  # until the state is heard, when the seats were restored
+            # Until the state is heard, when the seats were restored. What members said to a store
+            # that did not know of all is for this node's members as well.
+            view.known, view.strayed = False, True
+            view.early = [*map(parse, answer[1]), *early]
             self._node.owe(view.room)
         elif answer[0] == "trimmed":
             self._come_anew(view)

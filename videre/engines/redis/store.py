@@ -45,6 +45,10 @@ Heard = Callable[[str, Message], None]
 Broken = Callable[[], None]
 
 
+# What a room has in the store; the script room.lua tells what is in each.
+KEYS = ("room", "seats", "meta", "order", "skips", "lasts", "log")
+
+
 class Store(Protocol):
     """What the rooms of a cluster are kept in. Everything may raise EngineError."""
 
@@ -103,6 +107,11 @@ class RedisStore:
         """See Store.open."""
         self._heard, self._broken = heard, broken
         with _engine_errors():
+            if isinstance(self._client, RedisCluster):
+                # Another server may have a room by now. The client looks only when a command of
+                # its own has failed, and none may have been given.
+                await self._client.initialize()
+                await self._client.nodes_manager.initialize()
             (known,) = await self._client.execute_command("COMMAND", "INFO", "SPUBLISH")
             self._sharded = bool(known)
 
@@ -118,14 +127,15 @@ class RedisStore:
     async def step(self, room: str, op: str, *arguments: str) -> Any:
         """See Store.step."""
         tag = self._tag(room)
-        keys = [f"{tag}:{each}" for each in ("room", "seats", "meta", "order", "skips", "log")]
+        keys = [f"{tag}:{each}" for each in KEYS]
         publish = "SPUBLISH" if self._sharded else "PUBLISH"
         async with self._place():
             return await self._room_script(keys, (op, tag, publish, *self._keep, *arguments))
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
-        keys = (f"{self._nodes}:leases", f"{self._nodes}:condemned", self._noted(node))
+        keys = [f"{self._nodes}:{each}" for each in ("leases", "condemned")]
+        keys += [self._noted(node), f"{self._nodes}:restoring"]
         async with self._place():
             return await self._node_script(keys, (op, node, *arguments))
 

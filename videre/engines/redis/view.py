@@ -49,8 +49,10 @@ class View:
         self.number = 0  # of the last message that was believed
         self.members: dict[str, Member] = {}
         self.doubted: set[str] = set()  # members of whom the store knows nothing any more
+        self.doubting: asyncio.TimerHandle | None = None
         self.catching = False
         self.early: list[tuple[list[Any], str]] = []  # messages that came while catching up
+        self.strayed = False  # whether the last message was lost: early ones wait for a state
         self.over = False  # whether nothing more will be heard
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -69,6 +71,7 @@ class View:
         self.members |= told
         self.known, self.number, self.born = bool(born), number, born
         self.early.clear()
+        self.strayed = False
         self.advance()
 
     def lacks(self, own: Own) -> bool:
@@ -94,6 +97,18 @@ class View:
         held = self.members.get(user)
         if held is not None and held.seat == seat:
             del self.members[user]
+
+    def dispel(self, restoring: set[str]) -> bool:
+        """Believe in doubted members no longer, but for those whose nodes still put things right.
+
+        Returns whether there were any.
+        """
+        waiting = {user for user, member in self.members.items() if member.node in restoring}
+        gone = self.doubted - waiting
+        self.doubted &= waiting
+        for user in gone:
+            self.members.pop(user, None)
+        return bool(gone)
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return the users and their seats, in joining order."""
@@ -145,4 +160,6 @@ class View:
     def end(self) -> None:
         """Hear nothing more, and let nobody wait for it."""
         self.over = True
+        if self.doubting is not None:
+            self.doubting.cancel()
         self.fail()

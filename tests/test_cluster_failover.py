@@ -1,0 +1,111 @@
+"""The store fails over to a replica, or its slots move, while members of two nodes talk."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from cluster import NODE_SECONDS, Client, Cluster, cluster
+from talk import Talk
+from valkey_failover import Shard, ValkeyCluster, valkey_cluster, watched
+from valkey_server import Valkey, until
+
+TALKATIVE = {"PacketsPerSecond": None}
+
+
+async def members(nodes: Cluster, room: str = "room") -> list[Client]:
+    """Return three members of one room, seated on two nodes."""
+    first, second = await nodes.add(2, **TALKATIVE)
+    a = await nodes.seated(first, "a", room=room)
+    b = await nodes.seated(second, "b", a, room=room)
+    return [a, b, await nodes.seated(first, "c", a, b, room=room)]
+
+
+async def nobody_is_heard_to_leave(talk: Talk) -> None:
+    """Let pass the time in which somebody might be; talk goes on before and after it."""
+    await talk.goes_on()
+    await asyncio.sleep(1.5 * NODE_SECONDS)
+    await talk.goes_on()
+
+
+async def one_is_initiator(a: Client, b: Client, c: Client) -> None:
+    """See that all take the same members for present, and that the next one's turn comes."""
+    for each in (a, b, c):
+        await each.send("ping")
+        assert await each.hear() == ("ping", each.user, ["a", "b", "c"])
+    await a.send("disconnect")
+    for each in (b, c):
+        await each.hears(("disconnect", "a", ""))
+    await b.hears(("connect", "b", "true"))
+    await c.is_at_peace()
+
+
+async def test_a_sentinel_has_a_replica_take_over(tmp_path: Path) -> None:
+    """The primary is killed: all that is said is heard or refused, nobody is heard to leave."""
+    async with watched(tmp_path / "store") as store, cluster(tmp_path, store.url) as nodes:
+        a, b, c = await members(nodes)
+        async with Talk(a, b, c) as talk:
+            await talk.goes_on()
+            await store.first.stop()
+            await until(lambda: store.names(store.second))
+            await nobody_is_heard_to_leave(talk)
+        assert any(talker.refused for talker in talk.talkers)  # it was away
+        await one_is_initiator(a, b, c)
+
+
+async def shard_with(store: ValkeyCluster, pattern: str) -> tuple[Shard, int]:
+    """Return the shard that has the one key of a pattern, and the key's slot."""
+    for shard in store.shards:
+        for key in await shard.primary.ask("KEYS", pattern):
+            return await store.has(key)
+    raise AssertionError(f"no key is like {pattern}")
+
+
+async def takes_over(shard: Shard) -> None:
+    """Kill the primary of a shard, and return when its replica has its place."""
+    assert shard.replica is not None
+    replica: Valkey = shard.replica
+    await shard.primary.stop()
+
+    async def has() -> bool:
+        return bool((await replica.ask("INFO", "replication"))["role"] == "master")
+
+    await until(has)
+    shard.primary, shard.replica = replica, None
+
+
+async def test_a_replica_of_a_cluster_takes_over(tmp_path: Path) -> None:
+    """The shard of the room fails, then that of the leases; else as with a sentinel."""
+    async with (
+        valkey_cluster(tmp_path / "store", replicas=True) as store,
+        cluster(tmp_path, store.url) as nodes,
+    ):
+        a, b, c = await members(nodes, "elsewhere")
+        room, _ = await shard_with(store, "*:seats")
+        leases, _ = await shard_with(store, "*:leases")
+        assert leases is not room
+        await takes_over(room)  # unasked by anybody: nobody talks yet
+        async with Talk(a, b, c) as talk:
+            await talk.goes_on()
+            await takes_over(leases)
+            await nobody_is_heard_to_leave(talk)
+        assert any(talker.refused for talker in talk.talkers)
+        await one_is_initiator(a, b, c)
+
+
+async def test_the_slot_of_a_room_moves(tmp_path: Path) -> None:
+    """Key by key, then at once as Valkey 9 does it: all that is said is heard or refused."""
+    async with (
+        valkey_cluster(tmp_path / "store") as store,
+        cluster(tmp_path, store.url) as nodes,
+    ):
+        a, b, c = await members(nodes)
+        async with Talk(a, b, c) as talk:
+            await talk.goes_on()
+            source, slot = await shard_with(store, "*:seats")
+            targets = [shard for shard in store.shards if shard is not source]
+            await store.move(slot, source, targets[0])
+            await talk.goes_on()
+            await store.move_at_once(slot, *targets)
+            await talk.goes_on()
+        await one_is_initiator(a, b, c)

@@ -1,0 +1,83 @@
+"""A store that does not answer costs a signaller so many bytes, however much its clients say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cluster import WAIT_SECONDS, Client, Cluster, cluster
+from process import Signaller
+from signalling import Closed
+from valkey_server import Valkey, valkey
+
+CLIENTS = 150
+PACKETS = 16  # of each client: below its own limit (MaxBacklogBytes, 1 MiB)
+TEXT = "x" * 60_000
+MOST = 64 * 1024 * 1024  # transport.session.MAX_WAITING
+#: What is read of each connection, the steps that wait, and what the allocator does not give back.
+BESIDE = 40 * 1024 * 1024
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """Run a Valkey."""
+    (tmp_path / "valkey").mkdir()
+    async with valkey(tmp_path / "valkey") as server:
+        yield server
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path, store: Valkey) -> AsyncIterator[Cluster]:
+    """Give a cluster on it."""
+    async with cluster(tmp_path, store.url) as nodes:
+        yield nodes
+
+
+def resident(node: Signaller) -> int:
+    """Return the bytes of a signaller's memory that are in use."""
+    pages = Path(f"/proc/{node.process.pid}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def floods(client: Client) -> str:
+    """Say all; return how it ends: "told" of each packet that it is not heard, or "closed"."""
+    try:
+        for _ in range(PACKETS):
+            await client.send("broadcast", TEXT)
+        for _ in range(PACKETS):
+            await client.hears(("error", client.user, "unavailable"))
+    except (Closed, ConnectionError):
+        assert await client.is_closed() == 4001
+        return "closed"
+    return "told"
+
+
+async def test_clients_go_on_while_the_store_stands_still(nodes: Cluster, store: Valkey) -> None:
+    """The signaller keeps what is allowed, and tells everybody; afterwards all goes on."""
+    [node] = await nodes.add(1, PacketsPerSecond=None, NodeTimeout=20)
+    clients = [await nodes.client(node, "a", room=f"room {number}") for number in range(CLIENTS)]
+    for client in clients:
+        await client.hears(("connect", "a", "true"))
+    before = resident(node)
+    store.signal(signal.SIGSTOP)
+    flood = [asyncio.create_task(floods(client)) for client in clients]
+    most = 0
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not all(task.done() for task in flood):
+            most = max(most, resident(node) - before)
+            await asyncio.wait(flood, timeout=0.02)
+    ends = {task.result() for task in flood}
+    assert most < MOST + BESIDE, f"{most} bytes"
+    assert ends == {"told", "closed"}
+    store.signal(signal.SIGCONT)
+    a = await nodes.comes(node, "a", room="afterwards")
+    await a.hears(("connect", "a", "true"))
+    b = await nodes.client(node, "b", room="afterwards")
+    for each in (a, b):
+        await each.hears(("connect", "b", "false"))
+    await a.says("again")
+    await b.hears(("broadcast", "a", "again"))

@@ -1,0 +1,81 @@
+"""A signaller is cut off from its store by the network itself; its clients are not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, cluster
+from network import Island, island
+from valkey_server import Valkey, valkey
+
+
+@pytest.fixture
+async def way() -> AsyncIterator[Island]:
+    """Give a namespace with two cables."""
+    async with island() as way:
+        yield way
+
+
+@pytest.fixture
+async def store(tmp_path: Path, way: Island) -> AsyncIterator[Valkey]:
+    """Run a Valkey that can be reached from there too."""
+    (tmp_path / "valkey").mkdir()
+    options = ("--bind", f"127.0.0.1 {way.store.here}", "--protected-mode", "no")
+    async with valkey(tmp_path / "valkey", *options) as server:
+        yield server
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path, store: Valkey) -> AsyncIterator[Cluster]:
+    """Give a cluster on it."""
+    async with cluster(tmp_path, store.url) as nodes:
+        yield nodes
+
+
+async def test_packets_are_lost_for_long(nodes: Cluster, store: Valkey, way: Island) -> None:
+    """Its clients are told, the others hear that they are gone; then they are asked to return."""
+    [first] = await nodes.add(1, engine=f"redis://{way.store.here}:{store.port}", island=way)
+    [second] = await nodes.add(1)
+    a = await nodes.seated(first, "a")
+    b = await nodes.seated(second, "b", a)
+    await way.store.cut()
+    await a.send("broadcast", "lost, and told so")
+    await b.hears(("disconnect", "a", ""), ("connect", "b", "true"))
+    await a.hears(("error", "a", "unavailable"))
+    await a.is_at_peace()  # its own connection is as good as ever
+    c = await nodes.client(first, "c")
+    await c.hears(("error", "c", "unavailable"))
+    await b.says("to nobody")
+    await way.store.mend()
+    assert await a.is_closed() == 4001
+    await nodes.seated(first, "a", b)
+    await c.insists("connect")
+    await b.hears(("connect", "c", "false"))
+    await b.is_at_peace()
+
+
+async def test_the_card_is_down_for_a_short_while(
+    nodes: Cluster, store: Valkey, way: Island
+) -> None:
+    """Nobody is gone: what was said meanwhile comes late, and once."""
+    engine = f"redis://{way.store.here}:{store.port}"
+    timeout = {"NodeTimeout": 20}
+    [first] = await nodes.add(1, engine=engine, island=way, **timeout)
+    [second] = await nodes.add(1, **timeout)
+    a = await nodes.seated(first, "a")
+    b = await nodes.seated(second, "b", a)
+    await way.store.unplug()
+    for number in range(3):
+        await b.says(f"meanwhile {number}")
+    await a.send("broadcast", "lost, and told so")
+    await a.hears(("error", "a", "unavailable"))
+    await a.is_at_peace()
+    await way.store.plug()
+    await a.hears(*(("broadcast", "b", f"meanwhile {number}") for number in range(3)))
+    await a.says("back again")
+    while (heard := await b.hear()) != ("broadcast", "a", "back again"):
+        assert heard == ("broadcast", "a", "lost, and told so")  # it was not: nobody could know
+    for each in (a, b):
+        await each.is_at_peace()
