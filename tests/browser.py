@@ -27,6 +27,10 @@ class Page:
         """Run the body of an async function, with `arg`, and return what it returns."""
         return await self._browser.command("run", page=self.name, code=code, arg=arg)
 
+    async def drive(self, code: str, arg: Any = None) -> Any:
+        """Run the body of an async function in node, with Playwright's `page` and `arg`."""
+        return await self._browser.command("drive", page=self.name, code=code, arg=arg)
+
     async def close(self) -> None:
         """Close the page, as a user does."""
         await self._browser.command("close", page=self.name)
@@ -53,10 +57,23 @@ class Browser:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await future
 
-    async def open(self, url: str, *, devices: bool = True, init: str = "") -> Page:
-        """Open a page, whose user allows it the camera and the microphone, or does not."""
+    async def open(
+        self,
+        url: str,
+        *,
+        devices: bool = True,
+        own: dict[str, Any] | None = None,
+        init: str = "",
+        ready: bool = True,
+    ) -> Page:
+        """Open a page, whose user allows it the camera and the microphone, or does not.
+
+        With `own` it has a context and so a process of its own, with these options of Playwright's.
+        With `ready` it sets a global of that name, which is waited for.
+        """
         name = f"page{next(self._names)}"
-        await self.command("open", page=name, url=url, devices=devices, init=init)
+        options = {"devices": devices, "own": own, "init": init, "ready": ready}
+        await self.command("open", page=name, url=url, **options)
         return Page(self, name)
 
     async def close(self) -> None:
@@ -100,12 +117,12 @@ class Browser:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """Run a Chromium."""
+async def chromium(*flags: str) -> AsyncIterator[Browser]:
+    """Run a Chromium, with further flags of its own."""
     path = require("chromium")
     node_modules()
     process = await asyncio.create_subprocess_exec(
-        *(require("node"), str(NODE / "browser.mjs"), path),
+        *(require("node"), str(NODE / "browser.mjs"), path, *flags),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,

@@ -142,6 +142,7 @@ def test_imports_point_one_way(module: str) -> None:
             "speedups",
             "workers",
             "mint",
+            "admin",
             "__main__",
             "metrics",
             "certificates",

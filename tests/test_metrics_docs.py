@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from videre import tally
 
-TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+TEXT = PAGE.partition("\n## Metrics\n")[2].partition("\n## ")[0]
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "docs" / "grafana.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|(.*?)\| (.+) \|$", re.M)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from videre import environment, logs, mint, speedups, workers
 from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.listening import listen
+from videre.listening import Ports, listen
 from videre.schema import LEVELS, SCHEMA
 from videre.server import Load, serve
 from videre.version import __version__
@@ -61,6 +60,17 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         help="so many processes, for which Engine must be a Redis or Valkey "
         f"(default: {default['Workers']})",
     )
+    option(
+        "--admin-host",
+        metavar="ADDRESS",
+        help=f"the admin port's address (default: {default['AdminHost']})",
+    )
+    option(
+        "--admin-port",
+        type=int,
+        metavar="N",
+        help="metrics, the status page and the API; 0 picks a free one (default: none)",
+    )
     option("--cert", metavar="FILE", help="serve TLS with this certificate (default: none)")
     option("--key", metavar="FILE", help="the certificate's key (default: none)")
     option("--log-file", metavar="FILE", help=f"JSON lines (default: {default['LogFile']})")
@@ -79,6 +89,8 @@ _KEYS = {
     "port": "Port",
     "prefix": "Prefix",
     "workers": "Workers",
+    "admin_host": "AdminHost",
+    "admin_port": "AdminPort",
     "cert": "Cert",
     "key": "Key",
     "log_file": "LogFile",
@@ -118,11 +130,11 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         print("The configuration is good.")
         return 0
     if config.workers > 1:
-        return workers.run(config, listen, lambda own, port: _run(own, certificates, port, load))
+        return workers.run(config, listen, lambda own, ports: _run(own, certificates, ports, load))
     return _run(config, certificates, listen(config), load)
 
 
-def _run(config: Config, certificates: Certificates, listening: socket.socket, load: Load) -> int:
+def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -> int:
     try:
         log = logs.Logging(
             config.log_level,
@@ -132,13 +144,13 @@ def _run(config: Config, certificates: Certificates, listening: socket.socket, l
             backups=config.log_backups,
         )
     except (OSError, ValueError) as error:
-        listening.close()
+        ports.close()
         raise config.error(
             "LogFile", config.log_file, getattr(error, "strerror", None) or str(error)
         ) from None
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
-            runner.run(serve(config, certificates, listening, log, load))
+            runner.run(serve(config, certificates, ports, log, load))
     finally:
         log.end()
     return 0

@@ -35,6 +35,11 @@ class Config:
     host: str = "0.0.0.0"  # noqa: S104
     port: int = 1111
     prefixes: tuple[str, ...] = ("/echo",)
+    admin_host: str = "127.0.0.1"
+    #: Where metrics, the status page and the API are; None: nowhere.
+    admin_port: int | None = None
+    #: What who uses the admin port must show; None: nothing, which is for loopback alone.
+    admin_token: str | None = dataclasses.field(default=None, repr=False)
     workers: int = 1
     worker_ports: WorkerPorts = "each"
     tls: bool = False
@@ -158,6 +163,12 @@ def load(
     if "IceServers" not in {key for key, _ in faults}:
         servers, server_faults = turn.read(document["IceServers"], folder, environ)
         faults += server_faults
+    token: str | None = None
+    if not any(key.startswith("AdminToken") for key, _ in faults):
+        token, token_faults = keyring.admin_token(
+            document, Path() if "AdminTokenFile" in options else folder, environ
+        )
+        faults += token_faults
 
     def resolve(key: str) -> Path | None:
         if document[key] is None:
@@ -178,7 +189,8 @@ def load(
             words += error.faults
     if words:
         raise ConfigError(words)
-    return _config(document, resolve, sources, keys, servers)
+    found = _config(document, resolve, sources, keys, servers)
+    return dataclasses.replace(found, admin_token=token)
 
 
 def _config(
@@ -198,6 +210,8 @@ def _config(
         workers=document["Workers"],
         worker_ports=document["WorkerPorts"],
         prefixes=tuple(each.rstrip("/") for each in prefixes),
+        admin_host=document["AdminHost"],
+        admin_port=document["AdminPort"],
         tls=document["TLS"],
         cert=resolve("Cert"),
         key=resolve("Key"),

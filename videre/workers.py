@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from videre.config import Config
 from videre.errors import ConfigError
+from videre.listening import Ports
 
 # Seconds before a worker that has died is started again: one that dies at once must not spin.
 RESTART = 1.0
@@ -25,17 +25,18 @@ RESTART = 1.0
 ENDING = (signal.SIGTERM, signal.SIGINT)
 OTHERS = (signal.SIGHUP, signal.SIGUSR1)
 
-Listen = Callable[[Config], socket.socket]
-Serve = Callable[[Config, socket.socket], int]
+Listen = Callable[[Config], Ports]
+Serve = Callable[[Config, Ports], int]
 
 
 def configs(config: Config) -> list[Config]:
-    """Return each worker's configuration: its port, unless they share one, and its log file."""
+    """Return each worker's configuration: its ports, unless they share one, and its log file."""
     each = config.worker_ports == "each" and config.port != 0
     return [
         dataclasses.replace(
             config,
             port=config.port + number if each else config.port,
+            admin_port=config.admin_port and config.admin_port + number,
             log_file=_numbered(config.log_file, number),
         )
         for number in range(config.workers)
@@ -49,25 +50,25 @@ def _numbered(path: Path | None, number: int) -> Path | None:
 def run(config: Config, listen: Listen, serve: Serve) -> int:
     """Run the workers until a signal says stop; return the exit code.
 
-    `listen` opens the port of a configuration, `serve` serves on it in a process of its own.
+    `listen` opens the ports of a configuration, `serve` serves on them in a process of its own.
     """
-    workers: list[tuple[Config, socket.socket]] = []
+    workers: list[tuple[Config, Ports]] = []
     try:
         for each in configs(config):
             if workers and config.worker_ports == "shared":
-                port = workers[0][1].getsockname()[1]
+                port = workers[0][1].public.getsockname()[1]
                 each = dataclasses.replace(each, port=port)  # 0: the one found
             workers.append((each, listen(each)))
         return _Parent(workers, serve).run()
     finally:
-        for _, listening in workers:
-            listening.close()
+        for _, ports in workers:
+            ports.close()
 
 
 class _Parent:
     """Keeps the workers alive."""
 
-    def __init__(self, workers: Sequence[tuple[Config, socket.socket]], serve: Serve) -> None:
+    def __init__(self, workers: Sequence[tuple[Config, Ports]], serve: Serve) -> None:
         self._workers = workers
         self._serve = serve
         self._running: dict[int, int] = {}  # process id -> number of the worker
@@ -115,9 +116,9 @@ class _Parent:
                 signal.signal(each, signal.SIG_DFL)
             for each in OTHERS:  # which would end a worker that is not ready for them
                 signal.signal(each, signal.SIG_IGN)
-            for other, (_, listening) in enumerate(self._workers):
+            for other, (_, ports) in enumerate(self._workers):
                 if other != number:
-                    listening.close()
+                    ports.close()
             code = self._serve(*self._workers[number])
         except ConfigError as error:
             print(f"videre-server: {error}", file=sys.stderr)

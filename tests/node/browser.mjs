@@ -1,10 +1,13 @@
 /**
- * Chromium, driven line by line: browser.mjs CHROMIUM
+ * Chromium, driven line by line: browser.mjs CHROMIUM FLAGS...
  *
  * A command is a JSON line on stdin, its answer one on stdout with the same `id`.
  *
- * {op: "open", page, url, devices, init}   a page; `devices`: it may use camera and microphone
- * {op: "run", page, code, arg}             what an async function with this body returns
+ * {op: "open", page, url, devices, own, init, ready}   a page: with `devices` it may use camera and
+ *     microphone; with `own` it has a context of its own, with these options of Playwright's; with
+ *     `ready` it says when it is
+ * {op: "run", page, code, arg}             what an async function with this body returns, in the page
+ * {op: "drive", page, code, arg}           the same here, with Playwright's `page`
  * {op: "close", page}
  * {op: "closeAll"}
  */
@@ -27,16 +30,21 @@ const FLAGS = [
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
 
-const browser = await chromium.launch({ executablePath: process.argv[2], args: FLAGS });
+const [executablePath, ...flags] = process.argv.slice(2);
+const browser = await chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
 const pages = new Map();
 
 // Pages of a context share its process, which is quick.
 const contexts = { true: await browser.newContext(), false: await browser.newContext() };
 await contexts[true].grantPermissions(["camera", "microphone"]);
 
+const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
+
 const operations = {
-  async open({ page: name, url, devices, init }) {
-    const page = await contexts[devices].newPage();
+  async open({ page: name, url, devices, own, init, ready }) {
+    const context = own ? await browser.newContext(own) : contexts[devices];
+    const page = await context.newPage();
+    if (own) page.on("close", () => context.close());
     if (init) await page.addInitScript(init);
     page.on("console", (message) => console.error(name, message.text()));
     page.on("pageerror", (error) => {
@@ -45,7 +53,11 @@ const operations = {
     });
     pages.set(name, page);
     await page.goto(url);
-    await page.waitForFunction("globalThis.ready");
+    if (ready) await page.waitForFunction("globalThis.ready");
+  },
+
+  drive({ page, code, arg }) {
+    return new AsyncFunction("page", "arg", code)(pages.get(page), arg);
   },
 
   run({ page, code, arg }) {
