@@ -74,8 +74,6 @@ def test_help_tells_every_option_and_its_default() -> None:
         "--port": "1111",
         "--prefix": "/echo",
         "--workers": "1",
-        "--admin-host": "127.0.0.1",
-        "--admin-port": "none",
         "--config": str(ROOT / "bin" / "conf.json"),
         "--cert": "none",
         "--key": "none",
