@@ -43,6 +43,7 @@ ARROWS: dict[str, set[str]] = {
     "writers": set(),
     "version": set(),
     "health": set(),
+    "demo": {"config", "schema"},
     "systemd": set(),
     "client": {"errors"},
 }

@@ -136,6 +136,34 @@ def test_the_end_of_another_ones_child_is_nothing_to_the_parent() -> None:
     assert (parent.returncode, out, errors) == (0, "", "")
 
 
+EARLY = """
+import os, signal, socket, sys
+from videre import workers
+from videre.config import Config
+
+def serve(config, listening):
+    os.write(1, b".")
+    signal.pause()
+
+sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
+"""
+
+
+@pytest.mark.parametrize("number", workers.ENDING)
+def test_workers_that_are_stopped_as_they_start(number: int) -> None:
+    """They end by the signal itself, as they were told to: that is no failure."""
+    with subprocess.Popen(
+        [sys.executable, "-c", EARLY], cwd=ROOT, stdout=subprocess.PIPE
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.read(2) == b".."
+            parent.send_signal(number)
+            assert parent.wait(SECONDS) == 0
+        finally:
+            parent.kill()
+
+
 def test_each_worker_has_its_port_and_log() -> None:
     """One after the other; a free port is found by each, unless they share one."""
     many = Config(workers=3, port=1111, log_file=Path("log/debug.log"))

@@ -62,6 +62,8 @@ class Config:
     auth: Auth = dataclasses.field(default_factory=NoAuth)
     #: Seconds that a seat outlives its token, so that a fresh one can be brought.
     leeway: float = 60.0
+    #: Whether there is a demo at /demo; None: where the command runs, for its own machine.
+    demo: bool | None = None
     #: What members are told of STUN and TURN.
     ice: IceServers = dataclasses.field(default_factory=IceServers)
     #: What was read, by key, defaults included.
@@ -238,6 +240,7 @@ def _config(
         ),
         auth=keyring.auth(document["Auth"], keys),
         leeway=(document["Auth"] or {}).get("Leeway", Config.leeway),
+        demo=document["Demo"],
         ice=IceServers(servers),
         transport=Options(
             connects_per_second_per_address=document["ConnectsPerSecondPerAddress"],

@@ -22,7 +22,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from videre import admin, logs, speedups, systemd
+from videre import admin, demo, logs, speedups, systemd
 from videre.admin.access import Guard
 from videre.app import NAMESPACES, create_app
 from videre.certificates import Certificates
@@ -68,6 +68,8 @@ class Server:
         self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
         self._log = logs.EventLog(self._journal, "")
         self._app = create_app(config, journal=self._journal)
+        if demo.wanted_locally(config):
+            demo.mount(self._app, config, local=True)
         self._stop = asyncio.Event()
         self._ending = False
         self._drained = False
@@ -138,6 +140,9 @@ class Server:
             return  # the standard output is the log, and every line of it JSON
         # One write: print makes two of it when Python's output is unbuffered.
         told = f"Listening on {', '.join(found)}\n"
+        link = demo.link(self._config, *self._ports.public.getsockname()[:2])
+        if link is not None:
+            told += f"Try a call: {link}\n"
         if self._admin_url is not None:
             told += f"Admin port on {self._admin_url}\n"
         sys.stdout.write(told)
