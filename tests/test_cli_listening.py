@@ -80,8 +80,8 @@ async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(server, "KEEP_ALIVE", SOON_MS / 1000)
     monkeypatch.setattr(server, "_http_logger", lambda: logging.Logger("aiohttp.server"))
     monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)
-    opened = listening.listen(LOCAL).public
-    base = "http://{}:{}".format(*opened.getsockname())
+    opened = listening.listen(LOCAL)
+    base = "http://{}:{}".format(*opened.public.getsockname())
     serving = asyncio.create_task(
         server.serve(LOCAL, Certificates(LOCAL), opened, None, lambda: LOCAL)
     )
