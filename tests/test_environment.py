@@ -167,6 +167,8 @@ def test_all_faults_are_told_at_once_each_with_its_source(tmp_path: Path) -> Non
         {"VIDERE_AUTH": f'{{"Secrets": ["{HUSH}"'},
         {"VIDERE_ICE_SERVERS": HUSH},
         {"VIDERE_ICE_SERVERS": json.dumps([{"Urls": "turn:a", "Secret": HUSH[:8]}])},
+        {"VIDERE_ADMIN_TOKEN": HUSH},
+        {"VIDERE_ADMIN_TOKEN": "hush! no"},
         {"VIDERE_ENGINE": f"radis://:{HUSH}@host"},
         {"VIDERE_AUHT": HUSH},
     ],

@@ -171,9 +171,7 @@ def load(
         faults += server_faults
     token: str | None = None
     if not any(key.startswith("AdminToken") for key, _ in faults):
-        token, token_faults = keyring.admin_token(
-            document, Path() if "AdminTokenFile" in options else folder, environ
-        )
+        token, token_faults = keyring.admin_token(document, below("AdminTokenFile"), environ)
         faults += token_faults
 
     def resolve(key: str) -> Path | None:
