@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -145,6 +145,7 @@ class Wire:
         self.target = 0  # the port that it leads to
         self.port = 0
         self.whole = True  # else nobody gets through
+        self.deaf = False  # to what clients say: it is lost without a word
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,14 +190,20 @@ class Wire:
             writer.transport.abort()
             return
         self._ends |= {writer, to_writer}
-        await asyncio.gather(_pump(reader, to_writer), _pump(to_reader, writer))
+        await asyncio.gather(
+            _pump(reader, to_writer, lambda: self.deaf),
+            _pump(to_reader, writer, lambda: False),
+        )
         self._ends -= {writer, to_writer}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes until one side has no more, then end the other."""
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: Callable[[], bool]
+) -> None:
+    """Carry bytes until one side has no more, then end the other; while deaf, drop them."""
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
+            if not deaf():
+                writer.write(data)
+                await writer.drain()
     writer.close()

@@ -333,6 +333,28 @@ async def test_a_broken_connection_is_resumed(site: Site, room: str) -> None:
     assert await every([ann, bob], left) == [0, 0]
 
 
+async def test_what_was_said_into_a_dead_connection(site: Site, room: str) -> None:
+    """It arrives when the seat is resumed, once and in order."""
+    ann = await site.client("ann", room)
+    bob = await site.client("bob", room, direct=True)
+    say = "v.signaller.broadcast(arg);"
+    for word in ("before", "just before"):
+        await ann.run(say, word)
+    await bob.run(f"await until(() => (() => {{ {PAYLOADS} }})().length === 2);")
+    site.wire.deaf = True
+    for word in ("lost 1", "lost 2"):
+        await ann.run(say, word)
+    assert await ann.run("return v.signaller.state;") == "joined"
+    site.wire.cut()
+    await ann.run("await until(() => v.signaller.state === 'waiting');")
+    site.wire.deaf = False
+    site.wire.mend()
+    await ann.run("await until(() => v.told.some(({ type }) => type === 'resumed'));")
+    await ann.run(say, "after")
+    await bob.run(f"await until(() => (() => {{ {PAYLOADS} }})().includes('after'));")
+    assert await bob.run(PAYLOADS) == ["before", "just before", "lost 1", "lost 2", "after"]
+
+
 async def test_a_call_that_begins_while_one_is_away(site: Site, room: str) -> None:
     """An offer that was made for somebody without a connection reaches it when it resumes."""
     ann = await site.client("ann", room)

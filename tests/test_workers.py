@@ -94,6 +94,48 @@ async def test_ctrl_c_ends_all(store: Valkey, tmp_path: Path) -> None:
         assert await server.stop(signal.SIGINT) == 0
 
 
+ORPHANS = """
+import ctypes, os, signal, socket, sys
+from videre import workers
+from videre.config import Config
+
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # as the first process of a container
+
+def serve(config, listening):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.read(reader, 1)  # until its own parent has ended
+            os._exit(3)
+        os._exit(0)
+    os.wait()
+    os.write(writer, b"-")
+    print("orphaned", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pause()
+    return 0
+
+sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
+"""
+
+
+def test_the_end_of_another_ones_child_is_nothing_to_the_parent() -> None:
+    """In a container it is given orphans, as of a health check: they are no workers."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHANS],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["orphaned\n"] * 2
+        parent.terminate()
+        out, errors = parent.communicate(timeout=SECONDS)
+    assert (parent.returncode, out, errors) == (0, "", "")
+
+
 EARLY = """
 import os, signal, socket, sys
 from videre import workers

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from videre import health, namespace, transport
+from videre import demo, health, namespace, transport
 from videre.config import Config
 from videre.engines import Retention, choice
 from videre.lag import Lag
@@ -174,7 +174,7 @@ def create_app(
 ) -> web.Application:
     """Return an application that serves every prefix of `config`: to run, or to add as a subapp.
 
-    It has `/health` and `/ready` as well, for load balancers.
+    It has `/health` and `/ready` as well, for load balancers, and with `Demo` the demo at `/demo`.
     """
     config = config or Config()
     app = web.Application()
@@ -184,4 +184,6 @@ def create_app(
     ]
     app[NAMESPACES] = namespaces
     app.add_routes(health.routes(lambda: all(each.ready for each in namespaces)))
+    if config.demo:
+        demo.mount(app, config)
     return app

@@ -128,6 +128,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     },
     "Grace": {"type": "number", "min": 0, "check_with": keyring.finite, "default": _LIMITS.grace},
     "MaxResumeBytes": _least(0, _LIMITS.max_resume_bytes),
+    "Demo": {"type": "boolean", "nullable": True, "default": None},
     "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
     "IceServers": {"type": "list", "default": []},  # of what: turn.py
     "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
@@ -203,7 +204,19 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
         faults += _worker_faults(document)
     if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keyring.ADMIN_SCHEMA)):
         faults += _admin_faults(document)
+    if wrong.isdisjoint(("Demo", "Prefix", "Auth")) and document["Demo"]:
+        faults += _demo_faults(document)
     return document, faults
+
+
+def _demo_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return why there can be no demo: its page must be reached, and get into a room."""
+    prefix, faults = document["Prefix"], []
+    if "/demo" in [each.rstrip("/") for each in ([prefix] if isinstance(prefix, str) else prefix)]:
+        faults.append(("Demo", "true: /demo is a Prefix"))
+    if document["Auth"] is not None and document["Auth"].get("Required", True) is True:
+        faults.append(("Demo", "true: the demo has no token, and Auth requires one"))
+    return faults
 
 
 def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:

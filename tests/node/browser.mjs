@@ -38,14 +38,47 @@ const pages = new Map();
 const contexts = { true: await browser.newContext(), false: await browser.newContext() };
 await contexts[true].grantPermissions(["camera", "microphone"]);
 
+// Pages with a context of their own that are open and wait to be used again: a context and its process
+// take long to make.
+const idle = new Map();
+const kinds = new Map();
+
+async function make({ devices, own, init }) {
+  const context = own ? await browser.newContext(own) : contexts[devices];
+  const page = await context.newPage();
+  if (own) page.on("close", () => context.close());
+  if (init) await page.addInitScript(init);
+  return page;
+}
+
+/** Closes a page, or keeps it for the next who needs one like it. */
+async function release(page) {
+  const kind = kinds.get(page);
+  if (!kind) return page.close();
+  for (const type of ["console", "pageerror", "request", "response"]) page.removeAllListeners(type);
+  const [own] = JSON.parse(kind);
+  const context = page.context();
+  try {
+    await page.goto("about:blank");
+    // What a test may have changed.
+    await context.clearCookies();
+    await context.clearPermissions();
+    await context.grantPermissions(own.permissions ?? []);
+    await page.emulateMedia({ colorScheme: own.colorScheme ?? null });
+    if (own.viewport) await page.setViewportSize(own.viewport);
+    idle.set(kind, [...(idle.get(kind) ?? []), page]);
+  } catch {
+    await page.close(); // it has crashed
+  }
+}
+
 const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
 
 const operations = {
   async open({ page: name, url, devices, own, init, ready }) {
-    const context = own ? await browser.newContext(own) : contexts[devices];
-    const page = await context.newPage();
-    if (own) page.on("close", () => context.close());
-    if (init) await page.addInitScript(init);
+    const kind = JSON.stringify([own, init]);
+    const page = (own && idle.get(kind)?.pop()) ?? (await make({ devices, own, init }));
+    if (own) kinds.set(page, kind);
     page.on("console", (message) => console.error(name, message.text()));
     page.on("pageerror", (error) => {
       console.error(name, error.stack);
@@ -72,7 +105,9 @@ const operations = {
   },
 
   async closeAll() {
-    await Promise.all([...pages.keys()].map((page) => operations.close({ page })));
+    const open = [...pages.values()];
+    pages.clear();
+    await Promise.all(open.map(release));
   },
 };
 
