@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,10 @@ class Page:
     async def run(self, code: str, arg: Any = None) -> Any:
         """Run the body of an async function, with `arg`, and return what it returns."""
         return await self._browser.command("run", page=self.name, code=code, arg=arg)
+
+    async def drive(self, code: str, arg: Any = None) -> Any:
+        """Run the body of an async function in node, with Playwright's `page` and `arg`."""
+        return await self._browser.command("drive", page=self.name, code=code, arg=arg)
 
     async def close(self) -> None:
         """Close the page, as a user does."""
@@ -53,10 +57,23 @@ class Browser:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await future
 
-    async def open(self, url: str, *, devices: bool = True, init: str = "") -> Page:
-        """Open a page, whose user allows it the camera and the microphone, or does not."""
+    async def open(
+        self,
+        url: str,
+        *,
+        devices: bool = True,
+        own: dict[str, Any] | None = None,
+        init: str = "",
+        ready: bool = True,
+    ) -> Page:
+        """Open a page, whose user allows it the camera and the microphone, or does not.
+
+        With `own` it has a context and so a process of its own, with these options of Playwright's.
+        With `ready` it sets a global of that name, which is waited for.
+        """
         name = f"page{next(self._names)}"
-        await self.command("open", page=name, url=url, devices=devices, init=init)
+        options = {"devices": devices, "own": own, "init": init, "ready": ready}
+        await self.command("open", page=name, url=url, **options)
         return Page(self, name)
 
     async def close(self) -> None:
@@ -100,12 +117,12 @@ class Browser:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """Run a Chromium."""
+async def chromium(*flags: str) -> AsyncIterator[Browser]:
+    """Run a Chromium, with further flags of its own."""
     path = require("chromium")
     node_modules()
     process = await asyncio.create_subprocess_exec(
-        *(require("node"), str(NODE / "browser.mjs"), path),
+        *(require("node"), str(NODE / "browser.mjs"), path, *flags),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
@@ -128,6 +145,7 @@ class Wire:
         self.target = 0  # the port that it leads to
         self.port = 0
         self.whole = True  # else nobody gets through
+        self.deaf = False  # to what clients say: it is lost without a word
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,14 +190,20 @@ class Wire:
             writer.transport.abort()
             return
         self._ends |= {writer, to_writer}
-        await asyncio.gather(_pump(reader, to_writer), _pump(to_reader, writer))
+        await asyncio.gather(
+            _pump(reader, to_writer, lambda: self.deaf),
+            _pump(to_reader, writer, lambda: False),
+        )
         self._ends -= {writer, to_writer}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes until one side has no more, then end the other."""
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: Callable[[], bool]
+) -> None:
+    """Carry bytes until one side has no more, then end the other; while deaf, drop them."""
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
+            if not deaf():
+                writer.write(data)
+                await writer.drain()
     writer.close()

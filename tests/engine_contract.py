@@ -32,14 +32,16 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, ...]] = []
+        self.lasts: list[str] = []  # of those who moved: what their last packet was called
 
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """See Listener.joined."""
         assert tuple(announcement) == HALVES
         self.events.append(("joined", room, user, seat))
 
-    def moved(self, room: str, user: str, seat: str, to: str, code: int | None) -> None:
+    def moved(self, room: str, user: str, seat: str, to: str, code: int | None, last: str) -> None:
         """See Listener.moved."""
+        self.lasts.append(last)
         told = () if code is None else (str(int(code)),)
         self.events.append(("moved", room, user, seat, to, *told))
 
@@ -123,8 +125,10 @@ class EngineContract:
     async def lose(self, user: str, seat: str, seen: int | None = None) -> None:
         await done(self.engine.lose("room", user, seat, seen))
 
-    async def publish(self, seat: str, text: str, to: Sequence[str] | None = None) -> None:
-        await done(self.engine.publish("room", seat, text, to))
+    async def publish(
+        self, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+    ) -> None:
+        await done(self.engine.publish("room", seat, text, to, last))
 
     async def resume(
         self, user: str, to: str, shown: str, ticket: str = "new", received: int | None = None
@@ -142,6 +146,29 @@ class EngineContract:
         members = await done(self.engine.members(room))
         assert type(members) is list
         return members
+
+    async def test_what_the_last_packet_was_called_goes_with_the_seat(self) -> None:
+        """From seat to seat, and to nobody else; who comes anew has called none anything."""
+        await self.join("room", "a", "1", ticket="t1")
+        await self.join("room", "b", "2")
+        await self.renew("a", "1", "3", "t2")
+        await self.publish("3", "text", last='"first"')
+        await self.publish("2", "text", last="7")
+        await self.publish("3", "text")  # called the same
+        await self.lose("a", "3", 1)
+        assert await self.resume("a", "4", "t2", "t3") == []
+        await self.publish("4", "text", last="8.5")
+        assert await self.resume("a", "5", "t3", "t4") == []
+        await self.publish("5", "text", last="null")
+        await self.renew("a", "5", "6", "t5")
+        await self.publish("6", "text", last="9")
+        await self.leave("room", "a", "6")
+        await self.join("room", "a", "7", ticket="t6")
+        await self.renew("a", "7", "8", "t7")
+        await self.publish("2", "the end")
+        await self.heard.wait(16)
+        assert self.heard.take()[-1] == ("sent", "room", "2", "the end")
+        assert self.heard.lasts == ["null", '"first"', "8.5", "null", "null"]
 
     async def test_a_join_is_heard_with_its_announcement(self) -> None:
         """A join is heard once, when the work is done."""

@@ -64,10 +64,10 @@ class LaterEngine:
         return self._later(self._memory.leave, room, user, seat, reason, code)
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
     ) -> Awaitable[None]:
         """See Engine.publish."""
-        return self._later(self._memory.publish, room, seat, text, to)
+        return self._later(self._memory.publish, room, seat, text, to, last)
 
     def members(self, room: str) -> Awaitable[list[str]]:
         """See Engine.members."""

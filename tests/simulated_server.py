@@ -54,6 +54,7 @@ class RoomData:
     meta: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     places: dict[str, int] = dataclasses.field(default_factory=dict)
     skips: dict[str, int] = dataclasses.field(default_factory=dict)
+    lasts: dict[str, str] = dataclasses.field(default_factory=dict)
     log: list[tuple[str, int]] = dataclasses.field(default_factory=list)  # messages, their bytes
     expires: float = 0.0  # when the log does, in seconds
     dies: float = math.inf  # when all of it does, for it has no members
@@ -67,6 +68,7 @@ class RoomData:
                 "meta": {user: dict(meta) for user, meta in self.meta.items()},
                 "places": dict(self.places),
                 "skips": dict(self.skips),
+                "lasts": dict(self.lasts),
                 "log": list(self.log),
             }
         )
@@ -265,7 +267,7 @@ class _Step:
         first = room.in_order[0]
         if "t" in room.meta[user]:
             room.tickets -= 1
-        for each in (room.seats, room.meta, room.skips, room.places):
+        for each in (room.seats, room.meta, room.skips, room.lasts, room.places):
             each.pop(user, None)
         rest = room.in_order
         promoted = rest[0] if first == user and rest else False
@@ -314,7 +316,7 @@ class _Step:
         self._sweep()
         return ["ok", seq]
 
-    def _op_publish(self, user: str, seat: str, to: str, text: str) -> Any:
+    def _op_publish(self, user: str, seat: str, to: str, last: str, text: str) -> Any:
         if seat and self._seat(user) != seat:
             return ["gone"]
         room = self._room
@@ -328,14 +330,18 @@ class _Step:
                         room.skips[other] += 1
             elif user:
                 room.skips[user] = room.skips.get(user, 0) + 1
-        return ["ok", self._tell([0, "sent", user, seat, {} if names == [] else names], text, 1)]
+        seq = self._tell([0, "sent", user, seat, {} if names == [] else names], text, 1)
+        if last:
+            room.lasts[user] = last
+        return ["ok", seq]
 
     def _op_renew(self, user: str, seat: str, to: str, node: str, ticket: str) -> Any:
         if self._seat(user) != seat:
             return ["gone"]
         self._there.seats[user] = to
         self._issue(user, self._there.meta[user], ticket, 0)
-        return ["ok", self._tell([0, "moved", user, seat, to, node, False], "", 0)]
+        last = self._there.lasts.get(user, "null")
+        return ["ok", self._tell([0, "moved", user, seat, to, node, False], last, 0)]
 
     def _op_lose(self, user: str, seat: str, seen: str) -> Any:
         if self._seat(user) != seat or "t" not in self._there.meta[user]:
@@ -389,7 +395,8 @@ class _Step:
         room.seats[user] = to
         meta["n"] = node
         self._issue(user, meta, ticket, -need)
-        seq = self._tell([0, "moved", user, seat, to, node, 4503], "", 0)
+        last = room.lasts.get(user, "null")
+        seq = self._tell([0, "moved", user, seat, to, node, 4503], last, 0)
         return ["ok", seq, str(need), missed]
 
     def _op_reap(self, dead: str, node: str) -> Any:
@@ -405,7 +412,8 @@ class _Step:
                 meta["n"] = node
                 to = f"{seat}~"
                 self._there.seats[user] = to
-                self._tell([0, "moved", user, seat, to, node, 4001], "", 0)
+                last = self._there.lasts.get(user, "null")
+                self._tell([0, "moved", user, seat, to, node, 4001], last, 0)
                 adopted.append([user, to, meta["t"], place])
             else:
                 self._remove(user, seat, "node lost", 4001)
@@ -429,6 +437,7 @@ class _Step:
                 room.places[user], room.seats[user] = place, own[1]
                 room.meta[user] = {"n": node}
                 self._issue(user, {"n": node}, own[3], 0)
+                room.lasts[user] = ""
                 if own[3]:
                     room.meta[user]["g"] = True
                 self._tell([0, "restored", user, own[1], node, place], "", 0)

@@ -22,23 +22,28 @@ ARROWS: dict[str, set[str]] = {
     "auth": {"errors"},
     "ice": set(),
     "timers": set(),
-    "engines": {"errors", "timers"},
+    "tally": {"errors", "packets"},
+    "lag": {"tally", "timers"},
+    "engines": {"errors", "tally", "timers"},
     "connect_options": {"errors"},
     "connection": set(),
     "hooks": set(),
     "room": {"packets", "connection"},
-    "replica": {"connection", "engines", "errors", "hooks", "packets", "room"},
-    "rooms": {"connection", "engines", "errors", "hooks", "packets", "replica", "room"},
-    "service": {"packets", "replica", "rooms", "auth", "limits", "timers"},
+    "replica": {"connection", "engines", "errors", "hooks", "packets", "room", "tally"},
+    "rooms": {"connection", "engines", "errors", "hooks", "packets", "replica", "room", "tally"},
+    "service": {"packets", "replica", "rooms", "auth", "limits", "tally", "timers"},
     "deadline": {"auth", "errors", "room", "service", "timers"},
     "entry": {"auth", "connect_options", "connection", "deadline", "engines", "errors"}
     | {"packets", "room", "service"},
-    "peer": {"packets", "connection", "entry", "room", "service", "deadline", "limits", "errors"},
-    "transport": {"errors", "limits"},
-    "logs": {"writers"},
+    "peer": {"packets", "connection", "entry", "room", "service", "deadline", "limits", "errors"}
+    | {"tally"},
+    "transport": {"errors", "limits", "tally"},
+    "logs": {"formatters", "writers"},
+    "formatters": set(),
     "writers": set(),
     "version": set(),
     "health": set(),
+    "demo": {"config", "schema"},
     "systemd": set(),
     "client": {"errors"},
 }
@@ -54,6 +59,8 @@ PURE = (
     "connection",
     "room",
     "timers",
+    "tally",
+    "lag",
 )
 IMPURE = {"asyncio", "aiohttp", "sockjs", "redis", "time", "random", "os", "socket", "secrets"}
 IMPURE |= {"threading", "subprocess", "pathlib", "io", "logging"}
@@ -137,6 +144,7 @@ def test_imports_point_one_way(module: str) -> None:
             "speedups",
             "workers",
             "mint",
+            "admin",
             "__main__",
             "metrics",
             "certificates",
@@ -157,7 +165,7 @@ def test_engines_know_nothing_of_each_other(module: str) -> None:
     above = {
         name
         for name in ours(module)
-        if name not in ("engines", "engines.history", "errors", "timers")
+        if name not in ("engines", "engines.history", "errors", "tally", "timers")
     }
     assert all(name.startswith(".".join(module.split(".")[:2])) for name in above)
 
@@ -181,6 +189,13 @@ def test_rules_see_only_two_protocols(module: str) -> None:
 def test_only_the_transport_knows_sockjs(module: str) -> None:
     """The plugin is behind a seam."""
     assert "sockjs" not in packages(module) or module.split(".")[0] == "transport"
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if module])
+def test_only_the_metrics_know_prometheus(module: str) -> None:
+    """What serves packets counts, and makes no metrics."""
+    assert "prometheus_client" not in packages(module) or module == "metrics"
+    assert "metrics" not in ours(module) or module.split(".")[0] in ("admin", "cli")
 
 
 def test_packets_stand_on_two_libraries() -> None:

@@ -39,6 +39,30 @@ def test_it_resumes(found: dict[str, Any]) -> None:
     ]
 
 
+def test_what_was_lost_with_the_connection_is_sent_again(found: dict[str, Any]) -> None:
+    """Of a seat that is resumed, what went after the last that has come; of another, nothing."""
+    again, third, fourth = found["whatWasLost"]
+    assert again == ["lost 1", "lost 2", "kept"]
+    assert third == ["lost 3", "lost with the seat"]
+    assert fourth == ["kept, too"]
+
+
+def test_what_may_be_lost_is_kept_up_to_a_size(found: dict[str, Any]) -> None:
+    """The last mebibyte."""
+    assert found["tooMuchToKeep"] == list(range(3, 20))
+
+
+def test_packets_can_be_watched(found: dict[str, Any]) -> None:
+    """Each as it is on the wire, with its direction and size."""
+    assert found["packets"] == [
+        [True, True, "connect", False],
+        [False, True, "connect", False],
+        [False, True, "welcome", False],
+        [True, True, "broadcast", True],
+        [False, True, "broadcast", True],
+    ]
+
+
 def test_a_secret_that_was_used_is_forgotten(found: dict[str, Any]) -> None:
     """Its welcome was lost: the room is joined anew, over the same connection."""
     resume = {"Welcome": True, "Resume": "secret 1", "Received": 0}
@@ -69,6 +93,14 @@ def test_a_dead_connection_is_noticed(found: dict[str, Any]) -> None:
     """A ping without an answer: it is closed with a code that keeps the seat."""
     events = ["connect", "ping", "ping"]
     assert found["aConnectionThatIsDead"] == ["joined", "waiting", 3000, events]
+
+
+def test_a_server_that_goes_away(found: dict[str, Any]) -> None:
+    """It is left when it said, not earlier, with a code that keeps the seat; then it resumes."""
+    before, closed, secret, state, told = found["aServerThatGoesAway"]
+    assert before == ["joined", 1, "meanwhile"]
+    assert (closed, secret, state) == (3000, "secret 1", "joined")
+    assert told == [["error", 3000], ["resumed", None]]
 
 
 def test_a_network_that_is_back(found: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ PAGE = b"GET /echo/iframe.html HTTP/1.1\r\nHost: a\r\n\r\n"
 
 def test_connections_have_the_timeout_of_the_listener() -> None:
     """The kernel hands it on: nobody has to set it for each of them."""
-    with listening.listen(LOCAL) as opened, socket.create_connection(opened.getsockname()):
+    with listening.listen(LOCAL).public as opened, socket.create_connection(opened.getsockname()):
         accepted, _ = opened.accept()
         with accepted:
             told = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
@@ -42,7 +42,7 @@ async def runner(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[web.AppRunner
     running = web.AppRunner(create_app(LOCAL), access_log=None, shutdown_timeout=1.0)
     await running.setup()
     try:
-        await web.SockSite(running, listening.listen(LOCAL)).start()
+        await web.SockSite(running, listening.listen(LOCAL).public).start()
         yield running
     finally:
         await Wire.hang_up()
@@ -81,7 +81,7 @@ async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(server, "_http_logger", lambda: logging.Logger("aiohttp.server"))
     monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)
     opened = listening.listen(LOCAL)
-    base = "http://{}:{}".format(*opened.getsockname())
+    base = "http://{}:{}".format(*opened.public.getsockname())
     serving = asyncio.create_task(
         server.serve(LOCAL, Certificates(LOCAL), opened, None, lambda: LOCAL)
     )

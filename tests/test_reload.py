@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +16,7 @@ import aiohttp
 import jwt
 import pytest
 from cryptography import x509
-from process import Signaller, self_signed, signaller
+from process import ROOT, Signaller, self_signed, signaller
 from signalling import Closed, Framing, Packet, Signalling, connect
 from tokens import OTHER_SECRET, SECRET
 
@@ -218,6 +219,39 @@ async def test_the_drain(tmp_path: Path) -> None:
         assert await run.server.process.wait() == 0
 
 
+@pytest.mark.parametrize("others", [False, True])
+async def test_the_token_of_the_admin_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """Another one, wherever it stands; none, unless others reach the port until the restart."""
+    tokens = {key: f"the-admin-token-by-{key}" for key in ("one", "file", "variable")}
+    monkeypatch.setenv("TOKEN_OF_THIS_TEST", tokens["variable"])
+    (tmp_path / "token").write_text(tokens["file"])
+    first = {"AdminPort": 0, "AdminToken": tokens["one"], "DrainSeconds": 0}
+    host = {"AdminHost": "0.0.0.0"} if others else {}
+    async with reloading(tmp_path, **first, **host) as run, aiohttp.ClientSession() as http:
+        url = (await run.logged("listen"))["admin"] + ".json"
+
+        async def good() -> list[str]:
+            found = []
+            for token in (*tokens.values(), ""):
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                async with http.get(url, headers=headers) as answer:
+                    found += [token] if answer.status == 200 else []
+            return found
+
+        assert await good() == [tokens["one"]]
+        kept = {"AdminPort": 0, **host}
+        told = await run.change({**kept, "AdminTokenFile": "token"})
+        assert {"AdminToken", "AdminTokenFile"} <= set(told["changed"])
+        assert await good() == [tokens["file"]]
+        await run.change({**kept, "AdminTokenVariable": "TOKEN_OF_THIS_TEST"})
+        assert await good() == [tokens["variable"]]
+        told = await run.change({"AdminPort": 0})
+        assert told["restart"] == (["AdminHost"] if others else [])
+        assert await good() == ([tokens["variable"]] if others else [*tokens.values(), ""])
+
+
 async def test_compression(tmp_path: Path) -> None:
     """New connections may deflate."""
     async with reloading(tmp_path) as run, aiohttp.ClientSession() as http:
@@ -384,3 +418,10 @@ def test_each_key_that_may_change_is_tested() -> None:
     text = Path(__file__).read_text()
     assert {key for key in RELOADED if f'"{key}"' not in text and f"{key}=" not in text} == set()
     assert set(SCHEMA) >= RELOADED
+
+
+def test_the_docs_tell_what_may_change() -> None:
+    """docs/operations.md names every key of RELOADED, and no other, before what needs a restart."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    told = text.partition("## Reload")[2].partition("- All other keys")[0]
+    assert set(re.findall(r"`([A-Z][A-Za-z]+)`", told)) == RELOADED

@@ -19,7 +19,7 @@ from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
 ROOMS = 4
 PAUSE = 0.02  # seconds between two packets of a client
 DRAIN_SECONDS = 2
-PATIENCE = 60  # seconds; a safety net
+PATIENCE = 120  # seconds; a safety net
 
 CONFIG = {"DrainSeconds": DRAIN_SECONDS, "Grace": 30, "NodeTimeout": 5, "PacketsPerSecond": None}
 

@@ -24,10 +24,12 @@ class RecordingEngine(MemoryEngine):
         super().__init__(**settings)
         self.asked: list[str] = []
 
-    def publish(self, room: str, seat: str, text: str, to: Sequence[str] | None = None) -> None:
+    def publish(
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+    ) -> None:
         """See Engine.publish."""
         self.asked.append(text)
-        super().publish(room, seat, text, to)
+        super().publish(room, seat, text, to, last)
 
 
 def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:

@@ -60,6 +60,7 @@ NODES = st.sampled_from(["n", "m"])
 #: Seats, tickets and numbers are named by what they are in relation to what is there.
 SEATS = st.sampled_from(["held", "held", "held", "1", ""])
 TICKETS = st.sampled_from(["", "t", "u"])
+LASTS = st.sampled_from(["", "null", "7"])
 TEXTS = st.sampled_from(["x", "\u00e9" * 20, '{"a": "\\u00e9/"}\n', "y" * 150])
 BACK = st.integers(-1, 6)
 KNOWN = st.booleans()
@@ -80,7 +81,7 @@ STEPS = st.one_of(
         *(KNOWN, TEXTS),
     ),
     st.tuples(st.just("leave"), USERS, SEATS, st.sampled_from(["", "4504"])),
-    st.tuples(st.just("publish"), USERS, SEATS, TO, TEXTS),
+    st.tuples(st.just("publish"), USERS, SEATS, TO, TEXTS, LASTS),
     st.tuples(st.just("renew"), USERS, SEATS, NODES, st.sampled_from(["t", "u"])),
     st.tuples(st.just("lose"), USERS, SEATS, COUNTS),
     st.tuples(
@@ -136,7 +137,7 @@ class Side:
                 arguments = [user, which, "why", *more]
             elif op == "publish":
                 to = "" if more[0] is None else orjson.dumps(more[0]).decode()
-                arguments = [user, which, to, more[1]]
+                arguments = [user, which, to, more[2], more[1]]
             elif op == "renew":
                 arguments = [user, which, seat, *more]
             else:

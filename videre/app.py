@@ -11,19 +11,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from videre import health, namespace, transport
+from videre import demo, health, namespace, transport
 from videre.config import Config
 from videre.engines import Retention, choice
+from videre.lag import Lag
 from videre.logs import EventLog, Journal
 from videre.namespace import IceOffer, Namespace
 from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
 from videre.service import Service
+from videre.tally import Tally
 
 __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
 
 logger = logging.getLogger("videre.app")
+
+_LAG: web.AppKey[Lag] = web.AppKey("videre-lag", Lag)
 
 
 #: The namespaces of an application that create_app made.
@@ -48,6 +52,7 @@ def setup(
     log = EventLog(journal, prefix)
     jobs = _Jobs()
     ice = IceOffer(config.ice)
+    tally = Tally(time.monotonic)
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
     rooms = Rooms(
         choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout, _later),
@@ -59,6 +64,7 @@ def setup(
         terms=namespace.terms(config),
         ice=ice,
         node=f"{secrets.token_hex(8)}-",
+        tally=tally,
     )
     service = Service(
         rooms=rooms,
@@ -95,8 +101,32 @@ def setup(
         log.flush()
 
     app.cleanup_ctx.append(run_engine)
-    sessions = transport.mount(app, prefix, accept, options=config.transport)
-    return Namespace(prefix.rstrip("/"), rooms, sessions, service, ice, log)
+    sessions = transport.mount(app, prefix, accept, options=config.transport, tally=tally)
+    return Namespace(
+        prefix.rstrip("/"),
+        rooms,
+        sessions,
+        service,
+        ice,
+        log,
+        tally=tally,
+        lag=_lag_of(app),
+        journal=journal,
+    )
+
+
+def _lag_of(app: web.Application) -> Lag:
+    """Return what samples the lag of an application's event loop, as long as that runs."""
+    if _LAG not in app:
+        app[_LAG] = lag = Lag(time.monotonic, _later)
+
+        async def run_lag(_app: web.Application) -> AsyncIterator[None]:
+            lag.start()
+            yield
+            lag.stop()
+
+        app.cleanup_ctx.append(run_lag)
+    return app[_LAG]
 
 
 def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
@@ -144,7 +174,7 @@ def create_app(
 ) -> web.Application:
     """Return an application that serves every prefix of `config`: to run, or to add as a subapp.
 
-    It has `/health` and `/ready` as well, for load balancers.
+    It has `/health` and `/ready` as well, for load balancers, and with `Demo` the demo at `/demo`.
     """
     config = config or Config()
     app = web.Application()
@@ -154,4 +184,6 @@ def create_app(
     ]
     app[NAMESPACES] = namespaces
     app.add_routes(health.routes(lambda: all(each.ready for each in namespaces)))
+    if config.demo:
+        demo.mount(app, config)
     return app

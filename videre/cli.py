@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import socket
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,15 +19,14 @@ from videre import environment, logs, mint, speedups, workers
 from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.listening import listen
+from videre.listening import Ports, listen
 from videre.schema import LEVELS, SCHEMA
-from videre.server import Load, serve
+from videre.server import CHANGES, Load, serve
 from videre.version import __version__
 
 
 def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     default = {key: rules.get("default") for key, rules in SCHEMA.items()}
-    named = os.environ.get(environment.CONFIG)
     parser = argparse.ArgumentParser(
         prog="videre-server",
         description="A WebRTC signalling server. Options beat variables of the environment "
@@ -49,7 +48,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     option(
         "--config",
         type=Path,
-        default=Path(named) if named else default_config,
+        default=environment.config(os.environ) or default_config,
         metavar="FILE",
         help=f"the configuration, JSON; or {environment.CONFIG} names it "
         f"(default: {default_config or 'none'})",
@@ -60,6 +59,17 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         metavar="N",
         help="so many processes, for which Engine must be a Redis or Valkey "
         f"(default: {default['Workers']})",
+    )
+    option(
+        "--admin-host",
+        metavar="ADDRESS",
+        help=f"the admin port's address (default: {default['AdminHost']})",
+    )
+    option(
+        "--admin-port",
+        type=int,
+        metavar="N",
+        help="metrics, the status page and the API; 0 picks a free one (default: none)",
     )
     option("--cert", metavar="FILE", help="serve TLS with this certificate (default: none)")
     option("--key", metavar="FILE", help="the certificate's key (default: none)")
@@ -79,6 +89,8 @@ _KEYS = {
     "port": "Port",
     "prefix": "Prefix",
     "workers": "Workers",
+    "admin_host": "AdminHost",
+    "admin_port": "AdminPort",
     "cert": "Cert",
     "key": "Key",
     "log_file": "LogFile",
@@ -89,6 +101,8 @@ _KEYS = {
 def main(argv: Sequence[str] | None = None, *, default_config: Path | None = None) -> int:
     """Run the command with `argv` (the process's own unless given) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    for sentence in environment.slips(os.environ):
+        print(f"videre-server: {sentence}", file=sys.stderr)
     try:
         if argv[:1] == ["token"]:
             return mint.main(argv[1:], default_config=default_config)
@@ -106,23 +120,25 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         for name, key in _KEYS.items()
         if arguments[name] is not None
     }
-    for sentence in environment.slips(os.environ):
-        print(f"videre-server: {sentence}", file=sys.stderr)
+    variables = environment.read(os.environ)
+    if "Cert" in options or "Key" in options:
+        variables.pop("TLS", None)  # the option says that a certificate is to be used
 
     def load() -> Config:
-        return configuration.load(arguments["config"], {**environment.read(os.environ), **options})
+        return configuration.load(arguments["config"], {**variables, **options})
 
     config = load()
     certificates = Certificates(config)
     if arguments["check"]:
         print("The configuration is good.")
         return 0
+    signal.pthread_sigmask(signal.SIG_BLOCK, CHANGES)
     if config.workers > 1:
-        return workers.run(config, listen, lambda own, port: _run(own, certificates, port, load))
+        return workers.run(config, listen, lambda own, ports: _run(own, certificates, ports, load))
     return _run(config, certificates, listen(config), load)
 
 
-def _run(config: Config, certificates: Certificates, listening: socket.socket, load: Load) -> int:
+def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -> int:
     try:
         log = logs.Logging(
             config.log_level,
@@ -132,13 +148,13 @@ def _run(config: Config, certificates: Certificates, listening: socket.socket, l
             backups=config.log_backups,
         )
     except (OSError, ValueError) as error:
-        listening.close()
+        ports.close()
         raise config.error(
             "LogFile", config.log_file, getattr(error, "strerror", None) or str(error)
         ) from None
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
-            runner.run(serve(config, certificates, listening, log, load))
+            runner.run(serve(config, certificates, ports, log, load))
     finally:
         log.end()
     return 0

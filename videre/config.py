@@ -35,6 +35,11 @@ class Config:
     host: str = "0.0.0.0"  # noqa: S104
     port: int = 1111
     prefixes: tuple[str, ...] = ("/echo",)
+    admin_host: str = "127.0.0.1"
+    #: Where metrics, the status page and the API are; None: nowhere.
+    admin_port: int | None = None
+    #: What who uses the admin port must show; None: nothing, which is for loopback alone.
+    admin_token: str | None = dataclasses.field(default=None, repr=False)
     workers: int = 1
     worker_ports: WorkerPorts = "each"
     tls: bool = False
@@ -57,6 +62,8 @@ class Config:
     auth: Auth = dataclasses.field(default_factory=NoAuth)
     #: Seconds that a seat outlives its token, so that a fresh one can be brought.
     leeway: float = 60.0
+    #: Whether there is a demo at /demo; None: where the command runs, for its own machine.
+    demo: bool | None = None
     #: What members are told of STUN and TURN.
     ice: IceServers = dataclasses.field(default_factory=IceServers)
     #: What was read, by key, defaults included.
@@ -136,33 +143,42 @@ def load(
 ) -> Config:
     """Return the configuration of a file, of the options that beat it, and of the defaults.
 
-    `options` maps a key to the option's name and its value: `{"Port": ("--port", 8080)}`. Paths of
-    the file are relative to it, those of options to the working directory. Secrets may stand in a
-    variable of `environ` (the process's own unless given). Raises ConfigError.
+    `options` maps a key to the name of an option or variable, and its value: `{"Port": ("--port",
+    8080)}`. Paths of the file are relative to it, all others to the working directory. Secrets may
+    stand in a variable of `environ` (the process's own unless given). Raises ConfigError.
     """
     options = options or {}
     values = {} if path is None else _read(path)
     folder = Path() if path is None else path.parent
     environ = os.environ if environ is None else environ
     values.update({key: value for key, (_, value) in options.items()})
-    for key in ("Cert", "Key"):
-        if key in options:
-            values["TLS"] = True  # who names a certificate wants it used
+    named = [key for key in ("Cert", "Key") if options.get(key, ("", None))[1] is not None]
+    if named and "TLS" not in options:
+        values["TLS"] = True  # who names a certificate wants it used
     sources = {key: str(path) for key in values} | {key: name for key, (name, _) in options.items()}
     document, faults = judge(values)
+
+    def below(key: str) -> Path:
+        return Path() if key in options else folder
+
     keys: list[Key] = []
     if not any(key.startswith("Auth") for key, _ in faults) and document.get("Auth"):
-        keys, key_faults = keyring.read(document["Auth"], folder, environ)
+        keys, key_faults = keyring.read(document["Auth"], below("Auth"), environ)
         faults += [(f"Auth.{key}", fault) for key, fault in key_faults]
     servers: list[StaticServer | SharedSecret] = []
     if "IceServers" not in {key for key, _ in faults}:
-        servers, server_faults = turn.read(document["IceServers"], folder, environ)
+        servers, server_faults = turn.read(document["IceServers"], below("IceServers"), environ)
         faults += server_faults
+    token: str | None = None
+    if not any(key.startswith("AdminToken") for key, _ in faults):
+        token, token_faults = keyring.admin_token(document, below("AdminTokenFile"), environ)
+        faults += token_faults
 
     def resolve(key: str) -> Path | None:
         if document[key] is None:
             return None
-        return Path(document[key]) if key in options else folder / document[key]
+        name: str = document[key]
+        return below(key) / name
 
     words = [
         f"{sources.get(_BELOW.split(key)[0], path or 'default')}: {key}: {fault}"
@@ -178,7 +194,8 @@ def load(
             words += error.faults
     if words:
         raise ConfigError(words)
-    return _config(document, resolve, sources, keys, servers)
+    found = _config(document, resolve, sources, keys, servers)
+    return dataclasses.replace(found, admin_token=token)
 
 
 def _config(
@@ -198,6 +215,8 @@ def _config(
         workers=document["Workers"],
         worker_ports=document["WorkerPorts"],
         prefixes=tuple(each.rstrip("/") for each in prefixes),
+        admin_host=document["AdminHost"],
+        admin_port=document["AdminPort"],
         tls=document["TLS"],
         cert=resolve("Cert"),
         key=resolve("Key"),
@@ -221,6 +240,7 @@ def _config(
         ),
         auth=keyring.auth(document["Auth"], keys),
         leeway=(document["Auth"] or {}).get("Leeway", Config.leeway),
+        demo=document["Demo"],
         ice=IceServers(servers),
         transport=Options(
             connects_per_second_per_address=document["ConnectsPerSecondPerAddress"],

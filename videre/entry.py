@@ -16,7 +16,7 @@ from videre.connect_options import connect_options
 from videre.connection import Connection
 from videre.deadline import Deadline
 from videre.engines import Gap
-from videre.errors import TokenExpired, Unauthorized, WrongUser
+from videre.errors import EngineError, TokenExpired, Unauthorized, WrongUser
 from videre.packets import Packet
 from videre.room import Seat
 from videre.service import Service
@@ -105,7 +105,9 @@ class _Entry:
         visitor = self._visitor
         visitor.deadline.renew(self._grant)
         role = packets.ROLE[self._rooms.is_initiator(held)]
-        visitor.connection.send(role.join(self._announcement))
+        echo = role.join(self._announcement)
+        self._rooms.tally.sent["connect"].add(echo)
+        visitor.connection.send(echo)
         if not self._options.welcome and held.welcome is None:
             return None
         seat, pending = self._rooms.renew(held)
@@ -123,8 +125,8 @@ class _Entry:
                 secret=secret,
                 received=self._options.received,
             )
-        except Unauthorized:
-            self._count()
+        except (Unauthorized, EngineError) as error:
+            self._resume_failed(error)
             raise
         if isinstance(found, Awaitable):
             return self._resumed_later(found)
@@ -133,14 +135,25 @@ class _Entry:
     async def _resumed_later(self, pending: Awaitable[Seat | Gap | None]) -> None:
         try:
             found = await pending
-        except Unauthorized:
-            self._count()
+        except (Unauthorized, EngineError) as error:
+            self._resume_failed(error)
             raise
         if (more := self._resumed(found)) is not None:
             await more
 
+    def _resume_failed(self, error: Unauthorized | EngineError) -> None:
+        is_wrong = isinstance(error, Unauthorized)
+        self._rooms.tally.resumes["refused" if is_wrong else "failed"] += 1
+        if is_wrong:
+            self._count()
+
     def _resumed(self, found: Seat | Gap | None) -> Pending:
-        return self._seated(found) if isinstance(found, Seat) else self._join(found)
+        resumes = self._rooms.tally.resumes
+        if isinstance(found, Seat):
+            resumes["resumed"] += 1
+            return self._seated(found)
+        resumes["gone" if found is None else "gap"] += 1
+        return self._join(found)
 
     def _join(self, gap: Gap | None) -> Pending:
         """Take a new seat; who came back to a `gap` has shown that the old one is its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,17 @@ SCHEMA: dict[str, Any] = {
     "Leeway": {"type": "number", "min": 0, "check_with": finite, "default": 60},
 }
 
+#: Of the configuration itself: the admin port's token, or a file that holds it, or a variable of
+#: the environment.
+ADMIN_SCHEMA: dict[str, Any] = {
+    "AdminToken": {"type": "string", "nullable": True, "default": None},
+    "AdminTokenFile": _STRING,
+    "AdminTokenVariable": {**_STRING, "regex": "[A-Za-z_][A-Za-z0-9_]*"},
+}
+#: Shortest admin token, in characters: it is guessed over the network, a try at a time.
+MIN_ADMIN_TOKEN = 16
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1: what a header can carry
+
 Fault = tuple[str, str]
 
 
@@ -58,7 +70,7 @@ def read(
     for number, secret in enumerate(auth["Secrets"], 1):
         add("Secrets", f"the secret number {number}", partial(secret_key, secret))
     for file in auth["SecretFiles"]:
-        add("SecretFiles", repr(file), partial(_secret_file, folder / file))
+        add("SecretFiles", repr(file), partial(_secret_file, file, folder))
     if (variable := auth["SecretsVariable"]) is not None:
         secrets = environ.get(variable, "").split()
         if not secrets:
@@ -73,11 +85,52 @@ def read(
     return keys, faults
 
 
-def _secret_file(path: Path) -> Key:
-    try:
-        return secret_key(path.read_text(encoding="utf-8").strip())
-    except UnicodeDecodeError:  # which would quote a byte of it
-        raise ValueError("is no UTF-8 text") from None
+def stored(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> str:
+    """Return the secret that a key holds, or names: `...File` a file, `...Variable` a variable.
+
+    Raises OSError or ValueError, in whose words no secret stands.
+    """
+    if key.endswith("File"):
+        try:
+            return (folder / value).read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:  # which would quote a byte of it
+            raise ValueError("is no UTF-8 text") from None
+    if key.endswith("Variable"):
+        if value not in environ:
+            raise ValueError("the variable is not set")
+        return environ[value]
+    return value
+
+
+def admin_token(
+    settings: Mapping[str, Any], folder: Path, environ: Mapping[str, str]
+) -> tuple[str | None, list[Fault]]:
+    """Return the admin port's token, None if none is named, and what is wrong with it.
+
+    Files are relative to `folder`. No secret stands in the words.
+    """
+    for key in ADMIN_SCHEMA:
+        if (value := settings[key]) is None:
+            continue
+        where = "" if key == "AdminToken" else f"{value!r}: "
+        try:
+            token = stored(key, value, folder, environ)
+        except OSError as error:
+            return None, [(key, f"{where}{error.strerror}")]
+        except ValueError as error:
+            return None, [(key, f"{where}{error}")]
+        if not _BEARER.fullmatch(token):
+            words = "must be of letters, digits and -._~+/, with = at its end only"
+            return None, [(key, f"{where}{words}")]
+        if len(token) < MIN_ADMIN_TOKEN:
+            words = f"must have at least {MIN_ADMIN_TOKEN} characters, not {len(token)}"
+            return None, [(key, f"{where}{words}")]
+        return token, []
+    return None, []
+
+
+def _secret_file(file: str, folder: Path) -> Key:
+    return secret_key(stored("SecretFile", file, folder, {}))
 
 
 def _key_file(path: Path) -> Key:

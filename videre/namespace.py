@@ -13,11 +13,13 @@ from videre.config import Config
 from videre.engines import Terms
 from videre.errors import CloseCode
 from videre.ice import IceServers
-from videre.logs import EventLog
+from videre.lag import Lag
+from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peer import Peer
 from videre.rooms import Rooms
 from videre.service import Service
+from videre.tally import Tally
 
 # When clients are asked to come back, as shares of the drain: not before a load balancer has found
 # out, and all of them before the end, so that nobody is cut off.
@@ -61,7 +63,11 @@ def terms(config: Config) -> Terms:
 
 @dataclasses.dataclass(frozen=True)
 class Namespace:
-    """What is served below one prefix; it shares no room with any other."""
+    """What is served below one prefix; it shares no room with any other.
+
+    `lag` is that of the application's event loop, and `journal` what it logs to: namespaces of one
+    application share them.
+    """
 
     prefix: str
     rooms: Rooms
@@ -69,6 +75,9 @@ class Namespace:
     service: Service
     ice: IceOffer
     log: EventLog
+    tally: Tally
+    lag: Lag
+    journal: Journal
 
     @property
     def ready(self) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -333,6 +333,11 @@ def claimed(header: object) -> tuple[str, str, str | float | None]:
 
 def _claimed_name(value: object, longest: int) -> str:
     return value if isinstance(value, str) and len(value) <= longest else ""
+
+
+def called(header: Mapping[str, Any]) -> str:
+    """Return what its sender calls a packet, as JSON: its Header.Id, or "null"."""
+    return _dumps(claimed_id(header.get("Id")))
 
 
 def claimed_id(value: object) -> str | float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from videre import packets
+from videre import packets, tally
 from videre.connection import Connection
 from videre.deadline import Deadline
 from videre.entry import enter
@@ -54,6 +54,7 @@ class Peer:
         "_rooms",
         "_seat",
         "_service",
+        "_tally",
         "_throttle",
         "_trace",
         "address",
@@ -70,6 +71,7 @@ class Peer:
         self.name = name  # of the session, in the log
         self._service = service
         self._rooms = service.rooms
+        self._tally = service.rooms.tally
         self.address = address
         self._seat: Seat | None = None
         self.gone = False
@@ -96,24 +98,34 @@ class Peer:
         seat = self.seat
         user, room = ("", "") if seat is None else (seat.user, seat.room)
         payload = {"RetryAfter": round(seconds * 1000)}
-        self.connection.send(packets.write_json(Event.GOAWAY, user, room, payload))
+        self._send("goaway", packets.write_json(Event.GOAWAY, user, room, payload))
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises a PeerError: the peer has then been told."""
         packet = None
-        seat = self.seat
-        service = self._service
+        event = None  # of what cannot be read
+        seat = self._seat  # as by `seat`
+        if seat is not None and seat.connection is None:
+            seat = self._seat = None
+        service, counts = self._service, self._tally
+        size = len(text) if text.isascii() else tally.size(text)
         try:
             ping, head = self._ping, self._head
             if seat is not None and ping is not None and ping[0] == text:
                 # Nine of ten packets: a seated client's ping, the same to the letter each time.
                 event, user, room = "ping", seat.user, seat.room
+                flow = counts.pings
             elif seat is not None and head is not None and service.decoder.repeats(text, head):
                 # Most of the others: a broadcast with the header of the one before.
                 event, user, room = "broadcast", seat.user, seat.room
+                flow = counts.broadcasts
+                counts.text, counts.size = text, size
             else:
                 packet = service.decoder.decode(text, self._known)
                 event, user, room = packet.event, packet.user, packet.room
+                flow = counts.received[event]
+            flow.packets += 1
+            flow.bytes += size
             if self._throttle is not None:
                 verdict = self._throttle.judge(event == "ping", service.clock())
                 if verdict is not PASS:
@@ -130,6 +142,8 @@ class Peer:
             elif ping is not None:
                 pending = self._answer_ping(room, ping)
         except (PeerError, EngineError) as error:
+            if event is None:
+                counts.received[tally.OTHER].add(text)
             if packet is not None or self._may_be_told(error):
                 self.refuse(error, packet)
             return None
@@ -170,12 +184,18 @@ class Peer:
         user, room, packet_id = packets.claimed(header)
         if (seat := self.seat) is not None:
             user, room = seat.user, seat.room
-        self.connection.send(packets.write_error(error, user, room, packet_id))
+        self._tally.errors[error.code] += 1
+        self._send("error", packets.write_error(error, user, room, packet_id))
         self._service.log("error", code=error.code, user=user, room=room, session=self.name)
         if error.bad:
             self._bad += 1
             if self._bad >= MAX_BAD_PACKETS:
                 self.close(CloseCode.BAD_PACKETS)
+
+    def _send(self, event: str, text: str) -> None:
+        """Send an answer."""
+        self._tally.sent[event].add(text)
+        self.connection.send(text)
 
     def close(self, code: CloseCode) -> None:
         """Close the session."""
@@ -217,16 +237,19 @@ class Peer:
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         to = packet.header.get("To")
+        last = _called(own, packet)
         if to is not None:
-            return self._send_to(own, packet, [to] if isinstance(to, str) else to)
+            return self._send_to(own, packet, [to] if isinstance(to, str) else to, last)
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
             self._head = packets.head_of(packet.text)
-        return _note(own, packet, self._rooms.broadcast(own, packet.text))
+        return _note(own, packet, self._rooms.broadcast(own, packet.text, last=last))
 
-    def _send_to(self, own: Seat, packet: Packet, users: list[str]) -> Awaitable[None] | None:
+    def _send_to(
+        self, own: Seat, packet: Packet, users: list[str], last: str
+    ) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
-        pending = _note(own, packet, self._rooms.broadcast(own, packet.text, names))
+        pending = _note(own, packet, self._rooms.broadcast(own, packet.text, names, last))
         if absent := self._rooms.absent(own.room, names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
@@ -234,7 +257,7 @@ class Peer:
     def _offer_ice(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         payload = packets.json_string(self._service.ice(own.user))
-        self.connection.send(payload.join(packets.around_payload(packet.text)))
+        self._send("ice", payload.join(packets.around_payload(packet.text)))
         return None
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
@@ -248,12 +271,17 @@ class Peer:
     def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
         users = self._rooms.users(room)
         if isinstance(users, str):
-            self.connection.send(f"{ping[1]}{users}{ping[2]}")
+            text = f"{ping[1]}{users}{ping[2]}"
+            # As by Flow.add, and in Replica.sent: this is what is sent most.
+            flow = self._tally.sent["ping"]
+            flow.packets += 1
+            flow.bytes += len(text) if text.isascii() else tally.size(text)
+            self.connection.send(text)
             return None
         return self._answer_later(users, ping)
 
     async def _answer_later(self, users: Awaitable[str], ping: tuple[str, str, str]) -> None:
-        self.connection.send((await users).join(ping[1:]))
+        self._send("ping", (await users).join(ping[1:]))
 
     def _disconnect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         return self._leave(_own(seat, packet), "disconnect")
@@ -272,11 +300,17 @@ def _own(seat: Seat | None, packet: Packet) -> Seat:
     return seat
 
 
+def _called(seat: Seat, packet: Packet) -> str:
+    """Return what a broadcast is called, as JSON; "" if that is as it was."""
+    last = packets.called(packet.header)
+    return "" if last == seat.last else last
+
+
 def _note(seat: Seat, packet: Packet, pending: Awaitable[None] | None) -> Awaitable[None] | None:
     """Note which broadcast was the last that was carried out: who resumes is told."""
     if pending is not None:
         return _note_later(seat, packet, pending)
-    seat.last = packets.claimed_id(packet.header.get("Id"))
+    seat.last = packets.called(packet.header)
     return None
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import orjson
+
 from videre import packets
 from videre.connection import Returning
 from videre.engines import Announcement, Told
@@ -16,6 +18,7 @@ from videre.errors import CloseCode
 from videre.hooks import Hooks
 from videre.packets import Event
 from videre.room import Room, Seat
+from videre.tally import Tally, leave_reason, size
 
 
 class Log(Protocol):
@@ -44,12 +47,15 @@ class Replica:
         hooks: Hooks,
         grace: float,
         ice: Ice,
+        tally: Tally,
     ) -> None:
         self._clock = clock
         self._log = log
         self._hooks = hooks
         self._grace = grace  # seconds that a seat outlives its connection, for the welcome
         self._ice = ice
+        self._tally = tally
+        self._broadcasts = tally.sent["broadcast"]
         self.rooms: dict[str, Room] = {}
         self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
 
@@ -80,6 +86,7 @@ class Replica:
         seat.secret = None
         seat.count = 0
         text = packets.write_json(Event.WELCOME, seat.user, room.name, welcome)
+        self._tally.sent["welcome"].add(text)
         if isinstance(seat.connection, Returning):
             seat.connection.greeting.append(text)
         else:
@@ -98,13 +105,14 @@ class Replica:
         replica.users_payload = None
         initiator = replica.initiator is taken
         head, tail = announcement
-        replica.send(f"{head}{packets.ROLE[initiator]}{tail}")
+        self._send(replica, Event.CONNECT, f"{head}{packets.ROLE[initiator]}{tail}")
         self.greet(replica, taken)
         self._log("join", room=room, user=user, initiator=initiator, members=len(replica.members))
         if taken.local:
+            self._tally.joins += 1
             self._hooks.joined(room, user)
 
-    def moved(self, room: str, user: str, seat: str, to: str, code: int | None) -> None:
+    def moved(self, room: str, user: str, seat: str, to: str, code: int | None, last: str) -> None:
         """See Listener.moved."""
         replica = self.rooms.get(room)
         if replica is None or user not in replica.members or replica.members[user].id != seat:
@@ -112,11 +120,17 @@ class Replica:
         old = replica.members[user]
         new = self.joining.pop(to, None) or Seat(to, user, room, None, old.since)
         new.since = old.since
+        if last:
+            new.last = last
         replica.members[user] = new
         left, old.connection = old.connection, None
         if isinstance(new.connection, Returning):
             role = packets.ROLE[replica.initiator is new]
-            new.connection.greeting.append(role.join(new.connection.announcement))
+            echo = role.join(new.connection.announcement)
+            self._tally.sent["connect"].add(echo)
+            new.connection.greeting.append(echo)
+            if last:
+                new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(last)}
         self.greet(replica, new)
         if left is not None and left is not new.connection:  # it was not lost yet
             closing = CloseCode.ENGINE_UNAVAILABLE if code is None else CloseCode(code)
@@ -140,13 +154,14 @@ class Replica:
         for user, seat_id in members:
             if user not in replica.members:
                 text = packets.write(Event.CONNECT, user, room, "false")
-                replica.send(text)
+                self._send(replica, Event.CONNECT, text)
                 replica.members[user] = Seat(seat_id, user, room, None, self._clock())
         replica.members = {user: replica.members[user] for user, _ in members}
         replica.users_payload = None
         if before is not None and replica.initiator is not before:
             if before.connection is not None:
                 role = packets.write(Event.CONNECT, before.user, room, "false")
+                self._tally.sent["connect"].add(role)
                 before.connection.send(role)
             self._promote(replica)
 
@@ -171,11 +186,16 @@ class Replica:
             del self.rooms[room]
             self._log("room-dropped", room=room)
         else:
-            replica.send(packets.write(Event.DISCONNECT, user, room))
+            self._send(replica, Event.DISCONNECT, packets.write(Event.DISCONNECT, user, room))
             if promotes:
                 self._promote(replica)
         if gone.local:
+            self._tally.leaves[leave_reason(reason, code)] += 1
             self._hooks.left(room, user, reason)
+
+    def _send(self, room: Room, event: Event, text: str) -> None:
+        """Send a packet of the room's to every member that is here."""
+        self._tally.sent[event].add(text, room.send(text))
 
     def _promote(self, room: Room) -> None:
         heir = room.initiator
@@ -185,11 +205,16 @@ class Replica:
                 continue
             if seat is heir:
                 seat.count += 1
-                seat.connection.send(packets.write(Event.CONNECT, heir.user, room.name, "true"))
+                text = packets.write(Event.CONNECT, heir.user, room.name, "true")
+                self._tally.sent["connect"].add(text)
+                seat.connection.send(text)
             elif seat.welcome is not None:
                 role = role or packets.write(Event.ROLE, heir.user, room.name, "true")
                 seat.count += 1
+                self._tally.sent["role"].add(role)
                 seat.connection.send(role)
+        if heir.local:
+            self._tally.promotions += 1
         self._log("promote", room=room.name, user=heir.user)
 
     def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
@@ -197,19 +222,28 @@ class Replica:
         replica = self.rooms.get(room)
         if replica is None:
             return
-        if to is None:
-            replica.forward(text, seat)
-        else:
-            replica.forward_to(to, text, seat)
+        forward_to = replica.forward_to
+        copies = replica.forward(text, seat) if to is None else forward_to(to, text, seat)
+        flow, tally = self._broadcasts, self._tally
+        flow.packets += copies
+        flow.bytes += copies * (tally.size if text is tally.text else size(text))
+
+    def retell(self, missed: Sequence[Told], user: str, room: str) -> list[str]:
+        """Return the packets by which `user`, in a room, should have been told, to be sent now."""
+        texts = []
+        for told in missed:
+            event, text = _retold(told, user, room)
+            self._tally.sent[event].add(text)
+            texts.append(text)
+        return texts
 
 
-def retell(told: Told, user: str, room: str) -> str:
-    """Return the packet by which `user`, in a room, should have been told of something."""
+def _retold(told: Told, user: str, room: str) -> tuple[Event, str]:
     if told.event == "sent":
-        return told.texts[0]
+        return Event.BROADCAST, told.texts[0]
     if told.event == "joined":  # by somebody who found others there
-        return packets.ROLE[False].join(told.texts)
+        return Event.CONNECT, packets.ROLE[False].join(told.texts)
     if told.event == "left":
-        return packets.write(Event.DISCONNECT, told.user, room)
+        return Event.DISCONNECT, packets.write(Event.DISCONNECT, told.user, room)
     event = Event.CONNECT if told.user == user else Event.ROLE
-    return packets.write(event, told.user, room, "true")
+    return event, packets.write(event, told.user, room, "true")

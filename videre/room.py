@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from videre import packets
 from videre.connection import Connection
+
+
+def digest(secret: str) -> str:
+    """Return what the engine knows of a secret."""
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
 class Seat:
@@ -47,8 +53,15 @@ class Seat:
             None  # with which it can be resumed, until the holder has been told
         )
         self.ticket: str | None = None  # the digest of that secret, for as long as it is good
-        self.last: str | float | None = None  # the Header.Id of the holder's last broadcast
+        self.last = "null"  # what the holder's last broadcast was called, as JSON
         self.count = 0  # packets that the room has sent to it, since its welcome
+
+    def seen(self) -> int | None:
+        """Return how many packets of the room may have arrived; None: not known."""
+        undelivered = None if self.connection is None else self.connection.undelivered()
+        if undelivered is None:
+            return None
+        return max(0, self.count - sum(map(packets.is_of_room, undelivered)))
 
 
 class Room:
@@ -72,24 +85,35 @@ class Room:
             self.users_payload = packets.json_string(list(self.members))
         return self.users_payload
 
-    def send(self, text: str) -> None:
+    # To how many a packet is sent is returned. Members on other nodes, and lost ones, do not count.
+
+    def send(self, text: str) -> int:
         """Send to every member."""
+        copies = 0
         for seat in self.members.values():
             if seat.connection is not None:
                 seat.count += 1
                 seat.connection.send(text)
+                copies += 1
+        return copies
 
-    def forward(self, text: str, sender: str) -> None:
+    def forward(self, text: str, sender: str) -> int:
         """Send to every member but the one whose seat `sender` is."""
+        copies = 0
         for seat in self.members.values():
             if seat.connection is not None and seat.id != sender:
                 seat.count += 1
                 seat.connection.send(text)
+                copies += 1
+        return copies
 
-    def forward_to(self, users: Sequence[str], text: str, sender: str) -> None:
+    def forward_to(self, users: Sequence[str], text: str, sender: str) -> int:
         """Send to those of `users` who are here, but not to the one whose seat `sender` is."""
+        copies = 0
         for user in users:
             seat = self.members.get(user)
             if seat is not None and seat.connection is not None and seat.id != sender:
                 seat.count += 1
                 seat.connection.send(text)
+                copies += 1
+        return copies

@@ -7,38 +7,26 @@ the members' connections.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from videre import packets
 from videre.connection import Connection, Returning
 from videre.engines import Announcement, Engine, Gap, Resumption, Terms
+from videre.engines.timed import TimedEngine
 from videre.errors import CloseCode
 from videre.hooks import Hooks, OnJoin, OnLeave
-from videre.replica import Ice, Log, Replica, no_ice, retell
-from videre.room import Seat
+from videre.replica import Ice, Log, Replica, no_ice
+from videre.room import Seat, digest
+from videre.tally import Tally
 
 # The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
 MAX_REASON = 123
 
 #: Runs what nobody waits for. It must not raise, and tells of what fails.
 Spawn = Callable[[Awaitable[Any]], None]
-
-
-def digest(secret: str) -> str:
-    """Return what the engine knows of a secret."""
-    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
-
-
-def _seen(count: int, connection: Connection) -> int | None:
-    """Return how many of `count` packets of the room may have arrived; None: not known."""
-    undelivered = connection.undelivered()
-    if undelivered is None:
-        return None
-    return max(0, count - sum(map(packets.is_of_room, undelivered)))
 
 
 class Rooms:
@@ -61,15 +49,21 @@ class Rooms:
         terms: Terms | None = None,
         ice: Ice = no_ice,
         node: str = "",
+        tally: Tally | None = None,
     ) -> None:
-        self._engine = engine
+        self.tally = tally = tally or Tally(clock)
+        self._engine = TimedEngine(engine, tally)
+        self._publish = self._engine.publish_quickly
+        self._relays = tally.relays
         self._clock = clock
         self._log = log
         self._secret = secret
         self._grace = grace
         self.terms = terms or Terms()  # may be set anew
         self._hooks = Hooks(spawn, self._hook_failed)
-        self._replica = Replica(clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice)
+        self._replica = Replica(
+            clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
+        )
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
 
     def start(self) -> Awaitable[None] | None:
@@ -87,6 +81,10 @@ class Rooms:
 
     def __len__(self) -> int:
         return len(self._replica.rooms)
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the rooms that have members on this node, each with how many there are in all."""
+        return ((room.name, len(room.members)) for room in self._replica.rooms.values())
 
     # What peers ask for. A result that is awaitable must be awaited before the peer's next request.
 
@@ -151,17 +149,16 @@ class Rooms:
         not the seat's secret. See Engine.resume for `received`.
         """
         returning = Returning(connection, announcement)
-        welcome: dict[str, object] = {"Resumed": True}
-        seat = self._seat(user, room, returning, welcome)
+        seat = self._seat(user, room, returning, {"Resumed": True})
         ticket = self._ticket(seat)
         if ticket is None:
             return None
         replica = self._replica.rooms.get(room)
         held = None if replica is None else replica.members.get(user)
-        if held is not None and held.ticket == digest(secret):  # else it is not here, or no more
-            seat.last = welcome["LastId"] = held.last
-            if received is None and held.connection is not None:  # it was not lost yet
-                received = _seen(held.count, held.connection)
+        # It may not be lost yet; but of other nodes' seats, and newer ones, nobody knows.
+        here = held is not None and held.ticket == digest(secret)
+        if held is not None and here and held.connection is not None and received is None:
+            received = held.seen()
         self._replica.joining[seat.id] = seat
         try:
             found = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
@@ -186,7 +183,7 @@ class Rooms:
         self._replica.settle(seat)
         if not isinstance(found, list):
             return found
-        missed = [retell(told, seat.user, seat.room) for told in found]
+        missed = self._replica.retell(found, seat.user, seat.room)
         if seat.connection is returning:
             seat.connection = returning.connection
             seat.count += len(missed)
@@ -204,7 +201,6 @@ class Rooms:
             self._replica.greet(self._replica.rooms[seat.room], seat)
             return seat, None
         new = self._seat(seat.user, seat.room, seat.connection, {})
-        new.last = seat.last
         new.secret = self._secret()
         ticket = new.ticket = digest(new.secret)
         self._replica.joining[new.id] = new
@@ -249,19 +245,23 @@ class Rooms:
 
         `reason` is for the log.
         """
-        connection = seat.connection
-        if connection is None or seat.welcome is None or self._grace <= 0:
+        if seat.connection is None or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, reason)
-        seen = _seen(seat.count, connection)
+        seen = seat.seen()
         seat.connection = None
         self._log("lost", room=seat.room, user=seat.user, reason=reason)
         return self._engine.lose(seat.room, seat.user, seat.id, seen)
 
     def broadcast(
-        self, seat: Seat, text: str, to: Sequence[str] | None = None
+        self, seat: Seat, text: str, to: Sequence[str] | None = None, last: str = ""
     ) -> Awaitable[None] | None:
-        """Send `text` to every other member of the seat's room, or to those in `to` alone."""
-        return self._engine.publish(seat.room, seat.id, text, to)
+        """Send `text` to every other member of the seat's room, or to those in `to` alone.
+
+        `last` is what the packet is called, see Engine.publish.
+        """
+        if self._relays.arrived is None:
+            return self._publish(seat.room, seat.id, text, to, last)
+        return self._engine.relay(seat.room, seat.id, text, to, last)
 
     def is_initiator(self, seat: Seat) -> bool:
         """Tell whether the holder of a seat is its room's initiator."""

@@ -97,6 +97,9 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "Workers": {"type": "integer", "min": 1, "max": 256, "default": 1},
     "WorkerPorts": _string(allowed=list(get_args(WorkerPorts)), default="each"),
     "Prefix": {"check_with": _prefixes, "default": "/echo"},
+    "AdminHost": _string(default="127.0.0.1", minlength=1),
+    "AdminPort": {**_least(0, None), "max": 65535},
+    **keyring.ADMIN_SCHEMA,
     "TLS": _switch(False),
     "Cert": _string(nullable=True, default=None),
     "Key": _string(nullable=True, default=None),
@@ -125,6 +128,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     },
     "Grace": {"type": "number", "min": 0, "check_with": keyring.finite, "default": _LIMITS.grace},
     "MaxResumeBytes": _least(0, _LIMITS.max_resume_bytes),
+    "Demo": {"type": "boolean", "nullable": True, "default": None},
     "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
     "IceServers": {"type": "list", "default": []},  # of what: turn.py
     "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
@@ -145,6 +149,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
 #: The keys that a running server reads anew when it is told to; all others need a restart.
 RELOADED = frozenset(
     {
+        *keyring.ADMIN_SCHEMA,
         "Auth",
         "Cert",
         "Compression",
@@ -197,7 +202,21 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
         ]
     if wrong.isdisjoint(("Engine", "Workers", "WorkerPorts", "Port")):
         faults += _worker_faults(document)
+    if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keyring.ADMIN_SCHEMA)):
+        faults += _admin_faults(document)
+    if wrong.isdisjoint(("Demo", "Prefix", "Auth")) and document["Demo"]:
+        faults += _demo_faults(document)
     return document, faults
+
+
+def _demo_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return why there can be no demo: its page must be reached, and get into a room."""
+    prefix, faults = document["Prefix"], []
+    if "/demo" in [each.rstrip("/") for each in ([prefix] if isinstance(prefix, str) else prefix)]:
+        faults.append(("Demo", "true: /demo is a Prefix"))
+    if document["Auth"] is not None and document["Auth"].get("Required", True) is True:
+        faults.append(("Demo", "true: the demo has no token, and Auth requires one"))
+    return faults
 
 
 def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -211,9 +230,34 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return faults
 
 
+def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with the admin port: whom it lets in, and that ports have an end."""
+    host, port, workers = document["AdminHost"], document["AdminPort"], document["Workers"]
+    given = [key for key in keyring.ADMIN_SCHEMA if document[key] is not None]
+    faults = [
+        (key, f"only one of {', '.join(keyring.ADMIN_SCHEMA)} is needed") for key in given[1:]
+    ]
+    if port is None:
+        return faults
+    if not given and not is_loopback(host):
+        words = f"others reach it, so it needs one of {', '.join(keyring.ADMIN_SCHEMA)}"
+        faults.append(("AdminHost", f"{shown(host)}: {words}"))
+    if port + workers - 1 > 65535:
+        faults.append(("Workers", f"{workers}: there are not so many ports after AdminPort"))
+    return faults
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, an address or a name, is this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def _is_secret(key: object) -> bool:
     """Tell whether a value may be a secret that stands in the wrong place."""
-    words = ("secret", "auth", "credential", "ice", "turn")
+    words = ("secret", "auth", "credential", "ice", "turn", "token")
     return isinstance(key, str) and any(word in key.lower() for word in words)
 
 

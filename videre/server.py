@@ -22,19 +22,26 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from videre import logs, speedups, systemd
+from videre import admin, demo, logs, speedups, systemd
+from videre.admin.access import Guard
 from videre.app import NAMESPACES, create_app
 from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.listening import urls
-from videre.schema import LEVELS, RELOADED
+from videre.listening import BACKLOG, Ports, url, urls
+from videre.schema import LEVELS, RELOADED, is_loopback
 from videre.version import __version__
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
 KEEP_ALIVE = 75.0
 # Seconds in which requests must end once all sessions are closed, by a shutdown.
 SHUTDOWN = 1.0
+# Seconds at the end of a drain in which who has just connected may ask and be answered.
+LAST_ANSWERS = 1.0
+
+# What asks for a change: held back from the start of the process until we can follow it, since
+# without a handler they would end it.
+CHANGES = (signal.SIGHUP, signal.SIGUSR1)
 
 #: Reads the configuration, as at the start. Raises ConfigError.
 Load = Callable[[], Config]
@@ -47,20 +54,25 @@ class Server:
         self,
         config: Config,
         certificates: Certificates,
-        listening: socket.socket,
+        ports: Ports,
         logging_: logs.Logging,
         load: Load,
     ) -> None:
         self._config = config
         self._certificates = certificates
-        self._listening = listening
+        self._ports = ports
+        self._admin_url: str | None = None
+        self._guard = Guard(config.admin_token)
         self._logging = logging_
         self._load = load
         self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
         self._log = logs.EventLog(self._journal, "")
         self._app = create_app(config, journal=self._journal)
+        if demo.wanted_locally(config):
+            demo.mount(self._app, config, local=True)
         self._stop = asyncio.Event()
         self._ending = False
+        self._drained = False
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -71,32 +83,48 @@ class Server:
         loop.add_signal_handler(signal.SIGINT, self._on_stop, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._start, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CHANGES)
         self._log("start", version=__version__, pid=os.getpid())
-        runner = web.AppRunner(
-            self._app,
-            access_log=None,  # a URL holds a session id
-            keepalive_timeout=KEEP_ALIVE,
-            shutdown_timeout=SHUTDOWN,
-            logger=_http_logger(),
-        )
+        runner = _runner(self._app)
         await runner.setup()
+        admin_runner: web.AppRunner | None = None
         try:
             context = self._certificates.context
-            await web.SockSite(runner, self._listening, ssl_context=context).start()
+            if self._ports.admin is not None:
+                admin_runner = await self._serve_admin(self._ports.admin)
+            site = web.SockSite(runner, self._ports.public, ssl_context=context, backlog=BACKLOG)
+            await site.start()
             self._tell_listening()
             if context is not None:
                 self._start(self._watch_certificates)
             speedups.tune_garbage_collection()
             systemd.notify("READY=1")
             await self._stop.wait()
+            if self._drained and runner.server is not None:
+                await self._give_last_answers(site, runner.server)
         finally:
             systemd.notify("STOPPING=1")
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await runner.cleanup()
+            if admin_runner is not None:  # the last to end: it tells what goes on
+                await admin_runner.cleanup()
             self._log("stop")
             self._log.flush()
+
+    async def _serve_admin(self, listening: socket.socket) -> web.AppRunner:
+        """Serve the admin port."""
+        # On loopback without TLS: the certificate is for the public name.
+        context = None if is_loopback(self._config.admin_host) else self._certificates.context
+        namespaces = self._app[NAMESPACES]
+        app = admin.create_app(namespaces, config=self._config, drain=self.drain)
+        self._guard = app[admin.GUARD]
+        runner = _runner(app)
+        await runner.setup()
+        await web.SockSite(runner, listening, ssl_context=context).start()
+        self._admin_url = f"{url(listening, tls=context is not None)}/status"
+        return runner
 
     def _start(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.get_running_loop().create_task(job())
@@ -104,13 +132,20 @@ class Server:
         task.add_done_callback(self._tasks.discard)
 
     def _tell_listening(self) -> None:
-        found = urls(self._config, self._listening)
-        self._log("listen", urls=found)
+        found = urls(self._config, self._ports.public)
+        about = {} if self._admin_url is None else {"admin": self._admin_url}
+        self._log("listen", urls=found, **about)
         self._log.flush()
         if self._config.log_file is None and self._config.log_format == "json":
             return  # the standard output is the log, and every line of it JSON
         # One write: print makes two of it when Python's output is unbuffered.
-        sys.stdout.write(f"Listening on {', '.join(found)}\n")
+        told = f"Listening on {', '.join(found)}\n"
+        link = demo.link(self._config, *self._ports.public.getsockname()[:2])
+        if link is not None:
+            told += f"Try a call: {link}\n"
+        if self._admin_url is not None:
+            told += f"Admin port on {self._admin_url}\n"
+        sys.stdout.write(told)
         sys.stdout.flush()
 
     # The end.
@@ -143,7 +178,21 @@ class Server:
         try:
             await asyncio.gather(*(each.drain(seconds) for each in namespaces))
         finally:
+            self._drained = True
             self._stop.set()
+
+    async def _give_last_answers(self, site: web.SockSite, http: web.Server) -> None:
+        """Accept nobody else, and answer who has been accepted before the connections are closed.
+
+        Others that hold the socket, a service manager or the next process, have who comes next.
+        """
+        await site.stop()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LAST_ANSWERS
+        while loop.time() < end:
+            if not http.connections:
+                return
+            await asyncio.sleep(0.02)
 
     # Changes.
 
@@ -181,6 +230,9 @@ class Server:
         self._logging.set_level(config.log_level)
         for namespace in self._app[NAMESPACES]:
             namespace.reload(config)
+        # A port that others reach does not lose its token with a host that needs a restart.
+        if config.admin_token is not None or is_loopback(self._config.admin_host):
+            self._guard.token = config.admin_token
 
     def _refused(self, faults: Sequence[str]) -> None:
         self._log("reload-refused", faults=list(faults))
@@ -196,12 +248,22 @@ class Server:
 async def serve(
     config: Config,
     certificates: Certificates,
-    listening: socket.socket,
+    ports: Ports,
     logging_: logs.Logging,
     load: Load,
 ) -> None:
     """Serve `config` until a signal says stop; see Server."""
-    await Server(config, certificates, listening, logging_, load).run()
+    await Server(config, certificates, ports, logging_, load).run()
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        access_log=None,  # a URL holds a session id, or names a room
+        keepalive_timeout=KEEP_ALIVE,
+        shutdown_timeout=SHUTDOWN,
+        logger=_http_logger(),
+    )
 
 
 def _http_logger() -> logging.Logger:

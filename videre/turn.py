@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videre.ice import TTL, SharedSecret, StaticServer
+from videre.keyring import stored
 from videre.schema import StrictValidator, sentences, shown
 
 #: Shortest shared secret: coturn takes any, but who sees one credential can try secrets at home.
@@ -169,16 +170,7 @@ def _quoted(key: str, value: object) -> str:
 
 def _secret(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> str:
     """Return the secret that an entry holds or names; raises OSError or ValueError."""
-    secret = value
-    if key == "SecretFile":
-        try:
-            secret = (folder / value).read_text(encoding="utf-8").strip()
-        except UnicodeDecodeError:  # which would quote a byte of it
-            raise ValueError("is no UTF-8 text") from None
-    elif key == "SecretVariable":
-        if value not in environ:
-            raise ValueError("the variable is not set")
-        secret = environ[value]
+    secret = stored(key, value, folder, environ)
     if not secret.isprintable():
         raise ValueError("must be one line of printable characters")
     if len(secret) < MIN_SECRET:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import sys
 import threading
 import time
@@ -28,6 +29,10 @@ PAUSE = 0.05
 END_SECONDS = 2.0
 
 Line = Callable[[], str]
+
+#: What has become of lines that were not written: they came too fast for a disk or a terminal, or
+#: that took nothing.
+LOSSES = ("queue-full", "unwritable")
 
 
 class Target(Protocol):
@@ -56,7 +61,10 @@ class Output:
         """See Target.write."""
         data = "".join(f"{line}\n" for line in lines).encode(errors="replace")
         while data:
-            data = data[os.write(self._number, data) :]
+            try:
+                data = data[os.write(self._number, data) :]
+            except BlockingIOError:  # who shares it with us does not want to wait; this thread may
+                select.select((), (self._number,), ())
 
     def reopen(self) -> None:
         """See Target.reopen; an output stays what it is."""
@@ -162,13 +170,14 @@ class Writer(threading.Thread):
         super().__init__(name=f"videre {target.name}", daemon=True)
         self._target = target
         self._tell_lost = tell_lost
-        self._lines: collections.deque[Line] = collections.deque()
+        self._lines: collections.deque[tuple[Line, int]] = collections.deque()
         self._awake = threading.Event()
         self._ending = threading.Event()
         self._reopening = threading.Event()
         self._dropped = 0  # lines that came when the queue was full, counted by who puts them
         self._told = 0  # of these, as far as they have been told of
-        self._refused = 0  # lines that the target did not take
+        self._refused = 0  # lines that the target did not take, and nobody was told of
+        self._unwritable = 0  # of what was put, what the target did not take
         self._failing = False
 
     def put(self, line: Line, count: int = 1) -> None:
@@ -176,9 +185,14 @@ class Writer(threading.Thread):
         if len(self._lines) >= QUEUE_LINES:
             self._dropped += count
             return
-        self._lines.append(line)
+        self._lines.append((line, count))
         if not self._awake.is_set():
             self._awake.set()
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """How many of the lines that were put have not been written, by LOSSES."""
+        return dict(zip(LOSSES, (self._dropped, self._unwritable), strict=True))
 
     def run(self) -> None:
         """Write until the end, and then what is left."""
@@ -207,7 +221,7 @@ class Writer(threading.Thread):
         makers = [self._lines.popleft() for _ in range(len(self._lines))]
         dropped = self._dropped - self._told
         self._told += dropped
-        lines = [self._made(make) for make in makers]
+        lines = [self._made(make) for make, _ in makers]
         # Losses are told where they are: what was refused came before, what was dropped after.
         if self._refused and (lines or dropped):
             lines.insert(0, self._tell_lost(self._refused))
@@ -215,11 +229,12 @@ class Writer(threading.Thread):
             lines.append(self._tell_lost(dropped))
         if not lines:
             return
-        single = [each for line in lines for each in line.split("\n")]
+        single = [each for line in lines if line for each in line.split("\n")]
         try:
             self._target.write(single)
         except OSError as error:
             self._refused += dropped + len(single)
+            self._unwritable += sum(count for _, count in makers)
             if not self._failing:
                 self._failing = True
                 _complain(f"videre: cannot write the {self._target.name}: {error.strerror}\n")

@@ -1,10 +1,13 @@
 /**
- * Chromium, driven line by line: browser.mjs CHROMIUM
+ * Chromium, driven line by line: browser.mjs CHROMIUM FLAGS...
  *
  * A command is a JSON line on stdin, its answer one on stdout with the same `id`.
  *
- * {op: "open", page, url, devices, init}   a page; `devices`: it may use camera and microphone
- * {op: "run", page, code, arg}             what an async function with this body returns
+ * {op: "open", page, url, devices, own, init, ready}   a page: with `devices` it may use camera and
+ *     microphone; with `own` it has a context of its own, with these options of Playwright's; with
+ *     `ready` it says when it is
+ * {op: "run", page, code, arg}             what an async function with this body returns, in the page
+ * {op: "drive", page, code, arg}           the same here, with Playwright's `page`
  * {op: "close", page}
  * {op: "closeAll"}
  */
@@ -27,17 +30,55 @@ const FLAGS = [
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
 
-const browser = await chromium.launch({ executablePath: process.argv[2], args: FLAGS });
+const [executablePath, ...flags] = process.argv.slice(2);
+const browser = await chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
 const pages = new Map();
 
 // Pages of a context share its process, which is quick.
 const contexts = { true: await browser.newContext(), false: await browser.newContext() };
 await contexts[true].grantPermissions(["camera", "microphone"]);
 
+// Pages with a context of their own that are open and wait to be used again: a context and its process
+// take long to make.
+const idle = new Map();
+const kinds = new Map();
+
+async function make({ devices, own, init }) {
+  const context = own ? await browser.newContext(own) : contexts[devices];
+  const page = await context.newPage();
+  if (own) page.on("close", () => context.close());
+  if (init) await page.addInitScript(init);
+  return page;
+}
+
+/** Closes a page, or keeps it for the next who needs one like it. */
+async function release(page) {
+  const kind = kinds.get(page);
+  if (!kind) return page.close();
+  for (const type of ["console", "pageerror", "request", "response"]) page.removeAllListeners(type);
+  const [own] = JSON.parse(kind);
+  const context = page.context();
+  try {
+    await page.goto("about:blank");
+    // What a test may have changed.
+    await context.clearCookies();
+    await context.clearPermissions();
+    await context.grantPermissions(own.permissions ?? []);
+    await page.emulateMedia({ colorScheme: own.colorScheme ?? null });
+    if (own.viewport) await page.setViewportSize(own.viewport);
+    idle.set(kind, [...(idle.get(kind) ?? []), page]);
+  } catch {
+    await page.close(); // it has crashed
+  }
+}
+
+const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
+
 const operations = {
-  async open({ page: name, url, devices, init }) {
-    const page = await contexts[devices].newPage();
-    if (init) await page.addInitScript(init);
+  async open({ page: name, url, devices, own, init, ready }) {
+    const kind = JSON.stringify([own, init]);
+    const page = (own && idle.get(kind)?.pop()) ?? (await make({ devices, own, init }));
+    if (own) kinds.set(page, kind);
     page.on("console", (message) => console.error(name, message.text()));
     page.on("pageerror", (error) => {
       console.error(name, error.stack);
@@ -45,7 +86,11 @@ const operations = {
     });
     pages.set(name, page);
     await page.goto(url);
-    await page.waitForFunction("globalThis.ready");
+    if (ready) await page.waitForFunction("globalThis.ready");
+  },
+
+  drive({ page, code, arg }) {
+    return new AsyncFunction("page", "arg", code)(pages.get(page), arg);
   },
 
   run({ page, code, arg }) {
@@ -60,7 +105,9 @@ const operations = {
   },
 
   async closeAll() {
-    await Promise.all([...pages.keys()].map((page) => operations.close({ page })));
+    const open = [...pages.values()];
+    pages.clear();
+    await Promise.all(open.map(release));
   },
 };
 

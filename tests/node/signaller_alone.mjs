@@ -151,6 +151,59 @@ const scenarios = {
     return [asked, rest, third.sent[0].Payload, made.told];
   },
 
+  async whatWasLost() {
+    const made = await joined();
+    const sends = (...words) => words.forEach((word) => made.broadcast(word));
+    const [first] = sockets;
+    sends("has come");
+    const { Id } = first.sent.at(-1).Header;
+    sends("lost 1", "lost 2");
+    first.lose();
+    sends("kept");
+    await pass(500);
+    const second = await open();
+    second.welcome({ Resumed: true, LastId: Id });
+    const again = second.sent.slice(1).map(({ Payload }) => Payload);
+    await pass(10_000); // a heartbeat, whose answer says that all has come
+    second.hears("ping", "me", '["me"]', { Id: second.sent.at(-1).Header.Id });
+    sends("lost 3");
+    second.lose();
+    await pass(1_000);
+    const third = await open();
+    third.welcome({ Resumed: true, LastId: null }); // it has got none
+    sends("lost with the seat");
+    third.lose();
+    sends("kept, too");
+    await pass(1_000);
+    const fourth = await open();
+    fourth.welcome({ Resumed: false });
+    const rest = [third, fourth].map(({ sent }) => sent.slice(1).map(({ Payload }) => Payload));
+    return [again, ...rest];
+  },
+
+  async tooMuchToKeep() {
+    const made = await joined();
+    for (let number = 0; number < 20; number++) made.broadcast(`${number} `.padEnd(60_000, "x"));
+    sockets[0].lose();
+    await pass(500);
+    const second = await open();
+    second.welcome({ Resumed: true, LastId: null });
+    return second.sent.slice(1).map(({ Payload }) => parseInt(Payload));
+  },
+
+  async packets() {
+    const made = signaller();
+    const seen = [];
+    made.on("packet", ({ sent, size, Header, Payload }) =>
+      seen.push([sent, size > 60, Header.Event, Payload === 1]),
+    );
+    made.join("room");
+    (await open()).welcome();
+    made.broadcast(1);
+    sockets[0].hears("broadcast", "you", 1);
+    return seen;
+  },
+
   async aSecretThatIsUsed() {
     const made = await joined();
     sockets[0].lose();
@@ -208,6 +261,20 @@ const scenarios = {
     const alive = made.state;
     await pass(10_000);
     return [alive, made.state, sockets[0].closed, sockets[0].sent.map(({ Header }) => Header.Event)];
+  },
+
+  async aServerThatGoesAway() {
+    const made = await joined();
+    sockets[0].hears("goaway", "me", '{"RetryAfter": 1500}');
+    await pass(1_400);
+    made.broadcast("meanwhile");
+    const before = [made.state, sockets.length, sockets[0].sent.at(-1).Payload];
+    await pass(200);
+    const closed = sockets[0].closed;
+    await pass(500);
+    (await open()).welcome({ Resumed: true, LastId: 1 });
+    await settle();
+    return [before, closed, sockets[1].sent[0].Payload.Resume, made.state, made.told];
   },
 
   async aNetworkThatIsBack() {

@@ -103,9 +103,8 @@ class Client:
         """Send any JSON value to all other members, or to these; return the packet's id.
 
         Waits for a connection if there is none. What was sent just before it broke is sent again if
-        the server has not got it and has kept the seat, on the same node; else it arrives once or
-        not at all. If the server refuses the packet, `receive` raises why, with this id as
-        `packet_id`.
+        the server has not got it and has kept the seat; else it arrives once or not at all. If the
+        server refuses the packet, `receive` raises why, with this id as `packet_id`.
         """
         header = {} if to is None else {"To": to if isinstance(to, str) else list(to)}
         identity = next(self._joining.ids)

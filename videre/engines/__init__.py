@@ -28,10 +28,11 @@ class Listener(Protocol):
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """`user` took a seat in the room, the last in joining order."""
 
-    def moved(self, room: str, user: str, seat: str, to: str, code: int | None) -> None:
+    def moved(self, room: str, user: str, seat: str, to: str, code: int | None, last: str) -> None:
         """`user` has another seat now, at the same place: it came back, or has a new ticket.
 
-        If the old seat's session is another one, and still there, it is closed with `code`.
+        `last` is what its last packet was called (Engine.publish), "" if that is not known. If the
+        old seat's session is another one, and still there, it is closed with `code`.
         """
 
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
@@ -166,9 +167,13 @@ class Engine(Protocol):
         """
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
     ) -> Awaitable[None] | None:
-        """Hand a packet to the room, after all that `seat` published before; see Listener.sent."""
+        """Hand a packet to the room, after all that `seat` published before; see Listener.sent.
+
+        `last` is what the sender calls the packet, as JSON ("null": it does not), and "" if that is
+        as it was. It goes with the seat wherever that is moved, see Listener.moved.
+        """
 
     def members(self, room: str) -> list[str] | Awaitable[list[str]]:
         """Return the user ids in the room in joining order; empty for an unknown room."""

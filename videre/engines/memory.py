@@ -43,6 +43,7 @@ class MemoryEngine:
         self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
         self._histories: dict[str, History] = {}  # of the rooms with tickets
         self._users: dict[str, str] = {}  # by seat
+        self._lasts: dict[str, str] = {}  # what its last packet was called, by seat
         self._told: deque[tuple[float, str]] = deque()  # when something was told, and where
         self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
@@ -126,6 +127,7 @@ class MemoryEngine:
             return
         promotes = room in self._histories and next(iter(seats)) == user
         del seats[user], self._users[held]
+        self._lasts.pop(held, None)
         if not seats:
             del self._rooms[room]
         if history := self._histories.get(room):
@@ -138,8 +140,12 @@ class MemoryEngine:
                 self._tell(room, Told("promoted", next(iter(seats))))
         self._listener.left(room, user, held, reason, code)
 
-    def publish(self, room: str, seat: str, text: str, to: Sequence[str] | None = None) -> None:
+    def publish(
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+    ) -> None:
         """See Engine.publish."""
+        if last:
+            self._lasts[seat] = last
         if room in self._histories:
             self._tell(room, Told("sent", self._users.get(seat, ""), (text,), to))
         self._listener.sent(room, seat, text, to)
@@ -160,6 +166,7 @@ class MemoryEngine:
         self._rooms.clear()
         self._histories.clear()
         self._users.clear()
+        self._lasts.clear()
         self._told.clear()
 
     def _holds(self, room: str, user: str, seat: str) -> bool:
@@ -171,7 +178,9 @@ class MemoryEngine:
         del self._users[seat]
         self._users[to] = user
         self._issue(room, user, ticket)
-        self._listener.moved(room, user, seat, to, CloseCode.REPLACED)
+        if (last := self._lasts.pop(seat, "null")) != "null":
+            self._lasts[to] = last
+        self._listener.moved(room, user, seat, to, CloseCode.REPLACED, last)
 
     def _end_grace(self, seat: str) -> None:
         if (timer := self._graces.pop(seat, None)) is not None:

@@ -6,7 +6,7 @@
  *
  * @typedef {{urls: string | string[], username?: string, credential?: string}} IceServer
  * @typedef {{Initiator: string, Users: string[], Resume: string | null, Grace: number,
- *   Resumed?: boolean, IceServers: IceServer[], IceTtl: number | null}} Welcome
+ *   Resumed?: boolean, LastId?: number | null, IceServers: IceServer[], IceTtl: number | null}} Welcome
  * @typedef {"closed" | "connecting" | "joined" | "waiting"} State
  * @typedef {string | undefined | null} Token
  * @typedef {{
@@ -30,6 +30,7 @@ const STEADY_MS = 10_000; // a seat that was held so long was worth a quick retu
 const HURRY_MS = 3_000; // for an answer when the network has changed
 const BREAK_MS = 4_000; // for a call to come back by itself, before another way is looked for
 const LOST = 3_000; // the close code that keeps the seat, as 1000 would not
+const OUTBOX = 2 ** 20; // characters of broadcasts that may have to be sent again
 const COUNTED = ["connect", "disconnect", "broadcast", "role"];
 
 /** An error with the protocol's code: a word, or the number with which a connection was closed. */
@@ -143,7 +144,8 @@ class Polling {
  *
  * Events, with their detail: `joined` {user, header}, `left` {user}, `message` {user, payload,
  * header}, `role` {user, isInitiator}, `state` the state, `resumed` and `rejoined` the welcome,
- * `error` and `closed` a SignallerError (`closed` null after `leave`).
+ * `error` and `closed` a SignallerError (`closed` null after `leave`), `packet` {sent, size, Header,
+ * Payload}: each packet as it is on the wire.
  */
 export class Signaller extends Emitter {
   /** @type {string | null} */ room = null;
@@ -164,7 +166,9 @@ export class Signaller extends Emitter {
   /** @type {string | null} */ #secret = null;
   #received = 0;
   #id = 0;
-  /** @type {string[]} */ #unsent = [];
+  /** @type {{id: number, text: string, sent: boolean}[]} broadcasts, until the server has them */
+  #outbox = [];
+  #size = 0; // of the outbox
   /** @type {Map<unknown, Waiting>} */ #requests = new Map();
   /** @type {Promise<Welcome> | null} */ #joining = null;
   /** @type {Waiting | null} */ #join = null;
@@ -238,10 +242,48 @@ export class Signaller extends Emitter {
 
   /** @param {string} event @param {any} payload @param {object} [more] of the header */
   #send(event, payload, more) {
-    const Header = { Event: event, UserId: this.user, RoomId: this.room, ...more };
+    const Id = event === "broadcast" ? ++this.#id : undefined;
+    const Header = { Event: event, UserId: this.user, RoomId: this.room, Id, ...more };
     const text = JSON.stringify({ Header, Payload: payload });
-    if (this.state === "joined" || event === "connect") this.#socket?.send(text);
-    else this.#unsent.push(text);
+    const sent = this.state === "joined" || event === "connect";
+    if (Id) {
+      this.#outbox.push({ id: Id, text, sent });
+      this.#size += text.length;
+      // Of a connection that is dead no more is lost than the buffers of the system take.
+      while (this.#size > OUTBOX && this.#outbox[0].sent) this.#confirm(this.#outbox[0].id);
+    }
+    if (sent) this.#write(text);
+  }
+
+  /** @param {string} text */
+  #write(text) {
+    this.#socket?.send(text);
+    this.#seen(true, text);
+  }
+
+  /** @param {boolean} sent @param {string} text @returns {{Header: any, Payload: any}} */
+  #seen(sent, text) {
+    const packet = JSON.parse(text);
+    this.emit("packet", { sent, size: text.length, ...packet });
+    return packet;
+  }
+
+  /** Let go of what the server has: all up to this packet. @param {number} id */
+  #confirm(id) {
+    while (this.#outbox.length && this.#outbox[0].id <= id) {
+      this.#size -= /** @type {{text: string}} */ (this.#outbox.shift()).text.length;
+    }
+  }
+
+  /** Send what was not, and what was lost. @param {Welcome} welcome */
+  #repeat({ Resumed, LastId }) {
+    if (Resumed && LastId !== undefined) this.#confirm(LastId ?? 0);
+    // Else nobody knows whether they have arrived: once at the most.
+    else this.#confirm(this.#outbox.filter(({ sent }) => sent).at(-1)?.id ?? 0);
+    for (const packet of [...this.#outbox]) {
+      packet.sent = true;
+      this.#write(packet.text);
+    }
   }
 
   /** @param {State} state */
@@ -275,23 +317,23 @@ export class Signaller extends Emitter {
       this.#enter();
     };
     socket.onmessage = (/** @type {{data: string}} */ { data }) => {
-      if (socket === this.#socket) this.#hear(JSON.parse(data));
+      if (socket === this.#socket) this.#hear(this.#seen(false, data));
     };
     socket.onclose = (/** @type {CloseEvent} */ { code, reason }) => {
       if (socket === this.#socket) this.#lost(code, reason);
     };
   }
 
-  /** Give the connection up if it does not come forward. @param {number} ms */
-  #wait(ms) {
+  /** Give the connection up, if nothing comes before. @param {number} ms @param {string} [why] */
+  #wait(ms, why) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#abandon(), ms);
+    this.#timer = setTimeout(() => this.#abandon(why), ms);
   }
 
-  /** Lose a connection that may be dead: its seat is to be resumed, not left. */
-  #abandon() {
+  /** Lose a connection, maybe a dead one: its seat is to be resumed, not left. */
+  #abandon(why = "No answer") {
     this.#drop(LOST);
-    this.#lost(LOST, "No answer");
+    this.#lost(LOST, why);
   }
 
   /** @param {number} code */
@@ -332,8 +374,12 @@ export class Signaller extends Emitter {
     if (Event === "welcome") this.#welcomed(JSON.parse(Payload));
     else if (Event === "error") this.#failed(JSON.parse(Payload), Id);
     else if (Event === "broadcast") this.emit("message", { user, payload: Payload, header: Header });
-    else if (Event === "ping" || Event === "ice") this.#answered(Id)?.resolve(JSON.parse(Payload));
+    else if (Event === "ping" || Event === "ice") {
+      this.#confirm(Id); // what was sent before it has come before it
+      this.#answered(Id)?.resolve(JSON.parse(Payload));
+    }
     else if (Event === "role") this.#promoted(user);
+    else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server goes away");
     else if (Event === "disconnect") {
       this.users = this.users.filter((name) => name !== user);
       this.emit("left", { user });
@@ -366,9 +412,9 @@ export class Signaller extends Emitter {
     this.#heart = setInterval(() => this.#beat(), this.#options.heartbeat);
     const again = this.#entered;
     this.#entered = true;
-    this.#become("joined");
+    this.#repeat(welcome);
+    if (this.#socket) this.#become("joined");
     if (!this.#socket) return; // left by who heard of it
-    for (const text of this.#unsent.splice(0)) this.#socket?.send(text);
     this.#join?.resolve(welcome);
     if (again) this.emit(welcome.Resumed ? "resumed" : "rejoined", welcome);
   }
@@ -442,7 +488,7 @@ export class Signaller extends Emitter {
   #beat() {
     if (this.#quiet) return this.#abandon();
     this.#quiet = true;
-    this.#send("ping", "{}");
+    this.#send("ping", "{}", { Id: ++this.#id });
   }
 
   #online = () => {
@@ -471,7 +517,8 @@ export class Signaller extends Emitter {
     this.#drop(1000);
     this.#join?.reject(error ?? new SignallerError("left", "Left before the room was entered"));
     this.#join = this.#joining = this.#secret = this.room = this.initiator = null;
-    this.#unsent = [];
+    this.#outbox = [];
+    this.#size = 0;
     this.users = [];
     this.#entered = false;
     this.#failures = this.#since = 0;

@@ -8,9 +8,11 @@ module globals are left alone, since the hosting site may use it too.
 from __future__ import annotations
 
 import secrets
+import time
 
 from aiohttp import web
 
+from videre.tally import Tally
 from videre.transport.manager import Manager
 from videre.transport.options import Options
 from videre.transport.route import Route, finish_headers
@@ -22,16 +24,21 @@ GOING_AWAY = (1001, "Server is going away")
 
 
 def mount(
-    app: web.Application, prefix: str, accept: Accept, *, options: Options | None = None
+    app: web.Application,
+    prefix: str,
+    accept: Accept,
+    *,
+    options: Options | None = None,
+    tally: Tally | None = None,
 ) -> Manager:
     """Serve SockJS and raw WebSocket sessions below `prefix`, and return their manager.
 
     `accept(session)` is called for each session that opens and returns its Handler. All sessions
-    are closed with 1001 when the application shuts down.
+    are closed with 1001 when the application shuts down. `tally` counts them.
     """
     prefix = prefix.rstrip("/")
     name = f"videre-{secrets.token_hex(4)}"
-    manager = Manager(name, app, accept, options or Options())
+    manager = Manager(name, app, accept, options or Options(), tally or Tally(time.monotonic))
     route = Route(name, manager)
     router = app.router
     for path in (prefix, f"{prefix}/") if prefix else ("/",):

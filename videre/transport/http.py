@@ -58,11 +58,12 @@ class HTTPSession(Session):
         quoted = self.manager.quote(text)
         self._outbox.append((text, quoted))
         self._bytes += len(quoted)
-        waiting = self.receiver.buffered if self.receiver is not None else 0
         limit = self.manager.options.max_backlog_bytes
-        if limit is not None and self._bytes + waiting > limit:
+        if limit is not None and self.backlog > limit:
             self._dropped = True
             self._outbox.clear()
+            self._bytes = 0
+            self.manager.tally.slow_consumers += 1
             self.close(4002, "Too slow in reading")
         else:
             self._wake()
@@ -85,6 +86,11 @@ class HTTPSession(Session):
         return () if fetched else [text for text, _ in self._outbox]
 
     # For the manager.
+
+    @property
+    def backlog(self) -> int:
+        """See Session.backlog."""
+        return self._bytes + (self.receiver.buffered if self.receiver is not None else 0)
 
     def sweep(self) -> None:
         """Notice a receiver that is gone, a client that stays away, a connection that idles."""
@@ -125,6 +131,7 @@ class HTTPSession(Session):
         self._absent = 0
         self.finish(reason, clean=False)
         self._outbox.clear()
+        self._bytes = 0
         self.receiver = None
         self._wake()
         self.manager.detached()

@@ -13,6 +13,7 @@ import sockjs
 from aiohttp import web
 
 from videre.limits import TokenBucket
+from videre.tally import Tally
 from videre.transport.clients import Origins, Proxies
 from videre.transport.framing import Framer, Quoter
 from videre.transport.options import Options
@@ -42,11 +43,14 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     given up after it had that many chances to be heard.
     """
 
-    def __init__(self, name: str, app: web.Application, accept: Accept, options: Options) -> None:
+    def __init__(
+        self, name: str, app: web.Application, accept: Accept, options: Options, tally: Tally
+    ) -> None:
         super().__init__(name, app, accept, options.heartbeat, options.disconnect_delay)
         self.sessions: dict[str, HTTPSession] = {}
         self.websockets: set[WebSocketSession] = set()  # until their connections are gone
         self.accept = accept
+        self.tally = tally
         self.open_sessions = 0
         self.waiting = 0  # bytes in the inboxes of all sessions, about
         self.closing = False  # no session is opened any more
@@ -80,15 +84,27 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self._buckets: dict[str, TokenBucket] = {}
 
     def admits(self, address: str) -> bool:
-        """Tell whether a client from `address` may open a session now."""
+        """Tell whether a client from `address` may open a session now, and count it if not."""
+        refusal = self._refusal(address)
+        if refusal is not None:
+            self.tally.refused[refusal] += 1
+        return refusal is None
+
+    def _refusal(self, address: str) -> str | None:
+        """Return why no session may be opened, of tally.REFUSALS; None if one may."""
         options = self.options
         if 0 < options.max_connections <= self.open_sessions:
-            return False
+            return "connections"
         limit = options.max_connections_per_address
         if limit and self._addresses[address] >= limit:
-            return False
+            return "connections-per-address"
         rate = options.connects_per_second_per_address
-        return rate is None or self._paces(address, rate)
+        return None if rate is None or self._paces(address, rate) else "connects-per-second"
+
+    @property
+    def backlog(self) -> int:
+        """The bytes that wait for clients to read them, of all sessions. Costs O(sessions)."""
+        return sum(session.backlog for session in self._all())
 
     def _paces(self, address: str, rate: float) -> bool:
         """Tell whether an address opens sessions no faster than it may, and count this one."""
@@ -103,6 +119,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     def add(self, session: Session) -> None:
         """Count a session that opens."""
         self.open_sessions += 1
+        self.tally.opened[session.transport] += 1
         self._addresses[session.address] += 1
         if self._sweeper is None:
             self._sweep_later()
@@ -110,6 +127,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     def forget(self, session: Session) -> None:
         """Count a session that has ended; what its connection still has to hear goes on."""
         self.open_sessions -= 1
+        self.tally.ended[session.transport] += 1
         self._addresses[session.address] -= 1
         if not self._addresses[session.address]:
             del self._addresses[session.address]

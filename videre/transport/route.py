@@ -123,16 +123,14 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             self._session_id(request)  # which names nothing, but must be well-formed
         if request.method != "GET":
             raise _NotAllowed("GET")
-        if not self.manager.origins.allow(request):
-            raise web.HTTPForbidden(text="This origin is not allowed.")
+        self._check_origin(request)
         return self._new_client(request)
 
     def _admit(
         self, request: web.Request, methods: tuple[str, ...], allow: str = ""
     ) -> web.Response | None:
         """Return the answer to a preflight; None for a request to be served."""
-        if not self.manager.origins.allow(request):
-            raise web.HTTPForbidden(text="This origin is not allowed.")
+        self._check_origin(request)
         request[_ROUTE] = self
         allow = allow or f"OPTIONS, {', '.join(methods)}"
         if request.method == "OPTIONS":
@@ -144,6 +142,12 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         if request.method not in methods:
             raise _NotAllowed(allow)
         return None
+
+    def _check_origin(self, request: web.Request) -> None:
+        """Raise HTTPForbidden for a request from a page that may not use the server."""
+        if not self.manager.origins.allow(request):
+            self.manager.tally.refused["origin"] += 1
+            raise web.HTTPForbidden(text="This origin is not allowed.")
 
     @staticmethod
     def _session_id(request: web.Request) -> str:
@@ -164,6 +168,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     def _require_open(self) -> None:
         """Raise HTTPServiceUnavailable if no session is opened any more."""
         if self.manager.closing:
+            self.manager.tally.refused["stopping"] += 1
             headers = {hdrs.RETRY_AFTER: str(self.manager.retry_after)}
             raise web.HTTPServiceUnavailable(text="Server is going away.", headers=headers)
 

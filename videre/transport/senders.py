@@ -36,8 +36,13 @@ class Sender:
         except ValueError:
             raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
         self.session.silent = 0
+        relays = self.session.manager.tally.relays
+        relays.left -= 1
+        if not relays.left:
+            relays.begin()
         for message in messages:
             self.session.receive(message)
+        relays.end()
         return self.answer()
 
     async def _body(self) -> bytes:

@@ -64,7 +64,8 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         self.request_id = client.request_id
         self.handler: Handler | None = None
         self.silent = 0  # sweeps since the client was last heard
-        self._inbox: deque[str] | None = None  # messages that wait for the handler, while it works
+        # Messages that wait for the handler, while it works, and when those arrived that are timed.
+        self._inbox: deque[tuple[str, float | None]] | None = None
         self._waiting = 0  # bytes in the inbox, about
         self._farewell: int | None = None  # the code by which the client closes after them
 
@@ -92,6 +93,11 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
     # For the transports.
 
+    @property
+    def backlog(self) -> int:
+        """The bytes that wait for the client to read them."""
+        raise NotImplementedError
+
     def open(self) -> None:
         """Open the session: ask the application for a handler."""
         self.state = OPEN
@@ -105,7 +111,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         if self.state is not OPEN:
             return
         if self._inbox is not None:
-            self._inbox.append(text)
+            self._inbox.append((text, self.manager.tally.relays.arrived))
             self._wait(len(text) + MESSAGE_OVERHEAD)
             limit = self.manager.options.max_backlog_bytes
             if limit is not None and self._waiting > limit:
@@ -136,8 +142,12 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             self.fail()
         inbox, self._inbox = self._inbox, None
         self._wait(-self._waiting)
-        for text in inbox or ():
+        relays = self.manager.tally.relays
+        for text, arrived in inbox or ():
+            if arrived is not None:
+                relays.begin(arrived)
             self.receive(text)
+            relays.end()
         if self._inbox is None and self._farewell is not None:
             self.part(self._farewell)
 

@@ -65,11 +65,27 @@ class _Wire(asyncio.Protocol):
         self._session = session
         self._manager = session.manager
         self._feed = parser.feed_data
+        self._relays = self._manager.tally.relays
 
     def data_received(self, data: bytes) -> None:
-        if _is_one_frame(data):
+        relays = self._relays
+        relays.left -= 1
+        if not relays.left:
+            relays.begin()
+        # Is it one frame of a client's, whole (RFC 6455, 5.2)? A guess, where the chunk begins
+        # within a frame; a wrong one costs a system call.
+        size = len(data)
+        declared = data[1] & 0x7F if size >= 8 else size - 6
+        if declared == 126:
+            declared += (data[2] << 8 | data[3]) - 124
+        if size == declared + 6:
             self._feed(data)
-            return
+        else:
+            self._feed_frames(data)
+        if relays.arrived is not None:
+            relays.end()
+
+    def _feed_frames(self, data: bytes) -> None:
         self._manager.cork = []
         try:
             self._feed(data)
@@ -85,20 +101,6 @@ class _Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._http.resume_writing()
-
-
-def _is_one_frame(data: bytes) -> bool:
-    """Tell whether a chunk is one frame of a client's, whole (RFC 6455, 5.2).
-
-    A guess, where the chunk begins within a frame; a wrong one costs a system call.
-    """
-    size = len(data)
-    if size < 8:
-        return True
-    declared = data[1] & 0x7F
-    if declared < 126:
-        return size == declared + 6
-    return declared == 126 and size == (data[2] << 8 | data[3]) + 8
 
 
 class Upgrade(web.WebSocketResponse):

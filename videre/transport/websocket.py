@@ -91,6 +91,11 @@ class WebSocketSession(Session):
 
     # For the manager.
 
+    @property
+    def backlog(self) -> int:
+        """See Session.backlog: what is collected waits for the end of this turn alone."""
+        return self._tcp.get_write_buffer_size()
+
     def sweep(self) -> None:
         """Ask a silent client whether it lives; give up one that does not answer."""
         self.silent += 1
@@ -134,7 +139,12 @@ class WebSocketSession(Session):
         It finds its close code if it reads soon. Called from inside of a write.
         """
         self._congested = True
-        asyncio.get_running_loop().call_soon(self.close, 4002, "Too slow in reading")
+        asyncio.get_running_loop().call_soon(self._drop)
+
+    def _drop(self) -> None:
+        if self.state is OPEN:
+            self.manager.tally.slow_consumers += 1
+            self.close(4002, "Too slow in reading")
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame; the client's answer, or `sweep`, ends the connection."""

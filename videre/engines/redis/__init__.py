@@ -170,7 +170,7 @@ class RedisEngine:
             return _missed(user, int(answer[2]), answer[3])
 
     async def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
     ) -> None:
         """See Engine.publish."""
         self._node.require()
@@ -183,7 +183,8 @@ class RedisEngine:
             # get the packet, and nobody would know.
             raise EngineError("Not all members can be reached")
         names = "" if to is None else orjson.dumps(list(to)).decode()
-        answer = await self._node.step(room, "publish", own.user if own else "", seat, names, text)
+        user = own.user if own else ""
+        answer = await self._node.step(room, "publish", user, seat, names, last, text)
         if answer[0] == "gone":
             self._node.trouble.set()  # is the node condemned?
             raise EngineError("The seat is gone")

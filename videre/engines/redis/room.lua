@@ -13,19 +13,20 @@
 --                  x: seen, g: not all is known}
 --   order  zset    user -> place
 --   skips  hash    user -> units since its ticket that were not for it
+--   lasts  hash    user -> what its last packet was called, as JSON; "": not known
 --   log    list    the last messages
 -- ARGV: op, channel, the publishing command, ms and bytes of log to keep, the op's own.
 --
 -- A message is a line of JSON, and a body. Its line, which ends with the number before its own:
 --   [seq, "joined", user, seat, node, place]     body: the announcement
 --   [seq, "restored", user, seat, node, place]   after a loss of data: known to most
---   [seq, "moved", user, seat, to, node, code]
+--   [seq, "moved", user, seat, to, node, code]   body: what its last packet was called
 --   [seq, "left", user, seat, reason, code, who is promoted]
 --   [seq, "sent", user, seat, to]                body: the packet
 --   [seq, "state", node, members, born]          for one node; has the number of the last message,
 --                                                and none before
 
-local ROOM, SEATS, META, ORDER, SKIPS, LOG = unpack(KEYS)
+local ROOM, SEATS, META, ORDER, SKIPS, LASTS, LOG = unpack(KEYS)
 local op, channel, publish, keep_ms, keep_bytes = unpack(ARGV, 1, 5)
 local argument = {unpack(ARGV, 6)}
 
@@ -43,6 +44,10 @@ end
 
 local function set_meta(user, meta)
   redis.call('HSET', META, user, cjson.encode(meta))
+end
+
+local function last_of(user)
+  return redis.call('HGET', LASTS, user) or 'null'
 end
 
 local function microseconds()
@@ -127,6 +132,7 @@ local function remove(user, seat, reason, code)
   end
   redis.call('HDEL', META, user)
   redis.call('HDEL', SKIPS, user)
+  redis.call('HDEL', LASTS, user)
   redis.call('ZREM', ORDER, user)
   local heir = redis.call('ZRANGE', ORDER, 0, 0)[1] or false
   local promoted = first == user and heir
@@ -138,7 +144,7 @@ end
 -- nodes that have not heard of its end.
 local function sweep()
   if redis.call('EXISTS', SEATS) == 0 then
-    redis.call('DEL', META, ORDER, SKIPS)
+    redis.call('DEL', META, ORDER, SKIPS, LASTS)
     redis.call('HDEL', ROOM, 'name')
     redis.call('PEXPIRE', ROOM, keep_ms)
   end
@@ -200,7 +206,7 @@ function ops.leave(user, seat, reason, code)
   return {'ok', seq}
 end
 
-function ops.publish(user, seat, to, text)
+function ops.publish(user, seat, to, last, text)
   if seat ~= '' and redis.call('HGET', SEATS, user) ~= seat then
     return {'gone'}
   elseif redis.call('EXISTS', SEATS) == 0 then
@@ -222,7 +228,11 @@ function ops.publish(user, seat, to, text)
       redis.call('HINCRBY', SKIPS, user, 1)
     end
   end
-  return {'ok', tell({0, 'sent', user, seat, names}, text, 1)}
+  local seq = tell({0, 'sent', user, seat, names}, text, 1)
+  if last ~= '' then
+    redis.call('HSET', LASTS, user, last)
+  end
+  return {'ok', seq}
 end
 
 function ops.renew(user, seat, to, node, ticket)
@@ -231,7 +241,7 @@ function ops.renew(user, seat, to, node, ticket)
   end
   redis.call('HSET', SEATS, user, to)
   issue(user, meta_of(user), ticket, 0)
-  return {'ok', tell({0, 'moved', user, seat, to, node, false}, '', 0)}
+  return {'ok', tell({0, 'moved', user, seat, to, node, false}, last_of(user), 0)}
 end
 
 function ops.lose(user, seat, seen)
@@ -289,8 +299,8 @@ function ops.resume(user, to, node, shown, ticket, received, born)
   tell_state(node, born)
   redis.call('HSET', SEATS, user, to)
   meta.n = node
-  issue(user, meta, ticket, -need)
-  local seq = tell({0, 'moved', user, seat, to, node, 4503}, '', 0)
+  issue(user, meta, ticket, 0 - need)  -- not -0, which is no integer to Redis
+  local seq = tell({0, 'moved', user, seat, to, node, 4503}, last_of(user), 0)
   return {'ok', seq, integer(need), missed}
 end
 
@@ -309,7 +319,7 @@ function ops.reap(dead, node)
         set_meta(user, meta)
         local to = seat .. '~'
         redis.call('HSET', SEATS, user, to)
-        tell({0, 'moved', user, seat, to, node, 4001}, '', 0)
+        tell({0, 'moved', user, seat, to, node, 4001}, last_of(user), 0)
         adopted[#adopted + 1] = {user, to, meta.t, member[4]}
       else
         remove(user, seat, 'node lost', 4001)
@@ -345,6 +355,7 @@ function ops.restore(name, node, list, born)
       redis.call('ZADD', ORDER, place, user)
       redis.call('HSET', SEATS, user, own[2])
       issue(user, {n = node}, own[4], 0)
+      redis.call('HSET', LASTS, user, '')
       if own[4] ~= '' then
         local meta = meta_of(user)
         meta.g = true

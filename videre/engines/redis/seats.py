@@ -268,7 +268,7 @@ class Seats:
             listener.left(room, user, seat, line[4], code)
         elif kind == "moved":
             view.move(user, seat, line[4], line[5])
-            listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None)
+            listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None, body)
         elif kind == "restored":
             view.add(user, seat, line[4], float(line[5]))
             view.doubted.discard(user)

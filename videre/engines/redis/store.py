@@ -45,6 +45,10 @@ Heard = Callable[[str, Message], None]
 Broken = Callable[[], None]
 
 
+# What a room has in the store; the script room.lua tells what is in each.
+KEYS = ("room", "seats", "meta", "order", "skips", "lasts", "log")
+
+
 class Store(Protocol):
     """What the rooms of a cluster are kept in. Everything may raise EngineError."""
 
@@ -123,7 +127,7 @@ class RedisStore:
     async def step(self, room: str, op: str, *arguments: str) -> Any:
         """See Store.step."""
         tag = self._tag(room)
-        keys = [f"{tag}:{each}" for each in ("room", "seats", "meta", "order", "skips", "log")]
+        keys = [f"{tag}:{each}" for each in KEYS]
         publish = "SPUBLISH" if self._sharded else "PUBLISH"
         async with self._place():
             return await self._room_script(keys, (op, tag, publish, *self._keep, *arguments))

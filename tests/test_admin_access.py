@@ -1,0 +1,217 @@
+"""Who may use the admin port: the token, and what pages of other sites cannot do."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from admin import DOCUMENT, TOKEN, Admin, administered
+
+OPEN = {
+    path
+    for path, methods in DOCUMENT["paths"].items()
+    for described in methods.values()
+    if described.get("security") == [{}]
+}
+CLOSED = [
+    (method.upper(), path)
+    for path, methods in DOCUMENT["paths"].items()
+    for method in methods
+    if path not in OPEN
+]
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[Admin]:
+    """Give the admin port of a signaller, without a token."""
+    async with administered() as client:
+        yield client
+
+
+@pytest.fixture
+async def locked() -> AsyncIterator[Admin]:
+    """Give an admin port that wants a token; its client shows none unless told to."""
+    async with administered(token=TOKEN) as client:
+        client.token = None
+        yield client
+
+
+def test_what_is_open() -> None:
+    """What load balancers ask, and a page without any data."""
+    assert {"/health", "/ready", "/status", "/status.css", "/status.js"} == OPEN
+    assert len(CLOSED) >= 8
+
+
+@pytest.mark.parametrize("path", sorted(OPEN))
+async def test_what_is_open_needs_no_token(locked: Admin, path: str) -> None:
+    """And has none of what is not."""
+    found = await locked.get(path)
+    assert found.status == 200
+    assert not re.search(r"memory:|/echo|\d+\.\d+\.\d+", str(found.body))
+
+
+WRONG: list[dict[str, str] | list[tuple[str, str]]] = [
+    {},
+    {"Authorization": ""},
+    {"Authorization": TOKEN},
+    {"Authorization": "Bearer"},
+    {"Authorization": "Bearer "},
+    {"Authorization": f"Bearer {TOKEN}x"},
+    {"Authorization": f"Bearer {TOKEN[:-1]}"},
+    {"Authorization": f"Bearer {TOKEN.upper()}"},
+    {"Authorization": f"Basic {TOKEN}"},
+    {"Authorization": f"Bearer {TOKEN} {TOKEN}"},
+    {"Authorization": "Bearer \N{LATIN SMALL LETTER E WITH ACUTE}"},
+    {"X-Authorization": f"Bearer {TOKEN}"},
+    {"Cookie": f"token={TOKEN}"},
+]
+
+
+@pytest.mark.parametrize("headers", WRONG)
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+async def test_without_the_token(
+    locked: Admin, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """It is said how to show it, and nothing happens."""
+    async with locked.http.request(method, locked.url + path, headers=headers) as answer:
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="videre"')
+        assert (await answer.json(content_type=None))["code"] == "unauthorized"
+    assert locked.drained == 0
+
+
+async def test_a_token_in_the_query_is_none(locked: Admin) -> None:
+    """URLs are kept in logs and histories."""
+    assert (await locked.get("/status.json", token=TOKEN, access_token=TOKEN)).status == 401
+
+
+async def test_two_tokens_are_none(locked: Admin) -> None:
+    """Else a proxy that adds one and we could mean different ones."""
+    headers = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer x")]
+    async with locked.http.get(f"{locked.url}/status.json", headers=headers) as answer:
+        assert answer.status == 401
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_with_the_token(locked: Admin, scheme: str) -> None:
+    """Everything answers, under whatever name the port is reached."""
+    headers = {"Authorization": f"{scheme} {TOKEN}", "Host": "admin.example.com"}
+    for method, path in CLOSED:
+        async with locked.http.request(method, locked.url + path, headers=headers) as answer:
+            assert answer.status not in (401, 403, 421)
+    assert locked.drained == 1
+
+
+async def test_who_knows_no_token_learns_no_path(locked: Admin) -> None:
+    """Whether something is there is not said either."""
+    for path in ("/api/v1/nothing", "/", "/openapi.json"):
+        async with locked.http.get(locked.url + path) as answer:
+            assert answer.status == 401
+
+
+async def test_tokens_are_compared_in_constant_time(
+    locked: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one function that does, and as bytes: it raises for strings beyond ASCII."""
+    compared: list[tuple[Any, Any]] = []
+    compare = hmac.compare_digest
+
+    def spy(a: Any, b: Any) -> bool:
+        compared.append((a, b))
+        return bool(compare(a, b))
+
+    monkeypatch.setattr("videre.admin.access.hmac.compare_digest", spy)
+    headers = {"Authorization": "Bearer guess"}
+    assert (await locked.ask("GET", "/status.json", headers=headers)).status == 401
+    assert compared == [(b"guess", TOKEN.encode())]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:9", "localhost", "LOCALHOST:9", "a.localhost", "[::1]:9", "10.0.0.1"]
+)
+async def test_a_host_that_cannot_be_a_strangers(admin: Admin, host: str) -> None:
+    """An address, or a name that is always this machine."""
+    assert (await admin.ask("GET", "/status.json", headers={"Host": host})).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["example.com", "evil.example:9", "localhost.example.com", "127.0.0.1.example.com", ""]
+)
+async def test_dns_rebinding(admin: Admin, host: str) -> None:
+    """A page whose own name has been made to lead here gets nothing, nor does it do anything."""
+    for path in ("/status.json", "/status", "/openapi.json"):
+        answer = await admin.ask("GET", path, headers={"Host": host})
+        assert (answer.status, answer.code) == (421, "wrong-host")
+    same = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    assert (await admin.ask("POST", "/api/v1/drain", headers=same)).status == 421
+    assert admin.drained == 0
+    for path in ("/health", "/ready"):
+        assert (await admin.ask("GET", path, headers={"Host": host})).status == 200
+
+
+ACROSS = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Origin": "http://localhost"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "http://{host}"},
+]
+
+
+@pytest.mark.parametrize("headers", ACROSS)
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_a_page_of_another_site_changes_nothing(
+    headers: dict[str, str], token: str | None
+) -> None:
+    """Whatever it makes the browser send."""
+    async with administered(token=token) as admin:
+        await admin.signaller.members("a")
+        host = admin.url.removeprefix("http://")
+        headers = {key: value.format(host=host) for key, value in headers.items()}
+        gone = {"room": "room", "user": "a"}
+        for method, path, query in (
+            ("POST", "/api/v1/drain", {}),
+            ("POST", "/api/v1/packets", {"room": "room"}),
+            ("DELETE", "/api/v1/members", gone),
+        ):
+            answer = await admin.ask(method, path, headers=headers, **query)
+            assert (answer.status, answer.code) == (403, "cross-site")
+        assert admin.drained == 0
+        assert (await admin.get("/api/v1/members", room="room")).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://{host}"},
+        {"Origin": "https://{host}"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "https://proxy.example"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_its_own_page_and_programs_may(admin: Admin, headers: dict[str, str]) -> None:
+    """A proxy may have another name, of which the browser vouches that it is the page's own."""
+    host = admin.url.removeprefix("http://")
+    headers = {key: value.format(host=host) for key, value in headers.items()}
+    assert (await admin.ask("POST", "/api/v1/drain", headers=headers)).status == 202
+
+
+async def test_no_answer_is_for_other_pages(admin: Admin) -> None:
+    """None may be read, framed, kept or taken for something else; no page of ours loads others."""
+    for path in ("/status", "/status.js", "/status.json", "/api/v1/rooms", "/health", "/nothing"):
+        async with admin.http.get(admin.url + path, headers={"Origin": "http://a.example"}) as told:
+            headers = told.headers
+        assert "Access-Control-Allow-Origin" not in headers
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'") and "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy and "*" not in policy and "http" not in policy

@@ -1,0 +1,424 @@
+"""The API of the admin port: every answer is compared with openapi.json (admin.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from admin import DOCUMENT, TOKEN, Admin, administered, routes
+from fakes import FakeConnection
+from openapi_spec_validator import validate
+
+import videre
+from videre.admin.api import least
+from videre.admin.problems import CODES
+from videre.config import Config
+from videre.errors import EngineError
+from videre.rooms import Rooms
+from videre.transport import Options
+from videre.version import __version__
+
+# Good room ids, that are something else in a path, a query, a page or a terminal.
+ODD = [
+    ".",
+    "..",
+    "a/b",
+    "../../etc/passwd",
+    "%",
+    "%2F",
+    "%00",
+    "a+b c",
+    "a&room=b",
+    "a#b?c",
+    "\N{GRINNING FACE}\N{LATIN SMALL LETTER E WITH ACUTE}",
+    "<script>alert(1)</script>",
+    "\N{RIGHT-TO-LEFT OVERRIDE}x",
+    "x" * 256,
+    "\N{GRINNING FACE}" * 256,
+    "null",
+    "0",
+]
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[Admin]:
+    """Give the admin port of a signaller with one prefix, without a token."""
+    async with administered() as client:
+        yield client
+
+
+def test_the_document_is_valid() -> None:
+    """As OpenAPI 3.1, and it says which version it is of."""
+    validate(DOCUMENT)
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+async def test_the_document_describes_what_is_there(admin: Admin) -> None:
+    """Every route, and nothing else."""
+    described = {
+        (method.upper(), path) for path, each in DOCUMENT["paths"].items() for method in each
+    }
+    assert routes(admin.app) == described
+    assert (await admin.get("/openapi.json")).body == DOCUMENT
+
+
+def test_the_document_names_every_code() -> None:
+    """No problem has a code that it does not know."""
+    schema = DOCUMENT["components"]["schemas"]["Problem"]
+    assert schema["properties"]["code"]["enum"] == list(CODES)
+
+
+async def test_nothing_of_it_is_on_the_public_port(admin: Admin) -> None:
+    """Where strangers are; load balancers find what they need on both."""
+    async with admin.http.get(f"{admin.signaller.url}/health") as answer:
+        assert answer.status == 200
+    for method, path in routes(admin.app) - {("GET", "/health"), ("GET", "/ready")}:
+        async with admin.http.request(method, admin.signaller.url + path) as answer:
+            assert answer.status == 404, path
+
+
+async def test_prefixes(admin: Admin) -> None:
+    """Each, and whether its rooms can be reached."""
+    listed = (await admin.get("/api/v1/prefixes")).body
+    assert listed == {"Prefixes": [{"Prefix": "/echo", "Ready": True}]}
+
+
+async def test_rooms_and_members(admin: Admin) -> None:
+    """Who is where, in joining order; an unknown room has nobody."""
+    assert (await admin.get("/api/v1/rooms")).body == {"Rooms": [], "Next": None}
+    await admin.signaller.members("b", "a", "c", room="one")
+    await admin.signaller.members("x", room="two")
+    listed = (await admin.get("/api/v1/rooms")).body
+    rooms = [{"RoomId": "one", "Members": 3}, {"RoomId": "two", "Members": 1}]
+    assert listed == {"Rooms": rooms, "Next": None}
+    found = await admin.get("/api/v1/members", room="one")
+    expected = {"RoomId": "one", "Initiator": "b", "Members": ["b", "a", "c"], "Next": None}
+    assert (found.status, found.body) == (200, expected)
+    found = await admin.get("/api/v1/members", room="three")
+    assert (found.status, found.code) == (404, "no-such-room")
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_any_room_can_be_named(admin: Admin, odd: str) -> None:
+    """What would be something else in a path is a room like any other; and so it is for users."""
+    user = odd[:128]
+    (member,) = await admin.signaller.members(user, room=odd)
+    assert (await admin.get("/api/v1/rooms")).body["Rooms"] == [{"RoomId": odd, "Members": 1}]
+    assert (await admin.get("/api/v1/members", room=odd)).body["Members"] == [user]
+    sent = await admin.ask("POST", "/api/v1/packets", room=odd, json={"Payload": 1, "To": user})
+    assert (sent.status, sent.body) == (200, {"Absent": []})
+    await member.hears(("broadcast", "", odd, 1))
+    assert (await admin.ask("DELETE", "/api/v1/members", room=odd, user=user)).status == 204
+    assert await member.closed() == 4504
+
+
+async def pages(admin: Admin, path: str, key: str, **query: Any) -> list[list[Any]]:
+    """Return all pages of a list."""
+    found: list[list[Any]] = []
+    while True:
+        answer = await admin.get(path, **query)
+        assert answer.status == 200
+        found.append(answer.body[key])
+        if answer.body["Next"] is None:
+            return found
+        query["after"] = answer.body["Next"]
+
+
+async def test_rooms_come_in_pages(admin: Admin) -> None:
+    """Each room once, in the order of ids, however many there are and whatever comes meanwhile."""
+    names = [f"room{number:03}" for number in range(101)]
+    for name in names:  # more than one client may have connections
+        admin.namespaces[0].rooms.join("a", name, FakeConnection(), ("", ""))
+    found = await pages(admin, "/api/v1/rooms", "Rooms", limit=40)
+    assert [len(page) for page in found] == [40, 40, 21]
+    assert [each["RoomId"] for page in found for each in page] == names
+    assert [len(page) for page in await pages(admin, "/api/v1/rooms", "Rooms")] == [100, 1]
+    exactly = await pages(admin, "/api/v1/rooms", "Rooms", limit=101)
+    assert [len(page) for page in exactly] == [101]
+    nothing = (await admin.get("/api/v1/rooms", after="room100")).body
+    assert nothing == {"Rooms": [], "Next": None}
+
+
+async def test_members_come_in_pages(admin: Admin) -> None:
+    """In joining order; when the last one of a page has left, the list is to be begun again."""
+    clients = await admin.signaller.members("c", "a", "d", "b")
+    query = {"room": "room", "limit": 2}
+    assert await pages(admin, "/api/v1/members", "Members", **query) == [["c", "a"], ["d", "b"]]
+    await clients[1].send("disconnect", "a", "room")
+    await clients[0].hears(("disconnect", "a", "room", ""))
+    found = await admin.get("/api/v1/members", after="a", **query)
+    assert (found.status, found.code) == (409, "cursor-gone")
+    assert await pages(admin, "/api/v1/members", "Members", **query) == [["c", "d"], ["b"]]
+
+
+def test_a_page_is_found_without_sorting_all() -> None:
+    """The first names past another, whatever order they are in."""
+    assert least(["c", "a", "d", "b"], None, 2) == ["a", "b"]
+    assert least(["c", "a", "d", "b"], "b", 2) == ["c", "d"]
+    assert least(["c", "a"], "c", 2) == []
+
+
+async def test_a_member_is_removed(admin: Admin) -> None:
+    """The others hear it leave, and it hears why."""
+    gone, stays = await admin.signaller.members("a", "b")
+    query = {"room": "room", "user": "a", "reason": "Be nice, \N{SLIGHTLY SMILING FACE}"}
+    found = await admin.ask("DELETE", "/api/v1/members", **query)
+    assert (found.status, found.body) == (204, "")
+    end = await gone.socket.receive()
+    assert (end.data, end.extra) == (4504, query["reason"])
+    await stays.hears(("disconnect", "a", "room", ""), ("connect", "b", "room", "true"))
+    for who, code in (({"user": "a"}, "no-such-user"), ({"room": "none"}, "no-such-room")):
+        found = await admin.ask("DELETE", "/api/v1/members", **{**query, **who})
+        assert (found.status, found.code) == (404, code)
+
+
+async def test_who_leaves_meanwhile_is_not_removed(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not there any more."""
+
+    async def left(*_: object) -> bool:
+        return False
+
+    await admin.signaller.members("a")
+    monkeypatch.setattr(Rooms, "kick", left)
+    found = await admin.ask("DELETE", "/api/v1/members", room="room", user="a")
+    assert (found.status, found.code) == (404, "no-such-user")
+
+
+async def test_a_packet_is_sent(admin: Admin) -> None:
+    """To the room, or to some, who are told who it is from; and it is said who is not there."""
+    a, b = await admin.signaller.members("a", "b")
+    payload = {"Text": "Soon", "List": [1, None, "\N{GREEK SMALL LETTER ALPHA}"]}
+
+    async def send(**body: Any) -> Any:
+        return await admin.ask("POST", "/api/v1/packets", room="room", json=body)
+
+    assert (await send(Payload=payload)).body == {"Absent": []}
+    for client in (a, b):
+        await client.hears(("broadcast", "", "room", payload))
+    assert (await send(Payload=None, To=["b", "c", "b"], UserId="desk")).body == {"Absent": ["c"]}
+    await b.hears(("broadcast", "desk", "room", None))
+    await a.quiet()
+    for absent in ("c", ["c", "d"]):
+        assert (await send(Payload=1, To=absent)).code == "no-such-user"
+    found = await admin.ask("POST", "/api/v1/packets", room="none", json={"Payload": 1})
+    assert (found.status, found.code) == (404, "no-such-room")
+    await b.quiet()
+
+
+async def test_drain(admin: Admin) -> None:
+    """It is begun; what that means is the server's."""
+    for times in (1, 2):
+        found = await admin.ask("POST", "/api/v1/drain")
+        assert (found.status, found.body) == (202, {"Status": "draining"})
+        assert admin.drained == times
+
+
+QUERIES: list[tuple[str, str, dict[str, Any], str]] = [
+    ("GET", "rooms", {"limit": "0"}, "limit: min value is 1"),
+    ("GET", "rooms", {"limit": "1001"}, "limit: max value is 1000"),
+    ("GET", "rooms", {"limit": "ten"}, "limit: must be of integer type"),
+    ("GET", "rooms", {"limit": "1" * 5000}, "limit: must be of integer type"),
+    ("GET", "rooms", {"limit": "\N{SUPERSCRIPT TWO}"}, "limit: must be of integer type"),
+    ("GET", "rooms", {"limit": "-1"}, "limit: must be of integer type"),
+    ("GET", "rooms", {"after": ""}, "after: min length is 1"),
+    ("GET", "rooms", {"room": "a"}, "room: unknown field"),
+    ("GET", "members", {}, "room: required field"),
+    ("GET", "members", {"room": ""}, "room: min length is 1"),
+    ("GET", "members", {"room": "x" * 257}, "room: max length is 256"),
+    ("DELETE", "members", {"room": "room"}, "user: required field"),
+    ("DELETE", "members", {"user": "a"}, "room: required field"),
+    ("DELETE", "members", {"room": "room", "user": ""}, "user: min length is 1"),
+    ("DELETE", "members", {"room": "room", "user": "x" * 129}, "user: max length is 128"),
+    ("DELETE", "members", {"room": "room", "user": "a", "reason": "x" * 124}, "reason: has more"),
+    ("POST", "packets", {}, "room: required field"),
+    ("POST", "drain", {"now": "1"}, "now: unknown field"),
+    ("GET", "prefixes", {"x": "<b>"}, "x: unknown field"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "query", "words"), QUERIES)
+async def test_a_bad_query(
+    admin: Admin, method: str, path: str, query: dict[str, Any], words: str
+) -> None:
+    """It is said which parameter is wrong, and nothing happens."""
+    await admin.signaller.members("a")
+    found = await admin.ask(method, f"/api/v1/{path}", **query)
+    assert (found.status, found.code) == (400, "invalid-request")
+    assert found.body["detail"].startswith(words)
+    assert (await admin.get("/api/v1/members", room="room")).body["Members"] == ["a"]
+    assert admin.drained == 0
+
+
+async def test_a_parameter_stands_once(admin: Admin) -> None:
+    """Else who checks and who acts could mean different ones."""
+    async with admin.http.delete(f"{admin.url}/api/v1/members?room=a&room=b&user=c") as answer:
+        assert answer.status == 400
+        (error,) = (await answer.json(content_type=None))["errors"]
+        assert error == {"in": "query", "name": "room", "detail": "must be given once"}
+
+
+BODIES: list[tuple[bytes, str]] = [
+    (b"", "The body is not JSON"),
+    (b"{", "The body is not JSON"),
+    (b'{"Payload": NaN}', "The body is not JSON"),
+    (b'{"Payload": "\\ud800"}', "The body is not JSON"),
+    (b'{"Payload": "\xff"}', "The body is not JSON"),
+    (b"[" * 100_000, "The body is not JSON"),
+    (b'{"Payload": %s1%s}' % (b"[" * 900, b"]" * 900), "Payload: is nested too deep"),
+    (b"[]", "The body must be a JSON object"),
+    (b"null", "The body must be a JSON object"),
+    (b"{}", "Payload: required field"),
+    (b'{"Payload": 1, "to": "a"}', "to: unknown field"),
+    (b'{"Payload": 1, "UserId": 5}', "UserId: must be of string type"),
+    (b'{"Payload": 1, "UserId": "%s"}' % (b"x" * 129), "UserId: max length is 128"),
+    (b'{"Payload": 1, "To": []}', "To: "),
+    (b'{"Payload": 1, "To": ""}', "To: "),
+    (b'{"Payload": 1, "To": 5}', "To: "),
+    (b'{"Payload": 1, "To": [5]}', "To: "),
+    (json.dumps({"Payload": 1, "To": ["a"] * 65}).encode(), "To: "),
+]
+
+
+async def post(admin: Admin, body: bytes, kind: str = "application/json") -> tuple[int, Any]:
+    """Return the answer to a packet with any body; it must be a problem."""
+    headers = {"Content-Type": kind}
+    url = f"{admin.url}/api/v1/packets?room=room"
+    async with admin.http.post(url, data=body, headers=headers) as answer:
+        assert answer.content_type == "application/problem+json"
+        return answer.status, await answer.json(content_type=None)
+
+
+@pytest.mark.parametrize(("body", "words"), BODIES)
+async def test_a_bad_body(admin: Admin, body: bytes, words: str) -> None:
+    """It is said what is wrong, and nobody hears of it."""
+    (member,) = await admin.signaller.members("a")
+    status, problem = await post(admin, body)
+    assert (status, problem["code"]) == (400, "invalid-request")
+    assert problem["detail"].startswith(words)
+    await member.quiet()
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "a"])
+async def test_a_body_that_a_form_can_send(admin: Admin, kind: str) -> None:
+    """It is not read: the form may be on another site."""
+    status, problem = await post(admin, b'{"Payload": 1}', kind)
+    assert (status, problem["code"]) == (415, "unsupported-media-type")
+
+
+async def test_a_packet_is_as_long_as_a_member_may_send() -> None:
+    """Of a longer one no member hears; and a body without end is not read."""
+    config = Config(transport=Options(max_packet_bytes=1000))
+    async with administered(config) as admin:
+        (member,) = await admin.signaller.members("a")
+        head = len('{"Header":{"Event":"broadcast","UserId":"","RoomId":"room"},"Payload":""}')
+        for payload in ("x" * (1001 - head), "x" * 200_000):
+            answer = await admin.ask(
+                "POST", "/api/v1/packets", room="room", json={"Payload": payload}
+            )
+            assert (answer.status, answer.code) == (413, "request-too-large")
+        await member.quiet()
+        body = {"Payload": "x" * (1000 - head)}
+        assert (await admin.ask("POST", "/api/v1/packets", room="room", json=body)).status == 200
+        await member.hears(("broadcast", "", "room", body["Payload"]))
+
+
+async def test_a_packet_without_a_limit() -> None:
+    """Where MaxPacketBytes is null."""
+    async with administered(Config(transport=Options(max_packet_bytes=None))) as admin:
+        (member,) = await admin.signaller.members("a")
+        body = {"Payload": "x" * 900_000}
+        assert (await admin.ask("POST", "/api/v1/packets", room="room", json=body)).status == 200
+        await member.hears(("broadcast", "", "room", body["Payload"]))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
+@pytest.mark.parametrize("path", DOCUMENT["paths"])
+async def test_a_wrong_method(admin: Admin, method: str, path: str) -> None:
+    """It is said which ones there are, and nothing happens."""
+    described = {each.upper() for each in DOCUMENT["paths"][path]}
+    if method in described or (method == "HEAD" and "GET" in described):
+        return
+    async with admin.http.request(method, admin.url + path) as answer:
+        assert answer.status == 405
+        assert set(answer.headers["Allow"].split(",")) - {"HEAD"} == described
+        if method != "HEAD":
+            assert (await answer.json(content_type=None))["code"] == "method-not-allowed"
+    assert admin.drained == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1", "/api/v2/rooms", "/api/v1/rooms/", "/%2e%2e/x"])
+async def test_no_such_path(admin: Admin, path: str) -> None:
+    """A problem, as all that goes wrong is."""
+    found = await admin.get(path)
+    assert (found.status, found.code) == (404, "not-found")
+
+
+async def test_several_prefixes() -> None:
+    """Each has its own rooms, and which one is meant has to be said."""
+    async with administered(Config(prefixes=("/a", "/b", ""))) as admin:
+        await (await admin.signaller.client(prefix="/a")).join("x")
+        listed = (await admin.get("/api/v1/prefixes")).body["Prefixes"]
+        assert [each["Prefix"] for each in listed] == ["/a", "/b", "/"]
+        for prefix, count in (("/a", 1), ("/a/", 1), ("/b", 0), ("/", 0), ("", 0)):
+            rooms = (await admin.get("/api/v1/rooms", prefix=prefix)).body["Rooms"]
+            assert len(rooms) == count
+        assert (await admin.get("/api/v1/members", room="room")).code == "invalid-request"
+        assert (await admin.get("/api/v1/rooms", prefix="/c")).code == "no-such-prefix"
+        gone = {"room": "room", "user": "x"}
+        found = await admin.ask("DELETE", "/api/v1/members", prefix="/b", **gone)
+        assert found.code == "no-such-room"
+        assert (await admin.ask("DELETE", "/api/v1/members", prefix="/a", **gone)).status == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/v1/rooms", None),
+        ("GET", "/api/v1/members?room=room", None),
+        ("DELETE", "/api/v1/members?room=room&user=a", None),
+        ("POST", "/api/v1/packets?room=room", {"Payload": 1}),
+    ],
+)
+async def test_without_its_engine(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Any
+) -> None:
+    """It is said when to come again, and nothing of where the engine is."""
+
+    async def fail(*_: object) -> Any:
+        raise EngineError("redis://:password@store is away")
+
+    for name in ("rooms", "members"):
+        monkeypatch.setattr(Rooms, name, fail)
+    plain, _, query = path.partition("?")
+    pairs = dict(pair.split("=") for pair in query.split("&") if pair)
+    found = await admin.ask(method, plain, json=body, **pairs)
+    assert (found.status, found.code) == (503, "unavailable")
+    assert int(found.headers["Retry-After"]) > 0
+    assert "password" not in json.dumps(found.body)
+
+
+async def test_a_fault_of_ours(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says what it was, the answer does not."""
+
+    async def fail(*_: object) -> Any:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(Rooms, "rooms", fail)
+    found = await admin.get("/api/v1/rooms")
+    assert (found.status, found.code) == (500, "internal-error")
+    assert "a secret" not in json.dumps(found.body)
+    assert "ZeroDivisionError: a secret" in caplog.text
+
+
+async def test_a_hosted_signaller_has_one_too() -> None:
+    """Whoever makes the namespaces may serve the admin application."""
+    app = videre.create_app()
+    assert [each.prefix for each in app[videre.app.NAMESPACES]] == ["/echo"]
+    assert TOKEN not in repr(Config(admin_token=TOKEN))

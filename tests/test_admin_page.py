@@ -1,0 +1,186 @@
+"""The status page in a real Chromium: who may see it, what it shows, and how it looks.
+
+With VIDERE_SCREENSHOTS=FOLDER it leaves pictures of what was looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from admin import TOKEN, Admin, administered
+from browser import Browser, Page, chromium
+from process import node_modules
+
+from videre.config import Config
+from videre.transport import Options
+
+SEEN = "await page.locator(arg).first().waitFor();"
+DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Give a Chromium; pages may have left no error uncaught, and nothing may be forbidden."""
+    async with chromium() as started:
+        yield started
+        await started.close()
+        assert started.faults == []
+        assert not [line for line in started.console if "Content Security Policy" in line]
+
+
+async def opened(browser: Browser, admin: Admin, **context: Any) -> Page:
+    """Open the status page in a context of its own."""
+    axe = node_modules() / "axe-core" / "axe.min.js"
+    own = {"viewport": DESK, "locale": "en-GB", **context}
+    script = axe.read_text(encoding="utf-8")
+    return await browser.open(f"{admin.url}/status", own=own, init=script, ready=False)
+
+
+@asynccontextmanager
+async def talking(admin: Admin, users: int = 4, room: str = "kitchen-table") -> AsyncIterator[None]:
+    """Have a room in which somebody says something all the time, and somebody else nonsense."""
+    clients = await admin.signaller.members(*(f"user{n}" for n in range(users)), room=room)
+
+    async def talk() -> None:
+        number = 0
+        while True:
+            number += 1
+            for _ in range(1 + number % 7):
+                await clients[0].send("broadcast", "user0", room, {"n": number})
+            if number % 10 == 0:
+                await clients[1].send("broadcast", "user0", room)
+                await clients[1].send("ping", "user1", room)  # ten errors in a row would end it
+            await asyncio.sleep(0.1)
+
+    async def listen(client: Any) -> None:
+        while True:
+            await client.text()
+
+    tasks = [
+        asyncio.create_task(talk()),
+        *(asyncio.create_task(listen(each)) for each in clients[1:]),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
+
+
+async def look(page: Page, name: str) -> None:
+    """Look at a page as it is, on a desk in light and on a phone in dark."""
+    folder = os.environ.get("VIDERE_SCREENSHOTS")
+    for size, scheme in ((DESK, "light"), (PHONE, "dark")):
+        path = Path(folder) / f"{name}-{size['width']}-{scheme}.png" if folder else None
+        found = await page.drive(
+            """
+            await page.setViewportSize(arg.size);
+            await page.emulateMedia({ colorScheme: arg.scheme });
+            const told = await page.evaluate(() => axe.run());
+            if (told.passes.length < 10) throw new Error("axe has looked at nothing");
+            const [wide, background] = await page.evaluate(() => [
+                document.documentElement.scrollWidth - innerWidth,
+                getComputedStyle(document.body).backgroundColor,
+            ]);
+            if (arg.path) await page.screenshot({ path: arg.path, fullPage: true });
+            const violations = told.violations.map(
+                ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`);
+            return { wide, background, violations };
+            """,
+            {"size": size, "scheme": scheme, "path": str(path) if path else None},
+        )
+        assert found["violations"] == []
+        assert found["wide"] <= 0, "it scrolls to the side"
+        brightness = sum(int(each) for each in found["background"][4:-1].split(","))
+        assert (brightness > 3 * 128) == (scheme == "light")
+
+
+async def test_it_shows_what_goes_on(browser: Browser) -> None:
+    """Charts that move, errors, rooms by the first characters of their ids; nobody's name."""
+    config = Config(transport=Options(origins=("https://example.com",)))
+    async with administered(config) as admin, talking(admin), talking(admin, 2, "x"):
+        page = await opened(browser, admin)
+        await page.drive(SEEN, "#chart-Received .line[points*=' ']")
+        moves = await page.drive(
+            """
+            const points = (id) => page.locator(`#chart-${id} .line`).getAttribute("points");
+            const found = {};
+            for (const id of ["Received", "Sent", "SentBytes", "Errors"]) {
+                await page.waitForFunction((id) => {
+                    const figure = document.getElementById(`chart-${id}`);
+                    return parseFloat(figure.querySelector("b").textContent) > 0;
+                }, id);
+                const before = await points(id);
+                await page.waitForFunction(([id, before]) => {
+                    const line = document.querySelector(`#chart-${id} .line`);
+                    return line.getAttribute("points") !== before;
+                }, [id, before]);
+                found[id] = await page.locator(`#chart-${id} svg`).getAttribute("aria-label");
+            }
+            return found;
+            """
+        )
+        assert moves["Received"].startswith("Packets received: ")
+        texts = await page.drive(
+            """
+            const text = (selector) => page.locator(selector).innerText();
+            return {
+                all: await text("body"), state: await text("#state"),
+                sessions: await text("#chart-Sessions b"), rooms: await text("#chart-Rooms b"),
+                errors: await text("#errors tbody"), largest: await text("#rooms tbody"),
+                transports: await text("#transports tbody"),
+            };
+            """
+        )
+        assert (texts["state"], texts["sessions"], texts["rooms"]) == ("Ready", "6", "2")
+        assert "error: wrong-user" in texts["errors"]
+        assert texts["largest"].split() == ["kitche…", "/echo", "4", "…", "/echo", "2"]
+        assert texts["transports"].split() == ["websocket-raw", "6"]
+        assert "kitchen" not in texts["all"] and "user0" not in texts["all"]
+        await look(page, "busy")
+
+
+async def test_it_asks_for_the_token(browser: Browser) -> None:
+    """Where there is one; it is kept for the tab, and for no longer."""
+    async with administered(token=TOKEN) as admin:
+        page = await opened(browser, admin)
+        await page.drive(SEEN, "#login")
+        assert not await page.drive("return page.locator('#content').isVisible()")
+        await look(page, "locked")
+        type_in = (
+            "await page.getByLabel('Admin token').fill(arg); await page.keyboard.press('Enter');"
+        )
+        await page.drive(type_in, TOKEN + "x")
+        await page.drive(SEEN, "#refused:has-text('That is not the token')")
+        await look(page, "refused")
+        await page.drive(type_in, TOKEN)
+        await page.drive(SEEN, "#content")
+        assert not await page.drive("return page.locator('#login').isVisible()")
+        await page.drive("await page.reload();" + SEEN, "#content")
+        kept = await page.drive(
+            "return page.evaluate(() => [localStorage.length, document.cookie, location.href]);"
+        )
+        assert kept == [0, "", f"{admin.url}/status"]
+        await look(page, "empty")
+        other = await opened(browser, admin)
+        await other.drive(SEEN, "#login")
+
+
+async def test_it_says_when_nobody_answers(browser: Browser) -> None:
+    """And goes on as soon as somebody does."""
+    async with administered() as admin:
+        page = await opened(browser, admin)
+        await page.drive(SEEN, "#state.good")
+        await page.drive("await page.route('**/status.json', (route) => route.abort());")
+        await page.drive(SEEN, "#state:has-text('No answer since')")
+        await look(page, "stale")
+        await page.drive("await page.unroute('**/status.json');")
+        await page.drive(SEEN, "#state.good:has-text('Ready')")

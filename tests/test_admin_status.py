@@ -1,0 +1,221 @@
+"""The status as JSON: what it counts, what it remembers, and what it does not tell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from admin import Admin, administered, conforms
+from fakes import FakeConnection
+
+from videre.admin import samples as sampling
+from videre.admin import status as status_module
+from videre.admin.faults import KEPT, Faults
+from videre.admin.samples import Samples
+from videre.admin.status import RoomWalk, without_secrets
+from videre.config import Config
+from videre.logs import EventLog, Journal
+from videre.transport import Options
+from videre.version import __version__
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[Admin]:
+    """Give the admin port of a signaller."""
+    async with administered() as client:
+        yield client
+
+
+async def told(admin: Admin) -> dict[str, Any]:
+    """Return the status."""
+    answer = await admin.get("/status.json")
+    assert answer.status == 200
+    body: dict[str, Any] = answer.body
+    return body
+
+
+async def until(admin: Admin, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Return the status as soon as something is true of it."""
+    async with asyncio.timeout(20):
+        while not true(found := await told(admin)):
+            pass
+    return found
+
+
+async def test_what_runs(admin: Admin) -> None:
+    """Which version, since when, on which engine."""
+    found = await told(admin)
+    assert (found["Version"], found["Engine"], found["Ready"]) == (__version__, "memory://", True)
+    assert 0 <= found["Uptime"] < 60
+    assert found["Started"].endswith("+00:00")
+
+
+async def test_who_is_there(admin: Admin) -> None:
+    """Sessions by transport, rooms, members; the largest rooms by the first characters of ids."""
+    await admin.signaller.members("anna-of-the-hill", "b", "c", room="long-room-id")
+    (other,) = await admin.signaller.members("d", room="other-room")
+    await admin.signaller.client("sockjs")
+    found = await told(admin)
+    assert (found["Sessions"], found["Rooms"], found["Members"]) == (5, 2, 4)
+    assert found["Transports"]["websocket-raw"] == 4
+    assert found["Transports"]["websocket"] == 1
+    assert found["LargestRooms"] == [
+        {"Prefix": "/echo", "Room": "long-r", "Members": 3},
+        {"Prefix": "/echo", "Room": "other", "Members": 1},
+    ]
+    assert "anna" not in json.dumps(found) and "long-ro" not in json.dumps(found)
+    await other.close()
+    await until(admin, lambda found: found["Members"] == 3)
+
+
+async def test_who_was_turned_away() -> None:
+    """By reason."""
+    config = Config(transport=Options(max_connections=1))
+    async with administered(config) as admin:
+        await admin.signaller.client()
+        for _ in range(3):
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+                await admin.signaller.client()
+        found = await told(admin)
+        assert {reason: n for reason, n in found["Refused"].items() if n} == {"connections": 3}
+        assert found["SlowConsumers"] == {"Count": 0, "Last": None}
+
+
+async def test_slow_consumers(admin: Admin) -> None:
+    """How many, and when there was the last one."""
+    admin.namespaces[0].tally.slow_consumers += 2
+    found = await until(admin, lambda found: found["SlowConsumers"]["Count"] == 2)
+    assert found["SlowConsumers"]["Last"].endswith("+00:00")
+
+
+async def test_it_has_a_history(admin: Admin) -> None:
+    """Who opens the page sees what has been, whether or not anybody looked."""
+    clients = await admin.signaller.members("a", "b")
+    await clients[0].send("broadcast", "a", "room")
+    await clients[1].heard()
+    found = await until(admin, lambda found: max(found["History"]["Received"]) > 0)
+    history = found["History"]
+    assert history["Members"][-1] == 2
+    assert len({len(values) for name, values in history.items() if name != "Interval"}) == 1
+
+
+def test_a_rate_is_what_came_in_the_time_that_passed() -> None:
+    """Also where a sample was late; the first one has no rate."""
+    samples = Samples()
+    assert samples.history() == {}
+    for now, rooms, joins in ((10.0, 1, 7), (11.0, 2, 12), (13.0, 3, 17), (13.0, 3, 18)):
+        samples.take(now, {"Rooms": rooms}, {"Joins": joins})
+    assert samples.history() == {"Rooms": [1, 2, 3, 3], "Joins": [0.0, 5.0, 2.5, 0.0]}
+
+
+def test_samples_are_kept_for_two_minutes() -> None:
+    """And no longer."""
+    samples = Samples()
+    for second in range(1000):
+        samples.take(float(second), {"Rooms": second}, {"Joins": second * 2})
+    history = samples.history()
+    assert history["Rooms"] == list(range(880, 1000))
+    assert history["Joins"] == [2.0] * sampling.KEPT
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_faults_of_the_log_are_kept_by_kind(batched: bool) -> None:
+    """The latest first, without who they were about."""
+    logger = logging.getLogger(f"videre-test-faults-{batched}")
+    faults = Faults()
+    logger.addHandler(faults)
+    log = EventLog(Journal(logger, batched=batched), "/echo")
+    for code in ("wrong-user", "rate-limited", "wrong-user"):
+        log("error", code=code, user="anna", room="long-room-id")
+    log("join", user="anna", room="long-room-id")
+    try:
+        raise ZeroDivisionError("a secret")
+    except ZeroDivisionError:
+        logger.exception("a handler failed")
+    logger.warning("the store's messages are lost: %s", "a secret")
+    kinds = [(fault.level, fault.event, fault.code, fault.count) for fault in faults.recent()]
+    assert kinds == [
+        ("warning", "the store's messages are lost: ...", "", 1),
+        ("error", "a handler failed", "ZeroDivisionError", 1),
+        ("warning", "error", "wrong-user", 2),
+        ("warning", "error", "rate-limited", 1),
+    ]
+    assert "secret" not in str(faults.recent())
+
+
+def test_so_many_kinds_are_kept() -> None:
+    """Those that have not been seen for longest are forgotten."""
+    logger = logging.getLogger("videre-test-kinds")
+    faults = Faults()
+    logger.addHandler(faults)
+    for number in range(KEPT + 10):
+        logger.error(f"fault {number}")
+        logger.error("fault 0")
+    events = {fault.event for fault in faults.recent()}
+    assert len(events) == KEPT and {"fault 0", f"fault {KEPT + 9}"} <= events
+
+
+async def test_faults_are_shown_while_the_admin_port_is_open() -> None:
+    """And its handler is taken away with it."""
+    before = list(logging.getLogger("videre").handlers)
+    async with administered() as admin:
+        (client,) = await admin.signaller.members("a")
+        await client.say("nonsense")
+        await client.text()
+        (fault,) = (await told(admin))["RecentErrors"]
+        assert (fault["Level"], fault["Event"]) == ("warning", "error")
+        assert (fault["Code"], fault["Count"]) == ("malformed-packet", 1)
+    assert logging.getLogger("videre").handlers == before
+
+
+async def test_of_many_rooms_members_are_counted_now_and_then(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a walk through all of them, for which packets have to wait."""
+    monkeypatch.setattr(status_module, "FEW_ROOMS", 3)
+    rooms = admin.namespaces[0].rooms
+    walk = RoomWalk(admin.namespaces)
+
+    def seat(room: str) -> None:
+        rooms.join("a", room, FakeConnection(), ("", ""))
+
+    for number in range(3):
+        seat(f"room-{number}")
+        walk.look(10.0)
+        assert walk.members == number + 1
+    seat("room-4")
+    walk.look(14.9)
+    assert walk.members == 3
+    walk.look(15.0)
+    assert (walk.members, len(walk.largest)) == (4, 4)
+    for number in range(20):
+        seat(f"more-{number}")
+    walk.look(30.0)
+    assert len(walk.largest) == status_module.LARGEST
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("memory://", "memory://"),
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://:pass@h:6379/0", "redis://h:6379/0"),
+        ("rediss://user:p%40ss@h:6379?password=secret&ssl_ca_certs=/x", "rediss://h:6379"),
+        ("redis+sentinel://u:p@h:1,i:2/service", "redis+sentinel://h:1,i:2/service"),
+        ("redis+cluster://[::1]:6379", "redis+cluster://[::1]:6379"),
+    ],
+)
+def test_an_engines_password_is_not_told(url: str, shown: str) -> None:
+    """Nor its user, nor what stands in the query."""
+    assert without_secrets(url) == shown
+
+
+def test_a_schema_is_looked_at() -> None:
+    """What compares answers with the document does find faults."""
+    with pytest.raises(Exception, match="is not of type"):
+        conforms({"Status": 5}, {"$ref": "#/components/schemas/Health"})

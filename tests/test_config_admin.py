@@ -1,0 +1,126 @@
+"""The admin port in the configuration: where it listens, and the token that keeps others out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videre.config import Config, load
+from videre.errors import ConfigError
+from videre.schema import is_loopback
+
+TOKEN = "a-token-of-the-admin-port+/=="
+SHORT = "hush-hush"
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """Give the path of a configuration file that is still to be written."""
+    return tmp_path / "conf.json"
+
+
+def good(conf: Path, environ: Mapping[str, str] | None = None, **values: Any) -> Config:
+    """Return the configuration with these values."""
+    conf.write_text(json.dumps(values))
+    return load(conf, None, environ or {})
+
+
+def bad(conf: Path, environ: Mapping[str, str] | None = None, **values: Any) -> list[str]:
+    """Return the faults of a configuration with these values, without the file's name."""
+    conf.write_text(json.dumps(values))
+    with pytest.raises(ConfigError) as caught:
+        load(conf, None, environ or {})
+    return [fault.removeprefix(f"{conf}: ") for fault in caught.value.faults]
+
+
+def test_it_is_off(conf: Path) -> None:
+    """Until a port is set; whatever its host is, then nobody can be let in."""
+    assert load().admin_port is None
+    assert good(conf, AdminHost="0.0.0.0").admin_port is None
+
+
+@pytest.mark.parametrize("ending", ["", "\n"])
+def test_where_the_token_stands(conf: Path, ending: str) -> None:
+    """In the configuration, in a file beside it, in a variable."""
+    (conf.parent / "token").write_text(TOKEN + ending)
+    assert good(conf, AdminToken=TOKEN).admin_token == TOKEN
+    assert good(conf, AdminTokenFile="token").admin_token == TOKEN
+    assert good(conf, {"T": TOKEN}, AdminTokenVariable="T").admin_token == TOKEN
+    assert good(conf).admin_token is None
+
+
+def test_the_file_of_an_option_is_found_from_where_we_are(
+    conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all paths of options."""
+    (conf.parent / "token").write_text(TOKEN)
+    monkeypatch.chdir(conf.parent)
+    elsewhere = conf.parent / "etc" / "conf.json"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("{}")
+    found = load(elsewhere, {"AdminTokenFile": ("VIDERE_ADMIN_TOKEN_FILE", "token")}, {})
+    assert found.admin_token == TOKEN
+
+
+def test_no_token_shows(conf: Path) -> None:
+    """Where a configuration is printed."""
+    assert TOKEN not in repr(good(conf, AdminToken=TOKEN))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "admin.example.com", "127.1"])
+def test_others_need_a_token(conf: Path, host: str) -> None:
+    """A port that others reach is not open to them."""
+    (fault,) = bad(conf, AdminHost=host, AdminPort=9)
+    words = "others reach it, so it needs one of AdminToken, AdminTokenFile, AdminTokenVariable"
+    assert fault == f'AdminHost: "{host}": {words}'
+    assert good(conf, AdminHost=host, AdminPort=9, AdminToken=TOKEN).admin_host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "LocalHost"])
+def test_this_machine_needs_none(conf: Path, host: str) -> None:
+    """On loopback it may be left out."""
+    assert is_loopback(host)
+    assert good(conf, AdminHost=host, AdminPort=9).admin_token is None
+
+
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"AdminToken": SHORT}, "AdminToken: must have at least 16 characters, not 9"),
+    ({"AdminToken": ""}, "AdminToken: must be of letters"),
+    ({"AdminToken": f"{TOKEN} {SHORT}"}, "AdminToken: must be of letters"),
+    ({"AdminToken": f"{SHORT}-\N{GREEK SMALL LETTER ALPHA}" * 3}, "AdminToken: must be of letters"),
+    ({"AdminToken": [SHORT]}, "AdminToken: "),
+    ({"AdminToken": 5}, "AdminToken: "),
+    ({"AdminTokenFile": "none"}, "AdminTokenFile: 'none': No such file or directory"),
+    ({"AdminTokenFile": "."}, "AdminTokenFile: '.': Is a directory"),
+    ({"AdminTokenFile": "binary"}, "AdminTokenFile: 'binary': is no UTF-8 text"),
+    ({"AdminTokenFile": "short"}, "AdminTokenFile: 'short': must have at least 16 characters"),
+    ({"AdminTokenFile": "two"}, "AdminTokenFile: 'two': must be of letters"),
+    ({"AdminTokenFile": ""}, "AdminTokenFile: "),
+    ({"AdminTokenVariable": "NONE"}, "AdminTokenVariable: 'NONE': the variable is not set"),
+    ({"AdminTokenVariable": "SHORT"}, "AdminTokenVariable: 'SHORT': must have at least 16"),
+    ({"AdminTokenVariable": f"{SHORT} x"}, "AdminTokenVariable: "),
+    ({"AdminToken": TOKEN, "AdminTokenFile": "short"}, "AdminTokenFile: only one of AdminToken"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), FAULTS)
+def test_a_token_that_is_none(conf: Path, values: dict[str, Any], words: str) -> None:
+    """It is said where it stands and what is wrong, and not what it is."""
+    (conf.parent / "short").write_text(SHORT)
+    (conf.parent / "two").write_text(f"{TOKEN}\n{SHORT}\n")
+    (conf.parent / "binary").write_bytes(b"\xff" + SHORT.encode())
+    (fault,) = bad(conf, {"SHORT": SHORT}, **values)
+    assert fault.startswith(words)
+    assert SHORT not in fault and TOKEN not in fault
+
+
+def test_every_worker_has_a_port(conf: Path) -> None:
+    """One after the other, and these have an end."""
+    many = {"Workers": 3, "Engine": "redis://h", "WorkerPorts": "shared"}
+    assert good(conf, AdminPort=65533, **many).admin_port == 65533
+    (fault,) = bad(conf, AdminPort=65534, **many)
+    assert fault == "Workers: 3: there are not so many ports after AdminPort"

@@ -1,0 +1,220 @@
+"""The demo's pages as they are served: to whom, and with which headers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from inprocess import serving
+from process import ROOT, signaller
+from tokens import SECRET
+
+import videre
+from videre import demo
+from videre.auth import TokenAuth, secret_key
+from videre.config import Config, load
+from videre.errors import ConfigError
+from videre.transport import Options
+
+STATIC = ROOT / "videre" / "static"
+FILES = {
+    "/demo": ("text/html", "demo.html"),
+    "/demo/demo.css": ("text/css", "demo.css"),
+    "/demo/demo.svg": ("image/svg+xml", "demo.svg"),
+    "/demo/demo.js": ("text/javascript", "demo.js"),
+    "/demo/demo_call.js": ("text/javascript", "demo_call.js"),
+    "/demo/demo_page.js": ("text/javascript", "demo_page.js"),
+    "/demo/demo_parts.js": ("text/javascript", "demo_parts.js"),
+    "/demo/videre.js": ("text/javascript", "videre.js"),
+}
+
+
+def test_all_files_of_the_demo_are_served() -> None:
+    """What lies there is served, and nothing else."""
+    assert {name for _, name in FILES.values()} == {file.name for file in STATIC.iterdir()}
+
+
+def test_the_page_loads_nothing_else() -> None:
+    """No script or style stands in it, and no address of another site in any file."""
+    page = (STATIC / "demo.html").read_text(encoding="utf-8")
+    assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
+    assert re.findall(r"<script[^>]*>(.*?)</script>", page, re.S) == [""]
+    for _, name in FILES.values():
+        text = (STATIC / name).read_text(encoding="utf-8")
+        links = set(re.findall(r"\w+://[\w.]+", text)) - {"http://www.w3.org"}
+        assert not links, name  # w3.org: the name of SVG's namespace
+
+
+@pytest.mark.parametrize("path", FILES)
+async def test_strict_pages(path: str) -> None:
+    """Each has its type, no cookie, and headers that let it reach this server alone."""
+    content_type, name = FILES[path]
+    async with serving(videre.create_app(Config(demo=True))) as server:
+        async with server.http.get(server.url + path) as answer:
+            assert (answer.status, answer.content_type) == (200, content_type)
+            assert answer.charset == "utf-8"
+            headers = answer.headers
+            if path != "/demo":
+                assert await answer.read() == (STATIC / name).read_bytes()
+        assert "Set-Cookie" not in headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        policy = {
+            words.split()[0]: words.split()[1:]
+            for words in headers["Content-Security-Policy"].split(";")
+        }
+        assert policy["default-src"] == ["'none'"]
+        own = ("script-src", "style-src", "img-src", "connect-src")
+        assert all(policy[kind] == ["'self'"] for kind in own)
+        assert {policy[kind][0] for kind in ("base-uri", "form-action", "frame-ancestors")} == {
+            "'none'"
+        }
+        assert "unsafe" not in headers["Content-Security-Policy"]
+
+        # It is asked for each time, and sent once.
+        assert headers["Cache-Control"] == "no-cache"
+        known = {"If-None-Match": headers["ETag"]}
+        async with server.http.get(server.url + path, headers=known) as answer:
+            assert (answer.status, await answer.read()) == (304, b"")
+            assert answer.headers["ETag"] == headers["ETag"]
+            assert answer.headers["Content-Security-Policy"] == headers["Content-Security-Policy"]
+        stale = {"If-None-Match": '"another"'}
+        async with server.http.get(server.url + path, headers=stale) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize(("config", "status"), [(Config(), 404), (Config(demo=False), 404)])
+async def test_an_application_has_none_unless_it_is_wanted(config: Config, status: int) -> None:
+    """create_app serves no page that nobody asked for."""
+    async with (
+        serving(videre.create_app(config)) as server,
+        server.http.get(f"{server.url}/demo") as answer,
+    ):
+        assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "signaller"), [(("/echo",), "echo"), (("",), "."), (("/a/b", "/c"), "a/b")]
+)
+async def test_the_page_knows_where_to_signal(prefixes: tuple[str, ...], signaller: str) -> None:
+    """At the first prefix, relative to itself: it works below a path of a site, too."""
+    site = web.Application()
+    site.add_subapp("/rtc", videre.create_app(Config(demo=True, prefixes=prefixes)))
+    async with serving(site) as server:
+        async with server.http.get(f"{server.url}/rtc/demo") as answer:
+            assert f'<meta name="signaller" content="{signaller}">' in await answer.text()
+        info = f"{server.url}/rtc/{signaller}/info".replace("/./", "/")
+        async with server.http.get(info) as answer:
+            assert (await answer.json())["websocket"] is True
+
+
+def told(output: list[str]) -> str | None:
+    """Return the link that a signaller has printed."""
+    links = [line.removeprefix("Try a call: ") for line in output if line.startswith("Try")]
+    return links[0] if links else None
+
+
+async def test_the_command_prints_a_link_for_this_machine(tmp_path: Path) -> None:
+    """As it is shipped it listens on all addresses, and shows the demo to its own machine alone."""
+    async with (
+        signaller("--host", "0.0.0.0", tmp=tmp_path) as server,
+        aiohttp.ClientSession() as http,
+    ):
+        async with http.get(f"http://localhost:{server.port}/echo") as answer:
+            assert answer.status == 200  # by now all is printed
+        link = told(server.output)
+        assert link is not None
+        assert re.fullmatch(rf"http://localhost:{server.port}/demo#[\w-]{{22}}", link)
+
+        async def get(host: str | None = None, **headers: str) -> int:
+            if host is not None:
+                headers["Host"] = host
+            async with http.get(link.partition("#")[0], headers=headers) as answer:
+                return answer.status
+
+        for host in (None, "127.0.0.1:1111", "127.1.2.3", "[::1]:80", "a.localhost"):
+            assert await get(host) == 200, host
+        for host in ("example.com", "127.0.0.1.example.com", "10.0.0.1", "localhost.example.com"):
+            assert await get(host) == 404, host
+        for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"):
+            assert await get(None, **{header: "127.0.0.1"}) == 404, header
+
+
+async def test_who_is_not_on_this_machine_sees_none() -> None:
+    """What counts is the address that the connection comes from."""
+    app = web.Application()
+    demo.mount(app, Config(), local=True)
+    for address, status in (
+        ("127.0.0.1", 200),
+        ("::1", 200),
+        ("::ffff:127.0.0.1", 200),
+        ("10.0.0.1", 404),
+        ("::ffff:10.0.0.1", 404),
+        ("2001:db8::1", 404),
+        (None, 404),  # a Unix socket, which has a proxy at its other end
+    ):
+        assert await status_for(app, address) == status, address
+
+
+async def status_for(app: web.Application, address: str | None) -> int:
+    """Ask for the page from an address."""
+    request = make_mocked_request("GET", "/demo", headers={"Host": "localhost"}, app=app)
+    match = await app.router.resolve(request)
+    try:
+        answer: Any = await match.handler(request.clone(remote=address))
+    except web.HTTPException as error:
+        return error.status
+    return int(answer.status)
+
+
+@pytest.mark.parametrize(
+    ("config", "address", "expected"),
+    [
+        (Config(), "0.0.0.0", "http://localhost:1111/demo#"),
+        (Config(host="::"), "::", "http://localhost:1111/demo#"),
+        (Config(host="localhost"), "127.0.0.1", "http://127.0.0.1:1111/demo#"),
+        (Config(host="::1", tls=True), "::1", "https://[::1]:1111/demo#"),
+        (Config(host="192.0.2.1"), "192.0.2.1", None),
+        (Config(host="192.0.2.1", demo=True), "192.0.2.1", "http://192.0.2.1:1111/demo#"),
+        (Config(demo=True), "0.0.0.0", "http://localhost:1111/demo#"),
+        (Config(demo=False), "0.0.0.0", None),
+        (Config(prefixes=("/echo", "/demo")), "0.0.0.0", None),
+        (Config(transport=Options(origins=("https://example.com",))), "0.0.0.0", None),
+        (Config(auth=TokenAuth([secret_key(SECRET)])), "0.0.0.0", None),
+        (Config(auth=TokenAuth([secret_key(SECRET)], required=False)), "0.0.0.0", "http://"),
+    ],
+)
+def test_when_there_is_a_link(config: Config, address: str, expected: str | None) -> None:
+    """Where the demo can be reached and is of use; each is a room of its own."""
+    links = {demo.link(config, address, 1111) for _ in range(2)}
+    if expected is None:
+        assert links == {None}
+    else:
+        assert len(links) == 2 and all(str(link).startswith(expected) for link in links)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"Prefix": ["/echo", "/demo/"]}, "Demo: true: /demo is a Prefix"),
+        (
+            {"Auth": {"Secrets": [SECRET]}},
+            "Demo: true: the demo has no token, and Auth requires one",
+        ),
+    ],
+)
+def test_a_demo_that_cannot_be(values: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    """Who asks for one is told."""
+    conf = tmp_path / "conf.json"
+    conf.write_text(json.dumps({"Demo": True, **values}))
+    with pytest.raises(ConfigError) as caught:
+        load(conf)
+    assert list(caught.value.faults) == [f"{conf}: {fault}"]
+    conf.write_text(json.dumps(values))
+    assert load(conf).demo is None

@@ -1,0 +1,650 @@
+"""The demo as people use it: real pages in Chromium, driven by their words, through a real server.
+
+With VIDERE_SCREENSHOTS=DIRECTORY the walk through all states leaves a picture of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from browser import Browser, Page, Wire, chromium
+from process import NODE, node_modules, self_signed, signaller
+
+import videre
+from videre.config import Config
+from videre.limits import Limits
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+#: What Playwright gives each person: a context and so a window of its own, since a tab behind
+#: another is painted once in a second.
+OWN: dict[str, Any] = {
+    "permissions": ["camera", "microphone"],
+    "viewport": {"width": 600, "height": 500},  # quick to paint
+    "ignoreHTTPSErrors": True,  # certificates of tests are signed by nobody
+}
+REFUSED: dict[str, Any] = {"permissions": []}
+#: Pictures that are quick to encode.
+SMALL = """
+const { mediaDevices } = navigator;
+if (mediaDevices) {
+  const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+  const video = { width: 160, height: 120 };
+  mediaDevices.getUserMedia = (wanted) => ask({ ...wanted, ...(wanted.video && { video }) });
+}
+"""
+#: A screen that is wide, and moves.
+SCREEN = """
+navigator.mediaDevices.getDisplayMedia = async () => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 321, height: 123 });
+  const context = canvas.getContext("2d");
+  setInterval(() => context.fillRect(Math.random() * 300, Math.random() * 100, 9, 9), 30);
+  context.fillStyle = "red";
+  globalThis.screenTrack = canvas.captureStream(30);
+  return screenTrack;
+};
+"""
+
+LISTED = {"state": "attached"}  # though the chat may be closed
+
+
+class Person:
+    """Somebody with the demo before them."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    async def presses(self, button: str) -> None:
+        """Press the button with this label."""
+        code = "await page.getByRole('button', { name: arg, exact: true }).click();"
+        await self.page.drive(code, button)
+
+    async def reads(self, words: str) -> None:
+        """Read these words as the state of the call."""
+        code = "await page.locator('#state').getByText(arg, { exact: true }).waitFor();"
+        await self.page.drive(code, words)
+
+    async def notices(self, words: str) -> None:
+        """Notice words in the page."""
+        await self.page.drive("await page.getByText(arg).first().waitFor();", words)
+
+    async def sees(self, *names: str, still: bool = False) -> None:
+        """See these others, and no more; they move unless they are `still`."""
+        code = """
+        const others = page.locator(".tile:not(.self)");
+        await page.waitForFunction(
+          (names) => {
+            const found = [...document.querySelectorAll(".tile:not(.self)")];
+            const shown = found.map((tile) => tile.querySelector(".caption span")?.textContent);
+            return JSON.stringify(shown.sort()) === JSON.stringify(names);
+          },
+          arg.names,
+        );
+        if (arg.still) return;
+        await page.waitForFunction(() => {
+          const videos = [...document.querySelectorAll(".tile:not(.self):not(.dark) video")];
+          const frames = videos.map((video) => video.getVideoPlaybackQuality().totalVideoFrames);
+          globalThis.before ??= frames;
+          if (before.length !== frames.length) globalThis.before = frames;
+          const moved = frames.length && frames.every((each, i) => each > before[i] + 3);
+          if (moved) delete globalThis.before;
+          return moved && videos.length === document.querySelectorAll(".tile:not(.self)").length;
+        });
+        """
+        await self.page.drive(code, {"names": sorted(names), "still": still})
+
+    async def says(self, words: str) -> None:
+        """Write into the chat, which is open."""
+        code = """
+        await page.getByLabel("Message to all").fill(arg);
+        await page.getByRole("button", { name: "Send" }).click();
+        """
+        await self.page.drive(code, words)
+
+    async def chat(self) -> list[str]:
+        """Return what the chat shows."""
+        lines = await self.page.drive("return page.locator('#messages p').allInnerTexts();")
+        return [" ".join(line.split()) for line in lines]
+
+    async def fact(self, term: str) -> str:
+        """Return what the diagnostics, which are open, say of this."""
+        code = """
+        const terms = page.locator("#facts dt");
+        return terms.getByText(arg, { exact: true }).locator("+ dd").innerText();
+        """
+        return str(await self.page.drive(code, term))
+
+
+class Site:
+    """The demo, at the end of a wire."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        self.wire = Wire()
+        self.room = os.urandom(8).hex()
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """The link to a call."""
+        return f"http://localhost:{self.wire.port}/demo#{self.room}"
+
+    async def serve(self, config: Config, tls: ssl.SSLContext | None = None) -> None:
+        """Serve, in place of what served before."""
+        await self.silence()
+        self._runner = web.AppRunner(videre.create_app(config), access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls).start()
+        self.wire.target = self._runner.addresses[0][1]
+
+    async def silence(self) -> None:
+        """Stop the server."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._runner = None
+
+    async def person(self, name: str = "", **visit: Any) -> Person:
+        """Have somebody open the link and join."""
+        person = await self.visitor(**visit)
+        await person.page.drive("await page.getByLabel('Your name').fill(arg);", name)
+        await person.presses("Join the call")
+        return person
+
+    async def visitor(self, *, url: str | None = None, init: str = "", **own: Any) -> Person:
+        """Have somebody open the link."""
+        url = url or self.url
+        page = await self.browser.open(url, own={**OWN, **own}, init=SMALL + init, ready=False)
+        return Person(page)
+
+
+@asynccontextmanager
+async def visited(browser: Browser) -> AsyncIterator[Site]:
+    """Serve the demo to a browser; no page may have thrown an error or broken its policy."""
+    site = Site(browser)
+    browser.faults.clear()
+    browser.console.clear()
+    await site.wire.start()
+    try:
+        await site.serve(Config(demo=True))
+        yield site
+    finally:
+        await browser.close()
+        await site.wire.stop()
+        await site.silence()
+    assert browser.faults == []
+    assert [line for line in browser.console if "Content Security Policy" in line] == []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Run one Chromium for all."""
+    async with chromium() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(browser: Browser) -> AsyncIterator[Site]:
+    """Serve the demo."""
+    async with visited(browser) as site:
+        yield site
+
+
+async def all_read(people: Iterable[Person], words: str) -> None:
+    """All read this as the state of the call."""
+    await asyncio.gather(*(person.reads(words) for person in people))
+
+
+async def link_of(server: Any) -> str:
+    """Return the link that a signaller has printed, behind where it listens."""
+    (link,) = [line.split()[-1] for line in server.output if line.startswith("Try a call: ")]
+    return str(link)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_the_printed_link_in_two_windows_is_a_call(
+    browser: Browser, tmp_path: Path, tls: bool
+) -> None:
+    """Of the real command; the pages ask nobody else for anything, and store no cookie."""
+    args: list[str] = []
+    if tls:
+        certificate, key = self_signed(tmp_path)
+        args = ["--cert", str(certificate), "--key", str(key)]
+    async with signaller(*args, tmp=tmp_path) as server, visited(browser) as site:
+        link = await link_of(server)
+        assert link.startswith("https:" if tls else "http:")
+        ann = await site.person("Ann", url=link)
+        await ann.reads("Waiting for someone")
+        bob = await site.person("Bob", url=link)
+        await all_read([ann, bob], "Connected")
+        await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+        used = await ann.page.drive(
+            """
+            const urls = await page.evaluate(() =>
+              performance.getEntriesByType("resource").map(({ name }) => new URL(name).origin));
+            return [[...new Set(urls)], await page.context().cookies()];
+            """
+        )
+        assert used == [[link.partition("/demo")[0]], []]
+        for person in (ann, bob):
+            await person.presses("Details")
+        assert [await person.fact("Initiator") for person in (ann, bob)] == ["you", "Ann"]
+        assert await bob.fact("Present") == "Ann, you"
+        await bob.notices("host to host, udp")
+        kinds = await bob.page.drive(
+            "return page.locator('#packets tbody td:nth-child(2)').allTextContents();"
+        )
+        assert {
+            "→ sent connect",
+            "← received welcome",
+            "← received broadcast: Ice Offer",
+            "→ sent broadcast: Ice Answer",
+        } <= set(kinds)
+
+
+async def test_a_call_begins_without_a_link(site: Site) -> None:
+    """A room is made, long and random; its link is copied, and leads others into it."""
+    start = site.url.partition("#")[0]
+    permissions = [*OWN["permissions"], "clipboard-read", "clipboard-write"]
+    ann = await site.visitor(url=start, permissions=permissions)
+    await ann.presses("Start a call")
+    await ann.reads("Waiting for someone")
+    copy = """
+    await page.locator("#invitation").getByRole("button", { name: "Copy link" }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    return [await page.evaluate(() => navigator.clipboard.readText()), page.url()];
+    """
+    copied, shown = await ann.page.drive(copy)
+    assert copied == shown
+    assert re.fullmatch(re.escape(start) + r"#[\w-]{22}", copied)
+    bob = await site.person("Bob", url=copied)
+    await asyncio.gather(ann.sees("Bob"), bob.reads("Connected"))
+    await bob.page.drive("await page.getByText(/^Guest \\w{3}$/).first().waitFor();")
+
+
+async def test_three_people(site: Site) -> None:
+    """Each sees both others; all read what one says; two go on when one has closed its window."""
+    ann = await site.person("Ann")
+    await ann.reads("Waiting for someone")
+    bob, cid = await asyncio.gather(site.person("Bob"), site.person("<i>Cid"))
+    people = [ann, bob, cid]
+    await all_read(people, "Connected with 2 others")
+    await asyncio.gather(
+        ann.sees("Bob", "<i>Cid"), bob.sees("Ann", "<i>Cid"), cid.sees("Ann", "Bob")
+    )
+    await cid.presses("Chat")
+    await cid.says("Hello <b>all</b>")
+    for person in (ann, bob):
+        await person.page.drive(
+            "await page.getByRole('button', { name: 'Chat 1 unread' }).click();"
+        )
+        await person.notices("Hello <b>all</b>")
+    await bob.says("視 👋")
+    await cid.notices("視 👋")
+    said = ["<i>Cid Hello <b>all</b>", "Bob 視 👋"]
+    assert [line for line in await ann.chat() if " is here" not in line] == said
+    await cid.page.close()
+    await all_read([ann, bob], "Connected")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"), ann.notices("<i>Cid has left"))
+
+
+async def test_what_others_see_of_the_buttons(site: Site) -> None:
+    """A muted microphone, a camera that is off, a screen; and it is undone."""
+    ann, bob = await site.person("Ann", init=SCREEN), await site.person("Bob")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    for button, words, undo in (
+        ("Mute", "Ann, microphone off", "Unmute"),
+        ("Camera off", "Ann, camera off", "Camera on"),
+        ("Share screen", "Ann: screen", "Stop sharing"),
+    ):
+        await ann.presses(button)
+        exact = """
+        await page.waitForFunction((words) =>
+          document.querySelector(".tile:not(.self) .caption").textContent === words, arg);
+        """
+        await bob.page.drive(exact, words)
+        if undo == "Stop sharing":
+            wide = """
+            await page.waitForFunction(() => {
+              const { videoWidth: width, videoHeight: height } =
+                document.querySelector(".tile:not(.self).shows-screen video");
+              return width / height > 2;
+            });
+            """
+            await bob.page.drive(wide)
+        await ann.presses(undo)
+        await bob.page.drive(exact, "Ann")
+    # The browser's own button ends it, too.
+    await ann.presses("Share screen")
+    await bob.sees("Ann: screen")
+    await ann.page.drive(
+        """
+        await page.evaluate(() => {
+          const [track] = screenTrack.getTracks();
+          track.stop();
+          track.dispatchEvent(new Event("ended"));
+        });
+        await page.getByRole("button", { name: "Share screen" }).waitFor();
+        """
+    )
+    await bob.sees("Ann")
+
+
+async def test_a_page_that_is_loaded_again(site: Site) -> None:
+    """It comes back into the call by itself, under its name, and the other sees it once."""
+    ann, bob = await site.person("Ann"), await site.person("Bob")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    await bob.page.drive("await page.reload();")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    await all_read([ann, bob], "Connected")
+    # A link alone turns no camera on, not even for who has left a call a moment ago.
+    await bob.presses("Leave")
+    await ann.reads("Waiting for someone")
+    await bob.page.drive("await page.reload();")
+    await bob.page.drive("await page.getByRole('button', { name: 'Join the call' }).waitFor();")
+    await bob.presses("Join the call")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+
+
+async def test_a_page_that_is_killed(site: Site) -> None:
+    """The seat of who vanishes without a word is given up, and the picture goes."""
+    await site.serve(Config(demo=True, limits=Limits(grace=0.5)))
+    ann, bob = await site.person("Ann"), await site.person("Bob")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    await bob.page.drive(
+        """
+        const crashed = page.waitForEvent("crash");
+        const session = await page.context().newCDPSession(page);
+        session.send("Page.crash").catch(() => {}); // there is nobody to answer
+        await crashed;
+        """
+    )
+    await ann.sees(still=True)
+    await ann.reads("Waiting for someone")
+
+
+async def test_a_server_that_is_gone_in_the_middle_of_a_call(site: Site) -> None:
+    """Pictures and words go on without it; seats are resumed, or taken anew of a new one."""
+    ann, bob = await site.person("Ann"), await site.person("Bob")
+    await all_read([ann, bob], "Connected")
+    await ann.presses("Chat")
+    site.wire.cut()
+    await all_read([ann, bob], "Reconnecting; the call goes on")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    await ann.says("Still here")
+    await bob.page.drive(
+        "await page.locator('#messages').getByText('Still here').waitFor(arg);", LISTED
+    )
+    site.wire.mend()
+    await all_read([ann, bob], "Connected")
+    assert await ann.chat() == [
+        "Bob is here",
+        "You Still here",
+    ]  # nobody was told that Bob had left
+
+    site.wire.cut()
+    await site.silence()
+    await all_read([ann, bob], "Reconnecting; the call goes on")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    await site.serve(Config(demo=True))
+    site.wire.mend()
+    await all_read([ann, bob], "Connected")
+    cid = await site.person("Cid")
+    await all_read([ann, bob, cid], "Connected with 2 others")
+    await asyncio.gather(ann.sees("Bob", "Cid"), bob.sees("Ann", "Cid"), cid.sees("Ann", "Bob"))
+    assert await ann.chat() == ["Bob is here", "You Still here", "Cid is here"]
+
+
+#: The client's own polling, where WebSockets are blocked, and each transport of sockjs-client.
+WAYS = ["polling", "websocket", "xhr-streaming", "eventsource", "xhr-polling"]
+
+
+async def test_over_each_transport(site: Site) -> None:
+    """People on all transports are in one call: each talks to all, and leaves."""
+    bob = await site.person("Bob", **REFUSED)
+    await bob.reads("Waiting for someone")
+    people = await asyncio.gather(*(site.person(way, init=over(way), **REFUSED) for way in WAYS))
+    await all_read([bob, *people], f"Connected with {len(WAYS)} others")
+    used = """
+    return page.evaluate(() => globalThis.used?.transport ??
+      performance.getEntriesByType("resource").some(({ name }) => name.endsWith("/xhr")));
+    """
+    found = await asyncio.gather(*(person.page.drive(used) for person in people))
+    assert found == [True, *WAYS[1:]]
+    await asyncio.gather(*(person.presses("Chat") for person in [bob, *people]))
+    for way, person in zip(WAYS, people, strict=True):
+        await person.says(f"Hello over {way}")
+        await bob.notices(f"Hello over {way}")
+    await asyncio.gather(*(person.presses("Leave") for person in people))
+    await bob.reads("Waiting for someone")
+
+
+def over(way: str) -> str:
+    """Return what holds a page to a transport."""
+    if way == "polling":
+        return "delete globalThis.WebSocket;"
+    script = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"
+    return f"""{script.read_text(encoding="utf-8")}
+    globalThis.SockJS = class extends SockJS {{
+      constructor(url) {{
+        super(url, null, {{ transports: ["{way}"] }});
+        globalThis.used = this;
+      }}
+    }};
+    """
+
+
+async def test_a_camera_that_is_refused(site: Site) -> None:
+    """It is said in words, others are seen; who allows it later is seen in the same call."""
+    ann, bob = await site.person("Ann"), await site.person("Bob", **REFUSED)
+    await bob.notices("This page may not use the camera or microphone.")
+    await all_read([ann, bob], "Connected")
+    await asyncio.gather(bob.sees("Ann"), ann.sees("Bob", still=True))
+    for button in ("No mic", "No camera"):
+        code = "return page.getByRole('button', { name: arg, exact: true }).isDisabled();"
+        assert await bob.page.drive(code, button) is True
+    await bob.page.drive("await page.context().grantPermissions(['camera', 'microphone']);")
+    await bob.presses("Try again")
+    await ann.sees("Bob")
+    assert await bob.page.drive("return page.locator('.notice').count();") == 0
+
+
+async def test_no_camera_and_no_secure_page() -> None:
+    """What is missing is said, and what is there is sent."""
+    flags = [
+        "--use-fake-device-for-media-stream=device-count=0",
+        "--host-resolver-rules=MAP far.example.com 127.0.0.1",
+    ]
+    async with chromium(*flags) as blind, visited(blind) as site:
+        ann = await site.person("Ann")
+        await ann.notices("No camera was found.")
+        bob = await site.person("Bob", url=site.url.replace("localhost", "far.example.com"))
+        await bob.notices("Browsers give a camera only to pages of https: and of localhost.")
+        await all_read([ann, bob], "Connected")
+        await asyncio.gather(ann.sees("Bob", still=True), bob.sees("Ann", still=True))
+        heard = """
+        await page.waitForFunction(() => {
+          const { srcObject: stream } = document.querySelector(".tile:not(.self) video");
+          return stream?.getAudioTracks().length === 1;
+        });
+        return page.locator(".tile:not(.self) .caption").textContent();
+        """
+        assert await bob.page.drive(heard) == "Ann, camera off"
+
+
+async def test_the_browser_wants_a_click_before_sound(site: Site) -> None:
+    """The page says so, and the click does it."""
+    init = """
+    const { play } = HTMLMediaElement.prototype;
+    addEventListener("click", ({ target }) => {
+      if (target.textContent === "Turn sound on") HTMLMediaElement.prototype.play = play;
+    }, true);
+    HTMLMediaElement.prototype.play = async function () {
+      if (this.muted) return play.call(this);
+      this.autoplay = false;
+      throw new DOMException("Not yet", "NotAllowedError");
+    };
+    """
+    ann, bob = await site.person("Ann", init=init), await site.person("Bob")
+    await all_read([ann, bob], "Connected")
+    await ann.presses("Turn sound on")
+    await ann.sees("Bob")
+
+
+async def test_by_keyboard_alone(site: Site) -> None:
+    """Everything can be reached and used, and the focus is where one expects it."""
+    bob = await site.person("Bob")
+    await bob.reads("Waiting for someone")
+    ann = await site.visitor()
+    focused = """
+    const { activeElement: at } = document;
+    return at.getAttribute("aria-label") ?? at.labels?.[0]?.innerText ?? at.innerText;
+    """
+    focus = f"return page.evaluate(() => {{ {focused} }});"
+    reach = f"""
+    for (let presses = 0; presses < 30; presses++) {{
+      await page.keyboard.press("Tab");
+      if ((await page.evaluate(() => {{ {focused} }})).split("\\n")[0].startsWith(arg)) return;
+    }}
+    throw new Error(`Tab does not reach ${{arg}}`);
+    """
+    press = "await page.keyboard.press(arg);"
+    write = "await page.keyboard.type(arg);"
+
+    async def do(*steps: tuple[str, str]) -> None:
+        for code, arg in steps:
+            await ann.page.drive(code, arg)
+
+    await do((reach, "Your name"), (write, "Ann"), (press, "Enter"))
+    await ann.reads("Connected")
+    await bob.sees("Ann")
+    assert await ann.page.drive(focus) == "The call"
+    await do((reach, "Mute"), (press, "Space"))
+    await bob.page.drive("await page.locator('.caption').getByText('microphone off').waitFor();")
+    await do((reach, "Chat"), (press, "Enter"), (write, "Typed"), (press, "Enter"))
+    await bob.page.drive("await page.locator('#messages').getByText('Typed').waitFor(arg);", LISTED)
+    await do((press, "Escape"))
+    assert (await ann.page.drive(focus)).strip() == "Chat"
+    await do((reach, "Details"), (press, "Enter"), (press, "Escape"))
+    assert await ann.page.drive(focus) == "Details"
+    await do((reach, "Leave"), (press, "Enter"))
+    await bob.reads("Waiting for someone")
+    assert await ann.page.drive(focus) == "Join again"
+    await do((press, "Enter"))
+    await all_read([ann, bob], "Connected")
+
+
+async def test_a_call_that_is_full(site: Site) -> None:
+    """Who is refused is told why, and may try again."""
+    await site.serve(Config(demo=True, limits=Limits(room_capacity=1)))
+    ann = await site.person("Ann", **REFUSED)
+    await ann.reads("Waiting for someone")
+    bob = await site.person("Bob", **REFUSED)
+    await bob.notices("As many people are in this call as may be.")
+    await ann.presses("Leave")
+    await ann.notices("You have left the call")
+    await bob.presses("Join again")
+    await bob.reads("Waiting for someone")
+
+
+class Looks:
+    """Looks at a page in each state: with axe, and for those who want pictures."""
+
+    def __init__(self) -> None:
+        directory = os.environ.get("VIDERE_SCREENSHOTS")
+        self.directory = Path(directory) if directory else None
+        self.violations: list[str] = []
+        self.states: list[str] = []
+        axe = node_modules() / "axe-core" / "axe.min.js"
+        #: People in pictures have faces.
+        self.init = (NODE / "figures.js").read_text(encoding="utf-8") if self.directory else ""
+        self.init_axe = axe.read_text(encoding="utf-8") + self.init
+
+    async def at(self, person: Person, state: str) -> None:
+        """Look at this state, on a desk in light and on a phone in dark."""
+        self.states.append(state)
+        for scheme, width, height in (("light", 1280, 720), ("dark", 390, 780)):
+            arg = {"colorScheme": scheme, "width": width, "height": height}
+            found = await person.page.drive(
+                """
+                await page.emulateMedia({ colorScheme: arg.colorScheme });
+                await page.setViewportSize(arg);
+                const { violations, passes } = await page.evaluate(() =>
+                  axe.run({ resultTypes: ["violations"] }));
+                if (passes.length < 10) throw new Error("axe has looked at nothing");
+                return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`);
+                """,
+                arg,
+            )
+            self.violations += [f"{state}, {scheme}: {violation}" for violation in found]
+            if self.directory:
+                for other in ("light", "dark"):
+                    path = self.directory / f"{state}-{width}-{other}.png"
+                    await person.page.drive(
+                        """
+                        await page.emulateMedia({ colorScheme: arg.scheme });
+                        await page.waitForTimeout(300);
+                        await page.screenshot({ path: arg.path });
+                        """,
+                        {"scheme": other, "path": str(path)},
+                    )
+
+
+async def test_no_state_shuts_anybody_out(site: Site) -> None:
+    """axe-core finds nothing against any state, wide and light or narrow and dark."""
+    looks = Looks()
+    if looks.directory:
+        looks.directory.mkdir(parents=True, exist_ok=True)
+    ann = await site.visitor(url=site.url.partition("#")[0], init=looks.init_axe)
+    await looks.at(ann, "start")
+    site.wire.cut()
+    await ann.page.drive("await page.getByLabel('Your name').fill('Ann');")
+    await ann.presses("Start a call")
+    await ann.reads("Connecting: the server does not answer yet")
+    await looks.at(ann, "connecting")
+    site.wire.mend()
+    await ann.reads("Waiting for someone")
+    await looks.at(ann, "waiting")
+    link = await ann.page.drive("return page.url();")
+    bob = await site.person("Bob", url=link, init=looks.init)
+    await ann.sees("Bob")
+    await ann.reads("Connected")
+    await looks.at(ann, "connected")
+    await ann.presses("Mute")
+    await ann.presses("Camera off")
+    await looks.at(ann, "off")
+    await ann.presses("Unmute")
+    await ann.presses("Camera on")
+    await ann.presses("Chat")
+    await bob.presses("Chat")
+    await bob.says("Hello Ann! Do you see me?")
+    await ann.notices("Hello Ann!")
+    await ann.says("I do, and hear you, too.")
+    await looks.at(ann, "chat")
+    await ann.presses("Details")
+    await ann.notices("host to host, udp")
+    await looks.at(ann, "details")
+    await ann.presses("Close diagnostics")
+    cid = await site.person("", url=link, init=looks.init_axe.removesuffix(looks.init), **REFUSED)
+    await cid.reads("Connected with 2 others")
+    await ann.reads("Connected with 2 others")
+    await cid.sees("Ann", "Bob")
+    await looks.at(cid, "refused")
+    await looks.at(ann, "three")
+    site.wire.cut()
+    await ann.reads("Reconnecting; the call goes on")
+    await looks.at(ann, "reconnecting")
+    await ann.presses("Leave")
+    await ann.notices("You have left the call")
+    await looks.at(ann, "left")
+    assert looks.violations == []
+    assert len(looks.states) == 11

@@ -1,0 +1,82 @@
+"""The admin port: an application of its own, apart from the public one, for who runs the server.
+
+/metrics                        for Prometheus
+/status, /status.json           what goes on, as a page and as JSON
+/api/v1/...                     rooms, members, removing, sending, draining
+/openapi.json                   what all of these are
+/health, /ready                 as on the public port
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from videre import health, metrics
+from videre.admin.access import Guard, add_headers
+from videre.admin.api import API, answer
+from videre.admin.problems import tell_problems
+from videre.admin.status import Status
+from videre.config import Config
+from videre.namespace import Namespace
+from videre.version import __version__
+
+# Bytes of a body beside the packet that it holds: up to 64 names to send to, each character six
+# bytes where JSON escapes it; and what one may hold where packets have no limit.
+BESIDE_PACKET = 64 * 1024
+LARGEST_BODY = 16 * 1024 * 1024
+
+#: What keeps others out of an application of `create_app`.
+GUARD: web.AppKey[Guard] = web.AppKey("videre-guard", Guard)
+
+
+def create_app(
+    namespaces: Sequence[Namespace],
+    *,
+    drain: Callable[[], None],
+    config: Config | None = None,
+    ready: Callable[[], bool] | None = None,
+    logger: logging.Logger | None = None,
+) -> web.Application:
+    """Return the application to be served on the admin port, see `videre.app.NAMESPACES`.
+
+    `drain` begins to drain the server; it returns at once, and may be called again. `ready` is what
+    `/ready` tells: whether all namespaces are, unless given. Warnings and errors of `logger`
+    ("videre" unless given) are shown on the status page. Of `config`, the token is used, and what
+    the page tells.
+    """
+    config = config or Config()
+    ready = ready or (lambda: all(each.ready for each in namespaces))
+    longest = config.max_packet_bytes
+    guard = Guard(config.admin_token)
+    app = web.Application(
+        middlewares=[tell_problems, guard.middleware()],
+        client_max_size=LARGEST_BODY if longest is None else longest + BESIDE_PACKET,
+    )
+    app[GUARD] = guard
+    app.on_response_prepare.append(add_headers)
+    logger = logger or logging.getLogger("videre")
+    status = Status(namespaces, engine=config.engine, ready=ready, logger=logger)
+    app.cleanup_ctx.append(status.watch)
+    app.add_routes(health.routes(ready))
+    app.add_routes(status.routes())
+    app.add_routes(metrics.routes(metrics.registry(namespaces)))
+    app.add_routes(API(namespaces, drain=drain, max_bytes=longest).routes())
+    app.router.add_get("/openapi.json", _tell_openapi)
+    return app
+
+
+def openapi() -> dict[str, object]:
+    """Return the OpenAPI document that describes the admin port."""
+    text = (Path(__file__).parent / "openapi.json").read_text(encoding="utf-8")
+    document: dict[str, object] = json.loads(text)
+    document["info"]["version"] = __version__  # type: ignore[index]
+    return document
+
+
+async def _tell_openapi(_request: web.Request) -> web.Response:
+    return answer(openapi())

@@ -1,0 +1,176 @@
+"""The API: the rooms and their members, those of other nodes too; removing, sending, draining.
+
+openapi.json describes it. Names are in the query, where every client and every proxy leaves them as
+they are: `..` and `a/b` are good room ids, and no good parts of a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from videre import packets
+from videre.admin import requests
+from videre.admin.problems import Problem
+from videre.namespace import Namespace
+from videre.rooms import MAX_REASON, Rooms
+
+# Rooms of which members are asked for at a time: a long list shall not push the peers' own
+# requests to the engine aside.
+ASKED_AT_ONCE = 16
+
+
+class API:
+    """Serves the API. `max_bytes` is of a packet that is sent, in UTF-8; None: no limit."""
+
+    def __init__(
+        self, namespaces: Sequence[Namespace], *, drain: Callable[[], None], max_bytes: int | None
+    ) -> None:
+        self._namespaces = {each.prefix: each for each in namespaces}
+        self._drain = drain
+        self._max_bytes = max_bytes
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return its routes."""
+        return [
+            web.get("/api/v1/prefixes", self.prefixes),
+            web.get("/api/v1/rooms", self.rooms),
+            web.get("/api/v1/members", self.members),
+            web.delete("/api/v1/members", self.remove),
+            web.post("/api/v1/packets", self.send),
+            web.post("/api/v1/drain", self.drain),
+        ]
+
+    async def prefixes(self, request: web.Request) -> web.Response:
+        """List the prefixes, and whether the rooms of each can be reached."""
+        requests.read_query(request, {})
+        listed = [
+            {"Prefix": prefix or "/", "Ready": each.rooms.ready}
+            for prefix, each in self._namespaces.items()
+        ]
+        return answer({"Prefixes": listed})
+
+    async def rooms(self, request: web.Request) -> web.Response:
+        """List rooms, with how many members each has, in the order of their ids' characters."""
+        schema = requests.PREFIX | requests.paged(packets.MAX_ROOM_ID)
+        query = requests.read_query(request, schema)
+        rooms = self._rooms(query)
+        found = least(await rooms.rooms(), query.get("after"), query["limit"] + 1)
+        page = found[: query["limit"]]
+        counts = await _count(rooms, page)
+        listed = [
+            {"RoomId": room, "Members": count}
+            for room, count in zip(page, counts, strict=True)
+            if count  # else the last one has left meanwhile
+        ]
+        return answer({"Rooms": listed, "Next": page[-1] if len(found) > len(page) else None})
+
+    async def members(self, request: web.Request) -> web.Response:
+        """List the members of a room in joining order."""
+        schema = requests.PREFIX | requests.ROOM | requests.paged(packets.MAX_USER_ID)
+        query = requests.read_query(request, schema)
+        members = await self._members(query)
+        start = 0
+        if (after := query.get("after")) is not None:
+            if after not in members:
+                raise Problem("cursor-gone", "The user in `after` has left the room.")
+            start = members.index(after) + 1
+        page = members[start : start + query["limit"]]
+        return answer(
+            {
+                "RoomId": query["room"],
+                "Initiator": members[0],
+                "Members": page,
+                "Next": page[-1] if start + len(page) < len(members) else None,
+            }
+        )
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Take a member's seat away: its session is closed with 4504 and told the reason."""
+        schema = requests.PREFIX | requests.ROOM | requests.USER | requests.REASON
+        query = requests.read_query(request, schema)
+        reason = query.get("reason", "Removed")
+        if len(reason.encode()) > MAX_REASON:
+            raise Problem("invalid-request", f"reason: has more than {MAX_REASON} bytes")
+        if query["user"] not in await self._members(query):
+            raise Problem("no-such-user", "The user is not in the room.")
+        if not await self._rooms(query).kick(query["room"], query["user"], reason):
+            raise Problem("no-such-user", "The user has left the room.")
+        return web.Response(status=204)
+
+    async def send(self, request: web.Request) -> web.Response:
+        """Send a packet to a room, or to some of its members; say who of these is not there."""
+        query = requests.read_query(request, requests.PREFIX | requests.ROOM)
+        body = await requests.read_body(request, requests.PACKET)
+        room, sender, payload = query["room"], body["UserId"], body["Payload"]
+        self._check_size(sender, room, payload)
+        to = body.get("To")
+        members = await self._members(query)
+        absent: list[str] = []
+        if to is not None:
+            to = list(dict.fromkeys([to] if isinstance(to, str) else to))
+            absent = [user for user in to if user not in members]
+            if len(absent) == len(to):
+                raise Problem("no-such-user", "None of them is in the room.")
+        await self._rooms(query).send(room, payload, to=to, sender=sender)
+        return answer({"Absent": absent})
+
+    def _check_size(self, sender: str, room: str, payload: Any) -> None:
+        try:
+            text = packets.write_broadcast(sender, room, payload)
+        except TypeError:
+            raise Problem("invalid-request", "Payload: is nested too deep") from None
+        if self._max_bytes is not None and len(text.encode()) > self._max_bytes:
+            detail = f"The packet has more than {self._max_bytes} bytes (MaxPacketBytes)."
+            raise Problem("request-too-large", detail)
+
+    async def drain(self, request: web.Request) -> web.Response:
+        """Have the server drained: what SIGTERM does. Asking again changes nothing."""
+        requests.read_query(request, {})
+        self._drain()
+        return answer({"Status": "draining"}, status=202)
+
+    def _rooms(self, query: dict[str, Any]) -> Rooms:
+        """Return the rooms of the prefix that a query names; the only one need not be named."""
+        prefix = query.get("prefix")
+        if prefix is None:
+            if len(self._namespaces) > 1:
+                raise Problem("invalid-request", "prefix: required, for there are several")
+            (only,) = self._namespaces.values()
+            return only.rooms
+        if (found := self._namespaces.get(prefix.rstrip("/"))) is None:
+            raise Problem("no-such-prefix", "/api/v1/prefixes lists those that are served.")
+        return found.rooms
+
+    async def _members(self, query: dict[str, Any]) -> list[str]:
+        """Return the members of the room that a query names; raises Problem if it has none."""
+        if not (members := await self._rooms(query).members(query["room"])):
+            raise Problem("no-such-room", "The room has no members.")
+        return members
+
+
+async def _count(rooms: Rooms, names: Sequence[str]) -> list[int]:
+    counts: list[int] = []
+    for start in range(0, len(names), ASKED_AT_ONCE):
+        some = names[start : start + ASKED_AT_ONCE]
+        counts += map(len, await asyncio.gather(*map(rooms.members, some)))
+    return counts
+
+
+def least(names: Iterable[str], after: str | None, count: int) -> list[str]:
+    """Return the first `count` names past `after`, in order.
+
+    In one pass: a list of 100,000 is not sorted to find a hundred.
+    """
+    rest = names if after is None else (name for name in names if name > after)
+    return heapq.nsmallest(count, rest)
+
+
+def answer(body: Any, *, status: int = 200) -> web.Response:
+    """Return an answer in JSON."""
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")

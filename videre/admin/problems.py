@@ -1,0 +1,96 @@
+"""Problems: every error of the admin port as problem+json (RFC 9457), with a code that stays.
+
+A handler raises a Problem; `tell_problems` answers with it, and with one for all else that can go
+wrong: no such path, a body that is too large, an engine that does not answer, a fault of ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from videre.errors import EngineError
+
+logger = logging.getLogger("videre.admin")
+
+#: What a `type` begins with; the code is the rest.
+TYPE = "urn:videre:problem:"
+CONTENT_TYPE = "application/problem+json"
+
+#: Each code, with its status and title. Clients may rely on code, type and status.
+CODES: dict[str, tuple[int, str]] = {
+    "invalid-request": (400, "The request is not as it must be"),
+    "unauthorized": (401, "The token is missing or wrong"),
+    "cross-site": (403, "Pages of other sites may not do this"),
+    "not-found": (404, "Nothing is here"),
+    "no-such-prefix": (404, "No such prefix is served"),
+    "no-such-room": (404, "The room has no members"),
+    "no-such-user": (404, "The user is not in the room"),
+    "method-not-allowed": (405, "The method is not allowed here"),
+    "cursor-gone": (409, "The list has changed, begin it again"),
+    "request-too-large": (413, "The request is too large"),
+    "unsupported-media-type": (415, "The body must be JSON"),
+    "wrong-host": (421, "The Host is not one of this port"),
+    "internal-error": (500, "The server has made a mistake"),
+    "unavailable": (503, "The engine that keeps the rooms does not answer"),
+}
+
+#: Seconds after which a request that was `unavailable` is worth another try: a server that restarts
+#: takes about as long.
+RETRY_AFTER = 2
+
+_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large"}
+
+
+@dataclasses.dataclass
+class Problem(Exception):
+    """A request that is refused. `detail` is for people; `errors` name each fault of a request."""
+
+    code: str
+    detail: str
+    errors: Sequence[Mapping[str, str]] = ()
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def response(self) -> web.Response:
+        """Return the answer that says so."""
+        status, title = CODES[self.code]
+        body: dict[str, Any] = {
+            "type": TYPE + self.code,
+            "code": self.code,
+            "title": title,
+            "status": status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        return web.Response(
+            body=orjson.dumps(body), status=status, headers=self.headers, content_type=CONTENT_TYPE
+        )
+
+
+@web.middleware
+async def tell_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with a problem whatever goes wrong behind this middleware."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code = _OF_STATUS.get(error.status, "invalid-request")
+        kept = {key: error.headers[key] for key in ("Allow",) if key in error.headers}
+        return Problem(code, f"{request.method} {request.path}"[:200], headers=kept).response()
+    except EngineError:  # whose words may name the engine
+        detail = "Nothing is known to have been done. Try again."
+        headers = {"Retry-After": str(RETRY_AFTER)}
+        return Problem("unavailable", detail, headers=headers).response()
+    except Exception:
+        logger.exception("a request to the admin port failed")
+        return Problem("internal-error", "The log says more.").response()

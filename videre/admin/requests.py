@@ -1,0 +1,88 @@
+"""What a request to the API holds: its query and its body, judged by cerberus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from videre.admin.problems import Problem
+from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID
+from videre.schema import StrictValidator, sentences
+
+#: Entries of a list that an answer holds, unless `limit` says otherwise, and at the most.
+PAGE = 100
+MAX_PAGE = 1000
+
+#: The longest query by far is a room's and a user's, each character four bytes, each byte `%xx`.
+PREFIX = {"prefix": {"type": "string"}}
+ROOM = {"room": {"type": "string", "required": True, "minlength": 1, "maxlength": MAX_ROOM_ID}}
+USER = {"user": {"type": "string", "required": True, "minlength": 1, "maxlength": MAX_USER_ID}}
+REASON = {"reason": {"type": "string"}}
+
+
+def _number(given: str | int) -> str | int:
+    """Return the number that a parameter is; what is none stays, to be complained of."""
+    is_number = isinstance(given, int) or re.fullmatch("[0-9]{1,9}", given)
+    return int(given) if is_number else given
+
+
+def paged(longest: int) -> dict[str, Any]:
+    """Return what says which page of a list is asked for; `after` is a name of so many characters.
+
+    It is the last name of the page before.
+    """
+    return {
+        "limit": {"type": "integer", "min": 1, "max": MAX_PAGE, "coerce": _number, "default": PAGE},
+        "after": {"type": "string", "minlength": 1, "maxlength": longest},
+    }
+
+
+_NAME = {"type": "string", "maxlength": MAX_USER_ID}
+_TO = {**_NAME, "minlength": 1}
+
+#: A packet to be sent.
+PACKET: dict[str, Any] = {
+    "Payload": {"required": True, "nullable": True},
+    "To": {"anyof": [_TO, {"type": "list", "minlength": 1, "maxlength": MAX_TO, "schema": _TO}]},
+    "UserId": {**_NAME, "default": ""},
+}
+
+
+def read_query(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a query, the defaults among them; raises Problem."""
+    repeated = {key for key in request.query if len(request.query.getall(key)) > 1}
+    if repeated:
+        raise _invalid({key: "must be given once" for key in sorted(repeated)}, "query")
+    return _judge(dict(request.query), schema, "query")
+
+
+async def read_body(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON object that is a request's body; raises Problem."""
+    if request.content_type != "application/json":  # which a form of another site cannot send
+        raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
+    try:
+        body = orjson.loads(await request.read())
+    except ValueError as error:
+        raise Problem("invalid-request", f"The body is not JSON: {error}"[:200]) from None
+    if not isinstance(body, dict):
+        raise Problem("invalid-request", "The body must be a JSON object.")
+    return _judge(body, schema, "body")
+
+
+def _judge(document: dict[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
+    validator = StrictValidator(schema)
+    if not validator.validate(document):
+        faults = {key: "; ".join(sentences(found)) for key, found in validator.errors.items()}
+        raise _invalid(faults, where)
+    judged: dict[str, Any] = validator.document
+    return judged
+
+
+def _invalid(faults: Mapping[str, str], where: str) -> Problem:
+    errors = [{"in": where, "name": str(key)[:200], "detail": faults[key]} for key in faults]
+    told = ", ".join(f"{error['name']}: {error['detail']}" for error in errors)
+    return Problem("invalid-request", told[:500], errors=errors)

@@ -1,0 +1,223 @@
+"""The status: what the server is doing, as JSON, and the page that draws it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import heapq
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from videre.admin import requests
+from videre.admin.api import answer
+from videre.admin.faults import Faults
+from videre.admin.samples import INTERVAL, Samples
+from videre.formatters import shortened
+from videre.namespace import Namespace
+from videre.version import __version__
+
+FOLDER = Path(__file__).parent / "static"
+
+#: Rooms that are shown, the largest.
+LARGEST = 10
+
+#: Rooms up to which all are walked through for every answer, which takes a millisecond; of more,
+#: the members and the largest are found once in WALK_SECONDS.
+FEW_ROOMS = 5_000
+WALK_SECONDS = 5.0
+
+# The page loads its own two files, asks for /status.json, and nothing else.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+class Status:
+    """Watches the namespaces, and tells of them."""
+
+    def __init__(
+        self,
+        namespaces: Sequence[Namespace],
+        *,
+        engine: str,
+        ready: Callable[[], bool],
+        logger: logging.Logger,
+    ) -> None:
+        self._namespaces = namespaces
+        self._engine = without_secrets(engine)
+        self._ready = ready
+        self._logger = logger
+        self._faults = Faults()
+        self._samples = Samples()
+        self._began = time.monotonic()
+        self._started = _iso(time.time())
+        self._slow = 0
+        self._last_slow: str | None = None
+        self._rooms = RoomWalk(namespaces)
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of the page, its files, and the JSON."""
+        files = (("/status", "html"), ("/status.css", "css"), ("/status.js", "javascript"))
+        return [
+            web.get("/status.json", self.tell),
+            *(web.get(path, _File(path, kind).serve) for path, kind in files),
+        ]
+
+    async def watch(self, _app: web.Application) -> AsyncIterator[None]:
+        """Take samples, and note faults, while the application runs: for `cleanup_ctx`."""
+        self._logger.addHandler(self._faults)
+        sampling = asyncio.create_task(self._sample_on())
+        yield
+        sampling.cancel()
+        await asyncio.gather(sampling, return_exceptions=True)
+        self._logger.removeHandler(self._faults)
+
+    async def _sample_on(self) -> None:
+        while True:
+            self.sample()
+            await asyncio.sleep(INTERVAL)
+
+    def sample(self) -> None:
+        """Take a sample."""
+        slow = sum(each.tally.slow_consumers for each in self._namespaces)
+        if slow != self._slow:
+            self._slow, self._last_slow = slow, _iso(time.time())
+        now = time.monotonic()
+        levels, totals = self._levels(now), Counter[str]()
+        for each in self._namespaces:
+            totals.update(_totals(each))
+        self._samples.take(now, levels, totals)
+
+    async def tell(self, request: web.Request) -> web.Response:
+        """Answer with all of it."""
+        requests.read_query(request, {})
+        return answer(self.snapshot())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all of it, as openapi.json describes it."""
+        tallies = [each.tally for each in self._namespaces]
+        opened, ended, refused = Counter[str](), Counter[str](), Counter[str]()
+        for tally in tallies:
+            opened.update(tally.opened)
+            ended.update(tally.ended)
+            refused.update(tally.refused)
+        return {
+            "Version": __version__,
+            "Host": socket.gethostname(),
+            "Pid": os.getpid(),
+            "Engine": self._engine,
+            "Ready": self._ready(),
+            "Started": self._started,
+            "Uptime": round(time.monotonic() - self._began, 1),
+            **self._levels(time.monotonic()),
+            "Transports": {name: opened[name] - ended[name] for name in opened},
+            "History": {"Interval": INTERVAL, **self._samples.history()},
+            "LargestRooms": self._rooms.largest,
+            "SlowConsumers": {"Count": self._slow, "Last": self._last_slow},
+            "Refused": refused,
+            "RecentErrors": [
+                {
+                    "Level": fault.level,
+                    "Event": fault.event,
+                    "Code": fault.code,
+                    "Count": fault.count,
+                    "Last": _iso(fault.last),
+                }
+                for fault in self._faults.recent()
+            ],
+        }
+
+    def _levels(self, now: float) -> dict[str, int]:
+        self._rooms.look(now)
+        return {
+            "Sessions": sum(each.sessions.open_sessions for each in self._namespaces),
+            "Rooms": sum(len(each.rooms) for each in self._namespaces),
+            "Members": self._rooms.members,
+        }
+
+
+class RoomWalk:
+    """What has to be found by a walk through all rooms of this node."""
+
+    def __init__(self, namespaces: Sequence[Namespace]) -> None:
+        self._namespaces = namespaces
+        self._due = 0.0
+        self.members = 0
+        self.largest: list[dict[str, Any]] = []
+
+    def look(self, now: float) -> None:
+        """Walk, unless there are many rooms and it was done a short while ago."""
+        if now < self._due and sum(len(each.rooms) for each in self._namespaces) > FEW_ROOMS:
+            return
+        self._due = now + WALK_SECONDS
+        self.members = 0
+        largest = [(0, "", "")] * LARGEST  # a heap: the least is the first
+        for each in self._namespaces:
+            for room, members in each.rooms.sizes():
+                self.members += members
+                if members > largest[0][0]:
+                    heapq.heapreplace(largest, (members, room, each.prefix or "/"))
+        self.largest = [
+            {"Prefix": prefix, "Room": shortened(room), "Members": members}
+            for members, room, prefix in sorted(largest, reverse=True)
+            if members
+        ]
+
+
+def _totals(namespace: Namespace) -> dict[str, int]:
+    """Return what a namespace has done since it began, of which rates are made."""
+    tally = namespace.tally
+    received, sent = tally.received.values(), tally.sent.values()
+    return {
+        "Received": sum(flow.packets for flow in received),
+        "Sent": sum(flow.packets for flow in sent),
+        "SentBytes": sum(flow.bytes for flow in sent),
+        "Joins": tally.joins,
+        "Leaves": sum(tally.leaves.values()),
+        "Errors": sum(tally.errors.values()),
+    }
+
+
+def without_secrets(url: str) -> str:
+    """Return an engine's URL without its user, password and query, which may hold one too."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def _iso(seconds: float) -> str:
+    """Return a Unix time as ISO 8601 has it, in UTC, to the second."""
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat()
+
+
+class _File:
+    """Serves a file of the page."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        suffix = "" if path.endswith((".css", ".js")) else ".html"
+        self._body = (FOLDER / f"{path.removeprefix('/')}{suffix}").read_bytes()
+        self._kind = f"text/{kind}"
+
+    async def serve(self, _request: web.Request) -> web.Response:
+        return web.Response(
+            body=self._body,
+            content_type=self._kind,
+            charset="utf-8",
+            headers={"Content-Security-Policy": _POLICY},
+        )

@@ -1,0 +1,161 @@
+"""An engine whose steps are timed, and whose failures are counted."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from videre.engines import Announcement, Engine, Listener, Resumption, Terms
+from videre.errors import EngineError, PeerError
+from videre.tally import Relays, Tally
+
+Found = TypeVar("Found")
+
+
+class TimedEngine:
+    """Does what `engine` does, and tells a tally how long each step took, or that it failed.
+
+    A step that was answered counts, also if the answer is no; one that failed has no time.
+    """
+
+    def __init__(self, engine: Engine, tally: Tally) -> None:
+        self._engine = engine
+        self._tally = tally
+        self._is_store = inspect.iscoroutinefunction(engine.publish)
+        #: Publishes what need not be timed. A step that is done at once is over in the time that it
+        #: takes to look at a clock; one that goes to a store is always timed.
+        self.publish_quickly = self.publish if self._is_store else engine.publish
+
+    @property
+    def ready(self) -> bool:
+        """See Engine.ready."""
+        return self._engine.ready
+
+    def start(self, listener: Listener) -> Awaitable[None] | None:
+        """See Engine.start."""
+        return self._engine.start(
+            _Hearing(listener, self._tally.relays) if self._is_store else listener
+        )
+
+    def close(self) -> Awaitable[None] | None:
+        """See Engine.close."""
+        return self._engine.close()
+
+    def join(
+        self,
+        room: str,
+        user: str,
+        seat: str,
+        announcement: Announcement,
+        terms: Terms,
+        ticket: str | None = None,
+    ) -> Awaitable[None] | None:
+        """See Engine.join."""
+        step = self._engine.join
+        return self._time("join", lambda: step(room, user, seat, announcement, terms, ticket))
+
+    def renew(
+        self, room: str, user: str, seat: str, to: str, ticket: str
+    ) -> Awaitable[None] | None:
+        """See Engine.renew."""
+        return self._time("renew", lambda: self._engine.renew(room, user, seat, to, ticket))
+
+    def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None] | None:
+        """See Engine.lose."""
+        return self._time("lose", lambda: self._engine.lose(room, user, seat, seen))
+
+    def resume(
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+    ) -> Resumption | Awaitable[Resumption]:
+        """See Engine.resume."""
+        step = self._engine.resume
+        return self._time("resume", lambda: step(room, user, to, shown, ticket, received))
+
+    def leave(
+        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+    ) -> Awaitable[None] | None:
+        """See Engine.leave."""
+        return self._time("leave", lambda: self._engine.leave(room, user, seat, reason, code))
+
+    def publish(
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+    ) -> Awaitable[None] | None:
+        """See Engine.publish."""
+        return self._time("publish", lambda: self._engine.publish(room, seat, text, to, last))
+
+    def relay(
+        self, room: str, seat: str, text: str, to: Sequence[str] | None, last: str
+    ) -> Awaitable[None] | None:
+        """Publish what has just arrived, and is timed until all have it (see Relays)."""
+        relays = self._tally.relays
+        if self._is_store:
+            relays.set_out(seat, text)
+        pending = self.publish(room, seat, text, to, last)
+        if pending is not None:
+            return self._relayed(seat, text, pending)
+        relays.written += 1
+        return None
+
+    async def _relayed(self, seat: str, text: str, pending: Awaitable[None]) -> None:
+        try:
+            await pending
+        except BaseException:
+            self._tally.relays.give_up(seat, text)
+            raise
+
+    def members(self, room: str) -> list[str] | Awaitable[list[str]]:
+        """See Engine.members."""
+        return self._time("members", lambda: self._engine.members(room))
+
+    def rooms(self) -> list[str] | Awaitable[list[str]]:
+        """See Engine.rooms."""
+        return self._time("rooms", self._engine.rooms)
+
+    def _time(self, step: str, take: Callable[[], Found]) -> Found:
+        began = self._tally.clock()
+        try:
+            found = take()
+        except EngineError:
+            self._tally.failures[step] += 1
+            raise
+        except PeerError:
+            self._note(step, began)
+            raise
+        if isinstance(found, Awaitable):
+            return cast("Found", self._answered(step, began, found))
+        self._note(step, began)
+        return found
+
+    async def _answered(self, step: str, began: float, pending: Awaitable[Any]) -> Any:
+        try:
+            found = await pending
+        except EngineError:
+            self._tally.failures[step] += 1
+            raise
+        except PeerError:
+            self._note(step, began)
+            raise
+        self._note(step, began)
+        return found
+
+    def _note(self, step: str, began: float) -> None:
+        self._tally.steps[step].observe(self._tally.clock() - began)
+
+
+class _Hearing:
+    """A listener, and the end of what is timed: when it has been told of a broadcast."""
+
+    def __init__(self, listener: Listener, relays: Relays) -> None:
+        self.joined = listener.joined
+        self.moved = listener.moved
+        self.left = listener.left
+        self.found = listener.found
+        self.dropped = listener.dropped
+        self._sent = listener.sent
+        self._relays = relays
+
+    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
+        self._sent(room, seat, text, to)
+        if self._relays.under_way:
+            self._relays.reached(seat, text)

@@ -1,0 +1,272 @@
+"""Metrics: what the namespaces of a process have counted, and what is so now, for Prometheus.
+
+    registry = videre.metrics.registry([namespace])
+    app.add_routes(videre.metrics.routes(registry))
+
+A registry is made for its namespaces, and nothing is global. The metrics are made when they are
+asked for: serving packets costs what `videre.tally` costs. docs/operations.md lists all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+
+from aiohttp import hdrs, web
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeHistogramMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from videre.namespace import Namespace
+from videre.tally import Histogram, Tally
+from videre.version import __version__
+
+#: Upper bounds of the members of a room: alone, a call of two, and ever larger meshes.
+MEMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
+
+
+def registry(namespaces: Sequence[Namespace]) -> CollectorRegistry:
+    """Return a registry of its own with the metrics of these namespaces, and of the process."""
+    made = CollectorRegistry(auto_describe=False)
+    made.register(_Namespaces(namespaces))
+    ProcessCollector(registry=made)
+    PlatformCollector(registry=made)
+    GCCollector(registry=made)
+    return made
+
+
+def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """Return the metrics as they are now, and their content type.
+
+    The text format of Prometheus, or OpenMetrics if `accept`, a request's Accept header, asks for
+    it. To be called in the event loop that the namespaces are served in.
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def routes(registry: CollectorRegistry, path: str = "/metrics") -> list[web.RouteDef]:
+    """Return the route that Prometheus asks. Who may ask it is the application's affair."""
+
+    async def tell_metrics(request: web.Request) -> web.Response:
+        accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
+        body, content_type = exposition(registry, accept)
+        headers = {hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store"}
+        return web.Response(body=body, headers=headers)
+
+    return [web.get(path, tell_metrics)]
+
+
+class _Namespaces(Collector):
+    """Makes metrics of tallies. All labels are from fixed sets; a prefix is the configuration's."""
+
+    def __init__(self, namespaces: Sequence[Namespace]) -> None:
+        self._namespaces = [(each.prefix or "/", each) for each in namespaces]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they are now."""
+        yield InfoMetricFamily("videre_build", "The version that runs.", {"version": __version__})
+        yield from self._sessions()
+        yield from self._rooms()
+        yield from self._packets()
+        yield from self._engines()
+        yield from self._process()
+
+    def _sessions(self) -> Iterator[Metric]:
+        open_sessions = GaugeMetricFamily(
+            "videre_sessions",
+            "Sessions that are open, by transport.",
+            labels=("prefix", "transport"),
+        )
+        for prefix, each in self._namespaces:
+            ended = each.tally.ended
+            for transport, opened in each.tally.opened.items():
+                open_sessions.add_metric((prefix, transport), opened - ended[transport])
+        yield open_sessions
+        yield self._counters(
+            "videre_sessions_opened",
+            "Sessions that were opened, by transport.",
+            "transport",
+            lambda tally: tally.opened,
+        )
+        yield self._counters(
+            "videre_connections_refused",
+            "Requests that were refused a session, by reason.",
+            "reason",
+            lambda tally: tally.refused,
+        )
+        yield self._counter(
+            "videre_slow_consumers_dropped",
+            "Sessions closed with 4002: their client did not read what was sent to it.",
+            lambda tally: tally.slow_consumers,
+        )
+        backlog = GaugeMetricFamily(
+            "videre_backlog_bytes",
+            "Bytes that wait in this process for clients to read them.",
+            labels=("prefix",),
+        )
+        for prefix, each in self._namespaces:
+            backlog.add_metric((prefix,), each.sessions.backlog)
+        yield backlog
+
+    def _rooms(self) -> Iterator[Metric]:
+        rooms = GaugeMetricFamily(
+            "videre_rooms", "Rooms that have members on this node.", labels=("prefix",)
+        )
+        members = GaugeHistogramMetricFamily(
+            "videre_room_members",
+            "Members that these rooms have now, those on other nodes included.",
+            labels=("prefix",),
+        )
+        for prefix, each in self._namespaces:
+            rooms.add_metric((prefix,), len(each.rooms))
+            sizes = Histogram(MEMBERS)
+            for size, times in Counter(size for _, size in each.rooms.sizes()).items():
+                sizes.observe(size, times)
+            members.add_metric((prefix,), _buckets(sizes), sizes.sum)
+        yield rooms
+        yield members
+        yield self._counter(
+            "videre_joins", "Seats taken by sessions of this node.", lambda tally: tally.joins
+        )
+        yield self._counters(
+            "videre_leaves",
+            "Seats of this node's sessions that were given up, by reason.",
+            "reason",
+            lambda tally: tally.leaves,
+        )
+        yield self._counter(
+            "videre_promotions",
+            "Members of this node that became their room's initiator when another left.",
+            lambda tally: tally.promotions,
+        )
+        yield self._counters(
+            "videre_resumes",
+            "Attempts to resume a seat, by result.",
+            "result",
+            lambda tally: tally.resumes,
+        )
+
+    def _packets(self) -> Iterator[Metric]:
+        labels = ("prefix", "event", "direction")
+        packets = CounterMetricFamily(
+            "videre_packets",
+            "Packets received from clients, and sent to each of them.",
+            labels=labels,
+        )
+        sizes = CounterMetricFamily(
+            "videre_packet_bytes",
+            "Bytes of UTF-8 of these packets, without the framing of any transport.",
+            labels=labels,
+        )
+        for prefix, each in self._namespaces:
+            both = (("received", each.tally.received), ("sent", each.tally.sent))
+            for direction, flows in both:
+                for event, flow in flows.items():
+                    packets.add_metric((prefix, event, direction), flow.packets)
+                    sizes.add_metric((prefix, event, direction), flow.bytes)
+        yield packets
+        yield sizes
+        yield self._counters(
+            "videre_errors", "Error packets sent, by code.", "code", lambda tally: tally.errors
+        )
+        relays = HistogramMetricFamily(
+            "videre_relay_seconds",
+            "From the arrival of a broadcast's bytes in this process to the write to the socket of "
+            "its last receiver on this node (for one that polls or streams: to its queue). Of one "
+            "in 16 chunks of bytes that arrive.",
+            labels=("prefix",),
+        )
+        for prefix, each in self._namespaces:
+            seconds = each.tally.relays.seconds
+            relays.add_metric((prefix,), _buckets(seconds), seconds.sum)
+        yield relays
+
+    def _engines(self) -> Iterator[Metric]:
+        ready = GaugeMetricFamily(
+            "videre_engine_ready", "Whether the rooms can be reached: 1 or 0.", labels=("prefix",)
+        )
+        steps = HistogramMetricFamily(
+            "videre_engine_step_seconds",
+            "Time that the engine took to answer, by step. In memory, of the steps that publish a "
+            "broadcast, those that videre_relay_seconds times.",
+            labels=("prefix", "step"),
+        )
+        for prefix, each in self._namespaces:
+            ready.add_metric((prefix,), float(each.rooms.ready))
+            for step, seconds in each.tally.steps.items():
+                steps.add_metric((prefix, step), _buckets(seconds), seconds.sum)
+        yield ready
+        yield steps
+        yield self._counters(
+            "videre_engine_step_failures",
+            "Steps that the engine could not take, by step.",
+            "step",
+            lambda tally: tally.failures,
+        )
+
+    def _process(self) -> Iterator[Metric]:
+        lag = HistogramMetricFamily(
+            "videre_event_loop_lag_seconds",
+            "How late the event loop calls what is due, sampled twice a second.",
+            labels=(),
+        )
+        lost = CounterMetricFamily(
+            "videre_log_records_dropped",
+            "Log records that were not written, by target and reason.",
+            labels=("target", "reason"),
+        )
+        if self._namespaces:
+            seconds = self._namespaces[0][1].lag.seconds
+            lag.add_metric((), _buckets(seconds), seconds.sum)
+        losses: Counter[tuple[str, str]] = Counter()
+        for journal in {id(each.journal): each.journal for _, each in self._namespaces}.values():
+            losses.update(journal.losses)
+        for labels, count in losses.items():
+            lost.add_metric(labels, count)
+        tasks = GaugeMetricFamily(
+            "videre_event_loop_tasks",
+            "Tasks of the event loop: each request that is being answered is one.",
+        )
+        with contextlib.suppress(RuntimeError):  # asked for outside of a loop
+            tasks.add_metric((), len(asyncio.all_tasks()))
+        yield lag
+        yield tasks
+        yield lost
+
+    def _counter(self, name: str, text: str, value: Callable[[Tally], int]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=("prefix",))
+        for prefix, each in self._namespaces:
+            family.add_metric((prefix,), value(each.tally))
+        return family
+
+    def _counters(
+        self, name: str, text: str, label: str, values: Callable[[Tally], dict[str, int]]
+    ) -> Metric:
+        family = CounterMetricFamily(name, text, labels=("prefix", label))
+        for prefix, each in self._namespaces:
+            for key, value in values(each.tally).items():
+                family.add_metric((prefix, key), value)
+        return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Return the buckets as Prometheus has them: each counts what those before it do."""
+    bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))

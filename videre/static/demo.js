@@ -1,0 +1,154 @@
+/**
+ * The demo: a call with everybody who has the link.
+ *
+ * The room is the link's fragment, which is never sent to the server as part of an address. A link
+ * alone turns no camera on: who comes is asked first, and comes back by itself only where the page is
+ * loaded again.
+ *
+ * @typedef {import("./videre.js").SignallerError} SignallerError
+ */
+import { Call, MAX_NAME } from "./demo_call.js";
+import { announce, button, chat, details, dismiss, input, page, panels, state } from "./demo_page.js";
+import { element } from "./demo_parts.js";
+
+const INVITED = "This link leads to a call. Whoever has it can come in.";
+const COPIED_MS = 2_000; // for which a button says so
+/** @type {Record<string, string>} */
+const REFUSALS = {
+  "room-full": "As many people are in this call as may be.",
+  unauthorized: "This server wants a token, and the demo has none.",
+  unreachable: "The browser does not let this page reach the server.",
+};
+
+/** @type {Call | null} */
+let call = null;
+
+/** The room of the link. */
+function roomOfLink() {
+  const fragment = location.hash.slice(1);
+  try {
+    return decodeURIComponent(fragment);
+  } catch {
+    return fragment;
+  }
+}
+
+function freshRoom() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return btoa(String.fromCharCode(...bytes)).replace(/[+]/g, "-").replace(/[/]/g, "_").replace(/=/g, "");
+}
+
+/** What this tab remembers when it is loaded again. */
+const memory = {
+  /** @param {string} key */
+  get(key) {
+    try {
+      return sessionStorage.getItem(`videre ${key}`) ?? "";
+    } catch {
+      return ""; // the user allows pages no storage
+    }
+  },
+  /** @param {string} key @param {string} value */
+  set(key, value) {
+    try {
+      sessionStorage.setItem(`videre ${key}`, value);
+    } catch {
+      // Then it is asked again.
+    }
+  },
+};
+
+const start = page.words.textContent ?? "";
+
+/** Show the page before a call. @param {string} [title] @param {string} [words] of a call that is over */
+function showLobby(title, words) {
+  const invited = roomOfLink() !== "";
+  page.title.textContent = title ?? (invited ? "Join the call" : "Start a call");
+  page.words.textContent = words ?? (invited ? INVITED : start);
+  page.start.textContent = title ? "Join again" : page.title.textContent;
+  page.call.hidden = true;
+  page.copyAgain.hidden = true;
+  page.lobby.hidden = false;
+  state("");
+}
+
+function enter() {
+  const room = roomOfLink() || freshRoom();
+  history.replaceState(null, "", `#${encodeURIComponent(room)}`);
+  memory.set("name", page.name.value);
+  memory.set("room", room);
+  dismiss();
+  chat.clear();
+  details.clear();
+  page.link.value = location.href;
+  page.lobby.hidden = true;
+  page.call.hidden = false;
+  page.callTitle.focus();
+  call = new Call(room, page.name.value.trim().slice(0, MAX_NAME), end);
+  call.start();
+}
+
+/** Go back to the page before a call. @param {SignallerError | null} [error] why, if not by a click */
+function end(error) {
+  call?.stop();
+  call = null;
+  memory.set("room", "");
+  dismiss();
+  panels.close();
+  const words = error && (REFUSALS[error.code] ?? `The server says: ${error.message || error.code}`);
+  if (words) showLobby("The call is over", words);
+  else showLobby("You have left the call", "The link is still good.");
+  page.start.focus();
+}
+
+/** @param {HTMLButtonElement} pressed */
+async function copy(pressed) {
+  const { href } = location;
+  page.link.value = href;
+  try {
+    await navigator.clipboard.writeText(href);
+  } catch {
+    page.link.select(); // pages without TLS have no clipboard
+    document.execCommand("copy");
+  }
+  pressed.textContent = "Copied";
+  announce("The link is copied");
+  setTimeout(() => (pressed.textContent = "Copy link"), COPIED_MS);
+}
+
+element("enter", HTMLFormElement).onsubmit = (event) => {
+  event.preventDefault();
+  enter();
+};
+button("leave").onclick = () => end();
+for (const what of /** @type {const} */ (["mute", "blind", "show"])) {
+  button(what).onclick = () => call?.press(what);
+}
+for (const each of [button("copy"), page.copyAgain]) each.onclick = () => copy(each);
+page.link.onfocus = () => page.link.select();
+button("chat-open").addEventListener("click", () => panels.isOpen("chat") && chat.read());
+button("details-open").addEventListener("click", () => call?.update());
+element("say", HTMLFormElement).onsubmit = (event) => {
+  event.preventDefault();
+  const words = input("words-to-say");
+  if (words.value.trim()) call?.say(words.value.trim());
+  words.value = "";
+};
+
+// Phones have no getDisplayMedia, and few desktops a share().
+button("show").hidden = !navigator.mediaDevices || !("getDisplayMedia" in navigator.mediaDevices);
+button("share").hidden = !navigator.share;
+button("share").onclick = () =>
+  navigator.share({ title: "A call", url: location.href }).catch(() => {}); // not shared after all
+
+addEventListener("hashchange", () => {
+  if (call && roomOfLink() === call.room) return;
+  if (call) end(); // another link was pasted over this one
+  showLobby();
+});
+addEventListener("pagehide", () => call?.stop());
+addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+
+page.name.value = memory.get("name");
+showLobby();
+if (roomOfLink() && memory.get("room") === roomOfLink()) enter(); // loaded again

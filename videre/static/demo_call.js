@@ -1,0 +1,367 @@
+/**
+ * One call of the demo: who is in it, how they are shown, and how it stands.
+ *
+ * @typedef {import("./demo_parts.js").About} About
+ * @typedef {import("./videre.js").Peer} Peer
+ * @typedef {import("./videre.js").SignallerError} SignallerError
+ * @typedef {"audio" | "video"} Kind
+ */
+import { announce, button, chat, details, dismiss, notice, page, panels, state } from "./demo_page.js";
+import { Tile, arrange, relabel } from "./demo_parts.js";
+import { Videre } from "./videre.js";
+
+const MEASURE_MS = 2_000; // between looks at the connections
+const MAX_TEXT = 2_000; // characters of one thing that is said
+export const MAX_NAME = 40;
+/** Enough to see each other by; each sends to each. @type {Record<Kind, MediaTrackConstraints>} */
+const WANTED = { audio: {}, video: { width: { ideal: 640 }, height: { ideal: 480 } } };
+const KINDS = /** @type {Kind[]} */ (["audio", "video"]);
+
+/** One call, from the click until it is left. */
+export class Call {
+  #tiles = /** @type {Map<string, Tile>} */ (new Map());
+  #names = /** @type {Map<string, string>} */ (new Map());
+  #own = new Tile(true);
+  #asking = true;
+  #entered = false;
+  #sharing = false;
+  #over = false;
+  #problems = /** @type {Map<Kind, string>} */ (new Map());
+  #measuring = setInterval(() => this.#measure(), MEASURE_MS);
+  #resizing = new ResizeObserver(() => this.#arrange());
+
+  /**
+   * @param {string} room @param {string} name our own, or ""
+   * @param {(error: SignallerError) => void} over called if it ends by itself
+   */
+  constructor(room, name, over) {
+    this.room = room;
+    this.name = name;
+    const signaller = document.querySelector("meta[name=signaller]")?.getAttribute("content") ?? "";
+    this.videre = new Videre({
+      signallerURL: new URL(signaller, location.href).href,
+      localVideoElement: this.#own.video,
+      constraints: WANTED,
+    });
+    this.videre.onAudioError = (error) => this.#problems.set("audio", error.name);
+    this.videre.onVideoError = (error) => this.#problems.set("video", error.name);
+    this.videre
+      .on("call", (peer) => this.#began(peer))
+      .on("stream", (peer) => this.#tiles.get(peer.user)?.play(peer.stream, () => this.#silent()))
+      .on("connection", (peer) => this.#changed(peer))
+      .on("hangup", (peer) => this.#ended(peer))
+      .on("message", ({ user, data }) => this.#hear(user, data))
+      .on("error", (error) => console.warn(error));
+    const { signaller: seat } = this.videre;
+    seat.on("packet", (packet) => details.packet(packet, this.nameOf));
+    seat.on("closed", (error) => error && over(error));
+    for (const type of ["state", "joined", "left", "role", "resumed", "rejoined", "error"]) {
+      seat.on(type, () => this.update());
+    }
+    page.tiles.replaceChildren(this.#own.element);
+    this.#resizing.observe(page.tiles);
+  }
+
+  /** What others call somebody. @param {string} user */
+  nameOf = (user) => {
+    if (user === this.videre.userId) return "you";
+    return this.#names.get(user) || `Guest ${user.slice(0, 3).toUpperCase()}`;
+  };
+
+  async start() {
+    this.update();
+    const connected = this.videre.connect(this.room);
+    // It asks for the devices first, and enters then.
+    this.videre.onLocalStream = () => this.#watch();
+    this.videre.signaller.addEventListener("state", () => this.#asked(), { once: true });
+    // Why, `closed` tells.
+    if (!(await connected.catch(() => null))) return;
+    this.#entered = true;
+    this.update();
+  }
+
+  stop() {
+    this.#over = true;
+    clearInterval(this.#measuring);
+    this.#resizing.disconnect();
+    this.videre.disconnect();
+    this.#tiles.clear();
+  }
+
+  /** Do what a button says. @param {"mute" | "blind" | "show"} what */
+  async press(what) {
+    const { videre } = this;
+    if (what === "mute") videre.muted ? videre.unmuteMic() : videre.muteMic();
+    else if (what === "blind") videre.videoMuted ? videre.unmuteVideo() : videre.muteVideo();
+    else if (this.#sharing) {
+      await videre.stopSharing();
+      this.#shares(false);
+    } else await this.#share();
+    this.#tell();
+  }
+
+  /** @param {string} text */
+  say(text) {
+    this.videre.send(JSON.stringify({ type: "text", text }));
+    chat.add("You", text, true);
+  }
+
+  /** Bring all that is shown up to date. */
+  update() {
+    const { videre } = this;
+    const { state: seat, users, initiator } = videre.signaller;
+    const peers = [...videre.peers.values()];
+    state(...this.#state(seat, peers));
+    const alone = this.#entered && !peers.length;
+    page.invitation.hidden = !alone;
+    page.copyAgain.hidden = alone || !this.#entered;
+    this.#arrange();
+    const about = this.#about();
+    this.#own.show({ ...about, name: "You" });
+    this.#label(about);
+    details.tell({
+      Initiator: initiator === null ? "nobody yet" : this.nameOf(initiator),
+      Present: users.map(this.nameOf).join(", ") || "nobody",
+      Signaller: seat,
+      Room: `${this.room.slice(0, 6)}...`,
+      "Your id": videre.userId,
+    });
+  }
+
+  #arrange() {
+    const others = this.#tiles.size;
+    page.stage.classList.toggle("pair", others === 1);
+    arrange(page.tiles, others === 1 ? 1 : others + 1);
+  }
+
+  /** @param {string} seat @param {Peer[]} peers @returns {[string, "" | "good" | "busy" | "bad"]} */
+  #state(seat, peers) {
+    const connected = peers.filter((peer) => peer.state === "connected").length;
+    if (this.#asking) return ["Waiting for camera and microphone", "busy"];
+    if (!this.#entered) {
+      return [seat === "waiting" ? "Connecting: the server does not answer yet" : "Connecting", "busy"];
+    }
+    if (seat !== "joined") return [connected ? "Reconnecting; the call goes on" : "Reconnecting", "bad"];
+    if (!peers.length) return ["Waiting for someone", ""];
+    if (connected === peers.length) {
+      return [connected > 1 ? `Connected with ${connected} others` : "Connected", "good"];
+    }
+    const broken = peers.some(
+      (peer) => peer.state !== "connected" && this.#tiles.get(peer.user)?.wasConnected,
+    );
+    return broken ? ["Reconnecting", "bad"] : ["Connecting", "busy"];
+  }
+
+  /** @returns {About} */
+  #about() {
+    const { videre } = this;
+    const tracks = videre.localStream?.getTracks() ?? [];
+    const live = (/** @type {Kind} */ kind) =>
+      tracks.some((track) => track.kind === kind && track.readyState === "live");
+    const camera = live("video") && !videre.videoMuted;
+    const microphone = live("audio") && !videre.muted;
+    return { name: this.name, microphone, camera, screen: this.#sharing };
+  }
+
+  /** @param {About} about */
+  #label({ microphone, camera }) {
+    const { muted, videoMuted } = this.videre;
+    const [mute, blind, show] = [button("mute"), button("blind"), button("show")];
+    const [deaf, dark] = KINDS.map((kind) => this.#problems.has(kind));
+    const [unmute, see] = [muted ? "Unmute" : "Mute", videoMuted ? "Camera on" : "Camera off"];
+    relabel(mute, microphone ? "microphone" : "microphone-off", deaf ? "No mic" : unmute);
+    relabel(blind, camera ? "camera" : "camera-off", dark ? "No camera" : see);
+    relabel(show, "screen", this.#sharing ? "Stop sharing" : "Share screen");
+    mute.classList.toggle("off", !microphone);
+    blind.classList.toggle("off", !camera);
+    show.classList.toggle("on", this.#sharing);
+    mute.disabled = deaf;
+    blind.disabled = dark;
+  }
+
+  /** Tell the others, or one, how we are to be shown. @param {string} [to] */
+  #tell(to) {
+    this.videre.send(JSON.stringify({ type: "about", ...this.#about() }), { to });
+    this.update();
+  }
+
+  /** @param {Peer} peer */
+  #began(peer) {
+    const tile = new Tile(false);
+    this.#tiles.set(peer.user, tile);
+    page.tiles.append(tile.element);
+    tile.show({ name: this.nameOf(peer.user), microphone: true, camera: false, screen: false });
+    this.#tell(peer.user);
+    this.#changed(peer);
+  }
+
+  /** @param {Peer} peer */
+  #changed(peer) {
+    const tile = this.#tiles.get(peer.user);
+    if (!tile) return;
+    const { state: now } = peer;
+    tile.wasConnected ||= now === "connected";
+    if (now === "connected") tile.trouble = "";
+    else if (tile.wasConnected) tile.trouble = "Reconnecting";
+    else if (now !== "failed") tile.trouble = "Connecting";
+    else tile.trouble = "No way was found yet. The networks between you may need a TURN server.";
+    this.update();
+    this.#measure();
+  }
+
+  /** @param {Peer} peer */
+  #ended({ user }) {
+    this.#tiles.get(user)?.element.remove();
+    this.#tiles.delete(user);
+    if (this.#names.has(user)) this.#note(`${this.nameOf(user)} has left`);
+    this.#names.delete(user);
+    this.update();
+  }
+
+  /** @param {string} words */
+  #note(words) {
+    chat.note(words);
+    if (!panels.isOpen("chat")) announce(words); // else the list says it
+  }
+
+  /** Take what came over a data channel, which may be anything. @param {string} user @param {unknown} data */
+  #hear(user, data) {
+    let said;
+    try {
+      said = JSON.parse(String(data));
+    } catch {
+      return;
+    }
+    if (said?.type === "about") this.#learn(user, said);
+    else if (said?.type === "text" && typeof said.text === "string") {
+      const text = said.text.slice(0, MAX_TEXT);
+      const open = panels.isOpen("chat");
+      chat.add(this.nameOf(user), text, open);
+      if (!open) announce(`${this.nameOf(user)} says: ${text}`);
+    }
+  }
+
+  /** @param {string} user @param {any} about */
+  #learn(user, about) {
+    const [microphone, camera, screen] = [!!about.microphone, !!about.camera, !!about.screen];
+    const known = this.#names.has(user);
+    this.#names.set(user, typeof about.name === "string" ? about.name.trim().slice(0, MAX_NAME) : "");
+    const name = this.nameOf(user);
+    this.#tiles.get(user)?.show({ name, microphone, camera, screen });
+    if (!known) this.#note(`${name} is here`);
+    details.name(this.nameOf);
+    this.update();
+  }
+
+  /** Ask for a click where the browser wants one before it lets sound out. */
+  #silent() {
+    const hear = () => this.#tiles.forEach((tile) => tile.play());
+    notice("sound", "The browser wants a click before it lets you hear the others.", ["Turn sound on", hear]);
+  }
+
+  /** The devices were asked for: say what is missing. */
+  #asked() {
+    this.#asking = false;
+    this.#complain();
+    this.#tell();
+  }
+
+  #complain() {
+    if (!this.#problems.size) return dismiss("devices");
+    const words = deviceWords(this.#problems);
+    if (navigator.mediaDevices) notice("devices", words, ["Try again", () => this.#askAgain()]);
+    else notice("devices", words);
+  }
+
+  /** Ask for what is missing, and send it to those who are here already. */
+  async #askAgain() {
+    const { videre } = this;
+    const missing = [...this.#problems.keys()];
+    const wanted = (/** @type {Kind[]} */ ...kinds) =>
+      navigator.mediaDevices.getUserMedia(Object.fromEntries(kinds.map((kind) => [kind, WANTED[kind]])));
+    /** @type {MediaStreamTrack[]} */
+    let found = [];
+    await wanted(...missing).then((stream) => (found = stream.getTracks()), () => {});
+    for (const kind of found.length || missing.length === 1 ? [] : missing) {
+      await wanted(kind).then((stream) => found.push(...stream.getTracks()), () => {});
+    }
+    if (this.#over) return found.forEach((track) => track.stop());
+    const stream = (videre.localStream ??= new MediaStream());
+    for (const track of found) {
+      const kind = /** @type {Kind} */ (track.kind);
+      for (const old of stream.getTracks()) if (old.kind === kind) stream.removeTrack(old);
+      stream.addTrack(track);
+      track.enabled = !(kind === "audio" ? videre.muted : videre.videoMuted);
+      this.#problems.delete(kind);
+      await Promise.all([...videre.peers.values()].map((peer) => peer.replace(kind, videre.track(kind))));
+    }
+    if (found.length) this.#watch();
+    if (!this.#sharing) this.#own.play(stream);
+    this.#complain();
+    this.#tell();
+  }
+
+  /** Notice when a device is unplugged. */
+  #watch() {
+    for (const track of this.videre.localStream?.getTracks() ?? []) {
+      track.onended = () => {
+        this.#problems.set(/** @type {Kind} */ (track.kind), "ended");
+        this.#complain();
+        this.#tell();
+      };
+    }
+  }
+
+  async #share() {
+    try {
+      const stream = await this.videre.shareScreen();
+      stream.getVideoTracks()[0].addEventListener("ended", () => {
+        this.#shares(false); // by the browser's own button
+        this.#tell();
+      });
+      this.#shares(true);
+      this.#own.play(stream);
+    } catch (error) {
+      const { name, message } = /** @type {Error} */ (error);
+      if (name === "NotAllowedError") announce("The screen is not shared");
+      else notice("screen", `The screen cannot be shared: ${message}`);
+    }
+  }
+
+  /** @param {boolean} sharing */
+  #shares(sharing) {
+    this.#sharing = sharing;
+    if (!sharing) this.#own.play(this.videre.localStream);
+  }
+
+  #measure() {
+    if (panels.isOpen("details")) details.measure([...this.videre.peers.values()], this.nameOf);
+  }
+}
+
+/** @type {Record<string, (device: string) => string>} what an error's name means */
+const TROUBLE = {
+  NotAllowedError: (device) =>
+    `This page may not use the ${device}. Allow it beside the address, and try again.`,
+  NotFoundError: (device) => `No ${device} was found.`,
+  NotReadableError: (device) => `The ${device} cannot be used now: another program may have it.`,
+  ended: (device) => `The ${device} has stopped.`,
+};
+
+/** Say what is wrong with camera and microphone, and what can be done. @param {Map<Kind, string>} problems */
+function deviceWords(problems) {
+  const { audio, video } = Object.fromEntries(problems);
+  const tell = (/** @type {string} */ name, /** @type {string} */ device) =>
+    TROUBLE[name]?.(device) ?? `The ${device} cannot be used (${name}).`;
+  const sentences = [];
+  if (!navigator.mediaDevices) {
+    sentences.push("Browsers give a camera only to pages of https: and of localhost.");
+  } else if (audio === video) sentences.push(tell(audio, "camera or microphone"));
+  else {
+    if (video) sentences.push(tell(video, "camera"));
+    if (audio) sentences.push(tell(audio, "microphone"));
+  }
+  const missing = audio && video ? "see or hear" : video ? "see" : "hear";
+  sentences.push(`You can go on without: you see and hear the others, they do not ${missing} you.`);
+  return sentences.join(" ");
+}

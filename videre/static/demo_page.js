@@ -1,0 +1,67 @@
+/** The demo's page: its elements, and what it says to who looks and to who listens. */
+import { Chat, Details, Panels, element, make } from "./demo_parts.js";
+
+export const button = (/** @type {string} */ id) => element(id, HTMLButtonElement);
+export const input = (/** @type {string} */ id) => element(id, HTMLInputElement);
+export const page = {
+  state: element("state", HTMLElement),
+  notice: element("notice", HTMLElement),
+  announcer: element("announcer", HTMLElement),
+  lobby: element("lobby", HTMLElement),
+  title: element("lobby-title", HTMLElement),
+  words: element("lobby-words", HTMLElement),
+  start: button("start"),
+  name: input("name"),
+  call: element("call", HTMLElement),
+  callTitle: element("call-title", HTMLElement),
+  stage: element("stage", HTMLElement),
+  tiles: element("tiles", HTMLElement),
+  invitation: element("invitation", HTMLElement),
+  link: input("link"),
+  copyAgain: button("copy-again"),
+};
+export const chat = new Chat();
+export const details = new Details();
+export const panels = new Panels("chat", "details");
+
+/** Say something to who listens. @param {string} words */
+export function announce(words) {
+  page.announcer.replaceChildren(make("span", "", words));
+}
+
+/** @param {string} words @param {"" | "good" | "busy" | "bad"} [mood] */
+export function state(words, mood = "") {
+  if (page.state.textContent !== words) page.state.textContent = words;
+  page.state.dataset.mood = mood;
+  document.title = words ? `${words} - Videre call` : "Videre call";
+}
+
+/**
+ * Say something that stays until it is dismissed, or something is done about it.
+ * @param {string} id of what it is about: a new notice takes the place of an old one
+ * @param {string} words @param {[string, () => void]} [action] a button's label, and what it does
+ */
+export function notice(id, words, action) {
+  dismiss(id);
+  const line = make("div", "notice", make("p", "", words));
+  line.dataset.about = id;
+  const dismissal = /** @type {[string, () => void]} */ (["Dismiss", () => {}]);
+  for (const [label, act] of action ? [action, dismissal] : [dismissal]) {
+    const made = make("button", "", label);
+    made.type = "button";
+    made.onclick = () => {
+      dismiss(id);
+      page.callTitle.focus();
+      act();
+    };
+    line.append(made);
+  }
+  page.notice.append(line);
+}
+
+/** @param {string} [id] all of them, without */
+export function dismiss(id) {
+  for (const line of /** @type {HTMLElement[]} */ ([...page.notice.children])) {
+    if (id === undefined || line.dataset.about === id) line.remove();
+  }
+}

@@ -1,0 +1,295 @@
+/**
+ * What the demo's page is made of: tiles of people, panels, the chat, the diagnostics.
+ *
+ * What others send is only ever shown as text.
+ *
+ * @typedef {import("./videre.js").Peer} Peer
+ * @typedef {{name: string, microphone: boolean, camera: boolean, screen: boolean}} About what people
+ *   tell of themselves
+ * @typedef {{sent: boolean, size: number, Header: any, Payload: any}} Packet
+ */
+
+const PACKETS = 40; // that are shown
+const SHAPE = 4 / 3; // of a common camera
+
+/**
+ * @template {Element} T
+ * @param {string} id @param {new () => T} type what it must be @returns {T}
+ */
+export function element(id, type) {
+  const found = document.getElementById(id);
+  if (!(found instanceof type)) throw new Error(`The page has no ${type.name} #${id}`);
+  return found;
+}
+
+/**
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag @param {string} [className] @param {(Node | string)[]} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function make(tag, className = "", ...children) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+/** @param {string} name of a symbol in the page */
+function icon(name) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `#${name}`);
+  made.setAttribute("aria-hidden", "true");
+  made.append(use);
+  return made;
+}
+
+/**
+ * Give a button of the tools another icon and other words.
+ * @param {HTMLElement} button @param {string} name of the icon @param {string} words
+ */
+export function relabel(button, name, words) {
+  button.querySelector("use")?.setAttribute("href", `#${name}`);
+  button.querySelector("span")?.replaceChildren(words);
+}
+
+/** One person: the picture, or where there is none the first letter of the name. */
+export class Tile {
+  video = document.createElement("video");
+  wasConnected = false;
+  #caption = make("p", "caption");
+  #letter = make("span");
+  #trouble = make("p", "trouble");
+
+  /** @param {boolean} own */
+  constructor(own) {
+    this.video.autoplay = this.video.playsInline = true;
+    this.video.muted = own;
+    this.video.setAttribute("aria-hidden", "true"); // the caption says who it is
+    const face = make("div", "face", this.#letter);
+    face.setAttribute("aria-hidden", "true");
+    const parts = [this.video, face, this.#caption, this.#trouble];
+    this.element = make("li", own ? "tile self" : "tile", ...parts);
+  }
+
+  /** @param {About} about */
+  show({ name, microphone, camera, screen }) {
+    this.name = name;
+    this.element.classList.toggle("dark", !camera && !screen);
+    this.element.classList.toggle("shows-screen", screen);
+    this.#letter.textContent = [...name][0]?.toUpperCase() ?? "";
+    const words = screen ? `${name}: screen` : name;
+    this.#caption.replaceChildren(make("span", "", words));
+    if (!microphone) {
+      this.#caption.append(icon("microphone-off"), make("span", "unseen", ", microphone off"));
+    }
+    if (!camera && !screen) this.#caption.append(make("span", "unseen", ", camera off"));
+  }
+
+  /** @param {string} words that lie over the picture, "" for none */
+  set trouble(words) {
+    if (this.#trouble.textContent !== words) this.#trouble.textContent = words;
+  }
+
+  /**
+   * @param {MediaProvider | null} [stream] the one that it has, unless given
+   * @param {() => void} [blocked] called if the browser does not let it be heard yet
+   */
+  play(stream = this.video.srcObject, blocked = () => {}) {
+    if (this.video.srcObject !== stream) this.video.srcObject = stream;
+    this.video.play().catch(({ name }) => name === "NotAllowedError" && blocked());
+  }
+}
+
+/**
+ * Give tiles as much room as there is.
+ * @param {HTMLElement} list @param {number} count of those in the grid
+ */
+export function arrange(list, count) {
+  const { clientWidth: width, clientHeight: height } = list;
+  let [columns, best] = [1, 0];
+  for (let tried = 1; tried <= count; tried++) {
+    const size = Math.min(width / tried, (height / Math.ceil(count / tried)) * SHAPE);
+    if (size > best) [columns, best] = [tried, size];
+  }
+  list.style.setProperty("--columns", String(columns));
+}
+
+/** The panels at the side: at most one is open. */
+export class Panels {
+  #opened = "";
+
+  /** @param {string[]} names ids of panels, whose buttons are `<id>-open` */
+  constructor(...names) {
+    this.names = names;
+    for (const name of names) {
+      this.#button(name).onclick = () => this.toggle(name);
+      const close = this.#panel(name).querySelector(".close");
+      close?.addEventListener("click", () => this.close());
+      this.#panel(name).addEventListener("keydown", ({ key }) => key === "Escape" && this.close());
+    }
+  }
+
+  /** @param {string} name */
+  isOpen(name) {
+    return this.#opened === name;
+  }
+
+  /** @param {string} name */
+  toggle(name) {
+    this.#show(this.isOpen(name) ? "" : name);
+    const panel = this.#panel(name);
+    /** @type {HTMLElement | null} */
+    const first = panel.querySelector("input") ?? panel.querySelector(".close");
+    if (this.isOpen(name)) first?.focus();
+  }
+
+  /** Close what is open, and go back to its button. */
+  close() {
+    const name = this.#opened;
+    this.#show("");
+    if (name) this.#button(name).focus();
+  }
+
+  /** @param {string} opened "" for none */
+  #show(opened) {
+    this.#opened = opened;
+    for (const name of this.names) {
+      this.#panel(name).hidden = name !== opened;
+      this.#button(name).setAttribute("aria-expanded", String(name === opened));
+    }
+  }
+
+  /** @param {string} name */
+  #panel(name) {
+    return element(name, HTMLElement);
+  }
+
+  /** @param {string} name */
+  #button(name) {
+    return element(`${name}-open`, HTMLButtonElement);
+  }
+}
+
+/** The list of what was said. */
+export class Chat {
+  #list = element("messages", HTMLDivElement);
+  #unread = element("unread", HTMLElement);
+  #count = 0;
+
+  /** @param {string} name @param {string} text @param {boolean} read */
+  add(name, text, read) {
+    this.#append(make("p", "", make("b", "", name), text));
+    if (!read) this.#tell(this.#count + 1);
+  }
+
+  /** Say who came and who went. @param {string} text */
+  note(text) {
+    this.#append(make("p", "faint", text));
+  }
+
+  read() {
+    this.#tell(0);
+    this.#list.scrollTop = this.#list.scrollHeight;
+  }
+
+  clear() {
+    this.#list.replaceChildren();
+    this.#tell(0);
+  }
+
+  /** @param {HTMLElement} line */
+  #append(line) {
+    this.#list.append(line);
+    this.#list.scrollTop = this.#list.scrollHeight;
+  }
+
+  /** @param {number} count of what was not read yet */
+  #tell(count) {
+    this.#count = count;
+    this.#unread.hidden = !count;
+    this.#unread.replaceChildren(String(count), make("span", "unseen", " unread"));
+  }
+}
+
+/** What goes on behind the call. */
+export class Details {
+  #facts = element("facts", HTMLDListElement);
+  #connections = element("connections", HTMLTableElement).tBodies[0];
+  #packets = element("packets", HTMLTableElement).tBodies[0];
+  /** @type {WeakMap<HTMLTableRowElement, string[]>} whom a packet is from or for */ #users = new WeakMap();
+
+  clear() {
+    this.#packets.replaceChildren();
+  }
+
+  /** @param {Packet} packet @param {(user: string) => string} name */
+  packet({ sent, size, Header, Payload }, name) {
+    const type = Header.Event === "broadcast" ? (kind(Payload) ?? "") : "";
+    const words = `${Header.Event}${type && `: ${type}`}`;
+    const way = make("span", "", sent ? "→ " : "← ");
+    way.setAttribute("aria-hidden", "true");
+    const event = make("span", "", way, make("span", "unseen", sent ? "sent " : "received "), words);
+    const time = new Date().toTimeString().slice(0, 8);
+    const line = row(time, event, "", `${size} B`);
+    this.#users.set(line, sent ? [Header.To ?? []].flat() : [Header.UserId]);
+    this.#packets.prepend(line);
+    this.#packets.rows[PACKETS]?.remove();
+    this.name(name);
+  }
+
+  /** Name people by what is known of them now. @param {(user: string) => string} name */
+  name(name) {
+    for (const line of this.#packets.rows) {
+      line.cells[2].textContent = this.#users.get(line)?.map(name).join(", ") ?? "";
+    }
+  }
+
+  /** @param {Record<string, string>} facts */
+  tell(facts) {
+    const lines = Object.entries(facts).map(([term, fact]) => [make("dt", "", term), make("dd", "", fact)]);
+    this.#facts.replaceChildren(...lines.flat());
+  }
+
+  /** @param {Peer[]} peers @param {(user: string) => string} name */
+  async measure(peers, name) {
+    const rows = peers.map(async (peer) => {
+      const { way, ms } = await path(peer.connection);
+      return row(name(peer.user), peer.state, way, ms);
+    });
+    const measured = await Promise.all(rows);
+    this.#connections.replaceChildren(...measured);
+  }
+}
+
+/** What a signal is. @param {any} payload @returns {string | undefined} */
+function kind(payload) {
+  try {
+    const { Type } = typeof payload === "string" ? JSON.parse(payload) : payload;
+    return typeof Type === "string" ? Type.slice(0, 40) : undefined;
+  } catch {
+    return undefined; // somebody's own words
+  }
+}
+
+/** @param {(Node | string)[]} cells */
+function row(...cells) {
+  return make("tr", "", ...cells.map((cell) => make("td", "", cell)));
+}
+
+/** Tell the way that packets of media go. @param {RTCPeerConnection} connection */
+async function path(connection) {
+  /** @type {Map<string, any>} */
+  const reports = new Map();
+  (await connection.getStats()).forEach((report, id) => reports.set(id, report));
+  const all = [...reports.values()];
+  const transport = all.find(({ type, selectedCandidatePairId: id }) => type === "transport" && id);
+  const pair =
+    reports.get(transport?.selectedCandidatePairId) ??
+    all.find(({ type, nominated, state }) => type === "candidate-pair" && nominated && state === "succeeded");
+  if (!pair) return { way: "none yet", ms: "" };
+  const [local, remote] = [reports.get(pair.localCandidateId), reports.get(pair.remoteCandidateId)];
+  const seconds = pair.currentRoundTripTime;
+  const way = `${local?.candidateType} to ${remote?.candidateType}, ${local?.protocol}`;
+  return { way, ms: seconds === undefined ? "" : `${Math.round(seconds * 1000)} ms` };
+}
