@@ -443,6 +443,10 @@ class _Step:
                 self._tell([0, "restored", user, own[1], node, place], "", 0)
             elif held is not None and held not in named:
                 lost.append(user)
+            elif held is not None and not is_known and born != "-":
+                meta = self._there.meta[user]
+                if "t" in meta:
+                    meta["g"] = True
         if born != "-":
             self._tell_state(node, born)
         self._sweep()
