@@ -534,7 +534,7 @@ class Simulation:
         self.cluster.era += 1
         returns = bool(self.snapshots) and chance.random() < 0.5
         rooms_alone = chance.random() < 0.3
-        if returns and self.snapshots[-1][0] < self.noted_since:
+        if returns and self.snapshots[-1][0] <= self.noted_since:
             rooms_alone = False  # a seat in them may be nobody's, and noted nowhere
         shard = "the shard of the rooms" if rooms_alone else "the store"
         if not rooms_alone:
