@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import socket
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process import ROOT, START_SECONDS, STOP_SECONDS, require
+from documents import claim
+from process import START_SECONDS, STOP_SECONDS, require
 
 from videre.ice import SharedSecret
 
@@ -23,8 +23,7 @@ RELAY_PORTS = range(61000, 65536)
 STEP_SECONDS = 0.1  # between two questions whether it is up
 BINDING = bytes.fromhex("0001 0000 2112a442") + b"is it there?"  # a STUN request
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-(DOCUMENTED,) = re.findall(r"```conf\n(.*?)```", README, re.DOTALL)
+DOCUMENTED = claim("README.md", "use-auth-secret").text
 PLACEHOLDER = "the-line-in-turn-secret"
 
 # Beside what is documented: loopback, which is not allowed to peers otherwise, and files in `tmp`.

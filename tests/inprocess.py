@@ -32,7 +32,7 @@ class Client:
         self.socket = socket
         self._sockjs = framing == "sockjs"
         self._texts: deque[str] = deque()
-        self.goodbye: tuple[int, str] | None = None  # SockJS's own
+        self.goodbye: tuple[int, str] | None = None  # code and reason, once closed
 
     async def say(self, text: str) -> None:
         """Send one message."""
@@ -91,7 +91,10 @@ class Client:
             assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING), message
             if self._sockjs and self.goodbye is not None:
                 return self.goodbye[0]
-            return message.data if message.type is WSMsgType.CLOSE else None
+            if message.type is not WSMsgType.CLOSE:
+                return None
+            self.goodbye = message.data, message.extra
+            return self.goodbye[0]
 
     async def close(self, code: int = 1000) -> None:
         """Close as a client does."""

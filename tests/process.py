@@ -178,21 +178,22 @@ def require(program: str) -> str:
     return path
 
 
-def node_modules() -> Path:
-    """Return tests/node/node_modules, installed as the lock file says; skip where that fails."""
+def node_modules(folder: Path = NODE) -> Path:
+    """Return a folder's node_modules, installed as its lock file says; skip where that fails."""
     require("node")
     npm = require("npm")
-    lock, installed = NODE / "package-lock.json", NODE / "node_modules" / ".package-lock.json"
-    directory = os.open(NODE, os.O_RDONLY)
+    lock, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+    directory = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)  # two runs of the tests must not install at once
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-            done = subprocess.run([npm, "ci"], cwd=NODE, capture_output=True, text=True)
+            command = [npm, "ci", "--ignore-scripts", "--omit=optional"]  # as bin/bench
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             if done.returncode:
                 missing(f"npm ci failed: {done.stderr}")
     finally:
         os.close(directory)
-    return NODE / "node_modules"
+    return folder / "node_modules"
 
 
 async def node(script: str, *args: str) -> list[dict[str, Any]]:

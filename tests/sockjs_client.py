@@ -77,10 +77,10 @@ class Wire:
         host = "127.0.0.1" if url.host == "localhost" else url.host
         try:
             await asyncio.get_running_loop().sock_connect(sock, (host, url.port))
-        except OSError:
+            return cls(*await asyncio.open_connection(sock=sock))
+        except BaseException:  # also of who does not wait for it any more
             sock.close()
             raise
-        return cls(*await asyncio.open_connection(sock=sock))
 
     def say(
         self,

@@ -38,7 +38,8 @@ ARROWS: dict[str, set[str]] = {
     "peer": {"packets", "connection", "entry", "room", "service", "deadline", "limits", "errors"}
     | {"tally"},
     "transport": {"errors", "limits", "tally"},
-    "logs": {"writers"},
+    "logs": {"formatters", "writers"},
+    "formatters": set(),
     "writers": set(),
     "version": set(),
     "health": set(),

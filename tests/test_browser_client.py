@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
@@ -750,53 +749,6 @@ async def test_the_servers_ice_servers_are_used(site: Site, room: str) -> None:
     """
     assert await every([ann, bob], code) == [[["stun:127.0.0.1:9"]]] * 2
     assert await ann.run("return (await v.signaller.ice())[0].urls;") == ["stun:127.0.0.1:9"]
-
-
-def blocks(language: str) -> list[str]:
-    """Return the code in docs/browser.md."""
-    document = (ROOT / "docs" / "browser.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", document, re.DOTALL)
-
-
-async def test_the_first_call_of_the_documentation(
-    site: Site, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What stands in docs/browser.md, opened twice, is a call."""
-    [script] = blocks("python")
-    [page] = blocks("html")
-    (tmp_path / "call.html").write_text(page, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    run: list[web.Application] = []
-    monkeypatch.setattr(web, "run_app", lambda app, **_: run.append(app))
-    exec(script, {})
-    url = f"http://127.0.0.1:{await site.serve(run[0])}/"
-    ann, bob = [await browser.open(url, init="globalThis.ready = true;") for _ in "ab"]
-    shown = """
-    const video = document.getElementById("remote");
-    while (video.getVideoPlaybackQuality().totalVideoFrames < 3) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    return true;
-    """
-    assert await every([ann, bob], shown) == [True, True]
-    _, rooms = blocks("js")
-    rooms = re.sub("import (.*) from (.*);", r"const \1 = await import(\2);", rooms)
-    assert len(await bob.run(f"{rooms} return Users;")) == 3
-
-
-async def test_the_mesh_of_the_documentation(site: Site, room: str) -> None:
-    """What stands in docs/browser.md shows each of the others."""
-    ann, bob = await site.client("ann", room), await site.open()
-    mesh, _ = blocks("js")
-    code = f"""
-    const videre = globalThis.v = client();
-    {mesh}
-    await v.connect(arg);
-    await until(() => videos.size);
-    return advances(videos.get("ann"));
-    """
-    assert await bob.run(code, room) is True
-    assert await ann.run(FLOWS) is True
 
 
 async def test_rooms_alone(site: Site, room: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from documents import Block, runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process import ROOT
 
 from videre.config import Config, load
 from videre.errors import ConfigError
@@ -341,11 +340,10 @@ def test_the_secret_of_a_file_shows_nowhere(conf: Path) -> None:
     assert HUSH not in f"{config!r}{config}"
 
 
-def test_the_example_of_the_readme(conf: Path) -> None:
+@runs("README.md", '"IceServers": [')
+def test_the_example_of_the_readme(block: Block, conf: Path) -> None:
     """It is a good configuration as it stands, and has the secret that is made beside it."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```json\n(\{\"IceServers\".*?)```", readme, re.DOTALL)
-    conf.write_text(example)
+    conf.write_text(block.text)
     (conf.parent / "turn-secret").write_text(f"{SECRET}\n")
     stun, turn = load(conf).ice.entries
     assert isinstance(stun, StaticServer) and isinstance(turn, SharedSecret)

@@ -18,7 +18,8 @@ from sockjs_client import Wire, ask, poll, send
 from websocket_client import CLOSE, Socket
 
 from videre import logs
-from videre.logs import EventLog, Journal, JSONFormatter, TextFormatter, shortened
+from videre.formatters import JSONFormatter, TextFormatter, shortened
+from videre.logs import EventLog, Journal
 from videre.version import __version__
 
 ROOM, OTHER_ROOM = (f"{name}-{secrets.token_hex(8)}" for name in ("lounge", "cellar"))

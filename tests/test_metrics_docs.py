@@ -10,6 +10,7 @@ from typing import Any
 import promql_parser as promql
 import pytest
 from aiohttp import web
+from documents import Block, run_python, runs
 from inprocess import serving
 from metering import exposed, metered
 from process import ROOT
@@ -89,12 +90,12 @@ def test_the_table_names_every_value(metric: str, values: tuple[str, ...]) -> No
     assert [value for value in values if f"`{value}`" not in meaning] == []
 
 
-async def test_the_example_serves_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+@runs("docs/operations.md", "metrics.routes")
+async def test_the_example_serves_metrics(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands."""
     apps: list[web.Application] = []
     monkeypatch.setattr(web, "run_app", lambda app, port: apps.append(app))
-    (block,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
-    exec(compile(block, "operations.md", "exec"), {})
+    run_python(block)
     async with serving(apps[0]) as server:
         assert await server.members("a")
         text, _ = await exposed(f"{server.url}/metrics")

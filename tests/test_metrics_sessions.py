@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import threading
@@ -64,21 +65,20 @@ async def test_refused_connections_by_reason() -> None:
     """Each limit, and an origin that is not allowed, is a reason."""
     raw = "/echo/websocket"
     options = Options(origins=("https://good.example",), max_connections_per_address=2)
-    async with metered(transport=options) as meter:
-        async with meter.moves(
+    async with (
+        metered(transport=options) as meter,
+        meter.moves(
             connections_refused_total={"origin": 3, "connections-per-address": 2},
             sessions_opened_total={"websocket-raw": 2},
-        ):
-            evil = {"Origin": "https://evil.example"}
-            assert (await Socket.open(meter.url, raw, evil)).head.status == 403
-            assert (await ask(meter.url, "GET", "/echo/info", None, evil)).status == 403
-            assert (await ask(meter.url, "POST", f"{fresh()}/xhr", b"", evil)).status == 403
-            for status in (101, 101, 503):
-                assert (await Socket.open(meter.url, raw)).head.status == status
-            assert (await ask(meter.url, "POST", f"{fresh()}/xhr", b"")).status == 503
-        meter.namespace.sessions.closing = True
-        async with meter.moves(connections_refused_total={"stopping": 1}):
-            assert (await Socket.open(meter.url, raw)).head.status == 503
+        ),
+    ):
+        evil = {"Origin": "https://evil.example"}
+        assert (await Socket.open(meter.url, raw, evil)).head.status == 403
+        assert (await ask(meter.url, "GET", "/echo/info", None, evil)).status == 403
+        assert (await ask(meter.url, "POST", f"{fresh()}/xhr", b"", evil)).status == 403
+        for status in (101, 101, 503):
+            assert (await Socket.open(meter.url, raw)).head.status == status
+        assert (await ask(meter.url, "POST", f"{fresh()}/xhr", b"")).status == 503
     for reason, options in (
         ("connections", Options(max_connections=1)),
         ("connects-per-second", Options(connects_per_second_per_address=0.001)),
@@ -89,6 +89,23 @@ async def test_refused_connections_by_reason() -> None:
         ):
             for status in (101, 503):
                 assert (await Socket.open(meter.url, raw)).head.status == status
+
+
+async def test_a_drain() -> None:
+    """Every client is told to go away, and who comes then is refused."""
+    async with metered() as meter:
+        await meter.server.members("a", room="one")
+        await meter.server.members("b", room="two")
+        async with meter.moves(
+            packets_total={"sent goaway": 2},
+            connections_refused_total={"stopping": 1},
+            sessions={"websocket-raw": -2},
+            leaves_total={"closed-by-server": 2},
+        ):
+            draining = asyncio.create_task(meter.namespace.drain(0.5))
+            await asyncio.sleep(0)
+            assert (await Socket.open(meter.url, "/echo/websocket")).head.status == 503
+            await draining
 
 
 @pytest.mark.parametrize("polls", [False, True])

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from documents import Block, runs
 from tokens import SECRET
 
 from videre.config import load
@@ -49,15 +50,15 @@ def test_each_row_names_tests_that_exist(row: list[str]) -> None:
         assert name.startswith("test_") and name in defined(file), f"{file}::{name}"
 
 
-def test_the_example_is_a_good_configuration(tmp_path: Path) -> None:
+@runs("docs/security.md", "VIDERE_SECRETS")
+def test_the_example_is_a_good_configuration(block: Block, tmp_path: Path) -> None:
     """As it stands, with a secret in the environment; and each key in it is worth its place."""
-    (example,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
     conf = tmp_path / "conf.json"
-    conf.write_text(example)
+    conf.write_text(block.text)
     config = load(conf, environ={"VIDERE_SECRETS": SECRET.replace(" ", "-")})
     assert config.auth.required
     assert "*" not in config.transport.origins
-    assert len(config.sources) == len(json.loads(example))
+    assert len(config.sources) == len(json.loads(block.text))
 
 
 def test_no_address_is_invented() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -91,6 +92,76 @@ async def test_ctrl_c_ends_all(store: Valkey, tmp_path: Path) -> None:
     async with signaller(tmp=tmp_path, config=settings) as server:
         await urls(server, 3)
         assert await server.stop(signal.SIGINT) == 0
+
+
+ORPHANS = """
+import ctypes, os, signal, socket, sys
+from videre import workers
+from videre.config import Config
+
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # as the first process of a container
+
+def serve(config, listening):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.read(reader, 1)  # until its own parent has ended
+            os._exit(3)
+        os._exit(0)
+    os.wait()
+    os.write(writer, b"-")
+    print("orphaned", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pause()
+    return 0
+
+sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
+"""
+
+
+def test_the_end_of_another_ones_child_is_nothing_to_the_parent() -> None:
+    """In a container it is given orphans, as of a health check: they are no workers."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHANS],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["orphaned\n"] * 2
+        parent.terminate()
+        out, errors = parent.communicate(timeout=SECONDS)
+    assert (parent.returncode, out, errors) == (0, "", "")
+
+
+EARLY = """
+import os, signal, socket, sys
+from videre import workers
+from videre.config import Config
+
+def serve(config, listening):
+    os.write(1, b".")
+    signal.pause()
+
+sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
+"""
+
+
+@pytest.mark.parametrize("number", workers.ENDING)
+def test_workers_that_are_stopped_as_they_start(number: int) -> None:
+    """They end by the signal itself, as they were told to: that is no failure."""
+    with subprocess.Popen(
+        [sys.executable, "-c", EARLY], cwd=ROOT, stdout=subprocess.PIPE
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.read(2) == b".."
+            parent.send_signal(number)
+            assert parent.wait(SECONDS) == 0
+        finally:
+            parent.kill()
 
 
 def test_each_worker_has_its_port_and_log() -> None:

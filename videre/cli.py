@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,12 @@ from videre.config import Config
 from videre.errors import ConfigError
 from videre.listening import Ports, listen
 from videre.schema import LEVELS, SCHEMA
-from videre.server import Load, serve
+from videre.server import CHANGES, Load, serve
 from videre.version import __version__
 
 
 def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     default = {key: rules.get("default") for key, rules in SCHEMA.items()}
-    named = os.environ.get(environment.CONFIG)
     parser = argparse.ArgumentParser(
         prog="videre-server",
         description="A WebRTC signalling server. Options beat variables of the environment "
@@ -48,7 +48,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     option(
         "--config",
         type=Path,
-        default=Path(named) if named else default_config,
+        default=environment.config(os.environ) or default_config,
         metavar="FILE",
         help=f"the configuration, JSON; or {environment.CONFIG} names it "
         f"(default: {default_config or 'none'})",
@@ -101,6 +101,8 @@ _KEYS = {
 def main(argv: Sequence[str] | None = None, *, default_config: Path | None = None) -> int:
     """Run the command with `argv` (the process's own unless given) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    for sentence in environment.slips(os.environ):
+        print(f"videre-server: {sentence}", file=sys.stderr)
     try:
         if argv[:1] == ["token"]:
             return mint.main(argv[1:], default_config=default_config)
@@ -118,17 +120,19 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         for name, key in _KEYS.items()
         if arguments[name] is not None
     }
-    for sentence in environment.slips(os.environ):
-        print(f"videre-server: {sentence}", file=sys.stderr)
+    variables = environment.read(os.environ)
+    if "Cert" in options or "Key" in options:
+        variables.pop("TLS", None)  # the option says that a certificate is to be used
 
     def load() -> Config:
-        return configuration.load(arguments["config"], {**environment.read(os.environ), **options})
+        return configuration.load(arguments["config"], {**variables, **options})
 
     config = load()
     certificates = Certificates(config)
     if arguments["check"]:
         print("The configuration is good.")
         return 0
+    signal.pthread_sigmask(signal.SIG_BLOCK, CHANGES)
     if config.workers > 1:
         return workers.run(config, listen, lambda own, ports: _run(own, certificates, ports, load))
     return _run(config, certificates, listen(config), load)

@@ -143,27 +143,31 @@ def load(
 ) -> Config:
     """Return the configuration of a file, of the options that beat it, and of the defaults.
 
-    `options` maps a key to the option's name and its value: `{"Port": ("--port", 8080)}`. Paths of
-    the file are relative to it, those of options to the working directory. Secrets may stand in a
-    variable of `environ` (the process's own unless given). Raises ConfigError.
+    `options` maps a key to the name of an option or variable, and its value: `{"Port": ("--port",
+    8080)}`. Paths of the file are relative to it, all others to the working directory. Secrets may
+    stand in a variable of `environ` (the process's own unless given). Raises ConfigError.
     """
     options = options or {}
     values = {} if path is None else _read(path)
     folder = Path() if path is None else path.parent
     environ = os.environ if environ is None else environ
     values.update({key: value for key, (_, value) in options.items()})
-    for key in ("Cert", "Key"):
-        if key in options:
-            values["TLS"] = True  # who names a certificate wants it used
+    named = [key for key in ("Cert", "Key") if options.get(key, ("", None))[1] is not None]
+    if named and "TLS" not in options:
+        values["TLS"] = True  # who names a certificate wants it used
     sources = {key: str(path) for key in values} | {key: name for key, (name, _) in options.items()}
     document, faults = judge(values)
+
+    def below(key: str) -> Path:
+        return Path() if key in options else folder
+
     keys: list[Key] = []
     if not any(key.startswith("Auth") for key, _ in faults) and document.get("Auth"):
-        keys, key_faults = keyring.read(document["Auth"], folder, environ)
+        keys, key_faults = keyring.read(document["Auth"], below("Auth"), environ)
         faults += [(f"Auth.{key}", fault) for key, fault in key_faults]
     servers: list[StaticServer | SharedSecret] = []
     if "IceServers" not in {key for key, _ in faults}:
-        servers, server_faults = turn.read(document["IceServers"], folder, environ)
+        servers, server_faults = turn.read(document["IceServers"], below("IceServers"), environ)
         faults += server_faults
     token: str | None = None
     if not any(key.startswith("AdminToken") for key, _ in faults):
@@ -175,7 +179,8 @@ def load(
     def resolve(key: str) -> Path | None:
         if document[key] is None:
             return None
-        return Path(document[key]) if key in options else folder / document[key]
+        name: str = document[key]
+        return below(key) / name
 
     words = [
         f"{sources.get(_BELOW.split(key)[0], path or 'default')}: {key}: {fault}"

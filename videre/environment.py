@@ -2,6 +2,7 @@
 
 `MaxPacketBytes` is `VIDERE_MAX_PACKET_BYTES`: a word begins at each capital that a small letter
 follows or precedes. A value is JSON, but for keys that hold a text: that is taken as it is.
+An empty one is null, where a key may be null. Paths are relative to the working directory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from videre.schema import SCHEMA
@@ -32,6 +34,18 @@ def variable(key: str) -> str:
 
 
 VARIABLES = {variable(key): key for key in SCHEMA}
+PORT = variable("Port")
+
+_KUBERNETES = (
+    "Kubernetes says this of a service that is called videre: give the service another name, "
+    "or set enableServiceLinks to false"
+)
+
+
+def config(environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file that an environment names, if it does."""
+    named = environ.get(CONFIG)
+    return Path(named) if named else None
 
 
 def read(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
@@ -47,12 +61,15 @@ def read(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
 
 
 def slips(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable that is no key's, but looks as if it were meant so."""
+    """Return a sentence for each variable that is, by its looks, not what somebody meant."""
     sentences = []
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in VARIABLES or name == CONFIG:
+        if not name.startswith(PREFIX) or name == CONFIG:
             continue
-        if meant := difflib.get_close_matches(name, VARIABLES, 1, LIKENESS):
+        if name in VARIABLES:
+            if name == PORT and environ[name].startswith("tcp://"):
+                sentences.append(f"{name}: {_KUBERNETES}")
+        elif meant := difflib.get_close_matches(name, VARIABLES, 1, LIKENESS):
             sentences.append(f"{name}: is no key and not used, {meant[0]} is one")
     return sentences
 

@@ -1,7 +1,7 @@
 """The log: what is recorded of rooms and packets, and how an application writes it down.
 
 The library is given a logger and never configures one: `EventLog` turns events into its records.
-`configure` is for the command line: JSON lines in a rotating file, written by a thread of its own,
+`Logging` is for the command line: JSON lines in a rotating file, written by a thread of its own,
 and lines for people on the terminal; or, without a file, all of it on the standard output.
 
 Room ids are secrets, of which the first 6 characters are logged; payloads never are.
@@ -10,29 +10,20 @@ Room ids are secrets, of which the first 6 characters are logged; payloads never
 from __future__ import annotations
 
 import asyncio
-import datetime
 import functools
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
-
+from videre.formatters import TERMINAL_LINES, JSONFormatter, Line, TextFormatter, shortened
 from videre.writers import File, Output, Writer, end
-
-#: Characters of a room id or session id that are logged; of a short one, not more than half.
-SHOWN = 6
 
 # Seconds for which records are collected, and how many of packets are kept in them: more than so
 # many packets a second are sampled, so that the log of a busy server costs no more than this.
 BATCH_SECONDS = 0.25
 BATCH_PACKETS = 500
-
-# Lines of one batch that a terminal gets: more than a person reads, less than stops a terminal.
-TERMINAL_LINES = 100
 
 _LEVELS = {
     "error": logging.WARNING,
@@ -42,28 +33,18 @@ _LEVELS = {
     "session-ended": logging.DEBUG,
 }
 
-# A line before it is written: Unix time, level, event and fields. Of a packet, to be quick about
-# it, only the values: prefix, event, user, room, size.
-_Fields = dict[str, Any] | tuple[str, str, str, str, int]
-_Line = tuple[float, int, str, _Fields]
-
-
-def shortened(secret: str) -> str:
-    """Return the part of a room id or session id that may be logged."""
-    return secret[: min(SHOWN, len(secret) // 2)]
-
 
 class Journal:
     """Brings lines to a logger: packets in batches, all else one by one, or, if `batched`, too.
 
-    A batched one is for handlers that know what a batch is, those of `configure`: a record has
+    A batched one is for handlers that know what a batch is, those of `Logging`: a record has
     `lines`, and costs a tenth of as many records.
     """
 
     def __init__(self, logger: logging.Logger, *, batched: bool = False) -> None:
         self._logger = logger
         self._batched = batched
-        self._lines: list[_Line] = []
+        self._lines: list[Line] = []
         self._packets = 0
         self._left_out = 0
         self._flush_due = False
@@ -93,7 +74,7 @@ class Journal:
         self._packets += 1
         self._add((time.time(), logging.DEBUG, "packet", values))
 
-    def _add(self, line: _Line) -> None:
+    def _add(self, line: Line) -> None:
         self._lines.append(line)
         if not self._flush_due:
             self._flush_due = True
@@ -158,95 +139,6 @@ class EventLog:
         self._journal.flush()
 
 
-def _lines(record: logging.LogRecord) -> Iterator[dict[str, Any]]:
-    """Yield what a record says, as one dictionary for each line of the log."""
-    batch: list[_Line] | None = getattr(record, "lines", None)
-    if batch is None:
-        line = {
-            "time": _time(record.created),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.name != "videre":
-            line["logger"] = record.name
-        if record.exc_info:
-            line["traceback"] = logging.Formatter().formatException(record.exc_info)
-        yield line
-        return
-    for created, level, event, fields in batch:
-        if isinstance(fields, tuple):
-            prefix, kind, user, room, size = fields
-            fields = {"packet": kind, "user": user, "room": shortened(room), "size": size}
-            fields["prefix"] = prefix
-        head = {"time": _time(created), "level": logging.getLevelName(level).lower()}
-        yield {**head, "event": event, **fields}
-
-
-def _time(seconds: float) -> str:
-    milliseconds = int(seconds * 1000)
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}+00:00"
-
-
-@functools.lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S")
-
-
-@functools.lru_cache(maxsize=4)
-def _clock(seconds: int) -> str:
-    return datetime.datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
-
-
-class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, event, and the event's fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines: one for each of a batch."""
-        return "\n".join(map(_json, _lines(record)))
-
-
-def _json(value: object) -> str:
-    text = orjson.dumps(value, default=str).decode()
-    # ASCII: no control or direction character of a name reaches who reads the log.
-    return text if text.isascii() else json.dumps(value, default=str)
-
-
-class TextFormatter(logging.Formatter):
-    """Lines for people: the time, the level, the event and its fields, from `level` on."""
-
-    def __init__(self, level: int = logging.INFO) -> None:
-        super().__init__()
-        self.level = level
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines; the first 100 of a batch, and how many more there are."""
-        if not hasattr(record, "lines"):
-            return self._text(record.created, next(_lines(record)))
-        batch: list[_Line] = record.lines
-        # What the command prints itself is not said twice.
-        told = [line for line in batch if line[1] >= self.level and line[2] != "listen"]
-        short = logging.makeLogRecord({"lines": told[:TERMINAL_LINES]})
-        texts = [
-            self._text(created, line)
-            for (created, *_), line in zip(told, _lines(short), strict=False)
-        ]
-        if len(told) > TERMINAL_LINES:
-            texts.append(f"... and {len(told) - TERMINAL_LINES} more")
-        return "\n".join(texts)
-
-    @staticmethod
-    def _text(created: float, line: dict[str, Any]) -> str:
-        level, event = line.pop("level"), line.pop("event")
-        trace = line.pop("traceback", "")
-        fields = " ".join(
-            f"{key}={_json(value)}" for key, value in line.items() if key not in ("time", "prefix")
-        )
-        text = f"{_clock(int(created))} {level:7} {event} {fields}".rstrip()
-        return f"{text}\n{trace}" if trace else text
-
-
 # Whose records are written, and of which level at least.
 _LOGGERS = {"videre": logging.DEBUG, "aiohttp": logging.WARNING, "asyncio": logging.WARNING}
 
@@ -285,18 +177,18 @@ class Logging:
         max_bytes: int = 0,
         backups: int = 0,
     ) -> None:
-        self._text = TextFormatter()
-        formatter = self._text if form == "text" else JSONFormatter()
+        most = TERMINAL_LINES if file else None  # it is the log itself, or beside it
+        self._shown = TextFormatter(most=most) if form == "text" else JSONFormatter()
         tell_lost = _lost_text if form == "text" else _lost_line
         if file is None:
             self._writers = [Writer(Output(1), tell_lost)]
-            self._terminal = _Handler("terminal", self._writers[0], formatter)
+            self._terminal = _Handler("terminal", self._writers[0], self._shown)
             handlers = [self._terminal]
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
             target = File(file, max_bytes=max_bytes, backups=backups)
             self._writers = [Writer(Output(2), tell_lost), Writer(target, _lost_line)]
-            self._terminal = _Handler("terminal", self._writers[0], formatter)
+            self._terminal = _Handler("terminal", self._writers[0], self._shown)
             handlers = [self._terminal, _Handler("file", self._writers[1], JSONFormatter())]
         self._handlers = handlers
         self._least = logging.DEBUG if file is None else logging.INFO
@@ -310,8 +202,8 @@ class Logging:
     def set_level(self, level: str) -> None:
         """Log what is of this level or above; of aiohttp and asyncio, no more than warnings."""
         threshold = logging.getLevelNamesMapping()[level.upper()]
-        self._text.level = max(threshold, self._least)
-        self._terminal.setLevel(self._text.level)
+        self._shown.level = max(threshold, self._least)
+        self._terminal.setLevel(self._shown.level)
         for name, least in _LOGGERS.items():
             logging.getLogger(name).setLevel(max(threshold, least))
 

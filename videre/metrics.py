@@ -9,6 +9,8 @@ asked for: serving packets costs what `videre.tally` costs. docs/operations.md l
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -31,7 +33,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from videre.app import Namespace
+from videre.namespace import Namespace
 from videre.tally import Histogram, Tally
 from videre.version import __version__
 
@@ -238,7 +240,14 @@ class _Namespaces(Collector):
             losses.update(journal.losses)
         for labels, count in losses.items():
             lost.add_metric(labels, count)
+        tasks = GaugeMetricFamily(
+            "videre_event_loop_tasks",
+            "Tasks of the event loop: each request that is being answered is one.",
+        )
+        with contextlib.suppress(RuntimeError):  # asked for outside of a loop
+            tasks.add_metric((), len(asyncio.all_tasks()))
         yield lag
+        yield tasks
         yield lost
 
     def _counter(self, name: str, text: str, value: Callable[[Tally], int]) -> Metric:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from videre import config as configuration
+from videre import environment
 from videre.auth import TokenAuth, sign
 from videre.errors import ConfigError
 from videre.packets import MAX_USER_ID
@@ -36,21 +38,22 @@ def _members(text: str) -> int:
 def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
     """Print a token that the first shared secret of the configuration signs; return 0.
 
-    Raises ConfigError where the configuration has none.
+    The configuration is that of a file and of the environment, as for the server. Raises
+    ConfigError where it has none.
     """
     parser = argparse.ArgumentParser(prog="videre-server token", description="Mint a token.")
     parser.add_argument("--user", required=True, type=_name, help="the UserId that it is for")
     parser.add_argument("--room", required=True, action="append", help="a RoomId, or prefix*")
     parser.add_argument("--ttl", type=_seconds, default=3600, help="seconds (default: 3600)")
     parser.add_argument("--max", type=_members, help="the room's capacity (default: as configured)")
-    parser.add_argument("--config", type=Path, default=default_config, help="the configuration")
+    named = environment.config(os.environ) or default_config
+    parser.add_argument("--config", type=Path, default=named, help="the configuration")
     arguments = parser.parse_args(argv)
-    config = configuration.load(arguments.config)
+    config = configuration.load(arguments.config, environment.read(os.environ))
     auth = config.auth
     if not isinstance(auth, TokenAuth) or (key := auth.signing_key) is None:
-        raise ConfigError(
-            [f"{arguments.config or 'default'}: Auth: a secret is needed to sign with"]
-        )
+        source = config.sources.get("Auth", arguments.config or "default")
+        raise ConfigError([f"{source}: Auth: a secret is needed to sign with"])
     room = arguments.room[0] if len(arguments.room) == 1 else arguments.room
     claims = {
         name: value

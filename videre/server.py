@@ -28,7 +28,7 @@ from videre.app import NAMESPACES, create_app
 from videre.certificates import Certificates
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.listening import Ports, url, urls
+from videre.listening import BACKLOG, Ports, url, urls
 from videre.schema import LEVELS, RELOADED, is_loopback
 from videre.version import __version__
 
@@ -36,6 +36,12 @@ from videre.version import __version__
 KEEP_ALIVE = 75.0
 # Seconds in which requests must end once all sessions are closed, by a shutdown.
 SHUTDOWN = 1.0
+# Seconds at the end of a drain in which who has just connected may ask and be answered.
+LAST_ANSWERS = 1.0
+
+# What asks for a change: held back from the start of the process until we can follow it, since
+# without a handler they would end it.
+CHANGES = (signal.SIGHUP, signal.SIGUSR1)
 
 #: Reads the configuration, as at the start. Raises ConfigError.
 Load = Callable[[], Config]
@@ -66,6 +72,7 @@ class Server:
             demo.mount(self._app, config, local=True)
         self._stop = asyncio.Event()
         self._ending = False
+        self._drained = False
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -76,6 +83,7 @@ class Server:
         loop.add_signal_handler(signal.SIGINT, self._on_stop, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._start, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CHANGES)
         self._log("start", version=__version__, pid=os.getpid())
         runner = _runner(self._app)
         await runner.setup()
@@ -84,13 +92,16 @@ class Server:
             context = self._certificates.context
             if self._ports.admin is not None:
                 admin_runner = await self._serve_admin(self._ports.admin)
-            await web.SockSite(runner, self._ports.public, ssl_context=context).start()
+            site = web.SockSite(runner, self._ports.public, ssl_context=context, backlog=BACKLOG)
+            await site.start()
             self._tell_listening()
             if context is not None:
                 self._start(self._watch_certificates)
             speedups.tune_garbage_collection()
             systemd.notify("READY=1")
             await self._stop.wait()
+            if self._drained and runner.server is not None:
+                await self._give_last_answers(site, runner.server)
         finally:
             systemd.notify("STOPPING=1")
             for task in self._tasks:
@@ -167,7 +178,21 @@ class Server:
         try:
             await asyncio.gather(*(each.drain(seconds) for each in namespaces))
         finally:
+            self._drained = True
             self._stop.set()
+
+    async def _give_last_answers(self, site: web.SockSite, http: web.Server) -> None:
+        """Accept nobody else, and answer who has been accepted before the connections are closed.
+
+        Others that hold the socket, a service manager or the next process, have who comes next.
+        """
+        await site.stop()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LAST_ANSWERS
+        while loop.time() < end:
+            if not http.connections:
+                return
+            await asyncio.sleep(0.02)
 
     # Changes.
 

@@ -1,11 +1,12 @@
 """Workers: several processes on one machine, whose rooms are in one engine.
 
 The parent opens the ports, starts the workers, starts one again that has died, and hands signals
-on. It serves nothing itself.
+on. It serves nothing itself. A service manager hears of it alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -13,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from videre import systemd
 from videre.config import Config
 from videre.errors import ConfigError
 from videre.listening import Ports
@@ -24,6 +27,7 @@ RESTART = 1.0
 # What ends all workers, and what they are told without it (see server.py).
 ENDING = (signal.SIGTERM, signal.SIGINT)
 OTHERS = (signal.SIGHUP, signal.SIGUSR1)
+SIGNALS = (*ENDING, *OTHERS)
 
 Listen = Callable[[Config], Ports]
 Serve = Callable[[Config, Ports], int]
@@ -82,40 +86,57 @@ class _Parent:
             signal.signal(each, self._hand_on)
         for number in range(len(self._workers)):
             self._start(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OTHERS)
+        systemd.notify("READY=1")  # the ports are open: who connects waits for a worker
         worst = 0
         while self._running:
             pid, status = os.wait()
-            number = self._running.pop(pid, -1)
+            if pid not in self._running:
+                continue  # the first process of a container is given the orphans of others
+            number = self._running.pop(pid)
             code = os.waitstatus_to_exitcode(status)
+            if self._stopping and -code in ENDING:
+                code = 0  # it had not come so far that it could end by itself
             if self._stopping or code == 0:
                 worst = max(worst, abs(code))
                 continue
             print(f"videre-server: worker {number} ended ({code}), once more", file=sys.stderr)
             time.sleep(RESTART)
-            if not self._stopping:
-                self._start(number)
+            self._start(number)
         return worst
 
     def _end(self, number: int, frame: object) -> None:
         self._stopping = True
+        systemd.notify("STOPPING=1")
         self._hand_on(number, frame)
 
     def _hand_on(self, number: int, _frame: object) -> None:
         for pid in self._running:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, number)
 
     def _start(self, number: int) -> None:
-        pid = os.fork()
-        if pid:
-            self._running[pid] = number
-            return
+        # A signal that comes meanwhile reaches the new worker, too; and not by our own handlers.
+        held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            if self._stopping:
+                return
+            if pid := os.fork():
+                self._running[pid] = number
+                return
+            self._work(number)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
+
+    def _work(self, number: int) -> NoReturn:
+        """Be a worker."""
         code = 1
         try:
             os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
+            os.environ.pop("NOTIFY_SOCKET", None)
             for each in ENDING:
                 signal.signal(each, signal.SIG_DFL)
-            for each in OTHERS:  # which would end a worker that is not ready for them
-                signal.signal(each, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # the server unblocks the others
             for other, (_, ports) in enumerate(self._workers):
                 if other != number:
                     ports.close()

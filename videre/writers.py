@@ -11,6 +11,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import sys
 import threading
 import time
@@ -60,7 +61,10 @@ class Output:
         """See Target.write."""
         data = "".join(f"{line}\n" for line in lines).encode(errors="replace")
         while data:
-            data = data[os.write(self._number, data) :]
+            try:
+                data = data[os.write(self._number, data) :]
+            except BlockingIOError:  # who shares it with us does not want to wait; this thread may
+                select.select((), (self._number,), ())
 
     def reopen(self) -> None:
         """See Target.reopen; an output stays what it is."""
@@ -225,7 +229,7 @@ class Writer(threading.Thread):
             lines.append(self._tell_lost(dropped))
         if not lines:
             return
-        single = [each for line in lines for each in line.split("\n")]
+        single = [each for line in lines if line for each in line.split("\n")]
         try:
             self._target.write(single)
         except OSError as error:

@@ -20,7 +20,7 @@ from videre.admin import requests
 from videre.admin.api import answer
 from videre.admin.faults import Faults
 from videre.admin.samples import INTERVAL, Samples
-from videre.logs import shortened
+from videre.formatters import shortened
 from videre.namespace import Namespace
 from videre.version import __version__
 
@@ -167,15 +167,17 @@ class RoomWalk:
         if now < self._due and sum(len(each.rooms) for each in self._namespaces) > FEW_ROOMS:
             return
         self._due = now + WALK_SECONDS
-        sizes = [
-            (members, each.prefix or "/", room)
-            for each in self._namespaces
-            for room, members in each.rooms.sizes()
-        ]
-        self.members = sum(members for members, _, _ in sizes)
+        self.members = 0
+        largest = [(0, "", "")] * LARGEST  # a heap: the least is the first
+        for each in self._namespaces:
+            for room, members in each.rooms.sizes():
+                self.members += members
+                if members > largest[0][0]:
+                    heapq.heapreplace(largest, (members, room, each.prefix or "/"))
         self.largest = [
             {"Prefix": prefix, "Room": shortened(room), "Members": members}
-            for members, prefix, room in heapq.nlargest(LARGEST, sizes)
+            for members, room, prefix in sorted(largest, reverse=True)
+            if members
         ]
 
 

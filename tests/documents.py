@@ -1,0 +1,137 @@
+"""The fenced blocks of README.md and docs/*.md, and which test runs each of them.
+
+A block that no test runs makes tests/test_documents.py fail. There are two ways to have it run.
+
+By its language, whatever document it stands in:
+
+- `json`: a configuration, which must be good, or a packet of a client (test_documents.py).
+- `shell`: commands, each of which test_documents_shell.py knows how to carry out; a new kind of
+  command is a new entry of its table.
+- `transcript`: what clients say and hear, played to a real server (transcripts.py has its form).
+- `text` with a table of bin/bench: it must be one, and its ratios right (test_documents.py).
+
+By name, for all others, and for one of those that wants more. In any test module:
+
+    from documents import runs
+
+    @runs("docs/hosting.md", "words that stand in no other block there")
+    async def test_the_site(block: Block) -> None:
+        ... run block.text ...
+
+Several blocks in one test are several `@runs`, each with the `name` of another argument. Where
+no test takes the block but a fixture or a fake does, `claim` is the same as a function. Write the
+arguments out: who claims what is read from the source of the tests, without importing it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_FENCE = re.compile(r"( *)(`{3,}|~{3,})([^`]*)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its document, as "docs/x.md", the line of its fence, language and text."""
+
+    document: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+def _blocks(path: Path) -> Iterator[Block]:
+    document = str(path.relative_to(ROOT))
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    for number, line in lines:
+        if (fence := _FENCE.fullmatch(line)) is None:
+            continue
+        indent, mark, language = fence.groups()
+        inner: list[str] = []
+        for _, each in lines:
+            if each.strip() == mark:
+                break
+            inner.append(each.removeprefix(indent) + "\n")
+        else:
+            raise AssertionError(f"{document}:{number}: a block without an end")
+        yield Block(document, number, language.strip(), "".join(inner))
+
+
+BLOCKS = [block for path in DOCUMENTS for block in _blocks(path)]
+
+
+def _found(document: str, words: str) -> list[Block]:
+    return [each for each in BLOCKS if each.document == document and words in each.text]
+
+
+def _calls(*names: str) -> Iterator[list[str]]:
+    """Yield the arguments of each call of these functions in the tests."""
+    for path in Path(__file__).parent.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        if "from documents import" not in source or path.samefile(__file__):
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) in names:
+                yield [ast.literal_eval(each) for each in node.args]
+
+
+@cache
+def claimed() -> frozenset[Block]:
+    """Return the blocks that a test has asked for by name."""
+    return frozenset(found for each in _calls("runs", "claim") for found in _found(*each))
+
+
+def unclaimed() -> list[Block]:
+    """Return the blocks that no test runs, neither by name nor by language."""
+    left = [block for block in BLOCKS if block not in claimed()]
+    for language, *words in _calls("runs_all"):
+        left = [each for each in left if each not in _all_of(language, *words)]
+    return left
+
+
+def _all_of(language: str, words: str = "") -> list[Block]:
+    return [
+        each
+        for each in BLOCKS
+        if each.language == language and words in each.text and each not in claimed()
+    ]
+
+
+def claim(document: str, words: str) -> Block:
+    """Return the one block of a document in which these words stand; the caller runs it."""
+    found = _found(document, words)
+    assert len(found) == 1, f"{words!r} stands in {len(found)} blocks of {document}"
+    return found[0]
+
+
+def runs(document: str, words: str, *, name: str = "block") -> pytest.MarkDecorator:
+    """Give a test the one block of a document in which these words stand, as argument `name`."""
+    return pytest.mark.parametrize(name, [claim(document, words)], ids=str)
+
+
+def runs_all(language: str, words: str = "") -> pytest.MarkDecorator:
+    """Give a test each block of a language (with these words) that is not claimed by name."""
+    return pytest.mark.parametrize("block", _all_of(language, words), ids=str)
+
+
+def run_python(block: Block, **names: Any) -> dict[str, Any]:
+    """Execute a block as a module with these names in it, and return what it has then.
+
+    Tracebacks tell the document and the line.
+    """
+    module: dict[str, Any] = {"__name__": "documented", **names}
+    exec(compile("\n" * block.line + block.text, block.document, "exec"), module)
+    return module

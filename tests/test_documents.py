@@ -1,0 +1,97 @@
+"""Every fenced block of the documentation is run; those of JSON, and tables of figures, here."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from documents import DOCUMENTS, ROOT, Block, runs_all, unclaimed
+
+from benchmarks.report import HEAD
+from videre import config
+from videre.packets import CLIENT_EVENTS, Decoder
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def test_every_block_is_run() -> None:
+    """tests/documents.py says how."""
+    left = [f"{block}: {block.language or 'no language'}" for block in unclaimed()]
+    assert not left, "no test runs " + ", ".join(left)
+
+
+@runs_all("json")
+def test_json(block: Block, tmp_path: Path) -> None:
+    """It is a packet that a client may send, or a configuration that is good."""
+    values = json.loads(block.text)
+    if "Header" in values:
+        assert Decoder(64 * 1024).decode(block.text).event in CLIENT_EVENTS
+        return
+    for name in re.findall(r'"(?:\w*(?:Secret|Token)Files?)": *\[?"([^"]+)"', block.text):
+        (tmp_path / name).write_text(SECRET)
+    conf = tmp_path / "conf.json"
+    conf.write_text(block.text)
+    assert config.load(conf, environ={"VIDERE_SECRETS": SECRET}).sources.keys() == values.keys()
+
+
+def _between(figure: str) -> tuple[float, float]:
+    """Return the bounds of what a rounded figure may have been."""
+    half = 0.5 * 10.0 ** -len(figure.partition(".")[2])
+    return float(figure) - half, float(figure) + half
+
+
+def _marked(columns: list[str]) -> tuple[float, float]:
+    """Return the figure that a row's ratio is about."""
+    (column,) = [each for each in columns if each.endswith("*")]
+    match = re.match(r"[\d.]+", column)
+    assert match
+    return _between(match[0])
+
+
+@runs_all("text", "ours/it")
+def test_figures(block: Block) -> None:
+    """A table of bin/bench: each ratio is what our figure is to the other's, as far as shown."""
+    head, *groups = block.text.split("\n\n")
+    if "\n" in head:  # no empty line after it
+        head, first = head.split("\n", 1)
+        groups.insert(0, first)
+    assert re.split(r"  +", head.strip()) == list(HEAD[1:])
+    compared = 0
+    for group in groups:
+        ours, *others = [re.split(r"\s{2,}", line) for line in group.splitlines()]
+        if others and others[0][0] == "" and ours[1:2] == ["videre-server"]:
+            least, most = _marked(ours)
+            for label, _cpu, ratio, *rest in (row[1:] for row in others):
+                low, high = _marked([_cpu, *rest])
+                shown = _between(ratio)
+                assert least / high <= shown[1] and most / low >= shown[0], label
+                compared += 1
+    assert compared >= len(groups) / 2
+
+
+def _anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Those within the repository: to a file, and to a heading in it."""
+    for link in LINK.findall(path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.is_relative_to(ROOT) and target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("path", DOCUMENTS[1:], ids=lambda path: path.name)
+def test_the_readme_leads_to_it(path: Path) -> None:
+    """Each document is found from the first page."""
+    assert f"(docs/{path.name})" in DOCUMENTS[0].read_text(encoding="utf-8")

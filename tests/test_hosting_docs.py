@@ -1,0 +1,106 @@
+"""docs/hosting.md: the site runs as it stands there. (Its page: test_documents_browser.py.)"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from documents import claim, run_python
+from inprocess import Server, serving
+
+from videre.client import Client, Closed, Message
+from videre.errors import Unauthorized
+
+SITE = claim("docs/hosting.md", "RouteTableDef")
+
+
+@pytest.fixture
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """Run the site."""
+    apps: list[web.Application] = []
+    monkeypatch.setattr(web, "run_app", lambda app, **_: apps.append(app))
+    run_python(SITE)
+    async with serving(*apps) as server:
+        yield server
+
+
+class Person:
+    """Somebody with a browser of their own, as far as cookies go."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self._url = server.url
+        self.name = name
+        self.http = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+
+    async def ask(self, method: str, path: str, **form: str) -> tuple[int, str]:
+        """Return the status and the text of an answer."""
+        async with self.http.request(method, self._url + path, data=form or None) as answer:
+            return answer.status, await answer.text()
+
+    async def login(self) -> tuple[int, str]:
+        """Log in."""
+        return await self.ask("POST", "/login", user=self.name, password=f"{self.name}'s password")
+
+    async def token(self, room: str) -> str:
+        """Return a token for a room."""
+        status, token = await self.ask("POST", f"/token/{room}")
+        assert status == 200, token
+        return token
+
+    def client(self, room: str, token: str) -> Client:
+        """Return a client that brings a token."""
+        return Client(f"{self._url}/echo", user=self.name, room=room, token=token)
+
+
+@pytest.fixture
+async def people(site: Server) -> AsyncIterator[dict[str, Person]]:
+    """Give Ann and the admin, who have logged in, and somebody who has not."""
+    persons = {name: Person(site, name) for name in ("ann", "root", "eve")}
+    assert await persons["ann"].login() == (200, "Hello, ann")
+    assert await persons["root"].login() == (200, "Hello, root")
+    yield persons
+    for each in persons.values():
+        await each.http.close()
+
+
+async def test_strangers_are_kept_out(people: dict[str, Person]) -> None:
+    """Who has not logged in gets nothing, and nobody more than is theirs."""
+    ann, eve = people["ann"], people["eve"]
+    assert (await eve.login())[0] == 401
+    assert (await eve.ask("POST", "/login", user="ann", password="guessed"))[0] == 401
+    assert (await eve.ask("POST", "/login", user="eve", password=""))[0] == 401
+    for method, path in [("POST", "/token/garden"), ("GET", "/me"), ("GET", "/admin")]:
+        assert (await eve.ask(method, path))[0] == 401
+    assert (await eve.ask("DELETE", "/admin/garden/ann"))[0] == 401
+    assert (await ann.ask("POST", "/token/cellar"))[0] == 403
+    assert (await ann.ask("GET", "/admin"))[0] == 403
+    assert (await ann.ask("DELETE", "/admin/garden/bob"))[0] == 403
+    with pytest.raises(Unauthorized):
+        await eve.client("garden", "no token").__aenter__()
+    with pytest.raises(Unauthorized):  # Ann's token is for Ann
+        await eve.client("garden", await ann.token("garden")).__aenter__()
+
+
+async def test_the_admin_sees_and_removes(
+    people: dict[str, Person], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who is removed is told why, gets no other token, and cannot come back with the old one."""
+    ann, root = people["ann"], people["root"]
+    token = await ann.token("garden")
+    reason = "The admin has removed you"
+    async with ann.client("garden", token) as room:
+        greeting = await room.receive()
+        assert isinstance(greeting, Message)
+        assert greeting.payload == {"Type": "Notice", "Text": "ann is here"}
+        assert await root.ask("GET", "/admin") == (200, '{"garden": ["ann"]}')
+        assert (await root.ask("DELETE", "/admin/garden/ann"))[0] == 204
+        with pytest.raises(Closed, match=f"4504 {reason}"):
+            await room.receive()
+    assert (await root.ask("DELETE", "/admin/garden/ann"))[0] == 404
+    assert (await ann.ask("POST", "/token/garden"))[0] == 403
+    async with ann.client("garden", token) as room:
+        with pytest.raises(Closed, match=f"4504 {reason}"):
+            await room.receive()
+    assert capsys.readouterr().out == f"ann has left garden: {reason}\n" * 2

@@ -1,0 +1,164 @@
+"""The references in docs/ name all that there is in the code: what is not told is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+import pytest
+from documents import DOCUMENTS, ROOT
+from process import node
+
+import videre
+import videre.client
+from videre.client import Backoff, Client
+from videre.rooms import Rooms
+
+TEXT = {path.stem: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+
+
+def in_code(document: str, name: str) -> bool:
+    """Tell whether a document has a name, in code."""
+    return re.search(rf"`[^`\n]*\b{re.escape(name)}\b[^`\n]*`", TEXT[document]) is not None
+
+
+def public(kind: type) -> list[str]:
+    """Return the names of what a class offers."""
+    return [name for name in vars(kind) if not name.startswith("_")]
+
+
+# The Python client: docs/client.md.
+
+EXPORTED = [name for name in videre.client.__all__ if name != "Event"]  # the union of the events
+PARAMETERS = dict(inspect.signature(Client).parameters)
+FIELDS = [
+    f"{name}.{field.name}"
+    for name in EXPORTED
+    if dataclasses.is_dataclass(kind := getattr(videre.client, name))
+    for field in dataclasses.fields(kind)
+]
+
+
+@pytest.mark.parametrize("name", [*EXPORTED, *PARAMETERS, *public(Client)])
+def test_the_python_client(name: str) -> None:
+    """All that is exported, every option, and every method and property of a client."""
+    assert in_code("client", name)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_the_fields_of_the_python_client(field: str) -> None:
+    """Of an event, or of Backoff, where it is named itself."""
+    kind, name = field.split(".")
+    assert re.search(rf"`{kind}\([^)]*\b{name}\b[^)]*\)", TEXT["client"])
+
+
+def test_the_defaults_of_the_python_client() -> None:
+    """Those of the options' table are the real ones."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", TEXT["client"], re.MULTILINE))
+    told = {name: rows.get(name) for name in PARAMETERS if name not in ("url", "user", "room")}
+    backoff = told.pop("backoff")
+    assert backoff and eval(backoff, {"Backoff": Backoff}) == Backoff()
+    assert told == {name: repr(PARAMETERS[name].default) for name in told}
+
+
+# The browser client: docs/browser.md.
+
+SOURCE = (ROOT / "videre" / "static" / "videre.js").read_text(encoding="utf-8")
+#: Public to JavaScript, for the module's own classes.
+BETWEEN_CLASSES = {
+    "Signaller": {"url"},
+    "Videre": {"failed", "received", "track"},
+    "Peer": {"call", "close", "hear", "repair", "replace", "restart", "send"},
+}
+#: What options are called within; as options they have other names.
+OPTIONS_KEPT = {"signallerURL", "localVideoElement", "remoteVideoElement", "constraints"}
+OPTIONS_KEPT |= {"configuration"}
+
+
+@pytest.fixture(scope="module")
+def members() -> dict[str, Any]:
+    """Return the names of what the module and its classes offer."""
+    path = ROOT / "videre" / "static" / "videre.js"
+    (line,) = asyncio.run(node("members.mjs", str(path)))
+    return line
+
+
+def section(title: str) -> str:
+    """Return a section of docs/browser.md."""
+    return TEXT["browser"].partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("kind", ["Signaller", "Videre"])
+def test_the_browser_client(members: dict[str, Any], kind: str) -> None:
+    """Every method and property, in the section of its class."""
+    names = set(members[kind]) - BETWEEN_CLASSES[kind]
+    assert len(names) > 10
+    assert [
+        name for name in sorted(names) if not re.search(rf"`[^`\n]*\b{name}\b", section(kind))
+    ] == []
+
+
+def test_the_other_classes_of_the_browser_client(members: dict[str, Any]) -> None:
+    """They are named, and so is what is in them."""
+    assert [
+        name for name in members["exports"] if name != "default" and not in_code("browser", name)
+    ] == []
+    others = {*members["Peer"], *members["SignallerError"]} - BETWEEN_CLASSES["Peer"]
+    assert others and [name for name in sorted(others) if not in_code("browser", name)] == []
+
+
+@pytest.mark.parametrize(("kind", "least"), [("Signaller", 7), ("Videre", 8)])
+def test_the_options_of_the_browser_client(kind: str, least: int) -> None:
+    """Those of the typedefs."""
+    found = re.search(rf"@typedef \{{\{{([^@]*?)\}}\}} {kind}Options", SOURCE, re.DOTALL)
+    assert found
+    options = re.findall(r"^ \*   (\w+)\??:", found[1], re.MULTILINE)
+    assert len(options) >= least
+    assert [name for name in options if not re.search(rf"`{name}`", section(kind))] == []
+
+
+@pytest.mark.parametrize(("kind", "least"), [("Signaller", 9), ("Videre", 6)])
+def test_the_events_of_the_browser_client(kind: str, least: int) -> None:
+    """Those that are told by the class, or for it by its parts."""
+    parts = re.split(r"^(?:export )?class (\w+)", SOURCE, flags=re.MULTILINE)
+    code = dict(zip(parts[1::2], parts[2::2], strict=True))
+    text = code[kind] + (code["Peer"] if kind == "Videre" else "")
+    events = {
+        name
+        for arguments in re.findall(r"\.emit\(([^,)]+)", text)
+        for name in re.findall(r'"(\w+)"', arguments)
+    }
+    assert len(events) >= least, events
+    assert [name for name in sorted(events) if f"\n| `{name}` |" not in section(kind)] == []
+
+
+# What a site can call: docs/hosting.md.
+
+#: What rooms offer to the application; the rest is for peers and metrics.
+FOR_SITES = {"on_join", "on_leave", "rooms", "members", "kick", "send", "ready"}
+FOR_PEERS = {"start", "close", "join", "resume", "renew", "leave", "lose", "broadcast"}
+FOR_PEERS |= {"is_initiator", "absent", "users", "sizes"}
+INSIDE = {"service", "ice", "log", "tally", "lag", "journal", "VidereError", "__version__"}
+NAMESPACE = {*public(videre.Namespace), *videre.Namespace.__annotations__}
+
+
+def test_what_rooms_offer() -> None:
+    """Each method with its arguments, and their defaults."""
+    assert set(public(Rooms)) - FOR_PEERS == FOR_SITES
+    for name in ("rooms", "members", "kick", "send"):
+        arguments = [
+            key if each.default is each.empty else f"{key}={each.default!r}".replace("'", '"')
+            for key, each in inspect.signature(getattr(Rooms, name)).parameters.items()
+            if key != "self"
+        ]
+        assert f"`await {name}({', '.join(arguments)})`" in TEXT["hosting"]
+    assert all(f"`{name}`" in TEXT["hosting"] for name in ("@on_join", "@on_leave", "ready"))
+
+
+@pytest.mark.parametrize("name", sorted((NAMESPACE | {*videre.__all__}) - INSIDE))
+def test_what_a_site_can_call(name: str) -> None:
+    """What the package exports, and what `setup` returns."""
+    assert in_code("hosting", name)

@@ -1,0 +1,43 @@
+"""The soak of docs/operations.md, for seconds: what is left over when all clients have gone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from process import signaller
+from soak import CONFIG, Sample, admin_of, faults, leaks, soak
+
+
+async def test_nothing_is_left_of_clients_that_come_and_go(tmp_path: Path) -> None:
+    """By every transport, and in every way; memory is for the ten minutes of `tests/soak.py`."""
+    told: list[object] = []
+    async with signaller(tmp=tmp_path, config=CONFIG) as server:
+        wrong = await soak(server, await admin_of(server), 6, 40, told.append)
+    assert not [each for each in wrong if not each.startswith("memory")], told
+    assert isinstance(told[-1], dict)
+    for did in ("came by raw", "came by xhr", "left by reset", "heard broadcast", "heard ping"):
+        assert told[-1][did], told
+
+
+IDLE = Sample(0, 0, 0, 50 << 20, 10, 3, 0)
+
+
+@pytest.mark.parametrize("name", ["sessions", "rooms", "descriptors", "tasks", "backlog"])
+def test_what_is_left_over_is_told(name: str) -> None:
+    """One of anything is enough."""
+    after = dataclasses.replace(IDLE, **{name: getattr(IDLE, name) + 1})
+    assert len(leaks(IDLE, after)) == 1 and name in leaks(IDLE, after)[0]
+    assert leaks(IDLE, IDLE) == []
+
+
+def test_memory_that_grows_is_told() -> None:
+    """From the second quarter to the last, by more than the allocator's ups and downs."""
+    flat = [dataclasses.replace(IDLE, seconds=number) for number in range(16)]
+    growing = [
+        dataclasses.replace(each, memory=(50 + number * 4) << 20)
+        for number, each in enumerate(flat)
+    ]
+    assert faults(IDLE, flat, IDLE) == []
+    assert [each.partition(":")[0] for each in faults(IDLE, growing, IDLE)] == ["memory"]

@@ -1,0 +1,386 @@
+"""What a service manager passes, and what it is told: sockets, READY, RELOADING, STOPPING."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import PIPE, STDOUT
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from passed import activated, environ, refused
+from process import (
+    LINE_BYTES,
+    START_SECONDS,
+    Signaller,
+    missing,
+    require,
+    self_signed,
+)
+from signalling import connect
+from sockjs_client import PATIENCE, Wire
+from valkey_server import valkey
+from websocket_client import handshake
+
+from videre import systemd
+from videre.listening import BACKLOG
+
+DRAINS = {"VIDERE_DRAIN_SECONDS": "0"}
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Return when something is true."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def enters(url: str) -> None:
+    """Join a room there."""
+    async with connect(url, "raw", user="user", room="room") as peer:
+        assert (await peer.ask("connect"))["Payload"] == "true"
+
+
+# The socket.
+
+
+def backlog(listening: socket.socket) -> int:
+    """Return how many connections may wait: tcpi_sacked of tcp_info, in a listener (Linux)."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int.from_bytes(info[28:32], sys.byteorder)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_socket_that_is_passed_is_served(host: str) -> None:
+    """It beats Host and Port, and those who connected before the start are answered."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, 0), family=family)
+    except OSError:
+        missing("There is no ::1 here")
+    with listening, socket.create_connection(listening.getsockname()[:2]) as early:
+        early.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        port = listening.getsockname()[1]
+        async with activated(listening, "--port", "1", variables=DRAINS) as server:
+            assert server.port == port
+            assert backlog(listening) == BACKLOG
+            await enters(server.url)
+            answer = await asyncio.to_thread(early.recv, 100)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_tls_on_a_socket_that_is_passed(tmp_path: Path) -> None:
+    """With the certificate of the configuration."""
+    cert, key = self_signed(tmp_path)
+    options = ("--cert", str(cert), "--key", str(key))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with activated(listening, *options, variables=DRAINS) as server:
+            assert server.url.startswith("https://127.0.0.1:")
+
+
+async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
+    """Each is a fault of the configuration: exit code 2, and words."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket() as idle,
+        socket.socket(type=socket.SOCK_DGRAM) as udp,
+        socket.socket(socket.AF_UNIX) as unix,
+        (tmp_path / "file").open("w") as file,
+    ):
+        idle.bind(("127.0.0.1", 0))
+        udp.bind(("127.0.0.1", 0))
+        unix.bind(str(tmp_path / "socket"))
+        unix.listen()
+        cases = [
+            ([file.fileno()], "what was passed is no socket"),
+            ([udp.fileno()], "does not listen to TCP connections"),
+            ([idle.fileno()], "does not listen to TCP connections"),
+            ([unix.fileno()], "does not listen to TCP connections"),
+            ([listening.fileno(), udp.fileno()], "2 sockets were passed, one is used"),
+        ]
+        for descriptors, words in cases:
+            said = await refused(descriptors, "--port", "0")
+            assert re.fullmatch(rf"videre-server: --port: Port: 0: .*{words}.*\n", said), said
+        engine = {"VIDERE_ENGINE": "redis://localhost"}
+        said = await refused([listening.fileno()], "--workers", "2", **engine)
+        assert "--workers: Workers: 2: socket activation is for one process" in said
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"LISTEN_FDS": "1"},
+        {"LISTEN_PID": "1", "LISTEN_FDS": "1"},
+        {"LISTEN_PID": "ours", "LISTEN_FDS": "0"},
+        {"LISTEN_PID": "ours", "LISTEN_FDS": "-1"},
+        {"LISTEN_PID": "ours", "LISTEN_FDS": "x"},
+        {"LISTEN_PID": "ours"},
+    ],
+    ids=str,
+)
+def test_without_a_socket(told: dict[str, str]) -> None:
+    """What is for another process, or nothing at all, is no socket; it is not handed on."""
+    told = {name: value.replace("ours", str(os.getpid())) for name, value in told.items()}
+    variables = {**told, "LISTEN_FDNAMES": "a", "OTHER": "1"}
+    assert systemd.take_socket(variables) is None
+    assert variables == {"OTHER": "1"}
+
+
+@contextmanager
+def descriptor_3(taken: int) -> Iterator[None]:
+    """Have a descriptor as number 3 as well, and put back what was there."""
+    saved = os.dup(systemd.FIRST)
+    os.dup2(taken, systemd.FIRST)
+    try:
+        yield
+    finally:
+        os.dup2(saved, systemd.FIRST)
+        os.close(saved)
+
+
+def test_the_socket_is_not_for_children() -> None:
+    """Neither it nor the variables that tell of it are inherited: they would keep it open."""
+    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        descriptor_3(listening.fileno()),
+    ):
+        taken = systemd.take_socket(told)
+        assert taken is not None
+        try:
+            assert taken.getsockname() == listening.getsockname()
+            assert not taken.get_inheritable() and told == {}
+        finally:
+            taken.detach()
+
+
+async def test_real_socket_activation() -> None:
+    """systemd's own program listens, and starts us when the first client connects."""
+    program = require("systemd-socket-activate")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(program, "-l", f"127.0.0.1:{port}", sys.executable, "-m", "videre"),
+        stdout=PIPE,
+        stderr=STDOUT,
+        env=environ(**DRAINS),
+        limit=LINE_BYTES,
+    )
+    server = Signaller(process)
+    try:
+        await until(lambda: any("Listening on" in line for line in server.output))
+        async with aiohttp.ClientSession() as http:
+            url = f"http://127.0.0.1:{port}"
+            async with http.get(f"{url}/health") as answer:
+                assert answer.status == 200
+        await server.listening()
+        await enters(f"{url}/echo")
+        assert f"Listening on {url}/echo" in server.output
+    finally:
+        code = await server.stop()
+    assert code == 0, str(server)
+
+
+# A restart.
+
+CLIENTS = 8
+RESTARTS = 3
+
+
+async def knock(port: int, *, websocket: bool) -> int:
+    """Return the status that a new connection is answered with; raise OSError if it is not."""
+    wire = await Wire.open(f"http://127.0.0.1:{port}")
+    try:
+        if websocket:
+            wire.say("GET", "/echo/websocket", None, handshake())
+        else:
+            wire.say("GET", "/ready", None, {"Connection": "close"})
+        async with asyncio.timeout(START_SECONDS + PATIENCE):
+            block = await wire.reader.readuntil(b"\r\n\r\n")
+        return int(block.split()[1])
+    finally:
+        Wire.opened.remove(wire)
+        wire.writer.transport.abort()
+
+
+async def test_a_restart_refuses_nobody() -> None:
+    """Who connects all the time is accepted each time, and answered: served, or sent elsewhere."""
+    statuses: Counter[int] = Counter()
+    going = True
+
+    def seen() -> int:
+        for each in clients:
+            if each.done():
+                each.result()
+        return statuses[200] + statuses[101]
+
+    async def client(number: int) -> None:
+        while going:
+            statuses[await knock(port, websocket=number % 2 == 0)] += 1
+
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        port = listening.getsockname()[1]
+        clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
+        for _ in range(RESTARTS):
+            async with activated(listening, variables={"VIDERE_DRAIN_SECONDS": "0.5"}) as server:
+                served = seen()
+                await until(lambda so_far=served: seen() >= so_far + 50)  # type: ignore[misc]
+                async with connect(server.url, "raw", user="user", room="room") as peer:
+                    await peer.ask("connect")
+                    server.process.send_signal(signal.SIGTERM)
+                    assert await server.process.wait() == 0
+        going = False
+        async with activated(listening, variables=DRAINS):  # who waits now is answered
+            await asyncio.gather(*clients)
+    assert statuses.keys() == {200, 101, 503}, statuses
+
+
+# What the service manager is told.
+
+
+class Manager:
+    """A service manager's end of NOTIFY_SOCKET; `path` is what the variable says."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(path.replace("@", "\0", 1) if path.startswith("@") else path)
+
+    async def told(self) -> dict[str, str]:
+        """Return what it is told next, as variables."""
+        async with asyncio.timeout(START_SECONDS):
+            data = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
+        return dict(line.split("=", 1) for line in data.decode().splitlines())
+
+    def nothing_more(self) -> bool:
+        """Tell whether it has been told all."""
+        try:
+            return not self._socket.recv(4096)
+        except BlockingIOError:
+            return True
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+    """Give a manager that listens on a path, and one with an abstract address."""
+    name = f"@videre-{secrets.token_hex(8)}"
+    made = Manager(str(tmp_path / "notify") if request.param == "path" else name)
+    yield made
+    made.close()
+
+
+def now_us() -> int:
+    """Return the time as systemd has it."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+async def test_the_manager_is_told(manager: Manager, tmp_path: Path) -> None:
+    """READY when clients are served, RELOADING with its time, READY again, STOPPING."""
+    (tmp_path / "conf.json").write_text("{}")
+    variables = {**DRAINS, "NOTIFY_SOCKET": manager.path}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with activated(
+            listening, "--config", str(tmp_path / "conf.json"), variables=variables
+        ) as server:
+            assert await manager.told() == {"READY": "1"}
+            await enters(server.url)
+            before = now_us()
+            server.process.send_signal(signal.SIGHUP)
+            reloading = await manager.told()
+            assert reloading.keys() == {"RELOADING", "MONOTONIC_USEC"}
+            assert before <= int(reloading["MONOTONIC_USEC"]) <= now_us()
+            assert await manager.told() == {"READY": "1"}
+            (tmp_path / "conf.json").write_text("{")  # is refused, and the server goes on
+            server.process.send_signal(signal.SIGHUP)
+            assert "RELOADING" in await manager.told()
+            assert await manager.told() == {"READY": "1"}
+            server.process.send_signal(signal.SIGTERM)
+            assert await manager.told() == {"STOPPING": "1"}
+            await server.process.wait()
+    assert manager.nothing_more()
+
+
+async def test_stopping_is_told_when_a_drain_begins(manager: Manager) -> None:
+    """Not when it is over: the manager's patience counts from there."""
+    variables = {"VIDERE_DRAIN_SECONDS": "1000", "NOTIFY_SOCKET": manager.path}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with (
+            activated(listening, variables=variables) as server,
+            connect(server.url, "raw", user="user", room="room") as peer,
+        ):
+            await peer.ask("connect")
+            assert await manager.told() == {"READY": "1"}
+            server.process.send_signal(signal.SIGTERM)
+            assert await manager.told() == {"STOPPING": "1"}
+            heard = [await peer.ask("ping"), await peer.receive()]
+            assert {each["Header"]["Event"] for each in heard} == {"goaway", "ping"}
+
+
+async def test_of_workers_the_parent_tells(tmp_path: Path) -> None:
+    """Once each: a manager takes no word of other processes than the first."""
+    (tmp_path / "valkey").mkdir()
+    listener = Manager(str(tmp_path / "notify"))
+    async with valkey(tmp_path / "valkey") as store:
+        command = ["-m", "videre", "--host", "127.0.0.1", "--port", "0", "--workers", "2"]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *command),
+            env=environ(**DRAINS, NOTIFY_SOCKET=listener.path, VIDERE_ENGINE=store.url),
+            stdout=PIPE,
+            stderr=STDOUT,
+        )
+        server = Signaller(process)
+        try:
+            assert await listener.told() == {"READY": "1"}
+            await until(lambda: sum("Listening on" in line for line in server.output) == 2)
+        finally:
+            assert await server.stop() == 0, str(server)
+    assert await listener.told() == {"STOPPING": "1"}
+    assert listener.nothing_more()
+    listener.close()
+
+
+@pytest.mark.parametrize("path", ["", "relative", "/nobody/listens", "@nobody-listens", "\udcff"])
+def test_without_a_manager_nothing_happens(path: str) -> None:
+    """Nobody asked, or nobody listens: neither is a fault of ours."""
+    systemd.notify("READY=1", {"NOTIFY_SOCKET": path})
+    systemd.notify("RELOADING=1", {})
+
+
+async def test_signals_before_the_server_is_ready_are_kept(tmp_path: Path) -> None:
+    """SIGHUP and SIGUSR1 at any time after the start end nothing, and are followed when it can."""
+    log = tmp_path / "debug.log"
+    code = f"""
+import os, signal, sys, videre.cli
+listen = videre.cli.listen
+def late(config):
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return listen(config)
+videre.cli.listen = late
+sys.exit(videre.cli.main(["--host", "127.0.0.1", "--port", "0", "--log-file", {str(log)!r}]))
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), env=environ(**DRAINS), stdout=PIPE, stderr=STDOUT
+    )
+    server = Signaller(process)
+    await server.listening()
+    await until(lambda: '"reload"' in log.read_text())
+    assert await server.stop() == 0, str(server)
