@@ -95,6 +95,14 @@ def test_a_dead_connection_is_noticed(found: dict[str, Any]) -> None:
     assert found["aConnectionThatIsDead"] == ["joined", "waiting", 3000, events]
 
 
+def test_a_server_that_goes_away(found: dict[str, Any]) -> None:
+    """It is left when it said, not earlier, with a code that keeps the seat; then it resumes."""
+    before, closed, secret, state, told = found["aServerThatGoesAway"]
+    assert before == ["joined", 1, "meanwhile"]
+    assert (closed, secret, state) == (3000, "secret 1", "joined")
+    assert told == [["error", 3000], ["resumed", None]]
+
+
 def test_a_network_that_is_back(found: dict[str, Any]) -> None:
     """It is tried at once, and a connection that may be dead is given 3 s to answer."""
     assert found["aNetworkThatIsBack"] == [2, "waiting", 0, 0]

@@ -79,6 +79,8 @@ def test_help_tells_every_option_and_its_default() -> None:
         "--key": "none",
         "--log-file": "none",
         "--log-level": "info",
+        "--admin-host": "127.0.0.1",
+        "--admin-port": "none",
     }
     assert done.returncode == 0
     assert {*told} == {"-h,", "--help", *defaults, "--check", "--version"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +16,7 @@ import aiohttp
 import jwt
 import pytest
 from cryptography import x509
-from process import Signaller, self_signed, signaller
+from process import ROOT, Signaller, self_signed, signaller
 from signalling import Closed, Framing, Packet, Signalling, connect
 from tokens import OTHER_SECRET, SECRET
 
@@ -417,3 +418,10 @@ def test_each_key_that_may_change_is_tested() -> None:
     text = Path(__file__).read_text()
     assert {key for key in RELOADED if f'"{key}"' not in text and f"{key}=" not in text} == set()
     assert set(SCHEMA) >= RELOADED
+
+
+def test_the_docs_tell_what_may_change() -> None:
+    """docs/operations.md names every key of RELOADED, and no other, before what needs a restart."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    told = text.partition("## Reload")[2].partition("- All other keys")[0]
+    assert set(re.findall(r"`([A-Z][A-Za-z]+)`", told)) == RELOADED

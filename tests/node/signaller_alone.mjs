@@ -263,6 +263,20 @@ const scenarios = {
     return [alive, made.state, sockets[0].closed, sockets[0].sent.map(({ Header }) => Header.Event)];
   },
 
+  async aServerThatGoesAway() {
+    const made = await joined();
+    sockets[0].hears("goaway", "me", '{"RetryAfter": 1500}');
+    await pass(1_400);
+    made.broadcast("meanwhile");
+    const before = [made.state, sockets.length, sockets[0].sent.at(-1).Payload];
+    await pass(200);
+    const closed = sockets[0].closed;
+    await pass(500);
+    (await open()).welcome({ Resumed: true, LastId: 1 });
+    await settle();
+    return [before, closed, sockets[1].sent[0].Payload.Resume, made.state, made.told];
+  },
+
   async aNetworkThatIsBack() {
     const handlers = [];
     globalThis.addEventListener = (_type, handler) => handlers.push(handler);

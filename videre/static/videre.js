@@ -324,16 +324,16 @@ export class Signaller extends Emitter {
     };
   }
 
-  /** Give the connection up if it does not come forward. @param {number} ms */
-  #wait(ms) {
+  /** Give the connection up, if nothing comes before. @param {number} ms @param {string} [why] */
+  #wait(ms, why) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#abandon(), ms);
+    this.#timer = setTimeout(() => this.#abandon(why), ms);
   }
 
-  /** Lose a connection that may be dead: its seat is to be resumed, not left. */
-  #abandon() {
+  /** Lose a connection, maybe a dead one: its seat is to be resumed, not left. */
+  #abandon(why = "No answer") {
     this.#drop(LOST);
-    this.#lost(LOST, "No answer");
+    this.#lost(LOST, why);
   }
 
   /** @param {number} code */
@@ -379,6 +379,7 @@ export class Signaller extends Emitter {
       this.#answered(Id)?.resolve(JSON.parse(Payload));
     }
     else if (Event === "role") this.#promoted(user);
+    else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server goes away");
     else if (Event === "disconnect") {
       this.users = this.users.filter((name) => name !== user);
       this.emit("left", { user });
