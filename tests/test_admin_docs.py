@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, create_subprocess_exec
 from pathlib import Path
 
 from admin import DOCUMENT, administered
+from documents import Block, runs
 from process import ROOT, require
 
 from videre.admin.problems import CODES
@@ -16,9 +17,6 @@ from videre.keyring import ADMIN_SCHEMA, admin_token
 
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 TEXT = TEXT[TEXT.index("\n## Admin port\n") :]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.M | re.S)
-SHELL = [text for language, text in BLOCKS if language == "shell"]
-JSON = [json.loads(text) for language, text in BLOCKS if language == "json"]
 
 
 async def run(command: str, folder: Path) -> str:
@@ -31,13 +29,27 @@ async def run(command: str, folder: Path) -> str:
     return output.decode()
 
 
-async def test_its_commands(tmp_path: Path) -> None:
+@runs("docs/operations.md", '"AdminTokenFile"', name="configuration")
+@runs("docs/operations.md", "> admin-token", name="make")
+@runs("docs/operations.md", "/status.json", name="ask_status")
+@runs("docs/operations.md", "limit=2", name="ask_rooms")
+@runs("docs/operations.md", '"Members": 3', name="listed")
+@runs("docs/operations.md", "-X POST", name="act")
+@runs("docs/operations.md", '"status": 404', name="problem")
+async def test_its_commands(
+    configuration: Block,
+    make: Block,
+    ask_status: Block,
+    ask_rooms: Block,
+    listed: Block,
+    act: Block,
+    problem: Block,
+    tmp_path: Path,
+) -> None:
     """One after the other, on a server that has the rooms of which they speak."""
-    configuration, listed, problem = JSON
-    make, ask_status, ask_rooms, act = SHELL
-    await run(make, tmp_path)
+    await run(make.text, tmp_path)
     conf = tmp_path / "conf.json"
-    conf.write_text(json.dumps(configuration))
+    conf.write_text(configuration.text)
     config = load(conf, None, {})
     assert config.admin_port == 1112 and config.admin_token is not None
     async with administered(config, token=config.admin_token) as admin:
@@ -45,19 +57,23 @@ async def test_its_commands(tmp_path: Path) -> None:
         await admin.signaller.members("a", "b", "c", room="kitchen")
         await admin.signaller.members("a", room="porch")
 
-        def here(command: str) -> str:
-            return command.replace("http://127.0.0.1:1112", admin.url).replace("curl ", "curl -s ")
+        def here(block: Block) -> str:
+            return block.text.replace("http://127.0.0.1:1112", admin.url).replace(
+                "curl ", "curl -s "
+            )
 
-        set_token = ask_status.splitlines()[0]
+        set_token = ask_status.text.splitlines()[0]
         assert json.loads(await run(here(ask_status), tmp_path))["Members"] == 6
-        assert json.loads(await run(f"{set_token}\n{here(ask_rooms)}", tmp_path)) == listed
+        assert json.loads(await run(f"{set_token}\n{here(ask_rooms)}", tmp_path)) == json.loads(
+            listed.text
+        )
         assert await run(f"{set_token}\n{here(act)}", tmp_path) == '{"Absent":[]}'
         for client in clients:
             await client.hears(("broadcast", "desk", "a/b", {"Text": "We restart at noon"}))
         end = await clients[0].socket.receive()
         assert (end.data, end.extra) == (4504, "Be nice")
         found = await admin.get("/api/v1/members", room="nowhere")
-        assert found.body == problem
+        assert found.body == json.loads(problem.text)
 
 
 def test_its_tables() -> None:

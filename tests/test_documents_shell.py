@@ -266,10 +266,14 @@ async def test_shell(block: Block, checkout: Checkout) -> None:
 
 @runs("README.md", "Listening on")
 async def test_what_the_first_command_prints(block: Block, checkout: Checkout) -> None:
-    """What one sees then, but for the port."""
+    """What one sees then, but for the port and the room's random name."""
     async with checkout.serve("bin/serve") as server:
-        shown = [line for line in server.output if line.startswith("Listening")]
-        assert [line.replace(str(server.port), "1111") for line in shown] == [block.text.strip()]
+        port = str(server.port)
+    told = block.text.splitlines()
+    seen = [line.replace(port, "1111") for line in server.output[: len(told)]]  # the log follows
+    room = re.compile(r"(?<=/demo#)[\w-]{22}$")
+    assert [room.sub("", line) for line in seen] == [room.sub("", line) for line in told]
+    assert room.search(told[-1]) and room.search(seen[-1])
 
 
 @runs("docs/cluster.md", '"Port": 1111', name="conf")
