@@ -43,8 +43,9 @@ def arguments() -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="about a minute: fewer, shorter runs")
     size.add_argument("--smoke", action="store_true", help="does everything work? no figures")
     parser.add_argument(
-        "--only", help="these workloads: relay,mix,storm,joins,idle,tls,seam,client"
+        "--only", help="these workloads: relay,mix,storm,joins,idle,tls,seam,client,scale"
     )
+    parser.add_argument("--match", default="", help="only cases whose names contain this")
     parser.add_argument("--peers", help="these servers: " + ",".join(ALL))
     parser.add_argument("--rounds", type=int, help="runs of each (default 3; quick and smoke 1)")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
@@ -63,7 +64,7 @@ def chosen(options: argparse.Namespace) -> list[Case]:
     wanted = set(options.only.split(",")) if options.only else known
     if unknown := wanted - known:
         sys.exit(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
-    return [case for case in every if case.workload in wanted]
+    return [case for case in every if case.workload in wanted and options.match in case.name]
 
 
 def peers_of(case: Case, options: argparse.Namespace) -> list[str]:
@@ -77,7 +78,7 @@ def peers_of(case: Case, options: argparse.Namespace) -> list[str]:
 
 def run(case: Case, peer: str, server: Server) -> report.Run:
     """Run one case against a running server; again if the generator was saturated."""
-    spec = case.specification(peer) | {"host": "127.0.0.1", "port": server.port, "pid": server.pid}
+    spec = case.specification(peer) | server.specification
     result: report.Run = {}
     for _ in range(TRIES):
         try:
@@ -144,7 +145,7 @@ def tell(what: str, peer: str, result: report.Run) -> None:
     """Say on stderr what one run gave."""
     said = result.get("error") or ", ".join(
         f"{name} {result[name]:.1f}"
-        for name in ("cpu", "client", "rate", "p99", "memory")
+        for name in ("cpu", "client", "store_cpu", "rate", "p99", "memory", "store_memory")
         if name in result
     )
     print(f"{what}: {peer}: {said}", file=sys.stderr, flush=True)
@@ -223,6 +224,8 @@ def main() -> int:
     report.write_json(options.out / "latest.json", document(shown, results, rounds))
     plot.plot(options.out / "latest.png", shown)
     print(report.table(shown))
+    if stores := report.stores(shown):
+        print("\nThe Valkey, per delivery:\n" + stores)
     if kinds := report.latencies(shown):
         print("\nLatencies, p50 / p99 in us:\n" + kinds)
     print("\n" + notes(shown, rounds))

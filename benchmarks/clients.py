@@ -92,7 +92,7 @@ async def _relay(spec: Spec) -> Figures:
         tasks = [asyncio.create_task(relay.run(*pair, payload)) for pair in pairs]
         stack.callback(lambda: [task.cancel() for task in tasks])
         await _during(tasks, spec["warmup"])
-        meter = Meter(spec["pid"])
+        meter = Meter(spec)
         relay.latencies.clear()
         await _during(tasks, spec["seconds"])
         figures: Figures = meter.stop()
@@ -156,7 +156,7 @@ class Crowd:
         for turn in range(turns):
             members = self.members(f"{turn:02}")
             async with AsyncExitStack() as stack:
-                meter, since = Meter(self.spec["pid"]), clock()
+                meter, since = Meter(self.spec), clock()
                 await asyncio.gather(*(self.enter(stack, member, since) for member in members))
                 self.total.update(meter.stop())
 
@@ -170,7 +170,7 @@ class Crowd:
                 await asyncio.sleep(self.spec["warmup"])
                 cut = sockets.copy()
                 sockets.clear()
-                meter, since = Meter(self.spec["pid"]), clock()
+                meter, since = Meter(self.spec), clock()
                 for each in cut:
                     each.shutdown(socket.SHUT_RDWR)
                 await asyncio.gather(*(self.back(member, since) for member in members))

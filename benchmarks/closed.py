@@ -10,6 +10,7 @@ from benchmarks.load import (
     Meter,
     Spec,
     couples,
+    dial,
     dialer,
     drain,
     percentiles,
@@ -28,8 +29,7 @@ def equal_parts(data: bytes, count: int) -> int:
 def relay(spec: Spec) -> Figures:
     """One speaker in each room of two keeps `window` packets of 200 B in flight."""
     window, framing = spec["window"], spec["framing"]
-    target = target_of(spec)
-    conns = dialer(spec, target).dial(couples(spec["rooms"]))
+    conns = dial(spec, couples(spec["rooms"]))
     drain(conns)
     poll = select.epoll()
     receive: dict[int, Callable[[], bytes]] = {}
@@ -75,7 +75,7 @@ def relay(spec: Spec) -> Figures:
         stamps[fd].extend([clock()] * window)
         send[fd](batch[window])
     pump(spec["warmup"], again=True)
-    meter = Meter(spec["pid"])
+    meter = Meter(spec)
     latencies.clear()
     pump(spec["seconds"], again=True)
     figures: Figures = meter.stop()
@@ -126,7 +126,7 @@ def storm(spec: Spec) -> Figures:
                     raise LoadError(f"{missing} of {len(listeners)} never heard the speaker")
 
     pump(spec["warmup"])
-    meter = Meter(spec["pid"])
+    meter = Meter(spec)
     latencies.clear()
     pump(spec["seconds"])
     figures: Figures = meter.stop()
@@ -136,9 +136,8 @@ def storm(spec: Spec) -> Figures:
 def hops(spec: Spec) -> Figures:
     """`peers` connections go from one fresh room to the next, each as soon as it is in."""
     framing = spec["framing"]
-    target = target_of(spec)
     names = [(f"{SALT}-{i:05}", f"{SALT}-{i:05}") for i in range(spec["peers"])]
-    conns = dialer(spec, target).dial(names)
+    conns = dial(spec, names)
     drain(conns)
     fresh = {conn.fd: Connect(framing, conn.name) for conn in conns}
     poll = select.epoll()
@@ -167,7 +166,7 @@ def hops(spec: Spec) -> Figures:
         poll.register(conn.fd, select.EPOLLIN)
         hop(conn)
     pump(spec["warmup"])
-    meter = Meter(spec["pid"])
+    meter = Meter(spec)
     latencies.clear()
     pump(spec["seconds"])
     figures: Figures = meter.stop()

@@ -27,7 +27,7 @@ def reconnect(spec: Spec) -> Figures:
     if spec["framing"] == "peerjs":
         names = couples(spec["peers"] // 2, "again-")
     again = dialer(spec, target)
-    meter = Meter(spec["pid"])
+    meter = Meter(spec)
     for conn in conns:
         conn.abort()
     again.dial(names)
@@ -46,7 +46,7 @@ def idle(spec: Spec) -> Figures:
         conn.abort()
     time.sleep(spec["settle"])
     memory, tasks = resident(pid), count_tasks(spec)
-    meter = Meter(pid)
+    meter = Meter(spec)
     names = couples(spec["peers"] // 2)
     entry = dialer(spec, target, join=False)
     conns = entry.dial(names)

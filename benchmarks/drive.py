@@ -13,6 +13,7 @@ from benchmarks.closed import hops, relay, storm
 from benchmarks.crowd import idle, reconnect
 from benchmarks.load import Figures, Spec
 from benchmarks.mix import mix
+from benchmarks.seats import notes, seats
 from benchmarks.wire import LoadError
 
 
@@ -30,6 +31,8 @@ PATTERNS: dict[str, Callable[[Spec], Figures]] = {
     "reconnect": reconnect,
     "hops": hops,
     "idle": idle,
+    "seats": seats,
+    "notes": notes,
     "client": client,
     "resume": client,
 }

@@ -10,10 +10,12 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.packets import connect
+from benchmarks.store import StoreMeter, cpu_ns
 from benchmarks.wire import Conn, LoadError, Target, clock, frames, kind
 
 Spec = dict[str, Any]
@@ -27,30 +29,36 @@ QUIET = 0.2  # s without a byte after which the traffic of the set-up is over
 
 
 class Meter:
-    """CPU time of the server and of this process over an interval.
+    """CPU time of the server, or of all nodes and their store, and of this process.
 
     The server's is its process clock: all its threads, the dead included, in nanoseconds. What the
     kernel does in a system call counts; loopback hands a packet over within the sender's call.
     `wait` is how long a main thread was ready to run and had no core: somebody else's noise.
     """
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, spec: Spec) -> None:
+        self.pids = [pid for _, pid in spec["nodes"]] or [spec["pid"]]
+        self.store = StoreMeter(*spec["store"]) if spec["nodes"] else None
         self.start()
 
     def start(self) -> None:
         """Begin the interval."""
+        if self.store is not None:
+            self.store.start()
         self.begun = self._read()
 
-    def stop(self) -> dict[str, float]:
+    def stop(self) -> Figures:
         """Return the interval's `seconds`, and the CPU and waiting seconds of both sides."""
         names = ("load_cpu", "load_wait", "server_cpu", "server_wait", "seconds")
         passed = (now - then for now, then in zip(self._read(), self.begun, strict=True))
-        return {name: value / 1e9 for name, value in zip(names, passed, strict=True)}
+        figures: Figures = {name: value / 1e9 for name, value in zip(names, passed, strict=True)}
+        if self.store is not None:
+            figures["store"] = self.store.stop()
+        return figures
 
     def _read(self) -> tuple[int, int, int, int, int]:
-        server = time.clock_gettime_ns((~self.pid << 3) | 2)
-        waits = self._wait("self"), self._wait(str(self.pid))
+        server = sum(map(cpu_ns, self.pids))
+        waits = self._wait("self"), sum(self._wait(str(pid)) for pid in self.pids)
         return time.process_time_ns(), waits[0], server, waits[1], clock()
 
     @staticmethod
@@ -201,6 +209,20 @@ def dialer(spec: Spec, target: Target, join: bool = True) -> Dialer:
     framing = spec["framing"]
     seats = join and framing != "peerjs"
     return Dialer(target, (lambda conn: connect(framing, conn)) if seats else None)
+
+
+def dial(spec: Spec, names: list[tuple[str, str]]) -> list[Conn]:
+    """Open a connection for each (name, room), and join; the nodes of a cluster take turns.
+
+    So the two members of a room are on different nodes, if there are several.
+    """
+    target = target_of(spec)
+    ports = [port for port, _ in spec["nodes"]] or [target.port]
+    conns: list[Any] = [None] * len(names)
+    for at, port in enumerate(ports):
+        part = names[at :: len(ports)]
+        conns[at :: len(ports)] = dialer(spec, replace(target, port=port)).dial(part)
+    return conns
 
 
 def target_of(spec: Spec) -> Target:

@@ -4,7 +4,7 @@ import random
 import select
 from collections import deque
 
-from benchmarks.load import Figures, Meter, Spec, couples, dialer, drain, percentiles, target_of
+from benchmarks.load import Figures, Meter, Spec, couples, dial, drain, percentiles
 from benchmarks.packets import CALL, broadcast, sizes, text, wrap
 from benchmarks.wire import Conn, LoadError, clock, frames, kind
 
@@ -130,12 +130,11 @@ class Mix:
 
 def mix(spec: Spec) -> Figures:
     """Run the real client's mix for `peers` peers at `rate` packets per s in all."""
-    target = target_of(spec)
-    conns = dialer(spec, target).dial(couples(spec["peers"] // 2))
+    conns = dial(spec, couples(spec["peers"] // 2))
     drain(conns)
     traffic = Mix(spec, conns)
     traffic.pump(spec["warmup"])
-    meter = Meter(spec["pid"])
+    meter = Meter(spec)
     traffic.reset()
     traffic.pump(spec["seconds"])
     figures: Figures = meter.stop()

@@ -22,6 +22,9 @@ COLOURS = {
     "bare": "#9aa5b1",
     "plain": "#b0c4b1",
     "fresh": "#6d9dc5",
+    "node1": "#7fb069",
+    "node2": "#5b8c5a",
+    "node4": "#3c5a3e",
 }
 
 

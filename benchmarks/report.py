@@ -49,6 +49,12 @@ def judged(raw: Run) -> Run:
         run["memory_opened"] = raw["bytes"]
     if "tasks" in raw:
         run["tasks"] = raw["tasks"]
+    if "store" in raw:
+        run |= {f"store_{name}": value / count for name, value in raw["store"].items()}
+        run["store_cpu"] *= 1e6
+        run["store_share"] = raw["store"]["cpu"] / seconds
+    if "store_bytes" in raw:
+        run["store_memory"] = raw["store_bytes"]  # of a room
     if len(raw["latency"]) > 1:
         run["latency"] = raw["latency"]
     if raw.get("kept", 1) < 0.95:
@@ -56,7 +62,8 @@ def judged(raw: Run) -> Run:
     if "clients" in raw or "crowd" in raw:
         return run  # CPU of the one side, whichever limits the other
     load = run["load_share"] + run["load_wait"]
-    if load > 0.95 and run["server_share"] + run["server_wait"] < 0.9:
+    busy = run["server_share"] + run["server_wait"] + run.get("store_share", 0)
+    if load > 0.95 and busy < 0.9:
         shares = f"load {run['load_share']:.2f}, server {run['server_share']:.2f}"
         return {"error": f"the load generator was saturated ({shares})", "saturated": True}
     return run
@@ -141,6 +148,24 @@ def latencies(results: list[tuple[Case, dict[str, Run]]]) -> str:
                 f"{name} {p50:.0f} / {p99:.0f}" for name, (p50, p99) in median["latency"].items()
             ]
             lines.append(f"  {case.name}  {ALL[peer].label:<31}" + ", ".join(kinds))
+    return "\n".join(lines)
+
+
+def stores(results: list[tuple[Case, dict[str, Run]]]) -> str:
+    """Return what the store under some nodes had to do, where there was one."""
+    lines = []
+    for case, medians in results:
+        for peer, median in medians.items():
+            if "store_cpu" in median:
+                memory = (
+                    f", {median['store_memory']:.0f} B a room" if "store_memory" in median else ""
+                )
+                lines.append(
+                    f"  {case.name}  {ALL[peer].label:<20}"
+                    f"{median['store_cpu']:.1f} us CPU, {median['store_asked']:.2f} commands that "
+                    f"ran {median['store_run']:.1f}, {median['store_in']:.0f} B in, "
+                    f"{median['store_out']:.0f} B out{memory}"
+                )
     return "\n".join(lines)
 
 

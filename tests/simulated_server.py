@@ -101,23 +101,27 @@ class Server:
         self.noted: dict[str, set[str]] = {}
         self.restoring: set[str] = set()
 
-    def snapshot(self) -> Callable[[], None]:
-        """Return what brings back the data as they are now."""
+    def snapshot(self) -> Callable[[bool], None]:
+        """Return what brings back the data as they are now: all, or those of the rooms alone."""
         data = {name: room.copy() for name, room in self.data.items()}
         leases, condemned = dict(self.leases), dict(self.condemned)
         noted = {node: set(rooms) for node, rooms in self.noted.items()}
         restoring = set(self.restoring)
 
-        def restore() -> None:
-            self.data, self.leases, self.condemned, self.noted = data, leases, condemned, noted
-            self.restoring = restoring
+        def restore(rooms_alone: bool) -> None:
+            self.data = data
+            if not rooms_alone:
+                self.leases, self.condemned, self.noted = leases, condemned, noted
+                self.restoring = restoring
 
         return restore
 
-    def wipe(self) -> None:
-        """Lose all data."""
-        self.data, self.leases, self.condemned, self.noted = {}, {}, {}, {}
-        self.restoring = set()
+    def wipe(self, rooms_alone: bool = False) -> None:
+        """Lose all data, or those of the rooms."""
+        self.data = {}
+        if not rooms_alone:
+            self.leases, self.condemned, self.noted = {}, {}, {}
+            self.restoring = set()
 
     def step(self, name: str, op: str, *arguments: str) -> Any:
         """See Store.step."""
@@ -439,6 +443,10 @@ class _Step:
                 self._tell([0, "restored", user, own[1], node, place], "", 0)
             elif held is not None and held not in named:
                 lost.append(user)
+            elif held is not None and not is_known and born != "-":
+                meta = self._there.meta[user]
+                if "t" in meta:
+                    meta["g"] = True
         if born != "-":
             self._tell_state(node, born)
         self._sweep()

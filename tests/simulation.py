@@ -90,7 +90,8 @@ class Simulation:
         self.ledger: dict[str, list[tuple[list[Any], str]]] = defaultdict(list)
         self.joins: dict[tuple[str, str], int] = {}  # (room, seat) -> what comes in the ledger then
         self.history: dict[tuple[str, int], list[tuple[str, str]]] = {}
-        self.snapshots: list[Callable[[], None]] = []
+        self.snapshots: list[tuple[float, Callable[[bool], None]]] = []  # and when
+        self.noted_since = 0.0  # since when all notes of a node are kept, or it is there itself
         self.sessions: list[Session] = []
         self.nodes: list[Node] = []
         self.story: list[str] = []
@@ -151,7 +152,7 @@ class Simulation:
         for _ in range(self.random.randint(20, 45)):
             settled = self.time.now > self.lost_at + LOSS_SECONDS
             if self.losing and settled and self.random.random() < 0.2:
-                self.snapshots.append(self.cluster.server.snapshot())
+                self.snapshots.append((self.time.now, self.cluster.server.snapshot()))
             self.step()
             self.time.run(self.random.choice(TIMED_PAUSES) * self.random.random() * 2)
             self.check()
@@ -468,6 +469,7 @@ class Simulation:
             # Seats that a node took when the store had lost its notes, and the node not seen it.
             self.note("not now")
         elif kind == "crash":
+            self.noted_since = self.time.now
             node.process.crashed = True
             node.store.close_line()
             self.add_node()
@@ -514,26 +516,37 @@ class Simulation:
             pending: Any = node.rooms.close()
             await pending
             node.process.crashed = True
+            self.noted_since = self.time.now
             self.note(f"{node.name} has ended")
 
         node.process.perform(lambda: node.process.create_task(stop()))
         self.add_node()
 
     def lose_data(self) -> None:
-        """The server starts anew: empty, or with what it had a while ago."""
+        """The server starts anew: empty, or with what it had a while ago.
+
+        Or that shard alone which has the rooms: that of leases and notes has lost nothing.
+        """
         chance = self.random
         self.lossy = True
         self.since_loss.clear()  # what nobody has heard yet is lost
         self.lost_at = self.time.now
         self.cluster.era += 1
-        self.cluster.server.process = str(self.cluster.era)
-        if chance.random() < 0.5 and self.snapshots:
-            self.note("the store has what it had a while ago")
-            self.snapshots.pop()()
+        returns = bool(self.snapshots) and chance.random() < 0.5
+        rooms_alone = chance.random() < 0.3
+        if returns and self.snapshots[-1][0] < self.noted_since:
+            rooms_alone = False  # a seat in them may be nobody's, and noted nowhere
+        shard = "the shard of the rooms" if rooms_alone else "the store"
+        if not rooms_alone:
+            self.cluster.server.process = str(self.cluster.era)
+            self.noted_since = self.time.now
+        if returns:
+            self.note(f"{shard} has what it had a while ago")
+            self.snapshots.pop()[1](rooms_alone)
             self.snapshots.clear()
         else:
-            self.note("the store is empty")
-            self.cluster.server.wipe()
+            self.note(f"{shard} is empty")
+            self.cluster.server.wipe(rooms_alone)
         for node in self.nodes:
             node.store.lose_line(chance.choice((0.0, 0.01, 0.1)))
 

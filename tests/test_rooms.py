@@ -224,3 +224,35 @@ def test_what_happens_in_a_room_costs_the_same_in_a_crowd() -> None:
     one, many = operations(lambda: visit(alone)), operations(lambda: visit(crowd))
     assert abs(many - one) < 0.05 * one
     assert len(alone.rooms) == 2  # room0, and the room that b and z are still in
+
+
+class OtherEngine(MemoryEngine):
+    """Stands for an engine whose seats may be newer than what this node has heard of them."""
+
+    received: int | None = -1
+
+    def resume(
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+    ) -> None:
+        """See Engine.resume."""
+        self.received = received
+
+
+def test_what_a_seat_was_sent_counts_for_itself_alone() -> None:
+    """A user whose newer seat was on another node resumes that, not the one that is known here."""
+    engine = OtherEngine(clock=FakeClock(), later=FakeClock().later)
+    secrets = iter(("first", "second", "third", "fourth"))
+    rooms = Rooms(
+        engine,
+        clock=FakeClock(),
+        log=FakeLog(),
+        spawn=run,
+        secret=lambda: next(secrets),
+        grace=20.0,
+    )
+    rooms.start()
+    rooms.join("a", "room", FakeConnection(), HALVES, welcome={})
+    join(rooms, "b")
+    for secret, received in (("of a newer seat", None), ("first", 1)):
+        rooms.resume("a", "room", FakeConnection(), HALVES, secret=secret, received=None)
+        assert engine.received == received

@@ -26,6 +26,7 @@ class Seat:
         "room",
         "secret",
         "since",
+        "ticket",
         "user",
         "welcome",
     )
@@ -51,6 +52,7 @@ class Seat:
         self.secret: str | None = (
             None  # with which it can be resumed, until the holder has been told
         )
+        self.ticket: str | None = None  # the digest of that secret, for as long as it is good
         self.last = "null"  # what the holder's last broadcast was called, as JSON
         self.count = 0  # packets that the room has sent to it, since its welcome
 

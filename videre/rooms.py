@@ -155,8 +155,9 @@ class Rooms:
             return None
         replica = self._replica.rooms.get(room)
         held = None if replica is None else replica.members.get(user)
-        # It may not be lost yet; of other nodes' seats nobody knows.
-        if held is not None and held.connection is not None and received is None:
+        # It may not be lost yet; but of other nodes' seats, and newer ones, nobody knows.
+        here = held is not None and held.ticket == digest(secret)
+        if held is not None and here and held.connection is not None and received is None:
             received = held.seen()
         self._replica.joining[seat.id] = seat
         try:
@@ -201,7 +202,7 @@ class Rooms:
             return seat, None
         new = self._seat(seat.user, seat.room, seat.connection, {})
         new.secret = self._secret()
-        ticket = digest(new.secret)
+        ticket = new.ticket = digest(new.secret)
         self._replica.joining[new.id] = new
         try:
             pending = self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket)
@@ -227,7 +228,8 @@ class Rooms:
         if seat.welcome is None or self._grace <= 0:
             return None
         seat.secret = self._secret()
-        return digest(seat.secret)
+        seat.ticket = digest(seat.secret)
+        return seat.ticket
 
     def leave(self, seat: Seat, reason: str) -> Awaitable[None] | None:
         """Give up a seat: the other members hear a disconnect, `reason` is for the log.

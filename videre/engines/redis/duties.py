@@ -70,6 +70,7 @@ class Duties:
             # What the store has of this node may be older than what this node knows.
             self._node.owed.update(await self._node.store.noted(self._node.name))
             self._node.owed.update(self._node.views)
+            self._node.owed.update(self._node.released)
             if deaf:
                 await self._each(list(self._node.views), self._hear_again)
                 self._node.deaf = self._node.breaks != breaks  # it may have begun again
@@ -80,6 +81,7 @@ class Duties:
         for room in [room for room, until in self._node.late.items() if until <= loop.time()]:
             self._node.owed.add(room)
             del self._node.late[room]
+        self._node.forget_released()
         await self._each(sorted(self._node.owed), self._put_right)
         await self._bury_past()
         # Who was cut off itself gives the others time to be heard again.
@@ -98,7 +100,8 @@ class Duties:
 
     async def _renew(self) -> Any:
         self._renewed = asyncio.get_running_loop().time()
-        lease, owes = str(round(self._timeout * 1000)), "1" if self._node.owed else "0"
+        lease = str(round(self._timeout * 1000))
+        owes = "1" if self._node.owed or not self._node.ready else "0"
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         self._node.restoring = {*answer[4]} - {self._node.name}
         return answer

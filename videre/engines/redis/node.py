@@ -25,6 +25,11 @@ MAX_STEP_CHARACTERS = 32 * 1024 * 1024
 LATE_SECONDS = 10.0
 
 
+# Seconds for which a node remembers the rooms that it has had seats in: of a cluster, the shard
+# with a room may come back with older data than the one with the notes.
+RELEASED_SECONDS = 60.0
+
+
 class Node:
     """One node, by the name that the store knows it by. It is told of trouble by `step`."""
 
@@ -39,6 +44,7 @@ class Node:
         self.restoring: set[str] = set()  # other nodes that have yet to put right what they have
         self.server = ""  # the process that the store was when it was told all
         self.late: dict[str, float] = {}  # rooms in which what failed may be done yet: until when
+        self.released: dict[str, float] = {}  # rooms without seats of its own any more: since when
         self.adopting: set[str] = set()  # rooms in which seats may become this node's
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages are not heard
@@ -121,6 +127,17 @@ class Node:
         """Note that a node has no seats in a room, unless the store is another process now."""
         if not await self.store.node("unnote", node, room, self.server):
             raise EngineError("The store began anew")
+        if node == self.name:
+            self.released.pop(room, None)  # to come last
+            self.released[room] = asyncio.get_running_loop().time()
+
+    def forget_released(self) -> None:
+        """Forget the rooms in which this node has had no seats for long."""
+        old = asyncio.get_running_loop().time() - RELEASED_SECONDS
+        for room, since in list(self.released.items()):
+            if since > old:
+                break
+            del self.released[room]
 
     @property
     def is_waiting(self) -> bool:

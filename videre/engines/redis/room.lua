@@ -364,6 +364,13 @@ function ops.restore(name, node, list, born)
       tell({0, 'restored', user, own[2], node, place}, '', 0)
     elseif held and not named[held] then
       lost[#lost + 1] = user
+    elseif held and not is_known and born ~= '-' then
+      -- What this one was told, by the node that does not know our numbers, we have not all counted.
+      local meta = meta_of(user)
+      if meta.t then
+        meta.g = true
+        set_meta(user, meta)
+      end
     end
   end
   if born ~= '-' then
