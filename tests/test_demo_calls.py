@@ -64,6 +64,10 @@ class Person:
     def __init__(self, page: Page) -> None:
         self.page = page
 
+    async def is_online_again(self) -> None:
+        """Hear from the browser that there is a network, so that it is tried at once."""
+        await self.page.drive("await page.evaluate(() => dispatchEvent(new Event('online')));")
+
     async def presses(self, button: str) -> None:
         """Press the button with this label."""
         code = "await page.getByRole('button', { name: arg, exact: true }).click();"
@@ -385,6 +389,7 @@ async def test_a_server_that_is_gone_in_the_middle_of_a_call(site: Site) -> None
         "await page.locator('#messages').getByText('Still here').waitFor(arg);", LISTED
     )
     site.wire.mend()
+    await asyncio.gather(ann.is_online_again(), bob.is_online_again())
     await all_read([ann, bob], "Connected")
     assert await ann.chat() == [
         "Bob is here",
@@ -397,6 +402,7 @@ async def test_a_server_that_is_gone_in_the_middle_of_a_call(site: Site) -> None
     await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
     await site.serve(Config(demo=True))
     site.wire.mend()
+    await asyncio.gather(ann.is_online_again(), bob.is_online_again())
     await all_read([ann, bob], "Connected")
     cid = await site.person("Cid")
     await all_read([ann, bob, cid], "Connected with 2 others")

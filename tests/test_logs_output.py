@@ -82,8 +82,8 @@ class Spoken:
 
 @asynccontextmanager
 async def spoken(tmp: Path, **config: Any) -> AsyncIterator[Spoken]:
-    """Run a signaller with this configuration, and stop it in the end."""
-    (tmp / "conf.json").write_text(json.dumps(config))
+    """Run a signaller with this configuration, without the demo, and stop it in the end."""
+    (tmp / "conf.json").write_text(json.dumps({"Demo": False, **config}))
     command = ["bin/signaller.py", "--host", "127.0.0.1", "--port", "0"]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command, "--config", str(tmp / "conf.json")),
@@ -137,8 +137,9 @@ async def test_json_on_the_standard_output(level: str, tmp_path: Path) -> None:
 
 
 async def test_where_it_listens_is_a_line_of_the_log(tmp_path: Path) -> None:
-    """`urls` of `listen`, for whoever started it on port 0."""
-    async with spoken(tmp_path, LogFormat="json") as server:
+    """`urls` of `listen`, for whoever started it on port 0; what people are told is not there."""
+    more = {"Demo": True, "AdminPort": 0}
+    async with spoken(tmp_path, LogFormat="json", **more) as server:
         (urls,) = [line["urls"] for line in map(json.loads, server.out) if "urls" in line]
         async with aiohttp.ClientSession() as http, http.get(urls[0]) as answer:
             assert answer.status == 200
