@@ -103,6 +103,7 @@ PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # as the first process of a container
 
 def serve(config, listening):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # not to be missed
     reader, writer = os.pipe()
     if os.fork() == 0:
         if os.fork() == 0:
@@ -112,8 +113,7 @@ def serve(config, listening):
     os.wait()
     os.write(writer, b"-")
     print("orphaned", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.pause()
+    signal.sigwait([signal.SIGTERM])
     return 0
 
 sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
@@ -132,7 +132,10 @@ def test_the_end_of_another_ones_child_is_nothing_to_the_parent() -> None:
         assert parent.stdout is not None
         assert [parent.stdout.readline() for _ in range(2)] == ["orphaned\n"] * 2
         parent.terminate()
-        out, errors = parent.communicate(timeout=SECONDS)
+        try:
+            out, errors = parent.communicate(timeout=SECONDS)
+        finally:
+            parent.kill()
     assert (parent.returncode, out, errors) == (0, "", "")
 
 
