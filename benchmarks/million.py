@@ -36,11 +36,11 @@ Row = tuple[str, ...]
 
 
 def kept(*runs: Results) -> Results:
-    """Return what the tables need of the results of one or more runs."""
+    """Return what the tables need of the results of one or more runs, or of what was kept."""
     cases = {
         case["name"]: {
-            **{name: case[name] for name in ("name", "spec", "medians", "runs")},
-            "machine": run["machine"],
+            **{name: case[name] for name in ("name", "workload", "spec", "medians", "runs")},
+            "machine": case.get("machine") or run["machine"],
         }
         for run in runs
         for case in run["cases"]

@@ -181,6 +181,21 @@ async def _tests(checkout: Checkout, command: str) -> None:
 async def _measures(checkout: Checkout, command: str) -> None:
     """The cases are there; nothing is measured."""
     require("npm")
+    _copy_benchmarks(checkout)
+    assert "ours" in await checkout.run(f"{command} --list")
+
+
+async def _tabulates(checkout: Checkout, command: str) -> None:
+    """From the results that are kept, the tables are those that the document has."""
+    _copy_benchmarks(checkout)
+    document = checkout.path / "docs/scale.md"
+    there = document.read_text()
+    document.write_text(re.sub(r"(?<=```text\n).*?(?=```)", "", there, flags=re.DOTALL))
+    await checkout.run(f"{command.rpartition(' ')[0]} docs/scale.json")
+    assert document.read_text() == there
+
+
+def _copy_benchmarks(checkout: Checkout) -> None:
     folder = checkout.path / "benchmarks"
     if folder.is_symlink():
         folder.unlink()
@@ -188,7 +203,6 @@ async def _measures(checkout: Checkout, command: str) -> None:
         shutil.copytree(ROOT / "benchmarks", folder, ignore=ignored)
         (folder / "peers/node_modules").mkdir()
         (folder / "peers/node_modules/.package-lock.json").touch()  # bin/bench --smoke runs npm ci
-    assert "ours" in await checkout.run(f"{command} --list")
 
 
 async def _installs(checkout: Checkout, command: str) -> None:
@@ -234,6 +248,7 @@ COMMANDS: list[tuple[str, Callable[[Checkout, str], Awaitable[None]]]] = [
     (r"bin/serve( --(port|prefix|cert|key) \S+)*", _serves),
     (r"bin/test( .*)?", _tests),
     (r"bin/bench( .*)?", _measures),
+    (r"\.venv/bin/python -m benchmarks\.million \S+", _tabulates),
     (r"head -c 32 /dev/urandom \| base64 > \S+", _makes_a_secret),
     (r"pip install \S+", _installs),
     (r"apt-get install [\w -]+", _installs_of_debian),

@@ -247,10 +247,12 @@ async def test_nothing_may_be_said_too_often(site: Site, path: str, opcode: int)
     assert await site.emptied()
 
 
-async def test_a_delayed_token_is_forgotten_with_its_client() -> None:
+async def test_a_delayed_token_is_forgotten_with_its_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """What a client has said while its token waits for a failed one's delay goes when it goes."""
     auth = TokenAuth([secret_key("s" * 32)])
-    logging.getLogger("videre").setLevel(logging.ERROR)
+    caplog.set_level(logging.ERROR, "videre")
     async with serving(Config(auth=auth, limits=Limits())) as site:
         guess = packet("connect", "a", "room", {"Token": "wrong"})
         guessing = await Socket.open(site.url, RAW)
