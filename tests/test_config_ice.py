@@ -367,7 +367,7 @@ LIKELY = st.one_of(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=100)
 @given(entries=st.lists(LIKELY | ANY, max_size=3))
 def test_any_entries_are_good_or_faults(
     entries: list[Any], tmp_path_factory: pytest.TempPathFactory
