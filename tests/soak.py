@@ -48,8 +48,8 @@ CONFIG = {
 }
 ADMIN = "Admin port on "  # what the command prints
 EMPTY_SECONDS = 60  # in which the last session must end once nobody comes any more
-# Growth of the resident memory that is no leak, from the second quarter of the run to the last: glibc
-# keeps up to 21 MiB more at some times than at others, and gives it back when asked (malloc_trim).
+# Growth of the resident memory that is no leak, from the second quarter of the run to the last:
+# glibc keeps up to 21 MiB more at some times than at others, and gives it back (malloc_trim).
 GROWTH, SPARE = 1.05, 12 << 20
 
 
