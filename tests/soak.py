@@ -149,7 +149,7 @@ class Churn:
             polled = visitor.stream
             texts = await visitor.hear()
             if polled is not None and polled is not visitor.stream:
-                await let_go(polled.wire)
+                let_go(polled.wire)
             for text in texts:
                 heard = json.loads(text)
                 event = heard["Header"]["Event"]
@@ -173,17 +173,20 @@ class Churn:
             await visitor.say(packet("disconnect", user, room))
         if going in ("reset", "resume"):
             visitor.wire.reset()
-            await let_go(visitor.wire)
+            let_go(visitor.wire)
         else:  # a polling client that closes just does not come again: silence
             if visitor.socket is not None and going != "silence":
                 visitor.socket.send(b"\x03\xe8", 8)  # 1000
-            await let_go(visitor.wire)
+            let_go(visitor.wire)
         self.done[f"left by {going}"] += 1
 
 
-async def let_go(wire: Wire) -> None:
-    """Close a connection: in ten minutes there are too many to be kept until the end."""
-    await wire.close()
+def let_go(wire: Wire) -> None:
+    """Close a connection: in ten minutes there are too many to be kept until the end.
+
+    It is not waited for: who is cancelled meanwhile would cancel the others that wait for it.
+    """
+    wire.writer.close()
     if wire in Wire.opened:
         Wire.opened.remove(wire)
 

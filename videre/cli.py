@@ -152,9 +152,17 @@ def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -
         raise config.error(
             "LogFile", config.log_file, getattr(error, "strerror", None) or str(error)
         ) from None
+
+    async def serve_to_the_end() -> None:
+        try:
+            await serve(config, certificates, ports, log, load)
+        finally:
+            # The loop gives its handlers up next: a late signal shall not end us with its number.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
-            runner.run(serve(config, certificates, ports, log, load))
+            runner.run(serve_to_the_end())
     finally:
         log.end()
     return 0
