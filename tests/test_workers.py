@@ -45,6 +45,16 @@ async def urls(server: Signaller, count: int) -> list[str]:
             await asyncio.sleep(0.01)
 
 
+async def started(server: Signaller) -> int:
+    """Return the process id of a worker: the log says it, maybe after it says where it listens."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            for line in server.output:
+                if match := re.search(r"pid=(\d+)", line):
+                    return int(match[1])
+            await asyncio.sleep(0.01)
+
+
 async def member(stack: AsyncExitStack, url: str, user: str) -> Any:
     """Return a WebSocket whose user sits in the room."""
     http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -76,8 +86,7 @@ async def test_a_worker_that_dies_is_started_again(store: Valkey, tmp_path: Path
     async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
         found = await urls(server, 2)
         sockets = {url: await member(stack, url, f"user{n}") for n, url in enumerate(found)}
-        pids = [match[1] for line in server.output if (match := re.search(r"pid=(\d+)", line))]
-        os.kill(int(pids[0]), signal.SIGKILL)
+        os.kill(await started(server), signal.SIGKILL)
         dead = (await urls(server, 3))[2]
         (other,) = set(found) - {dead}
         await member(stack, dead, "user2")
