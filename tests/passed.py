@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from process import LINE_BYTES, ROOT, START_SECONDS, Signaller
+from process import LINE_BYTES, ROOT, START_SECONDS, Signaller, supervised
 
 # LISTEN_PID must be the id of the process that listens: exec keeps it.
 _WRAPPER = """
@@ -48,16 +48,8 @@ async def activated(
         stderr=STDOUT,
         limit=LINE_BYTES,
     )
-    running = Signaller(process)
-    try:
-        await running.listening()
+    async with supervised(process) as running:
         yield running
-    except BaseException as error:
-        await running.stop()
-        error.add_note(str(running))
-        raise
-    assert await running.stop() == 0, str(running)
-    assert not any("Traceback" in line for line in running.output), str(running)
 
 
 async def refused(descriptors: Sequence[int], *args: str, **variables: str) -> str:

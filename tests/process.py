@@ -121,6 +121,13 @@ async def signaller(
     process = await asyncio.create_subprocess_exec(
         *command, *args, cwd=tmp, limit=LINE_BYTES, env=environ, **pipes
     )
+    async with supervised(process) as running:
+        yield running
+
+
+@asynccontextmanager
+async def supervised(process: Process) -> AsyncIterator[Signaller]:
+    """Give a signaller once it listens; at the end it must stop cleanly, see `signaller`."""
     running = Signaller(process)
     try:
         await running.listening()

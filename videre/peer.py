@@ -243,13 +243,13 @@ class Peer:
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
             self._head = packets.head_of(packet.text)
-        return _note(own, packet, self._rooms.broadcast(own, packet.text, last=last))
+        return _note(own, last, self._rooms.broadcast(own, packet.text, last=last))
 
     def _send_to(
         self, own: Seat, packet: Packet, users: list[str], last: str
     ) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
-        pending = _note(own, packet, self._rooms.broadcast(own, packet.text, names, last))
+        pending = _note(own, last, self._rooms.broadcast(own, packet.text, names, last))
         if absent := self._rooms.absent(own.room, names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
@@ -306,17 +306,19 @@ def _called(seat: Seat, packet: Packet) -> str:
     return "" if last == seat.last else last
 
 
-def _note(seat: Seat, packet: Packet, pending: Awaitable[None] | None) -> Awaitable[None] | None:
-    """Note which broadcast was the last that was carried out: who resumes is told."""
+def _note(seat: Seat, last: str, pending: Awaitable[None] | None) -> Awaitable[None] | None:
+    """Note which broadcast was the last that was carried out, if it is called differently."""
+    if not last:
+        return pending
     if pending is not None:
-        return _note_later(seat, packet, pending)
-    seat.last = packets.called(packet.header)
+        return _note_later(seat, last, pending)
+    seat.last = last
     return None
 
 
-async def _note_later(seat: Seat, packet: Packet, pending: Awaitable[None]) -> None:
+async def _note_later(seat: Seat, last: str, pending: Awaitable[None]) -> None:
     await pending
-    _note(seat, packet, None)
+    seat.last = last
 
 
 Handle = Callable[[Peer, Packet, Seat | None], Awaitable[None] | None]
