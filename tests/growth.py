@@ -1,0 +1,183 @@
+"""Growth tests: CPU grows at most in proportion to what caused it, and a unit of it is cheap.
+
+    check(make, work, largest=65536)                      # growth alone
+    check(make, work, largest=65536, dense=3.0)           # and at most 3 times what orjson takes
+    await check_async(make, work, largest=65536)          # where `work` returns an awaitable
+
+`make(size)` builds an input of about `size` units (bytes, names, members, ...) and is not timed.
+`work(input)` is timed, in CPU of this thread, or by another `clock` in seconds, as for a store
+`process_clock(pid)`. `weigh(input)` returns an input's real size: `len` unless told otherwise.
+`check` raises AssertionError with the figures, or returns them.
+
+Inputs of `largest / 256`, and of `largest / 16`, `/ 8` ... `largest`, are measured in turn; the
+least counts for each size. The cost of the smallest is taken off from the others: growth beside a
+large constant is still growth. Quadratic work grows 16 times more than in proportion, noise makes
+less than twice; at WORSE times the check fails. Before it does it measures up to ROUNDS times:
+a busy machine only ever adds to a figure.
+
+Growth does not show a dear constant. `dense` does: the largest input may cost so many times what
+`orjson.loads` takes for as many bytes of an object with thousands of keys (some 10 ns a byte).
+For inputs that are no bytes give `most`, in seconds for each unit, with generous room.
+
+shapes.py makes texts that try a parser.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+
+Input = TypeVar("Input")
+Clock = Callable[[], float]
+
+SPAN = 16
+WORSE = 4.0  # times more than in proportion
+ROUNDS = 9
+FEWEST = 2  # rounds that there are in any case
+FLOOR = 10e-6  # seconds: growth from less than this counts as growth from this
+
+
+class Figures:
+    """The least seconds that inputs of each size have cost, and what they may cost."""
+
+    def __init__(self, largest: int, *, dense: float | None, most: float | None) -> None:
+        steps = [max(2, largest // SPAN)]
+        while steps[-1] < largest:
+            steps.append(min(largest, 2 * steps[-1]))
+        self.sizes = [max(1, largest // 256), *steps]
+        self.weights: dict[int, int] = {}
+        self.seconds: dict[int, float] = {}
+        self._dense = dense
+        self._most = most
+
+    def note(self, size: int, weight: int, seconds: float) -> None:
+        """Take in what one input has cost."""
+        self.weights[size] = weight
+        self.seconds[size] = min(seconds, self.seconds.get(size, seconds))
+
+    @property
+    def unit(self) -> float:
+        """Seconds for each unit of the largest input."""
+        return self.seconds[self.sizes[-1]] / self.weights[self.sizes[-1]]
+
+    def complaint(self) -> str | None:
+        """Return what is wrong with the figures so far, None for nothing."""
+        base, small, large = self.sizes[0], self.sizes[1], self.sizes[-1]
+        before = max(FLOOR, self.seconds[small] - self.seconds[base])
+        after = self.seconds[large] - self.seconds[base]
+        grown = self.weights[large] - self.weights[base]
+        more = grown / max(1, self.weights[small] - self.weights[base])
+        if after > WORSE * more * before:
+            return f"CPU grew {after / before:.0f} times, the input {more:.0f} times: {self}"
+        most = self._most if self._dense is None else self._dense * orjson_seconds()
+        if most is not None and self.unit > most:
+            allowed = f"at most {most * 1e9:.1f} are allowed"
+            return f"{self.unit * 1e9:.1f} ns a unit, {allowed}: {self}"
+        return None
+
+    def __str__(self) -> str:
+        each = ((self.weights[size], self.seconds[size]) for size in self.sizes)
+        return ", ".join(f"{weight}: {seconds * 1e6:.0f} us" for weight, seconds in each)
+
+
+def check(
+    make: Callable[[int], Input],
+    work: Callable[[Input], object],
+    *,
+    largest: int,
+    dense: float | None = None,
+    most: float | None = None,
+    weigh: Callable[[Input], int] = len,  # type: ignore[assignment]
+    clock: Clock = time.thread_time,
+) -> Figures:
+    """Check that `work` is linear in its input, and cheap (see the module)."""
+    figures = Figures(largest, dense=dense, most=most)
+    for size in _sizes(figures):
+        given = make(size)
+        with _timed(figures, size, weigh(given), clock):
+            work(given)
+    return figures
+
+
+async def check_async(
+    make: Callable[[int], Input],
+    work: Callable[[Input], Awaitable[object]],
+    *,
+    largest: int,
+    dense: float | None = None,
+    most: float | None = None,
+    weigh: Callable[[Input], int] = len,  # type: ignore[assignment]
+    clock: Clock = time.thread_time,
+) -> Figures:
+    """Check work that is awaited; what else the loop does meanwhile is counted with it."""
+    figures = Figures(largest, dense=dense, most=most)
+    for size in _sizes(figures):
+        given = make(size)
+        with _timed(figures, size, weigh(given), clock):
+            await work(given)
+    return figures
+
+
+def _sizes(figures: Figures) -> Iterator[int]:
+    """Give out sizes to be measured until the figures are good; raise if they never are."""
+    complaint: str | None = None
+    for number in range(1, ROUNDS + 1):
+        yield from figures.sizes
+        complaint = figures.complaint()
+        if complaint is None and number >= FEWEST:
+            return
+    raise AssertionError(complaint)
+
+
+@contextmanager
+def _timed(figures: Figures, size: int, weight: int, clock: Clock) -> Iterator[None]:
+    with _without_collector():
+        began = clock()
+        yield
+        figures.note(size, weight, clock() - began)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Hold the garbage collector back: when its turn comes has nothing to do with the work."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def process_clock(pid: int) -> Clock:
+    """Return a clock of the CPU that another process has used, in steps of 10 ms (Linux)."""
+    path = Path(f"/proc/{pid}/stat")
+
+    def read() -> float:
+        fields = path.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    return read
+
+
+_DENSE = "{" + ",".join(f'"k{number}":0' for number in range(6500)) + "}"
+
+
+def orjson_seconds() -> float:
+    """Return the seconds that orjson takes for one byte of an object with thousands of keys.
+
+    Measured each time: a machine has slow and fast minutes.
+    """
+    least = float("inf")
+    for _ in range(5):
+        with _without_collector():
+            began = time.thread_time()
+            orjson.loads(_DENSE)
+            least = min(least, time.thread_time() - began)
+    return least / len(_DENSE)
