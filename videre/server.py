@@ -17,13 +17,12 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from videre import admin, demo, logs, speedups, systemd
-from videre.admin.access import Guard
+from videre import demo, logs, speedups, systemd
 from videre.app import NAMESPACES, create_app
 from videre.certificates import Certificates
 from videre.config import Config
@@ -31,6 +30,9 @@ from videre.errors import ConfigError
 from videre.listening import BACKLOG, Ports, url, urls
 from videre.schema import LEVELS, RELOADED, is_loopback
 from videre.version import __version__
+
+if TYPE_CHECKING:
+    from videre.admin.access import Guard
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
 KEEP_ALIVE = 75.0
@@ -62,7 +64,7 @@ class Server:
         self._certificates = certificates
         self._ports = ports
         self._admin_url: str | None = None
-        self._guard = Guard(config.admin_token)
+        self._guard: Guard | None = None  # of the admin port
         self._logging = logging_
         self._load = load
         self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
@@ -115,6 +117,8 @@ class Server:
 
     async def _serve_admin(self, listening: socket.socket) -> web.AppRunner:
         """Serve the admin port."""
+        from videre import admin  # with its metrics: most signallers start without
+
         # On loopback without TLS: the certificate is for the public name.
         context = None if is_loopback(self._config.admin_host) else self._certificates.context
         namespaces = self._app[NAMESPACES]
@@ -230,6 +234,8 @@ class Server:
         self._logging.set_level(config.log_level)
         for namespace in self._app[NAMESPACES]:
             namespace.reload(config)
+        if self._guard is None:
+            return
         # A port that others reach does not lose its token with a host that needs a restart.
         if config.admin_token is not None or is_loopback(self._config.admin_host):
             self._guard.token = config.admin_token
