@@ -308,9 +308,25 @@ class EngineContract:
         """Every room is named once; an emptied one is no more."""
         for seat, (room, user) in enumerate([("one", "a"), ("one", "b"), ("two", "a")]):
             await self.join(room, user, str(seat))
-        assert sorted(await done(self.engine.rooms())) == ["one", "two"]
+        assert await done(self.engine.rooms(None, 1000)) == ["one", "two"]
         await self.leave("two", "a", "2")
-        assert await done(self.engine.rooms()) == ["one"]
+        assert await done(self.engine.rooms(None, 1000)) == ["one"]
+
+    async def test_rooms_come_in_pages(self) -> None:
+        """In the order of their characters, past a name, whether that is there or not."""
+        names = ["", "(", "-", "A", "a", "a\x7f", "a\u00e9", "b", "\ufffd", "\U0001f600"]
+        for seat, name in enumerate(reversed(names[1:])):
+            await self.join(name, "user", str(seat))
+        for limit in (1, 2, 3, 9, 10):
+            pages = [[""]]
+            while pages[-1]:
+                pages.append(await done(self.engine.rooms(pages[-1][-1] or None, limit)))
+                assert len(pages[-1]) <= limit
+            assert [name for page in pages for name in page] == names
+        await self.leave("a", "user", str(len(names) - 2 - names[1:].index("a")))
+        assert await done(self.engine.rooms("A", 2)) == ["a\x7f", "a\u00e9"]
+        assert await done(self.engine.rooms("a", 1)) == ["a\x7f"]
+        assert await done(self.engine.rooms("\U0001f600", 1)) == []
 
     async def test_a_packet_is_heard_as_it_was_published(self) -> None:
         """What is published comes with its sender's seat, character by character."""
@@ -636,7 +652,7 @@ class EngineContract:
         await self.lose("a", "1", 0)
         self.pass_seconds(retention.grace)
         await self.heard.wait(2)
-        assert await done(self.engine.rooms()) == []
+        assert await done(self.engine.rooms(None, 1000)) == []
         await self.join("room", "a", "2", replace=False)
         assert await self.members("room") == ["a"]
 

@@ -73,9 +73,9 @@ class LaterEngine:
         """See Engine.members."""
         return self._later(self._memory.members, room)
 
-    def rooms(self) -> Awaitable[list[str]]:
+    def rooms(self, after: str | None, limit: int) -> Awaitable[list[str]]:
         """See Engine.rooms."""
-        return self._later(self._memory.rooms)
+        return self._later(self._memory.rooms, after, limit)
 
     def close(self) -> Awaitable[None]:
         """See Engine.close."""

@@ -174,13 +174,11 @@ class SimulatedStore:
         found: list[str] = await self._call(lambda: sorted(server.noted.get(node, ())))
         return found
 
-    async def rooms(self) -> list[str]:
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Store.rooms."""
-        return list(
-            await self._call(
-                lambda: [n for n, room in self._cluster.server.data.items() if room.seats]
-            )
-        )
+        data = self._cluster.server.data
+        names = await self._call(lambda: [name for name, room in data.items() if room.seats])
+        return sorted(name for name in names if after is None or name > after)[:limit]
 
     # Messages.
 

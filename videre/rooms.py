@@ -15,6 +15,7 @@ from typing import Any
 from videre import packets
 from videre.connection import Connection, Returning
 from videre.engines import Announcement, Engine, Gap, Resumption, Terms
+from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
 from videre.errors import CloseCode
 from videre.hooks import Hooks, OnJoin, OnLeave
@@ -307,10 +308,9 @@ class Rooms:
     def _hook_failed(self) -> None:
         self._log("hook-failed", error=traceback.format_exc())
 
-    async def rooms(self) -> list[str]:
-        """Return the names of all rooms, in no order."""
-        rooms = self._engine.rooms()
-        return rooms if isinstance(rooms, list) else await rooms
+    async def rooms(self, *, after: str | None = None, limit: int | None = None) -> list[str]:
+        """Return the rooms with members, sorted; with `limit`, the first so many past `after`."""
+        return await list_rooms(self._engine, after, limit)
 
     async def members(self, room: str) -> list[str]:
         """Return the user ids in a room in joining order; empty for a room that is not there."""

@@ -178,8 +178,12 @@ class Engine(Protocol):
     def members(self, room: str) -> list[str] | Awaitable[list[str]]:
         """Return the user ids in the room in joining order; empty for an unknown room."""
 
-    def rooms(self) -> list[str] | Awaitable[list[str]]:
-        """Return the names of all rooms that have members, in no order."""
+    def rooms(self, after: str | None, limit: int) -> list[str] | Awaitable[list[str]]:
+        """Return a page of the rooms that have members: the first `limit` names past `after`.
+
+        Names are in the order of their characters; None begins the list. A page shorter than
+        `limit` is the last one. What a page costs does not grow with the number of rooms.
+        """
 
     def close(self) -> Awaitable[None] | None:
         """Close the engine; nothing is heard from it afterwards."""

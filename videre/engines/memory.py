@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,6 +42,7 @@ class MemoryEngine:
         self._retention = retention or Retention()
         self._keep = UNNOTICED + self._retention.grace  # seconds
         self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
+        self._names: list[str] = []  # of all rooms, sorted: 6 us for one more at 50,000
         self._histories: dict[str, History] = {}  # of the rooms with tickets
         self._users: dict[str, str] = {}  # by seat
         self._lasts: dict[str, str] = {}  # what its last packet was called, by seat
@@ -78,7 +80,10 @@ class MemoryEngine:
                 raise RoomFull("There are as many rooms as there may be")
         elif terms.capacity is not None and len(seats) >= terms.capacity:
             raise RoomFull("The room has as many members as it may have")
-        self._rooms.setdefault(room, {})[user] = seat
+        if (seats := self._rooms.get(room)) is None:
+            seats = self._rooms[room] = {}
+            insort(self._names, room)
+        seats[user] = seat
         self._users[seat] = user
         self._tell(room, Told("joined", user, announcement))
         if ticket is not None:
@@ -129,7 +134,7 @@ class MemoryEngine:
         del seats[user], self._users[held]
         self._lasts.pop(held, None)
         if not seats:
-            del self._rooms[room]
+            del self._rooms[room], self._names[bisect_left(self._names, room)]
         if history := self._histories.get(room):
             self._end_grace(held)
             history.tickets.pop(user, None)
@@ -154,9 +159,10 @@ class MemoryEngine:
         """See Engine.members."""
         return list(self._rooms.get(room, ()))
 
-    def rooms(self) -> list[str]:
+    def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
-        return list(self._rooms)
+        start = 0 if after is None else bisect_right(self._names, after)
+        return self._names[start : start + limit]
 
     def close(self) -> None:
         """See Engine.close."""
@@ -164,6 +170,7 @@ class MemoryEngine:
             timer.cancel()
         self._graces.clear()
         self._rooms.clear()
+        self._names.clear()
         self._histories.clear()
         self._users.clear()
         self._lasts.clear()

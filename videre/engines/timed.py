@@ -108,9 +108,9 @@ class TimedEngine:
         """See Engine.members."""
         return self._time("members", lambda: self._engine.members(room))
 
-    def rooms(self) -> list[str] | Awaitable[list[str]]:
+    def rooms(self, after: str | None, limit: int) -> list[str] | Awaitable[list[str]]:
         """See Engine.rooms."""
-        return self._time("rooms", self._engine.rooms)
+        return self._time("rooms", lambda: self._engine.rooms(after, limit))
 
     def _time(self, step: str, take: Callable[[], Found]) -> Found:
         began = self._tally.clock()

@@ -195,10 +195,10 @@ class RedisEngine:
         found: list[str] = await self._node.step(room, "members")
         return found
 
-    async def rooms(self) -> list[str]:
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
         self._node.require()
-        return await self._node.store.rooms()
+        return await self._node.store.rooms(after, limit)
 
 
 def _missed(user: str, count: int, messages: Sequence[str]) -> list[Told]:

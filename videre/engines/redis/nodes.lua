@@ -2,7 +2,7 @@
 -- KEYS, all with one hash tag:
 --   nodes      zset  node -> ms of Unix time until which its lease lasts
 --   condemned  hash  node -> "open" while its rooms are being reaped, then when that was done
---   rooms      set   the rooms in which this node may have seats
+--   rooms      zset  the rooms in which this node may have seats, all with score 0: by name
 --   restoring  set   the nodes that have not yet put right all that they have
 -- ARGV: op, node, and the op's own.
 
@@ -46,14 +46,14 @@ elseif op == 'note' then
     return 0
   end
   redis.call('ZADD', NODES, 'NX', now + tonumber(ARGV[4]), node)
-  redis.call('SADD', ROOMS, ARGV[3])
+  redis.call('ZADD', ROOMS, 0, ARGV[3])
   return 1
 elseif op == 'unnote' then
   -- Note that a node has no seats in a room: if this process is the one that knows.
   if process() ~= ARGV[4] then
     return 0
   end
-  redis.call('SREM', ROOMS, ARGV[3])
+  redis.call('ZREM', ROOMS, ARGV[3])
   return 1
 elseif op == 'condemn' then
   -- From here on the node is dead, whatever it says itself; unless its lease was renewed.

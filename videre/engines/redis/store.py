@@ -31,10 +31,13 @@ logger = logging.getLogger("videre.engines")
 # millisecond; what takes longer is a network that is gone.
 COMMAND_SECONDS = 3.0
 
-# Commands that run at a time, each on a connection of its own; one more hears the messages, and
-# some may still be closing.
+# Commands that run at a time, each on a connection of its own; one more hears the messages, one
+# lists rooms, and some may still be closing.
 CONNECTIONS = 32
 SPARE_CONNECTIONS = 32
+
+# Rooms of a list that are asked about in one go: what a turn of the loop does in a few ms.
+LISTED_AT_ONCE = 100
 
 FOLDER = Path(__file__).parent
 
@@ -74,8 +77,8 @@ class Store(Protocol):
     async def noted(self, node: str) -> list[str]:
         """Return the rooms in which a node may have seats."""
 
-    async def rooms(self) -> list[str]:
-        """Return the names of all rooms."""
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
+        """Return a page of the names of rooms with members, see Engine.rooms."""
 
 
 def parse(message: str) -> Message:
@@ -94,6 +97,7 @@ class RedisStore:
         self._space = f"videre:{_digest(namespace)}"
         self._keep = (str(keep_ms), "" if keep_bytes is None else str(keep_bytes))
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self._listing = asyncio.Lock()  # a list of rooms takes none of the places of steps
         self._room_script = _Script(self._client, FOLDER / "room.lua")
         self._node_script = _Script(self._client, FOLDER / "nodes.lua")
         self._nodes = f"{self._space}:{{nodes}}"
@@ -142,19 +146,50 @@ class RedisStore:
     async def noted(self, node: str) -> list[str]:
         """See Store.noted."""
         async with self._place():
-            return sorted(await self._client.smembers(self._noted(node)))
+            found: list[str] = await self._client.zrange(self._noted(node), 0, -1)
+            return found
 
-    async def rooms(self) -> list[str]:
-        """See Store.rooms."""
-        with _engine_errors():  # a scan may find a key twice
-            keys = {key async for key in self._client.scan_iter(f"{self._space}:{{*:room", 1000)}
-        names = await asyncio.gather(*map(self._name, keys))
-        return [name for name in names if name is not None]
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
+        """See Store.rooms.
 
-    async def _name(self, key: str) -> str | None:
-        async with self._place():
-            name: str | None = await self._client.hget(key, "name")
-            return name
+        Every room with members is in some node's notes, which are sorted.
+        """
+        found: list[str] = []
+        while len(found) < limit:
+            async with self._listing:
+                with _engine_errors():
+                    page = await self._noted_after(after, limit)
+                    found += await self._with_members(page)
+            if len(page) < limit:
+                break
+            after = page[-1]
+        return found[:limit]
+
+    async def _noted_after(self, after: str | None, limit: int) -> list[str]:
+        """Return the first `limit` names past `after` that any node has noted."""
+        ask = self._client.pipeline(transaction=False)
+        ask.zrange(f"{self._nodes}:leases", 0, -1)
+        ask.hgetall(f"{self._nodes}:condemned")
+        leased, condemned = await ask.execute()
+        nodes = [*leased, *(node for node, state in condemned.items() if state == "open")]
+        start = "-" if after is None else f"({after}"
+        ask = self._client.pipeline(transaction=False)
+        for node in nodes:
+            ask.zrangebylex(self._noted(node), start, "+", start=0, num=limit)
+        names = {name for some in await ask.execute() for name in some}
+        return sorted(names)[:limit]
+
+    async def _with_members(self, rooms: Sequence[str]) -> list[str]:
+        """Return those of the rooms that have members, as many at a time as one turn takes."""
+        found: list[str] = []
+        for start in range(0, len(rooms), LISTED_AT_ONCE):
+            some = rooms[start : start + LISTED_AT_ONCE]
+            ask = self._client.pipeline(transaction=False)
+            for room in some:
+                ask.hlen(f"{self._tag(room)}:seats")
+            counts = await ask.execute()
+            found += [room for room, count in zip(some, counts, strict=True) if count]
+        return found
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

@@ -1,0 +1,23 @@
+"""The list of an engine's rooms, page by page."""
+
+from __future__ import annotations
+
+from videre.engines import Engine
+
+#: Names that are asked for at a time where all are wanted.
+PAGE = 1000
+
+
+async def list_rooms(engine: Engine, after: str | None, limit: int | None) -> list[str]:
+    """Return a page of an engine's rooms (see Engine.rooms); all past `after` if `limit` is None.
+
+    Raises EngineError.
+    """
+    found: list[str] = []
+    while True:
+        answer = engine.rooms(after, PAGE if limit is None else limit)
+        page = answer if isinstance(answer, list) else await answer
+        found += page
+        if limit is not None or len(page) < PAGE:
+            return found
+        after = page[-1]
