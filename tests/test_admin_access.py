@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from admin import DOCUMENT, TOKEN, Admin, administered
+from aiohttp import web
+from inprocess import Server, serving
+
+from videre.admin.access import MAX_WAITING, Guard
+from videre.admin.problems import tell_problems
+from videre.limits import FAILURE_SECONDS, FAILURES, FIRST_DELAY, LONGEST_DELAY
 
 OPEN = {
     path
@@ -171,8 +179,7 @@ async def test_a_page_of_another_site_changes_nothing(
     """Whatever it makes the browser send."""
     async with administered(token=token) as admin:
         await admin.signaller.members("a")
-        host = admin.url.removeprefix("http://")
-        headers = {key: value.format(host=host) for key, value in headers.items()}
+        headers = of_host(admin, headers)
         gone = {"room": "room", "user": "a"}
         for method, path, query in (
             ("POST", "/api/v1/drain", {}),
@@ -183,6 +190,166 @@ async def test_a_page_of_another_site_changes_nothing(
             assert (answer.status, answer.code) == (403, "cross-site")
         assert admin.drained == 0
         assert (await admin.get("/api/v1/members", room="room")).status == 200
+
+
+@pytest.mark.parametrize("headers", ACROSS)
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_a_page_of_another_site_reads_nothing(
+    headers: dict[str, str], token: str | None
+) -> None:
+    """It could not see the answer, but have the server work for it; load balancers may ask."""
+    async with administered(token=token) as admin:
+        headers = of_host(admin, headers)
+        for path, methods in DOCUMENT["paths"].items():
+            if "get" not in methods:
+                continue
+            answer = await admin.ask("GET", path, headers=headers)
+            if path in ("/health", "/ready"):
+                assert answer.status == 200
+            else:
+                assert (answer.status, answer.code) == (403, "cross-site"), path
+            async with admin.http.head(admin.url + path, headers=headers) as head:
+                assert head.status == answer.status, path
+
+
+def of_host(admin: Admin, headers: dict[str, str]) -> dict[str, str]:
+    """Return headers with the port's own host where they name it."""
+    host = admin.url.removeprefix("http://")
+    return {key: value.format(host=host) for key, value in headers.items()}
+
+
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize(
+    ("path", "changed", "status"),
+    [
+        ("/status", {}, 200),
+        ("/status", {"Sec-Fetch-Dest": "iframe"}, 403),
+        ("/status", {"Sec-Fetch-Mode": "no-cors"}, 403),
+        ("/status.json", {}, 403),
+        ("/api/v1/rooms", {}, 403),
+        ("/metrics", {}, 403),
+    ],
+)
+async def test_a_link_leads_to_the_page_alone(
+    admin: Admin, path: str, changed: dict[str, str], status: int
+) -> None:
+    """A page about the servers may link to it: it holds no data, and is shown in no frame."""
+    assert (await admin.ask("GET", path, headers={**LINK, **changed})).status == status
+
+
+async def test_two_origins_are_not_its_own(admin: Admin) -> None:
+    """One that is right does not vouch for another beside it."""
+    for name, good, bad in (
+        ("Origin", admin.url, "http://evil.example"),
+        ("Sec-Fetch-Site", "same-origin", "cross-site"),
+    ):
+        for pair in ((good, bad), (bad, good)):
+            headers = [(name, value) for value in pair]
+            async with admin.http.get(f"{admin.url}/status.json", headers=headers) as answer:
+                assert answer.status == 403
+
+
+class Gate:
+    """An application behind a guard, whose clock is the test's and whose delays it ends."""
+
+    guard: Guard
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.began = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, *trusted: str) -> AsyncIterator[Gate]:
+        """Give one that wants TOKEN."""
+        guard = Guard(TOKEN, trusted=trusted, clock=lambda: gate.now, sleep=lambda s: gate.sleep(s))
+        app = web.Application(middlewares=[tell_problems, guard.middleware()])
+
+        async def let_in(_request: web.Request) -> web.Response:
+            return web.Response()
+
+        app.router.add_get("/", let_in)
+        async with serving(app) as server:
+            gate = cls(server)
+            gate.guard = guard
+            yield gate
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass at once, and remember how much."""
+        self.slept.append(seconds)
+        self.began.set()
+        await self.go_on.wait()
+
+    async def show(self, token: str, **headers: str) -> int:
+        """Return the status that a token has, and empty `slept` before."""
+        self.slept = []
+        shown = {"Authorization": f"Bearer {token}", **headers}
+        async with self.server.http.get(self.server.url, headers=shown) as answer:
+            return answer.status
+
+
+async def test_wrong_tokens_are_slowed_down() -> None:
+    """The tenth is the last that costs nothing; the right one has to wait like all others."""
+    async with Gate.opened() as gate:
+        for _ in range(FAILURES):
+            assert (await gate.show("wrong"), gate.slept) == (401, [])
+        waits = []
+        for _ in range(8):
+            assert await gate.show("wrong") == 401
+            waits += gate.slept
+        assert waits == [min(LONGEST_DELAY, FIRST_DELAY * 2**n) for n in range(8)]
+        assert (await gate.show(TOKEN), gate.slept) == (200, [LONGEST_DELAY])
+        gate.now += FAILURE_SECONDS + 1
+        assert (await gate.show(TOKEN), gate.slept) == (200, [])
+
+
+async def test_who_shows_no_token_guesses_nothing() -> None:
+    """A page that has yet to ask for the token is no attack."""
+    async with Gate.opened() as gate:
+        for _ in range(3 * FAILURES):
+            async with gate.server.http.get(gate.server.url) as answer:
+                assert answer.status == 401
+        assert (await gate.show("wrong"), gate.slept) == (401, [])
+
+
+async def test_one_address_is_slowed_down_and_no_other() -> None:
+    """As a trusted proxy names them; all of an IPv6 network are one."""
+    async with Gate.opened("127.0.0.1") as gate:
+        for number in range(FAILURES):
+            name = {"X-Forwarded-For": f"2001:db8::{number}"}
+            assert (await gate.show("wrong", **name), gate.slept) == (401, [])
+        assert (await gate.show("x", **{"X-Forwarded-For": "2001:db8::ffff"}), gate.slept) == (
+            401,
+            [FIRST_DELAY],
+        )
+        assert (await gate.show(TOKEN, **{"X-Forwarded-For": "192.0.2.1"}), gate.slept) == (200, [])
+
+
+async def test_so_many_tries_wait_side_by_side() -> None:
+    """More of an address are not judged at all: neither memory nor time is to be had by many."""
+    async with Gate.opened() as gate:
+        for _ in range(FAILURES):
+            await gate.show("wrong")
+        gate.go_on.clear()
+        waiting = [asyncio.create_task(gate.show("wrong")) for _ in range(MAX_WAITING)]
+        while gate.guard._waiting.total() < MAX_WAITING:
+            gate.began.clear()
+            await gate.began.wait()
+        for token in ("wrong", TOKEN):
+            headers = {"Authorization": f"Bearer {token}"}
+            async with gate.server.http.get(gate.server.url, headers=headers) as answer:
+                assert answer.status == 429 and int(answer.headers["Retry-After"]) > 0
+                assert (await answer.json(content_type=None))["code"] == "too-many-tries"
+        gate.go_on.set()
+        assert await asyncio.gather(*waiting) == [401] * MAX_WAITING
+        assert not gate.guard._waiting
+        assert await gate.show(TOKEN) == 200
 
 
 @pytest.mark.parametrize(

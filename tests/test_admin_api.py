@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from admin import DOCUMENT, TOKEN, Admin, administered, routes
 from fakes import FakeConnection
 from openapi_spec_validator import validate
+from yarl import URL
 
 import videre
 from videre.admin.problems import CODES
+from videre.admin.requests import MAX_FAULTS
 from videre.config import Config
 from videre.errors import EngineError
 from videre.rooms import Rooms
@@ -252,6 +257,59 @@ async def test_a_parameter_stands_once(admin: Admin) -> None:
         assert answer.status == 400
         (error,) = (await answer.json(content_type=None))["errors"]
         assert error == {"in": "query", "name": "room", "detail": "must be given once"}
+
+
+@pytest.mark.parametrize("query", ["&".join(f"a{n}=1" for n in range(1000)), "room=1&" * 1000])
+async def test_a_query_of_many_parameters(admin: Admin, query: str) -> None:
+    """The first faults are named; cerberus sees none of it, and the answer is short."""
+    with patch("videre.admin.requests.StrictValidator") as validator:
+        async with admin.http.get(f"{admin.url}/api/v1/members?{query}") as answer:
+            assert answer.status == 400
+            body = await answer.read()
+    assert not validator.called
+    assert len(json.loads(body)["errors"]) <= MAX_FAULTS and len(body) < 4096
+
+
+async def test_a_body_of_many_names(admin: Admin) -> None:
+    """Names that are unknown cost the length of the body; a Payload of any size may have them."""
+    (member,) = await admin.signaller.members("a")
+    names = {f"name{number}" * 5: {} for number in range(1000)}
+    with patch("videre.admin.requests.StrictValidator") as validator:
+        status, problem = await post(admin, json.dumps({"Payload": 1, **names}).encode())
+    assert validator.call_count == 1  # for the query
+    assert status == 400 and len(problem["errors"]) == MAX_FAULTS
+    assert len(json.dumps(problem)) < 8192
+    assert (await post_ok(admin, {"Payload": names})) == {"Absent": []}
+    await member.hears(("broadcast", "", "room", names))
+
+
+async def post_ok(admin: Admin, body: Any) -> Any:
+    """Return the answer to a packet that is good."""
+    answer = await admin.ask("POST", "/api/v1/packets", room="room", json=body)
+    assert answer.status == 200
+    return answer.body
+
+
+async def test_a_body_that_does_not_come(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is given up when its time is over, and the connection with it."""
+    monkeypatch.setattr("videre.admin.requests.BODY_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(admin.url).port)
+    writer.write(
+        b"POST /api/v1/packets?room=room HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408") and b"\r\nConnection: close" in head
+    writer.close()
+
+
+async def test_a_body_that_is_compressed(admin: Admin) -> None:
+    """It is not inflated: a kilobyte could be a gigabyte."""
+    body = gzip.compress(b'{"Payload": 1}')
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    url = f"{admin.url}/api/v1/packets?room=room"
+    async with admin.http.post(url, data=body, headers=headers) as answer:
+        assert answer.status == 415
 
 
 BODIES: list[tuple[bytes, str]] = [

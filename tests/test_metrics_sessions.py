@@ -341,6 +341,9 @@ async def test_registries_share_nothing() -> None:
             "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3",
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
         ),
+        ("application/openmetrics-text;version=x", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=" + "9" * 5000, "text/plain; version=1.0.0; charset=utf-8"),
+        ("," * 8000, "text/plain; version=0.0.4; charset=utf-8"),
     ],
 )
 async def test_the_format_is_what_is_asked_for(accept: str, content_type: str) -> None:

@@ -41,6 +41,10 @@ from videre.version import __version__
 MEMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
 
 
+# Characters of an Accept header that are read: Prometheus sends some 300.
+MAX_ACCEPT = 1000
+
+
 def registry(namespaces: Sequence[Namespace]) -> CollectorRegistry:
     """Return a registry of its own with the metrics of these namespaces, and of the process."""
     made = CollectorRegistry(auto_describe=False)
@@ -57,8 +61,15 @@ def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, st
     The text format of Prometheus, or OpenMetrics if `accept`, a request's Accept header, asks for
     it. To be called in the event loop that the namespaces are served in.
     """
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = _encoder(accept[:MAX_ACCEPT])
     return encode(registry), content_type
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        return choose_encoder("")
 
 
 def routes(registry: CollectorRegistry, path: str = "/metrics") -> list[web.RouteDef]:

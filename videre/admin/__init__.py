@@ -52,7 +52,7 @@ def create_app(
     config = config or Config()
     ready = ready or (lambda: all(each.ready for each in namespaces))
     longest = config.max_packet_bytes
-    guard = Guard(config.admin_token)
+    guard = Guard(config.admin_token, trusted=config.transport.trusted_proxies)
     app = web.Application(
         middlewares=[tell_problems, guard.middleware()],
         client_max_size=LARGEST_BODY if longest is None else longest + BESIDE_PACKET,

@@ -1,27 +1,38 @@
 """Who may use the admin port: a bearer token, and no page of another site.
 
-The token is what keeps others out. Without one, which only a port on loopback may be, two kinds of
-page could still use it through a browser on this machine: one whose own name leads to 127.0.0.1
-(DNS rebinding) is refused by its Host, one that sends requests across sites by its Origin.
+The token is what keeps others out; addresses that guess at it wait for their answers. Without a
+token, which only a port on loopback may be, two kinds of page could still use the port through a
+browser on this machine: one whose own name leads to 127.0.0.1 (DNS rebinding) is refused by its
+Host, one that sends requests across sites by its Origin.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from videre.admin.problems import Problem
+from videre.limits import LONGEST_DELAY, Penalties
+from videre.transport.clients import Proxies, owner
 
 #: What needs no token: what load balancers ask, and the status page, which holds no data itself.
 OPEN = frozenset({"/health", "/ready", "/status", "/status.css", "/status.js"})
 
 #: What load balancers ask, by whatever name they know us.
 _FOR_ALL = frozenset({"/health", "/ready"})
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+#: Requests of one address that may be delayed at a time: a person has a page and a program or two.
+#: More are refused at once, whatever they show: a guess that costs no time must tell nothing.
+MAX_WAITING = 8
 
 _HEADERS = {
     hdrs.CACHE_CONTROL: "no-store",
@@ -33,31 +44,73 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses who may not be let in. `token` is in ASCII, None: none; it may be set anew."""
+    """Refuses who may not be let in. `token` is in ASCII, None: none; it may be set while running.
 
-    def __init__(self, token: str | None) -> None:
+    `trusted` are the proxies whose X-Forwarded-For is believed. An address that showed wrong tokens
+    waits longer and longer before its next one is judged, a good one too: see limits.Penalties.
+    """
+
+    def __init__(
+        self,
+        token: str | None,
+        *,
+        trusted: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.token = token
+        self._proxies = Proxies(trusted)
+        self._clock = clock
+        self._sleep = sleep
+        self._penalties = Penalties()
+        self._waiting: Counter[str] = Counter()  # requests that are delayed, by address
 
     def middleware(self) -> Middleware:
-        """Return what an application has to have."""
+        """Return the middleware that runs `check` on every request."""
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-            self.check(request)
+            await self.check(request)
             return await handler(request)
 
         return check
 
-    def check(self, request: web.Request) -> None:
+    async def check(self, request: web.Request) -> None:
         """Raise a Problem if a request must not be served."""
         if request.path in _FOR_ALL:
             return
         if self.token is None:
             _check_host(request)
-        if request.method not in _SAFE:
-            _check_site(request)
+        _check_site(request)
         if self.token is not None and request.path not in OPEN:
-            _check_token(request, self.token.encode())
+            await self._check_token(request)
+
+    async def _check_token(self, request: web.Request) -> None:
+        if hdrs.AUTHORIZATION not in request.headers:  # no guess
+            raise _unauthorized(given=False)
+        address = owner(self._proxies.address(request))
+        delay = self._penalties.delay(address, self._clock())
+        if delay > 0:
+            await self._wait(address, delay)
+        # Looked up after the delay: the token may have changed.
+        if self.token is not None and not _shows_token(request, self.token.encode()):
+            self._penalties.record(address, self._clock())
+            raise _unauthorized(given=True)
+
+    async def _wait(self, address: str, delay: float) -> None:
+        waiting = self._waiting[address]
+        if waiting >= MAX_WAITING:
+            detail = "This address has shown too many wrong tokens. Try again later."
+            headers = {"Retry-After": str(math.ceil(LONGEST_DELAY))}
+            raise Problem("too-many-tries", detail, headers=headers)
+        self._waiting[address] += 1
+        try:
+            # Tries side by side wait as long as they would one after the other.
+            await self._sleep(min(LONGEST_DELAY, delay * 2**waiting))
+        finally:
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -66,14 +119,17 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
         response.headers.setdefault(key, value)
 
 
-def _check_token(request: web.Request, wanted: bytes) -> None:
-    given = request.headers.getall(hdrs.AUTHORIZATION, [])
+def _shows_token(request: web.Request, wanted: bytes) -> bool:
+    given = request.headers.getall(hdrs.AUTHORIZATION)
     scheme, _, shown = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     same = hmac.compare_digest(shown.strip().encode(errors="surrogateescape"), wanted)
-    if not (same and scheme.lower() == "bearer"):
-        challenge = 'Bearer realm="videre"' + (', error="invalid_token"' if given else "")
-        detail = "Send the header Authorization: Bearer, with the token of the configuration."
-        raise Problem("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: challenge})
+    return same and scheme.lower() == "bearer"
+
+
+def _unauthorized(*, given: bool) -> Problem:
+    challenge = 'Bearer realm="videre"' + (', error="invalid_token"' if given else "")
+    detail = "Send the header Authorization: Bearer, with the token of the configuration."
+    return Problem("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: challenge})
 
 
 def _check_host(request: web.Request) -> None:
@@ -92,16 +148,26 @@ def _check_host(request: web.Request) -> None:
 
 
 def _check_site(request: web.Request) -> None:
-    """Refuse what a page of another origin makes a browser send.
+    """Refuse what a page of another origin makes a browser send, be it to read or to write.
 
     By Sec-Fetch-Site, which browsers set on trustworthy URLs and pages cannot; else by the Origin,
-    which they set on all that changes something. What no browser sent has neither.
+    which they set on all that changes something. What no browser sent has neither. A link to the
+    status page may stand anywhere: the page holds no data, and nobody may frame it.
     """
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        own = site in ("same-origin", "none")
+    sites = request.headers.getall("Sec-Fetch-Site", [])
+    if sites:
+        own = all(site in ("same-origin", "none") for site in sites)
     else:
-        origin = request.headers.get(hdrs.ORIGIN)
-        own = origin is None or origin.partition("://")[2] == request.headers.get(hdrs.HOST)
-    if not own:
+        host = request.headers.get(hdrs.HOST)
+        origins = request.headers.getall(hdrs.ORIGIN, [])
+        own = all(origin.partition("://")[2] == host for origin in origins)
+    if not own and not _follows_link(request):
         raise Problem("cross-site", "The request came from a page of another origin.")
+
+
+def _follows_link(request: web.Request) -> bool:
+    """Tell whether somebody opens the status page itself, as by a link on another page."""
+    navigates = request.headers.get("Sec-Fetch-Mode") == "navigate"
+    shown_alone = request.headers.get("Sec-Fetch-Dest") == "document"
+    opens = request.method == "GET" and request.path == "/status"
+    return opens and navigates and shown_alone

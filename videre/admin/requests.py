@@ -1,13 +1,19 @@
-"""What a request to the API holds: its query and its body, judged by cerberus."""
+"""What a request to the API holds: its query and its body, judged by cerberus.
+
+Cerberus copies and compares much of what it is given: it sees known names alone, and none of the
+values that may be anything.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from videre.admin.problems import Problem
 from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID
@@ -16,6 +22,12 @@ from videre.schema import StrictValidator, sentences
 #: Entries of a list that an answer holds, unless `limit` says otherwise, and at the most.
 PAGE = 100
 MAX_PAGE = 1000
+
+#: Seconds in which a body must have come: as on the public port (transport.senders.BODY_SECONDS).
+BODY_SECONDS = 30.0
+
+# Faults of a request that an answer names: who sends a thousand knows enough by then.
+MAX_FAULTS = 8
 
 #: The longest query by far is a room's and a user's, each character four bytes, each byte `%xx`.
 PREFIX = {"prefix": {"type": "string"}}
@@ -44,6 +56,9 @@ def paged(longest: int) -> dict[str, Any]:
 _NAME = {"type": "string", "maxlength": MAX_USER_ID}
 _TO = {**_NAME, "minlength": 1}
 
+# What may be any JSON value. Cerberus is given null instead.
+_ANYTHING = frozenset({"Payload"})
+
 #: A packet to be sent.
 PACKET: dict[str, Any] = {
     "Payload": {"required": True, "nullable": True},
@@ -54,23 +69,52 @@ PACKET: dict[str, Any] = {
 
 def read_query(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a query, the defaults among them; raises Problem."""
-    repeated = {key for key in request.query if len(request.query.getall(key)) > 1}
-    if repeated:
-        raise _invalid({key: "must be given once" for key in sorted(repeated)}, "query")
-    return _judge(dict(request.query), schema, "query")
+    given: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for key, value in request.query.items():
+        if key not in schema:
+            faults[key] = "unknown field"
+        elif key in given:
+            faults[key] = "must be given once"
+        given[key] = value
+        if len(faults) == MAX_FAULTS:
+            break
+    if faults:
+        raise _invalid(faults, "query")
+    return _judge(given, schema, "query")
 
 
 async def read_body(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON object that is a request's body; raises Problem."""
     if request.content_type != "application/json":  # which a form of another site cannot send
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise Problem("unsupported-media-type", "Send the body without a Content-Encoding.")
     try:
-        body = orjson.loads(await request.read())
+        body = orjson.loads(await _read(request))
     except ValueError as error:
         raise Problem("invalid-request", f"The body is not JSON: {error}"[:200]) from None
     if not isinstance(body, dict):
         raise Problem("invalid-request", "The body must be a JSON object.")
-    return _judge(body, schema, "body")
+    unknown = _first(key for key in body if key not in schema)
+    if unknown:
+        raise _invalid(dict.fromkeys(unknown, "unknown field"), "body")
+    anything = {key: body[key] for key in _ANYTHING & body.keys()}
+    return {**_judge({**body, **dict.fromkeys(anything)}, schema, "body"), **anything}
+
+
+async def _read(request: web.Request) -> bytes:
+    """Return a body, of which no more is read than the application's client_max_size."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        detail = f"Send the body within {BODY_SECONDS:g} seconds."
+        raise Problem("request-timeout", detail, headers={hdrs.CONNECTION: "close"}) from None
+
+
+def _first(names: Iterable[str]) -> list[str]:
+    return list(itertools.islice(names, MAX_FAULTS))
 
 
 def _judge(document: dict[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
