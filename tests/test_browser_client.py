@@ -505,6 +505,41 @@ async def test_signals_that_are_lost_are_sent_again(site: Site, room: str) -> No
     assert await every([ann, bob], FLOWS) == [True, True]
 
 
+FLOODS = {
+    "Ask": "return Array(150).fill({ Type: 'Ice Ask' });",
+    "Ask, each another": "return [...Array(150)].map((_, Turn) => ({ Type: 'Ice Ask', Turn }));",
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_who_asks_too_often_is_answered_now_and_then(
+    site: Site, room: str, kind: str
+) -> None:
+    """Each answer counts towards the rate of who answers: it must not be closed for others."""
+    ann, bob = await site.client("ann", room), await site.client("bob", room)
+    assert await every([ann, bob], FLOWS) == [True, True]
+    flood = f"""
+    const peer = v.peers.get("ann");
+    const signals = (() => {{ {FLOODS[kind]} }})();
+    const say = (words) => v.signaller.broadcast(words, {{ to: "ann" }});
+    for (const each of signals) say({{ ...each, Call: peer.call }});
+    say("end");
+    """
+    await bob.run(flood)
+    words = "v.told.filter(({{ detail }}) => detail?.payload === '{}').length"
+    await ann.run(f"await until(() => {words.format('end')}); v.signaller.broadcast('heard');")
+    await bob.run(f"await until(() => {words.format('heard')});")
+    answers = await bob.run(
+        """
+        const types = v.told.map(({ detail }) => detail?.payload?.Type);
+        return types.filter((type) => type === "Ice Turn").length;
+        """
+    )
+    assert 1 <= answers < 20
+    assert await every([ann, bob], "return v.signaller.state;") == ["joined", "joined"]
+    assert await every([ann, bob], FLOWS) == [True, True]
+
+
 SCREEN = """
 navigator.mediaDevices.getDisplayMedia = async () => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 321, height: 123 });

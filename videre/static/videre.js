@@ -29,6 +29,10 @@ const WELCOME_MS = 30_000; // for the answer to a connect: the server may delay 
 const STEADY_MS = 10_000; // a seat that was held so long was worth a quick return
 const HURRY_MS = 3_000; // for an answer when the network has changed
 const BREAK_MS = 4_000; // for a call to come back by itself, before another way is looked for
+const ANSWERS = 10; // to one member's signals at once: all seven others of a mesh stay within our rate
+const ANSWER_MS = 1_000; // for one more
+const CALL_COST = 5; // answers that a new call is worth: it sends its candidates, too
+const MAX_HELD = 64; // of one member's signals
 const LOST = 3_000; // the close code that keeps the seat, as 1000 would not
 const OUTBOX = 2 ** 20; // characters of broadcasts that may have to be sent again
 const COUNTED = ["connect", "disconnect", "broadcast", "role"];
@@ -548,6 +552,39 @@ export class Signaller extends Emitter {
 const KINDS = /** @type {Kind[]} */ (["audio", "video"]);
 
 /**
+ * Holds back one member's signals that we would answer too often: each answer counts towards our own
+ * rate, and the server closes those who exceed it. What waits is taken in order; what waits already,
+ * word for word, does not wait twice.
+ */
+class Pace {
+  #left = ANSWERS;
+  #at = performance.now();
+  #timer = 0;
+  /** @type {{text: string, cost: number, take: () => void}[]} */ #held = [];
+
+  /** @param {string} text the signal @param {number} cost in answers @param {() => void} take */
+  pass(text, cost, take) {
+    const held = this.#held;
+    if (held.length >= MAX_HELD || (cost && held.some((one) => one.text === text))) return;
+    held.push({ text, cost, take });
+    if (!this.#timer) this.#go();
+  }
+
+  #go() {
+    const now = performance.now();
+    this.#left = Math.min(ANSWERS, this.#left + (now - this.#at) / ANSWER_MS);
+    this.#at = now;
+    this.#timer = 0;
+    for (let [first] = this.#held; first && first.cost <= this.#left; [first] = this.#held) {
+      this.#held.shift();
+      this.#left -= first.cost;
+      first.take();
+    }
+    if (this.#held.length) this.#timer = setTimeout(() => this.#go(), ANSWER_MS);
+  }
+}
+
+/**
  * The call with one other member, in `videre.peers`.
  *
  * The member who was there first makes the call, names it (`Call`), and makes the offers. The other
@@ -773,6 +810,7 @@ export class Videre extends Emitter {
   /** @type {(error: any) => void} */ onVideoError = () => {};
   /** @type {(error: any) => void} */ onAudioError = () => {};
   /** @type {MediaStreamTrack | null} */ #screen = null;
+  /** @type {Map<string, Pace>} of the others' signals */ #paces = new Map();
 
   /** @param {VidereOptions} options */
   constructor(options) {
@@ -787,7 +825,7 @@ export class Videre extends Emitter {
     const { signallerURL: url, userId: user, token } = options;
     this.signaller = new Signaller({ url, user, token, header })
       .on("joined", ({ user, header }) => this.#meet(user, header.Calls))
-      .on("left", ({ user }) => this.#hangUp(user))
+      .on("left", ({ user }) => this.#hangUp(user, true))
       .on("message", ({ user, payload }) => this.#hear(user, payload))
       .on("resumed", () => this.#repair())
       .on("rejoined", () => this.#repair())
@@ -843,6 +881,7 @@ export class Videre extends Emitter {
   disconnect() {
     this.roomId = null;
     this.signaller.leave();
+    this.#paces.clear();
     for (const user of this.peers.keys()) this.#hangUp(user);
     this.stopSharing();
     this.localStream?.getTracks().forEach((track) => track.stop());
@@ -957,8 +996,9 @@ export class Videre extends Emitter {
     return peer;
   }
 
-  /** @param {string} user */
-  #hangUp(user) {
+  /** @param {string} user @param {boolean} [gone] from the room */
+  #hangUp(user, gone) {
+    if (gone) this.#paces.delete(user);
     const peer = this.peers.get(user);
     if (!peer) return;
     this.peers.delete(user);
@@ -977,6 +1017,16 @@ export class Videre extends Emitter {
       return; // somebody's own words
     }
     if (!/^Ice (Offer|Answer|Candidate|Ask|Turn)$/.test(signal?.Type)) return;
+    const { Type, Call } = signal;
+    let cost = /Offer|Ask|Turn/.test(Type) ? 1 : 0;
+    if (Type === "Ice Offer" && this.peers.get(user)?.call !== Call) cost = CALL_COST;
+    const pace = this.#paces.get(user) ?? new Pace();
+    this.#paces.set(user, pace);
+    pace.pass(JSON.stringify(signal), cost, () => this.#take(user, signal));
+  }
+
+  /** @param {string} user @param {Signal} signal */
+  #take(user, signal) {
     let peer = this.peers.get(user);
     if (signal.Type === "Ice Offer" && (!peer || peer.call !== signal.Call)) {
       if (!this.#accepts(user, signal)) return;
