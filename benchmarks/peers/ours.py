@@ -12,9 +12,10 @@ from pathlib import Path
 
 from aiohttp import web
 from mount import STANDING, serve
+from videre.command import speedups
 
 import videre
-from videre import config, logs, speedups
+from videre import config, logs
 
 
 class Nobody:
