@@ -14,8 +14,8 @@ from fakes import UNLIMITED, Brief, MakeEngine, World, brief, fake_ice, packet, 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from resume_model import COUNTED, Seat, Session, Ticket
-from videre.config.schema import Duplicate
 
+from videre.config import Duplicate
 from videre.engines.history import UNNOTICED
 from videre.engines.memory import MemoryEngine
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import orjson
-from videre.rooms.room import Seat
 
 from videre.engines import Gap
 from videre.errors import EngineError, PeerError
+from videre.room import Seat
 
 if TYPE_CHECKING:
     from simulation import Simulation

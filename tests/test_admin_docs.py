@@ -10,10 +10,10 @@ from pathlib import Path
 from admin import DOCUMENT, administered
 from documents import Block, runs
 from process import ROOT, require
-from videre.config.keys import ADMIN_SCHEMA, admin_token
 
 from videre.admin.problems import CODES
 from videre.config import load
+from videre.keyring import ADMIN_SCHEMA, admin_token
 
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 TEXT = TEXT[TEXT.index("\n## Admin port\n") :]

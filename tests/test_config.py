@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from process import self_signed
-from videre.config.schema import SCHEMA
 
 from videre.auth import NoAuth
 from videre.config import Config, load
 from videre.errors import ConfigError
 from videre.ice import IceServers, StaticServer
+from videre.schema import SCHEMA
 
 # Each key: where its value stands in a Config, its default there, values (as the file has them, as
 # the Config has them), and values that are refused.

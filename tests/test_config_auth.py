@@ -14,11 +14,11 @@ import pytest
 from process import ROOT, START_SECONDS, signaller
 from signalling import Signalling, connect
 from tokens import NOW, OTHER_SECRET, SECRET, private, public_pem, token
-from videre.logs.formatters import shortened
 
 from videre.auth import NoAuth, TokenAuth
 from videre.config import Config, load
 from videre.errors import ConfigError
+from videre.formatters import shortened
 
 HUSH = "hush! this secret stands in the wrong place"
 

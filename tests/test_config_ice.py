@@ -10,11 +10,11 @@ import pytest
 from documents import Block, runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videre.config.ice_servers import SCHEMA, W3C
 
 from videre.config import Config, load
 from videre.errors import ConfigError
 from videre.ice import TTL, IceServers, SharedSecret, StaticServer
+from videre.turn import SCHEMA, W3C
 
 STUN, TURN = "stun:stun.example.com", "turn:turn.example.com"
 SECRET = "a-secret-of-coturn"

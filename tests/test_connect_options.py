@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import ANY_TEXT, CALM, VALUES
-from videre.peers.connect_options import MAX_SECRET, NOTHING, ConnectOptions, connect_options
 
+from videre.connect_options import MAX_SECRET, NOTHING, ConnectOptions, connect_options
 from videre.errors import InvalidPacket
 
 #: As an object, and as the JSON text of one.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from fakes import FakeConnection
-from videre.rooms.returning import Returning
+
+from videre.connection import Returning
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from fakes import run
-from videre.rooms.hooks import Hooks
+
+from videre.hooks import Hooks
 
 
 class Failures:

@@ -15,10 +15,10 @@ import pytest
 from process import signaller
 from signalling import connect
 from sockjs_client import Wire, ask, poll, send
-from videre.logs.formatters import JSONFormatter, TextFormatter, shortened
 from websocket_client import CLOSE, Socket
 
 from videre import logs
+from videre.formatters import JSONFormatter, TextFormatter, shortened
 from videre.logs import EventLog, Journal
 from videre.version import __version__
 

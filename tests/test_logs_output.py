@@ -32,11 +32,11 @@ from signalling import connect
 from sockjs_client import Wire
 from test_logs_writing import PATIENCE, read, visit
 from valkey_server import valkey
-from videre.logs.formatters import JSONFormatter, TextFormatter
 from websocket_client import Socket, handshake
 
-from videre import logs
-from videre.logs import Journal, writers
+from videre import logs, writers
+from videre.formatters import JSONFormatter, TextFormatter
+from videre.logs import Journal
 
 ROOM = "a room with a long name"
 

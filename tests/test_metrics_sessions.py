@@ -20,11 +20,10 @@ from valkey_server import until
 from websocket_client import Socket
 
 import videre
-from videre import logs, metrics
+from videre import logs, metrics, writers
 from videre.config import Config
 from videre.lag import INTERVAL, Lag
 from videre.limits import Limits
-from videre.logs import writers
 from videre.tally import TRANSPORTS
 from videre.transport import Options, framing
 from videre.version import __version__

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fakes import ENGINES, World, packet
 from guests import answer, ask, back, guest, say, users
-from videre.config.schema import Duplicate
 
+from videre.config import Duplicate
 from videre.limits import Limits
 
 GRACE = 20.0

@@ -9,11 +9,11 @@ import pytest
 from counting import Unwalkable, operations
 from engine_contract import HALVES
 from fakes import FakeClock, FakeConnection, FakeLog, World, brief, memory_engine, packet, run
-from videre.rooms.room import Seat
 
 from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
 from videre.errors import UserTaken
+from videre.room import Seat
 from videre.rooms import Rooms
 
 

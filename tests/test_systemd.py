@@ -30,9 +30,10 @@ from process import (
 from signalling import connect
 from sockjs_client import PATIENCE, Wire
 from valkey_server import valkey
-from videre.command import systemd
-from videre.command.listening import BACKLOG
 from websocket_client import handshake
+
+from videre import systemd
+from videre.listening import BACKLOG
 
 DRAINS = {"VIDERE_DRAIN_SECONDS": "0"}
 
@@ -368,7 +369,7 @@ async def test_signals_before_the_server_is_ready_are_kept(tmp_path: Path) -> No
     log = tmp_path / "debug.log"
     code = f"""
 import os, signal, sys, videre.cli
-listen = videre.command.cli.listen
+listen = videre.cli.listen
 def late(config):
     os.kill(os.getpid(), signal.SIGHUP)
     os.kill(os.getpid(), signal.SIGUSR1)

@@ -27,11 +27,10 @@ from signalling import connect
 from test_logs_writing import PATIENCE, read
 from tokens import private, public_pem, token
 from valkey_server import valkey
-from videre.command import server
-from videre.command.listening import BACKLOG
 
+from videre import server, writers
 from videre.config import Config
-from videre.logs import writers
+from videre.listening import BACKLOG
 
 DOCS = ROOT / "docs"
 UNIT = (DOCS / "videre.service").read_text(encoding="utf-8")

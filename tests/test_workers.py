@@ -19,9 +19,8 @@ import pytest
 from fakes import packet
 from process import LISTENING, ROOT, Signaller, signaller
 from valkey_server import Valkey, valkey
-from videre.command import workers
 
-from videre import config
+from videre import config, workers
 from videre.config import Config
 
 SECONDS = 30  # a safety net

@@ -2,6 +2,6 @@
 
 import sys
 
-from videre.command.cli import main
+from videre.cli import main
 
 sys.exit(main())

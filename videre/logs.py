@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from videre.logs.formatters import TERMINAL_LINES, JSONFormatter, Line, TextFormatter, shortened
-from videre.logs.writers import File, Output, Writer, end
+from videre.formatters import TERMINAL_LINES, JSONFormatter, Line, TextFormatter, shortened
+from videre.writers import File, Output, Writer, end
 
 # Seconds for which records are collected, and how many of packets are kept in them: more than so
 # many packets a second are sampled, so that the log of a busy server costs no more than this.

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import orjson
 
 from videre import packets
+from videre.connection import Returning
 from videre.engines import Announcement, Told
 from videre.errors import CloseCode
+from videre.hooks import Hooks
 from videre.packets import Event
-from videre.rooms.hooks import Hooks
-from videre.rooms.returning import Returning
-from videre.rooms.room import Room, Seat
+from videre.room import Room, Seat
 from videre.tally import Tally, leave_reason, size
 
 

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from videre.auth import Auth, NoAuth
-from videre.interfaces import Ice, Later, Log, no_ice
 from videre.limits import Limits, Penalties
 from videre.packets import Decoder
+from videre.replica import Ice, Log, no_ice
 from videre.rooms import Rooms
+from videre.timers import Later
 
 
 class Trace(Protocol):

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from aiohttp import web
 from mount import STANDING, serve
-from videre.command import speedups
 
 import videre
-from videre import config, logs
+from videre import config, logs, speedups
 
 
 class Nobody:

@@ -8,7 +8,7 @@ import time
 from videre.engines import Engine, Retention
 from videre.engines.history import UNNOTICED
 from videre.engines.memory import MemoryEngine
-from videre.interfaces import Later
+from videre.timers import Later
 
 MEMORY = "memory://"
 
