@@ -6,6 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from videre.cli import main
+from videre.command.cli import main
 
 sys.exit(main(default_config=Path(__file__).resolve().parent / "conf.json"))

@@ -14,14 +14,14 @@ from typing import Any
 from later_engine import LaterEngine
 
 from videre.auth import Auth, NoAuth
-from videre.config import Duplicate
+from videre.config.schema import Duplicate
 from videre.engines import Engine, Retention, Terms
 from videre.engines.memory import MemoryEngine
 from videre.limits import Limits
 from videre.packets import Decoder
-from videre.peer import Peer
+from videre.peers.context import Service
+from videre.peers.peer import Peer
 from videre.rooms import Rooms
-from videre.service import Service
 
 #: Makes an engine, of the arguments of MemoryEngine.
 MakeEngine = Callable[..., Engine]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from resume_model import COUNTED, Seat, Session, Ticket
 
-from videre.config import Duplicate
+from videre.config.schema import Duplicate
 from videre.engines.history import UNNOTICED
 from videre.engines.memory import MemoryEngine
 

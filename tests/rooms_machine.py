@@ -14,7 +14,7 @@ from fakes import Brief, FakeClient, World, packet
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from videre.config import Duplicate
+from videre.config.schema import Duplicate
 from videre.engines import Engine
 from videre.engines.memory import MemoryEngine
 

@@ -15,7 +15,7 @@ import orjson
 
 from videre.engines import Gap
 from videre.errors import EngineError, PeerError
-from videre.room import Seat
+from videre.rooms.room import Seat
 
 if TYPE_CHECKING:
     from simulation import Simulation
@@ -105,7 +105,7 @@ class Session:
         return self.unread[self.told_unread :]
 
     async def enter(self, secret: str | None, received: int | None, welcome: bool) -> None:
-        """Connect, as videre.entry does."""
+        """Connect, as videre.peers.connect does."""
         replace = False
         self.refused = False
         self.attempts += 1

@@ -18,8 +18,8 @@ from signalling import Closed, connect
 from test_cli_faults import refused
 from valkey_server import Valkey, valkey
 
+from videre.command.workers import configs
 from videre.config import Config
-from videre.workers import configs
 
 TOKEN = "a-token-of-the-admin-port"
 ADMIN = re.compile(r"Admin port on (https?://\S+)/status$")

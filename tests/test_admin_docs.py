@@ -13,7 +13,7 @@ from process import ROOT, require
 
 from videre.admin.problems import CODES
 from videre.config import load
-from videre.keyring import ADMIN_SCHEMA, admin_token
+from videre.config.keys import ADMIN_SCHEMA, admin_token
 
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 TEXT = TEXT[TEXT.index("\n## Admin port\n") :]

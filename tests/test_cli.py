@@ -249,7 +249,7 @@ def watch(event, args):
             if isinstance(path, str):
                 os.write(1, f"wrote {os.path.abspath(path)}\\n".encode())
 sys.addaudithook(watch)
-from videre.cli import main
+from videre.command.cli import main
 sys.exit(main(["--port", "0", "--config", "conf.json"]))
 """
 

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from sockjs_client import PATIENCE, Wire
 
-from videre import listening, server
 from videre.app import create_app
-from videre.certificates import Certificates
+from videre.command import listening, server
+from videre.command.certificates import Certificates
 from videre.config import Config
 
 pytestmark = pytest.mark.skipif(

@@ -24,6 +24,7 @@ from videre.auth import TokenAuth, secret_key, sign
 from videre.client import Client, Closed, Joined, Left, Message, Role, Unreachable
 from videre.config import Config
 from videre.ice import IceServers, SharedSecret, StaticServer
+from videre.limits import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +204,7 @@ async def test_tokens() -> None:
     [
         ("x" * 129, {}, errors.InvalidPacket),
         ("a", {"duplicate": "reject"}, errors.UserTaken),
-        ("b", {"limits": videre.config.Limits(room_capacity=1)}, errors.RoomFull),
+        ("b", {"limits": Limits(room_capacity=1)}, errors.RoomFull),
     ],
 )
 async def test_refused(user: str, settings: dict[str, Any], error: type[Exception]) -> None:

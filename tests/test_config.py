@@ -16,9 +16,9 @@ from process import self_signed
 
 from videre.auth import NoAuth
 from videre.config import Config, load
+from videre.config.schema import SCHEMA
 from videre.errors import ConfigError
 from videre.ice import IceServers, StaticServer
-from videre.schema import SCHEMA
 
 # Each key: where its value stands in a Config, its default there, values (as the file has them, as
 # the Config has them), and values that are refused.

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from videre.config import Config, load
+from videre.config.schema import is_loopback
 from videre.errors import ConfigError
-from videre.schema import is_loopback
 
 TOKEN = "a-token-of-the-admin-port+/=="
 SHORT = "hush-hush"

@@ -18,7 +18,7 @@ from tokens import NOW, OTHER_SECRET, SECRET, private, public_pem, token
 from videre.auth import NoAuth, TokenAuth
 from videre.config import Config, load
 from videre.errors import ConfigError
-from videre.formatters import shortened
+from videre.logs.formatters import shortened
 
 HUSH = "hush! this secret stands in the wrong place"
 

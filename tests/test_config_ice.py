@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videre.config import Config, load
+from videre.config.ice_servers import SCHEMA, W3C
 from videre.errors import ConfigError
 from videre.ice import TTL, IceServers, SharedSecret, StaticServer
-from videre.turn import SCHEMA, W3C
 
 STUN, TURN = "stun:stun.example.com", "turn:turn.example.com"
 SECRET = "a-secret-of-coturn"

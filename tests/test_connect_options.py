@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import ANY_TEXT, CALM, VALUES
 
-from videre.connect_options import MAX_SECRET, NOTHING, ConnectOptions, connect_options
 from videre.errors import InvalidPacket
+from videre.peers.connect_options import MAX_SECRET, NOTHING, ConnectOptions, connect_options
 
 #: As an object, and as the JSON text of one.
 either = pytest.mark.parametrize("form", [lambda payload: payload, json.dumps], ids=["", "text"])

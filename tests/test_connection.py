@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import FakeConnection
 
-from videre.connection import Returning
+from videre.rooms.returning import Returning
 
 
 @pytest.fixture

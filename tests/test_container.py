@@ -23,9 +23,10 @@ import pytest
 from process import ROOT, START_SECONDS
 from signalling import connect
 
-from videre import environment, server, writers
-from videre.config import load
-from videre.schema import SCHEMA
+from videre.command import server
+from videre.config import environment, load
+from videre.config.schema import SCHEMA
+from videre.logs import writers
 from videre.version import __version__
 
 TEXT = (ROOT / "docs" / "Containerfile").read_text(encoding="utf-8")

@@ -17,10 +17,9 @@ from process import ROOT, START_SECONDS, self_signed
 from test_config import GOOD, KEYS
 from tokens import SECRET
 
-from videre import environment
-from videre.config import Config, load
+from videre.config import Config, environment, load
+from videre.config.schema import SCHEMA
 from videre.errors import ConfigError
-from videre.schema import SCHEMA
 
 HUSH = "hush! nobody may read this"
 OURS = {name: value for name, value in os.environ.items() if not name.startswith("VIDERE_")}

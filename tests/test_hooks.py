@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fakes import run
 
-from videre.hooks import Hooks
+from videre.rooms.hooks import Hooks
 
 
 class Failures:

@@ -9,7 +9,7 @@ import pytest
 from tokens import NOW, OTHER_SECRET, SECRET, private, private_pem, public_pem, token
 
 from videre.auth import Key, NoAuth, TokenAuth, public_key, secret_key
-from videre.keyring import SCHEMA, Fault, auth, read
+from videre.config.keys import SCHEMA, Fault, auth, read
 
 DEFAULTS = {name: rules["default"] for name, rules in SCHEMA.items()}
 

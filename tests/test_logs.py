@@ -17,9 +17,8 @@ from signalling import connect
 from sockjs_client import Wire, ask, poll, send
 from websocket_client import CLOSE, Socket
 
-from videre import logs
-from videre.formatters import JSONFormatter, TextFormatter, shortened
-from videre.logs import EventLog, Journal
+from videre.logs import EventLog, Journal, journal
+from videre.logs.formatters import JSONFormatter, TextFormatter, shortened
 from videre.version import __version__
 
 ROOM, OTHER_ROOM = (f"{name}-{secrets.token_hex(8)}" for name in ("lounge", "cellar"))
@@ -269,7 +268,7 @@ def collecting(level: int) -> tuple[logging.Logger, list[str]]:
 
 async def test_packets_beyond_the_batch_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more packets than a batch holds, the number of those left out is recorded."""
-    monkeypatch.setattr(logs, "BATCH_PACKETS", 5)
+    monkeypatch.setattr(journal, "BATCH_PACKETS", 5)
     logger, lines = collecting(logging.DEBUG)
     log = EventLog(Journal(logger), "/echo")
     assert log.trace is not None

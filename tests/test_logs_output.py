@@ -34,9 +34,9 @@ from test_logs_writing import PATIENCE, read, visit
 from valkey_server import valkey
 from websocket_client import Socket, handshake
 
-from videre import logs, writers
-from videre.formatters import JSONFormatter, TextFormatter
-from videre.logs import Journal
+from videre.logs import Journal, writers
+from videre.logs.formatters import JSONFormatter, TextFormatter
+from videre.logs.journal import BATCH_PACKETS
 
 ROOM = "a room with a long name"
 
@@ -202,7 +202,7 @@ async def test_a_rush_is_whole_on_the_standard_output(tmp_path: Path) -> None:
 
 async def test_packets_are_sampled_under_load(tmp_path: Path) -> None:
     """At debug: those that are recorded, and those that are counted, are all there were."""
-    sent = 4 * logs.BATCH_PACKETS
+    sent = 4 * BATCH_PACKETS
     async with (
         spoken(tmp_path, LogFormat="json", LogLevel="debug", PacketsPerSecond=None) as server,
         connect(server.url, "raw", user="user", room=ROOM) as peer,
@@ -216,7 +216,7 @@ async def test_packets_are_sampled_under_load(tmp_path: Path) -> None:
     recorded = sum(line["event"] == "packet" for line in lines)
     left_out = sum(line["count"] for line in lines if line["event"] == "packets-left-out")
     assert recorded + left_out == sent
-    assert recorded >= logs.BATCH_PACKETS and left_out > 0
+    assert recorded >= BATCH_PACKETS and left_out > 0
 
 
 def test_an_output_that_does_not_wait() -> None:

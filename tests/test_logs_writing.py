@@ -21,8 +21,8 @@ import pytest
 from process import LISTENING, NO_DRAIN, ROOT, START_SECONDS, STOP_SECONDS, Signaller, signaller
 from signalling import Signalling, connect
 
-from videre import writers
-from videre.writers import Writer
+from videre.logs import writers
+from videre.logs.writers import Writer
 
 PATIENCE = 10.0  # seconds; nothing that a test waits for takes a tenth of it on an idle machine
 LOST = "videre: cannot write the log"

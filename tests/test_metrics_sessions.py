@@ -20,10 +20,13 @@ from valkey_server import until
 from websocket_client import Socket
 
 import videre
-from videre import logs, metrics, writers
+from videre import logs, metrics
 from videre.config import Config
 from videre.lag import INTERVAL, Lag
 from videre.limits import Limits
+from videre.logs import writers
+from videre.logs.handlers import Handler
+from videre.logs.journal import BATCH_PACKETS
 from videre.tally import TRANSPORTS
 from videre.transport import Options, framing
 from videre.version import __version__
@@ -180,7 +183,7 @@ async def test_packets_that_the_log_leaves_out() -> None:
         journal = meter.namespace.journal
         journal.flush()
         async with meter.moves(log_records_dropped_total={"sampled journal": 7}):
-            for _ in range(logs.BATCH_PACKETS + 7):
+            for _ in range(BATCH_PACKETS + 7):
                 journal.packet("/echo", "ping", "a", "room", 1)
 
 
@@ -193,7 +196,7 @@ def test_lines_that_were_not_written(tmp_path: Path) -> None:
         file = next(
             each.writer
             for each in logger.handlers
-            if isinstance(each, logs._Handler) and each.target == "file"
+            if isinstance(each, Handler) and each.target == "file"
         )
         assert journal.losses == {
             ("journal", "sampled"): 0,

@@ -6,7 +6,7 @@ import pytest
 from fakes import ENGINES, World, packet
 from guests import answer, ask, back, guest, say, users
 
-from videre.config import Duplicate
+from videre.config.schema import Duplicate
 from videre.limits import Limits
 
 GRACE = 20.0

@@ -16,7 +16,7 @@ from tokens import SECRET
 from visitors import Visitor
 
 from videre.auth import TokenAuth, secret_key, sign
-from videre.config import Options
+from videre.transport import Options
 
 #: Long enough to be noticed, short enough to be waited for.
 SHORT = replace(LIMITS, grace=0.2)

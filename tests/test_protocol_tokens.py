@@ -21,6 +21,7 @@ from videre import limits
 from videre.auth import TokenAuth, secret_key, sign
 from videre.config import Config
 from videre.limits import FAILURES
+from videre.transport import Options
 
 #: Seconds. None of them is a race: each is long enough for what has to be done in it, many times.
 LEEWAY = 1.0
@@ -179,7 +180,7 @@ async def test_who_goes_away_while_it_waits_leaves_no_ghost(
 
 async def test_empty_messages_are_no_way_around_the_limit_of_what_waits() -> None:
     """While a connect waits, what its sender goes on saying is bounded, however short it is."""
-    options = videre.config.Options(max_backlog_bytes=4096, max_packet_bytes=1 << 20)
+    options = Options(max_backlog_bytes=4096, max_packet_bytes=1 << 20)
     async with signaller(transport=options) as server:
         guesser = await server.client()
         for _ in range(FAILURES):

@@ -20,10 +20,10 @@ from process import ROOT, Signaller, self_signed, signaller
 from signalling import Closed, Framing, Packet, Signalling, connect
 from tokens import OTHER_SECRET, SECRET
 
-from videre import certificates
-from videre.certificates import Certificates
+from videre.command import certificates
+from videre.command.certificates import Certificates
 from videre.config import load
-from videre.schema import RELOADED, SCHEMA
+from videre.config.schema import RELOADED, SCHEMA
 
 PATIENCE = 20  # seconds
 FOREVER = 10_000_000_000  # in Unix time

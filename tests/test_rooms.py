@@ -13,8 +13,8 @@ from fakes import FakeClock, FakeConnection, FakeLog, World, brief, memory_engin
 from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
 from videre.errors import UserTaken
-from videre.room import Seat
 from videre.rooms import Rooms
+from videre.rooms.room import Seat
 
 
 class RecordingEngine(MemoryEngine):

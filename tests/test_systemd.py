@@ -32,8 +32,8 @@ from sockjs_client import PATIENCE, Wire
 from valkey_server import valkey
 from websocket_client import handshake
 
-from videre import systemd
-from videre.listening import BACKLOG
+from videre.command import systemd
+from videre.command.listening import BACKLOG
 
 DRAINS = {"VIDERE_DRAIN_SECONDS": "0"}
 
@@ -368,14 +368,15 @@ async def test_signals_before_the_server_is_ready_are_kept(tmp_path: Path) -> No
     """SIGHUP and SIGUSR1 at any time after the start end nothing, and are followed when it can."""
     log = tmp_path / "debug.log"
     code = f"""
-import os, signal, sys, videre.cli
-listen = videre.cli.listen
+import os, signal, sys
+from videre.command import cli
+listen = cli.listen
 def late(config):
     os.kill(os.getpid(), signal.SIGHUP)
     os.kill(os.getpid(), signal.SIGUSR1)
     return listen(config)
-videre.cli.listen = late
-sys.exit(videre.cli.main(["--host", "127.0.0.1", "--port", "0", "--log-file", {str(log)!r}]))
+cli.listen = late
+sys.exit(cli.main(["--host", "127.0.0.1", "--port", "0", "--log-file", {str(log)!r}]))
 """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code), env=environ(**DRAINS), stdout=PIPE, stderr=STDOUT

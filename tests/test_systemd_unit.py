@@ -28,9 +28,10 @@ from test_logs_writing import PATIENCE, read
 from tokens import private, public_pem, token
 from valkey_server import valkey
 
-from videre import server, writers
+from videre.command import server
+from videre.command.listening import BACKLOG
 from videre.config import Config
-from videre.listening import BACKLOG
+from videre.logs import writers
 
 DOCS = ROOT / "docs"
 UNIT = (DOCS / "videre.service").read_text(encoding="utf-8")

@@ -20,8 +20,9 @@ from fakes import packet
 from process import LISTENING, ROOT, Signaller, signaller
 from valkey_server import Valkey, valkey
 
-from videre import config, workers
-from videre.config import Config
+from videre.command import workers
+from videre.config import Config, load
+from videre.errors import ConfigError
 
 SECONDS = 30  # a safety net
 
@@ -105,8 +106,8 @@ async def test_ctrl_c_ends_all(store: Valkey, tmp_path: Path) -> None:
 
 ORPHANS = """
 import ctypes, os, signal, socket, sys
-from videre import workers
-from videre.config import Config
+from videre.command import workers
+from videre.config import Config, load
 
 PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # as the first process of a container
@@ -150,8 +151,8 @@ def test_the_end_of_another_ones_child_is_nothing_to_the_parent() -> None:
 
 EARLY = """
 import os, signal, socket, sys
-from videre import workers
-from videre.config import Config
+from videre.command import workers
+from videre.config import Config, load
 
 def serve(config, listening):
     os.write(1, b".")
@@ -197,8 +198,8 @@ def test_each_worker_has_its_port_and_log() -> None:
 def test_what_workers_need(options: dict[str, Any], words: str) -> None:
     """It is said what is missing, before a port is opened."""
     given = {key: (f"--{key.lower()}", value) for key, value in options.items()}
-    with pytest.raises(config.ConfigError, match=words):
-        config.load(None, given)
+    with pytest.raises(ConfigError, match=words):
+        load(None, given)
 
 
 async def test_a_port_that_is_taken(store: Valkey, tmp_path: Path) -> None:

@@ -2,6 +2,6 @@
 
 import sys
 
-from videre.cli import main
+from videre.command.cli import main
 
 sys.exit(main())

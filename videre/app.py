@@ -18,9 +18,9 @@ from videre.lag import Lag
 from videre.logs import EventLog, Journal
 from videre.namespace import IceOffer, Namespace
 from videre.packets import Decoder
-from videre.peer import Peer
+from videre.peers.context import Service
+from videre.peers.peer import Peer
 from videre.rooms import Rooms
-from videre.service import Service
 from videre.tally import Tally
 
 __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]

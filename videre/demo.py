@@ -17,7 +17,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 
 from videre.config import Config
-from videre.schema import is_loopback
+from videre.config.schema import is_loopback
 
 PATH = "/demo"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from videre.interfaces import Later, Timer
 from videre.tally import Histogram
-from videre.timers import Later, Timer
 
 #: Seconds between two samples: a loop that hangs for longer is seen, and nobody pays for it.
 INTERVAL = 0.5

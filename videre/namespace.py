@@ -16,9 +16,9 @@ from videre.ice import IceServers
 from videre.lag import Lag
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
-from videre.peer import Peer
+from videre.peers.context import Service
+from videre.peers.peer import Peer
 from videre.rooms import Rooms
-from videre.service import Service
 from videre.tally import Tally
 
 # When clients are asked to come back, as shares of the drain: not before a load balancer has found

@@ -14,7 +14,8 @@ from aiohttp import web
 from mount import STANDING, serve
 
 import videre
-from videre import config, logs, speedups
+from videre import config, logs
+from videre.command import speedups
 
 
 class Nobody:

@@ -16,8 +16,8 @@ import orjson
 from aiohttp import hdrs, web
 
 from videre.admin.problems import Problem
+from videre.config.schema import StrictValidator, sentences
 from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID
-from videre.schema import StrictValidator, sentences
 
 #: Entries of a list that an answer holds, unless `limit` says otherwise, and at the most.
 PAGE = 100

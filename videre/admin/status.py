@@ -20,7 +20,7 @@ from videre.admin import requests
 from videre.admin.api import answer
 from videre.admin.faults import Faults
 from videre.admin.samples import INTERVAL, Samples
-from videre.formatters import shortened
+from videre.logs.formatters import shortened
 from videre.namespace import Namespace
 from videre.version import __version__
 

@@ -8,7 +8,7 @@ import time
 from videre.engines import Engine, Retention
 from videre.engines.history import UNNOTICED
 from videre.engines.memory import MemoryEngine
-from videre.timers import Later
+from videre.interfaces import Later
 
 MEMORY = "memory://"
 

@@ -20,7 +20,7 @@ from videre.engines import (
 )
 from videre.engines.history import UNNOTICED, History
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
-from videre.timers import Later, Timer
+from videre.interfaces import Later, Timer
 
 
 class MemoryEngine:

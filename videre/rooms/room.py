@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from videre import packets
-from videre.connection import Connection
+from videre.interfaces import Connection
 
 
 def digest(secret: str) -> str:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videre import keyring, turn
 from videre.auth import Auth, Key, NoAuth
+from videre.config import ice_servers, keys
+from videre.config.schema import Duplicate, WorkerPorts, judge, shown
 from videre.errors import ConfigError
 from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.limits import Limits
 from videre.logs import Form
-from videre.schema import Duplicate, WorkerPorts, judge, shown
 from videre.transport import Options
 
 # What ends the key itself where a fault names one below it: `Auth.Issuer`, `IceServers[1].Urls`.
@@ -161,17 +161,19 @@ def load(
     def below(key: str) -> Path:
         return Path() if key in options else folder
 
-    keys: list[Key] = []
+    found_keys: list[Key] = []
     if not any(key.startswith("Auth") for key, _ in faults) and document.get("Auth"):
-        keys, key_faults = keyring.read(document["Auth"], below("Auth"), environ)
+        found_keys, key_faults = keys.read(document["Auth"], below("Auth"), environ)
         faults += [(f"Auth.{key}", fault) for key, fault in key_faults]
     servers: list[StaticServer | SharedSecret] = []
     if "IceServers" not in {key for key, _ in faults}:
-        servers, server_faults = turn.read(document["IceServers"], below("IceServers"), environ)
+        servers, server_faults = ice_servers.read(
+            document["IceServers"], below("IceServers"), environ
+        )
         faults += server_faults
     token: str | None = None
     if not any(key.startswith("AdminToken") for key, _ in faults):
-        token, token_faults = keyring.admin_token(document, below("AdminTokenFile"), environ)
+        token, token_faults = keys.admin_token(document, below("AdminTokenFile"), environ)
         faults += token_faults
 
     def resolve(key: str) -> Path | None:
@@ -194,7 +196,7 @@ def load(
             words += error.faults
     if words:
         raise ConfigError(words)
-    found = _config(document, resolve, sources, keys, servers)
+    found = _config(document, resolve, sources, found_keys, servers)
     return dataclasses.replace(found, admin_token=token)
 
 
@@ -202,7 +204,7 @@ def _config(
     document: Mapping[str, Any],
     resolve: Callable[[str], Path | None],
     sources: Mapping[str, str],
-    keys: Sequence[Key],
+    signing_keys: Sequence[Key],
     servers: Sequence[StaticServer | SharedSecret],
 ) -> Config:
     prefix = document["Prefix"]
@@ -238,7 +240,7 @@ def _config(
             grace=document["Grace"],
             max_resume_bytes=document["MaxResumeBytes"],
         ),
-        auth=keyring.auth(document["Auth"], keys),
+        auth=keys.auth(document["Auth"], signing_keys),
         leeway=(document["Auth"] or {}).get("Leeway", Config.leeway),
         demo=document["Demo"],
         ice=IceServers(servers),

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from videre import systemd
+from videre.command import systemd
+from videre.command.listening import Ports
 from videre.config import Config
 from videre.errors import ConfigError
-from videre.listening import Ports
 
 # Seconds before a worker that has died is started again: one that dies at once must not spin.
 RESTART = 1.0

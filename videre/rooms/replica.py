@@ -7,33 +7,18 @@ never O(rooms).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
 import orjson
 
 from videre import packets
-from videre.connection import Returning
 from videre.engines import Announcement, Told
 from videre.errors import CloseCode
-from videre.hooks import Hooks
+from videre.interfaces import Ice, Log
 from videre.packets import Event
-from videre.room import Room, Seat
+from videre.rooms.hooks import Hooks
+from videre.rooms.returning import Returning
+from videre.rooms.room import Room, Seat
 from videre.tally import Tally, leave_reason, size
-
-
-class Log(Protocol):
-    """Takes one record: the name of an event, and its fields; it shortens room ids."""
-
-    def __call__(self, event: str, /, **fields: object) -> None: ...
-
-
-#: Returns the part of a user's welcome that is about ICE servers.
-Ice = Callable[[str], dict[str, Any]]
-
-
-def no_ice(_user: str) -> dict[str, Any]:
-    """Return what a welcome says of ICE servers where there are none."""
-    return {"IceServers": [], "IceTtl": None}
 
 
 class Replica:

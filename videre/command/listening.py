@@ -7,7 +7,7 @@ import os
 import socket
 from typing import NamedTuple
 
-from videre import systemd
+from videre.command import systemd
 from videre.config import Config
 from videre.errors import ConfigError
 

@@ -1,22 +1,10 @@
-"""The way to a client, as rooms and peers see it."""
+"""The connection of a client that comes back, until it has got what it missed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-
-class Connection(Protocol):
-    """The way to one client; transport/ provides it."""
-
-    def send(self, text: str) -> None:
-        """Send a packet. Never blocks and never raises; who reads too slowly is dropped."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Close with a code once all that was sent is out. Calls nobody back before it returns."""
-
-    def undelivered(self) -> Sequence[str] | None:
-        """Return the last packets that were surely not handed over, None if that is not known."""
+from videre.interfaces import Connection
 
 
 class Returning:

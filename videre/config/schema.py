@@ -1,7 +1,7 @@
 """What a configuration may hold: every key with its type, bounds and default, and what is wrong.
 
 `SCHEMA` is the one list of keys. cerberus judges by it. What may be within `Auth` and an entry of
-`IceServers` stands in keyring.py and turn.py.
+`IceServers` stands in keys.py and turn.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from cerberus import TypeDefinition, Validator
 
-from videre import keyring
+from videre.config import keys
 from videre.engines import choice
 from videre.limits import Limits
 from videre.logs import Form
@@ -73,7 +73,7 @@ def _rate(default: float | None) -> dict[str, Any]:
     return {
         "type": "number",
         "min": 0.001,
-        "check_with": keyring.finite,
+        "check_with": keys.finite,
         "nullable": True,
         "default": default,
     }
@@ -99,7 +99,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "Prefix": {"check_with": _prefixes, "default": "/echo"},
     "AdminHost": _string(default="127.0.0.1", minlength=1),
     "AdminPort": {**_least(0, None), "max": 65535},
-    **keyring.ADMIN_SCHEMA,
+    **keys.ADMIN_SCHEMA,
     "TLS": _switch(False),
     "Cert": _string(nullable=True, default=None),
     "Key": _string(nullable=True, default=None),
@@ -108,7 +108,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "LogFormat": _string(allowed=list(get_args(Form)), default="text"),
     "LogMaxBytes": {"type": "integer", "min": 0, "default": 10 * 1024 * 1024},
     "LogBackups": {"type": "integer", "min": 0, "max": 1000, "default": 5},
-    "DrainSeconds": {"type": "number", "min": 0, "check_with": keyring.finite, "default": 30.0},
+    "DrainSeconds": {"type": "number", "min": 0, "check_with": keys.finite, "default": 30.0},
     "Duplicate": _string(allowed=list(get_args(Duplicate)), default="replace"),
     "MaxPacketBytes": _least(256, _SEAM.max_packet_bytes),
     "MaxBacklogBytes": _least(4096, _SEAM.max_backlog_bytes),
@@ -123,13 +123,13 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "NodeTimeout": {
         "type": "number",
         "min": 1,
-        "check_with": keyring.finite,
+        "check_with": keys.finite,
         "default": 10.0,
     },
-    "Grace": {"type": "number", "min": 0, "check_with": keyring.finite, "default": _LIMITS.grace},
+    "Grace": {"type": "number", "min": 0, "check_with": keys.finite, "default": _LIMITS.grace},
     "MaxResumeBytes": _least(0, _LIMITS.max_resume_bytes),
     "Demo": {"type": "boolean", "nullable": True, "default": None},
-    "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keyring.SCHEMA},
+    "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keys.SCHEMA},
     "IceServers": {"type": "list", "default": []},  # of what: turn.py
     "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
     "Origins": {
@@ -149,7 +149,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
 #: The keys that a running server reads anew when it is told to; all others need a restart.
 RELOADED = frozenset(
     {
-        *keyring.ADMIN_SCHEMA,
+        *keys.ADMIN_SCHEMA,
         "Auth",
         "Cert",
         "Compression",
@@ -202,7 +202,7 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
         ]
     if wrong.isdisjoint(("Engine", "Workers", "WorkerPorts", "Port")):
         faults += _worker_faults(document)
-    if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keyring.ADMIN_SCHEMA)):
+    if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keys.ADMIN_SCHEMA)):
         faults += _admin_faults(document)
     if wrong.isdisjoint(("Demo", "Prefix", "Auth")) and document["Demo"]:
         faults += _demo_faults(document)
@@ -233,14 +233,12 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with the admin port: whom it lets in, and that ports have an end."""
     host, port, workers = document["AdminHost"], document["AdminPort"], document["Workers"]
-    given = [key for key in keyring.ADMIN_SCHEMA if document[key] is not None]
-    faults = [
-        (key, f"only one of {', '.join(keyring.ADMIN_SCHEMA)} is needed") for key in given[1:]
-    ]
+    given = [key for key in keys.ADMIN_SCHEMA if document[key] is not None]
+    faults = [(key, f"only one of {', '.join(keys.ADMIN_SCHEMA)} is needed") for key in given[1:]]
     if port is None:
         return faults
     if not given and not is_loopback(host):
-        words = f"others reach it, so it needs one of {', '.join(keyring.ADMIN_SCHEMA)}"
+        words = f"others reach it, so it needs one of {', '.join(keys.ADMIN_SCHEMA)}"
         faults.append(("AdminHost", f"{shown(host)}: {words}"))
     if port + workers - 1 > 65535:
         faults.append(("Workers", f"{workers}: there are not so many ports after AdminPort"))

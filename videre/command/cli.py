@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from videre import config as configuration
-from videre import environment, logs, mint, speedups, workers
-from videre.certificates import Certificates
-from videre.config import Config
+from videre import logs
+from videre.command import mint, speedups, workers
+from videre.command.certificates import Certificates
+from videre.command.listening import Ports, listen
+from videre.command.server import CHANGES, Load, serve
+from videre.config import Config, environment
+from videre.config.schema import LEVELS, SCHEMA
 from videre.errors import ConfigError
-from videre.listening import Ports, listen
-from videre.schema import LEVELS, SCHEMA
-from videre.server import CHANGES, Load, serve
 from videre.version import __version__
 
 

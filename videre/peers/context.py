@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from videre.auth import Auth, NoAuth
+from videre.interfaces import Ice, Later, Log, Trace, no_ice
 from videre.limits import Limits, Penalties
 from videre.packets import Decoder
-from videre.replica import Ice, Log, no_ice
 from videre.rooms import Rooms
-from videre.timers import Later
-
-
-class Trace(Protocol):
-    """Takes the header and size of each packet, for the log's debug level."""
-
-    def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from videre import demo, logs, speedups, systemd
+from videre import demo, logs
 from videre.app import NAMESPACES, create_app
-from videre.certificates import Certificates
+from videre.command import speedups, systemd
+from videre.command.certificates import Certificates
+from videre.command.listening import BACKLOG, Ports, url, urls
 from videre.config import Config
+from videre.config.schema import LEVELS, RELOADED, is_loopback
 from videre.errors import ConfigError
-from videre.listening import BACKLOG, Ports, url, urls
-from videre.schema import LEVELS, RELOADED, is_loopback
 from videre.version import __version__
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from videre.config.keys import stored
+from videre.config.schema import StrictValidator, sentences, shown
 from videre.ice import TTL, SharedSecret, StaticServer
-from videre.keyring import stored
-from videre.schema import StrictValidator, sentences, shown
 
 #: Shortest shared secret: coturn takes any, but who sees one credential can try secrets at home.
 MIN_SECRET = 16  # characters

@@ -13,21 +13,19 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from videre import packets
-from videre.connection import Connection, Returning
 from videre.engines import Announcement, Engine, Gap, Resumption, Terms
 from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
 from videre.errors import CloseCode
-from videre.hooks import Hooks, OnJoin, OnLeave
-from videre.replica import Ice, Log, Replica, no_ice
-from videre.room import Seat, digest
+from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
+from videre.rooms.hooks import Hooks, OnJoin, OnLeave
+from videre.rooms.replica import Replica
+from videre.rooms.returning import Returning
+from videre.rooms.room import Seat, digest
 from videre.tally import Tally
 
 # The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
 MAX_REASON = 123
-
-#: Runs what nobody waits for. It must not raise, and tells of what fails.
-Spawn = Callable[[Awaitable[Any]], None]
 
 
 class Rooms:

@@ -12,14 +12,14 @@ from typing import Protocol
 
 from videre import packets
 from videre.auth import Grant
-from videre.connect_options import connect_options
-from videre.connection import Connection
-from videre.deadline import Deadline
 from videre.engines import Gap
 from videre.errors import EngineError, TokenExpired, Unauthorized, WrongUser
+from videre.interfaces import Connection
 from videre.packets import Packet
-from videre.room import Seat
-from videre.service import Service
+from videre.peers.connect_options import connect_options
+from videre.peers.context import Service
+from videre.peers.deadline import Deadline
+from videre.rooms.room import Seat
 
 Pending = Awaitable[None] | None
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videre import config as configuration
-from videre import environment
 from videre.auth import TokenAuth, sign
+from videre.config import environment
 from videre.errors import ConfigError
 from videre.packets import MAX_USER_ID
 

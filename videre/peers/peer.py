@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from videre import packets, tally
-from videre.connection import Connection
-from videre.deadline import Deadline
-from videre.entry import enter
 from videre.errors import (
     CloseCode,
     EngineError,
@@ -26,10 +23,13 @@ from videre.errors import (
     Unavailable,
     WrongUser,
 )
+from videre.interfaces import Connection
 from videre.limits import PASS, Throttle, Verdict
 from videre.packets import Event, Names, Packet
-from videre.room import Seat
-from videre.service import Service
+from videre.peers.connect import enter
+from videre.peers.context import Service
+from videre.peers.deadline import Deadline
+from videre.rooms.room import Seat
 
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videre.schema import SCHEMA
+from videre.config.schema import SCHEMA
 
 PREFIX = "VIDERE_"
 

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from videre.auth import Grant
 from videre.errors import CloseCode, PeerError, TokenExpired
-from videre.room import Seat
-from videre.service import Service
-from videre.timers import Timer
+from videre.interfaces import Timer
+from videre.peers.context import Service
+from videre.rooms.room import Seat
 
 
 class Subject(Protocol):

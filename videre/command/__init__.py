@@ -1,0 +1,1 @@
+"""The command: the process that serves, its listeners, workers and signals."""

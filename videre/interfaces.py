@@ -1,0 +1,54 @@
+"""What the rules see of the world: connections, timers, the log, ICE servers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+
+class Connection(Protocol):
+    """The way to one client; transport/ provides it."""
+
+    def send(self, text: str) -> None:
+        """Send a packet. Never blocks and never raises; a slow consumer is dropped."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close with a code once all that was sent is out. Calls nobody back before it returns."""
+
+    def undelivered(self) -> Sequence[str] | None:
+        """Return the last packets that were surely not handed over, None if that is not known."""
+
+
+class Timer(Protocol):
+    """A callback that can be cancelled; asyncio.TimerHandle is one."""
+
+    def cancel(self) -> None:
+        """Cancel the callback."""
+
+
+#: Calls back after a number of seconds.
+Later = Callable[[float, Callable[[], None]], Timer]
+
+#: Runs a background task. It must not raise, and logs what fails.
+Spawn = Callable[[Awaitable[Any]], None]
+
+
+class Log(Protocol):
+    """Records an event with its fields; it shortens room ids."""
+
+    def __call__(self, event: str, /, **fields: object) -> None: ...
+
+
+class Trace(Protocol):
+    """Records the header and size of each packet, for the log's debug level."""
+
+    def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
+
+
+#: Returns the part of a user's welcome that is about ICE servers: `IceServers` and `IceTtl`.
+Ice = Callable[[str], dict[str, Any]]
+
+
+def no_ice(_user: str) -> dict[str, Any]:
+    """Return what a welcome says of ICE servers where there are none."""
+    return {"IceServers": [], "IceTtl": None}

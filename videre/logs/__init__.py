@@ -1,0 +1,6 @@
+"""The log: what is recorded of rooms and packets, and where the command writes it."""
+
+from videre.logs.handlers import Form, Logging
+from videre.logs.journal import EventLog, Journal
+
+__all__ = ["EventLog", "Form", "Journal", "Logging"]
