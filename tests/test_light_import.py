@@ -93,7 +93,7 @@ async def test_the_command_loads_what_it_uses(
     async with signaller(tmp=tmp_path, config=config) as server:
         lines = [line for line in server.output if line.startswith("import time:")]
     modules = {line.rpartition("|")[2].strip() for line in lines}
-    assert "videre.server" in modules
+    assert "videre.command.server" in modules
     found = {
         name for name in ON_DEMAND if any(f"{each}.".startswith(f"{name}.") for each in modules)
     }
