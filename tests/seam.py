@@ -87,6 +87,7 @@ class Taped:
     session: Any
     tape: Tape
     script: Script
+    seated: bool = True
 
     def receive(self, text: str) -> Any:
         self.tape.note(self.session, "message", text)

@@ -29,6 +29,7 @@ class Echo:
     """Say back whatever its session hears."""
 
     session: Any
+    seated = True
 
     def receive(self, text: str) -> None:
         self.session.send(text)

@@ -15,7 +15,7 @@ import pytest
 from fakes import packet
 from inprocess import PATIENCE, Client, Server, serving
 from sockjs_client import Wire, fresh
-from websocket_client import BINARY, CONTINUATION, PONG, TEXT, Socket, encode
+from websocket_client import BINARY, CLOSE, CONTINUATION, PONG, TEXT, Socket, encode, handshake
 
 import videre
 from videre import Config
@@ -201,6 +201,8 @@ BROKEN = {
     "close-short": frame(0x88, b"\x03"),
     "close-code": frame(0x88, b"\x03\xec"),
     "close-zero": frame(0x88, b"\x00\x00"),
+    "amid-empty": frame(0x01) + frame(0x81, b"x"),
+    "amid-fragment": frame(0x01, b"x") + frame(0x02, b"x"),
 }
 
 
@@ -211,18 +213,82 @@ async def test_broken_frames(scene: Scene, data: bytes) -> None:
     await scene.ends(1002)
 
 
-async def test_a_frame_without_a_mask_is_read(scene: Scene) -> None:
-    """RFC 6455 (5.1) has a server close; aiohttp's parser does not tell who masks.
+UNMASKED = {
+    "text": b"\x81" + bytes((len(BROADCAST % 1),)) + (BROADCAST % 1).encode(),
+    "empty": b"\x81\x00",
+    "medium": b"\x81\x7e" + struct.pack("!H", 300) + b"x" * 300,
+    "long": b"\x81\x7f" + struct.pack("!Q", 70_000),
+    "ping": b"\x89\x02hi",
+    "close": b"\x88\x02\x03\xe8",
+    "fragment": b"\x01\x01x",
+}
 
-    The mask keeps a page's script from writing what a proxy takes for HTTP, and browsers always
-    use it: that a program does without it harms nobody here.
-    """
-    data = (BROADCAST % 1).encode()
-    scene.attacker.wire.writer.write(struct.pack("!BB", 0x81, len(data)) + data)
-    assert await scene.witness.text() == data.decode()
-    scene.attacker.wire.writer.write(b"\x89\x02hi" + b"\x88\x02\x03\xe8")
-    assert await scene.attacker.frame() == (PONG, b"hi")
-    await scene.ends(1000)
+
+@pytest.mark.parametrize("cut", ["whole", "bytes"])
+@pytest.mark.parametrize("data", UNMASKED.values(), ids=UNMASKED)
+async def test_a_frame_without_a_mask_is_refused(scene: Scene, data: bytes, cut: str) -> None:
+    """RFC 6455 (5.1) has a server close; what came before it in the same chunk is carried out."""
+    before = encode((BROADCAST % 1).encode(), TEXT)
+    for piece in [before + data] if cut == "whole" else [before, data[:1], data[1:]]:
+        scene.attacker.wire.writer.write(piece)
+        await asyncio.sleep(0.01 if cut == "bytes" else 0)  # to be read one by one, if it can be
+    assert await scene.witness.text() == BROADCAST % 1
+    await scene.ends(1002)
+
+
+async def test_a_frame_without_a_mask_behind_the_handshake() -> None:
+    """What comes in one piece with the request is looked at as well."""
+    async with opened() as scene:
+        wire = await Wire.open(scene.server.url)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in handshake().items())
+        head = f"GET {RAW} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
+        wire.writer.write(head + UNMASKED["text"])
+        assert (await wire.head()).status == 101
+        assert (await Socket(wire, None).goodbye())[0] == 1002  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", [*range(1004, 1007), 1015, 1016, 999, 2999, 5000, 65535])
+async def test_close_codes_that_may_not_be_sent(scene: Scene, code: int) -> None:
+    """Some codes are never on the wire (RFC 6455, 7.4): to send one is an error."""
+    scene.attacker.send(struct.pack("!H", code), CLOSE)
+    await scene.ends(1002)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 3999, 4000, 4999])
+async def test_close_codes_that_may_be_sent(scene: Scene, code: int) -> None:
+    """Others are answered with the same."""
+    scene.attacker.send(struct.pack("!H", code), CLOSE)
+    assert (await scene.attacker.goodbye())[0] == code
+
+
+TINY = {
+    "empty": frame(0x00),
+    "small": frame(0x00, b"x"),
+    "pings": frame(0x89, b"x"),
+    "pongs": frame(0x8A),
+}
+
+
+@pytest.mark.parametrize("data", TINY.values(), ids=TINY)
+async def test_fragments_without_end_are_counted(scene: Scene, data: bytes) -> None:
+    """Tiny fragments, or control frames amid a message that does not end, are a flood."""
+    write = scene.attacker.wire.writer.write
+    write(frame(0x01, b"["))
+    for _ in range(20):
+        write(data * 100)
+    assert (await scene.attacker.goodbye())[0] in (4003, 1006)
+    await scene.witness.hears(("disconnect", "a", "room", ""))
+
+
+async def test_a_message_without_an_end() -> None:
+    """Who keeps its connection alive, but never ends a message that it began, is refused."""
+    options = Options(heartbeat=0.2, disconnect_delay=0.5)
+    async with opened(Config(transport=options)) as scene:
+        scene.attacker.wire.writer.write(frame(0x01, b"["))
+        async with asyncio.timeout(PATIENCE):
+            while (got := await scene.attacker.frame())[0] != CLOSE:
+                scene.attacker.wire.writer.write(frame(0x8A) + frame(0x00, b" " * 16))
+        assert int.from_bytes(got[1][:2], "big") == 1002
 
 
 @pytest.mark.parametrize("size", [4 * LIMIT + 1, 2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1])

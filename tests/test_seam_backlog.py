@@ -226,4 +226,4 @@ async def test_what_waits_for_all_handlers_is_limited(seam, monkeypatch) -> None
     gate.set_result(None)
     await server.tape.until("message", 0, text=CHUNK)
     assert server.tape.story(1) == ["open", "message first", "goodbye"]
-    assert server.manager.waiting == 0
+    assert server.manager.inboxes.total == 0

@@ -20,8 +20,9 @@ from videre.app import Namespace, setup
 from videre.limits import Limits
 from videre.transport.clients import Client
 from videre.transport.options import Options
-from videre.transport.upgrade import _Inbound, _Wire
+from videre.transport.upgrade import _Inbound
 from videre.transport.websocket import WebSocketSession
+from videre.transport.wire import Wire
 
 SOCKJS, DEFLATE = 1, 2  # bits of an input's first byte; the others tell how its rest is cut
 LIMIT = 1024  # bytes of a packet
@@ -149,7 +150,7 @@ class World:
         http.parser = WebSocketReader(inbound, limit, compress=deflate, decode_text=True)
         session.start()
         assert sessions.open_sessions == 1
-        wire = _Wire(http, http.parser, session)  # type: ignore[arg-type]
+        wire = Wire(http, http.parser, session, deflate=deflate)  # type: ignore[arg-type]
         for piece in pieces(rest, flags >> 2):
             wire.data_received(piece)
             if tcp.closing:

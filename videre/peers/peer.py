@@ -223,6 +223,11 @@ class Peer:
             seat = self._seat = None
         return seat
 
+    @property
+    def seated(self) -> bool:
+        """See transport's Handler."""
+        return self.seat is not None
+
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         return enter(self, self._service, packet)
 

@@ -16,6 +16,7 @@ from videre.limits import TokenBucket
 from videre.tally import Tally
 from videre.transport.clients import Origins, Proxies
 from videre.transport.framing import Framer, Quoter
+from videre.transport.holdings import Holdings
 from videre.transport.options import Options
 from videre.transport.session import Accept, Handler, Session, logger
 
@@ -52,7 +53,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.accept = accept
         self.tally = tally
         self.open_sessions = 0
-        self.waiting = 0  # bytes in the inboxes of all sessions, about
+        self.inboxes: Holdings[Session] = Holdings()  # bytes that wait for handlers, about
         self.closing = False  # no session is opened any more
         self.retry_after = 1  # what who asks for one is told then, in seconds
         self.configure(options)

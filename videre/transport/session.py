@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -21,12 +22,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("videre.transport")
 
-# Bytes that a message costs beside its text while it waits: one without any is not free.
-MESSAGE_OVERHEAD = 64
+# Bytes that a message costs beside its text while it waits: a tuple, and a place in the queue.
+MESSAGE_OVERHEAD = 80
 
 # Bytes that may wait in the inboxes of all sessions together: each has its limit, but when handlers
-# wait for something slow then all of them do.
+# wait for something slow then all of them do. When it is reached, who holds most is closed.
 MAX_WAITING = 64 * 1024 * 1024
+
+# Who has no seat may have this part of MaxBacklogBytes waiting, and one packet at least: before the
+# answer to its connect a client has nothing to say.
+STRANGERS_SHARE = 16
+
+# Messages that one session has handed over in one turn of the loop: some 5 ms of work.
+HANDED_AT_ONCE = 250
 
 # Looked at for every packet.
 OPEN = sockjs.SessionState.OPEN
@@ -34,6 +42,10 @@ OPEN = sockjs.SessionState.OPEN
 
 class Handler(Protocol):
     """What the application makes of a session."""
+
+    @property
+    def seated(self) -> bool:
+        """Whether the client has a seat: others may have less waiting."""
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Take a message; the next one waits until an awaitable that is returned is done."""
@@ -66,7 +78,6 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         self.silent = 0  # sweeps since the client was last heard
         # Messages that wait for the handler, while it works, and when those arrived that are timed.
         self._inbox: deque[tuple[str, float | None]] | None = None
-        self._waiting = 0  # bytes in the inbox, about
         self._farewell: int | None = None  # the code by which the client closes after them
 
     def __str__(self) -> str:
@@ -111,45 +122,81 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         if self.state is not OPEN:
             return
         if self._inbox is not None:
-            self._inbox.append((text, self.manager.tally.relays.arrived))
-            self._wait(len(text) + MESSAGE_OVERHEAD)
-            limit = self.manager.options.max_backlog_bytes
-            if limit is not None and self._waiting > limit:
-                self.close(4003, "Too many packets")
-            elif self.manager.waiting > MAX_WAITING:
-                self.close(4001, "Too much is waiting, connect again")
-            return
-        if self.handler is None:
-            return
-        try:
-            pending = self.handler.receive(text)
-        except Exception:
-            self.fail()
-            return
-        if pending is not None:
+            self._keep(self._inbox, text)
+        elif (pending := self._hand(text)) is not None:
             self._inbox = deque()
             self.manager.run(self._resume(pending))
 
-    def _wait(self, size: int) -> None:
-        """Count what waits, here and in all sessions."""
-        self._waiting += size
-        self.manager.waiting += size
-
-    async def _resume(self, pending: Awaitable[None]) -> None:
+    def _hand(self, text: str) -> Awaitable[None] | None:
+        """Hand a message to the handler; return what to wait for before the next one."""
+        if self.handler is None:
+            return None
         try:
-            await pending
+            return self.handler.receive(text)
         except Exception:
             self.fail()
-        inbox, self._inbox = self._inbox, None
-        self._wait(-self._waiting)
-        relays = self.manager.tally.relays
-        for text, arrived in inbox or ():
+            return None
+
+    def _keep(self, inbox: deque[tuple[str, float | None]], text: str) -> None:
+        """Let a message wait; close who has too much waiting, here or of all."""
+        manager = self.manager
+        inbox.append((text, manager.tally.relays.arrived))
+        held = manager.inboxes.add(self, _size(text))
+        limit = self._inbox_limit()
+        if limit is not None and held > limit:
+            self._let_go()
+            self.close(4003, "Too many packets")
+        elif manager.inboxes.total > MAX_WAITING:
+            for session in manager.inboxes.heaviest(manager.inboxes.total // 8):
+                session._let_go()
+                session.close(4001, "Too much is waiting, connect again")
+
+    def _inbox_limit(self) -> int | None:
+        """Return how many bytes may wait for the handler; None for no limit."""
+        options = self.manager.options
+        limit = options.max_backlog_bytes
+        if limit is None or self.handler is None or self.handler.seated:
+            return limit
+        packet = (options.max_packet_bytes or 0) + _size("")
+        return min(limit, max(limit // STRANGERS_SHARE, packet))
+
+    def _let_go(self) -> None:
+        """Forget what waits for the handler."""
+        if self._inbox:
+            self._inbox.clear()
+        self.manager.inboxes.drop(self)
+
+    async def _resume(self, pending: Awaitable[None] | None) -> None:
+        """Hand over what waits, each message once its predecessors are done."""
+        while pending is not None:
+            try:
+                await pending
+            except Exception:
+                self.fail()
+            pending = self._hand_on()
+        if self._farewell is not None:
+            self.part(self._farewell)
+
+    def _hand_on(self) -> Awaitable[None] | None:
+        """Hand over messages that wait; return what to wait for before the next one.
+
+        Each is taken out once: what stays behind a busy handler is not moved.
+        """
+        inbox, relays = self._inbox or (), self.manager.tally.relays
+        for _ in range(HANDED_AT_ONCE):
+            if not inbox or self.state is not OPEN:
+                self._let_go()
+                self._inbox = None
+                return None
+            text, arrived = inbox.popleft()
+            self.manager.inboxes.remove(self, _size(text))
             if arrived is not None:
                 relays.begin(arrived)
-            self.receive(text)
+            pending = self._hand(text)
             relays.end()
-        if self._inbox is None and self._farewell is not None:
-            self.part(self._farewell)
+            if pending is not None:
+                return pending
+        return asyncio.sleep(0)
 
     def closed_by_client(self, code: int) -> None:
         """Hear that the client closes, after what it has said and its handler has yet to hear."""
@@ -173,9 +220,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             return
         self.state = sockjs.SessionState.CLOSED
         self.manager.forget(self)
-        if self._inbox is not None:
-            self._inbox.clear()  # nobody will hear what waits, and its handler may take long
-            self._wait(-self._waiting)
+        self._let_go()  # nobody will hear what waits, and its handler may take long
         handler, self.handler = self.handler, None
         if handler is None:
             return
@@ -195,6 +240,11 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         clean = code != 1001 and not 4000 <= code < 4500
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: self.finish(f"closed with {code}", clean=clean))
+
+
+def _size(text: str) -> int:
+    """Return the bytes that a message takes while it waits, in CPython."""
+    return sys.getsizeof(text) + MESSAGE_OVERHEAD
 
 
 async def _logged(pending: Awaitable[None]) -> None:

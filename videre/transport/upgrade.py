@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.http import WebSocketReader, WebSocketWriter, ws_ext_parse
 from multidict import CIMultiDict
@@ -14,9 +14,12 @@ from videre.transport.clients import Client
 from videre.transport.manager import Manager
 from videre.transport.session import logger
 from videre.transport.websocket import WebSocketSession
+from videre.transport.wire import Wire
 
 # What permits each frame to be deflated for itself, once for all of its receivers (RFC 7692, 7.1).
 _DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # RFC 6455, 4.1
 
 
 class _Inbound(WebSocketDataQueue):
@@ -50,59 +53,6 @@ class _Inbound(WebSocketDataQueue):
         self._session.lost()
 
 
-class _Wire(asyncio.Protocol):
-    """The connection's protocol from the upgrade on: what comes goes straight into the parser.
-
-    What a chunk of several frames makes sessions send is written once for each of them, when the
-    chunk has been dealt with: half of a relay's time is its system calls. aiohttp's protocol, which
-    this one replaces, hears what it needs to end the request.
-    """
-
-    def __init__(
-        self, http: web.RequestHandler, parser: WebSocketReader, session: WebSocketSession
-    ) -> None:
-        self._http = http
-        self._session = session
-        self._manager = session.manager
-        self._feed = parser.feed_data
-        self._relays = self._manager.tally.relays
-
-    def data_received(self, data: bytes) -> None:
-        relays = self._relays
-        relays.left -= 1
-        if not relays.left:
-            relays.begin()
-        # Is it one frame of a client's, whole (RFC 6455, 5.2)? A guess, where the chunk begins
-        # within a frame; a wrong one costs a system call.
-        size = len(data)
-        declared = data[1] & 0x7F if size >= 8 else size - 6
-        if declared == 126:
-            declared += (data[2] << 8 | data[3]) - 124
-        if size == declared + 6:
-            self._feed(data)
-        else:
-            self._feed_frames(data)
-        if relays.arrived is not None:
-            relays.end()
-
-    def _feed_frames(self, data: bytes) -> None:
-        self._manager.cork = []
-        try:
-            self._feed(data)
-        finally:
-            self._manager.uncork()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._http.connection_lost(exc)  # which tells the parser, and that the session
-
-    def pause_writing(self) -> None:
-        self._http.pause_writing()
-        self._session.congested()
-
-    def resume_writing(self) -> None:
-        self._http.resume_writing()
-
-
 class Upgrade(web.WebSocketResponse):
     """aiohttp's handshake, without its queue, its closing handshake and its compressor."""
 
@@ -117,6 +67,13 @@ class Upgrade(web.WebSocketResponse):
     def _handshake(
         self, request: web.BaseRequest
     ) -> tuple[CIMultiDict[str], str | None, int, bool]:
+        key = request.headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
+        if not _KEY.fullmatch(key):  # aiohttp fails where one is not in ASCII
+            raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
+        if hdrs.SEC_WEBSOCKET_PROTOCOL in request.headers:  # of which aiohttp would log each
+            headers = CIMultiDict(request.headers)
+            headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
+            request = request.clone(headers=headers)
         headers, protocol, _, _ = super()._handshake(request)
         if self._manager.options.compression:
             offer = request.headers.get("Sec-WebSocket-Extensions")
@@ -148,8 +105,9 @@ class Upgrade(web.WebSocketResponse):
         parser = WebSocketReader(inbound, limit, compress=self._deflate, decode_text=True)
         session.start()
         request.protocol.keep_alive(False)
-        request.protocol.set_parser(parser)  # which gets what came with the request
-        transport.set_protocol(_Wire(request.protocol, parser, session))
+        wire = Wire(request.protocol, parser, session, deflate=self._deflate)
+        request.protocol.set_parser(wire)  # type: ignore[arg-type]  # gets what came with it
+        transport.set_protocol(wire)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to be said: the session has closed the connection, or lost it."""

@@ -26,11 +26,18 @@ _TEXT = WSMsgType.TEXT
 
 _MESSAGES = (_TEXT, WSMsgType.BINARY)
 
-# Frames without a message (pings, pongs, empty ones), and frames after our close, that a client may
-# send between two sweeps. A browser sends none but the answers to our pings.
+# Frames without a message (pings, pongs, empty ones, tiny fragments), and frames after our close,
+# that a client may send between two sweeps. A browser sends none but the answers to our pings.
 MAX_IDLE_FRAMES = 100
 
 PING = framing.frame(framing.PING, b"")
+
+# A fragment shorter than this counts as a frame without a message: who sends such ones sends less
+# than their headers take.
+LEAST_FRAGMENT = 16
+
+# Close codes that may stand in a close frame (RFC 6455, 7.4, and IANA's registry).
+_CLOSE_CODES = frozenset((0, *range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
 # A close code that a client sends and that means what it says; 0 is a close frame without a code.
 _NORMAL_CLOSES = (0, WSCloseCode.OK, WSCloseCode.GOING_AWAY)
@@ -56,6 +63,8 @@ class WebSocketSession(Session):
         self._tcp = tcp
         self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
         self._idle = 0  # idle frames since the last sweep
+        self.unfinished = False  # whether a message has begun to come in fragments
+        self._unfinished_sweeps = 0
         self._congested = False
         limit = manager.options.max_backlog_bytes
         tcp.set_write_buffer_limits(high=sys.maxsize if limit is None else limit)
@@ -108,6 +117,16 @@ class WebSocketSession(Session):
             self.finish("silent", clean=False)
         elif self.silent == self.manager.heartbeat_sweeps:
             self._put(PING)
+        if self.unfinished:
+            self._sweep_unfinished()
+        elif self._unfinished_sweeps:
+            self._unfinished_sweeps = 0
+
+    def _sweep_unfinished(self) -> None:
+        """Give up a message whose last fragment does not come, though its client lives."""
+        self._unfinished_sweeps += 1
+        if self._unfinished_sweeps >= self.manager.lost_sweeps:
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "A message without an end")
 
     def cut(self) -> None:
         """End the connection without waiting for anything."""
@@ -171,7 +190,18 @@ class WebSocketSession(Session):
         elif kind is WSMsgType.PING and self.state is OPEN:
             self._put(framing.frame(framing.PONG, bytes(data)))
         elif kind is WSMsgType.CLOSE:
-            self.closed_by_client(data)
+            self._take_close(data)
+
+    def fragment(self, size: int) -> None:
+        """Hear of a fragment of so many bytes that is not its message's last one."""
+        if size < LEAST_FRAGMENT:
+            self._count_idle()
+
+    def _take_close(self, code: int) -> None:
+        if self.state is OPEN and code not in _CLOSE_CODES:
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, f"Invalid close code: {code}")
+        else:
+            self.closed_by_client(code)
 
     def _count_idle(self) -> None:
         """Take note of a frame that is no packet: too many of them are a flood all the same."""

@@ -1,0 +1,141 @@
+"""The check of frames before the parser: however they are cut, the same ones pass."""
+
+from __future__ import annotations
+
+import os
+import struct
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videre.tally import Tally
+from videre.transport.wire import Wire
+
+SIZES = st.sampled_from([0, 1, 2, 5, 15, 16, 124, 125, 126, 127, 128, 129, 300, 65535, 65536])
+
+
+class Heard:
+    """What the session and its manager hear."""
+
+    def __init__(self) -> None:
+        self.manager: Any = self
+        self.tally = Tally(lambda: 0.0)
+        self.cork: list[Any] | None = None
+        self.unfinished = False
+        self.messages: list[bytes] = []
+        self.fragments: list[int] = []
+        self.errors: list[str] = []
+
+    def uncork(self) -> None:
+        self.cork = None
+
+    def fragment(self, size: int) -> None:
+        self.fragments.append(size)
+
+    def broken(self, error: BaseException) -> None:
+        self.errors.append(str(error))
+
+
+def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
+    """Return a wire whose parser only notes what it gets."""
+
+    def feed(data: bytes) -> tuple[bool, bytes]:
+        heard.messages.append(bytes(data))
+        return False, b""
+
+    parser: Any = SimpleNamespace(feed_data=feed)
+    return Wire(SimpleNamespace(), parser, heard, deflate=deflate)  # type: ignore[arg-type]
+
+
+def encode(first: int, size: int, *, masked: bool = True) -> bytes:
+    """Return a frame of so many bytes; what it carries would be frames, if it were read as such."""
+    bit = 0x80 if masked else 0
+    if size < 126:
+        head = struct.pack("!BB", first, bit | size)
+    elif size < 65536:
+        head = struct.pack("!BBH", first, bit | 126, size)
+    else:
+        head = struct.pack("!BBQ", first, bit | 127, size)
+    return head + (os.urandom(4) if masked else b"") + (b"\x81\x01" * (size // 2 + 1))[:size]
+
+
+MESSAGES = st.tuples(st.sampled_from([0x81, 0x82, 0x89, 0x8A]), SIZES)
+CUTS = st.lists(st.integers(0, 300), max_size=12)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    """Cut data as a network may."""
+    found = []
+    for cut in cuts:
+        found.append(data[:cut])
+        data = data[cut:]
+    return [piece for piece in (*found, data) if piece]
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@given(sent=st.lists(MESSAGES, max_size=6), cuts=CUTS)
+def test_masked_frames_pass_unchanged(
+    sent: list[tuple[int, int]], cuts: list[int], deflate: bool
+) -> None:
+    """Every byte of good frames reaches the parser, once, in order."""
+    heard = Heard()
+    wire = wire_of(heard, deflate=deflate)
+    data = b"".join(encode(first, size) for first, size in sent)
+    for piece in pieces(data, cuts):
+        wire.data_received(piece)
+    assert (b"".join(heard.messages), heard.errors) == (data, [])
+
+
+@given(sent=st.lists(MESSAGES, max_size=6), bad=MESSAGES, cuts=CUTS)
+def test_an_unmasked_frame_is_found(
+    sent: list[tuple[int, int]], bad: tuple[int, int], cuts: list[int]
+) -> None:
+    """However it is cut, and whatever stands before it; nothing of it or after it is parsed."""
+    heard = Heard()
+    wire = wire_of(heard)
+    good = b"".join(encode(first, size) for first, size in sent)
+    data = good + encode(*bad, masked=False) + encode(0x81, 3)
+    for piece in pieces(data, cuts):
+        wire.data_received(piece)
+    passed = b"".join(heard.messages)
+    assert heard.errors == ["A frame without a mask"]
+    assert passed in (good, good + data[len(good) : len(good) + 1])  # half a header is no frame
+
+
+@given(sizes=st.lists(SIZES, max_size=5), amid=st.sampled_from([0x01, 0x81, 0x02, 0x82]), cuts=CUTS)
+def test_a_message_within_another_one_is_found(
+    sizes: list[int], amid: int, cuts: list[int]
+) -> None:
+    """Only continuations and control frames may stand between the fragments of a message."""
+    heard = Heard()
+    wire = wire_of(heard)
+    parts = [encode(0x00, size) + encode(0x89, 4) for size in sizes]
+    data = encode(0x01, 0) + b"".join(parts) + encode(amid, 4)
+    for piece in pieces(data, cuts):
+        wire.data_received(piece)
+    assert heard.errors == ["A message within another one"]
+    assert heard.fragments == [0, *sizes]
+
+
+@given(sizes=st.lists(SIZES, min_size=1, max_size=5), cuts=CUTS)
+def test_fragments_are_told(sizes: list[int], cuts: list[int]) -> None:
+    """Each fragment but the last is told with its size; the message is unfinished until that."""
+    heard = Heard()
+    wire = wire_of(heard)
+    data = encode(0x01, sizes[0]) + b"".join(encode(0x00, size) for size in sizes[1:])
+    for piece in pieces(data, cuts):
+        wire.data_received(piece)
+    assert (heard.fragments, heard.errors, heard.unfinished) == (sizes, [], True)
+    wire.data_received(encode(0x80, 1) + encode(0x81, 1))
+    assert (heard.fragments, heard.errors, heard.unfinished) == (sizes, [], False)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_control_frames_are_not_compressed(deflate: bool) -> None:
+    """RFC 7692, 6.1: RSV1 of a control frame is an error; of a message it is the parser's."""
+    heard = Heard()
+    wire_of(heard, deflate=deflate).data_received(encode(0xC1, 7) + encode(0xC9, 7))
+    assert heard.errors == ["A control frame cannot be compressed"]

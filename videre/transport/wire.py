@@ -1,0 +1,155 @@
+"""What comes over a connection once it is a WebSocket, before it is parsed.
+
+aiohttp's parser does not say whether a frame was masked, takes a whole message between the
+fragments of another one, and counts no fragments. Here each frame's header is read first; its
+payload is skipped, so that this costs nothing for each byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import WebSocketError, WSCloseCode, web
+from aiohttp.http import WebSocketReader
+
+if TYPE_CHECKING:
+    from videre.transport.websocket import WebSocketSession
+
+_TEXT_MESSAGE = 0x81  # first byte of a text message in one frame
+_FIN, _RSV1, _OPCODE, _CONTROL = 0x80, 0x40, 0x0F, 0x08  # RFC 6455, 5.2
+_MASKED, _MEDIUM, _LONG = 0x80, 126, 127
+_HEADERS = {_MEDIUM: 8, _LONG: 14}  # bytes of a masked frame's header, by its length field
+_SHORT_HEADER = 6
+
+
+class Wire(asyncio.Protocol):
+    """The connection's protocol from the upgrade on: it checks frames, and hands them to a parser.
+
+    What a chunk of several frames makes sessions send is written once for each of them, when the
+    chunk has been dealt with: half of a relay's time is its system calls. aiohttp's protocol, which
+    this one replaces, hears what it needs to end the request.
+    """
+
+    def __init__(
+        self,
+        http: web.RequestHandler,
+        parser: WebSocketReader,
+        session: WebSocketSession,
+        *,
+        deflate: bool,
+    ) -> None:
+        self._http = http
+        self._session = session
+        self._manager = session.manager
+        self._parser: WebSocketReader | None = parser  # None once a frame was refused
+        self._feed = parser.feed_data
+        self._relays = self._manager.tally.relays
+        self._deflate = deflate
+        self._left = 0  # bytes of the frame in progress that are still to come
+        self._head = b""  # the beginning of a header, as far as it has come
+        self._fragmented = False  # whether a message has begun and not ended
+        self._quick = not deflate  # whether a chunk that looks like one whole message is one
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        relays = self._relays
+        relays.left -= 1
+        if not relays.left:
+            relays.begin()
+        size = len(data)
+        if self._quick and size > 6 and data[0] == _TEXT_MESSAGE:
+            second = data[1]
+            # The size of a masked frame; a length below 126, or of two bytes.
+            whole = second - 122 if second != 0xFE else (data[2] << 8 | data[3]) + 8
+            if size == whole and second != 0xFF:
+                self._feed(data)
+            else:
+                self._feed_frames(data)
+        else:
+            self._feed_frames(data)
+        if relays.arrived is not None:
+            relays.end()
+
+    # For aiohttp's protocol: what came with the request, and the end of the connection.
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take what came together with the request; as a parser's, for aiohttp's protocol."""
+        self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Hear that the connection is gone."""
+        self._session.lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear that the connection is gone: aiohttp's protocol passes it on to `feed_eof`."""
+        self._http.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Hear that the client does not read."""
+        self._http.pause_writing()
+        self._session.congested()
+
+    def resume_writing(self) -> None:
+        """Hear that the client reads again."""
+        self._http.resume_writing()
+
+    # Frames.
+
+    def _feed_frames(self, data: bytes) -> None:
+        self._manager.cork = []
+        try:
+            if self._parser is None:
+                return
+            if (refused := self._walk(data)) is None:
+                self._feed(data)
+                return
+            fit, reason = refused
+            if fit > 0:
+                self._feed(data[:fit])
+            self._parser, self._quick = None, False
+            self._session.broken(WebSocketError(WSCloseCode.PROTOCOL_ERROR, reason))
+        finally:
+            self._manager.uncork()
+
+    def _walk(self, data: bytes) -> tuple[int, str] | None:
+        """Go from header to header through a chunk.
+
+        Returns None where all may be parsed, else how many bytes may, and why not those after them.
+        """
+        before = len(self._head)
+        if before:
+            data = self._head + data
+        end, position = len(data), self._left
+        while end - position >= 2:
+            first, second = data[position], data[position + 1]
+            if not second & _MASKED:
+                return position - before, "A frame without a mask"
+            length = second & ~_MASKED
+            header = _HEADERS.get(length, _SHORT_HEADER)
+            if end - position < header:
+                break
+            if header > _SHORT_HEADER:
+                length = int.from_bytes(data[position + 2 : position + header - 4])
+            if (reason := self._judge(first, length)) is not None:
+                return position - before, reason
+            position += header + length
+        self._left = max(0, position - end)
+        self._head = data[position:]
+        self._quick = position == end and not (self._fragmented or self._deflate)
+        return None
+
+    def _judge(self, first: int, length: int) -> str | None:
+        """Return what is wrong with a frame, as far as the parser would not notice."""
+        opcode = first & _OPCODE
+        if opcode & _CONTROL:
+            return "A control frame cannot be compressed" if first & _RSV1 else None
+        if self._fragmented and opcode:
+            return "A message within another one"
+        unfinished = not first & _FIN
+        if unfinished:
+            self._session.fragment(length)
+        if unfinished != self._fragmented:
+            self._fragmented = self._session.unfinished = unfinished
+        return None
