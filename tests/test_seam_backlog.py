@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 
 import pytest
+from aiohttp import web
+from growth import check_async
 from seam import PREFIX, Script, Seam
 from sockjs_client import Stream, fresh, poll, send
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
+
+from videre.transport import Options, mount
+from videre.transport.clients import Client
+from videre.transport.http import HTTPSession
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -227,3 +234,89 @@ async def test_what_waits_for_all_handlers_is_limited(seam, monkeypatch) -> None
     await server.tape.until("message", 0, text=CHUNK)
     assert server.tape.story(1) == ["open", "message first", "goodbye"]
     assert server.manager.inboxes.total == 0
+
+
+async def test_who_has_most_waiting_pays(seam, monkeypatch) -> None:
+    """When all handlers wait, whose messages fill what may wait is closed, not who comes next."""
+    gate = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr("videre.transport.session.MAX_WAITING", 10 * len(CHUNK))
+    server: Seam = await seam(Script(received=lambda session, text: gate))
+    hoarders = [await Visitor.enter(server.base, "raw") for _ in range(3)]
+    modest = await Visitor.enter(server.base, "raw", source="127.0.0.2")
+    for number, visitor in enumerate([*hoarders, modest]):
+        await visitor.say("first")
+        await server.tape.until("message", number)
+    for hoarder in hoarders:
+        for _ in range(3):
+            await hoarder.say(CHUNK)
+    for _ in range(500):
+        if server.manager.inboxes.total >= 9 * len(CHUNK):
+            break
+        await asyncio.sleep(0.01)
+    await modest.say(CHUNK)
+    ended = [asyncio.ensure_future(hoarder.goodbye()) for hoarder in hoarders]
+    (first,), _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+    assert first.result()[0] == 4001
+    assert server.manager.inboxes.total <= 8 * len(CHUNK)
+    gate.set_result(None)
+    await server.tape.until("message", 3, text=CHUNK)
+    assert server.tape.count("goodbye") == 1
+
+
+async def test_a_stranger_may_have_little_waiting(seam) -> None:
+    """Who has no seat is closed for a fraction of what a member may have waiting."""
+    gate = asyncio.get_running_loop().create_future()
+    server: Seam = await seam(Script(received=lambda session, text: gate), max_packet_bytes=4096)
+    member, stranger = [await Visitor.enter(server.base, "raw") for _ in range(2)]
+    text = "x" * 4000
+    for number, visitor in enumerate((member, stranger)):
+        await visitor.say(text)
+        await server.tape.until("message", number)
+    server.tape.sessions[1].handler.seated = False
+    for _ in range(20):
+        await member.say(text)
+        await stranger.say(text)
+    assert (await stranger.goodbye())[0] == 4003
+    gate.set_result(None)
+    await member.say("last")
+    await server.tape.until("message", 0, text="last")
+    assert len(server.tape.story(0)) == 23
+
+
+async def test_what_waits_is_moved_once() -> None:
+    """Work grows with what waits, though the handler is busy after each message."""
+    taken = 0
+
+    class Busy:
+        seated = True
+
+        def receive(self, text: str) -> Awaitable[None]:
+            nonlocal taken
+            taken += 1
+            return asyncio.sleep(0)
+
+        def too_large(self) -> None: ...
+
+        def closed(self, reason: str, clean: bool) -> None: ...
+
+    manager = mount(
+        web.Application(), "/", lambda session: Busy(), options=Options(max_backlog_bytes=None)
+    )
+
+    async def work(count: int) -> None:
+        nonlocal taken
+        taken = 0
+        session = HTTPSession("id", manager, Client("a"), "xhr-polling")
+        manager.add(session)
+        session.open()
+        for _ in range(count):
+            session.receive("")
+        await asyncio.gather(*manager._jobs)
+        assert taken == count
+        session.finish("done", clean=True)
+
+    try:
+        await check_async(int, work, largest=8192, weigh=int)
+    finally:
+        await manager.stop()
+    assert manager.inboxes.total == 0
