@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, ROOT, Block, runs_all, unclaimed
+from documents import DOCUMENTS, ROOT, Block, runs, runs_all, unclaimed
 
 from benchmarks.report import HEAD
 from videre import config
@@ -91,7 +91,34 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in _anchors(target), link
 
 
-@pytest.mark.parametrize("path", DOCUMENTS[1:], ids=lambda path: path.name)
-def test_the_readme_leads_to_it(path: Path) -> None:
-    """Each document is found from the first page."""
-    assert f"(docs/{path.name})" in DOCUMENTS[0].read_text(encoding="utf-8")
+def _linked(path: Path) -> set[Path]:
+    """Return the documents that a document links to."""
+    links = LINK.findall(path.read_text(encoding="utf-8"))
+    targets = {(path.parent / link.partition("#")[0]).resolve() for link in links}
+    return targets & set(DOCUMENTS)
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    """Each is found from the first page, by links."""
+    found, new = set(), {DOCUMENTS[0]}
+    while new:
+        found |= new
+        new = set().union(*map(_linked, new)) - found
+    assert not set(DOCUMENTS) - found
+
+
+@runs("docs/architecture.md", "bin/        serve", name="tree")
+@runs("docs/architecture.md", "bytes -> transport", name="packet")
+@runs("docs/architecture.md", "peers/peer.receive -> peers/connect", name="connect")
+def test_what_a_picture_names_is_there(tree: Block, packet: Block, connect: Block) -> None:
+    """Each `folder/module.name` of docs/architecture.md is a name in that module, or a method."""
+    package = ROOT / "videre"
+    text = tree.text.partition("videre/\n")[2].partition("tests/ ")[0]
+    folders = re.findall(r"^  ([a-z]+)/ ", text, re.MULTILINE)
+    assert len(folders) > 6 and all((package / folder).is_dir() for folder in folders)
+    named = re.findall(r"\b([a-z_]+/[a-z_]+)(?:\.(\w+))?", packet.text + connect.text)
+    assert len(named) >= 10
+    for path, name in named:
+        module = package / f"{path}.py"
+        text = (module if module.exists() else package / path / "__init__.py").read_text()
+        assert not name or re.search(rf"(def|class) {name}\b", text), f"{path}.{name}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
@@ -178,6 +179,12 @@ async def _tests(checkout: Checkout, command: str) -> None:
     assert re.search(r"tests? collected", output), output
 
 
+async def _lints(checkout: Checkout, command: str) -> None:
+    """The gate runs it."""
+    assert f"\n{command}\n" in (ROOT / ".ci/run").read_text()
+    assert os.access(checkout.path / command, os.X_OK)
+
+
 async def _measures(checkout: Checkout, command: str) -> None:
     """The cases are there; nothing is measured."""
     require("npm")
@@ -247,6 +254,7 @@ COMMANDS: list[tuple[str, Callable[[Checkout, str], Awaitable[None]]]] = [
     (r"bin/serve .*--check", _checks),
     (r"bin/serve( --(port|prefix|cert|key) \S+)*", _serves),
     (r"bin/test( .*)?", _tests),
+    (r"bin/lint", _lints),
     (r"bin/bench( .*)?", _measures),
     (r"\.venv/bin/python -m benchmarks\.million \S+", _tabulates),
     (r"head -c 32 /dev/urandom \| base64 > \S+", _makes_a_secret),
