@@ -8,6 +8,7 @@ believe must fit together.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, ClassVar
 
 from fakes import Brief, FakeClient, World, packet
@@ -255,6 +256,7 @@ class RoomsMachine(RuleBasedStateMachine):
         self.the_members_agree()
         self.a_ping_equals_the_model()
         self.empty_rooms_are_gone()
+        self.the_census_is_a_walk()
 
     def everybody_heard_what_the_model_says(self) -> None:
         """Each client heard exactly its packets; who was closed, was closed with its code."""
@@ -294,3 +296,11 @@ class RoomsMachine(RuleBasedStateMachine):
         memory: Any = getattr(self.world.engine, "_memory", self.world.engine)
         assert set(memory._rooms) == set(self.rooms)
         assert self.world.rooms._replica.joining == {}
+
+    def the_census_is_a_walk(self) -> None:
+        """What is kept with each change is what a walk through all rooms finds."""
+        census, replica = self.world.rooms.census, self.world.rooms._replica
+        walked = {room.name: len(room.members) for room in replica.rooms.values()}
+        assert dict(census.largest(len(walked) + 1)) == walked
+        assert dict(census.sizes()) == Counter(walked.values())
+        assert census.members == sum(walked.values())

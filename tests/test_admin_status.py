@@ -14,12 +14,12 @@ from admin import Admin, administered, conforms
 from fakes import FakeConnection
 
 from videre.admin import samples as sampling
-from videre.admin import status as status_module
 from videre.admin.faults import KEPT, Faults
 from videre.admin.samples import Samples
-from videre.admin.status import RoomWalk, without_secrets
+from videre.admin.status import without_secrets
 from videre.config import Config
 from videre.logs import EventLog, Journal
+from videre.logs.formatters import shortened
 from videre.transport import Options
 from videre.version import __version__
 
@@ -173,30 +173,28 @@ async def test_faults_are_shown_while_the_admin_port_is_open() -> None:
     assert logging.getLogger("videre").handlers == before
 
 
-async def test_of_many_rooms_members_are_counted_now_and_then(
-    admin: Admin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is a walk through all of them, for which packets have to wait."""
-    monkeypatch.setattr(status_module, "FEW_ROOMS", 3)
+async def test_the_largest_rooms_are_few(admin: Admin) -> None:
+    """Of more rooms than are shown, the largest first; who leaves is not counted any more."""
     rooms = admin.namespaces[0].rooms
-    walk = RoomWalk(admin.namespaces)
-
-    def seat(room: str) -> None:
-        rooms.join("a", room, FakeConnection(), ("", ""))
-
-    for number in range(3):
-        seat(f"room-{number}")
-        walk.look(10.0)
-        assert walk.members == number + 1
-    seat("room-4")
-    walk.look(14.9)
-    assert walk.members == 3
-    walk.look(15.0)
-    assert (walk.members, len(walk.largest)) == (4, 4)
-    for number in range(20):
-        seat(f"more-{number}")
-    walk.look(30.0)
-    assert len(walk.largest) == status_module.LARGEST
+    seats = {
+        (room, user): rooms.join(f"u{user}", f"{room:02}", FakeConnection(), ("", ""))[0]
+        for room in range(20)
+        for user in range(1 + room % 15)
+    }
+    body = await told(admin)
+    assert (body["Rooms"], body["Members"]) == (20, len(seats))
+    sizes = [each["Members"] for each in body["LargestRooms"]]
+    assert sizes == [15, 14, 13, 12, 11, 10, 9, 8, 7, 6]
+    assert body["LargestRooms"][0]["Room"] == shortened("14")
+    for user in range(15):
+        rooms.leave(seats[14, user], "gone")
+    body = await told(admin)
+    assert (body["Rooms"], body["Members"]) == (19, len(seats) - 15)
+    assert body["LargestRooms"][0] == {
+        "Prefix": "/echo",
+        "Room": shortened("13"),
+        "Members": 14,
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import asyncio
 import errno
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fakes import FakeClock, packet
-from inprocess import serving
+from inprocess import PATIENCE, serving
 from metering import Meter, exposed, metered, values_in
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
@@ -23,12 +24,12 @@ import videre
 from videre import logs, metrics
 from videre.config import Config
 from videre.lag import INTERVAL, Lag
-from videre.limits import Limits
+from videre.limits import FAILURES, Limits
 from videre.logs import writers
 from videre.logs.handlers import Handler
 from videre.logs.journal import BATCH_PACKETS
 from videre.tally import TRANSPORTS
-from videre.transport import Options, framing
+from videre.transport import Options, framing, manager
 from videre.version import __version__
 
 EVERY = Options(htmlfile=True, jsonp=True, disconnect_delay=0.3)
@@ -109,6 +110,60 @@ async def test_a_drain() -> None:
             await asyncio.sleep(0)
             assert (await Socket.open(meter.url, "/echo/websocket")).head.status == 503
             await draining
+
+
+async def test_the_inboxes() -> None:
+    """What waits behind a connect that is delayed; it goes with the session."""
+    async with metered() as meter:
+        for _ in range(FAILURES + 3):  # 4 s
+            meter.namespace.service.penalties.record("127.0.0.1", time.monotonic())
+        client = await meter.server.client()
+        await client.send("connect", "a", "room")
+        text = packet("broadcast", "a", "room", "x" * 1000)
+        await client.say(text)
+        waiting = 0.0
+        async with asyncio.timeout(PATIENCE):
+            while waiting < len(text):
+                waiting = (await meter.values())["inbox_bytes"]
+        async with meter.moves(inbox_bytes=-waiting):
+            await client.close()
+
+
+async def test_sessions_are_counted_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turns meanwhile, and the sum is that of one walk."""
+    async with metered() as meter:
+        await meter.server.members("a", "b", "c", "d", "e")
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(others())
+        registry = metrics.registry([meter.namespace])
+        with monkeypatch.context() as patched:
+            patched.setattr(manager, "COUNTED_AT_ONCE", 2)
+            for number, session in enumerate(meter.namespace.sessions.websockets):
+                patched.setattr(session, "_tcp", Full(10**number))
+            in_slices = values_in((await registry.measured())[0].decode())
+            at_once = values_in(metrics.exposition(registry)[0].decode())
+        running.cancel()
+        assert turns >= 3
+        assert in_slices["backlog_bytes"] == at_once["backlog_bytes"] == 11111
+        assert in_slices["event_loop_tasks"] == at_once["event_loop_tasks"] >= 5
+
+
+class Full:
+    """A connection with so many bytes in its buffer."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def get_write_buffer_size(self) -> int:
+        """Return that."""
+        return self._size
 
 
 @pytest.mark.parametrize("polls", [False, True])

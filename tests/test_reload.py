@@ -15,15 +15,21 @@ from typing import Any
 import aiohttp
 import jwt
 import pytest
+from aiohttp import web
 from cryptography import x509
+from inprocess import serving
 from process import ROOT, Signaller, self_signed, signaller
 from signalling import Closed, Framing, Packet, Signalling, connect
 from tokens import OTHER_SECRET, SECRET
 
+import videre
+from videre import namespace as namespace_module
 from videre.command import certificates
 from videre.command.certificates import Certificates
-from videre.config import load
+from videre.config import Config, load
 from videre.config.schema import RELOADED, SCHEMA
+from videre.limits import Limits
+from videre.peers.peer import Peer
 
 PATIENCE = 20  # seconds
 FOREVER = 10_000_000_000  # in Unix time
@@ -114,6 +120,36 @@ async def test_limits_of_rooms_and_packets(tmp_path: Path) -> None:
         other.room = "another"
         assert code(await other.ask("connect")) == "room-full"
         assert b.user == "b"
+
+
+async def test_many_sessions_go_by_it_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few at once, the others in the turns of the event loop that follow: all do in the end."""
+    monkeypatch.setattr(namespace_module, "REFRESHED_AT_ONCE", 2)
+    app = web.Application()
+    namespace = videre.setup(app)
+    async with serving(app) as server:
+        clients = await server.members("a", "b", "c", "d", "e")
+        refreshed: list[Peer] = []
+        all_are = asyncio.Event()
+        refresh = Peer.refresh
+
+        def noted(peer: Peer) -> None:
+            refreshed.append(peer)
+            refresh(peer)
+            if len(refreshed) == len(clients):
+                all_are.set()
+
+        monkeypatch.setattr(Peer, "refresh", noted)
+        namespace.reload(Config(limits=Limits(packets_per_second=0.001, packet_burst=1)))
+        assert len(refreshed) == 2
+        await asyncio.wait_for(all_are.wait(), PATIENCE)
+        for user, client in zip("abcde", clients, strict=True):
+            for _ in range(2):
+                await client.send("broadcast", user, "room", "x")
+            async with asyncio.timeout(PATIENCE):
+                while (await client.heard())[0] != "error":
+                    pass
+        assert len(refreshed) == len(set(refreshed)) == len(clients)
 
 
 async def test_limits_of_connections(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@
     app.add_routes(videre.metrics.routes(registry))
 
 A registry is made for its namespaces, and nothing is global. The metrics are made when they are
-asked for: serving packets costs what `videre.tally` costs. docs/operations.md lists all of them.
+asked for: serving packets costs what `videre.tally` costs. What has to be found by a walk, through
+sessions and tasks, is found in slices before. docs/operations.md lists all metrics.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -45,10 +47,30 @@ MEMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
 MAX_ACCEPT = 1000
 
 
-def registry(namespaces: Sequence[Namespace]) -> CollectorRegistry:
+class Registry(CollectorRegistry):
+    """A registry whose metrics can be made in slices, see `measured`."""
+
+    def __init__(self, namespaces: Sequence[Namespace]) -> None:
+        super().__init__(auto_describe=False)
+        self._namespaces = _Namespaces(namespaces)
+        self.register(self._namespaces)
+
+    async def measured(self, accept: str = "") -> tuple[bytes, str]:
+        """Return what `exposition` does, but let others have their turn while sessions are counted.
+
+        No turn of the event loop is longer than what is written down takes, and the tasks.
+        """
+        found = await self._namespaces.measure()
+        self._namespaces.found = found
+        try:
+            return exposition(self, accept)
+        finally:
+            self._namespaces.found = None
+
+
+def registry(namespaces: Sequence[Namespace]) -> Registry:
     """Return a registry of its own with the metrics of these namespaces, and of the process."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(_Namespaces(namespaces))
+    made = Registry(namespaces)
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)
@@ -59,7 +81,8 @@ def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, st
     """Return the metrics as they are now, and their content type.
 
     The text format of Prometheus, or OpenMetrics if `accept`, a request's Accept header, asks for
-    it. To be called in the event loop that the namespaces are served in.
+    it. To be called in the event loop that the namespaces are served in. Costs O(sessions) at once;
+    `Registry.measured` does not.
     """
     encode, content_type = _encoder(accept[:MAX_ACCEPT])
     return encode(registry), content_type
@@ -72,16 +95,24 @@ def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
         return choose_encoder("")
 
 
-def routes(registry: CollectorRegistry, path: str = "/metrics") -> list[web.RouteDef]:
+def routes(registry: Registry, path: str = "/metrics") -> list[web.RouteDef]:
     """Return the route that Prometheus asks. Who may ask it is the application's affair."""
 
     async def tell_metrics(request: web.Request) -> web.Response:
         accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
-        body, content_type = exposition(registry, accept)
+        body, content_type = await registry.measured(accept)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store"}
         return web.Response(body=body, headers=headers)
 
     return [web.get(path, tell_metrics)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What a walk finds: the backlog of each namespace, by prefix, and tasks; None: no loop."""
+
+    backlogs: dict[str, int]
+    tasks: int | None
 
 
 class _Namespaces(Collector):
@@ -89,17 +120,32 @@ class _Namespaces(Collector):
 
     def __init__(self, namespaces: Sequence[Namespace]) -> None:
         self._namespaces = [(each.prefix or "/", each) for each in namespaces]
+        self.found: _Found | None = None  # what `measure` returned, while metrics are made of it
+
+    async def measure(self) -> _Found:
+        """Walk through the sessions in slices, and through the tasks in a turn of its own."""
+        backlogs = {
+            prefix: await each.sessions.measure_backlog() for prefix, each in self._namespaces
+        }
+        tasks = _count_tasks()
+        await asyncio.sleep(0)
+        return _Found(backlogs, tasks)
+
+    def _walk(self) -> _Found:
+        backlogs = {prefix: each.sessions.backlog for prefix, each in self._namespaces}
+        return _Found(backlogs, _count_tasks())
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
+        found = self.found or self._walk()
         yield InfoMetricFamily("videre_build", "The version that runs.", {"version": __version__})
-        yield from self._sessions()
+        yield from self._sessions(found.backlogs)
         yield from self._rooms()
         yield from self._packets()
         yield from self._engines()
-        yield from self._process()
+        yield from self._process(found.tasks)
 
-    def _sessions(self) -> Iterator[Metric]:
+    def _sessions(self, backlogs: dict[str, int]) -> Iterator[Metric]:
         open_sessions = GaugeMetricFamily(
             "videre_sessions",
             "Sessions that are open, by transport.",
@@ -132,9 +178,16 @@ class _Namespaces(Collector):
             "Bytes that wait in this process for clients to read them.",
             labels=("prefix",),
         )
+        inboxes = GaugeMetricFamily(
+            "videre_inbox_bytes",
+            "Bytes that clients sent and that wait to be carried out, about.",
+            labels=("prefix",),
+        )
         for prefix, each in self._namespaces:
-            backlog.add_metric((prefix,), each.sessions.backlog)
+            backlog.add_metric((prefix,), backlogs[prefix])
+            inboxes.add_metric((prefix,), each.sessions.inboxes.total)
         yield backlog
+        yield inboxes
 
     def _rooms(self) -> Iterator[Metric]:
         rooms = GaugeMetricFamily(
@@ -148,7 +201,7 @@ class _Namespaces(Collector):
         for prefix, each in self._namespaces:
             rooms.add_metric((prefix,), len(each.rooms))
             sizes = Histogram(MEMBERS)
-            for size, times in Counter(size for _, size in each.rooms.sizes()).items():
+            for size, times in each.rooms.census.sizes():
                 sizes.observe(size, times)
             members.add_metric((prefix,), _buckets(sizes), sizes.sum)
         yield rooms
@@ -232,7 +285,7 @@ class _Namespaces(Collector):
             lambda tally: tally.failures,
         )
 
-    def _process(self) -> Iterator[Metric]:
+    def _process(self, running: int | None) -> Iterator[Metric]:
         lag = HistogramMetricFamily(
             "videre_event_loop_lag_seconds",
             "How late the event loop calls what is due, sampled twice a second.",
@@ -255,8 +308,8 @@ class _Namespaces(Collector):
             "videre_event_loop_tasks",
             "Tasks of the event loop: each request that is being answered is one.",
         )
-        with contextlib.suppress(RuntimeError):  # asked for outside of a loop
-            tasks.add_metric((), len(asyncio.all_tasks()))
+        if running is not None:
+            tasks.add_metric((), running)
         yield lag
         yield tasks
         yield lost
@@ -275,6 +328,12 @@ class _Namespaces(Collector):
             for key, value in values(each.tally).items():
                 family.add_metric((prefix, key), value)
         return family
+
+
+def _count_tasks() -> int | None:
+    with contextlib.suppress(RuntimeError):  # asked for outside of a loop
+        return len(asyncio.all_tasks())
+    return None
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

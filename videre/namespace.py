@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ EARLIEST, LATEST = 0.2, 0.8
 
 # Clients that are told to go away before others are served again.
 TOLD_AT_ONCE = 200
+
+# Peers that go by other limits before others are served again: some 2 ms.
+REFRESHED_AT_ONCE = 500
 
 # What the transport goes by that may be set anew while it runs.
 RELOADED_OPTIONS = (
@@ -85,14 +89,15 @@ class Namespace:
         return self.rooms.ready and not self.sessions.closing
 
     def _peers(self) -> Iterator[Peer]:
-        for handler in list(self.sessions.handlers()):
+        for handler in self.sessions.handlers():
             if isinstance(handler, Peer):
                 yield handler
 
     def reload(self, config: Config) -> None:
         """Go by another configuration, as far as it concerns a namespace and may change.
 
-        Who is connected stays, with the token it came with. See schema.RELOADED.
+        Who is connected stays, with the token it came with. Of many sessions the first go by it at
+        once, the others within some turns of the event loop. See schema.RELOADED.
         """
         service = self.service
         grace, max_resume_bytes = service.limits.grace, service.limits.max_resume_bytes
@@ -107,8 +112,9 @@ class Namespace:
         self.rooms.terms = terms(config)
         changed = {name: getattr(config.transport, name) for name in RELOADED_OPTIONS}
         self.sessions.configure(dataclasses.replace(self.sessions.options, **changed))
-        for peer in self._peers():
-            peer.refresh()
+        peers = self._peers()
+        if _refresh(peers):
+            self.sessions.run(_refresh_rest(peers))
 
     async def drain(self, seconds: float) -> None:
         """Take no new session, and send those that are there away, as gently as can be.
@@ -125,3 +131,18 @@ class Namespace:
                 await asyncio.sleep(0)
         await self.sessions.deserted(end - asyncio.get_running_loop().time())
         await self.sessions.shutdown(CloseCode.DRAINING, CloseCode.DRAINING.reason)
+
+
+def _refresh(peers: Iterator[Peer]) -> bool:
+    """Have the next peers go by what the service says now; tell whether there were enough."""
+    some = list(itertools.islice(peers, REFRESHED_AT_ONCE))
+    for peer in some:
+        peer.refresh()
+    return len(some) == REFRESHED_AT_ONCE
+
+
+async def _refresh_rest(peers: Iterator[Peer]) -> None:
+    more = True
+    while more:
+        await asyncio.sleep(0)
+        more = _refresh(peers)

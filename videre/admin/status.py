@@ -29,11 +29,6 @@ FOLDER = Path(__file__).parent / "static"
 #: Rooms that are shown, the largest.
 LARGEST = 10
 
-#: Rooms up to which all are walked through for every answer, which takes a millisecond; of more,
-#: the members and the largest are found once in WALK_SECONDS.
-FEW_ROOMS = 5_000
-WALK_SECONDS = 5.0
-
 # The page loads its own two files, asks for /status.json, and nothing else.
 _POLICY = "; ".join(
     (
@@ -70,7 +65,6 @@ class Status:
         self._started = _iso(time.time())
         self._slow = 0
         self._last_slow: str | None = None
-        self._rooms = RoomWalk(namespaces)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page, its files, and the JSON."""
@@ -100,7 +94,7 @@ class Status:
         if slow != self._slow:
             self._slow, self._last_slow = slow, _iso(time.time())
         now = time.monotonic()
-        levels, totals = self._levels(now), Counter[str]()
+        levels, totals = self._levels(), Counter[str]()
         for each in self._namespaces:
             totals.update(_totals(each))
         self._samples.take(now, levels, totals)
@@ -126,10 +120,10 @@ class Status:
             "Ready": self._ready(),
             "Started": self._started,
             "Uptime": round(time.monotonic() - self._began, 1),
-            **self._levels(time.monotonic()),
+            **self._levels(),
             "Transports": {name: opened[name] - ended[name] for name in opened},
             "History": {"Interval": INTERVAL, **self._samples.history()},
-            "LargestRooms": self._rooms.largest,
+            "LargestRooms": self._largest(),
             "SlowConsumers": {"Count": self._slow, "Last": self._last_slow},
             "Refused": refused,
             "RecentErrors": [
@@ -144,40 +138,22 @@ class Status:
             ],
         }
 
-    def _levels(self, now: float) -> dict[str, int]:
-        self._rooms.look(now)
+    def _levels(self) -> dict[str, int]:
         return {
             "Sessions": sum(each.sessions.open_sessions for each in self._namespaces),
             "Rooms": sum(len(each.rooms) for each in self._namespaces),
-            "Members": self._rooms.members,
+            "Members": sum(each.rooms.census.members for each in self._namespaces),
         }
 
-
-class RoomWalk:
-    """What has to be found by a walk through all rooms of this node."""
-
-    def __init__(self, namespaces: Sequence[Namespace]) -> None:
-        self._namespaces = namespaces
-        self._due = 0.0
-        self.members = 0
-        self.largest: list[dict[str, Any]] = []
-
-    def look(self, now: float) -> None:
-        """Walk, unless there are many rooms and it was done a short while ago."""
-        if now < self._due and sum(len(each.rooms) for each in self._namespaces) > FEW_ROOMS:
-            return
-        self._due = now + WALK_SECONDS
-        self.members = 0
-        largest = [(0, "", "")] * LARGEST  # a heap: the least is the first
-        for each in self._namespaces:
-            for room, members in each.rooms.sizes():
-                self.members += members
-                if members > largest[0][0]:
-                    heapq.heapreplace(largest, (members, room, each.prefix or "/"))
-        self.largest = [
+    def _largest(self) -> list[dict[str, Any]]:
+        found = [
+            (members, room, each.prefix or "/")
+            for each in self._namespaces
+            for room, members in each.rooms.census.largest(LARGEST)
+        ]
+        return [
             {"Prefix": prefix, "Room": shortened(room), "Members": members}
-            for members, room, prefix in sorted(largest, reverse=True)
-            if members
+            for members, room, prefix in heapq.nlargest(LARGEST, found)
         ]
 
 

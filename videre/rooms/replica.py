@@ -15,6 +15,7 @@ from videre.engines import Announcement, Told
 from videre.errors import CloseCode
 from videre.interfaces import Ice, Log
 from videre.packets import Event
+from videre.rooms.census import Census
 from videre.rooms.hooks import Hooks
 from videre.rooms.returning import Returning
 from videre.rooms.room import Room, Seat
@@ -42,6 +43,7 @@ class Replica:
         self._tally = tally
         self._broadcasts = tally.sent["broadcast"]
         self.rooms: dict[str, Room] = {}
+        self.census = Census()
         self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
 
     def settle(self, seat: Seat) -> None:
@@ -86,7 +88,9 @@ class Replica:
             replica = self.rooms[room] = Room(room)
             self._log("room-made", room=room)
         taken = self.joining.pop(seat, None) or Seat(seat, user, room, None, self._clock())
+        before = len(replica.members)
         replica.members[user] = taken
+        self.census.change(room, before, len(replica.members))
         replica.users_payload = None
         initiator = replica.initiator is taken
         head, tail = announcement
@@ -136,6 +140,7 @@ class Replica:
             return
         self.rooms[room] = replica
         before = replica.initiator if replica.members else None
+        self.census.change(room, len(replica.members), len(seats))
         for user, seat_id in members:
             if user not in replica.members:
                 text = packets.write(Event.CONNECT, user, room, "false")
@@ -152,7 +157,9 @@ class Replica:
 
     def dropped(self, room: str) -> None:
         """See Listener.dropped."""
-        self.rooms.pop(room, None)
+        replica = self.rooms.pop(room, None)
+        if replica is not None:
+            self.census.change(room, len(replica.members), 0)
 
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """See Listener.left."""
@@ -161,6 +168,7 @@ class Replica:
             return
         promotes = replica.initiator.user == user
         gone = replica.members.pop(user)
+        self.census.change(room, len(replica.members) + 1, len(replica.members))
         replica.users_payload = None
         seconds = round(self._clock() - gone.since, 3)
         self._log("leave", room=room, user=user, reason=reason, seconds=seconds)

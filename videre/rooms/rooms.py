@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from videre import packets
@@ -18,6 +18,7 @@ from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
 from videre.errors import CloseCode
 from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
+from videre.rooms.census import Census
 from videre.rooms.hooks import Hooks, OnJoin, OnLeave
 from videre.rooms.replica import Replica
 from videre.rooms.returning import Returning
@@ -81,9 +82,10 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._replica.rooms)
 
-    def sizes(self) -> Iterator[tuple[str, int]]:
-        """Yield the rooms that have members on this node, each with how many there are in all."""
-        return ((room.name, len(room.members)) for room in self._replica.rooms.values())
+    @property
+    def census(self) -> Census:
+        """How many members the rooms have that have members on this node."""
+        return self._replica.census
 
     # What peers ask for. A result that is awaitable must be awaited before the peer's next request.
 

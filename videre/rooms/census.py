@@ -1,0 +1,44 @@
+"""The census: how many rooms have how many members, kept with each change.
+
+Metrics and the status page ask for it while calls go on: a walk through 50,000 rooms would hold
+the event loop for 20 ms. A change costs O(1), an answer O(distinct sizes).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import islice
+
+
+class Census:
+    """The rooms of a node by their sizes: the members on other nodes count."""
+
+    __slots__ = ("_rooms", "members")
+
+    def __init__(self) -> None:
+        self._rooms: dict[int, dict[str, None]] = {}  # by size; of one size, in order of arrival
+        self.members = 0  # of all rooms
+
+    def change(self, room: str, before: int, after: int) -> None:
+        """Take in that a room had so many members before, and has so many now; 0: it is no more."""
+        if before == after:
+            return
+        self.members += after - before
+        if before:
+            same = self._rooms[before]
+            del same[room]
+            if not same:
+                del self._rooms[before]
+        if after:
+            self._rooms.setdefault(after, {})[room] = None
+
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Yield each size that rooms have, with how many have it."""
+        return ((size, len(rooms)) for size, rooms in self._rooms.items())
+
+    def largest(self, count: int) -> list[tuple[str, int]]:
+        """Return the `count` largest rooms with their sizes, the largest first."""
+        sizes = heapq.nlargest(count, self._rooms)
+        found = ((room, size) for size in sizes for room in self._rooms[size])
+        return list(islice(found, count))
