@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+
+from videre.engines.redis.faults import report, reported
 
 logger = logging.getLogger("videre.engines")
 
@@ -44,7 +44,7 @@ class Channels:
         try:
             async with asyncio.timeout(self._timeout):
                 await ear.subscribe(channel)
-        except (RedisError, OSError, RuntimeError, TimeoutError) as error:
+        except Exception as error:
             self._lose(ear, error)
             raise
 
@@ -55,7 +55,7 @@ class Channels:
                 try:
                     async with asyncio.timeout(self._timeout):
                         await ear.unsubscribe(channel)
-                except (RedisError, OSError, RuntimeError, TimeoutError) as error:
+                except Exception as error:
                     self._lose(ear, error)
                     raise
 
@@ -68,7 +68,8 @@ class Channels:
     async def _read(self, ear: _Ear) -> None:
         try:
             await ear.read()
-        except (RedisError, OSError, RuntimeError) as error:
+        except Exception as error:
+            report(error)
             self._lose(ear, error)
 
     def _lose(self, ear: _Ear, error: Exception) -> None:
@@ -149,5 +150,5 @@ class _Ear:
                 confirmed.set_result(None)
         self.reading.cancel()
         await asyncio.gather(self.reading, return_exceptions=True)
-        with contextlib.suppress(RedisError, OSError, RuntimeError):
+        with reported():
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +19,10 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError
 
 from videre.engines.redis.channels import Channels
-from videre.errors import EngineError
-
-logger = logging.getLogger("videre.engines")
+from videre.engines.redis.faults import engine_errors, reported
 
 # Seconds after which a command that was not answered has failed. The server answers within a
 # millisecond; what takes longer is a network that is gone.
@@ -110,7 +107,7 @@ class RedisStore:
     async def open(self, heard: Heard, broken: Broken) -> None:
         """See Store.open."""
         self._heard, self._broken = heard, broken
-        with _engine_errors():
+        with engine_errors():
             if isinstance(self._client, RedisCluster):
                 # Another server may have a room by now. The client looks only when a command of
                 # its own has failed, and none may have been given.
@@ -123,7 +120,7 @@ class RedisStore:
         """See Store.close."""
         await self._channels.end()
         for client in (*self._servers.values(), *_sentinels_of(self._client), self._client):
-            with contextlib.suppress(RedisError, OSError):
+            with reported():
                 await client.aclose()
 
     # Steps.
@@ -157,7 +154,7 @@ class RedisStore:
         found: list[str] = []
         while len(found) < limit:
             async with self._listing:
-                with _engine_errors():
+                with engine_errors():
                     page = await self._noted_after(after, limit)
                     found += await self._with_members(page)
             if len(page) < limit:
@@ -194,7 +191,7 @@ class RedisStore:
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         """Wait for a turn to ask the store something; what goes wrong is an EngineError."""
-        with _engine_errors():
+        with engine_errors():
             async with asyncio.timeout(COMMAND_SECONDS):
                 await self._places.acquire()
             try:
@@ -214,7 +211,7 @@ class RedisStore:
         """See Store.subscribe."""
         channel = self._tag(room)
         self._rooms[channel] = room
-        with _engine_errors():
+        with engine_errors():
             server, client = await self._server_of(channel)
             await self._channels.subscribe(channel, server, client, self._sharded)
 
@@ -222,7 +219,7 @@ class RedisStore:
         """See Store.unsubscribe."""
         channel = self._tag(room)
         self._rooms.pop(channel, None)
-        with _engine_errors():
+        with engine_errors():
             await self._channels.unsubscribe(channel)
 
     async def _server_of(self, channel: str) -> tuple[str, Any]:
@@ -259,26 +256,6 @@ class _Script:
             return await self._client.evalsha(self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self._client.eval(self._text, len(keys), *keys, *arguments)
-
-
-@contextlib.contextmanager
-def _engine_errors() -> Any:
-    """Turn what can go wrong with a server into EngineError."""
-    try:
-        yield
-    except ResponseError as error:
-        logger.error("the store refuses: %s", error)
-        raise EngineError("The store refuses") from error
-    except (RedisError, OSError, RuntimeError, asyncio.CancelledError) as error:
-        # (RuntimeError is uvloop's word for a connection that is closed.)
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-            raise
-        raise EngineError("The store cannot be reached") from error
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def connect(url: str, server: str | None = None) -> Any:

@@ -1,0 +1,115 @@
+"""Whatever the library raises when a connection dies, a caller sees an EngineError."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_nodes import NODE_SECONDS, Node, eventually, nodes_on
+from redis.asyncio.connection import AbstractConnection
+from valkey_server import valkey
+
+from videre.engines import Terms
+from videre.errors import EngineError
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    """Give a node with one member in `room`."""
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        node = await nodes.add(node_timeout=NODE_SECONDS)
+        await node.join("a")
+        await node.hears("joined")
+        yield node
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[type[BaseException] | None]:
+    """Return the classes of the errors that were logged with a traceback."""
+    return [record.exc_info[0] for record in caplog.records if record.exc_info]
+
+
+async def goes_on(node: Node) -> None:
+    """See that the node works."""
+    await node.is_ready()
+    seat = next(iter(node.engine._node.own))
+    await node.insists(seat, "on we go")
+    await node.hears("sent")
+
+
+async def test_the_writer_of_a_connection_is_gone(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another task has closed the connection while a command was on its way to it."""
+    send = AbstractConnection._send_packed_command
+
+    async def closed(connection: Any, command: Any) -> None:
+        connection._writer.close()
+        connection._writer = None
+        await send(connection, command)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AbstractConnection, "_send_packed_command", closed)
+        with pytest.raises(EngineError):
+            await node.engine.join("room", "b", "b1", ("", ""), Terms())
+    assert AttributeError in tracebacks(caplog)
+    await goes_on(node)
+
+
+@pytest.mark.parametrize("kind", [AttributeError, KeyError, ValueError, TypeError, RecursionError])
+async def test_a_library_may_raise_anything(
+    node: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
+) -> None:
+    """It is told as an outage, and logged with a traceback: it may be a mistake of ours."""
+
+    async def fails(*_: object) -> None:
+        raise kind("something is wrong")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AbstractConnection, "_send_packed_command", fails)
+        for call in (node.engine.members("room"), node.engine.rooms()):
+            with pytest.raises(EngineError):
+                await call
+            node.engine._node.sound_since = 0.0  # so that the next is tried as well
+    assert kind in tracebacks(caplog)
+    await goes_on(node)
+
+
+async def test_what_hears_the_messages_may_fail(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The subscriptions are made again, and nothing of what was published is missed."""
+    heard, failed = node.engine._node.store._heard, []
+
+    def fails(room: str, message: Any) -> None:
+        if not failed:
+            failed.append(message)
+            raise LookupError("a mistake")
+        heard(room, message)
+
+    monkeypatch.setattr(node.engine._node.store, "_heard", fails)
+    await node.engine.publish("room", "", "not missed")
+    assert (await node.hears("sent"))[0][3] == "not missed"
+    assert LookupError in tracebacks(caplog)
+    await goes_on(node)
+
+
+async def test_a_known_loss_has_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is restarted is a line in the log."""
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        one = await nodes.add(node_timeout=NODE_SECONDS)
+        await one.join("a")
+        await one.hears("joined")
+        await server.stop()
+        await eventually(lambda: not one.engine.ready)
+        await server.start()
+        await goes_on(one)
+    assert not tracebacks(caplog)
+    assert any(record.levelno == logging.WARNING for record in caplog.records)

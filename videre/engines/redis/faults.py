@@ -1,0 +1,61 @@
+"""What may go wrong with a server, or with the library that talks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from redis.exceptions import RedisError, ResponseError
+
+from videre.errors import EngineError
+
+logger = logging.getLogger("videre.engines")
+
+
+def report(error: BaseException) -> None:
+    """Log an error with its traceback, unless it is one that a lost connection is known to raise.
+
+    A dying connection may raise anything: redis-py 8.1 an AttributeError, of a writer that is gone.
+    So may a mistake of ours, which must show.
+    """
+    if not isinstance(error, (RedisError, OSError)) and not _is_closed_transport(error):
+        logger.error("unexpected error while talking to the store", exc_info=error)
+
+
+@contextlib.contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn whatever goes wrong with a server into EngineError."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except ResponseError as error:
+        logger.error("the store refuses: %s", error)
+        raise EngineError("The store refuses") from error
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise EngineError("The store cannot be reached") from error
+    except Exception as error:
+        report(error)
+        raise EngineError("The store cannot be reached") from error
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Let nothing stop the closing of a connection."""
+    try:
+        yield
+    except Exception as error:
+        report(error)
+
+
+def _is_closed_transport(error: BaseException) -> bool:
+    return type(error) is RuntimeError and "closed" in str(error)  # so says uvloop
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
