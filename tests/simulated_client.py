@@ -6,6 +6,7 @@ last packet, in their order, unless the store has lost data.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import orjson
 
 from videre.engines import Gap
 from videre.errors import EngineError, PeerError
+from videre.packets import write_broadcast
 from videre.rooms.room import Seat
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from virtual_time import Process
 
     from videre.rooms import Rooms
+
+RETRY_SECONDS = 0.01  # after which at most a client that insists says again what was refused
 
 #: What is compared of a packet: its event, and of whom it tells; or the text of a broadcast.
 Heard = tuple[str, ...]
@@ -169,18 +173,30 @@ class Session:
         finally:
             self.busy = False
 
-    async def broadcast(self, text: str, to: Sequence[str] | None) -> None:
-        """Broadcast."""
+    async def broadcast(self, to: Sequence[str] | None, tries: int) -> None:
+        """Broadcast; what is refused is said again within milliseconds, at most so many times."""
         try:
-            if self.sits:
-                assert self.seat is not None
-                pending = self.rooms.broadcast(self.seat, text, to)
-                if pending is not None:
-                    await pending
-        except EngineError as error:
-            self.simulation.note(f"{self!r} cannot broadcast: {error}")
+            while self.sits and tries > 0 and not await self._says(to):
+                tries -= 1
+                await asyncio.sleep(RETRY_SECONDS * self.simulation.random.random())
         finally:
             self.busy = False
+
+    async def _says(self, to: Sequence[str] | None) -> bool:
+        """Broadcast a number; return whether that was accepted."""
+        assert self.seat is not None
+        number = self.simulation.next_text()
+        self.simulation.note(f"{self!r} broadcasts {number} to {to}")
+        try:
+            text = write_broadcast(self.user, self.room, number)
+            pending = self.rooms.broadcast(self.seat, text, to)
+            if pending is not None:
+                await pending
+        except EngineError as error:
+            self.simulation.note(f"{self!r} cannot broadcast {number}: {error}")
+            return False
+        self.simulation.accepted.add(number)
+        return True
 
     async def leave(self, reason: str) -> None:
         """Give up the seat, with a packet or a normal close."""

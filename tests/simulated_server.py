@@ -39,6 +39,13 @@ def units_of(line: list[Any], user: str) -> int:
     return 0
 
 
+def packets_of(line: list[Any]) -> int:
+    """Return how many packets a message tells members of."""
+    if line[1] == "left":
+        return 2 if line[6] else 1
+    return int(line[1] in ("joined", "sent"))
+
+
 @dataclasses.dataclass(slots=True)
 class RoomData:
     """What is kept of one room; the fields are those of room.lua."""
@@ -316,7 +323,9 @@ class _Step:
         self._sweep()
         return ["ok", seq]
 
-    def _op_publish(self, user: str, seat: str, to: str, last: str, text: str) -> Any:
+    def _op_publish(self, user: str, seat: str, to: str, last: str, born: str, text: str) -> Any:
+        if born and (self._room is None or self._room.born != born):
+            return ["other"]
         if seat and self._seat(user) != seat:
             return ["gone"]
         room = self._room
@@ -455,18 +464,21 @@ class _Step:
     def _op_since(self, seq: str, born: str) -> Any:
         room = self._room
         number = int(seq)
-        if room is None or room.born != born or room.seq < number:
+        if room is None or (room.born == born and room.seq < number):
             return ["lost", []]
-        if room.seq == number:
+        if room.born == born and room.seq == number:
             return ["ok", []]
-        found = []
+        found, units = [], 0
         for message, _ in reversed(self._log()):
             line, _ = parse(message)
-            if int(line[0]) <= number:
+            if room.born == born and int(line[0]) <= number:
                 return ["lost", found]
             found.append(message)
-            if line[-1] == seq:
+            units += packets_of(line)
+            if room.born == born and line[-1] == seq:
                 return ["ok", found]
+        if room.born != born and units == room.units:
+            return ["lost", found]
         return ["trimmed"]
 
     def _op_members(self) -> list[str]:

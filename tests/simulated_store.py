@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -16,6 +17,10 @@ from simulated_server import Server
 
 from videre.engines.redis.store import COMMAND_SECONDS, Broken, Heard
 from videre.errors import EngineError
+
+# For how long after a loss a node finds connections gone, and what it takes at most to make one.
+RECONNECTING_SECONDS = 5.0
+CONNECT_SECONDS = 0.01
 
 
 class Clock(Protocol):
@@ -69,8 +74,14 @@ class Cluster:
         self.server = Server(now, self._publish, keep_ms=keep_ms, keep_bytes=keep_bytes)
         self.stores: list[SimulatedStore] = []
         self.era = 0  # how often the server has begun anew: what was on its way then is lost
+        self.began = -math.inf  # when it did last
         #: Sees everything that is published.
         self.watch: Callable[[str, list[Any], str], None] = lambda room, line, body: None
+
+    def begin_anew(self) -> None:
+        """Lose what is on its way to the server, and all connections to it."""
+        self.era += 1
+        self.began = self.now()
 
     def _publish(self, room: str, line: list[Any], body: str) -> None:
         self.watch(room, line, body)
@@ -145,6 +156,8 @@ class SimulatedStore:
             lose()
         else:
             seconds = faults.call_seconds * chance.random()
+            if began < cluster.began + RECONNECTING_SECONDS and chance.random() < 0.5:
+                seconds += CONNECT_SECONDS * chance.random()  # others overtake it
             if seconds > COMMAND_SECONDS:  # it is carried out all the same
                 lose()
             clock.later(seconds, execute)

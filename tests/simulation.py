@@ -30,7 +30,6 @@ from virtual_time import Process, VirtualTime
 
 from videre.engines import Retention, Terms
 from videre.engines.redis import RedisEngine, duties
-from videre.packets import write_broadcast
 from videre.rooms import Rooms
 
 NODES = 3
@@ -38,8 +37,9 @@ USERS = ("a", "b", "c", "d")
 ROOMS = ("r", "s")
 TIMEOUT = 10.0  # NodeTimeout
 FAULTS = ("slow calls", "lost calls", "away", "slow messages", "line", "line", "pause", "pause")
-FAULTS += ("crash", "stop", "all away", "loss", "heal", "heal")
+FAULTS += ("crash", "stop", "all away", "loss", "loss", "heal", "heal")
 LOSS_SECONDS = 15.0  # after which all nodes know of a loss of data
+INSISTS = 400  # times that a client sends a broadcast which is refused
 TIMED_PAUSES = (0.0, 0.001, 0.003, 0.01, 0.01, 0.2, 2.0)
 
 
@@ -78,7 +78,8 @@ class Simulation:
         self.lossy = False  # whether it did
         self.lost_at = 0.0  # when it did last
         self.given_up: list[tuple[str, float]] = []  # seats of living nodes, and when
-        self.since_loss: list[tuple[str, int]] = []  # seats, and broadcasts that they were sent
+        self.since_loss: list[tuple[Session, int]] = []  # members, and broadcasts due to them
+        self.accepted: set[int] = set()  # broadcasts whose senders were not refused
         self.cluster = Cluster(
             self.time,
             lambda: self.time.now,
@@ -125,18 +126,35 @@ class Simulation:
         if line[1] == "joined":
             self.joins[room, line[3]] = len(ledger)
         data = self.cluster.server.data[room]
-        if line[1] == "sent" and self.lossy and int(data.born) < self.lost_at * 1_000_000:
-            # (Of a room that had to begin anew, a node may miss what was said while it came back.)
-            number = int(orjson.loads(body)["Payload"])
-            self.since_loss += [
-                (seat, number)
-                for user, seat in data.seats.items()
-                if user != line[2] and (line[4] is False or user in line[4])
-            ]
+        if line[1] == "sent" and self.lossy:
+            self._due(room, line, int(orjson.loads(body)["Payload"]))
         self.history[room, int(line[0])] = [(user, data.seats[user]) for user in data.in_order]
 
+    def _due(self, room: str, line: list[Any], number: int) -> None:
+        """Take down who must hear a broadcast: all who take themselves for members.
+
+        The store may not know all of them again, yet.
+        """
+        sender, to = line[2], line[4]
+        self.since_loss += [
+            (session, number)
+            for session in self.sessions
+            if session.room == room
+            and session.believes
+            and session.sits
+            and not session.process.crashed
+            and session.user != sender
+            and (to is False or session.user in to)
+        ]
+
     def _given_up(self, was: dict[str, Any], view: Any) -> None:
-        """Take down who is not believed in any longer though its node has a lease."""
+        """Take down who is not believed in any longer though its node has a lease.
+
+        A node that is cut off and has not noticed cannot know better.
+        """
+        data = self.cluster.server.data.get(view.room)
+        if data is not None and data.seq != view.number:
+            return
         for user in was.keys() - view.members.keys():
             leased_to = self.cluster.server.leases.get(was[user].node, 0)
             if leased_to >= self.time.now * 1000:
@@ -241,10 +259,10 @@ class Simulation:
             sitting = by_seat.get(seat)
             if sitting is not None and sitting.believes:
                 return f"{sitting!r} was given up at {when - 1_000_000:.4f}, and sits"
-        for seat, number in self.since_loss:
-            sitting = by_seat.get(seat)
-            if sitting is not None and sitting.believes and number not in sitting.numbers:
-                return f"{sitting!r} was never told {number}"
+        for session, number in self.since_loss:
+            told = session.skips or number not in self.accepted or number in session.numbers
+            if session.believes and not session.process.crashed and not told:
+                return f"{session!r} was never told {number}, and its sender was not refused"
         for node in living:
             inner = node.engine._node
             if not node.closing and not node.engine.ready:
@@ -366,18 +384,19 @@ class Simulation:
             self.note(f"{session!r} tries again")
             self.begin(session, lambda: session.enter(None, None, True))
 
-    def broadcast(self) -> None:
-        """A member broadcasts, to all or to some."""
+    def broadcast(self, tries: int = 1) -> None:
+        """A member broadcasts, to all or to some; it may insist."""
         session = self.some_session(lambda s: s.sits)
         if session is None:
             return
-        number = next(self._texts)
-        text = write_broadcast(session.user, session.room, number)
         to = None
         if self.random.random() < 0.3:
             to = tuple(self.random.sample(USERS, self.random.randint(1, 3)))
-        self.note(f"{session!r} broadcasts {number} to {to}")
-        self.begin(session, lambda: session.broadcast(text, to))
+        self.begin(session, lambda: session.broadcast(to, tries))
+
+    def next_text(self) -> int:
+        """Return the number of a new broadcast."""
+        return next(self._texts)
 
     def leave(self) -> None:
         """A member leaves, by a packet or a normal close."""
@@ -531,7 +550,7 @@ class Simulation:
         self.lossy = True
         self.since_loss.clear()  # what nobody has heard yet is lost
         self.lost_at = self.time.now
-        self.cluster.era += 1
+        self.cluster.begin_anew()
         returns = bool(self.snapshots) and chance.random() < 0.5
         rooms_alone = chance.random() < 0.3
         if returns and self.snapshots[-1][0] <= self.noted_since:
@@ -549,6 +568,8 @@ class Simulation:
             self.cluster.server.wipe(rooms_alone)
         for node in self.nodes:
             node.store.lose_line(chance.choice((0.0, 0.01, 0.1)))
+        for _ in range(chance.randint(0, 3)):  # what is asked while a node comes back counts most
+            self.broadcast(INSISTS)
 
 
 class Complaints(logging.Handler):

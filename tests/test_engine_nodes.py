@@ -349,6 +349,42 @@ async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) ->
             assert not [event for event in node.heard.take() if event[0] != "found"]
 
 
+async def test_what_is_said_while_a_node_comes_back_is_refused(tmp_path: Path) -> None:
+    """It passed its check before the loss was known, and the other node is not back yet."""
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        one, two = await nodes.add(node_timeout=NODE_SECONDS), await nodes.add()
+        seat = await one.join("a")
+        await two.join("b")
+        await one.sees(2)
+        await two.freeze()
+        step, restored = one.engine._node.store.step, asyncio.Event()
+        said: list[asyncio.Task[None]] = []
+
+        async def overtaken(room: str, op: str, *arguments: str) -> Any:
+            if op == "since" and not said:
+                said.append(asyncio.create_task(one.engine.publish("room", seat, "too early")))
+                await asyncio.sleep(0)  # it is checked
+            elif op == "publish":
+                await restored.wait()
+            answer = await step(room, op, *arguments)
+            if op == "restore":
+                restored.set()
+                await asyncio.wait(said)
+            return answer
+
+        one.engine._node.store.step = overtaken
+        await server.stop()
+        await server.start()
+        await asyncio.wait_for(restored.wait(), 10)
+        with pytest.raises(EngineError):
+            await said[0]
+        one.engine._node.store.step = step
+        two.heard.take()
+        two.thaw()
+        await one.insists(seat, "to all")
+        assert (await two.hears("sent"))[0][3] == "to all"
+
+
 async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
     """What has no place is an EngineError; when there is place again all goes on."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:

@@ -81,7 +81,9 @@ STEPS = st.one_of(
         *(KNOWN, TEXTS),
     ),
     st.tuples(st.just("leave"), USERS, SEATS, st.sampled_from(["", "4504"])),
-    st.tuples(st.just("publish"), USERS, SEATS, TO, TEXTS, LASTS),
+    st.tuples(
+        st.just("publish"), USERS, SEATS, TO, TEXTS, LASTS, st.sampled_from(["", "ours", "1"])
+    ),
     st.tuples(st.just("renew"), USERS, SEATS, NODES, st.sampled_from(["t", "u"])),
     st.tuples(st.just("lose"), USERS, SEATS, COUNTS),
     st.tuples(
@@ -137,7 +139,8 @@ class Side:
                 arguments = [user, which, "why", *more]
             elif op == "publish":
                 to = "" if more[0] is None else orjson.dumps(more[0]).decode()
-                arguments = [user, which, to, more[2], more[1]]
+                known = self.known(True, born) if more[3] == "ours" else more[3]
+                arguments = [user, which, to, more[2], known, more[1]]
             elif op == "renew":
                 arguments = [user, which, seat, *more]
             else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import simulation
+from simulated_server import _Step
 
 #: Runs of one test; 100,000 were made once (docs/cluster.md).
 RUNS = 125
@@ -31,3 +34,21 @@ def test_the_simulation_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(simulation.duties.Duties, "_settle", nothing)
     assert any(simulation.run(seed) is not None for seed in range(50))
+
+
+def test_the_simulation_finds_a_broadcast_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 2,000 runs, of a store that takes what was meant for the data that it lost."""
+    publish, since = _Step._op_publish, _Step._op_since
+
+    def forgiving(step: _Step, *arguments: str) -> Any:
+        *most, _, text = arguments
+        return publish(step, *most, "", text)
+
+    def forgetful(step: _Step, seq: str, born: str) -> Any:
+        anew = step._room is not None and step._room.born != born
+        return ["lost", []] if anew else since(step, seq, born)
+
+    monkeypatch.setattr(_Step, "_op_publish", forgiving)
+    monkeypatch.setattr(_Step, "_op_since", forgetful)
+    found = next(filter(None, map(simulation.run, range(2000))), "")
+    assert "was never told" in found

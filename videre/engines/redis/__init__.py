@@ -184,7 +184,11 @@ class RedisEngine:
             raise EngineError("Not all members can be reached")
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
-        answer = await self._node.step(room, "publish", user, seat, names, last, text)
+        born = "" if view is None else view.known_as
+        answer = await self._node.step(room, "publish", user, seat, names, last, born, text)
+        if answer[0] == "other":
+            self._node.owe(room)
+            raise EngineError("The store has lost data, and not all members are back")
         if answer[0] == "gone":
             self._node.trouble.set()  # is the node condemned?
             raise EngineError("The seat is gone")

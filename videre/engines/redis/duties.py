@@ -140,7 +140,7 @@ class Duties:
         view = self._node.views.get(room)
         if self._seats.has(room):
             await self._seats.note(room)
-        if view is not None and view.known:
+        if view is not None and (view.known or view.strayed):
             await self._seats.fetch(view)
         seats: list[tuple[str, str, float, str]] = [
             (own.user, own.seat, 0 if view is None else own.place, own.ticket or "")

@@ -170,6 +170,15 @@ local function units_of(header, user)
   return 0
 end
 
+-- How many packets a message tells members of.
+local function packets_of(header)
+  local kind = header[2]
+  if kind == 'left' then
+    return header[7] and 2 or 1
+  end
+  return (kind == 'joined' or kind == 'sent') and 1 or 0
+end
+
 local function line_of(message)
   return cjson.decode(string.sub(message, 1, string.find(message, '\n', 1, true)))
 end
@@ -206,8 +215,12 @@ function ops.leave(user, seat, reason, code)
   return {'ok', seq}
 end
 
-function ops.publish(user, seat, to, last, text)
-  if seat ~= '' and redis.call('HGET', SEATS, user) ~= seat then
+-- `born` is the first number of the room that the sender's node knows. If it is not ours, the store
+-- has lost data since, and members may be missing here: a packet would never reach them.
+function ops.publish(user, seat, to, last, born, text)
+  if born ~= '' and redis.call('HGET', ROOM, 'born') ~= born then
+    return {'other'}
+  elseif seat ~= '' and redis.call('HGET', SEATS, user) ~= seat then
     return {'gone'}
   elseif redis.call('EXISTS', SEATS) == 0 then
     return {'ok', '0'}
@@ -380,32 +393,51 @@ function ops.restore(name, node, list, born)
   return {'ok', lost}
 end
 
--- What was published after a number, if that is kept. "lost": the store has lost that number, and
--- what is returned was published after it by a store that did not know of it.
-function ops.since(seq, born)
-  local number, last = tonumber(seq), field('seq')
-  if redis.call('HGET', ROOM, 'born') ~= born or last < number then
-    return {'lost', {}}
-  elseif last == number then
-    return {'ok', {}}
-  end
-  local found, at = {}, redis.call('LLEN', LOG)
+-- Read the log from its end, until `ends` says of a line that no more is wanted. Returns whether it
+-- did, the messages before, and the packets that they tell of.
+local function read_back(ends)
+  local found, units, at = {}, 0, redis.call('LLEN', LOG)
   while at > 0 do
     local start = math.max(0, at - 64)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
       local line = line_of(some[i])
-      if tonumber(line[1]) <= number then
-        return {'lost', found}
+      if ends(line, some[i], found) then
+        return true, found, units
       end
-      found[#found + 1] = some[i]
-      if line[#line] == seq then
-        return {'ok', found}
-      end
+      units = units + packets_of(line)
     end
     at = start
   end
-  return {'trimmed'}
+  return false, found, units
+end
+
+-- What was published after a number, if that is kept. "lost": the store has lost that number, and
+-- what is returned was published after it by a store that did not know of it.
+function ops.since(seq, born)
+  local number, last = tonumber(seq), field('seq')
+  local is_known = redis.call('HGET', ROOM, 'born') == born
+  if last == 0 or (is_known and last < number) then
+    return {'lost', {}}
+  elseif is_known and last == number then
+    return {'ok', {}}
+  end
+  local is_lost = not is_known
+  local is_whole, found, units = read_back(function(line, message, found)
+    if is_known and tonumber(line[1]) <= number then
+      is_lost = true
+      return true
+    end
+    found[#found + 1] = message
+    return is_known and line[#line] == seq
+  end)
+  if not is_known then  -- all that was said since the room began anew
+    is_whole = units == field('units')
+  end
+  if not is_whole then
+    return {'trimmed'}
+  end
+  return {is_lost and 'lost' or 'ok', found}
 end
 
 function ops.members()

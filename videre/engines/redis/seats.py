@@ -218,7 +218,7 @@ class Seats:
         """Believe a state. Members that are not in it were there before the store lost its data."""
         if view.born not in ("", line[4]):
             view.fail(int(line[4] or 0) or None)
-        elif view.strayed:
+        if view.strayed:
             for message in sorted(view.early, key=lambda early: int(early[0][0])):
                 if view.number < int(message[0][0]) <= int(line[0]):
                     self._apply(view, *message)
@@ -304,9 +304,9 @@ class Seats:
 
     async def fetch(self, view: View) -> None:
         """Believe what was missed."""
-        view.catching, born = True, view.born
+        view.catching, known = True, view.known_as
         try:
-            answer = await self._node.step(view.room, "since", str(view.number), born)
+            answer = await self._node.step(view.room, "since", str(view.number), view.born)
         except EngineError:
             self._node.owed.add(view.room)  # it may not even have been tried
             self._node.trouble.set()
@@ -314,7 +314,7 @@ class Seats:
         finally:
             view.catching = False
         early, view.early = view.early, []
-        if view.known_as != born:  # a state was heard in the meantime
+        if view.known_as != known:  # a state was heard in the meantime
             answer = ["ok", []]
         if answer[0] == "lost":
             # Until the state is heard, when the seats were restored. What members said to a store
