@@ -72,7 +72,7 @@ async def test_a_library_may_raise_anything(
 
     with monkeypatch.context() as patch:
         patch.setattr(AbstractConnection, "_send_packed_command", fails)
-        for call in (node.engine.members("room"), node.engine.rooms()):
+        for call in (node.engine.members("room"), node.engine.rooms(None, 10)):
             with pytest.raises(EngineError):
                 await call
             node.engine._node.sound_since = 0.0  # so that the next is tried as well

@@ -104,6 +104,7 @@ class Duties:
         owes = "1" if self._node.owed or not self._node.ready else "0"
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         self._node.restoring = {*answer[4]} - {self._node.name}
+        self._node.looked = asyncio.get_running_loop().time()
         return answer
 
     async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:

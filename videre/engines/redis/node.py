@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Coroutine
 from typing import Any
@@ -42,6 +43,7 @@ class Node:
         self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
         self.owed: set[str] = set()  # rooms in which the store may not know what is so
         self.restoring: set[str] = set()  # other nodes that have yet to put right what they have
+        self.looked = -math.inf  # when that was learned, by the loop's clock
         self.server = ""  # the process that the store was when it was told all
         self.late: dict[str, float] = {}  # rooms in which what failed may be done yet: until when
         self.released: dict[str, float] = {}  # rooms without seats of its own any more: since when

@@ -245,7 +245,10 @@ class Seats:
 
     def _end_doubt(self, view: View) -> None:
         if self._node.views.get(view.room) is view:
-            if self._node.ready and view.dispel(self._node.restoring):
+            # A node that stood still does not know which others are still at it.
+            age = asyncio.get_running_loop().time() - self._node.looked
+            is_fresh = self._node.ready and age < self._doubt / 2
+            if is_fresh and view.dispel(self._node.restoring):
                 self._node.listener.found(view.room, view.pairs())
             self._look_at_doubts(view, self._doubt / 4)
 
@@ -304,7 +307,7 @@ class Seats:
 
     async def fetch(self, view: View) -> None:
         """Believe what was missed."""
-        view.catching, known = True, view.known_as
+        view.catching, states = True, view.states
         try:
             answer = await self._node.step(view.room, "since", str(view.number), view.born)
         except EngineError:
@@ -314,8 +317,10 @@ class Seats:
         finally:
             view.catching = False
         early, view.early = view.early, []
-        if view.known_as != known:  # a state was heard in the meantime
+        if view.states != states:  # one was heard in the meantime
             answer = ["ok", []]
+        elif view.strayed and answer[0] == "ok":  # another look has found the loss since
+            answer = ["lost", answer[1]]
         if answer[0] == "lost":
             # Until the state is heard, when the seats were restored. What members said to a store
             # that did not know of all is for this node's members as well.

@@ -45,6 +45,7 @@ class View:
         self.interest = 0  # how many want to take a seat just now
         self.own: dict[str, Own] = {}
         self.known = False  # whether the state was heard
+        self.states = 0  # how often one was
         self.born = ""  # the room's first number; another one says that the store has lost data
         self.number = 0  # of the last message that was believed
         self.members: dict[str, Member] = {}
@@ -70,6 +71,7 @@ class View:
             self.members.clear()
         self.members |= told
         self.known, self.number, self.born = bool(born), number, born
+        self.states += 1
         self.early.clear()
         self.strayed = False
         self.advance()
