@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from videre.engines import Announcement, Engine, Gap, Retention, Terms
+from videre.engines import Announcement, Engine, Gap
 from videre.errors import RoomFull, Unauthorized, UserTaken
+from videre.settings import JoinPolicy, Retention
 
 HEARD_SECONDS = 20  # a safety net
 
@@ -116,7 +117,7 @@ class EngineContract:
         max_rooms: int | None = None,
         ticket: str | None = None,
     ) -> None:
-        terms = Terms(replace=replace, capacity=capacity, max_rooms=max_rooms)
+        terms = JoinPolicy(replace=replace, capacity=capacity, max_rooms=max_rooms)
         await done(self.engine.join(room, user, seat, HALVES, terms, ticket))
 
     async def renew(self, user: str, seat: str, to: str, ticket: str) -> None:

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager, suppress
 from engine_contract import HALVES, HEARD_SECONDS, Recorder
 from fakes import FakeClock
 
-from videre.engines import Gap, Retention, Terms, choice
+from videre.engines import Gap, choice
 from videre.engines.redis import RedisEngine
 from videre.errors import EngineError
+from videre.settings import JoinPolicy, Retention
 
 NODE_SECONDS = 2.0  # NodeTimeout, where a test waits for one
 
@@ -37,7 +38,7 @@ class Node:
     ) -> str:
         """Seat a user; return its seat."""
         seat = uuid.uuid4().hex
-        await self.engine.join(room, user, seat, HALVES, Terms(replace=replace), ticket)
+        await self.engine.join(room, user, seat, HALVES, JoinPolicy(replace=replace), ticket)
         return seat
 
     async def resume(

@@ -14,14 +14,13 @@ from typing import Any
 from later_engine import LaterEngine
 
 from videre.auth import Auth, NoAuth
-from videre.config.schema import Duplicate
-from videre.engines import Engine, Retention, Terms
+from videre.engines import Engine
 from videre.engines.memory import MemoryEngine
-from videre.limits import Limits
 from videre.packets import Decoder
 from videre.peers.context import Service
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
+from videre.settings import Duplicate, JoinPolicy, Limits, Retention
 
 #: Makes an engine, of the arguments of MemoryEngine.
 MakeEngine = Callable[..., Engine]
@@ -250,7 +249,7 @@ class World:
             clock=self.clock, later=self.clock.later, retention=retention
         )
         self.log = FakeLog()
-        terms = Terms(
+        terms = JoinPolicy(
             replace=duplicate == "replace",
             capacity=limits.room_capacity,
             max_rooms=limits.max_rooms,

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
-from videre.engines import Announcement, Listener, Resumption, Terms
+from videre.engines import Announcement, Listener, Resumption
 from videre.engines.memory import MemoryEngine
 from videre.errors import EngineError
+from videre.settings import JoinPolicy
 
 
 class LaterEngine:
@@ -37,7 +38,7 @@ class LaterEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: Terms,
+        terms: JoinPolicy,
         ticket: str | None = None,
     ) -> Awaitable[None]:
         """See Engine.join."""

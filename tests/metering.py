@@ -18,7 +18,7 @@ import videre
 from videre import metrics
 from videre.app import Namespace
 from videre.config import Config
-from videre.limits import Limits
+from videre.settings import Limits
 
 #: No limit that a test would meet.
 UNLIMITED = Limits(packets_per_second=None, join_timeout=None, grace=60)

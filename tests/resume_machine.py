@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from resume_model import COUNTED, Seat, Session, Ticket
 
-from videre.config.schema import Duplicate
 from videre.engines.history import UNNOTICED
 from videre.engines.memory import MemoryEngine
+from videre.settings import Duplicate
 
 GRACE = 20.0
 KEPT = UNNOTICED + GRACE  # seconds

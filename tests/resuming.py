@@ -16,8 +16,8 @@ from visitors import Visitor
 
 import videre
 from videre.config import Config
-from videre.limits import Limits
 from videre.rooms import Rooms
+from videre.settings import Limits
 
 Welcome = dict[str, Any]
 

@@ -15,9 +15,9 @@ from fakes import Brief, FakeClient, World, packet
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from videre.config.schema import Duplicate
 from videre.engines import Engine
 from videre.engines.memory import MemoryEngine
+from videre.settings import Duplicate
 
 USERS = st.sampled_from(["a", "b", "c", "__proto__"])
 ROOMS = ["room", "other", "constructor"]

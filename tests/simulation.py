@@ -28,9 +28,9 @@ from simulated_client import Session
 from simulated_store import Cluster, SimulatedStore
 from virtual_time import Process, VirtualTime
 
-from videre.engines import Retention, Terms
 from videre.engines.redis import RedisEngine, duties
 from videre.rooms import Rooms
+from videre.settings import JoinPolicy, Retention
 
 NODES = 3
 USERS = ("a", "b", "c", "d")
@@ -332,7 +332,7 @@ class Simulation:
             spawn=spawn,
             secret=lambda: next(secrets),
             grace=self.grace,
-            terms=Terms(replace=self.replace),
+            terms=JoinPolicy(replace=self.replace),
             node=f"{name}.",
         )
         pending: Any = rooms.start()

@@ -20,7 +20,7 @@ from tokens import SECRET, hs256
 import videre
 from videre.auth import TokenAuth, secret_key
 from videre.ice import IceServers, StaticServer
-from videre.limits import Limits
+from videre.settings import Limits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -24,7 +24,7 @@ from videre.auth import TokenAuth, secret_key, sign
 from videre.client import Client, Closed, Joined, Left, Message, Role, Unreachable
 from videre.config import Config
 from videre.ice import IceServers, SharedSecret, StaticServer
-from videre.limits import Limits
+from videre.settings import Limits
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from videre.client import (
     Resumed,
 )
 from videre.config import Config
-from videre.limits import Limits
+from videre.settings import Limits
 
 SOON = Backoff(first=0.001, most=0.01)
 UNLIMITED = Config(limits=Limits(packets_per_second=None))

@@ -22,7 +22,7 @@ from process import NODE, node_modules, self_signed, signaller
 
 import videre
 from videre.config import Config
-from videre.limits import Limits
+from videre.settings import Limits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -23,8 +23,8 @@ from visitors import TRANSPORTS, Visitor
 
 from videre.app import NAMESPACES, create_app
 from videre.config import Config
-from videre.limits import Limits
 from videre.namespace import EARLIEST, LATEST, Namespace
+from videre.settings import Limits
 
 LONG = 60.0  # seconds: a drain that ends because all have gone
 SHORT = 0.5  # one that closes those that stay

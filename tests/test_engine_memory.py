@@ -7,10 +7,10 @@ from counting import Unwalkable, operations
 from engine_contract import HALVES, EngineContract, Recorder
 from fakes import FakeClock, memory_engine
 
-from videre.engines import Retention, Terms
 from videre.engines.memory import MemoryEngine
+from videre.settings import JoinPolicy, Retention
 
-TERMS = Terms()
+TERMS = JoinPolicy()
 
 
 class TestMemoryEngine(EngineContract):

@@ -11,7 +11,8 @@ from engine_contract import EngineContract
 from fakes import FakeClock
 from valkey_server import redis, valkey, valkey_cluster
 
-from videre.engines import Retention, choice
+from videre.engines import choice
+from videre.settings import Retention
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

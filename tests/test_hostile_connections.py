@@ -17,7 +17,8 @@ from websocket_client import BINARY, PING, PONG, TEXT, Socket, encode, handshake
 from videre.app import Namespace, setup
 from videre.auth import TokenAuth, secret_key
 from videre.config import Config
-from videre.limits import FAILURES, Limits
+from videre.limits import FAILURES
+from videre.settings import Limits
 from videre.transport import Options
 
 RAW = "/echo/websocket"

@@ -17,12 +17,12 @@ from videre.limits import (
     FIRST_DELAY,
     LONGEST_DELAY,
     MAX_FAILING_ADDRESSES,
-    Limits,
     Penalties,
     Throttle,
     TokenBucket,
     Verdict,
 )
+from videre.settings import Limits
 
 PASS, WARN, DROP, CLOSE = Verdict.PASS, Verdict.WARN, Verdict.DROP, Verdict.CLOSE
 

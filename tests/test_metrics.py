@@ -18,7 +18,7 @@ from websocket_client import TEXT, encode
 
 from videre.auth import TokenAuth, secret_key
 from videre.config import Config
-from videre.limits import Limits
+from videre.settings import Limits
 from videre.tally import TIMED
 from videre.transport import Options
 

@@ -24,10 +24,11 @@ import videre
 from videre import logs, metrics
 from videre.config import Config
 from videre.lag import INTERVAL, Lag
-from videre.limits import FAILURES, Limits
+from videre.limits import FAILURES
 from videre.logs import writers
 from videre.logs.handlers import Handler
 from videre.logs.journal import BATCH_PACKETS
+from videre.settings import Limits
 from videre.tally import TRANSPORTS
 from videre.transport import Options, framing, manager
 from videre.version import __version__

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakes import ENGINES, FakeClient, World, brief, error_of, packet
 
-from videre.limits import Limits
+from videre.settings import Limits
 
 #: A packet for each code that a stranger can earn.
 BAD = {

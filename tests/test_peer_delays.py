@@ -12,7 +12,7 @@ from fakes import ENGINES, UNLIMITED, FakeClient, World, begin, packet, run_on
 from tokens import NOW, SECRET, enter, show, token
 
 from videre.auth import TokenAuth, secret_key
-from videre.limits import Limits
+from videre.settings import Limits
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 FAILURES = 10

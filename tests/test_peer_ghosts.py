@@ -6,8 +6,7 @@ import pytest
 from fakes import ENGINES, World, packet
 from guests import answer, ask, back, guest, say, users
 
-from videre.config.schema import Duplicate
-from videre.limits import Limits
+from videre.settings import Duplicate, Limits
 
 GRACE = 20.0
 DUPLICATES: list[Duplicate] = ["replace", "reject"]

@@ -6,7 +6,7 @@ import pytest
 from fakes import ENGINES, World, packet
 from guests import ask, back, guest, initiator, say, users
 
-from videre.limits import Limits
+from videre.settings import Limits
 
 GRACE = 20.0
 

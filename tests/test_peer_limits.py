@@ -11,7 +11,7 @@ from tokens import enter
 
 from videre.auth import TokenAuth, secret_key
 from videre.engines import Engine
-from videre.limits import Limits
+from videre.settings import Limits
 
 RATE, BURST = 10.0, 5
 PACED = replace(UNLIMITED, packets_per_second=RATE, packet_burst=BURST)

@@ -8,7 +8,7 @@ import pytest
 from fakes import ENGINES, World, brief, packet
 from guests import answer, ask, back, guest, initiator, say, users, welcome_of
 
-from videre.limits import Limits
+from videre.settings import Limits
 
 GRACE = 20.0
 

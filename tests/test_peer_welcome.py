@@ -9,7 +9,7 @@ import pytest
 from fakes import ENGINES, UNLIMITED, World, brief, fake_ice, packet
 from guests import answer, ask, guest, say, welcome_of
 
-from videre.limits import Limits
+from videre.settings import Limits
 
 
 @pytest.fixture(params=ENGINES)

@@ -11,7 +11,7 @@ from resuming import Texts, namespace, speak, welcome_in
 from sockjs_client import fresh, poll, send
 from visitors import Visitor
 
-from videre.limits import Limits
+from videre.settings import Limits
 from videre.transport import Options
 
 # A connection that breaks.

@@ -10,11 +10,11 @@ from counting import Unwalkable, operations
 from engine_contract import HALVES
 from fakes import FakeClock, FakeConnection, FakeLog, World, brief, memory_engine, packet, run
 
-from videre.engines import Terms
 from videre.engines.memory import MemoryEngine
 from videre.errors import UserTaken
 from videre.rooms import Rooms
 from videre.rooms.room import Seat
+from videre.settings import JoinPolicy
 
 
 class RecordingEngine(MemoryEngine):
@@ -40,7 +40,7 @@ def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
         log=FakeLog(),
         spawn=run,
         secret=str,
-        terms=Terms(replace=replace),
+        terms=JoinPolicy(replace=replace),
         node="n",
     )
     assert rooms.start() is None

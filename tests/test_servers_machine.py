@@ -26,7 +26,8 @@ from tokens import OTHER_SECRET, SECRET
 from videre.app import setup
 from videre.auth import TokenAuth, secret_key, sign
 from videre.config import Config
-from videre.limits import FAILURES, Limits
+from videre.limits import FAILURES
+from videre.settings import Limits
 from videre.transport import Options
 
 MAX_SESSIONS = 6

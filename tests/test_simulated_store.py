@@ -20,9 +20,9 @@ from simulated_server import Server
 from simulated_store import Cluster, Soon
 from valkey_server import Valkey, valkey
 
-from videre.engines import Retention
 from videre.engines.redis import RedisEngine
 from videre.engines.redis.store import RedisStore, parse
+from videre.settings import Retention
 
 
 class TestSimulatedStore(EngineContract):

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from videre import demo, health, namespace, transport
 from videre.config import Config
-from videre.engines import Retention, choice
+from videre.engines import choice
 from videre.lag import Lag
 from videre.logs import EventLog, Journal
 from videre.namespace import IceOffer, Namespace
@@ -21,6 +21,7 @@ from videre.packets import Decoder
 from videre.peers.context import Service
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
+from videre.settings import Retention
 from videre.tally import Tally
 
 __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]

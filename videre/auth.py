@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from videre.errors import TokenExpired, Unauthorized
+from videre.settings import LEEWAY
 
 #: A shared secret must have as many bytes as the hash it keys (RFC 7518, 3.2): 32 for HS256.
 MIN_SECRET_BYTES = 32
@@ -77,7 +78,7 @@ class TokenAuth:
         required: bool = True,
         issuer: str | None = None,
         audience: str | None = None,
-        leeway: float = 60.0,
+        leeway: float = LEEWAY,
     ) -> None:
         self._required = required
         self._keys = tuple(keys)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import enum
 
 #: Failed tokens of one address within FAILURE_SECONDS, after which its next tries are slowed.
@@ -16,27 +15,6 @@ LONGEST_DELAY = 25.0  # seconds
 
 # Addresses remembered for their failures; the oldest are forgotten first.
 MAX_FAILING_ADDRESSES = 10_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a namespace allows. None switches a limit off."""
-
-    #: Members of a room; 2 makes it a classic call. Off: a mesh has no number that fits all.
-    room_capacity: int | None = None
-    #: Rooms that exist at a time. Off: their number is bounded by that of the connections.
-    max_rooms: int | None = None
-    #: Packets a second of one session, and how many it may save up: a call's start is a burst of an
-    #: offer and some 30 candidates a peer, which must pass in a mesh of six. Pings count apart.
-    packets_per_second: float | None = 50.0
-    packet_burst: int = 200
-    #: Seconds in which a session must have entered a room: who only holds a connection is no user.
-    join_timeout: float | None = 10.0
-    #: Seconds for which the seat of a lost connection is kept, 0 for not at all: a phone changes
-    #: its network in less, and who waits for somebody that is gone does not wait much longer.
-    grace: float = 20.0
-    #: Bytes of UTF-8 kept for a seat that may be resumed: a call's start is 40 KB in a mesh of six.
-    max_resume_bytes: int | None = 256 * 1024
 
 
 class TokenBucket:

@@ -9,9 +9,8 @@ import random
 import time
 from collections.abc import Iterator
 
-from videre import transport
+from videre import settings, transport
 from videre.config import Config
-from videre.engines import Terms
 from videre.errors import CloseCode
 from videre.ice import IceServers
 from videre.lag import Lag
@@ -20,6 +19,7 @@ from videre.packets import Decoder
 from videre.peers.context import Service
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
+from videre.settings import JoinPolicy, Options
 from videre.tally import Tally
 
 # When clients are asked to come back, as shares of the drain: not before a load balancer has found
@@ -32,17 +32,8 @@ TOLD_AT_ONCE = 200
 # Peers that go by other limits before others are served again: some 2 ms.
 REFRESHED_AT_ONCE = 500
 
-# What the transport goes by that may be set anew while it runs.
-RELOADED_OPTIONS = (
-    "max_packet_bytes",
-    "max_backlog_bytes",
-    "origins",
-    "trusted_proxies",
-    "max_connections",
-    "max_connections_per_address",
-    "connects_per_second_per_address",
-    "compression",
-)
+# Fields of the transport's options that SIGHUP changes.
+RELOADED_OPTIONS = [field.name for field, known in settings.of(Options).values() if known.reloaded]
 
 
 @dataclasses.dataclass
@@ -56,9 +47,9 @@ class IceOffer:
         return self.servers.offer(user, time.time())
 
 
-def terms(config: Config) -> Terms:
+def terms(config: Config) -> JoinPolicy:
     """Return on which terms a room is joined."""
-    return Terms(
+    return JoinPolicy(
         replace=config.duplicate == "replace",
         capacity=config.limits.room_capacity,
         max_rooms=config.limits.max_rooms,

@@ -17,9 +17,8 @@ from aiohttp.http import WebSocketReader
 
 from videre import Config
 from videre.app import Namespace, setup
-from videre.limits import Limits
+from videre.settings import Limits, Options
 from videre.transport.clients import Client
-from videre.transport.options import Options
 from videre.transport.upgrade import _Inbound
 from videre.transport.websocket import WebSocketSession
 from videre.transport.wire import Wire

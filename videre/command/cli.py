@@ -21,8 +21,9 @@ from videre.command.certificates import Certificates
 from videre.command.listening import Ports, listen
 from videre.command.server import CHANGES, Load, serve
 from videre.config import Config, environment
-from videre.config.schema import LEVELS, SCHEMA
+from videre.config.schema import SCHEMA
 from videre.errors import ConfigError
+from videre.settings import LEVELS
 from videre.version import __version__
 
 

@@ -28,8 +28,9 @@ from videre.command import speedups, systemd
 from videre.command.certificates import Certificates
 from videre.command.listening import BACKLOG, Ports, url, urls
 from videre.config import Config
-from videre.config.schema import LEVELS, RELOADED, is_loopback
+from videre.config.schema import RELOADED, is_loopback
 from videre.errors import ConfigError
+from videre.settings import LEVELS
 from videre.version import __version__
 
 if TYPE_CHECKING:

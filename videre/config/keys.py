@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from videre.auth import Auth, Key, NoAuth, TokenAuth, public_key, secret_key
-
-
-def finite(field: str, value: object, error: Callable[[str, str], None]) -> None:
-    """Complain of NaN and infinity, which JSON does not have and Python reads."""
-    if isinstance(value, float) and not math.isfinite(value):
-        error(field, "must be a finite number")
-
+from videre.config.checks import finite
+from videre.settings import LEEWAY
 
 _STRINGS = {"type": "list", "schema": {"type": "string"}, "default": []}
 _STRING = {"type": "string", "nullable": True, "default": None, "minlength": 1}
@@ -32,16 +26,11 @@ SCHEMA: dict[str, Any] = {
     "Issuer": _STRING,
     "Audience": _STRING,
     # 60 s: a client that is told of an expired token asks its site for another one.
-    "Leeway": {"type": "number", "min": 0, "check_with": finite, "default": 60},
+    "Leeway": {"type": "number", "min": 0, "check_with": finite, "default": LEEWAY},
 }
 
-#: Of the configuration itself: the admin port's token, or a file that holds it, or a variable of
-#: the environment.
-ADMIN_SCHEMA: dict[str, Any] = {
-    "AdminToken": {"type": "string", "nullable": True, "default": None},
-    "AdminTokenFile": _STRING,
-    "AdminTokenVariable": {**_STRING, "regex": "[A-Za-z_][A-Za-z0-9_]*"},
-}
+#: The keys that name the admin port's token: itself, a file that holds it, or a variable.
+ADMIN_KEYS = ("AdminToken", "AdminTokenFile", "AdminTokenVariable")
 #: Shortest admin token, in characters: it is guessed over the network, a try at a time.
 MIN_ADMIN_TOKEN = 16
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1: what a header can carry
@@ -109,7 +98,7 @@ def admin_token(
 
     Files are relative to `folder`. No secret stands in the words.
     """
-    for key in ADMIN_SCHEMA:
+    for key in ADMIN_KEYS:
         if (value := settings[key]) is None:
             continue
         where = "" if key == "AdminToken" else f"{value!r}: "

@@ -1,177 +1,61 @@
-"""What a configuration may hold: every key with its type, bounds and default, and what is wrong.
+"""What a configuration may hold: every key with its rules and default, and what is wrong with one.
 
-`SCHEMA` is the one list of keys. cerberus judges by it. What may be within `Auth` and an entry of
-`IceServers` stands in keys.py and turn.py.
+`SCHEMA` follows from the settings, and cerberus judges by it. What `Auth` and an entry of
+`IceServers` may hold is in keys.py and ice_servers.py.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 from cerberus import TypeDefinition, Validator
 
+from videre import settings
 from videre.config import keys
-from videre.engines import choice
-from videre.limits import Limits
-from videre.logs import Form
-from videre.transport import Options
+from videre.config.checks import CHECKS
+from videre.settings import MEMORY, Setting
 
-#: What becomes of a user id that is in the room already: the old seat goes, or the newcomer.
-Duplicate = Literal["replace", "reject"]
+#: The dataclasses whose fields are settings.
+CLASSES = (settings.Process, settings.Limits, settings.Options)
 
-#: Whether workers have a port each, one after the other, or share one.
-WorkerPorts = Literal["each", "shared"]
-
-LEVELS = ("debug", "info", "warning", "error")
-
-Error = Callable[[str, str], None]
-
-
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
-
-
-def _prefixes(field: str, value: Any, error: Error) -> None:
-    each = value if isinstance(value, list) else [value]
-    if not each or not all(isinstance(prefix, str) for prefix in each):
-        error(field, "must be a path, or a list of paths")
-    elif not all(_PREFIX.fullmatch(prefix) for prefix in each):
-        error(field, "must be a path as /echo: letters, digits and ._~- between slashes")
-    elif len({prefix.rstrip("/") for prefix in each}) < len(each):
-        error(field, "names the same prefix twice")
-
-
-def _network(field: str, value: Any, error: Error) -> None:
-    if not isinstance(value, str):
-        return  # of which its type is told
-    try:
-        ipaddress.ip_network(value, strict=False)
-    except ValueError:
-        error(field, "must be an address or a network, as 10.0.0.0/8")
-
-
-def _origin(field: str, value: Any, error: Error) -> None:
-    if not isinstance(value, str):
-        return  # of which its type is told
-    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", value, re.IGNORECASE):
-        error(field, "must be an origin as https://*.example.com, without a path")
-
-
-def _string(**rules: Any) -> dict[str, Any]:
-    return {"type": "string", **rules}
-
-
-def _least(least: int, default: int | None) -> dict[str, Any]:
-    return {"type": "integer", "min": least, "nullable": True, "default": default}
-
-
-def _rate(default: float | None) -> dict[str, Any]:
-    return {
-        "type": "number",
-        "min": 0.001,
-        "check_with": keys.finite,
-        "nullable": True,
-        "default": default,
-    }
-
-
-def _engine(field: str, value: Any, error: Error) -> None:
-    if isinstance(value, str) and (words := choice.fault(value)) is not None:
-        error(field, words)
-
-
-def _switch(default: bool) -> dict[str, Any]:
-    return {"type": "boolean", "default": default}
-
-
-_SEAM = Options()
-_LIMITS = Limits()
-
-SCHEMA: dict[str, dict[str, Any]] = {
-    "Host": _string(default="0.0.0.0", minlength=1),  # noqa: S104  # as the original
-    "Port": {"type": "integer", "min": 0, "max": 65535, "default": 1111},
-    "Workers": {"type": "integer", "min": 1, "max": 256, "default": 1},
-    "WorkerPorts": _string(allowed=list(get_args(WorkerPorts)), default="each"),
-    "Prefix": {"check_with": _prefixes, "default": "/echo"},
-    "AdminHost": _string(default="127.0.0.1", minlength=1),
-    "AdminPort": {**_least(0, None), "max": 65535},
-    **keys.ADMIN_SCHEMA,
-    "TLS": _switch(False),
-    "Cert": _string(nullable=True, default=None),
-    "Key": _string(nullable=True, default=None),
-    "LogFile": _string(nullable=True, default=None, minlength=1),
-    "LogLevel": _string(allowed=list(LEVELS), default="info"),
-    "LogFormat": _string(allowed=list(get_args(Form)), default="text"),
-    "LogMaxBytes": {"type": "integer", "min": 0, "default": 10 * 1024 * 1024},
-    "LogBackups": {"type": "integer", "min": 0, "max": 1000, "default": 5},
-    "DrainSeconds": {"type": "number", "min": 0, "check_with": keys.finite, "default": 30.0},
-    "Duplicate": _string(allowed=list(get_args(Duplicate)), default="replace"),
-    "MaxPacketBytes": _least(256, _SEAM.max_packet_bytes),
-    "MaxBacklogBytes": _least(4096, _SEAM.max_backlog_bytes),
-    "MaxConnections": _least(0, _SEAM.max_connections),
-    "ConnectsPerSecondPerAddress": _rate(_SEAM.connects_per_second_per_address),
-    "RoomCapacity": _least(1, _LIMITS.room_capacity),
-    "MaxRooms": _least(1, _LIMITS.max_rooms),
-    "PacketsPerSecond": _rate(_LIMITS.packets_per_second),
-    "PacketBurst": {"type": "integer", "min": 1, "default": _LIMITS.packet_burst},
-    "JoinTimeout": _rate(_LIMITS.join_timeout),
-    "Engine": _string(check_with=_engine, default=choice.MEMORY),
-    "NodeTimeout": {
-        "type": "number",
-        "min": 1,
-        "check_with": keys.finite,
-        "default": 10.0,
-    },
-    "Grace": {"type": "number", "min": 0, "check_with": keys.finite, "default": _LIMITS.grace},
-    "MaxResumeBytes": _least(0, _LIMITS.max_resume_bytes),
-    "Demo": {"type": "boolean", "nullable": True, "default": None},
-    "Auth": {"type": "dict", "nullable": True, "default": None, "schema": keys.SCHEMA},
-    "IceServers": {"type": "list", "default": []},  # of what: turn.py
-    "MaxConnectionsPerAddress": _least(0, _SEAM.max_connections_per_address),
-    "Origins": {
-        "type": "list",
-        "schema": _string(check_with=_origin),
-        "default": list(_SEAM.origins),
-    },
-    "TrustedProxies": {"type": "list", "schema": _string(check_with=_network), "default": []},
-    "Compression": _switch(_SEAM.compression),
-    "SessionCookie": _switch(_SEAM.cookie),
-    "HTMLFile": _switch(_SEAM.htmlfile),
-    "JSONP": _switch(_SEAM.jsonp),
-    "SockJSUrl": _string(default=_SEAM.sockjs_url, regex=r"(https?://|/)[^\s\"<>]*\Z"),
+#: Every setting by its key, in the order of docs/configuration.md.
+SETTINGS: dict[str, Setting] = {
+    **{key: known for key, (_, known) in settings.of(*CLASSES).items()},
+    **{known.key: known for known in settings.DOCUMENTS},
 }
 
 
-#: The keys that a running server reads anew when it is told to; all others need a restart.
-RELOADED = frozenset(
-    {
-        *keys.ADMIN_SCHEMA,
-        "Auth",
-        "Cert",
-        "Compression",
-        "ConnectsPerSecondPerAddress",
-        "DrainSeconds",
-        "Duplicate",
-        "IceServers",
-        "JoinTimeout",
-        "Key",
-        "LogLevel",
-        "MaxBacklogBytes",
-        "MaxConnections",
-        "MaxConnectionsPerAddress",
-        "MaxPacketBytes",
-        "MaxRooms",
-        "Origins",
-        "PacketBurst",
-        "PacketsPerSecond",
-        "RoomCapacity",
-        "TrustedProxies",
-    }
-)
+def wire(default: Any) -> Any:
+    """Return a default as a configuration file would spell it."""
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _checked(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return cerberus' rules, with functions instead of the names of checks."""
+    found = dict(rules)
+    if "check_with" in found:
+        found["check_with"] = CHECKS[found["check_with"]]
+    if "schema" in found:
+        found["schema"] = _checked(found["schema"])
+    return found
+
+
+SCHEMA: dict[str, dict[str, Any]] = {
+    **{
+        key: {**_checked(known.rules), "default": wire(field.default)}
+        for key, (field, known) in settings.of(*CLASSES).items()
+    },
+    **{known.key: dict(known.rules) for known in settings.DOCUMENTS},
+}
+SCHEMA["Prefix"]["default"] = settings.Process.prefixes[0]
+SCHEMA["Auth"]["schema"] = keys.SCHEMA
+
+#: The keys that a running server changes at SIGHUP; all others need a restart.
+RELOADED = frozenset(key for key, known in SETTINGS.items() if known.reloaded)
 
 
 class StrictValidator(Validator):  # type: ignore[misc]  # cerberus has no types
@@ -202,7 +86,7 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
         ]
     if wrong.isdisjoint(("Engine", "Workers", "WorkerPorts", "Port")):
         faults += _worker_faults(document)
-    if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keys.ADMIN_SCHEMA)):
+    if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keys.ADMIN_KEYS)):
         faults += _admin_faults(document)
     if wrong.isdisjoint(("Demo", "Prefix", "Auth")) and document["Demo"]:
         faults += _demo_faults(document)
@@ -222,7 +106,7 @@ def _demo_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with workers: their rooms are in one engine, and ports have an end."""
     workers, faults = document["Workers"], []
-    if workers > 1 and document["Engine"] == choice.MEMORY:
+    if workers > 1 and document["Engine"] == MEMORY:
         words = "more than one worker needs Engine, as redis://localhost:6379, to share rooms"
         faults.append(("Workers", f"{workers}: {words}"))
     if document["WorkerPorts"] == "each" and document["Port"] + workers - 1 > 65535:
@@ -233,12 +117,12 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with the admin port: whom it lets in, and that ports have an end."""
     host, port, workers = document["AdminHost"], document["AdminPort"], document["Workers"]
-    given = [key for key in keys.ADMIN_SCHEMA if document[key] is not None]
-    faults = [(key, f"only one of {', '.join(keys.ADMIN_SCHEMA)} is needed") for key in given[1:]]
+    given = [key for key in keys.ADMIN_KEYS if document[key] is not None]
+    faults = [(key, f"only one of {', '.join(keys.ADMIN_KEYS)} is needed") for key in given[1:]]
     if port is None:
         return faults
     if not given and not is_loopback(host):
-        words = f"others reach it, so it needs one of {', '.join(keys.ADMIN_SCHEMA)}"
+        words = f"others reach it, so it needs one of {', '.join(keys.ADMIN_KEYS)}"
         faults.append(("AdminHost", f"{shown(host)}: {words}"))
     if port + workers - 1 > 65535:
         faults.append(("Workers", f"{workers}: there are not so many ports after AdminPort"))

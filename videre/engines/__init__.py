@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Literal, Protocol
 
 from videre.errors import CloseCode
+from videre.settings import JoinPolicy
 
 #: Why a member lost its seat to another session of its user.
 REPLACED = ("replaced", CloseCode.REPLACED)
@@ -78,23 +79,6 @@ class Gap:
     """Stands for a seat that can be had again, but without all that it has missed."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Terms:
-    """On which terms a join is asked for; None is no limit."""
-
-    replace: bool = True
-    capacity: int | None = None  # members of the room, who joins included
-    max_rooms: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Retention:
-    """For how long the seats of lost connections are kept, and with how much of what they miss."""
-
-    grace: float = 20.0  # seconds
-    max_bytes: int | None = 256 * 1024  # of UTF-8, of what a room was told; None: no limit
-
-
 #: What a user that comes back has missed, if there is something to come back to.
 Resumption = list[Told] | Gap | None
 
@@ -119,7 +103,7 @@ class Engine(Protocol):
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: Terms,
+        terms: JoinPolicy,
         ticket: str | None = None,
     ) -> Awaitable[None] | None:
         """Seat `user`, last in joining order. `seat` is unique for ever.

@@ -8,19 +8,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from videre.engines import (
-    REPLACED,
-    Announcement,
-    Gap,
-    Listener,
-    Resumption,
-    Retention,
-    Terms,
-    Told,
-)
+from videre.engines import REPLACED, Announcement, Gap, Listener, Resumption, Told
 from videre.engines.history import UNNOTICED, History
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
 from videre.interfaces import Later, Timer
+from videre.settings import JoinPolicy, Retention
 
 
 class MemoryEngine:
@@ -65,7 +57,7 @@ class MemoryEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: Terms,
+        terms: JoinPolicy,
         ticket: str | None = None,
     ) -> None:
         """See Engine.join."""

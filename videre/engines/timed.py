@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from videre.engines import Announcement, Engine, Listener, Resumption, Terms
+from videre.engines import Announcement, Engine, Listener, Resumption
 from videre.errors import EngineError, PeerError
+from videre.settings import JoinPolicy
 from videre.tally import Relays, Tally
 
 Found = TypeVar("Found")
@@ -48,7 +49,7 @@ class TimedEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: Terms,
+        terms: JoinPolicy,
         ticket: str | None = None,
     ) -> Awaitable[None] | None:
         """See Engine.join."""

@@ -1,6 +1,7 @@
 """The log: what is recorded of rooms and packets, and where the command writes it."""
 
-from videre.logs.handlers import Form, Logging
+from videre.logs.handlers import Logging
 from videre.logs.journal import EventLog, Journal
+from videre.settings import Form
 
 __all__ = ["EventLog", "Form", "Journal", "Logging"]

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 from videre.logs.formatters import TERMINAL_LINES, JSONFormatter, TextFormatter
 from videre.logs.writers import File, Output, Writer, end
+from videre.settings import Form
 
 # Whose records are written, and of which level at least.
 _LOGGERS = {"videre": logging.DEBUG, "aiohttp": logging.WARNING, "asyncio": logging.WARNING}
-
-#: How a terminal's lines are written.
-Form = Literal["text", "json"]
 
 
 class Handler(logging.Handler):

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from videre.auth import Auth, NoAuth
 from videre.interfaces import Ice, Later, Log, Trace, no_ice
-from videre.limits import Limits, Penalties
+from videre.limits import Penalties
 from videre.packets import Decoder
 from videre.rooms import Rooms
+from videre.settings import LEEWAY, Limits
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -27,6 +28,6 @@ class Service:
     trace: Trace | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     auth: Auth = dataclasses.field(default_factory=NoAuth)
-    leeway: float = 60.0  # seconds that a seat outlives its token
+    leeway: float = LEEWAY  # seconds that a seat outlives its token
     penalties: Penalties = dataclasses.field(default_factory=Penalties)
     ice: Ice = no_ice

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from videre import packets
-from videre.engines import Announcement, Engine, Gap, Resumption, Terms
+from videre.engines import Announcement, Engine, Gap, Resumption
 from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
 from videre.errors import CloseCode
@@ -23,6 +23,7 @@ from videre.rooms.hooks import Hooks, OnJoin, OnLeave
 from videre.rooms.replica import Replica
 from videre.rooms.returning import Returning
 from videre.rooms.room import Seat, digest
+from videre.settings import JoinPolicy
 from videre.tally import Tally
 
 # The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
@@ -46,7 +47,7 @@ class Rooms:
         spawn: Spawn,
         secret: Callable[[], str],
         grace: float = 0.0,
-        terms: Terms | None = None,
+        terms: JoinPolicy | None = None,
         ice: Ice = no_ice,
         node: str = "",
         tally: Tally | None = None,
@@ -59,7 +60,7 @@ class Rooms:
         self._log = log
         self._secret = secret
         self._grace = grace
-        self.terms = terms or Terms()  # may be set anew
+        self.terms = terms or JoinPolicy()  # may be set anew
         self._hooks = Hooks(spawn, self._hook_failed)
         self._replica = Replica(
             clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally

@@ -12,9 +12,9 @@ import time
 
 from aiohttp import web
 
+from videre.settings import Options
 from videre.tally import Tally
 from videre.transport.manager import Manager
-from videre.transport.options import Options
 from videre.transport.route import Route, finish_headers
 from videre.transport.session import Accept, Handler, Session
 

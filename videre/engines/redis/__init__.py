@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 import orjson
 
-from videre.engines import Announcement, Gap, Listener, Resumption, Retention, Terms, Told
+from videre.engines import Announcement, Gap, Listener, Resumption, Told
 from videre.engines.redis.duties import Duties
 from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Store, parse
 from videre.engines.redis.view import Own
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
+from videre.settings import JoinPolicy, Retention
 
 
 class RedisEngine:
@@ -73,7 +74,7 @@ class RedisEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: Terms,
+        terms: JoinPolicy,
         ticket: str | None = None,
     ) -> None:
         """See Engine.join. `max_rooms` counts the rooms with members on this node."""
