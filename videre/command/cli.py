@@ -26,78 +26,54 @@ from videre.errors import ConfigError
 from videre.settings import LEVELS
 from videre.version import __version__
 
+#: The settings that are options as well: what each does, and how argparse reads it.
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Host": ("listen here", {"metavar": "ADDRESS"}),
+    "Port": ("0 picks a free one", {"type": int, "metavar": "N"}),
+    "Prefix": ("serve below this path; may be repeated", {"action": "append", "metavar": "PATH"}),
+    "Workers": (
+        "this many processes, for which Engine must be a Redis or Valkey",
+        {"type": int, "metavar": "N"},
+    ),
+    "AdminHost": ("the admin port's address", {"metavar": "ADDRESS"}),
+    "AdminPort": (
+        "metrics, the status page and the API; 0 picks a free one",
+        {"type": int, "metavar": "N"},
+    ),
+    "Cert": ("serve TLS with this certificate", {"metavar": "FILE"}),
+    "Key": ("the certificate's key", {"metavar": "FILE"}),
+    "LogFile": ("JSON lines", {"metavar": "FILE"}),
+    "LogLevel": ("what the log file holds", {"choices": LEVELS}),
+}
+
+
+def _option(key: str) -> str:
+    """Return the option of a key: `--admin-port` of `AdminPort`."""
+    return "--" + "-".join(environment.words(key)).lower()
+
 
 def _parser(default_config: Path | None) -> argparse.ArgumentParser:
-    default = {key: rules.get("default") for key, rules in SCHEMA.items()}
     parser = argparse.ArgumentParser(
         prog="videre-server",
         description="A WebRTC signalling server. Options beat variables of the environment "
         "(VIDERE_PORT), which beat the configuration file, which beats the defaults.",
         epilog="videre-server token --help tells how to mint a token.",
     )
-
-    def option(*names: str, help: str, **rest: Any) -> None:
-        parser.add_argument(*names, help=help.replace("%", "%%"), **rest)
-
-    option("--host", metavar="ADDRESS", help=f"listen here (default: {default['Host']})")
-    option("--port", type=int, metavar="N", help=f"0 picks a free one (default: {default['Port']})")
-    option(
-        "--prefix",
-        action="append",
-        metavar="PATH",
-        help=f"serve below this path; may be repeated (default: {default['Prefix']})",
-    )
-    option(
+    for key, (help_, rest) in OPTIONS.items():
+        default = SCHEMA[key]["default"]
+        text = f"{help_} (default: {'none' if default is None else default})"
+        parser.add_argument(_option(key), help=text.replace("%", "%%"), **rest)
+    parser.add_argument(
         "--config",
         type=Path,
         default=environment.config(os.environ) or default_config,
         metavar="FILE",
         help=f"the configuration, JSON; or {environment.CONFIG} names it "
-        f"(default: {default_config or 'none'})",
+        f"(default: {default_config or 'none'})".replace("%", "%%"),
     )
-    option(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="so many processes, for which Engine must be a Redis or Valkey "
-        f"(default: {default['Workers']})",
-    )
-    option(
-        "--admin-host",
-        metavar="ADDRESS",
-        help=f"the admin port's address (default: {default['AdminHost']})",
-    )
-    option(
-        "--admin-port",
-        type=int,
-        metavar="N",
-        help="metrics, the status page and the API; 0 picks a free one (default: none)",
-    )
-    option("--cert", metavar="FILE", help="serve TLS with this certificate (default: none)")
-    option("--key", metavar="FILE", help="the certificate's key (default: none)")
-    option("--log-file", metavar="FILE", help=f"JSON lines (default: {default['LogFile']})")
-    option(
-        "--log-level",
-        choices=LEVELS,
-        help=f"what the log file holds (default: {default['LogLevel']})",
-    )
-    option("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit")
     parser.add_argument("--version", action="version", version=f"videre-server {__version__}")
     return parser
-
-
-_KEYS = {
-    "host": "Host",
-    "port": "Port",
-    "prefix": "Prefix",
-    "workers": "Workers",
-    "admin_host": "AdminHost",
-    "admin_port": "AdminPort",
-    "cert": "Cert",
-    "key": "Key",
-    "log_file": "LogFile",
-    "log_level": "LogLevel",
-}
 
 
 def main(argv: Sequence[str] | None = None, *, default_config: Path | None = None) -> int:
@@ -118,9 +94,9 @@ def main(argv: Sequence[str] | None = None, *, default_config: Path | None = Non
 def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     arguments = vars(_parser(default_config).parse_args(argv))
     options: dict[str, tuple[str, Any]] = {
-        key: (f"--{name.replace('_', '-')}", arguments[name])
-        for name, key in _KEYS.items()
-        if arguments[name] is not None
+        key: (_option(key), value)
+        for key in OPTIONS
+        if (value := arguments[_option(key)[2:].replace("-", "_")]) is not None
     }
     variables = environment.read(os.environ)
     if "Cert" in options or "Key" in options:

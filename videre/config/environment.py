@@ -28,9 +28,14 @@ _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 LIKENESS = 0.9
 
 
+def words(key: str) -> list[str]:
+    """Return the words of a key: Admin and Port of `AdminPort`."""
+    return _WORD.split(key)
+
+
 def variable(key: str) -> str:
-    """Return the variable of a key: `VIDERE_PORT` of `Port`."""
-    return PREFIX + _WORD.sub("_", key).upper()
+    """Return the variable of a key: `VIDERE_ADMIN_PORT` of `AdminPort`."""
+    return PREFIX + "_".join(words(key)).upper()
 
 
 VARIABLES = {variable(key): key for key in SCHEMA}
