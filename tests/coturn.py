@@ -23,7 +23,7 @@ RELAY_PORTS = range(61000, 65536)
 STEP_SECONDS = 0.1  # between two questions whether it is up
 BINDING = bytes.fromhex("0001 0000 2112a442") + b"is it there?"  # a STUN request
 
-DOCUMENTED = claim("README.md", "use-auth-secret").text
+DOCUMENTED = claim("docs/turn.md", "use-auth-secret").text
 PLACEHOLDER = "the-line-in-turn-secret"
 
 # Beside what is documented: loopback, which is not allowed to peers otherwise, and files in `tmp`.

@@ -340,7 +340,7 @@ def test_the_secret_of_a_file_shows_nowhere(conf: Path) -> None:
     assert HUSH not in f"{config!r}{config}"
 
 
-@runs("README.md", '"IceServers": [')
+@runs("docs/turn.md", '"IceServers": [')
 def test_the_example_of_the_readme(block: Block, conf: Path) -> None:
     """It is a good configuration as it stands, and has the secret that is made beside it."""
     conf.write_text(block.text)

@@ -229,7 +229,7 @@ async def test_without_the_client(
     assert gone == ["hangUp", name]
 
 
-@runs("README.md", "Token: token", name="line")
+@runs("docs/tokens.md", "Token: token", name="line")
 @runs("README.md", "startCall", name="script")
 async def test_a_token(line: Block, script: Block, browser: Browser) -> None:
     """Is shown in the connect."""

@@ -28,8 +28,8 @@ from videre.command import certificates
 from videre.command.certificates import Certificates
 from videre.config import Config, load
 from videre.config.schema import RELOADED, SCHEMA
-from videre.limits import Limits
 from videre.peers.peer import Peer
+from videre.settings import Limits
 
 PATIENCE = 20  # seconds
 FOREVER = 10_000_000_000  # in Unix time

@@ -23,6 +23,9 @@ from typing import ClassVar
 # sender chose, and what a stranger sends must not be multiplied.
 MAX_MESSAGE = 500
 
+# The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
+MAX_REASON = 123
+
 
 class CloseCode(enum.IntEnum):
     """Why the server closes a connection; 4000 to 4499: reconnecting makes sense, above: not."""

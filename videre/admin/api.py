@@ -16,8 +16,9 @@ from aiohttp import web
 from videre import packets
 from videre.admin import requests
 from videre.admin.problems import Problem
+from videre.errors import MAX_REASON
 from videre.namespace import Namespace
-from videre.rooms import MAX_REASON, Rooms
+from videre.rooms import Rooms
 
 # Rooms of which members are asked for at a time: a long list shall not push the peers' own
 # requests to the engine aside.

@@ -10,9 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from videre import settings
 from videre.config.environment import variable
 from videre.config.schema import SCHEMA, SETTINGS
 from videre.settings import Setting
+
+#: The keys that `null` switches off, where it is allowed.
+LIMITS = settings.of(settings.Limits, settings.Options)
 
 #: The lines of the document between which the table is.
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
@@ -30,8 +34,8 @@ def _row(known: Setting) -> Iterator[str]:
     yield known.shown if known.shown is not None else f"`{json.dumps(rules['default'])}`"
     yield known.unit
     yield "yes" if known.reloaded else ""
-    off = known.rules.get("nullable") and known.rules.get("type") in ("integer", "number")
-    yield known.meaning + ("; `null`: no limit" if off and rules["default"] != 0 else "")
+    off = known.key in LIMITS and known.rules.get("nullable") and rules["default"] != 0
+    yield known.meaning + ("; `null`: no limit" if off else "")
 
 
 def written(document: str) -> str:

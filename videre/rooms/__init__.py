@@ -1,6 +1,6 @@
 """Rooms: members, the initiator, delivery, resume, and the application's hooks."""
 
 from videre.rooms.room import Seat
-from videre.rooms.rooms import MAX_REASON, Rooms
+from videre.rooms.rooms import Rooms
 
-__all__ = ["MAX_REASON", "Rooms", "Seat"]
+__all__ = ["Rooms", "Seat"]

@@ -16,7 +16,7 @@ from videre import packets
 from videre.engines import Announcement, Engine, Gap, Resumption
 from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
-from videre.errors import CloseCode
+from videre.errors import MAX_REASON, CloseCode
 from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
 from videre.rooms.census import Census
 from videre.rooms.hooks import Hooks, OnJoin, OnLeave
@@ -25,9 +25,6 @@ from videre.rooms.returning import Returning
 from videre.rooms.room import Seat, digest
 from videre.settings import JoinPolicy
 from videre.tally import Tally
-
-# The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
-MAX_REASON = 123
 
 
 class Rooms:
