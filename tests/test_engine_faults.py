@@ -12,8 +12,8 @@ from engine_nodes import NODE_SECONDS, Node, eventually, nodes_on
 from redis.asyncio.connection import AbstractConnection
 from valkey_server import valkey
 
-from videre.engines import Terms
 from videre.errors import EngineError
+from videre.settings import Terms
 
 
 @pytest.fixture
