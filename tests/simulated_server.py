@@ -54,10 +54,11 @@ class RoomData:
     seq: int = 0
     born: str = ""
     units: int = 0
+    packets: int = 0
     order: int = 0
-    tickets: int = 0
     bytes: int = 0
     seats: dict[str, str] = dataclasses.field(default_factory=dict)
+    nodes: dict[str, str] = dataclasses.field(default_factory=dict)
     meta: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     places: dict[str, int] = dataclasses.field(default_factory=dict)
     skips: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -72,6 +73,7 @@ class RoomData:
             **{
                 **{each.name: getattr(self, each.name) for each in dataclasses.fields(self)},
                 "seats": dict(self.seats),
+                "nodes": dict(self.nodes),
                 "meta": {user: dict(meta) for user, meta in self.meta.items()},
                 "places": dict(self.places),
                 "skips": dict(self.skips),
@@ -228,6 +230,7 @@ class _Step:
         line[0] = str(room.seq)
         line.append(str(before))
         room.units += units
+        room.packets += packets_of(line)
         log = self._log()
         message = encode(line, body)
         size = len(message.encode())
@@ -246,35 +249,37 @@ class _Step:
         if room is None:
             return []
         return [
-            [user, room.seats[user], room.meta[user]["n"], str(room.places[user])]
+            [user, room.seats[user], room.nodes[user], str(room.places[user])]
             for user in room.in_order
         ]
 
-    def _tell_state(self, node: str, known: str) -> None:
+    def _state(self, known: str) -> list[Any]:
+        """Return what is added to an answer: nothing, or the state."""
         room = self._room
         if room is not None and room.born == known:
-            return
+            return []
         number, born = ("0", "") if room is None else (str(room.seq), room.born)
-        # cjson takes an empty list for an object.
-        self._server._publish(self._name, [number, "state", node, self._members() or {}, born], "")
+        seats = [(user, "\n".join(kept)) for user, *kept in self._members()]
+        return [[number, born, [each for pair in seats for each in pair]]]
 
     def _issue(self, user: str, meta: dict[str, Any], ticket: str, skipped: int) -> None:
         room = self._there
         if ticket:
-            if "t" not in meta:
-                room.tickets += 1
-            meta["t"], meta["b"] = ticket, room.units
-            room.skips[user] = skipped
-        for key in "lxg":
-            meta.pop(key, None)
-        room.meta[user] = meta
+            meta["t"] = ticket
+            room.skips[user] = room.units + skipped
+        if "t" in meta:
+            for key in "lxg":
+                meta.pop(key, None)
+            room.meta[user] = meta
+
+    def _miscount(self, user: str) -> None:
+        if user in self._there.meta:
+            self._there.meta[user]["g"] = True
 
     def _remove(self, user: str, seat: str, reason: str, code: int | bool) -> str:
         room = self._there
         first = room.in_order[0]
-        if "t" in room.meta[user]:
-            room.tickets -= 1
-        for each in (room.seats, room.meta, room.skips, room.lasts, room.places):
+        for each in (room.seats, room.nodes, room.meta, room.skips, room.lasts, room.places):
             each.pop(user, None)
         rest = room.in_order
         promoted = rest[0] if first == user and rest else False
@@ -306,14 +311,13 @@ class _Step:
         elif capacity and (len(self._room.seats) if self._room else 0) >= int(capacity):
             return ["full"]
         room = self._make(name)
-        self._tell_state(node, born)
+        state = self._state(born)
         room.order += 1
         room.places[user] = room.order
-        room.seats[user] = seat
-        room.meta[user] = {"n": node}
+        room.seats[user], room.nodes[user] = seat, node
         seq = self._tell([0, "joined", user, seat, node, room.order], announcement, 1)
-        self._issue(user, {"n": node}, ticket, 0)
-        return ["ok", seq]
+        self._issue(user, {}, ticket, 0)
+        return ["ok", seq, *state]
 
     def _op_leave(self, user: str, seat: str, reason: str, code: str) -> Any:
         held = self._seat(user)
@@ -323,7 +327,7 @@ class _Step:
         self._sweep()
         return ["ok", seq]
 
-    def _op_publish(self, user: str, seat: str, to: str, last: str, born: str, text: str) -> Any:
+    def _op_publish(self, user: str, seat: str, to: str, last: str, text: str, born: str) -> Any:
         if born and (self._room is None or self._room.born != born):
             return ["other"]
         if seat and self._seat(user) != seat:
@@ -332,14 +336,13 @@ class _Step:
         if room is None or not room.seats:
             return ["ok", "0"]
         names = orjson.loads(to) if to else False
-        if room.tickets > 0:
-            if names is not False:
-                for other in room.skips:
-                    if other == user or other not in names:
-                        room.skips[other] += 1
-            elif user:
-                room.skips[user] = room.skips.get(user, 0) + 1
-        seq = self._tell([0, "sent", user, seat, {} if names == [] else names], text, 1)
+        if names is False:
+            counted, units = {user: 1}, 1
+        else:
+            counted, units = dict.fromkeys({*names} - {user}, -1), 0
+        for other in counted.keys() & room.skips.keys():
+            room.skips[other] += counted[other]
+        seq = self._tell([0, "sent", user, seat, {} if names == [] else names], text, units)
         if last:
             room.lasts[user] = last
         return ["ok", seq]
@@ -347,13 +350,13 @@ class _Step:
     def _op_renew(self, user: str, seat: str, to: str, node: str, ticket: str) -> Any:
         if self._seat(user) != seat:
             return ["gone"]
-        self._there.seats[user] = to
-        self._issue(user, self._there.meta[user], ticket, 0)
+        self._there.seats[user], self._there.nodes[user] = to, node
+        self._issue(user, self._there.meta.get(user, {}), ticket, 0)
         last = self._there.lasts.get(user, "null")
         return ["ok", self._tell([0, "moved", user, seat, to, node, False], last, 0)]
 
     def _op_lose(self, user: str, seat: str, seen: str) -> Any:
-        if self._seat(user) != seat or "t" not in self._there.meta[user]:
+        if self._seat(user) != seat or user not in self._there.meta:
             return ["gone"]
         meta = self._there.meta[user]
         meta["l"] = True
@@ -376,11 +379,11 @@ class _Step:
         if seat is None:
             return ["none"]
         room = self._there
-        meta = room.meta[user]
+        meta = room.meta.get(user, {})
         if meta.get("t") != shown:
             return ["wrong"]
-        told = room.units - meta.get("b", 0) - room.skips.get(user, 0)
-        here = told if meta["n"] == node else None
+        told = room.units - room.skips[user]
+        here = told if room.nodes[user] == node else None
         kept = meta.get("x") if meta.get("l") else here
         got = int(received) if received else kept
         if meta.get("g") or got is None:
@@ -400,27 +403,24 @@ class _Step:
             if count > 0:
                 units += count
                 missed.insert(0, log[at][0])
-        self._tell_state(node, born)
-        room.seats[user] = to
-        meta["n"] = node
+        state = self._state(born)
+        room.seats[user], room.nodes[user] = to, node
         self._issue(user, meta, ticket, -need)
         last = room.lasts.get(user, "null")
         seq = self._tell([0, "moved", user, seat, to, node, 4503], last, 0)
-        return ["ok", seq, str(need), missed]
+        return ["ok", seq, str(need), missed, *state]
 
     def _op_reap(self, dead: str, node: str) -> Any:
         adopted = []
         for user, seat, owner, place in self._members():
             if owner != dead:
                 continue
-            meta = self._there.meta[user]
-            if "t" in meta:
+            if (meta := self._there.meta.get(user)) is not None:
                 if not meta.get("l"):
                     meta["l"] = True
                     meta.pop("x", None)
-                meta["n"] = node
                 to = f"{seat}~"
-                self._there.seats[user] = to
+                self._there.seats[user], self._there.nodes[user] = to, node
                 last = self._there.lasts.get(user, "null")
                 self._tell([0, "moved", user, seat, to, node, 4001], last, 0)
                 adopted.append([user, to, meta["t"], place])
@@ -444,22 +444,21 @@ class _Step:
                 room = self._make(name)
                 room.order = max(room.order, place)
                 room.places[user], room.seats[user] = place, own[1]
-                room.meta[user] = {"n": node}
-                self._issue(user, {"n": node}, own[3], 0)
+                room.nodes[user] = node
+                self._issue(user, {}, own[3], 0)
                 room.lasts[user] = ""
-                if own[3]:
-                    room.meta[user]["g"] = True
+                self._miscount(user)
                 self._tell([0, "restored", user, own[1], node, place], "", 0)
             elif held is not None and held not in named:
                 lost.append(user)
             elif held is not None and not is_known and born != "-":
-                meta = self._there.meta[user]
-                if "t" in meta:
-                    meta["g"] = True
-        if born != "-":
-            self._tell_state(node, born)
+                self._miscount(user)
+        state = [] if born == "-" else self._state(born)
+        for number, here, _ in state:
+            if here:
+                self._server._publish(self._name, [number, "state", node, here], "")
         self._sweep()
-        return ["ok", lost]
+        return ["ok", lost, *state]
 
     def _op_since(self, seq: str, born: str) -> Any:
         room = self._room
@@ -468,16 +467,16 @@ class _Step:
             return ["lost", []]
         if room.born == born and room.seq == number:
             return ["ok", []]
-        found, units = [], 0
+        found, packets = [], 0
         for message, _ in reversed(self._log()):
             line, _ = parse(message)
             if room.born == born and int(line[0]) <= number:
                 return ["lost", found]
             found.append(message)
-            units += packets_of(line)
+            packets += packets_of(line)
             if room.born == born and line[-1] == seq:
                 return ["ok", found]
-        if room.born != born and units == room.units:
+        if room.born != born and packets == room.packets:
             return ["lost", found]
         return ["trimmed"]
 

@@ -21,6 +21,7 @@ from simulated_store import Cluster, Soon
 from valkey_server import Valkey, valkey
 
 from videre.engines.redis import RedisEngine
+from videre.engines.redis.seats import STATE_AT
 from videre.engines.redis.store import RedisStore, parse
 from videre.settings import Retention
 
@@ -140,7 +141,7 @@ class Side:
             elif op == "publish":
                 to = "" if more[0] is None else orjson.dumps(more[0]).decode()
                 known = self.known(True, born) if more[3] == "ours" else more[3]
-                arguments = [user, which, to, more[2], known, more[1]]
+                arguments = [user, which, to, more[2], more[1], known]
             elif op == "renew":
                 arguments = [user, which, seat, *more]
             else:
@@ -163,6 +164,11 @@ class Side:
         else:
             arguments = rest
         answer = await self.step(op, *arguments)
+        for state in answer[STATE_AT[op] :] if op in STATE_AT else ():
+            seats = state[2]  # in no order
+            state[2] = sorted(
+                [user, kept] for user, kept in zip(seats[::2], seats[1::2], strict=True)
+            )
         return self.plain(answer)
 
     def known(self, known: bool, born: int) -> str:
@@ -283,6 +289,4 @@ def test_the_lua_is_where_it_is_looked_for() -> None:
     }
     from simulated_server import _Step
 
-    assert ops - {"name"} == {
-        name.removeprefix("_op_") for name in dir(_Step) if name.startswith("_op_")
-    }
+    assert ops == {name.removeprefix("_op_") for name in dir(_Step) if name.startswith("_op_")}

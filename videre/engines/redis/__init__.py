@@ -85,18 +85,20 @@ class RedisEngine:
         async with self._seats.interest(room) as view:
             own = self._node.take(Own(seat, user, room, ticket))
             try:
-                answer = await self._node.step(
-                    room,
+                answer = await self._seats.ask(
+                    view,
                     "join",
-                    room,
-                    user,
-                    seat,
-                    self._node.name,
-                    "1" if terms.replace else "0",
-                    "" if terms.capacity is None else str(terms.capacity),
-                    ticket or "",
-                    view.known_as,
-                    orjson.dumps(announcement).decode(),
+                    lambda known: (
+                        room,
+                        user,
+                        seat,
+                        self._node.require(),
+                        "1" if terms.replace else "0",
+                        "" if terms.capacity is None else str(terms.capacity),
+                        ticket or "",
+                        known,
+                        orjson.dumps(announcement).decode(),
+                    ),
                 )
                 if answer[0] == "taken":
                     raise UserTaken("Header.UserId: is in the room already")
@@ -145,16 +147,18 @@ class RedisEngine:
         async with self._seats.interest(room) as view:
             own = self._node.take(Own(to, user, room, ticket))
             try:
-                answer = await self._node.step(
-                    room,
+                answer = await self._seats.ask(
+                    view,
                     "resume",
-                    user,
-                    to,
-                    self._node.name,
-                    shown,
-                    ticket,
-                    "" if received is None else str(received),
-                    view.known_as,
+                    lambda known: (
+                        user,
+                        to,
+                        self._node.require(),
+                        shown,
+                        ticket,
+                        "" if received is None else str(received),
+                        known,
+                    ),
                 )
                 if answer[0] == "wrong":
                     raise Unauthorized("The resume secret is not good")
@@ -186,7 +190,7 @@ class RedisEngine:
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
         born = "" if view is None else view.known_as
-        answer = await self._node.step(room, "publish", user, seat, names, last, born, text)
+        answer = await self._node.step(room, "publish", user, seat, names, last, text, born)
         if answer[0] == "other":
             self._node.owe(room)
             raise EngineError("The store has lost data, and not all members are back")

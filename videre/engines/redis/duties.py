@@ -13,7 +13,7 @@ import orjson
 
 from videre.engines.redis.node import LATE_SECONDS, Node, logger
 from videre.engines.redis.seats import Seats
-from videre.engines.redis.view import Own
+from videre.engines.redis.view import Own, View
 from videre.errors import EngineError
 
 # Leases are renewed so many times in NodeTimeout: some may be lost.
@@ -143,32 +143,38 @@ class Duties:
             await self._seats.note(room)
         if view is not None and (view.known or view.strayed):
             await self._seats.fetch(view)
-        seats: list[tuple[str, str, float, str]] = [
-            (own.user, own.seat, 0 if view is None else own.place, own.ticket or "")
-            for own in self._node.own_in(room)
-            if not own.leaving
-        ]
-        _, lost = await self._node.step(
-            room,
-            "restore",
-            room,
-            self._node.name,
-            orjson.dumps(seats).decode(),
-            "-" if view is None else view.known_as,
-        )
+        seats, lost = await self._restore(room, view)
         view = self._node.views.get(room)
         for own in self._node.own_in(room):
             adopted = view is None or own.seat not in view.own  # no message may tell of its end
             if adopted and (own.leaving or own.user in lost):
                 self._seats.disown(own)
-        for user, seat, *_ in seats:  # who left meanwhile may have been brought back
-            held = self._node.own.get(seat)
+        for own in seats:  # who left meanwhile may have been brought back
+            held = self._node.own.get(own.seat)
             if held is None or held.leaving:
-                await self._node.step(room, "leave", user, seat, "lost", "")
+                await self._node.step(room, "leave", own.user, own.seat, "lost", "")
         for own in self._node.own_in(room):
             if own.lost:
                 await self._seats.tell_lost(own)
         self._seats.release(room)
+
+    async def _restore(self, room: str, view: View | None) -> tuple[list[Own], list[str]]:
+        """Tell the store all seats in a room; return them, and whose the store gave to others."""
+        seats: list[Own] = []
+
+        def take(known: str) -> Sequence[str]:
+            seats[:] = [own for own in self._node.own_in(room) if not own.leaving]
+            rows = [
+                (own.user, own.seat, 0 if view is None else own.place, own.ticket or "")
+                for own in seats
+            ]
+            return room, self._node.name, orjson.dumps(rows).decode(), known
+
+        if view is None:
+            answer = await self._node.step(room, "restore", *take("-"))
+        else:
+            answer = await self._seats.ask(view, "restore", take)
+        return seats, answer[1]
 
     async def _bury(self, node: str) -> None:
         """Give up the seats of a dead node, and adopt those that may be resumed."""

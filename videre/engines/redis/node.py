@@ -88,10 +88,11 @@ class Node:
         """Return the seats in a room."""
         return list(self._own_in.get(room, {}).values())
 
-    def require(self) -> None:
-        """Raise EngineError unless the store answers, and is heard."""
+    def require(self) -> str:
+        """Return the node's name; raise EngineError unless the store answers, and is heard."""
         if not self.ready:
             raise EngineError("The rooms cannot be reached")
+        return self.name
 
     async def step(self, room: str, op: str, *arguments: str) -> Any:
         """Take a step in the store; if nobody knows whether it was taken, it is owed."""

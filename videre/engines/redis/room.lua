@@ -5,14 +5,13 @@
 --
 -- KEYS, all with the room's hash tag:
 --   room   hash    seq, the number of the last message; born, what it began with; units, packets
---                  that members were told in all;
---                  order, the last place in joining order; tickets, members that have one;
---                  bytes, of the log; name, while there are members
---   seats  hash    user -> seat
---   meta   hash    user -> JSON {n: node, t: ticket, b: units when it was issued, l: lost,
---                  x: seen, g: not all is known}
+--                  that were for all members; packets, all that there were; order, the last place
+--                  in joining order; bytes, of the log; name, while there are members
+--   seats  hash    user -> seat, node and place, a line each: all that a node is told of a room
+--   meta   hash    user with a ticket -> JSON {t: ticket, l: lost, x: seen, g: not all is known}
 --   order  zset    user -> place
---   skips  hash    user -> units since its ticket that were not for it
+--   skips  hash    user with a ticket -> units when it was issued, and since then one more for each
+--                  packet of its own, one less for each that was for it and not for all
 --   lasts  hash    user -> what its last packet was called, as JSON; "": not known
 --   log    list    the last messages
 -- ARGV: op, channel, the publishing command, ms and bytes of log to keep, the op's own.
@@ -23,19 +22,34 @@
 --   [seq, "moved", user, seat, to, node, code]   body: what its last packet was called
 --   [seq, "left", user, seat, reason, code, who is promoted]
 --   [seq, "sent", user, seat, to]                body: the packet
---   [seq, "state", node, members, born]          for one node; has the number of the last message,
---                                                and none before
+--   [seq, "state", node, born]                   the node is answered the state of now; has the
+--                                                number of the last message, and none before
 
 local ROOM, SEATS, META, ORDER, SKIPS, LASTS, LOG = unpack(KEYS)
 local op, channel, publish, keep_ms, keep_bytes = unpack(ARGV, 1, 5)
 local argument = {unpack(ARGV, 6)}
 
-local function field(name)
-  return tonumber(redis.call('HGET', ROOM, name) or '0')
-end
-
 local function integer(number)
   return string.format('%.0f', number)
+end
+
+local function microseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- The room's numbers: one read for whatever a step does. `tell` writes them.
+local numbers
+do
+  local found = redis.call('HMGET', ROOM, 'seq', 'born', 'units', 'packets', 'order', 'bytes')
+  numbers = {
+    seq = tonumber(found[1] or '0'),
+    born = found[2] or '',
+    units = tonumber(found[3] or '0'),
+    packets = tonumber(found[4] or '0'),
+    order = tonumber(found[5] or '0'),
+    bytes = tonumber(found[6] or '0'),
+  }
 end
 
 local function meta_of(user)
@@ -50,16 +64,25 @@ local function last_of(user)
   return redis.call('HGET', LASTS, user) or 'null'
 end
 
-local function microseconds()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
+-- A seat, its node, and its place as a string; nil if the user has none.
+local function read_seat(held)
+  return string.match(held or '', '^(.-)\n(.-)\n(.*)$')
+end
+
+local function seat_of(user)
+  return read_seat(redis.call('HGET', SEATS, user))
+end
+
+local function set_seat(user, seat, node, place)
+  redis.call('HSET', SEATS, user, seat .. '\n' .. node .. '\n' .. place)
 end
 
 local function make(name)
   if redis.call('EXISTS', SEATS) == 0 then
-    if redis.call('EXISTS', ROOM) == 0 then
-      local number = integer(microseconds())
-      redis.call('HSET', ROOM, 'seq', number, 'born', number)
+    if numbers.born == '' then
+      numbers.seq = microseconds()
+      numbers.born = integer(numbers.seq)
+      redis.call('HSET', ROOM, 'seq', numbers.born, 'born', numbers.born)
       redis.call('DEL', LOG)
     end
     redis.call('HSET', ROOM, 'name', name)
@@ -67,77 +90,83 @@ local function make(name)
   end
 end
 
-local function tell(header, body, units)
-  local before = field('seq')
-  header[1] = integer(math.max(before + 1, microseconds()))
-  header[#header + 1] = integer(before)
-  redis.call('HSET', ROOM, 'seq', header[1])
-  if units > 0 then
-    redis.call('HINCRBY', ROOM, 'units', units)
+-- How many packets a message tells members of.
+local function packets_of(header)
+  local kind = header[2]
+  if kind == 'left' then
+    return header[7] and 2 or 1
   end
+  return (kind == 'joined' or kind == 'sent') and 1 or 0
+end
+
+-- Publish a message, and keep it. Six commands: the time, for its number; RPUSH, and LPOP of what is
+-- too much; HSET of the numbers; PEXPIRE, since the last message is kept as long as any; PUBLISH.
+local function tell(header, body, units)
+  local before = numbers.seq
+  numbers.seq = math.max(before + 1, microseconds())
+  numbers.units = numbers.units + units
+  numbers.packets = numbers.packets + packets_of(header)
+  header[1] = integer(numbers.seq)
+  header[#header + 1] = integer(before)
   local message = cjson.encode(header) .. '\n' .. body
   local bytes = #message
   if redis.call('RPUSH', LOG, message) > 1 then
-    bytes = bytes + field('bytes')
+    bytes = bytes + numbers.bytes
   end
   local most = tonumber(keep_bytes)
   while most and bytes > most do
     bytes = bytes - #redis.call('LPOP', LOG)
   end
-  redis.call('HSET', ROOM, 'bytes', integer(bytes))
+  numbers.bytes = bytes
+  redis.call('HSET', ROOM, 'seq', header[1], 'units', integer(numbers.units),
+    'packets', integer(numbers.packets), 'order', integer(numbers.order), 'bytes', integer(bytes))
   redis.call('PEXPIRE', LOG, keep_ms)
   redis.call(publish, channel, message)
   return header[1]
 end
 
+-- All members in joining order: {user, seat, node, place}.
 local function members()
-  local found = {}
-  local places = redis.call('ZRANGE', ORDER, 0, -1, 'WITHSCORES')
-  for i = 1, #places, 2 do
-    local user = places[i]
-    found[#found + 1] = {user, redis.call('HGET', SEATS, user), meta_of(user).n, places[i + 1]}
+  local found, all = {}, redis.call('HGETALL', SEATS)
+  for i = 1, #all, 2 do
+    local seat, node, place = read_seat(all[i + 1])
+    found[#found + 1] = {all[i], seat, node, place, tonumber(place)}
   end
+  table.sort(found, function(one, other)
+    return one[5] < other[5] or (one[5] == other[5] and one[1] < other[1])
+  end)
   return found
 end
 
--- Tell a node the state, unless it knows a state of this room: one with the same first number.
-local function tell_state(node, known)
-  local born = redis.call('HGET', ROOM, 'born') or ''
-  if born ~= '' and born == known then
-    return
+-- What a node is answered that does not know this room, by its first number: the number of the last
+-- message, the first number, and the seats as they are kept, in no order.
+local function state(known)
+  if numbers.born ~= '' and numbers.born == known then
+    return nil
   end
-  local header = {integer(field('seq')), 'state', node, members(), born}
-  redis.call(publish, channel, cjson.encode(header) .. '\n')
+  return {integer(numbers.seq), numbers.born, redis.call('HGETALL', SEATS)}
 end
 
 local function issue(user, meta, ticket, skipped)
   if ticket ~= '' then
-    if not meta.t then
-      redis.call('HINCRBY', ROOM, 'tickets', 1)
-    end
     meta.t = ticket
-    meta.b = field('units')
-    redis.call('HSET', SKIPS, user, skipped)
+    redis.call('HSET', SKIPS, user, integer(numbers.units + skipped))
   end
-  meta.l, meta.x, meta.g = nil, nil, nil
-  set_meta(user, meta)
+  if meta.t then
+    meta.l, meta.x, meta.g = nil, nil, nil
+    set_meta(user, meta)
+  end
 end
 
 local function remove(user, seat, reason, code)
-  local first = redis.call('ZRANGE', ORDER, 0, 0)[1]
-  local ticket = meta_of(user).t
+  local first = redis.call('ZRANGE', ORDER, 0, 1)
   redis.call('HDEL', SEATS, user)  -- the first write: this one a full store does not refuse
-  if ticket then
-    redis.call('HINCRBY', ROOM, 'tickets', -1)
-  end
   redis.call('HDEL', META, user)
   redis.call('HDEL', SKIPS, user)
   redis.call('HDEL', LASTS, user)
   redis.call('ZREM', ORDER, user)
-  local heir = redis.call('ZRANGE', ORDER, 0, 0)[1] or false
-  local promoted = first == user and heir
-  local seq = tell({0, 'left', user, seat, reason, code, promoted}, '', promoted and 2 or 1)
-  return seq
+  local promoted = first[1] == user and first[2] or false
+  return tell({0, 'left', user, seat, reason, code, promoted}, '', promoted and 2 or 1)
 end
 
 -- A room whose last member has left is no more; but its numbers go on if it soon begins anew, for
@@ -170,15 +199,6 @@ local function units_of(header, user)
   return 0
 end
 
--- How many packets a message tells members of.
-local function packets_of(header)
-  local kind = header[2]
-  if kind == 'left' then
-    return header[7] and 2 or 1
-  end
-  return (kind == 'joined' or kind == 'sent') and 1 or 0
-end
-
 local function line_of(message)
   return cjson.decode(string.sub(message, 1, string.find(message, '\n', 1, true)))
 end
@@ -186,7 +206,7 @@ end
 local ops = {}
 
 function ops.join(name, user, seat, node, replace, capacity, ticket, born, announcement)
-  local held = redis.call('HGET', SEATS, user)
+  local held = seat_of(user)
   if held then
     if replace == '0' then
       return {'taken'}
@@ -196,17 +216,17 @@ function ops.join(name, user, seat, node, replace, capacity, ticket, born, annou
     return {'full'}
   end
   make(name)
-  tell_state(node, born)
-  local place = redis.call('HINCRBY', ROOM, 'order', 1)
-  redis.call('ZADD', ORDER, place, user)
-  redis.call('HSET', SEATS, user, seat)
-  local seq = tell({0, 'joined', user, seat, node, place}, announcement, 1)
-  issue(user, {n = node}, ticket, 0)
-  return {'ok', seq}
+  local before = state(born)
+  numbers.order = numbers.order + 1
+  redis.call('ZADD', ORDER, numbers.order, user)
+  set_seat(user, seat, node, integer(numbers.order))
+  local seq = tell({0, 'joined', user, seat, node, numbers.order}, announcement, 1)
+  issue(user, {}, ticket, 0)
+  return {'ok', seq, before}
 end
 
 function ops.leave(user, seat, reason, code)
-  local held = redis.call('HGET', SEATS, user)
+  local held = seat_of(user)
   if not held or (seat ~= '' and seat ~= held) then
     return {'gone'}
   end
@@ -215,33 +235,40 @@ function ops.leave(user, seat, reason, code)
   return {'ok', seq}
 end
 
+-- Count a packet for those who may resume: for all but its sender, or for those who are named. What
+-- it costs does not grow with the room. Returns how many packets it is for all.
+local function count(user, names)
+  if not names then
+    if user ~= '' and redis.call('HEXISTS', SKIPS, user) == 1 then
+      redis.call('HINCRBY', SKIPS, user, 1)
+    end
+    return 1
+  end
+  local counted = {[user] = true}
+  for _, name in ipairs(names) do
+    if not counted[name] and redis.call('HEXISTS', SKIPS, name) == 1 then
+      redis.call('HINCRBY', SKIPS, name, -1)
+    end
+    counted[name] = true
+  end
+  return 0
+end
+
 -- `born` is the first number of the room that the sender's node knows. If it is not ours, the store
 -- has lost data since, and members may be missing here: a packet would never reach them.
-function ops.publish(user, seat, to, last, born, text)
-  if born ~= '' and redis.call('HGET', ROOM, 'born') ~= born then
+function ops.publish(user, seat, to, last, text, born)
+  if born and born ~= '' and born ~= numbers.born then
     return {'other'}
-  elseif seat ~= '' and redis.call('HGET', SEATS, user) ~= seat then
-    return {'gone'}
+  elseif seat ~= '' then
+    if seat_of(user) ~= seat then
+      return {'gone'}
+    end
   elseif redis.call('EXISTS', SEATS) == 0 then
     return {'ok', '0'}
   end
   local names = to ~= '' and cjson.decode(to)
-  if field('tickets') > 0 then
-    if names then
-      local wanted = {}
-      for _, name in ipairs(names) do
-        wanted[name] = true
-      end
-      for _, other in ipairs(redis.call('HKEYS', SKIPS)) do
-        if other == user or not wanted[other] then
-          redis.call('HINCRBY', SKIPS, other, 1)
-        end
-      end
-    elseif user ~= '' then
-      redis.call('HINCRBY', SKIPS, user, 1)
-    end
-  end
-  local seq = tell({0, 'sent', user, seat, names}, text, 1)
+  local units = count(user, names)
+  local seq = tell({0, 'sent', user, seat, names}, text, units)
   if last ~= '' then
     redis.call('HSET', LASTS, user, last)
   end
@@ -249,17 +276,18 @@ function ops.publish(user, seat, to, last, born, text)
 end
 
 function ops.renew(user, seat, to, node, ticket)
-  if redis.call('HGET', SEATS, user) ~= seat then
+  local held, _, place = seat_of(user)
+  if held ~= seat then
     return {'gone'}
   end
-  redis.call('HSET', SEATS, user, to)
+  set_seat(user, to, node, place)
   issue(user, meta_of(user), ticket, 0)
   return {'ok', tell({0, 'moved', user, seat, to, node, false}, last_of(user), 0)}
 end
 
 function ops.lose(user, seat, seen)
   local meta = meta_of(user)
-  if redis.call('HGET', SEATS, user) ~= seat or not meta.t then
+  if seat_of(user) ~= seat or not meta.t then
     return {'gone'}
   end
   meta.l, meta.x = true, tonumber(seen)
@@ -267,8 +295,39 @@ function ops.lose(user, seat, seen)
   return {'ok'}
 end
 
+-- The last messages that told a user of so many packets, in their order; nil if not all are kept.
+local function last_told(user, need)
+  local missed, units, at = {}, 0, redis.call('LLEN', LOG)
+  while units < need do
+    if at == 0 then
+      return nil
+    end
+    local start = math.max(0, at - 64)
+    local some = redis.call('LRANGE', LOG, start, at - 1)
+    for i = #some, 1, -1 do
+      local line = line_of(some[i])
+      if line[2] == 'restored' then  -- the store has lost data: what was told is not what is so
+        return nil
+      end
+      local told = units_of(line, user)
+      if told > 0 then
+        units = units + told
+        missed[#missed + 1] = some[i]
+        if units >= need then
+          break
+        end
+      end
+    end
+    at = start
+  end
+  for i = 1, math.floor(#missed / 2) do
+    missed[i], missed[#missed + 1 - i] = missed[#missed + 1 - i], missed[i]
+  end
+  return missed
+end
+
 function ops.resume(user, to, node, shown, ticket, received, born)
-  local seat = redis.call('HGET', SEATS, user)
+  local seat, there, place = seat_of(user)
   if not seat then
     return {'none'}
   end
@@ -276,64 +335,47 @@ function ops.resume(user, to, node, shown, ticket, received, born)
   if meta.t ~= shown then
     return {'wrong'}
   end
-  local told = field('units') - (meta.b or 0) - tonumber(redis.call('HGET', SKIPS, user) or '0')
+  local skipped = redis.call('HGET', SKIPS, user)
+  local told = numbers.units - tonumber(skipped or '0')
   local got = tonumber(received)
   if not got then
     if meta.l then
       got = meta.x
-    elseif meta.n == node then
+    elseif there == node then
       got = told
     end  -- else what waits at another node is given up with its session: nobody knows how much
   end
-  if meta.g or not got then
+  if meta.g or not got or not skipped then
     return {'gap'}
   end
   local need = math.max(0, told - got)
-  local missed, units, at = {}, 0, redis.call('LLEN', LOG)
-  while units < need do
-    if at == 0 then
-      return {'gap'}
-    end
-    local start = math.max(0, at - 64)
-    local some = redis.call('LRANGE', LOG, start, at - 1)
-    for i = #some, 1, -1 do
-      local line = line_of(some[i])
-      if line[2] == 'restored' then -- the store has lost data: what was told is not what is so
-        return {'gap'}
-      end
-      local count = units_of(line, user)
-      if count > 0 and units < need then
-        units = units + count
-        table.insert(missed, 1, some[i])
-      end
-    end
-    at = start
+  local missed = last_told(user, need)
+  if not missed then
+    return {'gap'}
   end
-  tell_state(node, born)
-  redis.call('HSET', SEATS, user, to)
-  meta.n = node
-  issue(user, meta, ticket, 0 - need)  -- not -0, which is no integer to Redis
+  local before = state(born)
+  set_seat(user, to, node, place)
+  issue(user, meta, ticket, 0 - need)
   local seq = tell({0, 'moved', user, seat, to, node, 4503}, last_of(user), 0)
-  return {'ok', seq, integer(need), missed}
+  return {'ok', seq, integer(need), missed, before}
 end
 
 -- Take over what a dead node has left: seats with a ticket live on for their grace.
 function ops.reap(dead, node)
   local adopted = {}
   for _, member in ipairs(members()) do
-    local user, seat = member[1], member[2]
+    local user, seat, _, place = unpack(member)
     if member[3] == dead then
       local meta = meta_of(user)
       if meta.t then
         if not meta.l then
           meta.l, meta.x = true, nil
+          set_meta(user, meta)
         end
-        meta.n = node
-        set_meta(user, meta)
         local to = seat .. '~'
-        redis.call('HSET', SEATS, user, to)
+        set_seat(user, to, node, place)
         tell({0, 'moved', user, seat, to, node, 4001}, last_of(user), 0)
-        adopted[#adopted + 1] = {user, to, meta.t, member[4]}
+        adopted[#adopted + 1] = {user, to, meta.t, place}
       else
         remove(user, seat, 'node lost', 4001)
       end
@@ -343,87 +385,94 @@ function ops.reap(dead, node)
   return {'ok', adopted}
 end
 
+-- Note that not all that a member was told is counted.
+local function miscount(user)
+  local meta = meta_of(user)
+  if meta.t then
+    meta.g = true
+    set_meta(user, meta)
+  end
+end
+
 -- Make the seats of a node what it says they are: [[user, seat, place, ticket], ...]; with place 0
 -- one that it may have by now. `born` is the first number of the room that it knows: if it is ours,
 -- no data were lost, and a seat that is not here was given up; "-": it does not want to hear of it.
 function ops.restore(name, node, list, born)
   local mine, named, lost = cjson.decode(list), {}, {}
-  local is_known = redis.call('HGET', ROOM, 'born') == born
+  local is_known = born ~= '' and numbers.born == born
   for _, own in ipairs(mine) do
     named[own[2]] = true
   end
+  local seats = {}
   for _, member in ipairs(members()) do
     if member[3] == node and not named[member[2]] then
       remove(member[1], member[2], 'lost', 4001)
+    else
+      seats[member[1]] = member[2]
     end
   end
   for _, own in ipairs(mine) do
-    local user, place = own[1], tonumber(own[3])
-    local held = redis.call('HGET', SEATS, user)
+    local user, place, held = own[1], tonumber(own[3]), seats[own[1]]
     if not held and place > 0 and not is_known then
       make(name)
-      if field('order') < place then
-        redis.call('HSET', ROOM, 'order', integer(place))
-      end
+      numbers.order = math.max(numbers.order, place)
       redis.call('ZADD', ORDER, place, user)
-      redis.call('HSET', SEATS, user, own[2])
-      issue(user, {n = node}, own[4], 0)
+      set_seat(user, own[2], node, integer(place))
+      seats[user] = own[2]
+      issue(user, {}, own[4], 0)
       redis.call('HSET', LASTS, user, '')
-      if own[4] ~= '' then
-        local meta = meta_of(user)
-        meta.g = true
-        set_meta(user, meta)
-      end
+      miscount(user)
       tell({0, 'restored', user, own[2], node, place}, '', 0)
     elseif held and not named[held] then
       lost[#lost + 1] = user
     elseif held and not is_known and born ~= '-' then
       -- What this one was told, by the node that does not know our numbers, we have not all counted.
-      local meta = meta_of(user)
-      if meta.t then
-        meta.g = true
-        set_meta(user, meta)
-      end
+      miscount(user)
     end
   end
+  local now = nil
   if born ~= '-' then
-    tell_state(node, born)
+    now = state(born)
+    if now and numbers.born ~= '' then
+      local line = cjson.encode({now[1], 'state', node, numbers.born})
+      redis.call(publish, channel, line .. '\n')
+    end
   end
   sweep()
-  return {'ok', lost}
+  return {'ok', lost, now}
 end
 
 -- Read the log from its end, until `ends` says of a line that no more is wanted. Returns whether it
 -- did, the messages before, and the packets that they tell of.
 local function read_back(ends)
-  local found, units, at = {}, 0, redis.call('LLEN', LOG)
+  local found, packets, at = {}, 0, redis.call('LLEN', LOG)
   while at > 0 do
     local start = math.max(0, at - 64)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
       local line = line_of(some[i])
       if ends(line, some[i], found) then
-        return true, found, units
+        return true, found, packets
       end
-      units = units + packets_of(line)
+      packets = packets + packets_of(line)
     end
     at = start
   end
-  return false, found, units
+  return false, found, packets
 end
 
 -- What was published after a number, if that is kept. "lost": the store has lost that number, and
 -- what is returned was published after it by a store that did not know of it.
 function ops.since(seq, born)
-  local number, last = tonumber(seq), field('seq')
-  local is_known = redis.call('HGET', ROOM, 'born') == born
+  local number, last = tonumber(seq), numbers.seq
+  local is_known = numbers.born == born
   if last == 0 or (is_known and last < number) then
     return {'lost', {}}
   elseif is_known and last == number then
     return {'ok', {}}
   end
   local is_lost = not is_known
-  local is_whole, found, units = read_back(function(line, message, found)
+  local is_whole, found, packets = read_back(function(line, message, found)
     if is_known and tonumber(line[1]) <= number then
       is_lost = true
       return true
@@ -432,7 +481,7 @@ function ops.since(seq, born)
     return is_known and line[#line] == seq
   end)
   if not is_known then  -- all that was said since the room began anew
-    is_whole = units == field('units')
+    is_whole = packets == numbers.packets
   end
   if not is_whole then
     return {'trimmed'}
@@ -442,10 +491,6 @@ end
 
 function ops.members()
   return redis.call('ZRANGE', ORDER, 0, -1)
-end
-
-function ops.name()
-  return redis.call('HGET', ROOM, 'name')
 end
 
 return ops[op](unpack(argument))

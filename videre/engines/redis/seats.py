@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -12,8 +12,14 @@ import orjson
 from videre.engines import REPLACED
 from videre.engines.redis.node import Node
 from videre.engines.redis.store import Message, parse
-from videre.engines.redis.view import Own, View
+from videre.engines.redis.view import Own, State, View
 from videre.errors import CloseCode, EngineError
+
+# Messages of a room that are kept until its state is known: it takes a few ms.
+MOST_EARLY = 256
+
+# Where in the answer to a step the room's state stands, if it does.
+STATE_AT = {"join": 2, "resume": 4, "restore": 2}
 
 
 class Seats:
@@ -202,29 +208,63 @@ class Seats:
             return
         line, body = message
         number, before = int(line[0]), line[-1]
-        if line[1] == "state":
-            if line[2] == self._node.name and not (view.known and line[4] == view.born):
-                self._believe(view, line)
-        elif number <= view.number or not (view.known or view.strayed):
-            return
-        elif before == str(view.number) and not (view.catching or view.strayed):
-            self._apply(view, line, body)
-        else:
-            view.early.append(message)
-            if not view.strayed:
-                self._catch_up(view)
+        view.heard = max(view.heard, number)
+        if line[1] != "state" and number > view.number:
+            if view.known and before == str(view.number) and not view.catching:
+                self._apply(view, line, body)
+            else:
+                self._keep_early(view, message)
+        if view.told is not None and view.told.number <= view.heard:
+            self._believe(view, view.told)
 
-    def _believe(self, view: View, line: list[Any]) -> None:
+    def _keep_early(self, view: View, message: Message) -> None:
+        """Keep a message until its turn comes."""
+        view.early.append(message)
+        if view.known:
+            self._catch_up(view)
+        elif not view.strayed and len(view.early) > MOST_EARLY:
+            view.early.clear()  # once a state is believed, the log has what comes after it
+
+    async def ask(self, view: View, op: str, take: Callable[[str], Sequence[str]]) -> Any:
+        """Take a step that is answered with the room's state, where this node does not know it.
+
+        `take` returns the step's arguments, for what is known. Nobody else asks meanwhile: a state
+        is older than all that the others are told of.
+        """
+        async with view.turn_to_ask():
+            if not view.known:
+                return await self._ask(view, op, take)
+        return await self._ask(view, op, take)
+
+    async def _ask(self, view: View, op: str, take: Callable[[str], Sequence[str]]) -> Any:
+        breaks = self._node.breaks
+        answer = await self._node.step(view.room, op, *take(view.known_as))
+        if breaks == self._node.breaks:
+            for state in answer[STATE_AT[op] :]:
+                self._tell_state(view, State.of(*state))
+        return answer
+
+    def _tell_state(self, view: View, state: State) -> None:
+        """Take in a state: it is believed when all messages before it have come."""
+        if view.over or (view.known and view.born == state.born):
+            return
+        if view.told is None or view.told.born != state.born:
+            view.told = state
+        if view.told.number <= view.heard:
+            self._believe(view, view.told)
+
+    def _believe(self, view: View, state: State) -> None:
         """Believe a state. Members that are not in it were there before the store lost its data."""
-        if view.born not in ("", line[4]):
-            view.fail(int(line[4] or 0) or None)
+        view.told = None
+        if view.born not in ("", state.born):
+            view.fail(int(state.born or 0) or None)
         if view.strayed:
             for message in sorted(view.early, key=lambda early: int(early[0][0])):
-                if view.number < int(message[0][0]) <= int(line[0]):
+                if view.number < int(message[0][0]) <= state.number:
                     self._apply(view, *message)
             if view.over:
                 return
-        view.become(int(line[0]), line[4], line[3] or [])
+        view.become(state)
         gone = [own for own in view.own.values() if view.lacks(own)]
         for own in gone:
             if own.user in view.doubted:
@@ -234,6 +274,9 @@ class Seats:
         for own in gone:
             self.disown(own)
         self._look_at_doubts(view, self._doubt)
+        early, view.early = view.early, []
+        for message in early:
+            self.heard(view.room, message)
 
     def _look_at_doubts(self, view: View, seconds: float) -> None:
         """Give those time to come back of whom the store knows nothing, or their nodes."""
@@ -297,6 +340,7 @@ class Seats:
         self._node.deaf = True
         self._node.breaks += 1
         for view in self._node.views.values():
+            view.told = None
             view.fail()
         self._node.trouble.set()
 

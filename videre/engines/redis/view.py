@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from videre.errors import EngineError
@@ -36,6 +38,24 @@ class Member:
     place: float
 
 
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Who is in a room, as the store has answered it (room.lua, `state`)."""
+
+    number: int  # of the last message before it; 0: there is no such room
+    born: str  # the room's first number; "": there is no such room
+    members: dict[str, Member]
+
+    @classmethod
+    def of(cls, number: str, born: str, seats: Sequence[str]) -> State:
+        """Return what an answer holds: `seats` is a user, its seat as it is kept, and so on."""
+        members = {}
+        for user, kept in zip(seats[::2], seats[1::2], strict=True):
+            seat, node, place = kept.split("\n")
+            members[user] = Member(seat, node, float(place))
+        return cls(int(number), born, members)
+
+
 class View:
     """One room, as its messages have told it."""
 
@@ -44,35 +64,50 @@ class View:
         self.looking = looking  # until the room's messages are heard
         self.interest = 0  # how many want to take a seat just now
         self.own: dict[str, Own] = {}
-        self.known = False  # whether the state was heard
+        self.known = False  # whether a state is believed
         self.states = 0  # how often one was
+        self._asking = asyncio.Lock()  # one at a time asks for it
+        self.heard = 0  # the number of the last message that came
+        self.told: State | None = None  # a state that was answered before its message came
         self.born = ""  # the room's first number; another one says that the store has lost data
         self.number = 0  # of the last message that was believed
         self.members: dict[str, Member] = {}
         self.doubted: set[str] = set()  # members of whom the store knows nothing any more
         self.doubting: asyncio.TimerHandle | None = None
         self.catching = False
-        self.early: list[tuple[list[Any], str]] = []  # messages that came while catching up
+        self.early: list[tuple[list[Any], str]] = []  # messages that came before their turn
         self.strayed = False  # whether the last message was lost: early ones wait for a state
         self.over = False  # whether nothing more will be heard
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    @contextlib.asynccontextmanager
+    async def turn_to_ask(self) -> AsyncIterator[None]:
+        """Wait until nobody else asks for the state; raises EngineError if that takes long."""
+        try:
+            async with asyncio.timeout(HEARD_SECONDS):
+                await self._asking.acquire()
+        except TimeoutError as error:
+            raise EngineError("The rooms cannot be reached") from error
+        try:
+            yield
+        finally:
+            self._asking.release()
 
     @property
     def known_as(self) -> str:
         """The first number of the state that is known; "": none is."""
         return self.born if self.known else ""
 
-    def become(self, number: int, born: str, members: list[list[Any]]) -> None:
-        """Believe a state: [[user, seat, node, place], ...], and what is doubted beside it."""
-        told = {user: Member(seat, node, float(place)) for user, seat, node, place in members}
-        self.doubted = {user for user in self.members if user not in told}
-        if not born:  # there is no such room
+    def become(self, state: State) -> None:
+        """Believe a state, and in those beside it who are doubted. Later messages stay early."""
+        self.doubted = {user for user in self.members if user not in state.members}
+        if not state.born:  # there is no such room
             self.doubted.clear()
             self.members.clear()
-        self.members |= told
-        self.known, self.number, self.born = bool(born), number, born
+        self.members |= state.members
+        self.known, self.number, self.born = bool(state.born), state.number, state.born
         self.states += 1
-        self.early.clear()
+        self.early = [each for each in self.early if int(each[0][0]) > self.number]
         self.strayed = False
         self.advance()
 
