@@ -18,6 +18,7 @@ import orjson
 from videre.engines import Announcement, Gap, Listener, Resumption, Told
 from videre.engines.redis.duties import Duties
 from videre.engines.redis.node import LATE_SECONDS, Node
+from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Store, parse
 from videre.engines.redis.view import Own
@@ -38,8 +39,9 @@ class RedisEngine:
     ) -> None:
         retention = retention or Retention()
         self._node = Node(store, node)
-        self._seats = Seats(self._node, doubt=node_timeout, grace=retention.grace)
-        self._duties = Duties(self._node, self._seats, node_timeout)
+        notes = Notes(self._node, node_timeout)
+        self._seats = Seats(self._node, notes, doubt=node_timeout, grace=retention.grace)
+        self._duties = Duties(self._node, notes, self._seats, node_timeout)
         self._beating: asyncio.Task[None] | None = None
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from videre.engines.redis.node import LATE_SECONDS, Node, logger
+from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.view import Own, View
 from videre.errors import EngineError
@@ -26,8 +27,9 @@ AT_A_TIME = 16
 class Duties:
     """What a node does whether or not anybody asks. `timeout` is how long a lease lasts, in s."""
 
-    def __init__(self, node: Node, seats: Seats, timeout: float) -> None:
+    def __init__(self, node: Node, notes: Notes, seats: Seats, timeout: float) -> None:
         self._node = node
+        self._notes = notes
         self._seats = seats
         self._timeout = timeout
         self._renewed = 0.0  # when the lease was renewed, by the loop's clock
@@ -139,8 +141,8 @@ class Duties:
     async def _settle(self, room: str) -> None:
         """Make the store know what this node has in a room, and this node what the store has."""
         view = self._node.views.get(room)
-        if self._seats.has(room):
-            await self._seats.note(room)
+        if self._notes.has(room):
+            await self._notes.note(room)
         if view is not None and (view.known or view.strayed):
             await self._seats.fetch(view)
         seats, lost = await self._restore(room, view)
@@ -156,7 +158,7 @@ class Duties:
         for own in self._node.own_in(room):
             if own.lost:
                 await self._seats.tell_lost(own)
-        self._seats.release(room)
+        self._notes.release(room)
 
     async def _restore(self, room: str, view: View | None) -> tuple[list[Own], list[str]]:
         """Tell the store all seats in a room; return them, and whose the store gave to others."""
@@ -199,12 +201,12 @@ class Duties:
         for room in sorted({*await self._node.store.noted(node), *rooms}):
             self._node.adopting.add(room)
             try:
-                await self._seats.note(room)  # before a seat there may be ours
+                await self._notes.note(room)  # before a seat there may be ours
                 _, adopted = await self._node.step(room, "reap", node, self._node.name)
                 for user, seat, ticket, place in adopted:
                     own = Own(seat, user, room, ticket, float(place), lost=True)
                     self._seats.begin_grace(self._node.take(own))
             finally:
                 self._node.adopting.discard(room)
-            self._seats.release(room)
+            self._notes.release(room)
             await self._node.unnote(node, room)

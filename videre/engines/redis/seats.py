@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 
 from videre.engines import REPLACED
+from videre.engines.redis.asking import Asking
 from videre.engines.redis.node import Node
+from videre.engines.redis.notes import Notes
 from videre.engines.redis.store import Message, parse
 from videre.engines.redis.view import Own, State, View
 from videre.errors import CloseCode, EngineError
@@ -18,23 +20,21 @@ from videre.errors import CloseCode, EngineError
 # Messages of a room that are kept until its state is known: it takes a few ms.
 MOST_EARLY = 256
 
-# Where in the answer to a step the room's state stands, if it does.
-STATE_AT = {"join": 2, "resume": 4, "restore": 2}
-
 
 class Seats:
     """Takes in the messages of each room, in order, and tells the listener.
 
-    `doubt` is for how many seconds a lease lasts, and members are believed in of whom the store,
-    having lost its data, knows nothing; `grace` those for which a lost seat is kept.
+    `doubt` is for how many seconds members are believed in of whom the store, having lost its data,
+    knows nothing; `grace` those for which a lost seat is kept.
     """
 
-    def __init__(self, node: Node, *, doubt: float, grace: float) -> None:
+    def __init__(self, node: Node, notes: Notes, *, doubt: float, grace: float) -> None:
         self._node = node
+        self._notes = notes
         self._doubt = doubt
         self._grace = grace
-        self._unnoting: dict[str, asyncio.Future[None]] = {}
         self._graces: dict[str, asyncio.TimerHandle] = {}  # by seat
+        self.ask = Asking(node, self._believe).ask
 
     # Seats.
 
@@ -92,24 +92,12 @@ class Seats:
     async def _look(self, room: str) -> None:
         """Begin to hear of a room; the store knows before that this node may have seats there."""
         try:
-            await self.note(room)
+            await self._notes.note(room)
             await self._node.store.subscribe(room)
         except BaseException:
             self._node.owe(room)
             self._node.unsound()
             raise
-
-    async def note(self, room: str) -> None:
-        """Have the store know that this node may have seats in a room."""
-        await self._unnoted(room)
-        milliseconds = str(round(self._doubt * 1000))
-        if not await self._node.store.node("note", self._node.name, room, milliseconds):
-            self._node.trouble.set()
-            raise EngineError("The node was given up")
-
-    async def _unnoted(self, room: str) -> None:
-        while (unnoting := self._unnoting.get(room)) is not None:
-            await asyncio.wait([unnoting])
 
     def drop_if_idle(self, view: View) -> None:
         """Hear no more of a room in which this node has no seats, and wants none."""
@@ -120,37 +108,7 @@ class Seats:
         del self._node.views[view.room]
         view.end()
         self._node.listener.dropped(view.room)
-        self._node.run(self._stop_hearing(view.room))
-
-    def release(self, room: str) -> None:
-        """Have the store know that this node has no seats in a room, if that is so."""
-        if not self._keeps(room):
-            self._node.run(self._stop_hearing(room))
-
-    async def _stop_hearing(self, room: str) -> None:
-        await self._unnoted(room)
-        done = self._unnoting[room] = asyncio.get_running_loop().create_future()
-        try:
-            if room not in self._node.views:
-                await self._node.store.unsubscribe(room)
-            if not self._keeps(room):
-                await self._node.unnote(self._node.name, room)
-        except EngineError:
-            self._node.owe(room)
-            self._node.unsound()
-        finally:
-            done.set_result(None)
-            del self._unnoting[room]
-
-    def _keeps(self, room: str) -> bool:
-        """Tell whether this node has seats in a room, or may have, by what it asked for before."""
-        node = self._node
-        return node.closing or room in node.owed or room in node.late or self.has(room)
-
-    def has(self, room: str) -> bool:
-        """Tell whether this node has seats in a room, or wants some."""
-        node = self._node
-        return room in node.views or room in node.adopting or bool(node.own_in(room))
+        self._notes.stop_hearing(view.room)
 
     def disown(self, own: Own) -> None:
         """Forget a seat: it is nobody's, or another node's."""
@@ -160,7 +118,7 @@ class Seats:
         if (view := self._node.views.get(own.room)) is not None:
             self.drop_if_idle(view)
         else:
-            self.release(own.room)
+            self._notes.release(own.room)
 
     def doubt(self, own: Own) -> None:
         """Give up a seat that the store may have given, to one who was told that it has not."""
@@ -224,34 +182,6 @@ class Seats:
             self._catch_up(view)
         elif not view.strayed and len(view.early) > MOST_EARLY:
             view.early.clear()  # once a state is believed, the log has what comes after it
-
-    async def ask(self, view: View, op: str, take: Callable[[str], Sequence[str]]) -> Any:
-        """Take a step that is answered with the room's state, where this node does not know it.
-
-        `take` returns the step's arguments, for what is known. Nobody else asks meanwhile: a state
-        is older than all that the others are told of.
-        """
-        async with view.turn_to_ask():
-            if not view.known:
-                return await self._ask(view, op, take)
-        return await self._ask(view, op, take)
-
-    async def _ask(self, view: View, op: str, take: Callable[[str], Sequence[str]]) -> Any:
-        breaks = self._node.breaks
-        answer = await self._node.step(view.room, op, *take(view.known_as))
-        if breaks == self._node.breaks:
-            for state in answer[STATE_AT[op] :]:
-                self._tell_state(view, State.of(*state))
-        return answer
-
-    def _tell_state(self, view: View, state: State) -> None:
-        """Take in a state: it is believed when all messages before it have come."""
-        if view.over or (view.known and view.born == state.born):
-            return
-        if view.told is None or view.told.born != state.born:
-            view.told = state
-        if view.told.number <= view.heard:
-            self._believe(view, view.told)
 
     def _believe(self, view: View, state: State) -> None:
         """Believe a state. Members that are not in it were there before the store lost its data."""

@@ -1,0 +1,66 @@
+"""What the store knows of where a node may have seats: it is noted before, and taken back after."""
+
+from __future__ import annotations
+
+import asyncio
+
+from videre.engines.redis.node import Node
+from videre.errors import EngineError
+
+
+class Notes:
+    """Keeps the notes of one node, and its subscriptions, in step with its seats.
+
+    `lease` is for how many seconds the node's lease lasts.
+    """
+
+    def __init__(self, node: Node, lease: float) -> None:
+        self._node = node
+        self._lease = lease
+        self._unnoting: dict[str, asyncio.Future[None]] = {}
+
+    async def note(self, room: str) -> None:
+        """Have the store know that this node may have seats in a room."""
+        await self._unnoted(room)
+        milliseconds = str(round(self._lease * 1000))
+        if not await self._node.store.node("note", self._node.name, room, milliseconds):
+            self._node.trouble.set()
+            raise EngineError("The node was given up")
+
+    async def _unnoted(self, room: str) -> None:
+        while (unnoting := self._unnoting.get(room)) is not None:
+            await asyncio.wait([unnoting])
+
+    def release(self, room: str) -> None:
+        """Have the store know that this node has no seats in a room, if that is so."""
+        if not self._keeps(room):
+            self.stop_hearing(room)
+
+    def stop_hearing(self, room: str) -> None:
+        """Hear no more of a room without a view; if there are no seats either, note that."""
+        self._node.run(self._stop_hearing(room))
+
+    async def _stop_hearing(self, room: str) -> None:
+        await self._unnoted(room)
+        done = self._unnoting[room] = asyncio.get_running_loop().create_future()
+        try:
+            if room not in self._node.views:
+                await self._node.store.unsubscribe(room)
+            if not self._keeps(room):
+                await self._node.unnote(self._node.name, room)
+        except EngineError:
+            self._node.owe(room)
+            self._node.unsound()
+        finally:
+            done.set_result(None)
+            del self._unnoting[room]
+
+    def _keeps(self, room: str) -> bool:
+        """Tell whether this node has seats in a room, or may have, by what it asked for before."""
+        node = self._node
+        return node.closing or room in node.owed or room in node.late or self.has(room)
+
+    def has(self, room: str) -> bool:
+        """Tell whether this node has seats in a room, or wants some."""
+        node = self._node
+        return room in node.views or room in node.adopting or bool(node.own_in(room))
