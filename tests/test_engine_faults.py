@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from valkey_server import valkey
 
 from videre.errors import EngineError
-from videre.settings import Terms
+from videre.settings import JoinPolicy
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def test_the_writer_of_a_connection_is_gone(
     with monkeypatch.context() as patch:
         patch.setattr(AbstractConnection, "_send_packed_command", closed)
         with pytest.raises(EngineError):
-            await node.engine.join("room", "b", "b1", ("", ""), Terms())
+            await node.engine.join("room", "b", "b1", ("", ""), JoinPolicy())
     assert AttributeError in tracebacks(caplog)
     await goes_on(node)
 
