@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from process import ROOT, require, signaller
 from signalling import connect
-from test_logs_output import until
-from test_logs_writing import read, visit
+from test_logs_writing import read, until, visit
 
 CONF = (ROOT / "docs" / "videre.logrotate").read_text(encoding="utf-8")
 FILES = "/var/log/videre/*.log"

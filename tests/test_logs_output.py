@@ -30,7 +30,7 @@ from process import (
 )
 from signalling import connect
 from sockjs_client import Wire
-from test_logs_writing import PATIENCE, read, visit
+from test_logs_writing import PATIENCE, read, until, visit
 from valkey_server import valkey
 from websocket_client import Socket, handshake
 
@@ -251,15 +251,6 @@ def test_a_batch_of_which_nothing_is_shown_is_no_line() -> None:
 
 
 # For logrotate.
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Return when something is true."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if true():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def test_a_log_that_is_moved_away(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import threading
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ LOST = "videre: cannot write the log"
 def read(*files: Path) -> list[dict[str, Any]]:
     """Return the lines of logs, each of which must be a JSON object."""
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Return when something is true."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0.01)
 
 
 async def visit(peer: Signalling, times: int) -> None:
@@ -163,6 +172,24 @@ async def test_a_folder_that_goes_and_comes_back(instead: str, tmp_path: Path) -
     lines = read(*folder.iterdir())
     assert sum(line.get("count", 0) for line in lines if line["event"] == "log-records-lost") > 0
     assert "stop" in [line["event"] for line in lines]
+
+
+async def test_a_folder_that_is_removed(tmp_path: Path) -> None:
+    """What was lost is told when the folder is back, though nobody comes or goes."""
+    folder, log = tmp_path / "log", tmp_path / "log" / "debug.log"
+    async with (
+        started(tmp_path, "--log-file", str(log)) as (process, url),
+        connect(url, "raw", user="user", room="room") as peer,
+    ):
+        await visit(peer, 1)
+        shutil.rmtree(folder)
+        await visit(peer, 5)
+        await complaint(process)
+        folder.mkdir()
+        await until(lambda: log.exists() and log.read_text().endswith("\n"))
+        (lost,) = read(log)
+        assert lost["event"] == "log-records-lost" and lost["count"] > 0
+        assert not any(line.startswith(LOST) for line in await stopped(process))
 
 
 async def test_a_terminal_that_nobody_reads(tmp_path: Path) -> None:

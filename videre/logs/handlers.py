@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from videre.logs.files import File
 from videre.logs.formatters import TERMINAL_LINES, JSONFormatter, TextFormatter
-from videre.logs.writers import File, Output, Writer, end
+from videre.logs.writers import Output, Writer, end
 from videre.settings import Form
 
 # Whose records are written, and of which level at least.

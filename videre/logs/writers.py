@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
-import itertools
 import os
 import select
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 # Lines that wait for a writer, before new ones are dropped: some 2 MB.
@@ -27,6 +24,9 @@ PAUSE = 0.05
 
 # Seconds that the end of the process waits for a writer: a terminal may stand still for ever.
 END_SECONDS = 2.0
+
+# Seconds after which a target that failed is tried again, though there be nothing new to write.
+RETRY = 1.0
 
 Line = Callable[[], str]
 
@@ -41,13 +41,21 @@ class Target(Protocol):
     name: str
 
     def write(self, lines: list[str]) -> None:
-        """Write all of these lines, or raise OSError."""
+        """Write all of these lines, or raise OSError; Unwritten if some of them were written."""
 
     def reopen(self) -> None:
         """Write to what has the target's name now, or raise OSError."""
 
     def close(self) -> None:
         """Let go of it."""
+
+
+class Unwritten(OSError):
+    """The last `left` of some lines were not written, the others were."""
+
+    def __init__(self, error: OSError, left: int) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.left = left
 
 
 class Output:
@@ -73,87 +81,6 @@ class Output:
         """See Target.close."""
 
 
-class File:
-    """A file that is rotated before it grows beyond `max_bytes` (0: never).
-
-    `backups` older files are kept, as name.1 (the youngest), name.2 and so on. Opened anew after
-    each failure. Raises OSError if it cannot be opened at first.
-    """
-
-    def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
-        self.name = f"log {str(path)!r}"
-        self._path = path
-        self._max_bytes = max_bytes
-        self._backups = backups
-        self._file: int | None = None
-        self._size = 0
-        self._open()
-
-    def write(self, lines: list[str]) -> None:
-        """See Target.write."""
-        try:
-            if self._file is None:
-                self._open()
-            self._write(lines)
-        except OSError:
-            self.close()
-            raise
-
-    def reopen(self) -> None:
-        """See Target.reopen: who rotates the file has moved it away."""
-        self.close()
-        self._open()
-
-    def close(self) -> None:
-        """See Target.close."""
-        file, self._file = self._file, None
-        if file is not None:
-            with contextlib.suppress(OSError):  # of a write that has been told of already
-                os.close(file)
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._file = os.open(self._path, flags, 0o640)
-        self._size = os.fstat(self._file).st_size
-
-    def _write(self, lines: list[str]) -> None:
-        batch: list[bytes] = []
-        size = self._size
-        for line in lines:
-            data = f"{line}\n".encode(errors="backslashreplace")
-            if self._max_bytes and size and size + len(data) > self._max_bytes:
-                self._append(b"".join(batch))
-                self._rotate()
-                batch, size = [], 0
-            batch.append(data)
-            size += len(data)
-        self._append(b"".join(batch))
-
-    def _append(self, data: bytes) -> None:
-        if self._file is None or not data:
-            return
-        written = os.write(self._file, data)
-        if written < len(data):
-            # The disk is full: what is left of a line is no JSON.
-            whole = data.rfind(b"\n", 0, written) + 1
-            with contextlib.suppress(OSError):  # a device that cannot be cut
-                os.ftruncate(self._file, self._size + whole)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._size += written
-
-    def _rotate(self) -> None:
-        self.close()
-        if self._backups:
-            numbers = range(1, self._backups + 1)
-            names = [self._path, *(Path(f"{self._path}.{number}") for number in numbers)]
-            for younger, older in reversed(list(itertools.pairwise(names))):
-                with contextlib.suppress(FileNotFoundError):
-                    younger.replace(older)
-        else:
-            os.truncate(self._path, 0)
-        self._open()
-
-
 def end(writers: Sequence[Writer]) -> None:
     """Wait until these writers have written all, for END_SECONDS at most."""
     for writer in writers:
@@ -176,7 +103,7 @@ class Writer(threading.Thread):
         self._reopening = threading.Event()
         self._dropped = 0  # lines that came when the queue was full, counted by who puts them
         self._told = 0  # of these, as far as they have been told of
-        self._refused = 0  # lines that the target did not take, and nobody was told of
+        self._refused = 0  # lines that were not written, and that no line has told of
         self._unwritable = 0  # of what was put, what the target did not take
         self._failing = False
 
@@ -197,7 +124,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         """Write until the end, and then what is left."""
         while not self._ending.is_set():
-            self._awake.wait()
+            self._awake.wait(RETRY if self._refused else None)
             self._ending.wait(PAUSE)
             self._awake.clear()
             self._write()
@@ -221,32 +148,42 @@ class Writer(threading.Thread):
         makers = [self._lines.popleft() for _ in range(len(self._lines))]
         dropped = self._dropped - self._told
         self._told += dropped
-        lines = [self._made(make) for make, _ in makers]
+        made = [self._made(make) for make, _ in makers]
+        lines = [each for line in made if line for each in line.split("\n")]
         # Losses are told where they are: what was refused came before, what was dropped after.
-        if self._refused and (lines or dropped):
-            lines.insert(0, self._tell_lost(self._refused))
-        if dropped:
-            lines.append(self._tell_lost(dropped))
-        if not lines:
+        before = [self._tell_lost(self._refused)] if self._refused else []
+        after = [self._tell_lost(dropped)] if dropped else []
+        if not (before or lines or after):
             return
-        single = [each for line in lines if line for each in line.split("\n")]
         try:
-            self._target.write(single)
+            self._target.write([*before, *lines, *after])
         except OSError as error:
-            self._refused += dropped + len(single)
-            self._unwritable += sum(count for _, count in makers)
+            left = error.left if isinstance(error, Unwritten) else len(before + lines + after)
+            self._lose(sum(count for _, count in makers), lines, left - len(after))
+            self._refused += dropped
             if not self._failing:
                 self._failing = True
-                _complain(f"videre: cannot write the {self._target.name}: {error.strerror}\n")
+                complain(f"cannot write the {self._target.name}: {error.strerror}")
         else:
             self._failing = False
             self._refused = 0
+
+    def _lose(self, records: int, lines: list[str], left: int) -> None:
+        """Count lines, made of so many records, of which `left` were not written.
+
+        If that is more than there are, the line before them, which tells of others, is one of them.
+        """
+        if left <= len(lines):
+            self._refused = 0
+        lost = min(left, len(lines))
+        self._refused += lost
+        self._unwritable += records if lost == len(lines) else min(records, lost)
 
     def _reopen(self) -> None:
         try:
             self._target.reopen()
         except OSError as error:  # the next write tries again
-            _complain(f"videre: cannot open the {self._target.name}: {error.strerror}\n")
+            complain(f"cannot open the {self._target.name}: {error.strerror}")
 
     @staticmethod
     def _made(make: Line) -> str:
@@ -256,8 +193,9 @@ class Writer(threading.Thread):
             return f'{{"event": "log-record-unreadable", "error": "{type(error).__name__}"}}'
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
+    """Say what is wrong with the log on the standard error output, if there is one."""
     # There may be nobody left to tell: an output that is full, closed, or was never there.
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(text)
+        sys.stderr.write(f"videre: {text}\n")
         sys.stderr.flush()

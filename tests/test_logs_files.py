@@ -1,0 +1,294 @@
+"""The log's file, whatever happens to it: what can be written is, and the rest is counted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process import ROOT
+
+from videre.logs import writers
+from videre.logs.files import File
+from videre.logs.writers import Unwritten, Writer
+
+LINE = "x" * 99  # and a newline
+OLD = [f"backup {number}\n" for number in range(1, 4)]
+
+
+class Kept:
+    """A File of 1000 bytes, and what it complained of."""
+
+    def __init__(self, path: Path, **options: int) -> None:
+        self.path = path
+        self.told: list[str] = []
+        limits = {"max_bytes": 1000, "backups": 3, **options}
+        self.file = File(path, tell=self.told.append, **limits)
+
+    def write(self, count: int = 1) -> None:
+        """Write so many lines, one by one."""
+        for _ in range(count):
+            self.file.write([LINE])
+
+    def lines(self, path: Path | None = None) -> int:
+        """Return how many lines a file has, each of which is whole."""
+        read = (path or self.path).read_text().splitlines()
+        assert set(read) <= {LINE}
+        return len(read)
+
+    def backups(self) -> list[Path]:
+        """Make three older files, and return them."""
+        made = [Path(f"{self.path}.{number}") for number in range(1, 4)]
+        for path, text in zip(made, OLD, strict=True):
+            path.write_text(text)
+        return made
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    """Give a file in a folder of its own."""
+    (tmp_path / "log").mkdir()
+    return Kept(tmp_path / "log" / "videre.log")
+
+
+def refusing(error: int) -> Callable[..., Any]:
+    """Return what raises an OSError, whatever it is called with."""
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise OSError(error, os.strerror(error))
+
+    return refuse
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY])
+def test_a_file_that_cannot_be_rotated(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """It grows on, which is said once, until it may be rotated again; and no backup is lost."""
+    backups = kept.backups()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refusing(error))
+        kept.write(50)
+    assert kept.lines() == 50
+    assert [path.read_text() for path in backups] == OLD
+    (said,) = kept.told
+    assert "cannot rotate the log" in said and os.strerror(error) in said
+    kept.write()
+    assert (kept.lines(), kept.lines(backups[0])) == (1, 50)
+    assert [path.read_text() for path in backups[1:]] == OLD[:2]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refusing(error))
+        kept.write(20)
+    assert len(kept.told) == 2, "another time, it is said again"
+
+
+def test_a_rotation_that_stops_half_way(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is tried, only the oldest backup is given up."""
+    backups = kept.backups()
+    replace = Path.replace
+
+    def refuse_the_log(path: Path, target: Path) -> Path:
+        if path == kept.path:
+            raise PermissionError(errno.EACCES, "denied")
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refuse_the_log)
+        kept.write(50)
+    assert not backups[0].exists()
+    assert [path.read_text() for path in backups[1:]] == OLD[:2]
+    kept.write()
+    assert (kept.lines(), kept.lines(backups[0])) == (1, 50)
+
+
+def test_a_backup_that_is_a_folder(kept: Kept) -> None:
+    """It cannot be replaced by a file: the log goes on."""
+    for path in kept.backups():
+        path.unlink()
+        path.mkdir()
+        (path / "file").touch()
+    kept.write(50)
+    assert kept.lines() == 50 and len(kept.told) == 1
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ENOSPC, errno.EMFILE, errno.EROFS])
+@pytest.mark.parametrize("why", ["rotation", "signal"])
+def test_a_new_file_that_cannot_be_made(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, why: str, error: int
+) -> None:
+    """The old one goes on under its other name, until there is a new one: nothing is lost."""
+    old = Path(f"{kept.path}.1")
+    kept.write(10)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing(error))
+        if why == "signal":
+            kept.path.replace(old)
+            kept.file.reopen()
+        kept.write(25)
+    assert kept.lines(old) == 35
+    (said,) = kept.told
+    assert "cannot open the log" in said and os.strerror(error) in said
+    kept.write(2)
+    assert (kept.lines(), kept.lines(old)) == (2, 35)
+
+
+@pytest.mark.parametrize("backups", [0, 3])
+def test_a_file_that_is_removed(tmp_path: Path, backups: int) -> None:
+    """The next line makes it again: what is written to a file without a name is lost."""
+    kept = Kept(tmp_path / "videre.log", backups=backups)
+    kept.write(2)
+    kept.path.unlink()
+    kept.write(3)
+    assert kept.lines() == 3 and kept.told == []
+
+
+def test_a_folder_that_is_removed(kept: Kept) -> None:
+    """What cannot be written is known, and the log goes on when the folder is back."""
+    kept.write()
+    kept.path.unlink()
+    kept.path.parent.rmdir()
+    for _ in range(2):
+        with pytest.raises(Unwritten) as error:
+            kept.file.write([LINE] * 3)
+        assert error.value.left == 3
+    kept.path.parent.mkdir()
+    kept.write(2)
+    assert kept.lines() == 2
+
+
+def test_a_file_that_was_moved_away_is_not_emptied(tmp_path: Path) -> None:
+    """Without backups of its own: what logrotate has taken is not the log's any more."""
+    kept = Kept(tmp_path / "videre.log", backups=0)
+    kept.write(10)
+    kept.path.replace(tmp_path / "taken")
+    kept.write(3)
+    assert (kept.lines(), kept.lines(tmp_path / "taken")) == (3, 10)
+
+
+@pytest.mark.parametrize("took", [0, 50, 100, 150, 299])
+def test_a_disk_that_takes_a_part(kept: Kept, monkeypatch: pytest.MonkeyPatch, took: int) -> None:
+    """Only whole lines stay, and it is known how many they are."""
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda file, data: write(file, data[:took]))
+        with pytest.raises(Unwritten) as error:
+            kept.file.write([LINE] * 3)
+    assert error.value.errno == errno.ENOSPC
+    assert kept.lines() == 3 - error.value.left == took // 100
+    kept.write()
+    assert kept.lines() == took // 100 + 1
+
+
+class Stubborn:
+    """A target that takes some lines of each write only; None: all of them."""
+
+    name = "stubborn target"
+
+    def __init__(self, *takes: int | None) -> None:
+        self._takes = list(takes)
+        self.lines: list[str] = []
+
+    def write(self, lines: list[str]) -> None:
+        """See Target.write."""
+        takes = self._takes.pop(0) if self._takes else None
+        self.lines += lines[:takes]
+        if takes is not None and takes < len(lines):
+            raise Unwritten(OSError(errno.ENOSPC, "full"), len(lines) - takes)
+
+    def reopen(self) -> None:
+        """See Target.reopen."""
+
+    def close(self) -> None:
+        """See Target.close."""
+
+
+@pytest.mark.parametrize(
+    ("takes", "told", "losses"),
+    [
+        ((0, None), ["lost 3", "d"], 3),
+        ((1, None), ["a", "lost 2", "d"], 2),
+        ((0, 0, None), ["lost 4"], 4),  # the line that tells of a loss is none
+        ((0, 1, None), ["lost 3", "lost 1"], 4),
+        ((2, 1, None), ["a", "b", "lost 1", "lost 1"], 2),
+        ((None, None), ["a", "b", "c", "d"], 0),
+    ],
+)
+def test_losses_are_told_to_the_line(
+    takes: tuple[int | None, ...], told: list[str], losses: int
+) -> None:
+    """Each once, where it was, and as soon as anything can be written."""
+    target = Stubborn(*takes)
+    writer = Writer(target, lambda count: f"lost {count}")
+    for text in "abc":
+        writer.put(lambda text=text: text)  # type: ignore[misc]
+    writer._write()
+    writer.put(lambda: "d")
+    writer._write()
+    writer.start()
+    writers.end([writer])
+    assert not writer.is_alive()
+    assert target.lines == told
+    assert writer.losses["unwritable"] == losses
+
+
+def test_a_loss_is_told_without_another_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet server tells of it when it can, not when somebody comes."""
+    monkeypatch.setattr(writers, "RETRY", 0.01)
+    target = Stubborn(0, 0)
+    writer = Writer(target, lambda count: f"lost {count}")
+    writer.put(lambda: "a")
+    writer.start()
+    while not target.lines:
+        writer.join(0.01)
+    assert target.lines == ["lost 1"]
+    writers.end([writer])
+
+
+NOBODY = 65534
+DENIED = """
+import json, os, sys
+from pathlib import Path
+from videre.logs.files import File
+
+path = Path(sys.argv[1])
+file = File(path, max_bytes=2000, backups=5)
+path.parent.chmod(0o555)
+if os.getuid() == 0:
+    os.chown(path, 65534, 65534)
+    os.setgid(65534)
+    os.setuid(65534)
+for number in range(200):
+    file.write([f"line {number} " + "x" * 40])
+file.reopen()
+file.write(["last"])
+print(json.dumps(path.read_text().splitlines()))
+"""
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    """As somebody who is not root: the system itself refuses."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    for above in (folder, *folder.parents):
+        if above.is_relative_to(tmp_path.parent.parent.parent) and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o011)
+    path = folder / "videre.log"
+    ran = subprocess.run(
+        [sys.executable, "-c", DENIED, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    folder.chmod(0o755)
+    assert ran.returncode == 0, ran.stderr
+    lines = json.loads(ran.stdout)
+    assert (len(lines), lines[-1]) == (201, "last")
+    assert ran.stderr.count("cannot rotate the log") == 1
+    assert ran.stderr.count("\n") == 1
