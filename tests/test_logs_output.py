@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from process import (
 )
 from signalling import connect
 from sockjs_client import Wire
-from test_logs_writing import PATIENCE, read, until, visit
+from test_logs_writing import read, until, visit
 from valkey_server import valkey
 from websocket_client import Socket, handshake
 
