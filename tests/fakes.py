@@ -31,7 +31,7 @@ Brief = tuple[str, str, str, Any]
 MAX_BYTES = 64 * 1024
 
 #: For tests of anything else.
-UNLIMITED = Limits(packets_per_second=None, join_timeout=None)
+UNLIMITED = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=None)
 
 #: The flows of a peer are the same on either: one is done at once, one answers later.
 ENGINES: list[MakeEngine] = [MemoryEngine, LaterEngine]

@@ -21,7 +21,7 @@ from videre.config import Config
 from videre.settings import Limits
 
 #: No limit that a test would meet.
-UNLIMITED = Limits(packets_per_second=None, join_timeout=None, grace=60)
+UNLIMITED = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=None, grace=60)
 
 #: Values by name, without `videre_`, and labels' values, but that of `prefix`.
 Values = Mapping[str, float]

@@ -22,7 +22,7 @@ from videre.settings import Limits
 Welcome = dict[str, Any]
 
 #: No limit on packets; a grace that no test outlasts.
-LIMITS = Limits(packets_per_second=None, join_timeout=None, grace=60)
+LIMITS = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=None, grace=60)
 
 
 class Namespace:

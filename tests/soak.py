@@ -45,6 +45,7 @@ CONFIG = {
     "LogFile": "log",
     "LogMaxBytes": 1_000_000,
     "PacketsPerSecond": None,
+    "BytesPerSecond": None,
 }
 ADMIN = "Admin port on "  # what the command prints
 EMPTY_SECONDS = 60  # in which the last session must end once nobody comes any more

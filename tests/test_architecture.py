@@ -16,7 +16,7 @@ MAX_LINES = 350
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "interfaces": set(),
-    "limits": set(),
+    "limits": {"settings"},
     "settings": set(),
     "auth": {"errors", "settings"},
     "ice": set(),

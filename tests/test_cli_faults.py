@@ -42,6 +42,25 @@ def test_check(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [conf]
 
 
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"ByteBurst": 2_000_000}, "ByteBurst: 2000000"),
+        ({"MaxBacklogBytes": 4096}, "ByteBurst: 524288"),
+        ({"BytesPerSecond": None}, "BytesPerSecond: null"),
+    ],
+)
+def test_check_complains_of_bursts(tmp_path: Path, values: dict[str, Any], key: str) -> None:
+    """--check ends with 2 where what a member sends at once can close others, and says why."""
+    conf = tmp_path / "conf.json"
+    conf.write_text(json.dumps(values))
+    said = refused("--check", "--config", str(conf))
+    assert f": {key}: " in said and "MaxBacklogBytes" in said
+    conf.write_text(json.dumps({**values, "MaxBacklogBytes": None}))
+    done = run("--check", "--config", str(conf))
+    assert (done.returncode, done.stdout) == (0, "The configuration is good.\n")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with a certificate, its key, a key of another one, and a regular file."""

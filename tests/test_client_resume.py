@@ -29,7 +29,7 @@ from videre.config import Config
 from videre.settings import Limits
 
 SOON = Backoff(first=0.001, most=0.01)
-UNLIMITED = Config(limits=Limits(packets_per_second=None))
+UNLIMITED = Config(limits=Limits(packets_per_second=None, bytes_per_second=None))
 MESSAGES = 150
 LAST = "last"
 

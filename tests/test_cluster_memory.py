@@ -58,7 +58,7 @@ async def floods(client: Client) -> str:
 
 async def test_clients_go_on_while_the_store_stands_still(nodes: Cluster, store: Valkey) -> None:
     """The signaller keeps what is allowed, and tells everybody; afterwards all goes on."""
-    [node] = await nodes.add(1, PacketsPerSecond=None, NodeTimeout=20)
+    [node] = await nodes.add(1, PacketsPerSecond=None, BytesPerSecond=None, NodeTimeout=20)
     clients = [await nodes.client(node, "a", room=f"room {number}") for number in range(CLIENTS)]
     for client in clients:
         await client.hears(("connect", "a", "true"))

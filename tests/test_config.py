@@ -79,7 +79,14 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [(None, None), (0.5, 0.5)],
         [0, -1, "1"],
     ),
-    "PacketBurst": ("limits.packet_burst", 200, [(1, 1)], [0, None, "1"]),
+    "PacketBurst": ("limits.packet_burst", 400, [(1, 1)], [0, None, "1"]),
+    "BytesPerSecond": (
+        "limits.bytes_per_second",
+        65536,
+        [(None, None), (0.5, 0.5)],
+        [0, -1, "1", True],
+    ),
+    "ByteBurst": ("limits.byte_burst", 512 * 1024, [(1, 1)], [0, None, "1", 0.5]),
     "Workers": ("workers", 1, [(1, 1)], [0, 257, 1.5, None, "2", True, 2]),
     "WorkerPorts": ("worker_ports", "each", [("shared", "shared")], [None, "one", 7]),
     "Engine": (
@@ -286,6 +293,32 @@ def test_faults_are_reported_at_once(read: Read, conf: Path) -> None:
             '--log-level: LogLevel: "y"',
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, None),
+        ({"ByteBurst": 1024 * 1024}, None),
+        ({"ByteBurst": 1024 * 1024 + 1}, "ByteBurst: 1048577: a member may send 1048577 bytes"),
+        ({"MaxBacklogBytes": 8192, "ByteBurst": 8192}, None),
+        ({"MaxBacklogBytes": 8192}, "ByteBurst: 524288: a member may send 524288 bytes"),
+        ({"BytesPerSecond": None}, "BytesPerSecond: null: a member may send 26214400 bytes"),
+        ({"BytesPerSecond": None, "PacketBurst": 16}, None),
+        (
+            {"BytesPerSecond": None, "PacketsPerSecond": None},
+            "BytesPerSecond: null: a member may send any number of bytes",
+        ),
+        ({"BytesPerSecond": None, "MaxBacklogBytes": None}, None),
+        ({"PacketsPerSecond": None}, None),
+    ],
+    ids=str,
+)
+def test_a_burst_above_the_backlog(read: Read, values: dict[str, Any], words: str | None) -> None:
+    """A configuration in which one member can have others closed is used, and complained of."""
+    complaints = read(values).complaints()
+    assert len(complaints) == (words is not None)
+    assert words is None or (words in complaints[0] and "(MaxBacklogBytes)" in complaints[0])
 
 
 def test_options_beat_the_file_which_beats_the_defaults(read: Read) -> None:

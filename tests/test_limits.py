@@ -17,12 +17,14 @@ from videre.limits import (
     FIRST_DELAY,
     LONGEST_DELAY,
     MAX_FAILING_ADDRESSES,
+    PARTS,
     Penalties,
     Throttle,
     TokenBucket,
     Verdict,
+    throttle,
 )
-from videre.settings import Limits
+from videre.settings import Limits, Options
 
 PASS, WARN, DROP, CLOSE = Verdict.PASS, Verdict.WARN, Verdict.DROP, Verdict.CLOSE
 
@@ -144,6 +146,154 @@ def test_a_burst_of_candidates_passes() -> None:
     throttle = Throttle(limits.packets_per_second, limits.packet_burst)
     judged = [throttle.judge(False, 100.0 + number * 0.5 / 155) for number in range(155)]
     assert set(judged) == {PASS}
+
+
+def test_a_mesh_of_eight_passes_at_once() -> None:
+    """To seven peers an offer of 6 KB and 40 candidates of 300 bytes each, by the defaults."""
+    judge = throttle(Limits())
+    assert judge is not None
+    sizes = [6000, *[300] * 40] * 7
+    assert {judge.judge(False, 100.0, size) for size in sizes} == {PASS}
+
+
+def test_a_burst_is_below_what_a_reader_may_have_waiting() -> None:
+    """By the defaults, so that one member's burst closes nobody: half of it."""
+    at_once = Limits().at_once(64 * 1024)
+    assert at_once is not None and 2 * at_once == Options().max_backlog_bytes
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(byte_burst=1000), 1000),
+        (Limits(bytes_per_second=None, packet_burst=10), 640),
+        (Limits(bytes_per_second=None, packets_per_second=None), None),
+    ],
+)
+def test_what_may_be_sent_at_once(limits: Limits, expected: int | None) -> None:
+    """The byte burst, else as many packets as may come at once, each as large as may be."""
+    assert limits.at_once(64) == expected
+
+
+def test_without_a_limit_of_packets_any_number_of_bytes_may_be_sent_at_once() -> None:
+    """Where bytes are not limited either."""
+    assert Limits(bytes_per_second=None).at_once(None) is None
+
+
+# A session's bytes.
+
+SIZES = st.one_of(st.integers(0, 300), st.integers(0, 20_000))
+BYTE_STEPS = st.lists(st.tuples(st.integers(0, 40), SIZES, SIZES), max_size=80)
+BYTE_RATES = st.sampled_from([16.0, 64.0, 1024.0, 65536.0])
+BYTE_BURSTS = st.integers(1, 20_000)
+
+
+def passed_bytes(
+    rate: float, burst: int, steps: list[tuple[int, int, int]]
+) -> list[tuple[float, int]]:
+    """Return when what passed, and how large it was with what it caused."""
+    judge = Throttle(None, 0, byte_rate=rate, byte_burst=burst)
+    now, found = 1000.0, []
+    for quarters, size, caused in steps:
+        now += quarters / 4
+        if judge.judge(False, now, size) is PASS:
+            judge.charge(caused, now)
+            found.append((now, size + caused))
+    return found
+
+
+@CALM
+@given(BYTE_RATES, BYTE_BURSTS, BYTE_STEPS)
+def test_no_time_brings_more_bytes_than_it_may(
+    rate: float, burst: int, steps: list[tuple[int, int, int]]
+) -> None:
+    """Whatever the moments and sizes: the burst, the time's share, and one packet's answer."""
+    passed = passed_bytes(rate, burst, steps)
+    for first in range(len(passed)):
+        total = 0
+        for now, size in passed[first:]:
+            share = (now - passed[first][0]) * rate
+            assert total < burst + share + 1e-3
+            total += size
+
+
+@CALM
+@given(BYTE_RATES, BYTE_BURSTS, BYTE_STEPS)
+def test_bytes_are_charged_no_more_than_they_are(
+    rate: float, burst: int, steps: list[tuple[int, int, int]]
+) -> None:
+    """What an exact bucket with one part less lets through passes; only what it refuses may not."""
+    judge = Throttle(None, 0, byte_rate=rate, byte_burst=burst)
+    least = burst - burst // PARTS
+    held, now = Fraction(least), 1000.0
+    for quarters, size, caused in steps:
+        now += quarters / 4
+        held = min(Fraction(least), held + Fraction(quarters) / 4 * Fraction(rate))
+        verdict = judge.judge(False, now, size)
+        assert verdict is PASS or held < 1
+        if verdict is PASS:
+            judge.charge(caused, now)
+            held -= size + caused
+
+
+@CALM
+@given(BYTE_STEPS)
+def test_what_is_owed_is_charged(steps: list[tuple[int, int, int]]) -> None:
+    """Adding to what is owed, and charging when it is due, comes to the same bound."""
+    judge = Throttle(None, 0, byte_rate=64.0, byte_burst=5000)
+    now, passed = 1000.0, []
+    for quarters, size, caused in steps:
+        now += quarters / 4
+        if judge.judge(True, now, size) is PASS:
+            judge.owed += caused
+            if judge.owed > judge.due:
+                judge.charge(0, now)
+            assert judge.owed <= max(0, judge.due)
+            passed.append((now, size + caused))
+    for first in range(len(passed)):
+        before = sum(size for _, size in passed[first:-1])
+        if passed[first:]:
+            assert before < 5000 + (passed[-1][0] - passed[first][0]) * 64.0 + 1e-3
+
+
+def test_a_debt_is_paid_before_anything_passes() -> None:
+    """One answer passes however large it is; what follows waits as long as that takes."""
+    judge = Throttle(None, 0, byte_rate=100.0, byte_burst=1000)
+    assert judge.judge(True, 10.0, 100) is PASS
+    judge.charge(5900, 10.0)
+    judged = [judge.judge(False, 10.0 + seconds, 1) for seconds in (0, 20, 49.9, 50.1)]
+    assert judged == [WARN, DROP, DROP, PASS]
+    assert judge.judge(False, 200.0, 999) is PASS
+    assert judge.judge(False, 200.0, 1) is PASS
+    assert judge.judge(False, 200.0, 1) is WARN
+
+
+def test_as_many_bytes_again_close_the_session() -> None:
+    """As many as the burst may be dropped in one episode, however few packets they are."""
+    judge = Throttle(50.0, 400, byte_rate=1.0, byte_burst=10_000)
+    judged = [judge.judge(False, 10.0, 5000) for _ in range(6)]
+    assert judged == [PASS, PASS, WARN, DROP, CLOSE, CLOSE]
+    judged = [judge.judge(False, 10_100.0, 5000) for _ in range(4)]
+    assert judged == [PASS, PASS, WARN, DROP]
+
+
+def test_pings_and_packets_share_their_bytes() -> None:
+    """What a ping has brought is not there for packets."""
+    judge = Throttle(50.0, 400, byte_rate=1.0, byte_burst=1000)
+    judged = [judge.judge(is_ping, 1.0, 500) for is_ping in (True, False, True, False)]
+    assert judged == [PASS, PASS, WARN, DROP]
+
+
+def test_limits_without_rates_judge_nothing() -> None:
+    """`null` switches each off; without either nothing is looked at."""
+    assert throttle(Limits(packets_per_second=None, bytes_per_second=None)) is None
+    bytes_alone = throttle(Limits(packets_per_second=None, byte_burst=10))
+    packets_alone = throttle(Limits(bytes_per_second=None, packet_burst=2))
+    assert bytes_alone is not None and packets_alone is not None
+    assert {bytes_alone.judge(False, 1.0, 0) for _ in range(1000)} == {PASS}
+    assert [bytes_alone.judge(False, 1.0, 10) for _ in range(2)] == [PASS, WARN]
+    judged = [packets_alone.judge(False, 1.0, 10**9) for _ in range(6)]
+    assert judged == [PASS, PASS, WARN, DROP, CLOSE, CLOSE]
 
 
 def test_an_old_clients_pings_pass() -> None:

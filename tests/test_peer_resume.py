@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import ENGINES, World, brief, packet
+from fakes import ENGINES, UNLIMITED, World, brief, packet
 from guests import answer, ask, back, guest, initiator, say, users, welcome_of
-
-from videre.settings import Limits
 
 GRACE = 20.0
 
@@ -292,7 +291,7 @@ def test_a_welcome_comes_before_what_was_missed(world: World) -> None:
 
 def test_limits_may_keep_everything() -> None:
     """Without MaxResumeBytes nothing is dropped while the grace lasts."""
-    limits = Limits(max_resume_bytes=None, packets_per_second=None, join_timeout=None)
+    limits = replace(UNLIMITED, max_resume_bytes=None)
     world = World(limits=limits, max_bytes=None)
     a, secret = guest(world, "a")
     (b,) = world.members("b")

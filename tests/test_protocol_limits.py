@@ -17,6 +17,7 @@ from sockjs_client import Wire, array, ask, fresh, poll, send
 from websocket_client import FIN, MASKED, TEXT, Socket, handshake
 
 import videre
+from videre.app import NAMESPACES
 from videre.config import Config, load
 from videre.transport import senders
 from videre.transport.clients import owner
@@ -196,6 +197,73 @@ async def test_a_calls_beginning_passes_the_defaults(conf: Path) -> None:
             await a.send("broadcast", "a", "room", number)
         await b.hears(*(("broadcast", "a", "room", number) for number in range(5 * 31)))
         await a.quiet()
+
+
+async def test_a_mesh_of_eight_begins_within_the_defaults(conf: Path) -> None:
+    """An offer of 6 KB and forty candidates to each of seven peers, as fast as a browser writes."""
+    async with signaller(conf) as server:
+        a, b = await server.members("a", "b")
+        for number in range(7 * 41):
+            await a.send(
+                "broadcast", "a", "room", [number, "x" * (5800 if number % 41 == 0 else 200)]
+            )
+        for number in range(7 * 41):
+            assert (await b.heard())[3][0] == number
+        await a.quiet()
+
+
+@both
+async def test_a_burst_throws_nobody_out(conf: Path, framing: Framing) -> None:
+    """Who has not read a byte of what a member may send at once is there, and hears it all."""
+    async with signaller(conf) as server:
+        path = RAW if framing == "raw" else f"{fresh()}/websocket"
+        victim = await Socket.open(server.url, path, receive_buffer=4096)
+        text = packet("connect", "victim", "room", {"Welcome": True})
+        victim.send(text if framing == "raw" else json.dumps([text]))
+        while "welcome" not in await victim.text():
+            pass
+        bad = await server.client()
+        await bad.join("bad")
+        for number in range(150):  # 9.3 MiB
+            await bad.send("broadcast", "bad", "room", [number, "x" * 60_000])
+        await bad.hears(("error", "bad", "room", "rate-limited"))
+        assert await bad.closed() == 4003
+        heard = []
+        while True:
+            frame = await victim.text()
+            header, payload = brief(frame if framing == "raw" else json.loads(frame[1:])[0])[::3]
+            if header == "disconnect":
+                break
+            if header == "broadcast":
+                heard.append(payload[0])
+        assert heard == list(range(9))  # 512 KiB, and the one that passed them
+        again = packet("ping", "victim", "room")
+        victim.send(again if framing == "raw" else json.dumps([again]))
+        while "ping" not in await victim.text():
+            pass
+
+
+async def test_a_reload_changes_the_bytes_for_everybody(conf: Path) -> None:
+    """Also for sessions that are open; and the next welcome says so."""
+    async with signaller(conf) as server:
+        a, b = await server.members("a", "b")
+        namespace = server.runner.app[NAMESPACES][0]
+        namespace.reload(read(conf, {"BytesPerSecond": SLOWLY, "ByteBurst": 1000}))
+        for number in range(3):
+            await a.send("broadcast", "a", "room", [number, "x" * 600])
+        await a.hears(("error", "a", "room", "rate-limited"))
+        assert [(await b.heard())[3][0] for _ in range(2)] == [0, 1]
+        await b.send("connect", "b", "room", {"Welcome": True})
+        assert (await b.heard())[0] == "connect"
+        limits = json.loads((await b.heard())[3])["Limits"]
+        assert (limits["BytesPerSecond"], limits["ByteBurst"]) == (SLOWLY, 1000)
+        namespace.reload(read(conf, {"BytesPerSecond": None, "PacketsPerSecond": None}))
+        for number in range(20):
+            await a.send("broadcast", "a", "room", [number, "x" * 60_000])
+        assert [(await b.heard())[3][0] for _ in range(20)] == list(range(20))
+        await b.send("connect", "b", "room", {"Welcome": True})
+        assert (await b.heard())[0] == "connect"
+        assert json.loads((await b.heard())[3])["Limits"] == {}
 
 
 @pytest.mark.parametrize("framing", ["raw", "sockjs", "polling"])

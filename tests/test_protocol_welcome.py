@@ -50,6 +50,12 @@ async def test_who_asks_is_welcome(server: Server, framing: Framing) -> None:
         "Grace": 20,
         "IceServers": [],
         "IceTtl": None,
+        "Limits": {
+            "PacketsPerSecond": 50,
+            "PacketBurst": 400,
+            "BytesPerSecond": 64 * 1024,
+            "ByteBurst": 512 * 1024,
+        },
     }
     await a.hears(("connect", "b", "room", "false"))
     await a.quiet()

@@ -152,6 +152,23 @@ async def test_many_sessions_go_by_it_in_slices(monkeypatch: pytest.MonkeyPatch)
         assert len(refreshed) == len(set(refreshed)) == len(clients)
 
 
+async def test_limits_of_bytes(tmp_path: Path) -> None:
+    """Who is connected has the new ones; and what is odd about them is used, and logged."""
+    async with reloading(tmp_path) as run:
+        a = await run.seated("a")
+        told = await run.change({"BytesPerSecond": 0.01, "ByteBurst": 1000})
+        assert told["changed"] == ["ByteBurst", "BytesPerSecond"]
+        for _ in range(3):
+            await a.send(a.packet("broadcast", "x" * 500))
+        assert code(await a.receive()) == "rate-limited"
+        await run.change({"BytesPerSecond": None})
+        complaint = await run.logged("config-complaint")
+        assert complaint["level"] == "warning" and "BytesPerSecond" in complaint["complaints"][0]
+        for _ in range(3):
+            await a.send(a.packet("broadcast", "x" * 60_000))
+        assert (await a.ask("ping"))["Header"]["Event"] == "ping"
+
+
 async def test_limits_of_connections(tmp_path: Path) -> None:
     """In all, for an address, for each second; the backlog; the time to enter a room."""
     async with reloading(tmp_path) as run:

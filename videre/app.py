@@ -52,7 +52,7 @@ def setup(
     journal = journal or Journal(logger or logging.getLogger("videre"))
     log = EventLog(journal, prefix)
     jobs = _Jobs()
-    ice = IceOffer(config.ice)
+    ice = IceOffer(config.ice, config.limits)
     tally = Tally(time.monotonic)
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
     rooms = Rooms(
@@ -63,7 +63,7 @@ def setup(
         secret=lambda: secrets.token_urlsafe(16),
         grace=config.limits.grace,
         terms=namespace.terms(config),
-        ice=ice,
+        ice=ice.welcome,
         node=f"{secrets.token_hex(8)}-",
         tally=tally,
     )

@@ -45,7 +45,7 @@ class Trace(Protocol):
     def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
 
 
-#: Returns the part of a user's welcome that is about ICE servers: `IceServers` and `IceTtl`.
+#: Returns what a user's welcome says beside its room and seat: `IceServers` and `IceTtl` at least.
 Ice = Callable[[str], dict[str, Any]]
 
 

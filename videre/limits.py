@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import collections
 import enum
+import math
+
+from videre.settings import Limits
 
 #: Failed tokens of one address within FAILURE_SECONDS, after which its next tries are slowed.
 FAILURES = 10
@@ -17,6 +20,10 @@ LONGEST_DELAY = 25.0  # seconds
 MAX_FAILING_ADDRESSES = 10_000
 
 
+# Sums of intervals are not exact, so that one take more or less needs some leave. In seconds.
+ROUNDING = 1e-6
+
+
 class TokenBucket:
     """Allows `rate` takes a second, and `burst` of them at once when it is full.
 
@@ -27,8 +34,7 @@ class TokenBucket:
 
     def __init__(self, rate: float, burst: int) -> None:
         self._interval = 1.0 / rate
-        # Sums of intervals are not exact, so that one of them more or less needs some leave.
-        self._tolerance = (burst - 1) * self._interval + 1e-6
+        self._tolerance = (burst - 1) * self._interval + ROUNDING
         self._full_at = 0.0
 
     def take(self, now: float) -> bool:
@@ -59,32 +65,126 @@ class Verdict(enum.Enum):
 PASS = Verdict.PASS  # looked at for every packet
 
 
-class Throttle:
-    """Judges the packets of one session: pings by one bucket, all others by another.
+# Parts of a byte burst, of which one may be charged late: so most packets cost an addition.
+PARTS = 64
 
-    An episode begins with the first packet that finds its bucket empty, and is over when the
-    bucket is full again. A session that goes on sending in it, as much again as its burst, is
+
+class Throttle:
+    """Judges the packets of one session by their number, pings apart, and by their bytes.
+
+    Three buckets, each kept as the time at which it will be full again, as in TokenBucket. A packet
+    that comes before the bytes are used up passes whole, and so does its answer, however large they
+    are: what follows waits until the debt is paid. In t seconds no more than `byte_burst`,
+    t * `byte_rate` and one packet with all that it causes is let through. Rates are per second, and
+    None is no limit.
+
+    An episode begins with the first packet that finds a bucket empty, and is over when all are full
+    again. A session that goes on sending in it, as much again as its burst of packets or bytes, is
     closed.
     """
 
-    __slots__ = ("_burst", "_dropped", "_packets", "_pings")
+    __slots__ = (
+        "_burst",
+        "_byte_burst",
+        "_bytes_full_at",
+        "_dropped",
+        "_dropped_bytes",
+        "_interval",
+        "_packets_full_at",
+        "_part",
+        "_pings_full_at",
+        "_seconds_per_byte",
+        "_span",
+        "_tolerance",
+        "due",
+        "owed",
+    )
 
-    def __init__(self, rate: float, burst: int) -> None:
-        self._packets = TokenBucket(rate, burst)
-        self._pings = TokenBucket(rate, burst)
-        self._burst = burst
-        self._dropped = 0  # in this episode
+    def __init__(
+        self,
+        rate: float | None,
+        burst: int,
+        *,
+        byte_rate: float | None = None,
+        byte_burst: int = 0,
+    ) -> None:
+        self._burst = math.inf if rate is None else burst
+        self._interval = 0.0 if rate is None else 1.0 / rate
+        self._tolerance = math.inf if rate is None else (burst - 1) * self._interval + ROUNDING
+        self._byte_burst = math.inf if byte_rate is None else byte_burst
+        self._seconds_per_byte = 0.0 if byte_rate is None else 1.0 / byte_rate
+        # Seconds until the bucket is full, if it is empty. Half a byte is not there, whatever
+        # rounding says.
+        self._span = math.inf if byte_rate is None else (byte_burst - 0.5) / byte_rate
+        self._part = math.inf if byte_rate is None else byte_burst // PARTS
+        self._packets_full_at = self._pings_full_at = self._bytes_full_at = 0.0
+        self._dropped = 0  # packets in this episode
+        self._dropped_bytes = 0
+        #: Bytes that passed and are not charged yet. Whoever adds some calls `charge` when there
+        #: are more than are `due`.
+        self.owed = 0
+        self.due = self._part
 
-    def judge(self, is_ping: bool, now: float) -> Verdict:
-        """Return what is to be done with a packet that came at `now`, in seconds."""
-        if self._dropped and self._packets.is_full(now) and self._pings.is_full(now):
-            self._dropped = 0
-        if (self._pings if is_ping else self._packets).take(now):
-            return PASS
+    def judge(self, is_ping: bool, now: float, size: int = 0) -> Verdict:
+        """Return what is to be done with a packet of `size` bytes that came at `now`, in seconds.
+
+        `now` never goes back.
+        """
+        if self._dropped and self._is_calm(now):
+            self._dropped = self._dropped_bytes = 0
+        if self.due < 0 and self._bytes_full_at - now > self._span:
+            return self._drop(size)
+        # As by TokenBucket.take, twice: this is done for every packet, and a call costs as much.
+        if is_ping:
+            full_at = self._pings_full_at
+            if full_at <= now:
+                full_at = now
+            elif full_at - now > self._tolerance:
+                return self._drop(size)
+            self._pings_full_at = full_at + self._interval
+        else:
+            full_at = self._packets_full_at
+            if full_at <= now:
+                full_at = now
+            elif full_at - now > self._tolerance:
+                return self._drop(size)
+            self._packets_full_at = full_at + self._interval
+        self.owed += size
+        if self.owed > self.due:
+            self.charge(0, now)
+        return PASS
+
+    def charge(self, size: int, now: float) -> None:
+        """Charge `size` bytes and what is owed. To charge late is to charge no less."""
+        full_at = max(self._bytes_full_at, now) + (self.owed + size) * self._seconds_per_byte
+        self._bytes_full_at = full_at
+        self.owed = 0
+        # As long as more than one part is left, nothing can be overdrawn by what is owed.
+        left = self._span - (full_at - now)
+        self.due = self._part if left >= self._part * self._seconds_per_byte else -1
+
+    def _is_calm(self, now: float) -> bool:
+        return now >= max(self._packets_full_at, self._pings_full_at, self._bytes_full_at)
+
+    def _drop(self, size: int) -> Verdict:
         self._dropped += 1
+        self._dropped_bytes += size
         if self._dropped == 1:
             return Verdict.WARN
-        return Verdict.DROP if self._dropped <= self._burst else Verdict.CLOSE
+        is_too_much = self._dropped > self._burst or self._dropped_bytes > self._byte_burst
+        return Verdict.CLOSE if is_too_much else Verdict.DROP
+
+
+def throttle(limits: Limits) -> Throttle | None:
+    """Return what judges the packets of one session by these limits; None if they have no rate."""
+    if limits.packets_per_second is None and limits.bytes_per_second is None:
+        return None
+    return Throttle(
+        limits.packets_per_second,
+        limits.packet_burst,
+        byte_rate=limits.bytes_per_second,
+        byte_burst=limits.byte_burst,
+    )
 
 
 class Penalties:

@@ -19,7 +19,7 @@ from videre.packets import Decoder
 from videre.peers.context import Service
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
-from videre.settings import JoinPolicy, Options
+from videre.settings import JoinPolicy, Limits, Options
 from videre.tally import Tally
 
 # When clients are asked to come back, as shares of the drain: not before a load balancer has found
@@ -38,13 +38,18 @@ RELOADED_OPTIONS = [field.name for field, known in settings.of(Options).values()
 
 @dataclasses.dataclass
 class IceOffer:
-    """What a member is told of STUN and TURN now; the servers may be set anew."""
+    """What a member is told of STUN and TURN, and of the limits; both may be set anew."""
 
     servers: IceServers
+    limits: Limits
 
     def __call__(self, user: str) -> dict[str, object]:
-        """Return the members of a welcome, or of an answer to `ice`, for a user."""
+        """Return the members of an answer to `ice`, for a user."""
         return self.servers.offer(user, time.time())
+
+    def welcome(self, user: str) -> dict[str, object]:
+        """Return what a welcome says beside that: the rates, for clients to pace themselves."""
+        return {**self(user), "Limits": self.limits.told()}
 
 
 def terms(config: Config) -> JoinPolicy:
@@ -99,7 +104,7 @@ class Namespace:
         service.auth = config.auth
         service.leeway = config.leeway
         service.trace = self.log.trace
-        self.ice.servers = config.ice
+        self.ice.servers, self.ice.limits = config.ice, config.limits
         self.rooms.terms = terms(config)
         changed = {name: getattr(config.transport, name) for name in RELOADED_OPTIONS}
         self.sessions.configure(dataclasses.replace(self.sessions.options, **changed))

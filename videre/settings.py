@@ -264,10 +264,10 @@ class Limits:
         nullable=True,
         min=1,
     )
-    # A call's start is a burst of an offer and some 30 candidates a peer, which must pass in a mesh
-    # of six.
+    # A call starts with an offer and up to 40 candidates for each peer: in a mesh of eight
+    # 7 x 41 = 287 packets at once, and room for what a client sends again.
     packets_per_second: float | None = setting(
-        50.0,
+        50,
         "PacketsPerSecond",
         "packets of one session, pings counted apart; more are dropped (`rate-limited`), and in "
         "the end the session is closed (4003)",
@@ -278,11 +278,39 @@ class Limits:
         check_with="finite",
     )
     packet_burst: int = setting(
-        200,
+        400,
         "PacketBurst",
-        "packets that a session may send at once: an offer and 30 candidates to each of five "
-        "peers pass",
+        "packets that a session may send at once: an offer and 40 candidates to each of seven "
+        "peers are 287",
         reloaded=True,
+        type="integer",
+        min=1,
+    )
+    # The same start is 7 x (6,000 + 40 x 300) = 126,000 bytes: a quarter of the burst. The burst is
+    # half of what may wait for a reader (MaxBacklogBytes).
+    bytes_per_second: float | None = setting(
+        64 * 1024,
+        "BytesPerSecond",
+        "bytes that a session may cause: what it sends, answers that grow with its room, and its "
+        "packet again for each eight further members who get it; more are dropped "
+        "(`rate-limited`), and in the end the session is closed (4003)",
+        unit="bytes",
+        reloaded=True,
+        shown="64 KiB",
+        type="number",
+        nullable=True,
+        min=0.001,
+        check_with="finite",
+    )
+    byte_burst: int = setting(
+        512 * 1024,
+        "ByteBurst",
+        "bytes that a session may cause at once: an offer of 6 KB and 40 candidates of 300 bytes "
+        "to each of seven peers are 126,000. `--check` complains of more than `MaxBacklogBytes`, "
+        "with which one member could have others closed",
+        unit="bytes",
+        reloaded=True,
+        shown="512 KiB",
         type="integer",
         min=1,
     )
@@ -321,6 +349,23 @@ class Limits:
         min=0,
     )
 
+    def at_once(self, max_packet_bytes: int | None) -> int | None:
+        """Return the bytes that a session may send at once; None: no limit."""
+        if self.bytes_per_second is not None:
+            return self.byte_burst
+        if self.packets_per_second is None or max_packet_bytes is None:
+            return None
+        return self.packet_burst * max_packet_bytes
+
+    def told(self) -> dict[str, float]:
+        """Return what a welcome says, for clients to pace themselves; what is off is left out."""
+        told: dict[str, float] = {}
+        if self.packets_per_second is not None:
+            told |= {"PacketsPerSecond": self.packets_per_second, "PacketBurst": self.packet_burst}
+        if self.bytes_per_second is not None:
+            told |= {"BytesPerSecond": self.bytes_per_second, "ByteBurst": self.byte_burst}
+        return told
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -342,7 +387,8 @@ class Options:
     max_backlog_bytes: int | None = setting(
         1024 * 1024,
         "MaxBacklogBytes",
-        "what may wait for a client that does not read before it is dropped (4002)",
+        "what may wait for a client that does not read before it is dropped (4002), one larger "
+        "packet aside",
         unit="bytes",
         reloaded=True,
         shown="1 MiB",

@@ -112,7 +112,7 @@ class World:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         options = Options(max_packet_bytes=LIMIT, compression=True)
-        limits = Limits(packets_per_second=None)
+        limits = Limits(packets_per_second=None, bytes_per_second=None)
         logger = logging.Logger("fuzz", logging.ERROR)
         self.namespace: Namespace = setup(
             web.Application(), config=Config(transport=options, limits=limits), logger=logger

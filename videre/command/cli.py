@@ -107,7 +107,12 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
 
     config = load()
     certificates = Certificates(config)
+    complaints = config.complaints()
+    for complaint in complaints:
+        print(f"videre-server: {complaint}", file=sys.stderr)
     if arguments["check"]:
+        if complaints:
+            return 2
         print("The configuration is good.")
         return 0
     signal.pthread_sigmask(signal.SIG_BLOCK, CHANGES)

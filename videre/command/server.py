@@ -234,6 +234,8 @@ class Server:
         )
         self._log.flush()
         self._logging.set_level(config.log_level)
+        if complaints := config.complaints():
+            self._log("config-complaint", complaints=complaints)
         for namespace in self._app[NAMESPACES]:
             namespace.reload(config)
         if self._guard is None:

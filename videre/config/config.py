@@ -46,6 +46,23 @@ class Config(Process):
         source = self.sources.get(key, "default")
         return ConfigError([f"{source}: {key}: {shown(value)}: {words}"])
 
+    def complaints(self) -> list[str]:
+        """Return, in words, what works but should not be so; empty for a good configuration."""
+        waiting, at_once = (
+            self.transport.max_backlog_bytes,
+            self.limits.at_once(self.max_packet_bytes),
+        )
+        if waiting is None or (at_once is not None and at_once <= waiting):
+            return []
+        key = "BytesPerSecond" if self.limits.bytes_per_second is None else "ByteBurst"
+        value = None if key == "BytesPerSecond" else at_once
+        sent = "any number of" if at_once is None else f"{at_once}"
+        words = (
+            f"a member may send {sent} bytes at once, but only {waiting} may wait for a reader "
+            "(MaxBacklogBytes): it can have others closed as slow consumers"
+        )
+        return list(self.error(key, value, words).faults)
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return what serves TLS 1.2 or newer with Cert and Key; None without TLS.
 

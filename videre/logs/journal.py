@@ -24,6 +24,7 @@ BATCH_PACKETS = 500
 
 _LEVELS = {
     "error": logging.WARNING,
+    "config-complaint": logging.WARNING,
     "reload-refused": logging.WARNING,
     "session": logging.DEBUG,
     "session-seated": logging.DEBUG,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from videre import packets
+from videre import packets, tally
 from videre.auth import Grant
 from videre.engines import Gap
 from videre.errors import EngineError, TokenExpired, Unauthorized, WrongUser
@@ -38,6 +38,9 @@ class Visitor(Protocol):
 
     def sit(self, seat: Seat) -> Pending:
         """Take a seat, and give up the one it has in another room."""
+
+    def pay(self, size: int) -> None:
+        """Charge it for bytes that its packet has caused beside its own."""
 
 
 def enter(visitor: Visitor, service: Service, packet: Packet) -> Pending:
@@ -167,11 +170,16 @@ class _Entry:
             welcome=self._options.greeting,
             replace=gap is not None,
         )
-        return _then(pending, lambda: self._seated(seat))
+        return _then(pending, lambda: self._joined(seat))
+
+    def _joined(self, seat: Seat) -> Pending:
+        self._visitor.pay(tally.size(self._packet.text) * seat.replica.weight)
+        return self._seated(seat)
 
     def _seated(self, seat: Seat) -> Pending:
         if self._visitor.gone:
             return self._rooms.leave(seat, "gone")
+        self._visitor.pay(seat.greeted)
         self._visitor.deadline.renew(self._grant)
         return self._visitor.sit(seat)
 

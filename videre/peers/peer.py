@@ -24,12 +24,13 @@ from videre.errors import (
     WrongUser,
 )
 from videre.interfaces import Connection
-from videre.limits import PASS, Throttle, Verdict
+from videre.limits import PASS, Throttle, Verdict, throttle
 from videre.packets import Event, Names, Packet
 from videre.peers.connect import enter
 from videre.peers.context import Service
 from videre.peers.deadline import Deadline
-from videre.rooms.room import Seat
+from videre.peers.last import called, note
+from videre.rooms.room import Seat, weight
 
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10
@@ -88,10 +89,7 @@ class Peer:
     def refresh(self) -> None:
         """Go by what the service says now of limits and traces: they may be set while it runs."""
         self._trace = self._service.trace
-        limits = self._service.limits
-        self._throttle = None
-        if limits.packets_per_second is not None:
-            self._throttle = Throttle(limits.packets_per_second, limits.packet_burst)
+        self._throttle = throttle(self._service.limits)
 
     def go_away(self, seconds: float) -> None:
         """Tell the peer to connect anew in so many seconds: the server is draining."""
@@ -127,7 +125,7 @@ class Peer:
             flow.packets += 1
             flow.bytes += size
             if self._throttle is not None:
-                verdict = self._throttle.judge(event == "ping", service.clock())
+                verdict = self._throttle.judge(event == "ping", service.clock(), size)
                 if verdict is not PASS:
                     self._drop(verdict)
                     return None
@@ -138,13 +136,17 @@ class Peer:
                     self._known = ((user, room), *self._known[: KNOWN_NAMES - 1])
                 pending = _HANDLERS[event](self, packet, seat)
             elif event == "broadcast" and seat is not None:
+                if seat.replica.weight:
+                    self.pay(size * seat.replica.weight)
                 pending = self._rooms.broadcast(seat, text)
-            elif ping is not None:
-                pending = self._answer_ping(room, ping)
+            elif ping is not None and seat is not None:
+                replica = seat.replica
+                self._tell_users(replica.users_payload or replica.users(), ping)
+                pending = None
         except (PeerError, EngineError) as error:
             if event is None:
                 counts.received[tally.OTHER].add(text)
-            if packet is not None or self._may_be_told(error):
+            if packet is not None or self._may_be_told(error, size):
                 self.refuse(error, packet)
             return None
         if pending is None:
@@ -152,11 +154,16 @@ class Peer:
             return None
         return self._finish(pending, packet)
 
-    def _may_be_told(self, error: PeerError | EngineError) -> bool:
+    def pay(self, size: int) -> None:
+        """Charge the session for bytes that its packet has caused beside its own."""
+        if self._throttle is not None:
+            self._throttle.charge(size, self._service.clock())
+
+    def _may_be_told(self, error: PeerError | EngineError, size: int) -> bool:
         """Tell whether what was no packet is answered: it counts towards the rate as a packet."""
         if self._throttle is None or not (isinstance(error, PeerError) and error.bad):
             return True
-        verdict = self._throttle.judge(False, self._service.clock())
+        verdict = self._throttle.judge(False, self._service.clock(), size)
         if verdict is Verdict.CLOSE:
             self.close(CloseCode.TOO_MANY_PACKETS)
         return verdict in (PASS, Verdict.WARN)
@@ -242,19 +249,21 @@ class Peer:
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         to = packet.header.get("To")
-        last = _called(own, packet)
+        last = called(own, packet)
         if to is not None:
             return self._send_to(own, packet, [to] if isinstance(to, str) else to, last)
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
             self._head = packets.head_of(packet.text)
-        return _note(own, last, self._rooms.broadcast(own, packet.text, last=last))
+        self.pay(tally.size(packet.text) * own.replica.weight)
+        return note(own, last, self._rooms.broadcast(own, packet.text, last=last))
 
     def _send_to(
         self, own: Seat, packet: Packet, users: list[str], last: str
     ) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
-        pending = _note(own, last, self._rooms.broadcast(own, packet.text, names, last))
+        self.pay(tally.size(packet.text) * weight(len(names)))
+        pending = note(own, last, self._rooms.broadcast(own, packet.text, names, last))
         if absent := self._rooms.absent(own.room, names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
@@ -275,21 +284,31 @@ class Peer:
 
     def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
         users = self._rooms.users(room)
-        if isinstance(users, str):
-            text = f"{ping[1]}{users}{ping[2]}"
-            # As by Flow.add, and in Replica.sent: this is what is sent most.
-            flow = self._tally.sent["ping"]
-            flow.packets += 1
-            flow.bytes += len(text) if text.isascii() else tally.size(text)
-            self.connection.send(text)
-            return None
-        return self._answer_later(users, ping)
+        if not isinstance(users, str):
+            return self._answer_later(users, ping)
+        self._tell_users(users, ping)
+        return None
 
     async def _answer_later(self, users: Awaitable[str], ping: tuple[str, str, str]) -> None:
-        self._send("ping", (await users).join(ping[1:]))
+        self._tell_users(await users, ping)
+
+    def _tell_users(self, users: str, ping: tuple[str, str, str]) -> None:
+        text = f"{ping[1]}{users}{ping[2]}"
+        # As by Flow.add, and in Replica.sent: this is what is sent most.
+        flow = self._tally.sent["ping"]
+        size = len(text) if text.isascii() else tally.size(text)
+        flow.packets += 1
+        flow.bytes += size
+        if (held := self._throttle) is not None:  # as by `pay`
+            held.owed += size
+            if held.owed > held.due:
+                held.charge(0, self._service.clock())
+        self.connection.send(text)
 
     def _disconnect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
-        return self._leave(_own(seat, packet), "disconnect")
+        own = _own(seat, packet)
+        self.pay(tally.size(packet.text) * own.replica.weight)
+        return self._leave(own, "disconnect")
 
     def _leave(self, seat: Seat | None, reason: str) -> Awaitable[None] | None:
         # The seat is the peer's until the engine says otherwise (see `seat`).
@@ -303,27 +322,6 @@ def _own(seat: Seat | None, packet: Packet) -> Seat:
     if seat.user != packet.user:
         raise WrongUser("Header.UserId: is not the one this session has connected as")
     return seat
-
-
-def _called(seat: Seat, packet: Packet) -> str:
-    """Return what a broadcast is called, as JSON; "" if that is as it was."""
-    last = packets.called(packet.header)
-    return "" if last == seat.last else last
-
-
-def _note(seat: Seat, last: str, pending: Awaitable[None] | None) -> Awaitable[None] | None:
-    """Note which broadcast was the last that was carried out, if it is called differently."""
-    if not last:
-        return pending
-    if pending is not None:
-        return _note_later(seat, last, pending)
-    seat.last = last
-    return None
-
-
-async def _note_later(seat: Seat, last: str, pending: Awaitable[None]) -> None:
-    await pending
-    seat.last = last
 
 
 Handle = Callable[[Peer, Packet, Seat | None], Awaitable[None] | None]

@@ -73,6 +73,7 @@ class Replica:
         seat.secret = None
         seat.count = 0
         text = packets.write_json(Event.WELCOME, seat.user, room.name, welcome)
+        seat.greeted = size(text)
         self._tally.sent["welcome"].add(text)
         if isinstance(seat.connection, Returning):
             seat.connection.greeting.append(text)
@@ -89,9 +90,8 @@ class Replica:
             self._log("room-made", room=room)
         taken = self.joining.pop(seat, None) or Seat(seat, user, room, None, self._clock())
         before = len(replica.members)
-        replica.members[user] = taken
+        replica.seat(taken)
         self.census.change(room, before, len(replica.members))
-        replica.users_payload = None
         initiator = replica.initiator is taken
         head, tail = announcement
         self._send(replica, Event.CONNECT, f"{head}{packets.ROLE[initiator]}{tail}")
@@ -111,7 +111,7 @@ class Replica:
         new.since = old.since
         if last:
             new.last = last
-        replica.members[user] = new
+        replica.seat(new)
         left, old.connection = old.connection, None
         if isinstance(new.connection, Returning):
             role = packets.ROLE[replica.initiator is new]
@@ -145,9 +145,8 @@ class Replica:
             if user not in replica.members:
                 text = packets.write(Event.CONNECT, user, room, "false")
                 self._send(replica, Event.CONNECT, text)
-                replica.members[user] = Seat(seat_id, user, room, None, self._clock())
-        replica.members = {user: replica.members[user] for user, _ in members}
-        replica.users_payload = None
+                replica.seat(Seat(seat_id, user, room, None, self._clock()))
+        replica.arrange([user for user, _ in members])
         if before is not None and replica.initiator is not before:
             if before.connection is not None:
                 role = packets.write(Event.CONNECT, before.user, room, "false")
@@ -167,9 +166,8 @@ class Replica:
         if replica is None or user not in replica.members or replica.members[user].id != seat:
             return
         promotes = replica.initiator.user == user
-        gone = replica.members.pop(user)
+        gone = replica.unseat(user)
         self.census.change(room, len(replica.members) + 1, len(replica.members))
-        replica.users_payload = None
         seconds = round(self._clock() - gone.since, 3)
         self._log("leave", room=room, user=user, reason=reason, seconds=seconds)
         held, gone.connection = gone.connection, None
@@ -193,7 +191,7 @@ class Replica:
     def _promote(self, room: Room) -> None:
         heir = room.initiator
         role = None
-        for seat in room.members.values():
+        for seat in room.here:
             if seat.connection is None:
                 continue
             if seat is heir:
@@ -215,8 +213,8 @@ class Replica:
         replica = self.rooms.get(room)
         if replica is None:
             return
-        forward_to = replica.forward_to
-        copies = replica.forward(text, seat) if to is None else forward_to(to, text, seat)
+        forward = replica.forward
+        copies = forward(text, seat) if to is None else replica.forward_to(to, text, seat)
         flow, tally = self._broadcasts, self._tally
         flow.packets += copies
         flow.bytes += copies * (tally.size if text is tally.text else size(text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from videre import packets
 from videre.interfaces import Connection
@@ -14,15 +14,27 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
+#: Copies of a packet that its sender pays for with its own bytes: in a mesh of eight a client that
+#: broadcasts all to everybody pays once.
+COPIES = 8
+
+
+def weight(copies: int) -> int:
+    """Return how many times a packet's bytes are charged beside once, for so many copies of it."""
+    return max(0, copies - 1) // COPIES
+
+
 class Seat:
     """One user's place in one room, held by the session behind `connection`."""
 
     __slots__ = (
         "connection",
         "count",
+        "greeted",
         "id",
         "last",
         "local",
+        "replica",
         "room",
         "secret",
         "since",
@@ -55,6 +67,8 @@ class Seat:
         self.ticket: str | None = None  # the digest of that secret, for as long as it is good
         self.last = "null"  # what the holder's last broadcast was called, as JSON
         self.count = 0  # packets that the room has sent to it, since its welcome
+        self.greeted = 0  # bytes of its welcome
+        self.replica = NOWHERE  # the room, once the seat is in it
 
     def seen(self) -> int | None:
         """Return how many packets of the room may have arrived; None: not known."""
@@ -67,12 +81,58 @@ class Seat:
 class Room:
     """The replica of one room: its members in joining order; the first of them is the initiator."""
 
-    __slots__ = ("members", "name", "users_payload")
+    __slots__ = ("_here", "_lost", "members", "name", "users_payload", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.members: dict[str, Seat] = {}
+        # Members by how they are reached: no packet looks at a seat that has no connection here.
+        self._here: dict[str, Seat] = {}
+        self._lost: set[str] = set()
+        self.weight = 0  # of a packet to all others, see the function
         self.users_payload: str | None = None  # the answer to a ping, until the members change
+
+    def seat(self, seat: Seat) -> None:
+        """Let a user have this seat: a new one comes last, one that is there stays in its place."""
+        seat.replica = self
+        if seat.user not in self.members:
+            self.users_payload = None
+        self.members[seat.user] = seat
+        self._lost.discard(seat.user)
+        if seat.connection is None:
+            self._here.pop(seat.user, None)
+        else:
+            self._here[seat.user] = seat
+        self._changed()
+
+    def lose(self, seat: Seat) -> None:
+        """Keep a seat whose connection is lost: nothing is sent to it."""
+        if self.members.get(seat.user) is seat:
+            self._here.pop(seat.user, None)
+            self._lost.add(seat.user)
+            self._changed()
+
+    def unseat(self, user: str) -> Seat:
+        """Take a user's seat away and return it."""
+        self._here.pop(user, None)
+        self._lost.discard(user)
+        gone = self.members.pop(user)
+        self.users_payload = None
+        self._changed()
+        return gone
+
+    def arrange(self, users: Sequence[str]) -> None:
+        """Put the members into another joining order."""
+        self.members = {user: self.members[user] for user in users}
+        self.users_payload = None
+
+    def _changed(self) -> None:
+        self.weight = weight(len(self.members) - len(self._lost) - 1)
+
+    @property
+    def here(self) -> Iterable[Seat]:
+        """The seats with a connection to this node."""
+        return self._here.values()
 
     @property
     def initiator(self) -> Seat:
@@ -90,20 +150,22 @@ class Room:
     def send(self, text: str) -> int:
         """Send to every member."""
         copies = 0
-        for seat in self.members.values():
-            if seat.connection is not None:
+        for seat in self._here.values():
+            connection = seat.connection
+            if connection is not None:
                 seat.count += 1
-                seat.connection.send(text)
+                connection.send(text)
                 copies += 1
         return copies
 
     def forward(self, text: str, sender: str) -> int:
         """Send to every member but the one whose seat `sender` is."""
         copies = 0
-        for seat in self.members.values():
-            if seat.connection is not None and seat.id != sender:
+        for seat in self._here.values():
+            connection = seat.connection
+            if connection is not None and seat.id != sender:
                 seat.count += 1
-                seat.connection.send(text)
+                connection.send(text)
                 copies += 1
         return copies
 
@@ -111,9 +173,13 @@ class Room:
         """Send to those of `users` who are here, but not to the one whose seat `sender` is."""
         copies = 0
         for user in users:
-            seat = self.members.get(user)
+            seat = self._here.get(user)
             if seat is not None and seat.connection is not None and seat.id != sender:
                 seat.count += 1
                 seat.connection.send(text)
                 copies += 1
         return copies
+
+
+#: Stands for the room of a seat that is in none yet.
+NOWHERE = Room("")

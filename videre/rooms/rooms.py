@@ -248,6 +248,7 @@ class Rooms:
             return self.leave(seat, reason)
         seen = seat.seen()
         seat.connection = None
+        seat.replica.lose(seat)
         self._log("lost", room=seat.room, user=seat.user, reason=reason)
         return self._engine.lose(seat.room, seat.user, seat.id, seen)
 
