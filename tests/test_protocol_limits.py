@@ -14,6 +14,7 @@ import pytest
 from fakes import brief, packet
 from inprocess import Framing, Server, serving
 from sockjs_client import Wire, array, ask, fresh, poll, send
+from visitors import TRANSPORTS, Visitor
 from websocket_client import FIN, MASKED, TEXT, Socket, handshake
 
 import videre
@@ -241,6 +242,33 @@ async def test_a_burst_throws_nobody_out(conf: Path, framing: Framing) -> None:
         victim.send(again if framing == "raw" else json.dumps([again]))
         while "ping" not in await victim.text():
             pass
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_crowded_room_can_be_entered(conf: Path, transport: str) -> None:
+    """By every transport, though the welcome alone is more than may wait; pings are answered too."""
+    limits = {"MaxBacklogBytes": 4096, "ByteBurst": 4096, "BytesPerSecond": 1000}
+    async with signaller(conf, **limits) as server:
+        names = [f"{number:02d}" + "\U0001f600" * 120 for number in range(20)]
+        members = [await server.client() for _ in names]
+        for client, name in zip(members, names, strict=True):
+            await client.join(name)
+        visitor = await Visitor.enter(server.url, transport)
+        await visitor.say(packet("connect", "new", "room", {"Welcome": True}))
+        heard: list[str] = []
+        while len(heard) < 2:
+            heard += await visitor.hear()
+        assert brief(heard[0]) == ("connect", "new", "room", "false")
+        assert json.loads(brief(heard[1])[3])["Users"] == [*names, "new"]
+        asker = await Visitor.enter(server.url, transport)
+        await asker.say(packet("ping", "asker", "room"))
+        (answer,) = await asker.hear()
+        assert json.loads(brief(answer)[3]) == [*names, "new"]
+        # Each has used more than it has: what follows waits.
+        for each in (visitor, asker):
+            await each.say(packet("ping", "asker", "room"))
+            (error,) = await each.hear()
+            assert brief(error)[3] == "rate-limited"
 
 
 async def test_a_reload_changes_the_bytes_for_everybody(conf: Path) -> None:

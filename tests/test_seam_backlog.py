@@ -47,6 +47,78 @@ async def test_who_never_reads_is_dropped(seam, transport: str) -> None:
     assert server.tape.story(1) == ["open", "message well!"]
 
 
+GIANT = "y" * 16_000_000  # more than the kernel's buffers hold
+
+
+@pytest.mark.parametrize("corked", [False, True])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_one_packet_passes_however_large_it_is(seam, transport: str, corked: bool) -> None:
+    """It is not counted, what waits beside it is, up to the limit; all of it comes, in order."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    visitor = await Visitor.enter(server.base, transport)
+    (session,) = server.tape.sessions
+    for number in range(2):  # once it has been read another one may come
+        if corked:
+            server.manager.cork = []
+        session.send(f"before {number}")
+        session.send(GIANT)
+        server.manager.uncork()
+        for _ in range(3):
+            session.send(CHUNK)
+        heard: list[str] = []
+        while len(heard) < 5:
+            heard += await visitor.hear()
+        assert heard == [f"before {number}", GIANT, CHUNK, CHUNK, CHUNK]
+    assert server.tape.story() == ["open"]
+
+
+@pytest.mark.parametrize("rest", [GIANT, CHUNK])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_waits_beside_one_large_packet_is_limited(
+    seam, transport: str, rest: str
+) -> None:
+    """A second one of the kind, or more than the limit of usual ones, are too much."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    await Visitor.enter(server.base, transport, receive_buffer=4096)
+    (session,) = server.tape.sessions
+    session.send(GIANT)
+    for _ in range(8):
+        session.send(rest)
+    await server.tape.until("goodbye", within=WITHIN)
+
+
+async def test_one_large_packet_waits_for_a_poll(seam) -> None:
+    """For a client that is between two polls, too; then a second one may wait."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    session = fresh()
+    assert await poll(server.base, session) == "o\n"
+    for _ in range(2):
+        for text in (GIANT, CHUNK, CHUNK):
+            server.tape.sessions[0].send(text)
+        assert await poll(server.base, session) == f'a["{GIANT}","{CHUNK}","{CHUNK}"]\n'
+    server.tape.sessions[0].send(GIANT)
+    server.tape.sessions[0].send(GIANT)
+    await server.tape.until("goodbye", within=WITHIN)
+
+
+async def test_after_a_large_packet_the_limit_is_what_it_was(seam) -> None:
+    """Once it has been read a client that stops reading is dropped at its limit."""
+    server: Seam = await seam(max_backlog_bytes=LIMIT, heartbeat=0.5, disconnect_delay=0.5)
+    visitor = await Visitor.enter(server.base, "raw")
+    (session,) = server.tape.sessions
+    session.send(GIANT)
+    assert await visitor.hear() == [GIANT]
+    deaf = session.backlog
+    assert deaf <= LIMIT
+    visitor.wire.writer.transport.pause_reading()
+    most = 0
+    while not server.tape.count("goodbye"):
+        session.send(CHUNK)
+        most = max(most, session.backlog)
+        await asyncio.sleep(0)
+    assert most <= 2 * LIMIT + len(CHUNK)
+
+
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 async def test_who_was_dropped_is_cut_off(seam, transport: str) -> None:
     """A dropped client's connection ends soon, though it reads nothing of its goodbye (fault 5)."""

@@ -44,6 +44,7 @@ class HTTPSession(Session):
         self._greeted = False
         self._outbox: list[tuple[str, str]] = []  # messages as they came, and quoted
         self._bytes = 0  # of the quoted ones
+        self._spared = 0  # bytes of a packet that waits though it is larger than all that may
         self._dropped = False  # whether messages were
         self._absent = 0  # sweeps without a receiver, or since the session's end
         self._quiet = 0  # sweeps since something was sent to the receiver
@@ -56,10 +57,11 @@ class HTTPSession(Session):
         if self.state is not OPEN:
             return
         quoted = self.manager.quote(text)
+        limit = self.manager.options.max_backlog_bytes
+        is_too_much = limit is not None and self._is_too_much(len(quoted), limit)
         self._outbox.append((text, quoted))
         self._bytes += len(quoted)
-        limit = self.manager.options.max_backlog_bytes
-        if limit is not None and self.backlog > limit:
+        if is_too_much:
             self._dropped = True
             self._outbox.clear()
             self._bytes = 0
@@ -67,6 +69,17 @@ class HTTPSession(Session):
             self.close(4002, "Too slow in reading")
         else:
             self._wake()
+
+    def _is_too_much(self, size: int, limit: int) -> bool:
+        """Tell whether more than `limit` bytes wait with a packet of this size.
+
+        One packet that is larger than the limit by itself is not counted, until it has been read:
+        it is an answer about a crowded room, which a client that can never have it can never enter.
+        """
+        waiting = self.backlog
+        if waiting <= limit:
+            self._spared = size if size > limit else 0
+        return waiting + size > limit + self._spared
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""

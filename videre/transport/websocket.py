@@ -67,7 +67,9 @@ class WebSocketSession(Session):
         self._unfinished_sweeps = 0
         self._congested = False
         limit = manager.options.max_backlog_bytes
-        tcp.set_write_buffer_limits(high=sys.maxsize if limit is None else limit)
+        self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
+        self._makes_way = False  # whether one larger packet waits beside them
+        tcp.set_write_buffer_limits(high=self._limit)
 
     def start(self) -> None:
         """Open the session: its connection is ready for frames."""
@@ -109,6 +111,8 @@ class WebSocketSession(Session):
         """Ask a silent client whether it lives; give up one that does not answer."""
         self.silent += 1
         self._idle = 0
+        if self._makes_way:
+            self._is_crowded()
         if self.state is not OPEN:
             if self.silent >= self.manager.goodbye_sweeps:
                 self.cut()
@@ -144,13 +148,41 @@ class WebSocketSession(Session):
                 self._collected.append(data)
         elif not self._tcp.is_closing():
             # uvloop raises on a connection that is closed, where asyncio drops what is written.
-            self._tcp.write(data)
+            if len(data) > self._limit:
+                self._write_large(data, len(data))
+            else:
+                self._tcp.write(data)
 
     def flush(self) -> None:
         """Write what was collected."""
         collected, self._collected = self._collected, None
         if collected and not self._tcp.is_closing():
-            self._tcp.write(b"".join(collected))
+            data = b"".join(collected)
+            if len(data) > self._limit:
+                self._write_large(data, max(map(len, collected)))
+            else:
+                self._tcp.write(data)
+
+    def _write_large(self, data: bytes, largest: int) -> None:
+        """Write more than may wait; one packet in it that is larger by itself is not counted.
+
+        Such a packet is an answer about a crowded room: a client that can never have it can never
+        enter. A second one has to wait until the first has been read.
+        """
+        if largest <= self._limit or self._is_crowded():
+            self._tcp.write(data)
+            return
+        self._makes_way = True
+        self._tcp.set_write_buffer_limits(high=sys.maxsize)
+        self._tcp.write(data)
+        self._tcp.set_write_buffer_limits(high=self._limit + min(largest, self.backlog))
+
+    def _is_crowded(self) -> bool:
+        """Tell whether a packet that was let pass waits still; if not, count as before."""
+        if self._makes_way and self.backlog <= self._limit:
+            self._makes_way = False
+            self._tcp.set_write_buffer_limits(high=self._limit)
+        return self._makes_way
 
     def congested(self) -> None:
         """Give up a client that does not read: more than MaxBacklogBytes wait for it.
