@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +23,7 @@ from process import LISTENING, ROOT, Signaller, signaller
 from valkey_server import Valkey, valkey
 
 from videre.command import workers
+from videre.command.listening import Ports
 from videre.config import Config, load
 from videre.errors import ConfigError
 
@@ -107,6 +110,7 @@ async def test_ctrl_c_ends_all(store: Valkey, tmp_path: Path) -> None:
 ORPHANS = """
 import ctypes, os, signal, socket, sys
 from videre.command import workers
+from videre.command.listening import Ports
 from videre.config import Config, load
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -152,6 +156,7 @@ def test_the_end_of_another_ones_child_is_nothing_to_the_parent() -> None:
 EARLY = """
 import os, signal, socket, sys
 from videre.command import workers
+from videre.command.listening import Ports
 from videre.config import Config, load
 
 def serve(config, listening):
@@ -175,6 +180,167 @@ def test_workers_that_are_stopped_as_they_start(number: int) -> None:
             assert parent.wait(SECONDS) == 0
         finally:
             parent.kill()
+
+
+SCRIPT = """
+import os, signal, socket, sys, time
+from pathlib import Path
+from videre.command import systemd, workers
+from videre.config import Config
+
+def serve(config, listening):
+    number = config.log_file.name.split(".")[1]
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+    os.write(1, number.encode())
+    {serve}
+    systemd.notify("READY=1")
+    {then}
+
+{before}
+config = Config(workers=2, port=0, log_file=Path("log.txt"))
+sys.exit(workers.run(config, lambda config: socket.socket(), serve))
+"""
+LASTING = "signal.sigwait([signal.SIGTERM, signal.SIGINT]); return 0"
+
+
+class Scripted:
+    """A parent whose two workers do what lines of Python say, and who hears of it."""
+
+    def __init__(self, tmp: Path, serve: str, then: str = LASTING, before: str = "") -> None:
+        text = SCRIPT.format(serve=serve, then=then, before=before)
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.bind(str(tmp / "notify"))
+        self.manager.settimeout(SECONDS)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", text],
+            cwd=ROOT,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp / "notify")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def told(self) -> list[str]:
+        """Return what the service manager has been told until now."""
+        found = []
+        self.manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(self.manager.recv(4096).decode())
+        self.manager.settimeout(SECONDS)
+        return found
+
+    def end(self, number: int | None = signal.SIGTERM) -> tuple[int, str]:
+        """Stop it, if with a signal, and return its exit code and its errors."""
+        if number is not None:
+            self.process.send_signal(number)
+        try:
+            _, errors = self.process.communicate(timeout=SECONDS)
+        finally:
+            self.process.kill()
+            told = self.told()
+            self.manager.close()
+        assert number is not None or "READY=1" not in told
+        return self.process.returncode, errors.decode()
+
+
+def test_all_are_ready_before_the_parent_says_so(tmp_path: Path) -> None:
+    """A service manager that is told too early sends clients, or ends what served before."""
+    run = Scripted(tmp_path, 'if number == "1": os.read(0, 1)')
+    assert run.process.stdout is not None and run.process.stdin is not None
+    assert sorted(run.process.stdout.read(2)) == sorted(b"01")
+    assert run.told() == []
+    run.process.stdin.write(b"-")
+    run.process.stdin.flush()
+    assert run.manager.recv(100) == b"READY=1"
+    assert run.told() == []
+    assert run.end() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("dies", "code", "words"),
+    [
+        ("return 5", 5, "worker 1 exited with 5 at the start, stopping all"),
+        ("sys.exit(3)", 1, "SystemExit: 3"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+        ("os.kill(os.getpid(), 9)", 137, "worker 1 was killed by SIGKILL at the start"),
+        ("os._exit(4)", 4, "worker 1 exited with 4 at the start"),
+    ],
+)
+def test_a_worker_that_cannot_start_ends_all(
+    tmp_path: Path, dies: str, code: int, words: str
+) -> None:
+    """With its reason and its exit code; nothing is started again, and READY is never said."""
+    run = Scripted(tmp_path, f'if number == "1": {dies}')
+    ended, errors = run.end(None)
+    assert ended == code
+    assert words in errors
+    assert errors.count("worker 1 ") == errors.count("at the start") == 1
+
+
+async def test_a_worker_without_its_log_ends_all(tmp_path: Path) -> None:
+    """As a configuration that cannot be used ends one process: with 2, and the fault."""
+    (tmp_path / "debug.1.log").mkdir()
+    conf = tmp_path / "conf.json"
+    settings = {"Engine": "redis://127.0.0.1:1", "Workers": 2, "LogFile": "debug.log", "Port": 0}
+    conf.write_text(json.dumps({**settings, "Host": "127.0.0.1"}))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "bin/signaller.py", "--config", str(conf)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(SECONDS):
+        _, errors = await process.communicate()
+    assert process.returncode == 2
+    told = [line for line in errors.decode().splitlines() if line.startswith("videre-server:")]
+    assert len(told) == 2 and "LogFile" in told[0] and "Is a directory" in told[0]
+    assert "worker 1 exited with 2 at the start" in told[1]
+
+
+QUICK = "workers.FIRST_RESTART = 0.01; workers.LONGEST_RESTART = 0.04"
+
+
+def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
+    """It is started again after longer and longer waits, each of which is said."""
+    folder = tmp_path / "deaths"
+    folder.mkdir()
+    # The first one dies when all have been ready, five more at once, and the seventh lasts.
+    dies = f"""
+    deaths = len(list(Path({str(folder)!r}).iterdir()))
+    if number == "1" and deaths < 6:
+        deaths or os.read(0, 1)
+        Path({str(folder)!r}, str(deaths)).touch()
+        os._exit(7)
+    number == "1" and os.write(1, b"-")
+    {LASTING}
+    """
+    run = Scripted(tmp_path, "", dies, QUICK)
+    assert run.process.stdout is not None and run.process.stdin is not None
+    assert run.manager.recv(100) == b"READY=1"
+    run.process.stdin.write(b"-")
+    run.process.stdin.flush()
+    while run.process.stdout.read(1) != b"-":
+        pass
+    code, errors = run.end()
+    assert code == 0
+    waits = [0.01, 0.02, 0.04, 0.04, 0.04, 0.04]
+    assert errors.splitlines() == [
+        f"videre-server: worker 1 exited with 7, restarting it in {wait:g} s" for wait in waits
+    ]
+
+
+def test_a_worker_that_was_sound_is_restarted_soon() -> None:
+    """Waits grow while it dies soon; one that served for long has no past."""
+    worker = workers._Worker(0, (Config(), Ports(socket.socket())))
+    waits = []
+    for _ in range(8):
+        worker.began = 1000.0
+        waits.append(worker.put_off(1000.0 + workers.SOUND - 1))
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    worker.began = 2000.0
+    assert worker.put_off(2000.0 + workers.SOUND) == 1
+    worker.served[1].close()
 
 
 def test_each_worker_has_its_port_and_log() -> None:

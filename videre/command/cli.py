@@ -16,7 +16,7 @@ from typing import Any
 
 from videre import config as configuration
 from videre import logs
-from videre.command import mint, speedups, workers
+from videre.command import mint, speedups, streams, workers
 from videre.command.certificates import Certificates
 from videre.command.listening import Ports, listen
 from videre.command.server import CHANGES, Load, serve
@@ -79,15 +79,14 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, *, default_config: Path | None = None) -> int:
     """Run the command with `argv` (the process's own unless given) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    for sentence in environment.slips(os.environ):
-        print(f"videre-server: {sentence}", file=sys.stderr)
+    streams.fill()
+    streams.complain(*environment.slips(os.environ))
     try:
         if argv[:1] == ["token"]:
             return mint.main(argv[1:], default_config=default_config)
         return _serve_command(argv, default_config)
     except ConfigError as error:
-        for fault in error.faults:
-            print(f"videre-server: {fault}", file=sys.stderr)
+        streams.complain(*error.faults)
         return 2
 
 
@@ -108,12 +107,11 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     config = load()
     certificates = Certificates(config)
     complaints = config.complaints()
-    for complaint in complaints:
-        print(f"videre-server: {complaint}", file=sys.stderr)
+    streams.complain(*complaints)
     if arguments["check"]:
         if complaints:
             return 2
-        print("The configuration is good.")
+        streams.tell("The configuration is good.\n")
         return 0
     signal.pthread_sigmask(signal.SIG_BLOCK, CHANGES)
     if config.workers > 1:

@@ -15,7 +15,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from videre import demo, logs
 from videre.app import NAMESPACES, create_app
-from videre.command import speedups, systemd
+from videre.command import speedups, streams, systemd
 from videre.command.certificates import Certificates
 from videre.command.listening import BACKLOG, Ports, url, urls
 from videre.config import Config
@@ -151,8 +150,7 @@ class Server:
             told += f"Try a call: {link}\n"
         if self._admin_url is not None:
             told += f"Admin port on {self._admin_url}\n"
-        sys.stdout.write(told)
-        sys.stdout.flush()
+        streams.tell(told)
 
     # The end.
 

@@ -15,6 +15,9 @@ from collections.abc import Mapping, MutableMapping
 # The first descriptor that is passed (SD_LISTEN_FDS_START).
 FIRST = 3
 
+# What stands before the number of a pipe, where sd_notify(3) has the path of a socket.
+_PIPE = "pipe:"
+
 
 def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
     """Return the listening socket that this process was started with; None without one.
@@ -46,6 +49,10 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
     A manager that does not listen harms nothing: it knows that by itself.
     """
     path = (os.environ if environ is None else environ).get("NOTIFY_SOCKET", "")
+    if path.startswith(_PIPE):
+        with contextlib.suppress(OSError):
+            os.write(int(path.removeprefix(_PIPE)), f"{state}\n".encode())
+        return
     if not path.startswith(("/", "@")):
         return
     if state.startswith("RELOADING"):
@@ -56,3 +63,9 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
     ):
         manager.sendto(state.encode(), address)
+
+
+def by_pipe(file: int) -> str:
+    """Return a NOTIFY_SOCKET by which `notify` writes to a pipe, whose reader is our own parent."""
+    os.set_blocking(file, False)
+    return f"{_PIPE}{file}"
