@@ -170,7 +170,7 @@ class ResumeMachine(RuleBasedStateMachine):
         for member in self.rooms[seat.room]:
             if member is not seat and (to is None or member.user in to):
                 self.deliver(member, ("broadcast", seat.user, seat.room, self.marks))
-        self.forget(self.rooms[seat.room], of_all=True)
+        self.forget(self.rooms[seat.room])
         if any(self.find(user, seat.room) is None for user in to or ()):
             self.refused(session, "no-such-user", seat.user, seat.room)
 
@@ -228,11 +228,11 @@ class ResumeMachine(RuleBasedStateMachine):
         if seat.session is not None:
             seat.session.expected.append(heard)
 
-    def forget(self, members: list[Seat], *, of_all: bool = False) -> None:
+    def forget(self, members: list[Seat]) -> None:
         """Drop what is too old when a room is told of something, and what is too much."""
         if not any(seat.asked for seat in members):
             return  # nobody could come back to it, so that nothing is taken down
-        if of_all and not self.keeps:
+        if not self.keeps:
             for seat in members:
                 seat.dropped = len(seat.log)
         for seat in [seat for room in self.rooms.values() for seat in room]:
@@ -289,7 +289,7 @@ class ResumeMachine(RuleBasedStateMachine):
         self.rooms.setdefault(room, []).append(seat)
         for member in self.rooms[room]:
             self.deliver(member, ("connect", user, room, self.role(seat)))
-        self.forget(self.rooms[room][:-1], of_all=True)
+        self.forget(self.rooms[room][:-1])
         session.base, session.exact = [], True
         seat.history.clear()
         if welcome is not None:
@@ -333,6 +333,8 @@ class ResumeMachine(RuleBasedStateMachine):
                 self.deliver(member, ("connect", heir.user, heir.room, "true"))
             elif member.asked:
                 self.deliver(member, ("role", heir.user, heir.room, "true"))
+        if promotes:
+            self.forget(members)
 
     def refused(self, session: Session, code: str, user: str, room: str) -> None:
         """Tell a session that its packet is refused."""

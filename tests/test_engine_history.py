@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from functools import partial
 from typing import Any
 
 import pytest
+from counting import operations
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CALM
 
 from videre.engines import Told
-from videre.engines.history import History
+from videre.engines.history import History, entry_bytes
 
 
 def make(max_bytes: int | None = None, *users: str) -> History:
@@ -48,7 +51,7 @@ def test_whom_it_concerns(told: Told, concerned: str) -> None:
     """Packets all but the sender, or those who are named; joins the others; promotions all."""
     history = make(None, "a", "b", "c")
     history.record(told, 0)
-    counts = {user: ticket.count for user, ticket in history.tickets.items()}
+    counts = {user: history.count(user) for user in history.tickets}
     assert counts == {user: int(user in concerned) for user in "abc"}
     for user in "abc":
         assert history.missed(user, 0) == ([told] if user in concerned else [])
@@ -87,20 +90,21 @@ def test_a_new_ticket_counts_anew() -> None:
 
 @pytest.mark.parametrize("text", ["xxxx", "\u00e9\u00e9", "\u20acx", "\U0001f600"])
 def test_so_many_bytes_are_kept(text: str) -> None:
-    """Of UTF-8, of all texts: each of these has four. One more, and the oldest is forgotten."""
-    history = make(8)
-    history.record(sent(text), 0)
-    history.record(Told("joined", "c", (text[:1], text[1:])), 0)
-    history.record(Told("left", "c"), 0)
-    assert len(history.missed("a", 0) or ()) == 3
-    history.record(sent("x"), 0)
+    """Of what each entry takes, texts as UTF-8: each of these has four. The oldest goes first."""
+    several = [sent(text), Told("joined", "c", (text[:1], text[1:])), Told("left", "c")]
+    assert entry_bytes(several[0]) == entry_bytes(sent("xxxx"))
+    history = make(sum(map(entry_bytes, several)))
+    for told in several:
+        history.record(told, 0)
+    assert history.missed("a", 0) == several
+    history.record(sent(""), 0)
     assert history.missed("a", 0) is None
     assert len(history.missed("a", 1) or ()) == 3
 
 
 def test_what_is_too_large_is_a_gap() -> None:
     """Not a failure; what comes after it is kept again."""
-    history = make(5)
+    history = make(entry_bytes(sent("a")))
     for text in ("a", "x" * 6, "b"):
         history.record(sent(text), 0)
     assert [texts(history.missed("a", number)) for number in (0, 1, 2, 3)] == [
@@ -113,18 +117,66 @@ def test_what_is_too_large_is_a_gap() -> None:
 
 def test_what_is_old_is_forgotten() -> None:
     """Before a time, not at it; and its bytes are given back."""
-    history = make(2)
+    history = make(2 * entry_bytes(sent("x")))
     history.record(sent("x"), 1)
     history.record(sent("y"), 2)
-    history.forget(1)
+    assert history.forget(1)
     assert texts(history.missed("a", 0)) == ["x", "y"]
-    history.forget(2)
+    assert history.forget(2)
     assert (history.missed("a", 0), texts(history.missed("a", 1))) == (None, ["y"])
     history.record(sent("z"), 3)
     assert texts(history.missed("a", 1)) == ["y", "z"]
-    history.forget(9)
-    history.forget(9)
+    assert history.forget(9) and history.forget(9)
     assert (history.missed("a", 2), texts(history.missed("a", 3))) == (None, [])
+
+
+def test_what_is_old_is_forgotten_in_slices() -> None:
+    """No more than so many at a time, and it is said whether there is more."""
+    history = make()
+    for text in "xyz":
+        history.record(sent(text), 1)
+    history.record(sent("new"), 5)
+    assert not history.forget(3, 2)
+    assert texts(history.missed("a", 2)) == ["z", "new"]
+    assert history.forget(3, 2)
+    assert texts(history.missed("a", 3)) == ["new"]
+    assert history.missed("a", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("x" * 75, 4000),
+        ("x" * 65_000, 10),
+        ("x" * 65_000 + "\U0001f600", 10),
+        ("\u8996" * 500, 400),
+    ],
+    ids=["small", "large", "emoji", "cjk"],
+)
+@pytest.mark.parametrize("to", [None, ["somebody"] * 64])
+def test_what_is_counted_is_what_is_held(text: str, count: int, to: list[str] | None) -> None:
+    """As memory is measured, whatever the packets are like: the limit and 10 % at the most."""
+    limit = 256 * 1024
+    tracemalloc.start()
+    try:
+        history = make(limit)
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(count):
+            history.record(sent(f"{number:06d}{text}", "b", to), float(number))
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * limit < held < 1.1 * limit
+
+
+@pytest.mark.parametrize("tickets", [1, 1000])
+def test_a_packet_costs_the_same_however_many_may_come_back(tickets: int) -> None:
+    """To all, or to 64 names that nobody has."""
+    few, many = make(None, "a"), make(None, *(f"u{number}" for number in range(tickets)))
+    packets = [sent("x"), sent("x", to=[f"nobody{number}" for number in range(64)])]
+    for told in packets:
+        costs = [operations(partial(made.record, told, 0)) for made in (few, many)]
+        assert costs[0] == costs[1]
 
 
 TOLD = st.one_of(
@@ -143,7 +195,7 @@ TOLD = st.one_of(
 @CALM
 @given(
     story=st.lists(st.tuples(TOLD, st.sampled_from([0, 1, 50])), max_size=20),
-    max_bytes=st.sampled_from([0, 10, 40, None]),
+    max_bytes=st.sampled_from([0, 60, 130, 400, None]),
     seen=st.none() | st.integers(0, 20),
 )
 def test_what_is_missed_is_exactly_the_rest(
@@ -160,7 +212,7 @@ def test_what_is_missed_is_exactly_the_rest(
         history.record(told, now)
         history.forget(now - 60)
         times = [sum(seconds for _, seconds in story[: at + 1]) for at in range(number + 1)]
-        sizes = [sum(len(text.encode()) for text in told.texts) for told, _ in story[: number + 1]]
+        sizes = [entry_bytes(told) for told, _ in story[: number + 1]]
         while kept <= number and (
             times[kept] < now - 60 or (max_bytes is not None and sum(sizes[kept:]) > max_bytes)
         ):
@@ -172,7 +224,7 @@ def test_what_is_missed_is_exactly_the_rest(
             expected = [story[at][0] for at in rest] if not rest or rest[0] >= kept else None
             assert history.missed(user, received) == expected
         ticket = history.tickets[user]
-        assert ticket.count == len(places)
+        assert history.count(user) == len(places)
         ticket.lost, ticket.seen = True, None if seen is None else min(seen, len(places))
         if seen is None:
             assert history.missed(user, None) is None

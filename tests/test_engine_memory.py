@@ -46,6 +46,53 @@ class TestMemoryEngine(EngineContract):
         assert self.engine._rooms == {}
 
 
+def test_what_was_told_where_nobody_speaks_any_more_is_forgotten() -> None:
+    """A few rooms with each packet of others, and what remembers them does not grow."""
+    clock = FakeClock()
+    engine = memory_engine(clock)
+    engine.start(Recorder())
+    for number in range(100):
+        engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket")
+        for _ in range(3):
+            engine.publish(f"room{number}", f"a{number}", "text")
+    assert len(engine._told) == 100
+    clock.advance(61)
+    for _ in range(30):
+        engine.publish("room0", "a0", "text")
+    assert set(engine._told) == {"room0"}
+    assert sum(len(history._entries) for history in engine._histories.values()) == 30
+
+
+def test_the_first_packet_after_a_quiet_minute_forgets_a_part() -> None:
+    """What it costs is bounded, however much there is to forget."""
+    clock = FakeClock()
+    engine = memory_engine(clock, retention=Retention(max_bytes=None))
+    engine.start(Recorder())
+    for room in ("busy", "quiet"):
+        engine.join(room, "a", room, HALVES, TERMS, "ticket")
+        for _ in range(5000):
+            engine.publish(room, room, "text")
+    clock.advance(61)
+    held = [engine._histories[room]._entries for room in ("busy", "quiet")]
+    while held[1]:
+        before = [len(entries) for entries in held]
+        engine.publish("busy", "busy", "text")
+        dropped = [left - len(entries) for left, entries in zip(before, held, strict=True)]
+        assert max(dropped) <= 64 and sum(dropped) > 0
+    assert len(held[0]) < 200  # the packets since
+
+
+def test_rooms_that_come_and_go_leave_nothing() -> None:
+    """Neither a history nor a note of when something was told there."""
+    engine = memory_engine(FakeClock())
+    engine.start(Recorder())
+    for number in range(1000):
+        engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket")
+        engine.publish(f"room{number}", f"a{number}", "text")
+        engine.leave(f"room{number}", "a", f"a{number}", "why")
+    assert not engine._told and not engine._histories
+
+
 def engine_with(rooms: int, members: int) -> MemoryEngine:
     """Return an engine with so many rooms, in the first of which so many members sit."""
     engine = memory_engine(FakeClock())

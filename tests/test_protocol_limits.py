@@ -246,7 +246,7 @@ async def test_a_burst_throws_nobody_out(conf: Path, framing: Framing) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_crowded_room_can_be_entered(conf: Path, transport: str) -> None:
-    """By every transport, though the welcome alone is more than may wait; pings are answered too."""
+    """By every transport, though its welcome is more than may wait; a ping is answered, too."""
     limits = {"MaxBacklogBytes": 4096, "ByteBurst": 4096, "BytesPerSecond": 1000}
     async with signaller(conf, **limits) as server:
         names = [f"{number:02d}" + "\U0001f600" * 120 for number in range(20)]

@@ -341,7 +341,7 @@ class Limits:
     max_resume_bytes: int | None = setting(
         256 * 1024,
         "MaxResumeBytes",
-        "kept for such a seat; a client that misses more joins afresh",
+        "memory for what a room with such seats was told; a client that misses more joins afresh",
         unit="bytes",
         shown="256 KiB",
         type="integer",
@@ -519,7 +519,7 @@ class Retention:
     """How long the seats of lost connections are kept, and with how much of what they miss."""
 
     grace: float = Limits.grace  # seconds
-    max_bytes: int | None = Limits.max_resume_bytes  # of UTF-8, for each room; None: no limit
+    max_bytes: int | None = Limits.max_resume_bytes  # of memory, for each room; None: no limit
 
 
 #: Settings that are objects of ours once they are read: who builds each is in config/.

@@ -59,11 +59,15 @@ class Listener(Protocol):
         """
 
 
+#: What the members of a room are told of.
+Event = Literal["joined", "left", "promoted", "sent"]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Told:
     """One thing that the members of a room were told of; `user` is whom it is about."""
 
-    event: Literal["joined", "left", "promoted", "sent"]
+    event: Event
     user: str  # "": the server, that sent something
     texts: tuple[str, ...] = ()  # an announcement's halves, or the packet that was sent
     to: Sequence[str] | None = None  # who got the packet; None: all others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -14,11 +14,16 @@ from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
 from videre.interfaces import Later, Timer
 from videre.settings import JoinPolicy, Retention
 
+# Entries of one room's history, and rooms that are quiet, that are forgotten with one packet: more
+# than it adds, and no more than 0.1 ms of work.
+FORGOTTEN_AT_ONCE = 64
+ROOMS_AT_ONCE = 4
+
 
 class MemoryEngine:
     """Keep the rooms of one process. Costs O(1) for whatever happens, whatever the room's size.
 
-    (In a room with tickets O(their number).) `clock` is monotonic, in seconds; `later` calls back
+    `clock` is monotonic, in seconds; `later` calls back
     after so many of them.
     """
 
@@ -38,7 +43,8 @@ class MemoryEngine:
         self._histories: dict[str, History] = {}  # of the rooms with tickets
         self._users: dict[str, str] = {}  # by seat
         self._lasts: dict[str, str] = {}  # what its last packet was called, by seat
-        self._told: deque[tuple[float, str]] = deque()  # when something was told, and where
+        # When something was told last, by room with a history; the one quiet for longest is first.
+        self._told: OrderedDict[str, float] = OrderedDict()
         self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
 
@@ -110,8 +116,7 @@ class MemoryEngine:
         missed = history.missed(user, received)
         if missed is None:
             return Gap()
-        self._move(room, user, to, ticket)
-        history.tickets[user].count = len(missed)
+        self._move(room, user, to, ticket, len(missed))
         return missed
 
     def leave(
@@ -132,6 +137,7 @@ class MemoryEngine:
             history.tickets.pop(user, None)
             if not history.tickets:
                 del self._histories[room]
+                self._told.pop(room, None)
             self._tell(room, Told("left", user))
             if promotes and seats:
                 self._tell(room, Told("promoted", next(iter(seats))))
@@ -171,12 +177,12 @@ class MemoryEngine:
     def _holds(self, room: str, user: str, seat: str) -> bool:
         return self._rooms.get(room, {}).get(user) == seat
 
-    def _move(self, room: str, user: str, to: str, ticket: str) -> None:
+    def _move(self, room: str, user: str, to: str, ticket: str, missed: int = 0) -> None:
         seat, self._rooms[room][user] = self._rooms[room][user], to
         self._end_grace(seat)
         del self._users[seat]
         self._users[to] = user
-        self._issue(room, user, ticket)
+        self._issue(room, user, ticket, missed)
         if (last := self._lasts.pop(seat, "null")) != "null":
             self._lasts[to] = last
         self._listener.moved(room, user, seat, to, CloseCode.REPLACED, last)
@@ -185,10 +191,10 @@ class MemoryEngine:
         if (timer := self._graces.pop(seat, None)) is not None:
             timer.cancel()
 
-    def _issue(self, room: str, user: str, ticket: str) -> None:
+    def _issue(self, room: str, user: str, ticket: str, count: int = 0) -> None:
         if room not in self._histories:
             self._histories[room] = History(self._retention.max_bytes)
-        self._histories[room].issue(user, ticket)
+        self._histories[room].issue(user, ticket, count)
 
     def _tell(self, room: str, told: Told) -> None:
         """Take down what a room's members are told, if any of them may come back to ask for it."""
@@ -198,9 +204,14 @@ class MemoryEngine:
         now = self._clock()
         before = now - self._keep
         history.record(told, now)
-        self._told.append((now, room))
-        # Also what rooms where nothing is said any more were told is forgotten in time.
-        while self._told[0][0] < before:
-            _, old = self._told.popleft()
-            if old in self._histories:
-                self._histories[old].forget(before)
+        history.forget(before, FORGOTTEN_AT_ONCE)
+        self._told[room] = now
+        self._told.move_to_end(room)
+        # Rooms where nothing is said any more forget, too, while others talk: a few at a time.
+        for _ in range(ROOMS_AT_ONCE):
+            quiet = next(iter(self._told))
+            if self._told[quiet] >= before:
+                return
+            if not self._histories[quiet].forget(before, FORGOTTEN_AT_ONCE):
+                return
+            del self._told[quiet]
