@@ -17,7 +17,10 @@ from sockjs_client import Wire
 import videre
 from videre import metrics
 from videre.app import Namespace
+from videre.command.gate import Gate
 from videre.config import Config
+from videre.logs import EventLog, Journal
+from videre.metrics.sockets import Sockets
 from videre.settings import Limits
 
 #: No limit that a test would meet.
@@ -103,7 +106,8 @@ async def metered(config: Config | None = None, **settings: Any) -> AsyncIterato
     log = HeardLog()
     app = web.Application()
     namespace = videre.setup(app, config=config, logger=log.logger)
-    app.add_routes(metrics.routes(metrics.registry([namespace])))
+    sockets = Sockets(Gate(config, EventLog(Journal(log.logger), ""), 1024))
+    app.add_routes(metrics.routes(metrics.registry([namespace], sockets)))
     async with serving(app) as server:
         try:
             yield Meter(server, log, namespace)

@@ -13,7 +13,7 @@ from aiohttp import web
 from sockjs_client import PATIENCE, Wire
 
 from videre.app import create_app
-from videre.command import listening, server
+from videre.command import http, listening, server
 from videre.command.certificates import Certificates
 from videre.config import Config
 
@@ -77,8 +77,8 @@ async def test_who_reads_no_answer_is_given_up(runner: web.AppRunner) -> None:
 
 async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's own keep-alive time: without it aiohttp would wait for an hour."""
-    monkeypatch.setattr(server, "KEEP_ALIVE", SOON_MS / 1000)
-    monkeypatch.setattr(server, "_http_logger", lambda: logging.Logger("aiohttp.server"))
+    monkeypatch.setattr(http, "KEEP_ALIVE", SOON_MS / 1000)
+    monkeypatch.setattr(http, "http_logger", lambda: logging.Logger("aiohttp.server"))
     monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)
     opened = listening.listen(LOCAL)
     base = "http://{}:{}".format(*opened.public.getsockname())

@@ -65,6 +65,8 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [(None, 0), (9, 9)],
         [-1, "1"],
     ),
+    "MaxSockets": ("max_sockets", None, [(None, None), (16, 16)], [15, 0, "16", True]),
+    "MaxSocketsPerAddress": ("max_sockets_per_address", None, [(1, 1)], [0, "1", 0.5]),
     "ConnectsPerSecondPerAddress": (
         "transport.connects_per_second_per_address",
         None,

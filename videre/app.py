@@ -23,6 +23,7 @@ from videre.peers.peer import Peer
 from videre.rooms import Rooms
 from videre.settings import Retention
 from videre.tally import Tally
+from videre.transport.requests import checked
 
 __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
 
@@ -178,7 +179,7 @@ def create_app(
     It has `/health` and `/ready` as well, for load balancers, and with `Demo` the demo at `/demo`.
     """
     config = config or Config()
-    app = web.Application()
+    app = web.Application(middlewares=[checked])
     namespaces = [
         setup(app, prefix=prefix, config=config, logger=logger, journal=journal)
         for prefix in config.prefixes

@@ -118,7 +118,11 @@ def _is_here(request: web.Request) -> bool:
     """
     if {"Forwarded", "X-Forwarded-For", "X-Real-IP", hdrs.VIA} & request.headers.keys():
         return False
-    return _is_loopback(request.remote or "") and _is_loopback(request.url.host or "")
+    try:
+        host = request.url.host or ""
+    except ValueError:  # the Host header is none
+        return False
+    return _is_loopback(request.remote or "") and _is_loopback(host)
 
 
 def _is_loopback(host: str) -> bool:

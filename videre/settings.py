@@ -211,6 +211,29 @@ class Process:
         type="string",
         allowed=list(get_args(WorkerPorts)),
     )
+    max_sockets: int | None = setting(
+        None,
+        "MaxSockets",
+        "TCP connections of one process, sessions among them; more are refused. The command raises "
+        "its limit of open files as far as it may, and keeps 200 of them for itself; `sockets` in "
+        "the log's line `start` is what remains",
+        reloaded=True,
+        shown="`null`: what the limit of open files allows",
+        type="integer",
+        nullable=True,
+        min=16,
+    )
+    max_sockets_per_address: int | None = setting(
+        None,
+        "MaxSocketsPerAddress",
+        "TCP connections of one IPv4 address or IPv6 /64; `TrustedProxies` have no limit",
+        reloaded=True,
+        shown="`null`: six for each of `MaxConnectionsPerAddress`, 32 at least; without that no "
+        "limit",
+        type="integer",
+        nullable=True,
+        min=1,
+    )
     admin_port: int | None = setting(
         None,
         "AdminPort",

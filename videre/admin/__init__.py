@@ -22,7 +22,9 @@ from videre.admin.api import API, answer
 from videre.admin.problems import tell_problems
 from videre.admin.status import Status
 from videre.config import Config
+from videre.metrics.sockets import Counted, Sockets
 from videre.namespace import Namespace
+from videre.transport.requests import checked
 from videre.version import __version__
 
 # Bytes of a body beside the packet that it holds: up to 64 names to send to, each character six
@@ -41,20 +43,21 @@ def create_app(
     config: Config | None = None,
     ready: Callable[[], bool] | None = None,
     logger: logging.Logger | None = None,
+    sockets: Counted | None = None,
 ) -> web.Application:
     """Return the application to be served on the admin port, see `videre.app.NAMESPACES`.
 
     `drain` begins to drain the server; it returns at once, and may be called again. `ready` is what
     `/ready` tells: whether all namespaces are, unless given. Warnings and errors of `logger`
-    ("videre" unless given) are shown on the status page. Of `config`, the token is used, and what
-    the page tells.
+    ("videre" unless given) are shown on the status page. The metrics have those of `sockets`.
+    Of `config`, the token is used, and what the page tells.
     """
     config = config or Config()
     ready = ready or (lambda: all(each.ready for each in namespaces))
     longest = config.max_packet_bytes
     guard = Guard(config.admin_token, trusted=config.transport.trusted_proxies)
     app = web.Application(
-        middlewares=[tell_problems, guard.middleware()],
+        middlewares=[tell_problems, guard.middleware(), checked],
         client_max_size=LARGEST_BODY if longest is None else longest + BESIDE_PACKET,
     )
     app[GUARD] = guard
@@ -64,7 +67,8 @@ def create_app(
     app.cleanup_ctx.append(status.watch)
     app.add_routes(health.routes(ready))
     app.add_routes(status.routes())
-    app.add_routes(metrics.routes(metrics.registry(namespaces)))
+    more = () if sockets is None else (Sockets(sockets),)
+    app.add_routes(metrics.routes(metrics.registry(namespaces, *more)))
     app.add_routes(API(namespaces, drain=drain, max_bytes=longest).routes())
     app.router.add_get("/openapi.json", _tell_openapi)
     return app

@@ -47,7 +47,13 @@ CODES: dict[str, tuple[int, str]] = {
 #: takes about as long.
 RETRY_AFTER = 2
 
-_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large"}
+_OF_STATUS = {
+    400: "invalid-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "request-too-large",
+    415: "unsupported-media-type",
+}
 
 
 @dataclasses.dataclass

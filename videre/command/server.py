@@ -19,13 +19,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from videre import demo, logs
 from videre.app import NAMESPACES, create_app
 from videre.command import speedups, streams, systemd
 from videre.command.certificates import Certificates
-from videre.command.listening import BACKLOG, Ports, url, urls
+from videre.command.gate import Gate, raise_file_limit
+from videre.command.http import Runner, Site
+from videre.command.listening import Ports, url, urls
 from videre.config import Config
 from videre.config.schema import RELOADED, is_loopback
 from videre.errors import ConfigError
@@ -35,10 +36,8 @@ from videre.version import __version__
 if TYPE_CHECKING:
     from videre.admin.access import Guard
 
-# Seconds that a connection without a request may stay open: more than the 60 s of common proxies.
-KEEP_ALIVE = 75.0
-# Seconds in which requests must end once all sessions are closed, by a shutdown.
-SHUTDOWN = 1.0
+# Files that the admin port's connections may be reckoned to have: a few people and a Prometheus.
+ADMIN_SOCKETS = 128
 # Seconds at the end of a drain in which who has just connected may ask and be answered.
 LAST_ANSWERS = 1.0
 
@@ -70,6 +69,7 @@ class Server:
         self._load = load
         self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
         self._log = logs.EventLog(self._journal, "")
+        self._gate = Gate(config, self._log, raise_file_limit())
         self._app = create_app(config, journal=self._journal)
         if demo.wanted_locally(config):
             demo.mount(self._app, config, local=True)
@@ -87,15 +87,16 @@ class Server:
         loop.add_signal_handler(signal.SIGHUP, self._start, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CHANGES)
-        self._log("start", version=__version__, pid=os.getpid())
-        runner = _runner(self._app)
+        self._log("start", version=__version__, pid=os.getpid(), sockets=self._gate.most)
+        self._warn_of_few_files()
+        runner = Runner(self._app)
         await runner.setup()
-        admin_runner: web.AppRunner | None = None
+        admin_runner: Runner | None = None
         try:
             context = self._certificates.context
             if self._ports.admin is not None:
                 admin_runner = await self._serve_admin(self._ports.admin)
-            site = web.SockSite(runner, self._ports.public, ssl_context=context, backlog=BACKLOG)
+            site = Site(runner, self._ports.public, self._gate, ssl_context=context)
             await site.start()
             self._tell_listening()
             if context is not None:
@@ -113,21 +114,31 @@ class Server:
             await runner.cleanup()
             if admin_runner is not None:  # the last to end: it tells what goes on
                 await admin_runner.cleanup()
+            self._gate.close()
             self._log("stop")
             self._log.flush()
 
-    async def _serve_admin(self, listening: socket.socket) -> web.AppRunner:
+    def _warn_of_few_files(self) -> None:
+        """Say so where MaxConnections promises more than the limit of open files can keep."""
+        most, promised = self._gate.most, self._config.transport.max_connections
+        if most is not None and promised > most:
+            self._log("few-descriptors", sockets=most, max_connections=promised)
+
+    async def _serve_admin(self, listening: socket.socket) -> Runner:
         """Serve the admin port."""
         from videre import admin  # with its metrics: most signallers start without
 
         # On loopback without TLS: the certificate is for the public name.
         context = None if is_loopback(self._config.admin_host) else self._certificates.context
         namespaces = self._app[NAMESPACES]
-        app = admin.create_app(namespaces, config=self._config, drain=self.drain)
+        app = admin.create_app(
+            namespaces, config=self._config, drain=self.drain, sockets=self._gate
+        )
         self._guard = app[admin.GUARD]
-        runner = _runner(app)
+        runner = Runner(app)
         await runner.setup()
-        await web.SockSite(runner, listening, ssl_context=context).start()
+        gate = Gate(self._config, self._log, ADMIN_SOCKETS)
+        await Site(runner, listening, gate, ssl_context=context).start()
         self._admin_url = f"{url(listening, tls=context is not None)}/status"
         return runner
 
@@ -185,7 +196,7 @@ class Server:
             self._drained = True
             self._stop.set()
 
-    async def _give_last_answers(self, site: web.SockSite, http: web.Server) -> None:
+    async def _give_last_answers(self, site: Site, http: web.Server) -> None:
         """Accept nobody else, and answer who has been accepted before the connections are closed.
 
         Others that hold the socket, a service manager or the next process, have who comes next.
@@ -236,6 +247,7 @@ class Server:
             self._log("config-complaint", complaints=complaints)
         for namespace in self._app[NAMESPACES]:
             namespace.reload(config)
+        self._gate.configure(config)
         if self._guard is None:
             return
         # A port that others reach does not lose its token with a host that needs a restart.
@@ -262,28 +274,3 @@ async def serve(
 ) -> None:
     """Serve `config` until a signal says stop; see Server."""
     await Server(config, certificates, ports, logging_, load).run()
-
-
-def _runner(app: web.Application) -> web.AppRunner:
-    return web.AppRunner(
-        app,
-        access_log=None,  # a URL holds a session id, or names a room
-        keepalive_timeout=KEEP_ALIVE,
-        shutdown_timeout=SHUTDOWN,
-        logger=_http_logger(),
-    )
-
-
-def _http_logger() -> logging.Logger:
-    """Return aiohttp's logger, to which a stranger's broken request is one line, no traceback."""
-    logger = logging.getLogger("aiohttp.server")
-
-    def shorten(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            record.exc_info = None
-            record.levelno, record.levelname = logging.INFO, "INFO"
-        return True
-
-    logger.addFilter(shorten)
-    return logger

@@ -25,7 +25,9 @@ BATCH_PACKETS = 500
 _LEVELS = {
     "error": logging.WARNING,
     "config-complaint": logging.WARNING,
+    "few-descriptors": logging.WARNING,
     "reload-refused": logging.WARNING,
+    "sockets-refused": logging.WARNING,
     "session": logging.DEBUG,
     "session-seated": logging.DEBUG,
     "session-ended": logging.DEBUG,

@@ -11,10 +11,12 @@ import secrets
 import time
 
 from aiohttp import web
+from aiohttp.typedefs import Handler as Handle
 
 from videre.settings import Options
 from videre.tally import Tally
 from videre.transport.manager import Manager
+from videre.transport.requests import check
 from videre.transport.route import Route, finish_headers
 from videre.transport.session import Accept, Handler, Session
 
@@ -42,11 +44,13 @@ def mount(
     route = Route(name, manager)
     router = app.router
     for path in (prefix, f"{prefix}/") if prefix else ("/",):
-        router.add_route("*", path, route.greet)
-    router.add_route("*", f"{prefix}/info", route.info)
-    router.add_route("*", f"{prefix}/iframe{{version:[^/]*}}.html", route.page)
-    router.add_route("*", f"{prefix}/websocket", route.websocket)
-    router.add_route("*", f"{prefix}/{{server}}/{{session}}/{{transport}}", route.transport)
+        router.add_route("*", path, _checked(route.greet))
+    router.add_route("*", f"{prefix}/info", _checked(route.info))
+    router.add_route("*", f"{prefix}/iframe{{version:[^/]*}}.html", _checked(route.page))
+    router.add_route("*", f"{prefix}/websocket", _checked(route.websocket))
+    router.add_route(
+        "*", f"{prefix}/{{server}}/{{session}}/{{transport}}", _checked(route.transport)
+    )
 
     async def shutdown(_app: web.Application) -> None:
         await manager.shutdown(*GOING_AWAY)
@@ -55,3 +59,13 @@ def mount(
     app.on_shutdown.append(shutdown)
     app.on_cleanup.append(manager.stop)
     return manager
+
+
+def _checked(answer: Handle) -> Handle:
+    """Return what checks requests first: the application that we are mounted in may not."""
+
+    async def check_first(request: web.Request) -> web.StreamResponse:
+        check(request)
+        return await answer(request)
+
+    return check_first

@@ -43,10 +43,11 @@ class Origins:
 
     def allow(self, request: web.BaseRequest) -> bool:
         """Tell whether the request's origin is allowed; no browser sent one without an Origin."""
-        origin = request.headers.get("Origin")
-        if self._all or origin is None:
-            return True
-        return any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
+        origins = () if self._all else request.headers.getall("Origin", ())
+        return all(  # a browser sends one; to which of several a cache or proxy goes, who knows
+            any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
+            for origin in origins
+        )
 
 
 class Proxies:
@@ -57,7 +58,8 @@ class Proxies:
             ipaddress.ip_network(network, strict=False) for network in trusted
         ]
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Tell whether an address is a proxy's."""
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
@@ -71,7 +73,7 @@ class Proxies:
         the first address that is not trusted could have been written by that one.
         """
         address = request.remote or ""
-        if not self._trusted or not self._trusts(address):
+        if not self._trusted or not self.trusts(address):
             return address
         hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
         for hop in reversed([hop.strip() for hop in hops]):
@@ -79,20 +81,20 @@ class Proxies:
                 address = str(ipaddress.ip_address(hop))
             except ValueError:
                 break
-            if not self._trusts(address):
+            if not self.trusts(address):
                 break
         return address
 
     def secure(self, request: web.BaseRequest) -> bool:
         """Tell whether the client's connection is TLS: our own, or that to a trusted proxy."""
         told = request.headers.get("X-Forwarded-Proto")
-        if told and self._trusts(request.remote or ""):
+        if told and self.trusts(request.remote or ""):
             return told.split(",")[-1].strip().lower() in ("https", "wss")
         return request.secure
 
     def client(self, request: web.BaseRequest) -> Client:
         """Return who a request is from."""
-        trusted = self._trusts(request.remote or "")
+        trusted = self.trusts(request.remote or "")
         request_id = request.headers.get("X-Request-Id", "")[:MAX_REQUEST_ID] if trusted else ""
         return Client(owner(self.address(request)), self.secure(request), request_id)
 

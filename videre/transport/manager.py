@@ -18,6 +18,7 @@ from videre.tally import Tally
 from videre.transport.clients import Origins, Proxies
 from videre.transport.framing import Framer, Quoter
 from videre.transport.holdings import Holdings
+from videre.transport.requests import Body
 from videre.transport.session import Accept, Handler, Session, logger
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.tally = tally
         self.open_sessions = 0
         self.inboxes: Holdings[Session] = Holdings()  # bytes that wait for handlers, about
+        self.bodies: Holdings[Body] = Holdings()  # bytes of requests that are on their way
         self.closing = False  # no session is opened any more
         self.retry_after = 1  # what who asks for one is told then, in seconds
         self.configure(options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote_plus
 
@@ -11,12 +10,10 @@ from sockjs.transports import jsonp, xhr_pooling
 from sockjs.transports.utils import CACHE_CONTROL, session_cookie
 
 from videre.transport import framing
+from videre.transport.requests import Body
 
 if TYPE_CHECKING:
     from videre.transport.http import HTTPSession
-
-# Seconds in which the body of a request must have come: 1 MiB over a line of 300 kbit/s.
-BODY_SECONDS = 30.0
 
 
 class Sender:
@@ -28,7 +25,9 @@ class Sender:
 
     async def process(self) -> web.Response:
         """Hand the messages in the body to the session."""
-        text = self.unwrap(await self._body())
+        manager = self.session.manager
+        body = Body(self.request, self.session.address, manager.bodies)
+        text = self.unwrap(await body.read(manager.options.max_body_bytes))
         if not text:
             raise web.HTTPInternalServerError(text="Payload expected.")
         try:
@@ -36,7 +35,7 @@ class Sender:
         except ValueError:
             raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
         self.session.silent = 0
-        relays = self.session.manager.tally.relays
+        relays = manager.tally.relays
         relays.left -= 1
         if not relays.left:
             relays.begin()
@@ -44,19 +43,6 @@ class Sender:
             self.session.receive(message)
         relays.end()
         return self.answer()
-
-    async def _body(self) -> bytes:
-        limit = self.session.manager.options.max_body_bytes
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in self.request.content.iter_any():
-                    body += chunk
-                    if limit is not None and len(body) > limit:
-                        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
-        except TimeoutError:
-            raise web.HTTPRequestTimeout from None
-        return bytes(body)
 
     def unwrap(self, body: bytes) -> bytes:
         """Return the JSON text in the body."""

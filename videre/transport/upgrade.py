@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import WebSocketReader, WebSocketWriter, ws_ext_parse
+from aiohttp.http import HttpVersion11, WebSocketReader, WebSocketWriter, ws_ext_parse
 from multidict import CIMultiDict
 
 from videre.transport.clients import Client
@@ -67,6 +67,8 @@ class Upgrade(web.WebSocketResponse):
     def _handshake(
         self, request: web.BaseRequest
     ) -> tuple[CIMultiDict[str], str | None, int, bool]:
+        if request.version < HttpVersion11:  # RFC 6455, 4.1
+            raise web.HTTPBadRequest(text="A WebSocket needs a newer HTTP")
         key = request.headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
         if not _KEY.fullmatch(key):  # aiohttp fails where one is not in ASCII
             raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
@@ -74,7 +76,10 @@ class Upgrade(web.WebSocketResponse):
             headers = CIMultiDict(request.headers)
             headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
             request = request.clone(headers=headers)
-        headers, protocol, _, _ = super()._handshake(request)
+        try:
+            headers, protocol, _, _ = super()._handshake(request)
+        except UnicodeEncodeError:  # aiohttp repeats what is wrong, and fails where it is no text
+            raise web.HTTPBadRequest(text="This is no WebSocket handshake") from None
         if self._manager.options.compression:
             offer = request.headers.get("Sec-WebSocket-Extensions")
             self._deflate = bool(ws_ext_parse(offer, isserver=True)[0])
@@ -121,6 +126,9 @@ async def upgrade(
     response = Upgrade(manager, client, sockjs_framing=sockjs_framing)
     try:
         await response.prepare(request)
+    except web.HTTPException as refusal:
+        refusal.force_close()  # what else the client has sent would be read as a request
+        raise
     except ConnectionError:  # the client did not wait; aiohttp would log a traceback of it
         return web.Response()
     session = response.session

@@ -68,9 +68,11 @@ class Registry(CollectorRegistry):
             self._namespaces.found = None
 
 
-def registry(namespaces: Sequence[Namespace]) -> Registry:
+def registry(namespaces: Sequence[Namespace], *more: Collector) -> Registry:
     """Return a registry of its own with the metrics of these namespaces, and of the process."""
     made = Registry(namespaces)
+    for each in more:
+        made.register(each)
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)

@@ -1,0 +1,86 @@
+"""Which origins pass which patterns: a table to keep."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from videre.transport.clients import Origins
+
+TRIED = [
+    "https://example.com",
+    "https://a.example.com",
+    "https://a.b.example.com",
+    "https://evil.com",
+    "https://a.example.com.evil.com",
+    "https://evilexample.com",
+    "https://a.example.com:8443",
+    "https://example.com:8443",
+    "http://a.example.com",
+    "null",
+    "",
+    "https://a.example.com/",
+    "https://a@b.example.com",
+    "https://evil.com#.example.com",
+    "https://evil.com?.example.com",
+    "https://evil.com\\.example.com",
+    "https://.example.com",
+    "https://a.example.com\n",
+    "HTTPS://A.EXAMPLE.COM",
+    "https://xn--e1afmkfd.example.com",
+    "https://a_b.example.com",
+    "https://[::1].example.com",
+    "https://a.example.com, https://evil.com",
+    "https://\xff.example.com",
+]
+
+#: What each pattern lets in, of these.
+PASSES = {
+    "https://example.com": {"https://example.com"},
+    "https://example.com:*": {"https://example.com:8443"},
+    "https://*.example.com": {
+        "https://a.example.com",
+        "https://a.b.example.com",
+        "https://.example.com",
+        "HTTPS://A.EXAMPLE.COM",
+        "https://xn--e1afmkfd.example.com",
+    },
+    "https://*": {
+        "https://example.com",
+        "https://a.example.com",
+        "https://a.b.example.com",
+        "https://evil.com",
+        "https://a.example.com.evil.com",
+        "https://evilexample.com",
+        "https://.example.com",
+        "HTTPS://A.EXAMPLE.COM",
+        "https://xn--e1afmkfd.example.com",
+    },
+    "null": {"null"},
+    "*": set(TRIED),
+}
+
+
+def request(*origins: str) -> Any:
+    """Return a request with these Origin headers."""
+    return SimpleNamespace(headers=CIMultiDict([("Origin", each) for each in origins]))
+
+
+@pytest.mark.parametrize("pattern", PASSES)
+def test_which_origins_pass(pattern: str) -> None:
+    """A wildcard stands for labels of a host, never for what could lead elsewhere."""
+    origins = Origins([pattern])
+    assert {each for each in TRIED if origins.allow(request(each))} == PASSES[pattern]
+    assert origins.allow(request()), "no browser sent it"
+
+
+@pytest.mark.parametrize("first", TRIED)
+@pytest.mark.parametrize("second", TRIED)
+def test_several_origins(first: str, second: str) -> None:
+    """Who sends two has to be allowed by both."""
+    origins = Origins(["https://*.example.com"])
+    both = origins.allow(request(first)) and origins.allow(request(second))
+    assert origins.allow(request(first, second)) == both

@@ -1,0 +1,416 @@
+"""Odd requests: each has its answer, leaves no traceback, and costs few bytes of the log.
+
+All of them are asked for on the command's own server, and of a signaller that is mounted in a site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from growth import check_async
+from heard_log import HeardLog
+from sockjs_client import PATIENCE, Wire, fresh, poll
+from websocket_client import handshake
+
+from videre import admin
+from videre.app import NAMESPACES, create_app, setup
+from videre.command.gate import Gate
+from videre.command.http import Runner, Site
+from videre.config import Config
+from videre.logs import EventLog, Journal
+from videre.transport import requests
+from videre.transport.holdings import Holdings
+
+#: Bytes of the log that one odd request may cost: a line.
+LINE = 250
+
+WEBSOCKET = "".join(f"{name}: {value}\r\n" for name, value in handshake().items()).encode()
+
+
+class Place:
+    """A server that is asked odd things, and what it has logged of them."""
+
+    def __init__(self, runner: web.AppRunner, log: pytest.LogCaptureFixture) -> None:
+        self.url = "http://{}:{}".format(*runner.addresses[0][:2])
+        self.log = log
+
+    async def answer(self, data: bytes) -> bytes:
+        """Return all that is answered to these bytes, until the end of the connection."""
+        wire = await Wire.open(self.url)
+        wire.writer.write(data)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await wire.reader.read(-1)
+        except ConnectionError:
+            return b""
+
+    def check_log(self, asked: int = 1) -> None:
+        """Check that nothing has failed, and that few bytes tell of what was asked."""
+        assert not [record for record in self.log.records if record.exc_info]
+        assert not [record for record in self.log.records if record.levelno >= logging.WARNING]
+        assert len(self.log.text) <= LINE * asked, self.log.text[:2000]
+
+
+@asynccontextmanager
+async def own() -> AsyncIterator[web.AppRunner]:
+    """Run the command's own server."""
+    config = Config(demo=True)
+    gate = Gate(config, EventLog(Journal(HeardLog().logger), ""), None)
+    runner = Runner(create_app(config))
+    await runner.setup()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await Site(runner, listening, gate, ssl_context=None).start()
+    yield runner
+    await runner.cleanup()
+    gate.close()
+
+
+@asynccontextmanager
+async def host() -> AsyncIterator[web.AppRunner]:
+    """Run a site of somebody's own, in which the signaller is mounted."""
+    app = web.Application()
+    setup(app)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def admin_port() -> AsyncIterator[web.AppRunner]:
+    """Run the admin port."""
+    public = create_app()
+    runner = Runner(admin.create_app(public[NAMESPACES], drain=lambda: None))
+    gate = Gate(Config(), EventLog(Journal(HeardLog().logger), ""), None)
+    await runner.setup()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await Site(runner, listening, gate, ssl_context=None).start()
+    yield runner
+    await runner.cleanup()
+    gate.close()
+
+
+PLACES = {"own": own, "host": host, "admin": admin_port}
+
+
+@pytest.fixture(params=["own", "host"])
+async def place(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Place]:
+    """Give a place."""
+    caplog.set_level(logging.INFO)
+    async with PLACES[request.param]() as runner:
+        try:
+            yield Place(runner, caplog)
+        finally:
+            await Wire.hang_up()
+
+
+def get(
+    target: bytes,
+    *headers: bytes,
+    method: bytes = b"GET",
+    host: bytes = b"localhost",
+    body: bytes = b"",
+) -> bytes:
+    """Return a request after which the connection ends."""
+    lines = [method + b" " + target + b" HTTP/1.1", b"Host: " + host, *headers]
+    return b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n" + body
+
+
+def post(target: bytes, *headers: bytes, body: bytes = b"") -> bytes:
+    """Return a POST."""
+    return get(target, *headers, method=b"POST", body=body)
+
+
+def upgrade(*headers: bytes, version: bytes = b"1.1", body: bytes = b"") -> bytes:
+    """Return a WebSocket's handshake that is a little odd."""
+    head = b"GET /echo/websocket HTTP/" + version + b"\r\nHost: a\r\n" + WEBSOCKET
+    return head + b"".join(each + b"\r\n" for each in headers) + b"\r\n" + body
+
+
+KEY = b"Sec-WebSocket-Key: c2l4dGVlbiBieXRlcyBvaw==\r\n"
+XHR = b"/echo/0/%s/xhr"
+CLOSE = b"\x88\x80\0\0\0\0"
+
+#: What is asked, and the statuses of which the first answer has one.
+ODDITIES: dict[str, tuple[bytes, set[int]]] = {
+    "origin-bytes": (get(b"/echo/info", b"Origin: \xff\xfe"), {200}),
+    "origin-latin-1": (get(b"/echo/info", b"Origin: http://\xe9"), {200}),
+    "origin-utf-8": (get(b"/echo/info", "Origin: http://é".encode()), {200}),
+    "preflight-bytes": (
+        get(b"/echo/info", b"Access-Control-Request-Headers: \xff", method=b"OPTIONS"),
+        {204},
+    ),
+    "cookie-bytes": (post(XHR % b"s1", b"Cookie: JSESSIONID=\xff\xfe"), {200}),
+    "cookie-quotes": (post(XHR % b"s2", b'Cookie: JSESSIONID="a\\"b\\012c;d"'), {200}),
+    "cookie-crlf": (post(XHR % b"s3", b'Cookie: JSESSIONID="a\\015\\012X-Evil: 1"'), {200}),
+    "connection-twice": (post(XHR % b"s4", b"Connection: x"), {200}),
+    "host-bracket": (get(b"/echo/info", host=b"["), {400}),
+    "host-brackets": (get(b"/echo/info", host=b"[::"), {400}),
+    "host-at": (get(b"/echo/info", host=b"a@b:c"), {400}),
+    "host-port": (get(b"/echo/info", host=b"localhost:99999999"), {400}),
+    "host-port-65536": (get(b"/echo/info", host=b"localhost:65536"), {400}),
+    "host-bytes": (get(b"/echo/info", host=b"\xff"), {400}),
+    "host-bytes-websocket": (upgrade().replace(b"Host: a", b"Host: \xff"), {400}),
+    "host-slash": (get(b"/echo/info", host=b"a/b"), {400}),
+    "host-ipv6": (get(b"/echo/info", host=b"[::1]:80"), {200}),
+    "host-empty": (get(b"/echo/info", host=b""), {200}),
+    "host-none": (b"GET /echo/info HTTP/1.1\r\nConnection: close\r\n\r\n", {400}),
+    "path-bytes": (post(b"/echo/0/\xff/xhr"), {400}),
+    "path-ff": (post(XHR % b"%ff"), {200, 404}),
+    "path-nul": (post(XHR % b"%00"), {404}),
+    "path-dots": (post(b"/echo/../x/xhr"), {404}),
+    "path-encoded-dots": (post(b"/echo/%2e%2e/x/xhr"), {404}),
+    "path-slash": (post(XHR % b"a%2fb"), {404}),
+    "iframe-path": (get(b"/echo/iframe%2f..%2f..%2fetc.html"), {200, 404}),
+    "etag-bytes": (get(b"/echo/iframe.html", b"If-None-Match: \xff"), {200}),
+    "absolute": (get(b"http://evil.example/echo/info"), {200, 400, 404}),
+    "absolute-bracket": (get(b"http://[/echo"), {400}),
+    "absolute-port": (get(b"http://a:b/echo"), {400}),
+    "authority": (get(b"localhost:80", method=b"CONNECT"), {400, 404}),
+    "asterisk": (get(b"*", method=b"OPTIONS"), {400, 404}),
+    "method": (get(b"/echo/info", method=b"FOO"), {400, 405}),
+    "http-2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+    "http-9": (b"GET /echo HTTP/9.9\r\nHost: a\r\n\r\n", {400}),
+    "http-0": (b"GET /echo\r\n\r\n", {400, 505}),
+    "key-bytes": (upgrade().replace(KEY, b"Sec-WebSocket-Key: \xff\r\n"), {400}),
+    "key-short": (upgrade().replace(KEY, b"Sec-WebSocket-Key: YQ==\r\n"), {400}),
+    "key-none": (upgrade().replace(KEY, b""), {400}),
+    "websocket-version": (upgrade().replace(b"Version: 13", b"Version: \xff"), {400}),
+    "websocket-upgrade": (upgrade().replace(b"Upgrade: websocket", b"Upgrade: \xff"), {400}),
+    "websocket-connection": (
+        upgrade().replace(b"Connection: Upgrade", b"Connection: \xff, close"),
+        {400},
+    ),
+    "websocket-1.0": (upgrade(version=b"1.0"), {400}),
+    "websocket-body": (upgrade(b"Content-Length: 5", body=b"hello"), {400}),
+    "websocket-request-body": (
+        upgrade(b"Content-Length: 40", body=b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        {400},
+    ),
+    "websocket-chunked": (
+        upgrade(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n\r\n"),
+        {400},
+    ),
+    "websocket-protocol-bytes": (upgrade(b"Sec-WebSocket-Protocol: \xff", body=CLOSE), {101}),
+    "websocket-protocol-long": (
+        upgrade(b"Sec-WebSocket-Protocol: " + b"a," * 3000, body=CLOSE),
+        {101},
+    ),
+    "websocket-extensions": (
+        upgrade(
+            b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99, \xff",
+            body=CLOSE,
+        ),
+        {101},
+    ),
+    "length-and-chunks": (
+        post(XHR % b"s5", b"Content-Length: 4", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        {400},
+    ),
+    "two-lengths": (post(XHR % b"s6", b"Content-Length: 4", b"Content-Length: 5"), {400}),
+    "length-plus": (post(XHR % b"s7", b"Content-Length: +1", body=b"a"), {400}),
+    "length-huge": (post(XHR % b"s8", b"Content-Length: " + b"9" * 23, body=b"a"), {400}),
+    "transfer-identity": (post(XHR % b"s9", b"Transfer-Encoding: identity"), {400}),
+    "transfer-unknown": (post(XHR % b"s10", b"Transfer-Encoding: xchunked"), {400}),
+    "chunk-huge": (
+        post(XHR % b"s15", b"Transfer-Encoding: chunked", body=b"F" * 17 + b"\r\n"),
+        {400},
+    ),
+    "chunk-negative": (post(XHR % b"s16", b"Transfer-Encoding: chunked", body=b"-1\r\n"), {400}),
+    "charset": (
+        post(XHR % b"s19", b"Content-Type: text/plain; charset=\xff", b"Content-Length: 0"),
+        {200},
+    ),
+    "expect": (post(XHR % b"s20", b"Expect: 200-maybe", b"Content-Length: 0"), {417}),
+    "forwarded-bytes": (get(b"/echo/info", b"X-Forwarded-For: \xff, 1.2.3.4:5"), {200}),
+    "request-id-bytes": (get(b"/echo/info", b"X-Request-Id: \xff"), {200}),
+    "line-only": (b"GET\r\n\r\n", {400}),
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64, {400}),
+    "query": (get(b"/echo/0/s21/jsonp?c=%ff%00&c["), {404}),
+    "obs-fold": (get(b"/echo/info", b"X: a\r\n b"), {400}),
+    "header-nul": (get(b"/echo/info", b"X: a\0b"), {400}),
+}
+
+
+@pytest.mark.parametrize(("data", "statuses"), ODDITIES.values(), ids=ODDITIES)
+async def test_odd_requests(place: Place, data: bytes, statuses: set[int]) -> None:
+    """One answer, of a status that says what is wrong, and no traceback."""
+    answer = await place.answer(data)
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert int(head.split()[1]) in statuses, head
+    assert b"\r\nX-Evil" not in head
+    if statuses == {400} and b"HTTP/1.1 400" in head:
+        assert b"HTTP/1." not in rest, "what was refused has a second answer"
+    place.check_log()
+
+
+SENDERS = {
+    "length": (b"Content-Length: 4", b"ab", b"xx"),
+    "chunk": (b"Transfer-Encoding: chunked", b"1\r\n[\r\n", b"-1\r\n"),
+    "chunk-size": (b"Transfer-Encoding: chunked", b"1\r\n[\r\n", b"x" * 300),
+}
+
+
+@pytest.mark.parametrize("target", ["sender", "other", "nowhere"])
+@pytest.mark.parametrize(("header", "first", "later"), SENDERS.values(), ids=SENDERS)
+async def test_a_body_that_breaks_later(
+    place: Place,
+    header: bytes,
+    first: bytes,
+    later: bytes,
+    target: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What turns out to be no body when its request is being answered fails nothing."""
+    monkeypatch.setattr(requests, "BODY_SECONDS", 0.3)
+    session = fresh()
+    assert await poll(place.url, session) == "o\n"
+    path = {"sender": f"{session}/xhr_send", "other": f"{session}/x", "nowhere": "/x"}
+    wire = await Wire.open(place.url)
+    wire.writer.write(post(path[target].encode(), header, body=first))
+    await asyncio.sleep(0.05)  # so that the first part is read alone
+    wire.writer.write(later)
+    assert (await wire.answer()).status in (400, 404, 408, 500)
+    wire.reset()
+    assert await poll(place.url, fresh()) == "o\n"
+    place.check_log(3)
+
+
+async def test_a_flood_of_odd_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has a line a minute of what is no HTTP, with its number."""
+    caplog.set_level(logging.INFO)
+    async with own() as runner:
+        place = Place(runner, caplog)
+        for _ in range(100):
+            assert (await place.answer(b"\0\0\0\r\n\r\n")).startswith(b"HTTP/1.0 400")
+        place.check_log()
+        await Wire.hang_up()
+
+
+# Bodies.
+
+
+def zeros(size: int) -> bytes:
+    """Return what inflates to so many zeros."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(bytes(size)) + packer.flush()
+
+
+PATHS = {
+    "own": ["/", "/nowhere", "/echo", "/echo/info", "/echo/iframe.html", "/health", "/demo"],
+    "host": ["/echo", "/echo/info", "/echo/iframe.html", "/echo/websocket"],
+    "admin": ["/status", "/metrics", "/nowhere", "/api/v1/packets?room=a", "/health"],
+}
+PATHS["own"] += [f"/echo/0/0/{name}" for name in ("xhr", "xhr_send", "eventsource", "nothing")]
+PATHS["host"] += [f"/echo/0/0/{name}" for name in ("xhr", "xhr_send", "eventsource", "nothing")]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "GZip", "identity, gzip", "\xff"])
+@pytest.mark.parametrize("where", PLACES)
+async def test_no_body_is_inflated(
+    where: str, method: str, coding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """415 for each path, before a byte of the body has come, and the end of the connection."""
+    async with PLACES[where]() as runner:
+        place = Place(runner, caplog)
+        for path in PATHS[where]:
+            lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Encoding: {coding}"]
+            head = "\r\n".join([*lines, "Content-Type: application/json", "Content-Length: 9999"])
+            answer = await place.answer(head.encode("latin-1") + b"\r\n\r\n")
+            assert answer.startswith((b"HTTP/1.1 415", b"HTTP/1.0 400")), (path, answer[:80])
+        place.check_log(len(PATHS[where]))
+        await Wire.hang_up()
+
+
+async def test_identity_is_no_encoding(place: Place) -> None:
+    """Who says that a body is as it is, is right."""
+    answer = await place.answer(get(b"/echo/info", b"Content-Encoding: Identity"))
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_what_a_compressed_body_costs(caplog: pytest.LogCaptureFixture) -> None:
+    """No more than its bytes, whatever they would inflate to."""
+    async with own() as runner:
+        place = Place(runner, caplog)
+
+        async def work(data: bytes) -> None:
+            head = b"Content-Encoding: gzip\r\nContent-Length: %d" % len(data)
+            await place.answer(post(b"/nowhere", head, body=data))
+
+        await check_async(zeros, work, largest=64 * 2**20)
+        await Wire.hang_up()
+
+
+class Asked:
+    """A request whose body comes as it is told to."""
+
+    def __init__(self) -> None:
+        self.content = self
+        self.content_length = None
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.transport = self
+        self.protocol = self
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.pieces.put_nowait(None)
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        while (piece := await self.pieces.get()) is not None:
+            yield piece
+
+
+async def begun(pieces: list[bytes], address: str, bodies: Holdings[Any]) -> tuple[Asked, Any]:
+    """Let a body begin to come; return its request, and the task that reads it."""
+    asked = Asked()
+    reading = asyncio.ensure_future(requests.Body(asked, address, bodies).read(10**6))  # type: ignore[arg-type]
+    for piece in pieces:
+        asked.pieces.put_nowait(piece)
+    for _ in range(3 * len(pieces)):
+        await asyncio.sleep(0)
+    assert asked.pieces.empty()
+    return asked, reading
+
+
+async def test_whose_bodies_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes on their way are counted for their address: one more than it may have is a 429."""
+    monkeypatch.setattr(requests, "MAX_ADDRESS_BODIES", 10**6)
+    bodies: Holdings[Any] = Holdings()
+    first, reading = await begun([b"x" * 600_000], "a", bodies)
+    _, second = await begun([b"x" * 600_000], "a", bodies)
+    with pytest.raises(web.HTTPTooManyRequests):
+        await second
+    third, other = await begun([b"x" * 600_000], "b", bodies)
+    assert bodies.of("a") == bodies.of("b") == 600_000
+    for asked in (first, third):
+        asked.pieces.put_nowait(None)
+    assert len(await reading) == len(await other) == 600_000
+    assert bodies.total == 0
+
+
+async def test_who_has_most_on_its_way_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too much is on its way in all, the largest of the heaviest address is cut off."""
+    monkeypatch.setattr(requests, "MAX_BODIES", 10**6)
+    bodies: Holdings[Any] = Holdings()
+    large, _ = await begun([b"x" * 500_000], "a", bodies)
+    small, small_reading = await begun([b"x" * 200_000], "a", bodies)
+    other, reading = await begun([b"x" * 400_000], "b", bodies)
+    assert (large.aborted, small.aborted, other.aborted) == (True, False, False)
+    other.pieces.put_nowait(None)
+    assert len(await reading) == 400_000
+    small.pieces.put_nowait(None)
+    assert len(await small_reading) == 200_000
+    assert bodies.total == 0

@@ -1,0 +1,260 @@
+"""The process's HTTP: aiohttp's, with connections that are counted from their being accepted.
+
+We accept by ourselves: then a connection is refused before it costs a TLS handshake, and when no
+descriptor is left the log says so (libuv drops what it cannot accept, without a word).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+import time
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from videre.command.gate import KEEP_ALIVE, Gate
+from videre.command.listening import BACKLOG
+
+# Seconds in which requests must end once all sessions are closed, by a shutdown.
+SHUTDOWN = 1.0
+# Seconds for which a body is read that nobody wants, so that its sender finds the answer.
+LINGERING = 3.0
+# Seconds that a TLS handshake may take: ten round trips by a satellite.
+TLS_HANDSHAKE = 10.0
+# Connections that are accepted in one turn of the loop.
+ACCEPTED_AT_ONCE = 64
+# Seconds for which nothing is accepted when there is no descriptor (asyncio has the same).
+PAUSE = 1.0
+# Seconds between two log lines about requests that are no HTTP.
+LOG = 60.0
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\n"
+    b"Connection: close\r\n\r\n"
+)
+_NEVER = float("inf")
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's protocol of one connection, which the gate looks after."""
+
+    __slots__ = ("_counted", "_gate", "address")
+
+    def __init__(self, server: Server, gate: Gate, address: str, **kwargs: Any) -> None:
+        super().__init__(server, **kwargs)
+        self._gate = gate
+        self.address = address  # what it is counted for
+        self._counted = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve."""
+        super().connection_made(transport)
+        self._gate.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self.uncount()
+
+    def uncount(self) -> None:
+        """Count this connection no more: it has ended, or never begun."""
+        if self._counted:
+            self._counted = False
+            self._gate.remove(self)
+            self._gate.leave(self.address)
+
+    @property
+    def idle_since(self) -> float:
+        """When it began to wait for a request, by the loop's clock; never, if it does not wait."""
+        waits = self._waiter is not None and not self._waiter.done()
+        return self._next_keepalive_close_time - self._keepalive_timeout if waits else _NEVER
+
+
+class Server(web.Server):
+    """aiohttp's server, which makes such connections."""
+
+    def connection(self, gate: Gate, address: str) -> Connection:
+        """Return the protocol of a connection from an address."""
+        return Connection(self, gate, address, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Runs an application on our server. No body is inflated: see transport.requests."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(
+            app,
+            access_log=None,  # a URL holds a session id, or names a room
+            keepalive_timeout=KEEP_ALIVE,
+            shutdown_timeout=SHUTDOWN,
+            lingering_time=LINGERING,
+            auto_decompress=False,
+            logger=http_logger(),
+        )
+
+    async def _make_server(self) -> Server:
+        made = await super()._make_server()
+        return Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            loop=made._loop,
+            **made._kwargs,
+        )
+
+
+class Site(web.BaseSite):
+    """Accepts connections on a socket that listens, as far as the gate admits them."""
+
+    __slots__ = ("_gate", "_listening")
+
+    def __init__(
+        self,
+        runner: Runner,
+        listening: socket.socket,
+        gate: Gate,
+        *,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        super().__init__(runner, ssl_context=ssl_context)
+        self._listening = listening
+        self._gate = gate
+
+    @property
+    def name(self) -> str:
+        """See BaseSite."""
+        return str(self._listening.getsockname())
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        await super().start()
+        server = cast(Server, self._runner.server)
+        acceptor = Acceptor(self._listening, server, self._gate, self._ssl_context)
+        self._server = cast(asyncio.AbstractServer, acceptor)
+
+
+class Acceptor:
+    """What accepts: to aiohttp's sites it is an asyncio.Server."""
+
+    def __init__(
+        self, listening: socket.socket, server: Server, gate: Gate, context: ssl.SSLContext | None
+    ) -> None:
+        self.sockets = (listening,)
+        self._server = server
+        self._gate = gate
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._paused: asyncio.TimerHandle | None = None
+        listening.setblocking(False)
+        listening.listen(BACKLOG)  # one that a service manager passes may have less
+        self._resume()
+
+    def close(self) -> None:
+        """Accept nobody else: whose handshake goes on is let go."""
+        if self._paused is not None:
+            self._paused.cancel()
+        (listening,) = self.sockets
+        self._loop.remove_reader(listening.fileno())
+        listening.close()
+        self.sockets = ()  # type: ignore[assignment]
+        for task in self._beginning:
+            task.cancel()
+
+    def _resume(self) -> None:
+        self._paused = None
+        self._loop.add_reader(self.sockets[0].fileno(), self._accept)
+
+    def _accept(self) -> None:
+        (listening,) = self.sockets
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                accepted, peer = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._gate.refuse("descriptors")
+                self._loop.remove_reader(listening.fileno())
+                self._paused = self._loop.call_later(PAUSE, self._resume)
+                return
+            self._begin(accepted, str(peer[0]) if isinstance(peer, tuple) else "")
+
+    def _begin(self, accepted: socket.socket, address: str) -> None:
+        accepted.setblocking(False)
+        payer = self._gate.admit(address)
+        if payer is None:
+            self._turn_away(accepted)
+            return
+        task = self._loop.create_task(self._connect(accepted, payer))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    def _turn_away(self, accepted: socket.socket) -> None:
+        with accepted, contextlib.suppress(OSError):
+            if self._context is None:
+                with contextlib.suppress(BlockingIOError):
+                    accepted.recv(65536)  # what is left unread would undo the answer
+                accepted.send(_BUSY)
+
+    async def _connect(self, accepted: socket.socket, payer: str) -> None:
+        """Serve a connection, after its TLS handshake."""
+        connection = self._server.connection(self._gate, payer)
+        begun = False
+
+        def made() -> Connection:
+            return connection
+
+        try:
+            timeout = None if self._context is None else TLS_HANDSHAKE
+            await self._loop.connect_accepted_socket(
+                made, accepted, ssl=self._context, ssl_handshake_timeout=timeout
+            )
+            begun = True
+        except (OSError, TimeoutError):  # no TLS, or too late: a stranger's affair
+            pass
+        finally:
+            if not begun:
+                accepted.close()
+                connection.uncount()
+
+
+def http_logger() -> logging.Logger:
+    """Return aiohttp's logger, to which a stranger's broken requests are one line a minute."""
+    logger = logging.getLogger("aiohttp.server")
+    if not any(isinstance(each, _Briefly) for each in logger.filters):
+        logger.addFilter(_Briefly(LOG))
+    return logger
+
+
+class _Briefly(logging.Filter):
+    """Passes a line without a traceback of broken requests, with their number, now and then."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._next = -_NEVER
+        self._count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is to be written."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
+            return True
+        self._count += 1
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        record.msg, record.args = "%d requests were no HTTP", (self._count,)
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        self._count = 0
+        return True

@@ -1,0 +1,38 @@
+"""Metrics of the connections that a process has, whatever they are for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+class Counted(Protocol):
+    """What counts connections: the command's gate."""
+
+    open: int
+    refused: Counter[str]
+
+
+class Sockets(Collector):
+    """Makes metrics of what a gate has counted."""
+
+    def __init__(self, counted: Counted) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they are now."""
+        yield GaugeMetricFamily(
+            "videre_sockets", "TCP connections to the public port.", self._counted.open
+        )
+        refused = CounterMetricFamily(
+            "videre_sockets_refused",
+            "TCP connections that were refused, or dropped while they were idle, by reason.",
+            labels=("reason",),
+        )
+        for reason, count in self._counted.refused.items():
+            refused.add_metric((reason,), count)
+        yield refused
