@@ -105,7 +105,7 @@ class Server:
         self._keep = keep_ms / 1000, keep_bytes
         self.data: dict[str, RoomData] = {}
         self.process = "0"  # changes when the server begins anew
-        self.leases: dict[str, int] = {}
+        self.leases: dict[str, str] = {}
         self.condemned: dict[str, str] = {}
         self.noted: dict[str, set[str]] = {}
         self.restoring: set[str] = set()
@@ -144,22 +144,22 @@ class Server:
             if state == "ok":
                 if node not in self.leases:
                     state = "new"
-                self.leases[node] = now + int(arguments[0])
+                self.leases[node] = arguments[0]
                 if state == "new" or arguments[1] == "1":
                     self.restoring.add(node)
                 else:
                     self.restoring.discard(node)
-            expired = sorted((at, each) for each, at in self.leases.items() if at < now)
             open_ = [each for each, when in self.condemned.items() if when == "open"]
             for each, when in list(self.condemned.items()):
                 if when != "open" and now - int(when) > DAY:
                     del self.condemned[each]
             restoring = sorted(self.restoring)
-            return [state, [each for _, each in expired], open_, self.process, restoring]
+            leases = [text for pair in self.leases.items() for text in pair]
+            return [state, leases, open_, self.process, restoring]
         if op == "note":
             if node in self.condemned:
                 return 0
-            self.leases.setdefault(node, now + int(arguments[1]))
+            self.leases.setdefault(node, arguments[1])
             self.noted.setdefault(node, set()).add(arguments[0])
             return 1
         if op == "unnote":
@@ -171,7 +171,7 @@ class Server:
                 self.noted.pop(node, None)
             return 1
         if op == "condemn":
-            if self.leases.get(node, now) < now:
+            if self.leases.get(node) == arguments[0]:
                 del self.leases[node]
                 self.restoring.discard(node)
                 self.condemned[node] = "open"

@@ -71,12 +71,29 @@ class Cluster:
         self.clock = clock
         self.random = random
         self.now = now
-        self.server = Server(now, self._publish, keep_ms=keep_ms, keep_bytes=keep_bytes)
+        self.jumped = 0.0  # by so much the server's clock was set, in seconds
+        keep: dict[str, Any] = {"keep_ms": keep_ms, "keep_bytes": keep_bytes}
+        self.server = Server(self._server_now, self._publish, **keep)
         self.stores: list[SimulatedStore] = []
         self.era = 0  # how often the server has begun anew: what was on its way then is lost
         self.began = -math.inf  # when it did last
+        self.renewed: dict[str, float] = {}  # when a node has renewed its lease
         #: Sees everything that is published.
         self.watch: Callable[[str, list[Any], str], None] = lambda room, line, body: None
+        #: Sees which node is condemned, or was.
+        self.watch_condemned: Callable[[str], None] = lambda node: None
+
+    def _server_now(self) -> float:
+        return self.now() + self.jumped
+
+    def node_step(self, op: str, node: str, *arguments: str) -> Any:
+        """Have the server take a step of nodes.lua."""
+        taken = self.server.node(op, node, *arguments)
+        if op == "beat" and taken[0] != "condemned":
+            self.renewed[node] = self.now()
+        if op == "condemn":
+            self.watch_condemned(node)
+        return taken
 
     def begin_anew(self) -> None:
         """Lose what is on its way to the server, and all connections to it."""
@@ -179,7 +196,7 @@ class SimulatedStore:
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
-        return await self._call(lambda: self._cluster.server.node(op, node, *arguments))
+        return await self._call(lambda: self._cluster.node_step(op, node, *arguments))
 
     async def noted(self, node: str) -> list[str]:
         """See Store.noted."""

@@ -37,7 +37,7 @@ USERS = ("a", "b", "c", "d")
 ROOMS = ("r", "s")
 TIMEOUT = 10.0  # NodeTimeout
 FAULTS = ("slow calls", "lost calls", "away", "slow messages", "line", "line", "pause", "pause")
-FAULTS += ("crash", "stop", "all away", "loss", "loss", "heal", "heal")
+FAULTS += ("crash", "stop", "all away", "loss", "loss", "clock", "heal", "heal")
 LOSS_SECONDS = 15.0  # after which all nodes know of a loss of data
 INSISTS = 400  # times that a client sends a broadcast which is refused
 TIMED_PAUSES = (0.0, 0.001, 0.003, 0.01, 0.01, 0.2, 2.0)
@@ -88,10 +88,12 @@ class Simulation:
             keep_bytes=chance.choice((None, None, 3000, 600)),
         )
         self.cluster.watch = self._published
+        self.cluster.watch_condemned = self._condemned
         self.ledger: dict[str, list[tuple[list[Any], str]]] = defaultdict(list)
         self.joins: dict[tuple[str, str], int] = {}  # (room, seat) -> what comes in the ledger then
         self.history: dict[tuple[str, int], list[tuple[str, str]]] = {}
         self.snapshots: list[tuple[float, Callable[[bool], None]]] = []  # and when
+        self.turned_back = False  # whether the store's clock was set back
         self.noted_since = 0.0  # since when all notes of a node are kept, or it is there itself
         self.sessions: list[Session] = []
         self.nodes: list[Node] = []
@@ -156,9 +158,19 @@ class Simulation:
         if data is not None and data.seq != view.number:
             return
         for user in was.keys() - view.members.keys():
-            leased_to = self.cluster.server.leases.get(was[user].node, 0)
-            if leased_to >= self.time.now * 1000:
+            node = was[user].node
+            if node in self.cluster.server.leases and self._is_alive(node):
                 self.given_up.append((was[user].seat, self.time.now))
+
+    def _is_alive(self, node: str) -> bool:
+        return self.time.now - self.cluster.renewed.get(node, 0.0) < TIMEOUT
+
+    def _condemned(self, node: str) -> None:
+        """See that a node that renews its lease is not given up."""
+        closing = any(each.engine._node.name == node and each.closing for each in self.nodes)
+        is_open = self.cluster.server.condemned.get(node) == "open"
+        if is_open and self._is_alive(node) and not closing:
+            self.fail(f"{node} is condemned, and has a lease")
 
     # The run.
 
@@ -169,7 +181,7 @@ class Simulation:
         self.time.run(0.1)
         for _ in range(self.random.randint(20, 45)):
             settled = self.time.now > self.lost_at + LOSS_SECONDS
-            if self.losing and settled and self.random.random() < 0.2:
+            if self.losing and settled and not self.turned_back and self.random.random() < 0.2:
                 self.snapshots.append((self.time.now, self.cluster.server.snapshot()))
             self.step()
             self.time.run(self.random.choice(TIMED_PAUSES) * self.random.random() * 2)
@@ -494,6 +506,8 @@ class Simulation:
             self.add_node()
         elif kind == "stop":
             self.stop(node)
+        elif kind == "clock":
+            self.set_clock()
         elif kind == "all away":
             for each in self.nodes:
                 self.away(each)
@@ -508,6 +522,14 @@ class Simulation:
         node.store.lose_line(self.random.choice((0.0, 0.1, 6.0)))
         seconds = self.random.choice((0.5, 4.0, 12.0))
         self.time.later(seconds, lambda: setattr(node.store.faults, "away", False))
+
+    def set_clock(self) -> None:
+        """The store's clock is set, forward or back."""
+        self.cluster.jumped += (jump := self.random.choice((2.0, 30.0, 90.0, -30.0, -3600.0)))
+        self.note(f"the store's clock jumps by {jump} s")
+        if jump < 0:  # numbers that older data do not know could be given a second time
+            self.turned_back = True
+            self.snapshots.clear()
 
     def heal(self, node: Node) -> None:
         """Have a node's way to the store be good again."""
@@ -563,6 +585,8 @@ class Simulation:
             self.note(f"{shard} has what it had a while ago")
             self.snapshots.pop()[1](rooms_alone)
             self.snapshots.clear()
+            if not rooms_alone:
+                self.cluster.renewed.clear()  # that is lost as well
         else:
             self.note(f"{shard} is empty")
             self.cluster.server.wipe(rooms_alone)

@@ -82,7 +82,7 @@ async def test_a_replica_of_a_cluster_takes_over(tmp_path: Path) -> None:
     ):
         a, b, c = await members(nodes, "elsewhere")
         room, _ = await shard_with(store, "*:seats")
-        leases, _ = await shard_with(store, "*:leases")
+        leases, _ = await shard_with(store, "*:nodes")
         assert leases is not room
         await takes_over(room)  # unasked by anybody: nobody talks yet
         async with Talk(a, b, c) as talk:

@@ -284,7 +284,7 @@ async def test_a_dropped_room_leaves_nothing(nodes: Nodes, client: Redis) -> Non
         await two.engine.leave(room, "b", b, "done")
 
     async def gone() -> bool:
-        keys = [key for key in await client.keys("*") if not key.endswith(":leases")]
+        keys = [key for key in await client.keys("*") if not key.endswith(":nodes")]
         lasting = [key for key in keys if await client.ttl(key) == -1]
         return not lasting and not await client.execute_command("PUBSUB", "SHARDCHANNELS")
 

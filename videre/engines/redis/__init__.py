@@ -2,9 +2,9 @@
 
 Every change is one atomic step in the store, its publication included; what a node believes of a
 room comes from the room's messages alone, in their one order, its own members' doings included. A
-node that the store has not heard of for NodeTimeout is condemned: another one gives up its seats,
-or adopts those that may be resumed. A node that comes back and finds itself condemned closes its
-sessions. A node that was cut off catches up with what was published meanwhile.
+node that has not renewed its lease for NodeTimeout, by the clock of another one, is condemned: that
+one gives up its seats, or adopts those that may be resumed. A node that comes back and finds itself
+condemned closes its sessions. A node that was cut off catches up with what was published meanwhile.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class RedisEngine:
         await self._node.end()
         with contextlib.suppress(EngineError):
             # What was asked for and not answered may be done yet: it is to be buried as well.
-            lease = LATE_SECONDS * 1000 if self._node.is_waiting else 0
-            await self._node.store.node("beat", self._node.name, str(round(lease)), "0")
+            lease = self._node.lease(LATE_SECONDS if self._node.is_waiting else 0)
+            await self._node.store.node("beat", self._node.name, lease, "0")
         await self._node.store.close()
 
     async def join(

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from videre.engines.redis.leases import Leases
 from videre.engines.redis.node import LATE_SECONDS, Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
@@ -32,6 +33,7 @@ class Duties:
         self._notes = notes
         self._seats = seats
         self._timeout = timeout
+        self._leases = Leases(longest=2 * timeout / BEATS)  # of all nodes
         self._renewed = 0.0  # when the lease was renewed, by the loop's clock
         self._past: dict[str, tuple[float, set[str]]] = {}  # own names that died: when, and rooms
 
@@ -43,7 +45,7 @@ class Duties:
             self._node.trouble.clear()
             try:
                 await self.beat()
-                wait = pause
+                wait = self._leases.next_end(pause)
             except EngineError:
                 self._node.unsound()
                 wait = random.uniform(0, pause)  # noqa: S311  # so that nodes do not come in step
@@ -63,7 +65,7 @@ class Duties:
         opened = self._node.sound_since is not None
         if self._node.deaf or not opened:
             await self._node.store.open(self._seats.heard, self._seats.broken)
-        state, expired, condemned, server, _ = await self._renew()
+        state, _, condemned, server, _ = await self._renew()
         if state == "condemned":
             self._die()
             return
@@ -91,8 +93,9 @@ class Duties:
             self._node.sound_since is not None
             and loop.time() - self._node.sound_since >= self._timeout
         ):
-            for node in sorted({*expired, *condemned} - {self._node.name}):
-                await self._bury(node)
+            ended = {node: "" for node in condemned} | dict(self._leases.ended())
+            for node in sorted(ended.keys() - {self._node.name}):
+                await self._bury(node, ended[node])
 
     async def _hear_again(self, room: str) -> None:
         if room in self._node.views:
@@ -102,11 +105,13 @@ class Duties:
 
     async def _renew(self) -> Any:
         self._renewed = asyncio.get_running_loop().time()
-        lease = str(round(self._timeout * 1000))
+        lease = self._node.lease(self._timeout)
         owes = "1" if self._node.owed or not self._node.ready else "0"
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         self._node.restoring = {*answer[4]} - {self._node.name}
         self._node.looked = asyncio.get_running_loop().time()
+        pairs = iter(answer[1])
+        self._leases.look(self._node.looked, dict(zip(pairs, pairs, strict=True)))
         return answer
 
     async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
@@ -178,9 +183,9 @@ class Duties:
             answer = await self._seats.ask(view, "restore", take)
         return seats, answer[1]
 
-    async def _bury(self, node: str) -> None:
-        """Give up the seats of a dead node, and adopt those that may be resumed."""
-        if not await self._node.store.node("condemn", node):
+    async def _bury(self, node: str, lease: str) -> None:
+        """Give up the seats of a node whose lease has ended; adopt those that may be resumed."""
+        if not await self._node.store.node("condemn", node, lease):
             return
         await self._reap(node, set())
         await self._node.store.node("buried", node)

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from videre.engines import Listener
+from videre.engines.redis.leases import lease
 from videre.engines.redis.store import Store
 from videre.engines.redis.view import Own, View
 from videre.errors import EngineError
@@ -53,9 +54,15 @@ class Node:
         self.breaks = 0  # how often that began
         self.closing = False  # what is left is given to the other nodes
         self.trouble = asyncio.Event()  # something is to be looked after soon
+        self._leases = 0  # so many were written
         self._steps = 0
         self._step_characters = 0
         self._jobs: set[asyncio.Task[Any]] = set()
+
+    def lease(self, seconds: float) -> str:
+        """Return a lease for so long, which is another one each time."""
+        self._leases += 1
+        return lease(self._leases, seconds)
 
     @property
     def ready(self) -> bool:

@@ -1,6 +1,6 @@
 -- The nodes of a cluster: who lives, and who is being buried.
 -- KEYS, all with one hash tag:
---   nodes      zset  node -> ms of Unix time until which its lease lasts
+--   nodes      hash  node -> its lease, a text that changes when it is renewed (see leases.py)
 --   condemned  hash  node -> "open" while its rooms are being reaped, then when that was done
 --   rooms      zset  the rooms in which this node may have seats, all with score 0: by name
 --   restoring  set   the nodes that have not yet put right all that they have
@@ -18,17 +18,15 @@ local function process()
 end
 
 if op == 'beat' then
-  -- Renew a lease. Says how it stood: "new", "ok", or "condemned"; who else needs burying; and who
-  -- has yet to put right what it has, as all have whom the store did not know.
+  -- Renew a lease. Says how it stood: "new", "ok", or "condemned"; all leases; who is to be buried;
+  -- and who has yet to put right what it has, as all have whom the store did not know.
   local state = redis.call('HGET', CONDEMNED, node) and 'condemned' or 'ok'
   if state == 'ok' then
-    if not redis.call('ZSCORE', NODES, node) then
+    if redis.call('HSET', NODES, node, ARGV[3]) == 1 then
       state = 'new'
     end
-    redis.call('ZADD', NODES, now + tonumber(ARGV[3]), node)
     redis.call((state == 'new' or ARGV[4] == '1') and 'SADD' or 'SREM', RESTORING, node)
   end
-  local expired = redis.call('ZRANGEBYSCORE', NODES, '-inf', '(' .. now)
   local open = {}
   local all = redis.call('HGETALL', CONDEMNED)
   for i = 1, #all, 2 do
@@ -38,14 +36,14 @@ if op == 'beat' then
       redis.call('HDEL', CONDEMNED, all[i])
     end
   end
-  return {state, expired, open, process(), redis.call('SMEMBERS', RESTORING)}
+  return {state, redis.call('HGETALL', NODES), open, process(), redis.call('SMEMBERS', RESTORING)}
 elseif op == 'note' then
   -- Note that a node may have seats in a room. It has a lease even if the store has lost that: it will
   -- be buried.
   if redis.call('HGET', CONDEMNED, node) then
     return 0
   end
-  redis.call('ZADD', NODES, 'NX', now + tonumber(ARGV[4]), node)
+  redis.call('HSETNX', NODES, node, ARGV[4])
   redis.call('ZADD', ROOMS, 0, ARGV[3])
   return 1
 elseif op == 'unnote' then
@@ -56,10 +54,10 @@ elseif op == 'unnote' then
   redis.call('ZREM', ROOMS, ARGV[3])
   return 1
 elseif op == 'condemn' then
-  -- From here on the node is dead, whatever it says itself; unless its lease was renewed.
-  local lease = redis.call('ZSCORE', NODES, node)
-  if lease and tonumber(lease) < now then
-    redis.call('ZREM', NODES, node)
+  -- From here on the node is dead, whatever it says itself; unless it has renewed the lease that
+  -- was seen to end.
+  if redis.call('HGET', NODES, node) == ARGV[3] then
+    redis.call('HDEL', NODES, node)
     redis.call('SREM', RESTORING, node)
     redis.call('HSET', CONDEMNED, node, 'open')
     return 1

@@ -22,8 +22,8 @@ class Notes:
     async def note(self, room: str) -> None:
         """Have the store know that this node may have seats in a room."""
         await self._unnoted(room)
-        milliseconds = str(round(self._lease * 1000))
-        if not await self._node.store.node("note", self._node.name, room, milliseconds):
+        lease = self._node.lease(self._lease)
+        if not await self._node.store.node("note", self._node.name, room, lease):
             self._node.trouble.set()
             raise EngineError("The node was given up")
 

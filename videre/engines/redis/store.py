@@ -135,7 +135,7 @@ class RedisStore:
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
-        keys = [f"{self._nodes}:{each}" for each in ("leases", "condemned")]
+        keys = [f"{self._nodes}:{each}" for each in ("nodes", "condemned")]
         keys += [self._noted(node), f"{self._nodes}:restoring"]
         async with self._place():
             return await self._node_script(keys, (op, node, *arguments))
@@ -165,7 +165,7 @@ class RedisStore:
     async def _noted_after(self, after: str | None, limit: int) -> list[str]:
         """Return the first `limit` names past `after` that any node has noted."""
         ask = self._client.pipeline(transaction=False)
-        ask.zrange(f"{self._nodes}:leases", 0, -1)
+        ask.hkeys(f"{self._nodes}:nodes")
         ask.hgetall(f"{self._nodes}:condemned")
         leased, condemned = await ask.execute()
         nodes = [*leased, *(node for node, state in condemned.items() if state == "open")]

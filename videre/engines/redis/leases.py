@@ -1,0 +1,59 @@
+"""Which nodes have renewed their leases lately, by the clock of the one who looks.
+
+A lease is a text that changes with each renewal, `<count>:<ms>`: it ends after so many milliseconds
+without a change. No clock of another machine counts, the store's least of all: that may be set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+def lease(count: int, seconds: float) -> str:
+    """Return what a node writes that renews its lease for the given time."""
+    return f"{count}:{round(seconds * 1000)}"
+
+
+@dataclasses.dataclass
+class _Watched:
+    lease: str
+    idle: float = 0.0  # seconds without a change
+
+    @property
+    def left(self) -> float:
+        return int(self.lease.rpartition(":")[2]) / 1000 - self.idle
+
+
+class Leases:
+    """The leases of other nodes. All times are in seconds.
+
+    Of the time between two looks at most `longest` counts: who did not look, for it stood still or
+    was cut off, does not know whether others could renew.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._looked = 0.0
+        self._watched: dict[str, _Watched] = {}
+
+    def look(self, now: float, found: Mapping[str, str]) -> None:
+        """Take in all leases as they are at a time of this node's own monotonic clock."""
+        passed = min(now - self._looked, self._longest)
+        self._looked = now
+        before, self._watched = self._watched, {}
+        for node, text in found.items():
+            seen = before.get(node)
+            if seen is None or seen.lease != text:
+                seen = _Watched(text)
+            else:
+                seen.idle += passed
+            self._watched[node] = seen
+
+    def ended(self) -> list[tuple[str, str]]:
+        """Return the nodes whose leases have ended, and these."""
+        return sorted((node, each.lease) for node, each in self._watched.items() if each.left <= 0)
+
+    def next_end(self, most: float) -> float:
+        """Return after which time a lease ends if it is not renewed; `most`: none does before."""
+        return min([most, *(each.left for each in self._watched.values() if each.left > 0)])
