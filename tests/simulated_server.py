@@ -162,6 +162,15 @@ class Server:
             self.leases.setdefault(node, arguments[1])
             self.noted.setdefault(node, set()).add(arguments[0])
             return 1
+        if op == "end":
+            if len(arguments) > 1:
+                self.noted.setdefault(node, set()).update(arguments[1:])
+            self.restoring.discard(node)
+            if node in self.condemned:
+                self.condemned[node] = "open"
+            else:
+                self.leases[node] = arguments[0]
+            return 1
         if op == "unnote":
             if arguments[1] != self.process:
                 return 0

@@ -181,7 +181,7 @@ class Simulation:
         self.time.run(0.1)
         for _ in range(self.random.randint(20, 45)):
             settled = self.time.now > self.lost_at + LOSS_SECONDS
-            if self.losing and settled and not self.turned_back and self.random.random() < 0.2:
+            if self.losing and settled and self.random.random() < 0.2:
                 self.snapshots.append((self.time.now, self.cluster.server.snapshot()))
             self.step()
             self.time.run(self.random.choice(TIMED_PAUSES) * self.random.random() * 2)
@@ -476,7 +476,7 @@ class Simulation:
             return
         faults = node.store.faults
         kind = chance.choice(FAULTS)
-        if kind == "loss" and not self.losing:
+        if kind == "loss" and (self.turned_back or not self.losing):
             kind = "line"
         self.note(f"fault: {kind} {node.name}")
         if kind == "slow calls":
@@ -527,9 +527,7 @@ class Simulation:
         """The store's clock is set, forward or back."""
         self.cluster.jumped += (jump := self.random.choice((2.0, 30.0, 90.0, -30.0, -3600.0)))
         self.note(f"the store's clock jumps by {jump} s")
-        if jump < 0:  # numbers that older data do not know could be given a second time
-            self.turned_back = True
-            self.snapshots.clear()
+        self.turned_back |= jump < 0  # then numbers could be given a second time after a loss
 
     def heal(self, node: Node) -> None:
         """Have a node's way to the store be good again."""

@@ -62,12 +62,14 @@ class RedisEngine:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
+        left = self._duties.left()
         self._seats.end()
         await self._node.end()
         with contextlib.suppress(EngineError):
             # What was asked for and not answered may be done yet: it is to be buried as well.
             lease = self._node.lease(LATE_SECONDS if self._node.is_waiting else 0)
-            await self._node.store.node("beat", self._node.name, lease, "0")
+            for name, rooms in left.items():
+                await self._node.store.node("end", name, lease, *sorted(rooms))
         await self._node.store.close()
 
     async def join(

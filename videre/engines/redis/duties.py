@@ -129,11 +129,19 @@ class Duties:
         """Close all sessions: their seats are gone. The node goes on under another name."""
         logger.error("the node %s was given up by the others", self._node.name)
         node = self._node
-        rooms = {*node.views, *node.owed, *(own.room for own in node.own.values())}
-        self._past[node.name] = asyncio.get_running_loop().time(), rooms
+        self._past[node.name] = asyncio.get_running_loop().time(), self._rooms()
         self._seats.forget_all()
         self._node.name = secrets.token_hex(8)
         self._node.trouble.set()
+
+    def _rooms(self) -> set[str]:
+        node = self._node
+        return {*node.views, *node.owed, *(own.room for own in node.own.values())}
+
+    def left(self) -> dict[str, set[str]]:
+        """Return the rooms in which seats may be left, by the names that this node has had."""
+        past = {name: rooms for name, (_, rooms) in self._past.items()}
+        return past | {self._node.name: self._rooms()}
 
     async def _put_right(self, room: str) -> None:
         self._node.owed.discard(room)  # what goes wrong meanwhile is owed anew

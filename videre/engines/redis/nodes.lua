@@ -46,6 +46,19 @@ elseif op == 'note' then
   redis.call('HSETNX', NODES, node, ARGV[4])
   redis.call('ZADD', ROOMS, 0, ARGV[3])
   return 1
+elseif op == 'end' then
+  -- The last lease of a node that ends, and all rooms in which it may have seats: the store may have
+  -- lost its notes. If the others have buried it already, they do so once more.
+  for i = 4, #ARGV do
+    redis.call('ZADD', ROOMS, 0, ARGV[i])
+  end
+  redis.call('SREM', RESTORING, node)
+  if redis.call('HGET', CONDEMNED, node) then
+    redis.call('HSET', CONDEMNED, node, 'open')
+  else
+    redis.call('HSET', NODES, node, ARGV[3])
+  end
+  return 1
 elseif op == 'unnote' then
   -- Note that a node has no seats in a room: if this process is the one that knows.
   if process() ~= ARGV[4] then

@@ -167,8 +167,7 @@ class Seats:
         line, body = message
         number, before = int(line[0]), line[-1]
         view.heard = max(view.heard, number)
-        # (After a loss of data numbers may be lower: the store's clock may have been set back.)
-        if line[1] != "state" and (number > view.number or view.strayed):
+        if line[1] != "state" and number > view.number:
             if view.known and before == str(view.number) and not view.catching:
                 self._apply(view, line, body)
             else:
@@ -190,11 +189,9 @@ class Seats:
         if view.born not in ("", state.born):
             view.fail(int(state.born or 0) or None)
         if view.strayed:
-            last = view.number if view.born == state.born else 0
             for message in sorted(view.early, key=lambda early: int(early[0][0])):
-                if last < int(message[0][0]) <= state.number:
+                if view.number < int(message[0][0]) <= state.number:
                     self._apply(view, *message)
-                    last = view.number
             if view.over:
                 return
         view.become(state)
@@ -303,7 +300,6 @@ class Seats:
             # that did not know of all is for this node's members as well.
             view.known, view.strayed = False, True
             view.early = [*map(parse, answer[1]), *early]
-            view.heard = max((int(line[0]) for line, _ in view.early), default=0)
             self._node.owe(view.room)
         elif answer[0] == "trimmed":
             self._come_anew(view)
