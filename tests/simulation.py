@@ -40,6 +40,7 @@ FAULTS = ("slow calls", "lost calls", "away", "slow messages", "line", "line", "
 FAULTS += ("crash", "stop", "all away", "loss", "loss", "clock", "heal", "heal")
 LOSS_SECONDS = 15.0  # after which all nodes know of a loss of data
 INSISTS = 400  # times that a client sends a broadcast which is refused
+KEPT_SECONDS = 40.0  # for which messages are kept, beside Grace
 TIMED_PAUSES = (0.0, 0.001, 0.003, 0.01, 0.01, 0.2, 2.0)
 
 
@@ -84,7 +85,7 @@ class Simulation:
             self.time,
             lambda: self.time.now,
             chance,
-            keep_ms=round((40 + self.grace) * 1000),
+            keep_ms=round((KEPT_SECONDS + self.grace) * 1000),
             keep_bytes=chance.choice((None, None, 3000, 600)),
         )
         self.cluster.watch = self._published
@@ -527,6 +528,8 @@ class Simulation:
         """The store's clock is set, forward or back."""
         self.cluster.jumped += (jump := self.random.choice((2.0, 30.0, 90.0, -30.0, -3600.0)))
         self.note(f"the store's clock jumps by {jump} s")
+        if jump > KEPT_SECONDS:
+            self.since_loss.clear()  # what was kept for who was cut off is over
         self.turned_back |= jump < 0  # then numbers could be given a second time after a loss
 
     def heal(self, node: Node) -> None:
