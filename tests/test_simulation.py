@@ -41,8 +41,8 @@ def test_the_simulation_finds_a_broadcast_that_is_lost(monkeypatch: pytest.Monke
     publish, since = _Step._op_publish, _Step._op_since
 
     def forgiving(step: _Step, *arguments: str) -> Any:
-        *most, _, text = arguments
-        return publish(step, *most, "", text)
+        *most, _ = arguments
+        return publish(step, *most, "")
 
     def forgetful(step: _Step, seq: str, born: str) -> Any:
         anew = step._room is not None and step._room.born != born
