@@ -477,6 +477,8 @@ class Simulation:
             return
         faults = node.store.faults
         kind = chance.choice(FAULTS)
+        if self.losing and chance.random() < 0.2:
+            kind = "loss"
         if kind == "loss" and (self.turned_back or not self.losing):
             kind = "line"
         self.note(f"fault: {kind} {node.name}")

@@ -42,7 +42,7 @@ class RedisContract(EngineContract):
     @pytest.fixture
     def made(self, url: str, retention: Retention) -> object:
         """Give a node in a namespace of its own."""
-        assert choice.fault(url) is None
+        assert engine_url.fault(url) is None
         return choice.make(url, uuid.uuid4().hex, retention, 10.0, FakeClock().later)
 
 
