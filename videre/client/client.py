@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from ssl import SSLContext
 from typing import Any, Self
 
 from aiohttp import ClientSession
 
-from videre.client import wire
+from videre.client import options, wire
 from videre.client.backoff import Backoff, Pace
 from videre.client.connection import CLOSE_SECONDS, NORMAL, Connection
 from videre.client.departure import Departure
@@ -39,7 +39,10 @@ class Client:
     `ssl` is what to trust instead of the system's certificates; `session` an aiohttp session to
     use (of a proxy, say). After `heartbeat` silent seconds the server is asked whether it is there,
     and half of that later the connection is lost; None: never. `welcome=False` is for servers that
-    send no welcome: they keep no seats, and name no initiator but the client itself.
+    send no welcome: they keep no seats, and name no initiator but the client itself. `header`
+    returns further keys for the header of each connect packet, which the others see.
+
+    Raises TypeError or ValueError for a wrong option, by its name.
     """
 
     def __init__(
@@ -55,11 +58,27 @@ class Client:
         backoff: Backoff | None = None,
         session: ClientSession | None = None,
         give_up_after: float | None = None,
+        header: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
+        options.check(
+            url=url,
+            user=user,
+            room=room,
+            token=token,
+            ssl=ssl,
+            welcome=welcome,
+            heartbeat=heartbeat,
+            backoff=backoff,
+            session=session,
+            give_up_after=give_up_after,
+            header=header,
+        )
         self.user = user
         self.room = room
         self._seat = Seat(user)
-        self._joining = Joining(wire.address(url), self._seat, room, token, ssl, heartbeat, welcome)
+        self._joining = Joining(
+            wire.address(url), self._seat, room, token, ssl, heartbeat, welcome, header or dict
+        )
         self._pace = Pace(backoff or Backoff())
         self._session = session
         self._give_up_after = give_up_after

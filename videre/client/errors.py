@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from videre.errors import VidereError
 
 
@@ -20,3 +22,24 @@ class Unreachable(VidereError):
 
 class Overflow(VidereError):
     """The application did not take what came: more waits for it than a client keeps."""
+
+
+class TransferError(VidereError):
+    """A value did not get to `user`: `code` says why.
+
+    The receiver's word ("too-large", "cancelled", ...: docs/browser.md, "Data"), "gone" when the
+    call has ended, "unsupported" for what an older client does not take.
+    """
+
+    def __init__(self, code: str, user: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.user = user
+
+
+class TransfersFailed(VidereError):
+    """A value did not get to all: `failed` has a TransferError for each who has not got it."""
+
+    def __init__(self, failed: Sequence[TransferError]) -> None:
+        super().__init__("; ".join(map(str, failed)))
+        self.failed = list(failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any
@@ -41,6 +41,7 @@ class Joining:
     ssl: SSLContext | None
     heartbeat: float | None
     welcome: bool
+    header: Callable[[], Mapping[str, Any]] = dict
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def open(self, http: ClientSession) -> Connection:
@@ -113,6 +114,7 @@ class Joining:
 
     async def _send(self, connection: Connection, event: str, payload: Any = "") -> int:
         identity = next(self.ids)
-        text = wire.write(event, self.seat.user, self.room, payload, Id=identity)
+        more = self.header() if event == wire.CONNECT else {}
+        text = wire.write(event, self.seat.user, self.room, payload, **{**more, "Id": identity})
         await connection.send(text)  # if it is closed, `receive` says so
         return identity

@@ -61,7 +61,7 @@ class Seat:
             case wire.CONNECT:
                 if user not in self.users:
                     self.users.append(user)
-                return Joined(user)
+                return Joined(user, packet.body["Header"])
             case wire.DISCONNECT:
                 if user in self.users:
                     self.users.remove(user)

@@ -1,0 +1,153 @@
+"""Transfers from one peer: pieces become values, and what is wrong fails its transfer alone."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from videre.client.call.values import (
+    ACK,
+    BLOB,
+    BYTES,
+    HEADER,
+    JSON,
+    MAX_ID,
+    MAX_MESSAGE,
+    MAX_NAME,
+    MAX_SIZE,
+    MAX_TOGETHER,
+    MAX_TRANSFERS,
+    TEXT,
+    decode,
+)
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A value that is on its way: `bytes` of `size` have come."""
+
+    user: str
+    id: int
+    kind: str  # "text", "json", "bytes" or "blob"
+    size: int
+    name: str | None = None
+    mime: str | None = None
+    _data: bytearray = field(default_factory=bytearray, repr=False)
+    _told: int = field(default=0, repr=False)  # bytes that were acknowledged
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that have come."""
+        return len(self._data)
+
+
+class Inbound:
+    """What comes from `user`: `text` answers, `progress` and `taken` hear of it."""
+
+    def __init__(
+        self,
+        user: str,
+        *,
+        text: Callable[[dict[str, Any]], None],
+        progress: Callable[[Incoming], None],
+        taken: Callable[[Any], None],
+        max_bytes: int = MAX_SIZE,
+    ) -> None:
+        self._user = user
+        self._text = text
+        self._progress = progress
+        self._taken = taken
+        self._max = max_bytes
+        self._running: dict[int, Incoming] = {}
+        self._last = 0
+
+    def start(self, message: dict[str, Any]) -> bool:
+        """Take a `Start`; tell whether it is one."""
+        identity = number(message.get("Id"))
+        if identity is None or not self._last < identity <= MAX_ID:
+            return False
+        self._last = identity
+        if code := self._fault(message):
+            self._refuse(identity, code)
+            return True
+        transfer = Incoming(
+            self._user,
+            identity,
+            message["Kind"],
+            message["Size"],
+            message.get("Name"),
+            message.get("Mime"),
+        )
+        self._running[identity] = transfer
+        if not transfer.size:
+            self._complete(transfer)
+        return True
+
+    def _fault(self, message: dict[str, Any]) -> str | None:
+        kind, size = message.get("Kind"), number(message.get("Size"))
+        if kind not in (TEXT, JSON, BYTES, BLOB) or size is None or size < 0:
+            return "malformed"
+        for key in ("Name", "Mime"):
+            value = message.get(key)
+            is_good = kind == BLOB and isinstance(value, str) and len(value) <= MAX_NAME
+            if value is not None and not is_good:
+                return "malformed"
+        if size > self._max:
+            return "too-large"
+        together = sum(each.size for each in self._running.values())
+        if len(self._running) >= MAX_TRANSFERS or together + size > MAX_TOGETHER:
+            return "too-many"
+        return None
+
+    def piece(self, data: bytes) -> bool:
+        """Take a piece; tell whether it is one."""
+        if not HEADER < len(data) <= MAX_MESSAGE:
+            return False
+        identity, offset = struct.unpack_from("!II", data)
+        transfer = self._running.get(identity)
+        if transfer is None:
+            return bool(0 < identity <= self._last)  # it is over
+        if offset != transfer.bytes:
+            self._refuse(identity, "out-of-order")
+        elif transfer.bytes + len(data) - HEADER > transfer.size:
+            self._refuse(identity, "too-large")
+        else:
+            transfer._data += memoryview(data)[HEADER:]
+            self._arrived(transfer)
+        return True
+
+    def _arrived(self, transfer: Incoming) -> None:
+        if transfer.bytes == transfer.size:
+            self._complete(transfer)
+        elif transfer.bytes - transfer._told >= ACK:
+            self._acknowledge(transfer)
+
+    def _complete(self, transfer: Incoming) -> None:
+        try:
+            value = decode(transfer.kind, transfer._data, transfer.name, transfer.mime)
+        except ValueError:
+            self._refuse(transfer.id, "malformed")
+            return
+        del self._running[transfer.id]
+        self._acknowledge(transfer)
+        self._taken(value)
+
+    def _acknowledge(self, transfer: Incoming) -> None:
+        transfer._told = transfer.bytes
+        self._text({"Type": "Ack", "Id": transfer.id, "Bytes": transfer.bytes})
+        self._progress(transfer)
+
+    def cancel(self, identity: int) -> bool:
+        """Take a `Cancel`; tell whether it is one."""
+        return self._running.pop(identity, None) is not None or identity <= self._last
+
+    def _refuse(self, identity: int, code: str) -> None:
+        self._running.pop(identity, None)
+        self._text({"Type": "Refuse", "Id": identity, "Code": code})
+
+
+def number(value: object) -> int | None:
+    """Return a JSON value if it is an integer, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,251 @@
+"""The way between two peers, which can be replaced by another one: ICE restart for aiortc.
+
+aiortc has one `aioice.Connection` for a call, and when that has lost its way the call is over. A
+Path stands in the place of that connection. It makes connections, one after the other (RFC 8445,
+9: each with credentials of its own), and carries the datagrams of DTLS over the latest that has
+found a way: the one before is kept until then.
+
+This is the one module that touches what is private to aiortc: `_connection` of an RTCIceGatherer,
+and `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from aioice import Candidate, Connection, ConnectionClosed
+from aiortc import RTCIceServer, RTCPeerConnection
+from aiortc.rtcicetransport import RTCIceTransport, connection_kwargs, parse_stun_turn_uri
+
+
+class Route(Connection):
+    """An ICE connection that knows when it last heard from the other end."""
+
+    heard = 0.0  # by the loop's clock
+
+    def data_received(self, *args: Any) -> None:
+        """Take a datagram in."""
+        self.heard = asyncio.get_running_loop().time()
+        super().data_received(*args)
+
+    def request_received(self, *args: Any) -> None:
+        """Answer a check: browsers send one every 2.5 s, aioice every 5 s."""
+        self.heard = asyncio.get_running_loop().time()
+        super().request_received(*args)
+
+
+def usable(servers: Iterable[Mapping[str, Any]], *, strict: bool = False) -> list[RTCIceServer]:
+    """Return ICE servers without the URLs that aiortc cannot read; `strict` raises ValueError."""
+    found = []
+    for server in servers:
+        urls = server["urls"]
+        all_ = [urls] if isinstance(urls, str) else urls
+        good = [url for url in all_ if _is_readable(url)]
+        if strict and (bad := set(all_) - set(good)):
+            raise ValueError(f"ice_servers: {sorted(bad)[0]!r} is no URL of a STUN or TURN server")
+        if good:
+            name, credential = server.get("username"), server.get("credential")
+            found.append(RTCIceServer(urls=good, username=name, credential=credential))
+    return found
+
+
+def _is_readable(url: str) -> bool:
+    try:
+        parse_stun_turn_uri(url)
+    except ValueError:
+        return False
+    return True
+
+
+class Path:
+    """What aiortc takes for its `aioice.Connection`, and more.
+
+    `changed` is called when a connection has found a way, or has none: see `is_open`.
+    """
+
+    def __init__(
+        self, servers: Callable[[], list[RTCIceServer]], changed: Callable[[], None]
+    ) -> None:
+        self._servers = servers
+        self._changed = changed
+        self._controlling = False
+        self._latest = self._make()  # described to the other end, or about to be
+        self._open: Route | None = None  # carries datagrams
+        self._tasks: dict[Route, asyncio.Task[None]] = {}
+        self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._found = asyncio.Event()
+        self._closed = asyncio.Event()
+        # Set by RTCIceTransport.start, before it connects.
+        self.remote_is_lite = False
+        self.remote_username: str | None = None
+        self.remote_password: str | None = None
+        self.failed = False  # the latest has looked everywhere
+
+    def _make(self) -> Route:
+        return Route(ice_controlling=self._controlling, **connection_kwargs(self._servers()))
+
+    # What is ours.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a way, as far as is known."""
+        return self._open is not None
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds nothing was heard over an open way; 0 where there is none."""
+        if self._open is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._open.heard
+
+    async def renew(self) -> None:
+        """Begin a new connection, with fresh credentials and candidates and today's servers."""
+        given_up, self._latest = self._latest, self._make()
+        self.failed = False
+        if given_up is not self._open:
+            await self._give_up(given_up)
+        await self._latest.gather_candidates()
+
+    def start(self, username: str, password: str) -> None:
+        """Look for a way with the latest connection; the other end has these credentials."""
+        if self._latest in self._tasks or self._closed.is_set():
+            return
+        self._latest.remote_is_lite = self.remote_is_lite
+        self._latest.remote_username = username
+        self._latest.remote_password = password
+        self._tasks[self._latest] = asyncio.create_task(self._run(self._latest))
+
+    async def _run(self, route: Route) -> None:
+        """Look for a way, then carry what comes over it until it is lost."""
+        try:
+            await route.connect()
+            route.heard = asyncio.get_running_loop().time()
+            before, self._open = self._open, route
+            self._found.set()
+            self._changed()
+            if before is not None:
+                await self._give_up(before)
+            while True:
+                self._datagrams.put_nowait(await route.recv())
+        except ConnectionError:  # no way was found, or consent to send has expired
+            if self._open is route:
+                self._open = None
+            if self._latest is route:
+                self.failed = True
+            self._changed()
+
+    async def _give_up(self, route: Route) -> None:
+        task = self._tasks.pop(route, None)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait([task])
+        await route.close()
+
+    # What aiortc sees.
+
+    @property
+    def ice_controlling(self) -> bool:
+        """Whether this end decides on the way."""
+        return self._latest.ice_controlling
+
+    @ice_controlling.setter
+    def ice_controlling(self, value: bool) -> None:
+        self._controlling = self._latest.ice_controlling = value
+
+    @property
+    def local_candidates(self) -> list[Candidate]:
+        """Where this end can be reached."""
+        return self._latest.local_candidates
+
+    @property
+    def remote_candidates(self) -> list[Candidate]:
+        """Where the other end said that it can be reached."""
+        return self._latest.remote_candidates
+
+    @property
+    def local_username(self) -> str:
+        """The user name of this end."""
+        return self._latest.local_username
+
+    @property
+    def local_password(self) -> str:
+        """The password of this end."""
+        return self._latest.local_password
+
+    async def gather_candidates(self) -> None:
+        """Find out where this end can be reached."""
+        await self._latest.gather_candidates()
+
+    async def add_remote_candidate(self, candidate: Candidate | None) -> None:
+        """Take a place where the other end can be reached.
+
+        None, the end of them, is left aside: browsers go on to send candidates after it, and what
+        is not found in time is looked for again by a restart.
+        """
+        if candidate is not None:
+            await self._latest.add_remote_candidate(candidate)
+
+    async def connect(self) -> None:
+        """Return when there is a way, maybe after restarts; raise ConnectionError when closed."""
+        self.start(self.remote_username or "", self.remote_password or "")
+        waits = [asyncio.ensure_future(each.wait()) for each in (self._found, self._closed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        if self._closed.is_set():
+            raise ConnectionError("The call was ended")
+
+    async def recv(self) -> bytes:
+        """Return the next datagram; raise ConnectionError when closed."""
+        over = self._closed.is_set() and self._datagrams.empty()
+        data = None if over else await self._datagrams.get()
+        if data is None:
+            raise ConnectionError("The call was ended")
+        return data
+
+    async def send(self, data: bytes) -> None:
+        """Send a datagram; it is lost where there is no way, as datagrams may be."""
+        if self._open is not None:
+            await self._open.send(data)
+
+    async def get_event(self) -> ConnectionClosed:
+        """Return when closed."""
+        await self._closed.wait()
+        return ConnectionClosed()
+
+    async def close(self) -> None:
+        """End it for good."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._datagrams.put_nowait(None)
+        routes = {*self._tasks, self._latest}
+        self._open = None
+        await asyncio.gather(*(self._give_up(route) for route in routes))
+
+
+def install(
+    connection: RTCPeerConnection,
+    servers: Callable[[], list[RTCIceServer]],
+    changed: Callable[[], None],
+) -> Path:
+    """Put a Path into a peer connection that has one ICE transport, and is not described yet."""
+    path: Any = Path(servers, changed)
+    transport = _transport(connection)
+    transport.iceGatherer._connection = path
+    transport._connection = path
+    transport._recv = path.recv
+    transport._send = path.send
+    found: Path = path
+    return found
+
+
+def _transport(connection: RTCPeerConnection) -> RTCIceTransport:
+    """Return the ICE transport that all of a call shares (max-bundle)."""
+    if transceivers := connection.getTransceivers():
+        return transceivers[0].receiver.transport.transport
+    if connection.sctp is None:
+        raise ValueError("A call needs media or a data channel")
+    return connection.sctp.transport.transport

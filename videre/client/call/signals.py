@@ -1,0 +1,109 @@
+"""Signals of calls as they go over the wire: docs/browser.md, "On the wire"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiortc import RTCIceCandidate, RTCSessionDescription
+from aiortc.sdp import candidate_from_sdp
+
+OFFER, ANSWER, CANDIDATE = "Ice Offer", "Ice Answer", "Ice Candidate"
+ASK, TURN = "Ice Ask", "Ice Turn"
+
+# The version of data transfers that we speak.
+DATA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal that is well formed; what its type does not have is None or 0."""
+
+    type: str
+    call: str | None = None  # None: an old client's
+    number: int = 0  # of the offer, or of the turn
+    description: RTCSessionDescription | None = None
+    candidate: RTCIceCandidate | None = None  # None: there are no more
+    data: int = 0  # the version of data transfers that its sender speaks
+
+
+def read(payload: Any) -> Signal | None:
+    """Return the signal that a broadcast's payload is, None for somebody's own words.
+
+    Raises ValueError for what has the type of a signal and is none.
+    """
+    if isinstance(payload, str):  # as the old client's documentation has it
+        try:
+            payload = orjson.loads(payload)
+        except ValueError:
+            return None
+    if not isinstance(payload, dict):
+        return None
+    kind, call = payload.get("Type"), payload.get("Call")
+    if kind not in (OFFER, ANSWER, CANDIDATE, ASK, TURN):
+        return None
+    if not (call is None or isinstance(call, str)):
+        raise ValueError(f"{kind}: Call is no string")
+    if kind in (OFFER, ANSWER):
+        number, data = _number(payload, "Offer"), _number(payload, "Data")
+        return Signal(kind, call, number, description=_description(payload), data=data)
+    if kind == CANDIDATE:
+        return Signal(kind, call, candidate=_candidate(payload))
+    return Signal(kind, call, _number(payload, "Turn"))
+
+
+def _number(payload: dict[str, Any], key: str) -> int:
+    value = payload.get(key, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{payload['Type']}: {key} is no number")
+    return value
+
+
+def _description(payload: dict[str, Any]) -> RTCSessionDescription:
+    ice = payload.get("IcePacket")
+    wanted = "offer" if payload["Type"] == OFFER else "answer"
+    sdp = ice.get("sdp") if isinstance(ice, dict) and ice.get("type") == wanted else None
+    if not isinstance(sdp, str):
+        raise ValueError(f"{payload['Type']}: IcePacket is no {wanted}")
+    return RTCSessionDescription(type=wanted, sdp=sdp)
+
+
+def _candidate(payload: dict[str, Any]) -> RTCIceCandidate | None:
+    """Return a candidate; an old client's stands beside the type."""
+    ice = payload.get("IcePacket") or payload
+    if not isinstance(ice, dict) or not isinstance(text := ice.get("candidate"), str):
+        raise ValueError(f"{CANDIDATE}: candidate is no string")
+    if not text:
+        return None
+    try:
+        found = candidate_from_sdp(text.removeprefix("candidate:"))
+    except (ValueError, IndexError, AssertionError) as error:
+        raise ValueError(f"{CANDIDATE}: {text[:100]!r} is no candidate") from error
+    if not 0 < found.port < 65536:
+        raise ValueError(f"{CANDIDATE}: {found.port} is no port")
+    found.sdpMid, found.sdpMLineIndex = ice.get("sdpMid"), ice.get("sdpMLineIndex")
+    if not (isinstance(found.sdpMid, str) or isinstance(found.sdpMLineIndex, int)):
+        raise ValueError(f"{CANDIDATE}: neither sdpMid nor sdpMLineIndex")
+    return found
+
+
+def write(
+    kind: str,
+    call: str | None,
+    *,
+    number: int = 0,
+    description: RTCSessionDescription | None = None,
+) -> dict[str, Any]:
+    """Return the payload of a signal of ours; an old client gets only what it knows."""
+    payload: dict[str, Any] = {"Type": kind}
+    if description is not None:
+        payload["IcePacket"] = {"type": description.type, "sdp": description.sdp}
+    if call is None:
+        return payload
+    payload["Call"] = call
+    if description is not None:
+        payload |= {"Offer": number, "Data": DATA}
+    elif kind == TURN:
+        payload["Turn"] = number
+    return payload

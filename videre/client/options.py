@@ -1,0 +1,77 @@
+"""What a client may be made with: wrong options are named before anything is opened."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from ssl import SSLContext
+from typing import Any
+
+from aiohttp import ClientSession
+
+from videre.client import wire
+from videre.client.backoff import Backoff
+
+# Characters of a name (protocol.md, 2).
+MAX_USER, MAX_ROOM = 128, 256
+
+
+def wrong_type(option: str, value: object, wanted: str) -> TypeError:
+    """Return the error for an option of another type than `wanted`, which is named in words."""
+    return TypeError(f"{option} must be {wanted}, not {type(value).__name__}")
+
+
+def check(
+    *,
+    url: Any,
+    user: Any,
+    room: Any,
+    token: Any,
+    ssl: Any,
+    welcome: Any,
+    heartbeat: Any,
+    backoff: Any,
+    session: Any,
+    give_up_after: Any,
+    header: Any,
+) -> None:
+    """Raise TypeError or ValueError for the first option of a Client that is wrong."""
+    if not isinstance(url, str):
+        raise wrong_type("url", url, "a string")
+    wire.address(url)
+    _check_name("user", user, MAX_USER)
+    _check_name("room", room, MAX_ROOM)
+    if not (token is None or isinstance(token, str) or callable(token)):
+        raise wrong_type("token", token, "a string, a function that returns one, or None")
+    if not isinstance(welcome, bool):
+        raise wrong_type("welcome", welcome, "a bool")
+    if not (header is None or callable(header)):
+        raise wrong_type("header", header, "a function that returns a dict, or None")
+    for option, value, kind, wanted in (
+        ("ssl", ssl, SSLContext, "an ssl.SSLContext or None"),
+        ("backoff", backoff, Backoff, "a videre.client.Backoff or None"),
+        ("session", session, ClientSession, "an aiohttp.ClientSession or None"),
+    ):
+        if not (value is None or isinstance(value, kind)):
+            raise wrong_type(option, value, wanted)
+    check_number("heartbeat", heartbeat)
+    check_number("give_up_after", give_up_after)
+
+
+def check_number(option: str, value: Any) -> None:
+    """Raise TypeError or ValueError unless this is a positive number of seconds, or None."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(option, value, "a number of seconds or None")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{option} must be more than 0 seconds, not {value}")
+
+
+def _check_name(option: str, value: Any, most: int) -> None:
+    if not isinstance(value, str):
+        raise wrong_type(option, value, "a string")
+    if not 1 <= len(value) <= most:
+        raise ValueError(f"{option} must have 1 to {most} characters, not {len(value)}")
+    if any(unicodedata.category(each) in ("Cc", "Cs") for each in value):
+        raise ValueError(f"{option} must have no control characters and no lone surrogates")
