@@ -55,7 +55,7 @@ async def test_both_see_each_other(site: Site, first: str) -> None:
 
     async def watch(track: Any, peer: Peer) -> None:
         for _ in range(5):
-            frame = await track.recv()
+            await track.recv()
         frames.put_nowait((track.kind, peer.user))
 
     async with asyncio.timeout(SECONDS):
@@ -63,7 +63,8 @@ async def test_both_see_each_other(site: Site, first: str) -> None:
         call = calling(site, room)
         call.on("track", watch)
         call.on("message", lambda value, peer: heard.put_nowait((peer.user, value)))
-        for each in ("state","error","ignored"): call.on(each, lambda *a, each=each: print(each, *a))
+        for each in ("state", "error", "ignored"):
+            call.on(each, lambda *a, each=each: print(each, *a))
         async with call:
             page = page or await site.client("ann", room)
             assert {await frames.get(), await frames.get()} == {("audio", "ann"), ("video", "ann")}
@@ -71,6 +72,7 @@ async def test_both_see_each_other(site: Site, first: str) -> None:
             await page.run("v.send('from the page');")
             assert await heard.get() == ("ann", "from the page")
             await call.send("from python")
-            said = "return until(() => v.heard.find(({ type }) => type === 'message')).then((e) => e.detail.data)"
+            said = "return v.heard.find(({ type }) => type === 'message').detail.data"
+            said = "await until(() => v.heard.some(({ type }) => type === 'message'));" + said
             assert await page.run(said) == "from python"
         await page.run("await until(() => !v.peers.size);")

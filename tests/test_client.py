@@ -202,7 +202,6 @@ async def test_tokens() -> None:
 @pytest.mark.parametrize(
     ("user", "settings", "error"),
     [
-        ("x" * 129, {}, errors.InvalidPacket),
         ("a", {"duplicate": "reject"}, errors.UserTaken),
         ("b", {"limits": Limits(room_capacity=1)}, errors.RoomFull),
     ],

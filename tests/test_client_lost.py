@@ -497,10 +497,10 @@ async def test_leaving_while_there_is_no_connection(server: Scripted) -> None:
 
 async def test_no_answer(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """One ping too many is dropped by a server without a word."""
-    from videre.client import client
+    from videre.client import requests
 
     room, link = await entered(server, "me")
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(requests, "ANSWER_SECONDS", 0.01)
     with pytest.raises(TimeoutError, match="No answer to ping"):
         await room.ping()
     await link.answer(await link.hears("ping"), ["me"])  # late: nobody waits for it

@@ -17,14 +17,12 @@ from videre.client.departure import Departure
 from videre.client.errors import Closed, Unreachable
 from videre.client.events import Event, Lost, Rejoined, Resumed
 from videre.client.inbox import Inbox
-from videre.client.joining import TRANSIENT, Joining, Token
-from videre.client.outbox import Outbox
+from videre.client.joining import JOIN_SECONDS, TRANSIENT, Joining, Token
+from videre.client.requests import Requests
 from videre.client.seat import Seat
+from videre.client.sender import Sender
 from videre.client.wire import Packet
-from videre.errors import PeerError
-
-JOIN_SECONDS = 40.0  # in which a seat must be taken; the answer to a bad token may be 25 s late
-ANSWER_SECONDS = 30.0  # in which a ping must be answered: one too many is dropped without a word
+from videre.errors import PeerError, RateLimited
 
 BACK_SOON = 4005  # the close code of a client that will be back: its seat is kept
 
@@ -84,8 +82,8 @@ class Client:
         self._give_up_after = give_up_after
         self._stack = AsyncExitStack()
         self._inbox = Inbox()
-        self._outbox = Outbox()
-        self._asked: dict[object, asyncio.Future[Packet | Exception | None]] = {}
+        self._sender = Sender(self._joining.ids, lambda: len(self._seat.users) - 1)
+        self._requests = Requests(self._joining.ids)
         self._connection: Connection | None = None
         self._changed = asyncio.Event()  # there is a connection, or there will be none
         self._end: Exception | None = RuntimeError("Not in `async with`")
@@ -125,26 +123,30 @@ class Client:
         the server has not got it and has kept the seat; else it arrives once or not at all. If the
         server refuses the packet, `receive` raises why, with this id as `packet_id`.
         """
-        header = {} if to is None else {"To": to if isinstance(to, str) else list(to)}
-        identity = next(self._joining.ids)
-        text = wire.write(wire.BROADCAST, self.user, self.room, payload, Id=identity, **header)
+        if to is not None and not isinstance(to, str):
+            to = list(to)
+        make = wire.broadcast(self.user, self.room, payload, {} if to is None else {"To": to})
+        identity: int | None = None
         while True:
             connection = await self._connected()
-            if self._outbox.has_sent(identity):  # when the seat was resumed
+            if identity is not None and self._sender.has_sent(identity):  # a resume has seen to it
                 return identity
-            self._outbox.add(identity, text)
-            if await connection.send(text):
+            copies = 1 if isinstance(to, str) else len(self._seat.users if to is None else to)
+            identity, is_sent = await self._sender.send(connection, make, copies)
+            if identity is not None and is_sent:
                 return identity
             self._drop(connection)
 
     async def ping(self) -> list[str]:
         """Ask the server for the members, in joining order."""
-        users: list[str] = (await self._ask(wire.PING)).value()
+        users: list[str] = (await self._requests.ask(wire.PING, self._send)).value()
         return users
 
     async def ice(self) -> list[dict[str, Any]]:
         """Ask the server for ICE servers, with fresh credentials."""
-        servers: list[dict[str, Any]] = (await self._ask(wire.ICE)).value()["IceServers"]
+        servers: list[dict[str, Any]] = (await self._requests.ask(wire.ICE, self._send)).value()[
+            "IceServers"
+        ]
         return servers
 
     async def receive(self) -> Event:
@@ -181,24 +183,6 @@ class Client:
                 raise self._end
             await self._changed.wait()
         return self._connection
-
-    async def _ask(self, event: str) -> Packet:
-        """Return the answer to a packet that can be asked again if the connection is lost."""
-        while True:
-            identity = next(self._joining.ids)
-            asked = self._asked[identity] = asyncio.get_running_loop().create_future()
-            try:
-                await self._send(event, identity)
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    answer = await asked
-            except TimeoutError:
-                raise TimeoutError(f"No answer to {event} in {ANSWER_SECONDS} s") from None
-            finally:
-                del self._asked[identity]
-            if isinstance(answer, Packet):
-                return answer
-            if answer is not None:
-                raise answer
 
     # Its life.
 
@@ -266,11 +250,10 @@ class Client:
         if connection not in (None, self._connection):
             return
         self._connection = None
+        self._sender.end()
         if self._end is None:
             self._changed.clear()
-        for answer in self._asked.values():
-            if not answer.done():
-                answer.set_result(self._end)
+        self._requests.drop(self._end)
 
     # Its connections.
 
@@ -282,7 +265,7 @@ class Client:
         try:
             resumed = await self._joining.take(connection, token, early)
             if again:
-                await self._outbox.repeat(connection, self._seat.last if resumed else None)
+                self._sender.resume(self._seat.last if resumed else None)
                 self._inbox.put(Resumed() if resumed else Rejoined())
             for event, size in early:
                 self._inbox.put(event, size)
@@ -290,6 +273,7 @@ class Client:
             await connection.close(BACK_SOON if again and not self._left else NORMAL)
             raise
         self._connection = connection
+        self._sender.begin(connection, self._seat.limits)
         self._changed.set()
         return connection
 
@@ -338,29 +322,26 @@ class Client:
             case wire.PING:
                 self._seat.users = packet.value()
                 if isinstance(packet.id, int):  # what was sent before it has come before it
-                    self._outbox.confirm(packet.id)
+                    self._sender.confirm(packet.id)
             case wire.ICE:
                 self._seat.ice_servers = packet.value()["IceServers"]
             case wire.WELCOME:  # the answer to a fresh token
                 self._seat.welcome(packet.value())
             case wire.ERROR:
                 answer = wire.error_of(packet)
-                if packet.id not in self._asked:
+                answer.packet_id = self._sender.first_id(packet.id)
+                if isinstance(answer, RateLimited) and self._sender.refused(packet.id):
+                    return
+                if packet.id not in self._requests:
                     await self._refused(connection, answer)
             case _:
                 if event := self._seat.apply(packet):
                     self._inbox.put(event, size)
                 return
-        asked = self._asked.get(packet.id)
-        if asked is not None and not asked.done():
-            asked.set_result(answer)
+        self._requests.answer(packet.id, answer)
 
     async def _refused(self, connection: Connection, error: PeerError) -> None:
-        if not self._joining.can_renew(error):
+        if self._joining.can_renew(error):
+            await self._joining.renew(connection)
+        else:
             self._inbox.put(error)
-            return
-        try:
-            async with asyncio.timeout(JOIN_SECONDS):
-                await self._joining.renew(connection)
-        except TRANSIENT:
-            pass  # the server closes with UNAUTHORIZED, and there is another try

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +26,8 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 # Close codes: of no use without a fresh token, and from which on there is no use in trying again.
 UNAUTHORIZED, FINAL = 4502, 4500
+
+JOIN_SECONDS = 40.0  # in which a seat must be taken; the answer to a bad token may be 25 s late
 
 #: What may be over the next time; TimeoutError is an OSError.
 TRANSIENT = (aiohttp.ClientError, OSError)
@@ -104,7 +107,12 @@ class Joining:
 
     async def renew(self, connection: Connection) -> None:
         """Show a fresh token, to keep the seat."""
-        await self._send(connection, wire.CONNECT, {"Token": await self.fetch_token()})
+        try:
+            async with asyncio.timeout(JOIN_SECONDS):
+                token = await self.fetch_token()
+                await self._send(connection, wire.CONNECT, {"Token": token})
+        except TRANSIENT:
+            pass  # the server closes with UNAUTHORIZED, and there is another try
 
     async def _connect(self, connection: Connection, token: str | None) -> int:
         asked = self.seat.asks() if self.welcome else {}

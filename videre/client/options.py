@@ -54,18 +54,17 @@ def check(
     ):
         if not (value is None or isinstance(value, kind)):
             raise wrong_type(option, value, wanted)
-    check_number("heartbeat", heartbeat)
-    check_number("give_up_after", give_up_after)
+    _check_seconds("heartbeat", heartbeat)
+    _check_seconds("give_up_after", give_up_after)
 
 
-def check_number(option: str, value: Any) -> None:
-    """Raise TypeError or ValueError unless this is a positive number of seconds, or None."""
+def _check_seconds(option: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong_type(option, value, "a number of seconds or None")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{option} must be more than 0 seconds, not {value}")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{option} must be 0 or more seconds, not {value}")
 
 
 def _check_name(option: str, value: Any, most: int) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from videre.client.connection import Connection
-
 # Bytes of packets that are kept. More than a connection loses fits in: what a dead one takes is
 # bounded by the buffers of the system.
 MAX_BYTES = 1024 * 1024
@@ -42,18 +40,27 @@ class Outbox:
         """Tell whether a packet is with the server, or was sent again as far as is known."""
         return identity <= self._confirmed or identity in self._texts
 
-    async def repeat(self, connection: Connection, last: int | None) -> None:
-        """Send again what went after the packet `last`; None: it is not known what was lost."""
+    def resume(self, last: int | None) -> None:
+        """Keep what went after the packet `last`; None: it is not known what was lost."""
         if last is None:
             self.clear()
-            return
-        self.confirm(last)
-        for text in self.texts():
-            await connection.send(text)  # if it is closed, there will be another time
+        else:
+            self.confirm(last)
 
-    def texts(self) -> list[str]:
-        """Return what is to be sent again."""
-        return list(self._texts.values())
+    def take_from(self, identity: int) -> list[str]:
+        """Let go of the packets from this one on, and return them."""
+        taken = [each for each in self._texts if each >= identity]
+        return [self._drop(each) for each in taken]
 
-    def _drop(self, identity: int) -> None:
-        self._bytes -= len(self._texts.pop(identity))
+    def text(self, identity: object) -> str | None:
+        """Return a packet by its id, None if it is not kept."""
+        return self._texts.get(identity) if isinstance(identity, int) else None
+
+    def texts(self, since: int = 0) -> list[str]:
+        """Return what is to be sent again, from the id `since` on."""
+        return [text for identity, text in self._texts.items() if identity >= since]
+
+    def _drop(self, identity: int) -> str:
+        text = self._texts.pop(identity)
+        self._bytes -= len(text)
+        return text

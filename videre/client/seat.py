@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from videre.client import wire
+from videre.client.again import Seen
 from videre.client.events import Event, Joined, Left, Message, Role
 from videre.client.wire import Packet
 
@@ -21,6 +22,8 @@ class Seat:
         self.received = 0  # packets that the server counts too, since the welcome
         # After a resume, the id of the last broadcast that the server has got; None: it cannot say.
         self.last: int | None = None
+        self.limits: dict[str, Any] | None = None  # as the server says; None: it does not
+        self._seen = Seen()
 
     def asks(self) -> dict[str, Any]:
         """Return what a connect packet asks for, so as to get this seat back."""
@@ -36,11 +39,14 @@ class Seat:
             # welcome is ahead of them.
             self.users = list(told["Users"])
             self.initiator = told["Initiator"]
+            self._seen.forget()
         self.secret = told["Resume"]
         self.received = 0
         last = told.get("LastId", ...)
         self.last = 0 if last is None else last if isinstance(last, int) else None
         self.ice_servers = list(told["IceServers"] or ())
+        limits = told.get("Limits")
+        self.limits = limits if isinstance(limits, dict) else None
         return resumed
 
     def unwelcomed(self, packet: Packet) -> None:
@@ -55,6 +61,8 @@ class Seat:
         user = packet.user
         match packet.event:
             case wire.BROADCAST:
+                if self._seen.before(packet):
+                    return None
                 return Message(user, packet.payload, packet.body)
             case wire.CONNECT if user == self.user:
                 return self._promote(user) if packet.value() else None
@@ -63,6 +71,7 @@ class Seat:
                     self.users.append(user)
                 return Joined(user, packet.body["Header"])
             case wire.DISCONNECT:
+                self._seen.forget(user)
                 if user in self.users:
                     self.users.remove(user)
                 if self.initiator == user:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,27 @@ def write(event: str, user: str, room: str, payload: Any = "", **header: Any) ->
     """Return the text of a packet; raise TypeError if `payload` has no JSON."""
     head = {"Event": event, "UserId": user, "RoomId": room, **header}
     return orjson.dumps({"Header": head, "Payload": payload}).decode()
+
+
+def broadcast(user: str, room: str, payload: Any, header: dict[str, Any]) -> Callable[[int], str]:
+    """Return what makes a broadcast's text for an id; raise TypeError if `payload` has no JSON."""
+    fragment = orjson.Fragment(orjson.dumps(payload))  # as it is now
+    return lambda identity: write(BROADCAST, user, room, fragment, Id=identity, **header)
+
+
+def renumber(text: str, identity: int) -> str:
+    """Return a broadcast of ours under another id; `Again` keeps the one that it had at first."""
+    body = orjson.loads(text)
+    header = body["Header"]
+    header.setdefault("Again", header["Id"])
+    header["Id"] = identity
+    return orjson.dumps(body).decode()
+
+
+def first_id(text: str) -> object:
+    """Return the id that a broadcast of ours had at first."""
+    header = orjson.loads(text)["Header"]
+    return header.get("Again", header["Id"])
 
 
 def read(text: str | bytes) -> Packet:

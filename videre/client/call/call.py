@@ -12,6 +12,7 @@ from typing import Any, Self
 from aiohttp import ClientSession
 from aiortc import MediaStreamTrack, RTCIceServer
 from aiortc.contrib.media import MediaBlackhole, MediaRelay
+from aiortc.mediastreams import MediaStreamError
 
 from videre.client.backoff import Backoff
 from videre.client.call import path, signals
@@ -48,6 +49,7 @@ class Call(Emitter):
     EVENTS = frozenset(
         ("peer", "hangup", "state", "track", "message", "progress", "room", "ignored", "error")
     )
+    DONE = (MediaStreamError,)  # of who reads a track to its end
 
     def __init__(
         self,
@@ -296,7 +298,7 @@ class Call(Emitter):
         """Tell whether there is a connection to the signaller, as far as is known."""
         return self.client.connected
 
-    async def signal(self, user: str, payload: dict[str, Any]) -> None:
+    async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
         """Send a signal to one member."""
         await self.client.broadcast(payload, to=user)
 

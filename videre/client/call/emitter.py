@@ -17,6 +17,8 @@ class Emitter:
     """What has events of these names. A handler may be a plain or an async function."""
 
     EVENTS: frozenset[str] = frozenset()
+    #: What an async handler may end with, beside its own end.
+    DONE: tuple[type[Exception], ...] = ()
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
@@ -58,6 +60,8 @@ class Emitter:
         async def run() -> None:
             try:
                 await awaitable
+            except self.DONE:
+                pass
             except Exception as error:
                 self._failed(event, error)
 

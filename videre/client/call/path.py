@@ -5,8 +5,9 @@ Path stands in the place of that connection. It makes connections, one after the
 9: each with credentials of its own), and carries the datagrams of DTLS over the latest that has
 found a way: the one before is kept until then.
 
-This is the one module that touches what is private to aiortc: `_connection` of an RTCIceGatherer,
-and `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
+This is the one module that touches what is private to aiortc: `_connection` and
+`_remote_candidates_end` of an RTCIceGatherer, and `_connection`, `_recv` and `_send` of an
+RTCIceTransport (`install`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from typing import Any
 
 from aioice import Candidate, Connection, ConnectionClosed
 from aiortc import RTCIceServer, RTCPeerConnection
-from aiortc.rtcicetransport import RTCIceTransport, connection_kwargs, parse_stun_turn_uri
+from aiortc.rtcicetransport import (
+    RTCIceGatherer,
+    RTCIceTransport,
+    connection_kwargs,
+    parse_stun_turn_uri,
+)
 
 
 class Route(Connection):
@@ -66,8 +72,12 @@ class Path:
     """
 
     def __init__(
-        self, servers: Callable[[], list[RTCIceServer]], changed: Callable[[], None]
+        self,
+        gatherer: RTCIceGatherer,
+        servers: Callable[[], list[RTCIceServer]],
+        changed: Callable[[], None],
     ) -> None:
+        self._gatherer = gatherer
         self._servers = servers
         self._changed = changed
         self._controlling = False
@@ -81,7 +91,6 @@ class Path:
         self.remote_is_lite = False
         self.remote_username: str | None = None
         self.remote_password: str | None = None
-        self.failed = False  # the latest has looked everywhere
 
     def _make(self) -> Route:
         return Route(ice_controlling=self._controlling, **connection_kwargs(self._servers()))
@@ -103,7 +112,7 @@ class Path:
     async def renew(self) -> None:
         """Begin a new connection, with fresh credentials and candidates and today's servers."""
         given_up, self._latest = self._latest, self._make()
-        self.failed = False
+        self._gatherer._remote_candidates_end = False  # it would take no more of them
         if given_up is not self._open:
             await self._give_up(given_up)
         await self._latest.gather_candidates()
@@ -132,8 +141,6 @@ class Path:
         except ConnectionError:  # no way was found, or consent to send has expired
             if self._open is route:
                 self._open = None
-            if self._latest is route:
-                self.failed = True
             self._changed()
 
     async def _give_up(self, route: Route) -> None:
@@ -152,6 +159,7 @@ class Path:
 
     @ice_controlling.setter
     def ice_controlling(self, value: bool) -> None:
+        """Decide on the way at this end, or leave it to the other one."""
         self._controlling = self._latest.ice_controlling = value
 
     @property
@@ -232,8 +240,8 @@ def install(
     changed: Callable[[], None],
 ) -> Path:
     """Put a Path into a peer connection that has one ICE transport, and is not described yet."""
-    path: Any = Path(servers, changed)
     transport = _transport(connection)
+    path: Any = Path(transport.iceGatherer, servers, changed)
     transport.iceGatherer._connection = path
     transport._connection = path
     transport._recv = path.recv

@@ -1,16 +1,10 @@
-"""The call with one other member of the room: its negotiation, its media and its data.
-
-The member who was there first makes the call, names it, and makes the offers. The other asks for
-its turn to make one, so that two offers never meet. Offers are numbered, for answers to say which
-one they answer, and so are turns. All that is sent may be sent again: docs/browser.md, "On the
-wire". An old client knows nothing of this: its calls have no name, and it never asks.
-"""
+"""The call with one other member of the room: its media, its data, and the way to it."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Any, Literal, Protocol
 
 from aiortc import (
@@ -24,6 +18,7 @@ from aiortc import (
 
 from videre.client.call import path, signals
 from videre.client.call.data import Data
+from videre.client.call.negotiation import Negotiation
 from videre.client.call.outgoing import Progress
 from videre.client.call.signals import Signal
 from videre.client.call.values import Encoded, gone
@@ -63,8 +58,8 @@ class Host(Protocol):
     def can_signal(self) -> bool:
         """Tell whether there is a connection to the signaller, as far as is known."""
 
-    async def signal(self, user: str, payload: dict[str, Any]) -> None:
-        """Send a signal."""
+    async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
+        """Send a signal to one member."""
 
     def emit(self, event: str, *args: Any) -> None:
         """Tell the application."""
@@ -84,17 +79,11 @@ class Peer:
         self.call = call
         self.tracks: list[MediaStreamTrack] = []
         self.state: State = "new"
-        self.data: Data | None = None
-        self._prepared: asyncio.Future[Data] = asyncio.get_running_loop().create_future()
         self._host = host
-        self._ours = caller or call is None  # the turn
-        self._due = False  # an offer of ours
-        self._renew = False  # with a new way
-        self._asked = False  # for the turn, by the other
-        self._lent = False  # the turn, to the other
-        self._turn = 0  # how often it was
-        self._offers = 0  # made
-        self._offer = 0  # the last one that was taken
+        self._data: Data | None = None
+        self._prepared: asyncio.Future[Data] = asyncio.get_running_loop().create_future()
+        self._path: path.Path | None = None
+        self._waiting: list[MediaStreamTrack] = []  # to be sent, with the next offer of ours
         self._remote = ""  # the user name of the other end's ICE
         self._try_at = float("inf")  # to look for another way, by the loop's clock
         self._closed = False
@@ -104,9 +93,8 @@ class Peer:
         self.connection = RTCPeerConnection(configuration)
         self.connection.on("track", self._on_track)
         self.connection.on("connectionstatechange", self._look)
-        self._path: path.Path | None = None
-        self._steps: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._watch())]
+        self._negotiation = Negotiation(self, call, caller=caller)
+        self._watching = asyncio.create_task(self._watch())
 
     def __repr__(self) -> str:
         return f"<Peer {self.user!r} {self.state}>"
@@ -115,63 +103,43 @@ class Peer:
 
     def begin(self) -> None:
         """Make the call."""
-        self._prepare("")
-        self._due = True
-        self._step(self._advance)
+        self._negotiation.begin()
 
     def hear(self, signal: Signal) -> None:
         """Take what the other has sent."""
-
-        async def take() -> None:
-            await self._take(signal)
-            await self._advance()
-
-        self._step(take)
+        self._negotiation.hear(signal)
 
     def add_track(self, track: MediaStreamTrack) -> None:
         """Send one more track."""
 
         async def add() -> None:
-            self.connection.addTrack(track)
-            self._need_offer()
+            self._waiting.append(track)
+            self._negotiation.need_offer()
 
-        self._step(add)
+        self._negotiation.step(add)
 
     def remove_track(self, track_id: str) -> None:
         """Send a track no more."""
 
         async def remove() -> None:
-            for transceiver in self.connection.getTransceivers():
-                track = transceiver.sender.track
-                if track is not None and source_id(track) == track_id:
-                    transceiver.sender.replaceTrack(None)
+            self._waiting = [each for each in self._waiting if source_id(each) != track_id]
+            for sender in self.connection.getSenders():
+                if sender.track is not None and source_id(sender.track) == track_id:
+                    sender.track.stop()
+                    sender.replaceTrack(None)
 
-        self._step(remove)
+        self._negotiation.step(remove)
 
     def repair(self) -> None:
         """Do again what may have been lost while there was no connection to the signaller."""
-
-        async def again() -> None:
-            local = self.connection.localDescription
-            waits = self.connection.signalingState == "have-local-offer"
-            if waits or (local is not None and local.type == "answer"):
-                await self._describe()
-            if self._lent:
-                await self._lend()
-            if self._due and not self._ours:
-                await self._signal(signals.ASK)
-            if self.state != "connected":
-                self._restart()
-
-        self._step(again)
+        self._negotiation.step(self._negotiation.repair)
+        if self.state != "connected":
+            self.restart()
 
     def restart(self) -> None:
         """Find a new way to the other end, with ICE servers that are good now."""
-
-        async def begin() -> None:
-            self._restart()
-
-        self._step(begin)
+        self._try_at = asyncio.get_running_loop().time() + SEARCH
+        self._negotiation.restart()
 
     async def send(self, value: Encoded, progress: Progress | None) -> None:
         """Send a value; see `Call.send`. Raises TransferError."""
@@ -183,11 +151,11 @@ class Peer:
         if self._closed:
             return
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        if self.data is not None:
-            self.data.close()
+        self._watching.cancel()
+        await asyncio.wait([self._watching])
+        await self._negotiation.close()
+        if self._data is not None:
+            self._data.close()
         elif not self._prepared.done():
             self._prepared.set_exception(gone(self.user))
             self._prepared.exception()  # whether or not somebody waits for it
@@ -197,174 +165,81 @@ class Peer:
         await self.connection.close()
         self._become("closed")
 
-    # One step after the other.
+    # What its negotiation asks for.
 
-    def _step(self, step: Callable[[], Awaitable[None]]) -> None:
-        self._steps.put_nowait(step)
-
-    async def _work(self) -> None:
-        while True:
-            step = await self._steps.get()
-            try:
-                await step()
-            except Exception as error:
-                if self.connection.signalingState != "closed":
-                    self._host.emit("error", error)
-
-    async def _take(self, signal: Signal) -> None:
-        waits = self.connection.signalingState == "have-local-offer"
-        match signal.type:
-            case signals.CANDIDATE:
-                await self._take_candidate(signal)
-            case signals.ANSWER:
-                if waits and (self.call is None or signal.number == self._offers):
-                    await self._take_answer(signal)
-            case signals.OFFER:
-                if self.connection.signalingState == "stable":
-                    await self._take_offer(signal)
-            case signals.ASK if self._lent:
-                await self._lend()
-            case signals.ASK:
-                self._asked = True
-            case signals.TURN if signal.number == self._turn:
-                if waits:
-                    await self._describe()  # it was lost
-            case signals.TURN:
-                self._turn = signal.number
-                await self._propose()
-
-    async def _take_candidate(self, signal: Signal) -> None:
-        # Before the first description there is nowhere to keep it; the other describes first.
-        if signal.candidate is not None and self.connection.remoteDescription is not None:
-            await self.connection.addIceCandidate(signal.candidate)
-
-    async def _take_answer(self, signal: Signal) -> None:
-        description = _described(signal)
-        await self.connection.setRemoteDescription(description)
-        self._agree(signal)
-        self._look_for_way(description)
-
-    async def _take_offer(self, signal: Signal) -> None:
-        description = _described(signal)
-        name, _ = _credentials(description)
-        if self._path is None:
-            self._prepare(description.sdp.partition("\nm=")[2].partition(" ")[0])
-        elif self._remote and name != self._remote:
-            self._renew = False
-            await self._path.renew()
-        await self.connection.setRemoteDescription(description)
-        self._set_directions()
-        self._offer = signal.number
-        self._lent = False
-        self._agree(signal)
-        await self.connection.setLocalDescription()
-        self._look_for_way(description)
-        await self._describe()
-        if self._is_unsettled():
-            self._need_offer()
-
-    def _agree(self, signal: Signal) -> None:
-        if self.data is not None:
-            self.data.agree(min(signal.data, signals.DATA))
-
-    def _look_for_way(self, description: RTCSessionDescription) -> None:
-        self._remote, password = _credentials(description)
-        if self._path is not None:
-            self._path.start(self._remote, password)
-
-    async def _advance(self) -> None:
-        """Do what is due when it is our turn."""
-        if not self._ours or self._lent or self.connection.signalingState != "stable":
-            return
-        if self._asked:
-            self._asked = False
-            self._lent = True
-            self._turn += 1
-            await self._lend()
-        elif self._due:
-            await self._propose()
-
-    def _need_offer(self) -> None:
-        self._due = True
-        if self._ours:
-            self._step(self._advance)
-        else:
-            self._step(lambda: self._signal(signals.ASK))
-
-    def _restart(self) -> None:
-        if self._path is not None:
-            self._renew = True
-            self._try_at = asyncio.get_running_loop().time() + SEARCH
-            self._need_offer()
-
-    async def _propose(self) -> None:
-        self._due = False
-        if self._renew and self._path is not None:
-            self._renew = False
-            await self._path.renew()
-        self._set_directions()
-        await self.connection.setLocalDescription()
-        self._offers += 1
-        await self._describe()
-
-    async def _describe(self) -> None:
-        local = self.connection.localDescription
-        if local is None:
-            return
-        is_offer = local.type == "offer"
-        kind = signals.OFFER if is_offer else signals.ANSWER
-        number = self._offers if is_offer else self._offer
-        await self._signal(kind, number=number, description=local)
-
-    async def _lend(self) -> None:
-        await self._signal(signals.TURN, number=self._turn)
-
-    async def _signal(self, kind: str, **more: Any) -> None:
-        if self._host.can_signal():  # `repair` makes up for what is not sent here
-            await self._host.signal(self.user, signals.write(kind, self.call, **more))
-
-    # Media.
-
-    def _prepare(self, first: str) -> None:
-        """Make what is described. `first` is the kind of their offer's first section, if any.
+    def prepare(self, kinds: list[str] | None) -> None:
+        """Make what is described; `kinds` are those of the sections of their offer, if any.
 
         aiortc looks for the way of all in what is made first, and stops it when that is not of the
         first section.
         """
-        if first == "application":
+        wanted = sorted(self._host.receive) if kinds is None else kinds
+        if wanted[:1] == ["application"]:
             self._open_channels()
-        tracks = self._host.outgoing()
-        for kind in ("video", "audio") if first == "video" else ("audio", "video"):
-            mine = [track for track in tracks if track.kind == kind]
-            for track in mine:
-                self.connection.addTrack(track)
-            wanted = self._ours and kind in self._host.receive
-            if not mine and (wanted or kind == first):
+        self._waiting = self._host.outgoing()
+        for kind in wanted:
+            if kind not in ("audio", "video"):
+                continue
+            if not self._add_waiting(kind):
                 self.connection.addTransceiver(kind, "recvonly")
-        if first != "application":
-            self._open_channels()
+        if kinds is None:
+            self.arrange(offer=True)
+        self._open_channels()
         self._path = path.install(self.connection, self._host.servers, self._look)
 
-    def _open_channels(self) -> None:
-        if self.call is not None and self.data is None:
-            self.data = Data(self.connection, self, self._host.emit, max_bytes=self._host.max_bytes)
-            self._prepared.set_result(self.data)
+    def _add_waiting(self, kind: str) -> bool:
+        """Send the first track of a kind that waits; tell whether there is one."""
+        track = next((each for each in self._waiting if each.kind == kind), None)
+        if track is None:
+            return False
+        self._waiting.remove(track)
+        self.connection.addTrack(track)
+        return True
 
-    def _set_directions(self) -> None:
-        """Receive no kind that the application does not want."""
+    def _open_channels(self) -> None:
+        if self.call is not None and self._data is None:
+            limit = self._host.max_bytes
+            self._data = Data(self.connection, self, self._host.emit, max_bytes=limit)
+            self._prepared.set_result(self._data)
+
+    async def renew_way(self, remote: RTCSessionDescription | None) -> None:
+        """Begin a new way: the other end has, by this description; None: we want one."""
+        is_new = remote is None or _credentials(remote)[0] != self._remote
+        if self._path is not None and is_new:
+            await self._path.renew()
+
+    def arrange(self, *, offer: bool) -> None:
+        """Send what waits, with an offer of ours, and receive no kind that is not wanted.
+
+        A track that is not in an offer of theirs would fail aiortc's answer to it.
+        """
+        while offer and self._waiting:
+            self.connection.addTrack(self._waiting.pop(0))
         for transceiver in self.connection.getTransceivers():
             if transceiver.kind not in self._host.receive:
                 sends = transceiver.sender.track is not None
                 transceiver.direction = "sendonly" if sends else "inactive"
 
-    def _is_unsettled(self) -> bool:
-        """Tell whether a track of ours found no place in what was agreed on."""
-        for transceiver in self.connection.getTransceivers():
-            if transceiver.sender.track is None:
-                continue
-            if transceiver.mid is None or "send" not in (transceiver.currentDirection or ""):
-                return True
-        return False
+    def agreed(self, signal: Signal, description: RTCSessionDescription) -> None:
+        """Look for a way, now that both ends are described."""
+        if self._data is not None:
+            self._data.agree(min(signal.data, signals.DATA))
+        self._remote, password = _credentials(description)
+        if self._path is not None:
+            self._path.start(self._remote, password)
+
+    def is_settled(self) -> bool:
+        """Tell whether all that is to be sent has found its place."""
+        return not self._waiting
+
+    async def signal(self, payload: dict[str, Any]) -> None:
+        """Send a signal to the other end; `repair` makes up for what is not sent here."""
+        if self._host.can_signal():
+            await self._host.signal_to(self.user, payload)
+
+    def failed(self, error: Exception) -> None:
+        """Tell the application that a step has failed."""
+        self._host.emit("error", error)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
         if track.kind in self._host.receive:
@@ -401,15 +276,12 @@ class Peer:
         if state == self.state:
             return
         self.state = state
-        patience = {"connecting": SEARCH, "disconnected": BREAK if self._ours else THEIR_BREAK}
+        patience = {
+            "connecting": SEARCH,
+            "disconnected": BREAK if self._negotiation.ours else THEIR_BREAK,
+        }
         self._try_at = asyncio.get_running_loop().time() + patience.get(state, float("inf"))
         self._host.emit("state", self)
-
-
-def _described(signal: Signal) -> RTCSessionDescription:
-    if signal.description is None:
-        raise ValueError(f"{signal.type}: no description")
-    return signal.description
 
 
 def _credentials(description: RTCSessionDescription) -> tuple[str, str]:

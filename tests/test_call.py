@@ -1,0 +1,461 @@
+"""Calls in Python, with each other: real ICE, DTLS, media and data over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aioice.ice
+import pytest
+from aiortc import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
+from inprocess import Server, serving
+from scripted import Proxy
+
+import videre
+from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
+from videre.client.call import peer as peers
+from videre.config import Config
+from videre.limits import Limits
+
+SECONDS = 20  # a safety net
+SOON = Backoff(first=0.01, most=0.1)
+LATE = Backoff(uniform=lambda _least, most: most)  # half a second
+Start = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Have what is not closed warn while the test can still fail for it."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ICE use the one address that every machine has."""
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """Run a signaller."""
+    async with serving(videre.create_app()) as running:
+        yield running
+
+
+class Party:
+    """A call, and all that it has told."""
+
+    def __init__(self, url: str, user: str, **options: Any) -> None:
+        self.call = Call(url, user=user, room="room", **{"backoff": SOON, **options})
+        self.told: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        self.frames: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        for event in ("peer", "hangup", "state", "message", "ignored", "error"):
+            self.call.on(event, lambda *args, event=event: self.told.put_nowait((event, *args)))
+        if options.get("receive", True):
+            self.call.on("track", self._watch)
+
+    async def _watch(self, track: MediaStreamTrack, peer: Peer) -> None:
+        while True:
+            await track.recv()
+            self.frames.put_nowait((track.kind, peer.user))
+
+    async def hears(self, event: str, *, user: str | None = None, value: Any = ...) -> Any:
+        """Return the first argument of the next event of this name, from this user."""
+        while True:
+            found, *args = await self._next()
+            assert found != "error" or event == "error", args
+            who = getattr(args[-1], "user", args[-1])
+            if found == event and user in (None, who) and value in (..., args[0]):
+                return args[0]
+
+    async def becomes(self, state: str, *, user: str) -> None:
+        """Wait until the call with a user is in a state."""
+        while (peer := self.call.peers.get(user)) is None or peer.state != state:
+            await self._next()
+
+    async def _next(self) -> tuple[Any, ...]:
+        async with asyncio.timeout(SECONDS):
+            return await self.told.get()
+
+    async def sees(self, kind: str, user: str) -> None:
+        """Wait until a frame of a user comes that is not there yet."""
+        while not self.frames.empty():
+            self.frames.get_nowait()
+        async with asyncio.timeout(SECONDS):
+            while await self.frames.get() != (kind, user):
+                pass
+
+
+@pytest.fixture
+async def start(server: Server) -> AsyncIterator[Start]:
+    """Return what enters the room as a user."""
+    async with AsyncExitStack() as stack:
+
+        async def start(user: str, *tracks: MediaStreamTrack, **options: Any) -> Party:
+            party = Party(options.pop("url", f"{server.url}/echo"), user, **options)
+            for track in tracks:
+                party.call.add_track(track)
+            await stack.enter_async_context(party.call)
+            return party
+
+        yield start
+
+
+async def test_two_who_see_each_other_and_talk(start: Start) -> None:
+    """Media both ways, messages both ways, and one hears the other hang up."""
+    ann = await start("ann", VideoStreamTrack(), AudioStreamTrack())
+    bob = await start("bob", VideoStreamTrack(), AudioStreamTrack())
+    for one, other in ((ann, "bob"), (bob, "ann")):
+        await one.sees("video", other)
+        await one.sees("audio", other)
+    await ann.call.send("Hello")
+    assert await bob.hears("message", user="ann") == "Hello"
+    await bob.call.send(b"\0", to="ann")
+    assert await ann.hears("message", user="bob") == b"\0"
+    await bob.call.__aexit__(None, None, None)
+    await ann.hears("hangup", user="bob")
+    assert ann.call.peers == {}
+
+
+async def test_tracks_that_are_added_and_removed_later(start: Start) -> None:
+    """By either side: who does not make the offers asks for its turn."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    await bob.becomes("connected", user="ann")
+    camera, picture = VideoStreamTrack(), VideoStreamTrack()
+    bob.call.add_track(camera)
+    ann.call.add_track(picture)
+    await ann.sees("video", "bob")
+    await bob.sees("video", "ann")
+    bob.call.remove_track(camera)
+    with pytest.raises(ValueError, match="track is not sent"):
+        bob.call.remove_track(camera)
+    with pytest.raises(ValueError, match="sent already"):
+        ann.call.add_track(picture)
+
+
+async def test_three_are_a_mesh(start: Start) -> None:
+    """Each sees both others by one track; when one leaves, the others go on."""
+    one, two, three = [await start(user, VideoStreamTrack()) for user in ("1", "2", "3")]
+    for party, others in ((one, "23"), (two, "13"), (three, "12")):
+        for other in others:
+            await party.sees("video", other)
+    await one.call.send({"to": "all"})
+    for party in (two, three):
+        assert await party.hears("message", user="1") == {"to": "all"}
+    await three.call.__aexit__(None, None, None)
+    await one.hears("hangup", user="3")
+    await one.sees("video", "2")
+
+
+async def test_media_that_nobody_wants(start: Start) -> None:
+    """A camera that receives nothing is sent nothing, and is seen."""
+    camera = await start("camera", VideoStreamTrack(), receive=())
+    ann = await start("ann", VideoStreamTrack(), AudioStreamTrack())
+    await ann.sees("video", "camera")
+    assert camera.call.peers["ann"].tracks == []
+    directions = {
+        transceiver.kind: transceiver.currentDirection
+        for transceiver in camera.call.peers["ann"].connection.getTransceivers()
+    }
+    assert directions["video"] == "sendonly" and directions.get("audio") in ("inactive", None)
+
+
+@pytest.mark.parametrize("who", ["caller", "called", "both"])
+async def test_another_way_is_found(start: Start, who: str) -> None:
+    """ICE is restarted by either side or both: the call is the same, and its media go on."""
+    ann, bob = await start("ann", VideoStreamTrack()), await start("bob", VideoStreamTrack())
+    await ann.sees("video", "bob")
+    await bob.sees("video", "ann")
+    sides = (ann.call.peers["bob"], bob.call.peers["ann"])
+    before = [side._path._open for side in sides]  # type: ignore[union-attr]
+    for side in sides if who == "both" else sides[:1] if who == "caller" else sides[1:]:
+        side.restart()
+    for side, old in zip(sides, before, strict=True):
+        async with asyncio.timeout(SECONDS):
+            while side._path._open in (old, None):  # type: ignore[union-attr] # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    await ann.sees("video", "bob")
+    await bob.sees("video", "ann")
+    await ann.call.send("still there")
+    assert await bob.hears("message") == "still there"
+    assert all(old._closed for old in before if old is not None)
+    assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
+
+
+async def test_a_way_that_is_lost(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other end falls silent: another way is looked for, and what was sent meanwhile comes."""
+    monkeypatch.setattr(peers, "SILENCE", 1.0)
+    monkeypatch.setattr(peers, "LOOK", 0.05)
+    ann, bob = await start("ann", VideoStreamTrack()), await start("bob", VideoStreamTrack())
+    await ann.sees("video", "bob")
+    await bob.sees("video", "ann")
+    for side in (ann.call.peers["bob"], bob.call.peers["ann"]):
+        for protocol in side._path._open._protocols:  # type: ignore[union-attr]
+            protocol.transport.abort()  # as when an address is gone
+    await ann.becomes("disconnected", user="bob")
+    sending = asyncio.create_task(ann.call.send({"sent": "meanwhile"}))
+    await ann.becomes("connected", user="bob")
+    await ann.sees("video", "bob")
+    await bob.sees("video", "ann")
+    assert await bob.hears("message") == {"sent": "meanwhile"}
+    await sending
+
+
+@pytest.mark.parametrize("who", ["ann", "bob"])
+async def test_signalling_that_is_lost(server: Server, start: Start, who: str) -> None:
+    """The call goes on, is the same afterwards, and a third can be called."""
+    async with Proxy(f"{server.url}/echo".replace("http", "ws"), iter(())) as proxy:
+        urls = {who: proxy.url}
+        ann, bob = [await start(user, **_at(urls, user)) for user in ("ann", "bob")]
+        await ann.becomes("connected", user="bob")
+        await bob.becomes("connected", user="ann")
+        sides = (ann.call.peers["bob"], bob.call.peers["ann"])
+        proxy.cut()
+        for side in sides:
+            side.restart()  # signals that are lost are sent again
+        await ann.call.send("through")
+        assert await bob.hears("message", user="ann") == "through"
+        cid = await start("cid")
+        for party in (ann, bob):
+            await party.becomes("connected", user="cid")
+        await cid.call.send("hello")
+        assert await bob.hears("message", user="cid") == "hello"
+        assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
+
+
+def _at(urls: dict[str, str], user: str) -> dict[str, str]:
+    return {"url": urls[user]} if user in urls else {}
+
+
+async def test_a_seat_that_was_given_up(start: Start) -> None:
+    """Who comes back too late is called again by who has seen it leave."""
+    app = videre.create_app(Config(limits=Limits(grace=0.05)))
+    async with serving(app) as short:
+        target = f"{short.url}/echo".replace("http", "ws")
+        async with Proxy(target, iter(())) as proxy:
+            ann, bob = (
+                await start("ann", url=target),
+                await start("bob", url=proxy.url, backoff=LATE),
+            )
+            await ann.becomes("connected", user="bob")
+            proxy.cut()
+            await ann.hears("hangup", user="bob")
+            await ann.becomes("connected", user="bob")
+            await ann.call.send("again")
+            assert await bob.hears("message", user="ann") == "again"
+
+
+async def test_what_is_no_signal(server: Server, start: Start) -> None:
+    """Is told and ignored; what looks like one is told as an error too; the call stands."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    async with Client(f"{server.url}/echo", user="eve", room="room") as eve:
+        for words in (None, 7, "{", {"Type": "Hello"}, '{"Type": 1}', ["Ice Offer"]):
+            await eve.broadcast(words, to="ann")
+            assert await ann.hears("ignored", user="eve") == words
+        description = {"type": "offer", "sdp": "v=0"}
+        for signal in (
+            {"Type": "Ice Offer"},
+            {"Type": "Ice Offer", "IcePacket": {"type": "answer", "sdp": ""}, "Offer": 1},
+            {"Type": "Ice Offer", "IcePacket": {"type": "offer", "sdp": 1}, "Offer": 1},
+            {"Type": "Ice Offer", "IcePacket": description, "Call": 7},
+            {"Type": "Ice Offer", "IcePacket": description, "Call": "c", "Offer": "1"},
+            {"Type": "Ice Offer", "IcePacket": description, "Call": "c", "Offer": -1},
+            {"Type": "Ice Answer", "IcePacket": [], "Call": "c"},
+            {"Type": "Ice Turn", "Turn": True, "Call": "c"},
+            {"Type": "Ice Candidate", "IcePacket": {"candidate": "x y"}, "Call": "c"},
+            {"Type": "Ice Candidate", "IcePacket": {"candidate": None}, "Call": "c"},
+            {"Type": "Ice Candidate", "IcePacket": CANDIDATE | {"candidate": HIGH}, "Call": "c"},
+            {"Type": "Ice Candidate", "IcePacket": {"candidate": GOOD}, "Call": "c"},
+        ):
+            await eve.broadcast(signal, to="ann")
+            assert isinstance(await ann.hears("error"), ValueError), signal
+            assert await ann.hears("ignored", user="eve") == signal
+        # Signals of calls that there are not mean nothing; nor does an offer of who came later.
+        await eve.broadcast({"Type": "Ice Ask", "Call": "c"}, to="ann")
+        offer = {"Type": "Ice Offer", "IcePacket": description, "Call": "c", "Offer": 1}
+        await eve.broadcast(offer, to="ann")
+        await eve.broadcast("done", to="ann")
+        assert await ann.hears("ignored", user="eve") == "done"
+    assert list(ann.call.peers) == ["bob"]
+    await ann.call.send("Hello")
+    assert await bob.hears("message") == "Hello"
+
+
+GOOD = "candidate:1 1 udp 1 127.0.0.1 9 typ host"
+HIGH = "candidate:1 1 udp 1 127.0.0.1 65536 typ host"
+CANDIDATE = {"candidate": GOOD, "sdpMid": "0", "sdpMLineIndex": 0}
+
+
+async def test_a_description_that_cannot_be_taken(server: Server, start: Start) -> None:
+    """Is an error of its own call; others stand."""
+    async with Client(f"{server.url}/echo", user="eve", room="room") as eve:
+        ann = await start("ann")
+        description = {"type": "offer", "sdp": "v=0\r\nm=audio x y z\r\n"}
+        signal = {"Type": "Ice Offer", "IcePacket": description, "Call": "c", "Offer": 1}
+        await eve.broadcast(signal, to="ann")
+        assert isinstance(await ann.hears("error"), Exception)
+        bob = await start("bob")
+        await ann.becomes("connected", user="bob")
+        await bob.call.send("Hello")
+        assert await ann.hears("message", user="bob") == "Hello"
+
+
+VALUES: list[Any] = [
+    *("", "é" * 32_768, "é" * 32_769, b"", bytes(65_536), bytes(range(256)) * 300, bytearray(3)),
+    *(None, True, 1.5, [], {"a": [1, "é"]}, ["x" * 70_000]),
+    *(Blob(b"abc", "a.txt", "text/plain"), Blob(b"", None), Blob(bytes(70_000), "b")),
+]
+
+
+async def test_values_of_all_kinds(start: Start) -> None:
+    """Arrive whole, each as what it was; the sender hears how far they are, and when they are."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    for value in VALUES:
+        progress: list[tuple[int, int]] = []
+        told = progress.append
+        await ann.call.send(value, on_progress=lambda *done, told=told: told(done))
+        heard = await bob.hears("message")
+        assert heard == value and type(heard) is (
+            bytes if type(value) is bytearray else type(value)
+        )
+        assert progress == sorted(progress) and all(done[0] <= done[1] for done in progress)
+        if progress:
+            assert progress[-1][0] == progress[-1][1]
+
+
+async def test_what_cannot_be_sent(start: Start) -> None:
+    """Is named before anything is sent."""
+    ann = await start("ann")
+    for value, error in (
+        ("\ud800", ValueError),
+        (object(), TypeError),
+        ({1: 2}, TypeError),
+        (2**64, TypeError),
+    ):
+        with pytest.raises(error, match="data must"):
+            await ann.call.send(value)
+    with pytest.raises(KeyError):
+        await ann.call.send("x", to="nobody")
+    for arguments in ((1,), (b"", 1), (b"", "x" * 256)):
+        with pytest.raises((TypeError, ValueError), match=r"data|name"):
+            Blob(*arguments)
+
+
+async def test_who_does_not_take_it(start: Start) -> None:
+    """One refuses and one leaves: each is named, and the third has all of it."""
+    ann, bob = await start("ann"), await start("bob", max_bytes=100_000)
+    cid, dan = await start("cid"), await start("dan")
+    for user in ("bob", "cid", "dan"):
+        await ann.becomes("connected", user=user)
+    dan.call.on("progress", lambda *_: ann.call._hang_up("dan"))
+    with pytest.raises(TransfersFailed) as failed:
+        await ann.call.send(bytes(3_000_000))
+    codes = {error.user: error.code for error in failed.value.failed}
+    assert codes == {"bob": "too-large", "dan": "gone"}
+    assert await cid.hears("message") == bytes(3_000_000)
+    with pytest.raises(TransferError, match="too-large"):
+        await ann.call.send(bytes(100_001), to="bob")
+    await ann.call.send(bytes(100_000), to="bob")
+    assert await bob.hears("message") == bytes(100_000)
+
+
+async def test_a_transfer_that_is_cancelled(start: Start) -> None:
+    """Leaves nothing, and the next one goes through."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    begun = asyncio.Event()
+    sending = asyncio.create_task(
+        ann.call.send(bytes(20_000_000), on_progress=lambda *_: begun.set())
+    )
+    await begun.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await ann.call.send(["next"])
+    assert await bob.hears("message") == ["next"]
+
+
+async def test_the_seat_ends(server: Server, start: Start) -> None:
+    """`ended` raises why, and all calls are hung up."""
+    ann, bob = await start("ann"), await start("bob")
+    await bob.becomes("connected", user="ann")
+    async with Client(f"{server.url}/echo", user="bob", room="room"):
+        with pytest.raises(Closed, match="4503"):
+            await bob.call.ended()
+        assert bob.call.peers == {}
+        await ann.hears("hangup", user="bob")
+
+
+async def test_handlers_that_fail(start: Start) -> None:
+    """Are told by the event `error`, plain and async ones; the call goes on."""
+    ann, bob = await start("ann"), await start("bob")
+
+    @bob.call.on("message")
+    def fail(value: Any, _peer: Peer) -> None:
+        raise ZeroDivisionError(value)
+
+    @bob.call.on("message")
+    async def fail_later(value: Any, _peer: Peer) -> None:
+        raise LookupError(value)
+
+    await ann.becomes("connected", user="bob")
+    await ann.call.send("x")
+    errors = [type(await bob.hears("error")) for _ in range(2)]
+    assert errors == [ZeroDivisionError, LookupError]
+    with pytest.raises(ValueError, match=r"event must be one of .*message.* not 'mesage'"):
+        bob.call.on("mesage", fail)
+    with pytest.raises(TypeError, match="handler must be a function"):
+        bob.call.on("message", "fail")  # type: ignore[type-var]
+
+
+WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"url": 1}, TypeError, "url must be a string, not int"),
+    ({"url": "ftp://h"}, ValueError, "ftp://h"),
+    ({"user": 1}, TypeError, "user must be a string"),
+    ({"user": ""}, ValueError, "user must have 1 to 128 characters"),
+    ({"user": "x" * 129}, ValueError, "user must have 1 to 128 characters"),
+    ({"user": "a\n"}, ValueError, "user must have no control"),
+    ({"room": None}, TypeError, "room must be a string"),
+    ({"room": "x" * 257}, ValueError, "room must have 1 to 256"),
+    ({"token": 1}, TypeError, "token must be"),
+    ({"ssl": True}, TypeError, "ssl must be an ssl.SSLContext"),
+    ({"heartbeat": "10"}, TypeError, "heartbeat must be a number of seconds"),
+    ({"heartbeat": -1}, ValueError, "heartbeat must be 0 or more"),
+    ({"backoff": 1}, TypeError, "backoff must be"),
+    ({"session": 1}, TypeError, "session must be an aiohttp.ClientSession"),
+    ({"give_up_after": float("nan")}, ValueError, "give_up_after must be"),
+    ({"receive": "video"}, TypeError, "receive must be a collection"),
+    ({"receive": ["screen"]}, ValueError, "receive may hold 'audio' and 'video'"),
+    ({"ice_servers": {"urls": "stun:h"}}, TypeError, "ice_servers must be a list"),
+    ({"ice_servers": [{"url": "stun:h"}]}, TypeError, "ice_servers must hold dicts with 'urls'"),
+    ({"ice_servers": [{"urls": "http:h"}]}, ValueError, "ice_servers: 'http:h' is no URL"),
+    ({"max_bytes": 1.5}, TypeError, "max_bytes must be an int"),
+    ({"max_bytes": 0}, ValueError, "max_bytes must be 1 to"),
+    ({"max_bytes": 1 << 30}, ValueError, "max_bytes must be 1 to"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "words"), WRONG, ids=lambda each: str(each)[:40])
+def test_wrong_options(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    """Are named before anything is opened."""
+    good = {"url": "ws://h/echo", "user": "a", "room": "r"}
+    with pytest.raises(error, match=words):
+        Call(**{**good, **options})
+    of_client = {"url", "user", "room", "token", "ssl", "heartbeat", "backoff", "session"}
+    if options.keys() <= of_client:
+        with pytest.raises(error, match=words):
+            Client(**{**good, **options})
+
+
+def test_a_track_that_is_none() -> None:
+    """Is named."""
+    call = Call("ws://h/echo", room="r")
+    with pytest.raises(TypeError, match=r"track must be an aiortc.MediaStreamTrack"):
+        call.add_track("camera")  # type: ignore[arg-type]

@@ -1,0 +1,178 @@
+"""The Python client keeps to the server's limits, and sends again what was dropped all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from inprocess import serving
+from scripted import Scripted, scripted
+
+import videre
+from videre.client import Client, Message, wire
+from videre.client.again import KEPT, Seen
+from videre.client.pacer import DEFAULTS, LONGEST, SHARE, SHORTEST, Pacer
+from videre.config import Config
+from videre.limits import Limits
+
+SECONDS = 30
+LIMITS = {"PacketsPerSecond": 10, "PacketBurst": 20, "BytesPerSecond": 1000, "ByteBurst": 4000}
+
+
+def pacer(limits: dict[str, Any] | None) -> Pacer:
+    """Return one whose connection begins at 100 s."""
+    found = Pacer()
+    found.begin(limits, 100.0)
+    return found
+
+
+def passed(found: Pacer, size: int, now: float) -> int:
+    """Count the packets of this size that may go at once."""
+    count = 0
+    while not found.wait(size, now):
+        found.take(size)
+        count += 1
+    return count
+
+
+def test_packets_and_bytes_are_counted() -> None:
+    """Nine tenths of the burst at once, then nine tenths of the rate, whichever ends first."""
+    found = pacer(LIMITS)
+    assert passed(found, 0, 100.0) == 20 * SHARE
+    assert passed(found, 0, 101.0) == 10 * SHARE
+    assert passed(pacer(LIMITS), 1000, 100.0) == 3
+    assert pacer({"BytesPerSecond": 10, "ByteBurst": 10}).wait(10**9, 100.0) == 0.0  # once, if full
+
+
+def test_it_says_how_long_to_wait() -> None:
+    """Until there is enough, and not longer."""
+    found = pacer(LIMITS)
+    passed(found, 0, 100.0)
+    wait = found.wait(0, 100.0)
+    assert 0 < wait <= 1 / (10 * SHARE)
+    assert found.wait(0, 100.0 + wait) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_a_server_does_not_say() -> None:
+    """A welcome without limits stands for the old defaults, a limit that is left out for none."""
+    assert passed(pacer(None), 0, 100.0) == DEFAULTS["PacketBurst"] * SHARE
+    assert pacer({}).wait(10**9, 100.0) == 0.0
+    assert pacer({"PacketsPerSecond": None, "BytesPerSecond": "x"}).wait(1, 100.0) == 0.0
+
+
+def test_a_refusal_is_a_pause() -> None:
+    """Until the server's buckets are full again, then with half, on the next connection too."""
+    found = pacer({"PacketsPerSecond": 10, "PacketBurst": 20})
+    found.refused(100.0)
+    assert found.wait(0, 100.0) == 2.0
+    assert passed(found, 0, 102.0) == 9
+    assert passed(found, 0, 104.0) == 9
+    found.begin({"PacketsPerSecond": 10, "PacketBurst": 40}, 200.0)
+    assert passed(found, 0, 200.0) == 18
+    for limits, pause in (({}, SHORTEST), ({"PacketsPerSecond": 1, "PacketBurst": 99}, LONGEST)):
+        found = pacer(limits)
+        found.refused(100.0)
+        assert found.wait(0, 100.0) == pause
+
+
+def broadcast(user: str, **header: Any) -> wire.Packet:
+    """Return a broadcast as a client reads it."""
+    return wire.read(wire.write("broadcast", user, "room", "", **header))
+
+
+def test_what_comes_again_is_known() -> None:
+    """By the id that it had at first; another user's is another, and who left is forgotten."""
+    seen = Seen()
+    assert [seen.before(broadcast("a", Id=number)) for number in (1, 2)] == [False, False]
+    assert seen.before(broadcast("a", Id=4, Again=2))
+    assert not seen.before(broadcast("a", Id=5, Again=3))
+    assert seen.before(broadcast("a", Id=6, Again=3))
+    assert not seen.before(broadcast("b", Id=4, Again=2))
+    assert not seen.before(broadcast("a", Id="x", Again="x"))
+    seen.forget("a")
+    assert not seen.before(broadcast("a", Id=4, Again=2))
+    for number in range(10, 10 + KEPT):
+        seen.before(broadcast("a", Id=number))
+    assert not seen.before(broadcast("a", Id=999_999, Again=2))
+
+
+async def test_a_burst_arrives_once_and_in_order() -> None:
+    """More than the server takes at once: none is lost, and the connection stays."""
+    count = 300
+    app = videre.create_app(Config(limits=Limits(packet_burst=200)))
+    async with asyncio.timeout(SECONDS), serving(app) as server:
+        url = f"{server.url}/echo"
+        async with (
+            Client(url, user="a", room="room") as a,
+            Client(url, user="b", room="room") as b,
+        ):
+            jobs = [asyncio.create_task(a.broadcast(number, to="b")) for number in range(count)]
+            heard: list[Any] = []
+            async for event in b:
+                if isinstance(event, Message):
+                    heard.append(event.payload)
+                    if len(heard) == count:
+                        break
+            ids = await asyncio.gather(*jobs)
+            assert heard == list(range(count))
+            assert ids == sorted(set(ids))
+            assert await a.ping() == ["a", "b"]
+
+
+async def seated(server: Scripted) -> tuple[Client, Any]:
+    """Return a client in a room, and its connection's other end."""
+    client = Client(server.url, user="me", room="room")
+    entering = asyncio.create_task(client.__aenter__())
+    link = await server.link()
+    await link.seat("me", Limits={"PacketsPerSecond": 1000, "PacketBurst": 1000})
+    await entering
+    return client, link
+
+
+async def test_what_was_refused_is_sent_again() -> None:
+    """With all that went after it, before anything new; nobody is told of it."""
+    async with asyncio.timeout(SECONDS), scripted() as server:
+        client, link = await seated(server)
+        ids = [await client.broadcast(number) for number in range(4)]
+        packets = [await link.hears("broadcast") for _ in range(4)]
+        await link.refuse(packets[1], "rate-limited", retry=True)
+        again = [await link.hears("broadcast")]
+        later = asyncio.create_task(client.broadcast("later"))
+        again += [await link.hears("broadcast") for _ in range(3)]
+        assert [each["Payload"] for each in again] == [1, 2, 3, "later"]
+        assert [each["Header"].get("Again") for each in again] == [*ids[1:], None]
+        numbers = [each["Header"]["Id"] for each in (*packets, *again)]
+        assert numbers == sorted(set(numbers))
+        assert await later == numbers[-1]
+        # What is refused for another reason is told by the id that its sender knows.
+        await link.refuse(again[0], "no-such-user")
+        with pytest.raises(videre.VidereError) as refused:
+            await client.receive()
+        assert getattr(refused.value, "packet_id") == ids[1]  # noqa: B009
+        await leave(client, link)
+
+
+async def test_what_waits_goes_over_the_next_connection() -> None:
+    """A pause ends with its connection, and what was to be repeated is repeated there."""
+    async with asyncio.timeout(SECONDS), scripted() as server:
+        client, link = await seated(server)
+        await client.broadcast("first")
+        packet = await link.hears("broadcast")
+        await link.refuse(packet, "rate-limited", retry=True)
+        later = asyncio.create_task(client.broadcast("later"))
+        link.cut()
+        link = await server.link()
+        await link.seat("me", secret="s2", Resumed=True, LastId=None)
+        heard = [(await link.hears("broadcast"))["Payload"] for _ in range(2)]
+        assert heard == ["first", "later"]
+        await later
+        await leave(client, link)
+
+
+async def leave(client: Client, link: Any) -> None:
+    """Leave a room of a scripted server."""
+    leaving = asyncio.create_task(client.__aexit__(None, None, None))
+    while await link.ended() is None:
+        pass
+    await leaving
