@@ -18,7 +18,7 @@ import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
 from videre.client.call import peer as peers
 from videre.config import Config
-from videre.limits import Limits
+from videre.settings import Limits
 
 SECONDS = 20  # a safety net
 SOON = Backoff(first=0.01, most=0.1)

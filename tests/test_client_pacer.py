@@ -14,7 +14,7 @@ from videre.client import Client, Message, wire
 from videre.client.again import KEPT, Seen
 from videre.client.pacer import DEFAULTS, LONGEST, SHARE, SHORTEST, Pacer
 from videre.config import Config
-from videre.limits import Limits
+from videre.settings import Limits
 
 SECONDS = 30
 LIMITS = {"PacketsPerSecond": 10, "PacketBurst": 20, "BytesPerSecond": 1000, "ByteBurst": 4000}
