@@ -28,6 +28,11 @@ class LaterEngine:
         """See Engine.ready."""
         return self.down is None
 
+    @property
+    def fault(self) -> str:
+        """See Engine.fault."""
+        return ""
+
     def start(self, listener: Listener) -> Awaitable[None]:
         """See Engine.start."""
         return self._later(self._memory.start, listener)

@@ -116,6 +116,8 @@ class Cluster:
 class SimulatedStore:
     """The way of one node to the server: a Store."""
 
+    format = "simulated"
+
     def __init__(self, cluster: Cluster, name: str) -> None:
         self._cluster = cluster
         self._name = name

@@ -185,7 +185,12 @@ def create_app(
         for prefix in config.prefixes
     ]
     app[NAMESPACES] = namespaces
-    app.add_routes(health.routes(lambda: all(each.ready for each in namespaces)))
+    app.add_routes(
+        health.routes(
+            lambda: all(each.ready for each in namespaces),
+            lambda: (each.rooms.fault for each in namespaces),
+        )
+    )
     if config.demo:
         demo.mount(app, config)
     return app

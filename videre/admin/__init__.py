@@ -65,7 +65,7 @@ def create_app(
     logger = logger or logging.getLogger("videre")
     status = Status(namespaces, engine=config.engine, ready=ready, logger=logger)
     app.cleanup_ctx.append(status.watch)
-    app.add_routes(health.routes(ready))
+    app.add_routes(health.routes(ready, lambda: (each.rooms.fault for each in namespaces)))
     app.add_routes(status.routes())
     more = () if sockets is None else (Sockets(sockets),)
     app.add_routes(metrics.routes(metrics.registry(namespaces, *more)))

@@ -98,6 +98,10 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Whether it can do its work now."""
 
+    @property
+    def fault(self) -> str:
+        """Why it cannot, where that does not pass by itself; "": nothing is known."""
+
     def start(self, listener: Listener) -> Awaitable[None] | None:
         """Open the engine; `listener` hears of each room with a member on this node from now on."""
 

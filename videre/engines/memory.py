@@ -53,6 +53,11 @@ class MemoryEngine:
         """See Engine.ready."""
         return True
 
+    @property
+    def fault(self) -> str:
+        """See Engine.fault."""
+        return ""
+
     def start(self, listener: Listener) -> None:
         """See Engine.start."""
         self._listener = listener

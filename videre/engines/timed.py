@@ -33,6 +33,11 @@ class TimedEngine:
         """See Engine.ready."""
         return self._engine.ready
 
+    @property
+    def fault(self) -> str:
+        """See Engine.fault."""
+        return self._engine.fault
+
     def start(self, listener: Listener) -> Awaitable[None] | None:
         """See Engine.start."""
         return self._engine.start(

@@ -58,7 +58,7 @@ class Rooms:
         self._secret = secret
         self._grace = grace
         self.terms = terms or JoinPolicy()  # may be set anew
-        self._hooks = Hooks(spawn, self._hook_failed)
+        self._hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
         self._replica = Replica(
             clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
         )
@@ -76,6 +76,11 @@ class Rooms:
     def ready(self) -> bool:
         """Whether the engine can be reached: if not, peers are told `unavailable`."""
         return self._engine.ready
+
+    @property
+    def fault(self) -> str:
+        """Why not, where that does not pass by itself; "" if nothing is known."""
+        return self._engine.fault
 
     def __len__(self) -> int:
         return len(self._replica.rooms)
@@ -304,9 +309,6 @@ class Rooms:
         self._hooks.on_leave.append(hook)
         return hook
 
-    def _hook_failed(self) -> None:
-        self._log("hook-failed", error=traceback.format_exc())
-
     async def rooms(self, *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Return the rooms with members, sorted; with `limit`, the first so many past `after`."""
         return await list_rooms(self._engine, after, limit)
@@ -326,8 +328,7 @@ class Rooms:
             raise ValueError(f"the reason has more than {MAX_REASON} bytes")
         if user not in await self.members(room):
             return False
-        pending = self._engine.leave(room, user, None, reason, CloseCode.REMOVED)
-        if pending is not None:
+        if (pending := self._engine.leave(room, user, None, reason, CloseCode.REMOVED)) is not None:
             await pending
         return True
 
@@ -344,6 +345,5 @@ class Rooms:
             to = tuple(dict.fromkeys([to] if isinstance(to, str) else to))
             if not to:
                 return
-        pending = self._engine.publish(room, "", text, to)
-        if pending is not None:
+        if (pending := self._engine.publish(room, "", text, to)) is not None:
             await pending

@@ -49,6 +49,11 @@ class RedisEngine:
         """Whether the store answers, and is heard."""
         return self._node.ready
 
+    @property
+    def fault(self) -> str:
+        """See Engine.fault."""
+        return self._node.fault
+
     async def start(self, listener: Listener) -> None:
         """See Engine.start; a store that is not there is waited for, in the background."""
         self._node.listener = listener

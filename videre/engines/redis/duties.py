@@ -108,6 +108,7 @@ class Duties:
         lease = self._node.lease(self._timeout)
         owes = "1" if self._node.owed or not self._node.ready else "0"
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
+        self._node.meet(answer[1] if answer[0] == "other" else None)
         self._node.restoring = {*answer[4]} - {self._node.name}
         self._node.looked = asyncio.get_running_loop().time()
         pairs = iter(answer[1])

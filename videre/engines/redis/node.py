@@ -31,6 +31,12 @@ LATE_SECONDS = 10.0
 # with a room may come back with older data than the one with the notes.
 RELEASED_SECONDS = 60.0
 
+# Why a node takes no part. In words for who has just started it.
+FOREIGN = (
+    "another version of videre-server uses the store (its format is {other}, ours is {ours}):"
+    " stop those servers first, or set another Engine"
+)
+
 
 class Node:
     """One node, by the name that the store knows it by. It is told of trouble by `step`."""
@@ -51,6 +57,7 @@ class Node:
         self.adopting: set[str] = set()  # rooms in which seats may become this node's
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages are not heard
+        self.fault = ""  # what keeps this node out that does not pass by itself
         self.breaks = 0  # how often that began
         self.closing = False  # what is left is given to the other nodes
         self.trouble = asyncio.Event()  # something is to be looked after soon
@@ -148,6 +155,15 @@ class Node:
             if since > old:
                 break
             del self.released[room]
+
+    def meet(self, other: str | None) -> None:
+        """Take note of another format that living nodes write; raise EngineError if there is."""
+        before, ours = self.fault, self.store.format
+        self.fault = "" if other is None else FOREIGN.format(other=other, ours=ours)
+        if self.fault and self.fault != before:
+            logger.error("not taking part: %s", self.fault)
+        if self.fault:
+            raise EngineError("Another version uses the store")
 
     @property
     def is_waiting(self) -> bool:

@@ -38,6 +38,11 @@ LISTED_AT_ONCE = 100
 
 FOLDER = Path(__file__).parent
 
+#: What the scripts keep and publish, and how. Nodes of another format share nothing with ours, and
+#: take no part while any of ours lives (nodes.lua). To be raised with any change that they would
+#: not understand. The first had no number.
+FORMAT = "2"
+
 #: A message's line, which is described in room.lua, and its body.
 Message = tuple[list[Any], str]
 
@@ -50,7 +55,12 @@ KEYS = ("room", "seats", "meta", "order", "skips", "lasts", "log")
 
 
 class Store(Protocol):
-    """What the rooms of a cluster are kept in. Everything may raise EngineError."""
+    """What the rooms of a cluster are kept in. Everything may raise EngineError.
+
+    `format` is what is kept there, see FORMAT.
+    """
+
+    format: str
 
     async def open(self, heard: Heard, broken: Broken) -> None:
         """Connect. `heard` is called with a room and each message in its order; `broken` when
@@ -91,7 +101,9 @@ class RedisStore:
         self._url = url
         self._client = connect(url)
         self._servers: dict[str, Any] = {}  # of a cluster: clients for the messages of each
-        self._space = f"videre:{_digest(namespace)}"
+        self.format = FORMAT
+        self._space = f"videre:{FORMAT}:{_digest(namespace)}"
+        self._format = f"videre:{_digest(namespace)}:{{nodes}}:leases"  # where the first had those
         self._keep = (str(keep_ms), "" if keep_bytes is None else str(keep_bytes))
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._listing = asyncio.Lock()  # a list of rooms takes none of the places of steps
@@ -136,9 +148,9 @@ class RedisStore:
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
         keys = [f"{self._nodes}:{each}" for each in ("nodes", "condemned")]
-        keys += [self._noted(node), f"{self._nodes}:restoring"]
+        keys += [self._noted(node), f"{self._nodes}:restoring", self._format]
         async with self._place():
-            return await self._node_script(keys, (op, node, *arguments))
+            return await self._node_script(keys, (op, node, self.format, *arguments))
 
     async def noted(self, node: str) -> list[str]:
         """See Store.noted."""

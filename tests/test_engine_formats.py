@@ -1,0 +1,136 @@
+"""Two versions of the server on one store: they take no part together, and say so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from engine_nodes import NODE_SECONDS, Nodes, eventually, nodes_on
+from inprocess import serving
+from valkey_server import Valkey, valkey
+
+import videre
+from videre.config import Config
+from videre.engines.redis import store as this_version
+from videre.errors import EngineError
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """Run a server."""
+    async with valkey(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
+    """Give nodes that share a namespace."""
+    async with nodes_on(server.url) as nodes:
+        yield nodes
+
+
+def be(version: str, patch: pytest.MonkeyPatch) -> None:
+    """Have nodes that begin from now on write another format."""
+    patch.setattr(this_version, "FORMAT", version)
+
+
+class Elder:
+    """A node of the first version, as far as it matters: it renews its lease as that did."""
+
+    def __init__(self, server: Valkey, nodes: Nodes) -> None:
+        self._server = server
+        self._key = f"videre:{this_version._digest(nodes.namespace)}:{{nodes}}:leases"
+
+    async def beat(self, seconds: float) -> None:
+        """Renew the lease: the first thing that its script did was this."""
+        await self._server.ask("ZSCORE", self._key, "elder")
+        now = await self._server.ask("TIME")
+        until = int(now[0]) * 1000 + int(now[1]) // 1000 + round(seconds * 1000)
+        await self._server.ask("ZADD", self._key, until, "elder")
+
+
+async def test_who_comes_second_takes_no_part(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says why, once; the first goes on; when all of that version have ended it is its turn."""
+    one = await nodes.add(node_timeout=NODE_SECONDS)
+    a = await one.join("a")
+    with monkeypatch.context() as patch:
+        be("3", patch)
+        two = await nodes.add(node_timeout=NODE_SECONDS)
+        why = "another version of videre-server uses the store (its format is 2, ours is 3): "
+        assert two.engine.fault.startswith(why)
+        assert not two.engine.ready
+        with pytest.raises(EngineError):
+            await two.join("b")
+        await asyncio.sleep(NODE_SECONDS)  # for some more beats, none of which says it again
+        await one.engine.publish("room", a, "text")
+        await one.hears("joined", "sent")
+        assert one.engine.ready and not one.engine.fault
+        told = [each for each in caplog.records if "another version" in each.getMessage()]
+        assert [each.levelno for each in told] == [logging.ERROR]
+        await one.engine.close()
+        await two.is_ready()
+        assert two.engine.fault == ""
+        assert await two.engine.rooms(None, 10) == []
+        await two.join("b", replace=False)
+
+
+async def test_the_first_version_is_respected_while_it_lives(server: Valkey, nodes: Nodes) -> None:
+    """It wrote no number; what it left behind is not looked at, and goes away by a FLUSHDB."""
+    elder = Elder(server, nodes)
+    await elder.beat(NODE_SECONDS)
+    one = await nodes.add(node_timeout=NODE_SECONDS)
+    assert "its format is 1," in one.engine.fault
+    await one.is_ready()
+    await one.join("a")
+
+
+async def test_the_first_version_is_refused(server: Valkey, nodes: Nodes) -> None:
+    """Its own first command fails, so that it is never ready: until none of ours lives."""
+    one = await nodes.add(node_timeout=NODE_SECONDS)
+    elder = Elder(server, nodes)
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        await elder.beat(NODE_SECONDS)
+    await one.engine.close()
+    async with asyncio.timeout(10):
+        while await server.ask("EXISTS", elder._key):  # noqa: ASYNC110  # it expires by itself
+            await asyncio.sleep(0.05)
+    await elder.beat(NODE_SECONDS)
+
+
+async def test_a_node_that_stood_still_while_the_other_version_began(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not ready any more, and says why: nothing of it is mixed with the other's."""
+    one = await nodes.add(node_timeout=NODE_SECONDS)
+    await one.join("a")
+    await one.freeze()
+    with monkeypatch.context() as patch:
+        be("3", patch)
+        two = await nodes.add(node_timeout=NODE_SECONDS)
+        await two.is_ready()
+        await two.join("b")
+    one.thaw()
+    await eventually(lambda: not one.engine.ready)
+    assert "its format is 3," in one.engine.fault
+    assert await two.engine.members("room") == ["b"]
+
+
+async def test_readiness_says_why(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`/ready` gives the reason to who looks why a server takes no clients."""
+    config = Config(engine=server.url, node_timeout=NODE_SECONDS)
+    async with serving(videre.create_app(config)):
+        with monkeypatch.context() as patch:
+            be("3", patch)
+            async with serving(videre.create_app(config)) as other, aiohttp.ClientSession() as http:
+                async with http.get(f"{other.url}/ready") as answer:
+                    told = await answer.json()
+                    assert (answer.status, told["Status"]) == (503, "unavailable")
+                assert told["Reason"].startswith("another version of videre-server uses the store")
+                async with http.get(f"{other.url}/health") as answer:
+                    assert answer.status == 200
