@@ -29,6 +29,7 @@ from simulated_store import Cluster, SimulatedStore
 from virtual_time import Process, VirtualTime
 
 from videre.engines.redis import RedisEngine, duties
+from videre.errors import CloseCode
 from videre.rooms import Rooms
 from videre.settings import JoinPolicy, Retention
 
@@ -128,6 +129,8 @@ class Simulation:
         ledger.append((line, body))
         if line[1] == "joined":
             self.joins[room, line[3]] = len(ledger)
+        if "node lost" in line or (line[1] == "moved" and line[6] == CloseCode.ENGINE_UNAVAILABLE):
+            self.noted_since = self.time.now  # a dead node's seat was noted until just now
         data = self.cluster.server.data[room]
         if line[1] == "sent" and self.lossy:
             self._due(room, line, int(orjson.loads(body)["Payload"]))

@@ -190,7 +190,7 @@ class Seats:
             view.fail(int(state.born or 0) or None)
         if view.strayed:
             for message in sorted(view.early, key=lambda early: int(early[0][0])):
-                if view.number < int(message[0][0]) <= state.number:
+                if view.number < int(message[0][0]) <= state.number and not view.over:
                     self._apply(view, *message)
             if view.over:
                 return
@@ -249,11 +249,19 @@ class Seats:
             view.add(user, seat, line[4], float(line[5]))
             view.doubted.discard(user)
             listener.found(room, view.pairs())
+            self._superseded(view, user, seat)
         view.advance()
         if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
             self.disown(own)
             if line[4] == "node lost" or line[6] == CloseCode.ENGINE_UNAVAILABLE:
                 self._node.unsound()  # the others have given this node up: no more is to be tried
+
+    def _superseded(self, view: View, user: str, seat: str) -> None:
+        """Forget a user's seats here, whose sessions were closed since it had another one."""
+        for own in [each for each in view.own.values() if each.user == user and each.place]:
+            if own.seat != seat:
+                self._node.owe(view.room)  # the store may have it by now
+                self.disown(own)
 
     def _replaced(self, view: View, user: str) -> None:
         """Have who joins take the place of a member of whom the store knows nothing any more."""
