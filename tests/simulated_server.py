@@ -446,6 +446,7 @@ class _Step:
             if owner == node and seat not in named:
                 self._remove(user, seat, "lost", 4001)
         lost = []
+        restored: list[list[Any]] = []
         for own in mine:
             user, place = own[0], int(own[2])
             held = self._seat(user)
@@ -457,11 +458,13 @@ class _Step:
                 self._issue(user, {}, own[3], 0)
                 room.lasts[user] = ""
                 self._miscount(user)
-                self._tell([0, "restored", user, own[1], node, place], "", 0)
+                restored.append([user, own[1], place])
             elif held is not None and held not in named:
                 lost.append(user)
             elif held is not None and not is_known and born != "-":
                 self._miscount(user)
+        if restored:
+            self._tell([0, "restored", node, restored], "", 0)
         state = [] if born == "-" else self._state(born)
         for number, here, _ in state:
             if here:

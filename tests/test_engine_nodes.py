@@ -349,6 +349,31 @@ async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) ->
             assert not [event for event in node.heard.take() if event[0] != "found"]
 
 
+async def test_a_crowd_is_put_right_in_one_pass(tmp_path: Path) -> None:
+    """However many seats a node has in a room: one message has them, and is looked through once."""
+    crowd = [f"u{number}" for number in range(200)]
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        one, two = await nodes.add(), await nodes.add()
+        await two.join("z")
+        await asyncio.gather(*map(one.join, crowd))
+        for node in (one, two):
+            await node.sees(201)
+            node.heard.take()
+        await server.stop()
+        await server.start()
+        await eventually(lambda: not one.engine.ready or not two.engine.ready)
+        for node in (one, two):
+            await node.is_ready()
+        await eventually(
+            lambda: not any(node.engine._node.views["room"].doubted for node in (one, two))
+        )
+        for node in (one, two):
+            found = node.heard.take()
+            assert 0 < len(found) <= 4, len(found)  # a state, and one message of each node
+            assert all(event[0] == "found" and len(event) == 2 + 201 for event in found)
+        assert sorted(await one.engine.members("room")) == sorted([*crowd, "z"])
+
+
 async def test_what_is_said_while_a_node_comes_back_is_refused(tmp_path: Path) -> None:
     """It passed its check before the loss was known, and the other node is not back yet."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:

@@ -18,7 +18,7 @@
 --
 -- A message is a line of JSON, and a body. Its line, which ends with the number before its own:
 --   [seq, "joined", user, seat, node, place]     body: the announcement
---   [seq, "restored", user, seat, node, place]   after a loss of data: known to most
+--   [seq, "restored", node, [[user, seat, place], ...]]   after a loss of data: known to most
 --   [seq, "moved", user, seat, to, node, code]   body: what its last packet was called
 --   [seq, "left", user, seat, reason, code, who is promoted]
 --   [seq, "sent", user, seat, to]                body: the packet
@@ -411,6 +411,7 @@ function ops.restore(name, node, list, born)
       seats[member[1]] = member[2]
     end
   end
+  local restored = {}
   for _, own in ipairs(mine) do
     local user, place, held = own[1], tonumber(own[3]), seats[own[1]]
     if not held and place > 0 and not is_known then
@@ -422,13 +423,16 @@ function ops.restore(name, node, list, born)
       issue(user, {}, own[4], 0)
       redis.call('HSET', LASTS, user, '')
       miscount(user)
-      tell({0, 'restored', user, own[2], node, place}, '', 0)
+      restored[#restored + 1] = {user, own[2], place}
     elseif held and not named[held] then
       lost[#lost + 1] = user
     elseif held and not is_known and born ~= '-' then
       -- What this one was told, by the node that does not know our numbers, we have not all counted.
       miscount(user)
     end
+  end
+  if #restored > 0 then  -- one message: each has all nodes look through the whole room
+    tell({0, 'restored', node, restored}, '', 0)
   end
   local now = nil
   if born ~= '-' then

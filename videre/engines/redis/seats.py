@@ -246,8 +246,9 @@ class Seats:
             view.move(user, seat, line[4], line[5])
             listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None, body)
         elif kind == "restored":
-            view.add(user, seat, line[4], float(line[5]))
-            view.doubted.discard(user)
+            for each, its_seat, place in line[3]:
+                view.add(each, its_seat, line[2], float(place))
+                view.doubted.discard(each)
             listener.found(room, view.pairs())
             self._superseded(view, user, seat)
         view.advance()
