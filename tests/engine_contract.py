@@ -33,6 +33,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, ...]] = []
+        self.for_all: list[bool] = []  # of packets: whether nobody is named
         self.lasts: list[str] = []  # of those who moved: what their last packet was called
 
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
@@ -62,6 +63,7 @@ class Recorder:
     def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
         """See Listener.sent."""
         self.events.append(("sent", room, seat, text, *(to or ())))
+        self.for_all.append(to is None)
 
     async def wait(self, count: int) -> None:
         """Return when so many events were heard: a packet may take its time."""
@@ -304,6 +306,17 @@ class EngineContract:
             ("sent", "room", "1", "text", "b", "a"),
             ("sent", "room", "", "from the server"),
         ]
+        assert self.heard.for_all == [False, True]
+
+    async def test_a_packet_for_nobody_is_for_nobody(self) -> None:
+        """An empty list of names is none, also for who comes back."""
+        await self.join("room", "a", "1")
+        await self.join("room", "b", "2", ticket="t")
+        await self.publish("1", "for nobody", ())
+        await self.publish("1", "for b", ("b",))
+        await self.heard.wait(4)
+        assert self.heard.for_all == [False, False]
+        assert await self.resume("b", "3", "t", received=0) == [("sent", "a", "for b")]
 
     async def test_the_rooms_that_have_members(self) -> None:
         """Every room is named once; an emptied one is no more."""

@@ -46,7 +46,8 @@ async def fill(store: RedisStore, numbers: range) -> None:
         said = ("faraway", "1", "", "", "", '["",""]')
         assert (await store.step(room, "join", room, "a", f"seat {number}", *said))[0] == "ok"
 
-    await asyncio.gather(*map(seat, numbers))
+    for start in range(0, len(numbers), CONNECTIONS):
+        await asyncio.gather(*map(seat, numbers[start : start + CONNECTIONS]))
 
 
 async def calls(server: Valkey) -> int:

@@ -55,6 +55,12 @@ class Valkey:
         )
         await until(self._answers)
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def _answers(self) -> bool:
         assert self._process is not None and self._process.returncode is None, "it has ended"
         return bool(await self.ask("PING"))

@@ -20,7 +20,7 @@ from videre.engines.redis.duties import Duties
 from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
-from videre.engines.redis.store import Store, parse
+from videre.engines.redis.store import Store, addressed, parse
 from videre.engines.redis.view import Own
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
 from videre.settings import JoinPolicy, Retention
@@ -227,7 +227,7 @@ def _missed(user: str, count: int, messages: Sequence[str]) -> list[Told]:
         if kind == "joined":
             told.append(Told("joined", about, tuple(orjson.loads(body))))
         elif kind == "sent":
-            told.append(Told("sent", about, (body,), line[4] or None))
+            told.append(Told("sent", about, (body,), addressed(line)))
         elif kind == "left":
             told.append(Told("left", about))
             if line[6]:

@@ -13,7 +13,7 @@ from videre.engines import REPLACED
 from videre.engines.redis.asking import Asking
 from videre.engines.redis.node import Node
 from videre.engines.redis.notes import Notes
-from videre.engines.redis.store import Message, parse
+from videre.engines.redis.store import Message, addressed, parse
 from videre.engines.redis.view import Own, State, View
 from videre.errors import CloseCode, EngineError
 
@@ -237,7 +237,7 @@ class Seats:
             if view.doubted:  # who is doubted may have a later place
                 listener.found(room, view.pairs())
         elif kind == "sent":
-            listener.sent(room, seat, body, line[4] or None)
+            listener.sent(room, seat, body, addressed(line))
         elif kind == "left":
             view.remove(user, seat)
             code = int(line[5]) if line[5] else None

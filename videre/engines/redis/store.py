@@ -94,6 +94,11 @@ def parse(message: str) -> Message:
     return orjson.loads(line), body
 
 
+def addressed(line: Sequence[Any]) -> list[str] | None:
+    """Return to whom the message of a packet goes; None: to all others."""
+    return None if line[4] is False else list(line[4])  # cjson writes {} for nobody
+
+
 class RedisStore:
     """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster of them."""
 
