@@ -7,10 +7,9 @@ import asyncio
 from types import FunctionType
 from typing import Any
 
-import aioice.ice
 import pytest
 from aiohttp import web
-from documents import ROOT, Block, run_python, runs
+from documents import Block, runs
 from inprocess import serving
 
 import videre
@@ -18,34 +17,6 @@ import videre.client
 from videre.client import Client, Closed, Joined, Left
 
 CALL_SECONDS = 30  # a safety net: a call takes less than a second
-REFERENCE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
-
-
-@runs("README.md", "aiortc")
-async def test_the_readme_makes_a_call(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one who was first says hello to the other over a data channel, until somebody leaves."""
-    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
-    printed: asyncio.Queue[str] = asyncio.Queue()
-    main = run_python(block, print=printed.put_nowait)
-    async with asyncio.timeout(CALL_SECONDS), serving(videre.create_app()) as server:
-        url = f"{server.url}/echo"
-        async with Client(url, user="silent", room="room") as silent:
-            peer1 = asyncio.create_task(main["call"]("peer1", "room", url))
-            assert await silent.receive() == Joined("peer1")
-            peer2 = asyncio.create_task(main["call"]("peer2", "room", url))
-            assert await printed.get() == "Hello from peer1"
-            assert not peer1.done() and not peer2.done()
-        await asyncio.gather(peer1, peer2)  # they hear somebody leave
-
-
-@runs("README.md", "aiortc")
-def test_the_example_is_short(block: Block) -> None:
-    """Twenty lines, its imports and what runs it not counted."""
-    tree = ast.parse(block.text)
-    (call,) = (node for node in tree.body if isinstance(node, ast.AsyncFunctionDef))
-    assert call.end_lineno is not None
-    lines = block.text.splitlines()[call.lineno - 1 : call.end_lineno]
-    assert len([line for line in lines if line.strip()]) <= 20
 
 
 @runs("docs/client.md", "match event")

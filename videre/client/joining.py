@@ -21,8 +21,8 @@ from videre.client.events import Event
 from videre.client.seat import Seat
 from videre.errors import PeerError, TokenExpired, Unauthorized
 
-#: A token, or what returns one: it is called for each connection.
-Token = str | Callable[[], str | Awaitable[str]]
+#: A token, or what returns one, or None for none: it is called for each connection.
+Token = str | Callable[[], str | Awaitable[str | None] | None]
 
 # Close codes: of no use without a fresh token, and from which on there is no use in trying again.
 UNAUTHORIZED, FINAL = 4502, 4500

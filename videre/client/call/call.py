@@ -32,7 +32,7 @@ KINDS = ("audio", "video")
 
 
 class Call(Emitter):
-    """A call with all other members of `room`, within `async with`.
+    """A call with all other members of `room`, within `async with`; leaving stops its tracks.
 
     The options up to `give_up_after` are those of `Client`. `receive` names the kinds of media to
     take from others; `ice_servers` go before those of the welcome; `max_bytes` is the largest value
@@ -163,6 +163,8 @@ class Call(Emitter):
             self._task.cancel()
             await asyncio.wait([self._task])
         await self._hang_up_all()
+        for track in self._tracks.values():
+            track.stop()  # no camera stays on
         await self._sink.stop()
         await self.finish()
 

@@ -1,0 +1,23 @@
+"""A film that is made for a test: what a camera would send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy
+
+FRAMES, RATE = 45, 15
+
+
+def make_film(path: Path) -> Path:
+    """Write a film of three seconds, small and quick to encode, whose pictures differ."""
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("mpeg4", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(FRAMES):
+            picture = numpy.full((120, 160, 3), number * 255 // FRAMES, numpy.uint8)
+            picture[:, : number * 3] = (255, 0, 0)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        film.mux(stream.encode(None))
+    return path
