@@ -114,7 +114,8 @@ class API:
         absent: list[str] = []
         if to is not None:
             to = list(dict.fromkeys([to] if isinstance(to, str) else to))
-            absent = [user for user in to if user not in members]
+            present = set(members)
+            absent = [user for user in to if user not in present]
             if len(absent) == len(to):
                 raise Problem("no-such-user", "None of them is in the room.")
         await self._rooms(query).send(room, payload, to=to, sender=sender)
