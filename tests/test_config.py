@@ -139,6 +139,12 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [("/sockjs.js", "/sockjs.js"), ("http://a/b.js", "http://a/b.js")],
         ["sockjs.js", "javascript:x", '/"><script>', "/a b", 5],
     ),
+    "SockJSIntegrity": (
+        "transport.sockjs_integrity",
+        None,
+        [(None, None), (f"sha384-{'a' * 64}", f"sha384-{'a' * 64}")],
+        [f"sha1-{'a' * 27}=", "sha384-a", f'sha384-{"a" * 63}"', f"sha384-{'a' * 64}\n", 5],
+    ),
 }
 GOOD = [(key, *pair) for key, (_, _, pairs, _) in KEYS.items() for pair in pairs]
 BAD = [(key, value) for key, (_, _, _, values) in KEYS.items() for value in values]

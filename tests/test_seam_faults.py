@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
+import hashlib
 import logging
 import re
 import warnings
@@ -11,11 +13,14 @@ from typing import Any
 
 import pytest
 import sockjs
+from process import node_modules
 from seam import PREFIX, Script, Seam
 from sockjs.transports.base import StreamingTransport
 from sockjs_client import Stream, Wire, ask, fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import PING, TEXT, Socket
+
+from videre.settings import SOCKJS_URL
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -151,6 +156,31 @@ async def test_the_iframe_page_loads_what_is_configured(seam) -> None:
     other = await ask(default.base, "GET", f"{PREFIX}/iframe.html")
     assert f'src="{mine}"' in page.text
     assert page.headers["ETag"] != other.headers["ETag"]
+
+
+async def script_of(server: Seam) -> str:
+    """Return the attributes of the script element that has a URL."""
+    page = await ask(server.base, "GET", f"{PREFIX}/iframe.html")
+    (attributes,) = re.findall(r"<script (src=[^>]*)></script>", page.text)
+    return str(attributes)
+
+
+async def test_the_iframe_page_names_the_hash_of_its_script(seam) -> None:
+    """What the CDN serves must be the file of the npm package: it runs in our origin."""
+    script = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"
+    digest = base64.b64encode(hashlib.sha384(script.read_bytes()).digest()).decode()
+    attributes = f'src="{SOCKJS_URL}" integrity="sha384-{digest}" crossorigin="anonymous"'
+    assert await script_of(await seam()) == attributes
+
+
+async def test_the_iframe_page_has_the_hash_that_is_configured(seam) -> None:
+    """Another script has another hash, or none."""
+    mine = "https://static.example.com/sockjs.min.js"
+    assert await script_of(await seam(sockjs_url=mine)) == f'src="{mine}"'
+    digest = f"sha256-{'a' * 43}="
+    configured = await seam(sockjs_url=mine, sockjs_integrity=digest)
+    attributes = f'src="{mine}" integrity="{digest}" crossorigin="anonymous"'
+    assert await script_of(configured) == attributes
 
 
 async def test_the_plugins_globals_are_left_alone(seam) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from growth import check_async
 from heard_log import HeardLog
 from sockjs_client import PATIENCE, Wire, fresh, poll
@@ -53,10 +54,18 @@ class Place:
             return b""
 
     def check_log(self, asked: int = 1) -> None:
-        """Check that nothing has failed, and that few bytes tell of what was asked."""
-        assert not [record for record in self.log.records if record.exc_info]
-        assert not [record for record in self.log.records if record.levelno >= logging.WARNING]
-        assert len(self.log.text) <= LINE * asked, self.log.text[:2000]
+        """Check that nothing has failed, and that few bytes tell of what was asked.
+
+        What aiohttp says of what is no HTTP is the affair of a site that has it say so.
+        """
+        records = [
+            record
+            for record in self.log.records
+            if not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        ]
+        assert not [record for record in records if record.exc_info]
+        assert not [record for record in records if record.levelno >= logging.WARNING]
+        assert sum(len(record.getMessage()) for record in records) <= LINE * asked
 
 
 @asynccontextmanager
@@ -294,7 +303,8 @@ async def test_a_flood_of_odd_requests(caplog: pytest.LogCaptureFixture) -> None
         place = Place(runner, caplog)
         for _ in range(100):
             assert (await place.answer(b"\0\0\0\r\n\r\n")).startswith(b"HTTP/1.0 400")
-        place.check_log()
+        assert not [record for record in caplog.records if record.exc_info]
+        assert len(caplog.text) <= LINE
         await Wire.hang_up()
 
 

@@ -36,6 +36,10 @@ LEEWAY = 60.0
 #: SockJS!"), so this names the current one; a site with another version sets its URL.
 SOCKJS_URL = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
 
+#: Its hash (Subresource Integrity), of the file in the npm package: our origin is not the CDN's to
+#: run scripts in.
+SOCKJS_INTEGRITY = "sha384-svdnwiXBL+Js+yUneJSRFy24NgGiOfDM/vkQl/vCeVrcbYD6yW8EwPr1FnxTEZsR"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -500,6 +504,22 @@ class Options:
         type="string",
         regex=r"(https?://|/)[^\s\"<>]*\Z",
     )
+    sockjs_integrity: str | None = setting(
+        None,
+        "SockJSIntegrity",
+        "hash of the script at `SockJSUrl`, as `sha384-...`: a browser runs no other",
+        shown="`null`: that of the default script, none for another URL",
+        type="string",
+        nullable=True,
+        regex=r"sha(256-[A-Za-z0-9+/]{43}=|384-[A-Za-z0-9+/]{64}|512-[A-Za-z0-9+/]{86}==)\Z",
+    )
+
+    @property
+    def integrity(self) -> str | None:
+        """The hash that the script of the iframe page must have; None where any will do."""
+        if self.sockjs_integrity is None and self.sockjs_url == SOCKJS_URL:
+            return SOCKJS_INTEGRITY
+        return self.sockjs_integrity
 
     # Set by applications and tests alone; no key stands for them.
 

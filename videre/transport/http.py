@@ -147,7 +147,6 @@ class HTTPSession(Session):
         self._bytes = 0
         self.receiver = None
         self._wake()
-        self.manager.detached()
 
     # For the receiving transport.
 
@@ -169,7 +168,6 @@ class HTTPSession(Session):
         """End a request's receiving; another one may attach now."""
         if self.receiver is receiver:
             self.receiver = None
-            self.manager.detached()
 
     async def next_frame(self, receiver: Receiver) -> str:
         """Return what is to be sent next; "" when the client must ask anew to show that it lives.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 import sockjs
@@ -33,6 +33,15 @@ LEAST_INTERVAL = 0.05
 
 # Sessions whose backlog is counted in one turn of the loop: some 2 ms.
 COUNTED_AT_ONCE = 5_000
+
+# Sessions that one turn of the loop deals with: some 10 ms where each of them is written to, or has
+# others hear that it leaves.
+SWEPT_AT_ONCE = 1000
+CLOSED_AT_ONCE = 500
+FINISHED_AT_ONCE = 250
+
+# Seconds between two looks at whether all clients have answered a close.
+ANSWERS_LOOKED_AT = 0.01
 
 # Seconds that a client has to answer a close frame. Clients answer within a round trip; who does
 # not is cut off.
@@ -75,7 +84,9 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.cork: list[WebSocketSession] | None = None
         self.quote = Quoter()
         self._framers: dict[tuple[bool, bool], Framer] = {}
-        self._emptied: asyncio.Future[None] | None = None  # a shutdown waits for the last goodbye
+        self._round: list[HTTPSession | WebSocketSession] = []  # those that are still to be swept
+        self._ending: deque[tuple[Session, str, bool]] = deque()  # those that are to be finished
+        self._held_back = False  # whether none is finished, until all are closed
         self._deserted: asyncio.Future[None] | None = None  # a drain waits for the last session
 
     def configure(self, options: Options) -> None:
@@ -157,16 +168,10 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     def gone(self, session: WebSocketSession) -> None:
         """Let go of a WebSocket session whose connection is no more."""
         self.websockets.discard(session)
-        self._check_emptied()
-
-    def detached(self) -> None:
-        """Hear that a polling or streaming request is over."""
-        self._check_emptied()
 
     def unlink(self, session: HTTPSession) -> None:
         """Let go of a session whose URL shall not be answered any more."""
         self.sessions.pop(session.id, None)
-        self._check_emptied()
 
     def framer(self, *, sockjs: bool, deflate: bool) -> Framer:
         """Return what frames the packets of all WebSocket sessions of one kind."""
@@ -190,12 +195,26 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self._sweeper = asyncio.get_running_loop().call_later(self.interval, self._sweep)
 
     def _sweep(self) -> None:
-        self._sweep_later()
-        for session in list(self._all()):
-            try:
-                session.sweep()
-            except Exception:
-                logger.exception("a session could not be looked after")
+        """Begin a round: all sessions that there are now, in slices, within one interval."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._round = list(self._all())
+        slices = max(1, math.ceil(len(self._round) / SWEPT_AT_ONCE))
+        self._sweep_slice(self.interval / slices)
+
+    def _sweep_slice(self, pause: float) -> None:
+        loop = asyncio.get_running_loop()
+        more = len(self._round) > SWEPT_AT_ONCE
+        self._sweeper = loop.call_later(
+            pause, *((self._sweep_slice, pause) if more else (self._sweep,))
+        )
+        for session in self._round[-SWEPT_AT_ONCE:]:
+            if session in self.websockets or self.sessions.get(session.id) is session:
+                try:
+                    session.sweep()
+                except Exception:
+                    logger.exception("a session could not be looked after")
+        del self._round[-SWEPT_AT_ONCE:]
 
     def _all(self) -> Iterator[HTTPSession | WebSocketSession]:
         yield from self.websockets
@@ -216,39 +235,65 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._deserted, seconds)
 
+    def finish_soon(self, session: Session, reason: str, *, clean: bool) -> None:
+        """Finish a session once the caller, maybe a room's loop, is done; in slices."""
+        self._ending.append((session, reason, clean))
+        if len(self._ending) == 1 and not self._held_back:
+            asyncio.get_running_loop().call_soon(self._finish_some)
+
+    def _finish_some(self) -> None:
+        if self._held_back:
+            return
+        for _ in range(min(FINISHED_AT_ONCE, len(self._ending))):
+            session, reason, clean = self._ending[0]
+            session.finish(reason, clean=clean)
+            self._ending.popleft()
+        if self._ending:
+            asyncio.get_running_loop().call_soon(self._finish_some)
+
     async def shutdown(self, code: int, reason: str) -> None:
         """Close every session with a code and wait for the clients' answers, GOODBYE s at most.
 
         Nobody is told that others leave: all are closed before the first one's end is noticed.
         """
         self.closing = True
-        for session in list(self._all()):
-            session.close(code, reason)
-        self._emptied = asyncio.get_running_loop().create_future()
-        self._check_emptied()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._emptied, GOODBYE)
-        for session in list(self._all()):
-            session.cut()
+        self._held_back = True
+        try:
+            await self._in_slices(CLOSED_AT_ONCE, lambda session: session.close(code, reason))
+        finally:
+            self._held_back = False
+            self._finish_some()
+        end = asyncio.get_running_loop().time() + GOODBYE
+        while asyncio.get_running_loop().time() < end and self._heard():  # noqa: ASYNC110
+            await asyncio.sleep(ANSWERS_LOOKED_AT)  # cheaper than each being told
+        await self._in_slices(CLOSED_AT_ONCE, lambda session: session.cut())
 
-    def _check_emptied(self) -> None:
-        waiting = self._emptied
-        if waiting is None or waiting.done() or self.websockets:
-            return
-        receivers = [session.receiver for session in self.sessions.values()]
-        if all(receiver is None or receiver.gone for receiver in receivers):
-            waiting.set_result(None)
+    def _heard(self) -> bool:
+        """Tell whether the connection of any session is still there."""
+        receivers = (session.receiver for session in self.sessions.values())
+        gone = all(receiver is None or receiver.gone for receiver in receivers)
+        return bool(self.websockets or self._ending) or not gone
+
+    async def _in_slices(self, size: int, do: Callable[[Any], object]) -> None:
+        """Do something with every session that there is now, others having their turn meanwhile."""
+        for number, session in enumerate(list(self._all()), 1):
+            do(session)
+            if number % size == 0:
+                await asyncio.sleep(0)
 
     async def stop(self, _app: web.Application | None = None) -> None:
         """Let go of everything; `shutdown` has said the goodbyes."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for session in list(self._all()):
-            session.finish("stopped", clean=False)
-            session.cut()
+        await self._in_slices(FINISHED_AT_ONCE, _stop)
         self.sessions.clear()
         if self._jobs:
             _, late = await asyncio.wait(self._jobs, timeout=GOODBYE)
             for job in late:
                 job.cancel()
+
+
+def _stop(session: Session) -> None:
+    session.finish("stopped", clean=False)
+    session.cut()

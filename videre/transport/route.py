@@ -39,7 +39,10 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             "jsonp-polling": options.jsonp,
         }
         disabled = {transport for transport, on in wanted.items() if not on}
-        super().__init__(name, manager, options.sockjs_url, TRANSPORTS, disabled, options.cookie)
+        script = options.sockjs_url
+        if (integrity := options.integrity) is not None:  # further attributes of the element
+            script += f'" integrity="{integrity}" crossorigin="anonymous'
+        super().__init__(name, manager, script, TRANSPORTS, disabled, options.cookie)
 
     # Handlers of aiohttp. HTTPExceptions are raised for what is refused.
 

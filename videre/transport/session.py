@@ -109,6 +109,10 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         """The bytes that wait for the client to read them."""
         raise NotImplementedError
 
+    def cut(self) -> None:
+        """End the connection without waiting for anything."""
+        raise NotImplementedError
+
     def open(self) -> None:
         """Open the session: ask the application for a handler."""
         self.state = OPEN
@@ -238,8 +242,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         Codes that ask the client to come back (protocol.md, "Close codes") are no clean ends.
         """
         clean = code != 1001 and not 4000 <= code < 4500
-        loop = asyncio.get_running_loop()
-        loop.call_soon(lambda: self.finish(f"closed with {code}", clean=clean))
+        self.manager.finish_soon(self, f"closed with {code}", clean=clean)
 
 
 def _size(text: str) -> int:

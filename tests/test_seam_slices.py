@@ -1,0 +1,160 @@
+"""What is done for all sessions is done in slices: no turn is long, and no session is missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from aiohttp import web
+
+from videre.transport import Options, manager, mount
+from videre.transport.clients import Client
+from videre.transport.http import HTTPSession
+from videre.transport.manager import Manager
+
+SLICE = 10
+SESSIONS = 5 * SLICE + 3
+
+
+class Handler:
+    """Notes when its session ended: in which turn of the loop."""
+
+    seated = True
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def receive(self, text: str) -> None: ...
+
+    def too_large(self) -> None: ...
+
+    def closed(self, reason: str, clean: bool) -> None:
+        self.turns.note("closed")
+
+
+class Turns:
+    """Counts the turns of the loop, and what was noted in each."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._now = 0
+        self.noted: dict[str, Counter[int]] = {}
+        self._tick()
+
+    def _tick(self) -> None:
+        self._now += 1
+        self._handle = self._loop.call_soon(self._tick)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+    def note(self, what: str) -> None:
+        self.noted.setdefault(what, Counter())[self._now] += 1
+
+
+@contextmanager
+def counted() -> Iterator[Turns]:
+    """Count turns."""
+    turns = Turns()
+    try:
+        yield turns
+    finally:
+        turns.stop()
+
+
+def crowd(turns: Turns, count: int = SESSIONS) -> tuple[Manager, list[HTTPSession]]:
+    """Return a manager with so many sessions, whose closes and sweeps are noted."""
+
+    class Noted(HTTPSession):
+        def close(self, code: int = 3000, reason: str = "") -> None:
+            turns.note("close")
+            super().close(code, reason)
+
+        def sweep(self) -> None:
+            turns.note("sweep")
+            self.swept = getattr(self, "swept", 0) + 1
+
+    options = Options(heartbeat=1.0, disconnect_delay=1.0)
+    kept = mount(web.Application(), "/", lambda session: Handler(turns), options=options)
+    sessions: list[HTTPSession] = []
+    for number in range(count):
+        session = Noted(str(number), kept, Client("a"), "xhr-polling")
+        kept.sessions[session.id] = session
+        kept.add(session)
+        session.open()
+        sessions.append(session)
+    return kept, sessions
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make slices that a test can fill."""
+    for name in ("SWEPT_AT_ONCE", "CLOSED_AT_ONCE", "FINISHED_AT_ONCE"):
+        monkeypatch.setattr(manager, name, SLICE)
+
+
+async def test_a_shutdown() -> None:
+    """So many are closed in a turn, then so many end; none ends before all are closed."""
+    with counted() as turns:
+        kept, sessions = crowd(turns)
+        await kept.shutdown(1001, "Going")
+        closes, ends = turns.noted["close"], turns.noted["closed"]
+        assert closes.total() == ends.total() == SESSIONS
+        assert max(closes.values()) <= SLICE and max(ends.values()) <= SLICE
+        assert max(closes) <= min(ends)
+        assert all(session.goodbye == (1001, "Going") for session in sessions)
+        await kept.stop()
+
+
+async def test_the_end_of_many_at_once() -> None:
+    """Sessions that somebody closes in one loop end in slices, each of them once."""
+    with counted() as turns:
+        kept, sessions = crowd(turns)
+        for session in sessions:
+            session.close(4504, "Removed")
+        while kept.open_sessions:  # noqa: ASYNC110  # the turns are what is counted
+            await asyncio.sleep(0)
+        assert turns.noted["closed"].total() == SESSIONS
+        assert max(turns.noted["closed"].values()) <= SLICE
+        await kept.stop()
+
+
+async def test_stopping() -> None:
+    """What nobody has closed ends in slices as well."""
+    with counted() as turns:
+        kept, _ = crowd(turns)
+        await kept.stop()
+        assert turns.noted["closed"].total() == SESSIONS
+        assert max(turns.noted["closed"].values()) <= SLICE
+
+
+async def test_sweeps() -> None:
+    """In each round every session is looked at once; who has gone meanwhile is not."""
+    with counted() as turns:
+        kept, sessions = crowd(turns)
+        kept._sweep()
+        gone = sessions[0]  # in the last slice
+        kept.unlink(gone)
+        async with asyncio.timeout(5):
+            while getattr(sessions[1], "swept", 0) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert max(turns.noted["sweep"].values()) <= SLICE
+        swept = Counter(session.swept for session in sessions[1:])
+        assert set(swept) <= {2, 3, 4} and not hasattr(gone, "swept")
+        await kept.stop()
+
+
+async def test_a_few_are_swept_at_once() -> None:
+    """A round of fewer than a slice is one turn, once in an interval."""
+    with counted() as turns:
+        kept, sessions = crowd(turns, SLICE)
+        began = asyncio.get_running_loop().time()
+        async with asyncio.timeout(5):
+            while getattr(sessions[0], "swept", 0) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert set(turns.noted["sweep"].values()) == {SLICE}
+        assert asyncio.get_running_loop().time() - began >= 3 * kept.interval
+        await kept.stop()
