@@ -40,17 +40,14 @@ SPAN = 16
 WORSE = 4.0  # times more than in proportion
 ROUNDS = 9
 FEWEST = 2  # rounds that there are in any case
-FLOOR = 10e-6  # seconds: growth from less than this counts as growth from this
+FLOOR = 10e-6  # seconds: growth from less than this, or than a fifth of the constant, counts as it
 
 
 class Figures:
     """The least seconds that inputs of each size have cost, and what they may cost."""
 
     def __init__(self, largest: int, *, dense: float | None, most: float | None) -> None:
-        steps = [max(2, largest // SPAN)]
-        while steps[-1] < largest:
-            steps.append(min(largest, 2 * steps[-1]))
-        self.sizes = [max(1, largest // 256), *steps]
+        self.sizes = [max(1, largest // part) for part in (256, SPAN, 8, 4, 2, 1)]
         self.weights: dict[int, int] = {}
         self.seconds: dict[int, float] = {}
         self._dense = dense
@@ -69,8 +66,9 @@ class Figures:
     def complaint(self) -> str | None:
         """Return what is wrong with the figures so far, None for nothing."""
         base, small, large = self.sizes[0], self.sizes[1], self.sizes[-1]
-        before = max(FLOOR, self.seconds[small] - self.seconds[base])
-        after = self.seconds[large] - self.seconds[base]
+        constant = self.seconds[base]
+        before = max(FLOOR, constant / 5, self.seconds[small] - constant)
+        after = self.seconds[large] - constant
         grown = self.weights[large] - self.weights[base]
         more = grown / max(1, self.weights[small] - self.weights[base])
         if after > WORSE * more * before:

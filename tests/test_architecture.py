@@ -20,12 +20,13 @@ ARROWS: dict[str, set[str]] = {
     "settings": set(),
     "auth": {"errors", "settings"},
     "ice": set(),
-    "packets": {"errors"},
+    "payload": set(),
+    "packets": {"errors", "payload"},
     "tally": {"errors", "packets"},
     "lag": {"interfaces", "tally"},
     "engines": {"errors", "interfaces", "settings", "tally"},
     "rooms": {"engines", "errors", "interfaces", "packets", "settings", "tally"},
-    "peers": {"auth", "engines", "errors", "interfaces", "limits", "packets", "rooms"}
+    "peers": {"auth", "engines", "errors", "interfaces", "limits", "packets", "payload", "rooms"}
     | {"settings", "tally"},
     "transport": {"errors", "limits", "settings", "tally"},
     "logs": {"settings"},
@@ -41,6 +42,7 @@ ROOTS = {"", "__main__", "admin", "app", "command", "metrics", "namespace"}
 #: Modules that know no I/O, no clock and no chance: these come in as arguments.
 PURE = (
     "errors",
+    "payload",
     "packets",
     "limits",
     "auth",

@@ -6,12 +6,19 @@ import json
 from typing import Any
 
 import pytest
+from cerberus import Validator
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import ANY_TEXT, CALM, VALUES
 
 from videre.errors import InvalidPacket
-from videre.peers.connect_options import MAX_SECRET, NOTHING, ConnectOptions, connect_options
+from videre.peers.connect_options import (
+    MAX_SECRET,
+    NOTHING,
+    SCHEMA,
+    ConnectOptions,
+    connect_options,
+)
 
 #: As an object, and as the JSON text of one.
 either = pytest.mark.parametrize("form", [lambda payload: payload, json.dumps], ids=["", "text"])
@@ -123,3 +130,23 @@ def test_any_payload_is_answered(payload: Any) -> None:
         assert options.received is None or type(options.received) is int
     if isinstance(payload, dict):
         assert answer(json.dumps(payload)) == options
+
+
+WRONG = st.one_of(VALUES, st.text(min_size=126, max_size=130), st.integers(-1, 1), st.booleans())
+ASKED = st.dictionaries(st.sampled_from(sorted(SCHEMA)), WRONG, min_size=1)
+
+
+@CALM
+@given(asked=ASKED)
+def test_it_says_what_the_schema_says(asked: dict[str, Any]) -> None:
+    """It accepts and refuses the same, and in the same words, though cerberus sees an outline."""
+    whole = Validator(SCHEMA)
+    good = whole.validate(asked, normalize=False)
+    try:
+        connect_options({**asked, "Other": []})
+    except InvalidPacket as error:
+        words = [f"Payload.{key}: {words[0]}" for key, words in sorted(whole.errors.items())]
+        assert not good
+        assert str(error) == "; ".join(words)
+    else:
+        assert good

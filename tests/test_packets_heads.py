@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from videre.errors import PeerError
-from videre.packets import Decoder, head_of
+from videre.packets import Decoder
+from videre.payload import MAX_HEAD, head_of
 
 DECODER = Decoder(None)
 JSON = st.recursive(
@@ -91,6 +92,12 @@ def test_a_repetition_is_nested_no_deeper_than_a_packet(levels: int) -> None:
 )
 def test_packets_that_do_not_end_with_the_payload_have_no_head(text: str) -> None:
     """What stands behind the Payload might say something else the next time."""
+    assert accepted(text) is not None and head_of(text) is None
+
+
+def test_a_long_head_is_not_kept() -> None:
+    """A session holds no more of a header than a client needs."""
+    text = packet("broadcast", "a", "r", 1, More="x" * MAX_HEAD)
     assert accepted(text) is not None and head_of(text) is None
 
 

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from videre.admin.problems import Problem
 from videre.config.schema import StrictValidator, sentences
-from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID
+from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID, outlined
 
 #: Entries of a list that an answer holds, unless `limit` says otherwise, and at the most.
 PAGE = 100
@@ -99,8 +99,23 @@ async def read_body(request: web.Request, schema: Mapping[str, Any]) -> dict[str
     unknown = _first(key for key in body if key not in schema)
     if unknown:
         raise _invalid(dict.fromkeys(unknown, "unknown field"), "body")
-    anything = {key: body[key] for key in _ANYTHING & body.keys()}
-    return {**_judge({**body, **dict.fromkeys(anything)}, schema, "body"), **anything}
+    return {**_judge({key: _outlined(key, body[key]) for key in body}, schema, "body"), **body}
+
+
+def _outlined(key: str, value: Any) -> Any:
+    """Return what cerberus sees of a value: as good or bad as the whole, and short."""
+    if key in _ANYTHING:
+        return None
+    if key != "To" or type(value) is not list or not value:
+        return outlined(value)
+    wrong = _first(each for each in value if not _is_user(each))
+    # Good names up to the list's own length, or to one too many.
+    return [*map(outlined, wrong), *["a"] * (min(len(value), MAX_TO + 1) - len(wrong))]
+
+
+def _is_user(value: Any) -> bool:
+    """Tell what `_TO` says of a name in a list."""
+    return type(value) is str and 0 < len(value) <= MAX_USER_ID
 
 
 async def _read(request: web.Request) -> bytes:
@@ -113,8 +128,8 @@ async def _read(request: web.Request) -> bytes:
         raise Problem("request-timeout", detail, headers={hdrs.CONNECTION: "close"}) from None
 
 
-def _first(names: Iterable[str]) -> list[str]:
-    return list(itertools.islice(names, MAX_FAULTS))
+def _first(found: Iterable[Any]) -> list[Any]:
+    return list(itertools.islice(found, MAX_FAULTS))
 
 
 def _judge(document: dict[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from videre.engines import Gap
 from videre.errors import EngineError, TokenExpired, Unauthorized, WrongUser
 from videre.interfaces import Connection
 from videre.packets import Packet
+from videre.payload import around_payload
 from videre.peers.connect_options import connect_options
 from videre.peers.context import Service
 from videre.peers.deadline import Deadline
@@ -93,7 +94,7 @@ class _Entry:
             if options.token is not None:
                 self._count()
             raise
-        self._announcement = packets.around_payload(packet.text)
+        self._announcement = around_payload(packet.text)
         if here and held is not None:
             return self._repeat(held)
         return self._join(None) if options.resume is None else self._resume(options.resume)

@@ -25,7 +25,8 @@ from videre.errors import (
 )
 from videre.interfaces import Connection
 from videre.limits import PASS, Throttle, Verdict, throttle
-from videre.packets import Event, Names, Packet
+from videre.packets import Event, Packet
+from videre.payload import around_payload, head_of
 from videre.peers.connect import enter
 from videre.peers.context import Service
 from videre.peers.deadline import Deadline
@@ -38,9 +39,8 @@ MAX_BAD_PACKETS = 10
 # Broadcasts whose header is kept, to be compared with the next one's, before that is given up.
 MAX_HEADS = 8
 
-# Pairs of names that a session may use in turn without being validated anew: that of its room, and
-# those of a client that goes to and fro between a few.
-KNOWN_NAMES = 4
+# Longest ping that is kept, in characters, to be compared with the next one: a client's has 100.
+MAX_PING = 1024
 
 
 class Peer:
@@ -50,7 +50,6 @@ class Peer:
         "_bad",
         "_head",
         "_heads",
-        "_known",
         "_ping",
         "_rooms",
         "_seat",
@@ -77,7 +76,6 @@ class Peer:
         self._seat: Seat | None = None
         self.gone = False
         self._bad = 0  # bad packets in a row
-        self._known: tuple[Names, ...] = ()  # the names in its last headers
         self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
         self._head: str | None = None  # a broadcast's text up to its Payload, from this seat
         self._heads = 0  # how many were looked for since the seat was taken
@@ -119,7 +117,7 @@ class Peer:
                 flow = counts.broadcasts
                 counts.text, counts.size = text, size
             else:
-                packet = service.decoder.decode(text, self._known)
+                packet = service.decoder.decode(text)
                 event, user, room = packet.event, packet.user, packet.room
                 flow = counts.received[event]
             flow.packets += 1
@@ -132,8 +130,6 @@ class Peer:
             if self._trace is not None:
                 self._trace(event, user, room, len(text))
             if packet is not None:
-                if (user, room) not in self._known:
-                    self._known = ((user, room), *self._known[: KNOWN_NAMES - 1])
                 pending = _HANDLERS[event](self, packet, seat)
             elif event == "broadcast" and seat is not None:
                 if seat.replica.weight:
@@ -254,7 +250,7 @@ class Peer:
             return self._send_to(own, packet, [to] if isinstance(to, str) else to, last)
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
-            self._head = packets.head_of(packet.text)
+            self._head = head_of(packet.text)
         self.pay(tally.size(packet.text) * own.replica.weight)
         return note(own, last, self._rooms.broadcast(own, packet.text, last=last))
 
@@ -271,14 +267,15 @@ class Peer:
     def _offer_ice(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         payload = packets.json_string(self._service.ice(own.user))
-        self._send("ice", payload.join(packets.around_payload(packet.text)))
+        self._send("ice", payload.join(around_payload(packet.text)))
         return None
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         if self._service.auth.required and (seat is None or seat.room != packet.room):
             raise Unauthorized("Header.RoomId: only members may ask about a room")
-        ping = (packet.text, *packets.around_payload(packet.text))
-        if seat is not None and packet.room == seat.room and packet.user == seat.user:
+        ping = (packet.text, *around_payload(packet.text))
+        own = seat is not None and packet.room == seat.room and packet.user == seat.user
+        if own and len(packet.text) <= MAX_PING:
             self._ping = ping  # clients repeat it every two seconds, to the letter
         return self._answer_ping(packet.room, ping)
 

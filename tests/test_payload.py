@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CALM, NAMES, pairs, written_object
 
-from videre.packets import ROLE, Decoder, around_payload, json_string
+from videre.packets import ROLE, Decoder, json_string
+from videre.payload import around_payload
 
 
 def replaced(text: str, value: str = "null") -> str:

@@ -1,0 +1,197 @@
+"""What one packet may cost: work is linear in its bytes, and each byte is cheap (docs/security.md).
+
+Packets of any shape go through a real Peer with the memory engine, and texts through the decoding
+of SockJS frames. growth.py says how growth is judged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+
+import pytest
+from fakes import FakeClient, World
+from growth import Figures, check
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapes import Shape, repeat, shapes
+from strategies import CALM
+
+from videre.transport import framing
+
+LARGEST = 65_000  # bytes: what a packet may have, nearly
+
+#: Times what orjson takes for an object with thousands of keys: of anything, and of known attacks.
+ANYTHING = 30.0
+KNOWN = 10.0
+
+EVENTS = ["connect", "broadcast", "ping", "disconnect", "ice"]
+NAMES = '"Event":"EVENT","UserId":"a","RoomId":"room"'
+HEADER = f'"Header":{{{NAMES}}}'
+
+#: Packets around a JSON text, which takes the place of `%s`.
+FRAMES = {
+    "payload": f'{{{HEADER},"Payload":%s}}',
+    "payload first": f'{{"Payload":%s,{HEADER}}}',
+    "two payloads": f'{{"Payload":%s,{HEADER},"Payload":1}}',
+    "another key": f'{{{HEADER},"k":%s,"Payload":1}}',
+    "no payload": f'{{{HEADER},"k":%s}}',
+    "id": f'{{"Header":{{{NAMES},"Id":%s}},"Payload":1}}',
+    "to": f'{{"Header":{{{NAMES},"To":%s}},"Payload":1}}',
+    "user": '{"Header":{"Event":"EVENT","UserId":%s,"RoomId":"room"},"Payload":1}',
+    "room": '{"Header":{"Event":"EVENT","UserId":"a","RoomId":%s},"Payload":1}',
+    "event": '{"Header":{"Event":%s,"UserId":"a","RoomId":"room"},"Payload":1}',
+    "header": '{"Header":%s,"Payload":1}',
+    "nothing": "%s",
+    "no JSON": f'{{{HEADER},"Payload":%s',
+    "token": f'{{{HEADER},"Payload":{{"Token":%s}}}}',
+    "welcome": f'{{{HEADER},"Payload":{{"Welcome":%s}}}}',
+    "resume": f'{{{HEADER},"Payload":{{"Resume":%s}}}}',
+    "received": f'{{{HEADER},"Payload":{{"Received":%s}}}}',
+}
+#: The same around the members of an object.
+MEMBER_FRAMES = {
+    "before": f'{{%s,{HEADER},"Payload":1}}',
+    "behind": f'{{{HEADER},"Payload":1,%s}}',
+    "between": f'{{"Payload":1,{HEADER},%s,"Payload":1}}',
+    "header, before": f'{{"Header":{{%s,{NAMES}}},"Payload":1}}',
+    "header, behind": f'{{"Header":{{{NAMES},%s}},"Payload":1}}',
+    "payload": f'{{{HEADER},"Payload":{{%s}}}}',
+}
+WORLD = World()
+
+
+def receive(make: Callable[[int], str], dense: float) -> Figures:
+    """Check what a packet of a member costs, each from a member of its own."""
+
+    def build(size: int) -> tuple[FakeClient, str]:
+        member, _ = WORLD.members("a", "b")
+        return member, make(size)
+
+    def work(given: tuple[FakeClient, str]) -> None:
+        given[0].say(given[1])
+
+    return check(build, work, largest=LARGEST, dense=dense, weigh=lambda given: len(given[1]))
+
+
+def framed(frame: str, event: str, inner: str) -> str:
+    """Return a packet of an event around a text."""
+    return frame.replace("EVENT", event).replace("%s", inner)
+
+
+THOROUGH = settings(CALM, max_examples=100)
+
+
+@THOROUGH
+@given(st.sampled_from(EVENTS), st.sampled_from(sorted(FRAMES)), shapes(), st.booleans())
+def test_any_value_anywhere(event: str, where: str, shape: Shape, quoted: bool) -> None:
+    """Whatever stands in a field, or a string that holds the JSON text of it."""
+
+    def make(size: int) -> str:
+        inner = json.dumps(shape(size // 2)) if quoted else shape(size)
+        return framed(FRAMES[where], event, inner)
+
+    receive(make, ANYTHING)
+
+
+@THOROUGH
+@given(st.sampled_from(EVENTS), st.sampled_from(sorted(MEMBER_FRAMES)), shapes("object"))
+def test_any_keys_anywhere(event: str, where: str, shape: Shape) -> None:
+    """Thousands of keys, also those that mean something, in packet, header and Payload."""
+    receive(lambda size: framed(MEMBER_FRAMES[where], event, shape.members(size)), ANYTHING)
+
+
+KNOWN_ATTACKS = {
+    "To of numbers": ("to", "broadcast", Shape("array", ("1",))),
+    "To of names": ("to", "broadcast", Shape("array", ('"a"',))),
+    "To of other names": ("to", "broadcast", Shape("array", ('"u%d"',))),
+    "To of lists": ("to", "broadcast", Shape("array", ("[]",))),
+    "To that is an object": ("to", "broadcast", Shape("object", ('"k%d":0',))),
+    "To that is long": ("to", "broadcast", Shape("string", ("x",))),
+    "a name that is a list": ("user", "ping", Shape("array", ("[]",))),
+    "a resume that is a list": ("resume", "connect", Shape("array", ("[]",))),
+    "brackets": ("payload", "ping", Shape("array", ("[]",))),
+    "brackets for all": ("payload", "connect", Shape("array", ("[]",))),
+    "brackets first": ("payload first", "ping", Shape("array", ("[]",))),
+    "keys of a Payload": ("payload", "connect", Shape("object", ('"k%d":0',))),
+}
+KNOWN_MEMBERS = {
+    "keys": ("before", "ping", '"k%d":0'),
+    "payloads": ("before", "ping", '"Payload":""'),
+    "header": ("header, behind", "ping", '"k%d":0'),
+    "header and To": ("header, behind", "broadcast", '"To":"b","k%d":0'),
+    "keys for all": ("before", "connect", '"k%d":0'),
+}
+
+
+@pytest.mark.parametrize("kind", KNOWN_ATTACKS)
+def test_a_known_attack(kind: str) -> None:
+    """What has stalled a server costs little more than to parse it."""
+    where, event, shape = KNOWN_ATTACKS[kind]
+    receive(lambda size: framed(FRAMES[where], event, shape(size)), KNOWN)
+
+
+@pytest.mark.parametrize("kind", KNOWN_MEMBERS)
+def test_a_known_attack_by_keys(kind: str) -> None:
+    """The same, of keys."""
+    where, event, piece = KNOWN_MEMBERS[kind]
+    receive(lambda size: framed(MEMBER_FRAMES[where], event, repeat(piece, size)), KNOWN)
+
+
+@pytest.mark.parametrize("field", ["UserId", "RoomId", "Event"])
+def test_each_packet_under_another_name(field: str) -> None:
+    """A name that was not seen before costs no more than one that was."""
+    member, _ = WORLD.members("a", "b")
+    names = itertools.count()
+
+    def make(count: int) -> list[str]:
+        header = {"Event": "broadcast", "UserId": "a", "RoomId": "room"}
+        return [
+            json.dumps({"Header": {**header, field: f"{next(names)}"}, "Payload": 1})
+            for _ in range(count)
+        ]
+
+    def work(texts: list[str]) -> None:
+        for text in texts:
+            member.say(text)
+        member.texts()
+
+    check(make, work, largest=512)
+
+
+@THOROUGH
+@given(shapes(), st.sampled_from(["", "\\ud800", "\ud800"]), st.booleans())
+def test_sockjs_framing(shape: Shape, tail: str, whole: bool) -> None:
+    """One message of any text, or anything that is no array of messages."""
+
+    def make(size: int) -> str:
+        text = shape(size // 2)
+        return text if whole else f"[{json.dumps(text + tail)}]"
+
+    check(make, messages, largest=LARGEST, dense=ANYTHING)
+
+
+@pytest.mark.parametrize(
+    "piece", ['""', '"a"', '"{\\"Header\\":1}"', '"\\ud800"', "[]", "0", '"\\"\\\\"', '"\u00e9"']
+)
+def test_a_batch_of_messages(piece: str) -> None:
+    """Thousands of them in one frame, each then received."""
+
+    def build(size: int) -> tuple[FakeClient, str]:
+        return WORLD.client(), Shape("array", (piece,))(size)
+
+    def work(given: tuple[FakeClient, str]) -> None:
+        client, frame = given
+        for text in messages(frame):
+            client.say(text)
+
+    check(build, work, largest=LARGEST, weigh=lambda given: len(given[1]))
+
+
+def messages(frame: str) -> list[str]:
+    """Return the messages in a SockJS frame, none of what is no such frame."""
+    try:
+        return framing.messages(frame)
+    except ValueError:
+        return []
