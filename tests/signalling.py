@@ -90,8 +90,8 @@ class Signalling:
         await self.send(self.packet(event, payload))
         return await self.receive()
 
-    async def close(self) -> None:
-        await self._socket.close()
+    async def close(self, code: int = 1000) -> None:
+        await self._socket.close(code=code)
 
 
 @asynccontextmanager

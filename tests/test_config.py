@@ -105,6 +105,12 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [(None, None), (0, 0)],
         [-1, 1.5, "1"],
     ),
+    "MaxLostSeatsPerAddress": (
+        "limits.max_lost_seats_per_address",
+        1000,
+        [(None, None), (1, 1)],
+        [0, 1.5, "2"],
+    ),
     "JoinTimeout": ("limits.join_timeout", 10.0, [(None, None), (60, 60)], [0, "1"]),
     "Auth": ("auth", NoAuth(), [(None, NoAuth())], [5, []]),
     "Demo": ("demo", None, [(None, None), (True, True), (False, False)], [1, "true", []]),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fakes import brief, packet
+from heard_log import HeardLog
 from inprocess import Framing, Server, serving
 from sockjs_client import Wire, array, ask, fresh, poll, send
 from visitors import TRANSPORTS, Visitor
@@ -37,9 +38,12 @@ def conf(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def signaller(conf: Path, **values: Any) -> AsyncIterator[Server]:
-    """Run a signaller with this configuration file."""
-    async with serving(videre.create_app(read(conf, values))) as running:
+async def signaller(
+    conf: Path, log: HeardLog | None = None, **values: Any
+) -> AsyncIterator[Server]:
+    """Run a signaller with this configuration file; it may log to `log`."""
+    logger = None if log is None else log.logger
+    async with serving(videre.create_app(read(conf, values), logger=logger)) as running:
         yield running
         await Wire.hang_up()
 
@@ -167,6 +171,81 @@ async def test_so_many_rooms(conf: Path) -> None:
         await b.hears(("error", "b", "another", "room-full"))
         assert await c.join("c", "another") == "true"
         assert await b.join("b", "room") == "false"
+
+
+# Lost seats.
+
+
+async def leaves_a_seat(
+    server: Server, log: HeardLog, user: str, room: str, source: str | None = None
+) -> str:
+    """Take a seat, break off, and return the secret once the server has noticed."""
+    socket = await Socket.open(server.url, RAW, source=source)
+    socket.send(packet("connect", user, room, {"Welcome": True}))
+    while brief(text := await socket.text())[0] != "welcome":
+        pass
+    socket.wire.writer.transport.abort()
+    await log.until("lost", user=user)
+    return str(json.loads(brief(text)[3])["Resume"])
+
+
+async def ids(server: Server, room: str) -> list[str]:
+    """Return who is in a room, as the application sees it."""
+    return await server.runner.app[NAMESPACES][0].rooms.members(room)
+
+
+@pytest.mark.parametrize("key", ["MaxConnectionsPerAddress", "MaxLostSeatsPerAddress"])
+async def test_an_address_leaves_so_many_seats(conf: Path, key: str) -> None:
+    """Of more, the one that it lost first is given up, and announced; others' stay."""
+    log = HeardLog()
+    async with signaller(conf, log, **{key: 3}) as server:
+        other = await leaves_a_seat(server, log, "other", "room", ELSEWHERE)
+        member = await server.client()
+        await member.join("m")
+        for number in range(5):
+            await leaves_a_seat(server, log, f"ghost{number}", "room")
+        assert await ids(server, "room") == ["other", "m", "ghost2", "ghost3", "ghost4"]
+        heard = [(await member.heard())[:2] for _ in range(7)]
+        assert heard == [
+            ("connect", "ghost0"),
+            ("connect", "ghost1"),
+            ("connect", "ghost2"),
+            ("connect", "ghost3"),
+            ("disconnect", "ghost0"),
+            ("connect", "ghost4"),
+            ("disconnect", "ghost1"),
+        ]
+        back = await Socket.open(server.url, RAW, source=ELSEWHERE)
+        back.send(packet("connect", "other", "room", {"Resume": other, "Received": 0}))
+        while brief(text := await back.text())[0] != "welcome":
+            pass
+        assert json.loads(brief(text)[3])["Resumed"] is True
+
+
+async def test_an_office_that_loses_its_network_comes_back(conf: Path) -> None:
+    """As many as may connect from one address lose their seats at once, and resume all of them."""
+    log = HeardLog()
+    async with signaller(conf, log, MaxConnectionsPerAddress=4) as server:
+        secrets = [await leaves_a_seat(server, log, f"u{number}", "office") for number in range(4)]
+        assert await ids(server, "office") == ["u0", "u1", "u2", "u3"]
+        for number, secret in enumerate(secrets):
+            client = await server.client()
+            payload = {"Resume": secret, "Received": 3 - number}
+            await client.send("connect", f"u{number}", "office", payload)
+            assert (await client.heard())[:2] == ("connect", f"u{number}")
+            assert json.loads((await client.heard())[3])["Resumed"] is True
+        assert len(server.runner.app[NAMESPACES][0].rooms.lost) == 0
+
+
+async def test_the_address_with_most_lost_seats_pays(conf: Path) -> None:
+    """Where there are as many lost seats as there may be sessions in all; it is said, once."""
+    log = HeardLog()
+    async with signaller(conf, log, MaxConnections=4) as server:
+        await leaves_a_seat(server, log, "modest", "room", ELSEWHERE)
+        for number in range(4):
+            await leaves_a_seat(server, log, f"ghost{number}", "room")
+        await leaves_a_seat(server, log, "newcomer", "room", "127.0.0.3")
+        assert await ids(server, "room") == ["modest", "ghost2", "ghost3", "newcomer"]
 
 
 # Packets.

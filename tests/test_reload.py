@@ -169,6 +169,21 @@ async def test_limits_of_bytes(tmp_path: Path) -> None:
         assert (await a.ask("ping"))["Header"]["Event"] == "ping"
 
 
+async def test_limits_of_lost_seats(tmp_path: Path) -> None:
+    """Who loses its connection from now on counts by the new one."""
+    async with reloading(tmp_path) as run:
+        a = await run.seated("a")
+        await run.change({"MaxLostSeatsPerAddress": 1})
+        for user in ("b", "c"):
+            client = await run.seated(user, {"Welcome": True})
+            assert (await client.receive())["Header"]["Event"] == "welcome"
+            await client.close(4000)  # as after an error: its seat stays
+            assert (await a.receive())["Header"]["UserId"] == user
+        await run.logged("too-many-lost-seats")
+        left = (await a.receive())["Header"]
+        assert (left["Event"], left["UserId"]) == ("disconnect", "b")
+
+
 async def test_limits_of_connections(tmp_path: Path) -> None:
     """In all, for an address, for each second; the backlog; the time to enter a room."""
     async with reloading(tmp_path) as run:

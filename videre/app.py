@@ -68,6 +68,7 @@ def setup(
         node=f"{secrets.token_hex(8)}-",
         tally=tally,
     )
+    namespace.limit_lost_seats(rooms.lost, config)
     service = Service(
         rooms=rooms,
         decoder=Decoder(config.max_packet_bytes),

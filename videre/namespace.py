@@ -19,6 +19,7 @@ from videre.packets import Decoder
 from videre.peers.context import Service
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
+from videre.rooms.lost import LostSeats
 from videre.settings import JoinPolicy, Limits, Options
 from videre.tally import Tally
 
@@ -58,6 +59,15 @@ def terms(config: Config) -> JoinPolicy:
         replace=config.duplicate == "replace",
         capacity=config.limits.room_capacity,
         max_rooms=config.limits.max_rooms,
+    )
+
+
+def limit_lost_seats(lost: LostSeats, config: Config) -> None:
+    """Have as many lost seats as there may be connections, in all and of an address."""
+    options = config.transport
+    lost.in_all = options.max_connections or None
+    lost.per_address = (
+        options.max_connections_per_address or config.limits.max_lost_seats_per_address
     )
 
 
@@ -106,6 +116,7 @@ class Namespace:
         service.trace = self.log.trace
         self.ice.servers, self.ice.limits = config.ice, config.limits
         self.rooms.terms = terms(config)
+        limit_lost_seats(self.rooms.lost, config)
         changed = {name: getattr(config.transport, name) for name in RELOADED_OPTIONS}
         self.sessions.configure(dataclasses.replace(self.sessions.options, **changed))
         peers = self._peers()

@@ -364,6 +364,18 @@ class Limits:
         min=0,
         check_with="finite",
     )
+    # An office behind one address, or a proxy that TrustedProxies does not name, loses all of its
+    # connections at once and comes back: more than most have, and some 2 MB.
+    max_lost_seats_per_address: int | None = setting(
+        1000,
+        "MaxLostSeatsPerAddress",
+        "such seats of one IPv4 address or IPv6 /64, where `MaxConnectionsPerAddress` sets no "
+        "limit; of more, the one that was lost first is given up",
+        reloaded=True,
+        type="integer",
+        nullable=True,
+        min=1,
+    )
     # A call's start is 40 KB in a mesh of six.
     max_resume_bytes: int | None = setting(
         256 * 1024,

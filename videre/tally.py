@@ -53,6 +53,7 @@ _LEAVES = {
     "disconnect": "disconnect",
     "moved": "moved",
     "grace over": "grace-over",
+    "too many lost seats": "grace-over",
     "connection lost": "connection-lost",
     "silent": "connection-lost",
     "polling stopped": "connection-lost",

@@ -28,6 +28,7 @@ _LEVELS = {
     "few-descriptors": logging.WARNING,
     "reload-refused": logging.WARNING,
     "sockets-refused": logging.WARNING,
+    "too-many-lost-seats": logging.WARNING,
     "session": logging.DEBUG,
     "session-seated": logging.DEBUG,
     "session-ended": logging.DEBUG,

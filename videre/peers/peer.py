@@ -216,7 +216,7 @@ class Peer:
         seat = self.seat
         if seat is None or clean:
             return self._leave(seat, reason)
-        return self._rooms.lose(seat, reason)
+        return self._rooms.lose(seat, reason, self.address)
 
     @property
     def seat(self) -> Seat | None:
@@ -260,7 +260,7 @@ class Peer:
         names = tuple(dict.fromkeys(users))
         self.pay(tally.size(packet.text) * weight(len(names)))
         pending = note(own, last, self._rooms.broadcast(own, packet.text, names, last))
-        if absent := self._rooms.absent(own.room, names):
+        if absent := own.replica.absent(names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
 

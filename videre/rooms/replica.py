@@ -17,6 +17,7 @@ from videre.interfaces import Ice, Log
 from videre.packets import Event
 from videre.rooms.census import Census
 from videre.rooms.hooks import Hooks
+from videre.rooms.lost import LostSeats
 from videre.rooms.returning import Returning
 from videre.rooms.room import Room, Seat
 from videre.tally import Tally, leave_reason, size
@@ -44,6 +45,7 @@ class Replica:
         self._broadcasts = tally.sent["broadcast"]
         self.rooms: dict[str, Room] = {}
         self.census = Census()
+        self.lost = LostSeats(clock, log, grace)
         self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
 
     def settle(self, seat: Seat) -> None:
@@ -107,6 +109,7 @@ class Replica:
         if replica is None or user not in replica.members or replica.members[user].id != seat:
             return
         old = replica.members[user]
+        self.lost.forget(seat)
         new = self.joining.pop(to, None) or Seat(to, user, room, None, old.since)
         new.since = old.since
         if last:
@@ -167,6 +170,7 @@ class Replica:
             return
         promotes = replica.initiator.user == user
         gone = replica.unseat(user)
+        self.lost.forget(seat)
         self.census.change(room, len(replica.members) + 1, len(replica.members))
         seconds = round(self._clock() - gone.since, 3)
         self._log("leave", room=room, user=user, reason=reason, seconds=seconds)

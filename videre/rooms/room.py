@@ -139,6 +139,10 @@ class Room:
         """Who has been here longest."""
         return next(iter(self.members.values()))
 
+    def absent(self, users: Sequence[str]) -> list[str]:
+        """Return those of `users` who are not here."""
+        return [user for user in users if user not in self.members]
+
     def users(self) -> str:
         """Return the user ids in joining order as a Payload: a JSON string of JSON."""
         if self.users_payload is None:

@@ -58,10 +58,12 @@ class Rooms:
         self._secret = secret
         self._grace = grace
         self.terms = terms or JoinPolicy()  # may be set anew
+        self._spawn = spawn
         self._hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
         self._replica = Replica(
             clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
         )
+        self.lost = self._replica.lost
         self._seat_ids = (f"{node}{number}" for number in itertools.count())
 
     def start(self) -> Awaitable[None] | None:
@@ -244,10 +246,10 @@ class Rooms:
             return None
         return self._engine.leave(seat.room, seat.user, seat.id, reason)
 
-    def lose(self, seat: Seat, reason: str) -> Awaitable[None] | None:
+    def lose(self, seat: Seat, reason: str, address: str = "") -> Awaitable[None] | None:
         """Keep the seat of a lost connection for its grace; or give it up, if nobody can resume.
 
-        `reason` is for the log.
+        `reason` is for the log. If the client's address leaves too many, one is given up.
         """
         if seat.connection is None or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, reason)
@@ -255,7 +257,11 @@ class Rooms:
         seat.connection = None
         seat.replica.lose(seat)
         self._log("lost", room=seat.room, user=seat.user, reason=reason)
-        return self._engine.lose(seat.room, seat.user, seat.id, seen)
+        pending = self._engine.lose(seat.room, seat.user, seat.id, seen)
+        for place in self.lost.add(seat, address):
+            if (left := self._engine.leave(*place)) is not None:
+                self._spawn(left)
+        return pending
 
     def broadcast(
         self, seat: Seat, text: str, to: Sequence[str] | None = None, last: str = ""
@@ -271,11 +277,6 @@ class Rooms:
     def is_initiator(self, seat: Seat) -> bool:
         """Tell whether the holder of a seat is its room's initiator."""
         return self._replica.rooms[seat.room].initiator is seat
-
-    def absent(self, room: str, users: Sequence[str]) -> list[str]:
-        """Return those of `users` who are not in a room that has members here."""
-        members = self._replica.rooms[room].members
-        return [user for user in users if user not in members]
 
     def users(self, name: str) -> str | Awaitable[str]:
         """Return the user ids in a room, in joining order, as a Payload: a JSON string of JSON."""
