@@ -130,6 +130,30 @@ def test_an_option_beats_a_variable_which_beats_the_file(tmp_path: Path) -> None
     assert config.sources["Port"] == "--port" and config.sources["Host"] == "VIDERE_HOST"
 
 
+@pytest.mark.parametrize(
+    ("variables", "port", "source"),
+    [
+        ({"PORT": "8080"}, 8080, "PORT"),
+        ({"PORT": "8080", "VIDERE_PORT": "9090"}, 9090, "VIDERE_PORT"),
+        ({"PORT": ""}, 1, None),
+    ],
+)
+def test_the_port_of_a_hosting_platform(
+    tmp_path: Path, variables: dict[str, str], port: int, source: str | None
+) -> None:
+    """PORT is the port where VIDERE_PORT is not set; it beats the file, as all variables do."""
+    conf = tmp_path / "conf.json"
+    conf.write_text('{"Port": 1}')
+    config = load(conf, environment.read(variables), {})
+    assert config.port == port
+    assert source is None or config.sources["Port"] == source
+
+
+def test_a_port_of_a_hosting_platform_that_is_none() -> None:
+    """It is said which variable it came from."""
+    assert faults(PORT="abc") == ('PORT: Port: "abc": must be of integer type',)
+
+
 def test_all_faults_are_told_at_once_each_with_its_source(tmp_path: Path) -> None:
     """Of variables, of options and of the file; in the real command."""
     conf = tmp_path / "conf.json"

@@ -318,6 +318,35 @@ async def test_the_manager_is_told(manager: Manager, tmp_path: Path) -> None:
     assert manager.nothing_more()
 
 
+async def test_the_watchdog_is_fed(tmp_path: Path) -> None:
+    """For as long as the event loop turns: READY first, then again and again."""
+    manager = Manager(str(tmp_path / "notify"))
+    variables = {**DRAINS, "NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "100000"}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with activated(listening, variables=variables):
+            assert await manager.told() == {"READY": "1"}
+            for _ in range(4):
+                assert await manager.told() == {"WATCHDOG": "1"}
+    manager.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "30000000"}, 15.0),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "-1"}, None),
+    ],
+)
+def test_who_is_watched(environ: dict[str, str], seconds: float | None) -> None:
+    """Half of the time that is allowed; another process's watchdog is none of ours."""
+    assert systemd.watchdog(environ) == seconds
+
+
 async def test_stopping_is_told_when_a_drain_begins(manager: Manager) -> None:
     """Not when it is over: the manager's patience counts from there."""
     variables = {"VIDERE_DRAIN_SECONDS": "1000", "NOTIFY_SOCKET": manager.path}

@@ -257,6 +257,28 @@ def test_all_are_ready_before_the_parent_says_so(tmp_path: Path) -> None:
     assert run.end() == (0, "")
 
 
+def test_the_watchdog_is_fed_by_all(tmp_path: Path) -> None:
+    """A worker whose event loop stands still is what it watches for."""
+    feeds = f"""
+    for _ in range(3 if number == "0" else 0):
+        systemd.notify("WATCHDOG=1")
+    os.write(1, b"-")
+    if number == "1":
+        os.read(0, 1)
+        systemd.notify("WATCHDOG=1")
+    {LASTING}
+    """
+    run = Scripted(tmp_path, "", feeds)
+    assert run.process.stdout is not None and run.process.stdin is not None
+    assert sorted(run.process.stdout.read(4)) == sorted(b"01--")
+    assert run.manager.recv(100) == b"READY=1"
+    assert run.told() == []
+    run.process.stdin.write(b"-")
+    run.process.stdin.flush()
+    assert run.manager.recv(100) == b"WATCHDOG=1"
+    assert run.end() == (0, "")
+
+
 @pytest.mark.parametrize(
     ("dies", "code", "words"),
     [

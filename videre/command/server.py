@@ -103,6 +103,8 @@ class Server:
                 self._start(self._watch_certificates)
             speedups.tune_garbage_collection()
             systemd.notify("READY=1")
+            if (seconds := systemd.watchdog()) is not None:
+                self._start(lambda: _feed_watchdog(seconds))
             await self._stop.wait()
             if self._drained and runner.server is not None:
                 await self._give_last_answers(site, runner.server)
@@ -274,3 +276,10 @@ async def serve(
 ) -> None:
     """Serve `config` until a signal says stop; see Server."""
     await Server(config, certificates, ports, logging_, load).run()
+
+
+async def _feed_watchdog(seconds: float) -> None:
+    """Tell the service manager again and again that the event loop turns."""
+    while True:
+        systemd.notify("WATCHDOG=1")
+        await asyncio.sleep(seconds)

@@ -44,7 +44,7 @@ def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
 
 
 def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
-    """Tell the service manager: `READY=1`, `STOPPING=1` or `RELOADING=1`; if nobody asks, nobody.
+    """Tell the service manager `READY=1`, `STOPPING=1`, `RELOADING=1` or `WATCHDOG=1`, if it asks.
 
     A manager that does not listen harms nothing: it knows that by itself.
     """
@@ -63,6 +63,20 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
     ):
         manager.sendto(state.encode(), address)
+
+
+def watchdog(environ: Mapping[str, str] | None = None) -> float | None:
+    """Return the seconds after which a `WATCHDOG=1` is due each time; None: nobody watches us.
+
+    Half of the service manager's WatchdogSec, as sd_watchdog_enabled(3) says.
+    """
+    environ = os.environ if environ is None else environ
+    limit = environ.get("WATCHDOG_USEC", "")
+    if not limit.isdecimal() or int(limit) == 0:
+        return None
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(limit) / 2_000_000
 
 
 def by_pipe(file: int) -> str:

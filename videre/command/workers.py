@@ -84,6 +84,7 @@ class _Worker:
     pid: int | None = None  # of its process; None: there is none
     words: int | None = None  # the pipe by which it says how it is
     ready: bool = False  # whether it serves, or has served
+    fed: bool = False  # whether its event loop has turned since the watchdog was told
     began: float = 0.0
     due: float | None = None  # when to start it again
     wait: float = dataclasses.field(default_factory=lambda: FIRST_RESTART)  # before that
@@ -147,9 +148,19 @@ class _Parent:
             if not heard:  # it ends, or has closed what it does not know
                 os.close(file)
                 worker.words = None
-            elif b"READY=1" in heard:
-                worker.ready = True
+                continue
+            worker.ready = worker.ready or b"READY=1" in heard
+            worker.fed = worker.fed or b"WATCHDOG=1" in heard
         self._check_ready()
+        self._feed_watchdog()
+
+    def _feed_watchdog(self) -> None:
+        """Tell the service manager that the event loop of each worker turns."""
+        running = [each for each in self._workers if each.pid is not None]
+        if running and all(each.fed for each in running):
+            for each in running:
+                each.fed = False
+            systemd.notify("WATCHDOG=1")
 
     def _check_ready(self) -> None:
         if self._starting and not self._stopping and all(each.ready for each in self._workers):
@@ -235,6 +246,8 @@ class _Parent:
         try:
             signal.set_wakeup_fd(-1)
             os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
+            if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
+                os.environ["WATCHDOG_PID"] = str(os.getpid())  # we feed the parent, and it systemd
             os.environ["NOTIFY_SOCKET"] = systemd.by_pipe(says)
             for each in (*ENDING, signal.SIGCHLD):
                 signal.signal(each, signal.SIG_DFL)

@@ -41,6 +41,9 @@ def variable(key: str) -> str:
 VARIABLES = {variable(key): key for key in SCHEMA}
 PORT = variable("Port")
 
+#: Where a hosting platform says on which port it expects the server; VIDERE_PORT beats it.
+HOSTED_PORT = "PORT"
+
 _KUBERNETES = (
     "Kubernetes says this of a service that is called videre: give the service another name, "
     "or set enableServiceLinks to false"
@@ -58,11 +61,14 @@ def read(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
 
     An empty variable is null where the key may be. What is wrong with a value is for `load` to say.
     """
-    return {
+    found = {
         key: (name, _value(key, environ[name]))
         for name, key in VARIABLES.items()
         if name in environ
     }
+    if environ.get(HOSTED_PORT) and PORT not in environ:
+        found["Port"] = (HOSTED_PORT, _value("Port", environ[HOSTED_PORT]))
+    return found
 
 
 def slips(environ: Mapping[str, str]) -> list[str]:
