@@ -8,6 +8,7 @@ import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -158,10 +159,19 @@ def test_the_audience() -> None:
         refused(hs256(claims() | {"aud": audience}), auth=auth)
 
 
-def test_what_no_one_asks_for_is_not_looked_at() -> None:
-    """Without an issuer or audience of our own, those of a token are the site's own affair."""
+@pytest.mark.parametrize("audience", ["mail", ["mail"], ["a", "b"], 5, {"mail": 1}, [[]], True])
+def test_a_token_for_somebody_else(audience: Any) -> None:
+    """Without an audience of our own, a token that names one is for another service."""
     auth = TokenAuth([secret_key(SECRET)])
-    assert takes(auth, token(iss="anybody", aud=["anything"]))
+    refused(hs256(claims() | {"aud": audience}), auth=auth)
+
+
+def test_what_no_one_asks_for_is_not_looked_at() -> None:
+    """Without an issuer of our own, that of a token is the site's own affair."""
+    auth = TokenAuth([secret_key(SECRET)])
+    assert takes(auth, token(iss="anybody"))
+    for nobody in (None, "", []):
+        assert takes(auth, hs256(claims() | {"aud": nobody}))
 
 
 @pytest.mark.parametrize("secret", ["", "x", "x" * 31, "\u00e9" * 15 + "x"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from fakes import FakeClient, World
@@ -17,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import Shape, repeat, shapes
 from strategies import CALM
+from tokens import NOW, SECRET, claims, hs256, token
 
+from videre.auth import MAX_TOKEN, TokenAuth, secret_key
+from videre.errors import TokenExpired, Unauthorized
 from videre.transport import framing
 
 LARGEST = 65_000  # bytes: what a packet may have, nearly
@@ -158,6 +162,58 @@ def test_each_packet_under_another_name(field: str) -> None:
         member.texts()
 
     check(make, work, largest=512)
+
+
+AUTH = TokenAuth([secret_key(SECRET), secret_key(SECRET[::-1])])
+
+
+@pytest.mark.parametrize("piece", [".", "a", "a.", "e30.", "\u00e9", "=", "-_", "eyJ", "\x00"])
+def test_a_token_that_is_none(piece: str) -> None:
+    """A long one is not even looked at."""
+
+    def work(token: str) -> None:
+        with pytest.raises(Unauthorized):
+            AUTH.grant(token, "a", "room", NOW)
+
+    check(lambda size: repeat(piece, size, between=""), work, largest=LARGEST, dense=ANYTHING)
+
+
+@THOROUGH
+@given(
+    shapes("array", "object", "deep"),
+    st.sampled_from(["room", "sub", "exp", "max", "aud", "iss", "iat", "jti", "header", "body"]),
+)
+def test_a_token_that_was_signed(shape: Shape, claim: str) -> None:
+    """Whatever its signer put into it; and whatever a stranger puts into its header."""
+
+    def make(size: int) -> str:
+        inner = shape(size * 5 // 8 if size > 1024 else size // 2)
+        if claim == "header":
+            return hs256(claims(), f'{{"alg":"HS256","crit":{inner}}}'.encode())
+        good = json.dumps(claims() | {claim: 0})
+        return hs256(
+            inner.encode() if claim == "body" else good.replace("0}", inner + "}").encode()
+        )
+
+    def work(token: str) -> None:
+        with suppress(Unauthorized, TokenExpired):
+            AUTH.grant(token, "a", "room", NOW)
+
+    check(make, work, largest=MAX_TOKEN)
+
+
+@pytest.mark.parametrize("pattern", ["x%d", "x%d*", "*%d", "roo"])
+def test_a_token_for_many_rooms(pattern: str) -> None:
+    """A list of them is looked through once."""
+
+    def make(size: int) -> str:
+        return token(room=[pattern.replace("%d", str(number)) for number in range(size // 16)])
+
+    def work(token: str) -> None:
+        with pytest.raises(Unauthorized, match="another room"):
+            AUTH.grant(token, "a", "room", NOW)
+
+    check(make, work, largest=MAX_TOKEN)
 
 
 @THOROUGH

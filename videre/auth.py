@@ -137,7 +137,9 @@ class TokenAuth:
                         "verify_exp": False,
                         "verify_nbf": False,
                         "verify_iat": False,
-                        "verify_aud": self.audience is not None,
+                        # A token for somebody else is refused where we have no name of our own,
+                        # too (RFC 7519, 4.1.3): the same key may sign for other services.
+                        "verify_aud": True,
                     },
                 )
             except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
