@@ -102,6 +102,7 @@ class Server:
             if context is not None:
                 self._start(self._watch_certificates)
             speedups.tune_garbage_collection()
+            self._start(_thaw)
             systemd.notify("READY=1")
             if (seconds := systemd.watchdog()) is not None:
                 self._start(lambda: _feed_watchdog(seconds))
@@ -283,3 +284,9 @@ async def _feed_watchdog(seconds: float) -> None:
     while True:
         systemd.notify("WATCHDOG=1")
         await asyncio.sleep(seconds)
+
+
+async def _thaw() -> None:
+    while True:
+        await asyncio.sleep(speedups.THAW_SECONDS)
+        speedups.thaw()

@@ -25,6 +25,21 @@ class Subject(Protocol):
         """Close its session."""
 
 
+class _Nobody:
+    """The subject of a deadline whose session has ended."""
+
+    seat = None
+
+    def refuse(self, error: PeerError) -> None:
+        """Tell nobody."""
+
+    def close(self, code: CloseCode) -> None:
+        """Close nothing."""
+
+
+_NOBODY = _Nobody()
+
+
 class Deadline:
     """The one deadline that a session has at a time, if any."""
 
@@ -53,6 +68,11 @@ class Deadline:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+
+    def end(self) -> None:
+        """Hear that the session has ended: let go of it, so that no cycle keeps its memory."""
+        self.cancel()
+        self._subject = _NOBODY
 
     def _idled(self) -> None:
         self._timer = None

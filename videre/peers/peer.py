@@ -212,7 +212,7 @@ class Peer:
         """Take the peer out of its room; if its connection was lost, maybe after a while."""
         self.gone = True
         self._service.log("session-ended", session=self.name, reason=reason)
-        self.deadline.cancel()
+        self.deadline.end()
         seat = self.seat
         if seat is None or clean:
             return self._leave(seat, reason)

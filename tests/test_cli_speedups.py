@@ -1,0 +1,122 @@
+"""The garbage collector: its runs are short, and sessions leave nothing that only it could free."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from fakes import packet
+from inprocess import serving
+from sockjs_client import Wire
+from websocket_client import CLOSE, Socket
+
+import videre
+from videre.command import speedups
+from videre.command.speedups import Collector
+
+
+class Thing:
+    """What refers to itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Give a collector, and leave Python's as it was."""
+    threshold = gc.get_threshold()
+    made = Collector()
+    made.start()
+    yield made
+    made.stop()
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
+
+
+def test_what_is_much_is_frozen(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has lived through a run is not looked at again; without references it is freed."""
+    monkeypatch.setattr(speedups, "FEW_BLOCKS", 1000)
+    before = gc.get_freeze_count()
+    much = [[number] for number in range(10_000)]
+    gc.collect(0)
+    gc.collect(1)
+    assert gc.get_freeze_count() - before >= 10_000
+    assert not gc.get_objects(generation=2)
+    del much
+    assert gc.get_freeze_count() - before < 10_000
+
+
+def test_what_is_little_is_looked_at(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cycle that was frozen is freed when there is little again, and not before."""
+    monkeypatch.setattr(speedups, "FEW_BLOCKS", 1000)
+    thing = Thing()
+    alive = weakref.ref(thing)
+    much = [[number] for number in range(10_000)]
+    gc.collect(1)
+    del thing
+    gc.collect()
+    collector.thaw()
+    assert alive() is not None
+    del much
+    collector.thaw()
+    assert alive() is None
+
+
+def test_little_is_not_frozen(collector: Collector) -> None:
+    """A small process is collected as ever."""
+    before = gc.get_freeze_count()
+    thing = Thing()
+    alive = weakref.ref(thing)
+    gc.collect(1)
+    assert gc.get_freeze_count() <= before
+    del thing
+    gc.collect()
+    assert alive() is None
+
+
+async def test_sessions_leave_no_cycles() -> None:
+    """Without the collector, what a session was is gone soon after its end."""
+    async with serving(videre.create_app()) as server:
+        # One beforehand, since what is made but once is no leak.
+        for _ in range(2):
+            gc.collect()
+            gc.disable()
+            try:
+                alive = await _visit(server.url)
+                for _ in range(200):
+                    if not any(ref() is not None for ref in alive):
+                        break
+                    await asyncio.sleep(0.01)
+                left = [ref() for ref in alive if ref() is not None]
+            finally:
+                gc.enable()
+        assert len(alive) >= 8 and left == []
+        await Wire.hang_up()
+
+
+async def _visit(url: str) -> list[weakref.ref[object]]:
+    """Let sessions come and go, and return references to what they were made of."""
+    sockets = [await Socket.open(url, "/echo/websocket") for _ in range(4)]
+    for number, socket in enumerate(sockets):
+        socket.send(packet("connect", f"u{number}", "room"))
+        await socket.text()
+    kinds = ("WebSocketSession", "Wire", "Upgrade")
+    found = [
+        weakref.ref(each)
+        for each in gc.get_objects()
+        if type(each).__name__ in kinds
+        and type(each).__weakrefoffset__
+        and type(each).__module__.startswith("videre.")
+    ]
+    for number, socket in enumerate(sockets):
+        if number % 2:
+            socket.wire.reset()
+        else:
+            socket.send(b"\x03\xe8", CLOSE)
+            await socket.goodbye()
+            await socket.wire.close()
+    return found
