@@ -23,7 +23,7 @@ import pytest
 from process import ROOT, START_SECONDS
 from signalling import connect
 
-from videre.command import server
+from videre.command import http, server
 from videre.config import environment, load
 from videre.config.schema import SCHEMA
 from videre.logs import writers
@@ -35,7 +35,7 @@ INSTRUCTIONS = (
     | {"HEALTHCHECK", "ENTRYPOINT"}
 )  # fmt: skip
 ENGINE_SECONDS = 10  # `podman stop` and `docker stop` kill after so long
-AFTER_DRAIN = server.LAST_ANSWERS + server.SHUTDOWN + writers.END_SECONDS
+AFTER_DRAIN = server.LAST_ANSWERS + http.SHUTDOWN + writers.END_SECONDS
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 import pytest
 from fakes import World
 from inprocess import serving
 from later_engine import LaterEngine
+from yarl import URL
 
 import videre
 from videre.config import Config
@@ -24,6 +27,23 @@ async def test_a_signaller_is_well(prefixes: tuple[str, ...], path: str, status:
     ):
         assert (answer.status, await answer.json()) == (200, {"Status": status})
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("prefixes", [("/echo",), ("",)])
+@pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
+async def test_what_haproxy_asks_by_itself(
+    prefixes: tuple[str, ...], ready: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`OPTIONS / HTTP/1.0`, without a Host; a prefix at the root still greets."""
+    monkeypatch.setattr(Rooms, "ready", property(lambda _: ready))
+    async with serving(videre.create_app(Config(prefixes=prefixes))) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(server.url).port)
+        writer.write(b"OPTIONS / HTTP/1.0\r\n\r\n")
+        line = await reader.readline()
+        assert line.split()[1] == str(status).encode()
+        writer.close()
+        async with server.http.get(f"{server.url}/") as answer:
+            assert answer.status == (404 if prefixes == ("/echo",) else 200)
 
 
 async def test_a_signaller_without_its_engine_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

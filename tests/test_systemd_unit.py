@@ -28,7 +28,7 @@ from test_logs_writing import PATIENCE, read
 from tokens import private, public_pem, token
 from valkey_server import valkey
 
-from videre.command import server
+from videre.command import http, server
 from videre.command.listening import BACKLOG
 from videre.config import Config
 from videre.logs import writers
@@ -93,7 +93,7 @@ def test_the_unit_agrees_with_the_defaults() -> None:
     """systemd waits longer than a drain takes; the socket's address is the server's own."""
     service, passed = parsed("videre.service")["Service"], parsed("videre.socket")["Socket"]
     default = Config()
-    after = server.LAST_ANSWERS + server.SHUTDOWN + writers.END_SECONDS
+    after = server.LAST_ANSWERS + http.SHUTDOWN + writers.END_SECONDS
     assert int(service["TimeoutStopSec"]) > default.drain_seconds + after
     assert passed["ListenStream"] == f"{default.host}:{default.port}"
     assert int(passed["Backlog"]) == BACKLOG

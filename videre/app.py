@@ -181,6 +181,9 @@ def create_app(
     """
     config = config or Config()
     app = web.Application(middlewares=[checked])
+    # Before the namespaces: one may be at the root.
+    alone = "" not in config.prefixes
+    app.add_routes([health.options(lambda: all(each.ready for each in namespaces), alone=alone)])
     namespaces = [
         setup(app, prefix=prefix, config=config, logger=logger, journal=journal)
         for prefix in config.prefixes

@@ -28,3 +28,17 @@ def routes(ready: Callable[[], bool], faults: Callable[[], Iterable[str]]) -> li
         return web.json_response(told, status=503, headers=NO_STORE)
 
     return [web.get("/health", tell_health), web.get("/ready", tell_ready)]
+
+
+def options(ready: Callable[[], bool], *, alone: bool) -> web.RouteDef:
+    """Return what HAProxy asks for where `option httpchk` says nothing else: `OPTIONS /`.
+
+    It is 200 or 503, as `/ready` is. `alone`: nothing else is at `/`, which is 404 for all others.
+    """
+
+    async def tell(request: web.Request) -> web.Response:
+        if request.method != "OPTIONS":
+            raise web.HTTPNotFound
+        return web.Response(status=200 if ready() else 503, headers=NO_STORE)
+
+    return web.route("*", "/", tell) if alone else web.options("/", tell)
