@@ -70,7 +70,7 @@ class Figures:
         before = max(FLOOR, constant / 5, self.seconds[small] - constant)
         after = self.seconds[large] - constant
         grown = self.weights[large] - self.weights[base]
-        more = grown / max(1, self.weights[small] - self.weights[base])
+        more = max(1.0, grown / max(1, self.weights[small] - self.weights[base]))
         if after > WORSE * more * before:
             return f"CPU grew {after / before:.0f} times, the input {more:.0f} times: {self}"
         most = self._most if self._dense is None else self._dense * orjson_seconds()

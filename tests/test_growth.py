@@ -63,6 +63,16 @@ def test_noise_does_not_count() -> None:
     check("x".__mul__, work, largest=LARGEST, clock=meter)
 
 
+def test_inputs_that_cannot_be_so_small() -> None:
+    """Where all are of one size there is no growth to judge."""
+    meter = Meter(0.0, 1e-5, 3e-5)
+
+    def work(text: str) -> None:
+        meter.now += 1e-3
+
+    check(lambda size: "x" * 70_000, work, largest=LARGEST, clock=meter)
+
+
 def test_what_is_dear_is_seen_without_growth() -> None:
     """A constant of 300 ns a byte is linear, and more than ten times what orjson takes."""
     meter = Meter()
