@@ -84,7 +84,7 @@ def framed(frame: str, event: str, inner: str) -> str:
     return frame.replace("EVENT", event).replace("%s", inner)
 
 
-THOROUGH = settings(CALM, max_examples=100)
+THOROUGH = settings(CALM, max_examples=50)
 
 
 @THOROUGH
