@@ -531,7 +531,11 @@ class Simulation:
 
     def set_clock(self) -> None:
         """The store's clock is set, forward or back."""
-        self.cluster.jumped += (jump := self.random.choice((2.0, 30.0, 90.0, -30.0, -3600.0)))
+        jump = self.random.choice((2.0, 30.0, 90.0, -30.0, -3600.0))
+        if jump < 0 and self.time.now < self.lost_at + LOSS_SECONDS:
+            self.note("not now")  # a number that a node has yet to find lost could be given again
+            return
+        self.cluster.jumped += jump
         self.note(f"the store's clock jumps by {jump} s")
         if jump > KEPT_SECONDS:
             self.since_loss.clear()  # what was kept for who was cut off is over
