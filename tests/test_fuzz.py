@@ -17,6 +17,7 @@ from strategies import ALMOST_PACKETS, ANY_TEXT, VALUES, mutated
 FUZZ = Path(__file__).resolve().parent / "fuzz"
 sys.path.append(str(FUZZ))
 
+import fuzz_costs  # noqa: E402
 import fuzz_decode  # noqa: E402
 import fuzz_frames  # noqa: E402
 import fuzz_sockjs  # noqa: E402
@@ -125,4 +126,35 @@ def test_a_corpus_is_replayed(tmp_path: Path) -> None:
     (tmp_path / "found").write_bytes(b'["a"]')
     command = [sys.executable, str(FUZZ), "replay", "sockjs", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "1 inputs, nothing found\n"
+    found, dearest, *more = done.stdout.splitlines()
+    assert found == "1 inputs, nothing found"
+    assert dearest.startswith("dearest: ") and "5 bytes: b'[\"a\"]'" in dearest
+    assert more == []
+
+
+def test_what_is_dear_is_kept(tmp_path: Path) -> None:
+    """Of inputs that cost more for each byte than any before; noise makes no record."""
+    clock = [0.0]
+    prices = {b"cheap": [1e-6] * 2, b"noisy": [9e-6, 2e-7], b"dear": [5e-6] * 9}
+
+    def work(data: bytes) -> None:
+        clock[0] += prices[data].pop() if len(prices[data]) > 1 else prices[data][0]
+
+    costs = fuzz_costs.Costs(work, tmp_path, clock=lambda: clock[0])
+    for data in (b"cheap", b"dear", b"noisy", b"cheap"):
+        costs.note(data)
+    assert costs.dearest == b"dear"
+    assert (tmp_path / "dearest").read_bytes() == b"dear"
+    assert str(costs).startswith("dearest: 10 ns a byte, 4 bytes: b'dear'")
+
+
+def test_each_step_of_a_cost_is_code_of_its_own() -> None:
+    """So that a fuzzer takes a record for progress."""
+    assert [fuzz_costs.reach(2.0**power) for power in range(3, 12)] == [0, 1, 2, 3, 4, 5, 6, 7, 7]
+
+
+@pytest.mark.parametrize("target", [fuzz_decode, fuzz_sockjs], ids=lambda target: target.__name__)
+def test_what_is_measured_takes_any_input(target: ModuleType) -> None:
+    """As the invariant does."""
+    for seed in target.SEEDS:
+        target.work(seed)

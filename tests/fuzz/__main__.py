@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TARGETS = ("decode", "frames", "sockjs")
 #: What is instrumented: ours, and what of others is Python and stands between us and the wire.
-INSTRUMENTED = ["videre", "cerberus", "json", "aiohttp._websocket"]
+INSTRUMENTED = ["videre", "cerberus", "json", "aiohttp._websocket", "fuzz_costs"]
 
 
 def fuzz(name: str, options: list[str]) -> None:
@@ -25,15 +26,33 @@ def fuzz(name: str, options: list[str]) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         target = importlib.import_module(f"fuzz_{name}")
-    if all(option.startswith("-") for option in options):
-        options = [*options, tempfile.mkdtemp(prefix=f"fuzz-{name}-")]
+        costs = importlib.import_module("fuzz_costs")
     corpus = Path(next(option for option in options if not option.startswith("-")))
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.SEEDS):
         (corpus / f"seed-{number}").write_bytes(seed)
     print(f"The corpus is {corpus}", flush=True)
-    atheris.Setup([name, *options], target.one_input)
+    one_input = target.one_input
+    if hasattr(target, "work"):
+        costs = costs.Costs(target.work, corpus)
+
+        def one_input(data: bytes) -> None:
+            target.one_input(data)
+            costs.note(data)
+
+    atheris.Setup([name, *options], one_input)
     atheris.Fuzz()
+
+
+def dearest(name: str, corpus: Path) -> str:
+    """Return what tells of the dearest input of a corpus, measured without atheris."""
+    work = getattr(importlib.import_module(f"fuzz_{name}"), "work", None)
+    if work is None:
+        return f"{name} does not measure costs"
+    costs = importlib.import_module("fuzz_costs").Costs(work)
+    for file in sorted(corpus.iterdir()):
+        costs.note(file.read_bytes())
+    return str(costs)
 
 
 def replay(name: str, files: Iterable[Path]) -> int:
@@ -52,10 +71,19 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["replay", name, folder] if name in TARGETS:
             print(f"{replay(name, sorted(Path(folder).iterdir()))} inputs, nothing found")
+            print(dearest(name, Path(folder)))
             return 0
-        case [name, *options] if name in TARGETS:
+        case ["fuzz", name, *options]:
             fuzz(name, options)
-            return 0
+        case [name, *options] if name in TARGETS:
+            if all(option.startswith("-") for option in options):
+                options = [*options, tempfile.mkdtemp(prefix=f"fuzz-{name}-")]
+            corpus = Path(next(option for option in options if not option.startswith("-")))
+            # libFuzzer ends its process at once: only another one can say what came of it.
+            command = [sys.executable, str(HERE), "fuzz", name, *options]
+            code = subprocess.run(command).returncode
+            print(dearest(name, corpus))
+            return code
     print(__doc__, file=sys.stderr)
     return 2
 

@@ -47,6 +47,16 @@ SEEDS = [
 ]
 
 
+def work(data: bytes) -> None:
+    """Do what a server does with a packet: what is measured."""
+    text = data.decode("utf-8", "replace")
+    try:
+        DECODER.decode(text)
+    except PeerError:
+        return
+    around_payload(text)
+
+
 def one_input(data: bytes) -> None:
     """Check the invariant for these bytes, read as each transport reads them."""
     for errors in ("surrogateescape", "surrogatepass", "replace"):

@@ -5,6 +5,7 @@ it gives can be quoted for any transport.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from videre.transport import framing
 
@@ -27,6 +28,12 @@ SEEDS = [
     b"\xff",
     b"",
 ]
+
+
+def work(data: bytes) -> None:
+    """Do what a server does with a body: what is measured."""
+    with suppress(ValueError):
+        framing.messages(data)
 
 
 def one_input(data: bytes) -> None:
