@@ -33,7 +33,8 @@ ARROWS: dict[str, set[str]] = {
     "config": {"auth", "errors", "ice", "settings"},
     "version": set(),
     "health": set(),
-    "demo": {"config"},
+    "demo": {"browser_files", "config"},
+    "browser_files": {"transport"},
     "client": {"errors"},
 }
 #: These put the application or the process together, and may import anything.

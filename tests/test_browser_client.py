@@ -55,7 +55,7 @@ class Site:
         await self.wire.start()
         app = web.Application()
         app.router.add_get("/", self._page)
-        app.router.add_static("/static", ROOT / "videre" / "static")
+        app.router.add_static("/static", ROOT / "videre" / "browser")
         for name in ("client_page.mjs", "old_page.mjs"):
             app.router.add_get(f"/{name}", _file(NODE / name))
         sockjs = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"

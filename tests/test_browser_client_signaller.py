@@ -14,7 +14,7 @@ FRESH = {"Welcome": True}
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """Play all scenarios."""
-    client = ROOT / "videre" / "static" / "videre.js"
+    client = ROOT / "videre" / "browser" / "videre.js"
     lines = asyncio.run(node("signaller_alone.mjs", str(client)))
     return {line["scenario"]: line["found"] for line in lines}
 
@@ -123,3 +123,129 @@ def test_where_it_connects(found: dict[str, Any]) -> None:
     """To SockJS's raw WebSocket, whatever scheme the URL has."""
     urls = ["ws://h/echo", "wss://h/echo", "ws://h/a/echo", "wss://h:1/echo"]
     assert found["whereItConnects"] == [f"{url}/websocket" for url in urls]
+
+
+def test_a_url_that_the_browser_refuses(found: dict[str, Any]) -> None:
+    """Mixed content, say: the promise is rejected, and nothing stays."""
+    told = [["closed", "unreachable"]]
+    assert found["aUrlThatTheBrowserRefuses"] == [True, "unreachable", 0, "closed", told, 0]
+
+
+def test_a_token_that_takes_long(found: dict[str, Any]) -> None:
+    """It is asked for once, before a connection is opened, and may take its time."""
+    who = [{"room": "room", "user": "me"}]
+    assert found["aTokenThatTakesLong"] == [[1, 0, "connecting"], who, ["a token"], "joined"]
+
+
+def test_a_token_for_who_has_left(found: dict[str, Any]) -> None:
+    """Who joins again waits for the same one; one for another room is asked for after it."""
+    asked = ["room", "other"]
+    assert found["aTokenForWhoHasLeft"] == [["room"], asked, 1, 1, ["for other"]]
+
+
+def test_a_token_that_was_not_used(found: dict[str, Any]) -> None:
+    """It is shown in the next connection, but not for ever: it may end."""
+    assert found["aTokenThatWasNotUsed"] == [1, True]
+
+
+def test_what_wakes_it(found: dict[str, Any]) -> None:
+    """One ping, 3 s for its answer; a back-off ends; a page that is hidden does nothing."""
+    each = [1, "waiting", 2, 250, "joined"]
+    types = ["online", "pageshow", "visibilitychange", "resume"]
+    assert found["whatWakesIt"] == [dict.fromkeys(types, each), 0, 0, 0]
+
+
+def test_a_sleep_while_it_connects(found: dict[str, Any]) -> None:
+    """An attempt whose time was over in the sleep is given up, one that has begun is not."""
+    assert found["aSleepWhileItConnects"] == [["connecting", None], 3000]
+
+
+def test_a_wake_up_before_a_goodbye(found: dict[str, Any]) -> None:
+    """A server that goes away is left all the same."""
+    assert found["aServerThatGoesAwayAndAWakeUp"] == [3000, "waiting"]
+
+
+def test_it_keeps_to_the_limits(found: dict[str, Any]) -> None:
+    """Nine tenths of what the welcome says, in order; what an old server says nothing of, too."""
+    limits = found["itKeepsToTheLimits"]
+    for at, in_order, timers in limits.values():
+        assert in_order and timers == 0
+        assert at == sorted(at)
+    assert limits["told"][0] == [18, 27, 36]
+    assert limits["none"][0] == [400, 400, 400]
+    assert limits["old"][0][0] == 180 and limits["old"][0][2] in (268, 269, 270)
+    # A packet has some 90 bytes here.
+    first, second, third = limits["bytes"][0]
+    assert 20 < first <= 3_000 / 85
+    assert 5 <= second - first <= 1_000 / 85 and 5 <= third - second <= 1_000 / 85
+
+
+def test_what_was_refused_is_sent_again(found: dict[str, Any]) -> None:
+    """From the one that was refused on, in order, when the server's limits have recovered."""
+    at_once, again, rising, lost, errors = found["whatWasRefused"]
+    assert at_once == 5
+    assert again == [[2, 2], [3, 3], [4, 4], [5, -1]]
+    assert rising is True
+    assert lost == [5]
+    assert errors[0] == ["error", "rate-limited"]
+
+
+def test_what_has_come_before_is_ignored(found: dict[str, Any]) -> None:
+    """Once it has come by one of its numbers; of other clients' numbers nothing is concluded."""
+    own = ["1", "3", "2, late"]
+    assert found["whatHasComeBefore"] == [*own, "same id", "same id", "3, of a new session"]
+
+
+def test_wrong_options(found: dict[str, Any]) -> None:
+    """Each is a TypeError that names it, before anything is opened."""
+    told, sockets, timers = found["wrongOptions"]
+    assert (sockets, timers) == (0, 0)
+    words = {
+        "nothing": "an object of options",
+        "no url": "url takes an http:",
+        "another scheme": "url takes an http:",
+        "no URL at all": "url takes an http:",
+        "relative, without a page": "url takes an http:",
+        "typo": "no option tokens",
+        "user": "user takes a string of 1 to 128",
+        "long user": "user takes a string of 1 to 128",
+        "empty user": "user takes a string of 1 to 128",
+        "token": "token takes a string or a function",
+        "header": "header takes a function",
+        "delay": "minDelay takes a number of milliseconds",
+        "endless": "maxDelay takes a number of milliseconds",
+        "heartbeat": "heartbeat takes a number of milliseconds",
+        "room": "room takes a string of 1 to 256",
+        "no room": "room takes a string of 1 to 256",
+        "control character": "room takes a string of 1 to 256",
+        "payload": "payload takes a JSON value",
+        "to": "to takes a user's name or a list",
+        "list of to": "to takes a user's name or a list",
+        "options of broadcast": "an object of options",
+    }
+    assert told.keys() == words.keys()
+    assert {name: said for name, said in told.items() if words[name] not in said} == {}
+
+
+def test_the_query_is_kept(found: dict[str, Any]) -> None:
+    """On every transport."""
+    assert found["theQueryIsKept"] == [
+        "ws://h/echo/websocket?node=1",
+        "wss://h/echo/websocket?a=b&c=%2F",
+        "ws://h/echo/websocket?x",
+        "http://h/echo/000/session/xhr?node=1",
+        "http://h/echo?node=1",
+    ]
+
+
+@pytest.mark.parametrize("bare", ["EventTarget", "CustomEvent"])
+def test_without_the_events_of_a_browser(bare: str) -> None:
+    """Of React Native, or an old Node: the client's own take their place, and do the same."""
+    client = ROOT / "videre" / "browser" / "videre.js"
+    (line,) = asyncio.run(node("no_events.mjs", str(client), bare))
+    assert line == {
+        "missing": True,
+        "heard": ["connecting", "again connecting", "once connecting", "closed", "again closed"],
+        "thrown": ["a listener's own"],
+        "detail": "closed",
+    }

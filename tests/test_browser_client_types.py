@@ -1,45 +1,159 @@
-"""The browser client is typed, small, and part of the package."""
+"""The browser client is typed, and part of the package."""
 
 from __future__ import annotations
 
-import gzip
+import json
 import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 
 from process import ROOT, node_modules, require
 
-CLIENT = ROOT / "videre" / "static" / "videre.js"
-DEMO = ROOT / "videre" / "static" / "demo.js"  # which imports the rest of it
+CLIENT = ROOT / "videre" / "browser"
+DEMO = ROOT / "videre" / "static"
+OPTIONS = {
+    "strict": True,
+    "noEmit": True,
+    "target": "es2022",
+    "module": "es2022",
+    "moduleResolution": "bundler",
+    "lib": ["es2022", "dom", "dom.iterable"],
+    "types": [],
+}
 
-MAX_BYTES = 12 * 1024  # gzipped, as it is: there is no build step
-STRICT = ["--allowJs", "--checkJs", "--strict", "--noEmit", "--skipLibCheck"]
-BROWSER = ["--target", "es2022", "--module", "es2022", "--lib", "es2022,dom,dom.iterable"]
 
-
-def test_the_types_hold() -> None:
-    """The compiler of TypeScript finds nothing in the JSDoc that is not so; nor in the demo's."""
+def compiled(tmp_path: Path, *files: Path | str, **options: object) -> tuple[int, str]:
+    """Run the compiler of TypeScript, and return its exit code and what it says."""
+    config = {"compilerOptions": {**OPTIONS, **options}, "files": [str(file) for file in files]}
+    (tmp_path / "tsconfig.json").write_text(json.dumps(config), encoding="utf-8")
     tsc = node_modules() / "typescript" / "bin" / "tsc"
-    command = [require("node"), str(tsc), *STRICT, *BROWSER, str(CLIENT), str(DEMO), "--listFiles"]
+    command = [require("node"), str(tsc), "-p", str(tmp_path), "--listFiles"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    checked = {Path(line).name for line in done.stdout.splitlines() if str(CLIENT.parent) in line}
-    assert checked == {file.name for file in CLIENT.parent.glob("*.js")}, done.stdout
-    assert done.returncode == 0, done.stdout
+    return done.returncode, done.stdout
 
 
-def test_it_is_small() -> None:
-    """As a server that compresses sends it."""
-    assert len(gzip.compress(CLIENT.read_bytes(), 9)) < MAX_BYTES
+def test_the_modules_hold(tmp_path: Path) -> None:
+    """The compiler finds nothing in the JSDoc of the client that does not hold."""
+    sources = [CLIENT / "videre.js", *sorted((CLIENT / "videre").glob("*.js"))]
+    code, output = compiled(tmp_path, *sources, allowJs=True, checkJs=True, skipLibCheck=True)
+    assert code == 0, output
+    checked = {Path(line).name for line in output.splitlines() if str(CLIENT) in line}
+    assert {source.name for source in sources} <= checked
+
+
+def test_the_demo_holds(tmp_path: Path) -> None:
+    """It uses the client as its types say. Served, it lies beside it."""
+    options = {"rootDirs": [str(DEMO), str(CLIENT)], "allowJs": True, "checkJs": True}
+    code, output = compiled(tmp_path, DEMO / "demo.js", **options)
+    assert code == 0, output
+    checked = {Path(line).name for line in output.splitlines() if str(DEMO) in line}
+    assert checked == {file.name for file in DEMO.glob("*.js")}
+
+
+#: Assignable in this direction: what the types promise, the modules have.
+PROMISED = """
+import type * as types from "CLIENT/videre.js";
+import { Videre } from "CLIENT/videre/call.js";
+import { SignallerError, TransferError } from "CLIENT/videre/errors.js";
+import { Peer } from "CLIENT/videre/peer.js";
+import { Signaller } from "CLIENT/videre/signaller.js";
+
+type Heard = "on" | "addEventListener" | "removeEventListener";
+declare const videre: Videre, signaller: Signaller, peer: Peer;
+export const a: Omit<types.Videre, Heard | "peers" | "signaller"> = videre;
+export const b: Omit<types.Signaller, Heard> = signaller;
+export const c: Omit<types.Peer, never> = peer;
+export const d: ConstructorParameters<typeof Signaller>[0] = {} as types.SignallerOptions;
+export const e: ConstructorParameters<typeof Videre>[0] = {} as types.VidereOptions;
+export const f: Omit<types.SignallerError, "name"> = new SignallerError("a", "b");
+export const g: Omit<types.TransferError, "name"> = new TransferError("a", "b", "c");
+"""
+
+
+def test_the_types_are_those_of_the_modules(tmp_path: Path) -> None:
+    """Each member that the types name is there, with that type."""
+    file = tmp_path / "promised.ts"
+    file.write_text(PROMISED.replace("CLIENT", str(CLIENT)), encoding="utf-8")
+    options = {"allowJs": True, "skipLibCheck": True, "allowImportingTsExtensions": True}
+    code, output = compiled(tmp_path, file, **options)
+    assert code == 0, output
+
+
+GOOD = """
+import Default, { Peer, Signaller, SignallerError, TransferError, Videre } from "CLIENT/videre.js";
+import type { Quality, Sent, Welcome } from "CLIENT/videre.js";
+
+const videre = new Videre({ signallerURL: "/echo", token: async ({ room, user }) => room + user });
+videre
+  .on("stream", ({ user, stream }) => {
+    const name: string = user;
+    const tracks: MediaStreamTrack[] = stream.getTracks();
+    void [name, tracks];
+  })
+  .on("error", (error) => error instanceof TransferError && error.user.length)
+  .on("level", ({ user, level }) => user.length + level.toFixed(2).length);
+videre.addEventListener("hangup", ({ detail }) => detail.connection.close(), { once: true });
+videre.signaller.on("closed", (error) => error?.retry);
+const welcome: Promise<Welcome | null> = videre.connect("room");
+const sent: Promise<Sent> = videre.send([1, null], { to: ["a"], onProgress: ({ size }) => size });
+const quality = (peer: Peer): Promise<Quality> => peer.quality();
+const signaller = new Signaller({ url: new URL("https://example.com/echo") });
+signaller.on("message", ({ user, payload }) => [user, payload.anything]);
+export { Default, SignallerError, quality, sent, welcome };
+"""
+
+
+def test_applications_compile(tmp_path: Path) -> None:
+    """In strict mode, without `allowJs`; what an event carries is inferred."""
+    file = tmp_path / "app.ts"
+    file.write_text(GOOD.replace("CLIENT", str(CLIENT)), encoding="utf-8")
+    code, output = compiled(tmp_path, file)
+    assert code == 0, output
+
+
+MISTAKES = [
+    'videre.on("streem", () => {});',
+    'videre.on("stream", ({ usr }) => usr);',
+    'videre.addEventListener("hangupp", () => {});',
+    'videre.signaller.on("stream", () => {});',
+    "new Videre({});",
+    'new Videre({ signallerUrl: "/echo" });',
+    'new Videre({ signallerURL: "/echo", userId: 7 });',
+    'new Signaller({ url: "/echo", token: 7 });',
+    "videre.connect(7);",
+    'videre.useDevice("smell");',
+    'videre.send("a", { too: "ann" });',
+    "videre.peers = new Map();",
+    'new Peer(videre, "ann");',
+]
+
+
+def test_mistakes_do_not_compile(tmp_path: Path) -> None:
+    """Each is a wrong name or type, and the only fault of its file."""
+    start = f"import {{ Peer, Signaller, Videre }} from '{CLIENT}/videre.js';\n"
+    start += 'const videre = new Videre({ signallerURL: "/echo" }); void [Peer, Signaller];\n'
+    files = [tmp_path / f"mistake{number}.ts" for number in range(len(MISTAKES))]
+    for file, mistake in zip(files, MISTAKES, strict=True):
+        file.write_text(start + mistake + "\n", encoding="utf-8")
+    code, output = compiled(tmp_path, *files)
+    faults = [line.partition(",")[0] for line in output.splitlines() if ": error " in line]
+    assert code and len(faults) == len(files), output
+    found = {Path(fault).name for fault in faults}  # each in the third line of a file
+    assert found == {f"{file.name}(3" for file in files}
 
 
 def test_it_needs_nothing() -> None:
-    """It imports no module, and loads as one."""
-    text = CLIENT.read_text(encoding="utf-8")
-    assert not any(line.startswith("import ") or "import(" in line for line in text.splitlines())
+    """Its modules import each other alone."""
+    for source in (CLIENT / "videre").glob("*.js"):
+        text = source.read_text(encoding="utf-8")
+        imports = [line for line in text.splitlines() if line.startswith("import ")]
+        assert all(' from "./' in line for line in imports), source
+        assert " import(" not in text.replace("{import(", ""), source
 
 
 def test_it_is_shipped() -> None:
-    """The package holds it."""
+    """The Python package holds it."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
-    assert "static/*" in config["options.package_data"]["videre"]
+    held = config["options.package_data"]["videre"].split(", ")
+    assert {"static/*", "browser/*", "browser/videre/*"} <= set(held)

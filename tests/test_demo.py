@@ -32,12 +32,20 @@ FILES = {
     "/demo/demo_page.js": ("text/javascript", "demo_page.js"),
     "/demo/demo_parts.js": ("text/javascript", "demo_parts.js"),
     "/demo/videre.js": ("text/javascript", "videre.js"),
+    "/demo/videre/call.js": ("text/javascript", "videre/call.js"),
 }
+CLIENT = ROOT / "videre" / "browser"
+
+
+def source(name: str) -> Path:
+    """Return where a file of the demo lies: its own, or one of the browser client."""
+    return (STATIC if name.startswith("demo") else CLIENT) / name
 
 
 def test_all_files_of_the_demo_are_served() -> None:
     """What lies there is served, and nothing else."""
-    assert {name for _, name in FILES.values()} == {file.name for file in STATIC.iterdir()}
+    own = {name for _, name in FILES.values() if source(name).parent == STATIC}
+    assert own == {file.name for file in STATIC.iterdir()}
 
 
 def test_the_page_loads_nothing_else() -> None:
@@ -46,7 +54,7 @@ def test_the_page_loads_nothing_else() -> None:
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
     assert re.findall(r"<script[^>]*>(.*?)</script>", page, re.S) == [""]
     for _, name in FILES.values():
-        text = (STATIC / name).read_text(encoding="utf-8")
+        text = source(name).read_text(encoding="utf-8")
         links = set(re.findall(r"\w+://[\w.]+", text)) - {"http://www.w3.org"}
         assert not links, name  # w3.org: the name of SVG's namespace
 
@@ -61,7 +69,7 @@ async def test_strict_pages(path: str) -> None:
             assert answer.charset == "utf-8"
             headers = answer.headers
             if path != "/demo":
-                assert await answer.read() == (STATIC / name).read_bytes()
+                assert await answer.read() == source(name).read_bytes()
         assert "Set-Cookie" not in headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"

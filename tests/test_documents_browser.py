@@ -80,7 +80,6 @@ class Site:
         """Serve them."""
         app = web.Application()
         videre.setup(app, config=videre.Config(**config))
-        app.router.add_static("/static", ROOT / "videre" / "static")
         modules = node_modules()
         for name, path in {
             "sockjs.min.js": "sockjs-client/dist",
@@ -171,7 +170,7 @@ async def test_the_lines_of_the_reference(block: Block, site: Site) -> None:
 async def test_the_mesh_of_the_reference(block: Block, site: Site) -> None:
     """Each of the others is shown in an element of its own, until it leaves; and they chat."""
     before = """
-    import { Videre } from "/static/videre.js";
+    import { Videre } from "/echo/videre.js";
     const videre = new Videre({ signallerURL: "/echo" });
     """
     after = """
@@ -249,7 +248,7 @@ async def test_a_token(line: Block, script: Block, browser: Browser) -> None:
 
 @runs("docs/first-call.md", "bin/serve", name="serve")
 @runs("docs/first-call.md", "mkdir", name="folder")
-@runs("docs/first-call.md", "./videre.js", name="page")
+@runs("docs/first-call.md", "echo/videre.js", name="page")
 @runs("docs/first-call.md", "by hand", name="plain")
 @runs("docs/first-call.md", "http.server", name="web_server")
 async def test_the_first_call(
@@ -299,15 +298,14 @@ async def test_the_first_call(
     assert browser.faults == []
 
 
-@runs("docs/first-call.md", "./videre.js", name="page")
-@runs("docs/first-call.md", "add_static", name="script")
+@runs("docs/first-call.md", "echo/videre.js", name="page")
+@runs("docs/first-call.md", "add_get", name="script")
 async def test_from_a_site_of_ones_own(
     page: Block, script: Block, site: Site, browser: Browser, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """With the changes that are told."""
     html = page.text.replace("http://localhost:1111/echo", "/echo")
-    html = html.replace('from "./videre.js"', 'from "/static/videre.js"')
-    assert html.count("/echo") == html.count("/static/") == 1
+    assert (html.count('from "/echo/videre.js"'), html.count("/echo")) == (1, 2)
     (tmp_path / "call").mkdir()
     (tmp_path / "call/index.html").write_text(html.replace("<title>", f"{ICON}<title>"))
     monkeypatch.chdir(tmp_path)
@@ -338,12 +336,43 @@ async def test_a_site_with_a_login(
     """
     pages = []
     for user, devices in (("ann", True), ("bob", False)):  # two contexts, with cookies of their own
-        before = await browser.open(f"{url}/static/videre.js", devices=devices, init=READY)
+        before = await browser.open(f"{url}/echo/videre.js", devices=devices, init=READY)
         assert await before.run(login, user) == f"Hello, {user}"
         pages.append(await browser.open(f"{url}/rooms/garden", devices=devices, init=READY))
     await pages[1].run(REMOTE_IS_SEEN)
     for each in pages:
         await each.run(UNTIL.format("notice.textContent === arg"), "bob is here")
+
+
+@runs("docs/browser.md", "input.files")
+async def test_a_file_is_sent(block: Block, site: Site) -> None:
+    """To everybody, with its progress; each gets it whole."""
+    before = """
+    import { Videre } from "/echo/videre.js";
+    const videre = new Videre({ signallerURL: "/echo", constraints: false });
+    videre.on("message", ({ data }) => said.push([data.name, data.size]));
+    """
+    pages = [
+        await site.module(
+            before, after="await videre.connect('files'); globalThis.videre = videre;"
+        )
+        for _ in "ab"
+    ]
+    await pages[0].run("await until(() => videre.peers.size);")
+    shown = await pages[0].run(
+        f"""
+        const shown = [];
+        const console = {{ log: (words) => shown.push(words) }};
+        const input = {{ files: [new File([new Uint8Array(300_000)], "a.png")] }};
+        {block.text}
+        await until(() => shown.length > 1);
+        return shown;
+        """
+    )
+    name = await pages[1].run("return videre.userId;")
+    assert shown[0].startswith(f"{name} has ") and shown[0].endswith(" of 300000")
+    assert "1 have it, 0 do not" in shown
+    assert await pages[1].run("return said;") == [["a.png", 300_000]]
 
 
 SHOW = "const show = (...words) => said.push(words.join(' '));"

@@ -66,24 +66,34 @@ def test_the_defaults_of_the_python_client() -> None:
 
 # The browser client: docs/browser.md.
 
-SOURCE = (ROOT / "videre" / "static" / "videre.js").read_text(encoding="utf-8")
+BROWSER = ROOT / "videre" / "browser"
+TYPES = (BROWSER / "videre.d.ts").read_text(encoding="utf-8")
+SOURCES = {
+    kind: "".join((BROWSER / "videre" / f"{part}.js").read_text(encoding="utf-8") for part in parts)
+    for kind, parts in {"Signaller": ["signaller"], "Videre": ["call", "peer", "transfers"]}.items()
+}
 #: Public to JavaScript, for the module's own classes.
 BETWEEN_CLASSES = {
-    "Signaller": {"url"},
+    "Signaller": set(),
     "Videre": {"failed", "received", "track"},
-    "Peer": {"call", "close", "hear", "repair", "replace", "restart", "send"},
+    "Peer": {"call", "close", "hear", "repair", "replace", "send"},
 }
 #: What options are called within; as options they have other names.
 OPTIONS_KEPT = {"signallerURL", "localVideoElement", "remoteVideoElement", "constraints"}
-OPTIONS_KEPT |= {"configuration"}
+OPTIONS_KEPT |= {"configuration", "maxTransferBytes"}
 
 
 @pytest.fixture(scope="module")
 def members() -> dict[str, Any]:
     """Return the names of what the module and its classes offer."""
-    path = ROOT / "videre" / "static" / "videre.js"
+    path = ROOT / "videre" / "browser" / "videre.js"
     (line,) = asyncio.run(node("members.mjs", str(path)))
     return line
+
+
+def interface(name: str) -> str:
+    """Return the members of an interface of the types."""
+    return TYPES.partition(f"\nexport interface {name} {{\n")[2].partition("\n}\n")[0]
 
 
 def section(title: str) -> str:
@@ -112,25 +122,21 @@ def test_the_other_classes_of_the_browser_client(members: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(("kind", "least"), [("Signaller", 7), ("Videre", 8)])
 def test_the_options_of_the_browser_client(kind: str, least: int) -> None:
-    """Those of the typedefs."""
-    found = re.search(rf"@typedef \{{\{{([^@]*?)\}}\}} {kind}Options", SOURCE, re.DOTALL)
-    assert found
-    options = re.findall(r"^ \*   (\w+)\??:", found[1], re.MULTILINE)
+    """Those of the types."""
+    options = re.findall(r"^  (\w+)\??:", interface(f"{kind}Options"), re.MULTILINE)
     assert len(options) >= least
     assert [name for name in options if not re.search(rf"`{name}`", section(kind))] == []
 
 
 @pytest.mark.parametrize(("kind", "least"), [("Signaller", 9), ("Videre", 6)])
 def test_the_events_of_the_browser_client(kind: str, least: int) -> None:
-    """Those that are told by the class, or for it by its parts."""
-    parts = re.split(r"^(?:export )?class (\w+)", SOURCE, flags=re.MULTILINE)
-    code = dict(zip(parts[1::2], parts[2::2], strict=True))
-    text = code[kind] + (code["Peer"] if kind == "Videre" else "")
+    """Those that are told by the class, or for it by its parts; its types have the same."""
     events = {
         name
-        for arguments in re.findall(r"\.emit\(([^,)]+)", text)
+        for arguments in re.findall(r"(?:\.emit|tell)\(([^,)]+)", SOURCES[kind])
         for name in re.findall(r'"(\w+)"', arguments)
     }
+    assert events == set(re.findall(r"^  (\w+):", interface(f"{kind}Events"), re.MULTILINE))
     assert len(events) >= least, events
     assert [name for name in sorted(events) if f"\n| `{name}` |" not in section(kind)] == []
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from videre import demo, health, namespace, transport
+from videre import browser_files, demo, health, namespace, transport
 from videre.config import Config
 from videre.engines import choice
 from videre.lag import Lag
@@ -105,6 +105,8 @@ def setup(
 
     app.cleanup_ctx.append(run_engine)
     sessions = transport.mount(app, prefix, accept, options=config.transport, tally=tally)
+    if config.client_module:
+        browser_files.mount(app, prefix, sessions)
     return Namespace(
         prefix.rstrip("/"),
         rooms,

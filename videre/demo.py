@@ -6,7 +6,6 @@ configuration says otherwise the command shows it to this machine alone.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import ipaddress
 import secrets
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 
+from videre.browser_files import FILES, File
 from videre.config import Config
 from videre.config.schema import is_loopback
 
@@ -23,8 +23,7 @@ PATH = "/demo"
 
 _STATIC = Path(__file__).parent / "static"
 _PARTS = ("", "_call", "_page", "_parts")
-_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_FILES = ("demo.css", "demo.svg", "videre.js", *(f"demo{part}.js" for part in _PARTS))
+_FILES = ("demo.css", "demo.svg", *(f"demo{part}.js" for part in _PARTS))
 
 # All that the page loads and connects to is of its own origin; no script or style is in the page.
 _POLICY = (
@@ -34,12 +33,10 @@ _POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
-    "Cache-Control": "no-cache",  # the ETag says whether it is still the same
 }
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -54,12 +51,10 @@ def mount(app: web.Application, config: Config, *, local: bool = False) -> None:
     signaller = config.prefixes[0].removeprefix("/") or "."
     page = string.Template((_STATIC / "demo.html").read_text(encoding="utf-8"))
     text = page.substitute(signaller=html.escape(signaller))
-    routes = [web.get(PATH, _handler(text.encode(), "text/html", local))]
-    for name in _FILES:
-        body = (_STATIC / name).read_bytes()
-        handler = _handler(body, _TYPES[Path(name).suffix], local)
-        routes.append(web.get(f"{PATH}/{name}", handler))
-    app.add_routes(routes)
+    app.router.add_get(PATH, _handler(File(text.encode(), ".html"), local))
+    own = {name: File((_STATIC / name).read_bytes(), Path(name).suffix) for name in _FILES}
+    for name, file in (own | FILES).items():
+        app.router.add_get(f"{PATH}/{name}", _handler(file, local))
 
 
 def wanted_locally(config: Config) -> bool:
@@ -90,22 +85,11 @@ def link(config: Config, address: str, port: int) -> str | None:
     return f"{scheme}://{host}:{port}{PATH}#{secrets.token_urlsafe(16)}"
 
 
-def _handler(body: bytes, content_type: str, local: bool) -> _Handler:
-    tag = hashlib.sha256(body).hexdigest()[:32]
-
+def _handler(file: File, local: bool) -> _Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         if local and not _is_here(request):
             raise web.HTTPNotFound
-        known = request.if_none_match or ()
-        if any(each.value == tag for each in known):
-            unchanged = web.Response(status=304, headers=HEADERS)
-            unchanged.etag = tag
-            return unchanged
-        response = web.Response(
-            body=body, content_type=content_type, charset="utf-8", headers=HEADERS
-        )
-        response.etag = tag
-        return response
+        return file.answer(request, HEADERS)
 
     return answer
 

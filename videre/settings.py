@@ -265,6 +265,13 @@ class Process:
         type="boolean",
         nullable=True,
     )
+    client_module: bool = setting(
+        True,
+        "ClientModule",
+        "serve the [browser client](browser.md) below each prefix, as `/echo/videre.js`, to the "
+        "pages that `Origins` lets in",
+        type="boolean",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

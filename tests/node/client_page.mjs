@@ -1,7 +1,8 @@
 /** What the pages of the browser client's tests share. */
-import Videre, { Signaller, SignallerError } from "/static/videre.js";
+import Videre, { Signaller, SignallerError, TransferError } from "/static/videre.js";
 
 const PATIENCE_MS = 10_000;
+const HEARD = ["call", "stream", "hangup", "message", "error", "ignored", "ended", "device"];
 
 /** Resolves with the first thing that `look` returns which is true. */
 async function until(look, ms = PATIENCE_MS) {
@@ -43,7 +44,7 @@ function client(options = {}) {
   const constraints = { audio: true, video: { width: 160, height: 120 } }; // quick to encode
   const elements = { localVideoElement, remoteVideoElement };
   const videre = new Videre({ signallerURL, ...elements, constraints, ...options });
-  videre.heard = record(videre, "call", "stream", "hangup", "message", "error");
+  videre.heard = record(videre, ...HEARD);
   videre.told = record(
     videre.signaller,
     ...["joined", "left", "message", "role", "state", "resumed", "rejoined", "error", "closed"],
@@ -55,5 +56,5 @@ function client(options = {}) {
   return videre;
 }
 
-Object.assign(globalThis, { Videre, Signaller, SignallerError, until, record, advances, client, video });
+Object.assign(globalThis, { Videre, Signaller, SignallerError, TransferError, until, record, advances, client, video });
 globalThis.ready = true;

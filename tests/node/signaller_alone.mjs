@@ -3,10 +3,9 @@
  *
  * Each scenario prints a JSON line with what it found.
  */
-import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
 
-const source = readFileSync(process.argv[2]).toString("base64");
-const { Signaller } = await import(`data:text/javascript;base64,${source}`);
+const { Signaller } = await import(pathToFileURL(process.argv[2]));
 
 let sockets = [];
 let timers = [];
@@ -81,6 +80,7 @@ async function pass(ms) {
 
 /** The last connection, opened. */
 async function open() {
+  await settle(); // a token was asked for
   const socket = sockets.at(-1);
   socket.onopen();
   await settle();
@@ -320,6 +320,271 @@ const scenarios = {
     states.push(made.state, sockets.length);
     made.leave();
     return [...states, await joining, made.state, timers.length];
+  },
+
+  async aUrlThatTheBrowserRefuses() {
+    const real = globalThis.WebSocket;
+    globalThis.WebSocket = class {
+      constructor() {
+        throw new Error("SecurityError");
+      }
+    };
+    let unhandled = 0;
+    const count = () => unhandled++;
+    process.on("unhandledRejection", count);
+    const made = signaller();
+    const joining = made.join("room");
+    const isPromise = joining instanceof Promise;
+    const code = await joining.catch(({ code }) => code);
+    await settle();
+    process.off("unhandledRejection", count);
+    globalThis.WebSocket = real;
+    return [isPromise, code, unhandled, made.state, made.told, timers.length];
+  },
+
+  async aTokenThatTakesLong() {
+    const asked = [];
+    const token = (who) => new Promise((resolve) => asked.push({ who, resolve }));
+    const made = signaller({ token });
+    made.join("room").catch(() => {});
+    await pass(100_000);
+    const before = [asked.length, sockets.length, made.state];
+    asked[0].resolve("a token");
+    await settle();
+    const socket = await open();
+    const sent = socket.sent.map(({ Payload }) => Payload.Token);
+    socket.welcome();
+    return [before, asked.map(({ who }) => who), sent, made.state];
+  },
+
+  async aTokenForWhoHasLeft() {
+    const asked = [];
+    let [now, most] = [0, 0];
+    const token = (who) =>
+      new Promise((resolve) => {
+        most = Math.max(most, ++now);
+        asked.push([who.room, () => resolve((now--, `for ${who.room}`))]);
+      });
+    const made = signaller({ token });
+    for (const room of ["room", "room", "other"]) {
+      made.leave();
+      made.join(room).catch(() => {});
+    }
+    await settle();
+    const first = asked.map(([room]) => room);
+    asked[0][1]();
+    await settle();
+    asked[1][1]();
+    await settle();
+    const socket = await open();
+    const shown = socket.sent.map(({ Payload }) => Payload.Token);
+    return [first, asked.map(([room]) => room), most, sockets.length, shown];
+  },
+
+  async aTokenThatWasNotUsed() {
+    let asked = 0;
+    const made = signaller({ token: () => `${++asked}` });
+    made.join("room").catch(() => {});
+    await settle();
+    sockets[0].lose(); // the WebSocket never opened: polling has its turn, with the same token
+    globalThis.fetch = () => Promise.reject(new TypeError("no"));
+    await settle();
+    const soon = asked;
+    for (let tries = 0; tries < 20; tries++) await pass(30_000);
+    made.leave();
+    return [soon, asked > 2];
+  },
+
+  async whatWakesIt() {
+    const heard = new Map();
+    const listen = (type, handler) => heard.set(type, handler);
+    const forget = (type, handler) => heard.get(type) === handler && heard.delete(type);
+    Object.assign(globalThis, { addEventListener: listen, removeEventListener: forget });
+    globalThis.document = { addEventListener: listen, removeEventListener: forget, visibilityState: "visible" };
+    const found = {};
+    for (const type of ["online", "pageshow", "visibilitychange", "resume"]) {
+      [sockets, timers] = [[], []];
+      const made = await joined();
+      const wake = () => heard.get(type)({ type });
+      wake();
+      wake(); // several of them come at once
+      const pings = sockets[0].sent.filter(({ Header }) => Header.Event === "ping").length;
+      await pass(3_000); // no answer: the connection is dead
+      const lost = made.state;
+      wake(); // it ends the back-off
+      const tried = sockets.length;
+      sockets.at(-1).lose();
+      const delay = timers.at(-1).ms; // and the next one begins from the start
+      await pass(1_000);
+      (await open()).welcome();
+      wake();
+      sockets.at(-1).hears("ping", "me", '["me"]');
+      await pass(3_500);
+      found[type] = [pings, lost, tried, delay, made.state];
+      made.leave();
+    }
+    const made = await joined();
+    document.visibilityState = "hidden";
+    const before = sockets.at(-1).sent.length;
+    heard.get("visibilitychange")({ type: "visibilitychange" });
+    const hidden = sockets.at(-1).sent.length - before;
+    made.leave();
+    delete globalThis.document;
+    return [found, hidden, heard.size, timers.length];
+  },
+
+  async aSleepWhileItConnects() {
+    const made = signaller();
+    made.join("room").catch(() => {});
+    made.wake(); // at the start of a page
+    const early = [made.state, sockets[0].closed ?? null];
+    now += 60_000; // timers do not run in a sleep
+    made.wake();
+    const late = sockets[0].closed;
+    made.leave();
+    return [early, late];
+  },
+
+  async aServerThatGoesAwayAndAWakeUp() {
+    const made = await joined();
+    sockets[0].hears("goaway", "me", '{"RetryAfter": 5000}');
+    made.wake();
+    sockets[0].hears("ping", "me", '["me"]');
+    await pass(5_100);
+    return [sockets[0].closed, made.state];
+  },
+
+  async itKeepsToTheLimits() {
+    const found = {};
+    for (const [name, Limits] of Object.entries({
+      told: { PacketsPerSecond: 10, PacketBurst: 20, BytesPerSecond: null, ByteBurst: null },
+      bytes: { PacketsPerSecond: null, PacketBurst: null, BytesPerSecond: 1_000, ByteBurst: 3_000 },
+      none: { PacketsPerSecond: null, BytesPerSecond: null },
+      old: undefined,
+    })) {
+      [sockets, timers] = [[], []];
+      const made = signaller();
+      made.join("room");
+      const socket = await open();
+      socket.welcome({ Limits });
+      for (let number = 0; number < 400; number++) made.broadcast(number);
+      const counts = () => socket.sent.filter(({ Header }) => Header.Event === "broadcast").length;
+      const at = [counts()];
+      for (let seconds = 0; seconds < 2; seconds++) {
+        await pass(1_000);
+        at.push(counts());
+      }
+      const order = socket.sent.filter(({ Header }) => Header.Event === "broadcast").map(({ Payload }) => Payload);
+      made.leave();
+      found[name] = [at, order.every((each, index) => each === index), timers.length];
+    }
+    return found;
+  },
+
+  async whatWasRefused() {
+    const made = await joined();
+    for (let number = 0; number < 5; number++) made.broadcast(number);
+    const [socket] = sockets;
+    const ids = socket.sent.slice(1).map(({ Header }) => Header.Id);
+    socket.error("rate-limited", true, { Id: ids[2] }); // the rest is dropped without a word
+    made.broadcast(5);
+    const sent = () => socket.sent.slice(1).filter(({ Header }) => Header.Event === "broadcast");
+    const atOnce = sent().length;
+    socket.hears("ping", "me", "[]");
+    await pass(9_000);
+    const again = sent().slice(5).map(({ Header, Payload }) => [Payload, ids.indexOf(Header.Again)]);
+    const rising = sent().every(({ Header }, index, all) => !index || Header.Id > all[index - 1].Header.Id);
+    // The answer to a ping confirms what went before it, and no more.
+    socket.lose();
+    await pass(500);
+    const second = await open();
+    second.welcome({ Resumed: true, LastId: sent().at(-2).Header.Id });
+    const lost = second.sent.slice(1).map(({ Payload }) => Payload);
+    return [atOnce, again, rising, lost, made.told.filter(([type]) => type === "error")];
+  },
+
+  async whatHasComeBefore() {
+    const made = await joined();
+    const heard = [];
+    made.on("message", ({ payload }) => heard.push(payload));
+    const [socket] = sockets;
+    const says = (payload, head) => socket.hears("broadcast", "you", payload, head);
+    socket.hears("connect", "you", "false");
+    says("1", { Id: 1 });
+    says("3", { Id: 3 });
+    says("2, late", { Id: 4, Again: 2 });
+    says("3, again", { Id: 5, Again: 3 });
+    says("3, once more", { Id: 6, Again: 3 });
+    says("same id", { Id: 6 }); // of a client that does not number them
+    says("same id", { Id: 6 });
+    socket.hears("disconnect", "you", "");
+    socket.hears("connect", "you", "false");
+    says("3, of a new session", { Id: 9, Again: 3 });
+    return heard;
+  },
+
+  async wrongOptions() {
+    const tries = {
+      nothing: () => new Signaller(),
+      "no url": () => new Signaller({}),
+      "another scheme": () => new Signaller({ url: "ftp://h/echo" }),
+      "no URL at all": () => new Signaller({ url: "http://" }),
+      "relative, without a page": () => new Signaller({ url: "/echo" }),
+      typo: () => new Signaller({ url: "http://h/echo", tokens: "a" }),
+      user: () => new Signaller({ url: "http://h/echo", user: 7 }),
+      "long user": () => new Signaller({ url: "http://h/echo", user: "x".repeat(129) }),
+      "empty user": () => new Signaller({ url: "http://h/echo", user: "" }),
+      token: () => new Signaller({ url: "http://h/echo", token: {} }),
+      header: () => new Signaller({ url: "http://h/echo", header: {} }),
+      delay: () => new Signaller({ url: "http://h/echo", minDelay: "1" }),
+      endless: () => new Signaller({ url: "http://h/echo", maxDelay: Infinity }),
+      heartbeat: () => new Signaller({ url: "http://h/echo", heartbeat: 0 }),
+      room: () => signaller().join(7),
+      "no room": () => signaller().join(""),
+      "control character": () => signaller().join("a\nb"),
+      payload: () => signaller().broadcast(undefined),
+      to: () => signaller().broadcast("a", { to: 7 }),
+      "list of to": () => signaller().broadcast("a", { to: [7] }),
+      "options of broadcast": () => signaller().broadcast("a", "b"),
+    };
+    const found = {};
+    for (const [name, attempt] of Object.entries(tries)) {
+      try {
+        attempt();
+        found[name] = "taken";
+      } catch (error) {
+        found[name] = error instanceof TypeError ? error.message : `${error}`;
+      }
+    }
+    return [found, sockets.length, timers.length];
+  },
+
+  async theQueryIsKept() {
+    const urls = ["http://h/echo?node=1", "https://h/echo/?a=b&c=%2F", "ws://h/echo/websocket?x"];
+    for (const url of urls) signaller({ url }).join("room");
+    const found = sockets.map(({ url }) => url);
+    const real = globalThis.WebSocket;
+    delete globalThis.WebSocket;
+    globalThis.fetch = async (url) => {
+      found.push(url.replace(/000\/\w+/, "000/session"));
+      return { ok: false };
+    };
+    const polling = signaller({ url: urls[0] });
+    polling.join("room").catch(() => {});
+    await settle();
+    polling.leave();
+    globalThis.SockJS = class {
+      constructor(url) {
+        found.push(url);
+      }
+      close() {}
+    };
+    const sockjs = signaller({ url: urls[0] });
+    sockjs.join("room").catch(() => {});
+    sockjs.leave();
+    delete globalThis.SockJS;
+    globalThis.WebSocket = real;
+    return found;
   },
 
   async whereItConnects() {

@@ -13,6 +13,7 @@ import { element } from "./demo_parts.js";
 
 const INVITED = "This link leads to a call. Whoever has it can come in.";
 const COPIED_MS = 2_000; // for which a button says so
+const RELOAD_MS = 10_000; // a page that was loaded again is there by then
 /** @type {Record<string, string>} */
 const REFUSALS = {
   "room-full": "As many people are in this call as may be.",
@@ -58,6 +59,20 @@ const memory = {
   },
 };
 
+/**
+ * Tell whether this is the page of a call that was loaded again. The memory of a tab is copied into a
+ * duplicate and kept for a tab that is reopened: nothing is in it while a call lasts, and it is good for
+ * a moment after.
+ */
+function wasInCall() {
+  const left = memory.get("left");
+  memory.set("left", "");
+  const [loaded] = performance.getEntriesByType("navigation");
+  if (!left || /** @type {PerformanceNavigationTiming} */ (loaded)?.type !== "reload") return false;
+  const [room, at] = JSON.parse(left);
+  return room === roomOfLink() && Math.abs(Date.now() - at) < RELOAD_MS;
+}
+
 const start = page.words.textContent ?? "";
 
 /** Show the page before a call. @param {string} [title] @param {string} [words] of a call that is over */
@@ -76,7 +91,6 @@ function enter() {
   const room = roomOfLink() || freshRoom();
   history.replaceState(null, "", `#${encodeURIComponent(room)}`);
   memory.set("name", page.name.value);
-  memory.set("room", room);
   dismiss();
   chat.clear();
   details.clear();
@@ -92,7 +106,6 @@ function enter() {
 function end(error) {
   call?.stop();
   call = null;
-  memory.set("room", "");
   dismiss();
   panels.close();
   const words = error && (REFUSALS[error.code] ?? `The server says: ${error.message || error.code}`);
@@ -146,9 +159,12 @@ addEventListener("hashchange", () => {
   if (call) end(); // another link was pasted over this one
   showLobby();
 });
-addEventListener("pagehide", () => call?.stop());
+addEventListener("pagehide", () => {
+  if (call) memory.set("left", JSON.stringify([call.room, Date.now()]));
+  call?.stop();
+});
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 
 page.name.value = memory.get("name");
 showLobby();
-if (roomOfLink() && memory.get("room") === roomOfLink()) enter(); // loaded again
+if (wasInCall()) enter();

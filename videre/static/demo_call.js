@@ -16,6 +16,7 @@ export const MAX_NAME = 40;
 /** Enough to see each other by; each sends to each. @type {Record<Kind, MediaTrackConstraints>} */
 const WANTED = { audio: {}, video: { width: { ideal: 640 }, height: { ideal: 480 } } };
 const KINDS = /** @type {Kind[]} */ (["audio", "video"]);
+const TOLD = /** @type {const} */ (["state", "joined", "left", "role", "resumed", "rejoined", "error"]);
 
 /** One call, from the click until it is left. */
 export class Call {
@@ -43,9 +44,11 @@ export class Call {
       localVideoElement: this.#own.video,
       constraints: WANTED,
     });
-    this.videre.onAudioError = (error) => this.#problems.set("audio", error.name);
-    this.videre.onVideoError = (error) => this.#problems.set("video", error.name);
+    this.videre.onAudioError = (error) => this.#lacks("audio", error.name);
+    this.videre.onVideoError = (error) => this.#lacks("video", error.name);
     this.videre
+      .on("ended", ({ kind }) => this.#lacks(kind, "ended"))
+      .on("device", ({ kind }) => this.#has(kind))
       .on("call", (peer) => this.#began(peer))
       .on("stream", (peer) => this.#tiles.get(peer.user)?.play(peer.stream, () => this.#silent()))
       .on("connection", (peer) => this.#changed(peer))
@@ -55,9 +58,7 @@ export class Call {
     const { signaller: seat } = this.videre;
     seat.on("packet", (packet) => details.packet(packet, this.nameOf));
     seat.on("closed", (error) => error && over(error));
-    for (const type of ["state", "joined", "left", "role", "resumed", "rejoined", "error"]) {
-      seat.on(type, () => this.update());
-    }
+    for (const type of TOLD) seat.on(type, () => this.update());
     page.tiles.replaceChildren(this.#own.element);
     this.#resizing.observe(page.tiles);
   }
@@ -72,7 +73,6 @@ export class Call {
     this.update();
     const connected = this.videre.connect(this.room);
     // It asks for the devices first, and enters then.
-    this.videre.onLocalStream = () => this.#watch();
     this.videre.signaller.addEventListener("state", () => this.#asked(), { once: true });
     // Why, `closed` tells.
     if (!(await connected.catch(() => null))) return;
@@ -273,43 +273,27 @@ export class Call {
     else notice("devices", words);
   }
 
-  /** Ask for what is missing, and send it to those who are here already. */
+  /** Ask for what is missing; who is here already gets it. */
   async #askAgain() {
-    const { videre } = this;
-    const missing = [...this.#problems.keys()];
-    const wanted = (/** @type {Kind[]} */ ...kinds) =>
-      navigator.mediaDevices.getUserMedia(Object.fromEntries(kinds.map((kind) => [kind, WANTED[kind]])));
-    /** @type {MediaStreamTrack[]} */
-    let found = [];
-    await wanted(...missing).then((stream) => (found = stream.getTracks()), () => {});
-    for (const kind of found.length || missing.length === 1 ? [] : missing) {
-      await wanted(kind).then((stream) => found.push(...stream.getTracks()), () => {});
+    for (const kind of [...this.#problems.keys()]) {
+      await this.videre.useDevice(kind).catch((error) => !this.#over && this.#lacks(kind, error.name));
     }
-    if (this.#over) return found.forEach((track) => track.stop());
-    const stream = (videre.localStream ??= new MediaStream());
-    for (const track of found) {
-      const kind = /** @type {Kind} */ (track.kind);
-      for (const old of stream.getTracks()) if (old.kind === kind) stream.removeTrack(old);
-      stream.addTrack(track);
-      track.enabled = !(kind === "audio" ? videre.muted : videre.videoMuted);
-      this.#problems.delete(kind);
-      await Promise.all([...videre.peers.values()].map((peer) => peer.replace(kind, videre.track(kind))));
-    }
-    if (found.length) this.#watch();
-    if (!this.#sharing) this.#own.play(stream);
+  }
+
+  /** @param {Kind} kind @param {string} why */
+  #lacks(kind, why) {
+    this.#problems.set(kind, why);
+    if (this.#asking) return;
     this.#complain();
     this.#tell();
   }
 
-  /** Notice when a device is unplugged. */
-  #watch() {
-    for (const track of this.videre.localStream?.getTracks() ?? []) {
-      track.onended = () => {
-        this.#problems.set(/** @type {Kind} */ (track.kind), "ended");
-        this.#complain();
-        this.#tell();
-      };
-    }
+  /** @param {Kind} kind of which there is a device now */
+  #has(kind) {
+    this.#problems.delete(kind);
+    if (!this.#sharing) this.#own.play(this.videre.localStream);
+    this.#complain();
+    this.#tell();
   }
 
   async #share() {

@@ -1,0 +1,451 @@
+/** A call with everybody in a room. */
+
+/** @import { Data, Device, Kind, Sent, SendOptions, Signal, VidereOptions, Welcome } from "../videre.js" */
+import { Emitter } from "./emitter.js";
+import { SignallerError } from "./errors.js";
+import { ask, capture, devices, stop, trackOf } from "./media.js";
+import { check, take } from "./options.js";
+import { Pace } from "./pace.js";
+import { MEDIA, Peer } from "./peer.js";
+import { random } from "./random.js";
+import { Signaller } from "./signaller.js";
+import { isSignal } from "./signals.js";
+import { LIMIT, failure, valueOf } from "./transfers.js";
+
+const CALL_COST = 5; // answers that a new call is worth: it sends its candidates, too
+const OPTIONS = ["signallerURL", "localVideoElement", "remoteVideoElement", "initComplete", "userId"];
+OPTIONS.push("token", "constraints", "configuration", "levels", "maxTransferBytes");
+
+export class Videre extends Emitter {
+  /** @type {Map<string, Peer>} by their names */ peers = new Map();
+  /** @type {MediaStream | null} may be set before `connect`, which else asks for one */
+  localStream = null;
+  /** @type {string | null} */ roomId = null;
+  muted = false;
+  videoMuted = false;
+  /** @type {(stream: MediaStream) => void} */ onLocalStream = () => {};
+  /** @type {(stream: MediaStream, user: string) => void} */ onRemoteStream = () => {};
+  /** @type {(error: any) => void} */ onVideoError = () => {};
+  /** @type {(error: any) => void} */ onAudioError = () => {};
+  /** @type {MediaStreamTrack | null} */ #screen = null;
+  /** @type {Map<string, Pace>} of the others' signals */ #paces = new Map();
+  /** @type {Map<Kind, MediaStreamTrack>} what is sent in place of the devices */ #replaced = new Map();
+  /** @type {Map<Kind, string>} the devices that were chosen */ #chosen = new Map();
+  /** @type {Map<Kind, object>} the last that was asked for */ #choosing = new Map();
+  /** @type {WeakSet<MediaStreamTrack>} whose end is heard */ #watched = new WeakSet();
+  /** @type {WeakSet<MediaStreamTrack>} that we have asked for */ #captured = new WeakSet();
+  /** @type {{waits: boolean} | null} from `connect` to `disconnect` */ #turn = null;
+  /** @type {Promise<MediaStream | null> | null} the devices are asked for */ #capturing = null;
+  /** @type {any} */ #listening;
+
+  /** @param {VidereOptions} options */
+  constructor(options) {
+    super();
+    check("Videre", options, OPTIONS, true);
+    this.localVideoElement = options.localVideoElement;
+    this.remoteVideoElement = options.remoteVideoElement;
+    this.constraints = options.constraints ?? { audio: true, video: true };
+    this.configuration = options.configuration ?? {};
+    this.maxTransferBytes = options.maxTransferBytes ?? LIMIT;
+    // `Calls` tells the others that each may call us, and which calls we have already.
+    const header = () => ({ Calls: [...this.peers.values()].flatMap(({ call }) => call ?? []) });
+    const { signallerURL: url, userId: user, token } = options;
+    this.signallerURL = url;
+    this.signaller = new Signaller({ url, user, token, header })
+      .on("joined", ({ user, header }) => this.#meet(user, header.Calls))
+      .on("left", ({ user }) => this.#hangUp(user, true))
+      .on("message", ({ user, payload }) => this.#hear(user, payload))
+      .on("resumed", () => this.#repair())
+      .on("rejoined", () => this.#repair())
+      .on("closed", () => this.roomId !== null && this.disconnect());
+    this.#levels = options.levels ?? 0;
+    options.initComplete?.();
+  }
+
+  #levels; // milliseconds between looks, 0 for none
+
+  get userId() {
+    return this.signaller.user;
+  }
+
+  get isInitiator() {
+    return this.signaller.isInitiator;
+  }
+
+  /** The call that `remoteVideoElement` shows. @returns {Peer | undefined} */
+  get #shown() {
+    return [...this.peers.values()].find(({ stream }) => stream.getTracks().length);
+  }
+
+  get remoteStream() {
+    return this.#shown?.stream ?? null;
+  }
+
+  /**
+   * Ask for camera and microphone, and enter a room.
+   * @param {string} room @returns {Promise<Welcome | null>} null where `disconnect` came first
+   */
+  async connect(room) {
+    take("Videre.connect: room", "room", room);
+    if (this.roomId !== null) this.disconnect();
+    this.roomId = room;
+    const turn = (this.#turn = { waits: !this.localStream });
+    try {
+      const stream = this.localStream ?? (await this.#capture());
+      turn.waits = false;
+      if (turn !== this.#turn) {
+        // Another `connect` may wait for the same.
+        if (stream !== this.localStream && !this.#turn?.waits) stop(stream);
+        return null;
+      }
+      if (stream) this.#show(stream);
+      if (turn !== this.#turn) return null; // left by who was shown it
+      if (this.#levels) this.#listening = setInterval(() => this.#listen(), this.#levels);
+      return await this.signaller.join(room);
+    } catch (error) {
+      const left = turn !== this.#turn;
+      if (!left) this.disconnect();
+      if (left && /** @type {any} */ (error).code === "left") return null;
+      throw error;
+    }
+  }
+
+  /** Leave the room, hang up, and let go of camera and microphone. */
+  disconnect() {
+    this.roomId = null;
+    this.#turn = null;
+    clearInterval(this.#listening);
+    this.signaller.leave();
+    this.#paces.clear();
+    for (const user of [...this.peers.keys()]) this.#hangUp(user);
+    this.stopSharing();
+    stop(this.localStream);
+    this.localStream = null;
+    if (this.localVideoElement) this.localVideoElement.srcObject = null;
+  }
+
+  /** @param {MediaStream} stream */
+  #show(stream) {
+    this.localStream = stream;
+    this.#mute();
+    stream.getTracks().forEach((track) => this.#watch(track));
+    if (this.localVideoElement) {
+      this.localVideoElement.muted = true; // nobody wants to hear themselves
+      this.localVideoElement.srcObject = stream;
+    }
+    this.onLocalStream(stream);
+  }
+
+  muteMic() {
+    this.muted = true;
+    this.#mute();
+  }
+
+  unmuteMic() {
+    this.muted = false;
+    this.#mute();
+  }
+
+  muteVideo() {
+    this.videoMuted = true;
+    this.#mute();
+  }
+
+  unmuteVideo() {
+    this.videoMuted = false;
+    this.#mute();
+  }
+
+  #mute() {
+    for (const kind of MEDIA) {
+      const track = this.track(kind);
+      if (track) track.enabled = !(kind === "audio" ? this.muted : this.videoMuted);
+    }
+  }
+
+  /**
+   * Send a value to all or to some, of any size up to 256 MiB. Where a channel is not open yet it waits.
+   * @param {Data} data @param {SendOptions & {to?: string | string[]}} [options]
+   * @returns {Promise<Sent>} once each has it, or has failed by itself
+   */
+  send(data, options = {}) {
+    check("Videre.send", options, ["to", "onProgress", "signal"]);
+    const value = valueOf(data);
+    const users = options.to === undefined ? [...this.peers.keys()] : [options.to].flat();
+    const sending = users.map((user) => {
+      const peer = this.peers.get(user);
+      const sent = peer ? peer.send(value, options) : Promise.reject(failure("no-such-user", user));
+      return sent.then(() => null, (error) => ({ user, error }));
+    });
+    return Promise.all(sending).then((ends) => {
+      const failed = ends.filter((end) => end !== null);
+      for (const { error } of failed) this.emit("error", error);
+      return { delivered: users.filter((_, index) => ends[index] === null), failed };
+    });
+  }
+
+  /** Show the screen in place of the camera, until `stopSharing` or the browser's own button. */
+  async shareScreen() {
+    const turn = this.#turn;
+    const stream = await navigator.mediaDevices.getDisplayMedia({ video: true });
+    this.#require(turn, stream);
+    this.#screen?.stop();
+    const [track] = stream.getVideoTracks();
+    this.#screen = track;
+    track.onended = () => track === this.#screen && this.stopSharing();
+    await this.#sendAll("video");
+    return stream;
+  }
+
+  stopSharing() {
+    if (!this.#screen) return;
+    this.#screen.stop();
+    this.#screen = null;
+    return this.#sendAll("video");
+  }
+
+  /** Name the devices that there are. @returns {Promise<Device[]>} */
+  devices() {
+    return devices();
+  }
+
+  /**
+   * Use another camera or microphone, the default one without an `id`; it stays chosen for later calls.
+   * @param {Kind} kind @param {string} [id] as `devices` names it @returns {Promise<MediaStreamTrack>}
+   */
+  async useDevice(kind, id) {
+    take("Videre.useDevice: kind", "kind", kind);
+    if (id !== undefined) take("Videre.useDevice: id", "deviceId", id);
+    const turn = this.#turn;
+    const choice = {};
+    this.#choosing.set(kind, choice);
+    const wanted = this.#constraints(kind, id);
+    const track = await ask(kind, wanted).catch((error) => {
+      const old = trackOf(this.localStream, kind);
+      if (error.name !== "NotReadableError" || !old || turn !== this.#turn) throw error;
+      old.stop(); // many phones open one camera at a time
+      return ask(kind, wanted);
+    });
+    this.#require(turn, new MediaStream([track]));
+    // Who chose again meanwhile gets that one.
+    if (this.#choosing.get(kind) !== choice) this.#refuse(new MediaStream([track]), "Another was chosen");
+    if (id === undefined) this.#chosen.delete(kind);
+    else this.#chosen.set(kind, id);
+    await this.#put(kind, track);
+    return track;
+  }
+
+  /**
+   * Send this in place of the device, in this call and in later ones, until it is replaced by null.
+   * It is not stopped for you.
+   * @param {Kind} kind @param {MediaStreamTrack | null} track
+   */
+  async replaceTrack(kind, track) {
+    take("Videre.replaceTrack: kind", "kind", kind);
+    take("Videre.replaceTrack: track", "track", track);
+    if (track) this.#replaced.set(kind, track);
+    else this.#replaced.delete(kind);
+    await this.#sendAll(kind);
+  }
+
+  /** @param {object | null} turn @param {MediaStream} stream */
+  #require(turn, stream) {
+    if (turn !== this.#turn) this.#refuse(stream, "Left before it was there");
+  }
+
+  /** @param {MediaStream} stream @param {string} why @returns {never} */
+  #refuse(stream, why) {
+    stop(stream);
+    throw new SignallerError("left", why);
+  }
+
+  /** Take a track into the local stream in place of what is there. @param {Kind} kind @param {MediaStreamTrack} track */
+  async #put(kind, track) {
+    this.#captured.add(track);
+    const stream = this.localStream ?? new MediaStream();
+    for (const old of stream.getTracks().filter((each) => each.kind === kind)) {
+      stream.removeTrack(old);
+      old.stop();
+    }
+    stream.addTrack(track);
+    this.#show(stream);
+    this.emit("device", { kind, track });
+    await this.#sendAll(kind);
+  }
+
+  /** Hear when a track ends by itself: unplugged, or no longer permitted. @param {MediaStreamTrack} track */
+  #watch(track) {
+    if (this.#watched.has(track)) return;
+    this.#watched.add(track);
+    track.addEventListener("ended", () => this.#ended(track));
+  }
+
+  /** @param {MediaStreamTrack} track */
+  async #ended(track) {
+    const kind = /** @type {Kind} */ (track.kind);
+    if (!this.localStream?.getTracks().includes(track)) return;
+    this.emit("ended", { kind, track });
+    if (!this.#captured.has(track)) return; // it is the application's own
+    this.#chosen.delete(kind);
+    await this.useDevice(kind).catch((error) => {
+      if (error.code !== "left") this.#troubled(kind, error);
+    });
+  }
+
+  /** @param {Kind} kind @param {any} error */
+  #troubled(kind, error) {
+    if (kind === "audio") this.onAudioError(error);
+    else this.onVideoError(error);
+  }
+
+  /** Send what is to be sent of a kind. @param {Kind} kind */
+  async #sendAll(kind) {
+    this.#mute();
+    await Promise.all([...this.peers.values()].map((peer) => peer.replace(kind, this.track(kind))));
+  }
+
+  /** What is sent. @param {Kind} kind @returns {MediaStreamTrack | null} */
+  track(kind) {
+    const ours = this.#replaced.get(kind) ?? trackOf(this.localStream, kind);
+    return kind === "video" ? (this.#screen ?? ours) : ours;
+  }
+
+  /** @param {Kind} kind @param {string} [id] of a device */
+  #constraints(kind, id) {
+    const wanted = (this.constraints || {})[kind];
+    if (!id) return wanted || true;
+    return { ...(typeof wanted === "object" ? wanted : {}), deviceId: { exact: id } };
+  }
+
+  /** Ask for the devices, once: who connects again meanwhile waits for the same. */
+  #capture() {
+    this.#capturing ??= this.#ask().finally(() => (this.#capturing = null));
+    return this.#capturing;
+  }
+
+  async #ask() {
+    const wanted = MEDIA.filter((kind) => this.constraints && this.constraints[kind]);
+    const chosen = (/** @type {Kind} */ kind) => this.#constraints(kind, this.#chosen.get(kind));
+    const stream = await capture(
+      Object.fromEntries(wanted.map((kind) => [kind, chosen(kind)])),
+      (kind) => this.#constraints(kind),
+      () => Boolean(this.#turn?.waits),
+      (kind, error) => this.#troubled(kind, error),
+    );
+    stream?.getTracks().forEach((track) => this.#captured.add(track));
+    return stream;
+  }
+
+  #listen() {
+    for (const { user, level } of this.peers.values()) {
+      if (level || this.#loud.has(user)) this.emit("level", { user, level });
+      if (level) this.#loud.add(user);
+      else this.#loud.delete(user);
+    }
+  }
+
+  /** @type {Set<string>} of whom the last level was not 0 */ #loud = new Set();
+
+  /**
+   * Call who has entered after us. An old client, which sends no `Calls`, can have one call: the
+   * initiator makes it.
+   * @param {string} user @param {unknown} calls
+   */
+  #meet(user, calls) {
+    const peer = this.peers.get(user);
+    const listed = Array.isArray(calls);
+    if (peer?.call && listed && calls.includes(peer.call)) return peer.repair(); // it was away
+    this.#hangUp(user);
+    if (listed || this.isInitiator) this.#call(user, listed ? random() : undefined, true);
+  }
+
+  /** @param {string} user @param {string | undefined} call @param {boolean} caller */
+  #call(user, call, caller) {
+    const peer = new Peer(this, user, call, caller);
+    this.peers.set(user, peer);
+    this.emit("call", peer);
+    return peer;
+  }
+
+  /** @param {string} user @param {boolean} [gone] from the room */
+  #hangUp(user, gone) {
+    if (gone) this.#paces.delete(user);
+    const peer = this.peers.get(user);
+    if (!peer) return;
+    this.peers.delete(user);
+    peer.close();
+    this.#display();
+    this.emit("hangup", peer);
+  }
+
+  /** @param {string} user @param {any} payload */
+  #hear(user, payload) {
+    /** @type {Signal} */
+    let signal = payload;
+    try {
+      if (typeof payload === "string") signal = JSON.parse(payload);
+    } catch {
+      return; // somebody's own words
+    }
+    const ours = isSignal(signal);
+    if (ours === null) return;
+    if (!ours) return this.emit("ignored", { user, reason: `${signal.Type} is not well-formed` });
+    const { Type, Call } = signal;
+    let cost = /Offer|Ask|Turn/.test(Type) ? 1 : 0;
+    if (Type === "Ice Offer" && this.peers.get(user)?.call !== Call) cost = CALL_COST;
+    const pace = this.#paces.get(user) ?? new Pace();
+    this.#paces.set(user, pace);
+    const passed = pace.pass(JSON.stringify(signal), cost, () => this.#take(user, signal));
+    if (!passed) this.emit("ignored", { user, reason: "too many signals" });
+  }
+
+  /** @param {string} user @param {Signal} signal */
+  #take(user, signal) {
+    let peer = this.peers.get(user);
+    if (signal.Type === "Ice Offer" && (!peer || peer.call !== signal.Call)) {
+      if (!this.#accepts(user, signal)) return;
+      this.#hangUp(user);
+      peer = this.#call(user, signal.Call, false);
+    }
+    if (peer?.call === signal.Call) peer?.hear(signal);
+  }
+
+  /** Tell whether an offer makes a call. @param {string} user @param {Signal} signal */
+  #accepts(user, { Call, Offer }) {
+    const { users } = this.signaller;
+    const their = users.indexOf(user);
+    const our = users.indexOf(this.userId);
+    if (their < 0) return false;
+    // Who was there first makes a call, by its first offer. An old client's offer goes to all, and is
+    // for who came next.
+    return Call === undefined ? our === their + 1 || users.length < 3 : Offer === 1 && their < our;
+  }
+
+  #repair() {
+    const { users } = this.signaller;
+    for (const peer of [...this.peers.values()]) {
+      if (users.includes(peer.user)) peer.repair();
+      else if (peer.state === "failed") this.#hangUp(peer.user); // else it may come back
+    }
+  }
+
+  /** @internal @param {Peer} peer */
+  failed(peer) {
+    const { state, users } = this.signaller;
+    if (state === "joined" && !users.includes(peer.user)) this.#hangUp(peer.user);
+    else peer.restart();
+  }
+
+  /** @internal @param {Peer} peer */
+  received(peer) {
+    this.#display();
+    this.onRemoteStream(peer.stream, peer.user);
+    this.emit("stream", peer);
+  }
+
+  #display() {
+    const element = this.remoteVideoElement;
+    const stream = this.remoteStream;
+    if (element && element.srcObject !== stream) element.srcObject = stream;
+  }
+}

@@ -1,0 +1,55 @@
+/** What tells of events, each with its `detail`. React Native has no EventTarget: ours takes its place. */
+
+class Target {
+  /** @type {Map<string, Map<any, boolean>>} */ #heard = new Map();
+
+  /** @param {string} type @param {any} listener @param {any} [options] */
+  addEventListener(type, listener, options) {
+    const listeners = this.#heard.get(type) ?? new Map();
+    this.#heard.set(type, listeners.set(listener, Boolean(options?.once)));
+  }
+
+  /** @param {string} type @param {any} listener */
+  removeEventListener(type, listener) {
+    this.#heard.get(type)?.delete(listener);
+  }
+
+  /** @param {any} event */
+  dispatchEvent(event) {
+    for (const [listener, once] of [...(this.#heard.get(event.type) ?? [])]) {
+      if (once) this.removeEventListener(event.type, listener);
+      try {
+        if (typeof listener === "function") listener.call(this, event);
+        else listener.handleEvent(event);
+      } catch (error) {
+        setTimeout(() => { throw error; }); // uncaught, as EventTarget has it: the others hear all the same
+      }
+    }
+    return true;
+  }
+}
+
+class Told extends (globalThis.Event ?? class {}) {
+  /** @param {string} type @param {any} detail */
+  constructor(type, detail) {
+    super(type);
+    if (!globalThis.Event) Object.assign(this, { type });
+    this.detail = detail;
+  }
+}
+
+export class Emitter extends /** @type {typeof EventTarget} */ (globalThis.EventTarget ?? Target) {
+  /** @param {string} type @param {any} [detail] */
+  emit(type, detail) {
+    this.dispatchEvent(/** @type {any} */ (new Told(type, detail)));
+  }
+
+  /**
+   * As addEventListener, but hands over the detail alone.
+   * @param {string} type @param {(detail: any) => void} listener @returns {this}
+   */
+  on(type, listener) {
+    this.addEventListener(type, (event) => listener(/** @type {any} */ (event).detail));
+    return this;
+  }
+}

@@ -1,0 +1,67 @@
+/** Cameras and microphones: asking for them. */
+
+/** @import { Device, Kind } from "../videre.js" */
+import { MEDIA } from "./peer.js";
+
+/** @param {MediaStream | null | undefined} stream */
+export const stop = (stream) => stream?.getTracks().forEach((track) => track.stop());
+
+/** @param {MediaStream | null | undefined} stream @param {Kind} kind @returns {MediaStreamTrack | null} */
+export const trackOf = (stream, kind) => stream?.getTracks().find((track) => track.kind === kind) ?? null;
+
+/** Name the devices that there are. Without a permission they have no labels. @returns {Promise<Device[]>} */
+export async function devices() {
+  const found = (await globalThis.navigator?.mediaDevices?.enumerateDevices?.()) ?? [];
+  /** @type {Record<string, Device["kind"]>} */
+  const kinds = { audioinput: "audio", videoinput: "video", audiooutput: "output" };
+  return found
+    .filter(({ deviceId }) => deviceId)
+    .map(({ kind, deviceId, label, groupId }) => ({ kind: kinds[kind], id: deviceId, label, group: groupId }));
+}
+
+/**
+ * Ask for one track. @param {Kind} kind @param {any} wanted constraints
+ * @returns {Promise<MediaStreamTrack>}
+ */
+export async function ask(kind, wanted) {
+  const stream = await mediaDevices().getUserMedia({ [kind]: wanted });
+  return /** @type {MediaStreamTrack} */ (trackOf(stream, kind));
+}
+
+/**
+ * Ask for what there is: a call without a camera is better than none.
+ * @param {Partial<Record<Kind, any>>} constraints
+ * @param {(kind: Kind) => any} otherwise constraints for where a device that was chosen is gone
+ * @param {() => boolean} wanted whether it still is
+ * @param {(kind: Kind, error: any) => void} failed @returns {Promise<MediaStream | null>}
+ */
+export async function capture(constraints, otherwise, wanted, failed) {
+  const kinds = MEDIA.filter((kind) => constraints[kind]);
+  if (!kinds.length) return null;
+  if (kinds.length > 1) {
+    const asked = Object.fromEntries(kinds.map((kind) => [kind, constraints[kind]]));
+    try {
+      return await mediaDevices().getUserMedia(asked);
+    } catch {
+      // Then one after the other.
+    }
+  }
+  const stream = new MediaStream();
+  for (const kind of kinds) {
+    if (!wanted()) break;
+    await ask(kind, constraints[kind])
+      .catch((error) => {
+        if (error.name !== "OverconstrainedError") throw error;
+        return ask(kind, otherwise(kind));
+      })
+      .then((track) => stream.addTrack(track), (error) => failed(kind, error));
+  }
+  return stream.getTracks().length ? stream : null;
+}
+
+/** @returns {MediaDevices} */
+function mediaDevices() {
+  const { mediaDevices } = navigator;
+  if (!mediaDevices) throw new Error("Browsers give a camera only to pages of https: and of localhost");
+  return mediaDevices;
+}

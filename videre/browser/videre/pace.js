@@ -1,0 +1,40 @@
+const ANSWERS = 10; // to one member's signals at once: all seven others of a mesh stay within our rate
+const ANSWER_MS = 1_000; // for one more
+const MAX_HELD = 64; // of one member's signals
+
+/**
+ * Holds back one member's signals that we would answer too often: each answer counts towards our own
+ * rate. What waits is taken in order; what waits already, word for word, does not wait twice.
+ */
+export class Pace {
+  #left = ANSWERS;
+  #at = Date.now();
+  /** @type {any} */ #timer = 0;
+  /** @type {{text: string, cost: number, take: () => void}[]} */ #held = [];
+
+  /**
+   * @param {string} text the signal @param {number} cost in answers @param {() => void} take
+   * @returns {boolean} false where so many wait that it is lost
+   */
+  pass(text, cost, take) {
+    const held = this.#held;
+    if (cost && held.some((one) => one.text === text)) return true;
+    if (held.length >= MAX_HELD) return false;
+    held.push({ text, cost, take });
+    if (!this.#timer) this.#go();
+    return true;
+  }
+
+  #go() {
+    const now = Date.now();
+    this.#left = Math.min(ANSWERS, this.#left + Math.max(0, now - this.#at) / ANSWER_MS);
+    this.#at = now;
+    this.#timer = 0;
+    for (let [first] = this.#held; first && first.cost <= this.#left; [first] = this.#held) {
+      this.#held.shift();
+      this.#left -= first.cost;
+      first.take();
+    }
+    if (this.#held.length) this.#timer = setTimeout(() => this.#go(), ANSWER_MS);
+  }
+}

@@ -1,0 +1,299 @@
+/** The call with one other member. */
+
+/** @import { Kind, Quality, SendOptions, Signal } from "../videre.js" */
+/** @import { Videre } from "./call.js" */
+/** @import { Value } from "./transfers.js" */
+import { PLAIN, Transfers, VERSION, failure } from "./transfers.js";
+import { measure } from "./quality.js";
+
+/** @typedef {{value: Value, options: SendOptions, resolve: () => void, reject: (error: Error) => void}} Unsent */
+
+const BREAK_MS = 4_000; // for a call to come back by itself, before another way is looked for
+const BUFFER = 2 ** 20; // bytes of plain messages that may wait in the channel
+export const MEDIA = /** @type {Kind[]} */ (["audio", "video"]);
+
+/**
+ * The member who was there first makes the call, names it (`Call`), and makes the offers. The other
+ * asks for its turn to make one ("Ice Ask", "Ice Turn"), so that two offers never meet and none is
+ * ever rolled back: after a rollback Chromium shows no more of the video that it receives. Offers are
+ * numbered, for answers to say which one they answer, and so are turns. All that is sent may be sent
+ * again. An old client knows nothing of this: its calls have no name, and it never asks.
+ */
+export class Peer {
+  /** All that is received. */
+  stream = new MediaStream();
+  #videre;
+  #ours; // the turn
+  #told = false;
+  #due = false; // an offer of ours
+  #asked = false; // for the turn, by the other
+  #lent = false; // the turn, to the other
+  #turn = 0; // how often it was
+  #offers = 0; // made
+  #offer = 0; // the last one that was taken
+  /** @type {Promise<void>} */ #last = Promise.resolve();
+  /** @type {Unsent[]} */ #unsent = [];
+  /** @type {Transfers | null} */ #transfers = null;
+  #version = 0; // of transfers, that the other speaks
+  /** @type {import("./quality.js").Before | null} */ #counts = null;
+
+  /**
+   * @param {Videre} videre @param {string} user
+   * @param {string | undefined} call its name, none with an old client
+   * @param {boolean} caller whether we make it
+   */
+  constructor(videre, user, call, caller) {
+    this.user = user;
+    this.call = call;
+    this.#videre = videre;
+    this.#ours = caller || !call;
+    const { iceServers } = videre.signaller;
+    const pc = (this.connection = new RTCPeerConnection({ iceServers, ...videre.configuration }));
+    for (const kind of MEDIA) {
+      const track = videre.track(kind);
+      if (track) pc.addTrack(track, ...(videre.localStream ? [videre.localStream] : []));
+      else if (caller) pc.addTransceiver(kind, { direction: "recvonly" });
+    }
+    /** The data channel of plain messages; an old client knows nothing of it. */
+    this.channel = call ? pc.createDataChannel("videre", { negotiated: true, id: 0 }) : null;
+    if (this.channel) this.#talk(this.channel);
+    pc.ontrack = ({ track }) => this.stream.addTrack(track);
+    pc.onicecandidate = ({ candidate }) => candidate && this.#trickle(candidate.toJSON());
+    pc.onnegotiationneeded = () => {
+      this.#due = true;
+      if (this.#ours) this.#queue(() => this.#advance());
+      else this.#signal({ Type: "Ice Ask" });
+    };
+    pc.onconnectionstatechange = () => this.#changed();
+  }
+
+  /** @param {RTCDataChannel} channel */
+  #talk(channel) {
+    const tell = (/** @type {string} */ type, /** @type {any} */ detail) => this.#videre.emit(type, detail);
+    channel.binaryType = "arraybuffer";
+    channel.bufferedAmountLowThreshold = BUFFER / 2;
+    channel.onopen = channel.onbufferedamountlow = () => this.#flush();
+    channel.onmessage = ({ data }) => tell("message", { user: this.user, data });
+    channel.onclose = () => this.#giveUp();
+    const own = this.connection.createDataChannel("videre.data", { negotiated: true, id: 1 });
+    own.onopen = () => this.#flush();
+    this.#transfers = new Transfers(own, this.user, this.#videre.maxTransferBytes, tell);
+    this.data = own;
+  }
+
+  /** @type {RTCDataChannel | null} that of transfers */ data = null;
+
+  /** @returns {RTCPeerConnectionState} */
+  get state() {
+    return this.connection.connectionState;
+  }
+
+  /**
+   * Send a value. The promise is kept when the other has it; of a plain message, when the channel has.
+   * @param {Value} value @param {SendOptions} options @returns {Promise<void>}
+   */
+  send(value, options) {
+    return new Promise((resolve, reject) => {
+      if (!this.channel) return reject(failure("unsupported", this.user));
+      if (/clos/.test(this.channel.readyState)) return reject(failure("gone", this.user));
+      this.#unsent.push({ value, options, resolve, reject });
+      this.#flush();
+    });
+  }
+
+  #flush() {
+    const { channel, data } = this;
+    if (channel?.readyState !== "open" || (this.#version && data?.readyState !== "open")) return;
+    while (this.#unsent.length && channel.bufferedAmount <= BUFFER) {
+      const { value, options, resolve, reject } = /** @type {Unsent} */ (this.#unsent.shift());
+      if (options.signal?.aborted) reject(failure("cancelled", this.user));
+      else if (this.#version && !isPlain(value)) {
+        this.#transfers?.send(value, options, this.#most).then(resolve, reject);
+      } else this.#sendPlain(value, options).then(resolve, reject);
+    }
+  }
+
+  /** Bytes of a message that the other takes. */
+  get #most() {
+    return this.connection.sctp?.maxMessageSize || PLAIN;
+  }
+
+  /** @param {Value} value @param {SendOptions} options */
+  async #sendPlain({ size, plain }, { onProgress }) {
+    if (size > this.#most) throw failure("too-large", this.user, `an older client takes ${this.#most} bytes`);
+    try {
+      this.channel?.send(plain);
+    } catch (error) {
+      throw failure("gone", this.user, String(error));
+    }
+    if (onProgress) queueMicrotask(() => onProgress({ user: this.user, bytes: size, size }));
+  }
+
+  #giveUp() {
+    for (const { reject } of this.#unsent.splice(0)) reject(failure("gone", this.user));
+    this.#transfers?.close();
+  }
+
+  /** Measure the call since the last time that it was. @returns {Promise<Quality>} */
+  async quality() {
+    const { quality, counts } = await measure(this.connection, this.#counts);
+    this.#counts = counts;
+    return quality;
+  }
+
+  /** How loud the other is now, from 0 to 1. */
+  get level() {
+    const sources = this.connection
+      .getReceivers()
+      .filter(({ track }) => track.kind === "audio")
+      .flatMap((receiver) => receiver.getSynchronizationSources?.() ?? []);
+    const now = performance.timeOrigin + performance.now();
+    const fresh = sources.filter(({ timestamp }) => Math.min(Math.abs(now - timestamp), Math.abs(performance.now() - timestamp)) < 1000);
+    return Math.max(0, ...fresh.map(({ audioLevel }) => audioLevel ?? 0));
+  }
+
+  /**
+   * Send this track in place of the last one of its kind.
+   * @param {Kind} kind @param {MediaStreamTrack | null} track
+   */
+  async replace(kind, track) {
+    const fits = (/** @type {RTCRtpTransceiver} */ { receiver }) => receiver.track.kind === kind;
+    const transceiver = this.connection.getTransceivers().find(fits);
+    if (!transceiver) return track && void this.connection.addTrack(track);
+    if (track && !/send/.test(transceiver.direction)) transceiver.direction = "sendrecv";
+    await transceiver.sender.replaceTrack(track);
+  }
+
+  /** Do again what may have been lost while there was no connection to the signaller. */
+  repair() {
+    const { localDescription, signalingState } = this.connection;
+    if (signalingState === "have-local-offer" || localDescription?.type === "answer") this.#describe();
+    if (this.#lent) this.#lend();
+    if (this.#due && !this.#ours) this.#signal({ Type: "Ice Ask" });
+    if (this.state !== "connected") this.restart();
+  }
+
+  /** Find a new way to the other, with ICE servers that are good now. */
+  restart() {
+    const { connection: pc } = this;
+    if (pc.signalingState === "closed") return;
+    const { iceServers } = this.#videre.signaller;
+    pc.setConfiguration({ ...pc.getConfiguration(), iceServers, ...this.#videre.configuration });
+    pc.restartIce();
+  }
+
+  close() {
+    this.connection.onconnectionstatechange = null;
+    this.connection.close();
+    this.#giveUp();
+  }
+
+  /** Take what the other has sent. @param {Signal} signal */
+  hear(signal) {
+    if (signal.Data !== undefined) this.#version = Math.min(Number(signal.Data) || 0, VERSION);
+    this.#queue(async () => {
+      await this.#take(signal);
+      if (!this.#told && this.stream.getTracks().length) {
+        this.#told = true;
+        this.#videre.received(this);
+      }
+      await this.#advance();
+    });
+  }
+
+  /** Take one step after the other. @param {() => Promise<void>} step */
+  #queue(step) {
+    this.#last = this.#last.then(step).catch((error) => {
+      if (this.connection.signalingState !== "closed") this.#videre.emit("error", error);
+    });
+  }
+
+  /** @param {Signal} signal */
+  async #take(signal) {
+    const { connection: pc } = this;
+    const { Type, IcePacket, Offer, Turn } = signal;
+    const { signalingState } = pc;
+    if (Type === "Ice Candidate") {
+      // In the old client's candidates there is no IcePacket. One may be of a way that was given up:
+      // then it is of no use.
+      const { candidate, sdpMid, sdpMLineIndex } = IcePacket ?? signal;
+      await pc.addIceCandidate({ candidate, sdpMid, sdpMLineIndex }).catch(() => {});
+    } else if (Type === "Ice Answer") {
+      if (signalingState !== "have-local-offer" || (this.call && Offer !== this.#offers)) return;
+      await pc.setRemoteDescription(IcePacket);
+    } else if (Type === "Ice Offer") {
+      if (signalingState !== "stable") return;
+      await pc.setRemoteDescription(IcePacket);
+      this.#offer = Offer ?? 0;
+      this.#lent = false;
+      await pc.setLocalDescription();
+      this.#describe();
+    } else if (Type === "Ice Ask") {
+      if (this.#lent) this.#lend();
+      else this.#asked = true;
+    } else if (Turn === this.#turn) {
+      if (signalingState === "have-local-offer") this.#describe(); // it was lost
+    } else {
+      this.#turn = Turn ?? 0;
+      await this.#propose();
+    }
+  }
+
+  /** Do what is due when it is our turn. */
+  async #advance() {
+    if (!this.#ours || this.#lent || this.connection.signalingState !== "stable") return;
+    if (this.#asked) {
+      this.#asked = false;
+      this.#lent = true;
+      this.#turn++;
+      this.#lend();
+    } else if (this.#due) await this.#propose();
+  }
+
+  #lend() {
+    this.#signal({ Type: "Ice Turn", Turn: this.#turn });
+  }
+
+  async #propose() {
+    this.#due = false;
+    await this.connection.setLocalDescription();
+    this.#offers++;
+    this.#describe();
+  }
+
+  #describe() {
+    const { localDescription } = this.connection;
+    if (!localDescription) return;
+    const offer = localDescription.type === "offer";
+    const Type = offer ? "Ice Offer" : "Ice Answer";
+    const Offer = offer ? this.#offers : this.#offer;
+    this.#signal({ Type, IcePacket: localDescription, Offer, Data: this.call ? VERSION : undefined });
+  }
+
+  /** @param {RTCIceCandidateInit} candidate */
+  #trickle(candidate) {
+    // An old client looks for it in one place or the other.
+    const flat = this.call ? {} : /** @type {object} */ (candidate);
+    this.#signal({ Type: "Ice Candidate", IcePacket: candidate, ...flat });
+  }
+
+  /** @param {Signal} signal */
+  #signal(signal) {
+    const { signaller } = this.#videre;
+    // `repair` makes up for what is not sent here.
+    if (signaller.state === "joined") signaller.broadcast({ ...signal, Call: this.call }, { to: this.user });
+  }
+
+  #changed() {
+    this.#videre.emit("connection", this);
+    if (this.state === "failed") this.#videre.failed(this);
+    else if (this.state === "disconnected") {
+      setTimeout(() => this.state === "disconnected" && this.restart(), BREAK_MS);
+    }
+  }
+}
+
+/** Tell whether a value goes as it is. @param {Value} value */
+function isPlain({ kind, size }) {
+  return (kind === "text" || kind === "bytes") && size <= PLAIN;
+}

@@ -1,0 +1,518 @@
+/** Rooms: a seat in one, which is kept when the connection is lost. */
+
+/** @import { IceServer, SignallerOptions, State, Token, Welcome } from "../videre.js" */
+import { Emitter } from "./emitter.js";
+import { SignallerError } from "./errors.js";
+import { check, locate, take } from "./options.js";
+import { Outbox, Seen } from "./outbox.js";
+import { Pacer } from "./pacer.js";
+import { Polling } from "./polling.js";
+import { random } from "./random.js";
+
+/**
+ * @typedef {{onopen: any, onmessage: any, onclose: any, send(text: string): void,
+ *   close(code?: number): void}} Socket
+ * @typedef {{resolve: (value: any) => void, reject: (error: Error) => void}} Waiting
+ */
+
+const OPEN_MS = 6_000; // for a connection to open, before another way is tried
+const WELCOME_MS = 30_000; // for the answer to a connect: the server may delay it by 25 s
+const STEADY_MS = 10_000; // a seat that was held so long was worth a quick return
+const HURRY_MS = 3_000; // for an answer when the network has changed
+const TOKEN_MS = 60_000; // for which a token that was not used yet is good enough
+const ICE_RETRY_MS = 10_000; // until ICE servers are asked for again
+const LOST = 3_000; // the close code that keeps the seat, as 1000 would not
+const COUNTED = ["connect", "disconnect", "broadcast", "role"];
+// A page that is shown again, or comes from the back-forward cache, may have a dead connection.
+const WAKES = { online: 0, pageshow: 0, visibilitychange: 1, resume: 1 };
+
+export class Signaller extends Emitter {
+  /** @type {string | null} */ room = null;
+  /** @type {string[]} who is in the room, in joining order */ users = [];
+  /** @type {string | null} */ initiator = null;
+  /** @type {IceServer[]} */ iceServers = [];
+  /** @type {State} */ state = "closed";
+
+  #options;
+  #at; // the server
+  /** @type {Socket | null} */ #socket = null;
+  #opened = false; // the socket was, once
+  #webSockets = false; // one has been open once, so they are not blocked
+  #polling = false;
+  #failures = 0;
+  #since = 0;
+  #quiet = false; // nothing was heard since the last heartbeat
+  #entered = false;
+  /** @type {string | null} */ #secret = null;
+  #received = 0;
+  #id = 0;
+  #outbox = new Outbox();
+  #pacer = new Pacer();
+  #seen = new Seen();
+  /** @type {Map<unknown, Waiting>} */ #requests = new Map();
+  /** @type {Promise<Welcome> | null} */ #joining = null;
+  /** @type {Waiting | null} */ #join = null;
+  /** @type {{room: string, promise: Promise<Token>} | null} */ #asking = null;
+  /** @type {{room: string, token: Token, at: number} | null} asked for, and not used yet */ #token = null;
+  #attempts = 0; // to open a connection
+  /** @type {any} the one thing that is waited for: to open, to be welcomed, to try again */ #timer;
+  #due = 0; // when it is over
+  /** @type {any} */ #heart;
+  /** @type {any} */ #hurry;
+  /** @type {any} */ #pause;
+  /** @type {any} */ #iceTimer;
+
+  /** @param {SignallerOptions} options */
+  constructor(options) {
+    super();
+    const known = ["url", "user", "token", "header", "minDelay", "maxDelay", "heartbeat"];
+    check("Signaller", options, known, true);
+    this.#at = /** @type {{base: string, query: string}} */ (locate(options.url));
+    this.user = options.user ?? random();
+    const { token, header, minDelay, maxDelay, heartbeat } = options;
+    this.#options = {
+      token,
+      header,
+      minDelay: minDelay ?? 500,
+      maxDelay: maxDelay ?? 30_000,
+      heartbeat: heartbeat ?? 10_000,
+    };
+  }
+
+  get isInitiator() {
+    return this.initiator === this.user && this.room !== null;
+  }
+
+  /**
+   * Enter a room, and leave any other. Where there is no connection it is tried until there is one,
+   * or until `leave`; a refusal rejects the promise.
+   * @param {string} room @returns {Promise<Welcome>}
+   */
+  join(room) {
+    take("Signaller.join: room", "room", room);
+    if (this.room === room && this.#joining) return this.#joining;
+    this.leave();
+    this.room = room;
+    /** @type {Promise<Welcome>} */
+    const joining = new Promise((resolve, reject) => (this.#join = { resolve, reject }));
+    this.#joining = joining;
+    this.#listen("addEventListener");
+    this.#open();
+    return joining; // which may be rejected by now
+  }
+
+  leave() {
+    if (this.room === null) return;
+    if (this.state === "joined") this.#send("disconnect", "");
+    this.#end(null);
+  }
+
+  /**
+   * Send to all others in the room, or to these. Without a connection it waits for the next one; what
+   * is more than the server takes at once is sent as fast as it does.
+   * @param {any} payload @param {{to?: string | string[]}} [options]
+   */
+  broadcast(payload, options = {}) {
+    check("Signaller.broadcast", options, ["to"]);
+    const { to } = options;
+    const body = JSON.stringify(payload);
+    if (body === undefined) throw new TypeError("Signaller.broadcast: payload takes a JSON value");
+    if (this.room === null) throw new SignallerError("not-in-room", "Not in a room");
+    if (to?.length === 0) return;
+    const header = to === undefined ? {} : { To: to };
+    this.#outbox.push(header, body);
+    this.#flush();
+  }
+
+  /** Ask who is in the room. @returns {Promise<string[]>} */
+  ping() {
+    return this.#request("ping");
+  }
+
+  /** Ask for fresh ICE servers, which become `iceServers`. @returns {Promise<IceServer[]>} */
+  async ice() {
+    this.#offered(await this.#request("ice"));
+    return this.iceServers;
+  }
+
+  /** Ask the server at once whether the connection is alive; where there is none, try again at once. */
+  wake() {
+    if (this.state === "waiting") {
+      this.#failures = 0;
+      this.#open();
+    } else if (this.state === "joined" && !this.#hurry) {
+      this.#quiet = false;
+      this.#beat();
+      this.#hurry = setTimeout(() => {
+        this.#hurry = null;
+        if (this.#quiet) this.#abandon();
+      }, HURRY_MS);
+    } else if (this.#socket && Date.now() > this.#due) this.#abandon(); // timers do not run in a sleep
+  }
+
+  /** @param {"addEventListener" | "removeEventListener"} how */
+  #listen(how) {
+    for (const [type, onDocument] of Object.entries(WAKES)) {
+      (onDocument ? globalThis.document : globalThis)?.[how]?.(type, this.#wakes);
+    }
+  }
+
+  #wakes = (/** @type {Event | undefined} */ event) => {
+    if (event?.type !== "visibilitychange" || globalThis.document.visibilityState === "visible") this.wake();
+  };
+
+  /** @param {string} event @returns {Promise<any>} */
+  #request(event) {
+    return new Promise((resolve, reject) => {
+      if (this.state !== "joined") throw new SignallerError("not-in-room", "Not in a room", true);
+      this.#requests.set(++this.#id, { resolve, reject });
+      this.#send(event, "{}", { Id: this.#id });
+    });
+  }
+
+  /** @param {string} event @param {any} payload @param {object} [more] of the header */
+  #send(event, payload, more) {
+    this.#write(event, JSON.stringify(payload), more);
+  }
+
+  /** @param {string} event @param {string} body @param {object} [more] of the header */
+  #write(event, body, more) {
+    const Header = JSON.stringify({ Event: event, UserId: this.user, RoomId: this.room, ...more });
+    const text = `{"Header":${Header},"Payload":${body}}`;
+    if (event !== "ping") this.#pacer.take(bytes(text)); // pings are counted apart
+    this.#socket?.send(text);
+    this.#show(true, text);
+  }
+
+  /** Send what waits, as far as the server takes it now. */
+  #flush() {
+    clearTimeout(this.#pause);
+    for (let each; this.state === "joined" && (each = this.#outbox.next); ) {
+      const { header, body } = each;
+      const wait = this.#pacer.wait(bytes(body) + 200, Date.now()); // with its header
+      if (wait) {
+        this.#pause = setTimeout(() => this.#flush(), wait);
+        return;
+      }
+      this.#outbox.went(++this.#id);
+      this.#write("broadcast", body, { Id: this.#id, ...header });
+    }
+  }
+
+  /** @param {boolean} sent @param {string} text @returns {{Header: any, Payload: any}} */
+  #show(sent, text) {
+    const packet = JSON.parse(text);
+    this.emit("packet", { sent, size: text.length, ...packet });
+    return packet;
+  }
+
+  /** @param {State} state */
+  #become(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.emit("state", state);
+  }
+
+  /** Open a connection, with a token to show: who asks somebody for it has all the time. */
+  #open() {
+    const attempt = ++this.#attempts;
+    clearTimeout(this.#timer);
+    this.#become("connecting");
+    if (attempt !== this.#attempts) return; // left by who heard of it
+    const { token } = this.#options;
+    if (typeof token !== "function") return this.#connect(token);
+    this.#ask(token).then(
+      (found) => attempt === this.#attempts && this.#connect(found),
+      (error) => attempt === this.#attempts && this.#refused(noToken(error)),
+    );
+  }
+
+  /**
+   * Ask the application for a token, once at a time.
+   * @param {(who: {room: string, user: string}) => Token | Promise<Token>} token @returns {Promise<Token>}
+   */
+  #ask(token) {
+    const room = /** @type {string} */ (this.room);
+    const held = this.#token;
+    this.#token = null;
+    if (held?.room === room && Date.now() - held.at < TOKEN_MS) {
+      this.#token = held;
+      return Promise.resolve(held.token);
+    }
+    const asking = this.#asking;
+    if (asking?.room === room) return asking.promise;
+    const before = asking ? asking.promise.then(() => {}, () => {}) : Promise.resolve();
+    const promise = before.then(() => token({ room, user: this.user }));
+    const mine = (this.#asking = { room, promise });
+    const done = () => {
+      if (this.#asking === mine) this.#asking = null;
+    };
+    promise.then((found) => {
+      done();
+      this.#token = { room, token: found, at: Date.now() };
+    }, done);
+    return promise;
+  }
+
+  /** @param {Token} token */
+  #connect(token) {
+    this.#opened = false;
+    const { SockJS, WebSocket } = /** @type {any} */ (globalThis);
+    const { base, query } = this.#at;
+    this.#wait(SockJS ? WELCOME_MS : OPEN_MS); // SockJS tries several ways by itself
+    this.#polling = !SockJS && (this.#polling || !WebSocket);
+    /** @type {Socket} */
+    let socket;
+    try {
+      if (SockJS) socket = new SockJS(base + query);
+      else if (this.#polling) socket = new Polling(base, query);
+      else socket = new WebSocket(`${base.replace(/^http/, "ws")}/websocket${query}`);
+    } catch (error) {
+      return this.#end(new SignallerError("unreachable", String(error)));
+    }
+    this.#socket = socket;
+    socket.onopen = () => {
+      if (socket !== this.#socket) return;
+      this.#opened = true;
+      this.#webSockets ||= !SockJS && !this.#polling;
+      this.#wait(WELCOME_MS);
+      this.#pacer.begin(undefined, Date.now());
+      this.#enter(token);
+    };
+    socket.onmessage = (/** @type {{data: string}} */ { data }) => {
+      if (socket === this.#socket) this.#hear(this.#show(false, data));
+    };
+    socket.onclose = (/** @type {CloseEvent} */ { code, reason }) => {
+      if (socket === this.#socket) this.#lost(code, reason);
+    };
+  }
+
+  /** Give the connection up, if nothing comes before. @param {number} ms @param {string} [why] */
+  #wait(ms, why) {
+    clearTimeout(this.#timer);
+    this.#due = Date.now() + ms;
+    this.#timer = setTimeout(() => this.#abandon(why), ms);
+  }
+
+  /** Lose a connection, maybe a dead one: its seat is to be resumed, not left. */
+  #abandon(why = "No answer") {
+    this.#drop(LOST);
+    this.#lost(LOST, why);
+  }
+
+  /** @param {number} code */
+  #drop(code) {
+    const socket = this.#socket;
+    this.#socket = null;
+    // SockJS closes without a code, which would give up the seat. The server closes it after a resume.
+    if (socket && (code !== LOST || !("transport" in socket))) socket.close(code);
+  }
+
+  /** @param {Token} token */
+  #enter(token) {
+    this.#token = null;
+    /** @type {Record<string, any>} */
+    const payload = { Welcome: true };
+    if (token) payload.Token = token;
+    if (this.#secret && this.state !== "joined") {
+      Object.assign(payload, { Resume: this.#secret, Received: this.#received });
+    }
+    this.#send("connect", payload, { Id: "connect", ...this.#options.header?.() });
+  }
+
+  /** Enter over the connection that there is, with a fresh token. */
+  async #enterAgain() {
+    const socket = this.#socket;
+    const { token } = this.#options;
+    try {
+      const found = typeof token === "function" ? await this.#ask(token) : token;
+      if (socket === this.#socket) this.#enter(found);
+    } catch (error) {
+      if (socket === this.#socket) this.#refused(noToken(error));
+    }
+  }
+
+  /** @param {{Header: any, Payload: any}} packet */
+  #hear({ Header, Payload }) {
+    this.#quiet = false;
+    const { Event, UserId: user, Id } = Header;
+    if (COUNTED.includes(Event)) this.#received++;
+    if (Event === "welcome") this.#welcomed(JSON.parse(Payload));
+    else if (Event === "error") this.#failed(JSON.parse(Payload), Id);
+    else if (Event === "broadcast") {
+      if (!this.#seen.before(user, Header)) this.emit("message", { user, payload: Payload, header: Header });
+    } else if (Event === "ping" || Event === "ice") {
+      this.#outbox.confirm(Id); // what was sent before it has come before it
+      this.#answered(Id)?.resolve(JSON.parse(Payload));
+    } else if (Event === "role") this.#promoted(user);
+    else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server goes away");
+    else if (Event === "disconnect") {
+      this.users = this.users.filter((name) => name !== user);
+      this.#seen.forget(user);
+      this.emit("left", { user });
+    } else if (Event === "connect" && user !== this.user) {
+      if (!this.users.includes(user)) this.users.push(user);
+      this.#seen.forget(user);
+      this.emit("joined", { user, header: Header });
+    } else if (Event === "connect" && this.state === "joined" && Payload === "true") {
+      this.#promoted(user);
+    }
+  }
+
+  /** @param {string} user */
+  #promoted(user) {
+    if (this.initiator === user) return;
+    this.initiator = user;
+    this.emit("role", { user, isInitiator: this.isInitiator });
+  }
+
+  /** @param {Welcome} welcome */
+  #welcomed(welcome) {
+    this.#secret = welcome.Resume;
+    this.#received = 0;
+    this.users = [...welcome.Users];
+    this.initiator = welcome.Initiator;
+    this.#offered(welcome);
+    if (this.state === "joined") return; // a fresh token was accepted
+    clearTimeout(this.#timer);
+    this.#since = Date.now();
+    this.#quiet = false;
+    this.#heart = setInterval(() => this.#beat(), this.#options.heartbeat);
+    const again = this.#entered;
+    this.#entered = true;
+    this.#pacer.begin(welcome.Limits, Date.now());
+    // What was lost is sent again where that is known; else it is sent once at the most.
+    if (welcome.Resumed && welcome.LastId !== undefined) this.#outbox.confirm(welcome.LastId ?? 0);
+    else this.#outbox.confirm(Infinity);
+    this.#outbox.repeat(0);
+    if (!welcome.Resumed) this.#seen.forget();
+    if (this.#socket) this.#become("joined");
+    if (!this.#socket) return; // left by who heard of it
+    this.#flush();
+    this.#join?.resolve(welcome);
+    if (again) this.emit(welcome.Resumed ? "resumed" : "rejoined", welcome);
+  }
+
+  /** @param {{IceServers: IceServer[], IceTtl: number | null}} offer */
+  #offered({ IceServers, IceTtl }) {
+    this.iceServers = IceServers;
+    clearTimeout(this.#iceTimer);
+    if (IceTtl !== null) this.#iceLater(Math.min(IceTtl * 800, 2 ** 31 - 1));
+  }
+
+  /** @param {number} ms */
+  #iceLater(ms) {
+    const again = () => this.state === "joined" && this.#iceLater(ICE_RETRY_MS); // a welcome brings them too
+    this.#iceTimer = setTimeout(() => this.ice().catch(again), ms);
+  }
+
+  /** @param {unknown} id @returns {Waiting | undefined} who waits for this answer */
+  #answered(id) {
+    const request = this.#requests.get(id);
+    this.#requests.delete(id);
+    return request;
+  }
+
+  /** @param {{Code: string, Message: string, Retry: boolean}} fault @param {unknown} id */
+  #failed({ Code, Message, Retry }, id) {
+    const error = new SignallerError(Code, Message, Retry);
+    const request = this.#answered(id);
+    if (Code === "rate-limited") this.#slow(id);
+    if (request) request.reject(error);
+    else if (this.state !== "joined") this.#refused(error);
+    else {
+      this.emit("error", error);
+      const renewable = typeof this.#options.token === "function" && id !== "connect";
+      if (Code === "token-expired" && renewable) this.#enterAgain();
+    }
+  }
+
+  /**
+   * Send later what was dropped, and what went after it: of that nobody says what was dropped.
+   * @param {unknown} id
+   */
+  #slow(id) {
+    this.#pacer.refused(Date.now());
+    if (typeof id === "number") this.#outbox.repeat(id, true);
+    this.#flush();
+  }
+
+  /** Hear that a connect was refused. @param {SignallerError} error */
+  #refused(error) {
+    if (this.state === "joined") this.emit("error", error);
+    else if (this.#secret && error.code === "unauthorized") {
+      this.#secret = null; // used already, in a connection whose welcome was lost
+      this.#enterAgain();
+    } else if (error.retry && this.#entered) {
+      this.#drop(LOST);
+      this.#retry(error);
+    } else this.#end(error);
+  }
+
+  /** @param {number} code @param {string} reason */
+  #lost(code, reason) {
+    this.#socket = null;
+    this.#stop();
+    const fresh = code === 4502 && typeof this.#options.token === "function";
+    if (code >= 4500 && code < 5000 && !fresh) return this.#end(new SignallerError(code, reason));
+    // WebSockets that have never opened may be blocked: polling has its turn, and so on.
+    const blocked = !this.#opened && !this.#webSockets && !this.#polling;
+    this.#polling = blocked;
+    if (blocked && !("SockJS" in globalThis)) this.#open();
+    else this.#retry(new SignallerError(code, reason || "The connection was lost", true));
+  }
+
+  /** Try again, after a while of full jitter. @param {SignallerError} error */
+  #retry(error) {
+    if (this.#since && Date.now() - this.#since > STEADY_MS) this.#failures = 0;
+    this.#since = 0;
+    const { minDelay, maxDelay } = this.#options;
+    const most = Math.min(maxDelay, minDelay * 2 ** this.#failures++);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), Math.random() * most);
+    this.#become("waiting");
+    this.emit("error", error);
+  }
+
+  #beat() {
+    if (this.#quiet) return this.#abandon();
+    this.#quiet = true;
+    this.#send("ping", "{}", { Id: ++this.#id });
+  }
+
+  #stop() {
+    for (const timer of [this.#timer, this.#iceTimer, this.#hurry, this.#pause]) clearTimeout(timer);
+    this.#hurry = null;
+    clearInterval(this.#heart);
+    const lost = new SignallerError("lost", "The connection was lost", true);
+    for (const { reject } of this.#requests.values()) reject(lost);
+    this.#requests.clear();
+  }
+
+  /** @param {SignallerError | null} error why, if not by `leave` */
+  #end(error) {
+    this.#attempts++;
+    this.#stop();
+    this.#listen("removeEventListener");
+    this.#drop(1000);
+    this.#join?.reject(error ?? new SignallerError("left", "Left before the room was entered"));
+    this.#join = this.#joining = this.#secret = this.room = this.initiator = null;
+    this.#outbox.clear();
+    this.#seen.forget();
+    this.users = [];
+    this.#entered = false;
+    this.#failures = this.#since = 0;
+    this.#become("closed");
+    this.emit("closed", error);
+  }
+}
+
+/** Return how many bytes of UTF-8 a text has at the most. @param {string} text */
+function bytes(text) {
+  return /^[\0-\x7f]*$/.test(text) ? text.length : text.length * 3;
+}
+
+/** @param {unknown} error */
+function noToken(error) {
+  return new SignallerError("no-token", String(error), true);
+}

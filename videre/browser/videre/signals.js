@@ -1,0 +1,20 @@
+/** What a signal of a call looks like: docs/browser.md, "On the wire". */
+
+const TYPES = ["Ice Offer", "Ice Answer", "Ice Candidate", "Ice Ask", "Ice Turn"];
+const NAME = 128; // characters of a call's name
+
+/** @param {any} value */
+const isCount = (value) => value === undefined || (Number.isInteger(value) && value >= 0);
+
+/** Tell whether a payload is a signal; null if it does not mean to be one. @param {any} payload @returns {boolean | null} */
+export function isSignal(payload) {
+  const type = payload?.Type;
+  if (!TYPES.includes(type)) return null;
+  const { Call, Offer, Turn, Data, IcePacket } = payload;
+  if (Call !== undefined && !(typeof Call === "string" && Call !== "" && Call.length <= NAME)) return false;
+  if (![Offer, Turn, Data].every(isCount)) return false;
+  if (type === "Ice Offer" || type === "Ice Answer") {
+    return IcePacket?.type === type.slice(4).toLowerCase() && typeof IcePacket.sdp === "string";
+  }
+  return type !== "Ice Candidate" || typeof (IcePacket ?? payload).candidate === "string";
+}

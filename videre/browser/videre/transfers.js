@@ -1,0 +1,379 @@
+/** Values of any size over a data channel, in pieces: docs/browser.md, "Data". */
+
+/** @import { SendOptions } from "../videre.js" */
+import { TransferError } from "./errors.js";
+
+export const VERSION = 1;
+export const PLAIN = 65_536; // bytes of what goes as it is, and of a message of ours
+export const LIMIT = 2 ** 28; // bytes of a value
+const TOGETHER = 2 ** 29; // bytes of all values on the way to one peer
+const AT_ONCE = 16; // values on the way to one peer
+const HEAD = 8; // bytes of a piece's header
+const PIECE = 32_768; // bytes of a message: some of these a second go over slow lines, too
+const WINDOW = 2 ** 21; // bytes on the way of one value
+const ACK = 2 ** 18; // bytes, after which the sender hears of them
+const BUFFER = 2 ** 19; // bytes that may wait in the channel
+const BLOCK = 2 ** 20; // bytes that are read from a Blob at once
+const FLUSH = 2 ** 22; // bytes that are kept before they become a part of a Blob
+const TEXT = 4_096; // characters of a text message
+const NAME = 255; // characters of a name or a type
+const MAX_ID = 2 ** 32 - 1;
+const KINDS = ["text", "json", "bytes", "blob"];
+/** @type {Record<string, string>} */
+const REASONS = {
+  gone: "The other end has left",
+  "too-large": "It is larger than the other end takes",
+  unreadable: "It cannot be read",
+  unsupported: "The other end's client is too old",
+  "no-such-user": "No call with this user",
+};
+
+/**
+ * @typedef {{kind: string, size: number, plain: any, read(from: number, to: number): any,
+ *   name?: string, mime?: string}} Value `plain` is what an older client gets
+ * @typedef {{id: number, value: Value, options: SendOptions, resolve(): void, reject(error: Error): void,
+ *   sent: number, acked: number, block: Uint8Array, from: number, abort(): void}} Sending
+ * @typedef {{id: number, kind: string, size: number, name?: string, mime?: string, bytes: number,
+ *   acked: number, whole: Uint8Array | null, parts: BlobPart[], fresh: ArrayBuffer[], kept: number}} Coming
+ */
+
+/** @param {string} code @param {string} user @param {string} [why] */
+export function failure(code, user, why) {
+  return new TransferError(code, user, `${REASONS[code] ?? code}${why ? `: ${why}` : ""}`);
+}
+
+/** Return how a value is sent; raise a TypeError where it cannot be. @param {any} data @returns {Value} */
+export function valueOf(data) {
+  if (globalThis.Blob && data instanceof Blob) {
+    const read = async (/** @type {number} */ from, /** @type {number} */ to) =>
+      new Uint8Array(await data.slice(from, to).arrayBuffer());
+    const name = "name" in data ? String(data.name).slice(0, NAME) : undefined;
+    return sized({ kind: "blob", size: data.size, plain: data, read, name, mime: data.type.slice(0, NAME) });
+  }
+  if (data instanceof ArrayBuffer) return ofBytes("bytes", data, new Uint8Array(data));
+  if (ArrayBuffer.isView(data)) {
+    return ofBytes("bytes", data, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  const text = typeof data === "string" ? data : json(data);
+  return ofBytes(typeof data === "string" ? "text" : "json", text, new TextEncoder().encode(text));
+}
+
+/** @param {any} data @returns {string} */
+function json(data) {
+  const text = typeof data === "bigint" ? undefined : JSON.stringify(data);
+  if (text === undefined) {
+    throw new TypeError("Videre.send: data takes a string, bytes, a Blob or a JSON value");
+  }
+  return text;
+}
+
+/** @param {string} kind @param {any} plain @param {Uint8Array} bytes */
+function ofBytes(kind, plain, bytes) {
+  return sized({ kind, size: bytes.length, plain, read: (from, to) => bytes.subarray(from, to) });
+}
+
+/** @param {Value} value */
+function sized(value) {
+  if (value.size > LIMIT) throw failure("too-large", "", `a value has ${LIMIT} bytes at the most`);
+  return value;
+}
+
+/** The transfers with one other end, in both directions. */
+export class Transfers {
+  #channel;
+  #user;
+  #limit;
+  #piece;
+  #tell;
+  #id = 0; // of our last transfer
+  /** @type {Sending[]} */ #waiting = [];
+  /** @type {Map<number, Sending>} */ #active = new Map();
+  #pumping = false;
+  /** @type {(() => void) | null} */ #drained = null;
+  #last = 0; // the id of the other's last transfer
+  /** @type {Map<number, Coming>} */ #coming = new Map();
+
+  /**
+   * @param {RTCDataChannel} channel @param {string} user @param {number} limit bytes that are taken
+   * @param {(type: string, detail: any) => void} tell of an event
+   */
+  constructor(channel, user, limit, tell) {
+    this.#channel = channel;
+    this.#user = user;
+    this.#limit = Math.min(limit, LIMIT);
+    this.#piece = PIECE - HEAD;
+    this.#tell = tell;
+    channel.binaryType = "arraybuffer";
+    channel.bufferedAmountLowThreshold = BUFFER / 2;
+    channel.onbufferedamountlow = () => this.#drained?.();
+    channel.onmessage = ({ data }) => (typeof data === "string" ? this.#control(data) : this.#take(data));
+    channel.onclose = () => this.close();
+  }
+
+  /**
+   * Send a value; the promise is kept when the other has taken it.
+   * @param {Value} value @param {SendOptions} options @param {number} most bytes of a message
+   * @returns {Promise<void>}
+   */
+  send(value, options, most) {
+    this.#piece = Math.min(PIECE, most) - HEAD;
+    return new Promise((resolve, reject) => {
+      const abort = () => this.#fail(each, "cancelled");
+      const state = { id: 0, sent: 0, acked: 0, block: new Uint8Array(), from: 0 };
+      /** @type {Sending} */
+      const each = { ...state, value, options, resolve, reject, abort };
+      if (options.signal?.aborted) return abort();
+      options.signal?.addEventListener("abort", abort);
+      this.#waiting.push(each);
+      this.#pump();
+    });
+  }
+
+  /** End all of them. */
+  close() {
+    for (const each of [...this.#active.values(), ...this.#waiting]) this.#fail(each, "gone");
+    const coming = [...this.#coming.values()];
+    this.#coming.clear();
+    for (const _ of coming) this.#tell("error", failure("gone", this.#user));
+    this.#drained?.();
+  }
+
+  // What is sent.
+
+  async #pump() {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    for (let busy = true; busy; ) {
+      this.#start();
+      busy = false;
+      for (const each of [...this.#active.values()]) {
+        if (each.sent === each.value.size || each.sent - each.acked >= WINDOW) continue;
+        busy = true;
+        await this.#room();
+        await this.#next(each);
+      }
+    }
+    this.#pumping = false;
+  }
+
+  #start() {
+    let together = 0;
+    for (const { value } of this.#active.values()) together += value.size;
+    while (this.#waiting.length && this.#active.size < AT_ONCE) {
+      const { kind: Kind, size: Size, name: Name, mime: Mime } = this.#waiting[0].value;
+      together += Size;
+      if (together > TOGETHER) return;
+      const each = /** @type {Sending} */ (this.#waiting.shift());
+      each.id = ++this.#id;
+      this.#active.set(each.id, each);
+      this.#say({ Type: "Start", Id: each.id, Kind, Size, Name, Mime: Mime || undefined });
+    }
+  }
+
+  /** Wait until the channel takes more. */
+  async #room() {
+    while (this.#channel.readyState === "open" && this.#channel.bufferedAmount > BUFFER) {
+      await /** @type {Promise<void>} */ (new Promise((resolve) => (this.#drained = resolve)));
+    }
+  }
+
+  /** Send one piece. @param {Sending} each */
+  async #next(each) {
+    const { value, sent } = each;
+    try {
+      if (sent >= each.from + each.block.length) {
+        each.block = await value.read(sent, Math.min(sent + BLOCK, value.size));
+        each.from = sent;
+      }
+    } catch (error) {
+      return this.#fail(each, "unreadable", String(error));
+    }
+    if (!this.#active.has(each.id)) return;
+    const bytes = each.block.subarray(sent - each.from, sent - each.from + this.#piece);
+    if (!bytes.length) return this.#fail(each, "unreadable"); // a file that has become shorter
+    const message = new Uint8Array(HEAD + bytes.length);
+    const head = new DataView(message.buffer);
+    head.setUint32(0, each.id);
+    head.setUint32(4, sent);
+    message.set(bytes, HEAD);
+    try {
+      this.#channel.send(message);
+    } catch (error) {
+      return this.#fail(each, "gone", String(error));
+    }
+    each.sent += bytes.length;
+  }
+
+  /** @param {Sending} each @param {string} code @param {string} [why] */
+  #fail(each, code, why) {
+    if (each.id && code !== "gone" && this.#active.has(each.id)) this.#say({ Type: "Cancel", Id: each.id });
+    this.#over(each);
+    each.reject(failure(code, this.#user, why));
+  }
+
+  /** @param {Sending} each */
+  #over(each) {
+    this.#active.delete(each.id);
+    this.#waiting = this.#waiting.filter((other) => other !== each);
+    each.options.signal?.removeEventListener("abort", each.abort);
+    this.#pump();
+  }
+
+  /** @param {any} ack */
+  #acked({ Id, Bytes }) {
+    const each = this.#active.get(Id);
+    if (!each) return this.#foreign(Id, this.#id, "Ack");
+    const { size } = each.value;
+    const first = size === 0 && Bytes === 0;
+    if (!first && !(Number.isInteger(Bytes) && Bytes > each.acked && Bytes <= each.sent)) {
+      return this.#ignore("Ack of too much");
+    }
+    each.acked = Bytes;
+    const { onProgress } = each.options;
+    if (onProgress) queueMicrotask(() => onProgress({ user: this.#user, bytes: Bytes, size }));
+    if (Bytes < size) return void this.#pump();
+    this.#over(each);
+    each.resolve();
+  }
+
+  /** @param {any} refusal */
+  #refused({ Id, Code }) {
+    const each = this.#active.get(Id);
+    if (!each) return this.#foreign(Id, this.#id, "Refuse");
+    this.#over(each);
+    each.reject(failure(typeof Code === "string" ? Code.slice(0, 40) : "refused", this.#user));
+  }
+
+  // What comes.
+
+  /** @param {string} text */
+  #control(text) {
+    let said;
+    try {
+      said = text.length <= TEXT && JSON.parse(text);
+    } catch {
+      said = null;
+    }
+    const type = said?.Type;
+    if (type === "Start") this.#begin(said);
+    else if (type === "Ack") this.#acked(said);
+    else if (type === "Refuse") this.#refused(said);
+    else if (type === "Cancel") this.#cancelled(said);
+    else this.#ignore("unknown text");
+  }
+
+  /** @param {any} start */
+  #begin({ Id, Kind, Size, Name, Mime }) {
+    if (!Number.isInteger(Id) || Id <= this.#last || Id > MAX_ID) return this.#ignore("Start with a wrong Id");
+    this.#last = Id;
+    const words = [Name, Mime].every(
+      (each) => each === undefined || (Kind === "blob" && typeof each === "string" && each.length <= NAME),
+    );
+    if (!words || !KINDS.includes(Kind) || !Number.isInteger(Size) || Size < 0) return this.#refuse(Id, "malformed");
+    let together = Size;
+    for (const { size } of this.#coming.values()) together += size;
+    if (Size > this.#limit) return this.#refuse(Id, "too-large");
+    if (this.#coming.size >= AT_ONCE || together > TOGETHER) return this.#refuse(Id, "too-many");
+    /** @type {Coming} */
+    const each = { id: Id, kind: Kind, size: Size, name: Name, mime: Mime, bytes: 0, acked: 0, whole: null, parts: [], fresh: [], kept: 0 };
+    try {
+      if (Kind !== "blob") each.whole = new Uint8Array(Size); // the system gives the memory as it is written
+    } catch {
+      return this.#refuse(Id, "too-large");
+    }
+    this.#coming.set(Id, each);
+    this.#progress(each);
+    if (!Size && this.#coming.has(Id)) this.#finish(each);
+  }
+
+  /** @param {ArrayBuffer} data */
+  #take(data) {
+    if (data.byteLength <= HEAD || data.byteLength > PLAIN) return this.#ignore("piece of a wrong size");
+    const head = new DataView(data);
+    const id = head.getUint32(0);
+    const each = this.#coming.get(id);
+    if (!each) return this.#foreign(id, this.#last, "piece");
+    if (head.getUint32(4) !== each.bytes) return this.#refuse(id, "out-of-order");
+    const length = data.byteLength - HEAD;
+    if (each.bytes + length > each.size) return this.#refuse(id, "too-large");
+    if (each.whole) each.whole.set(new Uint8Array(data, HEAD), each.bytes);
+    else this.#keep(each, data.slice(HEAD));
+    each.bytes += length;
+    if (each.bytes === each.size) return this.#finish(each);
+    if (each.bytes - each.acked < ACK) return;
+    each.acked = each.bytes;
+    this.#say({ Type: "Ack", Id: id, Bytes: each.bytes });
+    this.#progress(each);
+  }
+
+  /** Keep a piece of a Blob, which the browser need not hold in memory. @param {Coming} each @param {ArrayBuffer} bytes */
+  #keep(each, bytes) {
+    each.fresh.push(bytes);
+    each.kept += bytes.byteLength;
+    if (each.kept < FLUSH) return;
+    each.parts.push(new Blob(each.fresh));
+    each.fresh = [];
+    each.kept = 0;
+  }
+
+  /** @param {Coming} each */
+  #finish(each) {
+    const { id, kind, name, mime = "", size: Bytes } = each;
+    let data;
+    try {
+      if (!each.whole) data = blob([...each.parts, ...each.fresh], name, mime);
+      else if (kind === "bytes") data = each.whole.buffer;
+      else {
+        data = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(each.whole);
+        if (kind === "json") data = JSON.parse(data);
+      }
+    } catch {
+      return this.#refuse(id, "malformed");
+    }
+    this.#coming.delete(id);
+    this.#say({ Type: "Ack", Id: id, Bytes });
+    this.#progress(each);
+    this.#tell("message", { user: this.#user, data });
+  }
+
+  /** @param {any} end */
+  #cancelled({ Id }) {
+    if (!this.#coming.delete(Id)) return this.#foreign(Id, this.#last, "Cancel");
+    this.#tell("error", failure("cancelled", this.#user));
+  }
+
+  /** @param {number} Id @param {string} Code */
+  #refuse(Id, Code) {
+    this.#coming.delete(Id);
+    this.#say({ Type: "Refuse", Id, Code });
+    if (Code !== "cancelled") this.#tell("error", failure(Code, this.#user));
+  }
+
+  /** @param {Coming} each */
+  #progress({ id, kind, size, name, mime, bytes }) {
+    const refuse = () => this.#coming.has(id) && this.#refuse(id, "cancelled");
+    this.#tell("progress", { user: this.#user, kind, size, name, mime, bytes, refuse });
+  }
+
+  // Both.
+
+  /** @param {object} message */
+  #say(message) {
+    if (this.#channel.readyState === "open") this.#channel.send(JSON.stringify(message));
+  }
+
+  /** Tell of what belongs to no transfer, unless that is only over. @param {any} id @param {number} last @param {string} what */
+  #foreign(id, last, what) {
+    if (!(Number.isInteger(id) && id > 0 && id <= last)) this.#ignore(`${what} of no transfer`);
+  }
+
+  /** @param {string} reason */
+  #ignore(reason) {
+    this.#tell("ignored", { user: this.#user, reason });
+  }
+}
+
+/** @param {BlobPart[]} parts @param {string | undefined} name @param {string} type */
+function blob(parts, name, type) {
+  return name === undefined || !globalThis.File ? new Blob(parts, { type }) : new File(parts, name, { type });
+}

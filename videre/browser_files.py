@@ -1,0 +1,101 @@
+"""The browser client as it is served: `<prefix>/videre.js`, its types, and the modules it imports.
+
+The files are those of the npm package, `videre/browser/`: there is no build between the two.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs, web
+
+if TYPE_CHECKING:
+    from videre.transport import Manager
+
+FOLDER = Path(__file__).parent / "browser"
+_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".ts": "application/typescript",
+}
+
+#: What `<prefix>/` serves, by the paths below it. A page imports the first; it imports the others.
+PATHS = (
+    "videre.js",
+    "videre.d.ts",
+    *sorted(f"videre/{path.name}" for path in (FOLDER / "videre").glob("*.js")),
+)
+
+
+class File:
+    """A file that is held in memory, as it is and compressed."""
+
+    def __init__(self, body: bytes, suffix: str) -> None:
+        self._type = _TYPES[suffix]
+        self._bodies = {"": body, "gzip": gzip.compress(body, 9, mtime=0)}
+        self._tag = hashlib.sha256(body).hexdigest()[:32]
+
+    def answer(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
+        """Return the file with these headers, or 304 to a browser that has it.
+
+        A browser asks each time (`no-cache`): modules of two versions would not fit together.
+        """
+        coding = "gzip" if _takes_gzip(request) else ""
+        tag = f"{self._tag}-{coding}".rstrip("-")
+        if any(each.value == tag for each in request.if_none_match or ()):
+            response = web.Response(status=304, headers=headers)
+        else:
+            response = web.Response(
+                body=self._bodies[coding], content_type=self._type, charset="utf-8", headers=headers
+            )
+            if coding:
+                response.headers[hdrs.CONTENT_ENCODING] = coding
+        response.headers[hdrs.CACHE_CONTROL] = "no-cache"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.add(hdrs.VARY, hdrs.ACCEPT_ENCODING)
+        response.etag = tag
+        return response
+
+
+FILES = {path: File((FOLDER / path).read_bytes(), Path(path).suffix) for path in PATHS}
+
+
+def mount(app: web.Application, prefix: str, sessions: Manager) -> None:
+    """Serve the client below `prefix`, to the pages that may open a session there."""
+    for path, file in FILES.items():
+        app.router.add_get(f"{prefix.rstrip('/')}/{path}", _handler(file, sessions))
+
+
+def _handler(file: File, sessions: Manager) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        origins = sessions.origins
+        origin = request.headers.get(hdrs.ORIGIN)
+        if not origins.allow(request):
+            sessions.tally.refused["origin"] += 1
+            raise web.HTTPForbidden(text="This origin is not allowed.")
+        everybody = origins.policy is None
+        headers = {"Cross-Origin-Resource-Policy": "same-origin"}
+        if everybody or origin:
+            headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if everybody else origin or ""
+        if not everybody:
+            headers[hdrs.VARY] = hdrs.ORIGIN
+        headers["X-TypeScript-Types"] = "./videre.d.ts"
+        return file.answer(request, headers)
+
+    return answer
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    """Tell whether a request accepts gzip (RFC 9110 12.5.3); with a weight of 0 it does not."""
+    for each in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
+        coding, _, weight = each.partition(";")
+        if coding.strip() in ("gzip", "*"):
+            return weight.replace(" ", "").rstrip("0").rstrip(".") not in ("q=", "q=0")
+    return False
