@@ -1,0 +1,395 @@
+"""The browser client as an npm package: its file, its types, and real applications with it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from browser import Browser, Page, chromium
+from documents import Block, runs
+from npm_projects import CLIENT, TEMPLATES, Project, node, npm_modules, packed
+from process import ROOT
+
+import videre
+from videre.version import __version__
+
+EXAMPLES = ROOT / "examples"
+MANIFEST = json.loads((CLIENT / "package.json").read_text(encoding="utf-8"))
+CORE_BYTES = 13_000  # minified and compressed, as an application's page loads it
+HOOK_BYTES = 1_000
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pack the client."""
+    return packed(tmp_path_factory.mktemp("packed"))
+
+
+async def test_what_is_in_it(client: Path) -> None:
+    """The modules, their types, a manifest and a README; the folder has nothing else."""
+    with tarfile.open(client) as tar:
+        names = {name.removeprefix("package/") for name in tar.getnames()}
+    files = {str(path.relative_to(CLIENT)) for path in CLIENT.rglob("*") if path.is_file()}
+    assert names == files
+    modules = {f"videre/{path.name}" for path in (CLIENT / "videre").glob("*.js")}
+    own = {"videre.js", "videre.d.ts", "react.js", "react.d.ts", "package.json", "README.md"}
+    assert files == own | modules
+
+
+async def test_what_it_says_of_itself() -> None:
+    """Its version is the server's; where it is kept is for its owner to say."""
+    assert MANIFEST["version"] == __version__
+    told = [MANIFEST[key] for key in ("name", "license", "type")]
+    assert told == ["videre-client", "MIT", "module"]
+    assert MANIFEST["sideEffects"] is False and MANIFEST["engines"]["node"]
+    assert set(MANIFEST["exports"]) == {".", "./react", "./package.json"}
+    assert MANIFEST["peerDependencies"] == {"react": ">=18"}
+    assert MANIFEST["peerDependenciesMeta"] == {"react": {"optional": True}}
+    assert not {"dependencies", "repository", "scripts", "private"} & MANIFEST.keys()
+
+
+async def test_publint(client: Path) -> None:
+    """It finds nothing to say, in strict mode."""
+    program = npm_modules() / "publint" / "src" / "cli.js"
+    output = node(program, str(client), "--strict", cwd=client.parent)
+    assert "All good!" in output, output
+
+
+async def test_are_the_types_wrong(client: Path) -> None:
+    """They are not, for who imports ES modules."""
+    program = npm_modules() / "@arethetypeswrong" / "cli" / "dist" / "index.js"
+    output = node(
+        program, str(client), "--profile", "esm-only", "--format", "json", cwd=client.parent
+    )
+    found = [each for kind in json.loads(output)["problems"].values() for each in kind]
+    assert {each["resolutionKind"] for each in found} <= {"node16-cjs"}, output  # `require`
+
+
+async def test_without_a_browser(client: Path, tmp_path: Path) -> None:
+    """A server that renders pages imports it, and makes what it will use in the browser."""
+    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
+    project.write(
+        "render.mjs",
+        """
+        import { createElement } from "react";
+        import { renderToString } from "react-dom/server";
+        import { Signaller, Videre } from "videre-client";
+        import { useCall } from "videre-client/react";
+        const App = () => createElement("p", null, useCall({ url: "/echo", room: "a" }).state);
+        const videre = new Videre({ signallerURL: "https://example.com/echo" });
+        const devices = await videre.devices();
+        console.log(JSON.stringify([renderToString(createElement(App)), devices, typeof Signaller,
+          "document" in globalThis]));
+        """,
+    )
+    output = node("render.mjs", cwd=project.folder)
+    assert json.loads(output) == ["<p>closed</p>", [], "function", False]
+
+
+async def test_it_is_small(client: Path, tmp_path: Path) -> None:
+    """The core, and what the hook adds to it, as Vite builds them; what is not used is left out."""
+    sizes = {}
+    for name, line in {
+        "core": 'export { Videre } from "videre-client";',
+        "hook": 'export { useCall } from "videre-client/react";',
+        "nothing": 'import "videre-client"; export const nothing = 1;',
+    }.items():
+        project = Project(tmp_path / name, client, TEMPLATES["react-ts"])
+        project.write("src/main.tsx", line)
+        config = """
+        import { defineConfig } from "vite";
+        const lib = { entry: "src/main.tsx", formats: ["es"], fileName: "lib" };
+        const external = ["react", /videre-client\\/videre/, ...(EXTERNAL)];
+        const rollupOptions = { external };
+        export default defineConfig({ build: { lib, minify: "esbuild", rollupOptions } });
+        """
+        external = '["./videre.js"]' if name == "hook" else "[]"
+        config = config.replace("...(EXTERNAL)", f"...{external}")
+        if name != "hook":
+            config = config.replace('"react", /videre-client\\/videre/, ', "")
+        project.write("vite.config.js", config)
+        (built,) = project.build().glob("*.js")
+        # Vite leaves the white space of a library's modules; an application's is minified.
+        esbuild = npm_modules() / "esbuild" / "bin" / "esbuild"
+        text = node(esbuild, str(built), "--minify", "--format=esm", cwd=tmp_path)
+        sizes[name] = len(gzip.compress(text.encode(), 9))
+    assert 5_000 < sizes["core"] < CORE_BYTES, sizes
+    assert 300 < sizes["hook"] < HOOK_BYTES, sizes
+    assert sizes["nothing"] < 100, sizes
+
+
+README_BLOCKS = re.findall(
+    r"```(tsx?)\n(.*?)```", (CLIENT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+async def test_its_readme_compiles(client: Path, tmp_path: Path) -> None:
+    """In strict mode."""
+    assert [language for language, _ in README_BLOCKS] == ["ts", "tsx"]
+    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
+    project.write(
+        "src/App.tsx",
+        README_BLOCKS[1][1]
+        .replace("function Call(", "function App(")
+        .replace("{ room }: { room: string }", "")
+        .replace("room });", 'room: "a" });'),
+    )
+    project.write("src/first.ts", README_BLOCKS[0][1])
+    project.check()
+    project.build()
+
+
+SMALL = """
+const { mediaDevices } = navigator;
+const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+globalThis.made = [];
+mediaDevices.getUserMedia = async (wanted) => {
+  const stream = await ask({ ...wanted, video: wanted.video && { width: 160, height: 120 } });
+  made.push(...stream.getTracks());
+  return stream;
+};
+globalThis.live = () => made.filter(({ readyState }) => readyState === "live").length;
+globalThis.until = async (look, ms = 15_000) => {
+  for (const end = performance.now() + ms; performance.now() < end; ) {
+    const found = await look();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`Not in time: ${look}`);
+};
+globalThis.ready = true;
+"""
+FLOWS = """
+const video = await until(() => document.querySelector("video.remote"));
+const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
+const before = frames();
+await until(() => frames() > before + 3);
+return true;
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Run one Chromium for all."""
+    async with chromium() as running:
+        yield running
+
+
+@asynccontextmanager
+async def served(browser: Browser, folder: Path) -> AsyncIterator[str]:
+    """Serve a built application beside a signaller; its pages must not fail."""
+    browser.faults.clear()
+    app = web.Application()
+    videre.setup(app)
+
+    async def page(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(folder / "index.html")
+
+    app.router.add_get("/", page)
+    app.router.add_static("/assets", folder / "assets")
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await browser.close()
+        await runner.cleanup()
+    assert browser.faults == []
+
+
+async def both(pages: list[Page], code: str, arg: Any = None) -> list[Any]:
+    """Run the same in all pages at once."""
+    return await asyncio.gather(*(page.run(code, arg) for page in pages))
+
+
+@pytest.mark.parametrize(
+    ("template", "source"), [("vue-ts", "vue/App.vue"), ("svelte-ts", "svelte/App.svelte")]
+)
+async def test_the_examples(
+    client: Path, browser: Browser, tmp_path: Path, template: str, source: str
+) -> None:
+    """In Vite's own templates, in strict mode: they see each other and chat; who leaves is gone."""
+    project = Project(tmp_path / "app", client, TEMPLATES[template])
+    example = EXAMPLES / source
+    project.write(f"src/{example.name}", example.read_text(encoding="utf-8"))
+    project.check()
+    async with served(browser, project.build()) as url:
+        pages = [await browser.open(f"{url}#room", init=SMALL) for _ in "ab"]
+        assert await both(pages, FLOWS) == [True, True]
+        say = """
+        const input = document.querySelector("input");
+        input.value = "Hello";
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        input.form.requestSubmit();
+        """
+        await pages[0].run(say)
+        told = "return (await until(() => document.querySelector('.line'))).textContent;"
+        assert str(await pages[1].run(told)).endswith(": Hello")
+        await pages[0].close()
+        assert await pages[1].run("return until(() => !document.querySelector('video.remote'));")
+
+
+APP = """
+import { useEffect, useRef, useState } from "react";
+import { useCall } from "videre-client/react";
+
+function Video({ stream }: { stream: MediaStream }) {
+  const video = useRef<HTMLVideoElement>(null);
+  useEffect(() => {
+    if (video.current) video.current.srcObject = stream;
+  }, [stream]);
+  return <video className="remote" ref={video} autoPlay playsInline muted />;
+}
+
+function Call({ room }: { room: string }) {
+  const [said, setSaid] = useState<string[]>([]);
+  const call = useCall({
+    url: "/echo",
+    room,
+    onMessage: ({ user, data }) => setSaid([...said, `${user} ${data}`]),
+  });
+  Object.assign(globalThis, { call, renders: (globalThis.renders ?? 0) + 1 });
+  return (
+    <>
+      <p id="state">{call.state}</p>
+      <p id="error">{call.error?.message}</p>
+      <p id="local">{call.localStream ? "shown" : "none"}</p>
+      {call.peers.map(({ user, stream }) => (
+        <Video key={user} stream={stream} />
+      ))}
+      <ul>
+        {said.map((line, number) => (
+          <li key={number}>{line}</li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+declare global {
+  var go: (room: string) => void;
+  var renders: number | undefined;
+}
+
+export function App() {
+  const [room, setRoom] = useState("");
+  globalThis.go = setRoom;
+  return room ? <Call room={room} /> : <p id="lobby">Nowhere</p>;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def react(client: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build an application in Vite's template for React, in strict mode, and return its site."""
+    project = Project(tmp_path_factory.mktemp("react") / "app", client, TEMPLATES["react-ts"])
+    project.write("src/App.tsx", APP)
+    project.check()
+    return project.build()
+
+
+async def test_a_call_in_react(react: Path, browser: Browser) -> None:
+    """Two see each other, chat, and mute; the actions are the same functions in each render."""
+    async with served(browser, react) as url:
+        pages = [await browser.open(url, init=SMALL) for _ in "ab"]
+        await both(pages, "go(arg);", "room")
+        assert await both(pages, FLOWS) == [True, True]
+        text = "return until(() => document.getElementById(arg[0]).textContent === arg[1]);"
+        assert await both(pages, text, ["state", "joined"]) == [True, True]
+        assert await both(pages, text, ["local", "shown"]) == [True, True]
+        for word in ("one", "two"):
+            await pages[0].run("await call.send(arg);", word)
+        lines = """
+        await until(() => document.querySelectorAll("li").length === 2);
+        const lines = [...document.querySelectorAll("li")];
+        return lines.map(({ textContent }) => textContent.split(" ")[1]);
+        """
+        assert await pages[1].run(lines) == ["one", "two"]
+        muted = await pages[0].run(
+            """
+            const { send, setMuted } = call;
+            setMuted("audio", true);
+            const [track] = call.localStream.getAudioTracks();
+            await until(() => !track.enabled);
+            go("another");
+            await until(() => call.state === "joined" && call.localStream);
+            const [next] = call.localStream.getAudioTracks();
+            return [send === call.send, setMuted === call.setMuted, call.muted, next.enabled];
+            """
+        )
+        assert muted == [True, True, {"audio": True, "video": False}, False]
+
+
+async def test_react_leaves_nothing_behind(react: Path, browser: Browser) -> None:
+    """Under StrictMode, by fast changes of the room, and when the component goes."""
+    async with served(browser, react) as url:
+        ann = await browser.open(url, init=SMALL)
+        await ann.run("go('a'); await until(() => globalThis.call?.state === 'joined');")
+        assert await ann.run("await until(() => live() === 2); return live();") == 2
+        # StrictMode made the component twice.
+        assert await ann.run("return [call.videre.signaller.users.length, call.peers.length];") == [
+            1,
+            0,
+        ]
+        rooms = """
+        for (const room of ["b", "c", "d", "", "e", "f"]) {
+          go(room);
+          await new Promise((resolve) => setTimeout(resolve, arg));
+        }
+        await until(() => call.state === "joined" && call.videre.roomId === "f" && live() === 2);
+        return call.videre.signaller.users.length;
+        """
+        for ms in (0, 5, 40):
+            assert await ann.run(rooms, ms) == 1
+        bob = await browser.open(url, init=SMALL)
+        await bob.run("go('f');")
+        assert await both([ann, bob], FLOWS) == [True, True]
+        assert (
+            await ann.run(
+                "go(''); await until(() => document.getElementById('lobby')); return live();"
+            )
+            == 0
+        )
+        assert await bob.run("return until(() => !call.peers.length);") is True
+        assert await bob.run("go('f'); return call.localStream.active;") is True
+
+
+async def test_react_says_what_is_wrong(react: Path, browser: Browser) -> None:
+    """Who has no camera is in the call, and reads why it is not seen."""
+    async with served(browser, react) as url:
+        page = await browser.open(url, devices=False, init=SMALL)
+        await page.run("go('a'); await until(() => globalThis.call?.error);")
+        await page.run("await until(() => call.state === 'joined');")
+        assert await page.run("return [call.error.name, call.localStream];") == [
+            "NotAllowedError",
+            None,
+        ]
+
+
+@runs("docs/browser.md", "useCall({ url", name="block")
+async def test_the_hook_of_the_reference(
+    block: Block, client: Path, browser: Browser, tmp_path: Path
+) -> None:
+    """As it stands there."""
+    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
+    text = block.text.replace("http://localhost:1111/echo", "/echo")
+    project.write("src/App.tsx", text + 'export const App = () => <Call room="room" />;\n')
+    project.check()
+    async with served(browser, project.build()) as url:
+        pages = [await browser.open(url, init=SMALL) for _ in "ab"]
+        flows = FLOWS.replace("video.remote", "video")
+        assert await both(pages, flows) == [True, True]
