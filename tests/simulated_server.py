@@ -67,6 +67,8 @@ class RoomData:
     expires: float = 0.0  # when the log does, in seconds
     dies: float = math.inf  # when all of it does, for it has no members
 
+    gone: set[str] = dataclasses.field(default_factory=set)  # keys that were deleted
+
     def copy(self) -> RoomData:
         """Return a copy that shares nothing which changes."""
         return RoomData(
@@ -79,6 +81,7 @@ class RoomData:
                 "skips": dict(self.skips),
                 "lasts": dict(self.lasts),
                 "log": list(self.log),
+                "gone": set(self.gone),
             }
         )
 
@@ -131,6 +134,18 @@ class Server:
         if not rooms_alone:
             self.leases, self.condemned, self.noted = {}, {}, {}
             self.restoring = set()
+
+    def delete(self, name: str, key: str) -> None:
+        """Lose one key of a room, as an eviction does; "all": each of them."""
+        room = self.data.get(name)
+        if room is None or (not room.seats and key not in ("room", "all", "log")):
+            return
+        if key == "log":
+            room.log.clear()
+        elif key == "all" or not room.seats:
+            del self.data[name]
+        else:
+            room.gone.add(key)
 
     def step(self, name: str, op: str, *arguments: str) -> Any:
         """See Store.step."""
@@ -202,6 +217,17 @@ class _Step:
         if self._room is not None and self._room.dies <= self._now:
             del server.data[name]
             self._room = None
+        self._broken = self._room is not None and bool(self._room.gone)
+        if self._broken:
+            self._wipe(self._there)
+
+    def _wipe(self, room: RoomData) -> None:
+        """Begin anew: nothing is right of a room that has lost a key. See room.lua, is_broken."""
+        del self._server.data[self._name]
+        self._room = None
+        seq = 0 if "room" in room.gone else room.seq
+        number = str(max(seq + 1, round(self._now * 1_000_000)))
+        self._server._publish(self._name, [number, "broken", False, False, "0"], "")
 
     def take(self, op: str, arguments: tuple[str, ...]) -> Any:
         assert all(isinstance(each, str) for each in arguments), (op, arguments)
@@ -337,7 +363,7 @@ class _Step:
         return ["ok", seq]
 
     def _op_publish(self, user: str, seat: str, to: str, last: str, text: str, born: str) -> Any:
-        if born and (self._room is None or self._room.born != born):
+        if self._broken or (born and (self._room is None or self._room.born != born)):
             return ["other"]
         if seat and self._seat(user) != seat:
             return ["gone"]

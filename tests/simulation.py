@@ -29,6 +29,7 @@ from simulated_store import Cluster, SimulatedStore
 from virtual_time import Process, VirtualTime
 
 from videre.engines.redis import RedisEngine, duties
+from videre.engines.redis.store import KEYS
 from videre.errors import CloseCode
 from videre.rooms import Rooms
 from videre.settings import JoinPolicy, Retention
@@ -38,7 +39,7 @@ USERS = ("a", "b", "c", "d")
 ROOMS = ("r", "s")
 TIMEOUT = 10.0  # NodeTimeout
 FAULTS = ("slow calls", "lost calls", "away", "slow messages", "line", "line", "pause", "pause")
-FAULTS += ("crash", "stop", "all away", "loss", "loss", "clock", "heal", "heal")
+FAULTS += ("crash", "stop", "all away", "loss", "loss", "clock", "key", "heal", "heal")
 LOSS_SECONDS = 15.0  # after which all nodes know of a loss of data
 INSISTS = 400  # times that a client sends a broadcast which is refused
 KEPT_SECONDS = 40.0  # for which messages are kept, beside Grace
@@ -123,7 +124,7 @@ class Simulation:
     def _published(self, room: str, line: list[Any], body: str) -> None:
         if self.trace:
             self.note(f"  store: {room} {line}")
-        if line[1] == "state":
+        if line[1] in ("state", "broken"):
             return
         ledger = self.ledger[room]
         ledger.append((line, body))
@@ -512,6 +513,8 @@ class Simulation:
             self.add_node()
         elif kind == "stop":
             self.stop(node)
+        elif kind == "key" and self.losing:
+            self.lose_key()
         elif kind == "clock":
             self.set_clock()
         elif kind == "all away":
@@ -572,6 +575,13 @@ class Simulation:
 
         node.process.perform(lambda: node.process.create_task(stop()))
         self.add_node()
+
+    def lose_key(self) -> None:
+        """The store evicts a key of a room, or all of them."""
+        room, key = self.random.choice(ROOMS), self.random.choice((*KEYS, "all"))
+        self.note(f"{room} loses {key}")
+        self.lossy = True
+        self.cluster.server.delete(room, key)
 
     def lose_data(self) -> None:
         """The server starts anew: empty, or with what it had a while ago.

@@ -22,7 +22,7 @@ from valkey_server import Valkey, valkey
 
 from videre.engines.redis import RedisEngine
 from videre.engines.redis.asking import STATE_AT
-from videre.engines.redis.store import RedisStore, parse
+from videre.engines.redis.store import KEYS, RedisStore, parse
 from videre.settings import Retention
 
 
@@ -103,6 +103,7 @@ STEPS = st.one_of(
     st.tuples(st.just("since"), BACK, st.booleans()),
     st.tuples(st.just("members")),
     st.tuples(st.just("lose data")),
+    st.tuples(st.just("lose key"), st.sampled_from([*KEYS, "all"])),
 )
 
 
@@ -122,10 +123,16 @@ class Side:
     async def wipe(self) -> None:
         raise NotImplementedError
 
+    async def lose_key(self, key: str) -> None:
+        raise NotImplementedError
+
     async def take(self, step: Any, seat: str, held: dict[str, str], shown: str) -> Any:
         """Take a step; return its answer, in which numbers are relative to the room's first."""
         op, *rest = step
         born = await self.number("born")
+        if op == "lose key":
+            await self.lose_key(rest[0])
+            return None
         if op == "lose data":
             await self.wipe()
             return None
@@ -216,6 +223,10 @@ class Model(Side):
         """Lose all."""
         self.server.wipe()
 
+    async def lose_key(self, key: str) -> None:
+        """Lose one key."""
+        self.server.delete("room", key)
+
 
 class Real(Side):
     """Room.lua on a real server."""
@@ -242,6 +253,11 @@ class Real(Side):
     async def wipe(self) -> None:
         """Lose all."""
         await self._store._client.flushdb()
+
+    async def lose_key(self, key: str) -> None:
+        """Lose one key."""
+        tag = self._store._tag("room")
+        await self._store._client.delete(*(f"{tag}:{k}" for k in KEYS if key in (k, "all")))
 
 
 @settings(

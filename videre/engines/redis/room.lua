@@ -22,6 +22,7 @@
 --   [seq, "moved", user, seat, to, node, code]   body: what its last packet was called
 --   [seq, "left", user, seat, reason, code, who is promoted]
 --   [seq, "sent", user, seat, to]                body: the packet
+--   [seq, "broken", false, false]                the room has lost a key, and with it all: see is_broken
 --   [seq, "state", node, born]                   the node is answered the state of now; has the
 --                                                number of the last message, and none before
 
@@ -41,8 +42,10 @@ end
 -- The room's numbers: one read for whatever a step does. `tell` writes them.
 local numbers
 do
-  local found = redis.call('HMGET', ROOM, 'seq', 'born', 'units', 'packets', 'order', 'bytes')
+  local found = redis.call('HMGET', ROOM, 'seq', 'born', 'units', 'packets', 'order', 'bytes',
+    'name')
   numbers = {
+    name = found[7],
     seq = tonumber(found[1] or '0'),
     born = found[2] or '',
     units = tonumber(found[3] or '0'),
@@ -50,6 +53,25 @@ do
     order = tonumber(found[5] or '0'),
     bytes = tonumber(found[6] or '0'),
   }
+end
+
+-- A room with members has all of its keys but the log, one without has at most the first: else the
+-- store has evicted some, or somebody has deleted them. Then nothing of it is right, and all nodes
+-- are to put their seats there again, as after a loss of all data.
+local function is_broken()
+  local there = redis.call('EXISTS', ROOM, SEATS, META, ORDER, SKIPS, LASTS)
+  if there == 6 or there == 0 then
+    return false
+  end
+  return there > 1 or numbers.born == '' or numbers.name
+end
+
+local broken = is_broken()
+if broken then
+  redis.call('DEL', ROOM, SEATS, META, ORDER, SKIPS, LASTS, LOG)
+  local number = integer(math.max(numbers.seq + 1, microseconds()))
+  numbers = {seq = 0, born = '', units = 0, packets = 0, order = 0, bytes = 0}
+  redis.call(publish, channel, cjson.encode({number, 'broken', false, false, '0'}) .. '\n')
 end
 
 local function meta_of(user)
@@ -87,6 +109,9 @@ local function make(name)
     end
     redis.call('HSET', ROOM, 'name', name)
     redis.call('PERSIST', ROOM)
+    redis.call('HSET', META, '', '{}')  -- of nobody: so that each key is there, see is_broken
+    redis.call('HSET', SKIPS, '', '0')
+    redis.call('HSET', LASTS, '', '')
   end
 end
 
@@ -257,7 +282,7 @@ end
 -- `born` is the first number of the room that the sender's node knows. If it is not ours, the store
 -- has lost data since, and members may be missing here: a packet would never reach them.
 function ops.publish(user, seat, to, last, text, born)
-  if born and born ~= '' and born ~= numbers.born then
+  if broken or (born and born ~= '' and born ~= numbers.born) then
     return {'other'}
   elseif seat ~= '' then
     if seat_of(user) ~= seat then

@@ -11,7 +11,7 @@ import orjson
 
 from videre.engines import REPLACED
 from videre.engines.redis.asking import Asking
-from videre.engines.redis.node import Node
+from videre.engines.redis.node import Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.store import Message, addressed, parse
 from videre.engines.redis.view import Own, State, View
@@ -166,6 +166,10 @@ class Seats:
             return
         line, body = message
         number, before = int(line[0]), line[-1]
+        if line[1] == "broken":
+            logger.error(
+                "the store has lost a key of a room, evicted or deleted: its seats are restored"
+            )
         view.heard = max(view.heard, number)
         if line[1] != "state" and number > view.number:
             if view.known and before == str(view.number) and not view.catching:
