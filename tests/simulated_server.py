@@ -107,6 +107,7 @@ class Server:
         self._publish = publish
         self._keep = keep_ms / 1000, keep_bytes
         self.data: dict[str, RoomData] = {}
+        self.lost: dict[str, float] = {}  # rooms that have lost a key: until when that is known
         self.process = "0"  # changes when the server begins anew
         self.leases: dict[str, str] = {}
         self.condemned: dict[str, str] = {}
@@ -121,7 +122,7 @@ class Server:
         restoring = set(self.restoring)
 
         def restore(rooms_alone: bool) -> None:
-            self.data = data
+            self.data, self.lost = data, {}
             if not rooms_alone:
                 self.leases, self.condemned, self.noted = leases, condemned, noted
                 self.restoring = restoring
@@ -130,7 +131,7 @@ class Server:
 
     def wipe(self, rooms_alone: bool = False) -> None:
         """Lose all data, or those of the rooms."""
-        self.data = {}
+        self.data, self.lost = {}, {}
         if not rooms_alone:
             self.leases, self.condemned, self.noted = {}, {}, {}
             self.restoring = set()
@@ -138,6 +139,8 @@ class Server:
     def delete(self, name: str, key: str) -> None:
         """Lose one key of a room, as an eviction does; "all": each of them."""
         room = self.data.get(name)
+        if key in ("room", "all"):
+            self.lost.pop(name, None)
         if room is None or (not room.seats and key not in ("room", "all", "log")):
             return
         if key == "log":
@@ -217,13 +220,13 @@ class _Step:
         if self._room is not None and self._room.dies <= self._now:
             del server.data[name]
             self._room = None
-        self._broken = self._room is not None and bool(self._room.gone)
-        if self._broken:
-            self._wipe(self._there)
+        if self._room is not None and self._room.gone:
+            self._wipe(self._room)
 
     def _wipe(self, room: RoomData) -> None:
         """Begin anew: nothing is right of a room that has lost a key. See room.lua, is_broken."""
         del self._server.data[self._name]
+        self._server.lost[self._name] = self._now + self._server._keep[0]
         self._room = None
         seq = 0 if "room" in room.gone else room.seq
         number = str(max(seq + 1, round(self._now * 1_000_000)))
@@ -246,6 +249,7 @@ class _Step:
             self._room = self._server.data[self._name] = RoomData(name)
             self._room.seq = round(self._now * 1_000_000)
             self._room.born = str(self._room.seq)
+            self._server.lost.pop(self._name, None)
         self._room.dies = math.inf
         return self._room
 
@@ -363,7 +367,8 @@ class _Step:
         return ["ok", seq]
 
     def _op_publish(self, user: str, seat: str, to: str, last: str, text: str, born: str) -> Any:
-        if self._broken or (born and (self._room is None or self._room.born != born)):
+        is_lost = self._server.lost.get(self._name, 0.0) > self._now
+        if is_lost or (born and (self._room is None or self._room.born != born)):
             return ["other"]
         if seat and self._seat(user) != seat:
             return ["gone"]

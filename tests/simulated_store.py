@@ -212,6 +212,10 @@ class SimulatedStore:
         names = await self._call(lambda: [name for name, room in data.items() if room.seats])
         return sorted(name for name in names if after is None or name > after)[:limit]
 
+    async def evicts(self) -> str:
+        """See Store.evicts."""
+        return ""
+
     # Messages.
 
     async def subscribe(self, room: str) -> None:

@@ -82,6 +82,7 @@ class Duties:
         if not opened:
             self._node.sound_since = loop.time()
             logger.info("the store is there")
+            await self._warn_of_evictions()
         for room in [room for room, until in self._node.late.items() if until <= loop.time()]:
             self._node.owed.add(room)
             del self._node.late[room]
@@ -96,6 +97,15 @@ class Duties:
             ended = {node: "" for node in condemned} | dict(self._leases.ended())
             for node in sorted(ended.keys() - {self._node.name}):
                 await self._bury(node, ended[node])
+
+    async def _warn_of_evictions(self) -> None:
+        with contextlib.suppress(EngineError):  # a server that refuses INFO has been logged
+            if policy := await self._node.store.evicts():
+                logger.warning(
+                    "maxmemory-policy %s: a full store may evict keys, and members of their rooms "
+                    "lose packets; set it to noeviction",
+                    policy,
+                )
 
     async def _hear_again(self, room: str) -> None:
         if room in self._node.views:

@@ -6,7 +6,8 @@
 -- KEYS, all with the room's hash tag:
 --   room   hash    seq, the number of the last message; born, what it began with; units, packets
 --                  that were for all members; packets, all that there were; order, the last place
---                  in joining order; bytes, of the log; name, while there are members
+--                  in joining order; bytes, of the log; name, while there are members; or but
+--                  lost, from when it has lost a key until a member is here again
 --   seats  hash    user -> seat, node and place, a line each: all that a node is told of a room
 --   meta   hash    user with a ticket -> JSON {t: ticket, l: lost, x: seen, g: not all is known}
 --   order  zset    user -> place
@@ -43,9 +44,10 @@ end
 local numbers
 do
   local found = redis.call('HMGET', ROOM, 'seq', 'born', 'units', 'packets', 'order', 'bytes',
-    'name')
+    'name', 'lost')
   numbers = {
     name = found[7],
+    lost = found[8],
     seq = tonumber(found[1] or '0'),
     born = found[2] or '',
     units = tonumber(found[3] or '0'),
@@ -60,17 +62,18 @@ end
 -- are to put their seats there again, as after a loss of all data.
 local function is_broken()
   local there = redis.call('EXISTS', ROOM, SEATS, META, ORDER, SKIPS, LASTS)
-  if there == 6 or there == 0 then
+  if there == 6 or there == 0 or (there == 1 and numbers.lost) then
     return false
   end
   return there > 1 or numbers.born == '' or numbers.name
 end
 
-local broken = is_broken()
-if broken then
+if is_broken() then
   redis.call('DEL', ROOM, SEATS, META, ORDER, SKIPS, LASTS, LOG)
   local number = integer(math.max(numbers.seq + 1, microseconds()))
-  numbers = {seq = 0, born = '', units = 0, packets = 0, order = 0, bytes = 0}
+  numbers = {seq = 0, born = '', units = 0, packets = 0, order = 0, bytes = 0, lost = true}
+  redis.call('HSET', ROOM, 'lost', 1)
+  redis.call('PEXPIRE', ROOM, keep_ms)
   redis.call(publish, channel, cjson.encode({number, 'broken', false, false, '0'}) .. '\n')
 end
 
@@ -105,6 +108,7 @@ local function make(name)
       numbers.seq = microseconds()
       numbers.born = integer(numbers.seq)
       redis.call('HSET', ROOM, 'seq', numbers.born, 'born', numbers.born)
+      redis.call('HDEL', ROOM, 'lost')
       redis.call('DEL', LOG)
     end
     redis.call('HSET', ROOM, 'name', name)
@@ -282,7 +286,7 @@ end
 -- `born` is the first number of the room that the sender's node knows. If it is not ours, the store
 -- has lost data since, and members may be missing here: a packet would never reach them.
 function ops.publish(user, seat, to, last, text, born)
-  if broken or (born and born ~= '' and born ~= numbers.born) then
+  if numbers.lost or (born and born ~= '' and born ~= numbers.born) then
     return {'other'}
   elseif seat ~= '' then
     if seat_of(user) ~= seat then

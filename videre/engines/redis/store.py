@@ -36,6 +36,9 @@ SPARE_CONNECTIONS = 32
 # Rooms of a list that are asked about in one go: what a turn of the loop does in a few ms.
 LISTED_AT_ONCE = 100
 
+# The policy by which a full server refuses what has no place, and evicts nothing.
+SAFE_POLICY = "noeviction"
+
 FOLDER = Path(__file__).parent
 
 #: What the scripts keep and publish, and how. Nodes of another format share nothing with ours, and
@@ -86,6 +89,9 @@ class Store(Protocol):
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
         """Return a page of the names of rooms with members, see Engine.rooms."""
+
+    async def evicts(self) -> str:
+        """Return the policies by which a full server may evict what rooms need; "": none."""
 
 
 def parse(message: str) -> Message:
@@ -162,6 +168,17 @@ class RedisStore:
         async with self._place():
             found: list[str] = await self._client.zrange(self._noted(node), 0, -1)
             return found
+
+    async def evicts(self) -> str:
+        """See Store.evicts. INFO may be asked where CONFIG GET is forbidden."""
+        async with self._place():
+            if isinstance(self._client, RedisCluster):
+                found = await self._client.info("memory", target_nodes=RedisCluster.PRIMARIES)
+                servers = list(found.values()) if "maxmemory_policy" not in found else [found]
+            else:
+                servers = [await self._client.info("memory")]
+        policies = {str(each.get("maxmemory_policy", SAFE_POLICY)) for each in servers}
+        return ", ".join(sorted(policies - {SAFE_POLICY}))
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Store.rooms.

@@ -1,0 +1,105 @@
+"""A room loses a key in the store, evicted or deleted: it mends in seconds, and the log tells."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from engine_nodes import NODE_SECONDS, Node, Nodes, nodes_on
+from redis.asyncio import RedisCluster
+from valkey_server import Valkey, valkey, valkey_cluster
+
+from videre.engines.redis.store import KEYS
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
+    """Run one server for all tests; each has a namespace of its own."""
+    async with valkey(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture
+async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
+    """Give nodes that share a namespace."""
+    async with nodes_on(server.url) as nodes:
+        yield nodes
+
+
+async def lose(server: Valkey, node: Node, *keys: str) -> None:
+    """Delete keys of the room."""
+    tag = node.engine._node.store._tag("room")
+    assert await server.ask("DEL", *(f"{tag}:{key}" for key in keys)) == len(keys)
+
+
+@pytest.mark.parametrize("keys", [*((key,) for key in KEYS), KEYS], ids=[*KEYS, "all"])
+async def test_a_room_loses_a_key(
+    server: Valkey, nodes: Nodes, caplog: pytest.LogCaptureFixture, keys: tuple[str, ...]
+) -> None:
+    """Nobody leaves, all that is accepted is heard, and the room is as it was."""
+    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    a, b = await one.join("a", ticket="t"), await two.join("b", ticket="u")
+    c = await one.join("c")
+    await one.engine.publish("room", a, "before", last='"1"')
+    await two.hears("joined", "joined", "sent")
+    await one.hears("joined", "joined", "joined", "sent")
+    await lose(server, one, *keys)
+    await two.insists(b, "before it mends, or after")  # what is accepted comes to both
+    await one.insists(a, "after")
+    for node in (one, two):
+        heard = await node.hears("sent", "sent")
+        assert [event[3] for event in heard] == ["before it mends, or after", "after"]
+        assert await node.engine.members("room") == ["a", "b", "c"]
+        assert [user for user, _ in node.engine._node.views["room"].pairs()] == ["a", "b", "c"]
+    if keys not in [("log",), KEYS]:
+        assert sum("has lost a key" in record.message for record in caplog.records) == 2
+    await two.join("d")
+    await one.engine.leave("room", "c", c, "done")
+    for node in (one, two):
+        await node.hears("joined", "left")
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_a_room_without_speech_loses_a_key(server: Valkey, nodes: Nodes, key: str) -> None:
+    """A packet of the host's, from a node without members there, is heard or refused."""
+    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    await one.join("a", ticket="t")
+    await one.hears("joined")
+    await lose(server, one, key)
+    await two.insists("", "from the host")
+    assert (await one.hears("sent"))[0][3] == "from the host"
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "noeviction"])
+@pytest.mark.parametrize("forbidden", [False, True], ids=["", "CONFIG is forbidden"])
+async def test_a_store_that_may_evict_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: str, forbidden: bool
+) -> None:
+    """At the start, also by a user who may not ask for the configuration."""
+    options = ["--maxmemory-policy", policy]
+    if forbidden:
+        options += ["--rename-command", "CONFIG", "hidden"]
+    async with valkey(tmp_path, *options) as server, nodes_on(server.url) as nodes:
+        with caplog.at_level(logging.INFO, "videre.engines"):
+            await nodes.add()
+    warned = [record.getMessage() for record in caplog.records if "evict" in record.message]
+    assert len(warned) == (policy != "noeviction"), warned
+    assert all(policy in text for text in warned)
+
+
+async def test_each_server_of_a_cluster_is_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of them may evict."""
+    async with valkey_cluster(tmp_path) as url:
+        client = RedisCluster.from_url(url.replace("+cluster", ""))
+        await client.initialize()
+        last = client.get_primaries()[-1]
+        await client.config_set("maxmemory-policy", "allkeys-lfu", target_nodes=last)
+        await client.aclose()
+        async with nodes_on(url) as nodes:
+            await nodes.add()
+    assert [record for record in caplog.records if "allkeys-lfu" in record.getMessage()]
