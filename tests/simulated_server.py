@@ -366,9 +366,12 @@ class _Step:
         self._sweep()
         return ["ok", seq]
 
-    def _op_publish(self, user: str, seat: str, to: str, last: str, text: str, born: str) -> Any:
+    def _is_other(self, born: str) -> bool:
         is_lost = self._server.lost.get(self._name, 0.0) > self._now
-        if is_lost or (born and (self._room is None or self._room.born != born)):
+        return is_lost or bool(born and (self._room is None or self._room.born != born))
+
+    def _op_publish(self, user: str, seat: str, to: str, last: str, text: str, born: str) -> Any:
+        if self._is_other(born):
             return ["other"]
         if seat and self._seat(user) != seat:
             return ["gone"]
@@ -387,7 +390,11 @@ class _Step:
             room.lasts[user] = last
         return ["ok", seq]
 
-    def _op_renew(self, user: str, seat: str, to: str, node: str, ticket: str) -> Any:
+    def _op_renew(
+        self, user: str, seat: str, to: str, node: str, ticket: str, born: str = ""
+    ) -> Any:
+        if self._is_other(born):
+            return ["other"]
         if self._seat(user) != seat:
             return ["gone"]
         self._there.seats[user], self._there.nodes[user] = to, node

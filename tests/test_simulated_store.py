@@ -85,7 +85,7 @@ STEPS = st.one_of(
     st.tuples(
         st.just("publish"), USERS, SEATS, TO, TEXTS, LASTS, st.sampled_from(["", "ours", "1"])
     ),
-    st.tuples(st.just("renew"), USERS, SEATS, NODES, st.sampled_from(["t", "u"])),
+    st.tuples(st.just("renew"), USERS, SEATS, NODES, st.sampled_from(["t", "u"]), KNOWN),
     st.tuples(st.just("lose"), USERS, SEATS, COUNTS),
     st.tuples(
         st.just("resume"), USERS, NODES, st.sampled_from(["held", "held", "v"]), COUNTS, KNOWN
@@ -150,7 +150,7 @@ class Side:
                 known = self.known(True, born) if more[3] == "ours" else more[3]
                 arguments = [user, which, to, more[2], more[1], known]
             elif op == "renew":
-                arguments = [user, which, seat, *more]
+                arguments = [user, which, seat, *more[:2], self.known(more[2], born)]
             else:
                 arguments = [user, which, *more]
         elif op == "resume":

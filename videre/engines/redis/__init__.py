@@ -129,7 +129,11 @@ class RedisEngine:
             return
         own = self._node.take(Own(to, user, room, ticket))
         try:
-            answer = await self._node.step(room, "renew", user, seat, to, self._node.name, ticket)
+            answer = await self._node.step(
+                room, "renew", user, seat, to, self._node.name, ticket, view.known_as
+            )
+            if answer[0] == "other":
+                raise EngineError("The store has lost data")
             if answer[0] == "gone":
                 self._seats.disown(own)
                 return

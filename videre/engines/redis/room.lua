@@ -285,8 +285,12 @@ end
 
 -- `born` is the first number of the room that the sender's node knows. If it is not ours, the store
 -- has lost data since, and members may be missing here: a packet would never reach them.
+local function is_other(born)
+  return numbers.lost or (born and born ~= '' and born ~= numbers.born)
+end
+
 function ops.publish(user, seat, to, last, text, born)
-  if numbers.lost or (born and born ~= '' and born ~= numbers.born) then
+  if is_other(born) then
     return {'other'}
   elseif seat ~= '' then
     if seat_of(user) ~= seat then
@@ -304,7 +308,10 @@ function ops.publish(user, seat, to, last, text, born)
   return {'ok', seq}
 end
 
-function ops.renew(user, seat, to, node, ticket)
+function ops.renew(user, seat, to, node, ticket, born)
+  if is_other(born) then
+    return {'other'}
+  end
   local held, _, place = seat_of(user)
   if held ~= seat then
     return {'gone'}
