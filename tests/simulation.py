@@ -513,7 +513,7 @@ class Simulation:
             self.add_node()
         elif kind == "stop":
             self.stop(node)
-        elif kind == "key" and self.losing:
+        elif kind == "key" and self.losing and not self.turned_back:
             self.lose_key()
         elif kind == "clock":
             self.set_clock()

@@ -170,6 +170,8 @@ class Seats:
             logger.error(
                 "the store has lost a key of a room, evicted or deleted: its seats are restored"
             )
+            self._catch_up(view)
+            return
         view.heard = max(view.heard, number)
         if line[1] != "state" and number > view.number:
             if view.known and before == str(view.number) and not view.catching:
