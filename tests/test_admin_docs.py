@@ -13,7 +13,7 @@ from process import ROOT, require
 
 from videre.admin.problems import CODES
 from videre.config import load
-from videre.config.keys import ADMIN_SCHEMA, admin_token
+from videre.config.keys import ADMIN_KEYS, admin_token
 
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 TEXT = TEXT[TEXT.index("\n## Admin port\n") :]
@@ -80,7 +80,7 @@ def test_its_tables() -> None:
     """Each key, path and code, and nothing else."""
     rows = re.findall(r"^\| (`.+?) \| (.+) \|$", TEXT, re.M)
     names = {name for first, _ in rows for name in re.findall(r"`([^`]+)`", first)}
-    keys = {"AdminHost", "AdminPort", *ADMIN_SCHEMA}
+    keys = {"AdminHost", "AdminPort", *ADMIN_KEYS}
     api = {
         f"{method.upper()} {path}"
         for path, methods in DOCUMENT["paths"].items()
@@ -112,5 +112,5 @@ def test_its_queries() -> None:
 def test_an_example_of_a_token() -> None:
     """What its command makes is a good one."""
     token = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA="
-    settings = {**dict.fromkeys(ADMIN_SCHEMA), "AdminToken": token}
+    settings = {**dict.fromkeys(ADMIN_KEYS), "AdminToken": token}
     assert admin_token(settings, Path(), {}) == (token, [])
