@@ -464,7 +464,7 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
 async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) -> None:
     """It takes longer than a lease lasts: that is renewed meanwhile, and nobody is doubted."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = await nodes.add(node_timeout=1.0), await nodes.add(node_timeout=1.5)
+        one, two = await nodes.add(node_timeout=3.0), await nodes.add(node_timeout=4.0)
         for number in range(100):
             await one.join("a", room=f"room {number}")
         await two.join("b", room="room 99")  # which is put right last
@@ -473,7 +473,7 @@ async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) 
 
         async def slow(room: str, op: str, *arguments: str) -> Any:
             if op == "restore":
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(0.6)
             return await step(room, op, *arguments)
 
         one.engine._node.store.step = slow
