@@ -21,6 +21,7 @@ import orjson
 from cerberus import Validator
 
 from videre.errors import InvalidPacket, MalformedPacket, PacketTooLarge, PeerError
+from videre.payload import around_payload as around_payload  # what reads packets wants it, too
 
 MAX_USER_ID = 128  # characters
 MAX_ROOM_ID = 256  # characters
