@@ -146,6 +146,7 @@ class Wire:
         self.port = 0
         self.whole = True  # else nobody gets through
         self.deaf = False  # to what clients say: it is lost without a word
+        self.dead = False  # both ways
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -191,8 +192,8 @@ class Wire:
             return
         self._ends |= {writer, to_writer}
         await asyncio.gather(
-            _pump(reader, to_writer, lambda: self.deaf),
-            _pump(to_reader, writer, lambda: False),
+            _pump(reader, to_writer, lambda: self.deaf or self.dead),
+            _pump(to_reader, writer, lambda: self.dead),
         )
         self._ends -= {writer, to_writer}
 

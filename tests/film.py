@@ -7,17 +7,17 @@ from pathlib import Path
 import av
 import numpy
 
-FRAMES, RATE = 45, 15
+RATE = 15
 
 
-def make_film(path: Path) -> Path:
-    """Write a film of three seconds, small and quick to encode, whose pictures differ."""
+def make_film(path: Path, seconds: int = 90) -> Path:
+    """Write a film, small and quick to encode, whose pictures differ."""
     with av.open(str(path), "w") as film:
         stream = film.add_stream("mpeg4", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-        for number in range(FRAMES):
-            picture = numpy.full((120, 160, 3), number * 255 // FRAMES, numpy.uint8)
-            picture[:, : number * 3] = (255, 0, 0)
+        for number in range(seconds * RATE):
+            picture = numpy.full((120, 160, 3), number % 256, numpy.uint8)
+            picture[:, : number % 160] = (255, 0, 0)
             film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         film.mux(stream.encode(None))
     return path

@@ -41,7 +41,7 @@ async def camera(*options: str, **variables: str) -> asyncio.subprocess.Process:
 
 
 async def test_it_is_seen_and_ends_gently(tmp_path: Path) -> None:
-    """With a token from its file; its film begins again and again, until SIGTERM."""
+    """With a token from its file, until SIGTERM."""
     film = make_film(tmp_path / "film.mp4")
     key = secret_key(SECRET)
     token = tmp_path / "token"
@@ -58,7 +58,7 @@ async def test_it_is_seen_and_ends_gently(tmp_path: Path) -> None:
 
                 @ann.on("track")
                 async def watch(track: MediaStreamTrack, _peer: object) -> None:
-                    for _ in range(60):  # more than the film has
+                    for _ in range(10):
                         await track.recv()
                     frames.set()
 
@@ -94,6 +94,17 @@ async def test_what_is_wrong_is_said(
     text = output.decode()
     assert (process.returncode, words in text) == (code, True), text
     assert "Traceback" not in text
+
+
+async def test_a_camera_that_is_lost(tmp_path: Path) -> None:
+    """Ends the program, so that systemd starts it again."""
+    async with asyncio.timeout(SECONDS), serving(videre.create_app()) as server:
+        film = make_film(tmp_path / "film.mp4", seconds=1)
+        url = f"{server.url}/echo"
+        async with Call(url, user="ann", room="room"):
+            process = await camera("--url", url, "--room", "room", "--device", str(film))
+            output, _ = await process.communicate()
+    assert (process.returncode, "no more pictures" in output.decode()) == (1, True), output
 
 
 def test_the_unit(tmp_path: Path) -> None:

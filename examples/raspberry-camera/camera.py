@@ -43,11 +43,12 @@ def arguments() -> argparse.Namespace:
 
 
 def open_camera(device: str) -> MediaPlayer:
-    """Return what plays a device, or a film again and again."""
+    """Return what plays a device, or a film."""
     if device.startswith("/dev/"):
         options = {"video_size": "640x480", "framerate": "15"}  # what a Pi encodes in time
         return MediaPlayer(device, format="v4l2", options=options)
-    return MediaPlayer(device, loop=True)
+    # Not with loop=True: from the second time on aiortc 1.16 plays as fast as the machine can.
+    return MediaPlayer(device)
 
 
 async def show(options: argparse.Namespace) -> None:
