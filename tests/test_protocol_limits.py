@@ -21,7 +21,6 @@ from websocket_client import FIN, MASKED, TEXT, Socket, handshake
 import videre
 from videre.app import NAMESPACES
 from videre.config import Config, load
-from videre.transport import requests
 from videre.transport.clients import owner
 
 ELSEWHERE = "127.0.0.2"
@@ -425,7 +424,7 @@ async def begin_body(server: Server, session: str, size: int, body: bytes) -> Wi
 
 async def test_a_slow_body(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """408 when its time is over; the session goes on, and what came of the body is gone."""
-    monkeypatch.setattr(requests, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr("videre.transport.bodies.BODY_SECONDS", 0.3)
     async with signaller(conf) as server:
         session = fresh()
         assert await poll(server.url, session) == "o\n"

@@ -16,7 +16,7 @@ from sockjs_client import Wire
 from test_seam_requests import ODDITIES, get, own, post
 from test_seam_wire import Heard, encode, wire_of
 
-from videre.transport import framing, requests
+from videre.transport import checks, framing
 from videre.transport.clients import Origins, Proxies
 
 HEADERS = 65536  # bytes: eight times what aiohttp takes
@@ -38,7 +38,7 @@ def request(name: str, value: str) -> Any:
 def checked(given: Any) -> None:
     """Check a request, whatever comes of it."""
     try:
-        requests.check(given)
+        checks.check(given)
     except web.HTTPException:
         return
 

@@ -27,7 +27,7 @@ from videre.command.gate import Gate
 from videre.command.http import Runner, Site
 from videre.config import Config
 from videre.logs import EventLog, Journal
-from videre.transport import requests
+from videre.transport.bodies import Body
 from videre.transport.holdings import Holdings
 
 #: Bytes of the log that one odd request may cost: a line.
@@ -282,7 +282,7 @@ async def test_a_body_that_breaks_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What turns out to be no body when its request is being answered fails nothing."""
-    monkeypatch.setattr(requests, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr("videre.transport.bodies.BODY_SECONDS", 0.3)
     session = fresh()
     assert await poll(place.url, session) == "o\n"
     path = {"sender": f"{session}/xhr_send", "other": f"{session}/x", "nowhere": "/x"}
@@ -386,7 +386,7 @@ class Asked:
 async def begun(pieces: list[bytes], address: str, bodies: Holdings[Any]) -> tuple[Asked, Any]:
     """Let a body begin to come; return its request, and the task that reads it."""
     asked = Asked()
-    reading = asyncio.ensure_future(requests.Body(asked, address, bodies).read(10**6))  # type: ignore[arg-type]
+    reading = asyncio.ensure_future(Body(asked, address, bodies).read(10**6))  # type: ignore[arg-type]
     for piece in pieces:
         asked.pieces.put_nowait(piece)
     for _ in range(3 * len(pieces)):
@@ -397,7 +397,7 @@ async def begun(pieces: list[bytes], address: str, bodies: Holdings[Any]) -> tup
 
 async def test_whose_bodies_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes on their way are counted for their address: one more than it may have is a 429."""
-    monkeypatch.setattr(requests, "MAX_ADDRESS_BODIES", 10**6)
+    monkeypatch.setattr("videre.transport.bodies.MAX_ADDRESS_BODIES", 10**6)
     bodies: Holdings[Any] = Holdings()
     first, reading = await begun([b"x" * 600_000], "a", bodies)
     _, second = await begun([b"x" * 600_000], "a", bodies)
@@ -413,7 +413,7 @@ async def test_whose_bodies_are_too_many(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_who_has_most_on_its_way_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """When too much is on its way in all, the largest of the heaviest address is cut off."""
-    monkeypatch.setattr(requests, "MAX_BODIES", 10**6)
+    monkeypatch.setattr("videre.transport.bodies.MAX_BODIES", 10**6)
     bodies: Holdings[Any] = Holdings()
     large, _ = await begun([b"x" * 500_000], "a", bodies)
     small, small_reading = await begun([b"x" * 200_000], "a", bodies)

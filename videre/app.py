@@ -23,7 +23,7 @@ from videre.peers.peer import Peer
 from videre.rooms import Rooms
 from videre.settings import Retention
 from videre.tally import Tally
-from videre.transport.requests import checked
+from videre.transport.checks import checked
 
 __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
 

@@ -24,7 +24,7 @@ from videre.admin.status import Status
 from videre.config import Config
 from videre.metrics.sockets import Counted, Sockets
 from videre.namespace import Namespace
-from videre.transport.requests import checked
+from videre.transport.checks import checked
 from videre.version import __version__
 
 # Bytes of a body beside the packet that it holds: up to 64 names to send to, each character six

@@ -23,7 +23,7 @@ from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID, outlined
 PAGE = 100
 MAX_PAGE = 1000
 
-#: Seconds in which a body must have come: as on the public port (transport.requests).
+#: Seconds in which a body must have come: as on the public port (transport.bodies).
 BODY_SECONDS = 30.0
 
 # Faults of a request that an answer names: who sends a thousand knows enough by then.

@@ -86,7 +86,7 @@ class Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an application on our server. No body is inflated: see transport.requests."""
+    """Runs an application on our server. No body is inflated: see transport.checks."""
 
     def __init__(self, app: web.Application) -> None:
         super().__init__(

@@ -15,8 +15,8 @@ from aiohttp.typedefs import Handler as Handle
 
 from videre.settings import Options
 from videre.tally import Tally
+from videre.transport.checks import check
 from videre.transport.manager import Manager
-from videre.transport.requests import check
 from videre.transport.route import Route, finish_headers
 from videre.transport.session import Accept, Handler, Session
 

@@ -1,28 +1,17 @@
 """Sessions over polling and streaming: a queue between the handler and one receiving request.
 
-The framing is the plugin's, its receiving transports are subclassed: only how a request takes and
-leaves a session (`handle_session`) is ours.
+A request takes the session with `attach` and leaves it with `detach`: see requests.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import sockjs
-from aiohttp import web
-from sockjs.transports import (
-    eventsource,
-    htmlfile,
-    jsonp,
-    xhr_pooling,
-    xhrstreaming,
-)
 
 from videre.transport import framing
-from videre.transport.senders import JSONPSend, XHRSend
 from videre.transport.session import OPEN, Session
 
 if TYPE_CHECKING:
@@ -31,6 +20,21 @@ if TYPE_CHECKING:
 
 INTERRUPTED = (1002, "Connection interrupted")
 OCCUPIED = (2010, "Another connection still open")
+
+
+class Receiver(Protocol):
+    """The request that carries messages to the client: see requests.Receiving."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and wait for the client to read them."""
+
+    def cut(self) -> None:
+        """End the connection without waiting for anything."""
 
 
 class HTTPSession(Session):
@@ -135,8 +139,8 @@ class HTTPSession(Session):
 
     def cut(self) -> None:
         """End the receiving connection without waiting for anything."""
-        if self.receiver is not None and (tcp := self.receiver.request.transport) is not None:
-            tcp.abort()
+        if self.receiver is not None:
+            self.receiver.cut()
 
     def interrupt(self, reason: str) -> None:
         """End the session because its receiving connection broke: what was sent may be lost."""
@@ -198,104 +202,3 @@ class HTTPSession(Session):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-
-class Receiver:
-    """What the plugin's receiving transports do with a session, done ours way: a mixin."""
-
-    methods: ClassVar[tuple[str, ...]] = ("POST",)
-    request: web.Request
-    session: HTTPSession
-
-    @classmethod
-    def check(cls, request: web.Request) -> None:
-        """Raise an HTTPException for a request that must not open a session."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has left. aiohttp does not tell, so it is looked at."""
-        tcp = self.request.transport
-        return tcp is None or tcp.is_closing()
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were written and wait for the client to read them."""
-        tcp = self.request.transport
-        return 0 if tcp is None else tcp.get_write_buffer_size()
-
-    async def handle_session(self) -> None:
-        """Receive until the response is full, or the session says goodbye."""
-        session = self.session
-        if (refusal := session.attach(self)) is not None:
-            await self._send(refusal)
-            return
-        try:
-            while frame := await session.next_frame(self):
-                if await self._send(frame) or frame[0] == "c":
-                    break
-        except (asyncio.CancelledError, ConnectionError, web.HTTPException) as error:
-            if session.receiver is self:
-                session.interrupt("connection lost")
-            if isinstance(error, web.HTTPException):  # the plugin's word for a lost connection
-                raise ConnectionResetError(error.reason) from error
-            raise
-        finally:
-            session.detach(self)
-
-    if TYPE_CHECKING:  # the plugin's, which adds its framing
-
-        async def _send(self, text: str) -> bool: ...
-
-
-class Callback(Receiver):
-    """A receiver that calls a JavaScript function: its name must be nothing but a name."""
-
-    methods = ("GET",)
-    _name = re.compile(r"[A-Za-z0-9_.]{1,128}")
-
-    @classmethod
-    def check(cls, request: web.Request) -> None:
-        """See Receiver.check."""
-        callback = request.query.get("c")
-        if not callback:
-            raise web.HTTPInternalServerError(text='"callback" parameter required')
-        if not cls._name.fullmatch(callback):
-            raise web.HTTPInternalServerError(text='invalid "callback" parameter')
-
-
-class XHRPolling(Receiver, xhr_pooling.XHRTransport):  # type: ignore[misc]
-    """One frame a response."""
-
-
-class XHRStreaming(Receiver, xhrstreaming.XHRStreamingTransport):  # type: ignore[misc]
-    """One frame a line."""
-
-
-class EventSource(Receiver, eventsource.EventsourceTransport):  # type: ignore[misc]
-    """One frame an event."""
-
-    methods = ("GET",)
-
-
-class HTMLFile(Callback, htmlfile.HTMLFileTransport):  # type: ignore[misc]
-    """One frame a script element."""
-
-    async def _send(self, text: str) -> bool:
-        # The plugin quotes for JavaScript; `</script>` in a string would still end the element.
-        return await super()._send(text.replace("<", "\\u003c"))
-
-
-class JSONPPolling(Callback, jsonp.JSONPolling):  # type: ignore[misc]
-    """One frame a script."""
-
-
-#: The transports that a URL can name, except the WebSocket.
-TRANSPORTS: Mapping[str, Any] = {
-    "xhr": XHRPolling,
-    "xhr_send": XHRSend,
-    "xhr_streaming": XHRStreaming,
-    "eventsource": EventSource,
-    "htmlfile": HTMLFile,
-    "jsonp": JSONPPolling,
-    "jsonp_send": JSONPSend,
-}

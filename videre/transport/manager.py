@@ -15,10 +15,10 @@ from aiohttp import web
 from videre.limits import TokenBucket
 from videre.settings import Options
 from videre.tally import Tally
+from videre.transport.bodies import Body
 from videre.transport.clients import Origins, Proxies
 from videre.transport.framing import Framer, Quoter
 from videre.transport.holdings import Holdings
-from videre.transport.requests import Body
 from videre.transport.session import Accept, Handler, Session, logger
 
 if TYPE_CHECKING:

@@ -1,112 +1,195 @@
-"""What a request may look like before anything else about it matters, and its body."""
+"""The requests of polling and streaming sessions: those that receive, and those that send.
+
+The framing is the plugin's. Ours is how a request takes and leaves a session (`handle_session`),
+and what the body of one that sends may hold.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote_plus
 
 from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion10
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.typedefs import Handler
-
-from videre.transport.holdings import Holdings
-
-# Seconds in which the body of a request must have come: 1 MiB over a line of 300 kbit/s.
-BODY_SECONDS = 30.0
-
-# Bytes of bodies that are on their way, of all clients: when that is reached, who holds most is cut
-# off. And of one address: room for sixteen of the largest.
-MAX_BODIES = 64 * 1024 * 1024
-MAX_ADDRESS_BODIES = 16 * 1024 * 1024
-
-# A host and a port (RFC 9110, 7.2; RFC 3986, 3.2.2). Empty where a client has none to name.
-_HOST = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(?::([0-9]{0,5}))?"
+from sockjs.transports import (
+    eventsource,
+    htmlfile,
+    jsonp,
+    xhr_pooling,
+    xhrstreaming,
 )
-_PLAIN = ("", "identity")
+from sockjs.transports.utils import CACHE_CONTROL, session_cookie
+
+from videre.transport import framing
+from videre.transport.bodies import Body
+from videre.transport.http import HTTPSession
+
+_PLAIN = (
+    (hdrs.CONTENT_TYPE, "text/plain; charset=UTF-8"),
+    (hdrs.CACHE_CONTROL, CACHE_CONTROL),
+)
 
 
-def check(request: web.BaseRequest) -> None:
-    """Raise the HTTPException that answers a request which we do not want to understand.
+class Receiving:
+    """What a request that receives does with a session: a mixin for the plugin's transports."""
 
-    That is one with a compressed body, of which a few bytes become many; one whose Host header is
-    none, since aiohttp fails when it is asked for its URL; and an upgrade with a body, which to
-    aiohttp is what comes after it: a proxy and we would not agree on where the request ends.
-    """
-    if request.version < HttpVersion10:
-        raise _unread(request, web.HTTPVersionNotSupported())
-    encodings = request.headers.getall(hdrs.CONTENT_ENCODING, ())
-    if any(each.strip().lower() not in _PLAIN for each in ",".join(encodings).split(",")):
-        raise _unread(
-            request, web.HTTPUnsupportedMediaType(headers={hdrs.ACCEPT_ENCODING: "identity"})
-        )
-    host = _HOST.fullmatch(request.headers.get(hdrs.HOST, ""))
-    if host is None or int(host[1] or 0) > 65535:
-        raise _unread(request, web.HTTPBadRequest(text="The Host header is none"))
-    if hdrs.UPGRADE in request.headers and (
-        request.content_length or hdrs.TRANSFER_ENCODING in request.headers
-    ):
-        raise _unread(request, web.HTTPBadRequest(text="An upgrade has no body"))
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    request: web.Request
+    session: HTTPSession
 
+    @classmethod
+    def check(cls, request: web.Request) -> None:
+        """Raise an HTTPException for a request that must not open a session."""
 
-def _unread(request: web.BaseRequest, answer: web.HTTPException) -> web.HTTPException:
-    """Return an answer after which the connection ends, without what it still brings being read."""
-    answer.force_close()
-    request.protocol._lingering_time = 0.0
-    return answer
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left. aiohttp does not tell, so it is looked at."""
+        tcp = self.request.transport
+        return tcp is None or tcp.is_closing()
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and wait for the client to read them."""
+        tcp = self.request.transport
+        return 0 if tcp is None else tcp.get_write_buffer_size()
 
-@web.middleware
-async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Check each request to an application, for any path: a middleware."""
-    check(request)
-    return await handler(request)
-
-
-class Body:
-    """The body of one request, counted while it comes."""
-
-    def __init__(self, request: web.Request, address: str, bodies: Holdings[Body]) -> None:
-        self.address = address
-        self._request = request
-        self._bodies = bodies
-
-    async def read(self, limit: int | None) -> bytes:
-        """Return the body; raise an HTTPException if it is too large, too slow or broken."""
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await self._collect(limit)
-        except TimeoutError:
-            raise web.HTTPRequestTimeout from None
-        except (HttpProcessingError, web.RequestPayloadError) as error:
-            raise _unread(self._request, web.HTTPBadRequest(text="Broken body")) from error
-        finally:
-            self._bodies.drop(self)
-
-    async def _collect(self, limit: int | None) -> bytes:
-        declared = self._request.content_length or 0
-        if limit is not None and declared > limit:
-            raise _too_large(limit, declared)
-        body = bytearray()
-        async for chunk in self._request.content.iter_any():
-            body += chunk
-            if limit is not None and len(body) > limit:
-                raise _too_large(limit, len(body))
-            self._bodies.add(self, len(chunk))
-            if self._bodies.of(self.address) > max(MAX_ADDRESS_BODIES, limit or 0):
-                raise _unread(self._request, web.HTTPTooManyRequests(text="Too much on its way"))
-            if self._bodies.total > MAX_BODIES:
-                for payer in self._bodies.heaviest(self._bodies.total // 8):
-                    payer._cut()
-        return bytes(body)
-
-    def _cut(self) -> None:
-        """End the connection: what has come of the body is let go of when that is noticed."""
-        self._bodies.drop(self)
-        if (tcp := self._request.transport) is not None:
+    def cut(self) -> None:
+        """End the connection without waiting for anything."""
+        if (tcp := self.request.transport) is not None:
             tcp.abort()
 
+    async def handle_session(self) -> None:
+        """Receive until the response is full, or the session says goodbye."""
+        session = self.session
+        if (refusal := session.attach(self)) is not None:
+            await self._send(refusal)
+            return
+        try:
+            while frame := await session.next_frame(self):
+                if await self._send(frame) or frame[0] == "c":
+                    break
+        except (asyncio.CancelledError, ConnectionError, web.HTTPException) as error:
+            if session.receiver is self:
+                session.interrupt("connection lost")
+            if isinstance(error, web.HTTPException):  # the plugin's word for a lost connection
+                raise ConnectionResetError(error.reason) from error
+            raise
+        finally:
+            session.detach(self)
 
-def _too_large(limit: int, size: int) -> web.HTTPRequestEntityTooLarge:
-    return web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
+    if TYPE_CHECKING:  # the plugin's, which adds its framing
+
+        async def _send(self, text: str) -> bool: ...
+
+
+class Callback(Receiving):
+    """A receiver that calls a JavaScript function: its name must be nothing but a name."""
+
+    methods = ("GET",)
+    _name = re.compile(r"[A-Za-z0-9_.]{1,128}")
+
+    @classmethod
+    def check(cls, request: web.Request) -> None:
+        """See Receiving.check."""
+        callback = request.query.get("c")
+        if not callback:
+            raise web.HTTPInternalServerError(text='"callback" parameter required')
+        if not cls._name.fullmatch(callback):
+            raise web.HTTPInternalServerError(text='invalid "callback" parameter')
+
+
+class XHRPolling(Receiving, xhr_pooling.XHRTransport):  # type: ignore[misc]
+    """One frame a response."""
+
+
+class XHRStreaming(Receiving, xhrstreaming.XHRStreamingTransport):  # type: ignore[misc]
+    """One frame a line."""
+
+
+class EventSource(Receiving, eventsource.EventsourceTransport):  # type: ignore[misc]
+    """One frame an event."""
+
+    methods = ("GET",)
+
+
+class HTMLFile(Callback, htmlfile.HTMLFileTransport):  # type: ignore[misc]
+    """One frame a script element."""
+
+    async def _send(self, text: str) -> bool:
+        # The plugin quotes for JavaScript; `</script>` in a string would still end the element.
+        return await super()._send(text.replace("<", "\\u003c"))
+
+
+class JSONPPolling(Callback, jsonp.JSONPolling):  # type: ignore[misc]
+    """One frame a script."""
+
+
+class Sending:
+    """A request that sends messages to a session that is open."""
+
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    request: web.Request
+    session: HTTPSession
+
+    async def process(self) -> web.Response:
+        """Hand the messages in the body to the session."""
+        manager = self.session.manager
+        body = Body(self.request, self.session.address, manager.bodies)
+        text = self.unwrap(await body.read(manager.options.max_body_bytes))
+        if not text:
+            raise web.HTTPInternalServerError(text="Payload expected.")
+        try:
+            messages = framing.messages(text)
+        except ValueError:
+            raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
+        self.session.silent = 0
+        relays = manager.tally.relays
+        relays.left -= 1
+        if not relays.left:
+            relays.begin()
+        for message in messages:
+            self.session.receive(message)
+        relays.end()
+        return self.answer()
+
+    def unwrap(self, body: bytes) -> bytes:
+        """Return the JSON text in the body."""
+        return body
+
+    def answer(self) -> web.Response:
+        """Return what says that the messages were taken."""
+        return web.Response(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
+
+
+class XHRSend(Sending, xhr_pooling.XHRSendTransport):  # type: ignore[misc]
+    """Messages as the body of a POST."""
+
+
+class JSONPSend(Sending, jsonp.JSONPollingSend):  # type: ignore[misc]
+    """Messages as the body of a POST, or as the field `d` of a form."""
+
+    def unwrap(self, body: bytes) -> bytes:
+        """See Sending.unwrap."""
+        if self.request.content_type.lower() != "application/x-www-form-urlencoded":
+            return body
+        if not body.startswith(b"d="):
+            return b""
+        return unquote_plus(body[2:].decode(errors="replace")).encode()
+
+    def answer(self) -> web.Response:
+        """See Sending.answer; some old browsers do strange things on a 204."""
+        return web.Response(body=b"ok", headers=[*_PLAIN, *session_cookie(self.request)])
+
+
+#: The transports that a URL can name, except the WebSocket.
+TRANSPORTS: Mapping[str, Any] = {
+    "xhr": XHRPolling,
+    "xhr_send": XHRSend,
+    "xhr_streaming": XHRStreaming,
+    "eventsource": EventSource,
+    "htmlfile": HTMLFile,
+    "jsonp": JSONPPolling,
+    "jsonp_send": JSONPSend,
+}

@@ -13,9 +13,9 @@ from sockjs.route import SockJSRoute
 from sockjs.transports.utils import CACHE_CONTROL, cache_headers
 
 from videre.transport.clients import Client
-from videre.transport.http import TRANSPORTS, HTTPSession
+from videre.transport.http import HTTPSession
 from videre.transport.manager import Manager
-from videre.transport.senders import Sender
+from videre.transport.requests import TRANSPORTS, Sending
 from videre.transport.upgrade import upgrade
 
 # The parts of a session URL: printable ASCII, no dots (SockJS protocol), and short enough to log.
@@ -179,7 +179,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         """Return the session that a request is for, new if a receiver asks for one."""
         manager = self.manager
         session = manager.sessions.get(session_id)
-        is_sender = issubclass(transport, Sender)
+        is_sender = issubclass(transport, Sending)
         if session is not None:
             # Who knows a URL, from a log, say, is not thereby who opened it.
             if session.address != manager.proxies.client(request).address:

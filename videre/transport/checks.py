@@ -1,0 +1,52 @@
+"""What a request must look like before anything else about it matters."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion10
+from aiohttp.typedefs import Handler
+
+# A host and a port (RFC 9110, 7.2; RFC 3986, 3.2.2). Empty where a client has none to name.
+_HOST = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(?::([0-9]{0,5}))?"
+)
+_PLAIN = ("", "identity")
+
+
+def check(request: web.BaseRequest) -> None:
+    """Raise the HTTPException that answers a request which we do not want to understand.
+
+    That is one with a compressed body, of which a few bytes become many; one whose Host header is
+    none, since aiohttp fails when it is asked for its URL; and an upgrade with a body, which to
+    aiohttp is what comes after it: a proxy and we would not agree on where the request ends.
+    """
+    if request.version < HttpVersion10:
+        raise unread(request, web.HTTPVersionNotSupported())
+    encodings = request.headers.getall(hdrs.CONTENT_ENCODING, ())
+    if any(each.strip().lower() not in _PLAIN for each in ",".join(encodings).split(",")):
+        raise unread(
+            request, web.HTTPUnsupportedMediaType(headers={hdrs.ACCEPT_ENCODING: "identity"})
+        )
+    host = _HOST.fullmatch(request.headers.get(hdrs.HOST, ""))
+    if host is None or int(host[1] or 0) > 65535:
+        raise unread(request, web.HTTPBadRequest(text="The Host header is none"))
+    if hdrs.UPGRADE in request.headers and (
+        request.content_length or hdrs.TRANSFER_ENCODING in request.headers
+    ):
+        raise unread(request, web.HTTPBadRequest(text="An upgrade has no body"))
+
+
+def unread(request: web.BaseRequest, answer: web.HTTPException) -> web.HTTPException:
+    """Return an answer after which the connection ends, without what it still brings being read."""
+    answer.force_close()
+    request.protocol._lingering_time = 0.0
+    return answer
+
+
+@web.middleware
+async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Check each request to an application, for any path: a middleware."""
+    check(request)
+    return await handler(request)
