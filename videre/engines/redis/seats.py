@@ -256,7 +256,8 @@ class Seats:
                 view.add(each, its_seat, line[2], float(place))
                 view.doubted.discard(each)
             listener.found(room, view.pairs())
-            self._superseded(view, user, seat)
+            for each, its_seat, _ in line[3]:
+                self._superseded(view, each, its_seat)
         view.advance()
         if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
             self.disown(own)
