@@ -203,9 +203,9 @@ async def test_rooms_alone(block: Block, site: Site) -> None:
     assert [len(await page.run("return Users;")) for page in pages] == [1, 2]
 
 
-@runs("README.md", "new SockJS", name="sockjs")
-@runs("README.md", "new WebSocket", name="websocket")
-@runs("README.md", "startCall", name="script")
+@runs("docs/protocol.md", "new SockJS", name="sockjs")
+@runs("docs/protocol.md", "new WebSocket", name="websocket")
+@runs("docs/protocol.md", "startCall", name="script")
 async def test_without_the_client(
     sockjs: Block, websocket: Block, script: Block, site: Site
 ) -> None:
@@ -229,7 +229,7 @@ async def test_without_the_client(
 
 
 @runs("docs/tokens.md", "Token: token", name="line")
-@runs("README.md", "startCall", name="script")
+@runs("docs/protocol.md", "startCall", name="script")
 async def test_a_token(line: Block, script: Block, browser: Browser) -> None:
     """Is shown in the connect."""
     site = Site(browser)
