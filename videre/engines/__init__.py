@@ -174,7 +174,8 @@ class Engine(Protocol):
         """Return a page of the rooms that have members: the first `limit` names past `after`.
 
         Names are in the order of their characters; None begins the list. A page shorter than
-        `limit` is the last one. What a page costs does not grow with the number of rooms.
+        `limit` is the last one. A page costs what it holds, and at most what has changed since the
+        last one, not what rooms there are.
         """
 
     def close(self) -> Awaitable[None] | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from videre.engines import REPLACED, Announcement, Gap, Listener, Resumption, Told
 from videre.engines.history import UNNOTICED, History
+from videre.engines.names import Names
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
 from videre.interfaces import Later, Timer
 from videre.settings import JoinPolicy, Retention
@@ -39,7 +39,7 @@ class MemoryEngine:
         self._retention = retention or Retention()
         self._keep = UNNOTICED + self._retention.grace  # seconds
         self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
-        self._names: list[str] = []  # of all rooms, sorted: 6 us for one more at 50,000
+        self._names = Names()  # of all rooms, in their order
         self._histories: dict[str, History] = {}  # of the rooms with tickets
         self._users: dict[str, str] = {}  # by seat
         self._lasts: dict[str, str] = {}  # what its last packet was called, by seat
@@ -85,7 +85,7 @@ class MemoryEngine:
             raise RoomFull("The room has as many members as it may have")
         if (seats := self._rooms.get(room)) is None:
             seats = self._rooms[room] = {}
-            insort(self._names, room)
+            self._names.add(room)
         seats[user] = seat
         self._users[seat] = user
         self._tell(room, Told("joined", user, announcement))
@@ -136,7 +136,8 @@ class MemoryEngine:
         del seats[user], self._users[held]
         self._lasts.pop(held, None)
         if not seats:
-            del self._rooms[room], self._names[bisect_left(self._names, room)]
+            del self._rooms[room]
+            self._names.remove(room)
         if history := self._histories.get(room):
             self._end_grace(held)
             history.tickets.pop(user, None)
@@ -164,8 +165,7 @@ class MemoryEngine:
 
     def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
-        start = 0 if after is None else bisect_right(self._names, after)
-        return self._names[start : start + limit]
+        return self._names.page(after, limit)
 
     def close(self) -> None:
         """See Engine.close."""
@@ -173,7 +173,7 @@ class MemoryEngine:
             timer.cancel()
         self._graces.clear()
         self._rooms.clear()
-        self._names.clear()
+        self._names = Names()
         self._histories.clear()
         self._users.clear()
         self._lasts.clear()

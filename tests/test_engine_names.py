@@ -1,0 +1,78 @@
+"""Names that are sorted when they are listed: always the same as a sorted set, and cheap."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import pytest
+from growth import check
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import CALM
+
+from videre.engines import names as module
+from videre.engines.names import Names
+
+STEPS = st.lists(st.tuples(st.sampled_from(["turn", "page"]), st.integers(0, 12)), max_size=80)
+
+
+@CALM
+@given(steps=STEPS, few=st.sampled_from([0, 3, 64]))
+def test_pages_are_those_of_a_sorted_set(steps: Sequence[tuple[str, int]], few: int) -> None:
+    """Whatever comes and goes between two pages, and however much of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FEW", few)
+        names, model = Names(), set[str]()
+        for step, number in steps:
+            name = f"room {number}"
+            if step == "page":
+                expected = sorted(each for each in model if each > name)[:3]
+                assert names.page(name, 3) == expected
+            elif name in model:
+                model.remove(name)
+                names.remove(name)
+            else:
+                model.add(name)
+                names.add(name)
+        assert names.page(None, 100) == sorted(model)
+
+
+def test_names_that_come_and_go_leave_nothing() -> None:
+    """Also where nobody ever lists them."""
+    names = Names()
+    for number in range(1000):
+        names.add(str(number))
+        names.remove(str(number))
+    assert not (names._sorted or names._added or names._removed)
+
+
+def test_pages_of_many_names() -> None:
+    """All pages together cost what there is, in spite of a change before each of them."""
+    made = [secrets.token_hex(8) for _ in range(2**16)]
+
+    def fill(size: int) -> Names:
+        names = Names()
+        for name in made[:size]:
+            names.add(name)
+        return names
+
+    def list_all(names: Names) -> None:
+        after: str | None = None
+        while page := names.page(after, 500):
+            after = page[-1]
+            names.remove(after)
+
+    check(fill, list_all, largest=len(made), weigh=lambda names: len(names._added))
+
+
+def test_names_that_are_added() -> None:
+    """One more costs the same among 100,000: others do not move until somebody lists them."""
+    made = [secrets.token_hex(8) for _ in range(2**17)]
+
+    def add(some: Sequence[str]) -> None:
+        names = Names()
+        for name in some:
+            names.add(name)
+
+    check(lambda size: made[:size], add, largest=len(made))
