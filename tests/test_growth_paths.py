@@ -1,0 +1,104 @@
+"""Growth: a path of many parts costs its bytes, on each port that the command opens."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from growth import check_async
+from heard_log import HeardLog
+from sockjs_client import Wire
+
+from videre import admin
+from videre.app import NAMESPACES, create_app
+from videre.command.gate import Gate
+from videre.command.http import Runner, Site
+from videre.config import Config
+from videre.logs import EventLog, Journal
+
+LONGEST = 8000  # bytes: aiohttp takes lines of 8190
+
+CONFIG = Config(prefixes=("/echo", "/a/b/c", ""), demo=True)
+
+
+def public() -> web.Application:
+    """Return what clients reach: a prefix at the root, and a deep one."""
+    return create_app(CONFIG)
+
+
+def private() -> web.Application:
+    """Return what is on the admin port."""
+    logger = logging.getLogger("videre.growth")
+    return admin.create_app(create_app(CONFIG)[NAMESPACES], drain=lambda: None, logger=logger)
+
+
+@asynccontextmanager
+async def served(app: web.Application) -> AsyncIterator[str]:
+    """Serve an application as the command does."""
+    gate = Gate(CONFIG, EventLog(Journal(HeardLog().logger), ""), None)
+    runner = Runner(app)
+    await runner.setup()
+    await Site(runner, socket.create_server(("127.0.0.1", 0)), gate, ssl_context=None).start()
+    try:
+        yield "http://{}:{}".format(*runner.addresses[0][:2])
+    finally:
+        await Wire.hang_up()
+        await runner.cleanup()
+        gate.close()
+
+
+APPS = {"public": public, "private": private}
+PATHS: dict[str, Callable[[int], str]] = {
+    "slashes": lambda size: "/a" + "/" * size,
+    "at-once": lambda size: "/" * size,
+    "parts": lambda size: "/a" * (size // 2),
+    "below-a-prefix": lambda size: "/echo" + "/a" * (size // 2),
+    "below-a-deep-one": lambda size: "/a/b/c" + "/a" * (size // 2),
+    "below-a-page": lambda size: "/api/v1/rooms" + "/" * size,
+    "dots": lambda size: "/." * (size // 2),
+    "up": lambda size: "/.." * (size // 3),
+    "escaped": lambda size: "/%2f" * (size // 4),
+    "escapes": lambda size: "/" + "%2f" * (size // 3),
+    "long-parts": lambda size: f"/{'a' * (size // 4)}" * 4,
+    "one-part": lambda size: "/" + "a" * size,
+    "absolute": lambda size: "http://a" + "/a" * (size // 2),
+    "before-a-query": lambda size: "/a" * (size // 4) + "?" + "/a" * (size // 4),
+}
+
+
+@pytest.mark.parametrize("made", APPS.values(), ids=APPS)
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+async def test_paths(made: Callable[[], web.Application], method: str) -> None:
+    """Twenty requests on a connection, one after another; none of them finds anything."""
+    async with served(made()) as base:
+        wire = await Wire.open(base)
+
+        async def work(path: str) -> None:
+            for _ in range(20):
+                assert (await wire.ask(method, path)).status >= 400
+
+        for make in PATHS.values():
+            await check_async(make, work, largest=LONGEST)
+
+
+@pytest.mark.parametrize("made", APPS.values(), ids=APPS)
+def test_no_route_is_deeper_than_its_path(made: Callable[[], web.Application]) -> None:
+    """No folder, no application below a path, no part that matches a slash."""
+    for resource in made().router.resources():
+        assert type(resource) in (web.PlainResource, web.DynamicResource)
+        pattern = resource.get_info().get("pattern")
+        assert pattern is None or pattern.fullmatch(resource.canonical + "/a") is None
+
+
+async def test_paths_at_the_bound() -> None:
+    """The deepest route is found, also with a query that has slashes; one part more is not."""
+    async with served(public()) as base:
+        wire = await Wire.open(base)
+        deepest = "/a/b/c/000/session/xhr"
+        assert (await wire.ask("POST", f"{deepest}?{'/' * 500}", b"")).status == 200
+        assert (await wire.ask("POST", f"{deepest}/more", b"")).status == 404
+        assert (await wire.ask("GET", "/a/b/c/")).status == 200
