@@ -265,7 +265,7 @@ async def test_a_delayed_token_is_forgotten_with_its_client(
         guessing.wire.reset()
         await site.left()
         for _ in range(20):
-            if not site.sessions._jobs:
+            if not site.sessions.shared.jobs.tasks:
                 return
             await asyncio.sleep(0.1)
         pytest.fail("its packets are kept until the delay is over")

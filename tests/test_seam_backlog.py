@@ -59,10 +59,10 @@ async def test_one_packet_passes_however_large_it_is(seam, transport: str, corke
     (session,) = server.tape.sessions
     for number in range(2):  # once it has been read another one may come
         if corked:
-            server.manager.cork = []
+            server.manager.shared.cork = []
         session.send(f"before {number}")
         session.send(GIANT)
-        server.manager.uncork()
+        server.manager.shared.uncork()
         for _ in range(3):
             session.send(CHUNK)
         heard: list[str] = []
@@ -305,7 +305,7 @@ async def test_what_waits_for_all_handlers_is_limited(seam, monkeypatch) -> None
     gate.set_result(None)
     await server.tape.until("message", 0, text=CHUNK)
     assert server.tape.story(1) == ["open", "message first", "goodbye"]
-    assert server.manager.inboxes.total == 0
+    assert server.manager.shared.inboxes.total == 0
 
 
 async def test_who_has_most_waiting_pays(seam, monkeypatch) -> None:
@@ -322,14 +322,14 @@ async def test_who_has_most_waiting_pays(seam, monkeypatch) -> None:
         for _ in range(3):
             await hoarder.say(CHUNK)
     for _ in range(500):
-        if server.manager.inboxes.total >= 9 * len(CHUNK):
+        if server.manager.shared.inboxes.total >= 9 * len(CHUNK):
             break
         await asyncio.sleep(0.01)
     await modest.say(CHUNK)
     ended = [asyncio.ensure_future(hoarder.goodbye()) for hoarder in hoarders]
     (first,), _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
     assert first.result()[0] == 4001
-    assert server.manager.inboxes.total <= 8 * len(CHUNK)
+    assert server.manager.shared.inboxes.total <= 8 * len(CHUNK)
     gate.set_result(None)
     await server.tape.until("message", 3, text=CHUNK)
     assert server.tape.count("goodbye") == 1
@@ -379,11 +379,11 @@ async def test_what_waits_is_moved_once() -> None:
         nonlocal taken
         taken = 0
         session = HTTPSession("id", manager, Client("a"), "xhr-polling")
-        manager.add(session)
+        manager.opened(session)
         session.open()
         for _ in range(count):
             session.receive("")
-        await asyncio.gather(*manager._jobs)
+        await asyncio.gather(*manager.shared.jobs.tasks)
         assert taken == count
         session.finish("done", clean=True)
 
@@ -391,4 +391,4 @@ async def test_what_waits_is_moved_once() -> None:
         await check_async(int, work, largest=8192, weigh=int)
     finally:
         await manager.stop()
-    assert manager.inboxes.total == 0
+    assert manager.shared.inboxes.total == 0

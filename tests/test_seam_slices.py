@@ -82,8 +82,7 @@ def crowd(turns: Turns, count: int = SESSIONS) -> tuple[Manager, list[HTTPSessio
     sessions: list[HTTPSession] = []
     for number in range(count):
         session = Noted(str(number), kept, Client("a"), "xhr-polling")
-        kept.sessions[session.id] = session
-        kept.add(session)
+        kept.opened(session)
         session.open()
         sessions.append(session)
     return kept, sessions
@@ -137,7 +136,7 @@ async def test_sweeps() -> None:
         kept, sessions = crowd(turns)
         kept._sweep()
         gone = sessions[0]  # in the last slice
-        kept.unlink(gone)
+        kept.released(gone)
         async with asyncio.timeout(5):
             while getattr(sessions[1], "swept", 0) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -156,5 +155,5 @@ async def test_a_few_are_swept_at_once() -> None:
             while getattr(sessions[0], "swept", 0) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert set(turns.noted["sweep"].values()) == {SLICE}
-        assert asyncio.get_running_loop().time() - began >= 3 * kept.interval
+        assert asyncio.get_running_loop().time() - began >= 3 * kept.shared.interval
         await kept.stop()

@@ -18,10 +18,10 @@ SIZES = st.sampled_from([0, 1, 2, 5, 15, 16, 124, 125, 126, 127, 128, 129, 300, 
 
 
 class Heard:
-    """What the session and its manager hear."""
+    """What the session hears, and what all sessions share."""
 
     def __init__(self) -> None:
-        self.manager: Any = self
+        self.shared: Any = self
         self.tally = Tally(lambda: 0.0)
         self.cork: list[Any] | None = None
         self.unfinished = False

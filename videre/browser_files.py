@@ -9,12 +9,10 @@ import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
-if TYPE_CHECKING:
-    from videre.transport import Manager
+from videre.transport import Manager
 
 FOLDER = Path(__file__).parent / "browser"
 _TYPES = {
@@ -74,12 +72,9 @@ def mount(app: web.Application, prefix: str, sessions: Manager) -> None:
 
 def _handler(file: File, sessions: Manager) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
-        origins = sessions.origins
+        sessions.admission.check_origin(request)
         origin = request.headers.get(hdrs.ORIGIN)
-        if not origins.allow(request):
-            sessions.tally.refused["origin"] += 1
-            raise web.HTTPForbidden(text="This origin is not allowed.")
-        everybody = origins.policy is None
+        everybody = sessions.admission.origins.policy is None
         headers = {"Cross-Origin-Resource-Policy": "same-origin"}
         if everybody or origin:
             headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -92,7 +92,7 @@ class Namespace:
     @property
     def ready(self) -> bool:
         """Whether clients can be taken: the engine is there, and the namespace does not drain."""
-        return self.rooms.ready and not self.sessions.closing
+        return self.rooms.ready and not self.sessions.admission.closing
 
     def _peers(self) -> Iterator[Peer]:
         for handler in self.sessions.handlers():
@@ -121,7 +121,7 @@ class Namespace:
         self.sessions.configure(dataclasses.replace(self.sessions.options, **changed))
         peers = self._peers()
         if _refresh(peers):
-            self.sessions.run(_refresh_rest(peers))
+            self.sessions.shared.jobs.spawn(_refresh_rest(peers))
 
     async def drain(self, seconds: float) -> None:
         """Take no new session, and send those that are there away, as gently as can be.
@@ -131,7 +131,7 @@ class Namespace:
         after so many seconds are closed with 4005, their seats kept for their grace.
         """
         end = asyncio.get_running_loop().time() + seconds
-        self.sessions.refuse(seconds)
+        self.sessions.admission.close(seconds)
         for number, peer in enumerate(self._peers(), 1):
             peer.go_away(random.uniform(EARLIEST, LATEST) * seconds)  # noqa: S311  # no secret
             if number % TOLD_AT_ONCE == 0:

@@ -155,10 +155,10 @@ class World:
             if tcp.closing:
                 break
         wire.connection_lost(None)
-        assert sessions.cork is None
+        assert sessions.shared.cork is None
         assert session.ended.done()
-        while sessions._jobs:
-            await asyncio.wait(sessions._jobs)
+        while sessions.shared.jobs.tasks:
+            await asyncio.wait(sessions.shared.jobs.tasks)
         return bytes(tcp.written)
 
     def check(self) -> None:
@@ -166,7 +166,7 @@ class World:
         assert not self.complaints.texts, self.complaints.texts[0]
         sessions, rooms = self.namespace.sessions, self.namespace.rooms
         assert sessions.open_sessions == 0
-        assert not sessions.websockets and not sessions._addresses
+        assert not sessions.websockets and not sessions.admission._addresses
         assert len(rooms) == 1
         assert rooms.users("r") == json.dumps(json.dumps([WITNESS]))
         for text in self.witness.take():

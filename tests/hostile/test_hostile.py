@@ -166,12 +166,13 @@ async def test_nothing_is_left_inside(
         pytest.fail("nothing was attacked")
     sessions, rooms = namespace.sessions, namespace.rooms
     for _ in range(150):
-        if not (sessions.sessions or sessions._jobs or left_over(tasks)):
+        if not (sessions.sessions or sessions.shared.jobs.tasks or left_over(tasks)):
             break
         await asyncio.sleep(0.1)
     assert left_over(tasks) == []
     assert (sessions.open_sessions, len(sessions.sessions), len(sessions.websockets)) == (0, 0, 0)
-    assert (len(rooms), len(sessions._addresses), len(sessions._jobs)) == (0, 0, 0)
+    assert (len(rooms), len(sessions.admission._addresses)) == (0, 0)
+    assert not sessions.shared.jobs.tasks
     assert not caplog.records
 
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from videre.config import Config
 from videre.logs import EventLog
 from videre.transport.clients import Proxies, owner
 from videre.transport.holdings import Holdings
-
-if TYPE_CHECKING:
-    from videre.command.http import Connection
 
 # Seconds that a connection without a request may stay open: more than the 60 s of common proxies;
 # and where no descriptor is left: more than a round trip, and a TLS handshake.
@@ -65,13 +62,26 @@ def most_sockets(config: Config, files: int | None) -> int | None:
     return allowed if config.max_sockets is None else min(allowed, config.max_sockets)
 
 
+class Kept(Protocol):
+    """A connection that the gate looks after, of an address that is counted."""
+
+    address: str
+
+    @property
+    def idle_since(self) -> float:
+        """When it began to wait for a request, by the loop's clock; infinity if it does not."""
+
+    def force_close(self) -> None:
+        """End it at once."""
+
+
 class Gate:
     """Admits connections, and lets go of idle ones when it has to."""
 
     def __init__(self, config: Config, log: EventLog, files: int | None) -> None:
         self._log = log
         self._files = files
-        self._connections: set[Connection] = set()
+        self._connections: set[Kept] = set()
         self._addresses: Counter[str] = Counter()
         self.open = 0  # those whose handshake goes on are in neither of the above
         self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
@@ -118,11 +128,11 @@ class Gate:
         if not self._addresses[payer]:
             del self._addresses[payer]
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Kept) -> None:
         """Look after a connection: it is ready for requests."""
         self._connections.add(connection)
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: Kept) -> None:
         """Look after a connection no more."""
         self._connections.discard(connection)
 
@@ -172,7 +182,7 @@ class Gate:
 
     def _make_room(self, excess: int) -> int:
         """Drop so many idle connections, if there are any: of the address that has most first."""
-        idle: Holdings[Connection] = Holdings()
+        idle: Holdings[Kept] = Holdings()
         for connection in self._connections:
             if connection.idle_since < float("inf"):
                 idle.add(connection, 1)

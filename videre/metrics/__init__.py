@@ -187,7 +187,7 @@ class _Namespaces(Collector):
         )
         for prefix, each in self._namespaces:
             backlog.add_metric((prefix,), backlogs[prefix])
-            inboxes.add_metric((prefix,), each.sessions.inboxes.total)
+            inboxes.add_metric((prefix,), each.sessions.shared.inboxes.total)
         yield backlog
         yield inboxes
 

@@ -18,7 +18,8 @@ from videre.tally import Tally
 from videre.transport.checks import check
 from videre.transport.manager import Manager
 from videre.transport.route import Route, finish_headers
-from videre.transport.session import Accept, Handler, Session
+from videre.transport.session import Accept, Session
+from videre.transport.shared import Handler
 
 __all__ = ["Accept", "Handler", "Manager", "Options", "Route", "Session", "mount"]
 

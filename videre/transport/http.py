@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import sockjs
 
 from videre.transport import framing
-from videre.transport.session import OPEN, Session
-
-if TYPE_CHECKING:
-    from videre.transport.clients import Client
-    from videre.transport.manager import Manager
+from videre.transport.clients import Client
+from videre.transport.session import OPEN, Keeper, Session
 
 INTERRUPTED = (1002, "Connection interrupted")
 OCCUPIED = (2010, "Another connection still open")
@@ -40,8 +37,8 @@ class Receiver(Protocol):
 class HTTPSession(Session):
     """A session that a URL names. It belongs to the address that opened it."""
 
-    def __init__(self, session_id: str, manager: Manager, client: Client, transport: str) -> None:
-        super().__init__(session_id, manager, client)
+    def __init__(self, session_id: str, keeper: Keeper, client: Client, transport: str) -> None:
+        super().__init__(session_id, keeper, client)
         self.transport = transport
         self.receiver: Receiver | None = None
         self.goodbye: tuple[int, str] | None = None  # what every receiver is told from now on
@@ -60,8 +57,8 @@ class HTTPSession(Session):
         """See Session.send."""
         if self.state is not OPEN:
             return
-        quoted = self.manager.quote(text)
-        limit = self.manager.options.max_backlog_bytes
+        quoted = self.shared.quote(text)
+        limit = self.shared.options.max_backlog_bytes
         is_too_much = limit is not None and self._is_too_much(len(quoted), limit)
         self._outbox.append((text, quoted))
         self._bytes += len(quoted)
@@ -69,7 +66,7 @@ class HTTPSession(Session):
             self._dropped = True
             self._outbox.clear()
             self._bytes = 0
-            self.manager.tally.slow_consumers += 1
+            self.shared.tally.slow_consumers += 1
             self.close(4002, "Too slow in reading")
         else:
             self._wake()
@@ -109,32 +106,37 @@ class HTTPSession(Session):
         """See Session.backlog."""
         return self._bytes + (self.receiver.buffered if self.receiver is not None else 0)
 
+    @property
+    def is_receiving(self) -> bool:
+        """See Session.is_receiving."""
+        return self.receiver is not None and not self.receiver.gone
+
     def sweep(self) -> None:
         """Notice a receiver that is gone, a client that stays away, a connection that idles."""
-        manager, receiver = self.manager, self.receiver
+        shared, receiver = self.shared, self.receiver
         if receiver is not None and receiver.gone:
             self.interrupt("connection lost")
         elif self.goodbye is not None:
             self._absent += 1
-            if receiver is not None and self._absent > manager.goodbye_sweeps:
+            if receiver is not None and self._absent > shared.goodbye_sweeps:
                 self.cut()
-            elif receiver is None and self._absent > manager.absent_sweeps:
-                manager.unlink(self)
+            elif receiver is None and self._absent > shared.absent_sweeps:
+                self._keeper.released(self)
         elif receiver is None:
             self._absent += 1
-            if self._absent >= manager.absent_sweeps:
+            if self._absent >= shared.absent_sweeps:
                 self.finish("polling stopped", clean=False)
-                manager.unlink(self)
+                self._keeper.released(self)
         else:
             self._sweep_receiver()
 
     def _sweep_receiver(self) -> None:
         self.silent += 1
         self._quiet += 1
-        if self.silent >= self.manager.lost_sweeps:
+        if self.silent >= self.shared.lost_sweeps:
             self.cut()
             self.interrupt("silent")
-        elif max(self.silent, self._quiet) >= self.manager.heartbeat_sweeps:
+        elif max(self.silent, self._quiet) >= self.shared.heartbeat_sweeps:
             self._wake()
 
     def cut(self) -> None:
@@ -182,7 +184,7 @@ class HTTPSession(Session):
             if not self._greeted:
                 self._greeted = True
                 return framing.OPEN_FRAME
-            if self.silent >= self.manager.heartbeat_sweeps and self._quiet < self.silent:
+            if self.silent >= self.shared.heartbeat_sweeps and self._quiet < self.silent:
                 return ""
             if self._outbox:
                 frame = framing.messages_frame([quoted for _, quoted in self._outbox])
@@ -191,7 +193,7 @@ class HTTPSession(Session):
                 return frame
             if self.goodbye is not None:
                 return framing.close_frame(*self.goodbye)
-            if self._quiet >= self.manager.heartbeat_sweeps:
+            if self._quiet >= self.shared.heartbeat_sweeps:
                 self._quiet = 0
                 return framing.HEARTBEAT_FRAME
             self._waiter = asyncio.get_running_loop().create_future()

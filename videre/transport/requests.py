@@ -135,9 +135,9 @@ class Sending:
 
     async def process(self) -> web.Response:
         """Hand the messages in the body to the session."""
-        manager = self.session.manager
-        body = Body(self.request, self.session.address, manager.bodies)
-        text = self.unwrap(await body.read(manager.options.max_body_bytes))
+        shared = self.session.shared
+        body = Body(self.request, self.session.address, shared.bodies)
+        text = self.unwrap(await body.read(shared.options.max_body_bytes))
         if not text:
             raise web.HTTPInternalServerError(text="Payload expected.")
         try:
@@ -145,7 +145,7 @@ class Sending:
         except ValueError:
             raise web.HTTPInternalServerError(text="Broken JSON encoding.") from None
         self.session.silent = 0
-        relays = manager.tally.relays
+        relays = shared.tally.relays
         relays.left -= 1
         if not relays.left:
             relays.begin()

@@ -16,6 +16,7 @@ from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
 from videre.transport.manager import Manager
 from videre.transport.requests import TRANSPORTS, Sending
+from videre.transport.session import Session
 from videre.transport.upgrade import upgrade
 
 # The parts of a session URL: printable ASCII, no dots (SockJS protocol), and short enough to log.
@@ -73,7 +74,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         """Serve `/info`, which a client asks for before it opens a session."""
         if (answer := self._admit(request, ("GET", "HEAD"), allow="OPTIONS, GET")) is not None:
             return answer
-        self._require_open()
+        self.manager.admission.require_open()
         info = {
             "entropy": secrets.randbelow(2**32),
             "websocket": self.manager.options.websocket,
@@ -94,7 +95,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Serve the page that an iframe transport loads, to be framed by allowed origins alone."""
         response = await self._page(request, self._iframe)
-        if (policy := self.manager.origins.policy) is not None:
+        if (policy := self.manager.admission.origins.policy) is not None:
             response.headers["Content-Security-Policy"] = policy
         return response
 
@@ -126,14 +127,14 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             self._session_id(request)  # which names nothing, but must be well-formed
         if request.method != "GET":
             raise _NotAllowed("GET")
-        self._check_origin(request)
-        return self._new_client(request)
+        self.manager.admission.check_origin(request)
+        return self.manager.admission.new_client(request)
 
     def _admit(
         self, request: web.Request, methods: tuple[str, ...], allow: str = ""
     ) -> web.Response | None:
         """Return the answer to a preflight; None for a request to be served."""
-        self._check_origin(request)
+        self.manager.admission.check_origin(request)
         request[_ROUTE] = self
         allow = allow or f"OPTIONS, {', '.join(methods)}"
         if request.method == "OPTIONS":
@@ -146,12 +147,6 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             raise _NotAllowed(allow)
         return None
 
-    def _check_origin(self, request: web.Request) -> None:
-        """Raise HTTPForbidden for a request from a page that may not use the server."""
-        if not self.manager.origins.allow(request):
-            self.manager.tally.refused["origin"] += 1
-            raise web.HTTPForbidden(text="This origin is not allowed.")
-
     @staticmethod
     def _session_id(request: web.Request) -> str:
         """Return the session id of a URL, or raise HTTPNotFound if it is not well-formed."""
@@ -160,40 +155,24 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             raise web.HTTPNotFound
         return session_id
 
-    def _new_client(self, request: web.Request) -> Client:
-        """Return who opens a session, or raise HTTPServiceUnavailable if there is no room."""
-        self._require_open()
-        client = self.manager.proxies.client(request)
-        if not self.manager.admits(client.address):
-            raise web.HTTPServiceUnavailable(text="Too many connections.")
-        return client
-
-    def _require_open(self) -> None:
-        """Raise HTTPServiceUnavailable if no session is opened any more."""
-        if self.manager.closing:
-            self.manager.tally.refused["stopping"] += 1
-            headers = {hdrs.RETRY_AFTER: str(self.manager.retry_after)}
-            raise web.HTTPServiceUnavailable(text="Server is going away.", headers=headers)
-
-    def _session(self, request: web.Request, transport: Any, session_id: str) -> HTTPSession:
+    def _session(self, request: web.Request, transport: Any, session_id: str) -> Session:
         """Return the session that a request is for, new if a receiver asks for one."""
         manager = self.manager
         session = manager.sessions.get(session_id)
         is_sender = issubclass(transport, Sending)
         if session is not None:
             # Who knows a URL, from a log, say, is not thereby who opened it.
-            if session.address != manager.proxies.client(request).address:
+            if session.address != manager.admission.proxies.client(request).address:
                 raise web.HTTPNotFound
-            if is_sender and session.goodbye is not None:
+            if is_sender and session.is_over:
                 raise web.HTTPNotFound
             return session
         if is_sender:
             raise web.HTTPNotFound
         transport.check(request)
-        client = self._new_client(request)
+        client = self.manager.admission.new_client(request)
         session = HTTPSession(session_id, manager, client, transport.name)
-        manager.sessions[session_id] = session
-        manager.add(session)
+        manager.opened(session)
         return session
 
     def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:

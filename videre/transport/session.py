@@ -1,6 +1,6 @@
 """A session: what a handler sees of one client, whatever transport carries it.
 
-The life cycle is the manager's and this class's, not the plugin's: a session is opened, hands over
+The life cycle is this class's and its Keeper's, not the plugin's: a session is opened, hands over
 messages, and ends exactly once. `Handler.closed` is called within the event loop's turn in which
 the end is noticed, never from inside of `send` or `close`.
 """
@@ -12,13 +12,12 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import sockjs
 
-if TYPE_CHECKING:
-    from videre.transport.clients import Client
-    from videre.transport.manager import Manager
+from videre.transport.clients import Client
+from videre.transport.shared import Handler, Shared
 
 logger = logging.getLogger("videre.transport")
 
@@ -40,25 +39,28 @@ HANDED_AT_ONCE = 250
 OPEN = sockjs.SessionState.OPEN
 
 
-class Handler(Protocol):
-    """What the application makes of a session."""
-
-    @property
-    def seated(self) -> bool:
-        """Whether the client has a seat: others may have less waiting."""
-
-    def receive(self, text: str) -> Awaitable[None] | None:
-        """Take a message; the next one waits until an awaitable that is returned is done."""
-
-    def too_large(self) -> None:
-        """Hear that the client sent what was too large to be read; the session is closed next."""
-
-    def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
-        """Hear of the session's end, exactly once; `clean`: by a close, not by a loss."""
-
-
 #: Called once for each session that opens.
 Accept = Callable[["Session"], Handler]
+
+
+class Keeper(Protocol):
+    """All that a session knows of its manager."""
+
+    @property
+    def shared(self) -> Shared:
+        """What all sessions share."""
+
+    def opened(self, session: Session) -> None:
+        """Count a session that opens, and look after it until it is released."""
+
+    def detached(self, session: Session, reason: str, *, clean: bool) -> None:
+        """Finish a session that was closed once the caller, maybe a room's loop, is done."""
+
+    def ended(self, session: Session) -> None:
+        """Count a session that has ended; what its connection still has to hear goes on."""
+
+    def released(self, session: Session) -> None:
+        """Let go of a session: its connection is gone, or its URL is answered no more."""
 
 
 class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
@@ -67,10 +69,11 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     #: The SockJS name of what carries the session.
     transport = ""
 
-    def __init__(self, session_id: str, manager: Manager, client: Client) -> None:
+    def __init__(self, session_id: str, keeper: Keeper, client: Client) -> None:
         # The plugin's fields (wall-clock deadlines, a queue) are not made: nothing uses them.
         self.id = session_id
-        self.manager = manager
+        self.shared = keeper.shared
+        self._keeper = keeper
         self.address = client.address  # a trusted proxy's word taken
         self.secure = client.secure
         self.request_id = client.request_id
@@ -102,11 +105,25 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         """Return the last messages that were surely not handed over, None if that is not known."""
         return ()
 
-    # For the transports.
+    # For the transports and the manager.
 
     @property
     def backlog(self) -> int:
         """The bytes that wait for the client to read them."""
+        raise NotImplementedError
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether the client has a connection on which it hears what is sent."""
+        raise NotImplementedError
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session takes no more messages: it was closed, or has ended."""
+        return self.state in (sockjs.SessionState.CLOSING, sockjs.SessionState.CLOSED)
+
+    def sweep(self) -> None:
+        """Hear that time has passed: look for a client that is gone."""
         raise NotImplementedError
 
     def cut(self) -> None:
@@ -117,7 +134,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         """Open the session: ask the application for a handler."""
         self.state = OPEN
         try:
-            self.handler = self.manager.accept(self)
+            self.handler = self.shared.accept(self)
         except Exception:
             self.fail()
 
@@ -129,7 +146,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             self._keep(self._inbox, text)
         elif (pending := self._hand(text)) is not None:
             self._inbox = deque()
-            self.manager.run(self._resume(pending))
+            self.shared.jobs.spawn(self._resume(pending))
 
     def _hand(self, text: str) -> Awaitable[None] | None:
         """Hand a message to the handler; return what to wait for before the next one."""
@@ -143,21 +160,25 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
     def _keep(self, inbox: deque[tuple[str, float | None]], text: str) -> None:
         """Let a message wait; close who has too much waiting, here or of all."""
-        manager = self.manager
-        inbox.append((text, manager.tally.relays.arrived))
-        held = manager.inboxes.add(self, _size(text))
+        shared = self.shared
+        inbox.append((text, shared.tally.relays.arrived))
+        held = shared.inboxes.add(self, _size(text))
         limit = self._inbox_limit()
         if limit is not None and held > limit:
             self._let_go()
             self.close(4003, "Too many packets")
-        elif manager.inboxes.total > MAX_WAITING:
-            for session in manager.inboxes.heaviest(manager.inboxes.total // 8):
-                session._let_go()
-                session.close(4001, "Too much is waiting, connect again")
+        elif shared.inboxes.total > MAX_WAITING:
+            for session in shared.inboxes.heaviest(shared.inboxes.total // 8):
+                session.shed()
+
+    def shed(self) -> None:
+        """Forget what waits for the handler and close: too much waits, of all sessions."""
+        self._let_go()
+        self.close(4001, "Too much is waiting, connect again")
 
     def _inbox_limit(self) -> int | None:
         """Return how many bytes may wait for the handler; None for no limit."""
-        options = self.manager.options
+        options = self.shared.options
         limit = options.max_backlog_bytes
         if limit is None or self.handler is None or self.handler.seated:
             return limit
@@ -168,7 +189,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         """Forget what waits for the handler."""
         if self._inbox:
             self._inbox.clear()
-        self.manager.inboxes.drop(self)
+        self.shared.inboxes.drop(self)
 
     async def _resume(self, pending: Awaitable[None] | None) -> None:
         """Hand over what waits, each message once its predecessors are done."""
@@ -186,14 +207,14 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
         Each is taken out once: what stays behind a busy handler is not moved.
         """
-        inbox, relays = self._inbox or (), self.manager.tally.relays
+        inbox, relays = self._inbox or (), self.shared.tally.relays
         for _ in range(HANDED_AT_ONCE):
             if not inbox or self.state is not OPEN:
                 self._let_go()
                 self._inbox = None
                 return None
             text, arrived = inbox.popleft()
-            self.manager.inboxes.remove(self, _size(text))
+            self.shared.inboxes.remove(self, _size(text))
             if arrived is not None:
                 relays.begin(arrived)
             pending = self._hand(text)
@@ -223,7 +244,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         if self.state is sockjs.SessionState.CLOSED:
             return
         self.state = sockjs.SessionState.CLOSED
-        self.manager.forget(self)
+        self._keeper.ended(self)
         self._let_go()  # nobody will hear what waits, and its handler may take long
         handler, self.handler = self.handler, None
         if handler is None:
@@ -234,7 +255,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             logger.exception("a handler failed at its session's end")
             return
         if pending is not None:
-            self.manager.run(_logged(pending))
+            self.shared.jobs.spawn(_logged(pending))
 
     def finish_soon(self, code: int) -> None:
         """End a session that was closed with `code` once the caller, maybe a room's loop, is done.
@@ -242,7 +263,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         Codes that ask the client to come back (protocol.md, "Close codes") are no clean ends.
         """
         clean = code != 1001 and not 4000 <= code < 4500
-        self.manager.finish_soon(self, f"closed with {code}", clean=clean)
+        self._keeper.detached(self, f"closed with {code}", clean=clean)
 
 
 def _size(text: str) -> int:

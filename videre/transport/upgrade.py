@@ -80,7 +80,7 @@ class Upgrade(web.WebSocketResponse):
             headers, protocol, _, _ = super()._handshake(request)
         except UnicodeEncodeError:  # aiohttp repeats what is wrong, and fails where it is no text
             raise web.HTTPBadRequest(text="This is no WebSocket handshake") from None
-        if self._manager.options.compression:
+        if self._manager.shared.options.compression:
             offer = request.headers.get("Sec-WebSocket-Extensions")
             self._deflate = bool(ws_ext_parse(offer, isserver=True)[0])
         if self._deflate:
@@ -104,7 +104,7 @@ class Upgrade(web.WebSocketResponse):
         )
         self.session = session
         # The parser refuses frames of the limit's size too; 0 is no limit.
-        limit = manager.options.max_frame_bytes
+        limit = manager.shared.options.max_frame_bytes
         limit = 0 if limit is None else limit + 1
         inbound = _Inbound(session, request.protocol)
         parser = WebSocketReader(inbound, limit, compress=self._deflate, decode_text=True)
@@ -136,6 +136,6 @@ async def upgrade(
         await session.ended
     finally:
         session.finish("stopped", clean=False)
-        session.manager.gone(session)
+        manager.released(session)
         session.cut()
     return response

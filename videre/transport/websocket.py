@@ -10,17 +10,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import sockjs
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
 
 from videre.transport import framing
-from videre.transport.session import OPEN, Session
-
-if TYPE_CHECKING:
-    from videre.transport.clients import Client
-    from videre.transport.manager import Manager
+from videre.transport.clients import Client
+from videre.transport.session import OPEN, Keeper, Session
 
 _TEXT = WSMsgType.TEXT
 
@@ -48,33 +44,32 @@ class WebSocketSession(Session):
 
     def __init__(
         self,
-        manager: Manager,
+        keeper: Keeper,
         client: Client,
         tcp: asyncio.Transport,
         *,
         sockjs_framing: bool,
         deflate: bool,
     ) -> None:
-        super().__init__("", manager, client)
+        super().__init__("", keeper, client)
         self.transport = "websocket" if sockjs_framing else "websocket-raw"
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sockjs = sockjs_framing
-        self._collected: list[bytes] | None = None  # while the manager's cork is on
+        self._collected: list[bytes] | None = None  # while the cork is on
         self._tcp = tcp
-        self._frame = manager.framer(sockjs=sockjs_framing, deflate=deflate)
+        self._frame = keeper.shared.framer(sockjs=sockjs_framing, deflate=deflate)
         self._idle = 0  # idle frames since the last sweep
         self.unfinished = False  # whether a message has begun to come in fragments
         self._unfinished_sweeps = 0
         self._congested = False
-        limit = manager.options.max_backlog_bytes
+        limit = keeper.shared.options.max_backlog_bytes
         self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
         self._makes_way = False  # whether one larger packet waits beside them
         tcp.set_write_buffer_limits(high=self._limit)
 
     def start(self) -> None:
         """Open the session: its connection is ready for frames."""
-        self.manager.websockets.add(self)
-        self.manager.add(self)
+        self._keeper.opened(self)
         if self._sockjs:
             self._put(self._frame.control(framing.OPEN_FRAME))
         self.open()
@@ -107,6 +102,11 @@ class WebSocketSession(Session):
         """See Session.backlog: what is collected waits for the end of this turn alone."""
         return self._tcp.get_write_buffer_size()
 
+    @property
+    def is_receiving(self) -> bool:
+        """See Session.is_receiving."""
+        return not self.ended.done()
+
     def sweep(self) -> None:
         """Ask a silent client whether it lives; give up one that does not answer."""
         self.silent += 1
@@ -114,12 +114,12 @@ class WebSocketSession(Session):
         if self._makes_way:
             self._is_crowded()
         if self.state is not OPEN:
-            if self.silent >= self.manager.goodbye_sweeps:
+            if self.silent >= self.shared.goodbye_sweeps:
                 self.cut()
-        elif self.silent >= self.manager.lost_sweeps:
+        elif self.silent >= self.shared.lost_sweeps:
             self.cut()
             self.finish("silent", clean=False)
-        elif self.silent == self.manager.heartbeat_sweeps:
+        elif self.silent == self.shared.heartbeat_sweeps:
             self._put(PING)
         if self.unfinished:
             self._sweep_unfinished()
@@ -129,7 +129,7 @@ class WebSocketSession(Session):
     def _sweep_unfinished(self) -> None:
         """Give up a message whose last fragment does not come, though its client lives."""
         self._unfinished_sweeps += 1
-        if self._unfinished_sweeps >= self.manager.lost_sweeps:
+        if self._unfinished_sweeps >= self.shared.lost_sweeps:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "A message without an end")
 
     def cut(self) -> None:
@@ -139,7 +139,7 @@ class WebSocketSession(Session):
     # Writing.
 
     def _put(self, data: bytes) -> None:
-        cork = self.manager.cork
+        cork = self.shared.cork
         if cork is not None:
             if self._collected is None:
                 cork.append(self)
@@ -194,7 +194,7 @@ class WebSocketSession(Session):
 
     def _drop(self) -> None:
         if self.state is OPEN:
-            self.manager.tally.slow_consumers += 1
+            self.shared.tally.slow_consumers += 1
             self.close(4002, "Too slow in reading")
 
     def _say_goodbye(self, code: int, reason: str) -> None:
@@ -299,6 +299,6 @@ class WebSocketSession(Session):
     def lost(self) -> None:
         """Hear that the connection is gone."""
         self.finish("connection lost", clean=False)
-        self.manager.gone(self)
+        self._keeper.released(self)
         if not self.ended.done():
             self.ended.set_result(None)

@@ -8,13 +8,11 @@ payload is skipped, so that this costs nothing for each byte.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from aiohttp import WebSocketError, WSCloseCode, web
 from aiohttp.http import WebSocketReader
 
-if TYPE_CHECKING:
-    from videre.transport.websocket import WebSocketSession
+from videre.transport.websocket import WebSocketSession
 
 _TEXT_MESSAGE = 0x81  # first byte of a text message in one frame
 _FIN, _RSV1, _OPCODE, _CONTROL = 0x80, 0x40, 0x0F, 0x08  # RFC 6455, 5.2
@@ -41,10 +39,10 @@ class Wire(asyncio.Protocol):
     ) -> None:
         self._http = http
         self._session = session
-        self._manager = session.manager
+        self._shared = session.shared
         self._parser: WebSocketReader | None = parser  # None once a frame was refused
         self._feed = parser.feed_data
-        self._relays = self._manager.tally.relays
+        self._relays = self._shared.tally.relays
         self._deflate = deflate
         self._left = 0  # bytes of the frame in progress that are still to come
         self._head = b""  # the beginning of a header, as far as it has come
@@ -98,7 +96,7 @@ class Wire(asyncio.Protocol):
     # Frames.
 
     def _feed_frames(self, data: bytes) -> None:
-        self._manager.cork = []
+        self._shared.cork = []
         try:
             if self._parser is None:
                 return
@@ -111,7 +109,7 @@ class Wire(asyncio.Protocol):
             self._parser, self._quick = None, False
             self._session.broken(WebSocketError(WSCloseCode.PROTOCOL_ERROR, reason))
         finally:
-            self._manager.uncork()
+            self._shared.uncork()
 
     def _walk(self, data: bytes) -> tuple[int, str] | None:
         """Go from header to header through a chunk.
