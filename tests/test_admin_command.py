@@ -135,8 +135,8 @@ def test_a_port_that_cannot_be_had(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ("0.0.0.0", "others reach it, so it needs one of AdminToken"),
-        ("10.255.255.1", "others reach it, so it needs one of AdminToken"),
+        ("0.0.0.0", "others can reach it, so it needs one of AdminToken"),
+        ("10.255.255.1", "others can reach it, so it needs one of AdminToken"),
         ("127.0.0.300", "others reach it"),
     ],
 )

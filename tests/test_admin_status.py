@@ -137,7 +137,7 @@ def test_faults_of_the_log_are_kept_by_kind(batched: bool) -> None:
         raise ZeroDivisionError("a secret")
     except ZeroDivisionError:
         logger.exception("a handler failed")
-    logger.warning("the store's messages are lost: %s", "a secret")
+    logger.warning("lost the subscription to the store: %s", "a secret")
     kinds = [(fault.level, fault.event, fault.code, fault.count) for fault in faults.recent()]
     assert kinds == [
         ("warning", "the store's messages are lost: ...", "", 1),

@@ -61,7 +61,7 @@ def test_without_auth_no_token_is_looked_at() -> None:
 @pytest.mark.parametrize("user", ["b", "A", "a ", "", "aa", "*"])
 def test_another_user(user: str) -> None:
     """`sub` is the UserId, to the letter."""
-    assert refused(token("a"), user) == "The token is for another user"
+    assert refused(token("a"), user) == "The token is for a different user"
 
 
 def test_a_star_is_no_user() -> None:
@@ -116,7 +116,7 @@ def test_rooms_that_a_token_is_for(claim: Any, room: str) -> None:
 )
 def test_rooms_that_a_token_is_not_for(claim: Any, room: str) -> None:
     """Nothing else is a wildcard, and what is no string is no room."""
-    assert refused(token(room=claim), room=room) == "The token is for another room"
+    assert refused(token(room=claim), room=room) == "The token is for a different room"
 
 
 def test_expiry() -> None:

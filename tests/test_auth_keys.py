@@ -205,7 +205,7 @@ def test_a_weak_rsa_key() -> None:
 @pytest.mark.parametrize("kind", ["ES384", "Ed448"])
 def test_a_key_of_another_kind(kind: str) -> None:
     """Three algorithms are enough: curves that none of them has are refused."""
-    with pytest.raises(ValueError, match="is no RSA, P-256 or Ed25519 key"):
+    with pytest.raises(ValueError, match="is not an RSA, P-256 or Ed25519 key"):
         public_key(public_pem(kind))
 
 
@@ -216,14 +216,14 @@ def test_a_key_of_another_kind(kind: str) -> None:
 )
 def test_what_is_no_public_key(pem: bytes) -> None:
     """A private key has no business on a server that only verifies."""
-    with pytest.raises(ValueError, match="is no public key in PEM"):
+    with pytest.raises(ValueError, match="is not a PEM public key"):
         public_key(pem)
 
 
 def test_a_certificate_is_no_public_key(tmp_path) -> None:
     """What has an expiry of its own, which nobody would look at, is refused."""
     certificate, _ = self_signed(tmp_path)
-    with pytest.raises(ValueError, match="is no public key in PEM"):
+    with pytest.raises(ValueError, match="is not a PEM public key"):
         public_key(certificate.read_bytes())
 
 

@@ -366,8 +366,8 @@ def test_naming_a_certificate_switches_tls_on(read: Read, conf: Path) -> None:
     cert, key = zip(("--cert", "--key"), paths, strict=True)
     assert read({"TLS": False}, Cert=cert, Key=key).tls
     assert read({"TLS": False, "Key": "key.pem"}, Cert=cert).tls
-    assert "Key: null: TLS needs it" in faults(read, {}, Cert=cert)[0]
-    assert "Cert: null: TLS needs it" in faults(load, None, {"Key": key})[0]
+    assert "Key: null: required by TLS" in faults(read, {}, Cert=cert)[0]
+    assert "Cert: null: required by TLS" in faults(load, None, {"Key": key})[0]
 
 
 ANY = st.recursive(

@@ -75,7 +75,7 @@ def test_no_token_shows(conf: Path) -> None:
 def test_others_need_a_token(conf: Path, host: str) -> None:
     """A port that others reach is not open to them."""
     (fault,) = bad(conf, AdminHost=host, AdminPort=9)
-    words = "others reach it, so it needs one of AdminToken, AdminTokenFile, AdminTokenVariable"
+    words = "others can reach it, so it needs one of AdminToken, AdminTokenFile, AdminTokenVariable"
     assert fault == f'AdminHost: "{host}": {words}'
     assert good(conf, AdminHost=host, AdminPort=9, AdminToken=TOKEN).admin_host == host
 
@@ -96,7 +96,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"AdminToken": 5}, "AdminToken: "),
     ({"AdminTokenFile": "none"}, "AdminTokenFile: 'none': No such file or directory"),
     ({"AdminTokenFile": "."}, "AdminTokenFile: '.': Is a directory"),
-    ({"AdminTokenFile": "binary"}, "AdminTokenFile: 'binary': is no UTF-8 text"),
+    ({"AdminTokenFile": "binary"}, "AdminTokenFile: 'binary': is not UTF-8 text"),
     ({"AdminTokenFile": "short"}, "AdminTokenFile: 'short': must have at least 16 characters"),
     ({"AdminTokenFile": "two"}, "AdminTokenFile: 'two': must be of letters"),
     ({"AdminTokenFile": ""}, "AdminTokenFile: "),
@@ -123,4 +123,4 @@ def test_every_worker_has_a_port(conf: Path) -> None:
     many = {"Workers": 3, "Engine": "redis://h", "WorkerPorts": "shared"}
     assert good(conf, AdminPort=65533, **many).admin_port == 65533
     (fault,) = bad(conf, AdminPort=65534, **many)
-    assert fault == "Workers: 3: there are not so many ports after AdminPort"
+    assert fault == "Workers: 3: not enough ports after AdminPort"

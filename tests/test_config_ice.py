@@ -205,7 +205,7 @@ SHARED = {"Urls": TURN, "Secret": SECRET}
         ({"Urls": TURN, "SecretFile": "."}, "SecretFile", "Is a directory"),
         ({"Urls": TURN, "SecretFile": "weak"}, "SecretFile", "16 characters, not 4"),
         ({"Urls": TURN, "SecretFile": "lines"}, "SecretFile", "one line"),
-        ({"Urls": TURN, "SecretFile": "bytes"}, "SecretFile", "is no UTF-8 text"),
+        ({"Urls": TURN, "SecretFile": "bytes"}, "SecretFile", "is not UTF-8 text"),
         ({"Urls": TURN, "SecretFile": "a\0b"}, "SecretFile", "printable"),
         ({"Urls": TURN, "SecretVariable": "NONE"}, "SecretVariable", '"NONE": the variable is not'),
         ({"Urls": TURN, "SecretVariable": "WEAK"}, "SecretVariable", "16 characters, not 4"),

@@ -210,7 +210,7 @@ def test_when_there_is_a_link(config: Config, address: str, expected: str | None
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ({"Prefix": ["/echo", "/demo/"]}, "Demo: true: /demo is a Prefix"),
+        ({"Prefix": ["/echo", "/demo/"]}, "Demo: true: /demo is also a Prefix"),
         (
             {"Auth": {"Secrets": [SECRET]}},
             "Demo: true: the demo has no token, and Auth requires one",

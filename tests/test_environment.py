@@ -283,10 +283,10 @@ def test_a_certificate_is_used_unless_tls_is_off(tmp_path: Path) -> None:
     pair = {"VIDERE_CERT": cert, "VIDERE_KEY": key}
     assert read(**pair).tls
     assert not read(**pair, VIDERE_TLS="false").tls
-    assert "TLS needs it" in faults(VIDERE_CERT=cert)[0]
+    assert "required by TLS" in faults(VIDERE_CERT=cert)[0]
     assert not read(VIDERE_CERT="", VIDERE_KEY="").tls
     done = run("--check", "--cert", cert, cwd=tmp_path, VIDERE_TLS="false")
-    assert "Key: null: TLS needs it" in done.stderr
+    assert "Key: null: required by TLS" in done.stderr
 
 
 def test_tokens_are_minted_by_the_environment_too(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_all_at_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "name", "words"),
     [
-        ({}, "Secrets", "no key is named: Secrets, SecretFiles, PublicKeys, ..."),
+        ({}, "Secrets", "name at least one key: Secrets, SecretFiles, PublicKeys, ..."),
         (
             {"Secrets": [SECRET, "hush"]},
             "Secrets",
@@ -118,8 +118,8 @@ def test_all_at_once(folder: Path) -> None:
             "'SHORT': the secret number 1: must have at least 32 bytes, not 4",
         ),
         ({"PublicKeys": ["none"]}, "PublicKeys", "'none': No such file or directory"),
-        ({"PublicKeys": ["secret"]}, "PublicKeys", "'secret': is no public key in PEM"),
-        ({"PublicKeys": ["private.pem"]}, "PublicKeys", "'private.pem': is no public key in PEM"),
+        ({"PublicKeys": ["secret"]}, "PublicKeys", "'secret': is not a PEM public key"),
+        ({"PublicKeys": ["private.pem"]}, "PublicKeys", "'private.pem': is not a PEM public key"),
     ],
 )
 def test_faults(folder: Path, values: dict[str, Any], name: str, words: str) -> None:

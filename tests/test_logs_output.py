@@ -347,7 +347,7 @@ async def test_the_parent_of_workers_hands_signals_on(tmp_path: Path) -> None:
 # Who is who.
 
 HOSTILE = [
-    b"\xff\xfe is no UTF-8",
+    b"\xff\xfe is not UTF-8",
     b"a" * 5000,
     b"{}\\",
     "\u202e\u2028\x9b2J".encode(),

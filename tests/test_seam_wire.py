@@ -116,7 +116,7 @@ def test_a_message_within_another_one_is_found(
     data = encode(0x01, 0) + b"".join(parts) + encode(amid, 4)
     for piece in pieces(data, cuts):
         wire.data_received(piece)
-    assert heard.errors == ["A message within another one"]
+    assert heard.errors == ["Message within another message"]
     assert heard.fragments == [0, *sizes]
 
 

@@ -104,7 +104,7 @@ async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
         unix.bind(str(tmp_path / "socket"))
         unix.listen()
         cases = [
-            ([file.fileno()], "what was passed is no socket"),
+            ([file.fileno()], "the passed descriptor is not a socket"),
             ([udp.fileno()], "does not listen to TCP connections"),
             ([idle.fileno()], "does not listen to TCP connections"),
             ([unix.fileno()], "does not listen to TCP connections"),

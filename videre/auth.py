@@ -106,9 +106,9 @@ class TokenAuth:
             raise Unauthorized("The token is not valid")
         claims = self._verify(token)
         if claims.get("sub") != user:
-            raise Unauthorized("The token is for another user")
+            raise Unauthorized("The token is for a different user")
         if not _covers(claims.get("room"), room):
-            raise Unauthorized("The token is for another room")
+            raise Unauthorized("The token is for a different room")
         expires = _number(claims, "exp")
         if expires is None or now >= expires:
             raise TokenExpired("The token has expired")
@@ -195,7 +195,7 @@ def public_key(pem: bytes) -> Key:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("is no public key in PEM") from None
+        raise ValueError("is not a PEM public key") from None
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
             raise ValueError(f"must have at least {MIN_RSA_BITS} bits, not {key.key_size}")
@@ -204,7 +204,7 @@ def public_key(pem: bytes) -> Key:
         return Key("ES256", key)
     if isinstance(key, ed25519.Ed25519PublicKey):
         return Key("EdDSA", key)
-    raise ValueError("is no RSA, P-256 or Ed25519 key")
+    raise ValueError("is not an RSA, P-256 or Ed25519 key")
 
 
 def sign(

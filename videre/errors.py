@@ -53,7 +53,7 @@ _REASONS = {
     CloseCode.GOING_AWAY: "Server is going away",
     CloseCode.INTERNAL_ERROR: "Internal error",
     CloseCode.ENGINE_UNAVAILABLE: "The room was lost, connect again",
-    CloseCode.SLOW_CONSUMER: "Too slow in reading",
+    CloseCode.SLOW_CONSUMER: "Reading too slowly",
     CloseCode.TOO_MANY_PACKETS: "Too many packets",
     CloseCode.NO_PACKET: "No room entered in time",
     CloseCode.DRAINING: "Server is draining, connect again",
@@ -146,7 +146,7 @@ class Unavailable(PeerError):
 
 
 class RoomFull(PeerError):
-    """The room has as many members as it may have, or there are as many rooms."""
+    """The room is full, or there are as many rooms."""
 
     code = "room-full"
     retry = True

@@ -51,7 +51,7 @@ FRAMES = {
     "a surrogate in UTF-8": frame(0x81, b'{"a":"\xed\xa0\x80"}'),
     "a close of one byte": frame(0x88, b"\x03"),
     "a close without sense": frame(0x88, b"\x00\x01"),
-    "a close that is no UTF-8": frame(0x88, b"\x03\xe8\xff"),
+    "a close that is not UTF-8": frame(0x88, b"\x03\xe8\xff"),
     "a bomb": frame(0xC1, BOMB),
     "what does not inflate": frame(0xC1, b"\xff" * 100),
 }

@@ -127,7 +127,7 @@ class API:
         except TypeError:
             raise Problem("invalid-request", "Payload: is nested too deep") from None
         if self._max_bytes is not None and len(text.encode()) > self._max_bytes:
-            detail = f"The packet has more than {self._max_bytes} bytes (MaxPacketBytes)."
+            detail = f"The packet exceeds {self._max_bytes} bytes (MaxPacketBytes)."
             raise Problem("request-too-large", detail)
 
     async def drain(self, request: web.Request) -> web.Response:
@@ -141,11 +141,11 @@ class API:
         prefix = query.get("prefix")
         if prefix is None:
             if len(self._namespaces) > 1:
-                raise Problem("invalid-request", "prefix: required, for there are several")
+                raise Problem("invalid-request", "prefix: required, because there are several")
             (only,) = self._namespaces.values()
             return only.rooms
         if (found := self._namespaces.get(prefix.rstrip("/"))) is None:
-            raise Problem("no-such-prefix", "/api/v1/prefixes lists those that are served.")
+            raise Problem("no-such-prefix", "/api/v1/prefixes lists all prefixes.")
         return found.rooms
 
     async def _members(self, query: dict[str, Any]) -> list[str]:

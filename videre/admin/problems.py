@@ -25,21 +25,21 @@ CONTENT_TYPE = "application/problem+json"
 
 #: Each code, with its status and title. Clients may rely on code, type and status.
 CODES: dict[str, tuple[int, str]] = {
-    "invalid-request": (400, "The request is not as it must be"),
+    "invalid-request": (400, "The request is invalid"),
     "unauthorized": (401, "The token is missing or wrong"),
-    "cross-site": (403, "Pages of other sites may not ask for this"),
+    "cross-site": (403, "Pages of other sites may not use this"),
     "not-found": (404, "Nothing is here"),
     "no-such-prefix": (404, "No such prefix is served"),
     "no-such-room": (404, "The room has no members"),
     "no-such-user": (404, "The user is not in the room"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "request-timeout": (408, "The body did not come in time"),
-    "cursor-gone": (409, "The list has changed, begin it again"),
+    "cursor-gone": (409, "The list has changed, start again"),
     "request-too-large": (413, "The request is too large"),
     "unsupported-media-type": (415, "The body must be JSON"),
-    "wrong-host": (421, "The Host is not one of this port"),
+    "wrong-host": (421, "This port does not serve that Host"),
     "too-many-tries": (429, "Too many wrong tokens came from this address"),
-    "internal-error": (500, "The server has made a mistake"),
+    "internal-error": (500, "Internal error"),
     "unavailable": (503, "The engine that keeps the rooms does not answer"),
 }
 
@@ -96,7 +96,7 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
         kept = {key: error.headers[key] for key in ("Allow",) if key in error.headers}
         return Problem(code, f"{request.method} {request.path}"[:200], headers=kept).response()
     except EngineError:  # whose words may name the engine
-        detail = "Nothing is known to have been done. Try again."
+        detail = "The outcome is unknown. Try again."
         headers = {"Retry-After": str(RETRY_AFTER)}
         return Problem("unavailable", detail, headers=headers).response()
     except Exception:

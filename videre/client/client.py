@@ -86,7 +86,7 @@ class Client:
         self._requests = Requests(self._joining.ids)
         self._connection: Connection | None = None
         self._changed = asyncio.Event()  # there is a connection, or there will be none
-        self._end: Exception | None = RuntimeError("Not in `async with`")
+        self._end: Exception | None = RuntimeError("Use `async with` first")
         self._entered = self._left = False
 
     # The room.

@@ -277,7 +277,7 @@ class _Briefly(logging.Filter):
         if now < self._next:
             return False
         self._next = now + self._seconds
-        record.msg, record.args = "%d requests were no HTTP", (self._count,)
+        record.msg, record.args = "%d requests were not HTTP", (self._count,)
         record.exc_info = None
         record.levelno, record.levelname = logging.INFO, "INFO"
         self._count = 0

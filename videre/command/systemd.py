@@ -34,12 +34,12 @@ def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
     try:
         listening = socket.socket(fileno=FIRST)
     except OSError as error:
-        raise ValueError(f"what was passed is no socket: {error.strerror}") from None
+        raise ValueError(f"the passed descriptor is not a socket: {error.strerror}") from None
     os.set_inheritable(FIRST, False)
     listens = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if listening.family not in (socket.AF_INET, socket.AF_INET6) or not listens:
         listening.close()
-        raise ValueError("the socket that was passed does not listen to TCP connections")
+        raise ValueError("the passed socket does not listen for TCP connections")
     return listening
 
 

@@ -22,7 +22,7 @@ def prefixes(field: str, value: Any, error: Error) -> None:
     if not each or not all(isinstance(prefix, str) for prefix in each):
         error(field, "must be a path, or a list of paths")
     elif not all(_PREFIX.fullmatch(prefix) for prefix in each):
-        error(field, "must be a path as /echo: letters, digits and ._~- between slashes")
+        error(field, "must be a path such as /echo: letters, digits and ._~- between slashes")
     elif len({prefix.rstrip("/") for prefix in each}) < len(each):
         error(field, "names the same prefix twice")
 
@@ -34,7 +34,7 @@ def network(field: str, value: Any, error: Error) -> None:
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
-        error(field, "must be an address or a network, as 10.0.0.0/8")
+        error(field, "must be an address or a network, such as 10.0.0.0/8")
 
 
 def origin(field: str, value: Any, error: Error) -> None:
@@ -42,7 +42,7 @@ def origin(field: str, value: Any, error: Error) -> None:
     if not isinstance(value, str):
         return  # the rule for its type complains
     if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", value, re.IGNORECASE):
-        error(field, "must be an origin as https://*.example.com, without a path")
+        error(field, "must be an origin such as https://*.example.com, without a path")
 
 
 def finite(field: str, value: Any, error: Error) -> None:

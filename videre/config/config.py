@@ -89,7 +89,9 @@ class Config(Process):
             if error.reason == "KEY_VALUES_MISMATCH":
                 words = f"does not match the certificate {str(self.cert)!r}"
                 raise self.error("Key", self.key, words) from None
-            raise self.error(*self._unusable_pem(), f"is no usable PEM: {error.reason}") from None
+            raise self.error(
+                *self._unusable_pem(), f"is not a usable PEM file: {error.reason}"
+            ) from None
         return context
 
     def _unusable_pem(self) -> tuple[str, Path | None]:

@@ -45,7 +45,7 @@ PORT = variable("Port")
 HOSTED_PORT = "PORT"
 
 _KUBERNETES = (
-    "Kubernetes says this of a service that is called videre: give the service another name, "
+    "Kubernetes sets this for a service named videre: rename the service, "
     "or set enableServiceLinks to false"
 )
 
@@ -81,7 +81,7 @@ def slips(environ: Mapping[str, str]) -> list[str]:
             if name == PORT and environ[name].startswith("tcp://"):
                 sentences.append(f"{name}: {_KUBERNETES}")
         elif meant := difflib.get_close_matches(name, VARIABLES, 1, LIKENESS):
-            sentences.append(f"{name}: is no key and not used, {meant[0]} is one")
+            sentences.append(f"{name}: unknown key, ignored; did you mean {meant[0]}?")
     return sentences
 
 

@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is no UTF-8: {error}"]) from None
+        raise ConfigError([f"{path}: is not UTF-8: {error}"]) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError([f"{path}: is not JSON: {error}"]) from None
     if not isinstance(values, dict):

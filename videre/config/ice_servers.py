@@ -107,15 +107,17 @@ def _faults(entry: Mapping[str, Any]) -> Iterator[Fault]:
         yield from ((key, f"only one of {', '.join(SECRETS)} is needed") for key in given[1:])
         yield from ((key, f"is not needed with {given[0]}") for key in static)
         if named and not turn and all(map(_is_url, named)):
-            yield urls, f"{_quoted(urls, entry[urls])}{given[0]} is for turn, and here is none"
+            words = f"{given[0]} only applies to turn, and there is no turn URL"
+            yield urls, f"{_quoted(urls, entry[urls])}{words}"
         return
     if "Ttl" in entry:
-        yield "Ttl", f"{_quoted('Ttl', entry['Ttl'])}is for a shared secret, and here is none"
+        words = "only applies to a shared secret, and there is none"
+        yield "Ttl", f"{_quoted('Ttl', entry['Ttl'])}{words}"
     if len(static) == 1:
         (other,) = {username, credential} - set(static)
         yield other, f"{static[0]} needs it"
     elif turn and not static:
-        yield username, f"turn needs it with {credential}, or a shared secret"
+        yield username, f"turn needs it together with {credential}, or a shared secret"
 
 
 def _url_faults(key: str, value: object) -> Iterator[Fault]:
@@ -126,7 +128,7 @@ def _url_faults(key: str, value: object) -> Iterator[Fault]:
         if not isinstance(url, str):
             yield key, "must be a string, or a list of strings"
         elif not _is_url(url):
-            words = "must be as stun:host:port, or turn:host:port?transport=udp"
+            words = "must look like stun:host:port, or turn:host:port?transport=udp"
             yield key, f"{_quoted(key, url)}{words}"
 
 

@@ -70,7 +70,7 @@ def read(
     for file in auth["PublicKeys"]:
         add("PublicKeys", repr(file), partial(_key_file, folder / file))
     if not keys and not faults:
-        faults.append(("Secrets", "no key is named: Secrets, SecretFiles, PublicKeys, ..."))
+        faults.append(("Secrets", "name at least one key: Secrets, SecretFiles, PublicKeys, ..."))
     return keys, faults
 
 
@@ -83,7 +83,7 @@ def stored(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> st
         try:
             return (folder / value).read_text(encoding="utf-8").strip()
         except UnicodeDecodeError:  # which would quote a byte of it
-            raise ValueError("is no UTF-8 text") from None
+            raise ValueError("is not UTF-8 text") from None
     if key.endswith("Variable"):
         if value not in environ:
             raise ValueError("the variable is not set")

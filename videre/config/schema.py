@@ -80,7 +80,7 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
     wrong = {key for key, _ in faults}
     if "TLS" not in wrong and document.get("TLS"):
         faults += [
-            (key, f"{shown(values.get(key))}: TLS needs it")
+            (key, f"{shown(values.get(key))}: required by TLS")
             for key in ("Cert", "Key")
             if key not in wrong and not document.get(key)
         ]
@@ -97,7 +97,7 @@ def _demo_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return why there can be no demo: its page must be reached, and get into a room."""
     prefix, faults = document["Prefix"], []
     if "/demo" in [each.rstrip("/") for each in ([prefix] if isinstance(prefix, str) else prefix)]:
-        faults.append(("Demo", "true: /demo is a Prefix"))
+        faults.append(("Demo", "true: /demo is also a Prefix"))
     if document["Auth"] is not None and document["Auth"].get("Required", True) is True:
         faults.append(("Demo", "true: the demo has no token, and Auth requires one"))
     return faults
@@ -107,10 +107,10 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with workers: their rooms are in one engine, and ports have an end."""
     workers, faults = document["Workers"], []
     if workers > 1 and document["Engine"] == MEMORY:
-        words = "more than one worker needs Engine, as redis://localhost:6379, to share rooms"
+        words = "several workers need an Engine to share rooms, such as redis://localhost:6379"
         faults.append(("Workers", f"{workers}: {words}"))
     if document["WorkerPorts"] == "each" and document["Port"] + workers - 1 > 65535:
-        faults.append(("Workers", f"{workers}: there are not so many ports after Port"))
+        faults.append(("Workers", f"{workers}: not enough ports after Port"))
     return faults
 
 
@@ -122,10 +122,10 @@ def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     if port is None:
         return faults
     if not given and not is_loopback(host):
-        words = f"others reach it, so it needs one of {', '.join(keys.ADMIN_KEYS)}"
+        words = f"others can reach it, so it needs one of {', '.join(keys.ADMIN_KEYS)}"
         faults.append(("AdminHost", f"{shown(host)}: {words}"))
     if port + workers - 1 > 65535:
-        faults.append(("Workers", f"{workers}: there are not so many ports after AdminPort"))
+        faults.append(("Workers", f"{workers}: not enough ports after AdminPort"))
     return faults
 
 

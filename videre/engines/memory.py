@@ -76,13 +76,13 @@ class MemoryEngine:
         held = None if seats is None else seats.get(user)
         if held is not None:
             if not terms.replace:
-                raise UserTaken("Header.UserId: is in the room already")
+                raise UserTaken("Header.UserId: is already in the room")
             self.leave(room, user, held, *REPLACED)
         elif seats is None:
             if terms.max_rooms is not None and len(self._rooms) >= terms.max_rooms:
-                raise RoomFull("There are as many rooms as there may be")
+                raise RoomFull("The limit on rooms is reached")
         elif terms.capacity is not None and len(seats) >= terms.capacity:
-            raise RoomFull("The room has as many members as it may have")
+            raise RoomFull("The room is full")
         if (seats := self._rooms.get(room)) is None:
             seats = self._rooms[room] = {}
             self._names.add(room)
@@ -117,7 +117,7 @@ class MemoryEngine:
         history = self._histories.get(room)
         held = None if history is None else history.tickets.get(user)
         if history is None or held is None or not hmac.compare_digest(held.digest, shown):
-            raise Unauthorized("The resume secret is not good")
+            raise Unauthorized("The resume secret is wrong")
         missed = history.missed(user, received)
         if missed is None:
             return Gap()

@@ -71,7 +71,9 @@ class File:
             if self._file is None or self._is_removed():
                 raise
             self._moved = True
-            self._go_on(f"cannot open the {self.name}: {error.strerror}; the old file goes on")
+            self._go_on(
+                f"cannot open the {self.name}: {error.strerror}; still writing to the old file"
+            )
 
     def close(self) -> None:
         """See Target.close."""
@@ -129,7 +131,7 @@ class File:
             if isinstance(error, FileNotFoundError) or not self._has_its_name():
                 self._open()  # somebody has moved it, or its folder
             else:
-                self._go_on(f"cannot rotate the {self.name}: {error.strerror}; it grows on")
+                self._go_on(f"cannot rotate the {self.name}: {error.strerror}; it keeps growing")
         else:
             self.reopen()
 

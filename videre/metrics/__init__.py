@@ -140,7 +140,7 @@ class _Namespaces(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         found = self.found or self._walk()
-        yield InfoMetricFamily("videre_build", "The version that runs.", {"version": __version__})
+        yield InfoMetricFamily("videre_build", "The running version.", {"version": __version__})
         yield from self._sessions(found.backlogs)
         yield from self._rooms()
         yield from self._packets()
@@ -150,7 +150,7 @@ class _Namespaces(Collector):
     def _sessions(self, backlogs: dict[str, int]) -> Iterator[Metric]:
         open_sessions = GaugeMetricFamily(
             "videre_sessions",
-            "Sessions that are open, by transport.",
+            "Open sessions, by transport.",
             labels=("prefix", "transport"),
         )
         for prefix, each in self._namespaces:
@@ -160,29 +160,29 @@ class _Namespaces(Collector):
         yield open_sessions
         yield self._counters(
             "videre_sessions_opened",
-            "Sessions that were opened, by transport.",
+            "Sessions opened, by transport.",
             "transport",
             lambda tally: tally.opened,
         )
         yield self._counters(
             "videre_connections_refused",
-            "Requests that were refused a session, by reason.",
+            "Requests refused a session, by reason.",
             "reason",
             lambda tally: tally.refused,
         )
         yield self._counter(
             "videre_slow_consumers_dropped",
-            "Sessions closed with 4002: their client did not read what was sent to it.",
+            "Sessions closed with 4002 because the client did not read.",
             lambda tally: tally.slow_consumers,
         )
         backlog = GaugeMetricFamily(
             "videre_backlog_bytes",
-            "Bytes that wait in this process for clients to read them.",
+            "Bytes in this process that wait for clients to read them.",
             labels=("prefix",),
         )
         inboxes = GaugeMetricFamily(
             "videre_inbox_bytes",
-            "Bytes that clients sent and that wait to be carried out, about.",
+            "Bytes from clients that wait to be processed (approximate).",
             labels=("prefix",),
         )
         for prefix, each in self._namespaces:
@@ -193,11 +193,11 @@ class _Namespaces(Collector):
 
     def _rooms(self) -> Iterator[Metric]:
         rooms = GaugeMetricFamily(
-            "videre_rooms", "Rooms that have members on this node.", labels=("prefix",)
+            "videre_rooms", "Rooms with members on this node.", labels=("prefix",)
         )
         members = GaugeHistogramMetricFamily(
             "videre_room_members",
-            "Members that these rooms have now, those on other nodes included.",
+            "Members of these rooms, including those on other nodes.",
             labels=("prefix",),
         )
         for prefix, each in self._namespaces:
@@ -213,7 +213,7 @@ class _Namespaces(Collector):
         )
         yield self._counters(
             "videre_leaves",
-            "Seats of this node's sessions that were given up, by reason.",
+            "Seats of this node's sessions given up, by reason.",
             "reason",
             lambda tally: tally.leaves,
         )
@@ -233,7 +233,7 @@ class _Namespaces(Collector):
         labels = ("prefix", "event", "direction")
         packets = CounterMetricFamily(
             "videre_packets",
-            "Packets received from clients, and sent to each of them.",
+            "Packets received from clients and sent to clients, each copy counted.",
             labels=labels,
         )
         sizes = CounterMetricFamily(
@@ -282,7 +282,7 @@ class _Namespaces(Collector):
         yield steps
         yield self._counters(
             "videre_engine_step_failures",
-            "Steps that the engine could not take, by step.",
+            "Engine steps that failed, by step.",
             "step",
             lambda tally: tally.failures,
         )
@@ -290,12 +290,12 @@ class _Namespaces(Collector):
     def _process(self, running: int | None) -> Iterator[Metric]:
         lag = HistogramMetricFamily(
             "videre_event_loop_lag_seconds",
-            "How late the event loop calls what is due, sampled twice a second.",
+            "Delay of the event loop's timers, sampled twice a second.",
             labels=(),
         )
         lost = CounterMetricFamily(
             "videre_log_records_dropped",
-            "Log records that were not written, by target and reason.",
+            "Log records not written, by target and reason.",
             labels=("target", "reason"),
         )
         if self._namespaces:
@@ -308,7 +308,7 @@ class _Namespaces(Collector):
             lost.add_metric(labels, count)
         tasks = GaugeMetricFamily(
             "videre_event_loop_tasks",
-            "Tasks of the event loop: each request that is being answered is one.",
+            "Tasks of the event loop; each request in progress is one.",
         )
         if running is not None:
             tasks.add_metric((), running)

@@ -30,7 +30,7 @@ class Sockets(Collector):
         )
         refused = CounterMetricFamily(
             "videre_sockets_refused",
-            "TCP connections that were refused, or dropped while they were idle, by reason.",
+            "TCP connections refused, or dropped while idle, by reason.",
             labels=("reason",),
         )
         for reason, count in self._counted.refused.items():

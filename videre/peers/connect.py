@@ -84,7 +84,7 @@ class _Entry:
         packet, held, service = self._packet, self._visitor.seat, self._service
         here = held is not None and held.room == packet.room
         if here and held is not None and held.user != packet.user:
-            raise WrongUser("Header.UserId: is not the one this session has connected as")
+            raise WrongUser("Header.UserId: this session has connected as another user")
         self._options = options = connect_options(packet.payload)
         try:
             self._grant = service.auth.grant(

@@ -167,7 +167,7 @@ class Peer:
     def _drop(self, verdict: Verdict) -> None:
         """Do what the verdict on a packet asks for beside dropping it."""
         if verdict is Verdict.WARN:
-            raise RateLimited("Too many packets; what comes too fast is dropped")
+            raise RateLimited("Rate limit exceeded; packets are dropped until it recovers")
         if verdict is Verdict.CLOSE:
             self.close(CloseCode.TOO_MANY_PACKETS)
 
@@ -317,7 +317,7 @@ def _own(seat: Seat | None, packet: Packet) -> Seat:
     if seat is None or seat.room != packet.room:
         raise NotInRoom("Header.RoomId: this session is not in that room")
     if seat.user != packet.user:
-        raise WrongUser("Header.UserId: is not the one this session has connected as")
+        raise WrongUser("Header.UserId: this session has connected as another user")
     return seat
 
 

@@ -50,7 +50,9 @@ class Body:
                 raise _too_large(limit, len(body))
             self._bodies.add(self, len(chunk))
             if self._bodies.of(self.address) > max(MAX_ADDRESS_BODIES, limit or 0):
-                raise unread(self._request, web.HTTPTooManyRequests(text="Too much on its way"))
+                raise unread(
+                    self._request, web.HTTPTooManyRequests(text="Too many bytes in flight")
+                )
             if self._bodies.total > MAX_BODIES:
                 for payer in self._bodies.heaviest(self._bodies.total // 8):
                     payer._cut()

@@ -31,7 +31,7 @@ def check(request: web.BaseRequest) -> None:
         )
     host = _HOST.fullmatch(request.headers.get(hdrs.HOST, ""))
     if host is None or int(host[1] or 0) > 65535:
-        raise unread(request, web.HTTPBadRequest(text="The Host header is none"))
+        raise unread(request, web.HTTPBadRequest(text="The Host header is invalid"))
     if hdrs.UPGRADE in request.headers and (
         request.content_length or hdrs.TRANSFER_ENCODING in request.headers
     ):

@@ -67,7 +67,7 @@ class HTTPSession(Session):
             self._outbox.clear()
             self._bytes = 0
             self.shared.tally.slow_consumers += 1
-            self.close(4002, "Too slow in reading")
+            self.close(4002, "Reading too slowly")
         else:
             self._wake()
 

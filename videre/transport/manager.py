@@ -146,7 +146,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
                 try:
                     session.sweep()
                 except Exception:
-                    logger.exception("a session could not be looked after")
+                    logger.exception("sweeping a session failed")
         del self._round[-SWEPT_AT_ONCE:]
 
     def _all(self) -> Iterator[Session]:

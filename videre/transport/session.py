@@ -174,7 +174,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     def shed(self) -> None:
         """Forget what waits for the handler and close: too much waits, of all sessions."""
         self._let_go()
-        self.close(4001, "Too much is waiting, connect again")
+        self.close(4001, "Too many packets are waiting, connect again")
 
     def _inbox_limit(self) -> int | None:
         """Return how many bytes may wait for the handler; None for no limit."""
@@ -252,7 +252,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         try:
             pending = handler.closed(reason, clean)
         except Exception:
-            logger.exception("a handler failed at its session's end")
+            logger.exception("a handler failed at the end of its session")
             return
         if pending is not None:
             self.shared.jobs.spawn(_logged(pending))
@@ -275,4 +275,4 @@ async def _logged(pending: Awaitable[None]) -> None:
     try:
         await pending
     except Exception:
-        logger.exception("a handler failed at its session's end")
+        logger.exception("a handler failed at the end of its session")

@@ -39,14 +39,14 @@ class _Inbound(WebSocketDataQueue):
         try:
             self._session.arrived(data)
         except Exception:
-            logger.exception("a message could not be taken")
+            logger.exception("handling a message failed")
             self._session.cut()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         try:
             self._session.broken(exc)
         except Exception:
-            logger.exception("a broken frame could not be answered")
+            logger.exception("answering a broken frame failed")
             self._session.cut()
 
     def feed_eof(self) -> None:
@@ -68,7 +68,7 @@ class Upgrade(web.WebSocketResponse):
         self, request: web.BaseRequest
     ) -> tuple[CIMultiDict[str], str | None, int, bool]:
         if request.version < HttpVersion11:  # RFC 6455, 4.1
-            raise web.HTTPBadRequest(text="A WebSocket needs a newer HTTP")
+            raise web.HTTPBadRequest(text="WebSockets need HTTP/1.1")
         key = request.headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
         if not _KEY.fullmatch(key):  # aiohttp fails where one is not in ASCII
             raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
@@ -79,7 +79,7 @@ class Upgrade(web.WebSocketResponse):
         try:
             headers, protocol, _, _ = super()._handshake(request)
         except UnicodeEncodeError:  # aiohttp repeats what is wrong, and fails where it is no text
-            raise web.HTTPBadRequest(text="This is no WebSocket handshake") from None
+            raise web.HTTPBadRequest(text="Not a WebSocket handshake") from None
         if self._manager.shared.options.compression:
             offer = request.headers.get("Sec-WebSocket-Extensions")
             self._deflate = bool(ws_ext_parse(offer, isserver=True)[0])

@@ -130,7 +130,7 @@ class WebSocketSession(Session):
         """Give up a message whose last fragment does not come, though its client lives."""
         self._unfinished_sweeps += 1
         if self._unfinished_sweeps >= self.shared.lost_sweeps:
-            self._refuse(WSCloseCode.PROTOCOL_ERROR, "A message without an end")
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "Message not finished in time")
 
     def cut(self) -> None:
         """End the connection without waiting for anything."""
@@ -195,7 +195,7 @@ class WebSocketSession(Session):
     def _drop(self) -> None:
         if self.state is OPEN:
             self.shared.tally.slow_consumers += 1
-            self.close(4002, "Too slow in reading")
+            self.close(4002, "Reading too slowly")
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame; the client's answer, or `sweep`, ends the connection."""
@@ -249,7 +249,7 @@ class WebSocketSession(Session):
     def _take(self, data: str | bytes) -> None:
         if not self._sockjs:
             if isinstance(data, bytes):
-                # What is no UTF-8 becomes lone surrogates: no packet, and refused as such.
+                # What is not UTF-8 becomes lone surrogates: no packet, and refused as such.
                 data = data.decode(errors="surrogateescape")
             self.receive(data)
             return

@@ -144,7 +144,7 @@ class Wire(asyncio.Protocol):
         if opcode & _CONTROL:
             return "A control frame cannot be compressed" if first & _RSV1 else None
         if self._fragmented and opcode:
-            return "A message within another one"
+            return "Message within another message"
         unfinished = not first & _FIN
         if unfinished:
             self._session.fragment(length)

@@ -171,7 +171,7 @@ class Call(Emitter):
     async def ended(self) -> None:
         """Wait until the seat is lost for good, and raise why: what `Client.receive` raises."""
         if self._task is None:
-            raise RuntimeError("Not in `async with`")
+            raise RuntimeError("Use `async with` first")
         await asyncio.shield(self._task)
 
     async def _listen(self) -> None:

@@ -94,7 +94,7 @@ class Negotiation:
         try:
             self._steps.put_nowait(step)
         except asyncio.QueueFull:
-            self._side.failed(ValueError("More signals wait than a call has use for"))
+            self._side.failed(ValueError("Too many signals are waiting"))
 
     def need_offer(self) -> None:
         """Make an offer when it is our turn."""

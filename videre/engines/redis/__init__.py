@@ -90,7 +90,7 @@ class RedisEngine:
         self._node.require()
         new = room not in self._node.views
         if new and terms.max_rooms is not None and len(self._node.views) >= terms.max_rooms:
-            raise RoomFull("There are as many rooms as there may be")
+            raise RoomFull("The limit on rooms is reached")
         async with self._seats.interest(room) as view:
             own = self._node.take(Own(seat, user, room, ticket))
             try:
@@ -110,9 +110,9 @@ class RedisEngine:
                     ),
                 )
                 if answer[0] == "taken":
-                    raise UserTaken("Header.UserId: is in the room already")
+                    raise UserTaken("Header.UserId: is already in the room")
                 if answer[0] == "full":
-                    raise RoomFull("The room has as many members as it may have")
+                    raise RoomFull("The room is full")
                 await view.seated(own, int(answer[1]))
             except (UserTaken, RoomFull):
                 self._seats.disown(own)
@@ -174,7 +174,7 @@ class RedisEngine:
                     ),
                 )
                 if answer[0] == "wrong":
-                    raise Unauthorized("The resume secret is not good")
+                    raise Unauthorized("The resume secret is wrong")
                 if answer[0] != "ok":
                     self._seats.disown(own)
                     return None if answer[0] == "none" else Gap()

@@ -74,7 +74,7 @@ class Channels:
 
     def _lose(self, ear: _Ear, error: Exception) -> None:
         if ear in self._ears.values():
-            logger.warning("the store's messages are lost: %s", error or type(error).__name__)
+            logger.warning("lost the subscription to the store: %s", error or type(error).__name__)
             self._drop()
             self._broken()
 

@@ -50,7 +50,7 @@ class Duties:
                 self._node.unsound()
                 wait = random.uniform(0, pause)  # noqa: S311  # so that nodes do not come in step
             except Exception:
-                logger.exception("a node could not do its duties")
+                logger.exception("a node's periodic work failed")
                 wait = pause
             if task is not None and task.cancelling():
                 return  # redis-py's wait_for may have lost the exception (Python 3.11, gh-86296)
@@ -81,7 +81,7 @@ class Duties:
             self._node.server = server
         if not opened:
             self._node.sound_since = loop.time()
-            logger.info("the store is there")
+            logger.info("connected to the store")
             await self._warn_of_evictions()
         for room in [room for room, until in self._node.late.items() if until <= loop.time()]:
             self._node.owed.add(room)
@@ -134,11 +134,11 @@ class Duties:
                     raise found
             elapsed = asyncio.get_running_loop().time() - self._renewed
             if elapsed >= self._timeout / BEATS and (await self._renew())[0] == "condemned":
-                raise EngineError("The node was given up")  # the next beat sees to it
+                raise EngineError("The other nodes gave up this node")  # the next beat sees to it
 
     def _die(self) -> None:
         """Close all sessions: their seats are gone. The node goes on under another name."""
-        logger.error("the node %s was given up by the others", self._node.name)
+        logger.error("the other nodes gave up node %s", self._node.name)
         node = self._node
         self._past[node.name] = asyncio.get_running_loop().time(), self._rooms()
         self._seats.forget_all()

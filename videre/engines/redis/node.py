@@ -112,7 +112,7 @@ class Node:
         """Take a step in the store; if nobody knows whether it was taken, it is owed."""
         size = sum(map(len, arguments))
         if self._steps >= MAX_STEPS or self._step_characters + size > MAX_STEP_CHARACTERS:
-            raise EngineError("Too much is waiting for the rooms")
+            raise EngineError("Too many packets are waiting for the store")
         self._steps += 1
         self._step_characters += size
         try:
@@ -143,7 +143,7 @@ class Node:
     async def unnote(self, node: str, room: str) -> None:
         """Note that a node has no seats in a room, unless the store is another process now."""
         if not await self.store.node("unnote", node, room, self.server):
-            raise EngineError("The store began anew")
+            raise EngineError("The store restarted without its data")
         if node == self.name:
             self.released.pop(room, None)  # to come last
             self.released[room] = asyncio.get_running_loop().time()
@@ -174,7 +174,7 @@ class Node:
         """Take note that the store does not answer."""
         if self.sound_since is not None:
             self.sound_since = None
-            logger.warning("the store is away")
+            logger.warning("the store cannot be reached")
             self.trouble.set()
 
     def owe(self, room: str) -> None:
@@ -193,7 +193,7 @@ class Node:
         self._jobs.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, EngineError):
-            logger.error("a duty of the engine failed", exc_info=error)
+            logger.error("periodic work of the engine failed", exc_info=error)
 
     async def end(self) -> None:
         """Stop what is still being done."""

@@ -25,7 +25,7 @@ class Notes:
         lease = self._node.lease(self._lease)
         if not await self._node.store.node("note", self._node.name, room, lease):
             self._node.trouble.set()
-            raise EngineError("The node was given up")
+            raise EngineError("The other nodes gave up this node")
 
     async def _unnoted(self, room: str) -> None:
         while (unnoting := self._unnoting.get(room)) is not None:

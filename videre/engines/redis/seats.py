@@ -55,7 +55,7 @@ class Seats:
     async def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
     ) -> None:
-        """See Engine.leave. While the store is away it is remembered, and done afterwards."""
+        """See Engine.leave. An outage of the store only delays it."""
         own = None if seat is None else self._node.own.get(seat)
         if own is not None:
             own.leaving = True

@@ -164,7 +164,7 @@ class View:
             async with asyncio.timeout(HEARD_SECONDS):
                 await waiting
         except TimeoutError as error:
-            raise EngineError("The rooms are not heard") from error
+            raise EngineError("Not subscribed to the room yet") from error
 
     async def seated(self, own: Own, number: int) -> None:
         """Return when a seat is believed in; raises EngineError if its message is never heard."""
