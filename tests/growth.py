@@ -40,7 +40,7 @@ SPAN = 16
 WORSE = 4.0  # times more than in proportion
 ROUNDS = 9
 FEWEST = 2  # rounds that there are in any case
-FLOOR = 10e-6  # seconds: growth from less than this, or than a fifth of the constant, counts as it
+FLOOR = 10e-6  # seconds: growth from less than this, or than a quarter of all, counts as that much
 
 
 class Figures:
@@ -67,7 +67,7 @@ class Figures:
         """Return what is wrong with the figures so far, None for nothing."""
         base, small, large = self.sizes[0], self.sizes[1], self.sizes[-1]
         constant = self.seconds[base]
-        before = max(FLOOR, constant / 5, self.seconds[small] - constant)
+        before = max(FLOOR, self.seconds[small] / 4, self.seconds[small] - constant)
         after = self.seconds[large] - constant
         grown = self.weights[large] - self.weights[base]
         more = max(1.0, grown / max(1, self.weights[small] - self.weights[base]))

@@ -137,7 +137,7 @@ def test_a_port_that_cannot_be_had(tmp_path: Path) -> None:
     [
         ("0.0.0.0", "others can reach it, so it needs one of AdminToken"),
         ("10.255.255.1", "others can reach it, so it needs one of AdminToken"),
-        ("127.0.0.300", "others reach it"),
+        ("127.0.0.300", "others can reach it"),
     ],
 )
 def test_a_host_that_cannot_be_had(host: str, words: str) -> None:

@@ -140,7 +140,7 @@ def test_faults_of_the_log_are_kept_by_kind(batched: bool) -> None:
     logger.warning("lost the subscription to the store: %s", "a secret")
     kinds = [(fault.level, fault.event, fault.code, fault.count) for fault in faults.recent()]
     assert kinds == [
-        ("warning", "the store's messages are lost: ...", "", 1),
+        ("warning", "lost the subscription to the store: ...", "", 1),
         ("error", "a handler failed", "ZeroDivisionError", 1),
         ("warning", "error", "wrong-user", 2),
         ("warning", "error", "rate-limited", 1),

@@ -149,7 +149,7 @@ def test_urls_that_are_none(conf: Path, url: str) -> None:
     """A browser would not even make an RTCPeerConnection with one of them; the value is named."""
     for value in (url, [TURN, url]):
         (fault,) = bad(conf, {**STATIC, "Urls": value})
-        assert fault.startswith(f"{conf}: IceServers[0].Urls: {json.dumps(url)}: must be as ")
+        assert fault.startswith(f"{conf}: IceServers[0].Urls: {json.dumps(url)}: must look like ")
 
 
 SHARED = {"Urls": TURN, "Secret": SECRET}
@@ -166,9 +166,9 @@ SHARED = {"Urls": TURN, "Secret": SECRET}
         ({"Urls": [STUN, 5]}, "Urls", "must be a string"),
         ({"Urls": [[STUN]]}, "Urls", "must be a string"),
         ({"urls": []}, "urls", "[]: must name"),
-        ({"urls": "x"}, "urls", '"x": must be as'),
-        ({"Urls": TURN}, "Username", "turn needs it with Credential, or a shared secret"),
-        ({"urls": [STUN, TURN]}, "username", "turn needs it with credential"),
+        ({"urls": "x"}, "urls", '"x": must look like'),
+        ({"Urls": TURN}, "Username", "turn needs it together with Credential, or a shared secret"),
+        ({"urls": [STUN, TURN]}, "username", "turn needs it together with credential"),
         ({"Urls": TURN, "Username": "me"}, "Credential", "Username needs it"),
         ({"Urls": STUN, "Credential": "x"}, "Username", "Credential needs it"),
         ({"urls": STUN, "username": "x"}, "credential", "username needs it"),
@@ -179,15 +179,15 @@ SHARED = {"Urls": TURN, "Secret": SECRET}
         ({**STATIC, "Credential": [1]}, "Credential", "string"),
         ({**STATIC, "Credential": "\ud800"}, "Credential", "printable"),
         ({**STATIC, "Username": "a\nb"}, "Username", "printable"),
-        ({**STATIC, "Ttl": 600}, "Ttl", "600: is for a shared secret"),
+        ({**STATIC, "Ttl": 600}, "Ttl", "600: only applies to a shared secret"),
         ({**STATIC, "Password": "x"}, "Password", "unknown"),
         ({"urls": STUN, "credentialType": "password"}, "credentialType", "unknown"),
         ({**SHARED, "Username": "me"}, "Username", "is not needed with Secret"),
         ({**SHARED, "Credential": "x"}, "Credential", "is not needed with Secret"),
         ({**SHARED, "SecretFile": "conf.json"}, "SecretFile", "only one of"),
         ({**SHARED, "username": "me"}, "username", "unknown"),
-        ({**SHARED, "Urls": STUN}, "Urls", f'"{STUN}": Secret is for turn'),
-        ({**SHARED, "Urls": [STUN, "stuns:b"]}, "Urls", "Secret is for turn"),
+        ({**SHARED, "Urls": STUN}, "Urls", f'"{STUN}": Secret only applies to turn'),
+        ({**SHARED, "Urls": [STUN, "stuns:b"]}, "Urls", "Secret only applies to turn"),
         ({**SHARED, "Urls": None}, "Urls", "null"),
         ({**SHARED, "Secret": None}, "Secret", "null"),
         ({**SHARED, "Secret": 5}, "Secret", "string"),

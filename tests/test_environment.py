@@ -210,8 +210,8 @@ def test_no_secret_is_shown(variables: dict[str, str], tmp_path: Path) -> None:
         (
             {"VIDERE_LOGLEVEL": "debug", "VIDERE_PORTS": "1"},
             [
-                "VIDERE_LOGLEVEL: is no key and not used, VIDERE_LOG_LEVEL is one",
-                "VIDERE_PORTS: is no key and not used, VIDERE_PORT is one",
+                "VIDERE_LOGLEVEL: unknown key, ignored; did you mean VIDERE_LOG_LEVEL?",
+                "VIDERE_PORTS: unknown key, ignored; did you mean VIDERE_PORT?",
             ],
         ),
         ({"VIDERE_LOG_LEVEL": "debug", "VIDERE_CONFIG": "a", "VIDERE_SECRETS": "b"}, []),

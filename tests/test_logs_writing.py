@@ -187,7 +187,7 @@ async def test_a_folder_that_is_removed(tmp_path: Path) -> None:
         await complaint(process)
         folder.mkdir()
         await until(lambda: log.exists() and log.read_text().endswith("\n"))
-        (lost,) = read(log)
+        lost, *_ = read(log)  # what was still collected may follow
         assert lost["event"] == "log-records-lost" and lost["count"] > 0
         assert not any(line.startswith(LOST) for line in await stopped(process))
 
