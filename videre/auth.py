@@ -1,4 +1,4 @@
-"""Tokens: who may enter which room, said by whoever holds a key. PyJWT does the cryptography.
+"""Tokens: the holder of a key decides who may enter which room. PyJWT does the cryptography.
 
 A token is a JWT (RFC 7519) with `sub` (the user id), `room` (a room id or a list of them, `*` at
 the end standing for anything), `exp`, and maybe `nbf` and `max` (the room's capacity). Which
@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from videre.errors import TokenExpired, Unauthorized
 from videre.settings import LEEWAY
 
-#: A shared secret must have as many bytes as the hash it keys (RFC 7518, 3.2): 32 for HS256.
+#: A shared secret needs at least as many bytes as its hash (RFC 7518, 3.2): 32 for HS256.
 MIN_SECRET_BYTES = 32
 #: RSA keys below this are refused (RFC 7518, 3.3).
 MIN_RSA_BITS = 2048
-#: Longest token that is looked at, in characters: a key's signature and a list of rooms fit well.
+#: Longest token that is read, in characters: enough for a signature and a list of rooms.
 MAX_TOKEN = 8192
 
 REQUIRED_CLAIMS = ("sub", "room", "exp")
@@ -37,7 +37,7 @@ class Grant:
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """A key and the one algorithm that it is for. `material` never shows in a repr."""
+    """A key and its one algorithm. `material` never shows in a repr."""
 
     algorithm: str
     material: Any = dataclasses.field(repr=False)
@@ -59,7 +59,7 @@ class Auth(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class NoAuth:
-    """Where no tokens are asked for: who knows a room may enter it."""
+    """No tokens: anybody who knows a room may enter it."""
 
     required: bool = False
 
@@ -69,7 +69,7 @@ class NoAuth:
 
 
 class TokenAuth:
-    """Grants what tokens say that one of several keys has signed."""
+    """Grants what a token says, if one of several keys has signed it."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class TokenAuth:
         self._keys = tuple(keys)
         self.issuer = issuer
         self.audience = audience
-        self._leeway = leeway  # seconds by which the signer's clock may be ahead
+        self._leeway = leeway  # seconds that the signer's clock may be ahead
 
     @property
     def required(self) -> bool:
@@ -93,7 +93,7 @@ class TokenAuth:
 
     @property
     def signing_key(self) -> Key | None:
-        """The first shared secret: what can sign as well as verify."""
+        """The first shared secret, which can sign as well as verify."""
         return next((key for key in self._keys if key.algorithm == "HS256"), None)
 
     def grant(self, token: object, user: str, room: str, now: float) -> Grant:
@@ -121,7 +121,7 @@ class TokenAuth:
         return Grant(expires, capacity)
 
     def _verify(self, token: str) -> dict[str, Any]:
-        """Return the claims of a token that one of the keys has signed; times are judged later."""
+        """Return the claims of a token signed by one of the keys; `grant` checks the times."""
         import jwt
 
         for key in self._keys:
@@ -137,13 +137,13 @@ class TokenAuth:
                         "verify_exp": False,
                         "verify_nbf": False,
                         "verify_iat": False,
-                        # A token for somebody else is refused where we have no name of our own,
-                        # too (RFC 7519, 4.1.3): the same key may sign for other services.
+                        # Without an `Audience` of our own, a token that names one is for
+                        # somebody else (RFC 7519, 4.1.3): the same key may sign for others.
                         "verify_aud": True,
                     },
                 )
             except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-                continue  # whatever a stranger's text makes of the library: it is no token
+                continue  # whatever a stranger's text does to the library, it is not a token
         raise Unauthorized("The token is not valid")
 
 
@@ -168,12 +168,12 @@ def _number(claims: dict[str, Any], name: str) -> float | None:
 
 
 def _is_time(value: float) -> bool:
-    """Tell whether a number may be one of seconds: no NaN, and nothing beyond any calendar."""
+    """Tell whether a number can be a time in seconds: not NaN, and within the calendar."""
     return abs(value) < 1e12
 
 
 def secret_key(secret: str) -> Key:
-    """Return a shared secret as a key; raises ValueError for one of less than 32 bytes."""
+    """Return a shared secret as a key; raises ValueError if it has less than 32 bytes."""
     import jwt
 
     material = secret.encode()
@@ -187,7 +187,7 @@ def secret_key(secret: str) -> Key:
 
 
 def public_key(pem: bytes) -> Key:
-    """Return a public key (PEM) with its algorithm; raises ValueError for one that has none."""
+    """Return a public key (PEM) with its algorithm; raises ValueError for any other kind."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

@@ -1,4 +1,4 @@
-"""What load balancers ask: whether the process lives, and whether it can take clients now."""
+"""Health checks: whether the process lives, and whether it can take clients now."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 def routes(ready: Callable[[], bool], faults: Callable[[], Iterable[str]]) -> list[web.RouteDef]:
-    """Return `/health`, which is 200 for as long as the process answers, and `/ready`.
+    """Return the routes `/health` and `/ready`.
 
-    `/ready` is 200 while `ready()` is true, else 503: then clients should be sent elsewhere. What
-    `faults()` returns is the reason that it gives; an empty one is none.
+    `/health` is 200 as long as the process answers. `/ready` is 200 while `ready()` is true, else
+    503 with the sentences of `faults()` as its `Reason`: send clients elsewhere.
     """
 
     async def tell_health(_request: web.Request) -> web.Response:
@@ -31,9 +31,9 @@ def routes(ready: Callable[[], bool], faults: Callable[[], Iterable[str]]) -> li
 
 
 def options(ready: Callable[[], bool], *, alone: bool) -> web.RouteDef:
-    """Return what HAProxy asks for where `option httpchk` says nothing else: `OPTIONS /`.
+    """Return the route `OPTIONS /`, HAProxy's default health check: 200 or 503, as `/ready`.
 
-    It is 200 or 503, as `/ready` is. `alone`: nothing else is at `/`, which is 404 for all others.
+    `alone`: the application has nothing else at `/`, so other methods get 404.
     """
 
     async def tell(request: web.Request) -> web.Response:

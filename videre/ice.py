@@ -1,7 +1,7 @@
-"""ICE servers: what a member is told of STUN and TURN, with credentials that end by themselves.
+"""ICE servers: the STUN and TURN servers for members, with credentials that expire.
 
 A shared secret (coturn's `use-auth-secret`, draft-uberti-behave-turn-rest-00) never leaves the
-server: a member gets a user name that begins with its expiry, and a signature of it.
+server: a member gets a user name that begins with its expiry time, and its signature.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-#: Seconds for which a credential is good unless the configuration says something else. Coturn looks
-#: at the expiry when a relay is allocated; who has one by then keeps it for as long as its call.
+#: Default lifetime of a credential, in seconds. Coturn checks it when it allocates a relay; a relay
+#: lives on after its credential has expired.
 TTL = 14_400
 
-# Longest user name in bytes (RFC 8489, 14.3); browsers refuse a longer one as a whole, with the
-# call. A user id may have 128 characters of 4 bytes, and the expiry comes on top.
+# Longest user name in bytes (RFC 8489, 14.3). Browsers reject the whole configuration for a longer
+# one, and a user id of 128 characters may have 512 bytes.
 MAX_USERNAME_BYTES = 508
 
-# Coturn does not answer at all to who has one of these in its name, for fear of SQL: blanks,
-# quotes, backslashes, and "union" with "select". They are percent-encoded, and so is the %.
+# Coturn silently ignores user names with blanks, quotes, backslashes, or "union" and "select", for
+# fear of SQL injection. We percent-encode these, and the %.
 _REFUSED_BY_COTURN = re.compile(r"[ '\"\\%]|u(?=nion)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class StaticServer:
-    """A server that everybody uses in the same way: STUN, or TURN with a password that stays."""
+    """A server with the same entry for everybody: STUN, or TURN with a fixed password."""
 
     urls: tuple[str, ...]
     username: str | None = None
@@ -38,7 +38,7 @@ class StaticServer:
 
 @dataclasses.dataclass(frozen=True)
 class SharedSecret:
-    """A TURN server that shares a secret with us, and for how many seconds we sign."""
+    """A TURN server that shares a secret with us. `ttl`: lifetime of its credentials, in seconds."""
 
     urls: tuple[str, ...]
     secret: str = dataclasses.field(repr=False)
@@ -47,7 +47,7 @@ class SharedSecret:
 
 @dataclasses.dataclass(frozen=True)
 class IceServers:
-    """What is configured of STUN and TURN."""
+    """The configured STUN and TURN servers."""
 
     entries: Sequence[StaticServer | SharedSecret] = ()
 
@@ -55,10 +55,10 @@ class IceServers:
         object.__setattr__(self, "entries", tuple(self.entries))
 
     def offer(self, user: str, now: float) -> dict[str, Any]:
-        """Return what `user` is told at Unix time `now`: `IceServers` and `IceTtl`.
+        """Return `IceServers` and `IceTtl` for `user` at Unix time `now`.
 
-        The former is a list of the W3C's RTCIceServer, for RTCPeerConnection as it is; the latter
-        for how many seconds all of it is good, None for ever.
+        `IceServers` is a list of RTCIceServer, as RTCPeerConnection takes it; `IceTtl` is the
+        lifetime of its credentials in seconds, None if they do not expire.
         """
         ttls = [entry.ttl for entry in self.entries if isinstance(entry, SharedSecret)]
         servers = [_server(entry, user, now) for entry in self.entries]
@@ -78,12 +78,12 @@ def _server(entry: StaticServer | SharedSecret, user: str, now: float) -> dict[s
 
 
 def _username(user: str, expiry: int) -> str:
-    """Return `<expiry>:<user>`; of a long user id, as much as a name may hold."""
+    """Return `<expiry>:<user>`, cut to MAX_USERNAME_BYTES."""
     name = _REFUSED_BY_COTURN.sub(lambda found: f"%{ord(found[0]):02X}", user)
     return f"{expiry}:{name}".encode()[:MAX_USERNAME_BYTES].decode(errors="ignore")
 
 
 def _credential(secret: str, username: str) -> str:
-    """Return the password of a user name: base64 of its HMAC-SHA1, which the draft prescribes."""
+    """Return the password of a user name: its HMAC-SHA1 in base64, as the draft prescribes."""
     digest = hmac.new(secret.encode(), username.encode(), hashlib.sha1).digest()
     return base64.b64encode(digest).decode()

@@ -13,10 +13,10 @@ class Connection(Protocol):
         """Send a packet. Never blocks and never raises; a slow consumer is dropped."""
 
     def close(self, code: int, reason: str) -> None:
-        """Close with a code once all that was sent is out. Calls nobody back before it returns."""
+        """Close with a code, after everything already sent. Calls nobody back before it returns."""
 
     def undelivered(self) -> Sequence[str] | None:
-        """Return the last packets that were surely not handed over, None if that is not known."""
+        """Return the last packets that certainly did not reach the client, None if unknown."""
 
 
 class Timer(Protocol):

@@ -1,4 +1,4 @@
-"""Limits: what one session and one address may ask for in a time. Clocks are arguments."""
+"""Limits: how much one session or one address may do in a period. Clocks are arguments."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FAILURE_SECONDS = 60.0
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 25.0  # seconds
 
-# Addresses remembered for their failures; the oldest are forgotten first.
+# Addresses whose failures are remembered; the oldest go first.
 MAX_FAILING_ADDRESSES = 10_000
 
 
-# Sums of intervals are not exact, so that one take more or less needs some leave. In seconds.
+# Slack for rounding errors in sums of intervals, in seconds.
 ROUNDING = 1e-6
 
 
@@ -38,7 +38,7 @@ class TokenBucket:
         self._full_at = 0.0
 
     def take(self, now: float) -> bool:
-        """Take one and return True, or return False if there is none. `now` never goes back."""
+        """Take one and return True, or False if the bucket is empty. `now` never goes back."""
         full_at = self._full_at
         if full_at <= now:
             self._full_at = now + self._interval
@@ -54,11 +54,11 @@ class TokenBucket:
 
 
 class Verdict(enum.Enum):
-    """What is to be done with a packet."""
+    """What to do with a packet."""
 
     PASS = enum.auto()
-    WARN = enum.auto()  # dropped, the first of its episode: say so
-    DROP = enum.auto()  # dropped without a word
+    WARN = enum.auto()  # drop it and say so: the first of its episode
+    DROP = enum.auto()  # drop it without a word
     CLOSE = enum.auto()  # one too many: close the session
 
 
@@ -188,7 +188,7 @@ def throttle(limits: Limits) -> Throttle | None:
 
 
 class Penalties:
-    """Remembers which addresses brought tokens that were refused, for a minute."""
+    """Remembers for a minute which addresses brought refused tokens."""
 
     def __init__(self) -> None:
         self._failures: dict[str, collections.deque[float]] = {}
@@ -204,7 +204,7 @@ class Penalties:
         self._failures[address] = failures  # last in order: the first is the oldest
 
     def delay(self, address: str, now: float) -> float:
-        """Return for how many seconds the next try of an address is to wait; 0 for most."""
+        """Return how many seconds the next try of an address must wait; 0 for most."""
         failures = self._failures.get(address)
         if failures is None:
             return 0.0

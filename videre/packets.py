@@ -1,7 +1,7 @@
 """Packets: what one may be, how it is read, and how the signaller writes its own.
 
 A packet is one JSON text, `{"Header": {"Event", "UserId", "RoomId", ...}, "Payload": ...}`. It is
-parsed to be judged and routed, but never written anew: what is forwarded is the text as received,
+parsed for checking and routing, but never rewritten: the signaller forwards the text as received,
 and where the signaller answers with the sender's packet it replaces the Payload's characters in
 place, so that every other key keeps its value, spelling and order.
 
