@@ -38,7 +38,7 @@ class StaticServer:
 
 @dataclasses.dataclass(frozen=True)
 class SharedSecret:
-    """A TURN server that shares a secret with us. `ttl`: lifetime of its credentials, in seconds."""
+    """A TURN server that shares a secret with us; `ttl`: seconds that its credentials live."""
 
     urls: tuple[str, ...]
     secret: str = dataclasses.field(repr=False)
