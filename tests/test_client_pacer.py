@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -97,10 +98,19 @@ def test_what_comes_again_is_known() -> None:
     assert not seen.before(broadcast("a", Id=999_999, Again=2))
 
 
-async def test_a_burst_arrives_once_and_in_order() -> None:
-    """More than the server takes at once: none is lost, and the connection stays."""
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"packets_per_second": 100, "packet_burst": 30},
+        {"bytes_per_second": 40_000, "byte_burst": 10_000},
+        {"packets_per_second": None, "bytes_per_second": None},
+    ],
+    ids=str,
+)
+async def test_a_burst_arrives_once_and_in_order(limits: dict[str, Any]) -> None:
+    """More than the server takes at once, by number or by bytes: none is lost or refused."""
     count = 300
-    app = videre.create_app(Config(limits=Limits(packet_burst=200)))
+    app = videre.create_app(Config(limits=Limits(**limits)))
     async with asyncio.timeout(SECONDS), serving(app) as server:
         url = f"{server.url}/echo"
         async with (
@@ -111,6 +121,7 @@ async def test_a_burst_arrives_once_and_in_order() -> None:
             heard: list[Any] = []
             async for event in b:
                 if isinstance(event, Message):
+                    assert "Again" not in event.packet["Header"]
                     heard.append(event.payload)
                     if len(heard) == count:
                         break
@@ -118,6 +129,36 @@ async def test_a_burst_arrives_once_and_in_order() -> None:
             assert heard == list(range(count))
             assert ids == sorted(set(ids))
             assert await a.ping() == ["a", "b"]
+
+
+async def test_a_mesh_of_eight_begins() -> None:
+    """Each of seven gets an answer and 40 candidates at once, by the default limits."""
+    others = [f"p{number}" for number in range(7)]
+    signals = [{"Type": "Ice Answer", "sdp": "x" * 3000}]
+    signals += [{"Type": "Ice Candidate", "candidate": f"{n} {'y' * 200}"} for n in range(40)]
+    async with (
+        asyncio.timeout(SECONDS),
+        serving(videre.create_app()) as server,
+        AsyncExitStack() as stack,
+    ):
+        url = f"{server.url}/echo"
+        rooms = [
+            await stack.enter_async_context(Client(url, user=user, room="room"))
+            for user in (*others, "me")
+        ]
+
+        async def heard(room: Client) -> list[Any]:
+            found: list[Any] = []
+            async for event in room:
+                found += [event.payload] if isinstance(event, Message) else []
+                if len(found) == len(signals):
+                    break
+            return found
+
+        hearing = [asyncio.create_task(heard(room)) for room in rooms[:-1]]
+        for signal in signals:
+            await asyncio.gather(*(rooms[-1].broadcast(signal, to=user) for user in others))
+        assert await asyncio.gather(*hearing) == [signals] * len(others)
 
 
 async def seated(server: Scripted) -> tuple[Client, Any]:

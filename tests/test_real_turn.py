@@ -18,8 +18,12 @@ import pytest_asyncio
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection
 from callers import CALL_SECONDS, Caller, caller
 from coturn import HOST, RELAY_PORTS, Coturn, coturn
+from inprocess import serving
 from process import signaller
 
+import videre
+from videre.client import Call, Peer
+from videre.config import Config
 from videre.ice import TTL, IceServers, SharedSecret
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -155,3 +159,34 @@ async def test_a_call_through_the_relay_alone(turn: Coturn, tmp_path: Path) -> N
             lines = peer.rtc.localDescription.sdp.splitlines()
             candidates = [line for line in lines if line.startswith("a=candidate:")]
             assert candidates and all(" typ relay" in line for line in candidates)
+
+
+async def test_a_python_call_goes_through_the_relay(turn: Coturn) -> None:
+    """With the servers of the welcome; and through another relay after a restart of ICE."""
+    app = videre.create_app(Config(ice=IceServers([turn.shared()])))
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    async with asyncio.timeout(2 * CALL_SECONDS), serving(app) as server:
+        url = f"{server.url}/echo"
+        async with Call(url, user="a", room="room") as a, Call(url, user="b", room="room") as b:
+            b.on("message", lambda value, _peer: heard.put_nowait(value))
+            states: asyncio.Queue[str] = asyncio.Queue()
+            a.on("state", lambda peer: states.put_nowait(peer.state))
+            while await states.get() != "connected":
+                pass
+            await a.send("relayed")
+            assert await heard.get() == "relayed"
+            peer = a.peers["b"]
+            before = _relay(peer)
+            peer.restart()
+            while _relay(peer) == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            await a.send(["again"])
+            assert await heard.get() == ["again"]
+
+
+def _relay(peer: Peer) -> set[int]:
+    """Return the ports of the relays that this end has told the other one of."""
+    sdp = peer.connection.localDescription.sdp
+    lines = [line for line in sdp.splitlines() if line.startswith("a=candidate:")]
+    assert lines and all(" typ relay " in line for line in lines)
+    return {int(line.split()[5]) for line in lines}
