@@ -1,4 +1,4 @@
-"""The Python Call with pages of the browser client, in real Chromium."""
+"""The Python Call with pages of the browser client, in real Chromium; test_matrix.py has more."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from aiortc import AudioStreamTrack, VideoStreamTrack
 from browser import Browser, chromium
-from test_browser_client import FLOWS, Site
+from test_browser_client import Site
 
-from videre.client import Call, Peer
+from videre.client import Blob, Call, Peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -39,40 +38,96 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
     assert browser.faults == []
 
 
-def calling(site: Site, room: str, **more: Any) -> Call:
-    """Return a call of py's that sends a picture and a tone."""
-    call = Call(f"http://127.0.0.1:{site.wire.port}/echo", user="py", room=room, **more)
-    call.add_track(VideoStreamTrack())
-    call.add_track(AudioStreamTrack())
-    return call
+class Python:
+    """A Call of py's, and what it has heard."""
+
+    def __init__(self, site: Site, room: str, **options: Any) -> None:
+        url = f"http://127.0.0.1:{site.wire.port}/echo"
+        self.call = Call(url, user="py", room=room, **options)
+        self.values: asyncio.Queue[Any] = asyncio.Queue()
+        self.ignored: asyncio.Queue[Any] = asyncio.Queue()
+        self.states: asyncio.Queue[str] = asyncio.Queue()
+        self.call.on("message", lambda value, _peer: self.values.put_nowait(value))
+        self.call.on("ignored", lambda what, _from: self.ignored.put_nowait(what))
+        self.call.on("state", lambda peer: self.states.put_nowait(peer.state))
+
+    async def connected(self) -> Peer:
+        """Return the peer when there is a way to it."""
+        while await self.states.get() != "connected":
+            pass
+        (peer,) = self.call.peers.values()
+        return peer
+
+
+#: What a page sends, as the code that makes it, and what that is in Python.
+SENT: list[tuple[str, Any]] = [
+    ("'words'", "words"),
+    ("'\u00e9'.repeat(100_000)", "\u00e9" * 100_000),
+    ("new Uint8Array([0, 255])", b"\0\xff"),
+    ("new Uint8Array(1_000_000).fill(7)", b"\7" * 1_000_000),
+    ("({ a: [1, null, '\u00e9'] })", {"a": [1, None, "\u00e9"]}),
+    ("null", None),
+    ("new File(['abc'], 'a.txt', { type: 'text/plain' })", Blob(b"abc", "a.txt", "text/plain")),
+]
+DESCRIBE = """
+const entry = await until(() => v.heard.filter(({ type }) => type === "message")[arg]);
+const { data } = entry.detail;
+if (data instanceof Blob) return ["blob", data.name, data.type, await data.text()];
+const bytes = data instanceof ArrayBuffer && [...new Set(new Uint8Array(data))];
+if (bytes) return ["bytes", bytes, data.byteLength];
+return typeof data === "string" && data.length > 99 ? [data.length, data[0]] : data;
+"""
 
 
 @pytest.mark.parametrize("first", ["page", "python"])
-async def test_both_see_each_other(site: Site, first: str) -> None:
+async def test_values_both_ways(site: Site, first: str) -> None:
+    """Of all kinds and sizes, whoever was there first; what is too large fails alone."""
     room = str(uuid4())
-    frames: asyncio.Queue[Any] = asyncio.Queue()
-    heard: asyncio.Queue[Any] = asyncio.Queue()
-
-    async def watch(track: Any, peer: Peer) -> None:
-        for _ in range(5):
-            await track.recv()
-        frames.put_nowait((track.kind, peer.user))
-
+    python = Python(site, room, max_bytes=2_000_000)
+    more = {"devices": False}
     async with asyncio.timeout(SECONDS):
-        page = await site.client("ann", room) if first == "page" else None
-        call = calling(site, room)
-        call.on("track", watch)
-        call.on("message", lambda value, peer: heard.put_nowait((peer.user, value)))
-        for each in ("state", "error", "ignored"):
-            call.on(each, lambda *a, each=each: print(each, *a))
-        async with call:
-            page = page or await site.client("ann", room)
-            assert {await frames.get(), await frames.get()} == {("audio", "ann"), ("video", "ann")}
-            assert await page.run(FLOWS) is True
-            await page.run("v.send('from the page');")
-            assert await heard.get() == ("ann", "from the page")
-            await call.send("from python")
-            said = "return v.heard.find(({ type }) => type === 'message').detail.data"
-            said = "await until(() => v.heard.some(({ type }) => type === 'message'));" + said
-            assert await page.run(said) == "from python"
-        await page.run("await until(() => !v.peers.size);")
+        page = await site.client("ann", room, **more) if first == "page" else None
+        async with python.call as call:
+            page = page or await site.client("ann", room, **more)
+            await python.connected()
+            for code, value in SENT:
+                assert await page.run(f"await v.send({code}); return true;") is True
+                assert await python.values.get() == value
+            refused = "const { failed } = await v.send(new Uint8Array(2_000_001));"
+            refused += "return failed[0].error.code;"
+            assert await page.run(refused) == "too-large"
+            for number, (value, seen) in enumerate(
+                [
+                    ("words", "words"),
+                    ("\u00e9" * 100_000, [100_000, "\u00e9"]),
+                    (b"\0", ["bytes", [0], 1]),
+                    (b"\7" * 1_000_000, ["bytes", [7], 1_000_000]),
+                    ({"a": [1, None]}, {"a": [1, None]}),
+                    (Blob(b"abc", "a.txt", "text/plain"), ["blob", "a.txt", "text/plain", "abc"]),
+                ]
+            ):
+                await call.send(value)
+                assert await page.run(DESCRIBE, number) == seen
+            assert python.ignored.empty()
+            faults = "return v.heard.filter(({ type }) => /ignored|error/.test(type)).length;"
+            assert await page.run(faults) == 1  # of the one that was too large
+
+
+async def test_what_is_no_message_of_transfers(site: Site) -> None:
+    """Of a page that says something else over their channel: it is told, and the call stands."""
+    room = str(uuid4())
+    python = Python(site, room)
+    async with asyncio.timeout(SECONDS):
+        page = await site.client("ann", room, devices=False)
+        async with python.call:
+            await python.connected()
+            say = (
+                "const { data } = v.peers.get('py'); await until(() => data.readyState === 'open');"
+            )
+            for text in ("{", "[]", '{"Type": "Stop", "Id": 1}', '{"Type": "Ack", "Id": 9}'):
+                await page.run(f"{say} data.send(arg);", text)
+                assert await python.ignored.get() == text
+            await page.run(f"{say} data.send(new Uint8Array(3));")
+            assert await python.ignored.get() == bytes(3)
+            await page.run("await v.send({ still: 'there' });")
+            assert await python.values.get() == {"still": "there"}

@@ -33,6 +33,8 @@ def piece(identity: int, offset: int, data: bytes) -> bytes:
 class Receiver:
     """What receives, and what it says, takes and tells."""
 
+    refusing = False  # what is told of
+
     def __init__(self, max_bytes: int = MAX_SIZE) -> None:
         self.said: list[dict[str, Any]] = []
         self.taken: list[Any] = []
@@ -47,6 +49,9 @@ class Receiver:
 
     def _tell(self, transfer: Incoming) -> None:
         self.told.append((transfer.bytes, transfer.size))
+        if self.refusing:
+            transfer.refuse()
+            transfer.refuse()  # once is enough
 
     def start(self, identity: Any = 1, kind: Any = "bytes", size: Any = 3, **more: Any) -> bool:
         """Begin a transfer."""
@@ -73,7 +78,7 @@ def test_a_value_comes_in_pieces() -> None:
     assert receiver.taken == [data]
     acks = [each["Bytes"] for each in receiver.said]
     assert acks == [ACK, 2 * ACK, size]
-    assert receiver.told == [(ack, size) for ack in acks]
+    assert receiver.told == [(ack, size) for ack in (0, *acks)]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +158,22 @@ def test_pieces_out_of_order() -> None:
         receiver.inbound.piece(piece(2, 0, b"abc"))
         assert receiver.taken == [b"abc"]
         assert len(receiver.said) == 2
+
+
+def test_what_the_application_does_not_want() -> None:
+    """Is refused when it begins; what has come cannot be refused any more."""
+    receiver = Receiver()
+    receiver.refusing = True
+    receiver.start(1, size=9)
+    receiver.start(2, size=0)
+    assert receiver.refusals() == [(1, "cancelled"), (2, "cancelled")]
+    assert receiver.inbound.piece(piece(1, 0, b"abc"))
+    assert receiver.taken == []
+    receiver.refusing = False
+    receiver.start(3, size=3)
+    receiver.refusing = True
+    receiver.inbound.piece(piece(3, 0, b"abc"))
+    assert (receiver.taken, len(receiver.refusals())) == ([b"abc"], 2)
 
 
 def test_too_much() -> None:

@@ -59,18 +59,10 @@ class Client:
         header: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         options.check(
-            url=url,
-            user=user,
-            room=room,
-            token=token,
-            ssl=ssl,
-            welcome=welcome,
-            heartbeat=heartbeat,
-            backoff=backoff,
-            session=session,
-            give_up_after=give_up_after,
-            header=header,
-        )
+            url=url, user=user, room=room, token=token, ssl=ssl, welcome=welcome,
+            heartbeat=heartbeat, backoff=backoff, session=session, give_up_after=give_up_after,
+            header=header
+        )  # fmt: skip
         self.user = user
         self.room = room
         self._seat = Seat(user)
@@ -110,6 +102,11 @@ class Client:
     def ice_servers(self) -> list[dict[str, Any]]:
         """STUN and TURN servers, as RTCConfiguration takes them, of the last welcome or `ice`."""
         return list(self._seat.ice_servers)
+
+    @property
+    def ice_ttl(self) -> float | None:
+        """Seconds for which they are good, from when they came; None: for ever."""
+        return self._seat.ice_ttl
 
     @property
     def connected(self) -> bool:
@@ -324,7 +321,7 @@ class Client:
                 if isinstance(packet.id, int):  # what was sent before it has come before it
                     self._sender.confirm(packet.id)
             case wire.ICE:
-                self._seat.ice_servers = packet.value()["IceServers"]
+                self._seat.offered(packet.value())
             case wire.WELCOME:  # the answer to a fresh token
                 self._seat.welcome(packet.value())
             case wire.ERROR:

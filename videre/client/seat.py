@@ -18,6 +18,7 @@ class Seat:
         self.users: list[str] = []
         self.initiator: str | None = None
         self.ice_servers: list[dict[str, Any]] = []
+        self.ice_ttl: float | None = None  # seconds for which they are good
         self.secret: str | None = None
         self.received = 0  # packets that the server counts too, since the welcome
         # After a resume, the id of the last broadcast that the server has got; None: it cannot say.
@@ -44,10 +45,15 @@ class Seat:
         self.received = 0
         last = told.get("LastId", ...)
         self.last = 0 if last is None else last if isinstance(last, int) else None
-        self.ice_servers = list(told["IceServers"] or ())
+        self.offered(told)
         limits = told.get("Limits")
         self.limits = limits if isinstance(limits, dict) else None
         return resumed
+
+    def offered(self, told: dict[str, Any]) -> None:
+        """Take the ICE servers of a welcome, or of the answer to `ice`."""
+        self.ice_servers = list(told["IceServers"] or ())
+        self.ice_ttl = told.get("IceTtl")
 
     def unwelcomed(self, packet: Packet) -> None:
         """Take a seat as one's own connect packet tells, from a server that has no welcome."""

@@ -15,9 +15,10 @@ from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from aiortc.mediastreams import MediaStreamError
 
 from videre.client.backoff import Backoff
-from videre.client.call import path, signals
+from videre.client.call import options, path, signals
 from videre.client.call.emitter import Emitter
 from videre.client.call.outgoing import Progress
+from videre.client.call.pace import CALL_COST, Pace
 from videre.client.call.peer import Peer
 from videre.client.call.signals import Signal
 from videre.client.call.values import MAX_SIZE, encode
@@ -26,9 +27,11 @@ from videre.client.errors import TransferError, TransfersFailed
 from videre.client.events import Event, Joined, Left, Message, Rejoined, Resumed
 from videre.client.joining import Token
 from videre.client.options import wrong_type
-from videre.errors import NoSuchUser, PeerError
+from videre.errors import NoSuchUser, PeerError, VidereError
 
-KINDS = ("audio", "video")
+# Of the time for which ICE servers are good, after which they are asked for again; seconds between
+# two looks whether they end at all.
+FRESH, IDLE = 0.8, 60.0
 
 
 class Call(Emitter):
@@ -63,14 +66,14 @@ class Call(Emitter):
         backoff: Backoff | None = None,
         session: ClientSession | None = None,
         give_up_after: float | None = None,
-        receive: Iterable[str] = KINDS,
+        receive: Iterable[str] = options.KINDS,
         ice_servers: Iterable[Mapping[str, Any]] = (),
         max_bytes: int = MAX_SIZE,
     ) -> None:
         super().__init__()
-        self.receive = _kinds(receive)
-        self.max_bytes = _size(max_bytes)
-        self._ice_servers = _servers(ice_servers)
+        self.receive = options.kinds(receive)
+        self.max_bytes = options.size(max_bytes)
+        self._ice_servers = options.servers(ice_servers)
         self.client = Client(
             url,
             user=secrets.token_urlsafe(9) if user is None else user,
@@ -84,11 +87,13 @@ class Call(Emitter):
             header=lambda: {"Calls": [each.call for each in self.peers.values() if each.call]},
         )
         self.peers: dict[str, Peer] = {}
+        self._paces: dict[str, Pace] = {}  # of the others' signals
         self._tracks: dict[str, MediaStreamTrack] = {}
         self._relay = MediaRelay()
         self._sink = MediaBlackhole()
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._hanging_up: set[asyncio.Task[None]] = set()
 
     @property
@@ -152,6 +157,7 @@ class Call(Emitter):
             await stack.enter_async_context(self.client)
             stack.push_async_callback(self._end)
             self._task = asyncio.create_task(self._listen(), name=f"videre call {self.user}")
+            self._renewing = asyncio.create_task(self._renew_servers())
             self._stack = stack.pop_all()
         return self
 
@@ -159,9 +165,10 @@ class Call(Emitter):
         await self._stack.aclose()
 
     async def _end(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in (self._task, self._renewing):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         await self._hang_up_all()
         for track in self._tracks.values():
             track.stop()  # no camera stays on
@@ -196,7 +203,7 @@ class Call(Emitter):
             case Joined(user):
                 self._meet(user, event.header.get("Calls"))
             case Left(user):
-                self._hang_up(user)
+                self._forget(user)
             case Message(user, payload):
                 self._take(user, payload)
             case Resumed() | Rejoined():
@@ -227,12 +234,20 @@ class Call(Emitter):
     def _take(self, user: str, payload: Any) -> None:
         try:
             signal = signals.read(payload)
-        except ValueError as error:
+        except ValueError:
             signal = None
-            super().emit("error", error)
         if signal is None:
             super().emit("ignored", payload, user)
             return
+        cost = 1 if signal.type in (signals.OFFER, signals.ASK, signals.TURN) else 0
+        peer = self.peers.get(user)
+        if signal.type == signals.OFFER and (peer is None or peer.call != signal.call):
+            cost = CALL_COST
+        pace = self._paces.setdefault(user, Pace())
+        if not pace.pass_(payload, cost, lambda: self._take_signal(user, signal)):
+            super().emit("ignored", payload, user)
+
+    def _take_signal(self, user: str, signal: Signal) -> None:
         peer = self.peers.get(user)
         if signal.type == signals.OFFER and (peer is None or peer.call != signal.call):
             if not self._accepts(user, signal):
@@ -264,6 +279,12 @@ class Call(Emitter):
             elif peer.state != "connected":
                 self._hang_up(peer.user)  # else it may come back
 
+    def _forget(self, user: str) -> None:
+        """Hang up, and take no more of what this one has sent."""
+        if (pace := self._paces.pop(user, None)) is not None:
+            pace.end()
+        self._hang_up(user)
+
     def _hang_up(self, user: str) -> None:
         peer = self.peers.pop(user, None)
         if peer is None:
@@ -274,8 +295,8 @@ class Call(Emitter):
         super().emit("hangup", peer)
 
     async def _hang_up_all(self) -> None:
-        for user in list(self.peers):
-            self._hang_up(user)
+        for user in {*self.peers, *self._paces}:
+            self._forget(user)
         if self._hanging_up:
             await asyncio.wait(self._hanging_up)
 
@@ -284,6 +305,17 @@ class Call(Emitter):
     def servers(self) -> list[RTCIceServer]:
         """Return the ICE servers that are good now."""
         return path.usable([*self._ice_servers, *self.client.ice_servers])
+
+    async def _renew_servers(self) -> None:
+        """Ask for ICE servers before the credentials of the last ones end."""
+        while True:
+            ttl = self.client.ice_ttl
+            await asyncio.sleep(IDLE if ttl is None else ttl * FRESH)
+            if ttl is not None and self.client.connected:  # a welcome brings them, too
+                try:
+                    await self.client.ice()
+                except (VidereError, TimeoutError) as error:
+                    super().emit("error", error)
 
     def outgoing(self) -> list[MediaStreamTrack]:
         """Return a copy of each track that is sent."""
@@ -316,33 +348,3 @@ class Call(Emitter):
         """Hear that the other end has hung up, or that nothing can be had from it any more."""
         if self.peers.get(peer.user) is peer:
             self._hang_up(peer.user)
-
-
-def _kinds(value: Any) -> frozenset[str]:
-    if not isinstance(value, Iterable) or isinstance(value, str | bytes):
-        raise wrong_type("receive", value, "a collection of 'audio' and 'video'")
-    found = frozenset(value)
-    if wrong := found - set(KINDS):
-        raise ValueError(f"receive may hold 'audio' and 'video', not {sorted(map(repr, wrong))}")
-    return found
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong_type("max_bytes", value, "an int")
-    if not 0 < value <= MAX_SIZE:
-        raise ValueError(f"max_bytes must be 1 to {MAX_SIZE}, not {value}")
-    return value
-
-
-def _servers(value: Any) -> list[Mapping[str, Any]]:
-    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
-        raise wrong_type("ice_servers", value, "a list of dicts")
-    servers = list(value)
-    for server in servers:
-        urls = server.get("urls") if isinstance(server, Mapping) else None
-        texts = [urls] if isinstance(urls, str) else urls
-        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-            raise TypeError("ice_servers must hold dicts with 'urls', a string or a list of them")
-        path.usable([server], strict=True)
-    return servers

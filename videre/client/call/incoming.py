@@ -24,9 +24,9 @@ from videre.client.call.values import (
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Incoming:
-    """A value that is on its way: `bytes` of `size` have come."""
+    """A value that is on its way: `bytes` of `size` have come; `refuse` ends it."""
 
     user: str
     id: int
@@ -36,6 +36,12 @@ class Incoming:
     mime: str | None = None
     _data: bytearray = field(default_factory=bytearray, repr=False)
     _told: int = field(default=0, repr=False)  # bytes that were acknowledged
+    _refuse: Callable[[int, str], None] | None = field(default=None, repr=False)
+
+    def refuse(self) -> None:
+        """Take no more of it; its sender hears "cancelled". Nothing if it has come."""
+        if self._refuse is not None:
+            self._refuse(self.id, "cancelled")
 
     @property
     def bytes(self) -> int:
@@ -79,9 +85,11 @@ class Inbound:
             message["Size"],
             message.get("Name"),
             message.get("Mime"),
+            _refuse=self._refuse,
         )
         self._running[identity] = transfer
-        if not transfer.size:
+        self._progress(transfer)
+        if not transfer.size and identity in self._running:
             self._complete(transfer)
         return True
 
@@ -131,6 +139,7 @@ class Inbound:
             self._refuse(transfer.id, "malformed")
             return
         del self._running[transfer.id]
+        transfer._refuse = None
         self._acknowledge(transfer)
         self._taken(value)
 
@@ -141,10 +150,13 @@ class Inbound:
 
     def cancel(self, identity: int) -> bool:
         """Take a `Cancel`; tell whether it is one."""
-        return self._running.pop(identity, None) is not None or identity <= self._last
+        if (transfer := self._running.pop(identity, None)) is not None:
+            transfer._refuse = None
+        return identity <= self._last
 
     def _refuse(self, identity: int, code: str) -> None:
-        self._running.pop(identity, None)
+        if (transfer := self._running.pop(identity, None)) is not None:
+            transfer._refuse = None
         self._text({"Type": "Refuse", "Id": identity, "Code": code})
 
 

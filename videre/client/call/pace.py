@@ -1,0 +1,60 @@
+"""How fast one member's signals are taken: who asks too often is answered now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+# Answers to one member's signals at once: all seven others of a mesh stay within our own rate.
+ANSWERS = 10.0
+# Seconds for one more.
+SECONDS = 1.0
+# Answers that a new call is worth: it makes keys and looks for its way.
+CALL_COST = 5
+# Signals of one member that may wait.
+MAX_HELD = 64
+
+
+class Pace:
+    """The signals of one member, taken in order, each when its cost in answers is there.
+
+    What waits already, word for word, does not wait twice. What costs nothing waits for what came
+    before it.
+    """
+
+    def __init__(self) -> None:
+        self._left = ANSWERS
+        self._at = asyncio.get_running_loop().time()
+        self._held: deque[tuple[Any, int, Callable[[], None]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def pass_(self, payload: Any, cost: int, take: Callable[[], None]) -> bool:
+        """Call `take` when its turn has come; return False where so many wait that it is lost."""
+        if cost and any(payload == held for held, *_ in self._held):
+            return True
+        if len(self._held) >= MAX_HELD:
+            return False
+        self._held.append((payload, cost, take))
+        if self._timer is None:
+            self._go()
+        return True
+
+    def _go(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._left = min(ANSWERS, self._left + (loop.time() - self._at) / SECONDS)
+        self._at = loop.time()
+        self._timer = None
+        while self._held and self._held[0][1] <= self._left:
+            _, cost, take = self._held.popleft()
+            self._left -= cost
+            take()
+        if self._held:
+            self._timer = loop.call_later(SECONDS, self._go)
+
+    def end(self) -> None:
+        """Let go of what waits."""
+        self._held.clear()
+        if self._timer is not None:
+            self._timer.cancel()
