@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from aiortc import MediaStreamTrack, VideoStreamTrack
 from browser import Browser, chromium
 from test_browser_client import Site
 
@@ -111,6 +112,67 @@ async def test_values_both_ways(site: Site, first: str) -> None:
             assert python.ignored.empty()
             faults = "return v.heard.filter(({ type }) => /ignored|error/.test(type)).length;"
             assert await page.run(faults) == 1  # of the one that was too large
+
+
+@pytest.mark.parametrize("first", ["page", "python"])
+@pytest.mark.parametrize("who", ["page", "python"])
+async def test_another_way_is_found(site: Site, first: str, who: str) -> None:
+    """Either side restarts ICE, whoever makes the offers: a transfer goes on in the same call."""
+    room = str(uuid4())
+    python = Python(site, room)
+    async with asyncio.timeout(SECONDS):
+        page = await site.client("ann", room) if first == "page" else None
+        async with python.call as call:
+            page = page or await site.client("ann", room)
+            peer = await python.connected()
+            ufrag = (
+                "return /ufrag:(.*)/.exec(v.peers.get('py').connection.localDescription.sdp)[1];"
+            )
+            before, ours = await page.run(ufrag), peer._path._open  # type: ignore[union-attr]
+            sending = asyncio.create_task(call.send(bytes(3_000_000)))
+            if who == "page":
+                await page.run("v.peers.get('py').restart();")
+            else:
+                peer.restart()
+            while await page.run(ufrag) == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while peer._path._open is ours:  # type: ignore[union-attr] # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            await sending
+            await page.run("await v.send(new Uint8Array(100_000));")
+            assert await python.values.get() == bytes(100_000)
+            assert call.peers == {"ann": peer}
+            calls = "return v.heard.filter(({ type }) => type === 'call').length;"
+            assert await page.run(calls) == 1
+
+
+@pytest.mark.parametrize("first", ["page", "python"])
+async def test_tracks_that_are_added_later(site: Site, first: str) -> None:
+    """By Python, whoever makes the offers: the page sees it, and its own pictures go on to come."""
+    room = str(uuid4())
+    python = Python(site, room)
+    frames: asyncio.Queue[str] = asyncio.Queue()
+
+    @python.call.on("track")
+    async def watch(track: MediaStreamTrack, _peer: Peer) -> None:
+        while True:
+            await track.recv()
+            frames.put_nowait(track.kind)
+
+    async with asyncio.timeout(SECONDS):
+        page = await site.client("ann", room) if first == "page" else None
+        async with python.call as call:
+            page = page or await site.client("ann", room)
+            await python.connected()
+            call.add_track(VideoStreamTrack())
+            seen = "await until(() => v.remoteVideoElement.srcObject);"
+            assert await page.run(f"{seen} return advances(v.remoteVideoElement);")
+            while not frames.empty():
+                frames.get_nowait()
+            heard = [await frames.get() for _ in range(100)]
+            assert set(heard) == {"audio", "video"}
+            faults = "return v.heard.filter(({ type }) => /ignored|error/.test(type)).length;"
+            assert await page.run(faults) == 0
 
 
 async def test_what_is_no_message_of_transfers(site: Site) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from videre.client.call import signals
+from videre.client.call.offers import renumbered
 from videre.client.call.signals import Signal
 
 Step = Callable[[], Awaitable[None]]
@@ -215,7 +216,9 @@ class Negotiation:
             self._renew = False
             await self._side.renew_way(None)
         self._side.arrange(offer=True)
-        await self._connection.setLocalDescription()
+        before = self._connection.localDescription
+        offer = renumbered(await self._connection.createOffer(), before)
+        await self._connection.setLocalDescription(offer)
         self._offers += 1
         await self._describe()
 
