@@ -217,7 +217,11 @@ async def _installs(checkout: Checkout, command: str) -> None:
     metadata = await checkout.run(
         "python setup.py --quiet egg_info --egg-base path && cat path/*.egg-info/PKG-INFO"
     )
-    for word in shlex.split(command)[2:]:
+    program, *words = shlex.split(command)
+    if program == "bin/install":
+        assert os.access(checkout.path / program, os.X_OK)
+        words = [f"videre-server[{','.join(words)}]"]
+    for word in words[1:] if program == "pip" else words:
         wanted = Requirement(word) if word != "." else Requirement("videre-server")
         assert f"\nName: {wanted.name}\nVersion: {__version__}\n" in metadata
         assert all(f"\nProvides-Extra: {extra}\n" in metadata for extra in wanted.extras)
@@ -259,6 +263,7 @@ COMMANDS: list[tuple[str, Callable[[Checkout, str], Awaitable[None]]]] = [
     (r"\.venv/bin/python -m benchmarks\.million \S+", _tabulates),
     (r"head -c 32 /dev/urandom \| base64 > \S+", _makes_a_secret),
     (r"pip install \S+", _installs),
+    (r"bin/install( \w+)*", _installs),
     (r"apt-get install [\w -]+", _installs_of_debian),
     (r"cp docs/nginx.conf \S+ && nginx -t && systemctl reload nginx", _configures_nginx),
 ]
@@ -304,7 +309,8 @@ async def test_what_the_first_command_prints(block: Block, checkout: Checkout) -
 @runs("docs/cluster.md", "--workers", name="workers")
 async def test_a_cluster(conf: Block, start: Block, workers: Block, checkout: Checkout) -> None:
     """Two signallers of that configuration share a room; so do the workers of one."""
-    one, two, nginx = start.text.splitlines()
+    one, two, debian, nginx = start.text.splitlines()
+    assert debian.startswith("rm -f /etc/nginx/sites-enabled/default ")
     await carry_out(checkout, nginx)
     folder = checkout.path / "valkey"
     folder.mkdir()

@@ -11,7 +11,7 @@ from engine_contract import EngineContract
 from fakes import FakeClock
 from valkey_server import redis, valkey, valkey_cluster
 
-from videre.config import engine_url
+from videre import engine_url
 from videre.engines import choice
 from videre.settings import Retention
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from videre.config import engine_url
+from videre import engine_url
+from videre.config import engine_files
 
 #: Takes the field at fault, and what is wrong with it.
 Error = Callable[[str, str], None]
@@ -53,7 +54,9 @@ def finite(field: str, value: Any, error: Error) -> None:
 
 def engine(field: str, value: Any, error: Error) -> None:
     """Complain of a URL that stands for no engine, or for one that is not installed."""
-    if isinstance(value, str) and (words := engine_url.fault(value)) is not None:
+    if not isinstance(value, str):
+        return  # the rule for its type complains
+    if (words := engine_url.fault(value) or engine_files.fault(value)) is not None:
         error(field, words)
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from cerberus import TypeDefinition, Validator
 
-from videre import settings
+from videre import engine_url, settings
 from videre.config import keys
 from videre.config.checks import CHECKS
 from videre.settings import MEMORY, Setting
@@ -165,8 +165,8 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
                 for words in sentences(deeper)
             ]
             continue
-        if key == "Engine" and "@" in str(value):  # a password may be in it
-            value = "..."
+        if key == "Engine" and isinstance(value, str):
+            value = engine_url.shown(value)
         if _is_secret(key) and value and isinstance(value, str | list | dict):
             value = "..."
         faults += [(str(key), f"{shown(value)}: {words}") for words in sentences(problems)]

@@ -12,26 +12,15 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import orjson
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.backoff import NoBackoff
+from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
+from videre import engine_url
 from videre.engines.redis.channels import Channels
+from videre.engines.redis.connecting import COMMAND_SECONDS, CONNECTIONS, connect, sentinels_of
 from videre.engines.redis.faults import engine_errors, reported
-
-# Seconds after which a command that was not answered has failed. The server answers within a
-# millisecond; what takes longer is a network that is gone.
-COMMAND_SECONDS = 3.0
-
-# Commands that run at a time, each on a connection of its own; one more hears the messages, one
-# lists rooms, and some may still be closing.
-CONNECTIONS = 32
-SPARE_CONNECTIONS = 32
 
 # Rooms of a list that are asked about in one go: what a turn of the loop does in a few ms.
 LISTED_AT_ONCE = 100
@@ -109,8 +98,8 @@ class RedisStore:
     """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster of them."""
 
     def __init__(self, url: str, namespace: str, *, keep_ms: int, keep_bytes: int | None) -> None:
-        self._url = url
-        self._client = connect(url)
+        self._url = engine_url.read(url)
+        self._client = connect(self._url)
         self._servers: dict[str, Any] = {}  # of a cluster: clients for the messages of each
         self.format = FORMAT
         self._space = f"videre:{FORMAT}:{_digest(namespace)}"
@@ -142,7 +131,7 @@ class RedisStore:
     async def close(self) -> None:
         """See Store.close."""
         await self._channels.end()
-        for client in (*self._servers.values(), *_sentinels_of(self._client), self._client):
+        for client in (*self._servers.values(), *sentinels_of(self._client), self._client):
             with reported():
                 await client.aclose()
 
@@ -265,7 +254,7 @@ class RedisStore:
         if node is None:
             raise ConnectionError("no server has the room")
         if node.name not in self._servers:
-            self._servers[node.name] = connect(self._url, f"{_bracketed(node.host)}:{node.port}")
+            self._servers[node.name] = connect(self._url, (node.host, int(node.port)))
         return node.name, self._servers[node.name]
 
     def _lose(self) -> None:
@@ -290,49 +279,6 @@ class _Script:
             return await self._client.evalsha(self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self._client.eval(self._text, len(keys), *keys, *arguments)
-
-
-def connect(url: str, server: str | None = None) -> Any:
-    """Return a client for a URL, or for one server of a cluster; raises ValueError for no URL."""
-    parts = urlsplit(url)
-    settings: dict[str, Any] = {
-        "decode_responses": True,
-        "socket_timeout": COMMAND_SECONDS,
-        "socket_connect_timeout": COMMAND_SECONDS,
-        "max_connections": CONNECTIONS + SPARE_CONNECTIONS,
-        # Who asks is told at once, and may ask again: a step must not be taken twice.
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if parts.scheme == "redis+sentinel":
-        sentinels = [_host_port(each) for each in parts.netloc.rpartition("@")[2].split(",")]
-        service = parts.path.strip("/")
-        sentinel = Sentinel(sentinels, **settings)  # type: ignore[no-untyped-call]
-        return sentinel.master_for(
-            service, password=parts.password, username=parts.username, **settings
-        )
-    plain = urlunsplit(parts._replace(scheme=parts.scheme.partition("+")[0]))
-    if server is not None:
-        login, at, _ = parts.netloc.rpartition("@")
-        plain = urlunsplit(urlsplit(plain)._replace(netloc=f"{login}{at}{server}"))
-    elif parts.scheme.endswith("+cluster"):
-        return RedisCluster.from_url(plain, **settings)
-    pool = BlockingConnectionPool.from_url(plain, timeout=COMMAND_SECONDS, **settings)
-    return Redis.from_pool(pool)
-
-
-def _sentinels_of(client: Any) -> list[Any]:
-    """Return the clients for sentinels that a client has."""
-    pool = getattr(client, "connection_pool", None)
-    return list(pool.sentinel_manager.sentinels) if isinstance(pool, SentinelConnectionPool) else []
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _host_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host, int(port)
 
 
 def _digest(name: str) -> str:

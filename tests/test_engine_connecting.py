@@ -1,0 +1,222 @@
+"""Every way to a store that a URL can name, with real servers: logins, Sentinels, TLS, sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from engine_nodes import Nodes, nodes_on
+from process import self_signed
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import RedisClusterException
+from valkey_server import Valkey, free_port, redis_binary, until, valkey, valkey_cluster
+
+from videre import engine_url
+from videre.engines.redis.connecting import connect, sentinels_of
+
+HARD = "p@ss/w#r%d?[ ]:ä&="  # each of its characters means something elsewhere in a URL
+ENCODED = quote(HARD, safe="")
+
+
+async def meet(nodes: Nodes) -> None:
+    """See that two nodes are in one room."""
+    one, two = await nodes.add(), await nodes.add()
+    await one.join("a")
+    await two.join("b")
+    await one.hears("joined", "joined")
+
+
+@asynccontextmanager
+async def sentinel(
+    folder: Path,
+    server: Valkey,
+    *settings: str,
+    options: tuple[str, ...] = ("--port", "{port}"),
+    binary: str | None = None,
+) -> AsyncIterator[int]:
+    """Run a Sentinel on both loopback addresses that watches a server; give its port."""
+    (home := folder / "watch").mkdir()
+    port = free_port()
+    lines = [f"sentinel monitor main 127.0.0.1 {server.port} 1", *settings]
+    (home / "conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        binary or server._binary, str(home / "conf"), "--sentinel", "--dir", str(home),
+        *("--bind", "127.0.0.1", "::1", *(each.format(port=port) for each in options)),
+        stdout=DEVNULL,
+        stderr=DEVNULL,
+    )  # fmt: skip
+
+    async def listens() -> bool:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        return True
+
+    try:
+        await until(listens)
+        yield port
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def found(url: str) -> bool:
+    """Tell whether a URL leads to a server that answers; raises what stands in the way."""
+    client = connect(engine_url.read(url))
+    try:
+        return bool(await client.ping())
+    finally:
+        for each in (*sentinels_of(client), client):
+            await each.aclose()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """Run a server with a hard password."""
+    url = f"redis://:{ENCODED}@127.0.0.1:{{port}}"
+    async with valkey(tmp_path, "--requirepass", HARD, url=url) as server:
+        yield server
+
+
+async def test_a_password_that_is_percent_encoded(guarded: Valkey) -> None:
+    """It is decoded for a server."""
+    async with nodes_on(f"redis://:{ENCODED}@127.0.0.1:{guarded.port}") as nodes:
+        await meet(nodes)
+
+
+async def test_a_user_of_an_acl(guarded: Valkey) -> None:
+    """So is a user's name."""
+    await guarded.ask("ACL", "SETUSER", "m/e", "on", f">{HARD}", "~*", "&*", "+@all")
+    async with nodes_on(f"redis://m%2Fe:{ENCODED}@127.0.0.1:{guarded.port}") as nodes:
+        await meet(nodes)
+
+
+async def test_a_database_number(tmp_path: Path) -> None:
+    """The keys are in the database that the URL names, for each way to name it."""
+    async with valkey(tmp_path) as server, sentinel(tmp_path, server) as port:
+        for number, url in enumerate(
+            (
+                f"valkey://127.0.0.1:{server.port}/1",
+                f"redis://127.0.0.1:{server.port}?db=2",
+                f"redis+sentinel://127.0.0.1:{port}/main/3",
+            ),
+            1,
+        ):
+            await until(lambda url=url: found(url))
+            async with nodes_on(url) as nodes:
+                await meet(nodes)
+            assert f"db{number}" in await server.ask("INFO", "keyspace")
+        assert "db0" not in await server.ask("INFO", "keyspace")
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    """A server on this machine needs no port."""
+    path = tmp_path / "a socket"
+    options = ("--unixsocket", str(path), "--requirepass", HARD)
+    async with (
+        valkey(tmp_path, *options, url=f"redis://:{ENCODED}@127.0.0.1:{{port}}"),
+        nodes_on(f"unix://:{ENCODED}@{quote(str(path))}") as nodes,
+    ):
+        await meet(nodes)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("own", ["none", "the same", "another", "a user"])
+async def test_a_login_behind_a_sentinel(
+    own: str, host: str, guarded: Valkey, tmp_path: Path
+) -> None:
+    """The Sentinel has no login, that of the server, or one of its own, on IPv4 and IPv6."""
+    settings, query = {
+        "none": ([], ""),
+        "the same": ([f'requirepass "{HARD}"'], ""),
+        "another": (['requirepass "o#n"'], "?sentinel_password=o%23n"),
+        "a user": (
+            ["user default off", "user me on >o#n ~* &* +@all"],
+            "?sentinel_username=me&sentinel_password=o%23n",
+        ),
+    }[own]
+    async with sentinel(tmp_path, guarded, f'sentinel auth-pass main "{HARD}"', *settings) as port:
+        url = f"redis+sentinel://:{ENCODED}@{host}:{port}/main{query}"
+        await until(lambda: found(url))
+        async with nodes_on(url) as nodes:
+            await meet(nodes)
+
+
+async def test_a_wrong_login_of_a_sentinel(guarded: Valkey, tmp_path: Path) -> None:
+    """The error tells which Sentinel refuses, and that it is the login."""
+    auth = f'sentinel auth-pass main "{HARD}"'
+    async with sentinel(tmp_path, guarded, auth, "requirepass other") as port:
+        for login in ("", f":{ENCODED}@"):
+            with pytest.raises(MasterNotFoundError, match=r"(?i)auth|WRONGPASS|password"):
+                await found(f"redis+sentinel://{login}127.0.0.1:{port}/main")
+
+
+async def test_a_sentinel_that_is_gone(tmp_path: Path) -> None:
+    """The next in the URL is asked; a service that none knows is an error."""
+    async with valkey(tmp_path) as server, sentinel(tmp_path, server) as port:
+        url = f"redis+sentinel://127.0.0.1:{free_port()},[::1]:{port}/"
+        await until(lambda: found(f"{url}main"))
+        with pytest.raises(MasterNotFoundError, match="other"):
+            await found(f"{url}other")
+
+
+@pytest.mark.parametrize("both", [True, False])
+async def test_tls_to_sentinels(both: bool, tmp_path: Path) -> None:
+    """`rediss+sentinel` is TLS to both, `sentinel_tls` to the Sentinels, a certificate checked."""
+    certificate, key = self_signed(tmp_path)
+    binary = redis_binary(tmp_path)
+    tls = ("--tls-auth-clients", "no", "--tls-cert-file", str(certificate))
+    tls += ("--tls-key-file", str(key))
+    url, options = "redis://127.0.0.1:{port}", ()
+    if both:
+        url = f"rediss://127.0.0.1:{{port}}?ssl_ca_certs={certificate}"
+        options = ("--port", "0", "--tls-port", "{port}", *tls)
+    watching = (*tls, "--port", "0", "--tls-port", "{port}")
+    watching += ("--tls-ca-cert-file", str(certificate))
+    watching += ("--tls-replication", "yes") if both else ()
+    scheme, extra = ("rediss", "") if both else ("redis", "&sentinel_tls=true")
+    async with (
+        valkey(tmp_path, *options, binary=binary, url=url) as server,
+        sentinel(tmp_path, server, options=watching, binary=binary) as port,
+    ):
+        start = f"{scheme}+sentinel://127.0.0.1:{port}/main?ssl_cert_reqs="
+        good = f"{start}required&ssl_ca_certs={certificate}{extra}"
+        await until(lambda: found(good))
+        async with nodes_on(good) as nodes:
+            await meet(nodes)
+        assert await found(f"{start}none{extra}")
+        with pytest.raises(MasterNotFoundError, match=r"SSLConnection.*ConnectionError"):
+            await found(f"{start}required{extra}")
+
+
+async def test_seeds_of_a_cluster(tmp_path: Path) -> None:
+    """A cluster is found by any of the servers that the URL names, as long as one answers."""
+    async with valkey_cluster(tmp_path) as url:
+        alive = re.sub(r".*//", "", url)
+        seeds = f"redis+cluster://127.0.0.1:{free_port()},[::1]:{free_port()},{alive}"
+        async with nodes_on(seeds) as nodes:
+            await meet(nodes)
+        dead = f"redis+cluster://127.0.0.1:{free_port()}"
+        with pytest.raises(RedisClusterException, match=r"(?i)connect"):
+            await found(dead)
+
+
+async def test_a_cluster_with_a_password(tmp_path: Path) -> None:
+    """The login is that of each server of a cluster, whose messages are heard too."""
+    async with valkey_cluster(tmp_path) as url:
+        port = int(url.rpartition(":")[2])
+        async with Redis(port=port, decode_responses=True) as first:
+            nodes = await first.execute_command("CLUSTER", "NODES")
+        ports = [int(each) for each in re.findall(r"127\.0\.0\.1:(\d+)@", str(nodes))]
+        assert len(ports) == 3
+        for each in ports:
+            async with Redis(port=each) as server:
+                await server.config_set("requirepass", HARD)
+        async with nodes_on(f"redis+cluster://:{ENCODED}@127.0.0.1:{port}") as nodes:
+            await meet(nodes)
