@@ -52,6 +52,7 @@ class Checkout:
         self.program("bin/install", "true")  # it has been done, for this environment
         self.program(".venv/bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
         self.program("path/python", f'exec {shlex.quote(sys.executable)} "$@"')
+        self.program(".venv/bin/videre-server", 'exec .venv/bin/python -m videre "$@"')
         self.program("path/videre-server", 'exec python -m videre "$@"')
         self.program("path/systemctl", 'echo "systemctl $*" >> systemctl.log')
         conf = json.loads((path / "bin/conf.json").read_text())
