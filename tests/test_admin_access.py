@@ -17,6 +17,7 @@ from inprocess import Server, serving
 from videre.admin.access import MAX_WAITING, Guard
 from videre.admin.problems import tell_problems
 from videre.limits import FAILURE_SECONDS, FAILURES, FIRST_DELAY, LONGEST_DELAY
+from videre.transport.clients import Proxies
 
 OPEN = {
     path
@@ -268,7 +269,8 @@ class Gate:
     @asynccontextmanager
     async def opened(cls, *trusted: str) -> AsyncIterator[Gate]:
         """Give one that wants TOKEN."""
-        guard = Guard(TOKEN, trusted=trusted, clock=lambda: gate.now, sleep=lambda s: gate.sleep(s))
+        proxies = Proxies(trusted)
+        guard = Guard(TOKEN, proxies=proxies, clock=lambda: gate.now, sleep=lambda s: gate.sleep(s))
         app = web.Application(middlewares=[tell_problems, guard.middleware()])
 
         async def let_in(_request: web.Request) -> web.Response:

@@ -133,8 +133,14 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
     "TrustedProxies": (
         "transport.trusted_proxies",
         (),
-        [(["10.0.0.0/8", "::1"], ("10.0.0.0/8", "::1"))],
-        ["10.0.0.0/8", ["10.0.0.0/33"], ["proxy"], [5]],
+        [(["10.0.0.0/8", "::1", "unix:"], ("10.0.0.0/8", "::1", "unix:"))],
+        ["10.0.0.0/8", ["10.0.0.0/33"], ["proxy"], [5], ["unix"]],
+    ),
+    "ClientAddressHeader": (
+        "transport.client_address_header",
+        "X-Forwarded-For",
+        [("Forwarded", "Forwarded"), ("CF-Connecting-IP", "CF-Connecting-IP")],
+        [None, "", "X Real", "X-Real-IP\n", "X-Real-IP:", 5],
     ),
     "Compression": ("transport.compression", False, [(True, True)], [1, "yes"]),
     "SessionCookie": ("transport.cookie", False, [(True, True)], [1, "yes"]),

@@ -49,6 +49,17 @@ LOOKS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
     "origin-dots": ("Origin", ".", Origins(["https://*.*.*.example.com"]).allow),
     "forwarded": ("X-Forwarded-For", "127.0.0.1,", Proxies(["127.0.0.0/8"]).address),
     "forwarded-nonsense": ("X-Forwarded-For", "x", Proxies(["127.0.0.0/8"]).address),
+    "rfc7239": (
+        "Forwarded",
+        "for=127.0.0.1;",
+        Proxies(["127.0.0.0/8"], "Forwarded").address,
+    ),
+    "rfc7239-elements": (
+        "Forwarded",
+        'for="[::ffff:127.0.0.1]:8",',
+        Proxies(["::/0"], "Forwarded").address,
+    ),
+    "rfc7239-scheme": ("Forwarded", "proto=,", Proxies(["127.0.0.0/8"], "Forwarded").secure),
     "scheme": ("X-Forwarded-Proto", "https,", Proxies(["127.0.0.0/8"]).secure),
     "request-id": ("X-Request-Id", "x", Proxies(["127.0.0.0/8"]).client),
     "encoding": ("Content-Encoding", "identity,", checked),

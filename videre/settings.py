@@ -487,11 +487,20 @@ class Options:
     trusted_proxies: tuple[str, ...] = setting(
         (),
         "TrustedProxies",
-        "addresses or networks whose `X-Forwarded-For` and `-Proto` are believed: "
-        "[proxy.md](proxy.md)",
+        "addresses or networks whose word about their clients is believed, `unix:` for all who "
+        "come by a Unix socket: [proxy.md](proxy.md)",
         reloaded=True,
         type="list",
         schema={"type": "string", "check_with": "network"},
+    )
+    client_address_header: str = setting(
+        "X-Forwarded-For",
+        "ClientAddressHeader",
+        "the header in which they say it: `X-Forwarded-For`, `Forwarded` (RFC 7239), `X-Real-IP`, "
+        "`CF-Connecting-IP`; it must be one that they set themselves",
+        reloaded=True,
+        type="string",
+        regex=r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z",
     )
     compression: bool = setting(
         False,

@@ -25,6 +25,7 @@ from videre.config import Config
 from videre.metrics.sockets import Counted, Sockets
 from videre.namespace import Namespace
 from videre.transport.checks import checked
+from videre.transport.clients import Proxies
 from videre.version import __version__
 
 # Bytes of a body beside the packet that it holds: up to 64 names to send to, each character six
@@ -55,7 +56,9 @@ def create_app(
     config = config or Config()
     ready = ready or (lambda: all(each.ready for each in namespaces))
     longest = config.max_packet_bytes
-    guard = Guard(config.admin_token, trusted=config.transport.trusted_proxies)
+    options = config.transport
+    proxies = Proxies(options.trusted_proxies, options.client_address_header)
+    guard = Guard(config.admin_token, proxies=proxies)
     app = web.Application(
         middlewares=[tell_problems, guard.middleware(), checked],
         client_max_size=LARGEST_BODY if longest is None else longest + BESIDE_PACKET,

@@ -14,7 +14,7 @@ import ipaddress
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -54,12 +54,12 @@ class Guard:
         self,
         token: str | None,
         *,
-        trusted: Iterable[str] = (),
+        proxies: Proxies | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.token = token
-        self._proxies = Proxies(trusted)
+        self._proxies = proxies or Proxies(())
         self._clock = clock
         self._sleep = sleep
         self._penalties = Penalties()

@@ -29,8 +29,8 @@ def prefixes(field: str, value: Any, error: Error) -> None:
 
 
 def network(field: str, value: Any, error: Error) -> None:
-    """Complain of what is no address or network."""
-    if not isinstance(value, str):
+    """Complain of what is no address or network, and not `unix:`."""
+    if not isinstance(value, str) or value == "unix:":
         return  # the rule for its type complains
     try:
         ipaddress.ip_network(value, strict=False)

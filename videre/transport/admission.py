@@ -35,7 +35,7 @@ class Admission:
         """Go by other options from now on; sessions that are open stay."""
         self._options = options
         self.origins = Origins(options.origins)
-        self.proxies = Proxies(options.trusted_proxies)
+        self.proxies = Proxies(options.trusted_proxies, options.client_address_header)
         self._buckets: dict[str, TokenBucket] = {}
 
     def opened(self, address: str) -> None:

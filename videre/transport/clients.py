@@ -9,8 +9,10 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from videre.transport import forwarded
 
+#: Stands in TrustedProxies for whoever comes by a Unix socket.
+UNIX = "unix:"
 
 _NONE = "'none'"
 
@@ -51,45 +53,52 @@ class Origins:
 
 
 class Proxies:
-    """The proxies whose word on their clients is taken: addresses or networks."""
+    """The proxies whose word on their clients is taken: addresses or networks, or `unix:`.
 
-    def __init__(self, trusted: Iterable[str]) -> None:
-        self._trusted: list[Network] = [
-            ipaddress.ip_network(network, strict=False) for network in trusted
-        ]
+    `header` is the one that they set and that no client can: X-Forwarded-For, Forwarded, or one
+    that holds an address, as X-Real-IP. `unix:` stands for whoever comes by a Unix socket.
+    """
+
+    def __init__(self, trusted: Iterable[str], header: str = "X-Forwarded-For") -> None:
+        trusted = tuple(trusted)
+        self._unix = UNIX in trusted
+        self._trusted = [forwarded.network(each) for each in trusted if each != UNIX]
+        self._header = header
 
     def trusts(self, address: str) -> bool:
-        """Tell whether an address is a proxy's."""
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted)
+        """Tell whether an address is a proxy's; "" is that of a Unix socket."""
+        if not address:
+            return self._unix
+        parsed = forwarded.parse(address) if self._trusted else None
+        return parsed is not None and any(parsed in network for network in self._trusted)
 
     def address(self, request: web.BaseRequest) -> str:
         """Return the client's address, "" where there is none (a Unix socket).
 
-        X-Forwarded-For is read from its end, as far as proxies vouch for it: what stands before
-        the first address that is not trusted could have been written by that one.
+        The header is read from its end, as far as proxies vouch for it: what stands before the
+        first address that is not trusted could have been written by that one.
         """
         address = request.remote or ""
-        if not self._trusted or not self.trusts(address):
+        if not self.trusts(address):
             return address
-        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
-        for hop in reversed([hop.strip() for hop in hops]):
-            try:
-                address = str(ipaddress.ip_address(hop))
-            except ValueError:
+        for hop in forwarded.hops(self._header, request.headers.getall(self._header, ())):
+            parsed = forwarded.parse(hop)
+            if parsed is None:
                 break
+            address = str(parsed)
             if not self.trusts(address):
                 break
         return address
 
     def secure(self, request: web.BaseRequest) -> bool:
         """Tell whether the client's connection is TLS: our own, or that to a trusted proxy."""
-        told = request.headers.get("X-Forwarded-Proto")
-        if told and self.trusts(request.remote or ""):
-            return told.split(",")[-1].strip().lower() in ("https", "wss")
+        if self.trusts(request.remote or ""):
+            if self._header.lower() == forwarded.FORWARDED:
+                told = forwarded.proto(request.headers.getall(self._header, ()))
+            else:
+                told = request.headers.get("X-Forwarded-Proto", "").split(",")[-1].strip().lower()
+            if told:
+                return told in ("https", "wss")
         return request.secure
 
     def client(self, request: web.BaseRequest) -> Client:
@@ -102,11 +111,9 @@ class Proxies:
 def owner(address: str) -> str:
     """Return what counts as one client: an IPv4 address, or the /64 that IPv6 clients are given."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = forwarded.unmapped(ipaddress.ip_address(address))
     except ValueError:
         return address
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
     return str(parsed)
