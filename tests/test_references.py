@@ -39,6 +39,7 @@ FIELDS = [
     for name in EXPORTED
     if dataclasses.is_dataclass(kind := getattr(videre.client, name))
     for field in dataclasses.fields(kind)
+    if not field.name.startswith("_")
 ]
 
 
