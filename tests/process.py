@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 
 ROOT = Path(__file__).resolve().parent.parent
 NODE = ROOT / "tests" / "node"
-LISTENING = re.compile(r"Listening on (https?)://([^/ ]+):(\d+)(/[^\s,]*)?")
+LISTENING = re.compile(r"Listening on .*?(https?)://([^/ ]+):(\d+)(/[^\s,]*)?")
 
 START_SECONDS = 30  # a loaded machine imports slowly
 STOP_SECONDS = 15  # far over what a shutdown takes; past it the process hangs
@@ -98,7 +98,7 @@ async def signaller(
     *args: str,
     tmp: Path,
     config: Mapping[str, Any] | None = None,
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     within: Sequence[str] = (),
 ) -> AsyncIterator[Signaller]:
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
@@ -109,7 +109,7 @@ async def signaller(
     log goes to `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
     """
     command = [*within, sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
-    command += ["--host", host]
+    command += ["--host", host] if host is not None else []  # None: as the configuration says
     if config is None:
         command += ["--log-file", str(tmp / "debug.log")]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -77,13 +78,13 @@ async def test_who_reads_no_answer_is_given_up(runner: web.AppRunner) -> None:
 
 async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's own keep-alive time: without it aiohttp would wait for an hour."""
-    monkeypatch.setattr(http, "KEEP_ALIVE", SOON_MS / 1000)
     monkeypatch.setattr(http, "http_logger", lambda: logging.Logger("aiohttp.server"))
     monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)
-    opened = listening.listen(LOCAL)
+    config = dataclasses.replace(LOCAL, keep_alive=SOON_MS / 1000)
+    opened = listening.listen(config)
     base = "http://{}:{}".format(*opened.public.getsockname())
     serving = asyncio.create_task(
-        server.serve(LOCAL, Certificates(LOCAL), opened, None, lambda: LOCAL)
+        server.serve(config, Certificates(config), opened, None, lambda: config)
     )
     try:
         silent = await Wire.open(base)

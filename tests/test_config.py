@@ -23,7 +23,19 @@ from videre.ice import IceServers, StaticServer
 # Each key: where its value stands in a Config, its default there, values (as the file has them, as
 # the Config has them), and values that are refused.
 KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
-    "Host": ("host", "0.0.0.0", [("::1", "::1")], ["", 5, ["::1"]]),
+    "Host": (
+        "host",
+        "0.0.0.0",
+        [
+            ("::1", "::1"),
+            ("*", "*"),
+            (["::1"], "::1"),
+            (["::1", "a"], ("::1", "a")),
+            ("unix:/run/videre.sock", "unix:/run/videre.sock"),
+        ],
+        ["", 5, [], [""], ["a", 5], ["a", "a"], {}, None, "unix:", "unix:/a/", "unix:\0"],
+    ),
+    "KeepAlive": ("keep_alive", 75.0, [(600, 600), (1.5, 1.5)], [0, "1", None, True, 1e9]),
     "Port": ("port", 1111, [(0, 0), (65535, 65535)], [-1, 65536, "1111", 1.5, [1]]),
     "Prefix": (
         "prefixes",

@@ -57,6 +57,10 @@ def mount(app: web.Application, config: Config, *, local: bool = False) -> None:
         app.router.add_get(f"{PATH}/{name}", _handler(file, local))
 
 
+#: The hosts that listen on each address of this machine.
+EVERYWHERE = ("*", "0.0.0.0", "::")  # noqa: S104
+
+
 def wanted_locally(config: Config) -> bool:
     """Tell whether a command with this configuration shows the demo to browsers on its machine.
 
@@ -68,7 +72,7 @@ def wanted_locally(config: Config) -> bool:
         return False
     if "*" not in config.transport.origins:
         return False
-    return _is_loopback(config.host) or config.host in ("0.0.0.0", "::")  # noqa: S104
+    return any(_is_loopback(host) or host in EVERYWHERE for host in config.hosts)
 
 
 def link(config: Config, address: str, port: int) -> str | None:

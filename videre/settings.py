@@ -85,12 +85,12 @@ def of(*classes: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:
 class Process:
     """What concerns the process: listeners, TLS, the log, workers and the engine."""
 
-    host: str = setting(
-        "0.0.0.0",  # noqa: S104  # as the original
+    host: str | tuple[str, ...] = setting(
+        "0.0.0.0",  # noqa: S104
         "Host",
-        "address to listen on",
-        type="string",
-        minlength=1,
+        'address to listen on, or a list of them; `"*"` and `"::"` are all of IPv4 and IPv6, a '
+        'name all of its addresses, `"unix:/run/videre.sock"` is a Unix socket, without `Port`',
+        check_with="hosts",
     )
     port: int = setting(
         1111,
@@ -214,6 +214,16 @@ class Process:
         "a port for `each` of them, from `Port` on, or one `shared` port, for WebSockets only",
         type="string",
         allowed=list(get_args(WorkerPorts)),
+    )
+    keep_alive: float = setting(
+        75.0,
+        "KeepAlive",
+        "for which a connection is kept that waits for its next request: more than the proxy keeps "
+        "it (60 for most, 600 for Google's load balancer), else its next request may be lost",
+        unit="seconds",
+        type="number",
+        min=1,
+        max=86400,
     )
     max_sockets: int | None = setting(
         None,

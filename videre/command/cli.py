@@ -28,7 +28,7 @@ from videre.version import __version__
 
 #: The settings that are options as well: what each does, and how argparse reads it.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Host": ("listen here", {"metavar": "ADDRESS"}),
+    "Host": ("listen here; * is IPv4 and IPv6", {"metavar": "ADDRESS"}),
     "Port": ("0 picks a free one", {"type": int, "metavar": "N"}),
     "Prefix": ("serve below this path; may be repeated", {"action": "append", "metavar": "PATH"}),
     "Workers": (

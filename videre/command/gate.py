@@ -17,9 +17,8 @@ from videre.logs import EventLog
 from videre.transport.clients import Proxies, owner
 from videre.transport.holdings import Holdings
 
-# Seconds that a connection without a request may stay open: more than the 60 s of common proxies;
-# and where no descriptor is left: more than a round trip, and a TLS handshake.
-KEEP_ALIVE = 75.0
+# Seconds that a connection without a request may stay open (see KeepAlive) where no descriptor is
+# left: more than a round trip, and a TLS handshake.
 LEAST_KEEP_ALIVE = 3.0
 # The shares of the connections that may be had from which they are kept for a shorter time, from
 # which who holds most pays, and to which it does.
@@ -93,6 +92,7 @@ class Gate:
     def configure(self, config: Config) -> None:
         """Go by another configuration: for connections from now on."""
         self.most = most_sockets(config, self._files)
+        self._longest = config.keep_alive
         self._proxies = Proxies(config.transport.trusted_proxies)
         self._per_address = config.max_sockets_per_address
         sessions = config.transport.max_connections_per_address
@@ -166,9 +166,9 @@ class Gate:
     def keep_alive(self) -> float:
         """Seconds for which an idle connection is kept, now."""
         if self.most is None:
-            return KEEP_ALIVE
+            return self._longest
         pressure = (self.open / self.most - BUSY) / (FULL - BUSY)
-        return max(LEAST_KEEP_ALIVE, min(1.0, 1.0 - pressure) * KEEP_ALIVE)
+        return max(LEAST_KEEP_ALIVE, min(1.0, 1.0 - pressure) * self._longest)
 
     async def _drop_idle(self, seconds: float) -> int:
         dropped, since = 0, asyncio.get_running_loop().time() - seconds

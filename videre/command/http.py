@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
@@ -21,8 +22,9 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from videre.command.gate import KEEP_ALIVE, Gate
+from videre.command.gate import Gate
 from videre.command.listening import BACKLOG
+from videre.settings import Process
 
 # Seconds in which requests must end once all sessions are closed, by a shutdown.
 SHUTDOWN = 1.0
@@ -95,11 +97,11 @@ class Runner(web.AppRunner):
     any route.
     """
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, *, keep_alive: float = Process.keep_alive) -> None:
         super().__init__(
             app,
             access_log=None,  # a URL holds a session id, or names a room
-            keepalive_timeout=KEEP_ALIVE,
+            keepalive_timeout=keep_alive,
             shutdown_timeout=SHUTDOWN,
             lingering_time=LINGERING,
             auto_decompress=False,
@@ -186,6 +188,9 @@ class Acceptor:
             self._paused.cancel()
         (listening,) = self.sockets
         self._loop.remove_reader(listening.fileno())
+        if isinstance(path := listening.getsockname(), str):  # a Unix socket of ours
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
         listening.close()
         self.sockets = ()  # type: ignore[assignment]
         for task in self._beginning:

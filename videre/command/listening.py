@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import NamedTuple
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from videre.command import systemd
 from videre.config import Config
@@ -15,8 +17,19 @@ from videre.errors import ConfigError
 # longer than the 37 s after which a silent WebSocket is given up.
 UNREAD_MS = 60_000
 
+#: Hosts that are an address of IPv4 and one of IPv6, whatever a resolver says.
+_BOTH = dict.fromkeys(("*", "::"), ("0.0.0.0", "::"))  # noqa: S104
+_BOTH["localhost"] = ("127.0.0.1", "::1")
+
+#: The family of Unix sockets; None where there are none (Windows).
+AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
+
 # Connections that may wait to be accepted: those of a moment in which the loop is busy.
 BACKLOG = 1024
+
+
+# Times that a free port is looked for which all addresses have.
+TRIES = 20
 
 
 class Ports(NamedTuple):
@@ -24,10 +37,17 @@ class Ports(NamedTuple):
 
     public: socket.socket
     admin: socket.socket | None = None
+    others: tuple[socket.socket, ...] = ()  # of further hosts, for clients as well
+
+    @property
+    def listening(self) -> tuple[socket.socket, ...]:
+        """Those for clients."""
+        return (self.public, *self.others)
 
     def close(self) -> None:
         """Close them."""
-        self.public.close()
+        for each in self.listening:
+            each.close()
         if self.admin is not None:
             self.admin.close()
 
@@ -38,17 +58,21 @@ def listen(config: Config) -> Ports:
     One that a service manager has passed beats Host and Port: connections wait in it while one
     process ends and the next one starts, and none is refused.
     """
-    public = _listen_public(config)
+    public, *others = _listen_public(config)
+    ports = Ports(public, others=tuple(others))
     if config.admin_port is None:
-        return Ports(public)
+        return ports
     try:
-        return Ports(public, _open(config, "Admin", config.admin_host, config.admin_port))
+        admin, *others = _open(config, "Admin", config.admin_host, config.admin_port)
+        for each in others:  # one is enough for people and a Prometheus
+            each.close()
+        return ports._replace(admin=admin)
     except ConfigError:
-        public.close()
+        ports.close()
         raise
 
 
-def _listen_public(config: Config) -> socket.socket:
+def _listen_public(config: Config) -> list[socket.socket]:
     try:
         passed = systemd.take_socket(os.environ)
     except ValueError as error:
@@ -56,29 +80,116 @@ def _listen_public(config: Config) -> socket.socket:
     if passed is not None and config.workers > 1:
         passed.close()
         raise config.error("Workers", config.workers, "socket activation is for one process")
-    shared = config.workers > 1 and config.worker_ports == "shared"
-    listening = passed or _open(config, "", config.host, config.port, reuse_port=shared)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the listener
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+    listening = _open_all(config) if passed is None else [passed]
+    for each in listening:
+        # Linux; connections have it from the listener.
+        if each.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     return listening
 
 
-def _open(
-    config: Config, which: str, host: str, port: int, *, reuse_port: bool = False
-) -> socket.socket:
-    """Return a socket that listens; `which` port it is begins the keys in a ConfigError."""
+def _open_all(config: Config) -> list[socket.socket]:
+    """Return the sockets of all hosts: with Port 0 a port that is free for each of them."""
+    for tries in range(TRIES):
+        opened: list[socket.socket] = []
+        port = config.port
+        try:
+            for host in config.hosts:
+                opened += _open(config, "", host, port)
+                if port == 0 and opened[0].family != AF_UNIX:
+                    port = opened[0].getsockname()[1]
+        except ConfigError:
+            for each in opened:
+                each.close()
+            if config.port != 0 or tries == TRIES - 1:
+                raise
+        else:
+            return opened
+    raise AssertionError("no try is left")
+
+
+def _open(config: Config, which: str, host: str, port: int) -> list[socket.socket]:
+    """Return sockets that listen; `which` port it is begins the keys in a ConfigError.
+
+    A name may have several addresses, `*` all of two families: one that this machine does not have
+    is no fault if it has another.
+    """
+    if host.startswith("unix:"):
+        return [_open_unix(config, f"{which}Host", host)]
+    shared = not which and config.workers > 1 and config.worker_ports == "shared"
+    opened: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        return socket.create_server(
-            address[:2], family=family, backlog=BACKLOG, reuse_port=reuse_port
-        )
+        for family, address in _addresses(host, port):
+            if opened and port == 0:
+                address = (address[0], opened[0].getsockname()[1])
+            try:
+                opened.append(
+                    socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=shared)
+                )
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+        if not opened and missing is not None:
+            raise missing
     except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        for each in opened:
+            each.close()
+        if isinstance(error, socket.gaierror) or error is missing:
             raise config.error(f"{which}Host", host, error.strerror or str(error)) from None
         raise config.error(f"{which}Port", port, error.strerror or str(error)) from None
     except UnicodeError as error:  # a host name that cannot be one
         raise config.error(f"{which}Host", host, str(error)) from None
+    return opened
+
+
+def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+    """Return the family and address of each socket for a host, IPv4 first."""
+    names = _BOTH.get(host.lower(), (host,))
+    found = [
+        (int(family), (str(address[0]), int(address[1])))
+        for name in names
+        for family, _, _, _, address in socket.getaddrinfo(
+            name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    ]
+    return sorted(dict.fromkeys(found), key=lambda each: each[0] != socket.AF_INET)
+
+
+def _open_unix(config: Config, key: str, host: str) -> socket.socket:
+    """Return a Unix socket that listens; one that a process has left behind gives way.
+
+    Its file is for our user and group: who else may connect is for the folder and the group to say.
+    """
+    if AF_UNIX is None:
+        raise config.error(key, host, "there are no Unix sockets here")
+    path = host.removeprefix("unix:")
+    opened = socket.socket(AF_UNIX)
+    try:
+        if _is_left_behind(path):
+            Path(path).unlink()
+        opened.bind(path)
+        Path(path).chmod(0o660)
+        opened.listen(BACKLOG)
+    except OSError as error:
+        opened.close()
+        raise config.error(key, host, error.strerror or str(error)) from None
+    return opened
+
+
+def _is_left_behind(path: str) -> bool:
+    """Tell whether a socket's file has no process any more."""
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            return False
+        with socket.socket(AF_UNIX) as probe:
+            probe.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def urls(config: Config, listening: socket.socket) -> list[str]:
@@ -88,7 +199,10 @@ def urls(config: Config, listening: socket.socket) -> list[str]:
 
 def url(listening: socket.socket, *, tls: bool) -> str:
     """Return where a socket is to be found."""
-    host, port = listening.getsockname()[:2]
+    name = listening.getsockname()
+    if isinstance(name, str):  # as nginx writes it
+        return f"{'https' if tls else 'http'}://unix:{name}:"
+    host, port = name[:2]
     if ":" in host:
         host = f"[{host}]"
     return f"{'https' if tls else 'http'}://{host}:{port}"

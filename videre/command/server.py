@@ -89,15 +89,19 @@ class Server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CHANGES)
         self._log("start", version=__version__, pid=os.getpid(), sockets=self._gate.most)
         self._warn_of_few_files()
-        runner = Runner(self._app)
+        runner = Runner(self._app, keep_alive=self._config.keep_alive)
         await runner.setup()
         admin_runner: Runner | None = None
         try:
             context = self._certificates.context
             if self._ports.admin is not None:
                 admin_runner = await self._serve_admin(self._ports.admin)
-            site = Site(runner, self._ports.public, self._gate, ssl_context=context)
-            await site.start()
+            sites = [
+                Site(runner, each, self._gate, ssl_context=context)
+                for each in self._ports.listening
+            ]
+            for site in sites:
+                await site.start()
             self._tell_listening()
             if context is not None:
                 self._start(self._watch_certificates)
@@ -108,7 +112,7 @@ class Server:
                 self._start(lambda: _feed_watchdog(seconds))
             await self._stop.wait()
             if self._drained and runner.server is not None:
-                await self._give_last_answers(site, runner.server)
+                await self._give_last_answers(sites, runner.server)
         finally:
             systemd.notify("STOPPING=1")
             for task in self._tasks:
@@ -151,7 +155,7 @@ class Server:
         task.add_done_callback(self._tasks.discard)
 
     def _tell_listening(self) -> None:
-        found = urls(self._config, self._ports.public)
+        found = [each for opened in self._ports.listening for each in urls(self._config, opened)]
         about = {} if self._admin_url is None else {"admin": self._admin_url}
         self._log("listen", urls=found, **about)
         self._log.flush()
@@ -159,12 +163,19 @@ class Server:
             return  # the standard output is the log, and every line of it JSON
         # One write: print makes two of it when Python's output is unbuffered.
         told = f"Listening on {', '.join(found)}\n"
-        link = demo.link(self._config, *self._ports.public.getsockname()[:2])
+        link = self._demo_link()
         if link is not None:
             told += f"Try a call: {link}\n"
         if self._admin_url is not None:
             told += f"Admin port on {self._admin_url}\n"
         streams.tell(told)
+
+    def _demo_link(self) -> str | None:
+        """Return the link to the demo at the first address where it can be had."""
+        for each in self._ports.listening:
+            if isinstance(name := each.getsockname(), tuple):
+                return demo.link(self._config, *name[:2])
+        return None
 
     # The end.
 
@@ -199,12 +210,13 @@ class Server:
             self._drained = True
             self._stop.set()
 
-    async def _give_last_answers(self, site: Site, http: web.Server) -> None:
+    async def _give_last_answers(self, sites: Sequence[Site], http: web.Server) -> None:
         """Accept nobody else, and answer who has been accepted before the connections are closed.
 
         Others that hold the socket, a service manager or the next process, have who comes next.
         """
-        await site.stop()
+        for site in sites:
+            await site.stop()
         loop = asyncio.get_running_loop()
         end = loop.time() + LAST_ANSWERS
         while loop.time() < end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,25 @@ def prefixes(field: str, value: Any, error: Error) -> None:
         error(field, "must be a path such as /echo: letters, digits and ._~- between slashes")
     elif len({prefix.rstrip("/") for prefix in each}) < len(each):
         error(field, "names the same prefix twice")
+
+
+def hosts(field: str, value: Any, error: Error) -> None:
+    """Complain of what is no host, or no list of different hosts."""
+    each = value if isinstance(value, list) else [value]
+    if not each or not all(isinstance(host, str) and host for host in each):
+        error(field, "must be a host or an address, or a list of them")
+    elif len(set(each)) < len(each):
+        error(field, "names the same host twice")
+    elif any(_badly_named(host) for host in each):
+        error(field, "a Unix socket is unix: and the path of a file that can be made")
+
+
+def _badly_named(host: str) -> bool:
+    """Tell whether a Unix socket has a path that none can have: 107 bytes at most, see unix(7)."""
+    if not host.startswith("unix:"):
+        return False
+    path = os.fsencode(host.removeprefix("unix:"))
+    return not 0 < len(path) < 108 or b"\0" in path or path.endswith(b"/")
 
 
 def network(field: str, value: Any, error: Error) -> None:
@@ -63,6 +83,7 @@ def engine(field: str, value: Any, error: Error) -> None:
 CHECKS: dict[str, Callable[[str, Any, Error], None]] = {
     "engine": engine,
     "finite": finite,
+    "hosts": hosts,
     "network": network,
     "origin": origin,
     "prefixes": prefixes,

@@ -37,6 +37,11 @@ class Config(Process):
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """Where to listen, one or more."""
+        return (self.host,) if isinstance(self.host, str) else self.host
+
+    @property
     def max_packet_bytes(self) -> int | None:
         """Longest packet in bytes of UTF-8."""
         return self.transport.max_packet_bytes

@@ -128,6 +128,8 @@ def _value(
     if known.key == "Prefix":
         prefixes = [value] if isinstance(value, str) else value
         return tuple(prefix.rstrip("/") for prefix in prefixes)
+    if known.key == "Host" and isinstance(value, list):
+        return value[0] if len(value) == 1 else tuple(value)
     if isinstance(field.default, tuple):
         return tuple(value)
     # A count has 0 for no limit, and so has null.

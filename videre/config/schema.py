@@ -84,7 +84,7 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
             for key in ("Cert", "Key")
             if key not in wrong and not document.get(key)
         ]
-    if wrong.isdisjoint(("Engine", "Workers", "WorkerPorts", "Port")):
+    if wrong.isdisjoint(("Engine", "Host", "Workers", "WorkerPorts", "Port")):
         faults += _worker_faults(document)
     if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keys.ADMIN_KEYS)):
         faults += _admin_faults(document)
@@ -106,6 +106,9 @@ def _demo_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with workers: their rooms are in one engine, and ports have an end."""
     workers, faults = document["Workers"], []
+    hosts = document["Host"] if isinstance(document["Host"], list) else [document["Host"]]
+    if workers > 1 and any(host.startswith("unix:") for host in hosts):
+        faults.append(("Workers", f"{workers}: a Unix socket (Host) is for one process"))
     if workers > 1 and document["Engine"] == MEMORY:
         words = "several workers need an Engine to share rooms, such as redis://localhost:6379"
         faults.append(("Workers", f"{workers}: {words}"))

@@ -1,0 +1,168 @@
+"""Where the command listens: both families, lists, names, Unix sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from fakes import packet
+from process import Signaller, signaller
+from valkey_server import free_port
+
+from videre.command import listening
+from videre.config import Config
+from videre.errors import ConfigError
+
+FOUR, SIX = "127.0.0.1", "[::1]"
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, host: Any, **config: Any) -> AsyncIterator[Signaller]:
+    """Run a signaller that is configured to listen at `host`."""
+    values = {"Host": host, "Port": 0, **config}
+    (tmp_path / "conf.json").write_text(json.dumps(values), encoding="utf-8")
+    async with signaller(tmp=tmp_path, config=values, host=None) as running:
+        yield running
+
+
+async def answers(server: Signaller, host: str) -> bool:
+    """Tell whether the server can be reached at an address."""
+    try:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"http://{host}:{server.port}/health") as answer,
+        ):
+            return answer.status == 200
+    except aiohttp.ClientConnectorError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("0.0.0.0", {FOUR}),
+        ("127.0.0.1", {FOUR}),
+        ("::1", {SIX}),
+        ("::", {FOUR, SIX}),
+        ("*", {FOUR, SIX}),
+        ("localhost", {FOUR, SIX}),
+        (["127.0.0.1", "::1"], {FOUR, SIX}),
+        (["0.0.0.0", "::1"], {FOUR, SIX}),
+        (["::1"], {SIX}),
+    ],
+)
+async def test_where_it_listens(host: Any, reached: set[str], tmp_path: Path) -> None:
+    """On the addresses that are named, with one port, which the line at the start says of each."""
+    async with serving(tmp_path, host) as server:
+        found = {each for each in (FOUR, SIX) if await answers(server, each)}
+        (line,) = [each for each in server.output if each.startswith("Listening on ")]
+    assert found == reached
+    urls = line.removeprefix("Listening on ").split(", ")
+    assert len(urls) == len(reached) and all(f":{server.port}/echo" in url for url in urls)
+
+
+async def test_the_option(tmp_path: Path) -> None:
+    """`--host` beats the file, and of two the last counts."""
+    options = ("--host", "192.0.2.1", "--host", "*")
+    async with signaller(*options, tmp=tmp_path, config={"Host": ["::1"]}, host=None) as server:
+        assert await answers(server, FOUR) and await answers(server, SIX)
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    """A proxy reaches it by its file, which is for our user and group, and gone in the end."""
+    path = tmp_path / "videre.sock"
+    config = {"MaxConnectionsPerAddress": 1, "TrustedProxies": ["unix:"]}
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))  # of a process that was killed
+    async with serving(tmp_path, [f"unix:{path}", "127.0.0.1"], **config) as server:
+        assert path.stat().st_mode & 0o777 == 0o660
+        assert f"http://unix:{path}:/echo" in server.output[0]
+        assert await answers(server, FOUR)
+        with pytest.raises(ConfigError, match=r"Host: .*in use"):
+            listening.listen(Config(host=f"unix:{path}"))
+        connector = aiohttp.UnixConnector(str(path))
+        async with aiohttp.ClientSession(connector=connector) as http:
+            url = "http://server/echo/websocket"
+            sockets = []
+            for client in ("192.0.2.1", "192.0.2.2"):
+                headers = {"X-Forwarded-For": client}
+                sockets.append(await http.ws_connect(url, headers=headers))
+                await sockets[-1].send_str(packet("connect", client, "room"))
+                assert (await sockets[-1].receive_json(timeout=10))["Payload"] in ("true", "false")
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await http.ws_connect(url, headers=headers)
+            assert refused.value.status == 503
+            for each in sockets:
+                await each.close()
+    assert not path.exists()
+
+
+def test_what_cannot_be_had(tmp_path: Path) -> None:
+    """The fault names the host or the port, and nothing stays open."""
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    files = (f"unix:{tmp_path}/no/s", f"unix:{tmp_path}/file")
+    for host in ("192.0.2.1", "no.such.host.invalid", *files):
+        with pytest.raises(ConfigError, match="Host"):
+            listening.listen(Config(host=("127.0.0.1", host), port=0))
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+    port = free_port()
+    with socket.create_server(("::1", port), family=socket.AF_INET6):
+        with pytest.raises(ConfigError, match="Port"):
+            listening.listen(Config(host="localhost", port=port))
+        with pytest.raises(ConfigError, match="Port"):
+            listening.listen(Config(host=("127.0.0.1", "::1"), port=port))
+    listening.listen(Config(host=("127.0.0.1", "::1"), port=port)).close()
+
+
+def test_one_family_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without IPv6 `*` is IPv4; an address that was named must be there."""
+    make = socket.create_server
+
+    def without_six(address: Any, *, family: int, **rest: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(listening.errno.EAFNOSUPPORT, "Address family not supported")
+        return make(address, family=family, **rest)
+
+    monkeypatch.setattr(socket, "create_server", without_six)
+    for host in ("*", "::", "localhost"):
+        ports = listening.listen(Config(host=host, port=0))
+        assert [each.family for each in ports.listening] == [socket.AF_INET]
+        ports.close()
+    with pytest.raises(ConfigError, match="Host"):
+        listening.listen(Config(host="::1", port=0))
+
+
+def test_a_free_port_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is free at one address and not at another is not taken."""
+    make, refused = socket.create_server, []
+
+    def taken_once(address: Any, *, family: int, **rest: Any) -> socket.socket:
+        if family == socket.AF_INET6 and not refused:
+            refused.append(address[1])
+            raise OSError(listening.errno.EADDRINUSE, "Address already in use")
+        return make(address, family=family, **rest)
+
+    monkeypatch.setattr(socket, "create_server", taken_once)
+    for host in ("*", ("127.0.0.1", "::1")):
+        refused.clear()
+        ports = listening.listen(Config(host=host, port=0))
+        assert len({each.getsockname()[1] for each in ports.listening}) == 1
+        assert len(ports.listening) == 2 and refused
+        ports.close()
+
+
+async def test_keep_alive(tmp_path: Path) -> None:
+    """A connection that waits is kept for KeepAlive, and no longer."""
+    async with serving(tmp_path, "127.0.0.1", KeepAlive=1) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with asyncio.timeout(20):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
