@@ -18,6 +18,7 @@ def make(
     if url == MEMORY:
         return MemoryEngine(clock=time.monotonic, later=later, retention=retention)
     from videre.engines.redis import RedisEngine  # only where it is installed
+    from videre.engines.redis.connecting import command_seconds
     from videre.engines.redis.store import RedisStore
 
     store = RedisStore(
@@ -25,5 +26,6 @@ def make(
         namespace,
         keep_ms=round((UNNOTICED + retention.grace) * 1000),
         keep_bytes=retention.max_bytes,
+        timeout=command_seconds(node_timeout),
     )
     return RedisEngine(store, retention=retention, node_timeout=node_timeout)

@@ -23,7 +23,8 @@ from redis.exceptions import AuthenticationError
 from videre.engine_url import EngineURL
 
 # Seconds after which a command that was not answered has failed. The server answers within a
-# millisecond; what takes longer is a network that is gone.
+# millisecond; what takes longer is a network that is gone. With a small NodeTimeout it is less, see
+# command_seconds.
 COMMAND_SECONDS = 3.0
 
 # Commands that run at a time, each on a connection of its own; one more hears the messages, one
@@ -32,14 +33,28 @@ CONNECTIONS = 32
 SPARE_CONNECTIONS = 32
 
 
-def connect(url: EngineURL, server: tuple[str, int] | None = None) -> Any:
-    """Return a client for a URL, or for one server of a cluster: its host and port."""
+def command_seconds(node_timeout: float) -> float:
+    """Return after how many seconds a command has failed, for a NodeTimeout in seconds.
+
+    A node renews its lease every quarter of it. It must find out that a renewal was lost, and make
+    up for it, before the others give it up.
+    """
+    return min(COMMAND_SECONDS, node_timeout / 3)
+
+
+def connect(
+    url: EngineURL, server: tuple[str, int] | None = None, *, timeout: float = COMMAND_SECONDS
+) -> Any:
+    """Return a client for a URL, or for one server of a cluster: its host and port.
+
+    `timeout` is in seconds: for a connection to be made, and for each answer.
+    """
     if server is None and url.kind == "sentinel":
-        return _behind_sentinels(url)
+        return _behind_sentinels(url, timeout)
     if server is None and url.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in url.servers]
         tls = {"ssl": True, **url.ssl} if url.tls else {}
-        return RedisCluster(startup_nodes=nodes, **_login(url), **tls, **_settings())
+        return RedisCluster(startup_nodes=nodes, **_login(url), **tls, **_settings(timeout))
     if url.kind == "unix":
         place: dict[str, Any] = {
             "connection_class": UnixDomainSocketConnection,
@@ -48,7 +63,7 @@ def connect(url: EngineURL, server: tuple[str, int] | None = None) -> Any:
     else:
         place = _place(*(server or url.servers[0]), tls=url.ssl if url.tls else None)
     pool = BlockingConnectionPool(
-        timeout=COMMAND_SECONDS, db=url.database, **place, **_login(url), **_settings()
+        timeout=timeout, db=url.database, **place, **_login(url), **_settings(timeout)
     )
     return Redis.from_pool(pool)
 
@@ -59,11 +74,11 @@ def sentinels_of(client: Any) -> list[Any]:
     return list(pool.sentinel_manager.sentinels) if isinstance(pool, SentinelConnectionPool) else []
 
 
-def _settings() -> dict[str, Any]:
+def _settings(timeout: float) -> dict[str, Any]:
     return {
         "decode_responses": True,
-        "socket_timeout": COMMAND_SECONDS,
-        "socket_connect_timeout": COMMAND_SECONDS,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
         "max_connections": CONNECTIONS + SPARE_CONNECTIONS,
         # Who asks is told at once, and may ask again: a step must not be taken twice.
         "retry": Retry(NoBackoff(), 0),
@@ -79,14 +94,14 @@ def _place(host: str, port: int, *, tls: dict[str, Any] | None) -> dict[str, Any
     return found if tls is None else found | {"connection_class": SSLConnection, **tls}
 
 
-def _behind_sentinels(url: EngineURL) -> Any:
-    sentinel = Sentinel([], **_settings())  # type: ignore[no-untyped-call]
-    sentinel.sentinels = [_sentinel(url, *each) for each in url.servers]
+def _behind_sentinels(url: EngineURL, timeout: float) -> Any:
+    sentinel = Sentinel([], **_settings(timeout))  # type: ignore[no-untyped-call]
+    sentinel.sentinels = [_sentinel(url, *each, timeout=timeout) for each in url.servers]
     tls = {"ssl": True, **url.ssl} if url.tls else {}
     return sentinel.master_for(url.service, db=url.database, **_login(url), **tls)
 
 
-def _sentinel(url: EngineURL, host: str, port: int) -> Any:
+def _sentinel(url: EngineURL, host: str, port: int, *, timeout: float) -> Any:
     """Return a client for one of the Sentinels."""
     place = _place(host, port, tls=url.ssl if url.sentinel_tls else None)
     if url.sentinel_login is not None:
@@ -94,7 +109,7 @@ def _sentinel(url: EngineURL, host: str, port: int) -> Any:
     elif url.password is not None:
         place |= _login(url)
         place["connection_class"] = _AskedTLS if url.sentinel_tls else _Asked
-    return Redis.from_pool(ConnectionPool(**place, **_settings()))
+    return Redis.from_pool(ConnectionPool(**place, **_settings(timeout)))
 
 
 class _AskedLogin:

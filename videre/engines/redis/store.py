@@ -95,11 +95,23 @@ def addressed(line: Sequence[Any]) -> list[str] | None:
 
 
 class RedisStore:
-    """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster of them."""
+    """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster of them.
 
-    def __init__(self, url: str, namespace: str, *, keep_ms: int, keep_bytes: int | None) -> None:
+    `timeout` is for how many seconds a command waits for its turn, and for its answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        *,
+        keep_ms: int,
+        keep_bytes: int | None,
+        timeout: float = COMMAND_SECONDS,
+    ) -> None:
         self._url = engine_url.read(url)
-        self._client = connect(self._url)
+        self._timeout = timeout
+        self._client = connect(self._url, timeout=timeout)
         self._servers: dict[str, Any] = {}  # of a cluster: clients for the messages of each
         self.format = FORMAT
         self._space = f"videre:{FORMAT}:{_digest(namespace)}"
@@ -112,7 +124,7 @@ class RedisStore:
         self._nodes = f"{self._space}:{{nodes}}"
         self._sharded = False
         self._rooms: dict[str, str] = {}  # by channel
-        self._channels = Channels(take=self._take, broken=self._lose, timeout=COMMAND_SECONDS)
+        self._channels = Channels(take=self._take, broken=self._lose, timeout=timeout)
         self._heard: Heard
         self._broken: Broken
 
@@ -215,7 +227,7 @@ class RedisStore:
     async def _place(self) -> AsyncIterator[None]:
         """Wait for a turn to ask the store something; what goes wrong is an EngineError."""
         with engine_errors():
-            async with asyncio.timeout(COMMAND_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 await self._places.acquire()
             try:
                 yield
@@ -254,7 +266,8 @@ class RedisStore:
         if node is None:
             raise ConnectionError("no server has the room")
         if node.name not in self._servers:
-            self._servers[node.name] = connect(self._url, (node.host, int(node.port)))
+            server = node.host, int(node.port)
+            self._servers[node.name] = connect(self._url, server, timeout=self._timeout)
         return node.name, self._servers[node.name]
 
     def _lose(self) -> None:
