@@ -204,6 +204,8 @@ class Server:
                 self.condemned[node] = "open"
                 return 1
             return int(self.condemned.get(node) == "open")
+        if op == "process":
+            return self.process
         if op == "buried":
             self.condemned[node] = str(now)
         return 0
@@ -457,9 +459,15 @@ class _Step:
         seq = self._tell([0, "moved", user, seat, to, node, 4503], last, 0)
         return ["ok", seq, str(need), missed, *state]
 
-    def _op_reap(self, dead: str, node: str) -> Any:
+    def _op_reap(self, dead: str, node: str, start: str, most: str) -> Any:
         adopted = []
-        for user, seat, owner, place in self._members():
+        above, first = start.startswith("("), float(start.removeprefix("("))
+        some = [
+            each
+            for each in self._members()
+            if int(each[3]) > first or (not above and int(each[3]) == first)
+        ][: int(most)]
+        for user, seat, owner, place in some:
             if owner != dead:
                 continue
             if (meta := self._there.meta.get(user)) is not None:
@@ -474,7 +482,10 @@ class _Step:
             else:
                 self._remove(user, seat, "node lost", 4001)
         self._sweep()
-        return ["ok", adopted]
+        if len(some) < int(most):
+            return ["ok", adopted, ""]
+        last = some[-1][3]
+        return ["ok", adopted, f"({last}" if last == start else last]
 
     def _op_restore(self, name: str, node: str, seats: str, born: str) -> Any:
         is_known = self._room is not None and self._room.born == born

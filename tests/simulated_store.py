@@ -78,10 +78,13 @@ class Cluster:
         self.era = 0  # how often the server has begun anew: what was on its way then is lost
         self.began = -math.inf  # when it did last
         self.renewed: dict[str, float] = {}  # when a node has renewed its lease
+        self.back: dict[str, float] = {}  # since when it has had one without a break
         #: Sees everything that is published.
         self.watch: Callable[[str, list[Any], str], None] = lambda room, line, body: None
         #: Sees which node is condemned, or was.
         self.watch_condemned: Callable[[str], None] = lambda node: None
+        #: Is told when a node was buried.
+        self.watch_buried: Callable[[], None] = lambda: None
 
     def _server_now(self) -> float:
         return self.now() + self.jumped
@@ -91,8 +94,12 @@ class Cluster:
         taken = self.server.node(op, node, *arguments)
         if op == "beat" and taken[0] != "condemned":
             self.renewed[node] = self.now()
+            if taken[0] == "new":
+                self.back[node] = self.now()
         if op == "condemn":
             self.watch_condemned(node)
+        if op == "buried":
+            self.watch_buried()
         return taken
 
     def begin_anew(self) -> None:

@@ -29,8 +29,9 @@ from simulated_store import Cluster, SimulatedStore
 from virtual_time import Process, VirtualTime
 
 from videre.engines.redis import RedisEngine, duties
-from videre.engines.redis.store import KEYS
-from videre.errors import CloseCode
+from videre.engines.redis.store import COMMAND_SECONDS, KEYS
+from videre.errors import EngineError
+from videre.packets import write_broadcast
 from videre.rooms import Rooms
 from videre.settings import JoinPolicy, Retention
 
@@ -79,6 +80,9 @@ class Simulation:
         self.calm = chance.random() < 0.15
         self.losing = not self.calm and chance.random() < 0.3  # whether the store may lose data
         self.lossy = False  # whether it did
+        self.all_lost: set[str] = set()  # rooms that have lost all keys, which nobody sees
+        self.losses = 0  # how often anything was lost
+        self.unseen = 0  # and how often so that nobody sees it who is not in the room
         self.lost_at = 0.0  # when it did last
         self.given_up: list[tuple[str, float]] = []  # seats of living nodes, and when
         self.since_loss: list[tuple[Session, int]] = []  # members, and broadcasts due to them
@@ -92,6 +96,7 @@ class Simulation:
         )
         self.cluster.watch = self._published
         self.cluster.watch_condemned = self._condemned
+        self.cluster.watch_buried = self._buried
         self.ledger: dict[str, list[tuple[list[Any], str]]] = defaultdict(list)
         self.joins: dict[tuple[str, str], int] = {}  # (room, seat) -> what comes in the ledger then
         self.history: dict[tuple[str, int], list[tuple[str, str]]] = {}
@@ -130,8 +135,6 @@ class Simulation:
         ledger.append((line, body))
         if line[1] == "joined":
             self.joins[room, line[3]] = len(ledger)
-        if "node lost" in line or (line[1] == "moved" and line[6] == CloseCode.ENGINE_UNAVAILABLE):
-            self.noted_since = self.time.now  # a dead node's seat was noted until just now
         data = self.cluster.server.data[room]
         if line[1] == "sent" and self.lossy:
             self._due(room, line, int(orjson.loads(body)["Payload"]))
@@ -164,7 +167,12 @@ class Simulation:
             return
         for user in was.keys() - view.members.keys():
             node = was[user].node
-            if node in self.cluster.server.leases and self._is_alive(node):
+            back = self.cluster.back.get(node, 0.0)
+            if (
+                node in self.cluster.server.leases
+                and self._is_alive(node)
+                and back < self.time.now - COMMAND_SECONDS  # not while the answer was on its way
+            ):
                 self.given_up.append((was[user].seat, self.time.now))
 
     def _is_alive(self, node: str) -> bool:
@@ -176,6 +184,10 @@ class Simulation:
         is_open = self.cluster.server.condemned.get(node) == "open"
         if is_open and self._is_alive(node) and not closing:
             self.fail(f"{node} is condemned, and has a lease")
+
+    def _buried(self) -> None:
+        """Note that a dead node's seats were noted until just now, those that were resumed, too."""
+        self.noted_since = self.time.now
 
     # The run.
 
@@ -241,6 +253,7 @@ class Simulation:
         left = "?"
         while self.time.now < end:
             self.time.run(1.0)
+            self.use_rooms()
             self.check()
             left = self.what_is_left()
             if not left:
@@ -250,6 +263,14 @@ class Simulation:
         if left:
             self.fail(f"not recovered: {left}")
             raise Violation(left)
+
+    def use_rooms(self) -> None:
+        """Have somebody speak in rooms that have lost all keys: they mend at their next use."""
+        for room in sorted(self.all_lost - self.cluster.server.data.keys()):
+            found = [s for s in self.sessions if s.room == room and s.believes and s.sits]
+            if found and not found[0].busy:
+                session = found[0]
+                self.begin(session, lambda session=session: session.broadcast(None, 1))
 
     def what_is_left(self) -> str:
         """Return what is not yet as it must be when all has come to rest; "": nothing."""
@@ -415,6 +436,27 @@ class Simulation:
         """Return the number of a new broadcast."""
         return next(self._texts)
 
+    def host(self) -> None:
+        """The host of a node says something in a room, with members there or without."""
+        if (node := self.some_node()) is not None:
+            room, number = self.random.choice(ROOMS), self.next_text()
+            self.note(f"the host of {node.name} says {number} in {room}")
+            node.process.perform(
+                lambda: node.process.create_task(self._host_says(node, room, number))
+            )
+
+    async def _host_says(self, node: Node, room: str, number: int) -> None:
+        members = [s for s in self.sessions if s.room == room and s.believes and s.sits]
+        losses = self.losses
+        try:
+            await node.engine.publish(room, "", write_broadcast("", room, number))
+        except EngineError as error:
+            self.note(f"the host of {node.name} cannot say {number}: {error}")
+            return
+        self.accepted.add(number)
+        if self.lossy and self.losses == losses and not self.unseen:
+            self.since_loss += [(session, number) for session in members]
+
     def leave(self) -> None:
         """A member leaves, by a packet or a normal close."""
         session = self.some_session(lambda s: s.sits)
@@ -468,8 +510,8 @@ class Simulation:
         secret, old.secret = old.secret, None
         self.begin(session, lambda: session.enter(secret, received, True))
 
-    ACTIONS = (connect, connect_again, broadcast, leave, lose, resume)
-    WEIGHTS = (8, 2, 10, 3, 4, 6)
+    ACTIONS = (connect, connect_again, broadcast, host, leave, lose, resume)
+    WEIGHTS = (8, 2, 9, 1, 3, 4, 6)
 
     # What goes wrong.
 
@@ -541,7 +583,9 @@ class Simulation:
         self.cluster.jumped += jump
         self.note(f"the store's clock jumps by {jump} s")
         if jump > KEPT_SECONDS:
-            self.since_loss.clear()  # what was kept for who was cut off is over
+            # What was kept is over: packets for who was cut off, and rooms that nobody is in.
+            self.since_loss.clear()
+            self.lossy = True
         self.turned_back |= jump < 0  # then numbers could be given a second time after a loss
 
     def heal(self, node: Node) -> None:
@@ -581,6 +625,12 @@ class Simulation:
         room, key = self.random.choice(ROOMS), self.random.choice((*KEYS, "all"))
         self.note(f"{room} loses {key}")
         self.lossy = True
+        if key != "log":  # what a node has not heard yet is lost with the rest of the room
+            self.since_loss = [due for due in self.since_loss if due[0].room != room]
+        self.losses += 1
+        self.unseen += 1
+        if key == "all":
+            self.all_lost.add(room)
         self.cluster.server.delete(room, key)
 
     def lose_data(self) -> None:
@@ -592,13 +642,16 @@ class Simulation:
         self.lossy = True
         self.since_loss.clear()  # what nobody has heard yet is lost
         self.lost_at = self.time.now
+        self.losses += 1
         self.cluster.begin_anew()
         returns = bool(self.snapshots) and chance.random() < 0.5
         rooms_alone = chance.random() < 0.3
         if returns and self.snapshots[-1][0] <= self.noted_since:
             rooms_alone = False  # a seat in them may be nobody's, and noted nowhere
         shard = "the shard of the rooms" if rooms_alone else "the store"
-        if not rooms_alone:
+        if rooms_alone:
+            self.unseen += 1
+        else:
             self.cluster.server.process = str(self.cluster.era)
             self.noted_since = self.time.now
         if returns:

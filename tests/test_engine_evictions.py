@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from engine_nodes import NODE_SECONDS, Node, Nodes, nodes_on
+from engine_nodes import NODE_SECONDS, Node, Nodes, eventually, nodes_on
 from redis.asyncio import RedisCluster
 from valkey_server import Valkey, valkey, valkey_cluster
 
@@ -56,6 +56,8 @@ async def test_a_room_loses_a_key(
         assert [user for user, _ in node.engine._node.views["room"].pairs()] == ["a", "b", "c"]
     if keys not in [("log",), KEYS]:
         assert sum("has lost a key" in record.message for record in caplog.records) == 2
+    if keys != ("log",):
+        await eventually(lambda: any("had lost 1 " in r.getMessage() for r in caplog.records))
     await two.join("d")
     await one.engine.leave("room", "c", c, "done")
     for node in (one, two):
@@ -71,6 +73,16 @@ async def test_a_room_without_speech_loses_a_key(server: Valkey, nodes: Nodes, k
     await lose(server, one, key)
     await two.insists("", "from the host")
     assert (await one.hears("sent"))[0][3] == "from the host"
+
+
+async def test_a_member_leaves_a_room_that_has_lost_all(server: Valkey, nodes: Nodes) -> None:
+    """No message tells of its end, and its node forgets it all the same."""
+    one = await nodes.add(node_timeout=NODE_SECONDS)
+    a = await one.join("a")
+    await lose(server, one, *(key for key in KEYS))
+    await one.engine.leave("room", "a", a, "done")
+    await eventually(lambda: not one.engine._node.own and not one.engine._node.views)
+    await one.is_ready()
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "noeviction"])

@@ -187,14 +187,32 @@ async def test_what_is_about_all_members_costs_in_proportion(rooms: Rooms) -> No
     async def is_buried(size: int) -> None:
         dead = held[str(size)]
         heir = "near" if dead == "far" else "far"
-        _, adopted = await rooms.step(str(size), "reap", dead, heir)
+        adopted, start = 0, "-inf"
+        while start:
+            _, some, start = await rooms.step(str(size), "reap", dead, heir, start, "100")
+            adopted += len(some)
         held[str(size)] = heir
-        assert len(adopted) == size
+        assert adopted == size
 
     await check_rooms(rooms, comes_alone, most=20e-6)
     await check_rooms(rooms, is_listed, most=10e-6)
     await check_rooms(rooms, is_put_right, most=50e-6)
     await check_rooms(rooms, is_buried, most=500e-6)
+
+
+async def test_a_slice_of_a_burial_costs_the_same_in_any_room(rooms: Rooms) -> None:
+    """A large room does not keep the store from others at one stretch."""
+    sizes = await sized(rooms)
+    held = dict.fromkeys(map(str, sizes), "far")
+
+    async def is_begun(room: str) -> None:
+        dead = held[room]
+        held[room] = "near" if dead == "far" else "far"
+        most = str(min(sizes))
+        _, adopted, _ = await rooms.step(room, "reap", dead, held[room], "-inf", most)
+        assert len(adopted) == min(sizes)
+
+    await flat(rooms, sizes, is_begun)
 
 
 async def test_a_room_that_is_put_back_costs_in_proportion(rooms: Rooms) -> None:

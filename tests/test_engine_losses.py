@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
-from engine_nodes import Node, eventually
+import pytest
+from engine_nodes import Node, eventually, nodes_on
 from simulated_store import Cluster, Soon
+from valkey_server import valkey
 
 from videre.engines.redis import RedisEngine
+from videre.errors import EngineError
 
 
 async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
@@ -32,3 +36,44 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
         assert not server.data["room"].seats
     finally:
         await one.engine.close()
+
+
+async def test_the_host_does_not_know_that_the_store_began_again() -> None:
+    """Its packet goes to a room that is empty there, but has members on another node: refused."""
+    cluster = Cluster(Soon(), time.time, random.Random(0))
+    one, two = [
+        Node(RedisEngine(cluster.store(name), node_timeout=60.0, node=name))
+        for name in ("one", "two")
+    ]
+    for node in (one, two):
+        await node.engine.start(node.heard)
+    try:
+        await one.join("a")
+        await two.engine.publish("room", "", "before")
+        await two.engine.publish("empty", "", "to nobody")
+        cluster.server.wipe()
+        cluster.server.process = "another"
+        with pytest.raises(EngineError, match="began again"):
+            await two.engine.publish("room", "", "lost")
+    finally:
+        for node in (one, two):
+            await node.engine.close()
+
+
+async def test_the_host_waits_for_the_nodes_of_members(tmp_path: Path) -> None:
+    """After a restart of the store they may still be on their way: what is accepted is heard."""
+    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
+        one, two = await nodes.add(), await nodes.add(node_timeout=4.0)
+        await one.join("a")
+        await one.hears("joined")
+        await one.freeze()
+        await server.stop()
+        await eventually(lambda: not two.engine.ready)
+        await server.start()
+        await two.is_ready()
+        with pytest.raises(EngineError, match="Not all members"):
+            await two.engine.publish("room", "", "too early")
+        one.thaw()
+        await one.is_ready()
+        await two.insists("", "to all")
+        assert (await one.hears("sent"))[0][3] == "to all"

@@ -67,6 +67,7 @@ BACK = st.integers(-1, 6)
 KNOWN = st.booleans()
 REPLACE = st.sampled_from(["0", "1"])
 TO = st.sampled_from([None, [], ["a"], ["b", "c/\x7f\u00e9"], ["a", "nobody"]])
+STARTS = st.sampled_from(["-inf", "-inf", "0", "1", "(1", "2", "(2"])
 COUNTS = st.sampled_from(["", "0", "1", "3"])
 
 STEPS = st.one_of(
@@ -90,7 +91,7 @@ STEPS = st.one_of(
     st.tuples(
         st.just("resume"), USERS, NODES, st.sampled_from(["held", "held", "v"]), COUNTS, KNOWN
     ),
-    st.tuples(st.just("reap"), NODES, NODES),
+    st.tuples(st.just("reap"), NODES, NODES, STARTS, st.sampled_from(["1", "2", "100"])),
     st.tuples(
         st.just("restore"),
         NODES,

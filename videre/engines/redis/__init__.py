@@ -200,6 +200,9 @@ class RedisEngine:
             # The store has lost its data, and members' nodes have not come back: they would not
             # get the packet, and nobody would know.
             raise EngineError("Not all members can be reached")
+        if view is None:
+            # The host's packet to a room without members here: only the store knows who is in it.
+            self._node.require_whole()
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
         born = "" if view is None else view.known_as
@@ -210,6 +213,8 @@ class RedisEngine:
         if answer[0] == "gone":
             self._node.trouble.set()  # is the node condemned?
             raise EngineError("The seat is gone")
+        if view is None:
+            await self._node.require_same()
 
     async def members(self, room: str) -> list[str]:
         """See Engine.members."""

@@ -24,6 +24,10 @@ BEATS = 4
 # Rooms that are put right at a time.
 AT_A_TIME = 16
 
+# Members that one step looks at for seats of a dead node: at most 3 ms, in which the store serves
+# nobody else.
+REAPED_AT_ONCE = 100
+
 
 class Duties:
     """What a node does whether or not anybody asks. `timeout` is how long a lease lasts, in s."""
@@ -69,6 +73,7 @@ class Duties:
         if state == "condemned":
             self._die()
             return
+        self._seats.end_doubts()
         deaf, breaks = self._node.deaf, self._node.breaks
         if deaf or state == "new" or not opened or server != self._node.server:
             # What the store has of this node may be older than what this node knows.
@@ -78,6 +83,8 @@ class Duties:
             if deaf:
                 await self._each(list(self._node.views), self._hear_again)
                 self._node.deaf = self._node.breaks != breaks  # it may have begun again
+            if self._node.server not in ("", server):
+                self._node.whole_at = loop.time() + self._timeout
             self._node.server = server
         if not opened:
             self._node.sound_since = loop.time()
@@ -88,6 +95,7 @@ class Duties:
             del self._node.late[room]
         self._node.forget_released()
         await self._each(sorted(self._node.owed), self._put_right)
+        self._report_losses()
         await self._bury_past()
         # Who was cut off itself gives the others time to be heard again.
         if (
@@ -97,6 +105,12 @@ class Duties:
             ended = {node: "" for node in condemned} | dict(self._leases.ended())
             for node in sorted(ended.keys() - {self._node.name}):
                 await self._bury(node, ended[node])
+
+    def _report_losses(self) -> None:
+        """Log once for all rooms that the store had lost: after a restart these are many."""
+        if lost := self._node.lost:
+            self._node.lost = 0
+            logger.warning("the store had lost %d of our rooms: their seats are restored", lost)
 
     async def _warn_of_evictions(self) -> None:
         with contextlib.suppress(EngineError):  # a server that refuses INFO has been logged
@@ -120,9 +134,11 @@ class Duties:
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         self._node.meet(answer[1] if answer[0] == "other" else None)
         self._node.restoring = {*answer[4]} - {self._node.name}
-        self._node.looked = asyncio.get_running_loop().time()
         pairs = iter(answer[1])
-        self._leases.look(self._node.looked, dict(zip(pairs, pairs, strict=True)))
+        now = asyncio.get_running_loop().time()
+        self._leases.look(now, dict(zip(pairs, pairs, strict=True)))
+        if answer[0] != "condemned":
+            self._node.leased_until = self._renewed + self._timeout
         return answer
 
     async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
@@ -226,11 +242,20 @@ class Duties:
             self._node.adopting.add(room)
             try:
                 await self._notes.note(room)  # before a seat there may be ours
-                _, adopted = await self._node.step(room, "reap", node, self._node.name)
-                for user, seat, ticket, place in adopted:
-                    own = Own(seat, user, room, ticket, float(place), lost=True)
-                    self._seats.begin_grace(self._node.take(own))
+                start = "-inf"
+                while start:
+                    start = await self._reap_some(room, node, start)
             finally:
                 self._node.adopting.discard(room)
             self._notes.release(room)
             await self._node.unnote(node, room)
+
+    async def _reap_some(self, room: str, node: str, start: str) -> str:
+        """Give up a node's seats among some members; return where to go on, "" at the end."""
+        _, adopted, after = await self._node.step(
+            room, "reap", node, self._node.name, start, str(REAPED_AT_ONCE)
+        )
+        for user, seat, ticket, place in adopted:
+            own = Own(seat, user, room, ticket, float(place), lost=True)
+            self._seats.begin_grace(self._node.take(own))
+        return str(after)

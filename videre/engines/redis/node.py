@@ -50,15 +50,17 @@ class Node:
         self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
         self.owed: set[str] = set()  # rooms in which the store may not know what is so
         self.restoring: set[str] = set()  # other nodes that have yet to put right what they have
-        self.looked = -math.inf  # when that was learned, by the loop's clock
         self.server = ""  # the process that the store was when it was told all
+        self.whole_at = -math.inf  # when all living nodes have told another process what they have
         self.late: dict[str, float] = {}  # rooms in which what failed may be done yet: until when
         self.released: dict[str, float] = {}  # rooms without seats of its own any more: since when
         self.adopting: set[str] = set()  # rooms in which seats may become this node's
+        self.leased_until = -math.inf  # from when on the others may have given this node up
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages are not heard
         self.fault = ""  # what keeps this node out that does not pass by itself
         self.breaks = 0  # how often that began
+        self.lost = 0  # rooms that the store turned out to have lost, since that was last logged
         self.closing = False  # what is left is given to the other nodes
         self.trouble = asyncio.Event()  # something is to be looked after soon
         self._leases = 0  # so many were written
@@ -103,10 +105,25 @@ class Node:
         return list(self._own_in.get(room, {}).values())
 
     def require(self) -> str:
-        """Return the node's name; raise EngineError unless the store answers, and is heard."""
-        if not self.ready:
+        """Return the node's name; raise EngineError unless the store answers, and is heard.
+
+        A process that stood still may have been given up: it must renew its lease first, since
+        nobody looks for seats that it takes afterwards.
+        """
+        if not self.ready or asyncio.get_running_loop().time() >= self.leased_until:
             raise EngineError("The rooms cannot be reached")
         return self.name
+
+    def require_whole(self) -> None:
+        """Raise EngineError while other nodes may not have told the store what they have."""
+        if asyncio.get_running_loop().time() < self.whole_at:
+            raise EngineError("Not all members can be reached")
+
+    async def require_same(self) -> None:
+        """Raise EngineError if the store is another process than this node knows."""
+        if await self.store.node("process", self.name) != self.server:
+            self.trouble.set()
+            raise EngineError("The store began again, and not all members are back")
 
     async def step(self, room: str, op: str, *arguments: str) -> Any:
         """Take a step in the store; if nobody knows whether it was taken, it is owed."""

@@ -103,6 +103,8 @@ elseif op == 'condemn' then
     return 1
   end
   return redis.call('HGET', CONDEMNED, node) == 'open' and 1 or 0
+elseif op == 'process' then
+  return process()
 elseif op == 'buried' then
   redis.call('HSET', CONDEMNED, node, now)
 end

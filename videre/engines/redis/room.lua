@@ -396,12 +396,15 @@ function ops.resume(user, to, node, shown, ticket, received, born)
   return {'ok', seq, integer(need), missed, before}
 end
 
--- Take over what a dead node has left: seats with a ticket live on for their grace.
-function ops.reap(dead, node)
+-- Take over the seats that a dead node has among the next `most` members in joining order, from a
+-- place on: those with a ticket live on for their grace. Returns from where to go on; '': that was all.
+function ops.reap(dead, node, from, most)
+  local some = redis.call('ZRANGEBYSCORE', ORDER, from, '+inf', 'LIMIT', 0, most)
   local adopted = {}
-  for _, member in ipairs(members()) do
-    local user, seat, _, place = unpack(member)
-    if member[3] == dead then
+  local last = #some > 0 and redis.call('ZSCORE', ORDER, some[#some])
+  for _, user in ipairs(some) do
+    local seat, owner, place = seat_of(user)
+    if owner == dead then
       local meta = meta_of(user)
       if meta.t then
         if not meta.l then
@@ -418,7 +421,11 @@ function ops.reap(dead, node)
     end
   end
   sweep()
-  return {'ok', adopted}
+  if #some < tonumber(most) then
+    return {'ok', adopted, ''}
+  end
+  -- After a loss of data several may have one place: it is looked at again, unless all have it.
+  return {'ok', adopted, last == from and '(' .. last or last}
 end
 
 -- Note that not all that a member was told is counted.

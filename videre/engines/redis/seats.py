@@ -34,6 +34,7 @@ class Seats:
         self._doubt = doubt
         self._grace = grace
         self._graces: dict[str, asyncio.TimerHandle] = {}  # by seat
+        self._due: set[str] = set()  # rooms with doubts whose time is over
         self.ask = Asking(node, self._believe).ask
 
     # Seats.
@@ -71,6 +72,8 @@ class Seats:
         elif answer[0] == "ok" and view is not None:
             with contextlib.suppress(EngineError):  # it is done, whoever hears of it
                 await view.reached(int(answer[1]))
+        elif own is not None and view is not None and view.known:
+            self._catch_up(view)  # a message tells of its end, or the store has lost the room
 
     @contextlib.asynccontextmanager
     async def interest(self, room: str) -> AsyncIterator[View]:
@@ -193,6 +196,7 @@ class Seats:
         """Believe a state. Members that are not in it were there before the store lost its data."""
         view.told = None
         if view.born not in ("", state.born):
+            self._node.lost += 1
             view.fail(int(state.born or 0) or None)
         if view.strayed:
             for message in sorted(view.early, key=lambda early: int(early[0][0])):
@@ -220,16 +224,27 @@ class Seats:
             view.doubting.cancel()
         if view.doubted:
             loop = asyncio.get_running_loop()
-            view.doubting = loop.call_later(seconds, self._end_doubt, view)
+            view.doubting = loop.call_later(seconds, self._doubt_is_over, view)
+
+    def _doubt_is_over(self, view: View) -> None:
+        """Have the next beat end the doubts: it learns which nodes are still on their way back."""
+        if self._node.views.get(view.room) is view:
+            self._due.add(view.room)
+            self._node.trouble.set()
+
+    def end_doubts(self) -> None:
+        """Give up the doubted members whose time is over; their nodes were looked for just now."""
+        if not self._node.ready:
+            return
+        due, self._due = self._due, set()
+        for room in sorted(due):
+            if (view := self._node.views.get(room)) is not None:
+                self._end_doubt(view)
 
     def _end_doubt(self, view: View) -> None:
-        if self._node.views.get(view.room) is view:
-            # A node that stood still does not know which others are still at it.
-            age = asyncio.get_running_loop().time() - self._node.looked
-            is_fresh = self._node.ready and age < self._doubt / 2
-            if is_fresh and view.dispel(self._node.restoring):
-                self._node.listener.found(view.room, view.pairs())
-            self._look_at_doubts(view, self._doubt / 4)
+        if view.dispel(self._node.restoring):
+            self._node.listener.found(view.room, view.pairs())
+        self._look_at_doubts(view, self._doubt / 4)
 
     def _apply(self, view: View, line: list[Any], body: str) -> None:
         """Believe a message, and tell the listener."""
