@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from simulated_server import Server
 
-from videre.engines.redis.store import COMMAND_SECONDS, Broken, Heard
+from videre.engines.redis.connecting import COMMAND_SECONDS
+from videre.engines.redis.store import Broken, Heard
 from videre.errors import EngineError
 
 # For how long after a loss a node finds connections gone, and what it takes at most to make one.

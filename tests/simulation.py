@@ -29,7 +29,8 @@ from simulated_store import Cluster, SimulatedStore
 from virtual_time import Process, VirtualTime
 
 from videre.engines.redis import RedisEngine, duties
-from videre.engines.redis.store import COMMAND_SECONDS, KEYS
+from videre.engines.redis.connecting import COMMAND_SECONDS
+from videre.engines.redis.store import KEYS
 from videre.errors import EngineError
 from videre.packets import write_broadcast
 from videre.rooms import Rooms
@@ -349,15 +350,15 @@ class Simulation:
         self, process: Process, store: SimulatedStore, retention: Retention, name: str
     ) -> Node:
         engine = RedisEngine(store, retention=retention, node_timeout=TIMEOUT, node=name)
-        seats: Any = engine._seats
-        end_doubt = seats._end_doubt
+        doubts: Any = engine._seats.doubts
+        end_doubt = doubts._end
 
         def ends(view: Any) -> None:
             was = dict(view.members)
             end_doubt(view)
             self._given_up(was, view)
 
-        seats._end_doubt = ends
+        doubts._end = ends
         secrets = (f"{name}-{number}" for number in itertools.count())
 
         def spawn(pending: Any) -> None:

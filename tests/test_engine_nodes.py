@@ -435,7 +435,7 @@ async def test_what_waits_for_the_store_is_limited(
     await one.hears("joined", "joined")
     with monkeypatch.context() as patch:
         patch.setattr(f"videre.engines.redis.node.{limit}", 0)
-        with pytest.raises(EngineError, match="Too much"):
+        with pytest.raises(EngineError, match="Too many"):
             await one.engine.publish("room", a, "text")
         await one.engine.leave("room", "a", a, "done")
     await two.hears("joined", "left")

@@ -73,7 +73,7 @@ class Duties:
         if state == "condemned":
             self._die()
             return
-        self._seats.end_doubts()
+        self._seats.doubts.end()
         deaf, breaks = self._node.deaf, self._node.breaks
         if deaf or state == "new" or not opened or server != self._node.server:
             # What the store has of this node may be older than what this node knows.

@@ -11,6 +11,7 @@ import orjson
 
 from videre.engines import REPLACED
 from videre.engines.redis.asking import Asking
+from videre.engines.redis.doubts import Doubts
 from videre.engines.redis.node import Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.store import Message, addressed, parse
@@ -31,10 +32,9 @@ class Seats:
     def __init__(self, node: Node, notes: Notes, *, doubt: float, grace: float) -> None:
         self._node = node
         self._notes = notes
-        self._doubt = doubt
+        self.doubts = Doubts(node, doubt)
         self._grace = grace
         self._graces: dict[str, asyncio.TimerHandle] = {}  # by seat
-        self._due: set[str] = set()  # rooms with doubts whose time is over
         self.ask = Asking(node, self._believe).ask
 
     # Seats.
@@ -213,38 +213,10 @@ class Seats:
         self._node.listener.found(view.room, view.pairs())
         for own in gone:
             self.disown(own)
-        self._look_at_doubts(view, self._doubt)
+        self.doubts.watch(view)
         early, view.early = view.early, []
         for message in early:
             self.heard(view.room, message)
-
-    def _look_at_doubts(self, view: View, seconds: float) -> None:
-        """Give those time to come back of whom the store knows nothing, or their nodes."""
-        if view.doubting is not None:
-            view.doubting.cancel()
-        if view.doubted:
-            loop = asyncio.get_running_loop()
-            view.doubting = loop.call_later(seconds, self._doubt_is_over, view)
-
-    def _doubt_is_over(self, view: View) -> None:
-        """Have the next beat end the doubts: it learns which nodes are still on their way back."""
-        if self._node.views.get(view.room) is view:
-            self._due.add(view.room)
-            self._node.trouble.set()
-
-    def end_doubts(self) -> None:
-        """Give up the doubted members whose time is over; their nodes were looked for just now."""
-        if not self._node.ready:
-            return
-        due, self._due = self._due, set()
-        for room in sorted(due):
-            if (view := self._node.views.get(room)) is not None:
-                self._end_doubt(view)
-
-    def _end_doubt(self, view: View) -> None:
-        if view.dispel(self._node.restoring):
-            self._node.listener.found(view.room, view.pairs())
-        self._look_at_doubts(view, self._doubt / 4)
 
     def _apply(self, view: View, line: list[Any], body: str) -> None:
         """Believe a message, and tell the listener."""

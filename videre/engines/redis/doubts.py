@@ -1,0 +1,51 @@
+"""Members that a store which lost its data does not know: for how long a node believes in them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from videre.engines.redis.node import Node
+from videre.engines.redis.view import View
+
+
+class Doubts:
+    """Gives the nodes of doubted members time to restore them: `seconds`.
+
+    Then the node's next beat, which has just read which nodes are still restoring, gives up the
+    members of all others.
+    """
+
+    def __init__(self, node: Node, seconds: float) -> None:
+        self._node = node
+        self._seconds = seconds
+        self._due: set[str] = set()  # rooms with doubts whose time is over
+
+    def watch(self, view: View) -> None:
+        """Give the doubted members of a room their time, if there are any."""
+        self._watch(view, self._seconds)
+
+    def _watch(self, view: View, seconds: float) -> None:
+        if view.doubting is not None:
+            view.doubting.cancel()
+        if view.doubted:
+            loop = asyncio.get_running_loop()
+            view.doubting = loop.call_later(seconds, self._expire, view)
+
+    def _expire(self, view: View) -> None:
+        if self._node.views.get(view.room) is view:
+            self._due.add(view.room)
+            self._node.trouble.set()
+
+    def end(self) -> None:
+        """End the doubts whose time is over: `Node.restoring` was read just now."""
+        if not self._node.ready:
+            return
+        due, self._due = self._due, set()
+        for room in sorted(due):
+            if (view := self._node.views.get(room)) is not None:
+                self._end(view)
+
+    def _end(self, view: View) -> None:
+        if view.dispel(self._node.restoring):
+            self._node.listener.found(view.room, view.pairs())
+        self._watch(view, self._seconds / 4)
