@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Of what the server allows, how much is used: packets that bunch on their way still pass. It is
-# halved by each refusal, for a server whose limits are not known.
+# Of the server's rate, how much is used. It is halved by each refusal, for a server whose limits
+# are not known.
 SHARE, LEAST_SHARE = 0.9, 0.05
+# Of the burst, halved with it: what was held up on its way for two seconds and comes at once
+# still passes, by the default limits (100 of 400 packets, at 45 a second).
+BURST_SHARE = 0.75
 # Seconds to wait after a refusal: until the server's own buckets are full again, within these.
 SHORTEST, LONGEST = 1.0, 30.0
 # What a server allows that does not say, in the shape of the welcome's `Limits`.
@@ -84,4 +87,4 @@ class Pacer:
         at_once = self._limits.get(burst)
         if not isinstance(at_once, int | float):
             at_once = per_second
-        return _Bucket(per_second * self._share, at_once * self._share)
+        return _Bucket(per_second * self._share, at_once * BURST_SHARE * (self._share / SHARE))
