@@ -294,14 +294,18 @@ async def test_a_file_that_changes(site: Site, room: str) -> None:
     ann, bob = await together(site, room, "ann", "bob")
     codes = await ann.run(
         """
-        const broken = new Blob([bytes(5_000_000)]);
-        broken.slice = (from, to) => {
-          if (from > 2_000_000) throw new DOMException("It is gone", "NotReadableError");
-          return Blob.prototype.slice.call(broken, from, to);
+        const file = (end) => {
+          let read = 0;
+          const pull = (controller) => {
+            if ((read += 500_000) > 2_000_000) end(controller);
+            else controller.enqueue(bytes(500_000));
+          };
+          return Object.assign(new Blob([bytes(5_000_000)]), {
+            stream: () => new ReadableStream({ pull }),
+          });
         };
-        const shorter = new Blob([bytes(5_000_000)]);
-        shorter.slice = (from, to) =>
-          Blob.prototype.slice.call(shorter, from, Math.min(to, 2_500_000));
+        const broken = file((controller) => controller.error(new DOMException("Gone")));
+        const shorter = file((controller) => controller.close());
         const ends = [];
         for (const each of [broken, shorter, new Blob([bytes(5_000_000)])]) {
           ends.push((await v.send(each)).failed.map(({ error }) => error.code));

@@ -147,9 +147,7 @@ export class Peer {
       .getReceivers()
       .filter(({ track }) => track.kind === "audio")
       .flatMap((receiver) => receiver.getSynchronizationSources?.() ?? []);
-    const now = performance.timeOrigin + performance.now();
-    const fresh = sources.filter(({ timestamp }) => Math.min(Math.abs(now - timestamp), Math.abs(performance.now() - timestamp)) < 1000);
-    return Math.max(0, ...fresh.map(({ audioLevel }) => audioLevel ?? 0));
+    return Math.max(0, ...sources.map(({ audioLevel }) => audioLevel ?? 0));
   }
 
   /**

@@ -13,8 +13,8 @@ const PIECE = 32_768; // bytes of a message: some of these a second go over slow
 const WINDOW = 2 ** 21; // bytes on the way of one value
 const ACK = 2 ** 18; // bytes, after which the sender hears of them
 const BUFFER = 2 ** 19; // bytes that may wait in the channel
-const BLOCK = 2 ** 20; // bytes that are read from a Blob at once
-const FLUSH = 2 ** 22; // bytes that are kept before they become a part of a Blob
+const BLOCK = 2 ** 18; // bytes that are read from a Blob at once
+const PART = 2 ** 20; // bytes that are kept before they become a part of a Blob
 const TEXT = 4_096; // characters of a text message
 const NAME = 255; // characters of a name or a type
 const MAX_ID = 2 ** 32 - 1;
@@ -29,12 +29,15 @@ const REASONS = {
 };
 
 /**
- * @typedef {{kind: string, size: number, plain: any, read(from: number, to: number): any,
- *   name?: string, mime?: string}} Value `plain` is what an older client gets
+ * @typedef {{read(): any, end?: () => void}} Source reads block by block; undefined at the end
+ * @typedef {{kind: string, size: number, plain: any, open(): Source, name?: string, mime?: string}} Value
+ *   `plain` is what an older client gets
  * @typedef {{id: number, value: Value, options: SendOptions, resolve(): void, reject(error: Error): void,
- *   sent: number, acked: number, block: Uint8Array, from: number, abort(): void}} Sending
+ *   sent: number, acked: number, source: Source | null, block: Uint8Array, from: number,
+ *   abort(): void}} Sending
  * @typedef {{id: number, kind: string, size: number, name?: string, mime?: string, bytes: number,
- *   acked: number, whole: Uint8Array | null, parts: BlobPart[], fresh: ArrayBuffer[], kept: number}} Coming
+ *   acked: number, whole: Uint8Array<ArrayBuffer>, at: number, parts: Blob[]}} Coming where the next byte goes, in
+ *   the whole or in a part of it
  */
 
 /** @param {string} code @param {string} user @param {string} [why] */
@@ -45,10 +48,9 @@ export function failure(code, user, why) {
 /** Return how a value is sent; raise a TypeError where it cannot be. @param {any} data @returns {Value} */
 export function valueOf(data) {
   if (globalThis.Blob && data instanceof Blob) {
-    const read = async (/** @type {number} */ from, /** @type {number} */ to) =>
-      new Uint8Array(await data.slice(from, to).arrayBuffer());
     const name = "name" in data ? String(data.name).slice(0, NAME) : undefined;
-    return sized({ kind: "blob", size: data.size, plain: data, read, name, mime: data.type.slice(0, NAME) });
+    const open = () => streamed(data.stream());
+    return sized({ kind: "blob", size: data.size, plain: data, open, name, mime: data.type.slice(0, NAME) });
   }
   if (data instanceof ArrayBuffer) return ofBytes("bytes", data, new Uint8Array(data));
   if (ArrayBuffer.isView(data)) {
@@ -69,7 +71,29 @@ function json(data) {
 
 /** @param {string} kind @param {any} plain @param {Uint8Array} bytes */
 function ofBytes(kind, plain, bytes) {
-  return sized({ kind, size: bytes.length, plain, read: (from, to) => bytes.subarray(from, to) });
+  return sized({ kind, size: bytes.length, plain, open: () => ({ read: () => bytes }) });
+}
+
+/**
+ * Read a stream, where the browser can into the same memory again and again. Parts of a Blob that are
+ * read one by one keep their memory until it is collected.
+ * @param {ReadableStream} stream @returns {Source}
+ */
+function streamed(stream) {
+  /** @type {any} */
+  let reader;
+  let buffer = new ArrayBuffer(BLOCK);
+  try {
+    reader = stream.getReader({ mode: "byob" });
+  } catch {
+    reader = stream.getReader();
+  }
+  const read = async () => {
+    const { value } = await reader.read(new Uint8Array(buffer));
+    if (value) ({ buffer } = value);
+    return value;
+  };
+  return { read, end: () => void reader.cancel().catch(() => {}) };
 }
 
 /** @param {Value} value */
@@ -83,7 +107,8 @@ export class Transfers {
   #channel;
   #user;
   #limit;
-  #piece;
+  #message = new Uint8Array(PIECE); // which the channel copies
+  #piece = PIECE - HEAD;
   #tell;
   #id = 0; // of our last transfer
   /** @type {Sending[]} */ #waiting = [];
@@ -101,7 +126,6 @@ export class Transfers {
     this.#channel = channel;
     this.#user = user;
     this.#limit = Math.min(limit, LIMIT);
-    this.#piece = PIECE - HEAD;
     this.#tell = tell;
     channel.binaryType = "arraybuffer";
     channel.bufferedAmountLowThreshold = BUFFER / 2;
@@ -119,7 +143,7 @@ export class Transfers {
     this.#piece = Math.min(PIECE, most) - HEAD;
     return new Promise((resolve, reject) => {
       const abort = () => this.#fail(each, "cancelled");
-      const state = { id: 0, sent: 0, acked: 0, block: new Uint8Array(), from: 0 };
+      const state = { id: 0, sent: 0, acked: 0, source: null, block: new Uint8Array(), from: 0 };
       /** @type {Sending} */
       const each = { ...state, value, options, resolve, reject, abort };
       if (options.signal?.aborted) return abort();
@@ -182,22 +206,23 @@ export class Transfers {
     const { value, sent } = each;
     try {
       if (sent >= each.from + each.block.length) {
-        each.block = await value.read(sent, Math.min(sent + BLOCK, value.size));
+        each.source ??= value.open();
+        each.block = (await each.source.read()) ?? new Uint8Array();
         each.from = sent;
       }
     } catch (error) {
       return this.#fail(each, "unreadable", String(error));
     }
     if (!this.#active.has(each.id)) return;
-    const bytes = each.block.subarray(sent - each.from, sent - each.from + this.#piece);
+    const most = Math.min(this.#piece, value.size - sent);
+    const bytes = each.block.subarray(sent - each.from, sent - each.from + most);
     if (!bytes.length) return this.#fail(each, "unreadable"); // a file that has become shorter
-    const message = new Uint8Array(HEAD + bytes.length);
-    const head = new DataView(message.buffer);
+    const head = new DataView(this.#message.buffer);
     head.setUint32(0, each.id);
     head.setUint32(4, sent);
-    message.set(bytes, HEAD);
+    this.#message.set(bytes, HEAD);
     try {
-      this.#channel.send(message);
+      this.#channel.send(this.#message.subarray(0, HEAD + bytes.length));
     } catch (error) {
       return this.#fail(each, "gone", String(error));
     }
@@ -216,6 +241,7 @@ export class Transfers {
     this.#active.delete(each.id);
     this.#waiting = this.#waiting.filter((other) => other !== each);
     each.options.signal?.removeEventListener("abort", each.abort);
+    each.source?.end?.();
     this.#pump();
   }
 
@@ -274,13 +300,16 @@ export class Transfers {
     for (const { size } of this.#coming.values()) together += size;
     if (Size > this.#limit) return this.#refuse(Id, "too-large");
     if (this.#coming.size >= AT_ONCE || together > TOGETHER) return this.#refuse(Id, "too-many");
-    /** @type {Coming} */
-    const each = { id: Id, kind: Kind, size: Size, name: Name, mime: Mime, bytes: 0, acked: 0, whole: null, parts: [], fresh: [], kept: 0 };
+    let whole;
     try {
-      if (Kind !== "blob") each.whole = new Uint8Array(Size); // the system gives the memory as it is written
+      // The system gives the memory as it is written.
+      whole = new Uint8Array(Kind === "blob" ? Math.min(Size, PART) : Size);
     } catch {
       return this.#refuse(Id, "too-large");
     }
+    const state = { bytes: 0, acked: 0, whole, at: 0, parts: [] };
+    /** @type {Coming} */
+    const each = { id: Id, kind: Kind, size: Size, name: Name, mime: Mime, ...state };
     this.#coming.set(Id, each);
     this.#progress(each);
     if (!Size && this.#coming.has(Id)) this.#finish(each);
@@ -296,8 +325,7 @@ export class Transfers {
     if (head.getUint32(4) !== each.bytes) return this.#refuse(id, "out-of-order");
     const length = data.byteLength - HEAD;
     if (each.bytes + length > each.size) return this.#refuse(id, "too-large");
-    if (each.whole) each.whole.set(new Uint8Array(data, HEAD), each.bytes);
-    else this.#keep(each, data.slice(HEAD));
+    this.#keep(each, new Uint8Array(data, HEAD));
     each.bytes += length;
     if (each.bytes === each.size) return this.#finish(each);
     if (each.bytes - each.acked < ACK) return;
@@ -306,14 +334,18 @@ export class Transfers {
     this.#progress(each);
   }
 
-  /** Keep a piece of a Blob, which the browser need not hold in memory. @param {Coming} each @param {ArrayBuffer} bytes */
+  /** Keep a piece. What is full is a part of a Blob, which is not in our memory. @param {Coming} each @param {Uint8Array} bytes */
   #keep(each, bytes) {
-    each.fresh.push(bytes);
-    each.kept += bytes.byteLength;
-    if (each.kept < FLUSH) return;
-    each.parts.push(new Blob(each.fresh));
-    each.fresh = [];
-    each.kept = 0;
+    for (let from = 0; from < bytes.length; ) {
+      const piece = bytes.subarray(from, from + each.whole.length - each.at);
+      each.whole.set(piece, each.at);
+      each.at += piece.length;
+      from += piece.length;
+      if (each.kind === "blob" && each.at === each.whole.length) {
+        each.parts.push(new Blob([each.whole]));
+        each.at = 0;
+      }
+    }
   }
 
   /** @param {Coming} each */
@@ -321,7 +353,7 @@ export class Transfers {
     const { id, kind, name, mime = "", size: Bytes } = each;
     let data;
     try {
-      if (!each.whole) data = blob([...each.parts, ...each.fresh], name, mime);
+      if (kind === "blob") data = blob([...each.parts, each.whole.subarray(0, each.at)], name, mime);
       else if (kind === "bytes") data = each.whole.buffer;
       else {
         data = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(each.whole);
