@@ -8,7 +8,7 @@
  * @typedef {import("./videre.js").SignallerError} SignallerError
  */
 import { Call, MAX_NAME } from "./demo_call.js";
-import { announce, button, chat, details, dismiss, input, page, panels, state } from "./demo_page.js";
+import { announce, button, chat, choice, details, dismiss, input, page, panels, state } from "./demo_page.js";
 import { element } from "./demo_parts.js";
 
 const INVITED = "This link leads to a call. Whoever has it can come in.";
@@ -134,6 +134,7 @@ element("enter", HTMLFormElement).onsubmit = (event) => {
   enter();
 };
 button("leave").onclick = () => end();
+choice.chosen = (kind, id) => call?.choose(kind, id);
 for (const what of /** @type {const} */ (["mute", "blind", "show"])) {
   button(what).onclick = () => call?.press(what);
 }

@@ -6,11 +6,12 @@
  * @typedef {import("./videre.js").SignallerError} SignallerError
  * @typedef {"audio" | "video"} Kind
  */
-import { announce, button, chat, details, dismiss, notice, page, panels, state } from "./demo_page.js";
+import { announce, button, chat, details, devices, dismiss, notice, page, panels, state } from "./demo_page.js";
 import { Tile, arrange, relabel } from "./demo_parts.js";
 import { Videre } from "./videre.js";
 
 const MEASURE_MS = 2_000; // between looks at the connections
+const LEVELS_MS = 200; // between looks at who speaks
 const MAX_TEXT = 2_000; // characters of one thing that is said
 export const MAX_NAME = 40;
 /** Enough to see each other by; each sends to each. @type {Record<Kind, MediaTrackConstraints>} */
@@ -43,12 +44,17 @@ export class Call {
       signallerURL: new URL(signaller, location.href).href,
       localVideoElement: this.#own.video,
       constraints: WANTED,
+      levels: LEVELS_MS,
     });
     this.videre.onAudioError = (error) => this.#lacks("audio", error.name);
     this.videre.onVideoError = (error) => this.#lacks("video", error.name);
     this.videre
       .on("ended", ({ kind }) => this.#lacks(kind, "ended"))
       .on("device", ({ kind }) => this.#has(kind))
+      .on("level", ({ user, level }) => {
+        const tile = this.#tiles.get(user);
+        if (tile) tile.level = level;
+      })
       .on("call", (peer) => this.#began(peer))
       .on("stream", (peer) => this.#tiles.get(peer.user)?.play(peer.stream, () => this.#silent()))
       .on("connection", (peer) => this.#changed(peer))
@@ -318,8 +324,15 @@ export class Call {
     if (!sharing) this.#own.play(this.videre.localStream);
   }
 
-  #measure() {
-    if (panels.isOpen("details")) details.measure([...this.videre.peers.values()], this.nameOf);
+  /** @param {Kind} kind @param {string} id of a device */
+  choose(kind, id) {
+    this.videre.useDevice(kind, id).catch((error) => !this.#over && this.#lacks(kind, error.name));
+  }
+
+  async #measure() {
+    if (!panels.isOpen("details")) return;
+    devices.show(await this.videre.devices(), this.videre.localStream);
+    details.measure([...this.videre.peers.values()], this.nameOf);
   }
 }
 

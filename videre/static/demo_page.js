@@ -1,5 +1,5 @@
 /** The demo's page: its elements, and what it says to who looks and to who listens. */
-import { Chat, Details, Panels, element, make } from "./demo_parts.js";
+import { Chat, Details, Devices, Panels, element, make } from "./demo_parts.js";
 
 export const button = (/** @type {string} */ id) => element(id, HTMLButtonElement);
 export const input = (/** @type {string} */ id) => element(id, HTMLInputElement);
@@ -22,6 +22,9 @@ export const page = {
 };
 export const chat = new Chat();
 export const details = new Details();
+/** @type {{chosen: (kind: "audio" | "video", id: string) => void}} what a choice of a device does */
+export const choice = { chosen: () => {} };
+export const devices = new Devices((kind, id) => choice.chosen(kind, id));
 export const panels = new Panels("chat", "details");
 
 /** Say something to who listens. @param {string} words */

@@ -3,7 +3,10 @@
  *
  * What others send is only ever shown as text.
  *
+ * @typedef {import("./videre.js").Device} Device
+ * @typedef {import("./videre.js").Flow} Flow
  * @typedef {import("./videre.js").Peer} Peer
+ * @typedef {import("./videre.js").Quality} Quality
  * @typedef {{name: string, microphone: boolean, camera: boolean, screen: boolean}} About what people
  *   tell of themselves
  * @typedef {{sent: boolean, size: number, Header: any, Payload: any}} Packet
@@ -11,6 +14,7 @@
 
 const PACKETS = 40; // that are shown
 const SHAPE = 4 / 3; // of a common camera
+const SPEAKS = 0.02; // the level from which somebody does
 
 /**
  * @template {Element} T
@@ -84,6 +88,11 @@ export class Tile {
       this.#caption.append(icon("microphone-off"), make("span", "unseen", ", microphone off"));
     }
     if (!camera && !screen) this.#caption.append(make("span", "unseen", ", camera off"));
+  }
+
+  /** @param {number} level of the voice, from 0 to 1 */
+  set level(level) {
+    this.element.classList.toggle("speaks", level > SPEAKS);
   }
 
   /** @param {string} words that lie over the picture, "" for none */
@@ -254,8 +263,10 @@ export class Details {
   /** @param {Peer[]} peers @param {(user: string) => string} name */
   async measure(peers, name) {
     const rows = peers.map(async (peer) => {
-      const { way, ms } = await path(peer.connection);
-      return row(name(peer.user), peer.state, way, ms);
+      const quality = await peer.quality();
+      const ms = quality.roundTrip === null ? "" : `${Math.round(quality.roundTrip)} ms`;
+      const flows = [flowOf(quality.sent), flowOf(quality.received)];
+      return row(name(peer.user), peer.state, wayOf(quality), ms, ...flows);
     });
     const measured = await Promise.all(rows);
     this.#connections.replaceChildren(...measured);
@@ -277,19 +288,47 @@ function row(...cells) {
   return make("tr", "", ...cells.map((cell) => make("td", "", cell)));
 }
 
-/** Tell the way that packets of media go. @param {RTCPeerConnection} connection */
-async function path(connection) {
-  /** @type {Map<string, any>} */
-  const reports = new Map();
-  (await connection.getStats()).forEach((report, id) => reports.set(id, report));
-  const all = [...reports.values()];
-  const transport = all.find(({ type, selectedCandidatePairId: id }) => type === "transport" && id);
-  const pair =
-    reports.get(transport?.selectedCandidatePairId) ??
-    all.find(({ type, nominated, state }) => type === "candidate-pair" && nominated && state === "succeeded");
-  if (!pair) return { way: "none yet", ms: "" };
-  const [local, remote] = [reports.get(pair.localCandidateId), reports.get(pair.remoteCandidateId)];
-  const seconds = pair.currentRoundTripTime;
-  const way = `${local?.candidateType} to ${remote?.candidateType}, ${local?.protocol}`;
-  return { way, ms: seconds === undefined ? "" : `${Math.round(seconds * 1000)} ms` };
+/** @param {Quality} quality */
+function wayOf({ path }) {
+  return path ? `${path.local} to ${path.remote}, ${path.protocol}` : "none yet";
+}
+
+/** @param {Flow} flow */
+function flowOf({ bitRate, loss, width, height }) {
+  const parts = [];
+  if (bitRate !== null) parts.push(`${Math.round(bitRate / 1000)} kbit/s`);
+  if (width !== null) parts.push(`${width} x ${height}`);
+  if (loss) parts.push(`${Math.round(loss * 100)} % lost`);
+  return parts.join(", ");
+}
+
+/** The devices to choose from. */
+export class Devices {
+  #lists = { video: element("cameras", HTMLSelectElement), audio: element("microphones", HTMLSelectElement) };
+
+  /** @param {(kind: "audio" | "video", id: string) => void} chosen */
+  constructor(chosen) {
+    for (const kind of /** @type {const} */ (["audio", "video"])) {
+      const list = this.#lists[kind];
+      list.onchange = () => chosen(kind, list.value);
+    }
+  }
+
+  /** @param {Device[]} devices @param {MediaStream | null} stream what is in use of them */
+  show(devices, stream) {
+    for (const kind of /** @type {const} */ (["audio", "video"])) {
+      const used = stream?.getTracks().find((track) => track.kind === kind)?.getSettings().deviceId;
+      const list = this.#lists[kind];
+      const own = devices.filter((device) => device.kind === kind);
+      const shown = JSON.stringify([own, used]);
+      if (list.dataset.shown === shown) continue; // somebody may be choosing just now
+      list.dataset.shown = shown;
+      list.disabled = own.length < 2;
+      const options = own.map(({ id, label }) => {
+        const option = make("option", "", label || "Device");
+        return Object.assign(option, { value: id, selected: id === used });
+      });
+      list.replaceChildren(...options);
+    }
+  }
 }

@@ -62,6 +62,6 @@ export async function capture(constraints, otherwise, wanted, failed) {
 /** @returns {MediaDevices} */
 function mediaDevices() {
   const { mediaDevices } = navigator;
-  if (!mediaDevices) throw new Error("Browsers give a camera only to pages of https: and of localhost");
+  if (!mediaDevices) throw new Error("A camera needs https: or localhost");
   return mediaDevices;
 }

@@ -23,7 +23,7 @@ const ms = number(1, "a number of milliseconds");
 
 /** @type {Record<string, Kind>} */
 export const KINDS = {
-  url: ["an http:, https:, ws: or wss: URL", (value) => locate(value) !== null],
+  url: ["an http: or ws: URL", (value) => locate(value) !== null],
   user: name(128),
   room: name(256),
   token: ["a string or a function", (value) => typeof value === "string" || typeof value === "function"],

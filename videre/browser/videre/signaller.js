@@ -495,7 +495,7 @@ export class Signaller extends Emitter {
     this.#stop();
     this.#listen("removeEventListener");
     this.#drop(1000);
-    this.#join?.reject(error ?? new SignallerError("left", "Left before the room was entered"));
+    this.#join?.reject(error ?? new SignallerError("left", "Left before"));
     this.#join = this.#joining = this.#secret = this.room = this.initiator = null;
     this.#outbox.clear();
     this.#seen.forget();
