@@ -244,13 +244,6 @@ async def test_the_printed_link_in_two_windows_is_a_call(
         assert [await person.fact("Initiator") for person in (ann, bob)] == ["you", "Ann"]
         assert await bob.fact("Present") == "Ann, you"
         await bob.notices("host to host, udp")
-        await bob.notices("kbit/s, 160 x 120")
-        devices = """
-        return page.locator("#cameras, #microphones").evaluateAll((lists) =>
-          lists.map(({ selectedOptions: [chosen] }) => Boolean(chosen?.textContent)));
-        """
-        assert await bob.page.drive(devices) == [True, True]
-        await bob.page.drive("await page.locator('.tile.speaks').first().waitFor();")
         kinds = await bob.page.drive(
             "return page.locator('#packets tbody td:nth-child(2)').allTextContents();"
         )
@@ -260,6 +253,13 @@ async def test_the_printed_link_in_two_windows_is_a_call(
             "← received broadcast: Ice Offer",
             "→ sent broadcast: Ice Answer",
         } <= set(kinds)
+        await bob.notices("kbit/s, 160 x 120")
+        devices = """
+        return page.locator("#cameras, #microphones").evaluateAll((lists) =>
+          lists.map(({ selectedOptions: [chosen] }) => Boolean(chosen?.textContent)));
+        """
+        assert await bob.page.drive(devices) == [True, True]
+        await bob.page.drive("await page.locator('.tile.speaks').first().waitFor();")
 
 
 async def test_a_call_begins_without_a_link(site: Site) -> None:
