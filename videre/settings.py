@@ -88,14 +88,15 @@ class Process:
     host: str | tuple[str, ...] = setting(
         "0.0.0.0",  # noqa: S104
         "Host",
-        'address to listen on, or a list of them; `"*"` and `"::"` are all of IPv4 and IPv6, a '
-        'name all of its addresses, `"unix:/run/videre.sock"` is a Unix socket, without `Port`',
+        'address to listen on, or a list of them. `"*"` and `"::"` stand for all of IPv4 and '
+        'IPv6, a name for all of its addresses; `"unix:/run/videre.sock"` is a Unix socket, '
+        "without `Port`",
         check_with="hosts",
     )
     port: int = setting(
         1111,
         "Port",
-        "TCP port; 0 picks a free one and says which",
+        "TCP port; 0 picks a free one and prints it",
         type="integer",
         min=0,
         max=65535,
@@ -103,7 +104,7 @@ class Process:
     prefixes: tuple[str, ...] = setting(
         ("/echo",),
         "Prefix",
-        "path, or list of paths; each is a namespace: two namespaces share no room",
+        "path, or list of paths. Each is a namespace: two prefixes never share a room",
         shown='`"/echo"`',
         check_with="prefixes",
     )
@@ -129,8 +130,8 @@ class Process:
     log_file: Path | None = setting(
         None,
         "LogFile",
-        "JSON lines, one for each event; `null`: everything goes to the standard output. "
-        'The shipped file has `"../log/debug.log"`',
+        "file for JSON lines, one per event; `null`: everything goes to standard output. The "
+        'shipped conf.json sets `"../log/debug.log"`',
         type="string",
         nullable=True,
         minlength=1,
@@ -138,7 +139,7 @@ class Process:
     log_level: str = setting(
         "info",
         "LogLevel",
-        "`debug` adds each packet's header and size. The shipped file has `debug`",
+        "`debug` adds each packet's header and size. The shipped conf.json sets `debug`",
         reloaded=True,
         type="string",
         allowed=list(LEVELS),
@@ -146,7 +147,7 @@ class Process:
     log_format: Form = setting(
         "text",
         "LogFormat",
-        "format of lines outside of the file: `text` for people, or `json`",
+        "format of lines outside the file: `text` for people, or `json`",
         type="string",
         allowed=list(get_args(Form)),
     )
@@ -165,8 +166,8 @@ class Process:
     drain_seconds: float = setting(
         30.0,
         "DrainSeconds",
-        "how long clients are still served after SIGTERM, so that they can connect elsewhere; "
-        "0: not at all",
+        "how long clients are served after SIGTERM while they move to another server; 0: not "
+        "at all",
         unit="seconds",
         reloaded=True,
         type="number",
@@ -176,7 +177,8 @@ class Process:
     duplicate: Duplicate = setting(
         "replace",
         "Duplicate",
-        "when a user id joins a room that it is in: `replace` the old seat, or `reject` the new",
+        "when a user id joins a room that it is already in: `replace` the old seat, or "
+        "`reject` the newcomer",
         reloaded=True,
         type="string",
         allowed=list(get_args(Duplicate)),
@@ -184,7 +186,7 @@ class Process:
     engine: str = setting(
         MEMORY,
         "Engine",
-        "where the rooms are kept; for several signallers a Valkey or Redis, see "
+        "where the rooms are kept. Several servers need a Valkey or Redis, see "
         "[cluster.md](cluster.md)",
         shown='`"memory://"`: this process',
         repr=False,  # it may hold a password
@@ -194,7 +196,7 @@ class Process:
     node_timeout: float = setting(
         10.0,
         "NodeTimeout",
-        "after which the others give up a signaller that has stopped answering",
+        "time after which the others declare an unresponsive server dead",
         unit="seconds",
         type="number",
         min=1,
@@ -203,7 +205,7 @@ class Process:
     workers: int = setting(
         1,
         "Workers",
-        "processes; for more than one, `Engine` must be a Valkey or Redis",
+        "number of processes; more than one needs a Valkey or Redis as `Engine`",
         type="integer",
         min=1,
         max=256,
@@ -211,15 +213,17 @@ class Process:
     worker_ports: WorkerPorts = setting(
         "each",
         "WorkerPorts",
-        "a port for `each` of them, from `Port` on, or one `shared` port, for WebSockets only",
+        "`each`: every worker has its own port, from `Port` up; `shared`: one port for all, "
+        "for WebSockets only",
         type="string",
         allowed=list(get_args(WorkerPorts)),
     )
     keep_alive: float = setting(
         75.0,
         "KeepAlive",
-        "for which a connection is kept that waits for its next request: more than the proxy keeps "
-        "it (60 for most, 600 for Google's load balancer), else its next request may be lost",
+        "how long an idle connection waits for its next request. Set it longer than the "
+        "proxy's own limit (60 for most, 600 for Google's load balancer); otherwise the "
+        "proxy's next request may be lost",
         unit="seconds",
         type="number",
         min=1,
@@ -228,9 +232,9 @@ class Process:
     max_sockets: int | None = setting(
         None,
         "MaxSockets",
-        "TCP connections of one process, sessions among them; more are refused. The command raises "
-        "its limit of open files as far as it may, and keeps 200 of them for itself; `sockets` in "
-        "the log's line `start` is what remains",
+        "TCP connections of one process, including sessions; more are refused. The command "
+        "raises its limit of open files as far as it may, and reserves 200 of them; `sockets`"
+        " in the log line `start` is the rest",
         reloaded=True,
         shown="`null`: what the limit of open files allows",
         type="integer",
@@ -240,7 +244,7 @@ class Process:
     max_sockets_per_address: int | None = setting(
         None,
         "MaxSocketsPerAddress",
-        "TCP connections of one IPv4 address or IPv6 /64; `TrustedProxies` have no limit",
+        "TCP connections of one IPv4 address or IPv6 /64; no limit for `TrustedProxies`",
         reloaded=True,
         shown="`null`: six for each of `MaxConnectionsPerAddress`, 32 at least; without that no "
         "limit",
@@ -251,8 +255,7 @@ class Process:
     admin_port: int | None = setting(
         None,
         "AdminPort",
-        "port for [metrics, the status page and the API](operations.md#admin-port), apart from "
-        "that of clients",
+        "separate port for [metrics, the status page and the API](operations.md#admin-port)",
         type="integer",
         nullable=True,
         min=0,
@@ -261,16 +264,17 @@ class Process:
     admin_host: str = setting(
         "127.0.0.1",
         "AdminHost",
-        "the admin port's address; one that others reach needs a token",
+        "address of the admin port; one that others can reach needs a token",
         type="string",
         minlength=1,
     )
     demo: bool | None = setting(
         None,
         "Demo",
-        "a page that makes calls, at `/demo`: `true` for everybody, `false` for nobody. By default "
-        "the command shows it to browsers on its own machine, if it listens there and lets any "
-        "page in without a token; an application (`create_app`) has it with `true` alone",
+        "a page that makes calls, at `/demo`: `true` for everybody, `false` for nobody. By "
+        "default the command shows it to browsers on its own machine, if it listens there and"
+        " admits any page without a token; an application (`create_app`) serves it only with "
+        "`true`",
         shown="`null`: for this machine",
         type="boolean",
         nullable=True,
@@ -278,8 +282,8 @@ class Process:
     client_module: bool = setting(
         True,
         "ClientModule",
-        "serve the [browser client](browser.md) below each prefix, as `/echo/videre.js`, to the "
-        "pages that `Origins` lets in",
+        "serve the [browser client](browser.md) below each prefix, for example as "
+        "`/echo/videre.js`, to the pages that `Origins` allows",
         type="boolean",
     )
 
@@ -292,7 +296,7 @@ class Limits:
     room_capacity: int | None = setting(
         None,
         "RoomCapacity",
-        "members of a room, 2 for classic calls; one more is refused with `room-full`",
+        "members of a room (2 for classic calls); further joins are refused with `room-full`",
         reloaded=True,
         type="integer",
         nullable=True,
@@ -302,7 +306,7 @@ class Limits:
     max_rooms: int | None = setting(
         None,
         "MaxRooms",
-        "rooms at a time; a join that would open a further one is refused with `room-full`",
+        "rooms at a time; a join that would open another is refused with `room-full`",
         reloaded=True,
         type="integer",
         nullable=True,
@@ -313,8 +317,8 @@ class Limits:
     packets_per_second: float | None = setting(
         50,
         "PacketsPerSecond",
-        "packets of one session, pings counted apart; more are dropped (`rate-limited`), and in "
-        "the end the session is closed (4003)",
+        "packets per second of one session; pings count separately. The excess is dropped "
+        "(`rate-limited`); a session that goes on is closed (4003)",
         reloaded=True,
         type="number",
         nullable=True,
@@ -324,8 +328,8 @@ class Limits:
     packet_burst: int = setting(
         400,
         "PacketBurst",
-        "packets that a session may send at once: an offer and 40 candidates to each of seven "
-        "peers are 287",
+        "packets that a session may send at once. An offer and 40 candidates to each of seven"
+        " peers are 287",
         reloaded=True,
         type="integer",
         min=1,
@@ -335,9 +339,9 @@ class Limits:
     bytes_per_second: float | None = setting(
         64 * 1024,
         "BytesPerSecond",
-        "bytes that a session may cause: what it sends, answers that grow with its room, and its "
-        "packet again for each eight further members who get it; more are dropped "
-        "(`rate-limited`), and in the end the session is closed (4003)",
+        "bytes per second that a session may cause: its packets, answers that grow with its "
+        "room, and its packet once more for every eight receivers after the first eight. The "
+        "excess is dropped (`rate-limited`); a session that goes on is closed (4003)",
         unit="bytes",
         reloaded=True,
         shown="64 KiB",
@@ -349,9 +353,9 @@ class Limits:
     byte_burst: int = setting(
         512 * 1024,
         "ByteBurst",
-        "bytes that a session may cause at once: an offer of 6 KB and 40 candidates of 300 bytes "
-        "to each of seven peers are 126,000. `--check` complains of more than `MaxBacklogBytes`, "
-        "with which one member could have others closed",
+        "bytes that a session may cause at once. An offer of 6 KB and 40 candidates of 300 "
+        "bytes to each of seven peers are 126,000. `--check` complains if it exceeds "
+        "`MaxBacklogBytes`, because one member could then get others closed",
         unit="bytes",
         reloaded=True,
         shown="512 KiB",
@@ -362,7 +366,7 @@ class Limits:
     join_timeout: float | None = setting(
         10.0,
         "JoinTimeout",
-        "in which a session must have entered a room, else it is closed (4004)",
+        "time in which a session must enter a room; otherwise it is closed (4004)",
         unit="seconds",
         reloaded=True,
         type="number",
@@ -374,7 +378,7 @@ class Limits:
     grace: float = setting(
         20.0,
         "Grace",
-        "for which the seat of a lost connection is kept, for a client that asked for a welcome; "
+        "how long the seat of a lost connection is kept, if the client asked for a welcome; "
         "0: not at all",
         unit="seconds",
         type="number",
@@ -386,8 +390,9 @@ class Limits:
     max_lost_seats_per_address: int | None = setting(
         1000,
         "MaxLostSeatsPerAddress",
-        "such seats of one IPv4 address or IPv6 /64, where `MaxConnectionsPerAddress` sets no "
-        "limit; of more, the one that was lost first is given up",
+        "lost seats that are kept for one IPv4 address or IPv6 /64, if "
+        "`MaxConnectionsPerAddress` sets no limit; beyond that, the seat lost first is given "
+        "up",
         reloaded=True,
         type="integer",
         nullable=True,
@@ -397,7 +402,8 @@ class Limits:
     max_resume_bytes: int | None = setting(
         256 * 1024,
         "MaxResumeBytes",
-        "memory for what a room with such seats was told; a client that misses more joins afresh",
+        "memory per room for packets that lost clients missed; a client that missed more "
+        "joins as new",
         unit="bytes",
         shown="256 KiB",
         type="integer",
@@ -443,8 +449,8 @@ class Options:
     max_backlog_bytes: int | None = setting(
         1024 * 1024,
         "MaxBacklogBytes",
-        "what may wait for a client that does not read before it is dropped (4002), one larger "
-        "packet aside",
+        "bytes that may wait for a client that does not read, plus one larger packet; beyond "
+        "that it is closed (4002)",
         unit="bytes",
         reloaded=True,
         shown="1 MiB",
@@ -455,7 +461,7 @@ class Options:
     max_connections: int = setting(
         0,
         "MaxConnections",
-        "sessions in all; more are refused with 503",
+        "sessions in total; more are refused with 503",
         reloaded=True,
         shown="0: no limit",
         type="integer",
@@ -476,8 +482,9 @@ class Options:
     connects_per_second_per_address: float | None = setting(
         None,
         "ConnectsPerSecondPerAddress",
-        "sessions that one address may open in a second, and at once; more are refused with 503. "
-        "Off, because an office behind one address comes back all at once",
+        "sessions that one address may open per second, and at once; more are refused with "
+        "503. Off by default, because all clients of an office behind one address reconnect "
+        "at once",
         reloaded=True,
         type="number",
         nullable=True,
@@ -487,9 +494,9 @@ class Options:
     origins: tuple[str, ...] = setting(
         ("*",),
         "Origins",
-        'pages that may connect: `["https://*.example.com"]`, `*` matching any part of a host; '
-        "requests without an Origin pass. For SockJS's iframe transports, name the server's own "
-        "origin too",
+        'pages that may connect: `["https://*.example.com"]`; `*` matches any part of a host.'
+        " Requests without an Origin are allowed. For SockJS's iframe transports, add the "
+        "server's own origin",
         reloaded=True,
         type="list",
         schema={"type": "string", "check_with": "origin"},
@@ -497,8 +504,8 @@ class Options:
     trusted_proxies: tuple[str, ...] = setting(
         (),
         "TrustedProxies",
-        "addresses or networks whose word about their clients is believed, `unix:` for all who "
-        "come by a Unix socket: [proxy.md](proxy.md)",
+        "addresses or networks of proxies whose statements about their clients are believed; "
+        "`unix:` for connections over a Unix socket: [proxy.md](proxy.md)",
         reloaded=True,
         type="list",
         schema={"type": "string", "check_with": "network"},
@@ -506,8 +513,8 @@ class Options:
     client_address_header: str = setting(
         "X-Forwarded-For",
         "ClientAddressHeader",
-        "the header in which they say it: `X-Forwarded-For`, `Forwarded` (RFC 7239), `X-Real-IP`, "
-        "`CF-Connecting-IP`; it must be one that they set themselves",
+        "the header in which these proxies name the client: `X-Forwarded-For`, `Forwarded` "
+        "(RFC 7239), `X-Real-IP`, `CF-Connecting-IP`. The proxies must set it themselves",
         reloaded=True,
         type="string",
         regex=r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z",
@@ -515,7 +522,7 @@ class Options:
     compression: bool = setting(
         False,
         "Compression",
-        "permessage-deflate on WebSockets; costs some 40 KB a connection",
+        "permessage-deflate on WebSockets; costs about 40 KB per connection",
         reloaded=True,
         type="boolean",
     )
@@ -537,7 +544,7 @@ class Options:
     sockjs_url: str = setting(
         SOCKJS_URL,
         "SockJSUrl",
-        "what SockJS's iframe page loads; must be the version that your pages use",
+        "script that SockJS's iframe page loads; must be the version that your pages use",
         shown="sockjs-client 1.6.1 on its CDN",
         type="string",
         regex=r"(https?://|/)[^\s\"<>]*\Z",
@@ -545,7 +552,7 @@ class Options:
     sockjs_integrity: str | None = setting(
         None,
         "SockJSIntegrity",
-        "hash of the script at `SockJSUrl`, as `sha384-...`: a browser runs no other",
+        "hash of the script at `SockJSUrl`, as `sha384-...`: browsers refuse any other script",
         shown="`null`: that of the default script, none for another URL",
         type="string",
         nullable=True,
@@ -607,22 +614,22 @@ class Retention:
 DOCUMENTS = (
     Setting(
         key="AdminToken",
-        meaning="bearer token that admin clients must send; `AdminTokenFile` and "
-        "`AdminTokenVariable` name where it is",
+        meaning="bearer token that admin clients must send; alternatively, set one of the next two "
+        "keys",
         rules={"type": "string", "nullable": True, "default": None},
         reloaded=True,
         shown="none",
     ),
     Setting(
         key="AdminTokenFile",
-        meaning="file that holds it",
+        meaning="file that contains the token",
         rules={"type": "string", "nullable": True, "default": None, "minlength": 1},
         reloaded=True,
         shown="none",
     ),
     Setting(
         key="AdminTokenVariable",
-        meaning="variable of the environment that holds it",
+        meaning="environment variable that contains the token",
         rules={
             "type": "string",
             "nullable": True,
@@ -638,7 +645,7 @@ DOCUMENTS = (
         meaning="who may enter which room: [tokens.md](tokens.md)",
         rules={"type": "dict", "nullable": True, "default": None},
         reloaded=True,
-        shown="`null`: who knows a room may enter",
+        shown="`null`: anyone who knows a room may enter",
     ),
     Setting(
         key="IceServers",

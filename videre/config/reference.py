@@ -35,7 +35,8 @@ def _row(known: Setting) -> Iterator[str]:
     yield known.unit
     yield "yes" if known.reloaded else ""
     off = known.key in LIMITS and known.rules.get("nullable") and rules["default"] != 0
-    yield known.meaning + ("; `null`: no limit" if off else "")
+    says_null = known.shown is not None and "`null`" in known.shown
+    yield known.meaning + ("; `null`: no limit" if off and not says_null else "")
 
 
 def written(document: str) -> str:
