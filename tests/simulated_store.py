@@ -125,6 +125,7 @@ class SimulatedStore:
     """The way of one node to the server: a Store."""
 
     format = "simulated"
+    where = "simulated://"
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self._cluster = cluster

@@ -16,7 +16,6 @@ from fakes import FakeConnection
 from videre.admin import samples as sampling
 from videre.admin.faults import KEPT, Faults
 from videre.admin.samples import Samples
-from videre.admin.status import without_secrets
 from videre.config import Config
 from videre.logs import EventLog, Journal
 from videre.logs.formatters import shortened
@@ -195,22 +194,6 @@ async def test_the_largest_rooms_are_few(admin: Admin) -> None:
         "Room": shortened("13"),
         "Members": 14,
     }
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("memory://", "memory://"),
-        ("redis://h:6379/0", "redis://h:6379/0"),
-        ("redis://:pass@h:6379/0", "redis://h:6379/0"),
-        ("rediss://user:p%40ss@h:6379?password=secret&ssl_ca_certs=/x", "rediss://h:6379"),
-        ("redis+sentinel://u:p@h:1,i:2/service", "redis+sentinel://h:1,i:2/service"),
-        ("redis+cluster://[::1]:6379", "redis+cluster://[::1]:6379"),
-    ],
-)
-def test_an_engines_password_is_not_told(url: str, shown: str) -> None:
-    """Nor its user, nor what stands in the query."""
-    assert without_secrets(url) == shown
 
 
 def test_a_schema_is_looked_at() -> None:

@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "version": set(),
     "health": set(),
     "jobs": set(),
+    "siblings": set(),
     "demo": {"browser_files", "config"},
     "browser_files": {"transport"},
     "client": {"errors"},

@@ -83,7 +83,7 @@ def test_help_tells_every_option_and_its_default() -> None:
         "--admin-port": "none",
     }
     assert done.returncode == 0
-    assert {*told} == {"-h,", "--help", *defaults, "--check", "--version"}
+    assert {*told} == {"-h,", "--help", *defaults, "--check", "--connect", "--version"}
     for option, default in defaults.items():
         assert told[option].lower().endswith(f"(default: {default})".lower())
 

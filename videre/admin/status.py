@@ -20,6 +20,7 @@ from videre.admin import requests
 from videre.admin.api import answer
 from videre.admin.faults import Faults
 from videre.admin.samples import INTERVAL, Samples
+from videre.engines.address import without_secrets
 from videre.logs.formatters import shortened
 from videre.namespace import Namespace
 from videre.version import __version__
@@ -169,12 +170,6 @@ def _totals(namespace: Namespace) -> dict[str, int]:
         "Leaves": sum(tally.leaves.values()),
         "Errors": sum(tally.errors.values()),
     }
-
-
-def without_secrets(url: str) -> str:
-    """Return an engine's URL without its user, password and query, which may hold one too."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def _iso(seconds: float) -> str:

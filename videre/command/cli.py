@@ -22,6 +22,8 @@ from videre.command.listening import Ports, listen
 from videre.command.server import CHANGES, Load, serve
 from videre.config import Config, environment
 from videre.config.schema import SCHEMA
+from videre.engines import choice
+from videre.engines.address import without_secrets
 from videre.errors import ConfigError
 from videre.settings import LEVELS
 from videre.version import __version__
@@ -72,6 +74,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         f"(default: {default_config or 'none'})".replace("%", "%%"),
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--connect", action="store_true", help="have the check try the Engine, too")
     parser.add_argument("--version", action="version", version=f"videre-server {__version__}")
     return parser
 
@@ -91,7 +94,10 @@ def main(argv: Sequence[str] | None = None, *, default_config: Path | None = Non
 
 
 def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
-    arguments = vars(_parser(default_config).parse_args(argv))
+    parser = _parser(default_config)
+    arguments = vars(parser.parse_args(argv))
+    if arguments["connect"] and not arguments["check"]:
+        parser.error("--connect goes with --check")
     options: dict[str, tuple[str, Any]] = {
         key: (_option(key), value)
         for key in OPTIONS
@@ -107,6 +113,8 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     config = load()
     certificates = Certificates(config)
     complaints = config.complaints()
+    if arguments["connect"]:
+        complaints = [*complaints, *_refusals(config)]
     streams.complain(*complaints)
     if arguments["check"]:
         if complaints:
@@ -117,6 +125,23 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     if config.workers > 1:
         return workers.run(config, listen, lambda own, ports: _run(own, certificates, ports, load))
     return _run(config, certificates, listen(config), load)
+
+
+def _refusals(config: Config) -> list[str]:
+    """Try the engine of each prefix; return in words what is wrong with it."""
+
+    async def reasons() -> list[str]:
+        namespaces = [prefix.rstrip("/") for prefix in config.prefixes]
+        url, timeout = config.engine, config.node_timeout
+        return await asyncio.gather(*(choice.attempt(url, each, timeout) for each in namespaces))
+
+    where = without_secrets(config.engine)
+    return [
+        fault
+        for reason in dict.fromkeys(asyncio.run(reasons()))
+        if reason
+        for fault in config.error("Engine", where, f"cannot be used: {reason}").faults
+    ]
 
 
 def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -> int:

@@ -161,6 +161,9 @@ class Server:
         self._log.flush()
         if self._config.log_file is None and self._config.log_format == "json":
             return  # the standard output is the log, and every line of it JSON
+        faults = dict.fromkeys(
+            each.rooms.fault for each in self._app[NAMESPACES] if each.rooms.fault
+        )
         # One write: print makes two of it when Python's output is unbuffered.
         told = f"Listening on {', '.join(found)}\n"
         link = self._demo_link()
@@ -168,7 +171,7 @@ class Server:
             told += f"Try a call: {link}\n"
         if self._admin_url is not None:
             told += f"Admin port on {self._admin_url}\n"
-        streams.tell(told)
+        streams.tell(told + "".join(f"Not ready: {each}\n" for each in faults if each))
 
     def _demo_link(self) -> str | None:
         """Return the link to the demo at the first address where it can be had."""

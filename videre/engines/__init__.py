@@ -99,7 +99,7 @@ class Engine(Protocol):
 
     @property
     def fault(self) -> str:
-        """Why it cannot work, if that will not pass by itself; "" if unknown."""
+        """Why it cannot, in words without addresses and secrets; "": it can."""
 
     def start(self, listener: Listener) -> Awaitable[None] | None:
         """Open the engine; `listener` hears of each room with a member on this node from now on."""

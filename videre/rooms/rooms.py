@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from videre import packets
@@ -31,8 +31,8 @@ class Rooms:
     """The rooms of one namespace. `clock` is monotonic, in seconds.
 
     `secret` returns a new one: 128 random bits, as text. `grace` is the engine's, in seconds; 0: no
-    seat outlives its connection. The coroutines and hooks are for the hosting application; the rest
-    is for peers.
+    seat outlives its connection. No other process has any of the `seat_ids`. The coroutines and
+    hooks are for the hosting application; the rest is for peers.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Rooms:
         grace: float = 0.0,
         terms: JoinPolicy | None = None,
         ice: Ice = no_ice,
-        node: str = "",
+        seat_ids: Iterator[str] | None = None,
         tally: Tally | None = None,
     ) -> None:
         self.tally = tally = tally or Tally(clock)
@@ -64,7 +64,7 @@ class Rooms:
             clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
         )
         self.lost = self._replica.lost
-        self._seat_ids = (f"{node}{number}" for number in itertools.count())
+        self._seat_ids = seat_ids or map(str, itertools.count())
 
     def start(self) -> Awaitable[None] | None:
         """Open the engine."""
@@ -81,7 +81,7 @@ class Rooms:
 
     @property
     def fault(self) -> str:
-        """Why not, where that does not pass by itself; "" if nothing is known."""
+        """Why the engine cannot be reached, in words; "": it can."""
         return self._engine.fault
 
     def __len__(self) -> int:

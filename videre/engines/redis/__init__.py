@@ -56,9 +56,11 @@ class RedisEngine:
 
     async def start(self, listener: Listener) -> None:
         """See Engine.start; a store that is not there is waited for, in the background."""
-        self._node.listener = listener
-        with contextlib.suppress(EngineError):
+        self._node.begin(listener)
+        try:
             await self._duties.beat()
+        except EngineError as error:
+            self._node.unsound(error)
         self._beating = asyncio.create_task(self._duties.run())
 
     async def close(self) -> None:

@@ -50,8 +50,8 @@ class Duties:
             try:
                 await self.beat()
                 wait = self._leases.next_end(pause)
-            except EngineError:
-                self._node.unsound()
+            except EngineError as error:
+                self._node.unsound(error)
                 wait = random.uniform(0, pause)  # noqa: S311  # so that nodes do not come in step
             except Exception:
                 logger.exception("a node's periodic work failed")
@@ -87,8 +87,7 @@ class Duties:
                 self._node.whole_at = loop.time() + self._timeout
             self._node.server = server
         if not opened:
-            self._node.sound_since = loop.time()
-            logger.info("connected to the store")
+            self._node.sound()
             await self._warn_of_evictions()
         for room in [room for room, until in self._node.late.items() if until <= loop.time()]:
             self._node.owed.add(room)

@@ -7,8 +7,9 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
+from videre.engines.redis.outage import KNOWN
 from videre.errors import EngineError
 
 logger = logging.getLogger("videre.engines")
@@ -20,7 +21,7 @@ def report(error: BaseException) -> None:
     A dying connection may raise anything: redis-py 8.1 an AttributeError, of a writer that is gone.
     So may a mistake of ours, which must show.
     """
-    if not isinstance(error, (RedisError, OSError)) and not _is_closed_transport(error):
+    if not isinstance(error, KNOWN) and not _is_closed_transport(error):
         logger.error("unexpected error while talking to the store", exc_info=error)
 
 
@@ -32,7 +33,6 @@ def engine_errors() -> Iterator[None]:
     except EngineError:
         raise
     except ResponseError as error:
-        logger.error("the store refuses: %s", error)
         raise EngineError("The store refuses") from error
     except asyncio.CancelledError as error:
         if _is_cancelled():

@@ -11,6 +11,7 @@ from typing import Any
 
 from videre.engines import Listener
 from videre.engines.redis.leases import lease
+from videre.engines.redis.outage import Outage
 from videre.engines.redis.store import Store
 from videre.engines.redis.view import Own, View
 from videre.errors import EngineError
@@ -37,6 +38,8 @@ FOREIGN = (
     " stop those servers first, or set another Engine"
 )
 
+NOT_HEARD = "the messages of the rooms are not heard"
+
 
 class Node:
     """One node, by the name that the store knows it by. It is told of trouble by `step`."""
@@ -44,7 +47,7 @@ class Node:
     def __init__(self, store: Store, name: str = "") -> None:
         self.store = store
         self.listener: Listener
-        self.name = name or secrets.token_hex(8)
+        self.name = name  # "" until it starts: a process that is forked has a name of its own
         self.views: dict[str, View] = {}
         self.own: dict[str, Own] = {}  # by seat; also adopted ones, of rooms without a view
         self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
@@ -58,7 +61,7 @@ class Node:
         self.leased_until = -math.inf  # from when on the others may have given this node up
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages are not heard
-        self.fault = ""  # what keeps this node out that does not pass by itself
+        self.outage = Outage(store.where)
         self.breaks = 0  # how often that began
         self.lost = 0  # rooms that the store turned out to have lost, since that was last logged
         self.closing = False  # what is left is given to the other nodes
@@ -67,6 +70,11 @@ class Node:
         self._steps = 0
         self._step_characters = 0
         self._jobs: set[asyncio.Task[Any]] = set()
+
+    def begin(self, listener: Listener) -> None:
+        """Begin to be a node, with a name that no other process has."""
+        self.listener = listener
+        self.name = self.name or secrets.token_hex(8)
 
     def lease(self, seconds: float) -> str:
         """Return a lease for so long, which is another one each time."""
@@ -134,9 +142,9 @@ class Node:
         self._step_characters += size
         try:
             return await self.store.step(room, op, *arguments)
-        except EngineError:
+        except EngineError as error:
             self.owe(room)
-            self.unsound()
+            self.unsound(error)
             raise
         except BaseException:
             self.owe(room)
@@ -175,24 +183,31 @@ class Node:
 
     def meet(self, other: str | None) -> None:
         """Take note of another format that living nodes write; raise EngineError if there is."""
-        before, ours = self.fault, self.store.format
-        self.fault = "" if other is None else FOREIGN.format(other=other, ours=ours)
-        if self.fault and self.fault != before:
-            logger.error("not taking part: %s", self.fault)
-        if self.fault:
-            raise EngineError("Another version uses the store")
+        if other is not None:
+            raise EngineError(FOREIGN.format(other=other, ours=self.store.format))
 
     @property
     def is_waiting(self) -> bool:
         """Whether something was asked of the store that may be done yet."""
         return bool(self._steps or self.late)
 
-    def unsound(self) -> None:
-        """Take note that the store does not answer."""
+    @property
+    def fault(self) -> str:
+        """Why this node is not ready; "": it is."""
+        return self.outage.reason or ("" if self.ready else NOT_HEARD)
+
+    def unsound(self, error: BaseException) -> None:
+        """Take note that the store cannot be used, and why."""
+        self.outage.tell(error, asyncio.get_running_loop().time())
         if self.sound_since is not None:
             self.sound_since = None
-            logger.warning("the store cannot be reached")
             self.trouble.set()
+
+    def sound(self) -> None:
+        """Take note that the store can be used."""
+        self.sound_since = asyncio.get_running_loop().time()
+        self.outage.end()
+        logger.info("connected to the store")
 
     def owe(self, room: str) -> None:
         """Take note that the store may not know what is so in a room, now or a while later."""

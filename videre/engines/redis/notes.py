@@ -48,9 +48,9 @@ class Notes:
                 await self._node.store.unsubscribe(room)
             if not self._keeps(room):
                 await self._node.unnote(self._node.name, room)
-        except EngineError:
+        except EngineError as error:
             self._node.owe(room)
-            self._node.unsound()
+            self._node.unsound(error)
         finally:
             done.set_result(None)
             del self._unnoting[room]

@@ -97,9 +97,10 @@ class Seats:
         try:
             await self._notes.note(room)
             await self._node.store.subscribe(room)
-        except BaseException:
+        except BaseException as error:
             self._node.owe(room)
-            self._node.unsound()
+            known = isinstance(error, EngineError)
+            self._node.unsound(error if known else EngineError("a room may not be heard"))
             raise
 
     def drop_if_idle(self, view: View) -> None:
@@ -249,7 +250,8 @@ class Seats:
         if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
             self.disown(own)
             if line[4] == "node lost" or line[6] == CloseCode.ENGINE_UNAVAILABLE:
-                self._node.unsound()  # the others have given this node up: no more is to be tried
+                # No more is to be tried.
+                self._node.unsound(EngineError("the other nodes have given this one up"))
 
     def _superseded(self, view: View, user: str, seat: str) -> None:
         """Forget a user's seats here, whose sessions were closed since it had another one."""

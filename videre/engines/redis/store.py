@@ -18,6 +18,8 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
 from videre import engine_url
+from videre.engines.address import without_secrets
+from videre.engines.redis import permissions
 from videre.engines.redis.channels import Channels
 from videre.engines.redis.connecting import COMMAND_SECONDS, CONNECTIONS, connect, sentinels_of
 from videre.engines.redis.faults import engine_errors, reported
@@ -49,14 +51,18 @@ KEYS = ("room", "seats", "meta", "order", "skips", "lasts", "log")
 class Store(Protocol):
     """What the rooms of a cluster are kept in. Everything may raise EngineError.
 
-    `format` is what is kept there, see FORMAT.
+    `format` is what is kept there, see FORMAT; `where` it is, without secrets.
     """
 
     format: str
+    where: str
 
     async def open(self, heard: Heard, broken: Broken) -> None:
-        """Connect. `heard` is called with a room and each message in its order; `broken` when
-        messages may have been lost: rooms must be subscribed anew."""
+        """Connect, and see that all that a node does is allowed.
+
+        `heard` is called with a room and each message in its order; `broken` when messages may
+        have been lost: rooms must be subscribed again.
+        """
 
     async def close(self) -> None:
         """Disconnect; nothing is heard any more."""
@@ -111,6 +117,7 @@ class RedisStore:
     ) -> None:
         self._url = engine_url.read(url)
         self._timeout = timeout
+        self.where = without_secrets(url)
         self._client = connect(self._url, timeout=timeout)
         self._servers: dict[str, Any] = {}  # of a cluster: clients for the messages of each
         self.format = FORMAT
@@ -122,7 +129,7 @@ class RedisStore:
         self._room_script = _Script(self._client, FOLDER / "room.lua")
         self._node_script = _Script(self._client, FOLDER / "nodes.lua")
         self._nodes = f"{self._space}:{{nodes}}"
-        self._sharded = False
+        self._sharded, self._publish = False, "PUBLISH"
         self._rooms: dict[str, str] = {}  # by channel
         self._channels = Channels(take=self._take, broken=self._lose, timeout=timeout)
         self._heard: Heard
@@ -138,7 +145,10 @@ class RedisStore:
                 await self._client.initialize()
                 await self._client.nodes_manager.initialize()
             (known,) = await self._client.execute_command("COMMAND", "INFO", "SPUBLISH")
-            self._sharded = bool(known)
+            self._sharded, self._publish = bool(known), "SPUBLISH" if known else "PUBLISH"
+            keys = (f"{self._tag('')}:{KEYS[0]}", f"{self._nodes}:nodes", self._format)
+            ways = {"channel": self._tag(""), "publish": self._publish}
+            await permissions.check(self._client, keys, **ways)
 
     async def close(self) -> None:
         """See Store.close."""
@@ -153,9 +163,8 @@ class RedisStore:
         """See Store.step."""
         tag = self._tag(room)
         keys = [f"{tag}:{each}" for each in KEYS]
-        publish = "SPUBLISH" if self._sharded else "PUBLISH"
         async with self._place():
-            return await self._room_script(keys, (op, tag, publish, *self._keep, *arguments))
+            return await self._room_script(keys, (op, tag, self._publish, *self._keep, *arguments))
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""

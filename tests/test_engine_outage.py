@@ -1,0 +1,334 @@
+"""A store that cannot be used: the log says why, `/ready` does, and so does the command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from documents import claim
+from engine_nodes import NODE_SECONDS, eventually, nodes_on
+from inprocess import serving
+from process import ROOT, START_SECONDS, signaller
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from valkey_server import Valkey, free_port, redis_binary, redis_tls, valkey, valkey_cluster
+
+import videre
+from videre.config import Config
+from videre.engines import choice
+from videre.engines.redis import outage, permissions
+from videre.engines.redis.outage import REMINDER_SECONDS, Outage, reason
+from videre.errors import EngineError
+
+#: The rule of docs/cluster.md, which is to be enough.
+ENOUGH = claim("docs/cluster.md", "ACL SETUSER").text.partition(">secret ")[2].strip()
+
+#: Rules that are not enough, and what is missing.
+TOO_LITTLE = {
+    "+@all ~*": "its user may not use the channels videre:*;",
+    "+@all -@dangerous ~videre:* &videre:*": "its user may not INFO;",
+    "+@all ~other:* &*": "its user may not use the keys videre:*;",
+    "+@all -publish -spublish ~videre:* &videre:*": "its user may not SPUBLISH;",
+    "+@all -subscribe -ssubscribe ~videre:* &videre:*": "its user may not SSUBSCRIBE;",
+    "+@all -hset -zadd ~videre:* &videre:*": "its user may not HSET, ZADD;",
+    "+@all -@write ~videre:* &videre:*": "its user may not DEL, HDEL, HINCRBY, HSET,",
+    "+@all -eval ~videre:* &videre:*": "'eval'",
+    "-@all ~videre:* &videre:*": "has no permissions to run",
+}
+
+
+def users(*rules: str) -> list[str]:
+    """Return the options of a server with a user for each rule: u0, u1, ... with a password."""
+    words = [
+        f"--user u{n} on >pa:ss@word resetkeys resetchannels {rule}" for n, rule in enumerate(rules)
+    ]
+    return " ".join(words).split()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """Run a server with a password, and a user for each rule."""
+    options = users(ENOUGH, *TOO_LITTLE)
+    async with valkey(tmp_path, *options) as server:
+        await server.ask("CONFIG", "SET", "requirepass", "good")
+        yield server
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the log says of the store."""
+    return [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+
+
+async def test_each_reason_is_told(
+    tmp_path: Path, guarded: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one line at the start, with the URL but not its password; nobody is let in."""
+    here = f"127.0.0.1:{guarded.port}"
+    (tls := tmp_path / "tls").mkdir()
+    async with redis_tls(tls) as secure:
+        there = f"localhost:{secure.port}"
+        found = {
+            f"redis://:pass-1@{here}": "invalid username-password pair or user is disabled",
+            f"redis://{here}": "it wants a password",
+            f"redis://127.0.0.1:{free_port()}": "Connection refused",
+            "redis://no-such-host.invalid:6379": "Name or service not known",
+            f"rediss://:pass-1@{here}": "no answer in time; does it speak TLS?",
+            f"rediss://{here}?ssl_ca_certs=/no/such/file": "No such file or directory",
+            f"rediss://:secret@{there}": "its certificate is not good: self-signed certificate",
+            f"redis://:secret@{there}": "; does it want TLS?",
+            f"redis://:good@{here}/77": "DB index is out of range",
+            f"redis+cluster://:good@{here}": "This instance has cluster support disabled",
+            f"redis+cluster://127.0.0.1:{free_port()}": "Connection refused",
+            f"redis+sentinel://127.0.0.1:{free_port()}/main": (
+                "no Sentinel knows a server called 'main' (ConnectionError)"
+            ),
+        }
+        for url, why in found.items():
+            caplog.clear()
+            async with nodes_on(url) as nodes:
+                node = await nodes.add(node_timeout=NODE_SECONDS)
+                if why.startswith("; "):  # parted, in one way or the other
+                    why = node.engine.fault.partition(";")[0] + why
+                assert node.engine.fault == why
+                with pytest.raises(EngineError):
+                    await node.join("a")
+            (line,) = told(caplog)
+            assert line.startswith(f"the store cannot be used: {why} ({url.split(':')[0]}://")
+            assert "@" not in line and "pass-1" not in line and "secret" not in line
+            assert not [each for each in caplog.records if each.exc_info]
+            assert (await choice.attempt(url, "", NODE_SECONDS)).partition(";")[2] == why.partition(
+                ";"
+            )[2]
+            assert "TLS?" in why or await choice.attempt(url, "", NODE_SECONDS) == why
+
+
+async def test_a_user_who_may_not_do_all_is_not_ready(guarded: Valkey) -> None:
+    """What is missing is found before the first client comes; the documented rule is enough."""
+    for number, why in enumerate(TOO_LITTLE.values(), 1):
+        url = f"redis://u{number}:pa%3Ass%40word@127.0.0.1:{guarded.port}"
+        async with nodes_on(url) as nodes:
+            node = await nodes.add()
+            assert not node.engine.ready and why in node.engine.fault, node.engine.fault
+    async with nodes_on(f"redis://u0:pa%3Ass%40word@127.0.0.1:{guarded.port}") as nodes:
+        await works(await nodes.add(), await nodes.add())
+
+
+async def works(one: object, other: object) -> None:
+    """See that all that rooms do is allowed."""
+    assert one.engine.fault == other.engine.fault == ""
+    a = await one.join("a", ticket="t")
+    await other.join("b")
+    await one.hears("joined", "joined")
+    await one.engine.publish("room", a, "text")
+    await other.hears("joined", "sent")
+    assert await one.engine.rooms(None, 10) == ["room"]
+    await one.engine.lose("room", "a", a, None)
+    assert (await other.resume("a", "t", 1))[1] == []
+    await other.engine.leave("room", "b", None, "gone")
+    assert await one.engine.members("room") == ["a"]
+
+
+async def test_the_rule_is_enough_on_redis_7(tmp_path: Path) -> None:
+    """Debian's, which has sharded channels as well."""
+    binary = redis_binary(tmp_path)
+    async with valkey(tmp_path, *users(ENOUGH, "+@all ~*"), binary=binary) as server:
+        async with nodes_on(f"redis://u0:pa%3Ass%40word@127.0.0.1:{server.port}") as nodes:
+            await works(await nodes.add(), await nodes.add())
+        async with nodes_on(f"redis://u1:pa%3Ass%40word@127.0.0.1:{server.port}") as nodes:
+            assert "the channels videre:*" in (await nodes.add()).engine.fault
+
+
+async def test_the_rule_is_enough_on_a_cluster(tmp_path: Path) -> None:
+    """And a user whom one of its servers allows less is not ready."""
+    async with valkey_cluster(tmp_path) as url:
+        from redis.asyncio import RedisCluster
+
+        admin = RedisCluster.from_url(url.replace("+cluster", ""))
+        everywhere = {"target_nodes": RedisCluster.ALL_NODES}
+        try:
+            for user, rule in (("u0", ENOUGH), ("u1", ENOUGH)):
+                words = ["on", ">pw", "resetkeys", "resetchannels", *rule.split()]
+                await admin.execute_command("ACL SETUSER", user, *words, **everywhere)
+            last = admin.get_nodes()[-1]
+            await admin.execute_command("ACL SETUSER", "u1", "-hincrby", target_nodes=last)
+        finally:
+            await admin.aclose()
+        async with nodes_on(url.replace("//", "//u0:pw@")) as nodes:
+            await works(await nodes.add(), await nodes.add())
+        async with nodes_on(url.replace("//", "//u1:pw@")) as nodes:
+            assert "its user may not HINCRBY" in (await nodes.add()).engine.fault
+
+
+async def test_a_right_that_is_taken_away_and_given_back(guarded: Valkey) -> None:
+    """The node is not ready from the next step on, and comes back by itself."""
+    admin = f"redis://:good@127.0.0.1:{guarded.port}"
+    guarded.url = admin
+    url = f"redis://u0:pa%3Ass%40word@127.0.0.1:{guarded.port}"
+    async with nodes_on(url) as nodes:
+        node = await nodes.add(node_timeout=NODE_SECONDS)
+        a = await node.join("a")
+        await guarded.ask("ACL", "SETUSER", "u0", "-spublish")
+        with pytest.raises(EngineError):
+            await node.engine.publish("room", a, "text")
+        await eventually(lambda: "its user may not SPUBLISH" in node.engine.fault)
+        await asyncio.sleep(NODE_SECONDS)  # for some beats, none of which takes it for ready
+        assert not node.engine.ready
+        await guarded.ask("ACL", "SETUSER", "u0", "+spublish")
+        await node.is_ready()
+        await node.insists(a, "on we go")
+
+
+def test_all_that_the_scripts_and_the_client_do_is_asked() -> None:
+    """A command that is added to a script is one that a user must be allowed."""
+    folder = ROOT / "videre" / "engines" / "redis"
+    scripts = "".join((folder / each).read_text() for each in ("room.lua", "nodes.lua"))
+    given = {*re.findall(r"redis\.p?call\('([A-Z]+)'", scripts)} | {"SADD", "SREM"}
+    assert given - {*permissions.ON_KEYS} == {"TIME", "INFO"}
+    asked = {*permissions.ON_KEYS} | {command[0] for command in permissions.PLAIN}
+    client = (folder / "store.py").read_text() + (folder / "channels.py").read_text()
+    methods = {each.upper() for each in re.findall(r"(?:ask|client|pubsub)\.(\w+)\(", client)}
+    methods -= {"ACLOSE", "PIPELINE", "EXECUTE", "INITIALIZE", "GET_NODE_FROM_KEY", "PUBSUB"}
+    methods -= {"GET_MESSAGE", "EXECUTE_COMMAND", "CANCELLING", "DONE"}
+    assert methods and methods <= asked, methods - asked
+
+
+# How often it is said.
+
+
+def test_it_is_said_at_once_and_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Each reason by itself; a store that was back is a new outage."""
+    one = Outage("redis://h")
+    refused, full = EngineError("refused"), EngineError("full")
+    for now in range(0, 120):
+        one.tell(refused, float(now))
+    assert told(caplog) == [
+        "the store cannot be used: refused (redis://h)",
+        "the store still cannot be used: refused (redis://h)",
+    ]
+    one.tell(full, 120.0)
+    one.tell(refused, 120.5)
+    assert len(told(caplog)) == 4 and one.reason == "refused"
+    one.end()
+    assert one.reason == ""
+    one.tell(refused, 121.0)
+    assert told(caplog)[4:] == ["the store cannot be used: refused (redis://h)"]
+
+
+def test_reasons_that_are_different_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that says something else each time fills neither the log nor the memory."""
+    one = Outage("redis://h")
+    for number in range(1_000):
+        one.tell(EngineError(f"reason {number} " + "x" * 10_000), number * REMINDER_SECONDS / 100)
+    lines = told(caplog)
+    assert len(lines) < outage.MAX_REASONS + 1_000 / 100 * outage.MAX_REASONS
+    assert max(map(len, lines)) < 400
+    assert len(one._told) <= outage.MAX_REASONS
+
+
+def caused(error: Exception, *causes: Exception) -> Exception:
+    """Return an error that came from others, the nearest first."""
+    if causes:
+        error.__cause__ = caused(*causes)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (EngineError("in our words"), "in our words"),
+        (caused(EngineError("x"), OSError(113, "Connect call failed ('10.0.0.1', 9)")),
+         "No route to host"),
+        (caused(EngineError("x"), RedisConnectionError("a"), ssl.SSLError(1, "wrong version")),
+         "TLS fails: wrong version"),
+        (caused(EngineError("x"), RedisConnectionError("two\nlines")), "two lines"),
+        (caused(EngineError("x"), TimeoutError()), "no answer in time"),
+        (caused(EngineError("x"), KeyError("a mistake")), "x"),
+        (caused(EngineError("x"), MasterNotFoundError("No master found for 'main'")),
+         "no Sentinel knows a server called 'main'"),
+        (KeyError(), "KeyError"),
+    ],
+)  # fmt: skip
+def test_words(error: Exception, words: str) -> None:
+    """They name the first cause that is known, and no address."""
+    assert reason(error) == words
+
+
+# Who sees it.
+
+
+async def test_readiness_says_why(guarded: Valkey) -> None:
+    """As long as it is so."""
+    url = f"redis://:wrong-one@127.0.0.1:{guarded.port}"
+    app = videre.create_app(Config(engine=url, node_timeout=NODE_SECONDS))
+    async with serving(app) as server, aiohttp.ClientSession() as http:
+        async with http.get(f"{server.url}/ready") as answer:
+            assert answer.status == 503
+            assert await answer.json() == {
+                "Status": "unavailable",
+                "Reason": "invalid username-password pair or user is disabled",
+            }
+        guarded.url = f"redis://:good@127.0.0.1:{guarded.port}"
+        await guarded.ask("CONFIG", "SET", "requirepass", "wrong-one")
+
+        async def ready() -> bool:
+            async with http.get(f"{server.url}/ready") as answer:
+                return answer.status == 200 and await answer.json() == {"Status": "ready"}
+
+        async with asyncio.timeout(20):
+            while not await ready():  # noqa: ASYNC110  # there is nothing else to wait for
+                await asyncio.sleep(0.05)
+
+
+async def test_the_command_says_it(tmp_path: Path) -> None:
+    """On the terminal below where it listens, and in the log."""
+    url = f"redis://:wrong-one@127.0.0.1:{free_port()}"
+    config = {"Engine": url, "LogFile": str(tmp_path / "debug.log"), "Prefix": ["/a", "/b"]}
+    async with signaller(tmp=tmp_path, config=config) as running:
+        await running.stop()
+    said = [line for line in running.output if "Not ready" in line]
+    assert said == ["Not ready: Connection refused"]
+    log = (tmp_path / "debug.log").read_text()
+    assert log.count("the store cannot be used: Connection refused (redis://127.0.0.1:") == 2
+    assert "wrong-one" not in log
+
+
+def check(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with `--check`."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "bin" / "signaller.py"), "--config", os.devnull, *options],
+        env={**os.environ, "VIDERE_ENGINE": url},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+async def test_check_connects(tmp_path: Path, guarded: Valkey) -> None:
+    """`--check --connect` tries the engine, where `--check` only reads."""
+    (tmp_path / "conf.json").write_text(json.dumps({}), encoding="utf-8")
+    options = ("--config", str(tmp_path / "conf.json"), "--check")
+    good = "The configuration is good.\n"
+    for url in (f"redis://:good@127.0.0.1:{guarded.port}", "memory://"):
+        done = await asyncio.to_thread(check, url, *options, "--connect")
+        assert (done.returncode, done.stdout, done.stderr) == (0, good, "")
+    url = f"redis://u1:pa%3Ass%40word@127.0.0.1:{guarded.port}"
+    done = await asyncio.to_thread(check, url, *options)
+    assert (done.returncode, done.stdout) == (0, good)
+    done = await asyncio.to_thread(check, url, *options, "--connect")
+    where = f'VIDERE_ENGINE: Engine: "redis://127.0.0.1:{guarded.port}": cannot be used: '
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{where}its user may not use the channels videre:*;" in done.stderr
+    assert "word" not in done.stderr
+    done = await asyncio.to_thread(check, url, *options[:2], "--connect")
+    assert done.returncode == 2 and "--connect goes with --check" in done.stderr

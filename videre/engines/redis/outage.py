@@ -1,0 +1,126 @@
+"""Why the store cannot be used: found in what went wrong, and said in the log, not too often."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from videre.errors import EngineError
+
+logger = logging.getLogger("videre.engines")
+
+# Seconds after which a reason is logged again, while it lasts: often enough for who looks at the
+# end of a log, and 1,440 lines a day.
+REMINDER_SECONDS = 60.0
+
+# Reasons that are told apart in one outage, and characters of one: some are in the server's words.
+MAX_REASONS = 8
+MAX_REASON = 300
+
+#: Errors that mean that the store cannot be used; others may be mistakes of ours, or a library's.
+KNOWN = (EngineError, OSError, RedisError, RedisClusterException)
+
+NO_ANSWER = "no answer in time"
+CLOSED = ("Connection closed by server", "Connection reset by peer")  # as redis-py and Linux say
+
+
+class Outage:
+    """Says that the store cannot be used: at once, for each further reason, and once a minute.
+
+    `where` is the store's URL without its secrets. Times are in seconds, by one clock.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._tls = where.startswith(("rediss", "valkeys"))
+        self._told: dict[str, float] = {}  # when a reason was logged, in this outage
+        #: Why the store cannot be used now, without any address; "": it can.
+        self.reason = ""
+
+    def tell(self, error: BaseException, now: float) -> None:
+        """Take note of an error, and log it unless that was done within the last minute."""
+        again = bool(self.reason)
+        self.reason = self.words(error)
+        last = self._told.get(self.reason)
+        if last is None and len(self._told) >= MAX_REASONS:
+            last = max(self._told.values())
+        if last is None or now - last >= REMINDER_SECONDS:
+            self._told = {self.reason: now} if len(self._told) >= MAX_REASONS else self._told
+            self._told[self.reason] = now
+            still = "still " if again else ""
+            logger.error("the store %scannot be used: %s (%s)", still, self.reason, self._where)
+
+    def words(self, error: BaseException) -> str:
+        """Return the reason, and what may be wrong with the URL's scheme.
+
+        Where one side speaks TLS and the other does not both wait, or part at once.
+        """
+        words = reason(error)
+        if self._tls and words == NO_ANSWER:
+            return f"{words}; does it speak TLS?"
+        if not self._tls and words in CLOSED:
+            return f"{words}; does it want TLS?"
+        return words
+
+    def end(self) -> None:
+        """Take note that the store can be used."""
+        self._told.clear()
+        self.reason = ""
+
+
+def reason(error: BaseException) -> str:
+    """Return why a store cannot be used, in words without addresses and secrets."""
+    chain = list(_chain(error))
+    for each in [each for each in chain if isinstance(each, KNOWN)] or chain:
+        if words := _words(each):
+            return " ".join(words.split())[:MAX_REASON].rstrip(".")
+    return type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an error came from, the first cause first."""
+    found: list[BaseException] = []
+    next_: BaseException | None = error
+    while next_ is not None and next_ not in found:
+        found.append(next_)
+        next_ = next_.__cause__ or (None if next_.__suppress_context__ else next_.__context__)
+    return reversed(found)
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says of the store; "": nothing."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not good: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS fails: {getattr(error, 'reason', None) or error.strerror}"
+    if isinstance(error, (TimeoutError, RedisTimeout)):
+        return NO_ANSWER
+    if isinstance(error, OSError):
+        return _system_words(error)
+    if isinstance(error, AuthenticationError) and str(error).startswith("HELLO must be called"):
+        return "it wants a password"
+    if isinstance(error, MasterNotFoundError):
+        return _sentinel_words(str(error))
+    return str(error)
+
+
+def _system_words(error: OSError) -> str:
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
+
+
+def _sentinel_words(text: str) -> str:
+    """Return what to say where no Sentinel has named a server: the library repeats its objects."""
+    kinds = sorted({*re.findall(r"> - (?:\w+:)?(\w+)", text)})
+    service = re.match(r"No master found for '(.*?)'", text)
+    named = f" called {service[1]!r}" if service else ""
+    return f"no Sentinel knows a server{named}" + (f" ({', '.join(kinds)})" if kinds else "")
