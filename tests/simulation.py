@@ -372,7 +372,7 @@ class Simulation:
             secret=lambda: next(secrets),
             grace=self.grace,
             terms=JoinPolicy(replace=self.replace),
-            node=f"{name}.",
+            seat_ids=map(f"{name}.{{}}".format, itertools.count()),
         )
         pending: Any = rooms.start()
         process.create_task(pending)

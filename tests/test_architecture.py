@@ -142,3 +142,93 @@ def test_imports_point_one_way() -> None:
 
 def test_engines_know_nothing_of_each_other() -> None:
     """An engine imports the protocol and what all engines share, never another engine."""
+    shared = {"engines", "engines.address", "engines.history", "engines.names"}
+    shared |= {"engine_url", "errors", "interfaces", "settings", "tally"}
+    wrong = [
+        f"{module} imports {name}"
+        for module in TREES
+        if module.startswith("engines.") and module != "engines.choice"
+        for name in ours(module) - shared
+        if not name.startswith(".".join(module.split(".")[:2]))
+    ]
+    assert not wrong
+
+
+def test_pure_modules_know_no_io() -> None:
+    """Clocks and ids are arguments, and nothing is opened."""
+    for module in PURE:
+        assert not packages(module, typing=False) & IMPURE, module
+        calls = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Call)]
+        assert not [c for c in calls if ast.unparse(c.func) in ("open", "print", "input")], module
+        coroutines = [n for n in ast.walk(TREES[module]) if isinstance(n, ast.AsyncFunctionDef)]
+        assert not coroutines, module
+
+
+def test_rules_see_only_two_protocols() -> None:
+    """Rooms and peers know neither sockets nor clocks nor tasks."""
+    wrong = {
+        module: beyond
+        for module in TREES
+        if module.split(".")[0] in RULES and (beyond := packages(module) & BEYOND_RULES)
+    }
+    assert not wrong
+
+
+def test_a_library_is_known_in_one_place() -> None:
+    """The plugin is behind the transport; what serves packets counts, and makes no metrics."""
+    for module in TREES:
+        top = module.split(".")[0]
+        assert "sockjs" not in packages(module) or top == "transport", module
+        assert "prometheus_client" not in packages(module) or top == "metrics", module
+        assert "metrics" not in ours(module) or top in ("admin", "command"), module
+
+
+def test_packets_stand_on_two_libraries() -> None:
+    """Cerberus judges, orjson reads."""
+    foreign = packages("packets") - {"videre", "__future__"}
+    standard = {"enum", "math", "re", "unicodedata", "collections", "typing"}
+    assert foreign - standard == {"cerberus", "orjson"}
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    """Nothing imports what imports it, at any distance, be it for types alone."""
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module in done:
+            return
+        for other in sorted(ours(module)):
+            visit(other, (*path, module))
+        done.add(module)
+
+    for module in TREES:
+        visit(module, ())
+
+
+def test_no_module_is_long() -> None:
+    """A longer module holds more than one noun."""
+    lines = {name_of(file): len(file.read_text().splitlines()) for file in FILES}
+    del lines["settings"]  # a table
+    assert not {name: count for name, count in lines.items() if count > MAX_LINES}
+
+
+def undocumented(tree: ast.AST, path: str = "") -> Iterator[str]:
+    """Yield the public functions, classes and methods without a docstring."""
+    for node in ast.iter_child_nodes(tree):
+        if is_typing(node):
+            continue
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name.startswith("_"):
+                continue  # private, or special: what it does is known
+            if ast.get_docstring(node) is None:
+                yield f"{path}{node.name}"
+            if isinstance(node, ast.ClassDef):
+                yield from undocumented(node, f"{path}{node.name}.")
+
+
+def test_all_that_is_public_has_a_docstring() -> None:
+    """Every module, and every public function, class and method, says what the caller gets."""
+    missing = [module for module in TREES if not ast.get_docstring(TREES[module])]
+    missing += [f"{module}: {name}" for module in TREES for name in undocumented(TREES[module])]
+    assert not missing

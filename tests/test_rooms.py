@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
         spawn=run,
         secret=str,
         terms=JoinPolicy(replace=replace),
-        node="n",
+        seat_ids=map("n{}".format, itertools.count()),
     )
     assert rooms.start() is None
     return rooms

@@ -7,11 +7,11 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 from aiohttp import web
 
-from videre import browser_files, demo, health, namespace, transport
+from videre import browser_files, demo, health, namespace, siblings, transport
 from videre.config import Config
 from videre.engines import choice
 from videre.lag import Lag
@@ -21,7 +21,7 @@ from videre.packets import Decoder
 from videre.peers.context import Service
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
-from videre.settings import Retention
+from videre.settings import MEMORY, Retention
 from videre.tally import Tally
 from videre.transport.checks import checked
 
@@ -29,6 +29,10 @@ __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
 
 logger = logging.getLogger("videre.app")
 
+# Seconds after the start in which other workers have started as well, if there are any.
+SIBLINGS_AFTER = 1.0
+
+_LOOKED: web.AppKey[bool] = web.AppKey("videre-siblings-looked-for", bool)
 _LAG: web.AppKey[Lag] = web.AppKey("videre-lag", Lag)
 
 
@@ -65,7 +69,7 @@ def setup(
         grace=config.limits.grace,
         terms=namespace.terms(config),
         ice=ice.welcome,
-        node=f"{secrets.token_hex(8)}-",
+        seat_ids=_names(8),
         tally=tally,
     )
     namespace.limit_lost_seats(rooms.lost, config)
@@ -85,8 +89,7 @@ def setup(
     )
 
     # Names a session in the log: what its URL is called by would let readers of the log take part.
-    run = secrets.token_hex(3)
-    names = (f"{run}-{number}" for number in itertools.count(1))
+    names = _names(3)
 
     def accept(session: transport.Session) -> Peer:
         name = next(names)
@@ -94,9 +97,14 @@ def setup(
         log("session", session=name, transport=session.transport, tls=session.secure, **request)
         return Peer(session, service, session.address, name)
 
+    alone = config.engine == MEMORY and _LOOKED not in app
+    app[_LOOKED] = True
+
     async def run_engine(_app: web.Application) -> AsyncIterator[None]:
         if (started := rooms.start()) is not None:
             await started
+        if alone:
+            jobs.spawn(_warn_of_siblings())
         yield
         if (closed := rooms.close()) is not None:
             await closed
@@ -132,6 +140,26 @@ def _lag_of(app: web.Application) -> Lag:
 
         app.cleanup_ctx.append(run_lag)
     return app[_LAG]
+
+
+def _names(size: int) -> Iterator[str]:
+    """Yield names that no other process has, by so many bytes of chance.
+
+    These are drawn with the first name: where processes fork, each has its own.
+    """
+    process = secrets.token_hex(size)
+    for number in itertools.count(1):
+        yield f"{process}-{number}"
+
+
+async def _warn_of_siblings() -> None:
+    await asyncio.sleep(SIBLINGS_AFTER)
+    if found := await asyncio.to_thread(siblings.find):
+        logger.warning(
+            "memory:// keeps the rooms in this process alone, but %s: members of one do not meet "
+            "those of the other; set Engine to a Redis or Valkey",
+            found,
+        )
 
 
 def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:

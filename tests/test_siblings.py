@@ -1,0 +1,93 @@
+"""Who else serves the same port: seen in /proc, by processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from process import ROOT
+
+#: Listens in some way, forks if it is told to, and says what each process finds.
+SCRIPT = """
+import os, socket, sys
+from videre import siblings
+
+how, kind = sys.argv[1:]
+
+def listening(reuse_port=False, address=("127.0.0.1", 0)):
+    if kind == "unix":
+        one = socket.socket(socket.AF_UNIX)
+        one.bind("")  # an address that Linux gives
+        one.listen()
+        return one
+    family = socket.AF_INET6 if kind == "tcp6" else socket.AF_INET
+    address = ("::1", *address[1:]) if kind == "tcp6" else address
+    return socket.create_server(address, family=family, reuse_port=reuse_port)
+
+if how in ("alone", "nothing", "beside"):
+    found = None if how == "nothing" else listening()
+    beside = listening() if how == "beside" else None
+    print(siblings.find())
+elif how == "workers":
+    found = listening()
+    hears, says = os.pipe()
+    one = os.fork()
+    if not one:
+        os.close(says)
+        os.read(hears, 1)  # until the other has looked
+        os._exit(0)
+    two = os.fork()
+    if not two:
+        print(siblings.find() == f"process {one} listens on the same socket", flush=True)
+        os._exit(0)
+    os.waitpid(two, 0)
+    print(siblings.find() == "")  # the parent serves nothing, and its children are no siblings
+    os.close(says)
+    os.waitpid(one, 0)
+elif how == "reuse":
+    found = listening(reuse_port=True)
+    address = found.getsockname()
+    hears, says = os.pipe()
+    child = os.fork()
+    if not child:
+        found.close()
+        other = listening(reuse_port=True, address=("127.0.0.1", address[1]))
+        print(siblings.find(), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(siblings.find())
+"""
+
+
+def says(how: str, kind: str) -> list[str]:
+    """Return what the script says."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, how, kind],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert not done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
+def test_who_listens_alone(kind: str) -> None:
+    """Nobody is seen, however many sockets there are of its own."""
+    for how in ("alone", "nothing", "beside"):
+        assert says(how, kind) == [""]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
+def test_workers_that_were_forked(kind: str) -> None:
+    """As gunicorn's: they have the same socket."""
+    assert says("workers", kind) == ["True", "True"]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tcp6"])
+def test_sockets_that_share_a_port(kind: str) -> None:
+    """By SO_REUSEPORT; when the other has ended nobody is there."""
+    assert says("reuse", kind) == ["another process listens on the same port", ""]
