@@ -53,7 +53,9 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "ZCOUNT": ("0", "1"),
     "ZRANGE": ("0", "1"),
     "ZRANGEBYLEX": ("-", "+"),
+    "ZRANGEBYSCORE": ("0", "1"),
     "ZREM": ("m",),
+    "ZSCORE": ("m",),
 }
 
 # Commands that are named where some are forbidden.
