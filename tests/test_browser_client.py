@@ -831,3 +831,41 @@ async def test_rooms_alone(site: Site, room: str) -> None:
         "refused": "not-in-room",
         "states": ["closed", "closed", "joined", None, [], ["b", "c"]],
     }
+
+
+@pytest.mark.parametrize("burst", [None, 100])
+async def test_a_burst_arrives_once(site: Site, room: str, burst: int | None) -> None:
+    """All of a mesh of eight at once: 287 signals; also where the server takes fewer."""
+    if burst is not None:
+        limits = Limits(packets_per_second=100, packet_burst=burst)
+        await site.restart(videre.Config(limits=limits))
+    page = await site.open()
+    found = await page.run(
+        """
+        const names = ["a", "b", "c", "d", "e", "f", "g"];
+        const heard = Object.fromEntries(names.map((name) => [name, []]));
+        for (const user of names) {
+          const other = new Signaller({ url: SIGNALLER, user });
+          other.on("message", ({ payload }) => heard[user].push(payload.number));
+          await other.join(arg);
+        }
+        const me = new Signaller({ url: SIGNALLER, user: "me" });
+        const codes = [];
+        me.on("error", ({ code }) => codes.push(code));
+        await me.join(arg);
+        for (let number = 0; number < 41; number++) {
+          for (const to of names) me.broadcast({ number, candidate: "x".repeat(300) }, { to });
+        }
+        const count = () => Object.values(heard).flat().length;
+        await until(() => count() >= 287, 25_000);
+        await me.ping();
+        return [count(), Object.values(heard), codes, me.state];
+        """,
+        room,
+    )
+    count, heard, codes, state = found
+    assert (count, state) == (287, "joined")
+    assert all(sorted(each) == list(range(41)) for each in heard)
+    if burst is None:
+        assert all(each == list(range(41)) for each in heard)
+        assert codes == []
