@@ -49,7 +49,7 @@ def test_names_that_come_and_go_leave_nothing() -> None:
 
 def test_pages_of_many_names() -> None:
     """All pages together cost what there is, in spite of a change before each of them."""
-    made = [secrets.token_hex(8) for _ in range(2**16)]
+    made = [secrets.token_hex(8) for _ in range(2**14)]
 
     def fill(size: int) -> Names:
         names = Names()
@@ -59,7 +59,7 @@ def test_pages_of_many_names() -> None:
 
     def list_all(names: Names) -> None:
         after: str | None = None
-        while page := names.page(after, 500):
+        while page := names.page(after, 100):
             after = page[-1]
             names.remove(after)
 
