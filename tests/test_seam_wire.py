@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videre.tally import Tally
-from videre.transport.wire import Wire
+from videre.transport.wire import FRAMES_AT_ONCE, Wire
 
 SIZES = st.sampled_from([0, 1, 2, 5, 15, 16, 124, 125, 126, 127, 128, 129, 300, 65535, 65536])
 
@@ -24,7 +24,7 @@ class Heard:
         self.shared: Any = self
         self.tally = Tally(lambda: 0.0)
         self.cork: list[Any] | None = None
-        self.unfinished = False
+        self.unfinished = self.is_cut = False
         self.messages: list[bytes] = []
         self.fragments: list[int] = []
         self.errors: list[str] = []
@@ -139,3 +139,32 @@ def test_control_frames_are_not_compressed(deflate: bool) -> None:
     heard = Heard()
     wire_of(heard, deflate=deflate).data_received(encode(0xC1, 7) + encode(0xC9, 7))
     assert heard.errors == ["A control frame cannot be compressed"]
+
+
+def test_what_follows_the_end_is_dropped() -> None:
+    """A session that is cut off amid a chunk of thousands of frames costs no more of them."""
+    heard = Heard()
+    wire = wire_of(heard)
+    passed: list[bytes] = []
+
+    def feed(data: bytes) -> None:
+        passed.append(data)
+        heard.is_cut = True
+
+    wire._feed = feed  # type: ignore[assignment]
+    data = encode(0x81, 1)
+    wire.data_received(data * 40_000)
+    wire.data_received(data)
+    assert passed == [data * FRAMES_AT_ONCE]
+
+
+@given(count=st.integers(200, 1100), cuts=CUTS)
+def test_many_frames_pass_unchanged(count: int, cuts: list[int]) -> None:
+    """Also where they are parsed some at a time."""
+    heard = Heard()
+    wire = wire_of(heard)
+    data = encode(0x82, 2) * count
+    for piece in pieces(data, cuts):
+        wire.data_received(piece)
+    assert (b"".join(heard.messages), heard.errors) == (data, [])
+    assert max(map(len, heard.messages)) <= len(encode(0x82, 2)) * (FRAMES_AT_ONCE + 1)

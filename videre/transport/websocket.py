@@ -132,6 +132,11 @@ class WebSocketSession(Session):
         if self._unfinished_sweeps >= self.shared.lost_sweeps:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Message not finished in time")
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the connection has been ended: what else has come of it is of no use."""
+        return self._tcp.is_closing()
+
     def cut(self) -> None:
         """End the connection without waiting for anything."""
         self._tcp.abort()
