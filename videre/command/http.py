@@ -68,6 +68,19 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
         self.uncount()
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer a request; an answer that was raised forgets where.
+
+        aiohttp keeps it in a frame of its own traceback. Such a cycle holds the request, with what
+        has come of its body, until the collector finds it, which counts no bytes; one that was
+        frozen (see speedups) would stay.
+        """
+        if isinstance(resp, web.HTTPException):
+            resp.__traceback__ = None
+        return await super().finish_response(request, resp, start_time)
+
     def uncount(self) -> None:
         """Count this connection no more: it has ended, or never begun."""
         if self._counted:
