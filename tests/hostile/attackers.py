@@ -1,4 +1,6 @@
-"""All attacks at once, as a process of its own: `attackers.py URL SECONDS`; prints what it did.
+"""All attacks at once, as a process of its own; prints what it did.
+
+    attackers.py URL ADMIN SECONDS      # ADMIN is the URL of the admin port, "" for none
 
 Its sockets are left to the kernel to end, as those of a machine that is switched off.
 """
@@ -10,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -18,7 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "hostile")]
 
+import attacks_costs as costs  # noqa: E402
+import attacks_frames as frames  # noqa: E402
 import attacks_http as http  # noqa: E402
+import attacks_requests as requests  # noqa: E402
 import attacks_websocket as ws  # noqa: E402
 from target import REFUSALS, Target  # noqa: E402
 
@@ -46,6 +52,27 @@ ATTACKS: list[tuple[Attack, int, float]] = [
     (ws.idle_flood, 3, 0.5),
     (ws.deaf_ears, 10, 0.1),
     (ws.wrong_tokens, 5, 0.1),
+    (costs.dear_packets, 6, 0.3),
+    (costs.waiting_tokens, 12, 0.3),
+    (costs.bursts, 9, 0.2),
+    (costs.ghosts, 4, 0.3),
+    (costs.crowded_answers, 3, 0.3),
+    (frames.unmasked, 3, 0.2),
+    (frames.endless_fragments, 3, 0.3),
+    (frames.close_codes, 3, 0.2),
+    (requests.compressed_flood, 4, 0.2),
+    (requests.compressed_hold, 20, 0.2),
+    (requests.idle_connections, 500, 1.0),
+    (requests.deep_paths, 3, 0.2),
+    (requests.oddities, 3, 0.2),
+    (requests.slow_ways, 30, 0.5),
+]
+#: And each on the admin port.
+ADMIN_ATTACKS: list[tuple[Attack, int, float]] = [
+    (requests.admin_queries, 3, 0.2),
+    (requests.admin_bodies, 3, 0.3),
+    (requests.admin_slow_ways, 10, 0.5),
+    (requests.room_lists, 2, 0.3),
 ]
 FIRST_ADDRESS = 11  # 127.0.0.11 and up: an address for each attack
 
@@ -60,12 +87,15 @@ async def attacker(attack: Attack, target: Target, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
-async def main(base: str, seconds: float) -> None:
+async def main(base: str, admin: str, seconds: float) -> None:
     """Attack for so many seconds, and print the tally as JSON."""
     tally: Counter[str] = Counter()
     attackers: list[asyncio.Task[None]] = []
-    for number, (attack, many, pause) in enumerate(ATTACKS, FIRST_ADDRESS):
-        target = Target(base, f"127.0.0.{number}", tally)
+    attacks = [(base, *attack) for attack in ATTACKS]
+    if admin:
+        attacks += [(admin, *attack) for attack in ADMIN_ATTACKS]
+    for number, (url, attack, many, pause) in enumerate(attacks, FIRST_ADDRESS):
+        target = Target(url, f"127.0.0.{number}", tally)
         attackers += [asyncio.create_task(attacker(attack, target, pause)) for _ in range(many)]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -76,5 +106,7 @@ async def main(base: str, seconds: float) -> None:
 
 if __name__ == "__main__":
     os.nice(10)  # a stranger has a machine of its own
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it minds writing to who hung up
-    asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

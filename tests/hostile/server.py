@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from process import LISTENING, ROOT, START_SECONDS, STOP_SECONDS
+from sockjs_client import Wire
 from target import SECRET
 
 #: What a server on the open internet would have, but that deadlines are short, as the test is.
@@ -30,17 +31,25 @@ CONFIG: dict[str, Any] = {
     "RoomCapacity": 60,
     "MaxRooms": 500,
     "MaxBacklogBytes": 256 * 1024,
+    "ByteBurst": 128 * 1024,
+    "MaxSocketsPerAddress": 400,
     "JoinTimeout": 3,
+    "Grace": 3,
+    "AdminPort": 0,
 }
+ADMIN = re.compile(r"Admin port on (http://[\w.:]+)/status")
 ATTACKERS = Path(__file__).resolve().parent / "attackers.py"
 
 
 class Server:
-    """A signaller process at `url`."""
+    """A signaller process at `url`, and its admin port at `admin`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path, url: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, folder: Path, url: str, admin: str
+    ) -> None:
         self.process = process
         self.url = url
+        self.admin = admin
         self.base = url.removesuffix("/echo")
         self._folder = folder
         self._proc = Path(f"/proc/{process.pid}")
@@ -68,6 +77,22 @@ class Server:
         """Count the log's events."""
         lines = (self._folder / str(CONFIG["LogFile"])).read_text().splitlines()
         return Counter(json.loads(line)["event"] for line in lines)
+
+    async def rooms(self) -> list[str]:
+        """Return all rooms that have members, by the admin port."""
+        wire = await Wire.open(self.admin)
+        answer = await wire.ask("GET", "/api/v1/rooms")
+        await wire.close()
+        Wire.opened.clear()
+        return [room["RoomId"] for room in json.loads(answer.body)["Rooms"]]
+
+    async def emptied(self, within: float = 30.0) -> list[str]:
+        """Return what rooms there are once there is none, or when time is up."""
+        for _ in range(int(within / 0.2)):
+            if not (rooms := await self.rooms()):
+                break
+            await asyncio.sleep(0.2)
+        return rooms
 
     async def settled(self, descriptors: int, within: float = 30.0) -> int:
         """Return how many descriptors are open once so many are, or when time is up."""
@@ -100,7 +125,7 @@ async def server(folder: Path) -> AsyncIterator[Server]:
                 assert process.returncode is None, text
                 await asyncio.sleep(0.05)
         scheme, host, port, path = LISTENING.search(text).groups()
-        yield Server(process, folder, f"{scheme}://{host}:{port}{path}")
+        yield Server(process, folder, f"{scheme}://{host}:{port}{path}", ADMIN.search(text)[1])
         assert process.returncode is None, "the server has died"
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(STOP_SECONDS):
@@ -111,10 +136,10 @@ async def server(folder: Path) -> AsyncIterator[Server]:
             await process.wait()
 
 
-async def attack(base: str, seconds: float) -> Counter[str]:
+async def attack(base: str, admin: str, seconds: float) -> Counter[str]:
     """Let the attackers do what they can for so many seconds, and return what they did."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(ATTACKERS), base, str(seconds), stdout=PIPE
+        sys.executable, str(ATTACKERS), base, admin, str(seconds), stdout=PIPE
     )
     try:
         async with asyncio.timeout(seconds + START_SECONDS):

@@ -33,9 +33,10 @@ SECONDS = float(os.environ.get("VIDERE_HOSTILE_SECONDS", "3"))
 WARM_UP = min(80.0, SECONDS * 2 / 3) if LONG else 0.0  # of attack: then memory has its usual size
 QUIET = min(20.0, max(4.0, SECONDS / 4)) if LONG else 1.0  # of peace, to know what is normal
 
-#: The honest p99 under attack: at most so many times the quiet one, but never less than so long.
-TIMES_QUIET = 20
-BOUND_SECONDS = 0.5 if LONG else 3.0
+#: The honest p99 under attack. Beside the rest of the suite the machine may be busy: then it may be
+#: so many times the quiet one, too.
+BOUND_SECONDS = 0.1 if LONG else 3.0
+TIMES_QUIET = 0 if LONG else 20
 #: The most memory under attack: at most so many times that of the warm-up, and what an allocator
 #: may keep of pieces it cannot give back: glibc was seen to keep 21 MiB, now more and now less, so
 #: that only the highest of many moments can be compared. 12 MiB more in two minutes, in which some
@@ -69,6 +70,7 @@ async def test_a_hostile_hour(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             attacked = honest.take_trips()
         assert not honest.surprises
         assert not honest.waiting, "packets were lost"
+        assert await running.emptied() == []
         left = await running.settled(descriptors)
         figures |= {
             "quiet p99, ms": p99(quiet) * 1000,
@@ -103,6 +105,9 @@ ROOMS = [
     "attack-packets",
     "attack-flood",
     "attack-deaf",
+    "attack-costs",
+    "attack-ghosts",
+    *(f"attack-burst-{number}" for number in range(3)),
     *(f"attack-frozen-{number}" for number in range(3)),
     *(f"attack-churn-{number}" for number in range(20)),
 ]
@@ -110,7 +115,7 @@ ROOMS = [
 
 async def attack_and_weigh(running: Server, seconds: float) -> tuple[Counter[str], float]:
     """Attack, and return what was done and the most memory that the server had, in MiB."""
-    attacking = asyncio.create_task(attack(running.base, seconds))
+    attacking = asyncio.create_task(attack(running.base, running.admin, seconds))
     most = running.megabytes
     while not attacking.done():
         await asyncio.wait([attacking], timeout=0.5)
@@ -159,7 +164,7 @@ async def test_nothing_is_left_inside(
     tasks = len(asyncio.all_tasks())
     base = "http://{}:{}".format(*here.addresses[0][:2])
     for seconds in (min(20.0, max(2.0, SECONDS / 4)), 5.0, 20.0):
-        tally = await attack(base, seconds)
+        tally = await attack(base, "", seconds)
         if tally["joins and leaves"]:  # a machine with much else to do may not come to it at first
             break
     else:
