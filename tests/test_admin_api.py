@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from admin import DOCUMENT, TOKEN, Admin, administered, routes
+from aiohttp import web
 from fakes import FakeConnection
 from openapi_spec_validator import validate
 from yarl import URL
 
 import videre
 from videre.admin.problems import CODES
-from videre.admin.requests import MAX_FAULTS
+from videre.admin.requests import MAX_FAULTS, read_body
 from videre.config import Config
 from videre.errors import EngineError
 from videre.rooms import Rooms
@@ -301,6 +303,31 @@ async def test_a_body_that_does_not_come(admin: Admin, monkeypatch: pytest.Monke
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408") and b"\r\nConnection: close" in head
     writer.close()
+
+
+async def test_a_body_that_breaks(admin: Admin, caplog: pytest.LogCaptureFixture) -> None:
+    """Who hangs up amid a body is no fault of the server's: its log says nothing."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def noted(request: web.Request, schema: object) -> object:
+        began.set()
+        try:
+            return await read_body(request, schema)  # type: ignore[arg-type]
+        finally:
+            ended.set()
+
+    with patch("videre.admin.api.requests.read_body", noted):
+        _, writer = await asyncio.open_connection("127.0.0.1", URL(admin.url).port)
+        writer.write(
+            b"POST /api/v1/packets?room=room HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
+        )
+        await began.wait()
+        writer.transport.abort()
+        await ended.wait()
+    async with admin.http.get(f"{admin.url}/health") as answer:
+        assert answer.status == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_a_body_that_is_compressed(admin: Admin) -> None:

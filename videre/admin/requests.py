@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from videre.admin.problems import Problem
 from videre.config.schema import StrictValidator, sentences
@@ -126,6 +127,9 @@ async def _read(request: web.Request) -> bytes:
     except TimeoutError:
         detail = f"Send the body within {BODY_SECONDS:g} seconds."
         raise Problem("request-timeout", detail, headers={hdrs.CONNECTION: "close"}) from None
+    except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
+        headers = {hdrs.CONNECTION: "close"}
+        raise Problem("invalid-request", "The body is broken.", headers=headers) from None
 
 
 def _first(found: Iterable[Any]) -> list[Any]:
