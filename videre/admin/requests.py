@@ -128,8 +128,8 @@ async def _read(request: web.Request) -> bytes:
         detail = f"Send the body within {BODY_SECONDS:g} seconds."
         raise Problem("request-timeout", detail, headers={hdrs.CONNECTION: "close"}) from None
     except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
-        headers = {hdrs.CONNECTION: "close"}
-        raise Problem("invalid-request", "The body is broken.", headers=headers) from None
+        detail = "The body is broken."
+        raise Problem("invalid-request", detail, headers={hdrs.CONNECTION: "close"}) from None
 
 
 def _first(found: Iterable[Any]) -> list[Any]:
