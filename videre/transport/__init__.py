@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler as Handle
 
 from videre.settings import Options
 from videre.tally import Tally
+from videre.transport import resources
 from videre.transport.checks import check
 from videre.transport.manager import Manager
 from videre.transport.route import Route, finish_headers
@@ -45,13 +46,12 @@ def mount(
     route = Route(name, manager)
     router = app.router
     for path in (prefix, f"{prefix}/") if prefix else ("/",):
-        router.add_route("*", path, _checked(route.greet))
-    router.add_route("*", f"{prefix}/info", _checked(route.info))
-    router.add_route("*", f"{prefix}/iframe{{version:[^/]*}}.html", _checked(route.page))
-    router.add_route("*", f"{prefix}/websocket", _checked(route.websocket))
-    router.add_route(
-        "*", f"{prefix}/{{server}}/{{session}}/{{transport}}", _checked(route.transport)
-    )
+        resources.add(router, path, _checked(route.greet), "GET")
+    resources.add(router, f"{prefix}/info", _checked(route.info), "GET")
+    resources.add(router, f"{prefix}/iframe{{version:[^/]*}}.html", _checked(route.page), "GET")
+    resources.add(router, f"{prefix}/websocket", _checked(route.websocket), "GET")
+    session = f"{prefix}/{{server}}/{{session}}/{{transport}}"
+    resources.add(router, session, _checked(route.transport), "GET", "POST")
 
     async def shutdown(_app: web.Application) -> None:
         await manager.shutdown(*GOING_AWAY)

@@ -16,11 +16,15 @@ from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
 from videre.transport.manager import Manager
 from videre.transport.requests import TRANSPORTS, Sending
+from videre.transport.resources import has_cors_of_site
 from videre.transport.session import Session
 from videre.transport.upgrade import upgrade
 
 # The parts of a session URL: printable ASCII, no dots (SockJS protocol), and short enough to log.
 _PART = re.compile(r"[ -\-0-~]{1,64}")
+
+# What says which pages may read a response.
+CORS_HEADERS = (hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS)
 
 # Set on the requests whose responses carry CORS headers, for `finish_headers`.
 _ROUTE: web.RequestKey[Any] = web.RequestKey("videre-route", object)
@@ -178,9 +182,13 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         headers = response.headers
         origin = request.headers.get(hdrs.ORIGIN)
-        headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin or "*"
-        if origin:
-            headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+        if has_cors_of_site(request):
+            for name in CORS_HEADERS:  # the plugin's
+                headers.popall(name, None)
+        else:
+            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin or "*"
+            if origin:
+                headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
         headers.add(hdrs.VARY, hdrs.ORIGIN)
         if response.keep_alive is False:
             # The plugin repeats the request's keep-alive, but closes: a client or proxy that takes
