@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from network import Island
+from patience import NODE_SECONDS, WAIT_SECONDS, patient
 from process import Signaller, signaller
 from signalling import Closed, Packet, Signalling, connect
 
-NODE_SECONDS = 2.0  # NodeTimeout
 TOLD_SECONDS = NODE_SECONDS + 2  # in which the others hear that a node's members are gone
-LOADED_SECONDS = 2  # more, where the machine is busy with other tests
-WAIT_SECONDS = 40  # a safety net
+LOADED_SECONDS = patient(5)  # more, where the machine is busy with other tests
 
 #: Event, user, and the Payload: of an error its code, of a welcome or an odd one what it holds.
 Brief = tuple[str, str, Any]

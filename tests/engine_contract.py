@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from patience import WAIT_SECONDS
 
 from videre.engines import Announcement, Engine, Gap
 from videre.errors import RoomFull, Unauthorized, UserTaken
 from videre.settings import JoinPolicy, Retention
-
-HEARD_SECONDS = 20  # a safety net
 
 HALVES: Announcement = ('{"Header": 1, "Payload": ', "}")
 
@@ -67,7 +66,7 @@ class Recorder:
 
     async def wait(self, count: int) -> None:
         """Return when so many events were heard: a packet may take its time."""
-        async with asyncio.timeout(HEARD_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             while len(self.events) < count:  # noqa: ASYNC110  # a listener is no event
                 await asyncio.sleep(0)
 

@@ -7,15 +7,14 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from engine_contract import HALVES, HEARD_SECONDS, Recorder
+from engine_contract import HALVES, Recorder
 from fakes import FakeClock
+from patience import WAIT_SECONDS
 
 from videre.engines import Gap, choice
 from videre.engines.redis import RedisEngine
 from videre.errors import EngineError
 from videre.settings import JoinPolicy, Retention
-
-NODE_SECONDS = 2.0  # NodeTimeout, where a test waits for one
 
 
 class Witness(Recorder):
@@ -71,7 +70,7 @@ class Node:
 
     async def insists(self, seat: str, text: str) -> None:
         """Publish, as soon as that is not refused."""
-        async with asyncio.timeout(HEARD_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 try:
                     return await self.engine.publish("room", seat, text)
@@ -140,6 +139,6 @@ async def nodes_on(url: str) -> AsyncIterator[Nodes]:
 
 async def eventually(met: Callable[[], bool]) -> None:
     """Return when a condition is met."""
-    async with asyncio.timeout(HEARD_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not met():  # noqa: ASYNC110  # of what is looked at nobody tells
             await asyncio.sleep(0.005)

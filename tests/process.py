@@ -24,13 +24,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from patience import patient
 
 ROOT = Path(__file__).resolve().parent.parent
 NODE = ROOT / "tests" / "node"
 LISTENING = re.compile(r"Listening on .*?(https?)://([^/ ]+):(\d+)(/[^\s,]*)?")
 
-START_SECONDS = 30  # a loaded machine imports slowly
-STOP_SECONDS = 15  # far over what a shutdown takes; past it the process hangs
+START_SECONDS = patient(60)  # a loaded machine imports slowly
+STOP_SECONDS = patient(30)  # far over what a shutdown takes; past it the process hangs
 LINE_BYTES = 1 << 20  # a log line may quote a whole packet
 
 

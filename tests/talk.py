@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from types import TracebackType
 
-from cluster import WAIT_SECONDS, Brief, Client, brief
+from cluster import Brief, Client, brief
+from patience import WAIT_SECONDS
 from signalling import Packet
 
 PAUSE = 0.02  # seconds between two packets of one member

@@ -13,14 +13,13 @@ import aioice.ice
 import pytest
 from callers import CALL_SECONDS, caller
 from cluster import (
-    NODE_SECONDS,
     TOLD_SECONDS,
-    WAIT_SECONDS,
     Cluster,
     Stopwatch,
     cluster,
     proxy,
 )
+from patience import NODE_SECONDS, WAIT_SECONDS
 from process import node, node_modules, require
 from signalling import Packet, Signalling
 from sockjs_client import Wire, fresh, poll, send
@@ -339,7 +338,7 @@ async def test_the_real_sockjs_client_polls_behind_nginx(nodes: Cluster, tmp_pat
     node_modules()
     (own := tmp_path / "nginx").mkdir()
     signallers = await nodes.add(2, TrustedProxies=["127.0.0.1"])
-    async with nginx(own, signallers) as proxy, asyncio.timeout(40):
+    async with nginx(own, signallers) as proxy, asyncio.timeout(WAIT_SECONDS):
         lines = await node(
             "seven_steps.mjs", f"{proxy.base}/echo", "room", "xhr-polling", "xhr-polling"
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from cluster import NODE_SECONDS, Client, Cluster, cluster
+from cluster import Client, Cluster, cluster
+from patience import NODE_SECONDS
 from talk import Talk
 from valkey_failover import Shard, ValkeyCluster, valkey_cluster, watched
 from valkey_server import Valkey, until

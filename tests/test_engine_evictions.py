@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from engine_nodes import NODE_SECONDS, Node, Nodes, eventually, nodes_on
+from engine_nodes import Node, Nodes, eventually, nodes_on
+from patience import NODE_SECONDS
 from redis.asyncio import RedisCluster
 from valkey_server import Valkey, valkey, valkey_cluster
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_nodes import NODE_SECONDS, Node, eventually, nodes_on
+from engine_nodes import Node, eventually, nodes_on
+from patience import NODE_SECONDS
 from redis.asyncio.connection import AbstractConnection
 from valkey_server import valkey
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from engine_nodes import NODE_SECONDS, Nodes, eventually, nodes_on
+from engine_nodes import Nodes, eventually, nodes_on
 from inprocess import serving
+from patience import NODE_SECONDS
 from valkey_server import Valkey, valkey
 
 import videre

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from engine_nodes import Node, eventually, nodes_on
+from patience import NODE_SECONDS, patient
 from simulated_store import Cluster, Soon
 from valkey_server import valkey
 
@@ -22,7 +23,7 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
     listener has closed the session by then, so the seat must not stay.
     """
     cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(RedisEngine(cluster.store("one"), node_timeout=3.0, node="one"))
+    one = Node(RedisEngine(cluster.store("one"), node_timeout=NODE_SECONDS, node="one"))
     await one.engine.start(one.heard)
     try:
         seat = await one.join("a")
@@ -63,7 +64,7 @@ async def test_the_host_does_not_know_that_the_store_began_again() -> None:
 async def test_the_host_waits_for_the_nodes_of_members(tmp_path: Path) -> None:
     """After a restart of the store they may still be on their way: what is accepted is heard."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = await nodes.add(), await nodes.add(node_timeout=4.0)
+        one, two = await nodes.add(), await nodes.add(node_timeout=patient(4.0))
         await one.join("a")
         await one.hears("joined")
         await one.freeze()

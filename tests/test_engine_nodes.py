@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from engine_contract import HALVES
-from engine_nodes import NODE_SECONDS, Nodes, eventually, nodes_on
+from engine_nodes import Nodes, eventually, nodes_on
+from patience import NODE_SECONDS, WAIT_SECONDS, patient
 from redis.asyncio import Redis
 from valkey_server import Valkey, redis_tls, until, valkey, valkey_cluster, valkey_sentinel
 
 from videre.engines import Gap
 from videre.errors import EngineError, Unauthorized, UserTaken
+
+GRACE = patient(2.0)  # in which a lost seat is resumed
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -86,7 +89,7 @@ async def test_nodes_meet_behind_a_sentinel(tmp_path: Path) -> None:
 async def test_nodes_meet_over_tls(tmp_path: Path) -> None:
     """Two nodes share a room on a Redis with TLS, a certificate and a password."""
     async with redis_tls(tmp_path) as server, nodes_on(server.url) as nodes:
-        await meet(nodes, 3.0)  # each connection takes its time
+        await meet(nodes, patient(9.0))  # a command has a third, and connections take their time
 
 
 async def test_all_nodes_hear_one_order(nodes: Nodes) -> None:
@@ -147,7 +150,7 @@ async def test_a_duplicate_on_another_node(nodes: Nodes) -> None:
 
 async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
     """It keeps its place; both nodes hear it move, and the first has done with it."""
-    one, two = await nodes.add(grace=0.5), await nodes.add(grace=0.5)
+    one, two = await nodes.add(grace=GRACE), await nodes.add(grace=GRACE)
     old = await one.join("a", ticket="t")
     b = await two.join("b", ticket="u")
     await one.engine.lose("room", "a", old, 0)
@@ -176,8 +179,8 @@ async def test_a_seat_that_is_not_lost_yet_is_resumed_on_another_node(nodes: Nod
 
 async def test_the_seats_of_a_dead_node_are_given_up(nodes: Nodes) -> None:
     """Once, whoever buries it; those that may be resumed live on for their grace, elsewhere."""
-    living = [await nodes.add(node_timeout=NODE_SECONDS, grace=3.0) for _ in range(2)]
-    dead = await nodes.add(node_timeout=NODE_SECONDS, grace=3.0)
+    living = [await nodes.add(node_timeout=NODE_SECONDS, grace=patient(5.0)) for _ in range(2)]
+    dead = await nodes.add(node_timeout=NODE_SECONDS, grace=patient(5.0))
     await dead.join("a", ticket="t")
     b = await dead.join("b")
     await dead.join("c", ticket="u")
@@ -400,7 +403,7 @@ async def test_what_is_said_while_a_node_comes_back_is_refused(tmp_path: Path) -
         one.engine._node.store.step = overtaken
         await server.stop()
         await server.start()
-        await asyncio.wait_for(restored.wait(), 10)
+        await asyncio.wait_for(restored.wait(), WAIT_SECONDS)
         with pytest.raises(EngineError):
             await said[0]
         one.engine._node.store.step = step
@@ -457,14 +460,17 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
     store.node = deaf
     await asked.wait()
     store.node, closing = ask, one.engine.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         await closing
 
 
 async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) -> None:
     """It takes longer than a lease lasts: that is renewed meanwhile, and nobody is doubted."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = await nodes.add(node_timeout=3.0), await nodes.add(node_timeout=4.0)
+        one, two = (
+            await nodes.add(node_timeout=NODE_SECONDS),
+            await nodes.add(node_timeout=NODE_SECONDS + 1),
+        )
         for number in range(100):
             await one.join("a", room=f"room {number}")
         await two.join("b", room="room 99")  # which is put right last
@@ -473,7 +479,7 @@ async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) 
 
         async def slow(room: str, op: str, *arguments: str) -> Any:
             if op == "restore":
-                await asyncio.sleep(0.6)
+                await asyncio.sleep(NODE_SECONDS / 5)
             return await step(room, op, *arguments)
 
         one.engine._node.store.step = slow

@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from cluster import Cluster, cluster
+from patience import patient
 from process import Signaller
 from valkey_server import valkey
 
@@ -19,7 +20,7 @@ from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
 ROOMS = 4
 PAUSE = 0.02  # seconds between two packets of a client
 DRAIN_SECONDS = 2
-PATIENCE = 120  # seconds; a safety net
+PATIENCE = patient(180)  # seconds; a safety net
 
 CONFIG = {"DrainSeconds": DRAIN_SECONDS, "Grace": 30, "NodeTimeout": 5, "PacketsPerSecond": None}
 

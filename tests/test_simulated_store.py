@@ -16,6 +16,7 @@ import pytest
 from engine_contract import EngineContract
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import WAIT_SECONDS
 from simulated_server import Server
 from simulated_store import Cluster, Soon
 from valkey_server import Valkey, valkey
@@ -285,7 +286,7 @@ def test_the_model_does_what_the_lua_does(
                 seat = f"s{number}"
                 answers = [await side.take(step, seat, held, shown) for side in (real, model)]
                 assert answers[0] == answers[1], step
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(WAIT_SECONDS):
                     while len(real.heard) < len(model.heard):
                         await real.news.wait()
                         real.news.clear()

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 from fakes import packet
+from patience import WAIT_SECONDS as SECONDS
 from process import LISTENING, ROOT, Signaller, signaller
 from valkey_server import Valkey, valkey
 
@@ -26,8 +27,6 @@ from videre.command import workers
 from videre.command.listening import Ports
 from videre.config import Config, load
 from videre.errors import ConfigError
-
-SECONDS = 30  # a safety net
 
 
 @pytest.fixture

