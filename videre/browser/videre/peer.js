@@ -120,7 +120,7 @@ export class Peer {
 
   /** @param {Value} value @param {SendOptions} options */
   async #sendPlain({ size, plain }, { onProgress }) {
-    if (size > this.#most) throw failure("too-large", this.user, `an older client takes ${this.#most} bytes`);
+    if (size > this.#most) throw failure("too-large", this.user, `over ${this.#most} bytes`);
     try {
       this.channel?.send(plain);
     } catch (error) {

@@ -98,7 +98,7 @@ function streamed(stream) {
 
 /** @param {Value} value */
 function sized(value) {
-  if (value.size > LIMIT) throw failure("too-large", "", `a value has ${LIMIT} bytes at the most`);
+  if (value.size > LIMIT) throw failure("too-large", "", `over ${LIMIT} bytes`);
   return value;
 }
 
