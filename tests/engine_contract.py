@@ -118,8 +118,8 @@ class EngineContract:
         max_rooms: int | None = None,
         ticket: str | None = None,
     ) -> None:
-        terms = JoinPolicy(replace=replace, capacity=capacity, max_rooms=max_rooms)
-        await done(self.engine.join(room, user, seat, HALVES, terms, ticket))
+        policy = JoinPolicy(replace=replace, capacity=capacity, max_rooms=max_rooms)
+        await done(self.engine.join(room, user, seat, HALVES, policy, ticket))
 
     async def renew(self, user: str, seat: str, to: str, ticket: str) -> None:
         await done(self.engine.renew("room", user, seat, to, ticket))
@@ -128,9 +128,9 @@ class EngineContract:
         await done(self.engine.lose("room", user, seat, seen))
 
     async def publish(
-        self, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> None:
-        await done(self.engine.publish("room", seat, text, to, last))
+        await done(self.engine.publish("room", seat, text, to, packet_id))
 
     async def resume(
         self, user: str, to: str, shown: str, ticket: str = "new", received: int | None = None
@@ -154,16 +154,16 @@ class EngineContract:
         await self.join("room", "a", "1", ticket="t1")
         await self.join("room", "b", "2")
         await self.renew("a", "1", "3", "t2")
-        await self.publish("3", "text", last='"first"')
-        await self.publish("2", "text", last="7")
+        await self.publish("3", "text", packet_id='"first"')
+        await self.publish("2", "text", packet_id="7")
         await self.publish("3", "text")  # called the same
         await self.lose("a", "3", 1)
         assert await self.resume("a", "4", "t2", "t3") == []
-        await self.publish("4", "text", last="8.5")
+        await self.publish("4", "text", packet_id="8.5")
         assert await self.resume("a", "5", "t3", "t4") == []
-        await self.publish("5", "text", last="null")
+        await self.publish("5", "text", packet_id="null")
         await self.renew("a", "5", "6", "t5")
-        await self.publish("6", "text", last="9")
+        await self.publish("6", "text", packet_id="9")
         await self.leave("room", "a", "6")
         await self.join("room", "a", "7", ticket="t6")
         await self.renew("a", "7", "8", "t7")
@@ -654,7 +654,7 @@ class EngineContract:
         self.heard.take()
         self.pass_seconds(retention.grace)
         await self.heard.wait(1)
-        assert self.heard.take() == [("left", "room", "a", "1", "grace over")]
+        assert self.heard.take() == [("left", "room", "a", "1", "grace-over")]
         assert await self.members("room") == ["b"]
         assert await self.resume("a", "3", "t") is None
 
@@ -680,5 +680,5 @@ class EngineContract:
         self.heard.take()
         self.pass_seconds(retention.grace)
         await self.heard.wait(1)
-        assert self.heard.take() == [("left", "room", "b", "2", "grace over")]
+        assert self.heard.take() == [("left", "room", "b", "2", "grace-over")]
         assert await self.members("room") == ["a"]

@@ -95,7 +95,7 @@ class Node:
         """Be gone without a word, as a process that is killed."""
         await self.freeze()
         self.engine._seats.end()
-        await self.engine._node.end()
+        await self.engine._node.jobs.end()
         await self.engine._node.store.close()
 
 

@@ -17,8 +17,9 @@ from videre.auth import Auth, NoAuth
 from videre.engines import Engine
 from videre.engines.memory import MemoryEngine
 from videre.packets import Decoder
-from videre.peers.context import Service
+from videre.peers.context import Context
 from videre.peers.peer import Peer
+from videre.reasons import End, LeaveReason
 from videre.rooms import Rooms
 from videre.settings import Duplicate, JoinPolicy, Limits, Retention
 
@@ -208,9 +209,10 @@ class FakeClient:
         """Send a connect packet."""
         self.say(packet("connect", user, room, **header))
 
-    def end(self, reason: str = "connection lost", *, clean: bool = False) -> None:
-        """End the session as a transport does."""
-        run(self.peer.closed(reason, clean))
+    def end(self, code: int | None = None, *, clean: bool = False) -> None:
+        """End the session as a transport does: closed with a code, or lost."""
+        reason = LeaveReason.CONNECTION_LOST if code is None else LeaveReason.CLOSED_BY_SERVER
+        run(self.peer.closed(End(reason, code, clean)))
 
     def texts(self) -> list[str]:
         """Return what was heard since the last call, as it was sent."""
@@ -249,7 +251,7 @@ class World:
             clock=self.clock, later=self.clock.later, retention=retention
         )
         self.log = FakeLog()
-        terms = JoinPolicy(
+        policy = JoinPolicy(
             replace=duplicate == "replace",
             capacity=limits.room_capacity,
             max_rooms=limits.max_rooms,
@@ -262,11 +264,11 @@ class World:
             spawn=run,
             secret=lambda: f"secret-{next(secrets)}",
             grace=limits.grace,
-            terms=terms,
+            policy=policy,
             ice=fake_ice,
         )
         run(self.rooms.start())
-        self.service = Service(
+        self.context = Context(
             rooms=self.rooms,
             decoder=Decoder(max_bytes),
             log=self.log,
@@ -283,7 +285,7 @@ class World:
     def client(self, address: str = "192.0.2.1") -> FakeClient:
         """Return a client in no room."""
         connection = FakeConnection()
-        peer = Peer(connection, self.service, address)
+        peer = Peer(connection, self.context, address)
         return FakeClient(peer, connection)
 
     def member(self, user: str, room: str = "room") -> FakeClient:

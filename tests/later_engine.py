@@ -43,11 +43,11 @@ class LaterEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: JoinPolicy,
+        policy: JoinPolicy,
         ticket: str | None = None,
     ) -> Awaitable[None]:
         """See Engine.join."""
-        return self._later(self._memory.join, room, user, seat, announcement, terms, ticket)
+        return self._later(self._memory.join, room, user, seat, announcement, policy, ticket)
 
     def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> Awaitable[None]:
         """See Engine.renew."""
@@ -70,10 +70,10 @@ class LaterEngine:
         return self._later(self._memory.leave, room, user, seat, reason, code)
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> Awaitable[None]:
         """See Engine.publish."""
-        return self._later(self._memory.publish, room, seat, text, to, last)
+        return self._later(self._memory.publish, room, seat, text, to, packet_id)
 
     def members(self, room: str) -> Awaitable[list[str]]:
         """See Engine.members."""

@@ -117,7 +117,7 @@ class ResumeMachine(RuleBasedStateMachine):
         seat = session.seat
         self.sessions.remove(session)
         if seat is None or not seat.asked:
-            session.client.end("lost")
+            session.client.end()
             if seat is not None:
                 self.leaves(seat)
             return
@@ -126,7 +126,7 @@ class ResumeMachine(RuleBasedStateMachine):
         seat.start = {"wire": len(seat.log), "poll": len(seat.log) - cut, "unknown": None}[loss]
         if loss != "wire":
             session.client.connection.unread = self.tail(session, cut) if loss == "poll" else None
-        session.client.end("lost")
+        session.client.end()
         seat.session = None
         seat.due = self.now + GRACE
         self.away.append(seat)
@@ -153,7 +153,7 @@ class ResumeMachine(RuleBasedStateMachine):
         elif by == "packet":
             session.client.say(packet("disconnect", seat.user, seat.room))
         else:
-            session.client.end("closed", clean=True)
+            session.client.end(clean=True)
             self.sessions.remove(session)
         self.leaves(seat)
 
@@ -164,7 +164,7 @@ class ResumeMachine(RuleBasedStateMachine):
         if (seat := session.seat) is None:
             return
         self.marks += 1
-        seat.last = self.marks
+        seat.last_id = self.marks
         head: dict[str, Any] = {"Id": self.marks} if to is None else {"Id": self.marks, "To": to}
         session.client.say(packet("broadcast", seat.user, seat.room, self.marks, **head))
         for member in self.rooms[seat.room]:
@@ -306,7 +306,7 @@ class ResumeMachine(RuleBasedStateMachine):
         before, session.seat, seat.session = session.seat, seat, session
         session.expected.append(("connect", seat.user, seat.room, self.role(seat)))
         history = list(seat.history)
-        self.greet(seat, {"Resumed": True, "LastId": seat.last})
+        self.greet(seat, {"Resumed": True, "LastId": seat.last_id})
         for heard in missed:
             self.deliver(seat, heard)
         seat.history = history
@@ -376,7 +376,7 @@ class ResumeMachine(RuleBasedStateMachine):
         for text in texts:
             session.hear(text, session.seat.user if session.seat is not None else "")
         if session.code is not None:  # as a transport does, when the step is over
-            session.client.end("closed", clean=True)
+            session.client.end(clean=True)
             self.sessions.remove(session)
 
     def it_believes_what_is_so(self, session: Session, seat: Seat, members: list[Seat]) -> None:

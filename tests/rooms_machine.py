@@ -176,7 +176,7 @@ class RoomsMachine(RuleBasedStateMachine):
         if (session := self.pick(who)) is None:
             return
         self.sessions.remove(session)
-        session.client.end("why", clean=clean)
+        session.client.end(clean=clean)
         if session.place is not None:
             self.leaves(session)
         self.ended.append(session)
@@ -262,7 +262,7 @@ class RoomsMachine(RuleBasedStateMachine):
         """Each client heard exactly its packets; who was closed, was closed with its code."""
         for session in [*self.sessions]:
             if session.client.code is not None:  # as a transport does, when the step is over
-                session.client.end("closed")
+                session.client.end()
                 self.sessions.remove(session)
                 self.ended.append(session)
         for session in [*self.sessions, *self.ended]:

@@ -14,6 +14,8 @@ from typing import Any
 from aiohttp import web
 from sockjs_client import PATIENCE
 
+from videre.reasons import End
+
 STOCK = os.environ.get("VIDERE_SEAM", "ours") == "stock"
 PREFIX = "/echo"
 
@@ -96,8 +98,8 @@ class Taped:
     def too_large(self) -> None:
         self.tape.note(self.session, "too large")
 
-    def closed(self, reason: str, clean: bool) -> Any:
-        self.tape.note(self.session, "goodbye", "clean" if clean else "lost")
+    def closed(self, end: End) -> Any:
+        self.tape.note(self.session, "goodbye", "clean" if end.clean else "lost")
         return self.script.closed(self.session)
 
 

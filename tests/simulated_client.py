@@ -17,6 +17,7 @@ import orjson
 from videre.engines import Gap
 from videre.errors import EngineError, PeerError
 from videre.packets import write_broadcast
+from videre.reasons import LOST, LeaveReason
 from videre.rooms.room import Seat
 
 if TYPE_CHECKING:
@@ -145,13 +146,13 @@ class Session:
 
     async def _sit(self, seat: Seat) -> None:
         if self.gone:
-            pending = self.rooms.leave(seat, "gone")
+            pending = self.rooms.leave(seat, LeaveReason.CONNECTION_LOST)
             if pending is not None:
                 await pending
         else:
             held, self.seat = self.seat, seat
             if held is not None and held is not seat and held.connection is not None:
-                pending = self.rooms.leave(held, "moved")
+                pending = self.rooms.leave(held, LeaveReason.MOVED)
                 if pending is not None:
                     await pending
 
@@ -212,7 +213,7 @@ class Session:
         """The transport finds that the connection is lost."""
         self.gone = True
         try:
-            if self.seat is not None and (pending := self.rooms.lose(self.seat, "lost")):
+            if self.seat is not None and (pending := self.rooms.lose(self.seat, LOST)):
                 await pending
         except EngineError as error:
             self.simulation.note(f"{self!r} is lost in trouble: {error}")

@@ -371,7 +371,7 @@ class Simulation:
             spawn=spawn,
             secret=lambda: next(secrets),
             grace=self.grace,
-            terms=JoinPolicy(replace=self.replace),
+            policy=JoinPolicy(replace=self.replace),
             seat_ids=map(f"{name}.{{}}".format, itertools.count()),
         )
         pending: Any = rooms.start()

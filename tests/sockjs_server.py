@@ -14,6 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
+from videre.reasons import End
+
 ROOT = Path(__file__).resolve().parent.parent
 STREAMING_LIMIT = 4096  # bytes; what the suites expect of a test server
 SERVICES: dict[str, dict[str, Any]] = {
@@ -37,7 +39,7 @@ class Echo:
     def too_large(self) -> None:
         pass
 
-    def closed(self, reason: str, clean: bool) -> None:
+    def closed(self, end: End) -> None:
         pass
 
 

@@ -21,15 +21,15 @@ ARROWS: dict[str, set[str]] = {
     "auth": {"errors", "settings"},
     "ice": set(),
     "payload": set(),
+    "reasons": {"errors"},
     "packets": {"errors", "payload"},
-    "tally": {"errors", "packets"},
-    "lag": {"interfaces", "tally"},
+    "tally": {"errors", "interfaces", "packets", "reasons"},
     "engine_url": {"settings"},
-    "engines": {"engine_url", "errors", "interfaces", "settings", "tally"},
-    "rooms": {"engines", "errors", "interfaces", "packets", "settings", "tally"},
+    "engines": {"engine_url", "errors", "interfaces", "jobs", "reasons", "settings", "tally"},
+    "rooms": {"engines", "errors", "interfaces", "packets", "reasons", "settings", "tally"},
     "peers": {"auth", "engines", "errors", "interfaces", "limits", "packets", "payload", "rooms"}
-    | {"settings", "tally"},
-    "transport": {"errors", "jobs", "limits", "settings", "tally"},
+    | {"reasons", "settings", "tally"},
+    "transport": {"errors", "jobs", "limits", "reasons", "settings", "tally"},
     "logs": {"settings"},
     "config": {"auth", "engine_url", "errors", "ice", "settings"},
     "version": set(),
@@ -48,13 +48,13 @@ PURE = (
     "errors",
     "payload",
     "packets",
+    "reasons",
     "limits",
     "auth",
     "ice",
     "settings",
     "interfaces",
     "tally",
-    "lag",
     "engine_url",
     "peers.connect_options",
     "rooms.room",
@@ -143,7 +143,7 @@ def test_imports_point_one_way() -> None:
 def test_engines_know_nothing_of_each_other() -> None:
     """An engine imports the protocol and what all engines share, never another engine."""
     shared = {"engines", "engines.address", "engines.history", "engines.names"}
-    shared |= {"engine_url", "errors", "interfaces", "settings", "tally"}
+    shared |= {"engine_url", "errors", "interfaces", "jobs", "reasons", "settings", "tally"}
     wrong = [
         f"{module} imports {name}"
         for module in TREES

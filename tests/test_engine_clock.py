@@ -89,5 +89,5 @@ async def test_the_clock_of_the_store_is_set(store: Valkey, clock: Clock, second
         await dead.die()
         for node in (one, two):
             heard = await node.hears("left")
-            assert heard == [("left", "room", "c", c, "node lost", "4001")]
+            assert heard == [("left", "room", "c", c, "engine", "4001")]
         assert await one.engine.members("room") == ["a", "b"]

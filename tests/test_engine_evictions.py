@@ -44,7 +44,7 @@ async def test_a_room_loses_a_key(
     one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
     a, b = await one.join("a", ticket="t"), await two.join("b", ticket="u")
     c = await one.join("c")
-    await one.engine.publish("room", a, "before", last='"1"')
+    await one.engine.publish("room", a, "before", packet_id='"1"')
     await two.hears("joined", "joined", "sent")
     await one.hears("joined", "joined", "joined", "sent")
     await lose(server, one, *keys)

@@ -65,7 +65,7 @@ async def meet(nodes: Nodes, seconds: float = NODE_SECONDS) -> None:
     assert await one.engine.rooms(None, 1000) == ["room"]
     await two.die()
     heard = await one.hears("joined", "left")
-    assert heard[1] == ("left", "room", "c", c, "node lost", "4001")
+    assert heard[1] == ("left", "room", "c", c, "engine", "4001")
     assert await one.engine.members("room") == ["b"]
 
 
@@ -164,7 +164,7 @@ async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
         await one.resume("a", "wrong")
     await two.hears("joined", "sent", "moved")
     await two.engine.lose("room", "b", b, 0)  # a's grace ended earlier, had it not come back
-    assert (await two.hears("left"))[0][2:] == ("b", b, "grace over")
+    assert (await two.hears("left"))[0][2:] == ("b", b, "grace-over")
     assert await two.engine.members("room") == ["a"]
 
 
@@ -194,13 +194,13 @@ async def test_the_seats_of_a_dead_node_are_given_up(nodes: Nodes) -> None:
     # a was there first, and still is: nobody is promoted by the leave of b.
     for node in living:
         heard = await node.hears("sent", "moved", "left", "moved")
-        assert ("left", "room", "b", b, "node lost", "4001") in heard
+        assert ("left", "room", "b", b, "engine", "4001") in heard
     assert (await living[1].resume("a", "t"))[1] is Gap
     _, missed = await living[1].resume("a", "t", received=4)
     assert missed == [("sent", "", "while away"), ("left", "b")]
     for node in living:
         heard = await node.hears("moved", "left")
-        assert heard[1][2:3] + heard[1][4:] == ("c", "grace over")
+        assert heard[1][2:3] + heard[1][4:] == ("c", "grace-over")
     assert await living[0].engine.members("room") == ["a", "d0", "d1"]
 
 

@@ -17,6 +17,7 @@ from process import ROOT
 from prometheus_client.parser import text_string_to_metric_families
 
 from videre import tally
+from videre.reasons import LeaveReason
 
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 TEXT = PAGE.partition("\n## Metrics\n")[2].partition("\n## ")[0]
@@ -78,7 +79,7 @@ async def test_every_metric_is_in_the_table_and_the_other_way_round() -> None:
     [
         ("videre_sessions", tally.TRANSPORTS),
         ("videre_connections_refused_total", tally.REFUSALS),
-        ("videre_leaves_total", tally.LEAVE_REASONS),
+        ("videre_leaves_total", tuple(LeaveReason)),
         ("videre_resumes_total", tally.RESUME_RESULTS),
         ("videre_engine_step_seconds", tally.STEPS),
         ("videre_packets_total", ("received", "sent", tally.OTHER)),

@@ -23,13 +23,12 @@ from websocket_client import Socket
 import videre
 from videre import logs, metrics
 from videre.config import Config
-from videre.lag import INTERVAL, Lag
 from videre.limits import FAILURES
 from videre.logs import writers
 from videre.logs.handlers import Handler
 from videre.logs.journal import BATCH_PACKETS
 from videre.settings import Limits
-from videre.tally import TRANSPORTS
+from videre.tally import LAG_INTERVAL, TRANSPORTS, Lag
 from videre.transport import Options, framing, manager
 from videre.version import __version__
 
@@ -117,7 +116,7 @@ async def test_the_inboxes() -> None:
     """What waits behind a connect that is delayed; it goes with the session."""
     async with metered() as meter:
         for _ in range(FAILURES + 3):  # 4 s
-            meter.namespace.service.penalties.record("127.0.0.1", time.monotonic())
+            meter.namespace.context.penalties.record("127.0.0.1", time.monotonic())
         client = await meter.server.client()
         await client.send("connect", "a", "room")
         text = packet("broadcast", "a", "room", "x" * 1000)
@@ -323,11 +322,11 @@ def test_the_lag_is_how_late_a_timer_is() -> None:
     clock.advance(10)
     assert lag.seconds.count == 0
     lag.start()
-    clock.advance(INTERVAL)
+    clock.advance(LAG_INTERVAL)
     assert (lag.seconds.count, lag.seconds.sum) == (1, 0)
     (timer,) = clock.waiting
     timer.cancel()
-    clock.now += INTERVAL + 0.75  # the loop hangs
+    clock.now += LAG_INTERVAL + 0.75  # the loop hangs
     timer.call()
     assert (lag.seconds.count, lag.seconds.sum) == (2, pytest.approx(0.75))
     assert lag.seconds.counts[lag.seconds.bounds.index(1.0)] == 1
@@ -339,7 +338,7 @@ def test_the_lag_is_how_late_a_timer_is() -> None:
 
 async def test_the_lag_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is sampled as long as the application runs, once for all that it serves."""
-    monkeypatch.setattr("videre.lag.INTERVAL", 0.01)
+    monkeypatch.setattr("videre.tally.LAG_INTERVAL", 0.01)
     async with metered() as meter:
         lag = meter.namespace.lag
 

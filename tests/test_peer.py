@@ -173,7 +173,7 @@ def test_replace(world: World) -> None:
         ("connect", "a", "room", "false"),
     ]
     assert newer.heard() == [("connect", "a", "room", "false")]
-    a.end("closed with 4503")
+    a.end(4503)
     assert b.heard() == []
     b.say(packet("ping", "b", "room"))
     assert b.heard() == [("ping", "b", "room", '["b","a"]')]

@@ -26,7 +26,7 @@ def debt(client: FakeClient) -> int:
     """Return the bytes that a client has been charged for and that have not come back."""
     held = client.peer._throttle
     assert held is not None
-    now = client.peer._service.clock()
+    now = client.peer._context.clock()
     return round(max(0.0, held._bytes_full_at - now) * RATE) + held.owed
 
 

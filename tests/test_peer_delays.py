@@ -24,7 +24,7 @@ class Slow(World):
     def __init__(self, engine: Any = None, limits: Limits = UNLIMITED) -> None:
         super().__init__(engine, limits=limits, auth=TokenAuth([secret_key(SECRET)]))
         self.slept: list[float] = []
-        self.service = replace(self.service, sleep=self.sleep)
+        self.context = replace(self.context, sleep=self.sleep)
 
     async def sleep(self, seconds: float, needless: Callable[[], bool]) -> None:
         """Note for how long, and wait until the test goes on."""

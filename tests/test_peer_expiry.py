@@ -42,7 +42,7 @@ def test_a_seat_outlives_its_token_by_the_leeway(world: World) -> None:
     assert a.code is None
     world.clock.advance(0.1)
     assert a.connection.closes == [(4502, "Token expired")]
-    a.end("closed with 4502", clean=True)
+    a.end(4502, clean=True)
     assert b.heard() == [("disconnect", "a", "room", ""), ("connect", "b", "room", "true")]
     assert [timer.due for timer in world.clock.waiting] == [NOW + 10_000]
 

@@ -88,7 +88,7 @@ def test_a_slow_consumer_comes_back(world: World, received: int | None) -> None:
     (b,) = world.members("b")
     say(b, "b", 1)
     a.connection.unread = None
-    a.end("closed with 4002")
+    a.end(4002)
     say(b, "b", 2)
     options = {} if received is None else {"Received": received}
     _, role, welcome, missed = back(world, "a", secret, **options)
@@ -141,7 +141,7 @@ def test_a_replaced_session_is_told(world: World) -> None:
     a, secret = guest(world, "a")
     world.client().connect("a", "room")
     assert a.connection.closes == [(4503, "Replaced by a newer connection")]
-    a.end("closed with 4503", clean=True)
+    a.end(4503, clean=True)
     thief = world.client()
     ask(thief, "a", Resume=secret)
     assert thief.error()["Code"] == "unauthorized"
@@ -155,7 +155,7 @@ def test_a_living_connection_loses_its_seat_to_its_secret(either: World) -> None
     again, role, welcome, missed = back(either, "a", secret)
     assert (role, welcome["Resumed"], missed, b.heard()) == ("true", True, [], [])
     assert a.code == 4503
-    a.end("closed with 4503", clean=True)
+    a.end(4503, clean=True)
     say(b, "b", 1)
     assert b.heard() == [] and again.heard() == [("broadcast", "b", "room", 1)]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from fakes import ENGINES, World, packet
+from fakes import ENGINES, World, packet, run
 from guests import ask, back, guest, initiator, say, users
 
+from videre.reasons import SILENT
 from videre.settings import Limits
 
 GRACE = 20.0
@@ -33,7 +34,7 @@ def test_a_lost_seat_is_kept(world: World) -> None:
     assert a.heard() == b.heard() == [("disconnect", "c", "room", "")]
     assert users(world) == '["a","b"]'
     (left,) = world.log.of("leave")
-    assert (left["user"], left["reason"], left["seconds"]) == ("c", "grace over", GRACE)
+    assert (left["user"], left["reason"], left["seconds"]) == ("c", "grace-over", GRACE)
 
 
 def test_the_last_seat_of_a_room_is_kept_too(world: World) -> None:
@@ -60,7 +61,7 @@ def test_who_leaves_for_good_keeps_no_seat(world: World, how: str) -> None:
     b, secret = guest(world, "b")
     a.texts()
     if how == "close":
-        b.end("closed", clean=True)
+        b.end(clean=True)
     elif how == "disconnect":
         b.say(packet("disconnect", "b", "room"))
         b.end()
@@ -184,9 +185,10 @@ def test_the_log_of_a_loss(world: World) -> None:
     """Lost, resumed with so many packets, left when the grace was over; no secret is written."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
-    a.end("silent")
+    run(a.peer.closed(SILENT))
     say(b, "b", 1)
     back(world, "a", secret)
-    assert world.log.of("lost") == [{"room": "room", "user": "a", "reason": "silent"}]
+    lost = {"room": "room", "user": "a", "reason": "connection-lost", "detail": "silent"}
+    assert world.log.of("lost") == [lost]
     assert world.log.of("resume") == [{"room": "room", "user": "a", "missed": 1}]
     assert not any("secret-" in str(record) for record in world.log.records)

@@ -10,6 +10,7 @@ from fakes import FakeClient, World, begin, brief, packet, run, run_on
 from later_engine import LaterEngine
 
 from videre.engines import Engine
+from videre.reasons import LOST
 
 Down = Literal["at once", "later"]
 either_way = pytest.mark.parametrize("down", ["at once", "later"])
@@ -78,7 +79,7 @@ def test_two_under_one_name_at_once(world: World) -> None:
     run_on(first)
     run_on(second)
     assert (a.code, b.code) == (4503, None)
-    a.end("closed with 4503")
+    a.end(4503)
     assert users(world) == ["x"]
     b.say(packet("disconnect", "x", "room"))
     assert len(world.rooms) == 0
@@ -153,7 +154,7 @@ def test_a_connection_that_ends_while_it_connects_leaves_no_ghost(world: World) 
     a = world.members("a")[0]
     b = world.client()
     connecting = begin(b.peer.receive(packet("connect", "b", "room")))
-    closing = b.peer.closed("connection lost", False)
+    closing = b.peer.closed(LOST)
     run_on(connecting)
     run(closing)
     assert users(world) == ["a"]
@@ -164,7 +165,7 @@ def test_a_connection_that_ends_while_it_moves_leaves_no_ghost(world: World) -> 
     """Of the two rooms neither keeps who is gone."""
     (a,) = world.members("a")
     moving = begin(a.peer.receive(packet("connect", "a", "other")))
-    closing = a.peer.closed("connection lost", False)
+    closing = a.peer.closed(LOST)
     run_on(moving)
     run(closing)
     assert (users(world), users(world, "other"), len(world.rooms)) == ([], [], 0)

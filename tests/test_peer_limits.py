@@ -139,7 +139,7 @@ def test_too_many_packets(engine: Make) -> None:
     assert said(b) == list(range(BURST))
     assert a.heard() == [TOLD]
     assert a.connection.closes[0] == (4003, "Too many packets")
-    a.end("closed with 4003")
+    a.end(4003)
     assert [heard[0] for heard in b.heard()] == ["disconnect", "connect"]
 
 

@@ -115,9 +115,9 @@ def test_disconnect_twice(world: World) -> None:
 def test_closing_or_losing_the_connection_does_the_same(world: World, clean: bool) -> None:
     """The others get the same `disconnect`, once."""
     a, b = world.members("a", "b")
-    b.end("why", clean=clean)
+    b.end(clean=clean)
     assert a.heard() == [("disconnect", "b", "room", "")]
-    assert [record["reason"] for record in world.log.of("leave")] == ["why"]
+    assert [record["reason"] for record in world.log.of("leave")] == ["connection-lost"]
 
 
 def test_who_left_before_it_closes_has_left_once(world: World) -> None:

@@ -214,7 +214,7 @@ def test_no_broadcast_came(world: World) -> None:
     _, _, welcome, _ = back(world, "a", secret)
     assert welcome["LastId"] is None
     b, _ = guest(world, "b")
-    b.end("left", clean=True)
+    b.end(clean=True)
     _, _, welcome, _ = back(world, "b", "some secret")
     assert welcome["Resumed"] is False and "LastId" not in welcome
 

@@ -9,6 +9,8 @@ from fakes import FakeClient, World, begin, packet, run, run_on
 from guests import answer, ask, back, guest, say, users
 from later_engine import LaterEngine
 
+from videre.reasons import LOST, End, LeaveReason
+
 GRACE = 20.0
 
 Down = Literal["at once", "later"]
@@ -84,7 +86,7 @@ def test_a_connection_lost_before_its_connect_is_done(world: World) -> None:
     """It was never shown a secret: no seat is kept for it."""
     a = world.client()
     connecting = begin(a.peer.receive(packet("connect", "a", "room", {"Welcome": True})))
-    ending = a.peer.closed("connection lost", False)
+    ending = a.peer.closed(LOST)
     run_on(connecting)
     run(ending)
     assert (users(world), world.clock.waiting) == ("[]", [])
@@ -94,7 +96,7 @@ def test_a_connection_lost_while_it_moves(world: World) -> None:
     """The seat that it still had is kept, the one that it did not have yet is not."""
     a, secret = guest(world, "a")
     moving = begin(a.peer.receive(packet("connect", "a", "other", {"Welcome": True})))
-    ending = a.peer.closed("connection lost", False)
+    ending = a.peer.closed(LOST)
     run_on(moving)
     run(ending)
     assert (users(world), users(world, "other")) == ('["a"]', "[]")
@@ -155,7 +157,7 @@ def test_a_connection_lost_while_it_comes_back(world: World) -> None:
     b.texts()
     client = world.client()
     coming = begin(client.peer.receive(packet("connect", "a", "room", {"Resume": secret})))
-    ending = client.peer.closed("connection lost", False)
+    ending = client.peer.closed(LOST)
     run_on(coming)
     run(ending)
     world.clock.advance(GRACE)
@@ -177,7 +179,7 @@ def test_a_fresh_join_needs_the_engine(world: World, engine: LaterEngine, down: 
 def test_a_loss_of_a_seat_that_was_replaced(world: World) -> None:
     """It comes too late: the newcomer's seat is not lost, and no grace begins for it."""
     a, _ = guest(world, "a")
-    losing = begin(a.peer.closed("connection lost", False))
+    losing = begin(a.peer.closed(LOST))
     newer, secret = guest(world, "a")
     run_on(losing)
     assert world.clock.waiting == []
@@ -198,7 +200,7 @@ def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
     run_on(asking)
     b.texts()
     say(a, "a", 1)
-    run(a.peer.closed("closed with 4504", True))
+    run(a.peer.closed(End(LeaveReason.CLOSED_BY_SERVER, 4504, clean=True)))
     assert (a.code, b.texts(), a.peer.seat, users(world)) == (4504, [], None, '["b"]')
 
 

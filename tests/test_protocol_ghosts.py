@@ -52,7 +52,7 @@ async def test_a_grace_ends(transport: str) -> None:
         await visitor.hear()
         visitor.wire.reset()
         await b.hears(("disconnect", "a", "room", ""), ("connect", "b", "room", "true"))
-        await space.log.until("leave", user="a", reason="grace over")
+        await space.log.until("leave", user="a", reason="grace-over")
         _, role, welcome = await space.back()
         assert (role, welcome["Resumed"], welcome["Initiator"]) == ("false", False, "b")
         await b.hears(("connect", "a", "room", "false"))
@@ -66,7 +66,7 @@ async def test_graces_of_a_whole_room_end() -> None:
             await space.take(visitor)
             visitor.wire.reset()
         for user in "abc":
-            await space.log.until("leave", user=user, reason="grace over")
+            await space.log.until("leave", user=user, reason="grace-over")
         asker = await space.server.client()
         assert await asker.users() == []
 
@@ -157,7 +157,7 @@ async def test_who_reads_too_slowly(counts: bool) -> None:
         while not [event for event, _ in space.log.events if event == "lost"]:
             await speak(b, f"{number}" + "x" * 50_000)
             number += 1
-        await space.log.until("lost", user="a", reason="closed with 4002")
+        await space.log.until("lost", user="a", reason="closed-by-server", code=4002)
         texts, _, welcome = await space.back(**({"Received": 0} if counts else {}))
         assert welcome["Resumed"] is counts
         if counts:
@@ -274,4 +274,4 @@ async def test_a_seat_that_came_back_ends_with_its_new_token() -> None:
         texts, *_ = await space.back(Token=token(ttl=1.2))
         assert (await texts.next())[3] == "token-expired"
         assert await texts.visitor.goodbye() == (4502, "Token expired")
-        await space.log.until("leave", user="a", reason="closed with 4502")
+        await space.log.until("leave", user="a", reason="closed-by-server")

@@ -178,7 +178,7 @@ async def test_too_many_packets_are_a_loss_and_bad_ones_are_none() -> None:
         assert welcome["Resumed"] is True
         for _ in range(10):
             await texts.visitor.say("nonsense")
-        await space.log.until("leave", user="a", reason="closed with 4500")
+        await space.log.until("leave", user="a", reason="closed-by-server")
 
 
 async def test_what_a_closed_polling_client_still_fetches_does_not_come_again() -> None:

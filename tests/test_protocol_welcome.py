@@ -205,7 +205,7 @@ async def test_a_site_hears_and_speaks() -> None:
         assert heard_by_a[2] == ("broadcast", "site", "room", {"hello": "a"})
         await a.close()
         await site.log.until("leave", user="a")
-    assert heard == [("join", "a"), ("leave", "a", "client closed with 1000")]
+    assert heard == [("join", "a"), ("leave", "a", "closed-by-client")]
     assert greet is not None and note is not None
 
 

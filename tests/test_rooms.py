@@ -26,11 +26,11 @@ class RecordingEngine(MemoryEngine):
         self.asked: list[str] = []
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> None:
         """See Engine.publish."""
         self.asked.append(text)
-        super().publish(room, seat, text, to, last)
+        super().publish(room, seat, text, to, packet_id)
 
 
 def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
@@ -41,7 +41,7 @@ def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
         log=FakeLog(),
         spawn=run,
         secret=str,
-        terms=JoinPolicy(replace=replace),
+        policy=JoinPolicy(replace=replace),
         seat_ids=map("n{}".format, itertools.count()),
     )
     assert rooms.start() is None

@@ -132,7 +132,7 @@ def test_a_kick(world: World) -> None:
     a, b, c = world.members("a", "b", "c")
     assert do(world.rooms.kick("room", "b", "was rude")) is True
     assert b.connection.closes == [(4504, "was rude")]
-    b.end("closed with 4504", clean=True)
+    b.end(4504, clean=True)
     assert a.heard() == c.heard() == [("disconnect", "b", "room", "")]
     assert (b.heard(), do(world.rooms.members("room"))) == ([], ["a", "c"])
     (left,) = world.log.of("leave")
@@ -262,13 +262,13 @@ def test_who_comes_and_goes(world: World, later: bool) -> None:
     ]
     newer = world.client()
     newer.connect("b", "other")
-    b.end("closed with 4503", clean=True)
+    b.end(4503, clean=True)
     assert visits.take() == [("leave", "other", "b", "replaced"), ("join", "other", "b")]
-    newer.end("connection lost")
+    newer.end()
     world.members("c")
     do(world.rooms.kick("room", "c", "why"))
     assert visits.take() == [
-        ("leave", "other", "b", "connection lost"),
+        ("leave", "other", "b", "connection-lost"),
         ("join", "room", "c"),
         ("leave", "room", "c", "why"),
     ]
@@ -284,7 +284,7 @@ def test_a_loss_is_no_leave_yet(world: World) -> None:
     a.end()
     assert visits.take() == []
     world.clock.advance(GRACE)
-    assert visits.take() == [("leave", "room", "a", "grace over")]
+    assert visits.take() == [("leave", "room", "a", "grace-over")]
 
 
 def test_a_refused_join_is_none(world: World) -> None:
@@ -321,7 +321,7 @@ def test_a_hook_may_remove_who_comes(world: World) -> None:
     b = world.client()
     b.connect("b", "room")
     assert b.connection.closes == [(4504, "not invited")]
-    b.end("closed with 4504", clean=True)
+    b.end(4504, clean=True)
     assert a.heard() == [("connect", "b", "room", "false"), ("disconnect", "b", "room", "")]
     assert do(world.rooms.members("room")) == ["a"] and callable(guard)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CALM
 
-from videre.rooms.lost import LOG_INTERVAL, TOO_MANY_LOST, LostSeats
+from videre.rooms.lost import LOG_INTERVAL, LostSeats
 from videre.rooms.room import Seat
 
 GRACE = 20.0
@@ -125,7 +125,7 @@ def test_a_seat_that_comes_back_counts_no_more(resumes: bool) -> None:
         else:
             world.clock.advance(GRACE)
         assert len(lost) == 0
-    assert not [each for each in world.log.of("leave") if each["reason"] == TOO_MANY_LOST]
+    assert not world.log.of("too-many-lost-seats")
 
 
 def test_packets_look_at_no_lost_seat() -> None:

@@ -13,6 +13,7 @@ from seam import PREFIX, Script, Seam
 from sockjs_client import Stream, fresh, poll, send
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 
+from videre.reasons import End, LeaveReason
 from videre.transport import Options, mount
 from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
@@ -369,7 +370,7 @@ async def test_what_waits_is_moved_once() -> None:
 
         def too_large(self) -> None: ...
 
-        def closed(self, reason: str, clean: bool) -> None: ...
+        def closed(self, end: End) -> None: ...
 
     manager = mount(
         web.Application(), "/", lambda session: Busy(), options=Options(max_backlog_bytes=None)
@@ -385,7 +386,7 @@ async def test_what_waits_is_moved_once() -> None:
             session.receive("")
         await asyncio.gather(*manager.shared.jobs.tasks)
         assert taken == count
-        session.finish("done", clean=True)
+        session.finish(End(LeaveReason.CLOSED_BY_SERVER))
 
     try:
         await check_async(int, work, largest=8192, weigh=int)

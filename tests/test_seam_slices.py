@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from aiohttp import web
 
+from videre.reasons import End
 from videre.transport import Options, manager, mount
 from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
@@ -31,7 +32,7 @@ class Handler:
 
     def too_large(self) -> None: ...
 
-    def closed(self, reason: str, clean: bool) -> None:
+    def closed(self, end: End) -> None:
         self.turns.note("closed")
 
 

@@ -7,22 +7,22 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from aiohttp import web
 
 from videre import browser_files, demo, health, namespace, siblings, transport
 from videre.config import Config
 from videre.engines import choice
-from videre.lag import Lag
+from videre.jobs import Jobs
 from videre.logs import EventLog, Journal
 from videre.namespace import IceOffer, Namespace
 from videre.packets import Decoder
-from videre.peers.context import Service
+from videre.peers.context import Context
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
 from videre.settings import MEMORY, Retention
-from videre.tally import Tally
+from videre.tally import Lag, Tally
 from videre.transport.checks import checked
 
 __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
@@ -56,7 +56,7 @@ def setup(
     config = config or Config()
     journal = journal or Journal(logger or logging.getLogger("videre"))
     log = EventLog(journal, prefix)
-    jobs = _Jobs()
+    jobs = Jobs()
     ice = IceOffer(config.ice, config.limits)
     tally = Tally(time.monotonic)
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
@@ -67,13 +67,13 @@ def setup(
         spawn=jobs.spawn,
         secret=lambda: secrets.token_urlsafe(16),
         grace=config.limits.grace,
-        terms=namespace.terms(config),
+        policy=namespace.join_policy(config),
         ice=ice.welcome,
         seat_ids=_names(8),
         tally=tally,
     )
     namespace.limit_lost_seats(rooms.lost, config)
-    service = Service(
+    context = Context(
         rooms=rooms,
         decoder=Decoder(config.max_packet_bytes),
         log=log,
@@ -95,7 +95,7 @@ def setup(
         name = next(names)
         request = {"request": session.request_id} if session.request_id else {}
         log("session", session=name, transport=session.transport, tls=session.secure, **request)
-        return Peer(session, service, session.address, name)
+        return Peer(session, context, session.address, name)
 
     alone = config.engine == MEMORY and _LOOKED not in app
     app[_LOOKED] = True
@@ -119,7 +119,7 @@ def setup(
         prefix.rstrip("/"),
         rooms,
         sessions,
-        service,
+        context,
         ice,
         log,
         tally=tally,
@@ -164,33 +164,6 @@ async def _warn_of_siblings() -> None:
 
 def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_later(seconds, call)
-
-
-class _Jobs:
-    """What nobody waits for, until the application ends."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(self, job: Awaitable[object]) -> None:
-        """Run a job; log what it raises."""
-        task = asyncio.get_running_loop().create_task(_logged(job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def end(self) -> None:
-        """Cancel what is still going on."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _logged(job: Awaitable[object]) -> None:
-    try:
-        await job
-    except Exception:
-        logger.exception("what nobody waited for has failed")
 
 
 async def _sleep(seconds: float, needless: Callable[[], bool]) -> None:

@@ -28,7 +28,7 @@ MAX_REASON = 123
 
 
 class CloseCode(enum.IntEnum):
-    """Why the server closes a connection; 4000 to 4499: reconnecting makes sense, above: not."""
+    """Why the server closes a connection (protocol.md, "Close codes")."""
 
     GOING_AWAY = 1001
     INTERNAL_ERROR = 4000
@@ -48,6 +48,11 @@ class CloseCode(enum.IntEnum):
         """The words that go with the code, as the client sees them."""
         return _REASONS[self]
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether the client is to connect again: the seat of its session is kept for its grace."""
+        return comes_back(self)
+
 
 _REASONS = {
     CloseCode.GOING_AWAY: "Server is going away",
@@ -63,6 +68,11 @@ _REASONS = {
     CloseCode.REPLACED: "Replaced by a newer connection",
     CloseCode.REMOVED: "Removed",
 }
+
+
+def comes_back(code: int) -> bool:
+    """Tell whether a client that was closed with a code, one of ours or not, connects again."""
+    return code == CloseCode.GOING_AWAY or 4000 <= code < 4500
 
 
 class VidereError(Exception):

@@ -13,15 +13,14 @@ from videre import settings, transport
 from videre.config import Config
 from videre.errors import CloseCode
 from videre.ice import IceServers
-from videre.lag import Lag
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
-from videre.peers.context import Service
+from videre.peers.context import Context
 from videre.peers.peer import Peer
 from videre.rooms import Rooms
 from videre.rooms.lost import LostSeats
 from videre.settings import JoinPolicy, Limits, Options
-from videre.tally import Tally
+from videre.tally import Lag, Tally
 
 # When clients are asked to come back, as shares of the drain: not before a load balancer has found
 # out, and all of them before the end, so that nobody is cut off.
@@ -53,8 +52,8 @@ class IceOffer:
         return {**self(user), "Limits": self.limits.told()}
 
 
-def terms(config: Config) -> JoinPolicy:
-    """Return on which terms a room is joined."""
+def join_policy(config: Config) -> JoinPolicy:
+    """Return who may join which room."""
     return JoinPolicy(
         replace=config.duplicate == "replace",
         capacity=config.limits.room_capacity,
@@ -82,7 +81,7 @@ class Namespace:
     prefix: str
     rooms: Rooms
     sessions: transport.Manager
-    service: Service
+    context: Context
     ice: IceOffer
     log: EventLog
     tally: Tally
@@ -105,17 +104,17 @@ class Namespace:
         Who is connected stays, with the token it came with. Of many sessions the first go by it at
         once, the others within some turns of the event loop. See schema.RELOADED.
         """
-        service = self.service
-        grace, max_resume_bytes = service.limits.grace, service.limits.max_resume_bytes
-        service.limits = dataclasses.replace(
+        context = self.context
+        grace, max_resume_bytes = context.limits.grace, context.limits.max_resume_bytes
+        context.limits = dataclasses.replace(
             config.limits, grace=grace, max_resume_bytes=max_resume_bytes
         )
-        service.decoder = Decoder(config.max_packet_bytes)
-        service.auth = config.auth
-        service.leeway = config.leeway
-        service.trace = self.log.trace
+        context.decoder = Decoder(config.max_packet_bytes)
+        context.auth = config.auth
+        context.leeway = config.leeway
+        context.trace = self.log.trace
         self.ice.servers, self.ice.limits = config.ice, config.limits
-        self.rooms.terms = terms(config)
+        self.rooms.policy = join_policy(config)
         limit_lost_seats(self.rooms.lost, config)
         changed = {name: getattr(config.transport, name) for name in RELOADED_OPTIONS}
         self.sessions.configure(dataclasses.replace(self.sessions.options, **changed))
@@ -136,12 +135,12 @@ class Namespace:
             peer.go_away(random.uniform(EARLIEST, LATEST) * seconds)  # noqa: S311  # no secret
             if number % TOLD_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        await self.sessions.deserted(end - asyncio.get_running_loop().time())
+        await self.sessions.drained(end - asyncio.get_running_loop().time())
         await self.sessions.shutdown(CloseCode.DRAINING, CloseCode.DRAINING.reason)
 
 
 def _refresh(peers: Iterator[Peer]) -> bool:
-    """Have the next peers go by what the service says now; tell whether there were enough."""
+    """Have the next peers go by what the context says now; tell whether there were enough."""
     some = list(itertools.islice(peers, REFRESHED_AT_ONCE))
     for peer in some:
         peer.refresh()

@@ -305,7 +305,7 @@ def claimed(header: object) -> tuple[str, str, str | float | None]:
     return (
         _claimed_name(header.get("UserId"), MAX_USER_ID),
         _claimed_name(header.get("RoomId"), MAX_ROOM_ID),
-        claimed_id(header.get("Id")),
+        packet_id(header.get("Id")),
     )
 
 
@@ -313,12 +313,12 @@ def _claimed_name(value: object, longest: int) -> str:
     return value if isinstance(value, str) and len(value) <= longest else ""
 
 
-def called(header: Mapping[str, Any]) -> str:
-    """Return what its sender calls a packet, as JSON: its Header.Id, or "null"."""
-    return _dumps(claimed_id(header["Id"])) if "Id" in header else "null"
+def id_text(header: Mapping[str, Any]) -> str:
+    """Return a packet's Header.Id as JSON, "null" if it has none."""
+    return _dumps(packet_id(header["Id"])) if "Id" in header else "null"
 
 
-def claimed_id(value: object) -> str | float | None:
+def packet_id(value: object) -> str | float | None:
     """Return a Header.Id that may be repeated to its sender; None for any other value."""
     if isinstance(value, str):
         return value if len(value) <= MAX_PACKET_ID else None

@@ -595,7 +595,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JoinPolicy:
-    """On which terms a join is asked for; None is no limit."""
+    """Whether a join is allowed; None is no limit."""
 
     replace: bool = True
     capacity: int | None = None  # members of the room, the new one included

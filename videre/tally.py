@@ -11,8 +11,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
 from videre import errors
-from videre.errors import CloseCode, PeerError
+from videre.errors import PeerError
+from videre.interfaces import Later, Timer
 from videre.packets import CLIENT_EVENTS, Event
+from videre.reasons import LeaveReason
 
 #: Stands for packets whose event could not be read, or is none of a client's.
 OTHER = "other"
@@ -35,39 +37,6 @@ ERROR_CODES = tuple(
     if isinstance(each, type) and issubclass(each, PeerError) and each is not PeerError
 )
 
-#: Why seats are given up; see `leave_reason`.
-LEAVE_REASONS = (
-    "disconnect",
-    "moved",
-    "closed-by-client",
-    "closed-by-server",
-    "connection-lost",
-    "grace-over",
-    "replaced",
-    "removed",
-    "engine",
-    OTHER,
-)
-
-_LEAVES = {
-    "disconnect": "disconnect",
-    "moved": "moved",
-    "grace over": "grace-over",
-    "too many lost seats": "grace-over",
-    "connection lost": "connection-lost",
-    "silent": "connection-lost",
-    "polling stopped": "connection-lost",
-    "gone": "connection-lost",
-    "stopped": "closed-by-server",
-    "not found": "engine",
-    "packets were lost": "engine",
-}
-_CLOSES = {
-    "client closed with ": "closed-by-client",
-    "closed with ": "closed-by-server",
-    "refused with ": "closed-by-server",
-}
-
 #: What becomes of a resume: the seat is had again; a new one, since packets are missing (`gap`) or
 #: the seat is `gone`; the secret is not good (`refused`); or the engine cannot be reached.
 RESUME_RESULTS = ("resumed", "gap", "gone", "refused", "failed")
@@ -84,23 +53,17 @@ SECONDS = (
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
 
+#: Seconds between two samples of the lag: a loop that hangs for longer is seen, at no cost.
+LAG_INTERVAL = 0.5
+
+#: Upper bounds in seconds of the lag: below a millisecond, timers themselves are not exact.
+LAG_SECONDS = (0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
 #: One of so many chunks off the wire is timed, and with it the packets in it: it costs 2 us.
 TIMED = 64
 
 # Packets that may be on their way through the engine, timed; more are not.
 MAX_UNDER_WAY = 1_000
-
-
-def leave_reason(reason: str, code: int | None) -> str:
-    """Return the one of LEAVE_REASONS that the words of Listener.left stand for."""
-    if code == CloseCode.REPLACED:
-        return "replaced"
-    if code == CloseCode.REMOVED:  # then the words are the application's
-        return "removed"
-    for start, stands_for in _CLOSES.items():
-        if reason.startswith(start):
-            return stands_for
-    return _LEAVES.get(reason, OTHER)
 
 
 def size(text: str) -> int:
@@ -144,7 +107,7 @@ class Histogram:
         return sum(self.counts)
 
 
-class Relays:
+class RelayTimer:
     """Times broadcasts, of one in TIMED chunks: from their arrival to the write to the last member.
 
     The transport begins when bytes arrive, and ends when all that they caused on the spot has been
@@ -196,6 +159,35 @@ class Relays:
             self.seconds.observe(self._clock() - arrived)
 
 
+class Lag:
+    """How much later than it was due the event loop calls back, sampled from `start` to `stop`.
+
+    `clock` is monotonic, in seconds, as `later` is.
+    """
+
+    def __init__(self, clock: Callable[[], float], later: Later) -> None:
+        self._clock = clock
+        self._later = later
+        self._timer: Timer | None = None
+        self._due = 0.0
+        self.seconds = Histogram(LAG_SECONDS)
+
+    def start(self) -> None:
+        """Begin to take samples."""
+        self._due = self._clock() + LAG_INTERVAL
+        self._timer = self._later(LAG_INTERVAL, self._sample)
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _sample(self) -> None:
+        self.seconds.observe(max(0.0, self._clock() - self._due))
+        self.start()
+
+
 class Tally:
     """What one namespace has done. `clock` is monotonic, in seconds.
 
@@ -236,9 +228,9 @@ class Tally:
         self.size = 0
         #: Error packets sent, by code.
         self.errors = dict.fromkeys(ERROR_CODES, 0)
-        #: Seats taken on this node, and given up, by LEAVE_REASONS.
+        #: Seats taken on this node, and given up, by LeaveReason.
         self.joins = 0
-        self.leaves = dict.fromkeys(LEAVE_REASONS, 0)
+        self.leaves = {reason.value: 0 for reason in LeaveReason}
         #: Members of this node that became their room's initiator when another left.
         self.promotions = 0
         #: Attempts to resume a seat, by RESUME_RESULTS.
@@ -251,7 +243,7 @@ class Tally:
         #: Requests that would have opened a session, by REFUSALS.
         self.refused = dict.fromkeys(REFUSALS, 0)
         #: The time from receive to last write.
-        self.relays = Relays(clock)
+        self.relays = RelayTimer(clock)
         #: The seconds that each of the engine's STEPS takes, and how many failed.
         self.steps = {step: Histogram() for step in STEPS}
         self.failures = dict.fromkeys(STEPS, 0)

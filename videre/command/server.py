@@ -30,6 +30,7 @@ from videre.command.listening import Ports, url, urls
 from videre.config import Config
 from videre.config.schema import RELOADED, is_loopback
 from videre.errors import ConfigError
+from videre.jobs import Jobs
 from videre.settings import LEVELS
 from videre.version import __version__
 
@@ -77,7 +78,7 @@ class Server:
         self._ending = False
         self._drained = False
         self._reloading = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
@@ -115,9 +116,7 @@ class Server:
                 await self._give_last_answers(sites, runner.server)
         finally:
             systemd.notify("STOPPING=1")
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._jobs.end()
             await runner.cleanup()
             if admin_runner is not None:  # the last to end: it tells what goes on
                 await admin_runner.cleanup()
@@ -150,9 +149,7 @@ class Server:
         return runner
 
     def _start(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = asyncio.get_running_loop().create_task(job())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._jobs.spawn(job())
 
     def _tell_listening(self) -> None:
         found = [each for opened in self._ports.listening for each in urls(self._config, opened)]

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Sequence
 from typing import Literal, Protocol
 
 from videre.errors import CloseCode
+from videre.reasons import LeaveReason
 from videre.settings import JoinPolicy
 
 #: Why a member lost its seat to another session of its user.
-REPLACED = ("replaced", CloseCode.REPLACED)
+REPLACED = (LeaveReason.REPLACED, CloseCode.REPLACED)
 
 
 #: The two halves of a connect packet; the new member's role goes between them as its Payload.
@@ -28,18 +29,20 @@ class Listener(Protocol):
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """`user` took a seat in the room, last in joining order."""
 
-    def moved(self, room: str, user: str, seat: str, to: str, code: int | None, last: str) -> None:
+    def moved(
+        self, room: str, user: str, seat: str, to: str, code: int | None, last_id: str
+    ) -> None:
         """`user` moved to another seat at the same place: it came back, or got a new ticket.
 
-        `last` is the id of its last packet (Engine.publish), "" if unknown. If another session
+        `last_id` is the id of its last packet (Engine.publish), "" if unknown. If another session
         still holds the old seat, it is closed with `code`.
         """
 
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """`user` left its seat; or lost it, and its session is closed with `code`.
 
-        `reason` is for the log; a client that was REMOVED sees it. If `user` was the initiator, the
-        first remaining member is promoted.
+        `reason` is a LeaveReason; with REMOVED, the words that the session is closed with. If
+        `user` was the initiator, the first remaining member is promoted.
         """
 
     def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
@@ -110,7 +113,7 @@ class Engine(Protocol):
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: JoinPolicy,
+        policy: JoinPolicy,
         ticket: str | None = None,
     ) -> Awaitable[None] | None:
         """Seat `user`, last in joining order. `seat` is an id that is never used again.
@@ -159,12 +162,12 @@ class Engine(Protocol):
         """
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
         """Send a packet to the room, after everything that `seat` sent before; see Listener.sent.
 
-        `last` is the packet's id as JSON ("null" if it has none), "" if it is the same as before.
-        It moves with the seat, see Listener.moved.
+        `packet_id` is the packet's id as JSON ("null" if it has none), "" if it is the same as
+        before. It moves with the seat, see Listener.moved.
         """
 
     def members(self, room: str) -> list[str] | Awaitable[list[str]]:

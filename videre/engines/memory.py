@@ -12,6 +12,7 @@ from videre.engines.history import UNNOTICED, History
 from videre.engines.names import Names
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
 from videre.interfaces import Later, Timer
+from videre.reasons import LeaveReason
 from videre.settings import JoinPolicy, Retention
 
 # Entries of one room's history, and rooms that are quiet, that are forgotten with one packet: more
@@ -42,7 +43,7 @@ class MemoryEngine:
         self._names = Names()  # of all rooms, in their order
         self._histories: dict[str, History] = {}  # of the rooms with tickets
         self._users: dict[str, str] = {}  # by seat
-        self._lasts: dict[str, str] = {}  # what its last packet was called, by seat
+        self._last_ids: dict[str, str] = {}  # of its last packet, by seat
         # When something was told last, by room with a history; the one quiet for longest is first.
         self._told: OrderedDict[str, float] = OrderedDict()
         self._graces: dict[str, Timer] = {}  # by seat
@@ -68,20 +69,20 @@ class MemoryEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: JoinPolicy,
+        policy: JoinPolicy,
         ticket: str | None = None,
     ) -> None:
         """See Engine.join."""
         seats = self._rooms.get(room)
         held = None if seats is None else seats.get(user)
         if held is not None:
-            if not terms.replace:
+            if not policy.replace:
                 raise UserTaken("Header.UserId: is already in the room")
             self.leave(room, user, held, *REPLACED)
         elif seats is None:
-            if terms.max_rooms is not None and len(self._rooms) >= terms.max_rooms:
+            if policy.max_rooms is not None and len(self._rooms) >= policy.max_rooms:
                 raise RoomFull("The limit on rooms is reached")
-        elif terms.capacity is not None and len(seats) >= terms.capacity:
+        elif policy.capacity is not None and len(seats) >= policy.capacity:
             raise RoomFull("The room is full")
         if (seats := self._rooms.get(room)) is None:
             seats = self._rooms[room] = {}
@@ -105,7 +106,7 @@ class MemoryEngine:
             return
         ticket = history.tickets[user]
         ticket.lost, ticket.seen = True, seen
-        over = partial(self.leave, room, user, seat, "grace over")
+        over = partial(self.leave, room, user, seat, LeaveReason.GRACE_OVER)
         self._graces[seat] = self._later(self._retention.grace, over)
 
     def resume(
@@ -134,7 +135,7 @@ class MemoryEngine:
             return
         promotes = room in self._histories and next(iter(seats)) == user
         del seats[user], self._users[held]
-        self._lasts.pop(held, None)
+        self._last_ids.pop(held, None)
         if not seats:
             del self._rooms[room]
             self._names.remove(room)
@@ -150,11 +151,11 @@ class MemoryEngine:
         self._listener.left(room, user, held, reason, code)
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> None:
         """See Engine.publish."""
-        if last:
-            self._lasts[seat] = last
+        if packet_id:
+            self._last_ids[seat] = packet_id
         if room in self._histories:
             self._tell(room, Told("sent", self._users.get(seat, ""), (text,), to))
         self._listener.sent(room, seat, text, to)
@@ -176,7 +177,7 @@ class MemoryEngine:
         self._names = Names()
         self._histories.clear()
         self._users.clear()
-        self._lasts.clear()
+        self._last_ids.clear()
         self._told.clear()
 
     def _holds(self, room: str, user: str, seat: str) -> bool:
@@ -188,9 +189,9 @@ class MemoryEngine:
         del self._users[seat]
         self._users[to] = user
         self._issue(room, user, ticket, missed)
-        if (last := self._lasts.pop(seat, "null")) != "null":
-            self._lasts[to] = last
-        self._listener.moved(room, user, seat, to, CloseCode.REPLACED, last)
+        if (last_id := self._last_ids.pop(seat, "null")) != "null":
+            self._last_ids[to] = last_id
+        self._listener.moved(room, user, seat, to, CloseCode.REPLACED, last_id)
 
     def _end_grace(self, seat: str) -> None:
         if (timer := self._graces.pop(seat, None)) is not None:

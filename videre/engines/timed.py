@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from videre.engines import Announcement, Engine, Listener, Resumption
 from videre.errors import EngineError, PeerError
 from videre.settings import JoinPolicy
-from videre.tally import Relays, Tally
+from videre.tally import RelayTimer, Tally
 
 Found = TypeVar("Found")
 
@@ -54,12 +54,12 @@ class TimedEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: JoinPolicy,
+        policy: JoinPolicy,
         ticket: str | None = None,
     ) -> Awaitable[None] | None:
         """See Engine.join."""
         step = self._engine.join
-        return self._time("join", lambda: step(room, user, seat, announcement, terms, ticket))
+        return self._time("join", lambda: step(room, user, seat, announcement, policy, ticket))
 
     def renew(
         self, room: str, user: str, seat: str, to: str, ticket: str
@@ -85,19 +85,19 @@ class TimedEngine:
         return self._time("leave", lambda: self._engine.leave(room, user, seat, reason, code))
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
         """See Engine.publish."""
-        return self._time("publish", lambda: self._engine.publish(room, seat, text, to, last))
+        return self._time("publish", lambda: self._engine.publish(room, seat, text, to, packet_id))
 
     def relay(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None, last: str
+        self, room: str, seat: str, text: str, to: Sequence[str] | None, packet_id: str
     ) -> Awaitable[None] | None:
-        """Publish what has just arrived, and is timed until all have it (see Relays)."""
+        """Publish what has just arrived, and is timed until all have it (see RelayTimer)."""
         relays = self._tally.relays
         if self._is_store:
             relays.set_out(seat, text)
-        pending = self.publish(room, seat, text, to, last)
+        pending = self.publish(room, seat, text, to, packet_id)
         if pending is not None:
             return self._relayed(seat, text, pending)
         relays.written += 1
@@ -152,7 +152,7 @@ class TimedEngine:
 class _Hearing:
     """A listener, and the end of what is timed: when it has been told of a broadcast."""
 
-    def __init__(self, listener: Listener, relays: Relays) -> None:
+    def __init__(self, listener: Listener, relays: RelayTimer) -> None:
         self.joined = listener.joined
         self.moved = listener.moved
         self.left = listener.left

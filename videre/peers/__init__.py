@@ -1,6 +1,6 @@
 """Peers: the protocol of one session, from its first packet to its end."""
 
-from videre.peers.context import Service
+from videre.peers.context import Context
 from videre.peers.peer import Peer
 
-__all__ = ["Peer", "Service"]
+__all__ = ["Context", "Peer"]

@@ -18,8 +18,9 @@ from videre.interfaces import Connection
 from videre.packets import Packet
 from videre.payload import around_payload
 from videre.peers.connect_options import connect_options
-from videre.peers.context import Service
+from videre.peers.context import Context
 from videre.peers.deadline import Deadline
+from videre.reasons import LeaveReason
 from videre.rooms.room import Seat
 
 Pending = Awaitable[None] | None
@@ -44,35 +45,35 @@ class Visitor(Protocol):
         """Charge it for bytes that its packet has caused beside its own."""
 
 
-def enter(visitor: Visitor, service: Service, packet: Packet) -> Pending:
+def enter(visitor: Visitor, context: Context, packet: Packet) -> Pending:
     """Carry out a `connect`: at once, or when what is returned was awaited. Raises PeerError."""
-    entry = _Entry(visitor, service, packet)
-    delay = service.penalties.delay(visitor.address, service.clock())
+    entry = _Entry(visitor, context, packet)
+    delay = context.penalties.delay(visitor.address, context.clock())
     return entry.after(delay) if delay > 0 else entry.begin()
 
 
 class _Entry:
     """One `connect` that is being carried out."""
 
-    def __init__(self, visitor: Visitor, service: Service, packet: Packet) -> None:
+    def __init__(self, visitor: Visitor, context: Context, packet: Packet) -> None:
         self._visitor = visitor
-        self._service = service
-        self._rooms = service.rooms
+        self._context = context
+        self._rooms = context.rooms
         self._packet = packet
         self._counted = False  # as a failure, whether or not it is one
         self._grant = Grant()
 
     async def after(self, delay: float) -> None:
         """Begin after some seconds, unless the visitor leaves in the meantime."""
-        service, visitor = self._service, self._visitor
+        context, visitor = self._context, self._visitor
         # Counted when it begins to wait: tries side by side wait longer and longer too.
-        service.penalties.record(visitor.address, service.clock())
+        context.penalties.record(visitor.address, context.clock())
         self._counted = True
         outside = visitor.seat is None
         if outside:
             visitor.deadline.cancel()  # it is we who keep it waiting
         try:
-            await service.sleep(delay, lambda: visitor.gone)
+            await context.sleep(delay, lambda: visitor.gone)
             if not visitor.gone and (pending := self.begin()) is not None:
                 await pending
         finally:
@@ -81,14 +82,14 @@ class _Entry:
 
     def begin(self) -> Pending:
         """Judge what the visitor shows, and give it a seat."""
-        packet, held, service = self._packet, self._visitor.seat, self._service
+        packet, held, context = self._packet, self._visitor.seat, self._context
         here = held is not None and held.room == packet.room
         if here and held is not None and held.user != packet.user:
             raise WrongUser("Header.UserId: this session has connected as another user")
         self._options = options = connect_options(packet.payload)
         try:
-            self._grant = service.auth.grant(
-                options.token, packet.user, packet.room, service.unix_time()
+            self._grant = context.auth.grant(
+                options.token, packet.user, packet.room, context.unix_time()
             )
         except (Unauthorized, TokenExpired):
             if options.token is not None:
@@ -102,7 +103,7 @@ class _Entry:
     def _count(self) -> None:
         """Count a failure of the visitor's address, once."""
         if not self._counted:
-            self._service.penalties.record(self._visitor.address, self._service.clock())
+            self._context.penalties.record(self._visitor.address, self._context.clock())
 
     def _repeat(self, held: Seat) -> Pending:
         """Confirm the seat that the visitor has: nothing changes for the others."""
@@ -179,7 +180,7 @@ class _Entry:
 
     def _seated(self, seat: Seat) -> Pending:
         if self._visitor.gone:
-            return self._rooms.leave(seat, "gone")
+            return self._rooms.leave(seat, LeaveReason.CONNECTION_LOST)
         self._visitor.pay(seat.greeted)
         self._visitor.deadline.renew(self._grant)
         return self._visitor.sit(seat)

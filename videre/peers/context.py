@@ -14,7 +14,7 @@ from videre.settings import LEEWAY, Limits
 
 
 @dataclasses.dataclass(kw_only=True)
-class Service:
+class Context:
     """What all peers of one namespace share. What the configuration says may be set anew."""
 
     rooms: Rooms

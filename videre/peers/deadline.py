@@ -7,7 +7,7 @@ from typing import Protocol
 from videre.auth import Grant
 from videre.errors import CloseCode, PeerError, TokenExpired
 from videre.interfaces import Timer
-from videre.peers.context import Service
+from videre.peers.context import Context
 from videre.rooms.room import Seat
 
 
@@ -43,25 +43,25 @@ _NOBODY = _Nobody()
 class Deadline:
     """The one deadline that a session has at a time, if any."""
 
-    __slots__ = ("_service", "_subject", "_timer")
+    __slots__ = ("_context", "_subject", "_timer")
 
-    def __init__(self, service: Service, subject: Subject) -> None:
-        self._service = service
+    def __init__(self, context: Context, subject: Subject) -> None:
+        self._context = context
         self._subject = subject
         self._timer: Timer | None = None
 
     def enter(self) -> None:
         """Begin the wait for a room to be entered."""
-        seconds = self._service.limits.join_timeout
+        seconds = self._context.limits.join_timeout
         if seconds is not None:
-            self._timer = self._service.later(seconds, self._idled)
+            self._timer = self._context.later(seconds, self._idled)
 
     def renew(self, grant: Grant) -> None:
         """End the wait for a room to be entered, and begin that for the grant to end."""
         self.cancel()
         if grant.expires is not None:
-            seconds = grant.expires - self._service.unix_time()
-            self._timer = self._service.later(seconds, self._expired)
+            seconds = grant.expires - self._context.unix_time()
+            self._timer = self._context.later(seconds, self._expired)
 
     def cancel(self) -> None:
         """End the wait, whatever it is for."""
@@ -84,7 +84,7 @@ class Deadline:
         if self._subject.seat is None:
             return
         self._subject.refuse(TokenExpired("Connect to the room again with a fresh token"))
-        self._timer = self._service.later(self._service.leeway, self._outlasted)
+        self._timer = self._context.later(self._context.leeway, self._outlasted)
 
     def _outlasted(self) -> None:
         self._timer = None

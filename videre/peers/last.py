@@ -1,4 +1,4 @@
-"""The last broadcast of a seat: what its sender called it, for a client that comes back."""
+"""The id of a seat's last broadcast: a client that comes back learns it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from videre.packets import Packet
 from videre.rooms.room import Seat
 
 
-def called(seat: Seat, packet: Packet) -> str:
+def new_id(seat: Seat, packet: Packet) -> str:
     """Return the id of a broadcast, as JSON; "" if it is the one that the seat remembers."""
-    last = packets.called(packet.header)
-    return "" if last == seat.last else last
+    packet_id = packets.id_text(packet.header)
+    return "" if packet_id == seat.last_id else packet_id
 
 
-def note(seat: Seat, last: str, pending: Awaitable[None] | None) -> Awaitable[None] | None:
+def note(seat: Seat, packet_id: str, pending: Awaitable[None] | None) -> Awaitable[None] | None:
     """Remember the id of the last broadcast that was carried out, if it changed."""
-    if not last:
+    if not packet_id:
         return pending
     if pending is not None:
-        return _note_later(seat, last, pending)
-    seat.last = last
+        return _note_later(seat, packet_id, pending)
+    seat.last_id = packet_id
     return None
 
 
-async def _note_later(seat: Seat, last: str, pending: Awaitable[None]) -> None:
+async def _note_later(seat: Seat, packet_id: str, pending: Awaitable[None]) -> None:
     await pending
-    seat.last = last
+    seat.last_id = packet_id

@@ -28,9 +28,10 @@ from videre.limits import PASS, Throttle, Verdict, throttle
 from videre.packets import Event, Packet
 from videre.payload import around_payload, head_of
 from videre.peers.connect import enter
-from videre.peers.context import Service
+from videre.peers.context import Context
 from videre.peers.deadline import Deadline
-from videre.peers.last import called, note
+from videre.peers.last import new_id, note
+from videre.reasons import End, LeaveReason
 from videre.rooms.room import Seat, weight
 
 # After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
@@ -48,12 +49,12 @@ class Peer:
 
     __slots__ = (
         "_bad",
+        "_context",
         "_head",
         "_heads",
         "_ping",
         "_rooms",
         "_seat",
-        "_service",
         "_tally",
         "_throttle",
         "_trace",
@@ -65,13 +66,13 @@ class Peer:
     )
 
     def __init__(
-        self, connection: Connection, service: Service, address: str = "", name: str = ""
+        self, connection: Connection, context: Context, address: str = "", name: str = ""
     ) -> None:
         self.connection = connection
         self.name = name  # of the session, in the log
-        self._service = service
-        self._rooms = service.rooms
-        self._tally = service.rooms.tally
+        self._context = context
+        self._rooms = context.rooms
+        self._tally = context.rooms.tally
         self.address = address
         self._seat: Seat | None = None
         self.gone = False
@@ -81,13 +82,13 @@ class Peer:
         self._heads = 0  # how many were looked for since the seat was taken
         self._throttle: Throttle | None = None
         self.refresh()
-        self.deadline = Deadline(service, self)
+        self.deadline = Deadline(context, self)
         self.deadline.enter()
 
     def refresh(self) -> None:
-        """Go by what the service says now of limits and traces: they may be set while it runs."""
-        self._trace = self._service.trace
-        self._throttle = throttle(self._service.limits)
+        """Go by what the context says now of limits and traces: they may be set while it runs."""
+        self._trace = self._context.trace
+        self._throttle = throttle(self._context.limits)
 
     def go_away(self, seconds: float) -> None:
         """Tell the peer to connect anew in so many seconds: the server is draining."""
@@ -103,7 +104,7 @@ class Peer:
         seat = self._seat  # as by `seat`
         if seat is not None and seat.connection is None:
             seat = self._seat = None
-        service, counts = self._service, self._tally
+        context, counts = self._context, self._tally
         size = len(text) if text.isascii() else tally.size(text)
         try:
             ping, head = self._ping, self._head
@@ -111,19 +112,19 @@ class Peer:
                 # Nine of ten packets: a seated client's ping, the same to the letter each time.
                 event, user, room = "ping", seat.user, seat.room
                 flow = counts.pings
-            elif seat is not None and head is not None and service.decoder.repeats(text, head):
+            elif seat is not None and head is not None and context.decoder.repeats(text, head):
                 # Most of the others: a broadcast with the header of the one before.
                 event, user, room = "broadcast", seat.user, seat.room
                 flow = counts.broadcasts
                 counts.text, counts.size = text, size
             else:
-                packet = service.decoder.decode(text)
+                packet = context.decoder.decode(text)
                 event, user, room = packet.event, packet.user, packet.room
                 flow = counts.received[event]
             flow.packets += 1
             flow.bytes += size
             if self._throttle is not None:
-                verdict = self._throttle.judge(event == "ping", service.clock(), size)
+                verdict = self._throttle.judge(event == "ping", context.clock(), size)
                 if verdict is not PASS:
                     self._drop(verdict)
                     return None
@@ -153,13 +154,13 @@ class Peer:
     def pay(self, size: int) -> None:
         """Charge the session for bytes that its packet has caused beside its own."""
         if self._throttle is not None:
-            self._throttle.charge(size, self._service.clock())
+            self._throttle.charge(size, self._context.clock())
 
     def _may_be_told(self, error: PeerError | EngineError, size: int) -> bool:
         """Tell whether what was no packet is answered: it counts towards the rate as a packet."""
         if self._throttle is None or not (isinstance(error, PeerError) and error.bad):
             return True
-        verdict = self._throttle.judge(False, self._service.clock(), size)
+        verdict = self._throttle.judge(False, self._context.clock(), size)
         if verdict is Verdict.CLOSE:
             self.close(CloseCode.TOO_MANY_PACKETS)
         return verdict in (PASS, Verdict.WARN)
@@ -189,7 +190,7 @@ class Peer:
             user, room = seat.user, seat.room
         self._tally.errors[error.code] += 1
         self._send("error", packets.write_error(error, user, room, packet_id))
-        self._service.log("error", code=error.code, user=user, room=room, session=self.name)
+        self._context.log("error", code=error.code, user=user, room=room, session=self.name)
         if error.bad:
             self._bad += 1
             if self._bad >= MAX_BAD_PACKETS:
@@ -208,15 +209,15 @@ class Peer:
         """Tell the peer of a packet that was so large that it was not read."""
         self.refuse(PacketTooLarge("The frame was too large to be read"))
 
-    def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
+    def closed(self, end: End) -> Awaitable[None] | None:
         """Take the peer out of its room; if its connection was lost, maybe after a while."""
         self.gone = True
-        self._service.log("session-ended", session=self.name, reason=reason)
+        self._context.log("session-ended", session=self.name, **end.fields())
         self.deadline.end()
         seat = self.seat
-        if seat is None or clean:
-            return self._leave(seat, reason)
-        return self._rooms.lose(seat, reason, self.address)
+        if seat is None or end.clean:
+            return self._leave(seat, end.reason)
+        return self._rooms.lose(seat, end, self.address)
 
     @property
     def seat(self) -> Seat | None:
@@ -232,46 +233,46 @@ class Peer:
         return self.seat is not None
 
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
-        return enter(self, self._service, packet)
+        return enter(self, self._context, packet)
 
     def sit(self, seat: Seat) -> Awaitable[None] | None:
         """Take a seat that the engine has given, and give up the one in another room."""
         held, self._seat = self.seat, seat
-        self._service.log("session-seated", session=self.name, user=seat.user, room=seat.room)
+        self._context.log("session-seated", session=self.name, user=seat.user, room=seat.room)
         self._ping = self._head = None
         self._heads = 0
-        return None if held is None or held is seat else self._leave(held, "moved")
+        return None if held is None or held is seat else self._leave(held, LeaveReason.MOVED)
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         to = packet.header.get("To")
-        last = called(own, packet)
+        packet_id = new_id(own, packet)
         if to is not None:
-            return self._send_to(own, packet, [to] if isinstance(to, str) else to, last)
+            return self._send_to(own, packet, [to] if isinstance(to, str) else to, packet_id)
         if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
             self._heads += 1
             self._head = head_of(packet.text)
         self.pay(tally.size(packet.text) * own.replica.weight)
-        return note(own, last, self._rooms.broadcast(own, packet.text, last=last))
+        return note(own, packet_id, self._rooms.broadcast(own, packet.text, packet_id=packet_id))
 
     def _send_to(
-        self, own: Seat, packet: Packet, users: list[str], last: str
+        self, own: Seat, packet: Packet, users: list[str], packet_id: str
     ) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
         self.pay(tally.size(packet.text) * weight(len(names)))
-        pending = note(own, last, self._rooms.broadcast(own, packet.text, names, last))
+        pending = note(own, packet_id, self._rooms.broadcast(own, packet.text, names, packet_id))
         if absent := own.replica.absent(names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending
 
     def _offer_ice(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
-        payload = packets.json_string(self._service.ice(own.user))
+        payload = packets.json_string(self._context.ice(own.user))
         self._send("ice", payload.join(around_payload(packet.text)))
         return None
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
-        if self._service.auth.required and (seat is None or seat.room != packet.room):
+        if self._context.auth.required and (seat is None or seat.room != packet.room):
             raise Unauthorized("Header.RoomId: only members may ask about a room")
         ping = (packet.text, *around_payload(packet.text))
         own = seat is not None and packet.room == seat.room and packet.user == seat.user
@@ -299,15 +300,15 @@ class Peer:
         if (held := self._throttle) is not None:  # as by `pay`
             held.owed += size
             if held.owed > held.due:
-                held.charge(0, self._service.clock())
+                held.charge(0, self._context.clock())
         self.connection.send(text)
 
     def _disconnect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         self.pay(tally.size(packet.text) * own.replica.weight)
-        return self._leave(own, "disconnect")
+        return self._leave(own, LeaveReason.DISCONNECT)
 
-    def _leave(self, seat: Seat | None, reason: str) -> Awaitable[None] | None:
+    def _leave(self, seat: Seat | None, reason: LeaveReason) -> Awaitable[None] | None:
         # The seat is the peer's until the engine says otherwise (see `seat`).
         return None if seat is None else self._rooms.leave(seat, reason)
 

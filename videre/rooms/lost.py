@@ -11,10 +11,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 
 from videre.interfaces import Log
+from videre.reasons import LeaveReason
 from videre.rooms.room import Seat
-
-#: Why a seat is given up, for the log.
-TOO_MANY_LOST = "too many lost seats"
 
 # Seconds between two lines of the log about seats that are given up.
 LOG_INTERVAL = 60.0
@@ -58,7 +56,7 @@ class LostSeats:
         self._forget_expired(now)
         ids = self._ids.setdefault(address, OrderedDict())
         ids[seat.id] = None
-        self._seats[seat.id] = now, address, (seat.room, seat.user, seat.id, TOO_MANY_LOST)
+        self._seats[seat.id] = now, address, (seat.room, seat.user, seat.id, LeaveReason.GRACE_OVER)
         self._moved(address, len(ids) - 1, len(ids))
         if self.per_address is not None and len(ids) > self.per_address:
             yield self._surplus(address, now)

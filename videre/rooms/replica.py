@@ -15,12 +15,13 @@ from videre.engines import Announcement, Told
 from videre.errors import CloseCode
 from videre.interfaces import Ice, Log
 from videre.packets import Event
+from videre.reasons import LeaveReason
 from videre.rooms.census import Census
 from videre.rooms.hooks import Hooks
 from videre.rooms.lost import LostSeats
 from videre.rooms.returning import Returning
 from videre.rooms.room import Room, Seat
-from videre.tally import Tally, leave_reason, size
+from videre.tally import Tally, size
 
 
 class Replica:
@@ -103,7 +104,9 @@ class Replica:
             self._tally.joins += 1
             self._hooks.joined(room, user)
 
-    def moved(self, room: str, user: str, seat: str, to: str, code: int | None, last: str) -> None:
+    def moved(
+        self, room: str, user: str, seat: str, to: str, code: int | None, last_id: str
+    ) -> None:
         """See Listener.moved."""
         replica = self.rooms.get(room)
         if replica is None or user not in replica.members or replica.members[user].id != seat:
@@ -112,8 +115,8 @@ class Replica:
         self.lost.forget(seat)
         new = self.joining.pop(to, None) or Seat(to, user, room, None, old.since)
         new.since = old.since
-        if last:
-            new.last = last
+        if last_id:
+            new.last_id = last_id
         replica.seat(new)
         left, old.connection = old.connection, None
         if isinstance(new.connection, Returning):
@@ -121,8 +124,8 @@ class Replica:
             echo = role.join(new.connection.announcement)
             self._tally.sent["connect"].add(echo)
             new.connection.greeting.append(echo)
-            if last:
-                new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(last)}
+            if last_id:
+                new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(last_id)}
         self.greet(replica, new)
         if left is not None and left is not new.connection:  # it was not lost yet
             closing = CloseCode.ENGINE_UNAVAILABLE if code is None else CloseCode(code)
@@ -138,7 +141,7 @@ class Replica:
             if held is not None:
                 held.close(CloseCode.ENGINE_UNAVAILABLE, CloseCode.ENGINE_UNAVAILABLE.reason)
         for seat in gone:
-            self.left(room, seat.user, seat.id, "not found", None)
+            self.left(room, seat.user, seat.id, LeaveReason.ENGINE, None)
         if not members:
             return
         self.rooms[room] = replica
@@ -185,7 +188,7 @@ class Replica:
             if promotes:
                 self._promote(replica)
         if gone.local:
-            self._tally.leaves[leave_reason(reason, code)] += 1
+            self._tally.leaves[LeaveReason.of(reason, code)] += 1
             self._hooks.left(room, user, reason)
 
     def _send(self, room: Room, event: Event, text: str) -> None:

@@ -32,7 +32,7 @@ class Seat:
         "count",
         "greeted",
         "id",
-        "last",
+        "last_id",
         "local",
         "replica",
         "room",
@@ -65,7 +65,7 @@ class Seat:
             None  # with which it can be resumed, until the holder has been told
         )
         self.ticket: str | None = None  # the digest of that secret, for as long as it is good
-        self.last = "null"  # what the holder's last broadcast was called, as JSON
+        self.last_id = "null"  # of the holder's last broadcast, as JSON
         self.count = 0  # packets that the room has sent to it, since its welcome
         self.greeted = 0  # bytes of its welcome
         self.replica = NOWHERE  # the room, once the seat is in it

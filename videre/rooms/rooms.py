@@ -18,6 +18,7 @@ from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
 from videre.errors import MAX_REASON, CloseCode
 from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
+from videre.reasons import End, LeaveReason
 from videre.rooms.census import Census
 from videre.rooms.hooks import Hooks, OnJoin, OnLeave
 from videre.rooms.replica import Replica
@@ -44,7 +45,7 @@ class Rooms:
         spawn: Spawn,
         secret: Callable[[], str],
         grace: float = 0.0,
-        terms: JoinPolicy | None = None,
+        policy: JoinPolicy | None = None,
         ice: Ice = no_ice,
         seat_ids: Iterator[str] | None = None,
         tally: Tally | None = None,
@@ -57,7 +58,7 @@ class Rooms:
         self._log = log
         self._secret = secret
         self._grace = grace
-        self.terms = terms or JoinPolicy()  # may be set anew
+        self.policy = policy or JoinPolicy()  # may be set anew
         self._spawn = spawn
         self._hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
         self._replica = Replica(
@@ -109,19 +110,19 @@ class Rooms:
 
         `capacity` is of the room, where the user's grant says so. `welcome`: the new member gets a
         welcome, which says this as well. `replace`: whoever has the user's seat loses it, whatever
-        the terms. Raises UserTaken or RoomFull (from the awaitable, if there is one) where the
-        terms say so.
+        the policy. Raises UserTaken or RoomFull (from the awaitable, if there is one) where the
+        policy says so.
         """
-        terms = self.terms
+        policy = self.policy
         if capacity is not None:
-            terms = dataclasses.replace(terms, capacity=capacity)
+            policy = dataclasses.replace(policy, capacity=capacity)
         if replace:
-            terms = dataclasses.replace(terms, replace=True)
+            policy = dataclasses.replace(policy, replace=True)
         seat = self._seat(user, room, connection, welcome)
         self._replica.joining[seat.id] = seat
         try:
             pending = self._engine.join(
-                room, user, seat.id, announcement, terms, self._ticket(seat)
+                room, user, seat.id, announcement, policy, self._ticket(seat)
             )
         except BaseException:
             del self._replica.joining[seat.id]
@@ -237,26 +238,23 @@ class Rooms:
         seat.ticket = digest(seat.secret)
         return seat.ticket
 
-    def leave(self, seat: Seat, reason: str) -> Awaitable[None] | None:
-        """Give up a seat: the other members hear a disconnect, `reason` is for the log.
-
-        The holder has it until that is done; one that is gone is given up already.
-        """
+    def leave(self, seat: Seat, reason: LeaveReason) -> Awaitable[None] | None:
+        """Give up a seat: the others hear a disconnect. The holder has it until that is done."""
         if seat.connection is None:
             return None
         return self._engine.leave(seat.room, seat.user, seat.id, reason)
 
-    def lose(self, seat: Seat, reason: str, address: str = "") -> Awaitable[None] | None:
+    def lose(self, seat: Seat, end: End, address: str = "") -> Awaitable[None] | None:
         """Keep the seat of a lost connection for its grace; or give it up, if nobody can resume.
 
-        `reason` is for the log. If the client's address leaves too many, one is given up.
+        If the client's address leaves too many, one is given up.
         """
         if seat.connection is None or seat.welcome is None or self._grace <= 0:
-            return self.leave(seat, reason)
+            return self.leave(seat, end.reason)
         seen = seat.seen()
         seat.connection = None
         seat.replica.lose(seat)
-        self._log("lost", room=seat.room, user=seat.user, reason=reason)
+        self._log("lost", room=seat.room, user=seat.user, **end.fields())
         pending = self._engine.lose(seat.room, seat.user, seat.id, seen)
         for place in self.lost.add(seat, address):
             if (left := self._engine.leave(*place)) is not None:
@@ -264,15 +262,15 @@ class Rooms:
         return pending
 
     def broadcast(
-        self, seat: Seat, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, seat: Seat, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
         """Send `text` to every other member of the seat's room, or to those in `to` alone.
 
-        `last` is what the packet is called, see Engine.publish.
+        `packet_id` is as in Engine.publish.
         """
         if self._relays.arrived is None:
-            return self._publish(seat.room, seat.id, text, to, last)
-        return self._engine.relay(seat.room, seat.id, text, to, last)
+            return self._publish(seat.room, seat.id, text, to, packet_id)
+        return self._engine.relay(seat.room, seat.id, text, to, packet_id)
 
     def is_initiator(self, seat: Seat) -> bool:
         """Tell whether the holder of a seat is its room's initiator."""
@@ -305,7 +303,7 @@ class Rooms:
     def on_leave(self, hook: OnLeave) -> OnLeave:
         """Have `hook(room, user, reason)` called for each seat that is given up; see `on_join`.
 
-        The seat of a lost connection is given up when its grace is over. `reason` is in words.
+        That of a lost connection is, after its grace. `reason`: a LeaveReason, or that of `kick`.
         """
         self._hooks.on_leave.append(hook)
         return hook

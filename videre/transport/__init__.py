@@ -13,6 +13,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler as Handle
 
+from videre.errors import CloseCode
 from videre.settings import Options
 from videre.tally import Tally
 from videre.transport import resources
@@ -23,8 +24,6 @@ from videre.transport.session import Accept, Session
 from videre.transport.shared import Handler
 
 __all__ = ["Accept", "Handler", "Manager", "Options", "Route", "Session", "mount"]
-
-GOING_AWAY = (1001, "Server is going away")
 
 
 def mount(
@@ -54,7 +53,7 @@ def mount(
     resources.add(router, session, _checked(route.transport), "GET", "POST")
 
     async def shutdown(_app: web.Application) -> None:
-        await manager.shutdown(*GOING_AWAY)
+        await manager.shutdown(CloseCode.GOING_AWAY, CloseCode.GOING_AWAY.reason)
 
     app.on_response_prepare.append(finish_headers)
     app.on_shutdown.append(shutdown)

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import sockjs
 
+from videre.errors import CloseCode
+from videre.reasons import LOST, POLLING_STOPPED, SILENT, End
 from videre.transport import framing
 from videre.transport.clients import Client
 from videre.transport.session import OPEN, Keeper, Session
@@ -67,7 +69,7 @@ class HTTPSession(Session):
             self._outbox.clear()
             self._bytes = 0
             self.shared.tally.slow_consumers += 1
-            self.close(4002, "Reading too slowly")
+            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
         else:
             self._wake()
 
@@ -115,7 +117,7 @@ class HTTPSession(Session):
         """Notice a receiver that is gone, a client that stays away, a connection that idles."""
         shared, receiver = self.shared, self.receiver
         if receiver is not None and receiver.gone:
-            self.interrupt("connection lost")
+            self.interrupt(LOST)
         elif self.goodbye is not None:
             self._absent += 1
             if receiver is not None and self._absent > shared.goodbye_sweeps:
@@ -125,7 +127,7 @@ class HTTPSession(Session):
         elif receiver is None:
             self._absent += 1
             if self._absent >= shared.absent_sweeps:
-                self.finish("polling stopped", clean=False)
+                self.finish(POLLING_STOPPED)
                 self._keeper.released(self)
         else:
             self._sweep_receiver()
@@ -135,7 +137,7 @@ class HTTPSession(Session):
         self._quiet += 1
         if self.silent >= self.shared.lost_sweeps:
             self.cut()
-            self.interrupt("silent")
+            self.interrupt(SILENT)
         elif max(self.silent, self._quiet) >= self.shared.heartbeat_sweeps:
             self._wake()
 
@@ -144,11 +146,11 @@ class HTTPSession(Session):
         if self.receiver is not None:
             self.receiver.cut()
 
-    def interrupt(self, reason: str) -> None:
+    def interrupt(self, end: End) -> None:
         """End the session because its receiving connection broke: what was sent may be lost."""
         self.goodbye = self.goodbye or INTERRUPTED
         self._absent = 0
-        self.finish(reason, clean=False)
+        self.finish(end)
         self._outbox.clear()
         self._bytes = 0
         self.receiver = None
@@ -161,7 +163,7 @@ class HTTPSession(Session):
         if self.receiver is not None:
             if not self.receiver.gone:
                 return framing.close_frame(*OCCUPIED)
-            self.interrupt("connection lost")
+            self.interrupt(LOST)
         self.receiver = receiver
         self.silent = self._quiet = 0
         if self.goodbye is None:

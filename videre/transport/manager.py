@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import sockjs
 from aiohttp import web
 
+from videre.reasons import STOPPED, End
 from videre.settings import Options
 from videre.tally import Tally
 from videre.transport.admission import Admission
@@ -48,9 +49,9 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.admission = Admission(options, tally)
         self._sweeper: asyncio.TimerHandle | None = None
         self._round: list[Session] = []  # those that are still to be swept
-        self._ending: deque[tuple[Session, str, bool]] = deque()  # those that are to be finished
+        self._ending: deque[tuple[Session, End]] = deque()  # those that are to be finished
         self._held_back = False  # whether none is finished, until all are closed
-        self._deserted: asyncio.Future[None] | None = None  # a drain waits for the last session
+        self._drained: asyncio.Future[None] | None = None  # a drain waits for the last session
 
     @property
     def options(self) -> Options:
@@ -96,9 +97,9 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         if self._sweeper is None:
             self._sweep_later()
 
-    def detached(self, session: Session, reason: str, *, clean: bool) -> None:
+    def detached(self, session: Session, end: End) -> None:
         """See Keeper.detached: sessions are finished in slices."""
-        self._ending.append((session, reason, clean))
+        self._ending.append((session, end))
         if len(self._ending) == 1 and not self._held_back:
             asyncio.get_running_loop().call_soon(self._finish_some)
 
@@ -106,8 +107,8 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         """See Keeper.ended."""
         self.tally.ended[session.transport] += 1
         self.admission.ended(session.address)
-        if self._deserted is not None and not self.open_sessions and not self._deserted.done():
-            self._deserted.set_result(None)
+        if self._drained is not None and not self.open_sessions and not self._drained.done():
+            self._drained.set_result(None)
 
     def released(self, session: Session) -> None:
         """See Keeper.released."""
@@ -155,20 +156,20 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
 
     # The end.
 
-    async def deserted(self, seconds: float) -> None:
+    async def drained(self, seconds: float) -> None:
         """Return when no session is open any more, or after so many seconds."""
         if not self.open_sessions:
             return
-        self._deserted = asyncio.get_running_loop().create_future()
+        self._drained = asyncio.get_running_loop().create_future()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._deserted, seconds)
+            await asyncio.wait_for(self._drained, seconds)
 
     def _finish_some(self) -> None:
         if self._held_back:
             return
         for _ in range(min(FINISHED_AT_ONCE, len(self._ending))):
-            session, reason, clean = self._ending[0]
-            session.finish(reason, clean=clean)
+            session, end = self._ending[0]
+            session.finish(end)
             self._ending.popleft()
         if self._ending:
             asyncio.get_running_loop().call_soon(self._finish_some)
@@ -213,5 +214,5 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
 
 
 def _stop(session: Session) -> None:
-    session.finish("stopped", clean=False)
+    session.finish(STOPPED)
     session.cut()

@@ -22,6 +22,7 @@ from sockjs.transports import (
 )
 from sockjs.transports.utils import CACHE_CONTROL, session_cookie
 
+from videre.reasons import LOST
 from videre.transport import framing
 from videre.transport.bodies import Body
 from videre.transport.http import HTTPSession
@@ -72,7 +73,7 @@ class Receiving:
                     break
         except (asyncio.CancelledError, ConnectionError, web.HTTPException) as error:
             if session.receiver is self:
-                session.interrupt("connection lost")
+                session.interrupt(LOST)
             if isinstance(error, web.HTTPException):  # the plugin's word for a lost connection
                 raise ConnectionResetError(error.reason) from error
             raise

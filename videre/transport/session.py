@@ -16,6 +16,8 @@ from typing import Protocol
 
 import sockjs
 
+from videre.errors import CloseCode, comes_back
+from videre.reasons import End, LeaveReason
 from videre.transport.clients import Client
 from videre.transport.shared import Handler, Shared
 
@@ -35,6 +37,9 @@ STRANGERS_SHARE = 16
 # Messages that one session has handed over in one turn of the loop: some 5 ms of work.
 HANDED_AT_ONCE = 250
 
+# The words that go with 4001 where the room is not to blame.
+CROWDED = "Too many packets are waiting, connect again"
+
 # Looked at for every packet.
 OPEN = sockjs.SessionState.OPEN
 
@@ -53,7 +58,7 @@ class Keeper(Protocol):
     def opened(self, session: Session) -> None:
         """Count a session that opens, and look after it until it is released."""
 
-    def detached(self, session: Session, reason: str, *, clean: bool) -> None:
+    def detached(self, session: Session, end: End) -> None:
         """Finish a session that was closed once the caller, maybe a room's loop, is done."""
 
     def ended(self, session: Session) -> None:
@@ -166,7 +171,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         limit = self._inbox_limit()
         if limit is not None and held > limit:
             self._let_go()
-            self.close(4003, "Too many packets")
+            self.close(CloseCode.TOO_MANY_PACKETS, CloseCode.TOO_MANY_PACKETS.reason)
         elif shared.inboxes.total > MAX_WAITING:
             for session in shared.inboxes.heaviest(shared.inboxes.total // 8):
                 session.shed()
@@ -174,7 +179,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     def shed(self) -> None:
         """Forget what waits for the handler and close: too much waits, of all sessions."""
         self._let_go()
-        self.close(4001, "Too many packets are waiting, connect again")
+        self.close(CloseCode.ENGINE_UNAVAILABLE, CROWDED)
 
     def _inbox_limit(self) -> int | None:
         """Return how many bytes may wait for the handler; None for no limit."""
@@ -237,9 +242,9 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     def fail(self) -> None:
         """Close the session because its handler raised; others go on."""
         logger.exception("a handler failed, its session is closed")
-        self.close(4000, "Internal error")
+        self.close(CloseCode.INTERNAL_ERROR, CloseCode.INTERNAL_ERROR.reason)
 
-    def finish(self, reason: str, *, clean: bool) -> None:
+    def finish(self, end: End) -> None:
         """End the session, now: tell its handler, unless that has been done."""
         if self.state is sockjs.SessionState.CLOSED:
             return
@@ -250,7 +255,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         if handler is None:
             return
         try:
-            pending = handler.closed(reason, clean)
+            pending = handler.closed(end)
         except Exception:
             logger.exception("a handler failed at the end of its session")
             return
@@ -260,10 +265,10 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     def finish_soon(self, code: int) -> None:
         """End a session that was closed with `code` once the caller, maybe a room's loop, is done.
 
-        Codes that ask the client to come back (protocol.md, "Close codes") are no clean ends.
+        Codes that ask the client to come back are no clean ends.
         """
-        clean = code != 1001 and not 4000 <= code < 4500
-        self._keeper.detached(self, f"closed with {code}", clean=clean)
+        clean = not comes_back(code)
+        self._keeper.detached(self, End(LeaveReason.CLOSED_BY_SERVER, code, clean=clean))
 
 
 def _size(text: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from videre.jobs import Jobs
+from videre.reasons import End
 from videre.settings import Options
 from videre.tally import Tally
 from videre.transport.bodies import Body
@@ -34,8 +35,8 @@ class Handler(Protocol):
     def too_large(self) -> None:
         """Hear that the client sent what was too large to be read; the session is closed next."""
 
-    def closed(self, reason: str, clean: bool) -> Awaitable[None] | None:
-        """Hear of the session's end, exactly once; `clean`: by a close, not by a loss."""
+    def closed(self, end: End) -> Awaitable[None] | None:
+        """Hear of the session's end, exactly once."""
 
 
 class Corked(Protocol):

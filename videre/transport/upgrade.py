@@ -10,6 +10,7 @@ from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.http import HttpVersion11, WebSocketReader, WebSocketWriter, ws_ext_parse
 from multidict import CIMultiDict
 
+from videre.reasons import STOPPED
 from videre.transport.clients import Client
 from videre.transport.manager import Manager
 from videre.transport.session import logger
@@ -135,7 +136,7 @@ async def upgrade(
     try:
         await session.ended
     finally:
-        session.finish("stopped", clean=False)
+        session.finish(STOPPED)
         manager.released(session)
         session.cut()
     return response

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import sockjs
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
 
+from videre.errors import CloseCode
+from videre.reasons import LOST, SILENT, End, LeaveReason
 from videre.transport import framing
 from videre.transport.clients import Client
 from videre.transport.session import OPEN, Keeper, Session
@@ -118,7 +120,7 @@ class WebSocketSession(Session):
                 self.cut()
         elif self.silent >= self.shared.lost_sweeps:
             self.cut()
-            self.finish("silent", clean=False)
+            self.finish(SILENT)
         elif self.silent == self.shared.heartbeat_sweeps:
             self._put(PING)
         if self.unfinished:
@@ -200,7 +202,7 @@ class WebSocketSession(Session):
     def _drop(self) -> None:
         if self.state is OPEN:
             self.shared.tally.slow_consumers += 1
-            self.close(4002, "Reading too slowly")
+            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame; the client's answer, or `sweep`, ends the connection."""
@@ -247,7 +249,7 @@ class WebSocketSession(Session):
             return
         if self.state is OPEN:
             self._idle = 0
-            self.close(4003, "Too many packets")
+            self.close(CloseCode.TOO_MANY_PACKETS, CloseCode.TOO_MANY_PACKETS.reason)
         else:
             self.cut()
 
@@ -276,7 +278,7 @@ class WebSocketSession(Session):
         if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
             self._put(framing.close(code or WSCloseCode.OK, ""))
-            self.finish(f"client closed with {code}", clean=code in _NORMAL_CLOSES)
+            self.finish(End(LeaveReason.CLOSED_BY_CLIENT, code, clean=code in _NORMAL_CLOSES))
         self.flush()
         self._tcp.close()
 
@@ -291,7 +293,7 @@ class WebSocketSession(Session):
     def _too_large(self) -> None:
         if self.state is OPEN and self.handler is not None:
             self.handler.too_large()
-        self._refuse(4501, "Packet too large")
+        self._refuse(CloseCode.TOO_LARGE, CloseCode.TOO_LARGE.reason)
 
     def _refuse(self, code: int, reason: str) -> None:
         """Close because of what came; its handler hears of it at once."""
@@ -299,11 +301,11 @@ class WebSocketSession(Session):
             self.state = sockjs.SessionState.CLOSING
             self._say_goodbye(code, reason)
             # What is broken may be the line; what is too large would be so again.
-            self.finish(f"refused with {code}", clean=code == 4501)
+            self.finish(End(LeaveReason.CLOSED_BY_SERVER, code, clean=code == CloseCode.TOO_LARGE))
 
     def lost(self) -> None:
         """Hear that the connection is gone."""
-        self.finish("connection lost", clean=False)
+        self.finish(LOST)
         self._keeper.released(self)
         if not self.ended.done():
             self.ended.set_result(None)

@@ -21,7 +21,7 @@ from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Store, addressed, parse
-from videre.engines.redis.view import Own
+from videre.engines.redis.view import OwnSeat
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
 from videre.settings import JoinPolicy, Retention
 
@@ -71,7 +71,7 @@ class RedisEngine:
             await asyncio.gather(self._beating, return_exceptions=True)
         left = self._duties.left()
         self._seats.end()
-        await self._node.end()
+        await self._node.jobs.end()
         with contextlib.suppress(EngineError):
             # What was asked for and not answered may be done yet: it is to be buried as well.
             lease = self._node.lease(LATE_SECONDS if self._node.is_waiting else 0)
@@ -85,16 +85,16 @@ class RedisEngine:
         user: str,
         seat: str,
         announcement: Announcement,
-        terms: JoinPolicy,
+        policy: JoinPolicy,
         ticket: str | None = None,
     ) -> None:
         """See Engine.join. `max_rooms` counts the rooms with members on this node."""
         self._node.require()
         new = room not in self._node.views
-        if new and terms.max_rooms is not None and len(self._node.views) >= terms.max_rooms:
+        if new and policy.max_rooms is not None and len(self._node.views) >= policy.max_rooms:
             raise RoomFull("The limit on rooms is reached")
         async with self._seats.interest(room) as view:
-            own = self._node.take(Own(seat, user, room, ticket))
+            own = self._node.take(OwnSeat(seat, user, room, ticket))
             try:
                 answer = await self._seats.ask(
                     view,
@@ -104,8 +104,8 @@ class RedisEngine:
                         user,
                         seat,
                         self._node.require(),
-                        "1" if terms.replace else "0",
-                        "" if terms.capacity is None else str(terms.capacity),
+                        "1" if policy.replace else "0",
+                        "" if policy.capacity is None else str(policy.capacity),
                         ticket or "",
                         known,
                         orjson.dumps(announcement).decode(),
@@ -129,7 +129,7 @@ class RedisEngine:
         view = self._node.views.get(room)
         if view is None or seat not in self._node.own:
             return
-        own = self._node.take(Own(to, user, room, ticket))
+        own = self._node.take(OwnSeat(to, user, room, ticket))
         try:
             answer = await self._node.step(
                 room, "renew", user, seat, to, self._node.name, ticket, view.known_as
@@ -160,7 +160,7 @@ class RedisEngine:
         """See Engine.resume."""
         self._node.require()
         async with self._seats.interest(room) as view:
-            own = self._node.take(Own(to, user, room, ticket))
+            own = self._node.take(OwnSeat(to, user, room, ticket))
             try:
                 answer = await self._seats.ask(
                     view,
@@ -190,7 +190,7 @@ class RedisEngine:
             return _missed(user, int(answer[2]), answer[3])
 
     async def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, last: str = ""
+        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> None:
         """See Engine.publish."""
         self._node.require()
@@ -208,7 +208,7 @@ class RedisEngine:
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
         born = "" if view is None else view.known_as
-        answer = await self._node.step(room, "publish", user, seat, names, last, text, born)
+        answer = await self._node.step(room, "publish", user, seat, names, packet_id, text, born)
         if answer[0] == "other":
             self._node.owe(room)
             raise EngineError("The store has lost data, and not all members are back")

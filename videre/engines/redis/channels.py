@@ -29,7 +29,7 @@ class Channels:
         self._take = take
         self._broken = broken
         self._timeout = timeout
-        self._ears: dict[str, _Ear] = {}  # by server
+        self._subscriptions: dict[str, Subscription] = {}  # by server
         self._ending: list[asyncio.Task[None]] = []
 
     async def subscribe(self, channel: str, server: str, client: Any, sharded: bool) -> None:
@@ -37,26 +37,28 @@ class Channels:
 
         What fails is the end of all: nobody knows any more what is heard.
         """
-        ear = self._ears.get(server)
-        if ear is None:
-            ear = self._ears[server] = _Ear(client, sharded, self._take, self._timeout)
-            ear.reading = asyncio.create_task(self._read(ear))
+        subscription = self._subscriptions.get(server)
+        if subscription is None:
+            subscription = self._subscriptions[server] = Subscription(
+                client, sharded, self._take, self._timeout
+            )
+            subscription.reading = asyncio.create_task(self._read(subscription))
         try:
             async with asyncio.timeout(self._timeout):
-                await ear.subscribe(channel)
+                await subscription.subscribe(channel)
         except Exception as error:
-            self._lose(ear, error)
+            self._lose(subscription, error)
             raise
 
     async def unsubscribe(self, channel: str) -> None:
         """Hear a channel no more."""
-        for ear in list(self._ears.values()):
-            if channel in ear.channels:
+        for subscription in list(self._subscriptions.values()):
+            if channel in subscription.channels:
                 try:
                     async with asyncio.timeout(self._timeout):
-                        await ear.unsubscribe(channel)
+                        await subscription.unsubscribe(channel)
                 except Exception as error:
-                    self._lose(ear, error)
+                    self._lose(subscription, error)
                     raise
 
     async def end(self) -> None:
@@ -65,26 +67,28 @@ class Channels:
         ending, self._ending = self._ending, []
         await asyncio.gather(*ending, return_exceptions=True)
 
-    async def _read(self, ear: _Ear) -> None:
+    async def _read(self, subscription: Subscription) -> None:
         try:
-            await ear.read()
+            await subscription.read()
         except Exception as error:
             report(error)
-            self._lose(ear, error)
+            self._lose(subscription, error)
 
-    def _lose(self, ear: _Ear, error: Exception) -> None:
-        if ear in self._ears.values():
+    def _lose(self, subscription: Subscription, error: Exception) -> None:
+        if subscription in self._subscriptions.values():
             logger.warning("lost the subscription to the store: %s", error or type(error).__name__)
             self._drop()
             self._broken()
 
     def _drop(self) -> None:
-        ears, self._ears = self._ears, {}
+        subscriptions, self._subscriptions = self._subscriptions, {}
         self._ending = [task for task in self._ending if not task.done()]
-        self._ending += [asyncio.create_task(ear.end()) for ear in ears.values()]
+        self._ending += [
+            asyncio.create_task(subscription.end()) for subscription in subscriptions.values()
+        ]
 
 
-class _Ear:
+class Subscription:
     """The channels of one server."""
 
     def __init__(self, client: Any, sharded: bool, take: Take, timeout: float) -> None:
@@ -99,6 +103,7 @@ class _Ear:
         self.reading: asyncio.Task[None]
 
     async def subscribe(self, channel: str) -> None:
+        """Hear a channel; return when the server has confirmed it."""
         confirmed = self.channels.get(channel)
         if confirmed is None:
             confirmed = self.channels[channel] = asyncio.get_running_loop().create_future()
@@ -109,6 +114,7 @@ class _Ear:
             raise ConnectionError("the messages are lost")
 
     async def unsubscribe(self, channel: str) -> None:
+        """Hear a channel no more."""
         del self.channels[channel]
         self._unsubscribed[channel] += 1
         await (self._pubsub.sunsubscribe if self._sharded else self._pubsub.unsubscribe)(channel)

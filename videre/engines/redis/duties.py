@@ -15,8 +15,9 @@ from videre.engines.redis.leases import Leases
 from videre.engines.redis.node import LATE_SECONDS, Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
-from videre.engines.redis.view import Own, View
+from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
+from videre.reasons import LeaveReason
 
 # Leases are renewed so many times in NodeTimeout: some may be lost.
 BEATS = 4
@@ -193,15 +194,15 @@ class Duties:
         for own in seats:  # who left meanwhile may have been brought back
             held = self._node.own.get(own.seat)
             if held is None or held.leaving:
-                await self._node.step(room, "leave", own.user, own.seat, "lost", "")
+                await self._node.step(room, "leave", own.user, own.seat, LeaveReason.ENGINE, "")
         for own in self._node.own_in(room):
             if own.lost:
                 await self._seats.tell_lost(own)
         self._notes.release(room)
 
-    async def _restore(self, room: str, view: View | None) -> tuple[list[Own], list[str]]:
+    async def _restore(self, room: str, view: View | None) -> tuple[list[OwnSeat], list[str]]:
         """Tell the store all seats in a room; return them, and whose the store gave to others."""
-        seats: list[Own] = []
+        seats: list[OwnSeat] = []
 
         def take(known: str) -> Sequence[str]:
             seats[:] = [own for own in self._node.own_in(room) if not own.leaving]
@@ -255,6 +256,6 @@ class Duties:
             room, "reap", node, self._node.name, start, str(REAPED_AT_ONCE)
         )
         for user, seat, ticket, place in adopted:
-            own = Own(seat, user, room, ticket, float(place), lost=True)
+            own = OwnSeat(seat, user, room, ticket, float(place), lost=True)
             self._seats.begin_grace(self._node.take(own))
         return str(after)

@@ -6,15 +6,15 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Coroutine
 from typing import Any
 
 from videre.engines import Listener
 from videre.engines.redis.leases import lease
 from videre.engines.redis.outage import Outage
 from videre.engines.redis.store import Store
-from videre.engines.redis.view import Own, View
+from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
+from videre.jobs import Jobs
 
 logger = logging.getLogger("videre.engines")
 
@@ -49,8 +49,8 @@ class Node:
         self.listener: Listener
         self.name = name  # "" until it starts: a process that is forked has a name of its own
         self.views: dict[str, View] = {}
-        self.own: dict[str, Own] = {}  # by seat; also adopted ones, of rooms without a view
-        self._own_in: dict[str, dict[str, Own]] = {}  # by room and seat
+        self.own: dict[str, OwnSeat] = {}  # by seat; also adopted ones, of rooms without a view
+        self._own_in: dict[str, dict[str, OwnSeat]] = {}  # by room and seat
         self.owed: set[str] = set()  # rooms in which the store may not know what is so
         self.restoring: set[str] = set()  # other nodes that have yet to put right what they have
         self.server = ""  # the process that the store was when it was told all
@@ -69,7 +69,8 @@ class Node:
         self._leases = 0  # so many were written
         self._steps = 0
         self._step_characters = 0
-        self._jobs: set[asyncio.Task[Any]] = set()
+        # What nobody waits for. What the store does not take is owed, and done later.
+        self.jobs = Jobs(EngineError)
 
     def begin(self, listener: Listener) -> None:
         """Begin to be a node, with a name that no other process has."""
@@ -86,14 +87,14 @@ class Node:
         """Whether the store answers, and is heard."""
         return self.sound_since is not None and not self.deaf
 
-    def take(self, own: Own) -> Own:
+    def take(self, own: OwnSeat) -> OwnSeat:
         """Have one more seat."""
         self.own[own.seat] = self._own_in.setdefault(own.room, {})[own.seat] = own
         if not own.lost and (view := self.views.get(own.room)) is not None:
             view.own[own.seat] = own  # for an adopted one nothing need be heard
         return own
 
-    def drop(self, own: Own) -> None:
+    def drop(self, own: OwnSeat) -> None:
         """Have a seat no more."""
         self.own.pop(own.seat, None)
         if (here := self._own_in.get(own.room)) is not None:
@@ -108,7 +109,7 @@ class Node:
         self.own.clear()
         self._own_in.clear()
 
-    def own_in(self, room: str) -> list[Own]:
+    def own_in(self, room: str) -> list[OwnSeat]:
         """Return the seats in a room."""
         return list(self._own_in.get(room, {}).values())
 
@@ -214,21 +215,3 @@ class Node:
         self.owed.add(room)
         self.late[room] = asyncio.get_running_loop().time() + LATE_SECONDS
         self.trouble.set()
-
-    def run(self, job: Coroutine[Any, Any, Any]) -> None:
-        """Do what nobody waits for. What the store does not take is owed, and done later."""
-        task = asyncio.get_running_loop().create_task(job)
-        self._jobs.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._jobs.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, EngineError):
-            logger.error("periodic work of the engine failed", exc_info=error)
-
-    async def end(self) -> None:
-        """Stop what is still being done."""
-        for job in list(self._jobs):
-            job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)

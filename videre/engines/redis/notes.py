@@ -38,7 +38,7 @@ class Notes:
 
     def stop_hearing(self, room: str) -> None:
         """Hear no more of a room without a view; if there are no seats either, note that."""
-        self._node.run(self._stop_hearing(room))
+        self._node.jobs.spawn(self._stop_hearing(room))
 
     async def _stop_hearing(self, room: str) -> None:
         await self._unnoted(room)

@@ -15,8 +15,12 @@ from videre.engines.redis.doubts import Doubts
 from videre.engines.redis.node import Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.store import Message, addressed, parse
-from videre.engines.redis.view import Own, State, View
+from videre.engines.redis.view import OwnSeat, State, View
 from videre.errors import CloseCode, EngineError
+from videre.reasons import LeaveReason
+
+# Why the store gives up the seats of a node that is gone: a word of room.lua.
+NODE_LOST = "node lost"
 
 # Messages of a room that are kept until its state is known: it takes a few ms.
 MOST_EARLY = 256
@@ -48,7 +52,7 @@ class Seats:
         self.begin_grace(own)
         await self.tell_lost(own)
 
-    async def tell_lost(self, own: Own) -> None:
+    async def tell_lost(self, own: OwnSeat) -> None:
         """Tell the store that the holder of a seat may come back."""
         seen = "" if own.seen is None else str(own.seen)
         await self._node.or_later(own.room, "lose", own.user, own.seat, seen)
@@ -114,7 +118,7 @@ class Seats:
         self._node.listener.dropped(view.room)
         self._notes.stop_hearing(view.room)
 
-    def disown(self, own: Own) -> None:
+    def disown(self, own: OwnSeat) -> None:
         """Forget a seat: it is nobody's, or another node's."""
         self._node.drop(own)
         if (timer := self._graces.pop(own.seat, None)) is not None:
@@ -124,7 +128,7 @@ class Seats:
         else:
             self._notes.release(own.room)
 
-    def doubt(self, own: Own) -> None:
+    def doubt(self, own: OwnSeat) -> None:
         """Give up a seat that the store may have given, to one who was told that it has not."""
         self._node.owe(own.room)
         if own.place and own.seat in self._node.own:  # it has
@@ -132,15 +136,15 @@ class Seats:
         else:
             self.disown(own)
 
-    def begin_grace(self, own: Own) -> None:
+    def begin_grace(self, own: OwnSeat) -> None:
         """Give a seat up in a while."""
         if own.seat not in self._graces:
             loop = asyncio.get_running_loop()
             self._graces[own.seat] = loop.call_later(self._grace, self._grace_over, own)
 
-    def _grace_over(self, own: Own) -> None:
+    def _grace_over(self, own: OwnSeat) -> None:
         self._graces.pop(own.seat, None)
-        self._node.run(self.leave(own.room, own.user, own.seat, "grace over"))
+        self._node.jobs.spawn(self.leave(own.room, own.user, own.seat, LeaveReason.GRACE_OVER))
 
     def forget_all(self) -> None:
         """Give up every seat: the others have done so already."""
@@ -235,7 +239,8 @@ class Seats:
         elif kind == "left":
             view.remove(user, seat)
             code = int(line[5]) if line[5] else None
-            listener.left(room, user, seat, line[4], code)
+            reason = LeaveReason.ENGINE if line[4] == NODE_LOST else line[4]
+            listener.left(room, user, seat, reason, code)
         elif kind == "moved":
             view.move(user, seat, line[4], line[5])
             listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None, body)
@@ -249,7 +254,7 @@ class Seats:
         view.advance()
         if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
             self.disown(own)
-            if line[4] == "node lost" or line[6] == CloseCode.ENGINE_UNAVAILABLE:
+            if line[4] == NODE_LOST or line[6] == CloseCode.ENGINE_UNAVAILABLE:
                 # No more is to be tried.
                 self._node.unsound(EngineError("the other nodes have given this one up"))
 
@@ -282,7 +287,7 @@ class Seats:
     def _catch_up(self, view: View) -> None:
         if not view.catching:
             view.catching = True
-            self._node.run(self.fetch(view))
+            self._node.jobs.spawn(self.fetch(view))
 
     async def fetch(self, view: View) -> None:
         """Believe what was missed."""
@@ -324,7 +329,7 @@ class Seats:
         self._node.listener.found(view.room, [])
         for each in own:
             each.leaving = True
-            self._node.run(self.leave(view.room, each.user, each.seat, "packets were lost"))
+            self._node.jobs.spawn(self.leave(view.room, each.user, each.seat, LeaveReason.ENGINE))
         self._node.owe(view.room)
 
 

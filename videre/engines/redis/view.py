@@ -16,7 +16,7 @@ HEARD_SECONDS = 10.0
 
 
 @dataclasses.dataclass
-class Own:
+class OwnSeat:
     """A seat of this node's: of one of its sessions, lost by one, or adopted from a dead node."""
 
     seat: str
@@ -63,7 +63,7 @@ class View:
         self.room = room
         self.looking = looking  # until the room's messages are heard
         self.interest = 0  # how many want to take a seat just now
-        self.own: dict[str, Own] = {}
+        self.own: dict[str, OwnSeat] = {}
         self.known = False  # whether a state is believed
         self.states = 0  # how often one was
         self._asking = asyncio.Lock()  # one at a time asks for it
@@ -111,7 +111,7 @@ class View:
         self.strayed = False
         self.advance()
 
-    def lacks(self, own: Own) -> bool:
+    def lacks(self, own: OwnSeat) -> bool:
         """Tell whether the store does not know of a seat that this node had."""
         held = self.members.get(own.user)
         seated = held is not None and held.seat == own.seat and own.user not in self.doubted
@@ -166,7 +166,7 @@ class View:
         except TimeoutError as error:
             raise EngineError("Not subscribed to the room yet") from error
 
-    async def seated(self, own: Own, number: int) -> None:
+    async def seated(self, own: OwnSeat, number: int) -> None:
         """Return when a seat is believed in; raises EngineError if its message is never heard."""
         await self.reached(number)
         if not own.place:  # there was a state instead

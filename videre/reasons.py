@@ -1,0 +1,63 @@
+"""Why seats are given up and sessions end: one vocabulary for log, metrics and hooks."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from videre.errors import CloseCode
+
+
+class LeaveReason(enum.StrEnum):
+    """Why a seat is given up, and why a session ends (docs/operations.md)."""
+
+    DISCONNECT = "disconnect"
+    MOVED = "moved"
+    CLOSED_BY_CLIENT = "closed-by-client"
+    CLOSED_BY_SERVER = "closed-by-server"
+    CONNECTION_LOST = "connection-lost"
+    GRACE_OVER = "grace-over"
+    REPLACED = "replaced"
+    REMOVED = "removed"
+    ENGINE = "engine"
+    OTHER = "other"
+
+    @classmethod
+    def of(cls, word: str, code: int | None = None) -> LeaveReason:
+        """Return what Listener.left says. With REMOVED, the words are the application's.
+
+        A word of another version of this server, through the store, stands for OTHER.
+        """
+        if code == CloseCode.REMOVED:
+            return cls.REMOVED
+        return cls(word) if word in _WORDS else cls.OTHER
+
+
+_WORDS = frozenset(LeaveReason)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class End:
+    """How a session ended."""
+
+    reason: LeaveReason
+    code: int | None = None  # of the close, whoever sent it; None: there was none
+    clean: bool = False  # whether the client does not come back: its seat is given up at once
+    detail: str = ""  # more about it, for the log
+
+    def fields(self) -> dict[str, object]:
+        """Return the fields of a line in the log."""
+        fields: dict[str, object] = {"reason": self.reason}
+        if self.code is not None:
+            fields["code"] = self.code
+        if self.detail:
+            fields["detail"] = self.detail
+        return fields
+
+
+#: The connection broke, or is as good as broken.
+LOST = End(LeaveReason.CONNECTION_LOST)
+SILENT = End(LeaveReason.CONNECTION_LOST, detail="silent")
+POLLING_STOPPED = End(LeaveReason.CONNECTION_LOST, detail="polling stopped")
+#: The application ends, and the client has not answered.
+STOPPED = End(LeaveReason.CLOSED_BY_SERVER, detail="stopped")
