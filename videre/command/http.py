@@ -79,7 +79,13 @@ class Connection(web.RequestHandler):
         """
         if isinstance(resp, web.HTTPException):
             resp.__traceback__ = None
-        return await super().finish_response(request, resp, start_time)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        except RuntimeError as error:
+            # So uvloop refuses to write to a client that has gone; asyncio drops what is written.
+            if "handler is closed" not in str(error):
+                raise
+            return resp, True
 
     def uncount(self) -> None:
         """Count this connection no more: it has ended, or never begun."""
