@@ -123,7 +123,7 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [(None, None), (1, 1)],
         [0, 1.5, "2"],
     ),
-    "JoinTimeout": ("limits.join_timeout", 10.0, [(None, None), (60, 60)], [0, "1"]),
+    "JoinTimeout": ("limits.join_timeout", 120.0, [(None, None), (60, 60)], [0, "1"]),
     "Auth": ("auth", NoAuth(), [(None, NoAuth())], [5, []]),
     "ClientModule": ("client_module", True, [(True, True), (False, False)], [None, 1, "true"]),
     "Demo": ("demo", None, [(None, None), (True, True), (False, False)], [1, "true", []]),

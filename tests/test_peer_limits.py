@@ -257,6 +257,17 @@ def test_a_session_that_enters_no_room(engine: Make) -> None:
 
 
 @engines
+def test_a_user_who_is_slow_to_allow_the_camera(engine: Make) -> None:
+    """The original's client joins when its user has: two minutes are left for that by default."""
+    world = limited(engine, join_timeout=Limits().join_timeout)
+    slow, gone = world.client(), world.client()
+    world.clock.advance(119)
+    slow.connect("slow", "room")
+    world.clock.advance(1)
+    assert slow.code is None and gone.code == 4004
+
+
+@engines
 def test_a_session_that_was_in_a_room_may_wait(engine: Make) -> None:
     """After a join it may leave and stay as long as it likes."""
     world = limited(engine, join_timeout=10.0)

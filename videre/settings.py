@@ -362,9 +362,10 @@ class Limits:
         type="integer",
         min=1,
     )
-    # A client that only holds a connection is no user.
+    # The original's client connects first and joins when its user has allowed the camera, which
+    # may take a minute or two. A waiting connection counts for its address, and holds a few KB.
     join_timeout: float | None = setting(
-        10.0,
+        120.0,
         "JoinTimeout",
         "time in which a session must enter a room; otherwise it is closed (4004)",
         unit="seconds",

@@ -16,10 +16,10 @@ from typing import Any
 
 from videre import config as configuration
 from videre import logs
-from videre.command import mint, speedups, streams, workers
+from videre.command import mint, signals, speedups, streams, workers
 from videre.command.certificates import Certificates
 from videre.command.listening import Ports, listen
-from videre.command.server import CHANGES, Load, serve
+from videre.command.server import Load, serve
 from videre.config import Config, environment
 from videre.config.schema import SCHEMA
 from videre.engines import choice
@@ -121,7 +121,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
             return 2
         streams.tell("The configuration is good.\n")
         return 0
-    signal.pthread_sigmask(signal.SIG_BLOCK, CHANGES)
+    signals.hold(signals.CHANGES)
     if config.workers > 1:
         return workers.run(config, listen, lambda own, ports: _run(own, certificates, ports, load))
     return _run(config, certificates, listen(config), load)
@@ -164,7 +164,7 @@ def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -
             await serve(config, certificates, ports, log, load)
         finally:
             # The loop gives its handlers up next: a late signal shall not end us with its number.
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+            signals.hold((signal.SIGTERM, signal.SIGINT))
 
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:

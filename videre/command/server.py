@@ -22,7 +22,7 @@ from aiohttp import web
 
 from videre import demo, logs
 from videre.app import NAMESPACES, create_app
-from videre.command import speedups, streams, systemd
+from videre.command import signals, speedups, streams, systemd
 from videre.command.certificates import Certificates
 from videre.command.gate import Gate, raise_file_limit
 from videre.command.http import Runner, Site
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 ADMIN_SOCKETS = 128
 # Seconds at the end of a drain in which who has just connected may ask and be answered.
 LAST_ANSWERS = 1.0
-
-# What asks for a change: held back from the start of the process until we can follow it, since
-# without a handler they would end it.
-CHANGES = (signal.SIGHUP, signal.SIGUSR1)
 
 #: Reads the configuration, as at the start. Raises ConfigError.
 Load = Callable[[], Config]
@@ -82,12 +78,11 @@ class Server:
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._on_stop, signal.SIGTERM)
-        loop.add_signal_handler(signal.SIGINT, self._on_stop, signal.SIGINT)
-        loop.add_signal_handler(signal.SIGHUP, self._start, self.reload)
-        loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, CHANGES)
+        signals.heed("SIGTERM", self._on_stop, signal.SIGTERM)
+        signals.heed("SIGINT", self._on_stop, signal.SIGINT)
+        signals.heed("SIGHUP", self._start, self.reload)
+        signals.heed("SIGUSR1", self._reopen_log)
+        signals.release(signals.CHANGES)
         self._log("start", version=__version__, pid=os.getpid(), sockets=self._gate.most)
         self._warn_of_few_files()
         runner = Runner(self._app, keep_alive=self._config.keep_alive)

@@ -26,7 +26,8 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:  # a platform that has none
-        return None
+        # The default loop of Windows cannot say when a socket has a connection to accept.
+        return asyncio.SelectorEventLoop if sys.platform == "win32" else None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
 

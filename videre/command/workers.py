@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from videre.command import streams, systemd
+from videre.command import signals, streams, systemd
 from videre.command.listening import Ports
 from videre.config import Config
 from videre.errors import ConfigError
@@ -32,7 +32,7 @@ SOUND = 60.0
 
 # What ends all workers, and what they are told without it (see server.py).
 ENDING = (signal.SIGTERM, signal.SIGINT)
-OTHERS = (signal.SIGHUP, signal.SIGUSR1)
+OTHERS = signals.CHANGES
 SIGNALS = (*ENDING, *OTHERS)
 
 Listen = Callable[[Config], Ports]

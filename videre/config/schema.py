@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -107,6 +108,8 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with workers: their rooms are in one engine, and ports have an end."""
     workers, faults = document["Workers"], []
     hosts = document["Host"] if isinstance(document["Host"], list) else [document["Host"]]
+    if workers > 1 and not hasattr(os, "fork"):
+        faults.append(("Workers", f"{workers}: this system cannot fork, so one is the most"))
     if workers > 1 and any(host.startswith("unix:") for host in hosts):
         faults.append(("Workers", f"{workers}: a Unix socket (Host) is for one process"))
     if workers > 1 and document["Engine"] == MEMORY:

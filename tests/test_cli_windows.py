@@ -1,0 +1,109 @@
+"""The command where Python lacks what Windows' lacks: signals, fork, uvloop, Unix sockets.
+
+It is simulated: what is missing there is taken away here, before the command is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from pathlib import Path
+
+import aiohttp
+import pytest
+from fakes import packet
+from process import LINE_BYTES, NO_DRAIN, ROOT, START_SECONDS, supervised
+
+#: Takes away what Windows lacks, and runs a line of Python.
+WINDOWS = """
+import asyncio, asyncio.unix_events, os, signal, socket, sys
+missing = [name for name in dir(signal) if name.startswith(("SIG", "pthread_"))]
+has = "SIGINT SIGTERM SIGABRT SIGFPE SIGILL SIGSEGV SIG_DFL SIG_IGN".split()
+for name in missing:
+    if name not in has:
+        delattr(signal, name)
+for name in ("fork", "setpgid", "getppid", "set_blocking", "chown", "geteuid", "getuid"):
+    delattr(os, name)
+pair, unix = socket.socketpair, socket.AF_UNIX  # Windows' Python makes pairs of its own
+socket.socketpair = lambda *_: pair(unix)
+delattr(socket, "AF_UNIX")
+for name in ("uvloop", "fcntl", "resource", "pwd", "grp"):
+    sys.modules[name] = None
+def no_handler(*_):
+    raise NotImplementedError
+asyncio.unix_events._UnixSelectorEventLoop.add_signal_handler = no_handler
+sys.argv[0] = "videre-server"
+"""
+SERVE = f"{WINDOWS}\nfrom videre.command.cli import main\nsys.exit(main())"
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of Python to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=NO_DRAIN,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "videre",
+        "videre.client",
+        "videre.metrics",
+        "videre.admin",
+        "videre.command.cli",
+        "videre.command.workers",
+        "videre.command.mint",
+        "videre.siblings",
+    ],
+)
+def test_what_can_be_imported(module: str) -> None:
+    """Nothing asks at its import for what is not there."""
+    done = run(f"{WINDOWS}\nimport {module}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+async def test_it_serves(sign: signal.Signals, tmp_path: Path) -> None:
+    """A client enters a room; Ctrl-C ends it well, with a goodbye."""
+    log = tmp_path / "debug.log"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SERVE, "--host", "localhost", "--port", "0"),
+        *("--log-file", str(log), "--admin-port", "0"),
+        cwd=ROOT,
+        env=NO_DRAIN,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT,
+        limit=LINE_BYTES,
+    )
+    async with supervised(process) as server, aiohttp.ClientSession() as http:
+        async with http.ws_connect(f"{server.url}/websocket") as socket:
+            await socket.send_str(packet("connect", "a", "room"))
+            assert (await socket.receive_json(timeout=10))["Payload"] == "true"
+            process.send_signal(sign)
+            message = await socket.receive(timeout=10)
+            assert message.type is aiohttp.WSMsgType.CLOSE
+        await process.wait()
+    events = [json.loads(line)["event"] for line in log.read_text(encoding="utf-8").splitlines()]
+    assert "signal" in events and events[-1] == "stop"
+
+
+def test_what_it_cannot_do(tmp_path: Path) -> None:
+    """Workers and Unix sockets are refused in one sentence, and so by --check."""
+    for options, words in (
+        (("--workers", "2"), "Workers: 2: this system cannot fork, so one is the most"),
+        (("--host", "unix:x"), "there are no Unix sockets here"),
+    ):
+        done = run(SERVE.replace("main()", "main(sys.argv[1:])"), *options)
+        assert done.returncode == 2, done
+        assert words in done.stderr and "Traceback" not in done.stderr
