@@ -154,6 +154,12 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         [("Forwarded", "Forwarded"), ("CF-Connecting-IP", "CF-Connecting-IP")],
         [None, "", "X Real", "X-Real-IP\n", "X-Real-IP:", 5],
     ),
+    "Subprotocols": (
+        "transport.subprotocols",
+        ("videre",),
+        [(["chat", "v2.chat"], ("chat", "v2.chat")), ([], ())],
+        ["chat", [""], ["a b"], ["a,b"], ["a\n"], ["é"], [5]],
+    ),
     "Compression": ("transport.compression", False, [(True, True)], [1, "yes"]),
     "SessionCookie": ("transport.cookie", False, [(True, True)], [1, "yes"]),
     "HTMLFile": ("transport.htmlfile", False, [(True, True)], [1, "yes"]),

@@ -520,6 +520,14 @@ class Options:
         type="string",
         regex=r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z",
     )
+    subprotocols: tuple[str, ...] = setting(
+        ("videre",),
+        "Subprotocols",
+        "WebSocket subprotocols to choose first, in this order; of others the first that a client "
+        "offers is chosen: without an answer it would hang up",
+        type="list",
+        schema={"type": "string", "regex": r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"},
+    )
     compression: bool = setting(
         False,
         "Compression",

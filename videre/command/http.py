@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from yarl import URL
 
 from videre.command.gate import Gate
@@ -30,6 +30,8 @@ from videre.settings import Process
 SHUTDOWN = 1.0
 # Seconds for which a body is read that nobody wants, so that its sender finds the answer.
 LINGERING = 3.0
+# Bytes of a URL, and of a header: a browser keeps 4 KB of one cookie, and sends all of a site's.
+MAX_LINE = 32 * 1024
 # Seconds that a TLS handshake may take: ten round trips by a satellite.
 TLS_HANDSHAKE = 10.0
 # Connections that are accepted in one turn of the loop.
@@ -124,6 +126,8 @@ class Runner(web.AppRunner):
             shutdown_timeout=SHUTDOWN,
             lingering_time=LINGERING,
             auto_decompress=False,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
             logger=http_logger(),
         )
 
@@ -301,8 +305,16 @@ class _Briefly(logging.Filter):
         if now < self._next:
             return False
         self._next = now + self._seconds
-        record.msg, record.args = "%d requests were not HTTP", (self._count,)
+        record.msg = "%d requests were not HTTP, the last one: %s"
+        record.args = self._count, _why(error)
         record.exc_info = None
         record.levelno, record.levelname = logging.INFO, "INFO"
         self._count = 0
         return True
+
+
+def _why(error: Exception) -> str:
+    """Return in words what was wrong with a request, nothing of which is repeated."""
+    if isinstance(error, LineTooLong):
+        return f"its URL or a header is longer than {error.args[1]} bytes"
+    return type(error).__name__

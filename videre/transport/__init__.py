@@ -46,11 +46,15 @@ def mount(
     router = app.router
     for path in (prefix, f"{prefix}/") if prefix else ("/",):
         resources.add(router, path, _checked(route.greet), "GET")
-    resources.add(router, f"{prefix}/info", _checked(route.info), "GET")
-    resources.add(router, f"{prefix}/iframe{{version:[^/]*}}.html", _checked(route.page), "GET")
-    resources.add(router, f"{prefix}/websocket", _checked(route.websocket), "GET")
-    session = f"{prefix}/{{server}}/{{session}}/{{transport}}"
-    resources.add(router, session, _checked(route.transport), "GET", "POST")
+    session = "/{server}/{session}/{transport}"
+    for end in ("", "/"):  # as sockjs-node has it
+        for path, answer in (
+            ("/info", route.info),
+            ("/iframe{version:[^/]*}.html", route.page),
+            ("/websocket", route.websocket),
+        ):
+            resources.add(router, f"{prefix}{path}{end}", _checked(answer), "GET")
+        resources.add(router, f"{prefix}{session}{end}", _checked(route.transport), "GET", "POST")
 
     async def shutdown(_app: web.Application) -> None:
         await manager.shutdown(CloseCode.GOING_AWAY, CloseCode.GOING_AWAY.reason)

@@ -62,6 +62,19 @@ def messages(text: str | bytes) -> list[str]:
     raise ValueError("not an array of strings")
 
 
+def messages_of_frame(text: str | bytes) -> list[str]:
+    """Return the messages of a WebSocket frame: an array of strings, or a bare one.
+
+    sockjs-node takes that as well. Raises ValueError.
+    """
+    if text[:1] not in ('"', b'"'):
+        return messages(text)
+    found = messages(f"[{text}]" if isinstance(text, str) else b"[%b]" % text)
+    if len(found) != 1:
+        raise ValueError("not one string")
+    return found
+
+
 def frame(opcode: int, payload: bytes) -> bytes:
     """Return a WebSocket frame as a server sends it, unmasked (RFC 6455, 5.2)."""
     size = len(payload)

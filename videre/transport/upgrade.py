@@ -7,18 +7,16 @@ from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import HttpVersion11, WebSocketReader, WebSocketWriter, ws_ext_parse
+from aiohttp.http import HttpVersion11, WebSocketReader, WebSocketWriter
 from multidict import CIMultiDict
 
 from videre.reasons import STOPPED
+from videre.transport import offers
 from videre.transport.clients import Client
 from videre.transport.manager import Manager
 from videre.transport.session import logger
 from videre.transport.websocket import WebSocketSession
 from videre.transport.wire import Wire
-
-# What permits each frame to be deflated for itself, once for all of its receivers (RFC 7692, 7.1).
-_DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # RFC 6455, 4.1
 
@@ -73,19 +71,23 @@ class Upgrade(web.WebSocketResponse):
         key = request.headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
         if not _KEY.fullmatch(key):  # aiohttp fails where one is not in ASCII
             raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
-        if hdrs.SEC_WEBSOCKET_PROTOCOL in request.headers:  # of which aiohttp would log each
+        options = self._manager.shared.options
+        offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
+        if offered:  # of which aiohttp would log each
             headers = CIMultiDict(request.headers)
             headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
             request = request.clone(headers=headers)
         try:
-            headers, protocol, _, _ = super()._handshake(request)
+            headers, _, _, _ = super()._handshake(request)
         except UnicodeEncodeError:  # aiohttp repeats what is wrong, and fails where it is no text
             raise web.HTTPBadRequest(text="Not a WebSocket handshake") from None
-        if self._manager.shared.options.compression:
-            offer = request.headers.get("Sec-WebSocket-Extensions")
-            self._deflate = bool(ws_ext_parse(offer, isserver=True)[0])
-        if self._deflate:
-            headers["Sec-WebSocket-Extensions"] = _DEFLATE
+        if (protocol := offers.subprotocol(offered, options.subprotocols)) is not None:
+            headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
+        if options.compression:
+            extensions = request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
+            if (deflate := offers.deflate(extensions)) is not None:
+                self._deflate = True
+                headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = deflate
         return headers, protocol, 0, False
 
     def _post_start(

@@ -261,13 +261,13 @@ class WebSocketSession(Session):
             self.receive(data)
             return
         try:
-            texts = framing.messages(data)
+            texts = framing.messages_of_frame(data)
         except ValueError:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Broken framing")
             return
         if len(texts) == 1 and isinstance(data, str) and data.isascii():
             # The client has quoted the message already, as it will be for others who speak SockJS.
-            self._frame.remember(texts[0], f"a{data}")
+            self._frame.remember(texts[0], f"a{data}" if data[0] != '"' else f"a[{data}]")
         if not texts:
             self._count_idle()
         for text in texts:
