@@ -526,7 +526,7 @@ class Options:
         "WebSocket subprotocols to choose first, in this order; of others the first that a client "
         "offers is chosen: without an answer it would hang up",
         type="list",
-        schema={"type": "string", "regex": r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"},
+        schema={"type": "string", "regex": r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z"},
     )
     compression: bool = setting(
         False,
