@@ -1,4 +1,4 @@
-"""The composition root: what stands under a prefix, and how it comes into an application."""
+"""The composition root: builds what a prefix serves and mounts it in an application."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["NAMESPACES", "Namespace", "create_app", "setup"]
 
 logger = logging.getLogger("videre.app")
 
-# Seconds after the start in which other workers have started as well, if there are any.
+# Seconds to wait before looking for other workers, so that they have started too.
 SIBLINGS_AFTER = 1.0
 
 _LOOKED: web.AppKey[bool] = web.AppKey("videre-siblings-looked-for", bool)
@@ -50,8 +50,8 @@ def setup(
 ) -> Namespace:
     """Serve signalling below `prefix` in an application that has not started yet.
 
-    Of `config`, what concerns a namespace is used; what concerns the process (Port, Host, TLS, the
-    log) is the application's own affair. Logs to `logger`, "videre" unless given.
+    Uses only the settings in `config` that concern a namespace; those of the process (Port, Host,
+    TLS, the log) are up to the application. Logs to `logger`, by default "videre".
     """
     config = config or Config()
     journal = journal or Journal(logger or logging.getLogger("videre"))
@@ -88,7 +88,7 @@ def setup(
         ice=ice,
     )
 
-    # Names a session in the log: what its URL is called by would let readers of the log take part.
+    # Session names for the log. The session id in the URL would let log readers hijack the session.
     names = _names(3)
 
     def accept(session: transport.Session) -> Peer:
@@ -129,7 +129,7 @@ def setup(
 
 
 def _lag_of(app: web.Application) -> Lag:
-    """Return what samples the lag of an application's event loop, as long as that runs."""
+    """Return the application's lag sampler, which runs while the application does."""
     if _LAG not in app:
         app[_LAG] = lag = Lag(time.monotonic, _later)
 
@@ -143,9 +143,9 @@ def _lag_of(app: web.Application) -> Lag:
 
 
 def _names(size: int) -> Iterator[str]:
-    """Yield names that no other process has, by so many bytes of chance.
+    """Yield names that are unique across processes, thanks to `size` random bytes.
 
-    These are drawn with the first name: where processes fork, each has its own.
+    The bytes are drawn with the first name, so that forked processes get different ones.
     """
     process = secrets.token_hex(size)
     for number in itertools.count(1):
@@ -178,13 +178,13 @@ def create_app(
     logger: logging.Logger | None = None,
     journal: Journal | None = None,
 ) -> web.Application:
-    """Return an application that serves every prefix of `config`: to run, or to add as a subapp.
+    """Return an application that serves every prefix of `config`, to run or to add as a subapp.
 
-    It has `/health` and `/ready` as well, for load balancers, and with `Demo` the demo at `/demo`.
+    It also serves `/health` and `/ready` for load balancers and, if `Demo` is set, `/demo`.
     """
     config = config or Config()
     app = web.Application(middlewares=[checked])
-    # Before the namespaces: one may be at the root.
+    # Add this route before the namespaces: one of them may be at the root.
     alone = "" not in config.prefixes
     app.add_routes([health.options(lambda: all(each.ready for each in namespaces), alone=alone)])
     namespaces = [

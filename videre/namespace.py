@@ -1,4 +1,4 @@
-"""A namespace: what is served below one prefix, how it is set anew, and how it drains."""
+"""A namespace: what one prefix serves, how it reloads, and how it drains."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from videre.rooms.lost import LostSeats
 from videre.settings import JoinPolicy, Limits, Options
 from videre.tally import Lag, Tally
 
-# When clients are asked to come back, as shares of the drain: not before a load balancer has found
-# out, and all of them before the end, so that nobody is cut off.
+# When clients are asked to reconnect, as shares of the drain: late enough for a load balancer to
+# notice the drain, and early enough that nobody is cut off at its end.
 EARLIEST, LATEST = 0.2, 0.8
 
-# Clients that are told to go away before others are served again.
+# `goaway` packets to send before yielding to the event loop.
 TOLD_AT_ONCE = 200
 
-# Peers that go by other limits before others are served again: some 2 ms.
+# Peers to give the reloaded limits before yielding to the event loop: about 2 ms.
 REFRESHED_AT_ONCE = 500
 
-# Fields of the transport's options that SIGHUP changes.
+# The transport options that SIGHUP changes.
 RELOADED_OPTIONS = [field.name for field, known in settings.of(Options).values() if known.reloaded]
 
 
 @dataclasses.dataclass
 class IceOffer:
-    """What a member is told of STUN and TURN, and of the limits; both may be set anew."""
+    """The ICE servers and limits that members receive; a reload changes both."""
 
     servers: IceServers
     limits: Limits
 
     def __call__(self, user: str) -> dict[str, object]:
-        """Return the members of an answer to `ice`, for a user."""
+        """Return the members of the answer to `ice`, for a user."""
         return self.servers.offer(user, time.time())
 
     def welcome(self, user: str) -> dict[str, object]:
-        """Return what a welcome says beside that: the rates, for clients to pace themselves."""
+        """Return the same for a welcome, plus the rate limits, so that clients pace themselves."""
         return {**self(user), "Limits": self.limits.told()}
 
 
 def join_policy(config: Config) -> JoinPolicy:
-    """Return who may join which room."""
+    """Return the rules for joins: duplicate user ids, room capacity, number of rooms."""
     return JoinPolicy(
         replace=config.duplicate == "replace",
         capacity=config.limits.room_capacity,
@@ -62,7 +62,7 @@ def join_policy(config: Config) -> JoinPolicy:
 
 
 def limit_lost_seats(lost: LostSeats, config: Config) -> None:
-    """Have as many lost seats as there may be connections, in all and of an address."""
+    """Allow as many lost seats as connections, in all and per address."""
     options = config.transport
     lost.in_all = options.max_connections or None
     lost.per_address = (
@@ -72,10 +72,9 @@ def limit_lost_seats(lost: LostSeats, config: Config) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Namespace:
-    """What is served below one prefix; it shares no room with any other.
+    """What one prefix serves. Namespaces share no rooms.
 
-    `lag` is that of the application's event loop, and `journal` what it logs to: namespaces of one
-    application share them.
+    The namespaces of one application share `lag`, sampled from its event loop, and `journal`.
     """
 
     prefix: str
@@ -90,7 +89,7 @@ class Namespace:
 
     @property
     def ready(self) -> bool:
-        """Whether clients can be taken: the engine is there, and the namespace does not drain."""
+        """Whether it accepts clients: the engine is reachable and the namespace is not draining."""
         return self.rooms.ready and not self.sessions.admission.closing
 
     def _peers(self) -> Iterator[Peer]:
@@ -99,10 +98,10 @@ class Namespace:
                 yield handler
 
     def reload(self, config: Config) -> None:
-        """Go by another configuration, as far as it concerns a namespace and may change.
+        """Apply the reloadable settings of a namespace (see schema.RELOADED).
 
-        Who is connected stays, with the token it came with. Of many sessions the first go by it at
-        once, the others within some turns of the event loop. See schema.RELOADED.
+        Clients stay connected, and their tokens stay valid. With many sessions, the first are
+        updated at once and the others over the next turns of the event loop.
         """
         context = self.context
         grace, max_resume_bytes = context.limits.grace, context.limits.max_resume_bytes
@@ -123,11 +122,10 @@ class Namespace:
             self.sessions.shared.jobs.spawn(_refresh_rest(peers))
 
     async def drain(self, seconds: float) -> None:
-        """Take no new session, and send those that are there away, as gently as can be.
+        """Refuse new sessions with 503 and ask clients to leave; return when all have gone.
 
-        New ones are refused with 503. Each client is told (`goaway`) when to connect elsewhere, and
-        is served as before until it does. Returns when all have gone; those that are still there
-        after so many seconds are closed with 4005, their seats kept for their grace.
+        A `goaway` tells each client when to connect elsewhere; it is served until it does. After
+        `seconds`, the remaining sessions are closed with 4005, and their seats kept for the grace.
         """
         end = asyncio.get_running_loop().time() + seconds
         self.sessions.admission.close(seconds)
@@ -140,7 +138,7 @@ class Namespace:
 
 
 def _refresh(peers: Iterator[Peer]) -> bool:
-    """Have the next peers go by what the context says now; tell whether there were enough."""
+    """Give the next REFRESHED_AT_ONCE peers the new settings; return False if there were fewer."""
     some = list(itertools.islice(peers, REFRESHED_AT_ONCE))
     for peer in some:
         peer.refresh()
