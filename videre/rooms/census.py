@@ -1,7 +1,7 @@
-"""The census: how many rooms have how many members, kept with each change.
+"""The census: how many rooms have how many members, updated with each change.
 
-Metrics and the status page ask for it while calls go on: a walk through 50,000 rooms would hold
-the event loop for 20 ms. A change costs O(1), an answer O(distinct sizes).
+Metrics and the status page read it during calls: walking through 50,000 rooms would block the event
+loop for 20 ms. A change costs O(1), a query O(distinct sizes).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from itertools import islice
 
 
 class Census:
-    """The rooms of a node by their sizes: the members on other nodes count."""
+    """The rooms of a node by size; members on other nodes count."""
 
     __slots__ = ("_rooms", "members")
 
     def __init__(self) -> None:
-        self._rooms: dict[int, dict[str, None]] = {}  # by size; of one size, in order of arrival
+        self._rooms: dict[int, dict[str, None]] = {}  # by size; then in order of arrival
         self.members = 0  # of all rooms
 
     def change(self, room: str, before: int, after: int) -> None:
-        """Take in that a room had so many members before, and has so many now; 0: it is no more."""
+        """Record that a room's size went from `before` to `after`; 0: it does not exist."""
         if before == after:
             return
         self.members += after - before
@@ -34,7 +34,7 @@ class Census:
             self._rooms.setdefault(after, {})[room] = None
 
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield each size that rooms have, with how many have it."""
+        """Yield each size and the number of rooms that have it."""
         return ((size, len(rooms)) for size, rooms in self._rooms.items())
 
     def largest(self, count: int) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Hooks: what the hosting application wants to hear of members."""
+"""Hooks: functions of the hosting application, called when members join and leave."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-#: Called with the room and the user. What it returns is awaited, if it can be.
+#: Called with the room and the user. An awaitable result is awaited.
 OnJoin = Callable[[str, str], Any]
 #: Called with the room, the user, and why it left.
 OnLeave = Callable[[str, str, str], Any]
 
 
 class Hooks:
-    """Functions of the application's, each called for every event; none can harm the server.
+    """The application's functions, each called for every event; none can harm the server.
 
-    `spawn` runs what an async function returns, `failed` hears from inside of an `except` that one
-    has raised.
+    `spawn` runs the awaitable that an async hook returns. `failed` is called when a hook raises,
+    from inside the `except` block.
     """
 
     def __init__(self, spawn: Callable[[Awaitable[Any]], None], failed: Callable[[], None]) -> None:
@@ -26,12 +26,12 @@ class Hooks:
         self.on_leave: list[OnLeave] = []
 
     def joined(self, room: str, user: str) -> None:
-        """Tell that a user took a seat on this node."""
+        """Report that a user took a seat on this node."""
         for hook in self.on_join:
             self._call(hook, room, user)
 
     def left(self, room: str, user: str, reason: str) -> None:
-        """Tell that a user gave up its seat on this node, or lost it."""
+        """Report that a user gave up or lost its seat on this node."""
         for hook in self.on_leave:
             self._call(hook, room, user, reason)
 

@@ -1,8 +1,8 @@
-"""Lost seats: those without a connection, counted for the addresses that left them.
+"""Lost seats: those without a connection, counted by the address that lost them.
 
-They take memory, a timer and a place in their rooms, but no connection. The address that holds most
-of them pays, with the seat that it lost first, and never whoever comes next: an office that comes
-back after a network failure finds its seats.
+They take memory, a timer and a place in their rooms, but no connection. When there are too many,
+the address with the most gives up the one it lost first; newcomers never pay. So an office that
+comes back after a network failure finds its seats.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from videre.interfaces import Log
 from videre.reasons import LeaveReason
 from videre.rooms.room import Seat
 
-# Seconds between two lines of the log about seats that are given up.
+# Seconds between two log lines about seats given up.
 LOG_INTERVAL = 60.0
 
-# What is too old is looked for so often with each seat that is lost: more often than one is added.
+# Expired seats to drop for each seat added: more than one, so that they cannot pile up.
 EXPIRED_AT_ONCE = 4
 
 #: Room, user and id of a seat, and the reason for giving it up.
@@ -27,7 +27,7 @@ Place = tuple[str, str, str, str]
 class LostSeats:
     """The lost seats of one node. `clock` is monotonic; seats are forgotten after `grace` seconds.
 
-    `per_address` and `in_all` are how many there may be; None: no limit. Both may be set anew.
+    `per_address` and `in_all` are the limits; None: no limit. Both may change at any time.
     """
 
     def __init__(self, clock: Callable[[], float], log: Log, grace: float) -> None:
@@ -38,7 +38,7 @@ class LostSeats:
         self._grace = grace
         self._seats: OrderedDict[str, tuple[float, str, Place]] = OrderedDict()  # by id
         self._ids: dict[str, OrderedDict[str, None]] = {}  # by address, the first lost first
-        # Addresses by how many seats they have left, and the most that one has.
+        # Addresses by the number of their lost seats, and the highest such number.
         self._by_count: defaultdict[int, OrderedDict[str, None]] = defaultdict(OrderedDict)
         self._most = 0
         self._logged_at = -LOG_INTERVAL
@@ -47,11 +47,11 @@ class LostSeats:
         return len(self._seats)
 
     def of(self, address: str) -> int:
-        """Return how many seats an address has left."""
+        """Return how many lost seats an address has."""
         return len(self._ids.get(address, ()))
 
     def add(self, seat: Seat, address: str) -> Iterator[Place]:
-        """Count a seat that `address` has lost; yield the seats to give up for it."""
+        """Count a seat lost by `address`; yield the seats to give up for it."""
         now = self._clock()
         self._forget_expired(now)
         ids = self._ids.setdefault(address, OrderedDict())
@@ -64,7 +64,7 @@ class LostSeats:
             yield self._surplus(next(iter(self._by_count[self._most])), now)
 
     def forget(self, seat_id: str) -> None:
-        """Count a seat no more: it was resumed or given up, or was never lost."""
+        """Stop counting a seat that was resumed or given up; ignore one that was never lost."""
         if (found := self._seats.pop(seat_id, None)) is None:
             return
         address = found[1]
@@ -84,7 +84,7 @@ class LostSeats:
         return place
 
     def _forget_expired(self, now: float) -> None:
-        """Forget seats whose grace is over, for rooms that this node hears of no more."""
+        """Forget seats whose grace is over, in rooms this node no longer hears of."""
         for _ in range(EXPIRED_AT_ONCE):
             if not self._seats:
                 return
@@ -103,4 +103,4 @@ class LostSeats:
         if after > self._most:
             self._most = after
         elif self._most not in self._by_count:
-            self._most = after  # which was one more, and had nobody else
+            self._most = after  # it was the only address with one more

@@ -1,7 +1,7 @@
-"""The replica: the rooms that have members on this node, kept by what the engine tells of them.
+"""The replica: the rooms with members on this node, kept up to date by the engine's events.
 
-It hands packets to the members' connections. Whatever happens in a room costs O(its members),
-never O(rooms).
+It sends packets to the members' connections. Each event of a room costs O(its members), never
+O(rooms).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from videre.tally import Tally, size
 
 
 class Replica:
-    """The rooms that have members here, by name: a Listener. `clock` is monotonic, in seconds."""
+    """A Listener: the rooms with members here, by name. `clock` is monotonic, in seconds."""
 
     def __init__(
         self,
@@ -40,29 +40,29 @@ class Replica:
         self._clock = clock
         self._log = log
         self._hooks = hooks
-        self._grace = grace  # seconds that a seat outlives its connection, for the welcome
+        self._grace = grace  # seconds that a seat outlives its connection; goes into the welcome
         self._ice = ice
         self._tally = tally
         self._broadcasts = tally.sent["broadcast"]
         self.rooms: dict[str, Room] = {}
         self.census = Census()
         self.lost = LostSeats(clock, log, grace)
-        self.joining: dict[str, Seat] = {}  # seats asked for, by id, until the engine answers
+        self.joining: dict[str, Seat] = {}  # requested seats by id, until the engine answers
 
     def settle(self, seat: Seat) -> None:
-        """Forget a seat that was asked for, if the engine has not given it."""
+        """Drop a requested seat if the engine did not grant it."""
         if self.joining.pop(seat.id, None) is not None:
             seat.connection = None
 
     def fail(self, seat: Seat) -> None:
-        """Forget a seat that was not given; a session that has heard otherwise is closed."""
+        """Drop a seat the engine did not grant; close a session that was told it had one."""
         if seat.id not in self.joining and seat.connection is not None:
             code = CloseCode.ENGINE_UNAVAILABLE
             seat.connection.close(code, code.reason)
         self.settle(seat)
 
     def greet(self, room: Room, seat: Seat) -> None:
-        """Send the welcome that the holder of a seat has asked for; its packets count from here."""
+        """Send the welcome that a seat's holder asked for; its packets count from here."""
         if seat.connection is None or seat.welcome is None:
             return
         welcome = {
@@ -83,7 +83,7 @@ class Replica:
         else:
             seat.connection.send(text)
 
-    # What the engine tells (engines.Listener), in the room's order.
+    # The engine's events (engines.Listener), in the room's order.
 
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """See Listener.joined."""
@@ -127,7 +127,7 @@ class Replica:
             if last_id:
                 new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(last_id)}
         self.greet(replica, new)
-        if left is not None and left is not new.connection:  # it was not lost yet
+        if left is not None and left is not new.connection:  # the old one was not lost yet
             closing = CloseCode.ENGINE_UNAVAILABLE if code is None else CloseCode(code)
             left.close(closing, closing.reason)
 
@@ -136,7 +136,7 @@ class Replica:
         seats = dict(members)
         replica = self.rooms.get(room) or Room(room)
         gone = [seat for user, seat in replica.members.items() if seats.get(user) != seat.id]
-        for seat in gone:  # they shall not hear of each other
+        for seat in gone:  # they must not hear of each other
             held, seat.connection = seat.connection, None
             if held is not None:
                 held.close(CloseCode.ENGINE_UNAVAILABLE, CloseCode.ENGINE_UNAVAILABLE.reason)
@@ -192,7 +192,7 @@ class Replica:
             self._hooks.left(room, user, reason)
 
     def _send(self, room: Room, event: Event, text: str) -> None:
-        """Send a packet of the room's to every member that is here."""
+        """Send a packet of the room to every member on this node."""
         self._tally.sent[event].add(text, room.send(text))
 
     def _promote(self, room: Room) -> None:
@@ -227,7 +227,7 @@ class Replica:
         flow.bytes += copies * (tally.size if text is tally.text else size(text))
 
     def retell(self, missed: Sequence[Told], user: str, room: str) -> list[str]:
-        """Return the packets by which `user`, in a room, should have been told, to be sent now."""
+        """Return the packets of `missed`, as `user` would have got them in `room`; count them."""
         texts = []
         for told in missed:
             event, text = _retold(told, user, room)
@@ -239,7 +239,7 @@ class Replica:
 def _retold(told: Told, user: str, room: str) -> tuple[Event, str]:
     if told.event == "sent":
         return Event.BROADCAST, told.texts[0]
-    if told.event == "joined":  # by somebody who found others there
+    if told.event == "joined":  # by somebody who was not the first
         return Event.CONNECT, packets.ROLE[False].join(told.texts)
     if told.event == "left":
         return Event.DISCONNECT, packets.write(Event.DISCONNECT, told.user, room)

@@ -1,4 +1,4 @@
-"""The connection of a client that comes back, until it has got what it missed."""
+"""The connection of a resuming client, until it has got what it missed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from videre.interfaces import Connection
 
 
 class Returning:
-    """The way to a client that comes back: what it is sent waits for what it has missed.
+    """A resuming client's connection: new packets wait until the missed ones were sent.
 
-    First comes the `greeting`, the announcement with its role and the welcome; then what it has
-    missed, then what was sent since it sits again.
+    First comes the `greeting` (the announcement with its role, and the welcome), then the missed
+    packets, then those sent since it resumed.
     """
 
     __slots__ = ("_waiting", "announcement", "connection", "greeting")
 
     def __init__(self, connection: Connection, announcement: tuple[str, str]) -> None:
         self.connection = connection
-        self.announcement = announcement  # the halves around its role
+        self.announcement = announcement  # the text around its role
         self.greeting: list[str] = []
         self._waiting: list[str] = []
 
@@ -35,6 +35,6 @@ class Returning:
         return self._waiting
 
     def arrive(self, missed: Sequence[str]) -> None:
-        """Send all that there is; the connection is used without this from now on."""
+        """Send everything in order. From now on the connection is used directly."""
         for text in (*self.greeting, *missed, *self._waiting):
             self.connection.send(text)

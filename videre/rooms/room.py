@@ -1,4 +1,4 @@
-"""One room as its members' node sees it: who sits where, in joining order."""
+"""One room as a node with members in it sees it: the seats, in joining order."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from videre.interfaces import Connection
 
 
 def digest(secret: str) -> str:
-    """Return what the engine knows of a secret."""
+    """Hash a resume secret; the engine stores only the digest."""
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
-#: Copies of a packet that its sender pays for with its own bytes: in a mesh of eight a client that
-#: broadcasts all to everybody pays once.
+#: Copies of a packet that its sender's bytes pay for: in a mesh of eight, a broadcast to everybody
+#: is charged once.
 COPIES = 8
 
 
 def weight(copies: int) -> int:
-    """Return how many times a packet's bytes are charged beside once, for so many copies of it."""
+    """Return how many extra times a packet's bytes are charged for `copies` copies of it."""
     return max(0, copies - 1) // COPIES
 
 
@@ -58,20 +58,18 @@ class Seat:
         self.room = room
         self.connection = connection  # None: on another node, lost, or given up
         self.local = connection is not None  # whether it was taken on this node
-        self.since = since  # by the clock of Rooms, in seconds
-        # What the welcome says of how the seat was taken; None: the holder asked for none.
+        self.since = since  # on the clock of Rooms, in seconds
+        # Extra keys of the welcome, from how the seat was taken; None: no welcome was asked for.
         self.welcome = welcome
-        self.secret: str | None = (
-            None  # with which it can be resumed, until the holder has been told
-        )
-        self.ticket: str | None = None  # the digest of that secret, for as long as it is good
-        self.last_id = "null"  # of the holder's last broadcast, as JSON
-        self.count = 0  # packets that the room has sent to it, since its welcome
-        self.greeted = 0  # bytes of its welcome
-        self.replica = NOWHERE  # the room, once the seat is in it
+        self.secret: str | None = None  # the resume secret, until it was sent to the holder
+        self.ticket: str | None = None  # the secret's digest, while it is valid
+        self.last_id = "null"  # id of the holder's last broadcast, as JSON
+        self.count = 0  # packets that the room has sent to the holder since its welcome
+        self.greeted = 0  # size of its welcome, in bytes
+        self.replica = NOWHERE  # the seat's room, once it is in one
 
     def seen(self) -> int | None:
-        """Return how many packets of the room may have arrived; None: not known."""
+        """Return how many packets of the room may have arrived; None: unknown."""
         undelivered = None if self.connection is None else self.connection.undelivered()
         if undelivered is None:
             return None
@@ -86,14 +84,14 @@ class Room:
     def __init__(self, name: str) -> None:
         self.name = name
         self.members: dict[str, Seat] = {}
-        # Members by how they are reached: no packet looks at a seat that has no connection here.
+        # Members with a connection here, so that a packet skips all other seats.
         self._here: dict[str, Seat] = {}
         self._lost: set[str] = set()
-        self.weight = 0  # of a packet to all others, see the function
-        self.users_payload: str | None = None  # the answer to a ping, until the members change
+        self.weight = 0  # of a packet to all others, see weight()
+        self.users_payload: str | None = None  # cached answer to a ping, until the members change
 
     def seat(self, seat: Seat) -> None:
-        """Let a user have this seat: a new one comes last, one that is there stays in its place."""
+        """Add a user's seat, last in joining order; if the user is a member, replace its seat."""
         seat.replica = self
         if seat.user not in self.members:
             self.users_payload = None
@@ -106,14 +104,14 @@ class Room:
         self._changed()
 
     def lose(self, seat: Seat) -> None:
-        """Keep a seat whose connection is lost: nothing is sent to it."""
+        """Keep a seat whose connection is lost, but send nothing to it."""
         if self.members.get(seat.user) is seat:
             self._here.pop(seat.user, None)
             self._lost.add(seat.user)
             self._changed()
 
     def unseat(self, user: str) -> Seat:
-        """Take a user's seat away and return it."""
+        """Remove a user's seat and return it."""
         self._here.pop(user, None)
         self._lost.discard(user)
         gone = self.members.pop(user)
@@ -122,7 +120,7 @@ class Room:
         return gone
 
     def arrange(self, users: Sequence[str]) -> None:
-        """Put the members into another joining order."""
+        """Set the joining order of the members."""
         self.members = {user: self.members[user] for user in users}
         self.users_payload = None
 
@@ -136,11 +134,11 @@ class Room:
 
     @property
     def initiator(self) -> Seat:
-        """Who has been here longest."""
+        """The seat of the longest-present member."""
         return next(iter(self.members.values()))
 
     def absent(self, users: Sequence[str]) -> list[str]:
-        """Return those of `users` who are not here."""
+        """Return those of `users` who are not members."""
         return [user for user in users if user not in self.members]
 
     def users(self) -> str:
@@ -149,7 +147,7 @@ class Room:
             self.users_payload = packets.json_string(list(self.members))
         return self.users_payload
 
-    # To how many a packet is sent is returned. Members on other nodes, and lost ones, do not count.
+    # These return the number of copies sent. Members on other nodes, and lost ones, do not count.
 
     def send(self, text: str) -> int:
         """Send to every member."""
@@ -163,7 +161,7 @@ class Room:
         return copies
 
     def forward(self, text: str, sender: str) -> int:
-        """Send to every member but the one whose seat `sender` is."""
+        """Send to every member except the one in seat `sender`."""
         copies = 0
         for seat in self._here.values():
             connection = seat.connection
@@ -174,7 +172,7 @@ class Room:
         return copies
 
     def forward_to(self, users: Sequence[str], text: str, sender: str) -> int:
-        """Send to those of `users` who are here, but not to the one whose seat `sender` is."""
+        """Send to those of `users` who are here, except the one in seat `sender`."""
         copies = 0
         for user in users:
             seat = self._here.get(user)
@@ -185,5 +183,5 @@ class Room:
         return copies
 
 
-#: Stands for the room of a seat that is in none yet.
+#: Placeholder room of a seat that is not in a room yet.
 NOWHERE = Room("")

@@ -1,7 +1,7 @@
-"""Rooms: who takes and leaves a seat, who comes back to one, and what the application may do.
+"""Rooms: joining, leaving and resuming seats, and what the hosting application may call.
 
-The engine decides and publishes; the replica hears each room's events in order and hands packets to
-the members' connections.
+The engine decides and publishes; the replica receives each room's events in order and sends packets
+to the members' connections.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from videre.tally import Tally
 class Rooms:
     """The rooms of one namespace. `clock` is monotonic, in seconds.
 
-    `secret` returns a new one: 128 random bits, as text. `grace` is the engine's, in seconds; 0: no
-    seat outlives its connection. No other process has any of the `seat_ids`. The coroutines and
-    hooks are for the hosting application; the rest is for peers.
+    `secret` returns a new resume secret: 128 random bits, as text. `grace` is the engine's, in
+    seconds; 0 means that no seat outlives its connection. `seat_ids` must be unique across all
+    processes. The coroutines and hooks are for the hosting application; the rest is for peers.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Rooms:
         self._log = log
         self._secret = secret
         self._grace = grace
-        self.policy = policy or JoinPolicy()  # may be set anew
+        self.policy = policy or JoinPolicy()  # replaced on reload
         self._spawn = spawn
         self._hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
         self._replica = Replica(
@@ -77,12 +77,12 @@ class Rooms:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine can be reached: if not, peers are told `unavailable`."""
+        """Whether the engine is reachable; if not, peers get `unavailable`."""
         return self._engine.ready
 
     @property
     def fault(self) -> str:
-        """Why the engine cannot be reached, in words; "": it can."""
+        """Why the engine is unreachable, in words; "" if it is reachable."""
         return self._engine.fault
 
     def __len__(self) -> int:
@@ -90,10 +90,10 @@ class Rooms:
 
     @property
     def census(self) -> Census:
-        """How many members the rooms have that have members on this node."""
+        """The sizes of the rooms that have members on this node."""
         return self._replica.census
 
-    # What peers ask for. A result that is awaitable must be awaited before the peer's next request.
+    # For peers. An awaitable result must be awaited before the peer's next request.
 
     def join(
         self,
@@ -106,12 +106,12 @@ class Rooms:
         welcome: Mapping[str, object] | None = None,
         replace: bool = False,
     ) -> tuple[Seat, Awaitable[None] | None]:
-        """Take a seat; all members hear the announcement with the role, the new one included.
+        """Take a seat. All members, the new one included, get the announcement with its role.
 
-        `capacity` is of the room, where the user's grant says so. `welcome`: the new member gets a
-        welcome, which says this as well. `replace`: whoever has the user's seat loses it, whatever
-        the policy. Raises UserTaken or RoomFull (from the awaitable, if there is one) where the
-        policy says so.
+        `capacity` overrides the policy's room capacity. If `welcome` is not None, the new member
+        gets a welcome that includes its keys. `replace` takes the user's seat from its holder,
+        whatever the policy. Raises UserTaken or RoomFull according to the policy (from the
+        awaitable, if there is one).
         """
         policy = self.policy
         if capacity is not None:
@@ -149,11 +149,11 @@ class Rooms:
         secret: str,
         received: int | None,
     ) -> Seat | Gap | Awaitable[Seat | Gap | None] | None:
-        """Give a user its seat back: it hears its role, a welcome, and all that it has missed.
+        """Give a user its seat back. It gets its role, a welcome, and all the packets it missed.
 
-        Returns None if there is no such seat any more, and a Gap if something that was missed is
-        not kept: nothing has changed then, and the user may join anew. Raises Unauthorized if it is
-        not the seat's secret. See Engine.resume for `received`.
+        Returns None if the seat is gone, and a Gap if some missed packets are no longer kept; then
+        nothing has changed, and the user may join again. Raises Unauthorized if `secret` is not the
+        seat's. See Engine.resume for `received`.
         """
         returning = Returning(connection, announcement)
         seat = self._seat(user, room, returning, {"Resumed": True})
@@ -162,7 +162,7 @@ class Rooms:
             return None
         replica = self._replica.rooms.get(room)
         held = None if replica is None else replica.members.get(user)
-        # It may not be lost yet; but of other nodes' seats, and newer ones, nobody knows.
+        # The seat may not be lost yet; but we know nothing of newer seats or those of other nodes.
         here = held is not None and held.ticket == digest(secret)
         if held is not None and here and held.connection is not None and received is None:
             received = held.seen()
@@ -199,9 +199,9 @@ class Rooms:
         return seat
 
     def renew(self, seat: Seat) -> tuple[Seat, Awaitable[None] | None]:
-        """Send another welcome, with another secret, to a member that sits already.
+        """Send a seated member another welcome, with a new secret.
 
-        Returns the seat that it has from then on, at the same place.
+        Returns the member's new seat, at the same place.
         """
         if self._grace <= 0:
             seat.welcome = {}
@@ -231,7 +231,7 @@ class Rooms:
         return Seat(next(self._seat_ids), user, room, connection, self._clock(), welcome=welcome)
 
     def _ticket(self, seat: Seat) -> str | None:
-        """Give a seat a secret if its holder asked for a welcome; return what the engine knows."""
+        """Give the seat a secret if its holder asked for a welcome; return the ticket."""
         if seat.welcome is None or self._grace <= 0:
             return None
         seat.secret = self._secret()
@@ -239,15 +239,15 @@ class Rooms:
         return seat.ticket
 
     def leave(self, seat: Seat, reason: LeaveReason) -> Awaitable[None] | None:
-        """Give up a seat: the others hear a disconnect. The holder has it until that is done."""
+        """Give up a seat; the others get a disconnect. The holder keeps it until that is done."""
         if seat.connection is None:
             return None
         return self._engine.leave(seat.room, seat.user, seat.id, reason)
 
     def lose(self, seat: Seat, end: End, address: str = "") -> Awaitable[None] | None:
-        """Keep the seat of a lost connection for its grace; or give it up, if nobody can resume.
+        """Keep the seat of a lost connection for its grace; give it up if it is not resumable.
 
-        If the client's address leaves too many, one is given up.
+        If its address then has too many lost seats, give one of them up.
         """
         if seat.connection is None or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, end.reason)
@@ -264,20 +264,20 @@ class Rooms:
     def broadcast(
         self, seat: Seat, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
-        """Send `text` to every other member of the seat's room, or to those in `to` alone.
+        """Send `text` to the other members of the seat's room, or only to those in `to`.
 
-        `packet_id` is as in Engine.publish.
+        See Engine.publish for `packet_id`.
         """
         if self._relays.arrived is None:
             return self._publish(seat.room, seat.id, text, to, packet_id)
         return self._engine.relay(seat.room, seat.id, text, to, packet_id)
 
     def is_initiator(self, seat: Seat) -> bool:
-        """Tell whether the holder of a seat is its room's initiator."""
+        """Return whether the holder of a seat is its room's initiator."""
         return self._replica.rooms[seat.room].initiator is seat
 
     def users(self, name: str) -> str | Awaitable[str]:
-        """Return the user ids in a room, in joining order, as a Payload: a JSON string of JSON."""
+        """Return a room's user ids in joining order as a Payload: a JSON string of JSON."""
         room = self._replica.rooms.get(name)
         if room is not None:
             return room.users()
@@ -292,36 +292,37 @@ class Rooms:
     # For the hosting application.
 
     def on_join(self, hook: OnJoin) -> OnJoin:
-        """Have `hook(room, user)` called for each user that takes a seat; usable as a decorator.
+        """Call `hook(room, user)` for each user that joins; usable as a decorator.
 
-        It may be async. It is called once for a member, when its connect has been answered, on the
-        node that it is connected to. What it raises is logged and harms nobody.
+        It may be async. It is called once for each member, after its connect was answered, on the
+        node it is connected to. Its exceptions are logged and go no further.
         """
         self._hooks.on_join.append(hook)
         return hook
 
     def on_leave(self, hook: OnLeave) -> OnLeave:
-        """Have `hook(room, user, reason)` called for each seat that is given up; see `on_join`.
+        """Call `hook(room, user, reason)` for each seat that is given up; see `on_join`.
 
-        That of a lost connection is, after its grace. `reason`: a LeaveReason, or that of `kick`.
+        For a lost connection, it is called after the grace. `reason` is a LeaveReason, or the
+        reason passed to `kick`.
         """
         self._hooks.on_leave.append(hook)
         return hook
 
     async def rooms(self, *, after: str | None = None, limit: int | None = None) -> list[str]:
-        """Return the rooms with members, sorted; with `limit`, the first so many past `after`."""
+        """Return the rooms with members, sorted; with `limit`, the first `limit` after `after`."""
         return await list_rooms(self._engine, after, limit)
 
     async def members(self, room: str) -> list[str]:
-        """Return the user ids in a room in joining order; empty for a room that is not there."""
+        """Return a room's user ids in joining order; empty for an unknown room."""
         members = self._engine.members(room)
         return members if isinstance(members, list) else await members
 
     async def kick(self, room: str, user: str, reason: str = "Removed") -> bool:
-        """Take a user's seat away: the others hear a disconnect, its session is closed with 4504.
+        """Remove a user: the others get a disconnect, its session is closed with 4504.
 
-        The session is told the reason, of at most 123 bytes in UTF-8, or ValueError is raised.
-        Returns False if the user is not in the room. Raises EngineError.
+        `reason` goes into the close frame; raises ValueError if it has more than 123 bytes of
+        UTF-8. Returns False if the user is not in the room. Raises EngineError.
         """
         if len(reason.encode()) > MAX_REASON:
             raise ValueError(f"the reason has more than {MAX_REASON} bytes")
@@ -334,10 +335,10 @@ class Rooms:
     async def send(
         self, room: str, payload: Any, *, to: str | Sequence[str] | None = None, sender: str = ""
     ) -> None:
-        """Send the members of a room (or those in `to`) a broadcast with `payload`, a JSON value.
+        """Broadcast `payload`, a JSON value, to the members of a room, or to those in `to`.
 
-        `to` is a user, or some; `sender` is the packet's UserId. Who is not in the room does not
-        get it. Raises TypeError for what JSON has not, and EngineError.
+        `to` is one user or several; those not in the room are skipped. `sender` is the packet's
+        UserId. Raises TypeError if `payload` is not JSON, and EngineError.
         """
         text = packets.write_broadcast(sender, room, payload)
         if to is not None:
