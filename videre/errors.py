@@ -1,16 +1,16 @@
-"""What can go wrong, and what the wire says of it.
+"""The errors of this package, and how the wire reports them.
 
     VidereError
-    ├── ConfigError        a configuration cannot be used: every fault in it, at once
-    ├── EngineError        the engine that keeps the rooms cannot be reached
-    └── PeerError          a packet is refused: the peer is told, and stays connected
+    ├── ConfigError        a configuration cannot be used; lists all its faults
+    ├── EngineError        the engine that keeps the rooms is unreachable
+    └── PeerError          a packet is refused; the peer gets an error and stays connected
         ├── MalformedPacket  InvalidPacket  PacketTooLarge
         ├── NotInRoom  WrongUser
         ├── UserTaken  RoomFull  NoSuchUser  Unavailable
         └── Unauthorized  TokenExpired  RateLimited
 
 A PeerError carries what the error packet says (protocol.md, "Bad input"): `code`, `retry`, and
-the message as its text. A connection that ends carries a CloseCode.
+the message as its text. A connection closes with a CloseCode.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import enum
 from collections.abc import Sequence
 from typing import ClassVar
 
-# Longest message in an error packet, in characters: a message may quote a field's name, which the
-# sender chose, and what a stranger sends must not be multiplied.
+# Longest message in an error packet, in characters. A message may quote a field name chosen by the
+# sender, and input from strangers must not be amplified.
 MAX_MESSAGE = 500
 
-# The longest reason in a WebSocket's close frame, in bytes (RFC 6455, 5.5).
+# Longest reason in a WebSocket close frame, in bytes (RFC 6455, 5.5).
 MAX_REASON = 123
 
 
@@ -45,12 +45,12 @@ class CloseCode(enum.IntEnum):
 
     @property
     def reason(self) -> str:
-        """The words that go with the code, as the client sees them."""
+        """The reason that goes with the code, as the client sees it."""
         return _REASONS[self]
 
     @property
     def comes_back(self) -> bool:
-        """Whether the client is to connect again: the seat of its session is kept for its grace."""
+        """Whether the client should reconnect: its seat is kept for the grace."""
         return comes_back(self)
 
 
@@ -71,7 +71,7 @@ _REASONS = {
 
 
 def comes_back(code: int) -> bool:
-    """Tell whether a client that was closed with a code, one of ours or not, connects again."""
+    """Return whether a client closed with `code`, one of ours or not, reconnects."""
     return code == CloseCode.GOING_AWAY or 4000 <= code < 4500
 
 
@@ -80,7 +80,7 @@ class VidereError(Exception):
 
 
 class ConfigError(VidereError):
-    """A configuration that cannot be used; `faults` holds one sentence for each fault."""
+    """The configuration cannot be used; `faults` holds one sentence for each fault."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -88,17 +88,17 @@ class ConfigError(VidereError):
 
 
 class EngineError(VidereError):
-    """The engine cannot be reached or refuses to work: the packet was not carried out."""
+    """The engine is unreachable or refuses to work: the packet was not carried out."""
 
 
 class PeerError(VidereError):
-    """A packet that is refused; the text is the error packet's message, at most 500 characters."""
+    """A packet is refused. The text is the error packet's message, at most 500 characters."""
 
     code: ClassVar[str]
     retry: ClassVar[bool] = False
-    #: Whether it counts towards the ten in a row after which the session is closed.
+    #: Whether it counts towards the ten in a row that close the session.
     bad: ClassVar[bool] = True
-    #: In a client: the Header.Id of the packet that was refused.
+    #: In a client: the Header.Id of the refused packet.
     packet_id: object = None
 
     def __init__(self, message: str) -> None:
@@ -112,7 +112,7 @@ class MalformedPacket(PeerError):
 
 
 class InvalidPacket(PeerError):
-    """JSON that fails the schema; `header` is what it claimed, as far as that was readable."""
+    """JSON that fails the schema; `header` is what it contained, if readable."""
 
     code = "invalid-packet"
 
@@ -128,7 +128,7 @@ class PacketTooLarge(PeerError):
 
 
 class NotInRoom(PeerError):
-    """A broadcast or disconnect by a session that has no seat in that room."""
+    """A broadcast or disconnect from a session that has no seat in that room."""
 
     code = "not-in-room"
 
@@ -140,7 +140,7 @@ class WrongUser(PeerError):
 
 
 class UserTaken(PeerError):
-    """The user id is in the room, and the policy is to refuse the newcomer."""
+    """The user id is already in the room, and the policy refuses the newcomer."""
 
     code = "user-taken"
     retry = True
@@ -148,7 +148,7 @@ class UserTaken(PeerError):
 
 
 class Unavailable(PeerError):
-    """The engine could not carry the packet out; trying again makes sense."""
+    """The engine could not carry the packet out; the client may retry."""
 
     code = "unavailable"
     retry = True
@@ -156,7 +156,7 @@ class Unavailable(PeerError):
 
 
 class RoomFull(PeerError):
-    """The room is full, or there are as many rooms."""
+    """The room is full, or the limit on rooms is reached."""
 
     code = "room-full"
     retry = True
@@ -164,28 +164,28 @@ class RoomFull(PeerError):
 
 
 class NoSuchUser(PeerError):
-    """A packet for members of whom some are not in the room; the others got it."""
+    """Some of the named receivers are not in the room; the others got the packet."""
 
     code = "no-such-user"
     bad = False
 
 
 class Unauthorized(PeerError):
-    """No token, or one that does not allow what is asked; or a resume secret that is not good."""
+    """The token is missing or does not allow the request; or the resume secret is wrong."""
 
     code = "unauthorized"
     bad = False
 
 
 class TokenExpired(PeerError):
-    """A token that was good once: a fresh one is needed."""
+    """The token has expired; the client needs a fresh one."""
 
     code = "token-expired"
     bad = False
 
 
 class RateLimited(PeerError):
-    """More packets than a session may send; said once, then packets are dropped."""
+    """The session exceeds its packet rate. Sent once; further packets are dropped silently."""
 
     code = "rate-limited"
     retry = True

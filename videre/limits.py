@@ -8,15 +8,16 @@ import math
 
 from videre.settings import Limits
 
-#: Failed tokens of one address within FAILURE_SECONDS, after which its next tries are slowed.
+#: Failed tokens from one address within FAILURE_SECONDS before its next tries are delayed.
 FAILURES = 10
 FAILURE_SECONDS = 60.0
-# The first delay, doubled with each further failure up to the longest: long enough that guessing
-# is hopeless, short enough that no client's or proxy's own timeout (30 s and more) comes first.
+# The first delay; it doubles with each further failure up to the longest. Long enough to make
+# guessing hopeless, short enough to come before the timeouts of clients and proxies (30 s and
+# more).
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 25.0  # seconds
 
-# Addresses whose failures are remembered; the oldest go first.
+# Addresses whose failures are remembered; the oldest are dropped first.
 MAX_FAILING_ADDRESSES = 10_000
 
 
@@ -25,9 +26,9 @@ ROUNDING = 1e-6
 
 
 class TokenBucket:
-    """Allows `rate` takes a second, and `burst` of them at once when it is full.
+    """Allows `rate` takes per second, and bursts of `burst`.
 
-    Keeps one number, the time at which it will be full again (the generic cell rate algorithm).
+    Stores one number: when the bucket will be full again (the generic cell rate algorithm).
     """
 
     __slots__ = ("_full_at", "_interval", "_tolerance")
@@ -38,7 +39,7 @@ class TokenBucket:
         self._full_at = 0.0
 
     def take(self, now: float) -> bool:
-        """Take one and return True, or False if the bucket is empty. `now` never goes back."""
+        """Take one and return True, or False if the bucket is empty. `now` never decreases."""
         full_at = self._full_at
         if full_at <= now:
             self._full_at = now + self._interval
@@ -49,7 +50,7 @@ class TokenBucket:
         return True
 
     def is_full(self, now: float) -> bool:
-        """Tell whether all that was taken has come back."""
+        """Return whether the bucket is full again."""
         return now >= self._full_at
 
 
@@ -57,29 +58,30 @@ class Verdict(enum.Enum):
     """What to do with a packet."""
 
     PASS = enum.auto()
-    WARN = enum.auto()  # drop it and say so: the first of its episode
-    DROP = enum.auto()  # drop it without a word
-    CLOSE = enum.auto()  # one too many: close the session
+    WARN = enum.auto()  # drop it and send an error: the first of its episode
+    DROP = enum.auto()  # drop it silently
+    CLOSE = enum.auto()  # too many dropped: close the session
 
 
-PASS = Verdict.PASS  # looked at for every packet
+PASS = Verdict.PASS  # needed for every packet
 
 
-# Parts of a byte burst, of which one may be charged late: so most packets cost an addition.
+# A byte burst has this many parts, and bytes are charged when one part is owed: most packets then
+# cost only an addition.
 PARTS = 64
 
 
 class Throttle:
-    """Judges the packets of one session by their number, pings apart, and by their bytes.
+    """Limits the packets of one session by number, with pings counted apart, and by bytes.
 
-    Three buckets, each kept as the time at which it will be full again, as in TokenBucket. A packet
-    that comes before the bytes are used up passes whole, and so does its answer, however large they
-    are: what follows waits until the debt is paid. In t seconds no more than `byte_burst`,
-    t * `byte_rate` and one packet with all that it causes is let through. Rates are per second, and
-    None is no limit.
+    It has three buckets, each stored as the time when it will be full again, as in TokenBucket. A
+    packet that arrives before the bytes are used up passes whole, and so does its answer, however
+    large they are; later packets wait until the debt is paid. In t seconds, at most `byte_burst` +
+    t * `byte_rate` bytes pass, plus one packet with everything it causes. Rates are per second;
+    None: no limit.
 
-    An episode begins with the first packet that finds a bucket empty, and is over when all are full
-    again. A session that goes on sending in it, as much again as its burst of packets or bytes, is
+    An episode begins with the first packet that finds a bucket empty, and ends when all are full
+    again. If the packets dropped in it exceed the burst of packets or of bytes, the session is
     closed.
     """
 
@@ -113,28 +115,29 @@ class Throttle:
         self._tolerance = math.inf if rate is None else (burst - 1) * self._interval + ROUNDING
         self._byte_burst = math.inf if byte_rate is None else byte_burst
         self._seconds_per_byte = 0.0 if byte_rate is None else 1.0 / byte_rate
-        # Seconds until the bucket is full, if it is empty. Half a byte is not there, whatever
-        # rounding says.
+        # Seconds an empty bucket takes to fill, less half a byte, so that rounding never allows a
+        # byte too many.
         self._span = math.inf if byte_rate is None else (byte_burst - 0.5) / byte_rate
         self._part = math.inf if byte_rate is None else byte_burst // PARTS
         self._packets_full_at = self._pings_full_at = self._bytes_full_at = 0.0
         self._dropped = 0  # packets in this episode
         self._dropped_bytes = 0
-        #: Bytes that passed and are not charged yet. Whoever adds some calls `charge` when there
-        #: are more than are `due`.
+        #: Bytes that passed but are not charged yet. Code that adds to it calls `charge` once it
+        #: exceeds `due`.
         self.owed = 0
         self.due = self._part
 
     def judge(self, is_ping: bool, now: float, size: int = 0) -> Verdict:
-        """Return what is to be done with a packet of `size` bytes that came at `now`, in seconds.
+        """Return what to do with a packet of `size` bytes that arrived at `now`, in seconds.
 
-        `now` never goes back.
+        `now` never decreases.
         """
         if self._dropped and self._is_calm(now):
             self._dropped = self._dropped_bytes = 0
         if self.due < 0 and self._bytes_full_at - now > self._span:
             return self._drop(size)
-        # As by TokenBucket.take, twice: this is done for every packet, and a call costs as much.
+        # TokenBucket.take inlined, twice: it runs for every packet, and a call would double its
+        # cost.
         if is_ping:
             full_at = self._pings_full_at
             if full_at <= now:
@@ -155,11 +158,11 @@ class Throttle:
         return PASS
 
     def charge(self, size: int, now: float) -> None:
-        """Charge `size` bytes and what is owed. To charge late is to charge no less."""
+        """Charge `size` bytes and what is owed. Charging late never charges less."""
         full_at = max(self._bytes_full_at, now) + (self.owed + size) * self._seconds_per_byte
         self._bytes_full_at = full_at
         self.owed = 0
-        # As long as more than one part is left, nothing can be overdrawn by what is owed.
+        # While more than one part is left, what is owed cannot overdraw the bucket.
         left = self._span - (full_at - now)
         self.due = self._part if left >= self._part * self._seconds_per_byte else -1
 
@@ -176,7 +179,7 @@ class Throttle:
 
 
 def throttle(limits: Limits) -> Throttle | None:
-    """Return what judges the packets of one session by these limits; None if they have no rate."""
+    """Return the Throttle for one session under these limits; None if they set no rate."""
     if limits.packets_per_second is None and limits.bytes_per_second is None:
         return None
     return Throttle(
@@ -188,7 +191,7 @@ def throttle(limits: Limits) -> Throttle | None:
 
 
 class Penalties:
-    """Remembers for a minute which addresses brought refused tokens."""
+    """Remembers for a minute which addresses sent refused tokens."""
 
     def __init__(self) -> None:
         self._failures: dict[str, collections.deque[float]] = {}
@@ -201,10 +204,10 @@ class Penalties:
             if len(self._failures) >= MAX_FAILING_ADDRESSES:
                 del self._failures[next(iter(self._failures))]
         failures.append(now)
-        self._failures[address] = failures  # last in order: the first is the oldest
+        self._failures[address] = failures  # reinserted last: the first is the oldest
 
     def delay(self, address: str, now: float) -> float:
-        """Return how many seconds the next try of an address must wait; 0 for most."""
+        """Return how many seconds an address's next try must wait; 0 for most."""
         failures = self._failures.get(address)
         if failures is None:
             return 0.0

@@ -1,12 +1,12 @@
-"""Packets: what one may be, how it is read, and how the signaller writes its own.
+"""Packets: their schema, how to parse them, and how the signaller writes its own.
 
 A packet is one JSON text, `{"Header": {"Event", "UserId", "RoomId", ...}, "Payload": ...}`. It is
-parsed for checking and routing, but never rewritten: the signaller forwards the text as received,
-and where the signaller answers with the sender's packet it replaces the Payload's characters in
-place, so that every other key keeps its value, spelling and order.
+parsed for validation and routing, but never rewritten: the signaller forwards the text as received.
+When it answers with the sender's packet, it replaces only the Payload's characters in place, so
+that every other key keeps its value, spelling and order.
 
-The schema (cerberus) is the one source of truth for what is accepted. This is the only module,
-with config.py, that knows how the wire spells a name.
+The schema (cerberus) is the one source of truth for what is accepted. Only this module and
+config.py know how the wire spells names.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import orjson
 from cerberus import Validator
 
 from videre.errors import InvalidPacket, MalformedPacket, PacketTooLarge, PeerError
-from videre.payload import around_payload as around_payload  # what reads packets wants it, too
+from videre.payload import around_payload as around_payload  # re-exported for readers of packets
 
 MAX_USER_ID = 128  # characters
 MAX_ROOM_ID = 256  # characters
-MAX_LEVELS = 1024  # of nesting that orjson reads
-MAX_PACKET_ID = 64  # characters of a Header.Id that comes back in an error
-_OUTLINE = MAX_ROOM_ID + 1  # characters that cerberus sees of a text
+MAX_LEVELS = 1024  # of nesting that orjson accepts
+MAX_PACKET_ID = 64  # of a Header.Id that an error repeats
+_OUTLINE = MAX_ROOM_ID + 1  # characters of a text that cerberus gets to see
 
 
 class Event(enum.StrEnum):
-    """The events of Header.Event: the first five from clients, the others from the server alone."""
+    """The values of Header.Event: clients send the first five, only the server sends the others."""
 
     CONNECT = "connect"
     BROADCAST = "broadcast"
@@ -52,11 +52,11 @@ Error = Callable[[str, str], None]
 
 
 def _known(field: str, value: object, error: Error) -> None:
-    if isinstance(value, str) and value not in CLIENT_EVENTS:  # which is not repeated: too long
+    if isinstance(value, str) and value not in CLIENT_EVENTS:  # too long to quote
         error(field, f"must be one of {', '.join(CLIENT_EVENTS)}")
 
 
-# The characters of Unicode's category Cc.
+# The characters of Unicode category Cc.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -90,11 +90,11 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-# Members that one packet may be for, by name (protocol.md, section 4).
+# Members that one packet may name as receivers (protocol.md, section 4).
 MAX_TO = 64
 
 
-#: `Header.To` of a broadcast: a UserId, or a list of them.
+#: `Header.To` of a broadcast: a UserId or a list of them.
 TO_SCHEMA: dict[str, Any] = {
     "To": {
         "anyof": [
@@ -106,7 +106,7 @@ TO_SCHEMA: dict[str, Any] = {
 
 
 class Packet:
-    """A valid packet: its text as received and what the signaller needs to know of it."""
+    """A valid packet: its text as received, and its parsed fields."""
 
     __slots__ = ("event", "header", "payload", "room", "text", "user")
 
@@ -122,9 +122,9 @@ class Packet:
 
 
 class Decoder:
-    """Turns texts into packets. One for each namespace: a validator must not be shared by threads.
+    """Parses texts into packets. One for each namespace: validators are not thread-safe.
 
-    `max_bytes` is the longest packet accepted, in bytes of UTF-8; None for no limit.
+    `max_bytes` is the longest packet accepted, in bytes of UTF-8; None: no limit.
     """
 
     def __init__(self, max_bytes: int | None) -> None:
@@ -134,10 +134,10 @@ class Decoder:
         self._words = Validator(SCHEMA, allow_unknown=True)
 
     def decode(self, text: str) -> Packet:
-        """Return the packet that `text` holds, or raise one of three PeerErrors.
+        """Parse `text`, or raise one of three PeerErrors.
 
-        PacketTooLarge, MalformedPacket (no JSON object) or InvalidPacket (the message names every
-        field at fault).
+        PacketTooLarge, MalformedPacket (not a JSON object), or InvalidPacket (the message names
+        every invalid field).
         """
         if len(text) > self._surely_small:
             self._check_size(text)
@@ -166,17 +166,18 @@ class Decoder:
         return Packet(text, header, body["Payload"], event, user, room)
 
     def repeats(self, text: str, head: str) -> bool:
-        """Tell whether `text` is `head`, which `head_of` found, with another Payload.
+        """Return whether `text` is `head`, a result of `head_of`, with another Payload.
 
-        What is true of that packet's header is then true of this one's. False also for what is no
-        packet at all: `decode` says why.
+        If so, that packet's header is also this one's. False also if `text` is not a packet;
+        `decode` says why.
         """
         if not text.startswith(head) or text[-1] != "}" or len(text) > self._surely_small:
             return False
         payload = text[len(head) : -1]
         try:
-            # One JSON value and nothing beside it: no further key can be hidden there. In an array,
-            # so that it may be nested as deep as in its packet and no deeper; a short one is not.
+            # Exactly one JSON value, so no further key can hide in it. A long one is parsed inside
+            # an array, which limits its nesting as the packet would; a short one cannot nest too
+            # deep.
             if len(payload) > 2 * MAX_LEVELS - 2:
                 return len(orjson.loads(f"[{payload}]")) == 1
             orjson.loads(payload)
@@ -185,9 +186,9 @@ class Decoder:
         return True
 
     def _faults(self, body: dict[str, Any], header: Any) -> str:
-        """Return what cerberus says of a body that is no packet, of which it sees but an outline.
+        """Return what cerberus reports for an invalid body, of which it gets only an outline.
 
-        It takes 50 us, and copies what it complains of, sometimes once for each complaint.
+        It takes 50 us, and copies the values it reports, some of them once for each error.
         """
         outline: dict[str, Any] = {"Payload": None} if "Payload" in body else {}
         if type(header) is dict:
@@ -208,7 +209,7 @@ class Decoder:
 
 
 def is_name(value: object, longest: int) -> bool:
-    """Tell what `_name` says of a value, in a fraction of a microsecond."""
+    """Return whether a value satisfies `_name`, in a fraction of a microsecond."""
     return (
         type(value) is str
         and 0 < len(value) <= longest
@@ -217,23 +218,24 @@ def is_name(value: object, longest: int) -> bool:
 
 
 def is_to(value: object) -> bool:
-    """Tell what `TO_SCHEMA` says of a `Header.To`, for each of its names as soon."""
+    """Return whether a `Header.To` satisfies `TO_SCHEMA`, as fast for each name as `is_name`."""
     if type(value) is not list:
         return is_name(value, MAX_USER_ID)
     return 0 < len(value) <= MAX_TO and all(is_name(each, MAX_USER_ID) for each in value)
 
 
 def outlined(value: Any) -> Any:
-    """Return a value of the same type that is at fault for the same reasons, and is short."""
+    """Return a short value of the same type that fails validation for the same reasons."""
     if type(value) is str:
-        # Longer than any name, and a control character shows wherever it stands.
+        # Still longer than any name; and a control character is found wherever it is.
         tail = "\0" if _CONTROL.search(value, _OUTLINE) else ""
         return value[:_OUTLINE] + tail
     return type(value)() if type(value) in (list, dict) else value
 
 
 def _brief(error: Exception) -> str:
-    # orjson says where: "unexpected character: line 1 column 5 (char 4)", and quotes nothing.
+    # orjson gives the position ("unexpected character: line 1 column 5 (char 4)") and quotes
+    # nothing.
     return str(error)[:120]
 
 
@@ -248,7 +250,7 @@ def _faults(errors: dict[Any, Any], path: str = "") -> Iterator[str]:
 
 
 def json_string(value: Any) -> str:
-    """Return the JSON string that holds the JSON text of `value`, as a Payload carries it."""
+    """Return a JSON string containing the JSON text of `value`, as a Payload carries it."""
     return _dumps(_dumps(value))
 
 
@@ -261,33 +263,33 @@ ROLE = {True: json_string(True), False: json_string(False)}
 
 
 def write(event: Event, user: str, room: str, payload: str = "") -> str:
-    """Return a packet of the signaller's own; `payload` is the string that it carries."""
+    """Return one of the signaller's own packets, with the string `payload`."""
     header = {"Event": event, "UserId": user, "RoomId": room}
     return _dumps({"Header": header, "Payload": payload})
 
 
 def write_json(event: Event, user: str, room: str, payload: dict[str, Any]) -> str:
-    """Return a packet of the signaller's own that carries the JSON text of `payload`."""
+    """Return one of the signaller's own packets, with the JSON text of `payload`."""
     return write(event, user, room, _dumps(payload))
 
 
 def write_broadcast(user: str, room: str, payload: Any) -> str:
-    """Return a broadcast with any JSON value; raises TypeError for what is none."""
+    """Return a broadcast of any JSON value; raises TypeError for anything else."""
     header = {"Event": Event.BROADCAST, "UserId": user, "RoomId": room}
     return _dumps({"Header": header, "Payload": payload})
 
 
-# What a room sends to its members, as opposed to the answers that one of them asked for.
+# Packets that a room sends to its members, as opposed to answers to one of them.
 _OF_ROOM = (Event.CONNECT, Event.BROADCAST, Event.DISCONNECT, Event.ROLE)
 
 
 def is_of_room(text: str) -> bool:
-    """Tell whether a packet that was sent counts for who resumes (protocol.md, 3.2)."""
+    """Return whether a sent packet counts for a resume (protocol.md, 3.2)."""
     return orjson.loads(text)["Header"]["Event"] in _OF_ROOM
 
 
 def write_error(error: PeerError, user: str, room: str, packet_id: str | float | None) -> str:
-    """Return the packet that tells a peer of `error`, with the id of the packet it sent."""
+    """Return the error packet for `error`, with the id of the packet it answers."""
     header: dict[str, Any] = {"Event": Event.ERROR, "UserId": user, "RoomId": room}
     if packet_id is not None:
         header["Id"] = packet_id
@@ -296,9 +298,9 @@ def write_error(error: PeerError, user: str, room: str, packet_id: str | float |
 
 
 def claimed(header: object) -> tuple[str, str, str | float | None]:
-    """Return the user, room and packet id that a header claims; "", "" and None where it cannot.
+    """Return the user, room and packet id that a header claims; "", "" and None if unusable.
 
-    What is longer than an id may be is not repeated to anyone.
+    Values longer than an id may be are never repeated.
     """
     if not isinstance(header, dict):
         return "", "", None
@@ -314,12 +316,12 @@ def _claimed_name(value: object, longest: int) -> str:
 
 
 def id_text(header: Mapping[str, Any]) -> str:
-    """Return a packet's Header.Id as JSON, "null" if it has none."""
+    """Return a packet's Header.Id as JSON; "null" if it has none."""
     return _dumps(packet_id(header["Id"])) if "Id" in header else "null"
 
 
 def packet_id(value: object) -> str | float | None:
-    """Return a Header.Id that may be repeated to its sender; None for any other value."""
+    """Return a Header.Id if it may be repeated to its sender, else None."""
     if isinstance(value, str):
         return value if len(value) <= MAX_PACKET_ID else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
