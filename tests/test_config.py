@@ -35,6 +35,7 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
         ],
         ["", 5, [], [""], ["a", 5], ["a", "a"], {}, None, "unix:", "unix:/a/", "unix:\0"],
     ),
+    "ProxyProtocol": ("proxy_protocol", False, [(True, True)], [1, None, "yes"]),
     "KeepAlive": ("keep_alive", 75.0, [(600, 600), (1.5, 1.5)], [0, "1", None, True, 1e9]),
     "Port": ("port", 1111, [(0, 0), (65535, 65535)], [-1, 65536, "1111", 1.5, [1]]),
     "Prefix": (

@@ -218,6 +218,13 @@ class Process:
         type="string",
         allowed=list(get_args(WorkerPorts)),
     )
+    proxy_protocol: bool = setting(
+        False,
+        "ProxyProtocol",
+        "each connection of one of the `TrustedProxies` must begin with the PROXY protocol "
+        "(version 1 or 2), which names its client: [proxy.md](proxy.md)",
+        type="boolean",
+    )
     keep_alive: float = setting(
         75.0,
         "KeepAlive",

@@ -33,8 +33,9 @@ SWEPT_AT_ONCE = 2000  # connections
 LOG = 60.0  # seconds between two lines about what was refused
 
 #: Why a connection is refused, or dropped: there are too many; or too many of its address; no
-#: descriptor is left; or it was idle when they ran out.
-REFUSALS = ("sockets", "sockets-per-address", "descriptors", "idle")
+#: descriptor is left; it was idle when they ran out; or it
+#: began without the PROXY protocol.
+REFUSALS = ("sockets", "sockets-per-address", "descriptors", "idle", "proxy-protocol")
 
 
 def raise_file_limit() -> int | None:
@@ -93,6 +94,7 @@ class Gate:
         """Go by another configuration: for connections from now on."""
         self.most = most_sockets(config, self._files)
         self._longest = config.keep_alive
+        self._proxy_protocol = config.proxy_protocol
         self._proxies = Proxies(config.transport.trusted_proxies)
         self._per_address = config.max_sockets_per_address
         sessions = config.transport.max_connections_per_address
@@ -117,6 +119,10 @@ class Gate:
         if self.most is not None and self.open > BUSY * self.most and self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         return payer
+
+    def speaks_proxy_protocol(self, address: str) -> bool:
+        """Tell whether a connection from an address begins with the PROXY protocol."""
+        return self._proxy_protocol and self._proxies.trusts(address)
 
     def _exempt(self, address: str) -> bool:
         return not address or self._proxies.trusts(address)

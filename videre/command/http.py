@@ -22,6 +22,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from yarl import URL
 
+from videre.command import proxy_protocol
 from videre.command.gate import Gate
 from videre.command.listening import BACKLOG
 from videre.settings import Process
@@ -52,10 +53,13 @@ _NEVER = float("inf")
 class Connection(web.RequestHandler):
     """aiohttp's protocol of one connection, which the gate looks after."""
 
-    __slots__ = ("_counted", "_gate", "address")
+    __slots__ = ("_client", "_counted", "_gate", "address")
 
-    def __init__(self, server: Server, gate: Gate, address: str, **kwargs: Any) -> None:
+    def __init__(
+        self, server: Server, gate: Gate, address: str, *, client: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(server, **kwargs)
+        self._client = client  # whom the PROXY protocol names
         self._gate = gate
         self.address = address  # what it is counted for
         self._counted = True
@@ -89,6 +93,11 @@ class Connection(web.RequestHandler):
                 raise
             return resp, True
 
+    @property
+    def peername(self) -> Any:
+        """Who is at the other end: to aiohttp, and so to us, what a request is from."""
+        return super().peername if self._client is None else (self._client, 0)
+
     def uncount(self) -> None:
         """Count this connection no more: it has ended, or never begun."""
         if self._counted:
@@ -106,9 +115,9 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """aiohttp's server, which makes such connections."""
 
-    def connection(self, gate: Gate, address: str) -> Connection:
-        """Return the protocol of a connection from an address."""
-        return Connection(self, gate, address, loop=self._loop, **self._kwargs)
+    def connection(self, gate: Gate, address: str, client: str | None) -> Connection:
+        """Return the protocol of a connection from an address, of a proxy's client if it says."""
+        return Connection(self, gate, address, client=client, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
@@ -245,7 +254,9 @@ class Acceptor:
         if payer is None:
             self._turn_away(accepted)
             return
-        task = self._loop.create_task(self._connect(accepted, payer))
+        introduced = self._gate.speaks_proxy_protocol(address)
+        begin = self._introduce if introduced else self._connect
+        task = self._loop.create_task(begin(accepted, payer))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
@@ -256,9 +267,31 @@ class Acceptor:
                     accepted.recv(65536)  # what is left unread would undo the answer
                 accepted.send(_BUSY)
 
-    async def _connect(self, accepted: socket.socket, payer: str) -> None:
+    async def _introduce(self, accepted: socket.socket, payer: str) -> None:
+        """Serve a proxy's connection: from now on it counts for the client that the proxy names."""
+        try:
+            client = await proxy_protocol.read(accepted)
+        except BaseException as error:
+            accepted.close()
+            self._gate.leave(payer)
+            if not isinstance(error, (OSError, TimeoutError, ValueError)):
+                raise
+            self._gate.refuse("proxy-protocol")
+            return
+        if client is not None:
+            self._gate.leave(payer)
+            admitted = self._gate.admit(client)
+            if admitted is None:
+                self._turn_away(accepted)
+                return
+            payer = admitted
+        await self._connect(accepted, payer, client)
+
+    async def _connect(
+        self, accepted: socket.socket, payer: str, client: str | None = None
+    ) -> None:
         """Serve a connection, after its TLS handshake."""
-        connection = self._server.connection(self._gate, payer)
+        connection = self._server.connection(self._gate, payer, client)
         begun = False
 
         def made() -> Connection:

@@ -1,0 +1,132 @@
+"""The PROXY protocol, as bytes and by a real HAProxy: who a connection is from, and lies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from asyncio.subprocess import DEVNULL
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from process import require, signaller
+from valkey_server import free_port, until
+
+from videre.command import proxy_protocol
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+FOUR = socket.inet_aton("192.0.2.1") * 2 + b"\0\1\0\2"
+SIX = socket.inet_pton(socket.AF_INET6, "2001:db8::1") * 2 + b"\0\1\0\2"
+
+
+def binary(command: int, family: int, rest: bytes) -> bytes:
+    """Return a header of version 2."""
+    return V2 + bytes((command, family)) + len(rest).to_bytes(2, "big") + rest
+
+
+GOOD: dict[bytes, str | None] = {
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n": "192.0.2.1",
+    b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n": "2001:db8::1",
+    b"PROXY UNKNOWN\r\n": None,
+    b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n": None,
+    binary(0x21, 0x11, FOUR): "192.0.2.1",
+    binary(0x21, 0x21, SIX): "2001:db8::1",
+    binary(0x21, 0x11, FOUR + b"\4\0\1x"): "192.0.2.1",
+    binary(0x20, 0x00, b""): None,
+    binary(0x21, 0x00, b""): None,
+}
+BAD = [
+    b"GET / HTTP/1.1\r\n",
+    b"PROXY TCP4 192.0.2.1\r\n        ",
+    b"PROXY TCP4 2001:db8::1 ::1 1 2\r\n",
+    b"PROXY TCP4 \xff.0.2.1 192.0.2.2 1 2\r\n",
+    b"PROXY TCP4 " + b"1" * 200,
+    binary(0x31, 0x11, FOUR),
+    binary(0x21, 0x11, FOUR[:8]),
+    V2 + b"\x21\x11\xff\xff",
+]
+
+
+async def read(text: bytes) -> tuple[str | None, bytes]:
+    """Return the client that a connection names, and what is left of what came."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(text + b"rest")
+        return await proxy_protocol.read(ours), ours.recv(100)
+
+
+@pytest.mark.parametrize("text", GOOD)
+async def test_who_it_names(text: bytes) -> None:
+    """It names the client, or nobody for the proxy itself; the next byte is the connection's."""
+    assert await read(text) == (GOOD[text], b"rest")
+
+
+@pytest.mark.parametrize("text", BAD)
+async def test_what_it_is_not(text: bytes) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ValueError, match=r"PROXY|appear|decode"):
+        await read(text)
+
+
+CONF = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen videre
+    bind 127.0.0.1:{port}
+    source 127.0.0.2
+    server one 127.0.0.1:{server} {send}
+"""
+
+
+@pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
+async def test_behind_haproxy(send: str, tmp_path: Path) -> None:
+    """Clients are told apart by their own addresses; others than the proxy need no protocol."""
+    config: dict[str, Any] = {
+        "ProxyProtocol": True, "TrustedProxies": ["127.0.0.2"], "MaxConnectionsPerAddress": 1
+    }  # fmt: skip
+    async with signaller(tmp=tmp_path, config=config) as server:
+        port = free_port()
+        conf = tmp_path / "haproxy.cfg"
+        conf.write_text(CONF.format(port=port, server=server.port, send=send), encoding="utf-8")
+        process = await asyncio.create_subprocess_exec(
+            *(require("haproxy"), "-db", "-f", str(conf)), stdout=DEVNULL, stderr=DEVNULL
+        )
+        try:
+
+            async def opens(address: str, to: int) -> bool:
+                connector = aiohttp.TCPConnector(local_addr=(address, 0))
+                async with aiohttp.ClientSession(connector=connector) as http:
+                    try:
+                        held = await http.ws_connect(f"http://127.0.0.1:{to}/echo/websocket")
+                    except aiohttp.WSServerHandshakeError as error:
+                        assert error.status == 503
+                        return False
+                    async with held:
+                        if address == "127.0.0.3":  # while this one is open
+                            assert await opens("127.0.0.4", port)
+                            assert not await opens(address, server.port)
+                        return True
+
+            async def listens() -> bool:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return True
+
+            await until(listens)
+            assert await opens("127.0.0.3", port)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, local_addr=("127.0.0.2", 0)
+            )
+            writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):  # what it said was not read
+                assert await reader.read() == b""  # the proxy must speak the protocol
+            writer.close()
+        finally:
+            process.terminate()
+            await process.wait()
