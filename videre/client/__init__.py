@@ -1,4 +1,4 @@
-"""A client of a videre signaller: a seat in a room, which outlives the connection.
+"""A client for a videre signaller: it keeps a seat in a room when its connections break.
 
 async with Client("ws://localhost:1111/echo", user="peer1", room="a-long-random-id") as room:
     await room.broadcast({"Hello": "everybody"})
@@ -8,7 +8,7 @@ async with Client("ws://localhost:1111/echo", user="peer1", room="a-long-random-
 async with Call("ws://localhost:1111/echo", room="a-long-random-id") as call:
     call.on("message", lambda data, peer: print(peer.user, data))
 
-docs/client.md is its reference. Call needs aiortc, and is loaded with it when it is first used.
+The reference is docs/client.md. Call needs aiortc, which is imported at the first use of Call.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = [
 
 _OF_CALL = ("Blob", "Call", "Incoming", "Peer")
 
-if not TYPE_CHECKING:  # a type checker would take it to have every name
+if not TYPE_CHECKING:  # type checkers would believe that every name exists
 
     def __getattr__(name: str) -> Any:
         if name not in _OF_CALL:

@@ -1,4 +1,4 @@
-"""Broadcasts that are sent again because it is not known which of them were dropped."""
+"""Recognize broadcasts that a sender repeats because it does not know which were dropped."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections import OrderedDict
 
 from videre.client.wire import Packet
 
-# Ids of one user that are kept, to know a broadcast that comes again: more than a client sends
-# within the time that a refusal takes to reach it.
+# Ids kept for each user, to recognize repeated broadcasts: more than a client sends before a
+# refusal reaches it.
 KEPT = 512
 
 
 class Seen:
-    """What has come of each user, by the ids of its broadcasts."""
+    """The ids of the broadcasts received from each user."""
 
     def __init__(self) -> None:
         self._ids: dict[str, OrderedDict[int, None]] = {}
 
     def before(self, packet: Packet) -> bool:
-        """Tell whether a broadcast has come before, and remember it.
+        """Tell whether a broadcast is a repeat, and remember its id.
 
-        `Again` in its header is the id that it had at first.
+        A repeat has its first id as `Again` in its header.
         """
         again = packet.body["Header"].get("Again")
         identity = packet.id if again is None else again
@@ -35,7 +35,7 @@ class Seen:
         return False
 
     def forget(self, user: str | None = None) -> None:
-        """Forget what has come of a user who left; without a name, of all."""
+        """Forget the ids of a user who left, or of all users."""
         if user is None:
             self._ids.clear()
         else:

@@ -1,4 +1,4 @@
-"""How long a client waits before it connects again."""
+"""How long a client waits before it reconnects."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-# 2.0 ** 64 times anything is more than `most`; a larger power would in the end be no float.
+# 2.0 ** 64 times any `first` exceeds `most`; a much larger exponent would overflow a float.
 MAX_EXPONENT = 64
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Exponential back-off with full jitter: anything from 0 to `first` s, `most` in the end.
+    """Exponential back-off with full jitter: the upper bound grows from `first` to `most` seconds.
 
-    Full jitter, because all clients of a server that went away come back at the same time.
+    Jitter spreads out the clients of a server that went away: all come back at the same time.
     """
 
     first: float = 0.5  # seconds
@@ -24,16 +24,16 @@ class Backoff:
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
     def limit(self, attempt: int) -> float:
-        """Return the longest that attempt 0, 1, ... may be put off."""
+        """Return the longest delay before attempt 0, 1, ..., in seconds."""
         return float(min(self.most, self.first * 2.0 ** min(attempt, MAX_EXPONENT)))
 
     async def wait(self, attempt: int) -> None:
-        """Return when it is time for attempt 0, 1, ..."""
+        """Sleep before attempt 0, 1, ..."""
         await self.sleep(self.uniform(0.0, self.limit(attempt)))
 
 
 class Pace:
-    """When a client may try again: after a back-off, or when its server said."""
+    """When a client tries again: after a back-off, or at the time its server named."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
@@ -41,19 +41,19 @@ class Pace:
         self._due: float | None = None
 
     def held(self, seconds: float) -> None:
-        """Take note of a connection that lasted so long.
+        """Reset the back-off if a connection has lasted for long enough.
 
-        A server that drops who has just come is not to be asked again at once.
+        So a client does not rush back to a server that drops its clients as soon as they connect.
         """
         if seconds >= self._backoff.limit(self._attempt):
             self._attempt = 0
 
     def schedule(self, due: float) -> None:
-        """Let the next try be at this time of the loop."""
+        """Set the event loop's time of the next try."""
         self._due = due
 
     async def wait(self) -> None:
-        """Return when it is time to try."""
+        """Sleep until the next try."""
         if self._due is None:
             attempt, self._attempt = self._attempt, self._attempt + 1
             await self._backoff.wait(attempt)

@@ -1,4 +1,4 @@
-"""The client: a seat in a room, kept or taken anew when the connection is lost."""
+"""The client: a seat in a room. It resumes the seat or joins again when the connection is lost."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ from videre.client.sender import Sender
 from videre.client.wire import Packet
 from videre.errors import PeerError, RateLimited
 
-BACK_SOON = 4005  # the close code of a client that will be back: its seat is kept
+BACK_SOON = 4005  # close code of a client that will come back: the server keeps its seat
 
 
 class Client:
     """A seat in `room` for `user` at the signaller at `url`, within `async with`.
 
-    Entering tries once, and raises what goes wrong: Unreachable, Closed, or the PeerError that the
-    server refuses with. From then on a connection that is lost is made again, until
-    `give_up_after` seconds have passed without one (None: for ever). Leaving gives up the seat.
+    Entering tries once to connect and join. It raises Unreachable, Closed, or the PeerError of the
+    server's refusal. After that the client reconnects whenever the connection is lost, until it has
+    had none for `give_up_after` seconds (None: it never gives up). Leaving gives up the seat.
 
-    `ssl` is what to trust instead of the system's certificates; `session` an aiohttp session to
-    use (of a proxy, say). After `heartbeat` silent seconds the server is asked whether it is there,
-    and half of that later the connection is lost; None: never. `welcome=False` is for servers that
-    send no welcome: they keep no seats, and name no initiator but the client itself. `header`
-    returns further keys for the header of each connect packet, which the others see.
+    `ssl` replaces the system's trusted certificates; `session` is an aiohttp session to use, for
+    example with a proxy. After `heartbeat` seconds of silence the client pings the server; without
+    an answer for half that time, the connection is lost (None: never). `welcome=False` is for
+    servers that send no welcome: they keep no seats, and tell a client only whether it is the
+    initiator itself. `header` returns extra keys for the header of each connect packet; other
+    members see them.
 
-    Raises TypeError or ValueError for a wrong option, by its name.
+    Raises TypeError or ValueError for an invalid option, and names it.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Client:
         self._sender = Sender(self._joining.ids, lambda: len(self._seat.users) - 1)
         self._requests = Requests(self._joining.ids)
         self._connection: Connection | None = None
-        self._changed = asyncio.Event()  # there is a connection, or there will be none
+        self._changed = asyncio.Event()  # set when there is a connection, or never will be
         self._end: Exception | None = RuntimeError("Use `async with` first")
         self._entered = self._left = False
 
@@ -85,12 +86,12 @@ class Client:
 
     @property
     def users(self) -> list[str]:
-        """The members in joining order, as of the last packet that came."""
+        """The members in joining order, as of the latest packet."""
         return list(self._seat.users)
 
     @property
     def initiator(self) -> str | None:
-        """The member that starts calls; None until the server has said who."""
+        """The member that starts calls; None until the server has named it."""
         return self._seat.initiator
 
     @property
@@ -100,25 +101,26 @@ class Client:
 
     @property
     def ice_servers(self) -> list[dict[str, Any]]:
-        """STUN and TURN servers, as RTCConfiguration takes them, of the last welcome or `ice`."""
+        """STUN and TURN servers of the last welcome or `ice`, in the form of RTCConfiguration."""
         return list(self._seat.ice_servers)
 
     @property
     def ice_ttl(self) -> float | None:
-        """Seconds for which they are good, from when they came; None: for ever."""
+        """For how many seconds from their arrival `ice_servers` are valid; None: for ever."""
         return self._seat.ice_ttl
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """Whether there is a connection, as far as the client knows."""
         return self._connection is not None
 
     async def broadcast(self, payload: Any, to: str | Iterable[str] | None = None) -> int:
-        """Send any JSON value to all other members, or to these; return the packet's id.
+        """Send any JSON value to all other members, or to those in `to`; return the packet's id.
 
-        Waits for a connection if there is none. What was sent just before it broke is sent again if
-        the server has not got it and has kept the seat; else it arrives once or not at all. If the
-        server refuses the packet, `receive` raises why, with this id as `packet_id`.
+        Waits until there is a connection. If the connection breaks just after the packet was sent,
+        the client resends it, provided that the server kept the seat and has not received it.
+        Otherwise the packet arrives once or not at all. If the server refuses the packet, `receive`
+        raises the PeerError, with this id as its `packet_id`.
         """
         if to is not None and not isinstance(to, str):
             to = list(to)
@@ -126,7 +128,7 @@ class Client:
         identity: int | None = None
         while True:
             connection = await self._connected()
-            if identity is not None and self._sender.has_sent(identity):  # a resume has seen to it
+            if identity is not None and self._sender.has_sent(identity):  # a resume has resent it
                 return identity
             copies = 1 if isinstance(to, str) else len(self._seat.users if to is None else to)
             identity, is_sent = await self._sender.send(connection, make, copies)
@@ -149,8 +151,8 @@ class Client:
     async def receive(self) -> Event:
         """Return the next event.
 
-        Raises the PeerError for a packet that was refused, after which there is more to receive;
-        and after the last event, again and again, what ended the seat.
+        Raises the PeerError of a packet that the server refused; more events may follow it. After
+        the last event, every call raises the error that ended the seat.
         """
         return await self._inbox.get()
 
@@ -174,7 +176,7 @@ class Client:
             self._drop(connection)
 
     async def _connected(self) -> Connection:
-        """Wait for a connection; raise what ended the seat."""
+        """Wait for a connection; raise the error that ended the seat."""
         while self._connection is None:
             if self._end is not None:
                 raise self._end
@@ -220,7 +222,7 @@ class Client:
             await asyncio.wait([task])
 
     async def _live(self, http: ClientSession, connection: Connection) -> None:
-        """Listen, and come back each time that the connection is lost, until that is of no use."""
+        """Listen, and reconnect after each loss, until an error makes that useless."""
         clock = asyncio.get_running_loop().time
         try:
             while True:
@@ -231,11 +233,11 @@ class Client:
                 self._inbox.put(lost)
                 self._pace.held(clock() - since)
                 connection = await self._return(http)
-        except Exception as error:  # for the application: nobody else looks at this task
+        except Exception as error:  # handed to the application: nobody awaits this task
             self._finish(error)
 
     def _finish(self, error: Exception) -> None:
-        """Let there be no connection any more; who wants one gets `error`."""
+        """End the seat for good, with `error` for all further calls."""
         if self._end is None:
             self._end = error
             self._inbox.end(error)
@@ -243,7 +245,7 @@ class Client:
         self._changed.set()
 
     def _drop(self, connection: Connection | None = None) -> None:
-        """Forget the connection, or this one; what was asked on it has to be asked again."""
+        """Forget this connection (None: any); requests without an answer are sent on the next."""
         if connection not in (None, self._connection):
             return
         self._connection = None
@@ -255,7 +257,7 @@ class Client:
     # Its connections.
 
     async def _join(self, http: ClientSession, *, again: bool = False) -> Connection:
-        """Take the seat on a new connection."""
+        """Connect and take the seat."""
         token = await self._joining.fetch_token()
         connection = await self._joining.open(http)
         early: list[tuple[Event, int]] = []
@@ -275,7 +277,7 @@ class Client:
         return connection
 
     async def _return(self, http: ClientSession) -> Connection:
-        """Join again, as often as it takes; raise what makes that useless."""
+        """Rejoin, trying as often as it takes; raise an error that makes trying useless."""
         try:
             async with asyncio.timeout(self._give_up_after):
                 while True:
@@ -291,7 +293,7 @@ class Client:
             raise Unreachable(text) from None
 
     async def _listen(self, connection: Connection) -> Lost:
-        """Take in what comes until the connection is lost; raise what makes another useless."""
+        """Handle packets until the connection is lost; raise an error that makes trying useless."""
         departure = Departure(connection, BACK_SOON, lambda: self._drop(connection))
         try:
             while True:
@@ -318,11 +320,11 @@ class Client:
         match packet.event:
             case wire.PING:
                 self._seat.users = packet.value()
-                if isinstance(packet.id, int):  # what was sent before it has come before it
+                if isinstance(packet.id, int):  # the server has got all that was sent before it
                     self._sender.confirm(packet.id)
             case wire.ICE:
                 self._seat.offered(packet.value())
-            case wire.WELCOME:  # the answer to a fresh token
+            case wire.WELCOME:  # answers a fresh token
                 self._seat.welcome(packet.value())
             case wire.ERROR:
                 answer = wire.error_of(packet)

@@ -1,4 +1,4 @@
-"""One WebSocket to the signaller, in packets."""
+"""One WebSocket to the signaller, as packets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from videre.client import wire
 from videre.client.errors import Closed
 from videre.client.wire import Packet
 
-CLOSE_SECONDS = 5.0  # in which the server must answer a close
+CLOSE_SECONDS = 5.0  # for the server to answer a close
 MAX_BYTES = 16 << 20  # of one message
 
 NORMAL, PROTOCOL_ERROR, ABNORMAL = 1000, 1002, 1006  # RFC 6455, 7.4.1
 
 
 class Connection:
-    """A WebSocket that is open, until `receive` raises."""
+    """An open WebSocket. It is open until `receive` raises Closed."""
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -29,7 +29,7 @@ class Connection:
     async def open(
         cls, http: ClientSession, url: URL, *, ssl: SSLContext | None, heartbeat: float | None
     ) -> Self:
-        """Connect; raise an aiohttp.ClientError or OSError if that fails."""
+        """Connect; raise aiohttp.ClientError or OSError on failure."""
         socket = await http.ws_connect(
             url,
             ssl=ssl or True,
@@ -40,17 +40,17 @@ class Connection:
         return cls(socket)
 
     async def send(self, text: str) -> bool:
-        """Write a packet; tell whether it may be on its way, which it is not if this is closing."""
+        """Write a packet; return False if the socket was closing: then nothing was sent."""
         try:
             await self._socket.send_str(text)
-        except aiohttp.ClientConnectionResetError:  # before anything was written
+        except aiohttp.ClientConnectionResetError:  # nothing was written
             return False
-        except aiohttp.ClientConnectionError:  # while it waited for the socket to take it all
+        except aiohttp.ClientConnectionError:  # lost while waiting to write the rest
             pass
         return True
 
     async def receive(self) -> tuple[Packet, int]:
-        """Return the next packet and its size; raise Closed if there is none any more."""
+        """Return the next packet and its size in bytes; raise Closed after the last one."""
         message = await self._socket.receive()
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             try:
@@ -63,5 +63,5 @@ class Connection:
         raise Closed(ABNORMAL, str(self._socket.exception() or ""))
 
     async def close(self, code: int = NORMAL) -> None:
-        """Close it, in CLOSE_SECONDS at the most; nothing if it is closed."""
+        """Close within CLOSE_SECONDS; do nothing if already closed."""
         await self._socket.close(code=code)

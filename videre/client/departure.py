@@ -1,4 +1,4 @@
-"""The end of a connection that its server has announced."""
+"""A connection's end at a time that the server has announced."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from videre.client.connection import Connection
 
 
 class Departure:
-    """Closes a connection when its server said so, with `code`: what was sent before arrives.
+    """Closes a connection with `code` at the time the server named, after what was sent.
 
-    Not by giving up to receive: then the closing handshake would not be waited for, and the server
-    lose what it has yet to read. `begun` is called first, so that nothing more is sent.
+    The client keeps receiving meanwhile. If it stopped, it would not wait for the closing
+    handshake, and the server could lose what it has not read yet. `begun` is called before the
+    close, to stop further sending.
     """
 
     def __init__(self, connection: Connection, code: int, begun: Callable[[], None]) -> None:
@@ -23,7 +24,7 @@ class Departure:
         self._closing: asyncio.Task[None] | None = None
 
     def schedule(self, due: float) -> None:
-        """Let it be at this time of the loop, and not earlier or later."""
+        """Close at this time of the event loop; replaces an earlier time."""
         self.cancel()
         self._timer = asyncio.get_running_loop().call_at(due, self._begin)
 
@@ -33,7 +34,7 @@ class Departure:
             self._closing = asyncio.create_task(self._connection.close(self._code))
 
     async def over(self) -> bool:
-        """Tell whether it is this that has ended the connection; the server has then read all."""
+        """Tell whether this object closed the connection; if so, the server has read everything."""
         self.cancel()
         if self._closing is None:
             return False
@@ -41,6 +42,6 @@ class Departure:
         return True
 
     def cancel(self) -> None:
-        """Let it not begin any more."""
+        """Cancel the close, unless it has begun."""
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""What ends a client's seat; what refuses one packet is a PeerError of videre.errors."""
+"""Errors that end a client's seat. A single refused packet is a PeerError of videre.errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from videre.errors import VidereError
 
 
 class Closed(VidereError):
-    """The connection was closed, and there is no use in another: `code` and `reason` say why."""
+    """The server closed the connection and reconnecting is useless; see `code` and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}".rstrip())
@@ -17,18 +17,18 @@ class Closed(VidereError):
 
 
 class Unreachable(VidereError):
-    """No connection could be made, at the start or within `give_up_after`."""
+    """No connection could be made, when entering or within `give_up_after`."""
 
 
 class Overflow(VidereError):
-    """The application did not take what came: more waits for it than a client keeps."""
+    """The application received too slowly: more bytes were waiting than a client keeps."""
 
 
 class TransferError(VidereError):
-    """A value did not get to `user`: `code` says why.
+    """A value did not reach `user`; `code` says why.
 
-    The receiver's word ("too-large", "cancelled", ...: docs/browser.md, "Data"), "gone" when the
-    call has ended, "unsupported" for what an older client does not take.
+    It is the receiver's code ("too-large", "cancelled", ...: docs/browser.md, "Data"), "gone" if
+    the call has ended, or "unsupported" for a value that an older client cannot receive.
     """
 
     def __init__(self, code: str, user: str, message: str) -> None:
@@ -38,7 +38,7 @@ class TransferError(VidereError):
 
 
 class TransfersFailed(VidereError):
-    """A value did not get to all: `failed` has a TransferError for each who has not got it."""
+    """A value did not reach everybody; `failed` has a TransferError for each member it missed."""
 
     def __init__(self, failed: Sequence[TransferError]) -> None:
         super().__init__("; ".join(map(str, failed)))

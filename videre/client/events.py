@@ -1,4 +1,4 @@
-"""What a client hears, one small class each."""
+"""The events that a client receives, one small class each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Another member entered the room; `header` is that of its connect packet."""
+    """Another member joined the room; `header` is the header of its connect packet."""
 
     user: str
     header: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -24,7 +24,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A member's broadcast; `packet` is all of it, with further keys that it may have."""
+    """A member's broadcast; `packet` is the whole packet, including any extra keys."""
 
     user: str
     payload: Any
@@ -33,14 +33,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The room has another initiator, which may be the client itself."""
+    """The room has a new initiator, possibly this client."""
 
     initiator: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The connection is lost; the client makes another. 1006: without a word from the server."""
+    """The connection is lost and the client reconnects. 1006: no close code from the server."""
 
     code: int
     reason: str
@@ -48,15 +48,15 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """There is a connection again, and the seat was kept: what was missed comes next."""
+    """The client has reconnected and kept its seat. The packets it missed come next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejoined:
-    """There is a connection again, but the seat was given up: something may have been missed.
+    """The client has reconnected, but its seat was given up: packets may be missing.
 
-    To the others the client left and joined. `users` and `initiator` are as of now, and calls with
-    any of the users have to be made anew.
+    The other members saw this client leave and join. `users` and `initiator` are current. Calls
+    with any of the users must be made again.
     """
 
 

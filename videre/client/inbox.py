@@ -1,4 +1,4 @@
-"""What waits until the application takes it."""
+"""Events that wait for the application to receive them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import deque
 from videre.client.errors import Overflow
 from videre.client.events import Event
 
-# What may wait, in bytes of packets. Reading goes on meanwhile, so that pings are answered.
+# Bytes of packets that may wait. The client reads on meanwhile, so that it answers pings.
 MAX_BYTES = 32 << 20
-OVERHEAD = 1024  # bytes that any event counts for, beside its text
+OVERHEAD = 1024  # bytes counted for each event in addition to its packet
 
 
 class Inbox:
-    """Events and errors in order, and what comes after the last of them."""
+    """Events and errors in order, then the error that ended the seat."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Event | Exception, int]] = deque()
@@ -23,7 +23,7 @@ class Inbox:
         self._end: Exception | None = None
 
     def put(self, item: Event | Exception, size: int = 0) -> None:
-        """Add what came in a packet of this size; raise Overflow if too much waits."""
+        """Add an event from a packet of `size` bytes; raise Overflow if too many bytes wait."""
         size += OVERHEAD
         if self._bytes + size > MAX_BYTES:
             raise Overflow(f"More than {MAX_BYTES} bytes of packets wait to be received")
@@ -32,12 +32,12 @@ class Inbox:
         self._news.set()
 
     def end(self, error: Exception) -> None:
-        """Let `error` be what comes after all that waits, for ever."""
+        """Set the error to raise, again and again, once the queue is empty."""
         self._end = error
         self._news.set()
 
     async def get(self) -> Event:
-        """Return the next event, or raise the next error."""
+        """Return the next event; raise it if it is an error."""
         while not self._waiting:
             if self._end is not None:
                 raise self._end.with_traceback(None)

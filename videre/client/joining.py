@@ -21,15 +21,15 @@ from videre.client.events import Event
 from videre.client.seat import Seat
 from videre.errors import PeerError, TokenExpired, Unauthorized
 
-#: A token, or what returns one, or None for none: it is called for each connection.
+#: A token, or a function that returns (or awaits) one or None, called for each connection.
 Token = str | Callable[[], str | Awaitable[str | None] | None]
 
-# Close codes: of no use without a fresh token, and from which on there is no use in trying again.
+# Close codes: retry only with a fresh token; never retry from here up.
 UNAUTHORIZED, FINAL = 4502, 4500
 
-JOIN_SECONDS = 40.0  # in which a seat must be taken; the answer to a bad token may be 25 s late
+JOIN_SECONDS = 40.0  # to take a seat; the server delays its answer to a bad token by up to 25 s
 
-#: What may be over the next time; TimeoutError is an OSError.
+#: Errors that may have gone at the next try. OSError includes TimeoutError.
 TRANSIENT = (aiohttp.ClientError, OSError)
 
 
@@ -48,18 +48,18 @@ class Joining:
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def open(self, http: ClientSession) -> Connection:
-        """Return a new connection."""
+        """Open a new connection."""
         return await Connection.open(http, self.url, ssl=self.ssl, heartbeat=self.heartbeat)
 
     def can_renew(self, error: Exception) -> bool:
-        """Tell whether a fresh token is all that is needed."""
+        """Tell whether a fresh token would clear this error."""
         expired = isinstance(error, TokenExpired) or (
             isinstance(error, Closed) and error.code == UNAUTHORIZED
         )
         return expired and callable(self.token)
 
     def can_retry(self, error: Exception) -> bool:
-        """Tell whether there is any use in another connection."""
+        """Tell whether it makes sense to reconnect after this error."""
         if self.can_renew(error):
             return True
         if isinstance(error, Closed):
@@ -69,17 +69,17 @@ class Joining:
         return isinstance(error, TRANSIENT)
 
     async def fetch_token(self) -> str | None:
-        """Return the token to show now."""
+        """Return the token for the next connect packet."""
         token = self.token() if callable(self.token) else self.token
         return await token if inspect.isawaitable(token) else token
 
     async def take(
         self, connection: Connection, token: str | None, early: list[tuple[Event, int]]
     ) -> bool:
-        """Take the seat; tell whether it is the one that was lost, with all that was for it.
+        """Take the seat; return True if it is the lost one, resumed without a gap.
 
-        Raises the PeerError that the server refuses with. What happens in the room before the seat
-        is taken is added to `early`.
+        Raises the PeerError of the server's refusal. Adds events in the room that precede the
+        welcome to `early`.
         """
         seat = self.seat
         mine = await self._connect(connection, token)
@@ -90,12 +90,12 @@ class Joining:
                     error = wire.error_of(packet)
                     if not isinstance(error, Unauthorized) or seat.secret is None:
                         raise error
-                    seat.secret = None  # the seat is given up: a new one, then
+                    seat.secret = None  # the old seat has gone: ask for a new one
                     mine = await self._connect(connection, token)
                 case wire.WELCOME if self.welcome:
                     return seat.welcome(packet.value())
                 case wire.CONNECT if packet.user == seat.user:
-                    if not self.welcome:  # who is there must be asked
+                    if not self.welcome:  # ask for the members
                         seat.unwelcomed(packet)
                         mine = await self._send(connection, wire.PING)
                 case wire.PING:
@@ -106,13 +106,13 @@ class Joining:
                         early.append((event, size))
 
     async def renew(self, connection: Connection) -> None:
-        """Show a fresh token, to keep the seat."""
+        """Send a fresh token, to keep the seat."""
         try:
             async with asyncio.timeout(JOIN_SECONDS):
                 token = await self.fetch_token()
                 await self._send(connection, wire.CONNECT, {"Token": token})
         except TRANSIENT:
-            pass  # the server closes with UNAUTHORIZED, and there is another try
+            pass  # the server will close with UNAUTHORIZED, and the client retries
 
     async def _connect(self, connection: Connection, token: str | None) -> int:
         asked = self.seat.asks() if self.welcome else {}
@@ -124,5 +124,5 @@ class Joining:
         identity = next(self.ids)
         more = self.header() if event == wire.CONNECT else {}
         text = wire.write(event, self.seat.user, self.room, payload, **{**more, "Id": identity})
-        await connection.send(text)  # if it is closed, `receive` says so
+        await connection.send(text)  # if closed, `receive` raises
         return identity

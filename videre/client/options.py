@@ -1,4 +1,4 @@
-"""What a client may be made with: wrong options are named before anything is opened."""
+"""Checks the options of a client before it opens anything."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aiohttp import ClientSession
 from videre.client import wire
 from videre.client.backoff import Backoff
 
-# Characters of a name (protocol.md, 2).
+# Characters in a user or room name (protocol.md, 2).
 MAX_USER, MAX_ROOM = 128, 256
 
 
 def wrong_type(option: str, value: object, wanted: str) -> TypeError:
-    """Return the error for an option of another type than `wanted`, which is named in words."""
+    """Return the TypeError for an option that is not `wanted`, a phrase."""
     return TypeError(f"{option} must be {wanted}, not {type(value).__name__}")
 
 
@@ -35,7 +35,7 @@ def check(
     give_up_after: Any,
     header: Any,
 ) -> None:
-    """Raise TypeError or ValueError for the first option of a Client that is wrong."""
+    """Raise TypeError or ValueError for the first invalid option of a Client."""
     if not isinstance(url, str):
         raise wrong_type("url", url, "a string")
     wire.address(url)

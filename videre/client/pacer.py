@@ -1,24 +1,25 @@
-"""When packets may go, so that the server's limits drop none. The clock is an argument."""
+"""Paces packets so that the server's limits drop none. The clock is an argument."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# Of the server's rate, how much is used. It is halved by each refusal, for a server whose limits
-# are not known.
+# The share of the server's rate to use. Each refusal halves it, for servers whose limits are not
+# known.
 SHARE, LEAST_SHARE = 0.9, 0.05
-# Of the burst, halved with it: what was held up on its way for two seconds and comes at once
-# still passes, by the default limits (100 of 400 packets, at 45 a second).
+# The share of the burst to use; it is halved likewise. It leaves room for packets that were held up
+# on the way for two seconds and arrive together (by the default limits, 100 of 400 packets, at 45 a
+# second).
 BURST_SHARE = 0.75
-# Seconds to wait after a refusal: until the server's own buckets are full again, within these.
+# Bounds, in seconds, of the pause after a refusal, which lasts until the server's buckets are full.
 SHORTEST, LONGEST = 1.0, 30.0
-# What a server allows that does not say, in the shape of the welcome's `Limits`.
+# Assumed for a server that does not state its limits, in the form of the welcome's `Limits`.
 DEFAULTS: Mapping[str, Any] = {"PacketsPerSecond": 50, "PacketBurst": 200}
 
 
 class _Bucket:
-    """Holds `burst` at most, and fills at `rate` a second."""
+    """A token bucket: holds at most `burst`, refills at `rate` a second."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate
@@ -28,30 +29,30 @@ class _Bucket:
         self.level = min(self.burst, self.level + seconds * self.rate)
 
     def lacks(self, amount: float) -> float:
-        """Return after how many seconds there is enough; a full bucket is enough for anything."""
+        """Return the seconds until `amount` is available; a full bucket suffices for any amount."""
         return max(0.0, min(amount, self.burst) - self.level) / self.rate
 
 
 class Pacer:
-    """The limits of one connection, by its packets and by their bytes."""
+    """The limits of one connection: packets and bytes."""
 
     def __init__(self) -> None:
         self._packets: _Bucket | None = None
         self._bytes: _Bucket | None = None
-        self._at = 0.0  # the time that the buckets are filled up to
-        self._paused = 0.0  # until then
+        self._at = 0.0  # the time of the last refill
+        self._paused = 0.0  # the end of the pause
         self._limits: Mapping[str, Any] = DEFAULTS
         self._share = SHARE
 
     def begin(self, limits: Mapping[str, Any] | None, now: float) -> None:
-        """Begin a connection to a server that allows this: all of it may be used."""
+        """Begin a connection with full buckets; None stands for DEFAULTS."""
         self._limits = DEFAULTS if limits is None else limits
         self._fill()
         self._at = now
         self._paused = 0.0
 
     def wait(self, size: int, now: float) -> float:
-        """Return after how many seconds a packet of this size may go; 0.0: now."""
+        """Return in how many seconds a packet of `size` bytes may be sent; 0.0: now."""
         seconds, self._at = max(0.0, now - self._at), now
         waits = [self._paused - now, 0.0]
         for bucket, amount in ((self._packets, 1), (self._bytes, size)):
@@ -61,14 +62,14 @@ class Pacer:
         return max(waits)
 
     def take(self, size: int) -> None:
-        """Count a packet that goes."""
+        """Count a packet that is sent."""
         if self._packets is not None:
             self._packets.level -= 1
         if self._bytes is not None:
             self._bytes.level -= size
 
     def refused(self, now: float) -> None:
-        """Pause until the server's buckets are full again, and use half as much from then on."""
+        """Pause until the server's buckets are full again, and halve the share from then on."""
         buckets = [each for each in (self._packets, self._bytes) if each is not None]
         fill = max((each.burst / each.rate for each in buckets), default=0.0)
         self._paused = now + min(LONGEST, max(SHORTEST, fill))
@@ -80,7 +81,7 @@ class Pacer:
         self._bytes = self._bucket("BytesPerSecond", "ByteBurst")
 
     def _bucket(self, rate: str, burst: str) -> _Bucket | None:
-        """Return what a rate and its burst allow; None where there is no limit."""
+        """Return a bucket for a rate and its burst; None if there is no limit."""
         per_second = self._limits.get(rate)
         if not isinstance(per_second, int | float) or per_second <= 0:
             return None

@@ -1,4 +1,4 @@
-"""What a client asks the server, and waits to hear: `ping` and `ice`."""
+"""Requests that wait for the server's answer: `ping` and `ice`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from videre.client.wire import Packet
 
-ANSWER_SECONDS = 30.0  # in which a ping must be answered: one too many is dropped without a word
+ANSWER_SECONDS = 30.0  # for an answer: the server silently drops pings that come too fast
 
 
 class Requests:
-    """Packets without an answer yet, by their ids."""
+    """Requests without an answer yet, by their ids."""
 
     def __init__(self, ids: Iterator[int]) -> None:
         self._ids = ids
@@ -21,7 +21,7 @@ class Requests:
         return identity in self._asked
 
     async def ask(self, event: str, send: Callable[[str, int], Awaitable[None]]) -> Packet:
-        """Return the answer to a packet that can be asked again if the connection is lost."""
+        """Send a request and return its answer; resend it if the connection is lost."""
         while True:
             identity = next(self._ids)
             asked = self._asked[identity] = asyncio.get_running_loop().create_future()
@@ -39,13 +39,13 @@ class Requests:
                 raise answer
 
     def answer(self, identity: object, answer: Packet | Exception) -> None:
-        """Take the answer to a packet, if there is somebody who waits for it."""
+        """Deliver the answer to a request, if it is still waiting."""
         asked = self._asked.get(identity)
         if asked is not None and not asked.done():
             asked.set_result(answer)
 
     def drop(self, end: Exception | None) -> None:
-        """Hear that the connection is lost: all is asked again, or fails with `end`."""
+        """Handle a lost connection: each request is resent, or fails with `end`."""
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_result(end)

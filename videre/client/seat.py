@@ -1,4 +1,4 @@
-"""A client's seat: what it knows of its room, and what the server needs to know to give it back."""
+"""A client's seat: its view of the room, and what it needs to resume the seat."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from videre.client.wire import Packet
 
 
 class Seat:
-    """The seat of `user`, kept up to date by all packets that come for it."""
+    """The seat of `user`, updated by each packet received."""
 
     def __init__(self, user: str) -> None:
         self.user = user
         self.users: list[str] = []
         self.initiator: str | None = None
         self.ice_servers: list[dict[str, Any]] = []
-        self.ice_ttl: float | None = None  # seconds for which they are good
+        self.ice_ttl: float | None = None  # seconds for which they are valid
         self.secret: str | None = None
-        self.received = 0  # packets that the server counts too, since the welcome
-        # After a resume, the id of the last broadcast that the server has got; None: it cannot say.
+        self.received = 0  # packets since the welcome, of the kinds that the server counts
+        # After a resume: the id of the last broadcast the server got; None if it does not know.
         self.last: int | None = None
-        self.limits: dict[str, Any] | None = None  # as the server says; None: it does not
+        self.limits: dict[str, Any] | None = None  # from the server; None if it states none
         self._seen = Seen()
 
     def asks(self) -> dict[str, Any]:
-        """Return what a connect packet asks for, so as to get this seat back."""
+        """Return the Payload of a connect packet, which asks for a welcome and for this seat."""
         if self.secret is None:
             return {"Welcome": True}
         return {"Welcome": True, "Resume": self.secret, "Received": self.received}
 
     def welcome(self, told: dict[str, Any]) -> bool:
-        """Take a seat as a welcome describes it; tell whether it is the one that was lost."""
+        """Apply a welcome; return True if the server resumed the lost seat."""
         resumed = told.get("Resumed") is True
         if not resumed:
-            # Of a kept seat all is known, and the packets that come next tell the rest: the
-            # welcome is ahead of them.
+            # Keep the view of a resumed seat. The welcome is ahead of the missed packets that
+            # follow it, and they bring the view up to date.
             self.users = list(told["Users"])
             self.initiator = told["Initiator"]
             self._seen.forget()
@@ -51,17 +51,17 @@ class Seat:
         return resumed
 
     def offered(self, told: dict[str, Any]) -> None:
-        """Take the ICE servers of a welcome, or of the answer to `ice`."""
+        """Store the ICE servers of a welcome, or of the answer to `ice`."""
         self.ice_servers = list(told["IceServers"] or ())
         self.ice_ttl = told.get("IceTtl")
 
     def unwelcomed(self, packet: Packet) -> None:
-        """Take a seat as one's own connect packet tells, from a server that has no welcome."""
+        """Apply one's own connect packet, from a server that sends no welcome."""
         self.users = [self.user]
         self.initiator = self.user if packet.value() else None
 
     def apply(self, packet: Packet) -> Event | None:
-        """Take in a packet, and return what the application is to know of it."""
+        """Apply a packet; return the event for the application, if any."""
         if packet.event in (wire.CONNECT, wire.DISCONNECT, wire.BROADCAST, wire.ROLE):
             self.received += 1
         user = packet.user
@@ -81,7 +81,7 @@ class Seat:
                 if user in self.users:
                     self.users.remove(user)
                 if self.initiator == user:
-                    self.initiator = None  # the next one is told
+                    self.initiator = None  # a packet names the next one
                 return Left(user)
             case wire.ROLE:
                 return self._promote(user)

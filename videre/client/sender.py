@@ -1,4 +1,4 @@
-"""How broadcasts go: in order, no faster than the server allows, and again if they were dropped."""
+"""Sends broadcasts in order, within the server's limits, and again if they were dropped."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ from videre.client.connection import Connection
 from videre.client.outbox import Outbox
 from videre.client.pacer import Pacer
 
-# Receivers of a packet that its sender is charged no more for (protocol.md, 5), and so many more
-# for each of which it is charged once more.
+# The server charges a packet once for its first FREE receivers, and once more for each further
+# CHARGED (protocol.md, 5).
 FREE, CHARGED = 8, 8
 
 
 class Sender:
-    """The broadcasts of one client; `ids` numbers its packets, `others` counts who may get one."""
+    """One client's broadcasts; `ids` numbers its packets, `others` counts possible receivers."""
 
     def __init__(self, ids: Iterator[int], others: Callable[[], int]) -> None:
         self._ids = ids
         self._others = others
         self._pacer = Pacer()
         self._outbox = Outbox()
-        self._again: deque[str] = deque()  # goes before anything new
-        self._turn = asyncio.Lock()  # of who sends next: it is fair
+        self._again: deque[str] = deque()  # to be sent before any new packet
+        self._turn = asyncio.Lock()  # the right to send next, in order of request
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._flushing: set[asyncio.Task[None]] = set()
 
     def resume(self, last: int | None) -> None:
-        """Hear which broadcast the server got last, before the connection; None: nobody knows."""
+        """Note the last broadcast that the server got (None: unknown). Call before `begin`."""
         self._outbox.resume(last)
 
     def begin(self, connection: Connection, limits: Mapping[str, Any] | None) -> None:
-        """Use a connection to a server with these limits; what was lost goes first."""
+        """Use a connection to a server with these limits; resend what was lost first."""
         self._connection = connection
         self._lost = asyncio.Event()
         self._pacer.begin(limits, asyncio.get_running_loop().time())
         self._repeat()
 
     def end(self) -> None:
-        """Have no connection any more."""
+        """Note that there is no connection."""
         self._connection = None
         self._again.clear()
         self._lost.set()
 
     def confirm(self, identity: int) -> None:
-        """Hear that the server has all up to this packet."""
+        """Note that the server has all packets up to this id."""
         self._outbox.confirm(identity)
 
     def has_sent(self, identity: int) -> bool:
-        """Tell whether a packet is with the server, or was sent again as far as is known."""
+        """Tell whether the server has a packet, or it was resent, as far as is known."""
         return self._outbox.has_sent(identity)
 
     def first_id(self, identity: object) -> object:
-        """Return the id that a packet had at first, which its sender knows it by."""
+        """Return the first id of a packet, the one that `send` returned."""
         text = self._outbox.text(identity)
         return identity if text is None else wire.first_id(text)
 
     async def send(
         self, connection: Connection, make: Callable[[int], str], copies: int
     ) -> tuple[int | None, bool]:
-        """Send a packet, made for its id, when its turn has come.
+        """Wait for a turn, then send the packet that `make` returns for its id.
 
-        Returns its id, None if it was not sent, and whether it may be on its way: it is not if the
-        connection has ended meanwhile.
+        Returns the id, or None if the connection ended before the packet was sent, and whether it
+        may be on its way.
         """
         async with self._turn:
             text, cost = make(0), 0
@@ -84,10 +84,10 @@ class Sender:
             return identity, await connection.send(text)
 
     def refused(self, identity: object) -> bool:
-        """Hear that a packet came too fast; tell whether it is sent again.
+        """Handle a rate-limited packet; tell whether it will be resent.
 
-        What went after it may have been dropped without a word. All of it is sent again, and who
-        has got it already knows it by `Again`.
+        The server may have silently dropped packets after it, so all of them are resent. Receivers
+        recognize repeats by `Again`.
         """
         self._pacer.refused(asyncio.get_running_loop().time())
         if not isinstance(identity, int) or self._outbox.text(identity) is None:
@@ -99,7 +99,7 @@ class Sender:
         return True
 
     def _repeat(self, since: int = 0) -> None:
-        """Send what is in the outbox again, from the id `since` on."""
+        """Resend the outbox, from the id `since` on."""
         self._again = deque(self._outbox.texts(since))
         if self._again and self._connection is not None:
             task = asyncio.create_task(self._flush(self._connection))
@@ -111,7 +111,7 @@ class Sender:
             await self._send_again(connection)
 
     async def _send_again(self, connection: Connection) -> bool:
-        """Send all that goes before anything new; tell whether the connection is still there."""
+        """Send all packets to be repeated; tell whether the connection is still the current one."""
         while connection is self._connection and self._again:
             cost = _cost(self._again[0], self._others())
             if await self._paused(cost):
@@ -122,7 +122,7 @@ class Sender:
         return connection is self._connection
 
     async def _paused(self, cost: int) -> bool:
-        """Wait while a packet may not go, or until the connection is lost; tell whether it did."""
+        """Wait until a packet may be sent or the connection is lost; tell whether it waited."""
         seconds = self._pacer.wait(cost, asyncio.get_running_loop().time())
         if not seconds:
             return False
@@ -130,10 +130,10 @@ class Sender:
             async with asyncio.timeout(seconds):
                 await self._lost.wait()
         except TimeoutError:
-            pass  # now it may go
+            pass  # it may be sent now
         return True
 
 
 def _cost(text: str, copies: int) -> int:
-    """Return the bytes that a packet is charged for."""
+    """Return the bytes that the server charges for a packet."""
     return len(text.encode()) * (1 + max(0, copies - FREE + CHARGED - 1) // CHARGED)

@@ -20,7 +20,7 @@ _PATH = "/websocket"
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet of the server's; `id` is what the client gave the one that it answers."""
+    """A packet from the server; `id` is the id of the client's packet that it answers."""
 
     event: str
     user: str
@@ -29,12 +29,12 @@ class Packet:
     body: dict[str, Any]
 
     def value(self) -> Any:
-        """Return what the Payload, a JSON text, stands for; raise ValueError if it is none."""
+        """Parse the Payload, a JSON text; raise ValueError if it is not one."""
         return orjson.loads(self.payload)
 
 
 def address(url: str) -> URL:
-    """Return where the WebSocket of the signaller at `url` is; raise ValueError if nowhere."""
+    """Return the WebSocket URL of the signaller at `url`; raise ValueError for an invalid one."""
     parsed = URL(url)
     if parsed.scheme not in _SCHEMES or not parsed.host:
         raise ValueError(f"{url}: not a URL of ws, wss, http or https")
@@ -43,19 +43,19 @@ def address(url: str) -> URL:
 
 
 def write(event: str, user: str, room: str, payload: Any = "", **header: Any) -> str:
-    """Return the text of a packet; raise TypeError if `payload` has no JSON."""
+    """Return a packet's text; raise TypeError if `payload` cannot be JSON."""
     head = {"Event": event, "UserId": user, "RoomId": room, **header}
     return orjson.dumps({"Header": head, "Payload": payload}).decode()
 
 
 def broadcast(user: str, room: str, payload: Any, header: dict[str, Any]) -> Callable[[int], str]:
-    """Return what makes a broadcast's text for an id; raise TypeError if `payload` has no JSON."""
+    """Return a function from id to a broadcast's text; raise TypeError if it has no JSON."""
     fragment = orjson.Fragment(orjson.dumps(payload))  # as it is now
     return lambda identity: write(BROADCAST, user, room, fragment, Id=identity, **header)
 
 
 def renumber(text: str, identity: int) -> str:
-    """Return a broadcast of ours under another id; `Again` keeps the one that it had at first."""
+    """Give one of our broadcasts another id; `Again` keeps its first one."""
     body = orjson.loads(text)
     header = body["Header"]
     header.setdefault("Again", header["Id"])
@@ -64,13 +64,13 @@ def renumber(text: str, identity: int) -> str:
 
 
 def first_id(text: str) -> object:
-    """Return the id that a broadcast of ours had at first."""
+    """Return the first id of one of our broadcasts."""
     header = orjson.loads(text)["Header"]
     return header.get("Again", header["Id"])
 
 
 def read(text: str | bytes) -> Packet:
-    """Return the packet that `text` holds; raise ValueError if it is none."""
+    """Parse a packet; raise ValueError if `text` is not one."""
     body = orjson.loads(text)
     try:
         header = body["Header"]
@@ -81,7 +81,7 @@ def read(text: str | bytes) -> Packet:
 
 
 def error_of(packet: Packet) -> PeerError:
-    """Return what an error packet says: of the class for its code, or of one made for it."""
+    """Return an error packet as the PeerError subclass for its code, made if unknown."""
     told = packet.value()
     known = {kind.code: kind for kind in PeerError.__subclasses__()}
     kind = known.get(told["Code"])

@@ -1,4 +1,4 @@
-"""A call in Python, on aiortc: `videre.client.Call`. docs/client.md is its reference."""
+"""Calls in Python, on aiortc: `videre.client.Call`. The reference is docs/client.md."""
 
 from videre.client.call.call import Call
 from videre.client.call.incoming import Incoming

@@ -1,4 +1,4 @@
-"""A call with everybody in a room: a seat in it, and a Peer for each other member."""
+"""A call with everybody in a room: a seat, and a Peer for each other member."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from videre.client.joining import Token
 from videre.client.options import wrong_type
 from videre.errors import NoSuchUser, PeerError, VidereError
 
-# Of the time for which ICE servers are good, after which they are asked for again; seconds between
-# two looks whether they end at all.
+# The part of their validity after which ICE servers are requested again; how often to check, in
+# seconds, while they do not expire.
 FRESH, IDLE = 0.8, 60.0
 
 
@@ -38,21 +38,21 @@ class Call(Emitter):
     """A call with all other members of `room`, within `async with`; leaving stops its tracks.
 
     The options up to `give_up_after` are those of `Client`. `receive` names the kinds of media to
-    take from others; `ice_servers` go before those of the welcome; `max_bytes` is the largest value
-    that is taken over a data channel.
+    receive; `ice_servers` precede those of the welcome; `max_bytes` limits the size of a value
+    received over a data channel.
 
-    Events, by `on`: `peer` (peer) a call begins, `hangup` (peer) it has ended, `state` (peer),
-    `track` (track, peer), `message` (value, peer), `progress` (incoming, peer), `room` (event) what
-    a Client would receive, `ignored` (message, peer or user) what is no message of ours, and
-    `error` (exception). What is received and not taken by a handler of `track` is thrown away.
+    Events, for `on`: `peer` (peer): a call begins; `hangup` (peer): it has ended; `state` (peer);
+    `track` (track, peer); `message` (value, peer); `progress` (incoming, peer); `room` (event):
+    what a Client would receive; `ignored` (message, peer or user): a message in no known format;
+    `error` (exception). Without a handler for `track`, the media received are discarded.
 
-    Raises TypeError or ValueError for a wrong option, by its name.
+    Raises TypeError or ValueError for an invalid option, and names it.
     """
 
     EVENTS = frozenset(
         ("peer", "hangup", "state", "track", "message", "progress", "room", "ignored", "error")
     )
-    DONE = (MediaStreamError,)  # of who reads a track to its end
+    DONE = (MediaStreamError,)  # ends a handler that reads a track to its end
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Call(Emitter):
             header=lambda: {"Calls": [each.call for each in self.peers.values() if each.call]},
         )
         self.peers: dict[str, Peer] = {}
-        self._paces: dict[str, Pace] = {}  # of the others' signals
+        self._paces: dict[str, Pace] = {}  # for the signals of each member
         self._tracks: dict[str, MediaStreamTrack] = {}
         self._relay = MediaRelay()
         self._sink = MediaBlackhole()
@@ -98,7 +98,7 @@ class Call(Emitter):
 
     @property
     def user(self) -> str:
-        """One's name in the room."""
+        """This client's name in the room."""
         return self.client.user
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ class Call(Emitter):
     # What is sent.
 
     def add_track(self, track: MediaStreamTrack) -> None:
-        """Send a track to all, now and later; raise TypeError if it is none."""
+        """Send a track to all peers, now and later; raise TypeError if it is not one."""
         if not isinstance(track, MediaStreamTrack):
             raise wrong_type("track", track, "an aiortc.MediaStreamTrack")
         if track.id in self._tracks:
@@ -117,7 +117,7 @@ class Call(Emitter):
             peer.add_track(self._copy(track))
 
     def remove_track(self, track: MediaStreamTrack) -> None:
-        """Send a track no more; raise ValueError if it was not."""
+        """Stop sending a track; raise ValueError if it was not being sent."""
         if self._tracks.pop(getattr(track, "id", ""), None) is None:
             raise ValueError("track is not sent")
         for peer in self.peers.values():
@@ -126,12 +126,12 @@ class Call(Emitter):
     async def send(
         self, data: Any, to: str | None = None, *, on_progress: Progress | None = None
     ) -> None:
-        """Send a string, bytes, a Blob or a JSON value, to all or to one, of up to 256 MiB.
+        """Send a string, bytes, a Blob or a JSON value, up to 256 MiB, to all peers or to one.
 
-        Returns when they have it; short strings and bytes are on their way then. `on_progress` is
-        called with the bytes that one of them has, and all. Raises TransferError for the one, or
-        TransfersFailed with one for each who has not got it; KeyError if there is no call with
-        `to`; TypeError or ValueError for what cannot be sent.
+        Returns when they have received it; short strings and bytes are only on their way then.
+        `on_progress` is called with the bytes that one peer has received, and the total. Raises
+        TransferError for one peer, or TransfersFailed with one for each peer that failed; KeyError
+        if there is no call with `to`; TypeError or ValueError for a value that cannot be sent.
         """
         value = encode(data)
         if to is not None:
@@ -171,24 +171,24 @@ class Call(Emitter):
                 await asyncio.wait([task])
         await self._hang_up_all()
         for track in self._tracks.values():
-            track.stop()  # no camera stays on
+            track.stop()  # leave no camera on
         await self._sink.stop()
         await self.finish()
 
     async def ended(self) -> None:
-        """Wait until the seat is lost for good, and raise why: what `Client.receive` raises."""
+        """Wait until the seat is lost for good; raise the error that `Client.receive` raises."""
         if self._task is None:
             raise RuntimeError("Use `async with` first")
         await asyncio.shield(self._task)
 
     async def _listen(self) -> None:
-        """Take what happens in the room, until that ends."""
+        """Handle the room's events until the seat is lost."""
         try:
             while True:
                 try:
                     event = await self.client.receive()
                 except NoSuchUser:
-                    continue  # a signal for who has just left
+                    continue  # a signal to a member who has just left
                 except PeerError as error:
                     if error.packet_id is None:
                         raise
@@ -210,17 +210,17 @@ class Call(Emitter):
                 self._repair()
         super().emit("room", event)
 
-    # Who is called by whom.
+    # Who calls whom.
 
     def _meet(self, user: str, calls: object) -> None:
-        """Call who has entered after us.
+        """Call a member who entered after us.
 
-        An old client, which sends no `Calls`, can have one call: the initiator makes it.
+        An old client, which sends no `Calls`, supports one call: the initiator makes it.
         """
         peer = self.peers.get(user)
         listed = isinstance(calls, list)
         if peer is not None and peer.call and isinstance(calls, list) and peer.call in calls:
-            peer.repair()  # it was away
+            peer.repair()  # it has resumed its seat
             return
         self._hang_up(user)
         if listed or (self.client.is_initiator and (self._tracks or self.receive)):
@@ -258,10 +258,10 @@ class Call(Emitter):
             peer.hear(signal)
 
     def _accepts(self, user: str, signal: Signal) -> bool:
-        """Tell whether an offer makes a call.
+        """Tell whether an offer begins a call.
 
-        Who was there first makes a call, by its first offer. An old client's offer goes to all, and
-        is for who came next.
+        The member present first makes the call, with its first offer. An old client's offer goes to
+        all, and is meant for the next member to enter.
         """
         users = self.client.users
         if user not in users:
@@ -277,10 +277,10 @@ class Call(Emitter):
             if peer.user in users:
                 peer.repair()
             elif peer.state != "connected":
-                self._hang_up(peer.user)  # else it may come back
+                self._hang_up(peer.user)  # a connected peer may come back
 
     def _forget(self, user: str) -> None:
-        """Hang up, and take no more of what this one has sent."""
+        """Hang up, and drop this user's waiting signals."""
         if (pace := self._paces.pop(user, None)) is not None:
             pace.end()
         self._hang_up(user)
@@ -303,33 +303,33 @@ class Call(Emitter):
     # What a Peer needs.
 
     def servers(self) -> list[RTCIceServer]:
-        """Return the ICE servers that are good now."""
+        """Return the ICE servers that are valid now."""
         return path.usable([*self._ice_servers, *self.client.ice_servers])
 
     async def _renew_servers(self) -> None:
-        """Ask for ICE servers before the credentials of the last ones end."""
+        """Request new ICE servers before the credentials of the last ones expire."""
         while True:
             ttl = self.client.ice_ttl
             await asyncio.sleep(IDLE if ttl is None else ttl * FRESH)
-            if ttl is not None and self.client.connected:  # a welcome brings them, too
+            if ttl is not None and self.client.connected:  # if not, the next welcome brings some
                 try:
                     await self.client.ice()
                 except (VidereError, TimeoutError) as error:
                     super().emit("error", error)
 
     def outgoing(self) -> list[MediaStreamTrack]:
-        """Return a copy of each track that is sent."""
+        """Return a copy of each track to send."""
         return [self._copy(track) for track in self._tracks.values()]
 
     def _copy(self, track: MediaStreamTrack) -> MediaStreamTrack:
-        # Who is slow misses pictures, and no sound.
+        # A slow peer misses video frames, but no sound.
         copy: Any = self._relay.subscribe(track, buffered=track.kind == "audio")
         copy.source_id = track.id
         found: MediaStreamTrack = copy
         return found
 
     def can_signal(self) -> bool:
-        """Tell whether there is a connection to the signaller, as far as is known."""
+        """Tell whether the signaller is connected, as far as is known."""
         return self.client.connected
 
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
@@ -337,7 +337,7 @@ class Call(Emitter):
         await self.client.broadcast(payload, to=user)
 
     def emit(self, event: str, *args: Any) -> None:
-        """Tell the application; see the class."""
+        """Call the application's handlers of an event; see the class."""
         if event == "track" and not self.listens("track"):
             track: MediaStreamTrack = args[0]
             self._sink.addTrack(track)
@@ -345,6 +345,6 @@ class Call(Emitter):
         super().emit(event, *args)
 
     def ended_by(self, peer: Peer) -> None:
-        """Hear that the other end has hung up, or that nothing can be had from it any more."""
+        """End the call with a peer that has hung up or failed."""
         if self.peers.get(peer.user) is peer:
             self._hang_up(peer.user)

@@ -19,15 +19,15 @@ _MAX_MESSAGE = re.compile(r"^a=max-message-size:(\d{1,10})\s*$", re.MULTILINE)
 
 
 class Party(Protocol):
-    """Whose data it is."""
+    """The peer on the other end."""
 
     user: str
 
 
 class Data:
-    """Both channels of a call with `peer`; `emit` tells the application what comes.
+    """Both channels of a call with `peer`; `emit` passes what arrives to the application.
 
-    Channels are made at once: the first description must have them.
+    The channels are created at once, because the first description must contain them.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Data:
         self._emit = emit
         self._version = 0
         self._open = asyncio.get_running_loop().create_future()
-        self._room = asyncio.Event()  # in the plain channel
+        self._room = asyncio.Event()  # set while the plain channel has room
         self._in_order = asyncio.Lock()  # plain messages are sent in the order of `send`
         self._plain = connection.createDataChannel("videre", negotiated=True, id=0)
         self._transfers = connection.createDataChannel("videre.data", negotiated=True, id=1)
@@ -70,13 +70,13 @@ class Data:
         )
 
     def agree(self, version: int) -> None:
-        """Hear which version of transfers both ends speak; 0: none."""
+        """Set the version of transfers that both ends support; 0: none."""
         self._version = version
 
     async def send(self, value: Encoded, progress: Progress | None) -> None:
-        """Send a value, once the channels are open. Raises TransferError.
+        """Send a value once the channels are open. Raises TransferError.
 
-        Returns when a plain message is on its way, or when the other end has all of a transfer.
+        Returns when a plain message is on its way, or the other end has received a whole transfer.
         """
         await asyncio.shield(self._open)
         if value.is_plain and len(value.data) <= self._longest():
@@ -98,7 +98,7 @@ class Data:
             self._plain.send(value.data.decode() if value.kind == TEXT else value.data)
 
     def _longest(self) -> int:
-        """Return the bytes of a message that the other end takes (RFC 8841, 6)."""
+        """Return the largest message that the other end accepts, in bytes (RFC 8841, 6)."""
         remote = self._connection.remoteDescription
         found = _MAX_MESSAGE.search(remote.sdp) if remote is not None else None
         told = int(found[1]) if found else MAX_MESSAGE
@@ -109,14 +109,14 @@ class Data:
             self._open.set_result(None)
 
     def close(self) -> None:
-        """Fail what is on its way: the call has ended."""
+        """Fail all that is being sent: the call has ended."""
         if not self._open.done():
             self._open.set_exception(gone(self._peer.user))
-            self._open.exception()  # whether or not somebody waits for it
+            self._open.exception()  # retrieved, so that asyncio does not log it
         self._outgoing.close()
         self._room.set()
 
-    # What comes. Nothing may be raised here: it would end aiortc's association.
+    # Receiving. Nothing may raise here: it would end aiortc's association.
 
     def _hear_plain(self, message: str | bytes) -> None:
         self._take(message)
@@ -129,7 +129,7 @@ class Data:
             self._emit("ignored", message, self._peer)
 
     def _text(self, text: str) -> bool:
-        """Take a text message; tell whether it is one of transfers."""
+        """Handle a text message of a transfer; return False if it is not one."""
         if len(text.encode()) > MAX_TEXT:
             return False
         try:
@@ -168,7 +168,7 @@ class Data:
         return told
 
     def _write_piece(self, piece: bytes) -> None:
-        if _is_open(self._transfers):  # else `close` fails the transfer
+        if _is_open(self._transfers):  # if not, `close` fails the transfer
             self._transfers.send(piece)
 
     def _write(self, message: dict[str, Any]) -> None:

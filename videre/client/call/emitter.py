@@ -1,4 +1,4 @@
-"""Events of a call: named, handed to functions, which may fail without harm to the call."""
+"""A call's events: named, and passed to handlers. A handler's failure does not harm the call."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Emitter:
-    """What has events of these names. A handler may be a plain or an async function."""
+    """An object with the events in EVENTS. Handlers may be plain or async functions."""
 
     EVENTS: frozenset[str] = frozenset()
-    #: What an async handler may end with, beside its own end.
+    #: Exceptions that an async handler may end with, apart from returning.
     DONE: tuple[type[Exception], ...] = ()
 
     def __init__(self) -> None:
@@ -25,9 +25,9 @@ class Emitter:
         self._running: set[asyncio.Task[None]] = set()
 
     def on(self, event: str, handler: Handler | None = None) -> Any:
-        """Call `handler` at each `event`; without a handler it decorates one.
+        """Call `handler` at each `event`; without a handler, return a decorator.
 
-        Raises ValueError for an event that there is not.
+        Raises ValueError for an unknown event.
         """
         if event not in self.EVENTS:
             names = ", ".join(sorted(self.EVENTS))
@@ -40,11 +40,11 @@ class Emitter:
         return handler
 
     def listens(self, event: str) -> bool:
-        """Tell whether there is a handler for an event."""
+        """Tell whether an event has a handler."""
         return bool(self._handlers.get(event))
 
     def emit(self, event: str, *args: Any) -> None:
-        """Call the handlers. What one raises is told by the event `error`, or logged."""
+        """Call the handlers. Exceptions go to the event `error`, or to the log if unhandled."""
         for handler in list(self._handlers.get(event, ())):
             try:
                 result = handler(*args)
@@ -76,7 +76,7 @@ class Emitter:
             self.emit("error", error)
 
     async def finish(self) -> None:
-        """Cancel the async handlers that still run."""
+        """Cancel the async handlers that are still running."""
         for task in list(self._running):
             task.cancel()
         if self._running:

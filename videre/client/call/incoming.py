@@ -1,4 +1,4 @@
-"""Transfers from one peer: pieces become values, and what is wrong fails its transfer alone."""
+"""Transfers from one peer: pieces become values. A malformed transfer fails alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from videre.client.call.values import (
 
 @dataclass(slots=True, eq=False)
 class Incoming:
-    """A value that is on its way: `bytes` of `size` have come; `refuse` ends it."""
+    """A value being received: `bytes` of `size` have arrived; `refuse` ends the transfer."""
 
     user: str
     id: int
@@ -35,22 +35,22 @@ class Incoming:
     name: str | None = None
     mime: str | None = None
     _data: bytearray = field(default_factory=bytearray, repr=False)
-    _told: int = field(default=0, repr=False)  # bytes that were acknowledged
+    _told: int = field(default=0, repr=False)  # bytes acknowledged
     _refuse: Callable[[int, str], None] | None = field(default=None, repr=False)
 
     def refuse(self) -> None:
-        """Take no more of it; its sender hears "cancelled". Nothing if it has come."""
+        """Stop the transfer; its sender gets "cancelled". Does nothing if it is complete."""
         if self._refuse is not None:
             self._refuse(self.id, "cancelled")
 
     @property
     def bytes(self) -> int:
-        """The bytes that have come."""
+        """The bytes that have arrived."""
         return len(self._data)
 
 
 class Inbound:
-    """What comes from `user`: `text` answers, `progress` and `taken` hear of it."""
+    """Transfers from `user`. `text` sends answers; `progress` and `taken` are callbacks."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Inbound:
         self._last = 0
 
     def start(self, message: dict[str, Any]) -> bool:
-        """Take a `Start`; tell whether it is one."""
+        """Handle a `Start`; return False if it is not a valid one."""
         identity = number(message.get("Id"))
         if identity is None or not self._last < identity <= MAX_ID:
             return False
@@ -110,13 +110,13 @@ class Inbound:
         return None
 
     def piece(self, data: bytes) -> bool:
-        """Take a piece; tell whether it is one."""
+        """Handle a piece; return False if it is not a valid one."""
         if not HEADER < len(data) <= MAX_MESSAGE:
             return False
         identity, offset = struct.unpack_from("!II", data)
         transfer = self._running.get(identity)
         if transfer is None:
-            return bool(0 < identity <= self._last)  # it is over
+            return bool(0 < identity <= self._last)  # for a transfer that has ended
         if offset != transfer.bytes:
             self._refuse(identity, "out-of-order")
         elif transfer.bytes + len(data) - HEADER > transfer.size:
@@ -149,7 +149,7 @@ class Inbound:
         self._progress(transfer)
 
     def cancel(self, identity: int) -> bool:
-        """Take a `Cancel`; tell whether it is one."""
+        """Handle a `Cancel`; return False for an unknown id."""
         if (transfer := self._running.pop(identity, None)) is not None:
             transfer._refuse = None
         return identity <= self._last

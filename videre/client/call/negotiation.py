@@ -1,9 +1,9 @@
-"""Who describes the connection when: offers, answers, and turns, one step after the other.
+"""Negotiation: which end sends an offer, and when; one step after the other.
 
-The member who was there first makes the call, names it, and makes the offers. The other asks for
-its turn to make one, so that two offers never meet. Offers are numbered, for answers to say which
-one they answer, and so are turns. All that is sent may be sent again: docs/browser.md, "On the
-wire". An old client knows nothing of this: its calls have no name, and it never asks.
+The member present first makes the call, names it, and makes the offers. The other end asks for a
+turn to make one, so that offers never collide. Offers are numbered, so that answers can say which
+offer they answer; turns are numbered too. Every signal may be repeated: docs/browser.md, "On the
+wire". An old client knows none of this: its calls have no name, and it never asks.
 """
 
 from __future__ import annotations
@@ -21,59 +21,59 @@ from videre.client.call.signals import Signal
 
 Step = Callable[[], Awaitable[None]]
 
-# Signals that may wait to be taken, and candidates of one description: some hundred are more than
-# any machine has, and who sends more does not get to us what it likes.
+# Bounds of waiting signals, and of the candidates after one description. No machine has more than
+# some hundred candidates; a peer that sends more cannot make us try them all.
 MAX_WAITING, MAX_CANDIDATES = 1000, 256
 
 
 class Side(Protocol):
-    """This end of the call, as far as its negotiation goes."""
+    """This end of the call, as the negotiation uses it."""
 
     connection: RTCPeerConnection
 
     def prepare(self, kinds: list[str] | None) -> None:
-        """Make what is to be described; `kinds` are those of the sections of their offer."""
+        """Add media and channels before the first description; `kinds`: sections of their offer."""
 
     async def renew_way(self, remote: RTCSessionDescription | None) -> None:
-        """Begin a new way: the other end has, by this description; None: we want one."""
+        """Begin a new ICE connection: the other end has, by `remote`, or we want one (None)."""
 
     def arrange(self, *, offer: bool) -> None:
-        """Have media go where they are to go, before an offer of ours or after one of theirs."""
+        """Set the directions of media, before an offer of ours (`offer`) or after one of theirs."""
 
     def agreed(self, signal: Signal, description: RTCSessionDescription) -> None:
-        """Look for a way, now that both ends are described."""
+        """Start ICE: both ends are described."""
 
     def is_settled(self) -> bool:
-        """Tell whether all that is to be sent has found its place."""
+        """Tell whether every track to send is in a description."""
 
     async def signal(self, payload: dict[str, Any]) -> None:
-        """Send a signal to the other end, if there is a connection to the signaller."""
+        """Send a signal to the other end, if the signaller is connected."""
 
     def failed(self, error: Exception) -> None:
-        """Hear that a step has failed."""
+        """Report a failed step."""
 
 
 class Negotiation:
-    """The negotiation of one call, whose name is `call`; `caller` tells whether we make it."""
+    """The negotiation of the call named `call`; `caller` tells whether we make the call."""
 
     def __init__(self, side: Side, call: str | None, *, caller: bool) -> None:
         self._side = side
         self._call = call
         self._connection = side.connection
-        self.ours = caller or call is None  # the turn
-        self._due = False  # an offer of ours
-        self._renew = False  # with a new way
-        self._asked = False  # for the turn, by the other
-        self._lent = False  # the turn, to the other
-        self._turn = 0  # how often it was
-        self._offers = 0  # made
-        self._offer = 0  # the last one that was taken
-        self._candidates = 0  # since it
+        self.ours = caller or call is None  # whether the turn is ours
+        self._due = False  # whether we owe an offer
+        self._renew = False  # whether that offer restarts ICE
+        self._asked = False  # whether the other end has asked for a turn
+        self._lent = False  # whether the other end has the turn now
+        self._turn = 0  # number of the last turn lent
+        self._offers = 0  # number of our last offer
+        self._offer = 0  # number of the last offer accepted
+        self._candidates = 0  # candidates since then
         self._is_prepared = False
         self._steps: asyncio.Queue[Step] = asyncio.Queue(MAX_WAITING)
         self._task = asyncio.create_task(self._work())
 
-    # What is asked for.
+    # Requests.
 
     def begin(self) -> None:
         """Make the call."""
@@ -82,7 +82,7 @@ class Negotiation:
         self.step(self._advance)
 
     def hear(self, signal: Signal) -> None:
-        """Take what the other has sent."""
+        """Handle a signal from the other end."""
 
         async def take() -> None:
             await self._take(signal)
@@ -91,7 +91,7 @@ class Negotiation:
         self.step(take)
 
     def step(self, step: Step) -> None:
-        """Take a step after those that wait."""
+        """Queue a step."""
         try:
             self._steps.put_nowait(step)
         except asyncio.QueueFull:
@@ -106,13 +106,13 @@ class Negotiation:
             self.step(lambda: self._signal(signals.ASK))
 
     def restart(self) -> None:
-        """Make an offer with a new way."""
+        """Make an offer that restarts ICE."""
         if self._is_prepared:
             self._renew = True
             self.need_offer()
 
     async def repair(self) -> None:
-        """Do again what may have been lost while there was no connection to the signaller."""
+        """Repeat signals that may have been lost while the signaller was disconnected."""
         local = self._connection.localDescription
         if self._waits or (local is not None and local.type == "answer"):
             await self._describe()
@@ -122,7 +122,7 @@ class Negotiation:
             await self._signal(signals.ASK)
 
     async def close(self) -> None:
-        """Take no further step."""
+        """Stop all steps."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -139,7 +139,7 @@ class Negotiation:
 
     @property
     def _waits(self) -> bool:
-        """Whether an offer of ours has no answer yet."""
+        """Whether our latest offer has no answer yet."""
         return bool(self._connection.signalingState == "have-local-offer")
 
     async def _take(self, signal: Signal) -> None:
@@ -158,13 +158,14 @@ class Negotiation:
                 self._asked = True
             case signals.TURN if signal.number == self._turn:
                 if self._waits:
-                    await self._describe()  # it was lost
+                    await self._describe()  # our offer was lost
             case signals.TURN:
                 self._turn = signal.number
                 await self._propose()
 
     async def _take_candidate(self, signal: Signal) -> None:
-        # Before the first description there is nowhere to keep it; the other describes first.
+        # Before the first description a candidate has no place; the other end describes itself
+        # first.
         if signal.candidate is None or self._connection.remoteDescription is None:
             return
         self._candidates += 1
@@ -199,7 +200,7 @@ class Negotiation:
         self._is_prepared = True
 
     async def _advance(self) -> None:
-        """Do what is due when it is our turn."""
+        """Lend the turn or make an offer, if one is due and the turn is ours."""
         if not self.ours or self._lent or self._connection.signalingState != "stable":
             return
         if self._asked:

@@ -1,8 +1,8 @@
-"""Later offers, whose numbers mean what they meant before.
+"""Later offers, with payload types and extension ids that keep their meaning.
 
-aiortc numbers codecs and header extensions of every offer in its own way. After an answer to a
-browser's offer these are the browser's numbers, which must not change (RFC 9429, 5.2.2): Chromium
-refuses the offer, and media that still come under the old numbers would be lost.
+aiortc numbers the codecs and header extensions of every offer in its own way. Once we have answered
+a browser's offer, the browser's numbers apply and must not change (RFC 9429, 5.2.2): Chromium
+refuses a changed offer, and media still sent under the old numbers would be lost.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PAYLOAD_TYPES, EXTENSIONS = range(96, 128), range(1, 15)
 def renumbered(
     offer: RTCSessionDescription, before: RTCSessionDescription | None
 ) -> RTCSessionDescription:
-    """Return an offer with the numbers of our description before it, if there was one.
+    """Renumber an offer like our previous description, if there is one.
 
-    A section that was there keeps its codecs and extensions. A new one takes those of another of
-    its kind, or its own with numbers that are free.
+    A section that existed keeps its codecs and extensions. A new one copies those of another
+    section of its kind, or else keeps its own, moved to free numbers.
     """
     if before is None:
         return offer
@@ -43,12 +43,12 @@ def _copy(media: Any, pattern: Any) -> None:
     media.rtp.codecs = copy.deepcopy(pattern.rtp.codecs)
     media.rtp.headerExtensions = copy.deepcopy(pattern.rtp.headerExtensions)
     if not any(codec.name.lower() == "rtx" for codec in media.rtp.codecs):
-        media.ssrc_group = []  # of the source that repeats what was lost
+        media.ssrc_group = []  # of the retransmission source
         del media.ssrc[1:]
 
 
 def _avoid(media: Any, others: list[Any]) -> None:
-    """Give a section numbers that no other one has, or has for the same."""
+    """Move numbers that other sections use with another meaning."""
     codecs = {codec.payloadType: str(codec) for each in others for codec in each.rtp.codecs}
     moved: dict[int, int] = {}
     for codec in media.rtp.codecs:

@@ -1,4 +1,4 @@
-"""What a call may be made with, beside the options of its Client."""
+"""Checks the options of a call that its Client does not have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = ("audio", "video")
 
 
 def kinds(value: Any) -> frozenset[str]:
-    """Return kinds of media; raise TypeError or ValueError for what is none."""
+    """Return the kinds of media; raise TypeError or ValueError if invalid."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):
         raise wrong_type("receive", value, "a collection of 'audio' and 'video'")
     found = frozenset(value)
@@ -23,7 +23,7 @@ def kinds(value: Any) -> frozenset[str]:
 
 
 def size(value: Any) -> int:
-    """Return a limit of values in bytes; raise TypeError or ValueError for what is none."""
+    """Return the size limit of values in bytes; raise TypeError or ValueError if invalid."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise wrong_type("max_bytes", value, "an int")
     if not 0 < value <= MAX_SIZE:
@@ -32,7 +32,7 @@ def size(value: Any) -> int:
 
 
 def servers(value: Any) -> list[Mapping[str, Any]]:
-    """Return ICE servers; raise TypeError or ValueError for what are none."""
+    """Return the ICE servers; raise TypeError or ValueError if invalid."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
         raise wrong_type("ice_servers", value, "a list of dicts")
     found = list(value)

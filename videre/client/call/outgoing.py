@@ -1,4 +1,4 @@
-"""Transfers to one peer: values in pieces, in turn, no more than the other end takes."""
+"""Transfers to one peer: values in pieces, in turn, as fast as the other end accepts them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from videre.client.call.values import (
 )
 from videre.client.errors import TransferError
 
-#: Called with the bytes that have arrived, and all.
+#: Called with the bytes that have arrived, and the total.
 Progress = Callable[[int, int], object]
 
-# Bytes that wait in the channel, above which no more are added: a few round trips' worth.
+# Bytes buffered in the channel above which no more are added: a few round trips' worth.
 BUFFERED = 512 * 1024
 
 
@@ -49,7 +49,7 @@ class _Transfer:
 
 
 class Outgoing:
-    """What is sent to `user`: `text` and `piece` write, `buffered` tells the bytes that wait."""
+    """Transfers to `user`. `text` and `piece` write; `buffered` returns the bytes waiting."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Outgoing:
         self._ids = itertools.count(1)
         self._last = 0
         self._waiting: deque[_Transfer] = deque()
-        self._running: deque[_Transfer] = deque()  # the one whose turn it is comes first
+        self._running: deque[_Transfer] = deque()  # the next to send comes first
         self.max_message = MAX_MESSAGE
 
     async def send(self, value: Encoded, progress: Progress | None) -> None:
@@ -85,7 +85,7 @@ class Outgoing:
             self._forget(transfer)
 
     def pump(self) -> None:
-        """Send what may be sent now, one piece of each in turn."""
+        """Send as much as allowed now, one piece of each transfer in turn."""
         self._begin()
         idle = 0
         while idle < len(self._running) and self._buffered() < BUFFERED:
@@ -119,10 +119,10 @@ class Outgoing:
         self._piece(piece)
 
     def acknowledge(self, identity: int, arrived: object) -> bool:
-        """Take an `Ack`; tell whether it is one."""
+        """Handle an `Ack`; return False if it is not a valid one."""
         transfer = self._find(identity)
         if transfer is None:
-            return identity <= self._last  # it is over
+            return identity <= self._last  # for a transfer that has ended
         if (arrived := number(arrived)) is None:
             return False
         if not transfer.arrived <= arrived <= transfer.sent:
@@ -137,7 +137,7 @@ class Outgoing:
         return True
 
     def refuse(self, identity: int, code: object) -> bool:
-        """Take a `Refuse`; tell whether it is one."""
+        """Handle a `Refuse`; return False if it is not a valid one."""
         if not isinstance(code, str):
             return False
         transfer = self._find(identity)
@@ -150,7 +150,7 @@ class Outgoing:
         return True
 
     def close(self) -> None:
-        """Fail all: the call has ended."""
+        """Fail all transfers: the call has ended."""
         for transfer in (*self._waiting, *self._running):
             if not transfer.done.done():
                 transfer.done.set_exception(gone(self._user))

@@ -1,4 +1,4 @@
-"""How fast one member's signals are taken: who asks too often is answered now and then."""
+"""Rate limit for one member's signals: those in excess wait, and are handled one by one."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-# Answers to one member's signals at once: all seven others of a mesh stay within our own rate.
+# The burst of answers to one member's signals: all seven others of a mesh stay within our own rate.
 ANSWERS = 10.0
-# Seconds for one more.
+# Seconds until one more answer is allowed.
 SECONDS = 1.0
-# Answers that a new call is worth: it makes keys and looks for its way.
+# Answers that a new call counts for: it creates keys and gathers candidates.
 CALL_COST = 5
 # Signals of one member that may wait.
 MAX_HELD = 64
 
 
 class Pace:
-    """The signals of one member, taken in order, each when its cost in answers is there.
+    """One member's signals, handled in order, each when the rate allows its cost in answers.
 
-    What waits already, word for word, does not wait twice. What costs nothing waits for what came
-    before it.
+    A signal identical to a waiting one is dropped. One without a cost still waits for those before
+    it.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Pace:
         self._timer: asyncio.TimerHandle | None = None
 
     def pass_(self, payload: Any, cost: int, take: Callable[[], None]) -> bool:
-        """Call `take` when its turn has come; return False where so many wait that it is lost."""
+        """Call `take` in its turn; return False if too many signals wait and it is dropped."""
         if cost and any(payload == held for held, *_ in self._held):
             return True
         if len(self._held) >= MAX_HELD:
@@ -54,7 +54,7 @@ class Pace:
             self._timer = loop.call_later(SECONDS, self._go)
 
     def end(self) -> None:
-        """Let go of what waits."""
+        """Drop all waiting signals."""
         self._held.clear()
         if self._timer is not None:
             self._timer.cancel()

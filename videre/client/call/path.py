@@ -1,13 +1,11 @@
-"""The way between two peers, which can be replaced by another one: ICE restart for aiortc.
+"""A replaceable network path between two peers: ICE restart for aiortc.
 
-aiortc has one `aioice.Connection` for a call, and when that has lost its way the call is over. A
-Path stands in the place of that connection. It makes connections, one after the other (RFC 8445,
-9: each with credentials of its own), and carries the datagrams of DTLS over the latest that has
-found a way: the one before is kept until then.
+aiortc has one `aioice.Connection` for a call; when it fails, the call is over. A Path takes its
+place. It makes one connection after the other, each with its own credentials (RFC 8445, 9), and
+carries the DTLS datagrams over the latest that has connected. It keeps the previous one until then.
 
-This is the one module that touches what is private to aiortc: `_connection` and
-`_remote_candidates_end` of an RTCIceGatherer, and `_connection`, `_recv` and `_send` of an
-RTCIceTransport (`install`).
+Only this module touches aiortc's private attributes: `_connection` and `_remote_candidates_end` of
+an RTCIceGatherer, and `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
 """
 
 from __future__ import annotations
@@ -27,12 +25,12 @@ from aiortc.rtcicetransport import (
 
 
 class Route(Connection):
-    """An ICE connection that knows when it last heard from the other end."""
+    """An ICE connection that records when it last heard from the other end."""
 
-    heard = 0.0  # by the loop's clock
+    heard = 0.0  # by the event loop's clock
 
     def data_received(self, *args: Any) -> None:
-        """Take a datagram in."""
+        """Receive a datagram."""
         self.heard = asyncio.get_running_loop().time()
         super().data_received(*args)
 
@@ -43,7 +41,7 @@ class Route(Connection):
 
 
 def usable(servers: Iterable[Mapping[str, Any]], *, strict: bool = False) -> list[RTCIceServer]:
-    """Return ICE servers without the URLs that aiortc cannot read; `strict` raises ValueError."""
+    """Drop the URLs of ICE servers that aiortc cannot parse; `strict` raises ValueError instead."""
     found = []
     for server in servers:
         urls = server["urls"]
@@ -66,9 +64,9 @@ def _is_readable(url: str) -> bool:
 
 
 class Path:
-    """What aiortc takes for its `aioice.Connection`, and more.
+    """Replaces aiortc's `aioice.Connection`, and can restart.
 
-    `changed` is called when a connection has found a way, or has none: see `is_open`.
+    `changed` is called when a connection succeeds or fails: see `is_open`.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class Path:
         self._changed = changed
         self._controlling = False
         self._latest = self._make()  # described to the other end, or about to be
-        self._open: Route | None = None  # carries datagrams
+        self._open: Route | None = None  # carries the datagrams
         self._tasks: dict[Route, asyncio.Task[None]] = {}
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._found = asyncio.Event()
@@ -95,30 +93,30 @@ class Path:
     def _make(self) -> Route:
         return Route(ice_controlling=self._controlling, **connection_kwargs(self._servers()))
 
-    # What is ours.
+    # Our own interface.
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a way, as far as is known."""
+        """Whether a connection is open, as far as is known."""
         return self._open is not None
 
     @property
     def silence(self) -> float:
-        """For how many seconds nothing was heard over an open way; 0 where there is none."""
+        """Seconds of silence on the open connection; 0 without one."""
         if self._open is None:
             return 0.0
         return asyncio.get_running_loop().time() - self._open.heard
 
     async def renew(self) -> None:
-        """Begin a new connection, with fresh credentials and candidates and today's servers."""
+        """Prepare a new connection, with fresh credentials and candidates and current servers."""
         given_up, self._latest = self._latest, self._make()
-        self._gatherer._remote_candidates_end = False  # it would take no more of them
+        self._gatherer._remote_candidates_end = False  # or aiortc would accept no more candidates
         if given_up is not self._open:
             await self._give_up(given_up)
         await self._latest.gather_candidates()
 
     def start(self, username: str, password: str) -> None:
-        """Look for a way with the latest connection; the other end has these credentials."""
+        """Connect the latest connection; the other end has these credentials."""
         if self._latest in self._tasks or self._closed.is_set():
             return
         self._latest.remote_is_lite = self.remote_is_lite
@@ -127,7 +125,7 @@ class Path:
         self._tasks[self._latest] = asyncio.create_task(self._run(self._latest))
 
     async def _run(self, route: Route) -> None:
-        """Look for a way, then carry what comes over it until it is lost."""
+        """Connect, then receive datagrams until the connection fails."""
         try:
             await route.connect()
             route.heard = asyncio.get_running_loop().time()
@@ -138,7 +136,7 @@ class Path:
                 await self._give_up(before)
             while True:
                 self._datagrams.put_nowait(await route.recv())
-        except ConnectionError:  # no way was found, or consent to send has expired
+        except ConnectionError:  # ICE failed, or consent has expired
             if self._open is route:
                 self._open = None
             self._changed()
@@ -150,26 +148,26 @@ class Path:
             await asyncio.wait([task])
         await route.close()
 
-    # What aiortc sees.
+    # The interface that aiortc uses.
 
     @property
     def ice_controlling(self) -> bool:
-        """Whether this end decides on the way."""
+        """Whether this end is the controlling ICE agent."""
         return self._latest.ice_controlling
 
     @ice_controlling.setter
     def ice_controlling(self, value: bool) -> None:
-        """Decide on the way at this end, or leave it to the other one."""
+        """Make this end the controlling ICE agent, or the controlled one."""
         self._controlling = self._latest.ice_controlling = value
 
     @property
     def local_candidates(self) -> list[Candidate]:
-        """Where this end can be reached."""
+        """The candidates of this end."""
         return self._latest.local_candidates
 
     @property
     def remote_candidates(self) -> list[Candidate]:
-        """Where the other end said that it can be reached."""
+        """The candidates that the other end has sent."""
         return self._latest.remote_candidates
 
     @property
@@ -183,20 +181,20 @@ class Path:
         return self._latest.local_password
 
     async def gather_candidates(self) -> None:
-        """Find out where this end can be reached."""
+        """Gather the candidates of this end."""
         await self._latest.gather_candidates()
 
     async def add_remote_candidate(self, candidate: Candidate | None) -> None:
-        """Take a place where the other end can be reached.
+        """Add a candidate of the other end.
 
-        None, the end of them, is left aside: browsers go on to send candidates after it, and what
-        is not found in time is looked for again by a restart.
+        None, the end of candidates, is ignored: browsers send more after it, and a later restart
+        retries without those that come too late.
         """
         if candidate is not None:
             await self._latest.add_remote_candidate(candidate)
 
     async def connect(self) -> None:
-        """Return when there is a way, maybe after restarts; raise ConnectionError when closed."""
+        """Wait for an open connection, even through restarts; raise ConnectionError if closed."""
         self.start(self.remote_username or "", self.remote_password or "")
         waits = [asyncio.ensure_future(each.wait()) for each in (self._found, self._closed)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -214,17 +212,17 @@ class Path:
         return data
 
     async def send(self, data: bytes) -> None:
-        """Send a datagram; it is lost where there is no way, as datagrams may be."""
+        """Send a datagram. Without an open connection it is lost, as datagrams may be."""
         if self._open is not None:
             await self._open.send(data)
 
     async def get_event(self) -> ConnectionClosed:
-        """Return when closed."""
+        """Wait until closed."""
         await self._closed.wait()
         return ConnectionClosed()
 
     async def close(self) -> None:
-        """End it for good."""
+        """Close for good."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -239,7 +237,7 @@ def install(
     servers: Callable[[], list[RTCIceServer]],
     changed: Callable[[], None],
 ) -> Path:
-    """Put a Path into a peer connection that has one ICE transport, and is not described yet."""
+    """Put a Path into a peer connection that has one ICE transport and no description yet."""
     transport = _transport(connection)
     path: Any = Path(transport.iceGatherer, servers, changed)
     transport.iceGatherer._connection = path
@@ -251,7 +249,7 @@ def install(
 
 
 def _transport(connection: RTCPeerConnection) -> RTCIceTransport:
-    """Return the ICE transport that all of a call shares (max-bundle)."""
+    """Return the ICE transport that the whole call shares (max-bundle)."""
     if transceivers := connection.getTransceivers():
         return transceivers[0].receiver.transport.transport
     if connection.sctp is None:

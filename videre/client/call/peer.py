@@ -1,4 +1,4 @@
-"""The call with one other member of the room: its media, its data, and the way to it."""
+"""The call with one other member: its media, its data, and its network path."""
 
 from __future__ import annotations
 
@@ -25,53 +25,53 @@ from videre.client.call.values import Encoded, gone
 
 State = Literal["new", "connecting", "connected", "disconnected", "failed", "closed"]
 
-# Seconds between two looks at the way to the other end.
+# Seconds between checks of the path.
 LOOK = 1.0
-# Seconds of silence after which a way counts as broken: more than one of aioice's checks (6 s).
+# Seconds of silence after which a path counts as broken: more than one of aioice's checks (6 s).
 SILENCE = 8.0
-# Seconds that a broken way has to come back by itself; longer where the other end makes the offers,
-# and has probably seen it as well.
+# Seconds in which a broken path may recover by itself; longer if the other end makes the offers, as
+# it has probably noticed too.
 BREAK, THEIR_BREAK = 2.0, 6.0
-# Seconds in which a new way must be found, before another one is tried.
+# Seconds in which a restart must succeed before the next one.
 SEARCH = 15.0
 
 _ICE = re.compile(r"^a=ice-(ufrag|pwd):(\S+)\s*$", re.MULTILINE)
 
 
 class Host(Protocol):
-    """The call that a peer is part of."""
+    """The call that a peer belongs to."""
 
     @property
     def receive(self) -> Collection[str]:
-        """The kinds of media that are wanted."""
+        """The kinds of media to receive."""
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of the largest value that is taken."""
+        """The largest value to receive, in bytes."""
 
     def servers(self) -> list[RTCIceServer]:
-        """Return the ICE servers that are good now."""
+        """Return the ICE servers that are valid now."""
 
     def outgoing(self) -> list[MediaStreamTrack]:
-        """Return a copy of each track that is to be sent."""
+        """Return a copy of each track to send."""
 
     def can_signal(self) -> bool:
-        """Tell whether there is a connection to the signaller, as far as is known."""
+        """Tell whether the signaller is connected, as far as is known."""
 
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
         """Send a signal to one member."""
 
     def emit(self, event: str, *args: Any) -> None:
-        """Tell the application."""
+        """Call the application's handlers of an event."""
 
     def ended_by(self, peer: Peer) -> None:
-        """Hear that the other end has hung up."""
+        """End the call: the other end has hung up, or it has failed."""
 
 
 class Peer:
     """The call with `user`. `call` is its name, None with an old client.
 
-    `connection` is its RTCPeerConnection, for statistics; `tracks` what is received.
+    `connection` is its RTCPeerConnection, for statistics; `tracks` are those received.
     """
 
     def __init__(self, host: Host, user: str, call: str | None, *, caller: bool) -> None:
@@ -83,9 +83,9 @@ class Peer:
         self._data: Data | None = None
         self._prepared: asyncio.Future[Data] = asyncio.get_running_loop().create_future()
         self._path: path.Path | None = None
-        self._waiting: list[MediaStreamTrack] = []  # to be sent, with the next offer of ours
-        self._remote = ""  # the user name of the other end's ICE
-        self._try_at = float("inf")  # to look for another way, by the loop's clock
+        self._waiting: list[MediaStreamTrack] = []  # to send with our next offer
+        self._remote = ""  # the ICE user name of the other end
+        self._try_at = float("inf")  # when to restart, by the event loop's clock
         self._closed = False
         configuration = RTCConfiguration(
             iceServers=host.servers(), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE
@@ -99,18 +99,18 @@ class Peer:
     def __repr__(self) -> str:
         return f"<Peer {self.user!r} {self.state}>"
 
-    # What the call asks for.
+    # For the call.
 
     def begin(self) -> None:
         """Make the call."""
         self._negotiation.begin()
 
     def hear(self, signal: Signal) -> None:
-        """Take what the other has sent."""
+        """Handle a signal from the other end."""
         self._negotiation.hear(signal)
 
     def add_track(self, track: MediaStreamTrack) -> None:
-        """Send one more track."""
+        """Send another track."""
 
         async def add() -> None:
             self._waiting.append(track)
@@ -119,7 +119,7 @@ class Peer:
         self._negotiation.step(add)
 
     def remove_track(self, track_id: str) -> None:
-        """Send a track no more."""
+        """Stop sending a track."""
 
         async def remove() -> None:
             self._waiting = [each for each in self._waiting if source_id(each) != track_id]
@@ -131,13 +131,13 @@ class Peer:
         self._negotiation.step(remove)
 
     def repair(self) -> None:
-        """Do again what may have been lost while there was no connection to the signaller."""
+        """Repeat signals that may have been lost while the signaller was disconnected."""
         self._negotiation.step(self._negotiation.repair)
         if self.state != "connected":
             self.restart()
 
     def restart(self) -> None:
-        """Find a new way to the other end, with ICE servers that are good now."""
+        """Restart ICE, with the servers that are valid now."""
         self._try_at = asyncio.get_running_loop().time() + SEARCH
         self._negotiation.restart()
 
@@ -158,20 +158,20 @@ class Peer:
             self._data.close()
         elif not self._prepared.done():
             self._prepared.set_exception(gone(self.user))
-            self._prepared.exception()  # whether or not somebody waits for it
+            self._prepared.exception()  # retrieved, so that asyncio does not log it
         for sender in self.connection.getSenders():
             if sender.track is not None:
                 sender.track.stop()
         await self.connection.close()
         self._become("closed")
 
-    # What its negotiation asks for.
+    # For the negotiation.
 
     def prepare(self, kinds: list[str] | None) -> None:
-        """Make what is described; `kinds` are those of the sections of their offer, if any.
+        """Add media and channels; `kinds` are the sections of their offer, None for one of ours.
 
-        aiortc looks for the way of all in what is made first, and stops it when that is not of the
-        first section.
+        aiortc runs ICE for the whole call in the transport created first, and stops that transport
+        if it does not belong to the first section.
         """
         wanted = sorted(self._host.receive) if kinds is None else kinds
         if wanted[:1] == ["application"]:
@@ -188,7 +188,7 @@ class Peer:
         self._path = path.install(self.connection, self._host.servers, self._look)
 
     def _add_waiting(self, kind: str) -> bool:
-        """Send the first track of a kind that waits; tell whether there is one."""
+        """Send the first waiting track of a kind; return False if there is none."""
         track = next((each for each in self._waiting if each.kind == kind), None)
         if track is None:
             return False
@@ -203,15 +203,15 @@ class Peer:
             self._prepared.set_result(self._data)
 
     async def renew_way(self, remote: RTCSessionDescription | None) -> None:
-        """Begin a new way: the other end has, by this description; None: we want one."""
+        """Begin a new ICE connection: the other end has, by `remote`, or we want one (None)."""
         is_new = remote is None or _credentials(remote)[0] != self._remote
         if self._path is not None and is_new:
             await self._path.renew()
 
     def arrange(self, *, offer: bool) -> None:
-        """Send what waits, with an offer of ours, and receive no kind that is not wanted.
+        """Add waiting tracks to an offer of ours, and stop receiving kinds that are not wanted.
 
-        A track that is not in an offer of theirs would fail aiortc's answer to it.
+        Adding a track that their offer has no section for would make aiortc's answer fail.
         """
         while offer and self._waiting:
             self.connection.addTrack(self._waiting.pop(0))
@@ -221,7 +221,7 @@ class Peer:
                 transceiver.direction = "sendonly" if sends else "inactive"
 
     def agreed(self, signal: Signal, description: RTCSessionDescription) -> None:
-        """Look for a way, now that both ends are described."""
+        """Start ICE: both ends are described."""
         if self._data is not None:
             self._data.agree(min(signal.data, signals.DATA))
         self._remote, password = _credentials(description)
@@ -229,16 +229,16 @@ class Peer:
             self._path.start(self._remote, password)
 
     def is_settled(self) -> bool:
-        """Tell whether all that is to be sent has found its place."""
+        """Tell whether every track to send is in a description."""
         return not self._waiting
 
     async def signal(self, payload: dict[str, Any]) -> None:
-        """Send a signal to the other end; `repair` makes up for what is not sent here."""
+        """Send a signal if the signaller is connected; if not, `repair` sends it later."""
         if self._host.can_signal():
             await self._host.signal_to(self.user, payload)
 
     def failed(self, error: Exception) -> None:
-        """Tell the application that a step has failed."""
+        """Report a failed step to the application."""
         self._host.emit("error", error)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
@@ -246,7 +246,7 @@ class Peer:
             self.tracks.append(track)
             self._host.emit("track", track, self)
 
-    # Its way.
+    # Its path.
 
     async def _watch(self) -> None:
         while True:
@@ -254,7 +254,7 @@ class Peer:
             self._look()
 
     def _look(self) -> None:
-        """See how the connection is, and look for another way if this one is broken."""
+        """Update the state; restart ICE if the path has been broken for too long."""
         if self._closed:
             return
         self._become(self._found_state())
@@ -269,7 +269,7 @@ class Peer:
         if state == "connected" and self._path is not None:
             broken = not self._path.is_open or self._path.silence > SILENCE
             return "disconnected" if broken else "connected"
-        known: State = state  # type: ignore[assignment]  # of the same words
+        known: State = state  # type: ignore[assignment]  # the same words
         return known
 
     def _become(self, state: State) -> None:
@@ -285,7 +285,7 @@ class Peer:
 
 
 def _credentials(description: RTCSessionDescription) -> tuple[str, str]:
-    """Return the user name and password of ICE, of the first section: all share one way."""
+    """Return the ICE user name and password of the first section, which all sections share."""
     found: dict[str, str] = {}
     for key, value in _ICE.findall(description.sdp):
         found.setdefault(key, value)
@@ -293,6 +293,6 @@ def _credentials(description: RTCSessionDescription) -> tuple[str, str]:
 
 
 def source_id(track: MediaStreamTrack) -> str:
-    """Return the id of the track that a copy is of."""
+    """Return the id of the track that a copy was made from."""
     source: str = getattr(track, "source_id", track.id)
     return source

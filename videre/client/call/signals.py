@@ -12,28 +12,28 @@ from aiortc.sdp import candidate_from_sdp
 OFFER, ANSWER, CANDIDATE = "Ice Offer", "Ice Answer", "Ice Candidate"
 ASK, TURN = "Ice Ask", "Ice Turn"
 
-# The version of data transfers that we speak.
+# The version of data transfers that this client supports.
 DATA = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A signal that is well formed; what its type does not have is None or 0."""
+    """A well-formed signal; fields that its type lacks are None or 0."""
 
     type: str
-    call: str | None = None  # None: an old client's
-    number: int = 0  # of the offer, or of the turn
+    call: str | None = None  # None: from an old client
+    number: int = 0  # of the offer or the turn
     description: RTCSessionDescription | None = None
-    candidate: RTCIceCandidate | None = None  # None: there are no more
-    data: int = 0  # the version of data transfers that its sender speaks
+    candidate: RTCIceCandidate | None = None  # None: the end of candidates
+    data: int = 0  # the version of data transfers that the sender supports
 
 
 def read(payload: Any) -> Signal | None:
-    """Return the signal that a broadcast's payload is, None for somebody's own words.
+    """Parse a broadcast's payload as a signal; return None if it is something else.
 
-    Raises ValueError for what has the type of a signal and is none.
+    Raises ValueError if it has the type of a signal, but is malformed.
     """
-    if isinstance(payload, str):  # as the old client's documentation has it
+    if isinstance(payload, str):  # as the old client's documentation shows it
         try:
             payload = orjson.loads(payload)
         except ValueError:
@@ -70,7 +70,7 @@ def _description(payload: dict[str, Any]) -> RTCSessionDescription:
 
 
 def _candidate(payload: dict[str, Any]) -> RTCIceCandidate | None:
-    """Return a candidate; an old client's stands beside the type."""
+    """Parse a candidate; old clients put its fields next to the type."""
     ice = payload.get("IcePacket") or payload
     if not isinstance(ice, dict) or not isinstance(text := ice.get("candidate"), str):
         raise ValueError(f"{CANDIDATE}: candidate is no string")
@@ -95,7 +95,7 @@ def write(
     number: int = 0,
     description: RTCSessionDescription | None = None,
 ) -> dict[str, Any]:
-    """Return the payload of a signal of ours; an old client gets only what it knows."""
+    """Return the payload of a signal; for an old client (`call` is None), only what it knows."""
     payload: dict[str, Any] = {"Type": kind}
     if description is not None:
         payload["IcePacket"] = {"type": description.type, "sdp": description.sdp}

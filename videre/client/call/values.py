@@ -9,19 +9,19 @@ import orjson
 
 from videre.client.errors import TransferError
 
-#: Bytes of a plain message, and of a message with a piece of a transfer in it.
+#: Bytes of a plain message, and of a message with a piece of a transfer.
 MAX_MESSAGE = 65_536
-#: Bytes of a piece's header: its transfer's id and its offset.
+#: Bytes of a piece's header: transfer id and offset.
 HEADER = 8
 #: Bytes of a value.
 MAX_SIZE = 256 * 1024 * 1024
-#: Transfers from one peer, or to one, at a time, and their bytes together.
+#: Concurrent transfers in one direction, and their bytes in total.
 MAX_TRANSFERS, MAX_TOGETHER = 16, 512 * 1024 * 1024
-#: Bytes of a text message of transfers; the largest id.
+#: Bytes of a transfer's text message; the largest id.
 MAX_TEXT, MAX_ID = 4096, 2**32 - 1
-#: Bytes that are acknowledged together, and that may be on the way without.
+#: Bytes after which the receiver acknowledges; bytes that may be sent ahead of an acknowledgement.
 ACK, WINDOW = 262_144, 2_097_152
-#: Characters of a name, and of a media type.
+#: Characters of a name or a media type.
 MAX_NAME = 255
 
 TEXT, JSON, BYTES, BLOB = "text", "json", "bytes", "blob"
@@ -29,7 +29,7 @@ TEXT, JSON, BYTES, BLOB = "text", "json", "bytes", "blob"
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A file's bytes with its name and media type, as a browser's File has them."""
+    """A file's bytes with its name and media type, like a browser's File."""
 
     data: bytes
     name: str | None = None
@@ -47,7 +47,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The bytes of a value, and what they are."""
+    """The bytes of a value, and their kind."""
 
     kind: str
     data: bytes
@@ -56,12 +56,12 @@ class Encoded:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it goes as one plain message."""
+        """Whether it fits in one plain message."""
         return self.kind in (TEXT, BYTES) and len(self.data) <= MAX_MESSAGE
 
 
 def encode(value: Any) -> Encoded:
-    """Return a value as bytes; raise TypeError or ValueError for what cannot be sent."""
+    """Encode a value as bytes; raise TypeError or ValueError if it cannot be sent."""
     encoded = _encode(value)
     if len(encoded.data) > MAX_SIZE:
         raise ValueError(f"data must have at most {MAX_SIZE} bytes, not {len(encoded.data)}")
@@ -85,7 +85,7 @@ def _encode(value: Any) -> Encoded:
 
 
 def decode(kind: str, data: bytearray, name: str | None, mime: str | None) -> Any:
-    """Return the value that bytes stand for; raise ValueError if they stand for none."""
+    """Decode a value; raise ValueError if the bytes are malformed."""
     if kind == TEXT:
         return data.decode()
     if kind == JSON:
