@@ -1,6 +1,6 @@
-"""The browser client as it is served: `<prefix>/videre.js`, its types, and the modules it imports.
+"""Serve the browser client: `<prefix>/videre.js`, its types, and the modules it imports.
 
-The files are those of the npm package, `videre/browser/`: there is no build between the two.
+The files are those of the npm package in `videre/browser/`; there is no build step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TYPES = {
     ".ts": "application/typescript",
 }
 
-#: What `<prefix>/` serves, by the paths below it. A page imports the first; it imports the others.
+#: The paths served below `<prefix>/`. A page imports the first, which imports the others.
 PATHS = (
     "videre.js",
     "videre.d.ts",
@@ -32,7 +32,7 @@ PATHS = (
 
 
 class File:
-    """A file that is held in memory, as it is and compressed."""
+    """A file held in memory, plain and compressed."""
 
     def __init__(self, body: bytes, suffix: str) -> None:
         self._type = _TYPES[suffix]
@@ -40,9 +40,9 @@ class File:
         self._tag = hashlib.sha256(body).hexdigest()[:32]
 
     def answer(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
-        """Return the file with these headers, or 304 to a browser that has it.
+        """Return the file with these headers, or 304 if the browser has it already.
 
-        A browser asks each time (`no-cache`): modules of two versions would not fit together.
+        `no-cache` makes browsers revalidate each time: modules of two versions do not mix.
         """
         coding = "gzip" if _takes_gzip(request) else ""
         tag = f"{self._tag}-{coding}".rstrip("-")
@@ -65,7 +65,7 @@ FILES = {path: File((FOLDER / path).read_bytes(), Path(path).suffix) for path in
 
 
 def mount(app: web.Application, prefix: str, sessions: Manager) -> None:
-    """Serve the client below `prefix`, to the pages that may open a session there."""
+    """Serve the client below `prefix` to pages whose origin may open a session there."""
     for path, file in FILES.items():
         app.router.add_get(f"{prefix.rstrip('/')}/{path}", _handler(file, sessions))
 
@@ -88,7 +88,7 @@ def _handler(file: File, sessions: Manager) -> Callable[[web.Request], Awaitable
 
 
 def _takes_gzip(request: web.Request) -> bool:
-    """Tell whether a request accepts gzip (RFC 9110 12.5.3); with a weight of 0 it does not."""
+    """Tell whether a request accepts gzip (RFC 9110 12.5.3); a weight of 0 refuses it."""
     for each in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
         coding, _, weight = each.partition(";")
         if coding.strip() in ("gzip", "*"):

@@ -1,7 +1,7 @@
-"""The demo: a page that makes calls, at `/demo`, without a login of any kind.
+"""The demo: a page at `/demo` that makes calls without a login.
 
-It needs nothing but this server, and its headers let it reach nothing else. Unless the
-configuration says otherwise the command shows it to this machine alone.
+It needs only this server, and its headers keep it from reaching any other. By default the command
+serves it to this machine only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STATIC = Path(__file__).parent / "static"
 _PARTS = ("", "_call", "_page", "_parts")
 _FILES = ("demo.css", "demo.svg", *(f"demo{part}.js" for part in _PARTS))
 
-# All that the page loads and connects to is of its own origin; no script or style is in the page.
+# The page loads from and connects to its own origin only; it has no inline scripts or styles.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -43,11 +43,11 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def mount(app: web.Application, config: Config, *, local: bool = False) -> None:
-    """Add the page and its files; with `local`, for browsers on this machine alone.
+    """Serve the page and its files; with `local`, to browsers on this machine only.
 
     The page signals at the first prefix of `config`.
     """
-    # Relative to the page, wherever the application is.
+    # Relative to the page, so that the application may be mounted anywhere.
     signaller = config.prefixes[0].removeprefix("/") or "."
     page = string.Template((_STATIC / "demo.html").read_text(encoding="utf-8"))
     text = page.substitute(signaller=html.escape(signaller))
@@ -57,16 +57,15 @@ def mount(app: web.Application, config: Config, *, local: bool = False) -> None:
         app.router.add_get(f"{PATH}/{name}", _handler(file, local))
 
 
-#: The hosts that listen on each address of this machine.
+#: The hosts that listen on all addresses of this machine.
 EVERYWHERE = ("*", "0.0.0.0", "::")  # noqa: S104
 
 
 def wanted_locally(config: Config) -> bool:
-    """Tell whether a command with this configuration shows the demo to browsers on its machine.
+    """Tell whether the command serves the demo to browsers on its machine by default.
 
-    It does unless it was told (`Demo`), or the demo is of no use: it has no token to show, its
-    origin is not among `Origins`, and what listens at one address of the network alone hears
-    nothing from this machine's own.
+    It does, unless `Demo` is set or the demo cannot work: tokens are required, a prefix is at
+    `/demo`, `Origins` is restricted, or the server does not listen on loopback.
     """
     if config.demo is not None or config.auth.required or PATH in config.prefixes:
         return False
@@ -76,9 +75,9 @@ def wanted_locally(config: Config) -> bool:
 
 
 def link(config: Config, address: str, port: int) -> str | None:
-    """Return the URL of a fresh room in the demo of a command; None where it has none.
+    """Return the URL of a fresh room in the command's demo; None if it serves no demo.
 
-    `address` and `port` are where it listens. Who opens the URL in two windows can have a call.
+    The server listens on `address` and `port`. Opening the URL in two windows starts a call.
     """
     if not (config.demo or wanted_locally(config)):
         return None
@@ -99,16 +98,16 @@ def _handler(file: File, local: bool) -> _Handler:
 
 
 def _is_here(request: web.Request) -> bool:
-    """Tell whether a browser on this machine asks, for what it takes to be this machine.
+    """Tell whether the request comes from this machine and names this machine as its host.
 
-    A proxy is on this machine, too, but its clients are not: it says so, or names its own host. So
-    does a page whose name was made to lead here (DNS rebinding).
+    This excludes clients behind a local proxy, which adds a forwarding header or names its own
+    host, and pages whose name was made to resolve to this machine (DNS rebinding).
     """
     if {"Forwarded", "X-Forwarded-For", "X-Real-IP", hdrs.VIA} & request.headers.keys():
         return False
     try:
         host = request.url.host or ""
-    except ValueError:  # the Host header is none
+    except ValueError:  # the Host header is invalid
         return False
     return _is_loopback(request.remote or "") and _is_loopback(host)
 

@@ -1,4 +1,4 @@
-"""The configuration: a JSON file, the environment, and what the command line adds to them."""
+"""The configuration: a JSON file, environment variables and command-line options."""
 
 from videre.config.config import Config
 from videre.config.file import load

@@ -1,4 +1,4 @@
-"""The checks that settings name: what cerberus' own rules cannot say of a value."""
+"""The checks that settings name, for what cerberus' own rules cannot express."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from videre import engine_url
 from videre.config import engine_files
 
-#: Takes the field at fault, and what is wrong with it.
+#: Takes the name of the field at fault, and what is wrong with it.
 Error = Callable[[str, str], None]
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 def prefixes(field: str, value: Any, error: Error) -> None:
-    """Complain of what is no path, or no list of different paths."""
+    """Require a path, or a list of distinct paths."""
     each = value if isinstance(value, list) else [value]
     if not each or not all(isinstance(prefix, str) for prefix in each):
         error(field, "must be a path, or a list of paths")
@@ -30,7 +30,7 @@ def prefixes(field: str, value: Any, error: Error) -> None:
 
 
 def hosts(field: str, value: Any, error: Error) -> None:
-    """Complain of what is no host, or no list of different hosts."""
+    """Require a host, or a list of distinct hosts."""
     each = value if isinstance(value, list) else [value]
     if not each or not all(isinstance(host, str) and host for host in each):
         error(field, "must be a host or an address, or a list of them")
@@ -41,7 +41,7 @@ def hosts(field: str, value: Any, error: Error) -> None:
 
 
 def _badly_named(host: str) -> bool:
-    """Tell whether a Unix socket has a path that none can have: 107 bytes at most, see unix(7)."""
+    """Tell whether a Unix socket's path is invalid; it has at most 107 bytes, see unix(7)."""
     if not host.startswith("unix:"):
         return False
     path = os.fsencode(host.removeprefix("unix:"))
@@ -49,9 +49,9 @@ def _badly_named(host: str) -> bool:
 
 
 def network(field: str, value: Any, error: Error) -> None:
-    """Complain of what is no address or network, and not `unix:`."""
+    """Require an IP address, a network, or `unix:`."""
     if not isinstance(value, str) or value == "unix:":
-        return  # the rule for its type complains
+        return  # the type rule reports a value that is no string
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
@@ -59,23 +59,23 @@ def network(field: str, value: Any, error: Error) -> None:
 
 
 def origin(field: str, value: Any, error: Error) -> None:
-    """Complain of what is no origin, or no pattern of one."""
+    """Require an origin, or a pattern for origins."""
     if not isinstance(value, str):
-        return  # the rule for its type complains
+        return  # the type rule reports it
     if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", value, re.IGNORECASE):
         error(field, "must be an origin such as https://*.example.com, without a path")
 
 
 def finite(field: str, value: Any, error: Error) -> None:
-    """Complain of NaN and infinity, which JSON does not have and Python reads."""
+    """Reject NaN and infinity: JSON does not have them, but Python reads them."""
     if isinstance(value, float) and not math.isfinite(value):
         error(field, "must be a finite number")
 
 
 def engine(field: str, value: Any, error: Error) -> None:
-    """Complain of a URL that stands for no engine, or for one that is not installed."""
+    """Require the URL of an engine that is installed."""
     if not isinstance(value, str):
-        return  # the rule for its type complains
+        return  # the type rule reports it
     if (words := engine_url.fault(value) or engine_files.fault(value)) is not None:
         error(field, words)
 

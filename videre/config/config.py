@@ -1,4 +1,4 @@
-"""A configuration that was found good."""
+"""A valid configuration."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from videre.settings import LEEWAY, Limits, Options, Process
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Process):
-    """A configuration that was found good. Paths are absolute, or relative to where we run.
+    """A valid configuration. Paths are absolute, or relative to the working directory.
 
-    The settings of the process are its own fields; see `settings.Process`.
+    It inherits the process's settings as fields; see `settings.Process`.
     """
 
-    #: Bearer token that clients of the admin port must send; None: none, for loopback alone.
+    #: Bearer token that admin clients must send; None: no token, on loopback only.
     admin_token: str | None = dataclasses.field(default=None, repr=False)
     transport: Options = dataclasses.field(default_factory=Options)
     limits: Limits = dataclasses.field(default_factory=Limits)
     auth: Auth = dataclasses.field(default_factory=NoAuth)
     #: Seconds that a seat outlives its token, so that the client can fetch a fresh one.
     leeway: float = LEEWAY
-    #: The STUN and TURN servers that members learn of.
+    #: The STUN and TURN servers that members receive.
     ice: IceServers = dataclasses.field(default_factory=IceServers)
-    #: What was read, by key, defaults included.
+    #: The values by key, defaults included.
     document: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
-    #: Where each key was read: a file, or an option of the command line.
+    #: Where each key was set: a file, a variable, or a command-line option.
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Where to listen, one or more."""
+        """The hosts to listen on, at least one."""
         return (self.host,) if isinstance(self.host, str) else self.host
 
     @property
@@ -47,12 +47,12 @@ class Config(Process):
         return self.transport.max_packet_bytes
 
     def error(self, key: str, value: object, words: str) -> ConfigError:
-        """Return what tells of a value that turned out to be unusable, and where it was read."""
+        """Return an error that names an unusable value, its key, and where it was set."""
         source = self.sources.get(key, "default")
         return ConfigError([f"{source}: {key}: {shown(value)}: {words}"])
 
     def complaints(self) -> list[str]:
-        """Return, in words, what works but should not be so; empty for a good configuration."""
+        """Return warnings about settings that work but are unsafe; empty if there are none."""
         waiting, at_once = (
             self.transport.max_backlog_bytes,
             self.limits.at_once(self.max_packet_bytes),
@@ -69,9 +69,9 @@ class Config(Process):
         return list(self.error(key, value, words).faults)
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Return what serves TLS 1.2 or newer with Cert and Key; None without TLS.
+        """Return a context that serves TLS 1.2 or newer with Cert and Key; None without TLS.
 
-        Raises ConfigError for files that cannot be read or used.
+        Raises ConfigError if a file cannot be read or used.
         """
         if not self.tls or self.cert is None or self.key is None:
             return None
@@ -100,7 +100,7 @@ class Config(Process):
         return context
 
     def _unusable_pem(self) -> tuple[str, Path | None]:
-        """Return which of Cert and Key it is that OpenSSL does not take."""
+        """Return which of Cert and Key OpenSSL rejects: its key and path."""
         try:
             ssl.create_default_context(cafile=self.cert)
         except ssl.SSLError:
@@ -108,7 +108,7 @@ class Config(Process):
         return "Key", self.key
 
     def changed(self, other: Config) -> list[str]:
-        """Return the keys whose values differ, in no order of meaning; both must be `load`ed."""
+        """Return the keys whose values differ, sorted; `load` must have made both."""
         keys = sorted(self.document)
         return [key for key in keys if self.document[key] != other.document[key]]
 

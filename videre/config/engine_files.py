@@ -1,4 +1,4 @@
-"""What the URL of an engine needs beside itself: a package, and the files that it names."""
+"""What an engine's URL depends on: a package, and the files that the URL names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from videre.settings import MEMORY
 
 
 def fault(url: str) -> str | None:
-    """Return what a good URL of an engine lacks here; None: nothing."""
+    """Return why a valid engine URL cannot work on this machine; None if it can."""
     if url == MEMORY:
         return None
     if importlib.util.find_spec("redis") is None:
@@ -29,7 +29,7 @@ def fault(url: str) -> str | None:
 def _unusable(
     *, ssl_ca_certs: str | None, ssl_certfile: str | None, ssl_keyfile: str | None
 ) -> str | None:
-    """Return which of the files OpenSSL does not take."""
+    """Return which of the files OpenSSL rejects, and why; None if none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     name = "ssl_ca_certs"
     try:

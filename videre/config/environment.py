@@ -1,8 +1,8 @@
-"""The configuration's keys as variables of the environment, as containers are configured.
+"""The configuration's keys as environment variables, for containers.
 
-`MaxPacketBytes` is `VIDERE_MAX_PACKET_BYTES`: a word begins at each capital that a small letter
-follows or precedes. A value is JSON, but for keys that hold a text: that is taken as it is.
-An empty one is null, where a key may be null. Paths are relative to the working directory.
+`MaxPacketBytes` is `VIDERE_MAX_PACKET_BYTES`: a word begins at each capital before or after a
+lower-case letter. Values are JSON, except that those of string keys are taken literally. An empty
+value is null if the key may be null. Paths are relative to the working directory.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from videre.config.schema import SCHEMA
 
 PREFIX = "VIDERE_"
 
-#: Names the configuration file.
+#: The variable that names the configuration file.
 CONFIG = "VIDERE_CONFIG"
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-# How like a name of ours one must be to be taken for a slip: a variable that is there by chance, as
-# those that Kubernetes makes for a service called videre, is less so.
+# How similar an unknown variable must be to one of ours to count as a typo (difflib's ratio, 0 to
+# 1). Unrelated ones, such as those Kubernetes sets for a service named videre, are less similar.
 LIKENESS = 0.9
 
 
 def words(key: str) -> list[str]:
-    """Return the words of a key: Admin and Port of `AdminPort`."""
+    """Split a key into its words: `AdminPort` into Admin and Port."""
     return _WORD.split(key)
 
 
 def variable(key: str) -> str:
-    """Return the variable of a key: `VIDERE_ADMIN_PORT` of `AdminPort`."""
+    """Return the variable for a key: `VIDERE_ADMIN_PORT` for `AdminPort`."""
     return PREFIX + "_".join(words(key)).upper()
 
 
 VARIABLES = {variable(key): key for key in SCHEMA}
 PORT = variable("Port")
 
-#: Where a hosting platform says on which port it expects the server; VIDERE_PORT beats it.
+#: Variable in which a hosting platform passes the port; VIDERE_PORT overrides it.
 HOSTED_PORT = "PORT"
 
 _KUBERNETES = (
@@ -51,15 +51,15 @@ _KUBERNETES = (
 
 
 def config(environ: Mapping[str, str]) -> Path | None:
-    """Return the configuration file that an environment names, if it does."""
+    """Return the configuration file that the environment names; None if it names none."""
     named = environ.get(CONFIG)
     return Path(named) if named else None
 
 
 def read(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    """Return the values of an environment as `config.load` takes options: by key, with the name.
+    """Return the environment's values as options for `config.load`: key -> (variable, value).
 
-    An empty variable is null where the key may be. What is wrong with a value is for `load` to say.
+    An empty variable is null if the key may be null. `load` validates the values.
     """
     found = {
         key: (name, _value(key, environ[name]))
@@ -72,7 +72,7 @@ def read(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
 
 
 def slips(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable that is, by its looks, not what somebody meant."""
+    """Return a sentence for each variable that looks like a mistake."""
     sentences = []
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name == CONFIG:

@@ -1,7 +1,7 @@
-"""How a configuration is read: a JSON file, and what options and variables add to it.
+"""Load a configuration from a JSON file, environment variables and options.
 
-`load` returns a Config or raises a ConfigError that names every fault at once, each with its file
-(or option), key and value. What the values may be is in schema.py.
+`load` returns a Config, or raises a ConfigError that lists all faults, each with its file (or
+option), key and value. schema.py defines the valid values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from videre.errors import ConfigError
 from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.settings import LEEWAY
 
-# What ends the key itself where a fault names one below it: `Auth.Issuer`, `IceServers[1].Urls`.
+# Separates a top-level key from what a fault names below it: `Auth.Issuer`, `IceServers[1].Urls`.
 _BELOW = re.compile(r"[.\[]")
 
 
@@ -32,11 +32,12 @@ def load(
     options: Mapping[str, tuple[str, Any]] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
-    """Return the configuration of a file, of the options that beat it, and of the defaults.
+    """Return the configuration: options override the file, which overrides the defaults.
 
     `options` maps a key to the name of an option or variable, and its value: `{"Port": ("--port",
-    8080)}`. Paths of the file are relative to it, all others to the working directory. Secrets may
-    stand in a variable of `environ` (the process's own unless given). Raises ConfigError.
+    8080)}`. Paths in the file are relative to the file, all others to the working directory.
+    Variables that hold secrets are looked up in `environ`, by default os.environ. Raises
+    ConfigError.
     """
     options = options or {}
     values = {} if path is None else _read(path)
@@ -45,7 +46,7 @@ def load(
     values.update({key: value for key, (_, value) in options.items()})
     named = [key for key in ("Cert", "Key") if options.get(key, ("", None))[1] is not None]
     if named and "TLS" not in options:
-        values["TLS"] = True  # who names a certificate wants it used
+        values["TLS"] = True  # an option that names a certificate implies TLS
     sources = {key: str(path) for key in values} | {key: name for key, (name, _) in options.items()}
     document, faults = judge(values)
 
@@ -122,7 +123,7 @@ def _value(
     value: Any,
     resolve: Callable[[str], Path | None],
 ) -> Any:
-    """Return a value of the file as its field holds it."""
+    """Convert a value of the document to the type of its field."""
     if "Path" in str(field.type):
         return resolve(known.key)
     if known.key == "Prefix":
@@ -132,12 +133,12 @@ def _value(
         return value[0] if len(value) == 1 else tuple(value)
     if isinstance(field.default, tuple):
         return tuple(value)
-    # A count has 0 for no limit, and so has null.
+    # In a count, 0 means no limit; so does null.
     return 0 if value is None and field.type == "int" else value
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds."""
+    """Read a JSON file that holds an object; raises ConfigError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`IceServers` of the configuration: the entries, their secrets, and what is wrong with any."""
+"""Read and validate `IceServers`: the entries and their secrets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from videre.config.keys import stored
 from videre.config.schema import StrictValidator, sentences, shown
 from videre.ice import TTL, SharedSecret, StaticServer
 
-#: Shortest shared secret: coturn takes any, but who sees one credential can try secrets at home.
+#: Shortest shared secret. coturn takes any, but one credential is enough to guess secrets offline.
 MIN_SECRET = 16  # characters
-MIN_TTL = 60  # seconds; below, clocks that differ a little would matter
-MAX_TTL = 365 * 24 * 3600  # seconds; what is good for longer is no temporary credential
+MIN_TTL = 60  # seconds; below this, small differences between clocks would matter
+MAX_TTL = 365 * 24 * 3600  # seconds; a longer-lived credential is not temporary
 
 Fault = tuple[str, str]
 
@@ -27,7 +27,7 @@ def _printable(field: str, value: object, error: Any) -> None:
 
 _TEXT = {"type": "string", "minlength": 1, "check_with": _printable}
 
-#: What an entry may hold: a server for all, or one that shares a secret with us.
+#: An entry: a server with the same credential for everybody, or one that shares a secret with us.
 SCHEMA: dict[str, dict[str, Any]] = {
     "Urls": {"type": ["string", "list"], "required": True},
     "Username": _TEXT,
@@ -37,11 +37,11 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "SecretVariable": {"type": "string", "regex": "[A-Za-z_][A-Za-z0-9_]*"},
     "Ttl": {"type": "integer", "min": MIN_TTL, "max": MAX_TTL},
 }
-#: The same in the W3C's spelling, for who has an entry from a page: a server for all only.
+#: The W3C's spelling, for entries copied from a page; without shared secrets.
 W3C = {key.lower(): SCHEMA[key] for key in ("Urls", "Username", "Credential")}
 SECRETS = ("Secret", "SecretFile", "SecretVariable")
 
-# RFC 7064 and 7065, in lower case, which every browser takes.
+# The URLs of RFC 7064 and 7065, in lower case, which every browser accepts.
 _URL = re.compile(
     r"(?P<scheme>stun|turn)s?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<transport>\?transport=(?:udp|tcp))?",
@@ -52,9 +52,9 @@ _URL = re.compile(
 def read(
     entries: Sequence[Any], folder: Path, environ: Mapping[str, str]
 ) -> tuple[list[StaticServer | SharedSecret], list[Fault]]:
-    """Return the entries, and what is wrong with any: (`IceServers[1].Urls`, its value and words).
+    """Return the valid entries and all faults: (`IceServers[1].Urls`, the value and what is wrong).
 
-    Files are relative to `folder`. No secret and no credential stands in the words.
+    Files are relative to `folder`. Faults contain no secrets or credentials.
     """
     servers: list[StaticServer | SharedSecret] = []
     faults: list[Fault] = []
@@ -81,7 +81,7 @@ def read(
 
 
 def _server(entry: Mapping[str, Any], secret: str | None) -> StaticServer | SharedSecret:
-    """Return a good entry, in either spelling."""
+    """Build a server from a valid entry, in either spelling."""
     values = {key.lower(): value for key, value in entry.items()}
     urls = tuple(_urls(values["urls"]))
     if secret is not None:
@@ -90,7 +90,7 @@ def _server(entry: Mapping[str, Any], secret: str | None) -> StaticServer | Shar
 
 
 def _faults(entry: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield (key, its value and words) for all that is wrong, secrets not looked at."""
+    """Yield (key, its value and what is wrong) for each fault; does not read secrets."""
     schema = W3C if W3C.keys() & entry.keys() and not SCHEMA.keys() & entry.keys() else SCHEMA
     validator = StrictValidator(schema)
     validator.validate(dict(entry))
@@ -121,7 +121,7 @@ def _faults(entry: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _url_faults(key: str, value: object) -> Iterator[Fault]:
-    """Yield a fault for each URL that is none; `key` is Urls or urls."""
+    """Yield a fault for each invalid URL; `key` is Urls or urls."""
     if value == []:
         yield key, "[]: must name a URL"
     for url in _urls(value):
@@ -133,12 +133,12 @@ def _url_faults(key: str, value: object) -> Iterator[Fault]:
 
 
 def _urls(value: object) -> list[Any]:
-    """Return what should be URLs: of a string the one."""
+    """Return the value's URLs, not validated, as a list; a string counts as one URL."""
     return value if isinstance(value, list) else [value] if isinstance(value, str) else []
 
 
 def _is_url(url: str) -> bool:
-    """Tell whether every browser takes a URL; one that it does not take costs the whole call."""
+    """Tell whether every browser accepts a URL; one that it rejects makes the whole call fail."""
     found = _URL.fullmatch(url)
     if found is None or not 0 < int(found["port"] or 1) < 65536:
         return False
@@ -156,13 +156,13 @@ def _is_url(url: str) -> bool:
 
 
 def _quoted(key: str, value: object) -> str:
-    """Return a value for a fault; nothing where it is a secret, or may be one in a wrong place."""
+    """Return a value for a fault; an empty string if it is, or may be, a misplaced secret."""
     if key == "Ttl":
         harmless = isinstance(value, int | float)
     elif key == "SecretVariable":
         harmless = isinstance(value, str) and value.isascii() and value.isidentifier()
     elif key in ("Urls", "urls"):
-        # turn:user:password@host is no URL of TURN's, but it is easily thought to be one.
+        # turn:user:password@host is not a valid TURN URL, but an easy mistake.
         urls = _urls(value)
         harmless = bool(urls) and all(isinstance(url, str) and "@" not in url for url in urls)
     else:
@@ -171,7 +171,7 @@ def _quoted(key: str, value: object) -> str:
 
 
 def _secret(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> str:
-    """Return the secret that an entry holds or names; raises OSError or ValueError."""
+    """Return the secret that an entry contains or refers to; raises OSError or ValueError."""
     secret = stored(key, value, folder, environ)
     if not secret.isprintable():
         raise ValueError("must be one line of printable characters")

@@ -1,4 +1,4 @@
-"""The keys that a configuration names: secrets, files of them, and public keys."""
+"""Read the signing keys and the admin token: from values, files and environment variables."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from videre.settings import LEEWAY
 _STRINGS = {"type": "list", "schema": {"type": "string"}, "default": []}
 _STRING = {"type": "string", "nullable": True, "default": None, "minlength": 1}
 
-#: What `Auth` may hold. Secrets are for HS256; several are for rotation: any of them is good, and
-#: the first one signs. `SecretsVariable` names an environment variable: secrets between blanks.
+#: The schema of `Auth`. Secrets are for HS256. Several allow rotation: any of them verifies, the
+#: first one signs. `SecretsVariable` names an environment variable of blank-separated secrets.
 SCHEMA: dict[str, Any] = {
     "Required": {"type": "boolean", "default": True},
     "Secrets": _STRINGS,
@@ -25,15 +25,15 @@ SCHEMA: dict[str, Any] = {
     "PublicKeys": _STRINGS,
     "Issuer": _STRING,
     "Audience": _STRING,
-    # 60 s: a client that is told of an expired token asks its site for another one.
+    # 60 s: a client whose token has expired asks its site for a fresh one.
     "Leeway": {"type": "number", "min": 0, "check_with": finite, "default": LEEWAY},
 }
 
-#: The keys that name the admin port's token: itself, a file that holds it, or a variable.
+#: The keys for the admin port's token: the token itself, a file, or an environment variable.
 ADMIN_KEYS = ("AdminToken", "AdminTokenFile", "AdminTokenVariable")
-#: Shortest admin token, in characters: it is guessed over the network, a try at a time.
+#: Shortest admin token, in characters: it can only be guessed online, one try at a time.
 MIN_ADMIN_TOKEN = 16
-_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1: what a header can carry
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1: the syntax of a bearer token
 
 Fault = tuple[str, str]
 
@@ -41,9 +41,9 @@ Fault = tuple[str, str]
 def read(
     auth: Mapping[str, Any], folder: Path, environ: Mapping[str, str]
 ) -> tuple[list[Key], list[Fault]]:
-    """Return the keys that `Auth` names, and what is wrong with any: (key of Auth, words).
+    """Return the keys that `Auth` names, and the faults: (key of Auth, what is wrong).
 
-    Files are relative to `folder`. No secret stands in the words.
+    Files are relative to `folder`. Faults contain no secrets.
     """
     keys: list[Key] = []
     faults: list[Fault] = []
@@ -75,14 +75,14 @@ def read(
 
 
 def stored(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> str:
-    """Return the secret that a key holds, or names: `...File` a file, `...Variable` a variable.
+    """Return a key's secret: read from a file for `...File`, from a variable for `...Variable`.
 
-    Raises OSError or ValueError, in whose words no secret stands.
+    Raises OSError or ValueError; their messages contain no secrets.
     """
     if key.endswith("File"):
         try:
             return (folder / value).read_text(encoding="utf-8").strip()
-        except UnicodeDecodeError:  # which would quote a byte of it
+        except UnicodeDecodeError:  # its message would quote a byte of the secret
             raise ValueError("is not UTF-8 text") from None
     if key.endswith("Variable"):
         if value not in environ:
@@ -94,9 +94,9 @@ def stored(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> st
 def admin_token(
     settings: Mapping[str, Any], folder: Path, environ: Mapping[str, str]
 ) -> tuple[str | None, list[Fault]]:
-    """Return the admin port's token, None if none is named, and what is wrong with it.
+    """Return the admin port's token (None if there is none), and its faults.
 
-    Files are relative to `folder`. No secret stands in the words.
+    Files are relative to `folder`. Faults contain no secrets.
     """
     for key in ADMIN_KEYS:
         if (value := settings[key]) is None:
@@ -127,7 +127,7 @@ def _key_file(path: Path) -> Key:
 
 
 def auth(settings: Mapping[str, Any] | None, keys: Sequence[Key]) -> Auth:
-    """Return what judges tokens by these settings and keys."""
+    """Return the token verifier for these settings and keys; NoAuth if `settings` is None."""
     if settings is None:
         return NoAuth()
     return TokenAuth(

@@ -1,6 +1,6 @@
-"""The table of docs/configuration.md, written from the settings.
+"""Generate the table in docs/configuration.md from the settings.
 
-`python -m videre.config.reference` writes it into the document; a test compares.
+`python -m videre.config.reference` updates the document; a test compares the two.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from videre.config.environment import variable
 from videre.config.schema import SCHEMA, SETTINGS
 from videre.settings import Setting
 
-#: The keys that `null` switches off, where it is allowed.
+#: The keys that `null` switches off, if they allow it.
 LIMITS = settings.of(settings.Limits, settings.Options)
 
-#: The lines of the document between which the table is.
+#: The lines that enclose the table in the document.
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 
 
 def table() -> str:
-    """Return the table, in Markdown: a row for each key."""
+    """Return the table in Markdown, one row per key."""
     head = "| key | default | unit | reloaded | meaning |\n|---|---|---|---|---|\n"
     return head + "".join(f"| {' | '.join(_row(known))} |\n" for known in SETTINGS.values())
 
@@ -40,7 +40,7 @@ def _row(known: Setting) -> Iterator[str]:
 
 
 def written(document: str) -> str:
-    """Return a document with the table in its place; raises ValueError where there is none."""
+    """Return the document with the table replaced; raises ValueError without BEGIN and END."""
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

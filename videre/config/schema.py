@@ -1,7 +1,7 @@
-"""What a configuration may hold: every key with its rules and default, and what is wrong with one.
+"""The schema of a configuration, and its validation: every key with its rules and default.
 
-`SCHEMA` follows from the settings, and cerberus judges by it. What `Auth` and an entry of
-`IceServers` may hold is in keys.py and ice_servers.py.
+`SCHEMA` is derived from the settings; cerberus validates with it. The schemas of `Auth` and of an
+`IceServers` entry are in keys.py and ice_servers.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from videre.settings import MEMORY, Setting
 #: The dataclasses whose fields are settings.
 CLASSES = (settings.Process, settings.Limits, settings.Options)
 
-#: Every setting by its key, in the order of docs/configuration.md.
+#: All settings by key, in the order of docs/configuration.md.
 SETTINGS: dict[str, Setting] = {
     **{key: known for key, (_, known) in settings.of(*CLASSES).items()},
     **{known.key: known for known in settings.DOCUMENTS},
@@ -31,12 +31,12 @@ SETTINGS: dict[str, Setting] = {
 
 
 def wire(default: Any) -> Any:
-    """Return a default as a configuration file would spell it."""
+    """Return a default as it appears in a configuration file."""
     return list(default) if isinstance(default, tuple) else default
 
 
 def _checked(rules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return cerberus' rules, with functions instead of the names of checks."""
+    """Return the rules for cerberus, with the names of checks replaced by their functions."""
     found = dict(rules)
     if "check_with" in found:
         found["check_with"] = CHECKS[found["check_with"]]
@@ -55,12 +55,12 @@ SCHEMA: dict[str, dict[str, Any]] = {
 SCHEMA["Prefix"]["default"] = settings.Process.prefixes[0]
 SCHEMA["Auth"]["schema"] = keys.SCHEMA
 
-#: The keys that a running server changes at SIGHUP; all others need a restart.
+#: The keys that SIGHUP reloads; all others need a restart.
 RELOADED = frozenset(key for key, known in SETTINGS.items() if known.reloaded)
 
 
 class StrictValidator(Validator):  # type: ignore[misc]  # cerberus has no types
-    """cerberus, but true is no number: Python's bool is an int."""
+    """cerberus' validator, except that true is not a number (Python's bool is an int)."""
 
     types_mapping: ClassVar[dict[str, TypeDefinition]] = {
         **Validator.types_mapping,
@@ -70,9 +70,9 @@ class StrictValidator(Validator):  # type: ignore[misc]  # cerberus has no types
 
 
 def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return these values with the defaults added, and each fault: (key, the value and words).
+    """Return the values with defaults added, and the faults: (key, its value and what is wrong).
 
-    Without faults, the document has all keys of the schema.
+    If there are no faults, the document has all keys of the schema.
     """
     validator = StrictValidator(SCHEMA)
     validator.validate(dict(values))
@@ -95,7 +95,7 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
 
 
 def _demo_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return why there can be no demo: its page must be reached, and get into a room."""
+    """Return why the demo cannot work: its page must be reachable and able to join a room."""
     prefix, faults = document["Prefix"], []
     if "/demo" in [each.rstrip("/") for each in ([prefix] if isinstance(prefix, str) else prefix)]:
         faults.append(("Demo", "true: /demo is also a Prefix"))
@@ -105,7 +105,7 @@ def _demo_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is wrong with workers: their rooms are in one engine, and ports have an end."""
+    """Return the faults of workers: they need fork, TCP, a shared engine and enough ports."""
     workers, faults = document["Workers"], []
     hosts = document["Host"] if isinstance(document["Host"], list) else [document["Host"]]
     if workers > 1 and not hasattr(os, "fork"):
@@ -121,7 +121,7 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is wrong with the admin port: whom it lets in, and that ports have an end."""
+    """Return the faults of the admin port: several tokens, no token, or not enough ports."""
     host, port, workers = document["AdminHost"], document["AdminPort"], document["Workers"]
     given = [key for key in keys.ADMIN_KEYS if document[key] is not None]
     faults = [(key, f"only one of {', '.join(keys.ADMIN_KEYS)} is needed") for key in given[1:]]
@@ -136,7 +136,7 @@ def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host, an address or a name, is this machine alone."""
+    """Tell whether a host (an address or a name) is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -144,13 +144,13 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_secret(key: object) -> bool:
-    """Tell whether a value may be a secret that stands in the wrong place."""
+    """Tell whether this key's value may be a misplaced secret."""
     words = ("secret", "auth", "credential", "ice", "turn", "token")
     return isinstance(key, str) and any(word in key.lower() for word in words)
 
 
 def _null_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return a fault for each null where none may be: cerberus would put the default there."""
+    """Return a fault for each null that is not allowed; cerberus would use the default instead."""
     return [
         (key, "null: null value not allowed")
         for key, value in values.items()
@@ -159,11 +159,11 @@ def _null_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (key, what is wrong with its value) for each of cerberus' errors."""
+    """Return (key, its value and what is wrong) for each of cerberus' errors."""
     faults: list[tuple[str, str]] = []
     for key, problems in errors.items():
         value = values.get(key)
-        if key == "Auth" and isinstance(value, dict):  # whose values may be secrets
+        if key == "Auth" and isinstance(value, dict):  # its values may be secrets
             inner = problems[0] if problems and isinstance(problems[0], dict) else {}
             faults += [
                 (f"Auth.{name}", words)
@@ -180,7 +180,7 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
 
 
 def sentences(problems: Any) -> list[str]:
-    """Flatten cerberus' error of one key, however deep it is, into sentences."""
+    """Flatten the nested errors that cerberus reports for one key into sentences."""
     if isinstance(problems, str):
         return [problems]
     if isinstance(problems, dict):
@@ -189,7 +189,7 @@ def sentences(problems: Any) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """Return a value as a fault shows it: as JSON, not too much of it."""
+    """Return a value for a fault: JSON, cut after 80 characters."""
     if isinstance(value, Path):
         return repr(str(value))
     text = json.dumps(value, default=str)
