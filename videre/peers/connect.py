@@ -1,8 +1,8 @@
-"""The entry of one session into a room: what a `connect` packet asks for, step by step.
+"""The steps of a `connect`: delay, token, seat.
 
-An address whose tokens were refused too often waits; the token is judged; a seat is resumed, taken
-anew, or confirmed. What costs nothing is done at once; where the engine works elsewhere, the next
-step is taken when it has answered.
+An address with too many refused tokens waits; the token is checked; a seat is resumed, newly taken
+or confirmed. Steps that need not wait run at once; after a wait for the engine, the next step
+continues.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Pending = Awaitable[None] | None
 
 
 class Visitor(Protocol):
-    """Who wants to enter."""
+    """The session that wants to enter."""
 
     address: str
     connection: Connection
@@ -36,42 +36,42 @@ class Visitor(Protocol):
 
     @property
     def seat(self) -> Seat | None:
-        """Where it sits."""
+        """Its seat, if any."""
 
     def sit(self, seat: Seat) -> Pending:
-        """Take a seat, and give up the one it has in another room."""
+        """Take a seat, and give up the one in another room."""
 
     def pay(self, size: int) -> None:
-        """Charge it for bytes that its packet has caused beside its own."""
+        """Charge it for bytes its packet caused, beyond its own."""
 
 
 def enter(visitor: Visitor, context: Context, packet: Packet) -> Pending:
-    """Carry out a `connect`: at once, or when what is returned was awaited. Raises PeerError."""
+    """Carry out a `connect`, at once or when the result is awaited. Raises PeerError."""
     entry = _Entry(visitor, context, packet)
     delay = context.penalties.delay(visitor.address, context.clock())
     return entry.after(delay) if delay > 0 else entry.begin()
 
 
 class _Entry:
-    """One `connect` that is being carried out."""
+    """One `connect` in progress."""
 
     def __init__(self, visitor: Visitor, context: Context, packet: Packet) -> None:
         self._visitor = visitor
         self._context = context
         self._rooms = context.rooms
         self._packet = packet
-        self._counted = False  # as a failure, whether or not it is one
+        self._counted = False  # as a failure, before its outcome is known
         self._grant = Grant()
 
     async def after(self, delay: float) -> None:
-        """Begin after some seconds, unless the visitor leaves in the meantime."""
+        """Begin after `delay` seconds, unless the visitor leaves meanwhile."""
         context, visitor = self._context, self._visitor
-        # Counted when it begins to wait: tries side by side wait longer and longer too.
+        # Counted when the wait begins, so that parallel tries are delayed more and more too.
         context.penalties.record(visitor.address, context.clock())
         self._counted = True
         outside = visitor.seat is None
         if outside:
-            visitor.deadline.cancel()  # it is we who keep it waiting
+            visitor.deadline.cancel()  # the delay is ours, not the client's
         try:
             await context.sleep(delay, lambda: visitor.gone)
             if not visitor.gone and (pending := self.begin()) is not None:
@@ -81,7 +81,7 @@ class _Entry:
                 visitor.deadline.enter()
 
     def begin(self) -> Pending:
-        """Judge what the visitor shows, and give it a seat."""
+        """Check the visitor's token, and give it a seat."""
         packet, held, context = self._packet, self._visitor.seat, self._context
         here = held is not None and held.room == packet.room
         if here and held is not None and held.user != packet.user:
@@ -106,7 +106,7 @@ class _Entry:
             self._context.penalties.record(self._visitor.address, self._context.clock())
 
     def _repeat(self, held: Seat) -> Pending:
-        """Confirm the seat that the visitor has: nothing changes for the others."""
+        """Confirm the visitor's seat; nothing changes for the others."""
         visitor = self._visitor
         visitor.deadline.renew(self._grant)
         role = packets.ROLE[self._rooms.is_initiator(held)]
@@ -119,7 +119,7 @@ class _Entry:
         return _then(pending, lambda: self._seated(seat))
 
     def _resume(self, secret: str) -> Pending:
-        """Give the visitor its seat back; or a new one, if that is gone or has a gap."""
+        """Resume the visitor's seat; give it a new one if that is gone or has a gap."""
         packet = self._packet
         try:
             found = self._rooms.resume(
@@ -161,8 +161,8 @@ class _Entry:
         return self._join(found)
 
     def _join(self, gap: Gap | None) -> Pending:
-        """Take a new seat; who came back to a `gap` has shown that the old one is its own."""
-        # The new seat is taken before the old one is given up: a refusal costs the peer nothing.
+        """Take a new seat; after a `gap` it replaces the old one, which the secret proved theirs."""
+        # The new seat comes before the old one is given up: a refused join costs the peer nothing.
         seat, pending = self._rooms.join(
             self._packet.user,
             self._packet.room,
@@ -187,7 +187,7 @@ class _Entry:
 
 
 def _then(pending: Pending, step: Callable[[], Pending]) -> Pending:
-    """Take the next step: now, or when there is nothing left to wait for."""
+    """Run the next step: now, or after `pending`."""
     return step() if pending is None else _later(pending, step)
 
 

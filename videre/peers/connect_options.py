@@ -1,4 +1,4 @@
-"""What a client may ask for in the Payload of `connect`: an object, or the JSON text of one."""
+"""Options in the Payload of `connect`: an object, or the JSON text of one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cerberus import Validator
 from videre.errors import InvalidPacket
 from videre.packets import outlined
 
-# Longest resume secret that is looked at, in characters: ours have 22.
+# Longest resume secret accepted, in characters; ours have 22.
 MAX_SECRET = 128
 
 
 def _no_boolean(field: str, value: object, error: Callable[[str, str], None]) -> None:
-    if isinstance(value, bool):  # which Python, and so cerberus, takes for an integer
+    if isinstance(value, bool):  # an integer to Python, and so to cerberus
         error(field, "must be of integer type")
 
 
-#: `Token` is auth's to judge: whatever is wrong with one, its sender is unauthorized.
+#: `Token` is checked by auth: any fault in it means `unauthorized`.
 SCHEMA: dict[str, Any] = {
     "Welcome": {"type": "boolean", "nullable": True},
     "Resume": {"type": "string", "nullable": True, "minlength": 1, "maxlength": MAX_SECRET},
@@ -31,16 +31,16 @@ SCHEMA: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class ConnectOptions:
-    """What one `connect` asks for; nothing, if the client knows only section 2 of protocol.md."""
+    """The options of a `connect`; the defaults for clients that know only protocol.md, section 2."""
 
     token: Any = None
     welcome: bool = False
     resume: str | None = None  # the secret of a lost seat
-    received: int | None = None  # packets got since the welcome that brought the secret
+    received: int | None = None  # packets received since the welcome that brought the secret
 
     @property
     def greeting(self) -> dict[str, object] | None:
-        """What the welcome says of a seat that is taken anew; None: no welcome is asked for."""
+        """Extra keys of the welcome for a newly taken seat; None: no welcome is asked for."""
         if not self.welcome:
             return None
         return {} if self.resume is None else {"Resumed": False}
@@ -50,9 +50,9 @@ NOTHING = ConnectOptions()
 
 
 def connect_options(payload: Any) -> ConnectOptions:
-    """Return what the Payload of a `connect` asks for; raises InvalidPacket.
+    """Parse the Payload of a `connect`; raises InvalidPacket.
 
-    A Payload that is no object asks for nothing, and so do keys that nobody knows.
+    A Payload that is not an object means no options; unknown keys are ignored.
     """
     if isinstance(payload, str):
         try:
@@ -73,7 +73,7 @@ def connect_options(payload: Any) -> ConnectOptions:
     )
 
 
-# The same as the schema says, in a fraction of a microsecond.
+# These check the same as the schema, in a fraction of a microsecond.
 
 
 def _is_switch(value: Any) -> bool:
@@ -89,7 +89,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _faults(payload: dict[str, Any]) -> str:
-    """Return what cerberus says of the keys that we know, of which it sees an outline."""
+    """Return what cerberus reports for the known keys, of which it gets only an outline."""
     validator = Validator(SCHEMA)
     asked = {key: outlined(payload[key]) for key in SCHEMA if key in payload}
     validator.validate(asked, normalize=False)

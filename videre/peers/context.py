@@ -1,4 +1,4 @@
-"""What all peers of one namespace share: rooms, rules, clocks, and where things are recorded."""
+"""What all peers of one namespace share: rooms, rules, clocks and logs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from videre.settings import LEEWAY, Limits
 
 @dataclasses.dataclass(kw_only=True)
 class Context:
-    """What all peers of one namespace share. What the configuration says may be set anew."""
+    """What all peers of one namespace share. A reload may replace the configured fields."""
 
     rooms: Rooms
     decoder: Decoder
     log: Log
     clock: Callable[[], float]  # monotonic, in seconds
-    unix_time: Callable[[], float]  # what tokens tell
+    unix_time: Callable[[], float]  # Unix time, for tokens
     later: Later
-    # Sleeps for so many seconds, or until it is told, within a second, that there is no need to.
+    # Sleeps for some seconds; ends within a second once the function returns True.
     sleep: Callable[[float, Callable[[], bool]], Awaitable[None]]
     trace: Trace | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)

@@ -1,4 +1,4 @@
-"""Deadlines: a session must enter a room in time, and show a fresh token before its grant ends."""
+"""Deadlines: a session must join a room in time, and show a fresh token before its grant ends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from videre.rooms.room import Seat
 
 
 class Subject(Protocol):
-    """Who has to keep to the deadline."""
+    """The session under the deadline."""
 
     @property
     def seat(self) -> Seat | None:
-        """Where it sits."""
+        """Its seat, if any."""
 
     def refuse(self, error: PeerError) -> None:
-        """Tell it of an error."""
+        """Send it an error."""
 
     def close(self, code: CloseCode) -> None:
         """Close its session."""
@@ -31,17 +31,17 @@ class _Nobody:
     seat = None
 
     def refuse(self, error: PeerError) -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
     def close(self, code: CloseCode) -> None:
-        """Close nothing."""
+        """Do nothing."""
 
 
 _NOBODY = _Nobody()
 
 
 class Deadline:
-    """The one deadline that a session has at a time, if any."""
+    """A session's deadline; it has at most one at a time."""
 
     __slots__ = ("_context", "_subject", "_timer")
 
@@ -51,26 +51,26 @@ class Deadline:
         self._timer: Timer | None = None
 
     def enter(self) -> None:
-        """Begin the wait for a room to be entered."""
+        """Start the deadline for joining a room."""
         seconds = self._context.limits.join_timeout
         if seconds is not None:
             self._timer = self._context.later(seconds, self._idled)
 
     def renew(self, grant: Grant) -> None:
-        """End the wait for a room to be entered, and begin that for the grant to end."""
+        """End the deadline for joining; start the one for the end of the grant."""
         self.cancel()
         if grant.expires is not None:
             seconds = grant.expires - self._context.unix_time()
             self._timer = self._context.later(seconds, self._expired)
 
     def cancel(self) -> None:
-        """End the wait, whatever it is for."""
+        """Cancel whichever deadline is running."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
     def end(self) -> None:
-        """Hear that the session has ended: let go of it, so that no cycle keeps its memory."""
+        """Release the ended session, so that no reference cycle keeps it in memory."""
         self.cancel()
         self._subject = _NOBODY
 

@@ -1,4 +1,4 @@
-"""The id of a seat's last broadcast: a client that comes back learns it."""
+"""The id of a seat's last broadcast, which a resuming client gets."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from videre.rooms.room import Seat
 
 
 def new_id(seat: Seat, packet: Packet) -> str:
-    """Return the id of a broadcast, as JSON; "" if it is the one that the seat remembers."""
+    """Return the id of a broadcast, as JSON; "" if the seat already remembers it."""
     packet_id = packets.id_text(packet.header)
     return "" if packet_id == seat.last_id else packet_id
 
 
 def note(seat: Seat, packet_id: str, pending: Awaitable[None] | None) -> Awaitable[None] | None:
-    """Remember the id of the last broadcast that was carried out, if it changed."""
+    """Remember the id of the sender's last broadcast, if it changed."""
     if not packet_id:
         return pending
     if pending is not None:

@@ -1,9 +1,9 @@
-"""A peer: the protocol of one session, from the first packet to the goodbye.
+"""A peer: the protocol of one session, from the first packet to the last.
 
-A packet is decoded, looked up in a table of events, and carried out by the method that stands
-there. A PeerError raised on the way becomes an error packet; anything else is the transport's to
-catch. A method returns None when it is done, or an awaitable that must be awaited before the
-session's next packet is handed over, so that the order of a sender's packets is kept.
+A packet is decoded, looked up in a table of events, and carried out by the method found there. A
+PeerError raised on the way becomes an error packet; the transport catches everything else. A
+method returns None when it is done, or an awaitable that must be awaited before the session's
+next packet is handed over; that keeps a sender's packets in order.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from videre.peers.last import new_id, note
 from videre.reasons import End, LeaveReason
 from videre.rooms.room import Seat, weight
 
-# After so many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
+# After this many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10
 
-# Broadcasts whose header is kept, to be compared with the next one's, before that is given up.
+# Broadcasts whose header is kept for comparison with the next one, before we stop trying.
 MAX_HEADS = 8
 
-# Longest ping that is kept, in characters, to be compared with the next one: a client's has 100.
+# Longest ping kept for comparison with the next one, in characters (a client's has 100).
 MAX_PING = 1024
 
 
 class Peer:
-    """The one end of a session that is ours. `connection` is the way to the other."""
+    """The server's end of a session; `connection` leads to the client."""
 
     __slots__ = (
         "_bad",
@@ -69,7 +69,7 @@ class Peer:
         self, connection: Connection, context: Context, address: str = "", name: str = ""
     ) -> None:
         self.connection = connection
-        self.name = name  # of the session, in the log
+        self.name = name  # the session's name in the log
         self._context = context
         self._rooms = context.rooms
         self._tally = context.rooms.tally
@@ -77,31 +77,31 @@ class Peer:
         self._seat: Seat | None = None
         self.gone = False
         self._bad = 0  # bad packets in a row
-        self._ping: tuple[str, str, str] | None = None  # a ping's text around its Payload
-        self._head: str | None = None  # a broadcast's text up to its Payload, from this seat
-        self._heads = 0  # how many were looked for since the seat was taken
+        self._ping: tuple[str, str, str] | None = None  # a ping, and its text around the Payload
+        self._head: str | None = None  # this seat's last broadcast, up to its Payload
+        self._heads = 0  # heads looked for since the seat was taken
         self._throttle: Throttle | None = None
         self.refresh()
         self.deadline = Deadline(context, self)
         self.deadline.enter()
 
     def refresh(self) -> None:
-        """Go by what the context says now of limits and traces: they may be set while it runs."""
+        """Reload limits and trace from the context; they may change at any time."""
         self._trace = self._context.trace
         self._throttle = throttle(self._context.limits)
 
     def go_away(self, seconds: float) -> None:
-        """Tell the peer to connect anew in so many seconds: the server is draining."""
+        """Tell the peer to reconnect in `seconds`: the server is draining."""
         seat = self.seat
         user, room = ("", "") if seat is None else (seat.user, seat.room)
         payload = {"RetryAfter": round(seconds * 1000)}
         self._send("goaway", packets.write_json(Event.GOAWAY, user, room, payload))
 
     def receive(self, text: str) -> Awaitable[None] | None:
-        """Carry out one packet. Never raises a PeerError: the peer has then been told."""
+        """Carry out one packet. Never raises PeerError: it is sent to the peer instead."""
         packet = None
-        event = None  # of what cannot be read
-        seat = self._seat  # as by `seat`
+        event = None  # stays None if the packet is unreadable
+        seat = self._seat  # `seat` inlined
         if seat is not None and seat.connection is None:
             seat = self._seat = None
         context, counts = self._context, self._tally
@@ -109,11 +109,11 @@ class Peer:
         try:
             ping, head = self._ping, self._head
             if seat is not None and ping is not None and ping[0] == text:
-                # Nine of ten packets: a seated client's ping, the same to the letter each time.
+                # Nine packets out of ten: a seated client's ping, identical each time.
                 event, user, room = "ping", seat.user, seat.room
                 flow = counts.pings
             elif seat is not None and head is not None and context.decoder.repeats(text, head):
-                # Most of the others: a broadcast with the header of the one before.
+                # Most others: a broadcast with the same header as the last one.
                 event, user, room = "broadcast", seat.user, seat.room
                 flow = counts.broadcasts
                 counts.text, counts.size = text, size
@@ -152,12 +152,12 @@ class Peer:
         return self._finish(pending, packet)
 
     def pay(self, size: int) -> None:
-        """Charge the session for bytes that its packet has caused beside its own."""
+        """Charge the session for bytes its packet caused, beyond its own."""
         if self._throttle is not None:
             self._throttle.charge(size, self._context.clock())
 
     def _may_be_told(self, error: PeerError | EngineError, size: int) -> bool:
-        """Tell whether what was no packet is answered: it counts towards the rate as a packet."""
+        """Return whether to answer an unreadable packet; it counts towards the rate as a packet."""
         if self._throttle is None or not (isinstance(error, PeerError) and error.bad):
             return True
         verdict = self._throttle.judge(False, self._context.clock(), size)
@@ -166,7 +166,7 @@ class Peer:
         return verdict in (PASS, Verdict.WARN)
 
     def _drop(self, verdict: Verdict) -> None:
-        """Do what the verdict on a packet asks for beside dropping it."""
+        """Warn or close, if the verdict on a dropped packet says so."""
         if verdict is Verdict.WARN:
             raise RateLimited("Rate limit exceeded; packets are dropped until it recovers")
         if verdict is Verdict.CLOSE:
@@ -181,7 +181,7 @@ class Peer:
             self._bad = 0
 
     def refuse(self, error: PeerError | EngineError, packet: Packet | None = None) -> None:
-        """Tell the peer of an error; `packet` is the one that it is about."""
+        """Send the peer an error about `packet`."""
         if isinstance(error, EngineError):
             error = Unavailable(str(error))
         header = packet.header if packet is not None else getattr(error, "header", None)
@@ -206,11 +206,11 @@ class Peer:
         self.connection.close(code, code.reason)
 
     def too_large(self) -> None:
-        """Tell the peer of a packet that was so large that it was not read."""
+        """Report a packet that was too large to be read."""
         self.refuse(PacketTooLarge("The frame was too large to be read"))
 
     def closed(self, end: End) -> Awaitable[None] | None:
-        """Take the peer out of its room; if its connection was lost, maybe after a while."""
+        """Take the peer out of its room; keep a resumable seat if the connection was lost."""
         self.gone = True
         self._context.log("session-ended", session=self.name, **end.fields())
         self.deadline.end()
@@ -221,7 +221,7 @@ class Peer:
 
     @property
     def seat(self) -> Seat | None:
-        """Where the peer sits; None outside of any room, also when its seat was taken from it."""
+        """The peer's seat; None outside of any room, or if the seat was taken from it."""
         seat = self._seat
         if seat is not None and seat.connection is None:
             seat = self._seat = None
@@ -236,7 +236,7 @@ class Peer:
         return enter(self, self._context, packet)
 
     def sit(self, seat: Seat) -> Awaitable[None] | None:
-        """Take a seat that the engine has given, and give up the one in another room."""
+        """Sit in a seat that the engine granted; give up a seat in another room."""
         held, self._seat = self.seat, seat
         self._context.log("session-seated", session=self.name, user=seat.user, room=seat.room)
         self._ping = self._head = None
@@ -249,7 +249,7 @@ class Peer:
         packet_id = new_id(own, packet)
         if to is not None:
             return self._send_to(own, packet, [to] if isinstance(to, str) else to, packet_id)
-        if self._heads < MAX_HEADS:  # a client whose headers differ is not looked at for ever
+        if self._heads < MAX_HEADS:  # stop trying with clients whose headers differ
             self._heads += 1
             self._head = head_of(packet.text)
         self.pay(tally.size(packet.text) * own.replica.weight)
@@ -277,7 +277,7 @@ class Peer:
         ping = (packet.text, *around_payload(packet.text))
         own = seat is not None and packet.room == seat.room and packet.user == seat.user
         if own and len(packet.text) <= MAX_PING:
-            self._ping = ping  # clients repeat it every two seconds, to the letter
+            self._ping = ping  # clients repeat it every two seconds, unchanged
         return self._answer_ping(packet.room, ping)
 
     def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
@@ -292,12 +292,12 @@ class Peer:
 
     def _tell_users(self, users: str, ping: tuple[str, str, str]) -> None:
         text = f"{ping[1]}{users}{ping[2]}"
-        # As by Flow.add, and in Replica.sent: this is what is sent most.
+        # Flow.add inlined, as in Replica.sent: nothing is sent more often.
         flow = self._tally.sent["ping"]
         size = len(text) if text.isascii() else tally.size(text)
         flow.packets += 1
         flow.bytes += size
-        if (held := self._throttle) is not None:  # as by `pay`
+        if (held := self._throttle) is not None:  # `pay` inlined
             held.owed += size
             if held.owed > held.due:
                 held.charge(0, self._context.clock())
@@ -314,7 +314,7 @@ class Peer:
 
 
 def _own(seat: Seat | None, packet: Packet) -> Seat:
-    """Return a peer's seat if a packet is for its room and under its name, else raise."""
+    """Return the peer's seat if the packet is for its room and from its user, else raise."""
     if seat is None or seat.room != packet.room:
         raise NotInRoom("Header.RoomId: this session is not in that room")
     if seat.user != packet.user:
