@@ -1,7 +1,7 @@
-"""The history of one room: what its members were told lately, for those that come back to it.
+"""The history of one room: recent events, for members that resume.
 
-Pure: clocks are arguments. A room has a history while a member holds a ticket, the digest of the
-secret that it can resume with.
+Pure: clocks are arguments. A room has a history while a member holds a ticket, the digest of its
+resume secret.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections import deque
 
 from videre.engines import Event, Told
 
-# Seconds by which a dead connection may go unnoticed (protocol.md, "disconnect"): what was sent in
-# that time may be asked for again.
+# Seconds that a dead connection may go unnoticed (protocol.md, "disconnect"): packets sent in that
+# time may be asked for again.
 UNNOTICED = 40.0
 
 
@@ -22,25 +22,25 @@ UNNOTICED = 40.0
 _REFERENCE = 8
 
 _EVENTS: tuple[Event, ...] = ("sent", "joined", "left", "promoted")
-_HEAD = struct.Struct("=dB")  # when it was told, and which event
+_HEAD = struct.Struct("=dB")  # when it happened, and which event
 _PROMOTED = _EVENTS.index("promoted")
 
 
 @dataclasses.dataclass(slots=True)
 class Ticket:
-    """One member's right to come back."""
+    """One member's right to resume."""
 
     digest: str
-    before: int  # packets of the room that the member was not sent since its last welcome
+    before: int  # packets of the room not sent to the member since its last welcome
     lost: bool = False
-    seen: int | None = None  # once lost: how many may have arrived; None: not known
+    seen: int | None = None  # once lost: how many may have arrived; None: unknown
 
 
 class History:
-    """What happened in one room, the last of it, and who may ask for it.
+    """The latest events of one room, and the tickets of members that may ask for them.
 
-    Each entry is one bytes object: as objects of Python, or with text that is not ASCII, it would
-    take several times the memory. What an entry takes is counted whole.
+    Each entry is one bytes object: Python objects, or text beyond ASCII, would take several times
+    the memory. An entry's whole memory is counted.
     """
 
     __slots__ = ("_bytes", "_entries", "_max_bytes", "_total", "tickets")
@@ -49,21 +49,21 @@ class History:
         self._max_bytes = max_bytes  # of memory; None: no limit
         self._entries: deque[bytes] = deque()
         self._bytes = 0
-        self._total = 0  # packets, apart from those for some members alone
+        self._total = 0  # packets, except those to named members only
         self.tickets: dict[str, Ticket] = {}  # by user
 
     def issue(self, user: str, digest: str, count: int = 0) -> None:
-        """Give a member a ticket: it counts as having been sent so many packets since."""
+        """Give a member a ticket, with `count` packets sent since."""
         self.tickets[user] = Ticket(digest, self._total - count)
 
     def count(self, user: str) -> int:
-        """Return how many packets a member with a ticket was sent by the room since its welcome."""
+        """Return how many packets the room has sent to a member with a ticket since its welcome."""
         return self._total - self.tickets[user].before
 
     def record(self, told: Told, now: float) -> None:
-        """Write down what the members are told at `now`; forget what is too much.
+        """Record an event at `now`; forget the oldest beyond the size limit.
 
-        Costs no more for many tickets: what all are told is counted once.
+        The cost does not grow with the tickets: an event for all is counted once.
         """
         tickets = self.tickets
         if told.to is None:
@@ -82,7 +82,7 @@ class History:
                 self._drop()
 
     def forget(self, before: float, at_most: int | None = None) -> bool:
-        """Forget what was told before a time, so many entries at most; tell whether that is all."""
+        """Forget events before a time, up to `at_most`; return whether all of them are gone."""
         entries, left = self._entries, len(self._entries) if at_most is None else at_most
         while entries and _HEAD.unpack_from(entries[0])[0] < before:
             if left <= 0:
@@ -95,10 +95,10 @@ class History:
         self._bytes -= _size(self._entries.popleft())
 
     def missed(self, user: str, received: int | None) -> list[Told] | None:
-        """Return what a member with a ticket has missed, in order; None if any is not kept.
+        """Return the events missed by a member with a ticket, in order; None if any is not kept.
 
-        `received` is the number of packets that it says to have got since its last welcome. If it
-        does not say, a packet that may have arrived is not repeated.
+        `received` is the number of packets it says it got since its last welcome. If None, a packet
+        that may have arrived is not repeated.
         """
         ticket, sent = self.tickets[user], self.count(user)
         if received is None:
@@ -121,9 +121,8 @@ class History:
         return found
 
 
-# An entry is its _HEAD, the user, to whom it was sent, and the texts, with a NUL between each two:
-# neither a name nor JSON holds one. To whom: nothing stands for all, else each name has a \x01
-# before and after it.
+# An entry is its _HEAD, the user, the receivers and the texts, separated by NULs: neither names nor
+# JSON contain one. No receivers means all; otherwise each name has a \x01 before and after it.
 
 
 def _packed(told: Told, now: float) -> bytes:
@@ -135,14 +134,14 @@ def _packed(told: Told, now: float) -> bytes:
 
 
 def _names(entry: bytes) -> tuple[bytes, bytes, int]:
-    """Return the user, to whom it was sent, and where the texts begin."""
+    """Return the user, the receivers, and where the texts begin."""
     middle = entry.index(0, _HEAD.size)
     end = entry.index(0, middle + 1)
     return entry[_HEAD.size : middle], entry[middle + 1 : end], end + 1
 
 
 def _concerns(entry: bytes, name: bytes) -> bool:
-    """Tell the same as Told.concerns."""
+    """Return the same as Told.concerns."""
     if entry[_HEAD.size - 1] == _PROMOTED:
         return True
     user, to, _ = _names(entry)
@@ -164,7 +163,7 @@ def _unpacked(entry: bytes) -> Told:
 
 
 def entry_bytes(told: Told) -> int:
-    """Return the bytes of memory that one thing takes in a history."""
+    """Return the bytes of memory that one event takes in a history."""
     return _size(_packed(told, 0.0))
 
 

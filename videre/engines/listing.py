@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from videre.engines import Engine
 
-#: Names that are asked for at a time where all are wanted.
+#: Names to request at a time when all are wanted.
 PAGE = 1000
 
 
 async def list_rooms(engine: Engine, after: str | None, limit: int | None) -> list[str]:
-    """Return a page of an engine's rooms (see Engine.rooms); all past `after` if `limit` is None.
+    """Return a page of an engine's rooms (see Engine.rooms); all after `after` if `limit` is None.
 
     Raises EngineError.
     """

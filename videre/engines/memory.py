@@ -1,4 +1,4 @@
-"""The engine of a single process: rooms in a dictionary, every method done when it returns."""
+"""The engine of a single process: rooms in a dictionary; every method is done when it returns."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from videre.interfaces import Later, Timer
 from videre.reasons import LeaveReason
 from videre.settings import JoinPolicy, Retention
 
-# Entries of one room's history, and rooms that are quiet, that are forgotten with one packet: more
-# than it adds, and no more than 0.1 ms of work.
+# Entries of one room's history, and quiet rooms, to clear with each packet: more than it adds, at
+# most 0.1 ms of work.
 FORGOTTEN_AT_ONCE = 64
 ROOMS_AT_ONCE = 4
 
 
 class MemoryEngine:
-    """Keep the rooms of one process. Costs O(1) for whatever happens, whatever the room's size.
+    """Keeps the rooms of one process. Every operation costs O(1), whatever the room's size.
 
-    `clock` is monotonic, in seconds; `later` calls back
-    after so many of them.
+    `clock` is monotonic, in seconds; `later` calls back after a number of seconds.
     """
 
     def __init__(
@@ -40,11 +39,11 @@ class MemoryEngine:
         self._retention = retention or Retention()
         self._keep = UNNOTICED + self._retention.grace  # seconds
         self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
-        self._names = Names()  # of all rooms, in their order
-        self._histories: dict[str, History] = {}  # of the rooms with tickets
+        self._names = Names()  # of all rooms, sorted
+        self._histories: dict[str, History] = {}  # of rooms with tickets
         self._users: dict[str, str] = {}  # by seat
-        self._last_ids: dict[str, str] = {}  # of its last packet, by seat
-        # When something was told last, by room with a history; the one quiet for longest is first.
+        self._last_ids: dict[str, str] = {}  # id of its last packet, by seat
+        # Time of the last entry, by room with a history; the longest-quiet room is first.
         self._told: OrderedDict[str, float] = OrderedDict()
         self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
@@ -203,7 +202,7 @@ class MemoryEngine:
         self._histories[room].issue(user, ticket, count)
 
     def _tell(self, room: str, told: Told) -> None:
-        """Take down what a room's members are told, if any of them may come back to ask for it."""
+        """Record an event in the room's history, if any member may resume."""
         history = self._histories.get(room)
         if history is None:
             return
@@ -213,7 +212,7 @@ class MemoryEngine:
         history.forget(before, FORGOTTEN_AT_ONCE)
         self._told[room] = now
         self._told.move_to_end(room)
-        # Rooms where nothing is said any more forget, too, while others talk: a few at a time.
+        # Quiet rooms must forget too: clear a few while others are active.
         for _ in range(ROOMS_AT_ONCE):
             quiet = next(iter(self._told))
             if self._told[quiet] >= before:

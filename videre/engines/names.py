@@ -1,18 +1,18 @@
-"""Names that come and go, and are listed in their order, page by page."""
+"""A changing set of names, listed in order, page by page."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 
-# Changes that are made one by one when a page is asked for: each moves the names behind it, 20 us
-# among 100,000. More of them are made together, which takes as long as some 200 such changes.
+# Up to this many changes are made one by one: each shifts the names after it, 20 us among 100,000.
+# More are made by one sort, which takes as long as some 200 such changes.
 FEW = 64
 
 
 class Names:
-    """A set of names. Adding or removing one costs O(1): they are sorted when somebody lists them.
+    """A set of names. Adding or removing one costs O(1); sorting is deferred until a page is read.
 
-    A page costs what it holds and what has changed since the last one: 17 ms for 50,000 new names.
+    A page costs its own names plus the changes since the last one: 17 ms for 50,000 new names.
     """
 
     def __init__(self) -> None:
@@ -21,21 +21,21 @@ class Names:
         self._removed: set[str] = set()  # still in `_sorted`
 
     def add(self, name: str) -> None:
-        """Add a name that is not among them."""
+        """Add a name that is not in the set."""
         if name in self._removed:
             self._removed.remove(name)
         else:
             self._added.add(name)
 
     def remove(self, name: str) -> None:
-        """Remove a name that is among them."""
+        """Remove a name that is in the set."""
         if name in self._added:
             self._added.remove(name)
         else:
             self._removed.add(name)
 
     def page(self, after: str | None, limit: int) -> list[str]:
-        """Return the first `limit` names past `after`, in the order of their characters."""
+        """Return the first `limit` names after `after`, sorted by code point."""
         if len(self._added) + len(self._removed) > FEW:
             self._sort()
         else:

@@ -1,4 +1,4 @@
-"""An engine whose steps are timed, and whose failures are counted."""
+"""An engine wrapper that times steps and counts failures."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Found = TypeVar("Found")
 
 
 class TimedEngine:
-    """Does what `engine` does, and tells a tally how long each step took, or that it failed.
+    """Wraps `engine`, and reports to a tally how long each step took, or that it failed.
 
-    A step that was answered counts, also if the answer is no; one that failed has no time.
+    An answered step counts even if the answer is a refusal; a failed step has no time.
     """
 
     def __init__(self, engine: Engine, tally: Tally) -> None:
         self._engine = engine
         self._tally = tally
         self._is_store = inspect.iscoroutinefunction(engine.publish)
-        #: Publishes what need not be timed. A step that is done at once is over in the time that it
-        #: takes to look at a clock; one that goes to a store is always timed.
+        #: Publishes without timing where possible. A step done at once takes no longer than reading
+        #: a clock; one that goes to a store is always timed.
         self.publish_quickly = self.publish if self._is_store else engine.publish
 
     @property
@@ -93,7 +93,7 @@ class TimedEngine:
     def relay(
         self, room: str, seat: str, text: str, to: Sequence[str] | None, packet_id: str
     ) -> Awaitable[None] | None:
-        """Publish what has just arrived, and is timed until all have it (see RelayTimer)."""
+        """Publish a newly arrived packet, timed until all members have it (see RelayTimer)."""
         relays = self._tally.relays
         if self._is_store:
             relays.set_out(seat, text)
@@ -150,7 +150,7 @@ class TimedEngine:
 
 
 class _Hearing:
-    """A listener, and the end of what is timed: when it has been told of a broadcast."""
+    """A listener that also ends the timing of a broadcast once it is delivered."""
 
     def __init__(self, listener: Listener, relays: RelayTimer) -> None:
         self.joined = listener.joined
