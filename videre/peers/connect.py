@@ -161,7 +161,7 @@ class _Entry:
         return self._join(found)
 
     def _join(self, gap: Gap | None) -> Pending:
-        """Take a new seat; after a `gap` it replaces the old one, which the secret proved theirs."""
+        """Take a new seat; after a `gap` it replaces the old one, whose secret it has shown."""
         # The new seat comes before the old one is given up: a refused join costs the peer nothing.
         seat, pending = self._rooms.join(
             self._packet.user,

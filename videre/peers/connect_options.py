@@ -31,7 +31,7 @@ SCHEMA: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class ConnectOptions:
-    """The options of a `connect`; the defaults for clients that know only protocol.md, section 2."""
+    """The options of one `connect`; clients that know only section 2 of protocol.md send none."""
 
     token: Any = None
     welcome: bool = False
