@@ -1,8 +1,8 @@
-"""The SockJS seam: the only part that knows the `sockjs` plugin.
+"""The SockJS seam: the only package that knows the `sockjs` plugin.
 
-The plugin's framing is good and stays the plugin's; its session life cycle is replaced by
-subclasses: Route, Manager, Session and the transports. Nothing of the plugin's is patched, and its
-module globals are left alone, since the hosting site may use it too.
+It uses the plugin's framing, and replaces its session life cycle with subclasses: Route, Manager,
+Session and the transports. It patches nothing and leaves the plugin's module globals alone, because
+the hosting site may use the plugin too.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def mount(
 ) -> Manager:
     """Serve SockJS and raw WebSocket sessions below `prefix`, and return their manager.
 
-    `accept(session)` is called for each session that opens and returns its Handler. All sessions
-    are closed with 1001 when the application shuts down. `tally` counts them.
+    `accept(session)` is called for each session that opens, and returns its Handler. When the
+    application shuts down, all sessions are closed with 1001. `tally` counts the sessions.
     """
     prefix = prefix.rstrip("/")
     name = f"videre-{secrets.token_hex(4)}"
@@ -66,7 +66,7 @@ def mount(
 
 
 def _checked(answer: Handle) -> Handle:
-    """Return what checks requests first: the application that we are mounted in may not."""
+    """Run `check` before a handler: the application that mounts us may not."""
 
     async def check_first(request: web.Request) -> web.StreamResponse:
         check(request)

@@ -1,4 +1,4 @@
-"""The body of a request: how much may be on its way, and for how long."""
+"""Request bodies: bounds on their bytes in flight and on their duration."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 from videre.transport.checks import unread
 from videre.transport.holdings import Holdings
 
-# Seconds in which the body of a request must have come: 1 MiB over a line of 300 kbit/s.
+# Seconds in which a body must arrive: enough for 1 MiB at 300 kbit/s.
 BODY_SECONDS = 30.0
 
-# Bytes of bodies that are on their way, of all clients: when that is reached, who holds most is cut
-# off. And of one address: room for sixteen of the largest.
+# Bytes of bodies in flight. Above MAX_BODIES the largest holders are cut off; one address may have
+# MAX_ADDRESS_BODIES, room for sixteen of the largest bodies.
 MAX_BODIES = 64 * 1024 * 1024
 MAX_ADDRESS_BODIES = 16 * 1024 * 1024
 
 
 class Body:
-    """The body of one request, counted while it comes."""
+    """The body of one request, counted while it arrives."""
 
     def __init__(self, request: web.Request, address: str, bodies: Holdings[Body]) -> None:
         self.address = address
@@ -28,7 +28,7 @@ class Body:
         self._bodies = bodies
 
     async def read(self, limit: int | None) -> bytes:
-        """Return the body; raise an HTTPException if it is too large, too slow or broken."""
+        """Read the body; raise an HTTPException if it is too large, too slow or broken."""
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._collect(limit)
@@ -59,7 +59,7 @@ class Body:
         return bytes(body)
 
     def _cut(self) -> None:
-        """End the connection: what has come of the body is let go of when that is noticed."""
+        """Abort the connection; the bytes received are freed once the reader notices."""
         self._bodies.drop(self)
         if (tcp := self._request.transport) is not None:
             tcp.abort()

@@ -1,4 +1,4 @@
-"""What a request must look like before anything else about it matters."""
+"""Checks that a request must pass before anything else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10
 from aiohttp.typedefs import Handler
 
-# A host and a port (RFC 9110, 7.2; RFC 3986, 3.2.2). Empty where a client has none to name.
+# Host and port (RFC 9110, 7.2; RFC 3986, 3.2.2). Empty if the client has no host to name.
 _HOST = re.compile(
     r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(?::([0-9]{0,5}))?"
 )
@@ -16,11 +16,12 @@ _PLAIN = ("", "identity")
 
 
 def check(request: web.BaseRequest) -> None:
-    """Raise the HTTPException that answers a request which we do not want to understand.
+    """Raise an HTTPException for a request that must not be processed.
 
-    That is one with a compressed body, of which a few bytes become many; one whose Host header is
-    none, since aiohttp fails when it is asked for its URL; and an upgrade with a body, which to
-    aiohttp is what comes after it: a proxy and we would not agree on where the request ends.
+    Refused are: compressed bodies, because a few bytes can become many; invalid Host headers,
+    because aiohttp fails when asked for the URL; and upgrades with a body, because aiohttp takes
+    the body for what follows the request, so that a proxy and this server would disagree on where
+    the request ends.
     """
     if request.version < HttpVersion10:
         raise unread(request, web.HTTPVersionNotSupported())
@@ -39,7 +40,7 @@ def check(request: web.BaseRequest) -> None:
 
 
 def unread(request: web.BaseRequest, answer: web.HTTPException) -> web.HTTPException:
-    """Return an answer after which the connection ends, without what it still brings being read."""
+    """Return `answer`, made to close the connection without reading the rest of the request."""
     answer.force_close()
     request.protocol._lingering_time = 0.0
     return answer
@@ -47,6 +48,6 @@ def unread(request: web.BaseRequest, answer: web.HTTPException) -> web.HTTPExcep
 
 @web.middleware
 async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Check each request to an application, for any path: a middleware."""
+    """Run `check` on each request to an application, for any path: a middleware."""
     check(request)
     return await handler(request)

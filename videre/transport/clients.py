@@ -1,4 +1,4 @@
-"""Who a request is from: its origin, and its address behind proxies that are trusted."""
+"""Who sent a request: its origin, and its address behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from aiohttp import web
 
 from videre.transport import forwarded
 
-#: Stands in TrustedProxies for whoever comes by a Unix socket.
+#: Stands for clients of a Unix socket in TrustedProxies.
 UNIX = "unix:"
 
 _NONE = "'none'"
 
-# Characters of a proxy's request id that are kept for the log: a UUID has 36.
+# Characters kept of a proxy's request id, for the log; a UUID has 36.
 MAX_REQUEST_ID = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Client:
-    """Who opened a session."""
+    """The client that opened a session."""
 
-    address: str = ""  # as `owner` has it
-    secure: bool = False  # whether over TLS
-    request_id: str = ""  # what a trusted proxy calls the request
+    address: str = ""  # as returned by `owner`
+    secure: bool = False  # whether it uses TLS
+    request_id: str = ""  # assigned by a trusted proxy
 
 
 class Origins:
-    """The origins that may use the server, as `https://*.example.com`; `*` alone allows all."""
+    """The origins that may use the server, like `https://*.example.com`; `*` alone allows all."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         patterns = tuple(patterns)
         self._all = "*" in patterns
-        #: What tells a browser which pages may frame ours: one that is framed acts in our name.
+        #: The Content-Security-Policy: which pages may frame ours. A framed page acts in our name.
         self.policy = None if self._all else f"frame-ancestors {' '.join(patterns) or _NONE}"
-        # A wildcard stands for host names, labels or a port, never for a `/` or `@`.
+        # A wildcard matches host names, labels or a port, never a `/` or `@`.
         self._patterns = [
             re.compile("[a-z0-9.-]*".join(map(re.escape, pattern.lower().split("*"))))
             for pattern in patterns
         ]
 
     def allow(self, request: web.BaseRequest) -> bool:
-        """Tell whether the request's origin is allowed; no browser sent one without an Origin."""
+        """Tell whether the request's origin is allowed. Without an Origin, no browser sent it."""
         origins = () if self._all else request.headers.getall("Origin", ())
-        return all(  # a browser sends one; to which of several a cache or proxy goes, who knows
+        return all(  # browsers send one Origin; if there are more, a proxy or cache may pick any
             any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
             for origin in origins
         )
 
 
 class Proxies:
-    """The proxies whose word on their clients is taken: addresses or networks, or `unix:`.
+    """The proxies trusted to name their clients: addresses, networks or `unix:`.
 
-    `header` is the one that they set and that no client can: X-Forwarded-For, Forwarded, or one
-    that holds an address, as X-Real-IP. `unix:` stands for whoever comes by a Unix socket.
+    `header` is a header that the proxies set and clients cannot: X-Forwarded-For, Forwarded, or one
+    that holds an address, such as X-Real-IP. `unix:` stands for all clients of a Unix socket.
     """
 
     def __init__(self, trusted: Iterable[str], header: str = "X-Forwarded-For") -> None:
@@ -66,17 +66,17 @@ class Proxies:
         self._header = header
 
     def trusts(self, address: str) -> bool:
-        """Tell whether an address is a proxy's; "" is that of a Unix socket."""
+        """Tell whether an address is a trusted proxy's; "" is the address of a Unix socket."""
         if not address:
             return self._unix
         parsed = forwarded.parse(address) if self._trusted else None
         return parsed is not None and any(parsed in network for network in self._trusted)
 
     def address(self, request: web.BaseRequest) -> str:
-        """Return the client's address, "" where there is none (a Unix socket).
+        """Return the client's address; "" if there is none (a Unix socket).
 
-        The header is read from its end, as far as proxies vouch for it: what stands before the
-        first address that is not trusted could have been written by that one.
+        The header is read from its end, for as long as the addresses are trusted: the first address
+        that is not could have forged everything before it.
         """
         address = request.remote or ""
         if not self.trusts(address):
@@ -91,7 +91,7 @@ class Proxies:
         return address
 
     def secure(self, request: web.BaseRequest) -> bool:
-        """Tell whether the client's connection is TLS: our own, or that to a trusted proxy."""
+        """Tell whether the client uses TLS, to this server or to a trusted proxy."""
         if self.trusts(request.remote or ""):
             if self._header.lower() == forwarded.FORWARDED:
                 told = forwarded.proto(request.headers.getall(self._header, ()))
@@ -102,14 +102,14 @@ class Proxies:
         return request.secure
 
     def client(self, request: web.BaseRequest) -> Client:
-        """Return who a request is from."""
+        """Return the client that sent a request."""
         trusted = self.trusts(request.remote or "")
         request_id = request.headers.get("X-Request-Id", "")[:MAX_REQUEST_ID] if trusted else ""
         return Client(owner(self.address(request)), self.secure(request), request_id)
 
 
 def owner(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 that IPv6 clients are given."""
+    """Return the key that counts as one client: an IPv4 address, or an IPv6 client's /64."""
     try:
         parsed = forwarded.unmapped(ipaddress.ip_address(address))
     except ValueError:

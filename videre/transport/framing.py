@@ -1,4 +1,4 @@
-"""Framing: how a packet looks on each transport, made once however many are to receive it."""
+"""Framing: a packet in each transport's format, made once for all its receivers."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ HEARTBEAT_FRAME = "h"
 
 
 def quote(text: str) -> str:
-    """Return `text` as a JSON string in ASCII: SockJS wants what browsers mangle to be escaped."""
+    """Quote `text` as a JSON string in ASCII; SockJS escapes characters that browsers mangle."""
     return encode_basestring_ascii(text)
 
 
 def messages_frame(quoted: list[str]) -> str:
-    """Return the SockJS frame that carries messages, each of them quoted."""
+    """Return the SockJS frame of quoted messages."""
     return f"a[{','.join(quoted)}]"
 
 
 def close_frame(code: int, reason: str) -> str:
-    """Return the SockJS frame that says goodbye."""
+    """Return the SockJS close frame."""
     return f"c[{code},{quote(reason)}]"
 
 
 def messages(text: str | bytes) -> list[str]:
-    """Return the messages that a client sent: a JSON array of strings, nothing else.
+    """Parse what a client sent: a JSON array of strings and nothing else.
 
-    Raises ValueError. A lone surrogate passes here (the packet that holds one is refused).
+    Raises ValueError. Lone surrogates pass here; a packet that contains one is refused later.
     """
     if isinstance(text, bytes):
         text = text.decode()
@@ -63,9 +63,9 @@ def messages(text: str | bytes) -> list[str]:
 
 
 def messages_of_frame(text: str | bytes) -> list[str]:
-    """Return the messages of a WebSocket frame: an array of strings, or a bare one.
+    """Parse a WebSocket message: an array of strings, or one bare string, as in sockjs-node.
 
-    sockjs-node takes that as well. Raises ValueError.
+    Raises ValueError.
     """
     if text[:1] not in ('"', b'"'):
         return messages(text)
@@ -76,7 +76,7 @@ def messages_of_frame(text: str | bytes) -> list[str]:
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """Return a WebSocket frame as a server sends it, unmasked (RFC 6455, 5.2)."""
+    """Return an unmasked WebSocket frame, as servers send it (RFC 6455, 5.2)."""
     size = len(payload)
     if size < 126:
         return bytes((opcode, size)) + payload
@@ -86,20 +86,20 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def close(code: int, reason: str) -> bytes:
-    """Return a WebSocket close frame; the reason is cut to the 123 bytes that one can hold."""
+    """Return a WebSocket close frame; the reason is cut to the 123 bytes that fit."""
     text = reason.encode()[:123].decode(errors="ignore").encode()
     return frame(CLOSE, struct.pack("!H", code) + text)
 
 
 def deflated(payload: bytes) -> bytes:
-    """Return a text frame deflated for itself (RFC 7692 with server_no_context_takeover)."""
+    """Return a text frame, deflated on its own (RFC 7692, server_no_context_takeover)."""
     deflate = zlib.compressobj(wbits=-15)
     data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
     return frame(TEXT | _DEFLATED, data.removesuffix(b"\x00\x00\xff\xff"))
 
 
 class Quoter:
-    """Quotes texts, and remembers the last one: for the queues of all sessions that poll."""
+    """Quotes texts and caches the last one, for all sessions with an HTTP transport."""
 
     __slots__ = ("_quoted", "_text")
 
@@ -116,10 +116,10 @@ class Quoter:
 
 
 class Framer:
-    """Frames the texts of one kind of connection, and remembers the last one.
+    """Frames texts for one kind of connection, and caches the last one.
 
-    A broadcast hands the same str object to one connection after the other: it is framed for the
-    first and looked up, by identity, for the rest.
+    A broadcast passes the same str object to one connection after the other: it is framed for the
+    first, and found by identity for the rest.
     """
 
     __slots__ = ("_deflate", "_frame", "_known", "_sockjs", "_text")
@@ -132,7 +132,7 @@ class Framer:
         self._known: tuple[str | None, str] = (None, "")
 
     def __call__(self, text: str) -> bytes:
-        """Return the WebSocket frame that carries the message `text`."""
+        """Return the WebSocket frame of the message `text`."""
         if text is self._text:
             return self._frame
         if not self._sockjs:
@@ -146,19 +146,19 @@ class Framer:
         return made
 
     def remember(self, text: str, sockjs_frame: str) -> None:
-        """Take `sockjs_frame` for what carries the message `text`, if it should be asked for next.
+        """Cache `sockjs_frame` as the frame of the message `text`, in case it comes next.
 
-        For SockJS framing alone.
+        For SockJS framing only.
         """
         self._known = (text, sockjs_frame)
 
     def control(self, text: str) -> bytes:
-        """Return the WebSocket frame that carries `text` as it is: a SockJS frame."""
-        # A lone surrogate has no UTF-8: sent as such it would make the receiver hang up.
+        """Return the WebSocket frame of `text` as it is, for a SockJS frame."""
+        # A lone surrogate has no UTF-8 form; sending one would make the receiver hang up.
         payload = text.encode(errors="replace")
         size = len(payload)
         if self._deflate:
             return deflated(payload)
-        if 126 <= size < 65536:  # as by `frame`, for what is most common
+        if 126 <= size < 65536:  # inlined from `frame`, for the most common sizes
             return _MEDIUM(TEXT, 126, size) + payload
         return frame(TEXT, payload)

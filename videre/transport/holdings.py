@@ -1,4 +1,4 @@
-"""Who makes the server hold how much: when a shared bound is reached, who holds most pays."""
+"""Counts who makes the server hold how many bytes; at a shared bound the largest holders pay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Holder(Protocol):
-    """What holds bytes on behalf of an address."""
+    """Holds bytes on behalf of an address."""
 
     address: str
 
@@ -17,7 +17,7 @@ _Holder = TypeVar("_Holder", bound=Holder)
 
 
 class Holdings(Generic[_Holder]):
-    """Bytes that are held, in all, for each address and by each holder."""
+    """The bytes held in total, for each address and by each holder."""
 
     __slots__ = ("_addresses", "_holders", "total")
 
@@ -27,7 +27,7 @@ class Holdings(Generic[_Holder]):
         self._holders: dict[_Holder, int] = {}
 
     def add(self, holder: _Holder, size: int) -> int:
-        """Count `size` bytes more, and return what the holder holds now."""
+        """Add `size` bytes to a holder, and return its new total."""
         held = self._holders.get(holder, 0) + size
         self._holders[holder] = held
         self._addresses[holder.address] += size
@@ -35,7 +35,7 @@ class Holdings(Generic[_Holder]):
         return held
 
     def remove(self, holder: _Holder, size: int) -> None:
-        """Count `size` bytes less, of those that were added for the holder."""
+        """Subtract `size` bytes, added before, from a holder."""
         held = self._holders[holder] - size
         if held:
             self._holders[holder] = held
@@ -47,19 +47,19 @@ class Holdings(Generic[_Holder]):
             del self._addresses[holder.address]
 
     def drop(self, holder: _Holder) -> None:
-        """Count nothing more for a holder."""
+        """Subtract everything a holder has."""
         if held := self._holders.get(holder):
             self.remove(holder, held)
 
     def of(self, address: str) -> int:
-        """Return the bytes that are held for an address."""
+        """Return the bytes held for an address."""
         return self._addresses.get(address, 0)
 
     def heaviest(self, excess: int) -> list[_Holder]:
-        """Return who has to let go so that `excess` bytes less are held.
+        """Return the holders to drop in order to free `excess` bytes.
 
-        The address that holds most pays first, with its largest holder, until another address holds
-        more. Costs O(holders): let the excess be a share of the total, so that it is rarely asked.
+        The address with the most bytes pays first, with its largest holder, until another address
+        has more. Costs O(holders): make the excess a share of the total, so that calls are rare.
         """
         by_address: dict[str, list[_Holder]] = {}
         for holder in sorted(self._holders, key=self._holders.__getitem__):

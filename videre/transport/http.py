@@ -1,4 +1,4 @@
-"""Sessions over polling and streaming: a queue between the handler and one receiving request.
+"""Polling and streaming sessions: a queue between the handler and one receiving request.
 
 A request takes the session with `attach` and leaves it with `detach`: see requests.py.
 """
@@ -30,26 +30,26 @@ class Receiver(Protocol):
 
     @property
     def buffered(self) -> int:
-        """Bytes that were written and wait for the client to read them."""
+        """Bytes written that the client has not read yet."""
 
     def cut(self) -> None:
-        """End the connection without waiting for anything."""
+        """Abort the connection without waiting."""
 
 
 class HTTPSession(Session):
-    """A session that a URL names. It belongs to the address that opened it."""
+    """A session named by a URL. It belongs to the address that opened it."""
 
     def __init__(self, session_id: str, keeper: Keeper, client: Client, transport: str) -> None:
         super().__init__(session_id, keeper, client)
         self.transport = transport
         self.receiver: Receiver | None = None
-        self.goodbye: tuple[int, str] | None = None  # what every receiver is told from now on
+        self.goodbye: tuple[int, str] | None = None  # sent to every receiver from now on
         self._greeted = False
-        self._outbox: list[tuple[str, str]] = []  # messages as they came, and quoted
-        self._bytes = 0  # of the quoted ones
-        self._spared = 0  # bytes of a packet that waits though it is larger than all that may
-        self._dropped = False  # whether messages were
-        self._absent = 0  # sweeps without a receiver, or since the session's end
+        self._outbox: list[tuple[str, str]] = []  # messages, plain and quoted
+        self._bytes = 0  # of the quoted messages
+        self._spared = 0  # bytes of one waiting packet that alone exceeds the limit
+        self._dropped = False  # whether messages were dropped
+        self._absent = 0  # sweeps without a receiver, or since the session ended
         self._quiet = 0  # sweeps since something was sent to the receiver
         self._waiter: asyncio.Future[None] | None = None
 
@@ -74,10 +74,10 @@ class HTTPSession(Session):
             self._wake()
 
     def _is_too_much(self, size: int, limit: int) -> bool:
-        """Tell whether more than `limit` bytes wait with a packet of this size.
+        """Tell whether a packet of this size would make more than `limit` bytes wait.
 
-        One packet that is larger than the limit by itself is not counted, until it has been read:
-        it is an answer about a crowded room, which a client that can never have it can never enter.
+        One packet that alone exceeds the limit is not counted until it has been read: it is the
+        answer about a crowded room, and a client that never gets it can never enter.
         """
         waiting = self.backlog
         if waiting <= limit:
@@ -95,7 +95,7 @@ class HTTPSession(Session):
         self.finish_soon(code)
 
     def undelivered(self) -> Sequence[str] | None:
-        """See Session.undelivered: what waits can still be fetched when we have closed."""
+        """See Session.undelivered: after our close, the client can still fetch what waits."""
         if self._dropped:
             return None
         fetched = self.goodbye is not None and self.goodbye != INTERRUPTED
@@ -114,7 +114,7 @@ class HTTPSession(Session):
         return self.receiver is not None and not self.receiver.gone
 
     def sweep(self) -> None:
-        """Notice a receiver that is gone, a client that stays away, a connection that idles."""
+        """Notice a receiver that has gone, a client that stays away, or an idle connection."""
         shared, receiver = self.shared, self.receiver
         if receiver is not None and receiver.gone:
             self.interrupt(LOST)
@@ -142,12 +142,12 @@ class HTTPSession(Session):
             self._wake()
 
     def cut(self) -> None:
-        """End the receiving connection without waiting for anything."""
+        """Abort the receiving connection without waiting."""
         if self.receiver is not None:
             self.receiver.cut()
 
     def interrupt(self, end: End) -> None:
-        """End the session because its receiving connection broke: what was sent may be lost."""
+        """End the session because its receiving connection broke; what was sent may be lost."""
         self.goodbye = self.goodbye or INTERRUPTED
         self._absent = 0
         self.finish(end)
@@ -159,7 +159,7 @@ class HTTPSession(Session):
     # For the receiving transport.
 
     def attach(self, receiver: Receiver) -> str | None:
-        """Let a request receive, and return None; or return the frame that refuses it."""
+        """Make a request the receiver and return None, or return the frame that refuses it."""
         if self.receiver is not None:
             if not self.receiver.gone:
                 return framing.close_frame(*OCCUPIED)
@@ -173,14 +173,14 @@ class HTTPSession(Session):
         return None
 
     def detach(self, receiver: Receiver) -> None:
-        """End a request's receiving; another one may attach now."""
+        """Release the session from its receiver; another request may attach."""
         if self.receiver is receiver:
             self.receiver = None
 
     async def next_frame(self, receiver: Receiver) -> str:
-        """Return what is to be sent next; "" when the client must ask anew to show that it lives.
+        """Return the next frame to send; "" if the client must poll again to show that it lives.
 
-        Raises ConnectionResetError when the receiver has lost the session.
+        Raises ConnectionResetError if the receiver has lost the session.
         """
         while self.receiver is receiver:
             if not self._greeted:

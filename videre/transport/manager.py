@@ -1,4 +1,4 @@
-"""The manager: the sessions of one prefix, from their opening to their being forgotten."""
+"""The manager: all sessions of one prefix, from opening to release."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from videre.transport.shared import GOODBYE, Handler, Shared
 # Sessions whose backlog is counted in one turn of the loop: some 2 ms.
 COUNTED_AT_ONCE = 5_000
 
-# Sessions that one turn of the loop deals with: some 10 ms where each of them is written to, or has
-# others hear that it leaves.
+# Sessions handled in one turn of the loop: some 10 ms if each is written to, or others hear that it
+# leaves.
 SWEPT_AT_ONCE = 1000
 CLOSED_AT_ONCE = 500
 FINISHED_AT_ONCE = 250
 
-# Seconds between two looks at whether all clients have answered a close.
+# Seconds between checks whether all clients have answered a close.
 ANSWERS_LOOKED_AT = 0.01
 
 
 class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no types
-    """Keeps sessions, looks for dead ones, and closes all of them in the end: a Keeper.
+    """Keeps sessions, sweeps out dead ones, and closes all at the end: a Keeper.
 
-    `sessions` are those that a URL names; WebSocket sessions are no part of it, so that no URL
-    reaches them. What has to happen after a time happens in sweeps.
+    `sessions` holds those that a URL names. WebSocket sessions are kept apart, so that no URL
+    reaches them. All timeouts are handled in sweeps.
     """
 
     def __init__(
@@ -43,28 +43,28 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     ) -> None:
         super().__init__(name, app, accept, options.heartbeat, options.disconnect_delay)
         self.sessions: dict[str, Session] = {}
-        self.websockets: set[Session] = set()  # until their connections are gone
+        self.websockets: set[Session] = set()  # until their connections have gone
         self.tally = tally
         self.shared = Shared(options, tally, accept)
         self.admission = Admission(options, tally)
         self._sweeper: asyncio.TimerHandle | None = None
-        self._round: list[Session] = []  # those that are still to be swept
-        self._ending: deque[tuple[Session, End]] = deque()  # those that are to be finished
-        self._held_back = False  # whether none is finished, until all are closed
-        self._drained: asyncio.Future[None] | None = None  # a drain waits for the last session
+        self._round: list[Session] = []  # sessions still to sweep
+        self._ending: deque[tuple[Session, End]] = deque()  # sessions to finish
+        self._held_back = False  # finish none until all are closed
+        self._drained: asyncio.Future[None] | None = None  # for a drain to wait on
 
     @property
     def options(self) -> Options:
-        """What `configure` was given last."""
+        """The options last given to `configure`."""
         return self.shared.options
 
     @property
     def open_sessions(self) -> int:
-        """How many sessions are open."""
+        """The number of open sessions."""
         return self.admission.open_sessions
 
     def configure(self, options: Options) -> None:
-        """Go by other options from now on: what makes the routes and the sweeps stays as it was.
+        """Apply new options; routes and sweep intervals stay as they were.
 
         Size and backlog limits apply to open sessions at once; admission limits only to new ones.
         """
@@ -73,11 +73,11 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
 
     @property
     def backlog(self) -> int:
-        """The bytes that wait for clients to read them, of all sessions. Costs O(sessions)."""
+        """The bytes of all sessions that clients have not read yet. Costs O(sessions)."""
         return sum(session.backlog for session in self._all())
 
     async def measure_backlog(self) -> int:
-        """Return the backlog, found in slices: others have their turns meanwhile."""
+        """Return the backlog, counted in slices, so that other tasks can run in between."""
         total, sessions = 0, [*self.websockets, *self.sessions.values()]
         for start in range(0, len(sessions), COUNTED_AT_ONCE):
             total += sum(each.backlog for each in sessions[start : start + COUNTED_AT_ONCE])
@@ -118,7 +118,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
             self.websockets.discard(session)
 
     def handlers(self) -> Iterator[Handler]:
-        """Yield the handler of each session that is open now; others may come and go meanwhile."""
+        """Yield the handler of each session open now; sessions may come and go meanwhile."""
         for session in [*self.websockets, *self.sessions.values()]:
             if session.handler is not None:
                 yield session.handler
@@ -129,7 +129,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self._sweeper = asyncio.get_running_loop().call_later(self.shared.interval, self._sweep)
 
     def _sweep(self) -> None:
-        """Begin a round: all sessions that there are now, in slices, within one interval."""
+        """Begin a round: sweep all current sessions, in slices, within one interval."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._round = list(self._all())
@@ -157,7 +157,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     # The end.
 
     async def drained(self, seconds: float) -> None:
-        """Return when no session is open any more, or after so many seconds."""
+        """Wait until no session is open, at most `seconds`."""
         if not self.open_sessions:
             return
         self._drained = asyncio.get_running_loop().create_future()
@@ -175,9 +175,9 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
             asyncio.get_running_loop().call_soon(self._finish_some)
 
     async def shutdown(self, code: int, reason: str) -> None:
-        """Close every session with a code and wait for the clients' answers, GOODBYE s at most.
+        """Close every session with a code and wait for the clients' answers, at most GOODBYE s.
 
-        Nobody is told that others leave: all are closed before the first one's end is noticed.
+        All are closed before the first end is handled, so no client hears that the others leave.
         """
         self.admission.close()
         self._held_back = True
@@ -188,22 +188,22 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
             self._finish_some()
         end = asyncio.get_running_loop().time() + GOODBYE
         while asyncio.get_running_loop().time() < end and self._heard():  # noqa: ASYNC110
-            await asyncio.sleep(ANSWERS_LOOKED_AT)  # cheaper than each being told
+            await asyncio.sleep(ANSWERS_LOOKED_AT)  # cheaper than a notification for each session
         await self._in_slices(CLOSED_AT_ONCE, lambda session: session.cut())
 
     def _heard(self) -> bool:
-        """Tell whether the connection of any session is still there."""
+        """Tell whether any session still has a connection."""
         return bool(self._ending) or any(session.is_receiving for session in self._all())
 
     async def _in_slices(self, size: int, do: Callable[[Session], object]) -> None:
-        """Do something with every session that there is now, others having their turn meanwhile."""
+        """Apply `do` to every current session, `size` in one turn of the loop."""
         for number, session in enumerate(list(self._all()), 1):
             do(session)
             if number % size == 0:
                 await asyncio.sleep(0)
 
     async def stop(self, _app: web.Application | None = None) -> None:
-        """Let go of everything; `shutdown` has said the goodbyes."""
+        """End all sessions and jobs; `shutdown` has sent the close frames."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

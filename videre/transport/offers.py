@@ -1,20 +1,20 @@
-"""What a client offers with a WebSocket handshake, and what of it is taken."""
+"""Answers the subprotocols and extensions that a client offers in a WebSocket handshake."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# Each frame is deflated for itself, once for all of its receivers (RFC 7692, 7.1).
+# Each frame is deflated on its own, once for all receivers (RFC 7692, 7.1).
 DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
-# The window of what we deflate, in bits: one that is asked for must be as large.
+# Our compression window, in bits; a client must not ask for a smaller one.
 WINDOW_BITS = 15
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _BITS = re.compile(r"8|9|1[0-5]")  # RFC 7692, 7.1.2: without leading zeros
 
-# Parameters of an offer, each with whether it may stand alone, and may have a number of bits.
+# Parameters of an offer: whether each may have no value, and whether it may have a number of bits.
 _PARAMETERS = {
     "server_no_context_takeover": (True, False),
     "client_no_context_takeover": (True, False),
@@ -24,10 +24,10 @@ _PARAMETERS = {
 
 
 def subprotocol(offered: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return the answer to the headers Sec-WebSocket-Protocol; None: say nothing.
+    """Return the answer to the Sec-WebSocket-Protocol headers; None: send no answer.
 
-    That is the first known one which is offered, else the first offered: clients that name one hang
-    up where none is answered, and all of them get the same.
+    It is the first known protocol on offer, else the first on offer, because clients that name one
+    hang up without an answer. The choice changes nothing else.
     """
     names = [name.strip() for line in offered for name in line.split(",")]
     found = [name for name in names if _TOKEN.fullmatch(name)]
@@ -36,11 +36,11 @@ def subprotocol(offered: Sequence[str], known: Sequence[str]) -> str | None:
 
 
 def deflate(offered: Sequence[str]) -> str | None:
-    """Return the answer to the headers Sec-WebSocket-Extensions; None: nothing is deflated.
+    """Return the answer to the Sec-WebSocket-Extensions headers; None: do not deflate.
 
-    The first offer that we can keep is taken (RFC 7692, 5): its parameters are known, stand once
-    and well-formed, and a `server_max_window_bits` is not below our window. That one is repeated,
-    as 7.1.2.1 wants it.
+    Accepts the first offer that we can keep (RFC 7692, 5): all its parameters are known, unique and
+    well-formed, and `server_max_window_bits` is not below our window. The answer repeats that
+    parameter, as 7.1.2.1 requires.
     """
     for line in offered:
         for offer in line.split(","):
@@ -59,7 +59,7 @@ def deflate(offered: Sequence[str]) -> str | None:
 
 
 def _parameters(parts: Sequence[str]) -> dict[str, str] | None:
-    """Return the parameters of an offer, "" for one without a value; None: it is malformed."""
+    """Return an offer's parameters ("" for one without a value), None if malformed."""
     found: dict[str, str] = {}
     for part in parts:
         name, equals, value = (each.strip() for each in part.partition("="))

@@ -1,7 +1,7 @@
 """The requests of polling and streaming sessions: those that receive, and those that send.
 
-The framing is the plugin's. Ours is how a request takes and leaves a session (`handle_session`),
-and what the body of one that sends may hold.
+The framing is the plugin's. Ours are how a request takes and leaves a session (`handle_session`),
+and what the body of a sending request may contain.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PLAIN = (
 
 
 class Receiving:
-    """What a request that receives does with a session: a mixin for the plugin's transports."""
+    """How a receiving request uses a session: a mixin for the plugin's transports."""
 
     methods: ClassVar[tuple[str, ...]] = ("POST",)
     request: web.Request
@@ -42,27 +42,27 @@ class Receiving:
 
     @classmethod
     def check(cls, request: web.Request) -> None:
-        """Raise an HTTPException for a request that must not open a session."""
+        """Raise an HTTPException if the request must not open a session."""
 
     @property
     def gone(self) -> bool:
-        """Whether the client has left. aiohttp does not tell, so it is looked at."""
+        """Whether the client has left; polled, because aiohttp does not report it."""
         tcp = self.request.transport
         return tcp is None or tcp.is_closing()
 
     @property
     def buffered(self) -> int:
-        """Bytes that were written and wait for the client to read them."""
+        """Bytes written that the client has not read yet."""
         tcp = self.request.transport
         return 0 if tcp is None else tcp.get_write_buffer_size()
 
     def cut(self) -> None:
-        """End the connection without waiting for anything."""
+        """Abort the connection without waiting."""
         if (tcp := self.request.transport) is not None:
             tcp.abort()
 
     async def handle_session(self) -> None:
-        """Receive until the response is full, or the session says goodbye."""
+        """Send frames until the response is full or the session says goodbye."""
         session = self.session
         if (refusal := session.attach(self)) is not None:
             await self._send(refusal)
@@ -74,7 +74,7 @@ class Receiving:
         except (asyncio.CancelledError, ConnectionError, web.HTTPException) as error:
             if session.receiver is self:
                 session.interrupt(LOST)
-            if isinstance(error, web.HTTPException):  # the plugin's word for a lost connection
+            if isinstance(error, web.HTTPException):  # how the plugin reports a lost connection
                 raise ConnectionResetError(error.reason) from error
             raise
         finally:
@@ -86,7 +86,7 @@ class Receiving:
 
 
 class Callback(Receiving):
-    """A receiver that calls a JavaScript function: its name must be nothing but a name."""
+    """A receiver that calls a JavaScript function, whose name must be a plain identifier."""
 
     methods = ("GET",)
     _name = re.compile(r"[A-Za-z0-9_.]{1,128}")
@@ -102,40 +102,40 @@ class Callback(Receiving):
 
 
 class XHRPolling(Receiving, xhr_pooling.XHRTransport):  # type: ignore[misc]
-    """One frame a response."""
+    """One frame per response."""
 
 
 class XHRStreaming(Receiving, xhrstreaming.XHRStreamingTransport):  # type: ignore[misc]
-    """One frame a line."""
+    """One frame per line."""
 
 
 class EventSource(Receiving, eventsource.EventsourceTransport):  # type: ignore[misc]
-    """One frame an event."""
+    """One frame per event."""
 
     methods = ("GET",)
 
 
 class HTMLFile(Callback, htmlfile.HTMLFileTransport):  # type: ignore[misc]
-    """One frame a script element."""
+    """One frame per script element."""
 
     async def _send(self, text: str) -> bool:
-        # The plugin quotes for JavaScript; `</script>` in a string would still end the element.
+        # The plugin quotes for JavaScript, but `</script>` in a string would still end the element.
         return await super()._send(text.replace("<", "\\u003c"))
 
 
 class JSONPPolling(Callback, jsonp.JSONPolling):  # type: ignore[misc]
-    """One frame a script."""
+    """One frame per script."""
 
 
 class Sending:
-    """A request that sends messages to a session that is open."""
+    """A request that sends messages to an open session."""
 
     methods: ClassVar[tuple[str, ...]] = ("POST",)
     request: web.Request
     session: HTTPSession
 
     async def process(self) -> web.Response:
-        """Hand the messages in the body to the session."""
+        """Pass the messages in the body to the session."""
         shared = self.session.shared
         body = Body(self.request, self.session.address, shared.bodies)
         text = self.unwrap(await body.read(shared.options.max_body_bytes))
@@ -160,7 +160,7 @@ class Sending:
         return body
 
     def answer(self) -> web.Response:
-        """Return what says that the messages were taken."""
+        """Return the response that confirms the messages."""
         return web.Response(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
 
 
@@ -180,11 +180,11 @@ class JSONPSend(Sending, jsonp.JSONPollingSend):  # type: ignore[misc]
         return unquote_plus(body[2:].decode(errors="replace")).encode()
 
     def answer(self) -> web.Response:
-        """See Sending.answer; some old browsers do strange things on a 204."""
+        """See Sending.answer; some old browsers misbehave on a 204."""
         return web.Response(body=b"ok", headers=[*_PLAIN, *session_cookie(self.request)])
 
 
-#: The transports that a URL can name, except the WebSocket.
+#: The transports that a URL can name, except for the WebSocket.
 TRANSPORTS: Mapping[str, Any] = {
     "xhr": XHRPolling,
     "xhr_send": XHRSend,

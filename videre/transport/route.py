@@ -1,4 +1,4 @@
-"""The routes of one prefix: who may ask for what by which method, and what answers."""
+"""The routes of one prefix: who may request what, with which methods."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from videre.transport.resources import has_cors_of_site
 from videre.transport.session import Session
 from videre.transport.upgrade import upgrade
 
-# The parts of a session URL: printable ASCII, no dots (SockJS protocol), and short enough to log.
+# The parts of a session URL: printable ASCII without dots (SockJS protocol), short enough to log.
 _PART = re.compile(r"[ -\-0-~]{1,64}")
 
-# What says which pages may read a response.
+# The headers that decide which pages may read a response.
 CORS_HEADERS = (hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS)
 
-# Set on the requests whose responses carry CORS headers, for `finish_headers`.
+# Marks the requests whose responses `finish_headers` must give CORS headers.
 _ROUTE: web.RequestKey[Any] = web.RequestKey("videre-route", object)
 
 
 class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
-    """What is served below one prefix."""
+    """The handlers below one prefix."""
 
     manager: Manager
 
@@ -45,11 +45,11 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         }
         disabled = {transport for transport, on in wanted.items() if not on}
         script = options.sockjs_url
-        if (integrity := options.integrity) is not None:  # further attributes of the element
+        if (integrity := options.integrity) is not None:  # appends attributes to the script element
             script += f'" integrity="{integrity}" crossorigin="anonymous'
         super().__init__(name, manager, script, TRANSPORTS, disabled, options.cookie)
 
-    # Handlers of aiohttp. HTTPExceptions are raised for what is refused.
+    # Handlers for aiohttp. They raise HTTPExceptions for refused requests.
 
     async def transport(self, request: web.Request) -> web.StreamResponse:
         """Serve `/<server>/<session>/<transport>`."""
@@ -75,7 +75,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         return await upgrade(request, self.manager, client, sockjs_framing=False)
 
     async def info(self, request: web.Request) -> web.StreamResponse:
-        """Serve `/info`, which a client asks for before it opens a session."""
+        """Serve `/info`, which SockJS clients request before they open a session."""
         if (answer := self._admit(request, ("GET", "HEAD"), allow="OPTIONS, GET")) is not None:
             return answer
         self.manager.admission.require_open()
@@ -97,14 +97,14 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         return await self._page(request, self.greeting)
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """Serve the page that an iframe transport loads, to be framed by allowed origins alone."""
+        """Serve the page for iframe transports; only allowed origins may frame it."""
         response = await self._page(request, self._iframe)
         if (policy := self.manager.admission.origins.policy) is not None:
             response.headers["Content-Security-Policy"] = policy
         return response
 
     async def _iframe(self, request: web.Request) -> web.Response:
-        # The plugin answers 304 to any ETag, those of a page with another SockJSUrl too.
+        # The plugin answers 304 to any ETag, even one for a page with another SockJSUrl.
         etag = f'"{self.iframe_html_hxd}"'
         headers = {hdrs.ETAG: etag, **dict(cache_headers())}
         known = [tag.strip() for tag in request.headers.get(hdrs.IF_NONE_MATCH, "").split(",")]
@@ -113,7 +113,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         headers[hdrs.CONTENT_TYPE] = "text/html; charset=UTF-8"
         return web.Response(body=self.iframe_html, headers=headers)
 
-    # Their parts.
+    # Helpers.
 
     @staticmethod
     async def _page(
@@ -124,11 +124,11 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         return await serve(request)
 
     def _upgradable(self, request: web.Request, *, sockjs_framing: bool) -> Client:
-        """Return who asks for a WebSocket, or raise what the request is answered with."""
+        """Return the client that requests a WebSocket; raise an HTTPException to refuse it."""
         if "websocket" in self.disable_transports:
             raise web.HTTPNotFound
         if sockjs_framing:
-            self._session_id(request)  # which names nothing, but must be well-formed
+            self._session_id(request)  # it names no session, but must be well-formed
         if request.method != "GET":
             raise _NotAllowed("GET")
         self.manager.admission.check_origin(request)
@@ -137,7 +137,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     def _admit(
         self, request: web.Request, methods: tuple[str, ...], allow: str = ""
     ) -> web.Response | None:
-        """Return the answer to a preflight; None for a request to be served."""
+        """Check origin and method; return the answer to a preflight, None for other requests."""
         self.manager.admission.check_origin(request)
         request[_ROUTE] = self
         allow = allow or f"OPTIONS, {', '.join(methods)}"
@@ -153,19 +153,19 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
 
     @staticmethod
     def _session_id(request: web.Request) -> str:
-        """Return the session id of a URL, or raise HTTPNotFound if it is not well-formed."""
+        """Return the session id of a URL; raise HTTPNotFound if it is malformed."""
         session_id = request.match_info["session"]
         if not (_PART.fullmatch(session_id) and _PART.fullmatch(request.match_info["server"])):
             raise web.HTTPNotFound
         return session_id
 
     def _session(self, request: web.Request, transport: Any, session_id: str) -> Session:
-        """Return the session that a request is for, new if a receiver asks for one."""
+        """Return a request's session; a receiving request may open a new one."""
         manager = self.manager
         session = manager.sessions.get(session_id)
         is_sender = issubclass(transport, Sending)
         if session is not None:
-            # Who knows a URL, from a log, say, is not thereby who opened it.
+            # Knowing a URL, perhaps from a log, does not make someone the owner of the session.
             if session.address != manager.admission.proxies.client(request).address:
                 raise web.HTTPNotFound
             if is_sender and session.is_over:
@@ -183,7 +183,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         headers = response.headers
         origin = request.headers.get(hdrs.ORIGIN)
         if has_cors_of_site(request):
-            for name in CORS_HEADERS:  # the plugin's
+            for name in CORS_HEADERS:  # set by the plugin
                 headers.popall(name, None)
         else:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin or "*"
@@ -191,22 +191,22 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
                 headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
         headers.add(hdrs.VARY, hdrs.ORIGIN)
         if response.keep_alive is False:
-            # The plugin repeats the request's keep-alive, but closes: a client or proxy that takes
-            # its word loses what it sends next.
+            # The plugin copies the request's keep-alive but closes the connection: a client or
+            # proxy that believed the header would lose its next request.
             headers[hdrs.CONNECTION] = "close"
         if not self.cookie_needed:
             headers.popall(hdrs.SET_COOKIE, None)  # the plugin always sets one
 
 
 async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add what CORS needs to the responses of our routes; others in the site are left alone."""
-    # Taken out: an application that has two prefixes calls this twice.
+    """Add CORS headers to responses of our routes; leave the site's other responses alone."""
+    # Popped, because an application with two prefixes calls this twice.
     if (route := request.pop(_ROUTE, None)) is not None:
         route._finish_headers(request, response)
 
 
 async def _until_lost(response: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-    """Return a response; where the client left, an empty one, and not an error to be logged."""
+    """Return a response; an empty one if the client left, which is no error to log."""
     try:
         return await response
     except ConnectionError:
@@ -214,7 +214,7 @@ async def _until_lost(response: Awaitable[web.StreamResponse]) -> web.StreamResp
 
 
 class _NotAllowed(web.HTTPException):
-    """405 without a body or a type of it, as SockJS wants it."""
+    """405 without a body or Content-Type, as SockJS requires."""
 
     status_code = 405
     empty_body = True

@@ -1,8 +1,8 @@
-"""A session: what a handler sees of one client, whatever transport carries it.
+"""A session: a client as its handler sees it, over any transport.
 
-The life cycle is this class's and its Keeper's, not the plugin's: a session is opened, hands over
-messages, and ends exactly once. `Handler.closed` is called within the event loop's turn in which
-the end is noticed, never from inside of `send` or `close`.
+This class and its Keeper own the life cycle, not the plugin: a session opens, passes on messages,
+and ends exactly once. `Handler.closed` is called in the same turn of the event loop in which the
+end is noticed, but never from within `send` or `close`.
 """
 
 from __future__ import annotations
@@ -23,77 +23,77 @@ from videre.transport.shared import Handler, Shared
 
 logger = logging.getLogger("videre.transport")
 
-# Bytes that a message costs beside its text while it waits: a tuple, and a place in the queue.
+# Bytes that a waiting message costs in addition to its text: a tuple and a queue slot.
 MESSAGE_OVERHEAD = 80
 
-# Bytes that may wait in the inboxes of all sessions together: each has its limit, but when handlers
-# wait for something slow then all of them do. When it is reached, who holds most is closed.
+# Bytes that may wait in all inboxes together. Each inbox has its own limit, but when handlers wait
+# for something slow, they all do. At this bound the largest holders are closed.
 MAX_WAITING = 64 * 1024 * 1024
 
-# Who has no seat may have this part of MaxBacklogBytes waiting, and one packet at least: before the
-# answer to its connect a client has nothing to say.
+# A client without a seat may have 1/16 of MaxBacklogBytes waiting, but at least one packet: it has
+# nothing to say before its connect is answered.
 STRANGERS_SHARE = 16
 
-# Messages that one session has handed over in one turn of the loop: some 5 ms of work.
+# Messages of one session handled in one turn of the loop: some 5 ms of work.
 HANDED_AT_ONCE = 250
 
-# The words that go with 4001 where the room is not to blame.
+# The reason for a 4001 that is not the room's fault.
 CROWDED = "Too many packets are waiting, connect again"
 
-# Looked at for every packet.
+# A global, because it is read for every packet.
 OPEN = sockjs.SessionState.OPEN
 
 
-#: Called once for each session that opens.
+#: Called for each session that opens; returns its handler.
 Accept = Callable[["Session"], Handler]
 
 
 class Keeper(Protocol):
-    """All that a session knows of its manager."""
+    """What a session knows of its manager."""
 
     @property
     def shared(self) -> Shared:
         """What all sessions share."""
 
     def opened(self, session: Session) -> None:
-        """Count a session that opens, and look after it until it is released."""
+        """Count a new session, and sweep it until it is released."""
 
     def detached(self, session: Session, end: End) -> None:
-        """Finish a session that was closed once the caller, maybe a room's loop, is done."""
+        """Finish a closed session after the caller, perhaps a room's loop, has returned."""
 
     def ended(self, session: Session) -> None:
-        """Count a session that has ended; what its connection still has to hear goes on."""
+        """Count a session as ended; its connection may still deliver a goodbye."""
 
     def released(self, session: Session) -> None:
-        """Let go of a session: its connection is gone, or its URL is answered no more."""
+        """Forget a session: its connection has gone, or its URL is no longer answered."""
 
 
 class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     """One client. `send` and `close` are for the handler, the rest is for the transports."""
 
-    #: The SockJS name of what carries the session.
+    #: The SockJS name of the transport.
     transport = ""
 
     def __init__(self, session_id: str, keeper: Keeper, client: Client) -> None:
-        # The plugin's fields (wall-clock deadlines, a queue) are not made: nothing uses them.
+        # The plugin's fields (wall-clock deadlines, a queue) are not set: nothing uses them.
         self.id = session_id
         self.shared = keeper.shared
         self._keeper = keeper
-        self.address = client.address  # a trusted proxy's word taken
+        self.address = client.address  # as a trusted proxy reports it
         self.secure = client.secure
         self.request_id = client.request_id
         self.handler: Handler | None = None
         self.silent = 0  # sweeps since the client was last heard
-        # Messages that wait for the handler, while it works, and when those arrived that are timed.
+        # Messages that wait for a busy handler, with arrival times if they are timed.
         self._inbox: deque[tuple[str, float | None]] | None = None
-        self._farewell: int | None = None  # the code by which the client closes after them
+        self._farewell: int | None = None  # the client's close code, to handle after them
 
     def __str__(self) -> str:
         return f"<{self.transport} {self.id[:6]} {self.state.name.lower()}>"
 
     @property
     def expired(self) -> bool:
-        """Whether the session has ended, for those who ask the plugin's manager."""
+        """Whether the session has ended; for users of the plugin's manager."""
         return self.state is sockjs.SessionState.CLOSED
 
     # For the handler.
@@ -103,40 +103,40 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         raise NotImplementedError
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
-        """Close with a code that the client gets to see, after what was sent before."""
+        """Close with a code that the client receives, after everything sent before."""
         raise NotImplementedError
 
     def undelivered(self) -> Sequence[str] | None:
-        """Return the last messages that were surely not handed over, None if that is not known."""
+        """Return the last messages that were certainly not delivered; None if unknown."""
         return ()
 
     # For the transports and the manager.
 
     @property
     def backlog(self) -> int:
-        """The bytes that wait for the client to read them."""
+        """The bytes that the client has not read yet."""
         raise NotImplementedError
 
     @property
     def is_receiving(self) -> bool:
-        """Whether the client has a connection on which it hears what is sent."""
+        """Whether the client has a connection on which it can receive."""
         raise NotImplementedError
 
     @property
     def is_over(self) -> bool:
-        """Whether the session takes no more messages: it was closed, or has ended."""
+        """Whether the session accepts no more messages: it is closing or has ended."""
         return self.state in (sockjs.SessionState.CLOSING, sockjs.SessionState.CLOSED)
 
     def sweep(self) -> None:
-        """Hear that time has passed: look for a client that is gone."""
+        """Advance the session's timeouts by one sweep; look for a client that has gone."""
         raise NotImplementedError
 
     def cut(self) -> None:
-        """End the connection without waiting for anything."""
+        """Abort the connection without waiting."""
         raise NotImplementedError
 
     def open(self) -> None:
-        """Open the session: ask the application for a handler."""
+        """Open the session and ask the application for a handler."""
         self.state = OPEN
         try:
             self.handler = self.shared.accept(self)
@@ -144,7 +144,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             self.fail()
 
     def receive(self, text: str) -> None:
-        """Hand a message to the handler, after those that wait."""
+        """Pass a message to the handler, after those that wait."""
         if self.state is not OPEN:
             return
         if self._inbox is not None:
@@ -154,7 +154,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             self.shared.jobs.spawn(self._resume(pending))
 
     def _hand(self, text: str) -> Awaitable[None] | None:
-        """Hand a message to the handler; return what to wait for before the next one."""
+        """Pass a message to the handler; return what the next one must wait for, if anything."""
         if self.handler is None:
             return None
         try:
@@ -164,7 +164,7 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             return None
 
     def _keep(self, inbox: deque[tuple[str, float | None]], text: str) -> None:
-        """Let a message wait; close who has too much waiting, here or of all."""
+        """Queue a message; close sessions if too much waits, here or in all sessions."""
         shared = self.shared
         inbox.append((text, shared.tally.relays.arrived))
         held = shared.inboxes.add(self, _size(text))
@@ -177,12 +177,12 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
                 session.shed()
 
     def shed(self) -> None:
-        """Forget what waits for the handler and close: too much waits, of all sessions."""
+        """Drop the waiting messages and close: too much waits in all sessions together."""
         self._let_go()
         self.close(CloseCode.ENGINE_UNAVAILABLE, CROWDED)
 
     def _inbox_limit(self) -> int | None:
-        """Return how many bytes may wait for the handler; None for no limit."""
+        """Return how many bytes may wait for the handler; None: no limit."""
         options = self.shared.options
         limit = options.max_backlog_bytes
         if limit is None or self.handler is None or self.handler.seated:
@@ -191,13 +191,13 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         return min(limit, max(limit // STRANGERS_SHARE, packet))
 
     def _let_go(self) -> None:
-        """Forget what waits for the handler."""
+        """Drop the waiting messages."""
         if self._inbox:
             self._inbox.clear()
         self.shared.inboxes.drop(self)
 
     async def _resume(self, pending: Awaitable[None] | None) -> None:
-        """Hand over what waits, each message once its predecessors are done."""
+        """Handle the waiting messages, each after the one before it is done."""
         while pending is not None:
             try:
                 await pending
@@ -208,9 +208,9 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             self.part(self._farewell)
 
     def _hand_on(self) -> Awaitable[None] | None:
-        """Hand over messages that wait; return what to wait for before the next one.
+        """Pass on waiting messages; return what the next one must wait for, if anything.
 
-        Each is taken out once: what stays behind a busy handler is not moved.
+        Each message is popped once; those behind a busy handler are not moved.
         """
         inbox, relays = self._inbox or (), self.shared.tally.relays
         for _ in range(HANDED_AT_ONCE):
@@ -229,28 +229,28 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         return asyncio.sleep(0)
 
     def closed_by_client(self, code: int) -> None:
-        """Hear that the client closes, after what it has said and its handler has yet to hear."""
+        """Handle the client's close, after the messages that still wait for the handler."""
         if self._inbox is not None:
             self._farewell = code
         else:
             self.part(code)
 
     def part(self, code: int) -> None:
-        """Answer a client's close, and end the session."""
+        """Answer the client's close, and end the session."""
         raise NotImplementedError
 
     def fail(self) -> None:
-        """Close the session because its handler raised; others go on."""
+        """Close the session because its handler raised; other sessions go on."""
         logger.exception("a handler failed, its session is closed")
         self.close(CloseCode.INTERNAL_ERROR, CloseCode.INTERNAL_ERROR.reason)
 
     def finish(self, end: End) -> None:
-        """End the session, now: tell its handler, unless that has been done."""
+        """End the session now, and call its handler's `closed`, once."""
         if self.state is sockjs.SessionState.CLOSED:
             return
         self.state = sockjs.SessionState.CLOSED
         self._keeper.ended(self)
-        self._let_go()  # nobody will hear what waits, and its handler may take long
+        self._let_go()  # nobody will read what waits, and the handler may take long
         handler, self.handler = self.handler, None
         if handler is None:
             return
@@ -263,16 +263,16 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
             self.shared.jobs.spawn(_logged(pending))
 
     def finish_soon(self, code: int) -> None:
-        """End a session that was closed with `code` once the caller, maybe a room's loop, is done.
+        """End a session closed with `code`, after the caller, perhaps a room's loop, has returned.
 
-        Codes that ask the client to come back are no clean ends.
+        A code that asks the client to come back is not a clean end.
         """
         clean = not comes_back(code)
         self._keeper.detached(self, End(LeaveReason.CLOSED_BY_SERVER, code, clean=clean))
 
 
 def _size(text: str) -> int:
-    """Return the bytes that a message takes while it waits, in CPython."""
+    """Return the bytes that a waiting message takes in CPython."""
     return sys.getsizeof(text) + MESSAGE_OVERHEAD
 
 

@@ -1,4 +1,4 @@
-"""What all sessions of one prefix share, whatever carries them."""
+"""State shared by all sessions of one prefix, on any transport."""
 
 from __future__ import annotations
 
@@ -14,78 +14,79 @@ from videre.transport.bodies import Body
 from videre.transport.framing import Framer, Quoter
 from videre.transport.holdings import Holdings
 
-# Seconds between two sweeps at least: shorter delays than ten of these are rounded up.
+# Minimum seconds between two sweeps; delays shorter than ten sweeps are rounded up.
 LEAST_INTERVAL = 0.05
 
-# Seconds that a client has to answer a close frame. Clients answer within a round trip; those that
-# do not are cut off.
+# Seconds for a client to answer a close frame. Clients answer within a round trip; the others are
+# cut off.
 GOODBYE = 1.0
 
 
 class Handler(Protocol):
-    """What the application makes of a session."""
+    """The application's side of a session."""
 
     @property
     def seated(self) -> bool:
-        """Whether the client has a seat: others may have less waiting."""
+        """Whether the client has a seat; if not, fewer bytes may wait."""
 
     def receive(self, text: str) -> Awaitable[None] | None:
-        """Take a message; the next one waits until an awaitable that is returned is done."""
+        """Handle a message; the next one waits for the returned awaitable, if any."""
 
     def too_large(self) -> None:
-        """Hear that the client sent what was too large to be read; the session is closed next."""
+        """Note that the client sent a message too large to read; the session is closed next."""
 
     def closed(self, end: End) -> Awaitable[None] | None:
-        """Hear of the session's end, exactly once."""
+        """Handle the end of the session. Called exactly once."""
 
 
 class Corked(Protocol):
-    """A session that collects what it has to write."""
+    """A session that collects its writes."""
 
     def flush(self) -> None:
         """Write what was collected."""
 
 
 class Waiting(Protocol):
-    """A session whose messages wait for its handler."""
+    """A session with messages waiting for its handler."""
 
     address: str
 
     def shed(self) -> None:
-        """Forget what waits, and close the session."""
+        """Drop the waiting messages, and close the session."""
 
 
 class Shared:
-    """Options, counts and caches: sessions read them, and nobody hears of it.
+    """Options, counts and caches that sessions read.
 
-    Times are counted in sweeps: a clock may be set and a process may be stopped for a minute, but
-    a client is only given up after it had that many chances to be heard.
+    Timeouts are counted in sweeps, not by a clock: a clock may be set, and a process may be stopped
+    for a minute. A client is given up only after that many chances to be heard.
     """
 
     def __init__(self, options: Options, tally: Tally, accept: Callable[[Any], Handler]) -> None:
-        self.options = options  # replaced when the configuration is reloaded
+        self.options = options  # replaced by a reload of the configuration
         self.tally = tally
         self.accept = accept  # see session.Accept
-        self.jobs = Jobs()  # what sessions cannot wait for
-        self.inboxes: Holdings[Waiting] = Holdings()  # bytes that wait for handlers, about
-        self.bodies: Holdings[Body] = Holdings()  # bytes of requests that are on their way
-        # A tenth of the time that a polling client may stay away: noticed 10 % late at the most.
+        self.jobs = Jobs()  # work that sessions cannot wait for
+        self.inboxes: Holdings[Waiting] = Holdings()  # approximate bytes waiting for handlers
+        self.bodies: Holdings[Body] = Holdings()  # bytes of request bodies in flight
+        # A tenth of the time that a polling client may stay away, so its absence is noticed at most
+        # 10 % late.
         self.interval = max(LEAST_INTERVAL, min(options.disconnect_delay, options.heartbeat) / 10)
         self.heartbeat_sweeps = math.ceil(options.heartbeat / self.interval)
         self.lost_sweeps = math.ceil(1.5 * options.heartbeat / self.interval)
         self.absent_sweeps = math.ceil(options.disconnect_delay / self.interval)
         self.goodbye_sweeps = math.ceil(GOODBYE / self.interval)
-        #: Sessions with something to write while it is collected; None while nothing is.
+        #: Sessions with collected writes; None while writes are not collected.
         self.cork: list[Corked] | None = None
         self.quote = Quoter()
         self._framers: dict[tuple[bool, bool], Framer] = {}
 
     def framer(self, *, sockjs: bool, deflate: bool) -> Framer:
-        """Return what frames the packets of all WebSocket sessions of one kind."""
+        """Return the Framer that all WebSocket sessions of one kind share."""
         return self._framers.setdefault((sockjs, deflate), Framer(sockjs=sockjs, deflate=deflate))
 
     def uncork(self) -> None:
-        """Write what WebSocket sessions have collected, and collect no more."""
+        """Write what the WebSocket sessions have collected, and stop collecting."""
         corked, self.cork = self.cork, None
         for session in corked or ():
             session.flush()

@@ -1,4 +1,4 @@
-"""The upgrade of a request to a WebSocket session."""
+"""Upgrades a request to a WebSocket session."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # RFC 6455, 4.1
 
 
 class _Inbound(WebSocketDataQueue):
-    """Where aiohttp's parser puts messages: into the session, at once, without a queue.
+    """Passes messages from aiohttp's parser straight to the session, without a queue.
 
-    The parser is compiled and calls these from C: an exception would only be printed, so none
-    leaves them.
+    The compiled parser calls these methods from C, where an exception would only be printed. So
+    they let none escape.
     """
 
     def __init__(self, session: WebSocketSession, protocol: web.RequestHandler) -> None:
         if not hasattr(self, "_size"):  # aiohttp without its compiled parser
             super().__init__(protocol, 0, loop=protocol._loop)
-        # Else not the base's: its queue, of 700 bytes, is what this one does without.
+        # With it, skip the base's __init__: it would create a queue, 700 bytes, for nothing.
         self._session = session
 
     def feed_data(self, data: Any, size: int) -> None:
@@ -69,17 +69,17 @@ class Upgrade(web.WebSocketResponse):
         if request.version < HttpVersion11:  # RFC 6455, 4.1
             raise web.HTTPBadRequest(text="WebSockets need HTTP/1.1")
         key = request.headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
-        if not _KEY.fullmatch(key):  # aiohttp fails where one is not in ASCII
+        if not _KEY.fullmatch(key):  # aiohttp raises on one that is not ASCII
             raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
         options = self._manager.shared.options
         offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
-        if offered:  # of which aiohttp would log each
+        if offered:  # aiohttp would log each one
             headers = CIMultiDict(request.headers)
             headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
             request = request.clone(headers=headers)
         try:
             headers, _, _, _ = super()._handshake(request)
-        except UnicodeEncodeError:  # aiohttp repeats what is wrong, and fails where it is no text
+        except UnicodeEncodeError:  # aiohttp echoes the bad value, which fails if not text
             raise web.HTTPBadRequest(text="Not a WebSocket handshake") from None
         if (protocol := offers.subprotocol(offered, options.subprotocols)) is not None:
             headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
@@ -93,7 +93,7 @@ class Upgrade(web.WebSocketResponse):
     def _post_start(
         self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
     ) -> None:
-        # Instead of what aiohttp does here: the writer is not kept, the parser feeds the session.
+        # Replaces aiohttp's method: the writer is dropped, and the parser feeds the session.
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("connection lost")
@@ -106,7 +106,7 @@ class Upgrade(web.WebSocketResponse):
             deflate=self._deflate,
         )
         self.session = session
-        # The parser refuses frames of the limit's size too; 0 is no limit.
+        # The parser also refuses frames of exactly the limit; 0 means no limit.
         limit = manager.shared.options.max_frame_bytes
         limit = 0 if limit is None else limit + 1
         inbound = _Inbound(session, request.protocol)
@@ -114,25 +114,25 @@ class Upgrade(web.WebSocketResponse):
         session.start()
         request.protocol.keep_alive(False)
         wire = Wire(request.protocol, parser, session, deflate=self._deflate)
-        request.protocol.set_parser(wire)  # type: ignore[arg-type]  # gets what came with it
+        request.protocol.set_parser(wire)  # type: ignore[arg-type]  # it reads on after the request
         transport.set_protocol(wire)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to be said: the session has closed the connection, or lost it."""
+        """Do nothing: the session has closed the connection, or lost it."""
         self._eof_sent = True
 
 
 async def upgrade(
     request: web.Request, manager: Manager, client: Client, *, sockjs_framing: bool
 ) -> web.StreamResponse:
-    """Serve a WebSocket session until its connection is gone; HTTPBadRequest if it is none."""
+    """Serve a WebSocket session until its connection has gone; HTTPBadRequest if malformed."""
     response = Upgrade(manager, client, sockjs_framing=sockjs_framing)
     try:
         await response.prepare(request)
     except web.HTTPException as refusal:
-        refusal.force_close()  # what else the client has sent would be read as a request
+        refusal.force_close()  # or further bytes would be parsed as a request
         raise
-    except ConnectionError:  # the client did not wait; aiohttp would log a traceback of it
+    except ConnectionError:  # the client left; aiohttp would log a traceback
         return web.Response()
     session = response.session
     try:

@@ -1,7 +1,7 @@
-"""WebSocket sessions, in SockJS framing or raw, without a queue or a task between wire and handler.
+"""WebSocket sessions, SockJS or raw, without a queue or a task between wire and handler.
 
-aiohttp does the handshake and parses frames. Its parser hands each message straight to the session
-(instead of to a queue that a task reads), and the session writes its frames straight to the
+aiohttp does the handshake and parses frames. Its parser passes each message straight to the
+session, instead of to a queue that a task reads. The session writes frames straight to the
 connection's asyncio transport, whose buffer is the backlog.
 """
 
@@ -24,25 +24,24 @@ _TEXT = WSMsgType.TEXT
 
 _MESSAGES = (_TEXT, WSMsgType.BINARY)
 
-# Frames without a message (pings, pongs, empty ones, tiny fragments), and frames after our close,
-# that a client may send between two sweeps. A browser sends none but the answers to our pings.
+# Frames without a message (pings, pongs, empty frames, tiny fragments), and frames after our close,
+# that a client may send between two sweeps. Browsers send only answers to our pings.
 MAX_IDLE_FRAMES = 100
 
 PING = framing.frame(framing.PING, b"")
 
-# A fragment shorter than this counts as a frame without a message: who sends such ones sends less
-# than their headers take.
+# A shorter fragment counts as a frame without a message: it carries little more than its header.
 LEAST_FRAGMENT = 16
 
-# Close codes that may stand in a close frame (RFC 6455, 7.4, and IANA's registry).
+# Close codes allowed in a close frame (RFC 6455, 7.4, and IANA's registry).
 _CLOSE_CODES = frozenset((0, *range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
-# A close code that a client sends and that means what it says; 0 is a close frame without a code.
+# Close codes for a normal end; 0 stands for a close frame without a code.
 _NORMAL_CLOSES = (0, WSCloseCode.OK, WSCloseCode.GOING_AWAY)
 
 
 class WebSocketSession(Session):
-    """A session over one WebSocket; it lives and dies with its connection."""
+    """A session over one WebSocket; it lives as long as its connection."""
 
     def __init__(
         self,
@@ -61,16 +60,16 @@ class WebSocketSession(Session):
         self._tcp = tcp
         self._frame = keeper.shared.framer(sockjs=sockjs_framing, deflate=deflate)
         self._idle = 0  # idle frames since the last sweep
-        self.unfinished = False  # whether a message has begun to come in fragments
+        self.unfinished = False  # whether a fragmented message is incomplete
         self._unfinished_sweeps = 0
         self._congested = False
         limit = keeper.shared.options.max_backlog_bytes
         self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
-        self._makes_way = False  # whether one larger packet waits beside them
+        self._makes_way = False  # whether one larger packet may wait besides
         tcp.set_write_buffer_limits(high=self._limit)
 
     def start(self) -> None:
-        """Open the session: its connection is ready for frames."""
+        """Open the session: the connection is ready for frames."""
         self._keeper.opened(self)
         if self._sockjs:
             self._put(self._frame.control(framing.OPEN_FRAME))
@@ -94,14 +93,14 @@ class WebSocketSession(Session):
         self.finish_soon(code)
 
     def undelivered(self) -> Sequence[str] | None:
-        """See Session.undelivered: what has left for the wire may have arrived."""
+        """See Session.undelivered: what was written may have arrived."""
         return None if self._congested else ()
 
     # For the manager.
 
     @property
     def backlog(self) -> int:
-        """See Session.backlog: what is collected waits for the end of this turn alone."""
+        """See Session.backlog. Collected writes are not included: they last only for this turn."""
         return self._tcp.get_write_buffer_size()
 
     @property
@@ -110,7 +109,7 @@ class WebSocketSession(Session):
         return not self.ended.done()
 
     def sweep(self) -> None:
-        """Ask a silent client whether it lives; give up one that does not answer."""
+        """Ping a silent client; give it up if it does not answer."""
         self.silent += 1
         self._idle = 0
         if self._makes_way:
@@ -129,18 +128,18 @@ class WebSocketSession(Session):
             self._unfinished_sweeps = 0
 
     def _sweep_unfinished(self) -> None:
-        """Give up a message whose last fragment does not come, though its client lives."""
+        """Close a client that lives, but does not finish a fragmented message."""
         self._unfinished_sweeps += 1
         if self._unfinished_sweeps >= self.shared.lost_sweeps:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Message not finished in time")
 
     @property
     def is_cut(self) -> bool:
-        """Whether the connection has been ended: what else has come of it is of no use."""
+        """Whether the connection was aborted, so that further input is useless."""
         return self._tcp.is_closing()
 
     def cut(self) -> None:
-        """End the connection without waiting for anything."""
+        """Abort the connection without waiting."""
         self._tcp.abort()
 
     # Writing.
@@ -154,7 +153,7 @@ class WebSocketSession(Session):
             else:
                 self._collected.append(data)
         elif not self._tcp.is_closing():
-            # uvloop raises on a connection that is closed, where asyncio drops what is written.
+            # uvloop raises when writing to a closed connection; asyncio drops the data.
             if len(data) > self._limit:
                 self._write_large(data, len(data))
             else:
@@ -171,10 +170,10 @@ class WebSocketSession(Session):
                 self._tcp.write(data)
 
     def _write_large(self, data: bytes, largest: int) -> None:
-        """Write more than may wait; one packet in it that is larger by itself is not counted.
+        """Write more than may wait; one packet that alone exceeds the limit is not counted.
 
-        Such a packet is an answer about a crowded room: a client that can never have it can never
-        enter. A second one has to wait until the first has been read.
+        Such a packet is the answer about a crowded room: a client that never gets it can never
+        enter. A second one must wait until the first has been read.
         """
         if largest <= self._limit or self._is_crowded():
             self._tcp.write(data)
@@ -185,16 +184,16 @@ class WebSocketSession(Session):
         self._tcp.set_write_buffer_limits(high=self._limit + min(largest, self.backlog))
 
     def _is_crowded(self) -> bool:
-        """Tell whether a packet that was let pass waits still; if not, count as before."""
+        """Tell whether an uncounted large packet still waits; if not, restore the limit."""
         if self._makes_way and self.backlog <= self._limit:
             self._makes_way = False
             self._tcp.set_write_buffer_limits(high=self._limit)
         return self._makes_way
 
     def congested(self) -> None:
-        """Give up a client that does not read: more than MaxBacklogBytes wait for it.
+        """Close a client that does not read: more than MaxBacklogBytes wait for it.
 
-        It finds its close code if it reads soon. Called from inside of a write.
+        It gets the close code if it reads soon. Called from within a write.
         """
         self._congested = True
         asyncio.get_running_loop().call_soon(self._drop)
@@ -209,13 +208,13 @@ class WebSocketSession(Session):
         self.silent = 0
         self._put(framing.close(code, reason))
 
-    # What the parser finds.
+    # From the parser.
 
     def arrived(self, message: WSMessage) -> None:
-        """Take one message off the wire."""
+        """Handle one message."""
         kind, data, _ = message
         if self.state is not OPEN:
-            self._count_idle()  # and is as silent as before: who does not answer our close is cut
+            self._count_idle()  # but stays silent: if it does not answer our close, it is cut off
         else:
             self.silent = 0
             if not data or kind not in _MESSAGES:
@@ -232,7 +231,7 @@ class WebSocketSession(Session):
             self._take_close(data)
 
     def fragment(self, size: int) -> None:
-        """Hear of a fragment of so many bytes that is not its message's last one."""
+        """Note a fragment of `size` bytes that is not the last of its message."""
         if size < LEAST_FRAGMENT:
             self._count_idle()
 
@@ -243,7 +242,7 @@ class WebSocketSession(Session):
             self.closed_by_client(code)
 
     def _count_idle(self) -> None:
-        """Take note of a frame that is no packet: too many of them are a flood all the same."""
+        """Count a frame that carries no packet: too many of them are a flood too."""
         self._idle += 1
         if self._idle <= MAX_IDLE_FRAMES:
             return
@@ -256,7 +255,7 @@ class WebSocketSession(Session):
     def _take(self, data: str | bytes) -> None:
         if not self._sockjs:
             if isinstance(data, bytes):
-                # What is not UTF-8 becomes lone surrogates: no packet, and refused as such.
+                # Invalid UTF-8 becomes lone surrogates, and the packet is refused for them.
                 data = data.decode(errors="surrogateescape")
             self.receive(data)
             return
@@ -266,7 +265,7 @@ class WebSocketSession(Session):
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Broken framing")
             return
         if len(texts) == 1 and isinstance(data, str) and data.isascii():
-            # The client has quoted the message already, as it will be for others who speak SockJS.
+            # The client has quoted the message already, in the form that other SockJS clients get.
             self._frame.remember(texts[0], f"a{data}" if data[0] != '"' else f"a[{data}]")
         if not texts:
             self._count_idle()
@@ -283,7 +282,7 @@ class WebSocketSession(Session):
         self._tcp.close()
 
     def broken(self, error: BaseException) -> None:
-        """Hear that what came was no WebSocket frame, or too large a one."""
+        """Close after an invalid or too large WebSocket frame."""
         code = getattr(error, "code", WSCloseCode.PROTOCOL_ERROR)
         if code == WSCloseCode.MESSAGE_TOO_BIG:
             self._too_large()
@@ -296,15 +295,15 @@ class WebSocketSession(Session):
         self._refuse(CloseCode.TOO_LARGE, CloseCode.TOO_LARGE.reason)
 
     def _refuse(self, code: int, reason: str) -> None:
-        """Close because of what came; its handler hears of it at once."""
+        """Close because of bad input, and end the session at once."""
         if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
             self._say_goodbye(code, reason)
-            # What is broken may be the line; what is too large would be so again.
+            # A broken frame may be the line's fault; a message that is too large would stay so.
             self.finish(End(LeaveReason.CLOSED_BY_SERVER, code, clean=code == CloseCode.TOO_LARGE))
 
     def lost(self) -> None:
-        """Hear that the connection is gone."""
+        """End the session: its connection has gone."""
         self.finish(LOST)
         self._keeper.released(self)
         if not self.ended.done():

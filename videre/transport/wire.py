@@ -1,8 +1,8 @@
-"""What comes over a connection once it is a WebSocket, before it is parsed.
+"""Checks the bytes of a WebSocket connection before they are parsed.
 
-aiohttp's parser does not say whether a frame was masked, takes a whole message between the
-fragments of another one, and counts no fragments. Here each frame's header is read first; its
-payload is skipped, so that this costs nothing for each byte.
+aiohttp's parser does not report whether a frame was masked, accepts a whole message between the
+fragments of another, and does not count fragments. This module reads each frame's header first, and
+skips the payload, so that it costs nothing per byte.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from aiohttp.http import WebSocketReader
 
 from videre.transport.websocket import WebSocketSession
 
-_TEXT_MESSAGE = 0x81  # first byte of a text message in one frame
+_TEXT_MESSAGE = 0x81  # first byte of an unfragmented text message
 _FIN, _RSV1, _OPCODE, _CONTROL = 0x80, 0x40, 0x0F, 0x08  # RFC 6455, 5.2
 _MASKED, _MEDIUM, _LONG = 0x80, 126, 127
 _HEADERS = {_MEDIUM: 8, _LONG: 14}  # bytes of a masked frame's header, by its length field
 _SHORT_HEADER = 6
 
-# Frames that are parsed before a look at whether the session has been cut off: half a millisecond.
+# Frames parsed between checks whether the session has been cut off: half a millisecond.
 FRAMES_AT_ONCE = 256
 
 
 class Wire(asyncio.Protocol):
-    """The connection's protocol from the upgrade on: it checks frames, and hands them to a parser.
+    """The connection's protocol after the upgrade: it checks frames and passes them to the parser.
 
-    What a chunk of several frames makes sessions send is written once for each of them, when the
-    chunk has been dealt with: half of a relay's time is its system calls. aiohttp's protocol, which
-    this one replaces, hears what it needs to end the request.
+    If a chunk has several frames, each session's output is written once, at the end of the chunk:
+    system calls are half of a relay's time. This class replaces aiohttp's protocol, and tells it
+    what it needs to end the request.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Wire(asyncio.Protocol):
         self._feed = parser.feed_data
         self._relays = self._shared.tally.relays
         self._deflate = deflate
-        self._left = 0  # bytes of the frame in progress that are still to come
-        self._head = b""  # the beginning of a header, as far as it has come
-        self._fragmented = False  # whether a message has begun and not ended
-        self._quick = not deflate  # whether a chunk that looks like one whole message is one
+        self._left = 0  # bytes of the current frame still to come
+        self._head = b""  # an incomplete header
+        self._fragmented = False  # whether a fragmented message is incomplete
+        self._quick = not deflate  # whether a chunk may be treated as one whole message
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come."""
+        """Handle received bytes."""
         relays = self._relays
         relays.left -= 1
         if not relays.left:
@@ -61,7 +61,7 @@ class Wire(asyncio.Protocol):
         size = len(data)
         if self._quick and size > 6 and data[0] == _TEXT_MESSAGE:
             second = data[1]
-            # The size of a masked frame; a length below 126, or of two bytes.
+            # The size of a masked frame whose length is below 126, or takes two bytes.
             whole = second - 122 if second != 0xFE else (data[2] << 8 | data[3]) + 8
             if size == whole and second != 0xFF:
                 self._feed(data)
@@ -72,28 +72,28 @@ class Wire(asyncio.Protocol):
         if relays.arrived is not None:
             relays.end()
 
-    # For aiohttp's protocol: what came with the request, and the end of the connection.
+    # For aiohttp's protocol: bytes that came with the request, and the end of the connection.
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Take what came together with the request; as a parser's, for aiohttp's protocol."""
+        """Handle bytes that came with the request. aiohttp's protocol calls this as on a parser."""
         self.data_received(data)
         return False, b""
 
     def feed_eof(self) -> None:
-        """Hear that the connection is gone."""
+        """End the session: the connection has gone."""
         self._session.lost()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hear that the connection is gone: aiohttp's protocol passes it on to `feed_eof`."""
+        """Pass the loss on to aiohttp's protocol, which calls `feed_eof`."""
         self._http.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Hear that the client does not read."""
+        """Close the session: the client does not read."""
         self._http.pause_writing()
         self._session.congested()
 
     def resume_writing(self) -> None:
-        """Hear that the client reads again."""
+        """Tell aiohttp's protocol that the client reads again."""
         self._http.resume_writing()
 
     # Frames.
@@ -108,12 +108,12 @@ class Wire(asyncio.Protocol):
             self._shared.uncork()
 
     def _walk(self, data: bytes) -> str | None:
-        """Go from header to header through a chunk, and parse it, some frames at a time.
+        """Check the headers in a chunk, and parse the frames, some at a time.
 
-        Returns what is wrong with the first frame that may not be parsed. What comes after a
-        session was cut off is dropped: 256 KB of the smallest frames take 90 ms.
+        Returns the fault of the first frame that must not be parsed. Input after a session was cut
+        off is dropped: 256 KB of the smallest frames take 90 ms.
         """
-        fed = len(self._head)  # the parser has that
+        fed = len(self._head)  # bytes that the parser already has
         if fed:
             data = self._head + data
         end, position, frames = len(data), self._left, 0
@@ -149,7 +149,7 @@ class Wire(asyncio.Protocol):
         return reason
 
     def _judge(self, first: int, length: int) -> str | None:
-        """Return what is wrong with a frame, as far as the parser would not notice."""
+        """Return the fault of a frame that the parser would not notice, or None."""
         opcode = first & _OPCODE
         if opcode & _CONTROL:
             return "A control frame cannot be compressed" if first & _RSV1 else None
