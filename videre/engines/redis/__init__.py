@@ -1,10 +1,10 @@
-"""The engine of many processes: rooms in a store that they share, Redis or Valkey.
+"""The engine of many processes: they share their rooms in a store, Redis or Valkey.
 
-Every change is one atomic step in the store, its publication included; what a node believes of a
-room comes from the room's messages alone, in their one order, its own members' doings included. A
-node that has not renewed its lease for NodeTimeout, by the clock of another one, is condemned: that
-one gives up its seats, or adopts those that may be resumed. A node that comes back and finds itself
-condemned closes its sessions. A node that was cut off catches up with what was published meanwhile.
+Every change is one atomic step in the store, its publication included. A node's view of a room
+follows only the room's messages, in order, including those about its own members. A node whose
+lease another node sees unchanged for NodeTimeout, by its own clock, is condemned: that other node
+gives up its seats, and adopts the resumable ones. A node that comes back condemned closes its
+sessions. A node that was cut off catches up with the messages it missed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from videre.settings import JoinPolicy, Retention
 
 
 class RedisEngine:
-    """Keep the rooms of a namespace in a store. `node_timeout` is in seconds."""
+    """Keeps the rooms of a namespace in a store. `node_timeout` is in seconds."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class RedisEngine:
 
     @property
     def ready(self) -> bool:
-        """Whether the store answers, and is heard."""
+        """Whether the store answers and its messages arrive."""
         return self._node.ready
 
     @property
@@ -55,7 +55,7 @@ class RedisEngine:
         return self._node.fault
 
     async def start(self, listener: Listener) -> None:
-        """See Engine.start; a store that is not there is waited for, in the background."""
+        """See Engine.start. If the store is unreachable, wait for it in the background."""
         self._node.begin(listener)
         try:
             await self._duties.beat()
@@ -64,7 +64,7 @@ class RedisEngine:
         self._beating = asyncio.create_task(self._duties.run())
 
     async def close(self) -> None:
-        """See Engine.close. The seats that are left are given to the other nodes at once."""
+        """See Engine.close. The other nodes take over the remaining seats at once."""
         self._node.closing = True
         if self._beating is not None:
             self._beating.cancel()
@@ -73,7 +73,7 @@ class RedisEngine:
         self._seats.end()
         await self._node.jobs.end()
         with contextlib.suppress(EngineError):
-            # What was asked for and not answered may be done yet: it is to be buried as well.
+            # Unanswered steps may still be executed, and must be buried as well.
             lease = self._node.lease(LATE_SECONDS if self._node.is_waiting else 0)
             for name, rooms in left.items():
                 await self._node.store.node("end", name, lease, *sorted(rooms))
@@ -199,11 +199,11 @@ class RedisEngine:
             raise EngineError("The seat is gone")
         view = self._node.views.get(room)
         if view is not None and (view.doubted or not view.known):
-            # The store has lost its data, and members' nodes have not come back: they would not
-            # get the packet, and nobody would know.
+            # The store has lost data, and some members' nodes have not restored them: those members
+            # would miss the packet, and nobody would notice.
             raise EngineError("Not all members can be reached")
         if view is None:
-            # The host's packet to a room without members here: only the store knows who is in it.
+            # A host's packet to a room without members here: only the store knows its members.
             self._node.require_whole()
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
@@ -213,7 +213,7 @@ class RedisEngine:
             self._node.owe(room)
             raise EngineError("The store has lost data, and not all members are back")
         if answer[0] == "gone":
-            self._node.trouble.set()  # is the node condemned?
+            self._node.trouble.set()  # the node may be condemned
             raise EngineError("The seat is gone")
         if view is None:
             await self._node.require_same()
@@ -231,7 +231,7 @@ class RedisEngine:
 
 
 def _missed(user: str, count: int, messages: Sequence[str]) -> list[Told]:
-    """Return the last `count` things that these messages tell a member."""
+    """Return the last `count` events that these messages bring to a member."""
     told: list[Told] = []
     for line, body in map(parse, messages):
         kind, about = line[1], line[2]

@@ -1,4 +1,4 @@
-"""Steps that are answered with a room's state, where the node does not know it."""
+"""Steps whose answer includes the room's state if the node does not know it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from videre.engines.redis.node import Node
 from videre.engines.redis.view import State, View
 
-# Where in the answer to a step the room's state stands, if it does.
+# Index of the room's state in the answer to a step, if the answer has one.
 STATE_AT = {"join": 2, "resume": 4, "restore": 2}
 
 
 class Asking:
-    """Takes such steps. `believe` is called with a view, and a state whose time has come."""
+    """Takes such steps. `believe` is called with a view and a state that is due."""
 
     def __init__(self, node: Node, believe: Callable[[View, State], None]) -> None:
         self._node = node
         self._believe = believe
 
     async def ask(self, view: View, op: str, take: Callable[[str], Sequence[str]]) -> Any:
-        """Take a step; `take` returns its arguments, for what is known (View.known_as).
+        """Take a step; `take` returns its arguments for the known state (View.known_as).
 
-        While the state is not known one at a time asks: what the others are told of comes after
-        it. Raises EngineError.
+        While the state is unknown, steps ask one at a time: what the others hear follows the state.
+        Raises EngineError.
         """
         async with view.turn_to_ask():
             if not view.known:
@@ -39,7 +39,7 @@ class Asking:
         return answer
 
     def _tell(self, view: View, state: State) -> None:
-        """Take in a state: it is believed when all messages before it have come."""
+        """Take in a state; it is believed once all messages before it have arrived."""
         if view.over or (view.known and view.born == state.born):
             return
         if view.told is None or view.told.born != state.born:

@@ -1,4 +1,4 @@
-"""The channels that a node hears: on one connection for each server that has any of them."""
+"""The channels that a node subscribes to, on one connection for each server."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from videre.engines.redis.faults import report, reported
 
 logger = logging.getLogger("videre.engines")
 
-#: Told of a channel and each of its messages, in order.
+#: Called with a channel and each of its messages, in order.
 Take = Callable[[str, str], None]
 
 
 class Channels:
-    """Hears the channels that it subscribes to, until a connection is lost: then none of them.
+    """Receives the subscribed channels' messages; losing one connection ends them all.
 
-    A server that says nothing for `timeout` seconds is asked whether it is there, and has as long
-    to answer. `broken` is called once for a loss.
+    A server that is silent for `timeout` seconds gets a ping, and has as long again to answer.
+    `broken` is called once for each loss.
     """
 
     def __init__(self, *, take: Take, broken: Callable[[], None], timeout: float) -> None:
@@ -33,9 +33,9 @@ class Channels:
         self._ending: list[asyncio.Task[None]] = []
 
     async def subscribe(self, channel: str, server: str, client: Any, sharded: bool) -> None:
-        """Hear a channel of a server, to which the client leads; return when nothing is missed.
+        """Subscribe to a channel through a server's client; return when no message can be missed.
 
-        What fails is the end of all: nobody knows any more what is heard.
+        A failure ends all subscriptions, because their state is then unknown.
         """
         subscription = self._subscriptions.get(server)
         if subscription is None:
@@ -51,7 +51,7 @@ class Channels:
             raise
 
     async def unsubscribe(self, channel: str) -> None:
-        """Hear a channel no more."""
+        """Unsubscribe from a channel."""
         for subscription in list(self._subscriptions.values()):
             if channel in subscription.channels:
                 try:
@@ -62,7 +62,7 @@ class Channels:
                     raise
 
     async def end(self) -> None:
-        """Hear nothing more."""
+        """Unsubscribe from everything."""
         self._drop()
         ending, self._ending = self._ending, []
         await asyncio.gather(*ending, return_exceptions=True)
@@ -97,13 +97,13 @@ class Subscription:
         self._sharded = sharded
         self._take = take
         self._timeout = timeout
-        self.channels: dict[str, asyncio.Future[None]] = {}  # and whether that is confirmed
-        self._unsubscribed: Counter[str] = Counter()  # what the server has yet to confirm
+        self.channels: dict[str, asyncio.Future[None]] = {}  # the future is done once confirmed
+        self._unsubscribed: Counter[str] = Counter()  # not yet confirmed by the server
         self._begun = asyncio.Event()
         self.reading: asyncio.Task[None]
 
     async def subscribe(self, channel: str) -> None:
-        """Hear a channel; return when the server has confirmed it."""
+        """Subscribe to a channel; return when the server has confirmed it."""
         confirmed = self.channels.get(channel)
         if confirmed is None:
             confirmed = self.channels[channel] = asyncio.get_running_loop().create_future()
@@ -114,18 +114,18 @@ class Subscription:
             raise ConnectionError("the messages are lost")
 
     async def unsubscribe(self, channel: str) -> None:
-        """Hear a channel no more."""
+        """Unsubscribe from a channel."""
         del self.channels[channel]
         self._unsubscribed[channel] += 1
         await (self._pubsub.sunsubscribe if self._sharded else self._pubsub.unsubscribe)(channel)
 
     async def read(self) -> None:
-        """Hand over what comes; raise when nothing comes any more."""
+        """Pass on messages; raise when the connection is lost."""
         await self._begun.wait()
         task = asyncio.current_task()
         while task is None or not task.cancelling():  # see Duties.run
             found = await self._pubsub.get_message(timeout=self._timeout)
-            if found is None:  # nothing was said: is there anybody?
+            if found is None:  # silence: is the server there?
                 await self._pubsub.ping()
                 found = await self._pubsub.get_message(timeout=self._timeout)
                 if found is None:
@@ -149,7 +149,7 @@ class Subscription:
                 del self._unsubscribed[channel]
 
     async def end(self) -> None:
-        """Hear nothing more, and let nobody wait."""
+        """End the subscription, and wake all who wait for it."""
         channels, self.channels = self.channels, {}
         for confirmed in channels.values():
             if not confirmed.done():

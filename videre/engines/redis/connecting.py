@@ -1,4 +1,4 @@
-"""Clients for the URL of a store: one server, one that Sentinels name, or a cluster."""
+"""Clients for a store's URL: one server, a server behind Sentinels, or a cluster."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from redis.exceptions import AuthenticationError
 
 from videre.engine_url import EngineURL
 
-# Seconds after which a command that was not answered has failed. The server answers within a
-# millisecond; what takes longer is a network that is gone. With a small NodeTimeout it is less, see
-# command_seconds.
+# Seconds after which an unanswered command fails. A server answers within a millisecond; if it
+# takes longer, the network is gone. A small NodeTimeout shortens it, see command_seconds.
 COMMAND_SECONDS = 3.0
 
-# Commands that run at a time, each on a connection of its own; one more hears the messages, one
+# Concurrent commands, each on its own connection. One more connection receives the messages, one
 # lists rooms, and some may still be closing.
 CONNECTIONS = 32
 SPARE_CONNECTIONS = 32
 
 
 def command_seconds(node_timeout: float) -> float:
-    """Return after how many seconds a command has failed, for a NodeTimeout in seconds.
+    """Return after how many seconds a command fails, for a NodeTimeout in seconds.
 
-    A node renews its lease every quarter of it. It must find out that a renewal was lost, and make
-    up for it, before the others give it up.
+    A node renews its lease every quarter of NodeTimeout. It must notice a lost renewal, and repeat
+    it, before the others give it up.
     """
     return min(COMMAND_SECONDS, node_timeout / 3)
 
@@ -45,9 +44,9 @@ def command_seconds(node_timeout: float) -> float:
 def connect(
     url: EngineURL, server: tuple[str, int] | None = None, *, timeout: float = COMMAND_SECONDS
 ) -> Any:
-    """Return a client for a URL, or for one server of a cluster: its host and port.
+    """Return a client for a URL, or for one server of a cluster (its host and port).
 
-    `timeout` is in seconds: for a connection to be made, and for each answer.
+    `timeout` is in seconds, for connecting and for each answer.
     """
     if server is None and url.kind == "sentinel":
         return _behind_sentinels(url, timeout)
@@ -69,7 +68,7 @@ def connect(
 
 
 def sentinels_of(client: Any) -> list[Any]:
-    """Return the clients for Sentinels that a client has."""
+    """Return the clients for Sentinels that a client uses."""
     pool = getattr(client, "connection_pool", None)
     return list(pool.sentinel_manager.sentinels) if isinstance(pool, SentinelConnectionPool) else []
 
@@ -80,7 +79,7 @@ def _settings(timeout: float) -> dict[str, Any]:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "max_connections": CONNECTIONS + SPARE_CONNECTIONS,
-        # Who asks is told at once, and may ask again: a step must not be taken twice.
+        # No retries: callers get the error at once and decide, since no step may be taken twice.
         "retry": Retry(NoBackoff(), 0),
     }
 
@@ -113,16 +112,16 @@ def _sentinel(url: EngineURL, host: str, port: int, *, timeout: float) -> Any:
 
 
 class _AskedLogin:
-    """Logs in where the other side asks for it, and says nothing of it elsewhere.
+    """Logs in only if the other side asks for it.
 
-    Sentinels mostly have the server's login, or none; one without would refuse any.
+    Most Sentinels have the server's login, or none; one without a login refuses any.
     """
 
     username: str | None
     password: str | None
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Greet the other side: without a login at first."""
+        """Connect without a login first, then with it if that is refused."""
         greet = super().on_connect_check_health  # type: ignore[misc]
         login = self.username, self.password
         self.username = self.password = None

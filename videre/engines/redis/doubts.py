@@ -1,4 +1,4 @@
-"""Members that a store which lost its data does not know: for how long a node believes in them."""
+"""Doubted members, unknown to a store that lost data: how long a node believes in them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from videre.engines.redis.view import View
 
 
 class Doubts:
-    """Gives the nodes of doubted members time to restore them: `seconds`.
+    """Gives the nodes of doubted members `seconds` to restore them.
 
-    Then the node's next beat, which has just read which nodes are still restoring, gives up the
+    Then the node's next beat, which has just read which nodes are still restoring, drops the
     members of all others.
     """
 
@@ -21,7 +21,7 @@ class Doubts:
         self._due: set[str] = set()  # rooms with doubts whose time is over
 
     def watch(self, view: View) -> None:
-        """Give the doubted members of a room their time, if there are any."""
+        """Start the time of a room's doubted members, if any."""
         self._watch(view, self._seconds)
 
     def _watch(self, view: View, seconds: float) -> None:
@@ -37,7 +37,7 @@ class Doubts:
             self._node.trouble.set()
 
     def end(self) -> None:
-        """End the doubts whose time is over: `Node.restoring` was read just now."""
+        """End the doubts whose time is over. `Node.restoring` must be fresh."""
         if not self._node.ready:
             return
         due, self._due = self._due, set()

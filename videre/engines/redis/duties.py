@@ -1,4 +1,4 @@
-"""The duties of a node: its lease, what it owes the store, and the burial of dead nodes."""
+"""The duties of a node: renew its lease, pay what it owes the store, bury dead nodes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
 from videre.reasons import LeaveReason
 
-# Leases are renewed so many times in NodeTimeout: some may be lost.
+# Renewals of a lease in one NodeTimeout; some may be lost.
 BEATS = 4
 
-# Rooms that are put right at a time.
+# Rooms to restore concurrently.
 AT_A_TIME = 16
 
-# Members that one step looks at for seats of a dead node: at most 3 ms, in which the store serves
-# nobody else.
+# Members that one reap step looks at: at most 3 ms, during which the store serves nobody else.
 REAPED_AT_ONCE = 100
 
 
 class Duties:
-    """What a node does whether or not anybody asks. `timeout` is how long a lease lasts, in s."""
+    """A node's periodic work. `timeout` is how long a lease lasts, in seconds."""
 
     def __init__(self, node: Node, notes: Notes, seats: Seats, timeout: float) -> None:
         self._node = node
@@ -43,7 +42,7 @@ class Duties:
         self._past: dict[str, tuple[float, set[str]]] = {}  # own names that died: when, and rooms
 
     async def run(self) -> None:
-        """Do the duties until it is cancelled."""
+        """Do the duties until cancelled."""
         pause = self._timeout / BEATS
         task = asyncio.current_task()
         while True:
@@ -65,7 +64,7 @@ class Duties:
                     await asyncio.sleep(random.uniform(0, wait))  # noqa: S311
 
     async def beat(self) -> None:
-        """Renew the lease, put right what is owed, and bury the dead."""
+        """Renew the lease, pay what is owed, and bury dead nodes."""
         loop = asyncio.get_running_loop()
         opened = self._node.sound_since is not None
         if self._node.deaf or not opened:
@@ -77,13 +76,13 @@ class Duties:
         self._seats.doubts.end()
         deaf, breaks = self._node.deaf, self._node.breaks
         if deaf or state == "new" or not opened or server != self._node.server:
-            # What the store has of this node may be older than what this node knows.
+            # The store's data on this node may be older than the node's own.
             self._node.owed.update(await self._node.store.noted(self._node.name))
             self._node.owed.update(self._node.views)
             self._node.owed.update(self._node.released)
             if deaf:
                 await self._each(list(self._node.views), self._hear_again)
-                self._node.deaf = self._node.breaks != breaks  # it may have begun again
+                self._node.deaf = self._node.breaks != breaks  # it may be deaf again
             if self._node.server not in ("", server):
                 self._node.whole_at = loop.time() + self._timeout
             self._node.server = server
@@ -97,7 +96,7 @@ class Duties:
         await self._each(sorted(self._node.owed), self._put_right)
         self._report_losses()
         await self._bury_past()
-        # Who was cut off itself gives the others time to be heard again.
+        # A node that was cut off itself gives the others time to renew first.
         if (
             self._node.sound_since is not None
             and loop.time() - self._node.sound_since >= self._timeout
@@ -107,13 +106,13 @@ class Duties:
                 await self._bury(node, ended[node])
 
     def _report_losses(self) -> None:
-        """Log once for all rooms that the store had lost: after a restart these are many."""
+        """Log all rooms that the store had lost in one line; after a restart they are many."""
         if lost := self._node.lost:
             self._node.lost = 0
             logger.warning("the store had lost %d of our rooms: their seats are restored", lost)
 
     async def _warn_of_evictions(self) -> None:
-        with contextlib.suppress(EngineError):  # a server that refuses INFO has been logged
+        with contextlib.suppress(EngineError):  # a server that refuses INFO is already logged
             if policy := await self._node.store.evicts():
                 logger.warning(
                     "maxmemory-policy %s: a full store may evict keys, and members of their rooms "
@@ -142,7 +141,7 @@ class Duties:
         return answer
 
     async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
-        """Do something for each room, and renew the lease when that takes its time."""
+        """Run `do` for each room; renew the lease if that takes long."""
         for start in range(0, len(rooms), AT_A_TIME):
             some = rooms[start : start + AT_A_TIME]
             for found in await asyncio.gather(*map(do, some), return_exceptions=True):
@@ -150,10 +149,10 @@ class Duties:
                     raise found
             elapsed = asyncio.get_running_loop().time() - self._renewed
             if elapsed >= self._timeout / BEATS and (await self._renew())[0] == "condemned":
-                raise EngineError("The other nodes gave up this node")  # the next beat sees to it
+                raise EngineError("The other nodes gave up this node")  # the next beat handles it
 
     def _die(self) -> None:
-        """Close all sessions: their seats are gone. The node goes on under another name."""
+        """Close all sessions, whose seats are gone, and continue under a new name."""
         logger.error("the other nodes gave up node %s", self._node.name)
         node = self._node
         self._past[node.name] = asyncio.get_running_loop().time(), self._rooms()
@@ -166,12 +165,12 @@ class Duties:
         return {*node.views, *node.owed, *(own.room for own in node.own.values())}
 
     def left(self) -> dict[str, set[str]]:
-        """Return the rooms in which seats may be left, by the names that this node has had."""
+        """Return the rooms where seats may remain, by each name this node has had."""
         past = {name: rooms for name, (_, rooms) in self._past.items()}
         return past | {self._node.name: self._rooms()}
 
     async def _put_right(self, room: str) -> None:
-        self._node.owed.discard(room)  # what goes wrong meanwhile is owed anew
+        self._node.owed.discard(room)  # errors from now on are owed again
         try:
             await self._settle(room)
         except BaseException:
@@ -179,7 +178,7 @@ class Duties:
             raise
 
     async def _settle(self, room: str) -> None:
-        """Make the store know what this node has in a room, and this node what the store has."""
+        """Tell the store this node's seats in a room, and fetch what the store has."""
         view = self._node.views.get(room)
         if self._notes.has(room):
             await self._notes.note(room)
@@ -188,10 +187,10 @@ class Duties:
         seats, lost = await self._restore(room, view)
         view = self._node.views.get(room)
         for own in self._node.own_in(room):
-            adopted = view is None or own.seat not in view.own  # no message may tell of its end
+            adopted = view is None or own.seat not in view.own  # no message may report its end
             if adopted and (own.leaving or own.user in lost):
                 self._seats.disown(own)
-        for own in seats:  # who left meanwhile may have been brought back
+        for own in seats:  # the store may have restored those that left meanwhile
             held = self._node.own.get(own.seat)
             if held is None or held.leaving:
                 await self._node.step(room, "leave", own.user, own.seat, LeaveReason.ENGINE, "")
@@ -201,7 +200,7 @@ class Duties:
         self._notes.release(room)
 
     async def _restore(self, room: str, view: View | None) -> tuple[list[OwnSeat], list[str]]:
-        """Tell the store all seats in a room; return them, and whose the store gave to others."""
+        """Send all seats in a room to the store; return them, and the users that lost theirs."""
         seats: list[OwnSeat] = []
 
         def take(known: str) -> Sequence[str]:
@@ -219,16 +218,16 @@ class Duties:
         return seats, answer[1]
 
     async def _bury(self, node: str, lease: str) -> None:
-        """Give up the seats of a node whose lease has ended; adopt those that may be resumed."""
+        """Give up the seats of a node whose lease has ended; adopt the resumable ones."""
         if not await self._node.store.node("condemn", node, lease):
             return
         await self._reap(node, set())
         await self._node.store.node("buried", node)
 
     async def _bury_past(self) -> None:
-        """Give up what came to this node's name after that was buried by the others.
+        """Give up seats granted to this node's old names after they were buried.
 
-        It may have asked for a seat before it knew, and that may have been given late.
+        The node may have asked for them before it knew, and the store may have granted them late.
         """
         now = asyncio.get_running_loop().time()
         for name, (died, rooms) in list(self._past.items()):
@@ -237,11 +236,11 @@ class Duties:
                 del self._past[name]
 
     async def _reap(self, node: str, rooms: set[str]) -> None:
-        """Give up all seats that a node has where the store has noted it, and in these rooms."""
+        """Give up a node's seats in all rooms noted for it, and in `rooms`."""
         for room in sorted({*await self._node.store.noted(node), *rooms}):
             self._node.adopting.add(room)
             try:
-                await self._notes.note(room)  # before a seat there may be ours
+                await self._notes.note(room)  # before a seat there may become ours
                 start = "-inf"
                 while start:
                     start = await self._reap_some(room, node, start)
@@ -251,7 +250,7 @@ class Duties:
             await self._node.unnote(node, room)
 
     async def _reap_some(self, room: str, node: str, start: str) -> str:
-        """Give up a node's seats among some members; return where to go on, "" at the end."""
+        """Reap one slice of members; return where to continue, "" at the end."""
         _, adopted, after = await self._node.step(
             room, "reap", node, self._node.name, start, str(REAPED_AT_ONCE)
         )

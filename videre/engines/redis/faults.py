@@ -1,4 +1,4 @@
-"""What may go wrong with a server, or with the library that talks to it."""
+"""Errors of a server, or of the library that talks to it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ logger = logging.getLogger("videre.engines")
 
 
 def report(error: BaseException) -> None:
-    """Log an error with its traceback, unless it is one that a lost connection is known to raise.
+    """Log an error with its traceback, unless lost connections are known to raise it.
 
-    A dying connection may raise anything: redis-py 8.1 an AttributeError, of a writer that is gone.
-    So may a mistake of ours, which must show.
+    A dying connection may raise anything: redis-py 8.1 raises AttributeError for a writer that is
+    gone. But so may a bug of ours, which must show.
     """
     if not isinstance(error, KNOWN) and not _is_closed_transport(error):
         logger.error("unexpected error while talking to the store", exc_info=error)
@@ -27,7 +27,7 @@ def report(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
-    """Turn whatever goes wrong with a server into EngineError."""
+    """Turn all errors of a server into EngineError."""
     try:
         yield
     except EngineError:
@@ -45,7 +45,7 @@ def engine_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Let nothing stop the closing of a connection."""
+    """Report errors, but let none stop the closing of a connection."""
     try:
         yield
     except Exception as error:
@@ -53,7 +53,7 @@ def reported() -> Iterator[None]:
 
 
 def _is_closed_transport(error: BaseException) -> bool:
-    return type(error) is RuntimeError and "closed" in str(error)  # so says uvloop
+    return type(error) is RuntimeError and "closed" in str(error)  # uvloop's wording
 
 
 def _is_cancelled() -> bool:

@@ -1,7 +1,8 @@
-"""Which nodes have renewed their leases lately, by the clock of the one who looks.
+"""Which nodes have renewed their leases recently, by the observer's own clock.
 
-A lease is a text that changes with each renewal, `<count>:<ms>`: it ends after so many milliseconds
-without a change. No clock of another machine counts, the store's least of all: that may be set.
+A lease is a text that changes with each renewal, `<count>:<ms>`: it ends after that many
+milliseconds without a change. No other machine's clock counts, least of all the store's, which may
+be set.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 
 
 def lease(count: int, seconds: float) -> str:
-    """Return what a node writes that renews its lease for the given time."""
+    """Return the text of a renewed lease that lasts for `seconds`."""
     return f"{count}:{round(seconds * 1000)}"
 
 
@@ -28,8 +29,8 @@ class _Watched:
 class Leases:
     """The leases of other nodes. All times are in seconds.
 
-    Of the time between two looks at most `longest` counts: who did not look, for it stood still or
-    was cut off, does not know whether others could renew.
+    The time between two looks counts for at most `longest`: a node that stood still or was cut off
+    does not know whether others could renew.
     """
 
     def __init__(self, longest: float) -> None:
@@ -38,7 +39,7 @@ class Leases:
         self._watched: dict[str, _Watched] = {}
 
     def look(self, now: float, found: Mapping[str, str]) -> None:
-        """Take in all leases as they are at a time of this node's own monotonic clock."""
+        """Take in all leases, as read at `now` on this node's monotonic clock."""
         passed = min(now - self._looked, self._longest)
         self._looked = now
         before, self._watched = self._watched, {}
@@ -51,9 +52,9 @@ class Leases:
             self._watched[node] = seen
 
     def ended(self) -> list[tuple[str, str]]:
-        """Return the nodes whose leases have ended, and these."""
+        """Return the nodes whose leases have ended, with those leases."""
         return sorted((node, each.lease) for node, each in self._watched.items() if each.left <= 0)
 
     def next_end(self, most: float) -> float:
-        """Return after which time a lease ends if it is not renewed; `most`: none does before."""
+        """Return the time until the next lease ends unless renewed, at most `most`."""
         return min([most, *(each.left for each in self._watched.values() if each.left > 0)])

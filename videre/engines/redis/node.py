@@ -1,4 +1,4 @@
-"""What the parts of one node share: its seats, its views of rooms, and the way to the store."""
+"""State that the parts of one node share: its seats, its views of rooms, access to the store."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from videre.jobs import Jobs
 
 logger = logging.getLogger("videre.engines")
 
-# Steps that a node may be waiting for, and characters of what they say: more is refused, so that a
-# slow store costs bounded memory. A join or a candidate says some hundred.
+# Limits on unanswered steps and the characters of their arguments; more are refused, so that a slow
+# store costs bounded memory. A join or a candidate takes some hundred characters.
 MAX_STEPS = 5_000
 MAX_STEP_CHARACTERS = 32 * 1024 * 1024
 
-# Seconds after which nothing that was asked of the store is done any more: a command has 3, and one
-# that waits for its turn as many; a server that was frozen takes what it finds when it goes on.
+# Seconds after which the store no longer executes an old command: a command has 3 s, and the same
+# to wait for its turn; a frozen server executes what it finds when it resumes.
 LATE_SECONDS = 10.0
 
 
-# Seconds for which a node remembers the rooms that it has had seats in: of a cluster, the shard
-# with a room may come back with older data than the one with the notes.
+# Seconds for which a node remembers rooms it left: in a cluster, the shard with a room may come
+# back with older data than the shard with the notes.
 RELEASED_SECONDS = 60.0
 
-# Why a node takes no part. In words for who has just started it.
+# Why a node takes no part, for an operator who has just started it.
 FOREIGN = (
     "another version of videre-server uses the store (its format is {other}, ours is {ours}):"
     " stop those servers first, or set another Engine"
@@ -42,60 +42,60 @@ NOT_HEARD = "the messages of the rooms are not heard"
 
 
 class Node:
-    """One node, by the name that the store knows it by. It is told of trouble by `step`."""
+    """One node, under the name that the store knows. `step` reports trouble to it."""
 
     def __init__(self, store: Store, name: str = "") -> None:
         self.store = store
         self.listener: Listener
-        self.name = name  # "" until it starts: a process that is forked has a name of its own
+        self.name = name  # "" until it starts, because forked processes need different names
         self.views: dict[str, View] = {}
         self.own: dict[str, OwnSeat] = {}  # by seat; also adopted ones, of rooms without a view
         self._own_in: dict[str, dict[str, OwnSeat]] = {}  # by room and seat
-        self.owed: set[str] = set()  # rooms in which the store may not know what is so
-        self.restoring: set[str] = set()  # other nodes that have yet to put right what they have
-        self.server = ""  # the process that the store was when it was told all
-        self.whole_at = -math.inf  # when all living nodes have told another process what they have
-        self.late: dict[str, float] = {}  # rooms in which what failed may be done yet: until when
-        self.released: dict[str, float] = {}  # rooms without seats of its own any more: since when
-        self.adopting: set[str] = set()  # rooms in which seats may become this node's
-        self.leased_until = -math.inf  # from when on the others may have given this node up
+        self.owed: set[str] = set()  # rooms whose state must be sent to the store again
+        self.restoring: set[str] = set()  # other nodes that have not restored all their seats
+        self.server = ""  # the store's process when it had all our seats
+        self.whole_at = -math.inf  # when all living nodes have restored a restarted store
+        self.late: dict[str, float] = {}  # by room: when a failed step can no longer be executed
+        self.released: dict[str, float] = {}  # by room without seats here: when it was left
+        self.adopting: set[str] = set()  # rooms in which this node may adopt seats
+        self.leased_until = -math.inf  # when the others may give this node up
         self.sound_since: float | None = None  # since when the store answers; None: it does not
-        self.deaf = False  # whether messages are not heard
+        self.deaf = False  # whether messages do not arrive
         self.outage = Outage(store.where)
-        self.breaks = 0  # how often that began
-        self.lost = 0  # rooms that the store turned out to have lost, since that was last logged
-        self.closing = False  # what is left is given to the other nodes
-        self.trouble = asyncio.Event()  # something is to be looked after soon
-        self._leases = 0  # so many were written
+        self.breaks = 0  # how often it became deaf
+        self.lost = 0  # rooms found lost in the store, since last logged
+        self.closing = False  # whether the other nodes take over its seats
+        self.trouble = asyncio.Event()  # wakes the duties early
+        self._leases = 0  # number of leases written
         self._steps = 0
         self._step_characters = 0
-        # What nobody waits for. What the store does not take is owed, and done later.
+        # Background tasks. Steps that the store does not take are owed, and taken later.
         self.jobs = Jobs(EngineError)
 
     def begin(self, listener: Listener) -> None:
-        """Begin to be a node, with a name that no other process has."""
+        """Start as a node, with a name that no other process has."""
         self.listener = listener
         self.name = self.name or secrets.token_hex(8)
 
     def lease(self, seconds: float) -> str:
-        """Return a lease for so long, which is another one each time."""
+        """Return a lease for so many seconds; each one differs."""
         self._leases += 1
         return lease(self._leases, seconds)
 
     @property
     def ready(self) -> bool:
-        """Whether the store answers, and is heard."""
+        """Whether the store answers and its messages arrive."""
         return self.sound_since is not None and not self.deaf
 
     def take(self, own: OwnSeat) -> OwnSeat:
-        """Have one more seat."""
+        """Add a seat."""
         self.own[own.seat] = self._own_in.setdefault(own.room, {})[own.seat] = own
         if not own.lost and (view := self.views.get(own.room)) is not None:
-            view.own[own.seat] = own  # for an adopted one nothing need be heard
+            view.own[own.seat] = own  # an adopted seat needs no messages
         return own
 
     def drop(self, own: OwnSeat) -> None:
-        """Have a seat no more."""
+        """Forget a seat."""
         self.own.pop(own.seat, None)
         if (here := self._own_in.get(own.room)) is not None:
             here.pop(own.seat, None)
@@ -105,37 +105,37 @@ class Node:
             view.own.pop(own.seat, None)
 
     def drop_all(self) -> None:
-        """Have no seat any more."""
+        """Forget all seats."""
         self.own.clear()
         self._own_in.clear()
 
     def own_in(self, room: str) -> list[OwnSeat]:
-        """Return the seats in a room."""
+        """Return this node's seats in a room."""
         return list(self._own_in.get(room, {}).values())
 
     def require(self) -> str:
-        """Return the node's name; raise EngineError unless the store answers, and is heard.
+        """Return the node's name; raise EngineError unless it is ready and its lease is valid.
 
-        A process that stood still may have been given up: it must renew its lease first, since
-        nobody looks for seats that it takes afterwards.
+        A process that stood still may have been given up: it must renew its lease first, because
+        nobody would look for seats that it takes under a dead name.
         """
         if not self.ready or asyncio.get_running_loop().time() >= self.leased_until:
             raise EngineError("The rooms cannot be reached")
         return self.name
 
     def require_whole(self) -> None:
-        """Raise EngineError while other nodes may not have told the store what they have."""
+        """Raise EngineError while other nodes may not have restored the store."""
         if asyncio.get_running_loop().time() < self.whole_at:
             raise EngineError("Not all members can be reached")
 
     async def require_same(self) -> None:
-        """Raise EngineError if the store is another process than this node knows."""
+        """Raise EngineError if the store is not the process that this node knows."""
         if await self.store.node("process", self.name) != self.server:
             self.trouble.set()
             raise EngineError("The store began again, and not all members are back")
 
     async def step(self, room: str, op: str, *arguments: str) -> Any:
-        """Take a step in the store; if nobody knows whether it was taken, it is owed."""
+        """Take a step in the store; if its outcome is unknown, the room is owed."""
         size = sum(map(len, arguments))
         if self._steps >= MAX_STEPS or self._step_characters + size > MAX_STEP_CHARACTERS:
             raise EngineError("Too many packets are waiting for the store")
@@ -155,7 +155,7 @@ class Node:
             self._step_characters -= size
 
     async def or_later(self, room: str, op: str, *arguments: str) -> Any:
-        """Take a step that must be taken: if not now then when the store is back."""
+        """Take a step that must be taken: now, or when the store is back."""
         if not self.ready:
             self.owed.add(room)
             return None
@@ -167,15 +167,15 @@ class Node:
             return None
 
     async def unnote(self, node: str, room: str) -> None:
-        """Note that a node has no seats in a room, unless the store is another process now."""
+        """Remove the note that a node has seats in a room, unless the store has restarted."""
         if not await self.store.node("unnote", node, room, self.server):
             raise EngineError("The store restarted without its data")
         if node == self.name:
-            self.released.pop(room, None)  # to come last
+            self.released.pop(room, None)  # moves it to the end
             self.released[room] = asyncio.get_running_loop().time()
 
     def forget_released(self) -> None:
-        """Forget the rooms in which this node has had no seats for long."""
+        """Forget the rooms that this node left long ago."""
         old = asyncio.get_running_loop().time() - RELEASED_SECONDS
         for room, since in list(self.released.items()):
             if since > old:
@@ -183,35 +183,35 @@ class Node:
             del self.released[room]
 
     def meet(self, other: str | None) -> None:
-        """Take note of another format that living nodes write; raise EngineError if there is."""
+        """Raise EngineError if living nodes write another format."""
         if other is not None:
             raise EngineError(FOREIGN.format(other=other, ours=self.store.format))
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something was asked of the store that may be done yet."""
+        """Whether the store may still execute an earlier step."""
         return bool(self._steps or self.late)
 
     @property
     def fault(self) -> str:
-        """Why this node is not ready; "": it is."""
+        """Why this node is not ready; "" if it is."""
         return self.outage.reason or ("" if self.ready else NOT_HEARD)
 
     def unsound(self, error: BaseException) -> None:
-        """Take note that the store cannot be used, and why."""
+        """Record that the store cannot be used, and why."""
         self.outage.tell(error, asyncio.get_running_loop().time())
         if self.sound_since is not None:
             self.sound_since = None
             self.trouble.set()
 
     def sound(self) -> None:
-        """Take note that the store can be used."""
+        """Record that the store can be used."""
         self.sound_since = asyncio.get_running_loop().time()
         self.outage.end()
         logger.info("connected to the store")
 
     def owe(self, room: str) -> None:
-        """Take note that the store may not know what is so in a room, now or a while later."""
+        """Owe a room: send its state to the store soon, and again LATE_SECONDS later."""
         self.owed.add(room)
         self.late[room] = asyncio.get_running_loop().time() + LATE_SECONDS
         self.trouble.set()

@@ -1,4 +1,4 @@
-"""What the store knows of where a node may have seats: it is noted before, and taken back after."""
+"""Notes in the store of where a node may have seats: note before, unnote after."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from videre.errors import EngineError
 
 
 class Notes:
-    """Keeps the notes of one node, and its subscriptions, in step with its seats.
+    """Keeps one node's notes and subscriptions in step with its seats.
 
-    `lease` is for how many seconds the node's lease lasts.
+    `lease` is how many seconds the node's lease lasts.
     """
 
     def __init__(self, node: Node, lease: float) -> None:
@@ -20,7 +20,7 @@ class Notes:
         self._unnoting: dict[str, asyncio.Future[None]] = {}
 
     async def note(self, room: str) -> None:
-        """Have the store know that this node may have seats in a room."""
+        """Note in the store that this node may have seats in a room."""
         await self._unnoted(room)
         lease = self._node.lease(self._lease)
         if not await self._node.store.node("note", self._node.name, room, lease):
@@ -32,12 +32,12 @@ class Notes:
             await asyncio.wait([unnoting])
 
     def release(self, room: str) -> None:
-        """Have the store know that this node has no seats in a room, if that is so."""
+        """Remove the note of a room, if this node has no seats there."""
         if not self._keeps(room):
             self.stop_hearing(room)
 
     def stop_hearing(self, room: str) -> None:
-        """Hear no more of a room without a view; if there are no seats either, note that."""
+        """Unsubscribe from a room without a view; remove its note if no seats remain."""
         self._node.jobs.spawn(self._stop_hearing(room))
 
     async def _stop_hearing(self, room: str) -> None:
@@ -56,11 +56,11 @@ class Notes:
             del self._unnoting[room]
 
     def _keeps(self, room: str) -> bool:
-        """Tell whether this node has seats in a room, or may have, by what it asked for before."""
+        """Return whether this node has seats in a room, or may have after earlier steps."""
         node = self._node
         return node.closing or room in node.owed or room in node.late or self.has(room)
 
     def has(self, room: str) -> bool:
-        """Tell whether this node has seats in a room, or wants some."""
+        """Return whether this node has or wants seats in a room."""
         node = self._node
         return room in node.views or room in node.adopting or bool(node.own_in(room))

@@ -1,4 +1,4 @@
-"""Why the store cannot be used: found in what went wrong, and said in the log, not too often."""
+"""Why the store cannot be used: find the reason in the errors, and log it, not too often."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from videre.errors import EngineError
 
 logger = logging.getLogger("videre.engines")
 
-# Seconds after which a reason is logged again, while it lasts: often enough for who looks at the
-# end of a log, and 1,440 lines a day.
+# Seconds after which a lasting reason is logged again: often enough for readers of the log's end,
+# and 1,440 lines a day.
 REMINDER_SECONDS = 60.0
 
-# Reasons that are told apart in one outage, and characters of one: some are in the server's words.
+# Distinct reasons in one outage, and characters of one; some come from the server.
 MAX_REASONS = 8
 MAX_REASON = 300
 
-#: Errors that mean that the store cannot be used; others may be mistakes of ours, or a library's.
+#: Errors that mean that the store cannot be used; others may be bugs, ours or a library's.
 KNOWN = (EngineError, OSError, RedisError, RedisClusterException)
 
 NO_ANSWER = "no answer in time"
-CLOSED = ("Connection closed by server", "Connection reset by peer")  # as redis-py and Linux say
+CLOSED = ("Connection closed by server", "Connection reset by peer")  # redis-py and Linux
 
 
 class Outage:
-    """Says that the store cannot be used: at once, for each further reason, and once a minute.
+    """Logs that the store cannot be used: at once, for each new reason, and once a minute.
 
-    `where` is the store's URL without its secrets. Times are in seconds, by one clock.
+    `where` is the store's URL without its secrets. Times are in seconds, on one clock.
     """
 
     def __init__(self, where: str) -> None:
         self._where = where
         self._tls = where.startswith(("rediss", "valkeys"))
-        self._told: dict[str, float] = {}  # when a reason was logged, in this outage
-        #: Why the store cannot be used now, without any address; "": it can.
+        self._told: dict[str, float] = {}  # when each reason was logged, in this outage
+        #: Why the store cannot be used now, without addresses; "" if it can.
         self.reason = ""
 
     def tell(self, error: BaseException, now: float) -> None:
-        """Take note of an error, and log it unless that was done within the last minute."""
+        """Record an error, and log it unless that was done within the last minute."""
         again = bool(self.reason)
         self.reason = self.words(error)
         last = self._told.get(self.reason)
@@ -59,9 +59,9 @@ class Outage:
             logger.error("the store %scannot be used: %s (%s)", still, self.reason, self._where)
 
     def words(self, error: BaseException) -> str:
-        """Return the reason, and what may be wrong with the URL's scheme.
+        """Return the reason, with a hint if the URL's scheme may be wrong.
 
-        Where one side speaks TLS and the other does not both wait, or part at once.
+        If only one side speaks TLS, both wait, or the connection closes at once.
         """
         words = reason(error)
         if self._tls and words == NO_ANSWER:
@@ -71,13 +71,13 @@ class Outage:
         return words
 
     def end(self) -> None:
-        """Take note that the store can be used."""
+        """Record that the store can be used."""
         self._told.clear()
         self.reason = ""
 
 
 def reason(error: BaseException) -> str:
-    """Return why a store cannot be used, in words without addresses and secrets."""
+    """Return why a store cannot be used, in words, without addresses or secrets."""
     chain = list(_chain(error))
     for each in [each for each in chain if isinstance(each, KNOWN)] or chain:
         if words := _words(each):
@@ -86,7 +86,7 @@ def reason(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield what an error came from, the first cause first."""
+    """Yield the causes of an error, the root cause first, then the error."""
     found: list[BaseException] = []
     next_: BaseException | None = error
     while next_ is not None and next_ not in found:
@@ -96,7 +96,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _words(error: BaseException) -> str:
-    """Return what an error says of the store; "": nothing."""
+    """Return what an error says about the store; "" if nothing."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not good: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -119,7 +119,7 @@ def _system_words(error: OSError) -> str:
 
 
 def _sentinel_words(text: str) -> str:
-    """Return what to say where no Sentinel has named a server: the library repeats its objects."""
+    """Return the words for no Sentinel naming a server; the library's text shows its objects."""
     kinds = sorted({*re.findall(r"> - (?:\w+:)?(\w+)", text)})
     service = re.match(r"No master found for '(.*?)'", text)
     named = f" called {service[1]!r}" if service else ""

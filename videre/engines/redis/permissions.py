@@ -1,4 +1,4 @@
-"""What a user of the store must be allowed to do: all that the scripts and the client do there."""
+"""Permissions that a user of the store needs, for all that the scripts and the client do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from videre.errors import EngineError
 
 SCRIPT = (Path(__file__).parent / "permissions.lua").read_text()
 
-# Commands without a key, with those on one key, and what follows the key.
+# Commands without a key; then commands on one key, with the arguments that follow the key.
 PLAIN = (
     ("COMMAND", "INFO", "GET"),
     ("EVAL", "return 1", "0"),
@@ -58,15 +58,15 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "ZSCORE": ("m",),
 }
 
-# Commands that are named where some are forbidden.
+# Forbidden commands to name when only some are forbidden.
 MOST_NAMED = 8
 
 
 async def check(client: Any, keys: Sequence[str], *, channel: str, publish: str) -> None:
-    """See that the client's user may do all, on keys and a channel like these.
+    """Check that the client's user may run all commands, on keys and a channel like these.
 
-    `publish` is the command that publishes. Raises EngineError with what is forbidden. A server
-    that does not say so, Redis before 7, is believed to allow all.
+    `publish` is the command that publishes. Raises EngineError naming what is forbidden. A server
+    that cannot tell (Redis before 7) is assumed to allow everything.
     """
     groups = {
         "use the keys videre:*": [
@@ -98,7 +98,7 @@ def _on_channel(publish: str, channel: str) -> list[tuple[str, ...]]:
 def _told(
     groups: dict[str, list[tuple[str, ...]]], forbidden: set[tuple[str, ...]]
 ) -> Iterator[str]:
-    """Yield in words what is forbidden: a whole group by its name, else each command once."""
+    """Describe what is forbidden: a whole group by its name, else each command once."""
     for name, commands in groups.items():
         missing = [command for command in commands if command in forbidden]
         if name and len(missing) == len(commands):

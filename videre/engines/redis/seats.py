@@ -1,4 +1,4 @@
-"""The seats of one node, and what it hears of the rooms in which it has any."""
+"""The seats of one node, and the messages of the rooms that they are in."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from videre.engines.redis.view import OwnSeat, State, View
 from videre.errors import CloseCode, EngineError
 from videre.reasons import LeaveReason
 
-# Why the store gives up the seats of a node that is gone: a word of room.lua.
+# Reason for giving up the seats of a dead node, as room.lua writes it.
 NODE_LOST = "node lost"
 
-# Messages of a room that are kept until its state is known: it takes a few ms.
+# Early messages of a room kept until its state is known; that takes a few ms.
 MOST_EARLY = 256
 
 
 class Seats:
-    """Takes in the messages of each room, in order, and tells the listener.
+    """Applies the messages of each room, in order, and calls the listener.
 
-    `doubt` is for how many seconds members are believed in of whom the store, having lost its data,
-    knows nothing; `grace` those for which a lost seat is kept.
+    `doubt` is how many seconds the node believes in members that a store with lost data does not
+    have; `grace` how many it keeps a lost seat.
     """
 
     def __init__(self, node: Node, notes: Notes, *, doubt: float, grace: float) -> None:
@@ -53,7 +53,7 @@ class Seats:
         await self.tell_lost(own)
 
     async def tell_lost(self, own: OwnSeat) -> None:
-        """Tell the store that the holder of a seat may come back."""
+        """Tell the store that a seat's holder may resume."""
         seen = "" if own.seen is None else str(own.seen)
         await self._node.or_later(own.room, "lose", own.user, own.seat, seen)
 
@@ -72,16 +72,16 @@ class Seats:
             return
         view = self._node.views.get(room)
         if own is not None and (view is None or own.seat not in view.own):
-            self.disown(own)  # it was adopted: no message may tell of its end
+            self.disown(own)  # it was adopted: no message may report its end
         elif answer[0] == "ok" and view is not None:
-            with contextlib.suppress(EngineError):  # it is done, whoever hears of it
+            with contextlib.suppress(EngineError):  # it is done, even if its message is lost
                 await view.reached(int(answer[1]))
         elif own is not None and view is not None and view.known:
-            self._catch_up(view)  # a message tells of its end, or the store has lost the room
+            self._catch_up(view)  # either a message reports its end, or the store has lost the room
 
     @contextlib.asynccontextmanager
     async def interest(self, room: str) -> AsyncIterator[View]:
-        """Have a view of a room, at least for as long as this lasts."""
+        """Provide a view of a room that lasts at least as long as this context."""
         view = self._node.views.get(room)
         if view is None:
             view = self._node.views[room] = View(room, asyncio.create_task(self._look(room)))
@@ -97,7 +97,7 @@ class Seats:
             self.drop_if_idle(view)
 
     async def _look(self, room: str) -> None:
-        """Begin to hear of a room; the store knows before that this node may have seats there."""
+        """Note a room as one where this node may have seats, then subscribe to it."""
         try:
             await self._notes.note(room)
             await self._node.store.subscribe(room)
@@ -108,7 +108,7 @@ class Seats:
             raise
 
     def drop_if_idle(self, view: View) -> None:
-        """Hear no more of a room in which this node has no seats, and wants none."""
+        """Drop a view if this node neither has nor wants seats in the room."""
         if not view.own and not view.interest and self._node.views.get(view.room) is view:
             self._drop(view)
 
@@ -119,7 +119,7 @@ class Seats:
         self._notes.stop_hearing(view.room)
 
     def disown(self, own: OwnSeat) -> None:
-        """Forget a seat: it is nobody's, or another node's."""
+        """Forget a seat that is gone or another node's."""
         self._node.drop(own)
         if (timer := self._graces.pop(own.seat, None)) is not None:
             timer.cancel()
@@ -129,15 +129,15 @@ class Seats:
             self._notes.release(own.room)
 
     def doubt(self, own: OwnSeat) -> None:
-        """Give up a seat that the store may have given, to one who was told that it has not."""
+        """Undo a join whose outcome is unknown."""
         self._node.owe(own.room)
-        if own.place and own.seat in self._node.own:  # it has
+        if own.place and own.seat in self._node.own:  # it was granted
             own.leaving = True
         else:
             self.disown(own)
 
     def begin_grace(self, own: OwnSeat) -> None:
-        """Give a seat up in a while."""
+        """Start the grace of a seat, after which it is given up."""
         if own.seat not in self._graces:
             loop = asyncio.get_running_loop()
             self._graces[own.seat] = loop.call_later(self._grace, self._grace_over, own)
@@ -147,7 +147,7 @@ class Seats:
         self._node.jobs.spawn(self.leave(own.room, own.user, own.seat, LeaveReason.GRACE_OVER))
 
     def forget_all(self) -> None:
-        """Give up every seat: the others have done so already."""
+        """Drop all seats, which the other nodes have given up, and close their sessions."""
         node = self._node
         for view in list(node.views.values()):
             node.listener.found(view.room, [])
@@ -155,7 +155,7 @@ class Seats:
         self.end()
 
     def end(self) -> None:
-        """Forget everything; nobody is told."""
+        """Forget everything, without calling the listener."""
         for timer in self._graces.values():
             timer.cancel()
         self._graces.clear()
@@ -168,7 +168,7 @@ class Seats:
     # Messages.
 
     def heard(self, room: str, message: Message) -> None:
-        """Hear of a room: a gap in the numbers is filled before anything else is believed."""
+        """Handle a room's message; fill a gap in the numbers before applying it."""
         view = self._node.views.get(room)
         if view is None:
             return
@@ -190,15 +190,15 @@ class Seats:
             self._believe(view, view.told)
 
     def _keep_early(self, view: View, message: Message) -> None:
-        """Keep a message until its turn comes."""
+        """Keep a message until its turn."""
         view.early.append(message)
         if view.known:
             self._catch_up(view)
         elif not view.strayed and len(view.early) > MOST_EARLY:
-            view.early.clear()  # once a state is believed, the log has what comes after it
+            view.early.clear()  # once a state is believed, the log has what follows it
 
     def _believe(self, view: View, state: State) -> None:
-        """Believe a state. Members that are not in it were there before the store lost its data."""
+        """Believe a state. Known members it lacks are from before the store lost its data."""
         view.told = None
         if view.born not in ("", state.born):
             self._node.lost += 1
@@ -224,7 +224,7 @@ class Seats:
             self.heard(view.room, message)
 
     def _apply(self, view: View, line: list[Any], body: str) -> None:
-        """Believe a message, and tell the listener."""
+        """Apply a message, and call the listener."""
         room, listener = view.room, self._node.listener
         kind, user, seat = line[1], line[2], line[3]
         view.number = int(line[0])
@@ -232,7 +232,7 @@ class Seats:
             self._replaced(view, user)
             view.add(user, seat, line[4], float(line[5]))
             listener.joined(room, user, seat, tuple(orjson.loads(body)))
-            if view.doubted:  # who is doubted may have a later place
+            if view.doubted:  # doubted members may have later places
                 listener.found(room, view.pairs())
         elif kind == "sent":
             listener.sent(room, seat, body, addressed(line))
@@ -255,18 +255,18 @@ class Seats:
         if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
             self.disown(own)
             if line[4] == NODE_LOST or line[6] == CloseCode.ENGINE_UNAVAILABLE:
-                # No more is to be tried.
+                # Do not try any more.
                 self._node.unsound(EngineError("the other nodes have given this one up"))
 
     def _superseded(self, view: View, user: str, seat: str) -> None:
-        """Forget a user's seats here, whose sessions were closed since it had another one."""
+        """Forget older seats of a user here; their sessions were closed for the new one."""
         for own in [each for each in view.own.values() if each.user == user and each.place]:
             if own.seat != seat:
                 self._node.owe(view.room)  # the store may have it by now
                 self.disown(own)
 
     def _replaced(self, view: View, user: str) -> None:
-        """Have who joins take the place of a member of whom the store knows nothing any more."""
+        """Replace a member whom the store no longer knows by the one that joins."""
         if (held := view.members.get(user)) is None:
             return
         view.remove(user, held.seat)
@@ -276,7 +276,7 @@ class Seats:
             self.disown(own)
 
     def broken(self) -> None:
-        """Hear that messages may have been lost."""
+        """Record that messages may have been lost."""
         self._node.deaf = True
         self._node.breaks += 1
         for view in self._node.views.values():
@@ -290,7 +290,7 @@ class Seats:
             self._node.jobs.spawn(self.fetch(view))
 
     async def fetch(self, view: View) -> None:
-        """Believe what was missed."""
+        """Fetch and apply the missed messages."""
         view.catching, states = True, view.states
         try:
             answer = await self._node.step(view.room, "since", str(view.number), view.born)
@@ -301,13 +301,13 @@ class Seats:
         finally:
             view.catching = False
         early, view.early = view.early, []
-        if view.states != states:  # one was heard in the meantime
+        if view.states != states:  # a state was heard meanwhile
             answer = ["ok", []]
-        elif view.strayed and answer[0] == "ok":  # another look has found the loss since
+        elif view.strayed and answer[0] == "ok":  # another look found the loss meanwhile
             answer = ["lost", answer[1]]
         if answer[0] == "lost":
-            # Until the state is heard, when the seats were restored. What members said to a store
-            # that did not know of all is for this node's members as well.
+            # Wait for the state that follows the restoring of the seats. Packets that members sent
+            # through a store with lost data are for this node's members too.
             view.known, view.strayed = False, True
             view.early = [*map(parse, answer[1]), *early]
             self._node.owe(view.room)
@@ -321,7 +321,7 @@ class Seats:
                 self._catch_up(view)
 
     def _come_anew(self, view: View) -> None:
-        """Have this node's members of a room connect again: nobody can say what they missed."""
+        """Make this node's members of a room reconnect: nobody can say what they missed."""
         own = list(view.own.values())
         view.known = False
         view.members.clear()
@@ -334,6 +334,6 @@ class Seats:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Have looked at what a task came to: who waited for it was told, or nobody did."""
+    """Mark the task's exception as retrieved, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

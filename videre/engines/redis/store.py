@@ -1,7 +1,7 @@
-"""The store of a cluster: a Redis or Valkey server, seen as the few atomic steps that rooms take.
+"""The store of a cluster: a Redis or Valkey server, seen as a few atomic steps.
 
-room.lua and nodes.lua are the steps. Everything of one room has one hash tag, so that a Redis
-Cluster keeps it in one place; names are digests, since a room's name is a secret.
+room.lua and nodes.lua implement the steps. All keys of one room share a hash tag, so that a Redis
+Cluster keeps them on one shard; they contain digests, because a room's name is a secret.
 """
 
 from __future__ import annotations
@@ -24,57 +24,57 @@ from videre.engines.redis.channels import Channels
 from videre.engines.redis.connecting import COMMAND_SECONDS, CONNECTIONS, connect, sentinels_of
 from videre.engines.redis.faults import engine_errors, reported
 
-# Rooms of a list that are asked about in one go: what a turn of the loop does in a few ms.
+# Rooms to query in one pipeline: one turn of the loop, a few ms.
 LISTED_AT_ONCE = 100
 
-# The policy by which a full server refuses what has no place, and evicts nothing.
+# The policy under which a full server refuses writes and evicts nothing.
 SAFE_POLICY = "noeviction"
 
 FOLDER = Path(__file__).parent
 
-#: What the scripts keep and publish, and how. Nodes of another format share nothing with ours, and
-#: take no part while any of ours lives (nodes.lua). To be raised with any change that they would
-#: not understand. The first had no number.
+#: The format of what the scripts store and publish. Nodes of another format share nothing with
+#: ours, and take no part while one of ours lives (nodes.lua). Raise it with any change that they
+#: would not understand. The first format had no number.
 FORMAT = "2"
 
-#: A message's line, which is described in room.lua, and its body.
+#: A message's line, which room.lua describes, and its body.
 Message = tuple[list[Any], str]
 
 Heard = Callable[[str, Message], None]
 Broken = Callable[[], None]
 
 
-# What a room has in the store; the script room.lua tells what is in each.
+# A room's keys in the store; room.lua describes them.
 KEYS = ("room", "seats", "meta", "order", "skips", "lasts", "log")
 
 
 class Store(Protocol):
-    """What the rooms of a cluster are kept in. Everything may raise EngineError.
+    """Keeps the rooms of a cluster. Every method may raise EngineError.
 
-    `format` is what is kept there, see FORMAT; `where` it is, without secrets.
+    `format` is the store format, see FORMAT; `where` is the address, without secrets.
     """
 
     format: str
     where: str
 
     async def open(self, heard: Heard, broken: Broken) -> None:
-        """Connect, and see that all that a node does is allowed.
+        """Connect, and check the permissions that a node needs.
 
-        `heard` is called with a room and each message in its order; `broken` when messages may
-        have been lost: rooms must be subscribed again.
+        `heard` is called with a room and each of its messages, in order; `broken` when messages may
+        have been lost, and rooms must be subscribed again.
         """
 
     async def close(self) -> None:
-        """Disconnect; nothing is heard any more."""
+        """Disconnect; no more messages arrive."""
 
     async def step(self, room: str, op: str, *arguments: str) -> Any:
         """Take one of the atomic steps of room.lua."""
 
     async def subscribe(self, room: str) -> None:
-        """Hear of a room. Returns when nothing more of it can be missed."""
+        """Subscribe to a room; return once no further message can be missed."""
 
     async def unsubscribe(self, room: str) -> None:
-        """Hear of a room no more."""
+        """Unsubscribe from a room."""
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """Take one of the atomic steps of nodes.lua."""
@@ -83,27 +83,27 @@ class Store(Protocol):
         """Return the rooms in which a node may have seats."""
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
-        """Return a page of the names of rooms with members, see Engine.rooms."""
+        """Return a page of the rooms with members, see Engine.rooms."""
 
     async def evicts(self) -> str:
-        """Return the policies by which a full server may evict what rooms need; "": none."""
+        """Return the policies under which a full server may evict room keys; "": none."""
 
 
 def parse(message: str) -> Message:
-    """Return the line and the body of a message."""
+    """Split a message into its line and body."""
     line, _, body = message.partition("\n")
     return orjson.loads(line), body
 
 
 def addressed(line: Sequence[Any]) -> list[str] | None:
-    """Return to whom the message of a packet goes; None: to all others."""
-    return None if line[4] is False else list(line[4])  # cjson writes {} for nobody
+    """Return the receivers of a packet's message; None: all others."""
+    return None if line[4] is False else list(line[4])  # cjson writes {} for an empty list
 
 
 class RedisStore:
-    """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster of them.
+    """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster.
 
-    `timeout` is for how many seconds a command waits for its turn, and for its answer.
+    `timeout` is how many seconds a command waits for its turn, and again for its answer.
     """
 
     def __init__(
@@ -119,13 +119,13 @@ class RedisStore:
         self._timeout = timeout
         self.where = without_secrets(url)
         self._client = connect(self._url, timeout=timeout)
-        self._servers: dict[str, Any] = {}  # of a cluster: clients for the messages of each
+        self._servers: dict[str, Any] = {}  # in a cluster: one client per server, for its messages
         self.format = FORMAT
         self._space = f"videre:{FORMAT}:{_digest(namespace)}"
-        self._format = f"videre:{_digest(namespace)}:{{nodes}}:leases"  # where the first had those
+        self._format = f"videre:{_digest(namespace)}:{{nodes}}:leases"  # the first format's leases
         self._keep = (str(keep_ms), "" if keep_bytes is None else str(keep_bytes))
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._listing = asyncio.Lock()  # a list of rooms takes none of the places of steps
+        self._listing = asyncio.Lock()  # so that listing rooms takes no place from steps
         self._room_script = _Script(self._client, FOLDER / "room.lua")
         self._node_script = _Script(self._client, FOLDER / "nodes.lua")
         self._nodes = f"{self._space}:{{nodes}}"
@@ -140,8 +140,8 @@ class RedisStore:
         self._heard, self._broken = heard, broken
         with engine_errors():
             if isinstance(self._client, RedisCluster):
-                # Another server may have a room by now. The client looks only when a command of
-                # its own has failed, and none may have been given.
+                # Rooms may have moved to other servers. The client refreshes its map only after one
+                # of its own commands fails, and there may have been none.
                 await self._client.initialize()
                 await self._client.nodes_manager.initialize()
             (known,) = await self._client.execute_command("COMMAND", "INFO", "SPUBLISH")
@@ -180,7 +180,7 @@ class RedisStore:
             return found
 
     async def evicts(self) -> str:
-        """See Store.evicts. INFO may be asked where CONFIG GET is forbidden."""
+        """See Store.evicts. Uses INFO, which may be allowed where CONFIG GET is forbidden."""
         async with self._place():
             if isinstance(self._client, RedisCluster):
                 found = await self._client.info("memory", target_nodes=RedisCluster.PRIMARIES)
@@ -207,7 +207,7 @@ class RedisStore:
         return found[:limit]
 
     async def _noted_after(self, after: str | None, limit: int) -> list[str]:
-        """Return the first `limit` names past `after` that any node has noted."""
+        """Return the first `limit` names after `after` that any node has noted."""
         ask = self._client.pipeline(transaction=False)
         ask.hkeys(f"{self._nodes}:nodes")
         ask.hgetall(f"{self._nodes}:condemned")
@@ -221,7 +221,7 @@ class RedisStore:
         return sorted(names)[:limit]
 
     async def _with_members(self, rooms: Sequence[str]) -> list[str]:
-        """Return those of the rooms that have members, as many at a time as one turn takes."""
+        """Return those of the rooms that have members, in batches of one turn each."""
         found: list[str] = []
         for start in range(0, len(rooms), LISTED_AT_ONCE):
             some = rooms[start : start + LISTED_AT_ONCE]
@@ -234,7 +234,7 @@ class RedisStore:
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        """Wait for a turn to ask the store something; what goes wrong is an EngineError."""
+        """Wait for a free place to send a command; turn errors into EngineError."""
         with engine_errors():
             async with asyncio.timeout(self._timeout):
                 await self._places.acquire()
@@ -267,7 +267,7 @@ class RedisStore:
             await self._channels.unsubscribe(channel)
 
     async def _server_of(self, channel: str) -> tuple[str, Any]:
-        """Return the server that a channel is heard from: its name, and a client for it."""
+        """Return the server that publishes a channel: its name, and a client for it."""
         if not isinstance(self._client, RedisCluster):
             return "", self._client
         await self._client.initialize()
@@ -289,12 +289,12 @@ class RedisStore:
 
 
 class _Script:
-    """A script that the server may have forgotten."""
+    """A script, sent again if the server has forgotten it."""
 
     def __init__(self, client: Any, path: Path) -> None:
         self._client = client
         self._text = path.read_text()
-        self._sha = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324  # what EVALSHA wants
+        self._sha = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324  # for EVALSHA
 
     async def __call__(self, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         try:

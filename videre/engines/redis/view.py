@@ -1,4 +1,4 @@
-"""What a node believes of one room: its members, and up to which message it has heard of it."""
+"""A node's view of one room: its members, and the last message applied."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 
 from videre.errors import EngineError
 
-# Seconds after which a message that ought to be heard is not waited for any longer: longer than it
-# takes to see that nothing is heard at all.
+# Seconds to wait for a message: longer than it takes to notice a lost subscription.
 HEARD_SECONDS = 10.0
 
 
 @dataclasses.dataclass
 class OwnSeat:
-    """A seat of this node's: of one of its sessions, lost by one, or adopted from a dead node."""
+    """A seat of this node: of a session, lost by one, or adopted from a dead node."""
 
     seat: str
     user: str
@@ -31,7 +30,7 @@ class OwnSeat:
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A member, on whatever node."""
+    """A member, on any node."""
 
     seat: str
     node: str
@@ -40,15 +39,15 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Who is in a room, as the store has answered it (room.lua, `state`)."""
+    """The members of a room, as the store answers (room.lua, `state`)."""
 
-    number: int  # of the last message before it; 0: there is no such room
-    born: str  # the room's first number; "": there is no such room
+    number: int  # of the last message before it; 0: no such room
+    born: str  # the room's first number; "": no such room
     members: dict[str, Member]
 
     @classmethod
     def of(cls, number: str, born: str, seats: Sequence[str]) -> State:
-        """Return what an answer holds: `seats` is a user, its seat as it is kept, and so on."""
+        """Parse an answer; `seats` alternates users and their stored seats."""
         members = {}
         for user, kept in zip(seats[::2], seats[1::2], strict=True):
             seat, node, place = kept.split("\n")
@@ -57,32 +56,32 @@ class State:
 
 
 class View:
-    """One room, as its messages have told it."""
+    """One room, as its messages describe it."""
 
     def __init__(self, room: str, looking: asyncio.Task[None]) -> None:
         self.room = room
-        self.looking = looking  # until the room's messages are heard
-        self.interest = 0  # how many want to take a seat just now
+        self.looking = looking  # until the room is noted and subscribed
+        self.interest = 0  # steps in progress that want a seat
         self.own: dict[str, OwnSeat] = {}
         self.known = False  # whether a state is believed
-        self.states = 0  # how often one was
-        self._asking = asyncio.Lock()  # one at a time asks for it
-        self.heard = 0  # the number of the last message that came
-        self.told: State | None = None  # a state that was answered before its message came
-        self.born = ""  # the room's first number; another one says that the store has lost data
-        self.number = 0  # of the last message that was believed
+        self.states = 0  # number of states believed
+        self._asking = asyncio.Lock()  # one step at a time asks for the state
+        self.heard = 0  # the number of the last message received
+        self.told: State | None = None  # a state answered before its messages arrived
+        self.born = ""  # the room's first number; a different one means that the store lost data
+        self.number = 0  # of the last message applied
         self.members: dict[str, Member] = {}
-        self.doubted: set[str] = set()  # members of whom the store knows nothing any more
+        self.doubted: set[str] = set()  # members that the store no longer has
         self.doubting: asyncio.TimerHandle | None = None
         self.catching = False
-        self.early: list[tuple[list[Any], str]] = []  # messages that came before their turn
-        self.strayed = False  # whether the last message was lost: early ones wait for a state
-        self.over = False  # whether nothing more will be heard
+        self.early: list[tuple[list[Any], str]] = []  # messages that wait for their turn
+        self.strayed = False  # whether the last message is lost: early ones wait for a state
+        self.over = False  # whether the view is dropped
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @contextlib.asynccontextmanager
     async def turn_to_ask(self) -> AsyncIterator[None]:
-        """Wait until nobody else asks for the state; raises EngineError if that takes long."""
+        """Wait for the turn to ask for the state; raises EngineError if that takes too long."""
         try:
             async with asyncio.timeout(HEARD_SECONDS):
                 await self._asking.acquire()
@@ -95,11 +94,11 @@ class View:
 
     @property
     def known_as(self) -> str:
-        """The first number of the state that is known; "": none is."""
+        """The first number of the known state; "" if there is none."""
         return self.born if self.known else ""
 
     def become(self, state: State) -> None:
-        """Believe a state, and in those beside it who are doubted. Later messages stay early."""
+        """Believe a state; doubt the members it lacks. Later messages stay early."""
         self.doubted = {user for user in self.members if user not in state.members}
         if not state.born:  # there is no such room
             self.doubted.clear()
@@ -112,31 +111,31 @@ class View:
         self.advance()
 
     def lacks(self, own: OwnSeat) -> bool:
-        """Tell whether the store does not know of a seat that this node had."""
+        """Return whether the store lacks a seat that this node had."""
         held = self.members.get(own.user)
         seated = held is not None and held.seat == own.seat and own.user not in self.doubted
         return own.place > 0 and not seated
 
     def add(self, user: str, seat: str, node: str, place: float) -> None:
-        """Believe that a user took a seat."""
+        """Record that a user took a seat."""
         self.members[user] = Member(seat, node, place)
         if (own := self.own.get(seat)) is not None:
             own.place = place
 
     def move(self, user: str, seat: str, to: str, node: str) -> None:
-        """Believe that a user has another seat at the same place."""
+        """Record that a user moved to another seat at the same place."""
         held = self.members.get(user)
         if held is not None and held.seat == seat:
             self.add(user, to, node, held.place)
 
     def remove(self, user: str, seat: str) -> None:
-        """Believe that a user gave up a seat."""
+        """Record that a user gave up a seat."""
         held = self.members.get(user)
         if held is not None and held.seat == seat:
             del self.members[user]
 
     def dispel(self, restoring: set[str]) -> bool:
-        """Believe in doubted members no longer, but for those whose nodes still put things right.
+        """Drop the doubted members, except those whose nodes are still restoring.
 
         Returns whether there were any.
         """
@@ -153,7 +152,7 @@ class View:
         return [(user, self.members[user].seat) for _, user in places]
 
     async def reached(self, number: int) -> None:
-        """Return when the message of a number was believed; raises EngineError if it never will."""
+        """Wait until message `number` is applied; raises EngineError if it never will be."""
         if self.number >= number:
             return
         if self.over:
@@ -167,13 +166,13 @@ class View:
             raise EngineError("Not subscribed to the room yet") from error
 
     async def seated(self, own: OwnSeat, number: int) -> None:
-        """Return when a seat is believed in; raises EngineError if its message is never heard."""
+        """Wait until a seat is believed; raises EngineError if its message never arrives."""
         await self.reached(number)
-        if not own.place:  # there was a state instead
+        if not own.place:  # a state came instead
             raise EngineError("The rooms cannot be reached")
 
     def advance(self) -> None:
-        """Wake those who wait for a message that was believed."""
+        """Wake those that wait for a message now applied."""
         still = []
         for number, waiting in self._waiting:
             if waiting.done():
@@ -185,7 +184,7 @@ class View:
         self._waiting = still
 
     def fail(self, before: int | None = None) -> None:
-        """Wake those who wait for a message that may never come: all, or those before a number."""
+        """Fail those that wait for a message that may never come: all, or those before a number."""
         still = []
         for number, waiting in self._waiting:
             if before is not None and number >= before:
@@ -195,7 +194,7 @@ class View:
         self._waiting = still
 
     def end(self) -> None:
-        """Hear nothing more, and let nobody wait for it."""
+        """Mark the view as over, and fail all who wait for its messages."""
         self.over = True
         if self.doubting is not None:
             self.doubting.cancel()
