@@ -1,1 +1,1 @@
-"""The command: the process that serves, its listeners, workers and signals."""
+"""The command: the server process, its listeners, workers and signals."""

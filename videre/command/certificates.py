@@ -1,4 +1,4 @@
-"""The certificate that new connections get; another one may take its place while we run."""
+"""The certificate of new connections, renewed without a restart."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from videre.config import Config
 from videre.errors import ConfigError
 
-# Seconds between two looks at the files: ACME clients renew weeks before a certificate ends.
+# Seconds between two checks of the files: ACME clients renew weeks before a certificate expires.
 WATCH = 5.0
 
 Tell = Callable[[Sequence[str]], None]
 
 
 class Certificates:
-    """Serves TLS with Cert and Key of a configuration, and with what is put there later.
+    """Serves TLS with Cert and Key of a configuration, and with their replacements.
 
-    `context` is for the listener. Each handshake is carried out with the newest certificate that
-    was found good, as a whole: a pair that does not match, half of it written yet, is never used.
-    Raises ConfigError if the first ones are of no use.
+    `context` is for the listener. Each handshake uses the newest valid pair; a pair that does not
+    match, because only half of it is written yet, is never used. Raises ConfigError if the first
+    pair is unusable.
     """
 
     def __init__(self, config: Config) -> None:
@@ -29,7 +29,7 @@ class Certificates:
         self.context = config.ssl_context()
         self._newest = self.context
         if self.context is not None:
-            # OpenSSL asks this at each handshake, with or without a server name (SNI).
+            # OpenSSL calls this at each handshake, with or without a server name (SNI).
             self.context.sni_callback = self._choose
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
@@ -37,7 +37,7 @@ class Certificates:
             connection.context = self._newest
 
     def renew(self, config: Config) -> None:
-        """Serve new connections with what `config` names; raises ConfigError, and all stays."""
+        """Serve new connections with `config`'s pair; on ConfigError, keep the current one."""
         stamp = _stamp(config)
         newest = config.ssl_context()
         self._config, self._stamp, self._newest = config, stamp, newest
@@ -46,9 +46,9 @@ class Certificates:
         return _stamp(self._config)
 
     async def watch(self, renewed: Callable[[], None], refused: Tell) -> None:
-        """Look at the files for ever; take them when they have changed, and tell.
+        """Poll the files forever: reload them when they change, and call `renewed` or `refused`.
 
-        What is refused is told of once, and tried again when it has changed again.
+        Report an unusable pair once; try again after the next change.
         """
         seen = self._stamp
         while True:
@@ -66,12 +66,12 @@ class Certificates:
 
 
 def _stamp(config: Config) -> object:
-    """Return what is another value when the files are others."""
+    """Return a fingerprint that changes when either file does."""
     found = []
     for path in (config.cert, config.key):
         try:
             status = path.stat() if path is not None else None
         except OSError:
-            status = None  # gone, for now: it is told when it is to be read
+            status = None  # missing for now: reading it will report that
         found.append(status and (status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(found)

@@ -1,6 +1,6 @@
-"""The command: read the configuration, serve until a signal says stop.
+"""The command line: read the configuration, then serve until a signal stops us.
 
-Exit code 0 after a signal, 2 for a configuration that cannot be used.
+Exits with 0 after a signal, with 2 if the configuration is unusable.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from videre.errors import ConfigError
 from videre.settings import LEVELS
 from videre.version import __version__
 
-#: The settings that are options as well: what each does, and how argparse reads it.
+#: The settings that are also options: their help, and arguments for argparse.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "Host": ("listen here; * is IPv4 and IPv6", {"metavar": "ADDRESS"}),
     "Port": ("0 picks a free one", {"type": int, "metavar": "N"}),
@@ -50,7 +50,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _option(key: str) -> str:
-    """Return the option of a key: `--admin-port` of `AdminPort`."""
+    """Return the option for a key: `--admin-port` for `AdminPort`."""
     return "--" + "-".join(environment.words(key)).lower()
 
 
@@ -80,7 +80,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, *, default_config: Path | None = None) -> int:
-    """Run the command with `argv` (the process's own unless given) and return its exit code."""
+    """Run the command with `argv` (by default sys.argv's arguments) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     streams.fill()
     streams.complain(*environment.slips(os.environ))
@@ -105,7 +105,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     }
     variables = environment.read(os.environ)
     if "Cert" in options or "Key" in options:
-        variables.pop("TLS", None)  # the option says that a certificate is to be used
+        variables.pop("TLS", None)  # the option implies TLS
 
     def load() -> Config:
         return configuration.load(arguments["config"], {**variables, **options})
@@ -128,7 +128,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
 
 
 def _refusals(config: Config) -> list[str]:
-    """Try the engine of each prefix; return in words what is wrong with it."""
+    """Try to connect to each prefix's engine; return the errors."""
 
     async def reasons() -> list[str]:
         namespaces = [prefix.rstrip("/") for prefix in config.prefixes]
@@ -163,7 +163,7 @@ def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -
         try:
             await serve(config, certificates, ports, log, load)
         finally:
-            # The loop gives its handlers up next: a late signal shall not end us with its number.
+            # The loop removes its handlers next; a late signal would then kill us.
             signals.hold((signal.SIGTERM, signal.SIGINT))
 
     try:

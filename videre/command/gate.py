@@ -1,8 +1,8 @@
-"""How many connections one process may have, and each address of it: counted from accept to end.
+"""Limits the TCP connections of a process, in all and per address, from accept to close.
 
-A session is counted by the transport (`MaxConnections`); here every connection is, also one that
-never says a word, since each holds a descriptor. As descriptors run out, connections that wait for
-a request are kept for a shorter time; when there are hardly any left, those of whom holds most go.
+The transport limits sessions (`MaxConnections`); the gate limits all connections, even silent
+ones, because each holds a descriptor. As descriptors run out, it closes idle connections sooner;
+when hardly any are left, it closes those of the addresses that hold most.
 """
 
 from __future__ import annotations
@@ -17,45 +17,44 @@ from videre.logs import EventLog
 from videre.transport.clients import Proxies, owner
 from videre.transport.holdings import Holdings
 
-# Seconds that a connection without a request may stay open (see KeepAlive) where no descriptor is
-# left: more than a round trip, and a TLS handshake.
+# Seconds that an idle connection may stay open (see KeepAlive) when no descriptor is left: longer
+# than a round trip and a TLS handshake.
 LEAST_KEEP_ALIVE = 3.0
-# The shares of the connections that may be had from which they are kept for a shorter time, from
-# which who holds most pays, and to which it does.
+# Shares of the connection limit: above BUSY, idle connections close sooner; above FULL, those of
+# the heaviest addresses close at once, until RELIEVED is reached.
 BUSY, FULL, RELIEVED = 0.5, 0.9, 0.8
-# Connections that one address may have for each session that it may: a browser that polls has up
-# to six, and a page that only loads the demo has them without a session.
+# Connections allowed per address for each session it may have: a polling browser opens up to six.
+# The minimum is for pages that load the demo without a session.
 FOR_A_SESSION, LEAST_FOR_AN_ADDRESS = 6, 32
-# Descriptors that are no connections of clients: the engine's, the admin port's, logs, the loop.
+# Descriptors reserved for other uses: the engine, the admin port, logs, the event loop.
 RESERVED = 200
 SWEEP = 1.0  # seconds
 SWEPT_AT_ONCE = 2000  # connections
-LOG = 60.0  # seconds between two lines about what was refused
+LOG = 60.0  # seconds between two log lines about refusals
 
-#: Why a connection is refused, or dropped: there are too many; or too many of its address; no
-#: descriptor is left; it was idle when they ran out; or it
-#: began without the PROXY protocol.
+#: Why a connection was refused or dropped: too many in all; too many from its address; no
+#: descriptor left; idle when descriptors ran out; or no PROXY protocol at its start.
 REFUSALS = ("sockets", "sockets-per-address", "descriptors", "idle", "proxy-protocol")
 
 
 def raise_file_limit() -> int | None:
-    """Raise the soft limit of open files to the hard one, and return it; None for no limit.
+    """Raise the soft limit of open files to the hard limit, and return it; None for no limit.
 
-    As Node and Go do: the soft one, of 1024 mostly, is for programs that use select(2).
+    Node and Go do the same: the soft limit, usually 1024, is for programs that use select(2).
     """
     try:
         import resource
     except ImportError:  # Windows
         return None
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # more than the kernel allows any process
+    with contextlib.suppress(ValueError, OSError):  # above the kernel's limit per process
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
 def most_sockets(config: Config, files: int | None) -> int | None:
-    """Return how many connections there may be: MaxSockets, as far as `files` allow."""
+    """Return the limit of connections: MaxSockets, or less if `files` allows fewer."""
     if files is None:
         return config.max_sockets
     allowed = files - min(RESERVED, files // 4)
@@ -63,27 +62,27 @@ def most_sockets(config: Config, files: int | None) -> int | None:
 
 
 class Kept(Protocol):
-    """A connection that the gate looks after, of an address that is counted."""
+    """A connection that the gate tracks; `address` is what it counts against."""
 
     address: str
 
     @property
     def idle_since(self) -> float:
-        """When it began to wait for a request, by the loop's clock; infinity if it does not."""
+        """When it became idle, by the loop's clock; infinity if it is not idle."""
 
     def force_close(self) -> None:
-        """End it at once."""
+        """Close it at once."""
 
 
 class Gate:
-    """Admits connections, and lets go of idle ones when it has to."""
+    """Admits connections, and closes idle ones under pressure."""
 
     def __init__(self, config: Config, log: EventLog, files: int | None) -> None:
         self._log = log
         self._files = files
         self._connections: set[Kept] = set()
         self._addresses: Counter[str] = Counter()
-        self.open = 0  # those whose handshake goes on are in neither of the above
+        self.open = 0  # includes connections in their TLS handshake, which _connections lacks
         self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
         self._told: Counter[str] = Counter()
         self._telling: asyncio.TimerHandle | None = None
@@ -91,7 +90,7 @@ class Gate:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Go by another configuration: for connections from now on."""
+        """Apply a reloaded configuration to new connections."""
         self.most = most_sockets(config, self._files)
         self._longest = config.keep_alive
         self._proxy_protocol = config.proxy_protocol
@@ -102,9 +101,9 @@ class Gate:
             self._per_address = max(LEAST_FOR_AN_ADDRESS, FOR_A_SESSION * sessions)
 
     def admit(self, address: str) -> str | None:
-        """Count a connection from an address, and return what it is counted for.
+        """Count a connection; return the address (or network) it counts against.
 
-        Returns None where it is refused. `leave` must be called once for each that was admitted.
+        Returns None if the connection is refused. Call `leave` once for each admitted connection.
         """
         if self.most is not None and self.open >= self.most:
             self.refuse("sockets")
@@ -121,29 +120,29 @@ class Gate:
         return payer
 
     def speaks_proxy_protocol(self, address: str) -> bool:
-        """Tell whether a connection from an address begins with the PROXY protocol."""
+        """Tell whether connections from this address must begin with the PROXY protocol."""
         return self._proxy_protocol and self._proxies.trusts(address)
 
     def _exempt(self, address: str) -> bool:
         return not address or self._proxies.trusts(address)
 
     def leave(self, payer: str) -> None:
-        """Count a connection that was admitted no more."""
+        """Uncount an admitted connection."""
         self.open -= 1
         self._addresses[payer] -= 1
         if not self._addresses[payer]:
             del self._addresses[payer]
 
     def add(self, connection: Kept) -> None:
-        """Look after a connection: it is ready for requests."""
+        """Track a connection that is ready for requests."""
         self._connections.add(connection)
 
     def remove(self, connection: Kept) -> None:
-        """Look after a connection no more."""
+        """Stop tracking a connection."""
         self._connections.discard(connection)
 
     def refuse(self, reason: str, count: int = 1) -> None:
-        """Count what was refused or dropped; the log says so at once, then once a minute."""
+        """Count refused or dropped connections; log the first at once, the rest once a minute."""
         self.refused[reason] += count
         if self._telling is None:
             self._tell()
@@ -158,7 +157,7 @@ class Gate:
             self._telling = asyncio.get_running_loop().call_later(LOG, self._tell)
 
     async def _sweep(self) -> None:
-        """Let go of idle connections for as long as there are many."""
+        """Close idle connections while there are too many connections."""
         while self.most is not None and self.open > BUSY * self.most:
             dropped = await self._drop_idle(self.keep_alive)
             if self.open > FULL * self.most:
@@ -170,7 +169,7 @@ class Gate:
 
     @property
     def keep_alive(self) -> float:
-        """Seconds for which an idle connection is kept, now."""
+        """Seconds that an idle connection may currently stay open."""
         if self.most is None:
             return self._longest
         pressure = (self.open / self.most - BUSY) / (FULL - BUSY)
@@ -187,7 +186,7 @@ class Gate:
         return dropped
 
     def _make_room(self, excess: int) -> int:
-        """Drop so many idle connections, if there are any: of the address that has most first."""
+        """Close up to `excess` idle connections, those of the heaviest addresses first."""
         idle: Holdings[Kept] = Holdings()
         for connection in self._connections:
             if connection.idle_since < float("inf"):
@@ -198,7 +197,7 @@ class Gate:
         return len(paying)
 
     def close(self) -> None:
-        """Stop looking after connections, and say what has not been said."""
+        """Stop sweeping, and log the refusals not logged yet."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._telling is not None:

@@ -1,7 +1,7 @@
-"""The process's HTTP: aiohttp's, with connections that are counted from their being accepted.
+"""aiohttp's server, with connections counted from accept on.
 
-We accept by ourselves: then a connection is refused before it costs a TLS handshake, and when no
-descriptor is left the log says so (libuv drops what it cannot accept, without a word).
+We accept connections ourselves, so that the gate can refuse one before its TLS handshake, and the
+log can report that descriptors ran out (libuv silently drops what it cannot accept).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from videre.command.http_log import http_logger
 from videre.command.listening import BACKLOG
 from videre.settings import Process
 
-# Seconds in which requests must end once all sessions are closed, by a shutdown.
+# Seconds that requests may take to end after a shutdown has closed all sessions.
 SHUTDOWN = 1.0
-# Seconds for which a body is read that nobody wants, so that its sender finds the answer.
+# Seconds to keep reading an unwanted body, so that its sender gets the response.
 LINGERING = 3.0
-# Bytes of a URL, and of a header: a browser keeps 4 KB of one cookie, and sends all of a site's.
+# Longest URL or header, in bytes: a cookie has up to 4 KB, and browsers send all of a site's.
 MAX_LINE = 32 * 1024
-# Seconds that a TLS handshake may take: ten round trips by a satellite.
+# Seconds that a TLS handshake may take: ten round trips over a satellite link.
 TLS_HANDSHAKE = 10.0
-# Connections that are accepted in one turn of the loop.
+# Connections to accept per turn of the event loop.
 ACCEPTED_AT_ONCE = 64
-# Seconds for which nothing is accepted when there is no descriptor (asyncio has the same).
+# Seconds to pause accepting when no descriptor is left (as asyncio does).
 PAUSE = 1.0
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -47,7 +47,7 @@ _NEVER = float("inf")
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's protocol of one connection, which the gate looks after."""
+    """aiohttp's protocol for one connection, tracked by the gate."""
 
     __slots__ = ("_client", "_counted", "_gate", "address")
 
@@ -55,47 +55,47 @@ class Connection(web.RequestHandler):
         self, server: Server, gate: Gate, address: str, *, client: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(server, **kwargs)
-        self._client = client  # whom the PROXY protocol names
+        self._client = client  # its address, if the PROXY protocol named it
         self._gate = gate
-        self.address = address  # what it is counted for
+        self.address = address  # what it counts against
         self._counted = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve."""
+        """Start serving."""
         super().connection_made(transport)
         self._gate.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
+        """Stop serving, and uncount the connection."""
         super().connection_lost(exc)
         self.uncount()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Answer a request; an answer that was raised forgets where.
+        """Send a response; drop the traceback of one that was raised.
 
-        aiohttp keeps it in a frame of its own traceback. Such a cycle holds the request, with what
-        has come of its body, until the collector finds it, which counts no bytes; one that was
-        frozen (see speedups) would stay.
+        aiohttp refers to a raised response from a frame of that response's own traceback. The cycle
+        would keep the request and its body in memory until the garbage collector runs, which
+        ignores sizes; if frozen (see speedups), it would leak.
         """
         if isinstance(resp, web.HTTPException):
             resp.__traceback__ = None
         try:
             return await super().finish_response(request, resp, start_time)
         except RuntimeError as error:
-            # So uvloop refuses to write to a client that has gone; asyncio drops what is written.
+            # uvloop's error for a write to a client that has gone; asyncio drops such writes.
             if "handler is closed" not in str(error):
                 raise
             return resp, True
 
     @property
     def peername(self) -> Any:
-        """Who is at the other end: to aiohttp, and so to us, what a request is from."""
+        """The client's address and port, from which aiohttp takes `request.remote`."""
         return super().peername if self._client is None else (self._client, 0)
 
     def uncount(self) -> None:
-        """Count this connection no more: it has ended, or never begun."""
+        """Uncount this connection, which has ended or never started; may be called again."""
         if self._counted:
             self._counted = False
             self._gate.remove(self)
@@ -103,30 +103,33 @@ class Connection(web.RequestHandler):
 
     @property
     def idle_since(self) -> float:
-        """When it began to wait for a request, by the loop's clock; never, if it does not wait."""
+        """When it became idle, by the loop's clock; infinity if it is not idle."""
         waits = self._waiter is not None and not self._waiter.done()
         return self._next_keepalive_close_time - self._keepalive_timeout if waits else _NEVER
 
 
 class Server(web.Server):
-    """aiohttp's server, which makes such connections."""
+    """aiohttp's server, with our connections."""
 
     def connection(self, gate: Gate, address: str, client: str | None) -> Connection:
-        """Return the protocol of a connection from an address, of a proxy's client if it says."""
+        """Return the protocol for a connection that counts against `address`.
+
+        `client` is the address that a proxy named, or None.
+        """
         return Connection(self, gate, address, client=client, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
-    """Runs an application of ours on our server: one without folders or applications below paths.
+    """Runs an application of ours on our server; it must have no static folders or subapps.
 
-    No body is inflated (see transport.checks), and no path is looked up that has more parts than
-    any route.
+    It does not decompress bodies (see transport.checks), and does not look up paths with more
+    segments than any route.
     """
 
     def __init__(self, app: web.Application, *, keep_alive: float = Process.keep_alive) -> None:
         super().__init__(
             app,
-            access_log=None,  # a URL holds a session id, or names a room
+            access_log=None,  # URLs contain session ids and room names
             keepalive_timeout=keep_alive,
             shutdown_timeout=SHUTDOWN,
             lingering_time=LINGERING,
@@ -147,10 +150,10 @@ class Runner(web.AppRunner):
 
 
 def _shallow(make: Callable[..., web.BaseRequest], router: web.UrlDispatcher) -> Any:
-    """Return a maker of requests that cuts paths with more slashes than any route has.
+    """Return a request factory that replaces paths with more slashes than any route.
 
-    The router looks a path up again and again, each time without its last part: 8 KB of slashes
-    took 9 ms. What is left of such a path is longer than any route still, so that it is not found.
+    The router looks a path up repeatedly, each time without its last segment: 8 KB of slashes took
+    9 ms. The replacement is also deeper than any route, so the result is still 404.
     """
     deepest = max(resource.canonical.count("/") for resource in router.resources())
     nowhere = URL("/-" * (deepest + 1))
@@ -164,7 +167,7 @@ def _shallow(make: Callable[..., web.BaseRequest], router: web.UrlDispatcher) ->
 
 
 class Site(web.BaseSite):
-    """Accepts connections on a socket that listens, as far as the gate admits them."""
+    """Accepts the connections on a listening socket that the gate admits."""
 
     __slots__ = ("_gate", "_listening")
 
@@ -186,7 +189,7 @@ class Site(web.BaseSite):
         return str(self._listening.getsockname())
 
     async def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting."""
         await super().start()
         server = cast(Server, self._runner.server)
         acceptor = Acceptor(self._listening, server, self._gate, self._ssl_context)
@@ -194,7 +197,7 @@ class Site(web.BaseSite):
 
 
 class Acceptor:
-    """What accepts: to aiohttp's sites it is an asyncio.Server."""
+    """Accepts connections; stands in for the asyncio.Server of an aiohttp site."""
 
     def __init__(
         self, listening: socket.socket, server: Server, gate: Gate, context: ssl.SSLContext | None
@@ -207,11 +210,11 @@ class Acceptor:
         self._beginning: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
         listening.setblocking(False)
-        listening.listen(BACKLOG)  # one that a service manager passes may have less
+        listening.listen(BACKLOG)  # a socket from a service manager may have a smaller backlog
         self._resume()
 
     def close(self) -> None:
-        """Accept nobody else: whose handshake goes on is let go."""
+        """Stop accepting, and drop connections in their TLS handshake."""
         if self._paused is not None:
             self._paused.cancel()
         (listening,) = self.sockets
@@ -260,11 +263,11 @@ class Acceptor:
         with accepted, contextlib.suppress(OSError):
             if self._context is None:
                 with contextlib.suppress(BlockingIOError):
-                    accepted.recv(65536)  # what is left unread would undo the answer
+                    accepted.recv(65536)  # unread data would cause a reset
                 accepted.send(_BUSY)
 
     async def _introduce(self, accepted: socket.socket, payer: str) -> None:
-        """Serve a proxy's connection: from now on it counts for the client that the proxy names."""
+        """Serve a proxy's connection; count it against the client that the proxy names."""
         try:
             client = await proxy_protocol.read(accepted)
         except BaseException as error:
@@ -286,7 +289,7 @@ class Acceptor:
     async def _connect(
         self, accepted: socket.socket, payer: str, client: str | None = None
     ) -> None:
-        """Serve a connection, after its TLS handshake."""
+        """Serve a connection after its TLS handshake, if any."""
         connection = self._server.connection(self._gate, payer, client)
         begun = False
 
@@ -299,7 +302,7 @@ class Acceptor:
                 made, accepted, ssl=self._context, ssl_handshake_timeout=timeout
             )
             begun = True
-        except (OSError, TimeoutError):  # no TLS, or too late: a stranger's affair
+        except (OSError, TimeoutError):  # the handshake failed or timed out: the client's fault
             pass
         finally:
             if not begun:

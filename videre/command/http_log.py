@@ -1,4 +1,4 @@
-"""aiohttp's logger: what strangers send that is no HTTP is one line a minute."""
+"""aiohttp's logger, limited to one line a minute about malformed requests."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-# Seconds between two log lines about requests that are no HTTP.
+# Seconds between two log lines about malformed requests.
 LOG = 60.0
 
 
 def http_logger() -> logging.Logger:
-    """Return aiohttp's logger, to which a stranger's broken requests are one line a minute."""
+    """Return aiohttp's logger with the filter installed."""
     logger = logging.getLogger("aiohttp.server")
     if not any(isinstance(each, _Briefly) for each in logger.filters):
         logger.addFilter(_Briefly(LOG))
@@ -21,7 +21,7 @@ def http_logger() -> logging.Logger:
 
 
 class _Briefly(logging.Filter):
-    """Passes a line without a traceback of broken requests, with their number, now and then."""
+    """Replaces the errors of malformed requests by their count, once every `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Briefly(logging.Filter):
         self._count = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is to be written."""
+        """Tell whether to log a record; turn an error of a malformed request into a count."""
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
             return True
@@ -48,7 +48,7 @@ class _Briefly(logging.Filter):
 
 
 def _why(error: Exception) -> str:
-    """Return in words what was wrong with a request, nothing of which is repeated."""
+    """Return what was wrong with a request, without quoting it."""
     if isinstance(error, LineTooLong):
         return f"its URL or a header is longer than {error.args[1]} bytes"
     return type(error).__name__

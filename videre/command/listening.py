@@ -1,4 +1,4 @@
-"""The listening sockets: the ones that we open, or one that a service manager holds for us."""
+"""The listening sockets: our own, or one passed by a service manager."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from videre.command import systemd
 from videre.config import Config
 from videre.errors import ConfigError
 
-# Milliseconds after which the kernel gives up a connection that takes nothing of what was written:
-# longer than the 37 s after which a silent WebSocket is given up.
+# Milliseconds after which the kernel drops a connection whose client reads nothing: longer than
+# the 37 s after which we drop a silent WebSocket.
 UNREAD_MS = 60_000
 
-#: Hosts that are an address of IPv4 and one of IPv6, whatever a resolver says.
+#: Hosts that mean an IPv4 and an IPv6 address, regardless of the resolver.
 _BOTH = dict.fromkeys(("*", "::"), ("0.0.0.0", "::"))  # noqa: S104
 _BOTH["localhost"] = ("127.0.0.1", "::1")
 
-#: The family of Unix sockets; None where there are none (Windows).
+#: The address family of Unix sockets; None if the system has none (Windows).
 AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
 
-# Connections that may wait to be accepted: those of a moment in which the loop is busy.
+# Connections that may wait to be accepted while the event loop is busy.
 BACKLOG = 1024
 
 
-# Times that a free port is looked for which all addresses have.
+# Attempts to find a port that is free on all addresses.
 TRIES = 20
 
 
 class Ports(NamedTuple):
-    """The sockets on which one process listens."""
+    """The listening sockets of one process."""
 
     public: socket.socket
     admin: socket.socket | None = None
-    others: tuple[socket.socket, ...] = ()  # of further hosts, for clients as well
+    others: tuple[socket.socket, ...] = ()  # for clients, on further hosts
 
     @property
     def listening(self) -> tuple[socket.socket, ...]:
-        """Those for clients."""
+        """The sockets for clients."""
         return (self.public, *self.others)
 
     def close(self) -> None:
-        """Close them."""
+        """Close all sockets."""
         for each in self.listening:
             each.close()
         if self.admin is not None:
@@ -53,10 +53,10 @@ class Ports(NamedTuple):
 
 
 def listen(config: Config) -> Ports:
-    """Return sockets that listen; raises ConfigError where an address cannot be had.
+    """Open the listening sockets; raises ConfigError if an address is not available.
 
-    One that a service manager has passed beats Host and Port: connections wait in it while one
-    process ends and the next one starts, and none is refused.
+    A socket passed by a service manager overrides Host and Port. Connections wait in it while one
+    process ends and the next one starts, so that none is refused.
     """
     public, *others = _listen_public(config)
     ports = Ports(public, others=tuple(others))
@@ -64,7 +64,7 @@ def listen(config: Config) -> Ports:
         return ports
     try:
         admin, *others = _open(config, "Admin", config.admin_host, config.admin_port)
-        for each in others:  # one is enough for people and a Prometheus
+        for each in others:  # one is enough for an admin port
             each.close()
         return ports._replace(admin=admin)
     except ConfigError:
@@ -82,14 +82,14 @@ def _listen_public(config: Config) -> list[socket.socket]:
         raise config.error("Workers", config.workers, "socket activation is for one process")
     listening = _open_all(config) if passed is None else [passed]
     for each in listening:
-        # Linux; connections have it from the listener.
+        # Linux only; connections inherit it from the listener.
         if each.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     return listening
 
 
 def _open_all(config: Config) -> list[socket.socket]:
-    """Return the sockets of all hosts: with Port 0 a port that is free for each of them."""
+    """Open the sockets of all hosts; Port 0 picks one port that is free on all of them."""
     for tries in range(TRIES):
         opened: list[socket.socket] = []
         port = config.port
@@ -109,10 +109,10 @@ def _open_all(config: Config) -> list[socket.socket]:
 
 
 def _open(config: Config, which: str, host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen; `which` port it is begins the keys in a ConfigError.
+    """Open the sockets of one host. `which` prefixes the keys in a ConfigError: "" or "Admin".
 
-    A name may have several addresses, `*` all of two families: one that this machine does not have
-    is no fault if it has another.
+    A name may have several addresses, and `*` means all IPv4 and IPv6 ones. Addresses that this
+    machine does not have are skipped, unless none is left.
     """
     if host.startswith("unix:"):
         return [_open_unix(config, f"{which}Host", host)]
@@ -139,13 +139,13 @@ def _open(config: Config, which: str, host: str, port: int) -> list[socket.socke
         if isinstance(error, socket.gaierror) or error is missing:
             raise config.error(f"{which}Host", host, error.strerror or str(error)) from None
         raise config.error(f"{which}Port", port, error.strerror or str(error)) from None
-    except UnicodeError as error:  # a host name that cannot be one
+    except UnicodeError as error:  # an invalid host name
         raise config.error(f"{which}Host", host, str(error)) from None
     return opened
 
 
 def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    """Return the family and address of each socket for a host, IPv4 first."""
+    """Resolve a host to (family, address) pairs, IPv4 first."""
     names = _BOTH.get(host.lower(), (host,))
     found = [
         (int(family), (str(address[0]), int(address[1])))
@@ -158,9 +158,9 @@ def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
 
 
 def _open_unix(config: Config, key: str, host: str) -> socket.socket:
-    """Return a Unix socket that listens; one that a process has left behind gives way.
+    """Open a Unix socket, replacing a stale one.
 
-    Its file is for our user and group: who else may connect is for the folder and the group to say.
+    Its file is open to our user and group; the folder and the group decide who else may connect.
     """
     if AF_UNIX is None:
         raise config.error(key, host, "there are no Unix sockets here")
@@ -179,7 +179,7 @@ def _open_unix(config: Config, key: str, host: str) -> socket.socket:
 
 
 def _is_left_behind(path: str) -> bool:
-    """Tell whether a socket's file has no process any more."""
+    """Tell whether a socket's file is stale: no process listens on it."""
     try:
         if not stat.S_ISSOCK(Path(path).stat().st_mode):
             return False
@@ -193,14 +193,14 @@ def _is_left_behind(path: str) -> bool:
 
 
 def urls(config: Config, listening: socket.socket) -> list[str]:
-    """Return where each prefix is served."""
+    """Return the URL of each prefix."""
     return [f"{url(listening, tls=config.tls)}{prefix}" for prefix in config.prefixes]
 
 
 def url(listening: socket.socket, *, tls: bool) -> str:
-    """Return where a socket is to be found."""
+    """Return the URL of a listening socket, without a path."""
     name = listening.getsockname()
-    if isinstance(name, str):  # as nginx writes it
+    if isinstance(name, str):  # in nginx's notation
         return f"{'https' if tls else 'http'}://unix:{name}:"
     host, port = name[:2]
     if ":" in host:

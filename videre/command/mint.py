@@ -1,4 +1,4 @@
-"""The subcommand `token`: mint a token, for tests and for sites that have no code for it."""
+"""The subcommand `token`: mint a token, for tests and for sites without code of their own."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _members(text: str) -> int:
 
 
 def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
-    """Print a token that the first shared secret of the configuration signs; return 0.
+    """Print a token signed with the configuration's first shared secret; return 0.
 
-    The configuration is that of a file and of the environment, as for the server. Raises
-    ConfigError where it has none.
+    The configuration comes from a file and the environment, as for the server. Raises ConfigError
+    if it is invalid or has no secret.
     """
     parser = argparse.ArgumentParser(prog="videre-server token", description="Mint a token.")
     parser.add_argument("--user", required=True, type=_name, help="the UserId that it is for")

@@ -1,6 +1,6 @@
-"""The PROXY protocol, versions 1 and 2: a proxy says first whose bytes follow.
+"""The PROXY protocol, versions 1 and 2: a header in which a proxy names its client.
 
-See HAProxy's doc/proxy-protocol.txt. It is believed from trusted proxies alone, who must send it.
+See HAProxy's doc/proxy-protocol.txt. Only trusted proxies may send it, and they must.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import asyncio
 import ipaddress
 import socket
 
-# Seconds in which it must have come: the proxy sends it at once.
+# Seconds to wait for the header: proxies send it at once.
 SECONDS = 5.0
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_LONGEST_LINE = 107  # of version 1, its end included
-_LONGEST = 2048  # of version 2, after its first 16 bytes: addresses, and what else it may say
-_ADDRESSES = {0x11: 4, 0x21: 16}  # TCP over IPv4 and IPv6: the bytes of an address
+_LONGEST_LINE = 107  # bytes of version 1's line, including CRLF
+_LONGEST = 2048  # bytes of version 2 after its first 16: addresses and extensions
+_ADDRESSES = {0x11: 4, 0x21: 16}  # bytes of an address, for TCP over IPv4 and over IPv6
 _FAMILIES = {b"TCP4": 4, b"TCP6": 6}
 
 
 async def read(connection: socket.socket) -> str | None:
-    """Read what a connection begins with; return the client's address, None for the proxy itself.
+    """Read the header; return the client's address, or None if the proxy itself is the client.
 
-    Raises ValueError for what is not the protocol, OSError or TimeoutError for what does not come.
+    Raises ValueError for an invalid header; OSError or TimeoutError if it does not arrive.
     """
     async with asyncio.timeout(SECONDS):
         start = await _exactly(connection, 12)
@@ -31,7 +31,7 @@ async def read(connection: socket.socket) -> str | None:
         if not start.startswith(b"PROXY "):
             raise ValueError("no PROXY protocol")
         line = bytearray(start)
-        while not line.endswith(b"\r\n"):  # not a byte more than the line: the next is not ours
+        while not line.endswith(b"\r\n"):  # bytewise: what follows the line is not ours
             if len(line) >= _LONGEST_LINE:
                 raise ValueError("the line of the PROXY protocol is too long")
             line += await _exactly(connection, 1)
@@ -56,7 +56,7 @@ async def _read_binary(connection: socket.socket) -> str | None:
     if command not in (0x20, 0x21) or length > _LONGEST:
         raise ValueError("the header of the PROXY protocol is broken")
     rest = await _exactly(connection, length)
-    if command == 0x20 or family not in _ADDRESSES:  # LOCAL: a check of the proxy's own
+    if command == 0x20 or family not in _ADDRESSES:  # LOCAL: the proxy's health check
         return None
     if length < 2 * _ADDRESSES[family] + 4:
         raise ValueError("the header of the PROXY protocol is too short")

@@ -1,10 +1,10 @@
-"""The process: it listens, hears signals, reads its configuration anew, and ends gently.
+"""One server process: serves, handles signals, reloads its configuration, and drains.
 
-SIGTERM         drains: clients are sent away, those that stay are closed after DrainSeconds
-SIGINT          ends with a goodbye (1001) to every client
-a second one    ends the process at once
-SIGHUP          reads the configuration and the certificate anew
-SIGUSR1         opens the log file anew, for logrotate
+SIGTERM         drain: ask clients to leave; close those still connected after DrainSeconds
+SIGINT          close every client with 1001, then exit
+a second one    exit at once
+SIGHUP          reload the configuration and the certificate
+SIGUSR1         reopen the log file, for logrotate
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from videre.version import __version__
 if TYPE_CHECKING:
     from videre.admin.access import Guard
 
-# Files that the admin port's connections may be reckoned to have: a few people and a Prometheus.
+# Descriptors assumed for the admin port's gate: enough for a few people and a Prometheus.
 ADMIN_SOCKETS = 128
-# Seconds at the end of a drain in which who has just connected may ask and be answered.
+# Seconds at the end of a drain for accepted connections to get a last response.
 LAST_ANSWERS = 1.0
 
-#: Reads the configuration, as at the start. Raises ConfigError.
+#: Loads the configuration again, from the same sources as at the start. Raises ConfigError.
 Load = Callable[[], Config]
 
 
 class Server:
-    """One process that serves a configuration on a listening socket, until it is told to end."""
+    """Serves a configuration on listening sockets until told to stop."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Server:
         self._jobs = Jobs()
 
     async def run(self) -> None:
-        """Serve until a signal says stop."""
+        """Serve until a signal or the admin port stops us."""
         signals.heed("SIGTERM", self._on_stop, signal.SIGTERM)
         signals.heed("SIGINT", self._on_stop, signal.SIGINT)
         signals.heed("SIGHUP", self._start, self.reload)
@@ -113,23 +113,23 @@ class Server:
             systemd.notify("STOPPING=1")
             await self._jobs.end()
             await runner.cleanup()
-            if admin_runner is not None:  # the last to end: it tells what goes on
+            if admin_runner is not None:  # last, so that it shows the shutdown
                 await admin_runner.cleanup()
             self._gate.close()
             self._log("stop")
             self._log.flush()
 
     def _warn_of_few_files(self) -> None:
-        """Say so where MaxConnections promises more than the limit of open files can keep."""
+        """Log a warning if the limit of open files does not allow MaxConnections."""
         most, promised = self._gate.most, self._config.transport.max_connections
         if most is not None and promised > most:
             self._log("few-descriptors", sockets=most, max_connections=promised)
 
     async def _serve_admin(self, listening: socket.socket) -> Runner:
         """Serve the admin port."""
-        from videre import admin  # with its metrics: most signallers start without
+        from videre import admin  # with its metrics: most servers need neither
 
-        # On loopback without TLS: the certificate is for the public name.
+        # No TLS on loopback: the certificate is for the public name.
         context = None if is_loopback(self._config.admin_host) else self._certificates.context
         namespaces = self._app[NAMESPACES]
         app = admin.create_app(
@@ -152,11 +152,11 @@ class Server:
         self._log("listen", urls=found, **about)
         self._log.flush()
         if self._config.log_file is None and self._config.log_format == "json":
-            return  # the standard output is the log, and every line of it JSON
+            return  # standard output is the log; every line must be JSON
         faults = dict.fromkeys(
             each.rooms.fault for each in self._app[NAMESPACES] if each.rooms.fault
         )
-        # One write: print makes two of it when Python's output is unbuffered.
+        # One write: print makes two when Python's output is unbuffered.
         told = f"Listening on {', '.join(found)}\n"
         link = self._demo_link()
         if link is not None:
@@ -166,17 +166,17 @@ class Server:
         streams.tell(told + "".join(f"Not ready: {each}\n" for each in faults if each))
 
     def _demo_link(self) -> str | None:
-        """Return the link to the demo at the first address where it can be had."""
+        """Return the demo's URL at the first TCP address; None if there is no demo."""
         for each in self._ports.listening:
             if isinstance(name := each.getsockname(), tuple):
                 return demo.link(self._config, *name[:2])
         return None
 
-    # The end.
+    # Shutdown.
 
     def _on_stop(self, number: signal.Signals) -> None:
         if self._ending:
-            os._exit(0)  # asked twice: at once, whatever is still going on
+            os._exit(0)  # a second signal: exit at once
         self._log("signal", signal=number.name)
         if number == signal.SIGTERM and self._config.drain_seconds > 0:
             self.drain()
@@ -185,9 +185,9 @@ class Server:
         self._stop.set()
 
     def drain(self) -> None:
-        """Begin to end: send all clients away, and stop when they have gone, or it takes too long.
+        """Start to drain: ask all clients to leave; stop when they have, or after DrainSeconds.
 
-        Does nothing while that is going on.
+        Does nothing if the server is already stopping.
         """
         if not self._ending:
             self._ending = True
@@ -206,9 +206,9 @@ class Server:
             self._stop.set()
 
     async def _give_last_answers(self, sites: Sequence[Site], http: web.Server) -> None:
-        """Accept nobody else, and answer who has been accepted before the connections are closed.
+        """Stop accepting, and let accepted connections get a response before they are closed.
 
-        Others that hold the socket, a service manager or the next process, have who comes next.
+        New connections go to whoever else holds the socket: a service manager or the next process.
         """
         for site in sites:
             await site.stop()
@@ -219,10 +219,10 @@ class Server:
                 return
             await asyncio.sleep(0.02)
 
-    # Changes.
+    # Reloads.
 
     async def reload(self) -> None:
-        """Read the configuration anew, and go by it; one that is of no use is told of, whole."""
+        """Reload the configuration and the certificate; if they are invalid, log all faults."""
         async with self._reloading:
             systemd.notify("RELOADING=1")
             try:
@@ -236,7 +236,7 @@ class Server:
 
     def _go_by(self, config: Config) -> None:
         changed = self._config.changed(config)
-        # Others stay as they are, and are told of each time until the restart.
+        # The other keys keep their values, so that each reload reports them until the restart.
         document = {**self._config.document, **{key: config.document[key] for key in RELOADED}}
         levels = self._config.log_level, config.log_level
         self._config = dataclasses.replace(
@@ -245,7 +245,7 @@ class Server:
             drain_seconds=config.drain_seconds,
             log_level=config.log_level,
         )
-        self._logging.set_level(min(levels, key=LEVELS.index))  # at which this is recorded
+        self._logging.set_level(min(levels, key=LEVELS.index))  # the more verbose logs the reload
         self._log(
             "reload",
             changed=[key for key in changed if key in RELOADED],
@@ -260,7 +260,7 @@ class Server:
         self._gate.configure(config)
         if self._guard is None:
             return
-        # A port that others reach does not lose its token with a host that needs a restart.
+        # A new AdminHost needs a restart: until then, a port open to others must keep its token.
         if config.admin_token is not None or is_loopback(self._config.admin_host):
             self._guard.token = config.admin_token
 
@@ -282,12 +282,12 @@ async def serve(
     logging_: logs.Logging,
     load: Load,
 ) -> None:
-    """Serve `config` until a signal says stop; see Server."""
+    """Serve `config` until told to stop; see Server."""
     await Server(config, certificates, ports, logging_, load).run()
 
 
 async def _feed_watchdog(seconds: float) -> None:
-    """Tell the service manager again and again that the event loop turns."""
+    """Notify the service manager every `seconds` that the event loop is running."""
     while True:
         systemd.notify("WATCHDOG=1")
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The signals that the process heeds, of those that the system has: Windows has few of them."""
+"""The signals that the process handles, as far as the system has them: Windows has few."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
-#: What asks for a change: held back from the start of the process until we can follow it, since
-#: without a handler they would end it. None on Windows.
+#: Reload signals: blocked until handlers are installed; their default action would kill us. Empty
+#: on Windows.
 CHANGES: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
 
 
 def hold(signals: Iterable[signal.Signals]) -> None:
-    """Keep signals back until they are released, where the system can."""
+    """Block signals until `release`; does nothing on Windows."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
 def release(signals: Iterable[signal.Signals]) -> None:
-    """Let signals come again."""
+    """Unblock signals."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def heed(name: str, call: Callable[..., object], *arguments: Any) -> None:
-    """Have the running loop call a function for each signal of this name, if there is one."""
+    """Call a function in the running loop on each signal of this name, if the system has it."""
     number = getattr(signal, name, None)
     if number is None:
         return

@@ -1,6 +1,6 @@
-"""The standard streams: what the command says to people, if anybody listens.
+"""Messages on the standard streams, for people.
 
-A server goes on without them: a supervisor may have closed them, or have stopped reading.
+A server keeps running without the streams: a supervisor may have closed them or stopped reading.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from pathlib import Path
 
 
 def fill() -> None:
-    """Open the null device as each standard stream that is closed.
+    """Open the null device for each closed standard stream.
 
-    Else the next file or socket gets its number, and what is written to the stream goes there. To
-    be called before anything is opened.
+    Otherwise the next file or socket gets its number, and receives what is written to the stream.
+    Call this before opening anything.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def tell(text: str) -> None:
-    """Write a text on the standard output, if that takes it: one write, whole lines."""
+    """Write whole lines to standard output in one write; ignore errors."""
     _write(1, text)
 
 
 def complain(*sentences: str) -> None:
-    """Say what is wrong on the standard error output, a line for each sentence."""
+    """Write each sentence as a line to standard error; ignore errors."""
     _write(2, "".join(f"videre-server: {sentence}\n" for sentence in sentences))
 
 
 def _write(number: int, text: str) -> None:
     data = text.encode(errors="backslashreplace")
-    # Without Python's buffer: what cannot be flushed would end the process with code 120.
+    # Bypass Python's buffer: if flushing failed at exit, the process would exit with 120.
     with contextlib.suppress(OSError):
         while data:
             data = data[os.write(number, data) :]

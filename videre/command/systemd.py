@@ -1,7 +1,7 @@
-"""What the service manager and we tell each other (sd_listen_fds(3), sd_notify(3)).
+"""The service manager's protocol: socket activation and notifications.
 
-Any supervisor that holds the listening socket over a restart, or wants to hear that we are ready,
-may use the same: none of it needs systemd.
+See sd_listen_fds(3) and sd_notify(3). Any supervisor can use it to keep the listening socket open
+over a restart, or to learn when we are ready; systemd is not needed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import socket
 import time
 from collections.abc import Mapping, MutableMapping
 
-# The first descriptor that is passed (SD_LISTEN_FDS_START).
+# The first passed descriptor (SD_LISTEN_FDS_START).
 FIRST = 3
 
-# What stands before the number of a pipe, where sd_notify(3) has the path of a socket.
+# Prefix of a NOTIFY_SOCKET that is the number of a pipe; in sd_notify(3) it is a socket's path.
 _PIPE = "pipe:"
 
 
 def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """Return the listening socket that this process was started with; None without one.
+    """Return the listening socket that this process was started with; None if there is none.
 
-    The variables that tell of it are taken out: they are not for processes of ours. Raises
-    ValueError if there is more than one, or one that does not listen to TCP connections.
+    Removes its variables from `environ`, so that child processes do not inherit them. Raises
+    ValueError if there are several sockets, or if it is not a listening TCP socket.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
@@ -44,9 +44,9 @@ def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
 
 
 def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
-    """Tell the service manager `READY=1`, `STOPPING=1`, `RELOADING=1` or `WATCHDOG=1`, if it asks.
+    """Send `READY=1`, `STOPPING=1`, `RELOADING=1` or `WATCHDOG=1` to the service manager, if any.
 
-    A manager that does not listen harms nothing: it knows that by itself.
+    Errors are ignored.
     """
     path = (os.environ if environ is None else environ).get("NOTIFY_SOCKET", "")
     if path.startswith(_PIPE):
@@ -66,9 +66,9 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
 
 
 def watchdog(environ: Mapping[str, str] | None = None) -> float | None:
-    """Return the seconds after which a `WATCHDOG=1` is due each time; None: nobody watches us.
+    """Return the interval for `WATCHDOG=1`, in seconds; None if there is no watchdog.
 
-    Half of the service manager's WatchdogSec, as sd_watchdog_enabled(3) says.
+    It is half of the service manager's WatchdogSec, as sd_watchdog_enabled(3) recommends.
     """
     environ = os.environ if environ is None else environ
     limit = environ.get("WATCHDOG_USEC", "")
@@ -80,6 +80,6 @@ def watchdog(environ: Mapping[str, str] | None = None) -> float | None:
 
 
 def by_pipe(file: int) -> str:
-    """Return a NOTIFY_SOCKET by which `notify` writes to a pipe, whose reader is our own parent."""
+    """Return a NOTIFY_SOCKET that makes `notify` write to a pipe, which our parent reads."""
     os.set_blocking(file, False)
     return f"{_PIPE}{file}"

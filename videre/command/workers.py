@@ -1,8 +1,8 @@
-"""Workers: several processes on one machine, whose rooms are in one engine.
+"""Workers: several processes on one machine that share one engine.
 
-The parent opens the ports, starts the workers, and hands signals on. It serves nothing itself. A
-service manager hears of it alone: READY when all workers serve. A worker that fails before that
-ends all; one that dies later is started again, after longer and longer waits.
+The parent opens the ports, starts the workers and forwards signals; it serves nothing itself. Only
+the parent notifies the service manager: READY when all workers serve. A worker that fails before
+that stops all of them; one that dies later is restarted, with exponential backoff.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from videre.command.listening import Ports
 from videre.config import Config
 from videre.errors import ConfigError
 
-# Seconds before a worker that has died is started again: doubled each time, up to the longest, for
-# one that dies again and again must not fill the log; as at first when it has served for so long.
+# Seconds before a dead worker is restarted: doubled each time up to LONGEST_RESTART, so that a
+# crash loop does not fill the log; reset once the worker has run for SOUND seconds.
 FIRST_RESTART = 1.0
 LONGEST_RESTART = 60.0
 SOUND = 60.0
 
-# What ends all workers, and what they are told without it (see server.py).
+# Signals that stop all workers, and signals that are only forwarded to them (see server.py).
 ENDING = (signal.SIGTERM, signal.SIGINT)
 OTHERS = signals.CHANGES
 SIGNALS = (*ENDING, *OTHERS)
@@ -40,7 +40,7 @@ Serve = Callable[[Config, Ports], int]
 
 
 def configs(config: Config) -> list[Config]:
-    """Return each worker's configuration: its ports, unless they share one, and its log file."""
+    """Return one configuration per worker: its ports (unless they share one) and log file."""
     each = config.worker_ports == "each" and config.port != 0
     return [
         dataclasses.replace(
@@ -58,16 +58,16 @@ def _numbered(path: Path | None, number: int) -> Path | None:
 
 
 def run(config: Config, listen: Listen, serve: Serve) -> int:
-    """Run the workers until a signal says stop; return the exit code.
+    """Run the workers until a signal stops them; return the exit code.
 
-    `listen` opens the ports of a configuration, `serve` serves on them in a process of its own.
+    `listen` opens the ports of a configuration; `serve` runs in each worker process.
     """
     workers: list[tuple[Config, Ports]] = []
     try:
         for each in configs(config):
             if workers and config.worker_ports == "shared":
                 port = workers[0][1].public.getsockname()[1]
-                each = dataclasses.replace(each, port=port)  # 0: the one found
+                each = dataclasses.replace(each, port=port)  # the one that port 0 picked
             workers.append((each, listen(each)))
         return _Parent([_Worker(*each) for each in enumerate(workers)], serve).run()
     finally:
@@ -77,20 +77,20 @@ def run(config: Config, listen: Listen, serve: Serve) -> int:
 
 @dataclasses.dataclass(eq=False)
 class _Worker:
-    """One worker, as the parent sees it. Times are monotonic, in seconds."""
+    """A worker as seen by the parent. Times are monotonic, in seconds."""
 
     number: int
     served: tuple[Config, Ports]
-    pid: int | None = None  # of its process; None: there is none
-    words: int | None = None  # the pipe by which it says how it is
+    pid: int | None = None  # None: no process
+    words: int | None = None  # the pipe with its notifications
     ready: bool = False  # whether it serves, or has served
-    fed: bool = False  # whether its event loop has turned since the watchdog was told
+    fed: bool = False  # whether it sent WATCHDOG=1 since we last did
     began: float = 0.0
-    due: float | None = None  # when to start it again
-    wait: float = dataclasses.field(default_factory=lambda: FIRST_RESTART)  # before that
+    due: float | None = None  # when to restart it
+    wait: float = dataclasses.field(default_factory=lambda: FIRST_RESTART)  # the next delay
 
     def put_off(self, now: float) -> float:
-        """Have it started again, and return after how many seconds."""
+        """Schedule its restart; return the delay in seconds."""
         if now - self.began >= SOUND:
             self.wait = FIRST_RESTART
         wait, self.wait = self.wait, min(LONGEST_RESTART, 2 * self.wait)
@@ -98,7 +98,7 @@ class _Worker:
         return wait
 
     def forget(self) -> None:
-        """Take in that its process has ended."""
+        """Forget its process, which has ended."""
         self.pid = None
         if self.words is not None:
             os.close(self.words)
@@ -116,7 +116,7 @@ class _Parent:
         self._code = 0
 
     def run(self) -> int:
-        """Return when no worker is left: 0, or the exit code of the first that failed for good."""
+        """Run until no worker is left; return 0, or the exit code of the first one that failed."""
         for each in ENDING:
             signal.signal(each, self._end)
         for each in OTHERS:
@@ -132,7 +132,7 @@ class _Parent:
         return self._code
 
     def _wait(self, wakened: int) -> None:
-        """Wait for a signal, for words of a worker, or until one is due; take the words in."""
+        """Wait for a signal, a worker's notification, or a due restart; handle notifications."""
         poll = select.poll()
         poll.register(wakened, select.POLLIN)
         speaking = {each.words: each for each in self._workers if each.words is not None}
@@ -145,7 +145,7 @@ class _Parent:
             if file == wakened:
                 continue
             worker = speaking[file]
-            if not heard:  # it ends, or has closed what it does not know
+            if not heard:  # it is exiting, or has closed an unknown descriptor
                 os.close(file)
                 worker.words = None
                 continue
@@ -155,7 +155,7 @@ class _Parent:
         self._feed_watchdog()
 
     def _feed_watchdog(self) -> None:
-        """Tell the service manager that the event loop of each worker turns."""
+        """Notify the service manager once the event loops of all workers have reported."""
         running = [each for each in self._workers if each.pid is not None]
         if running and all(each.fed for each in running):
             for each in running:
@@ -168,7 +168,7 @@ class _Parent:
             systemd.notify("READY=1")
 
     def _reap(self) -> None:
-        """Take in which workers have ended, and what that means."""
+        """Collect exited workers, and handle each exit."""
         running = {worker.pid: worker for worker in self._workers}
         while True:
             try:
@@ -177,15 +177,15 @@ class _Parent:
                 return
             if pid == 0:
                 return
-            # The first process of a container is given the orphans of others.
+            # As PID 1 of a container we also inherit orphans.
             if (worker := running.get(pid)) is not None:
                 worker.forget()
                 self._ended(worker, os.waitstatus_to_exitcode(status))
 
     def _ended(self, worker: _Worker, code: int) -> None:
         if self._stopping and -code in ENDING:
-            code = 0  # it had not come so far that it could end by itself
-        if code == 0:  # it was told to, by us or by its admin port
+            code = 0  # it was stopped before it had handlers
+        if code == 0:  # we or its admin port stopped it
             worker.ready = True
             self._check_ready()
         elif self._stopping:
@@ -220,11 +220,11 @@ class _Parent:
     def _tell_all(self, number: int) -> None:
         for worker in self._workers:
             if worker.pid is not None:
-                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                with contextlib.suppress(ProcessLookupError):  # it has just exited
                     os.kill(worker.pid, number)
 
     def _start(self, worker: _Worker) -> None:
-        # A signal that comes meanwhile reaches the new worker, too; and not by our own handlers.
+        # Block signals, so that the new worker gets those that arrive now, without our handlers.
         held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             if self._stopping:
@@ -241,13 +241,13 @@ class _Parent:
             signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
 
     def _work(self, worker: _Worker, says: int) -> NoReturn:
-        """Be a worker."""
+        """Run as the worker, in the child process; never returns."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            os.setpgid(0, 0)  # a terminal's Ctrl-C comes to the parent, which hands it on
+            os.setpgid(0, 0)  # a terminal's Ctrl-C reaches only the parent, which forwards it
             if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
-                os.environ["WATCHDOG_PID"] = str(os.getpid())  # we feed the parent, and it systemd
+                os.environ["WATCHDOG_PID"] = str(os.getpid())  # we notify the parent, it systemd
             os.environ["NOTIFY_SOCKET"] = systemd.by_pipe(says)
             for each in (*ENDING, signal.SIGCHLD):
                 signal.signal(each, signal.SIG_DFL)
@@ -266,20 +266,20 @@ class _Parent:
 
 
 def _how(code: int) -> str:
-    """Return how a process ended, by its exit code; a negative one is that of a signal."""
+    """Describe how a process ended; a negative exit code is a signal's number."""
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"exited with {code}"
 
 
 def _exit_code(code: int) -> int:
-    """Return the exit code that stands for another's, as a shell has it."""
+    """Return our exit code for a worker's; for a signal 128 plus its number, as shells do."""
     return 128 - code if code < 0 else code
 
 
 @contextmanager
 def _wakened() -> Iterator[int]:
-    """Give a file that can be read when a signal came, the end of a child among them."""
+    """Yield a descriptor that becomes readable on each signal, including SIGCHLD."""
     hears, says = os.pipe()
     for file in (hears, says):
         os.set_blocking(file, False)
