@@ -1,12 +1,12 @@
--- The nodes of a cluster: who lives, and who is being buried.
+-- The nodes of a cluster: which are living, and which are being buried.
 -- KEYS, all with one hash tag:
---   nodes      hash  node -> its lease, a text that changes when it is renewed (see leases.py)
---   condemned  hash  node -> "open" while its rooms are being reaped, then when that was done
---   rooms      zset  the rooms in which this node may have seats, all with score 0: by name
---   restoring  set   the nodes that have not yet put right all that they have
---   format     string  which format the living nodes write, for as long as any of their leases; a
---              zset: the leases of nodes of the first format, to which a string is an error
--- ARGV: op, node, the format that it writes, and the op's own.
+--   nodes      hash  node -> its lease, a text that changes with each renewal (see leases.py)
+--   condemned  hash  node -> "open" while its rooms are being reaped, then the time of its burial
+--   rooms      zset  the rooms in which this node may have seats; all scores 0, so sorted by name
+--   restoring  set   the nodes that have not yet restored everything they have
+--   format     string  the format that living nodes write, for as long as any lease lasts; a zset:
+--              the leases of nodes of the first format, which fail on a string
+-- ARGV: op, node, the format that it writes, and the op's arguments.
 
 local NODES, CONDEMNED, ROOMS, RESTORING, FORMAT = unpack(KEYS)
 local op, node, format = ARGV[1], ARGV[2], ARGV[3]
@@ -14,12 +14,12 @@ local DAY = 86400000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Which process this is: another one may not have all that the one before was told.
+-- The server process: a new one may lack what the one before was told.
 local function process()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 end
 
--- Return the format that living nodes write, if that is another one; else it is ours from now on.
+-- Return the format that living nodes write, if different; otherwise make it ours.
 local function other_format(lease)
   local kind = redis.call('TYPE', FORMAT).ok
   if kind == 'zset' then
@@ -40,9 +40,9 @@ local function other_format(lease)
 end
 
 if op == 'beat' then
-  -- Renew a lease. Says how it stood: "new", "ok", or "condemned"; all leases; who is to be buried;
-  -- and who has yet to put right what it has, as all have whom the store did not know. Or says
-  -- "other", and in which format other nodes write: this one has no lease.
+  -- Renew a lease. Returns its state ("new", "ok" or "condemned"), all leases, the nodes to bury,
+  -- the process, and the nodes that are still restoring, which includes all that the store did not
+  -- know. Or returns "other" and the format that other nodes write: then this node has no lease.
   local theirs = other_format(tonumber(string.match(ARGV[4], ':(%d+)$')))
   if theirs then
     return {'other', theirs}
@@ -65,8 +65,8 @@ if op == 'beat' then
   end
   return {state, redis.call('HGETALL', NODES), open, process(), redis.call('SMEMBERS', RESTORING)}
 elseif op == 'note' then
-  -- Note that a node may have seats in a room. It has a lease even if the store has lost that: it will
-  -- be buried.
+  -- Note that a node may have seats in a room. It gets a lease if the store has lost it, so that it
+  -- will be buried.
   if redis.call('HGET', CONDEMNED, node) then
     return 0
   end
@@ -74,8 +74,8 @@ elseif op == 'note' then
   redis.call('ZADD', ROOMS, 0, ARGV[4])
   return 1
 elseif op == 'end' then
-  -- The last lease of a node that ends, and all rooms in which it may have seats: the store may have
-  -- lost its notes. If the others have buried it already, they do so once more.
+  -- The last lease of a stopping node, and all rooms in which it may have seats, in case the store
+  -- has lost its notes. If the others have already buried it, they do so again.
   for i = 5, #ARGV do
     redis.call('ZADD', ROOMS, 0, ARGV[i])
   end
@@ -87,14 +87,14 @@ elseif op == 'end' then
   end
   return 1
 elseif op == 'unnote' then
-  -- Note that a node has no seats in a room: if this process is the one that knows.
+  -- Remove the note that a node has seats in a room, if this process is the one it knows.
   if process() ~= ARGV[5] then
     return 0
   end
   redis.call('ZREM', ROOMS, ARGV[4])
   return 1
 elseif op == 'condemn' then
-  -- From here on the node is dead, whatever it says itself; unless it has renewed the lease that
+  -- From here on the node is dead, whatever it says itself, unless it has renewed the lease that
   -- was seen to end.
   if redis.call('HGET', NODES, node) == ARGV[4] then
     redis.call('HDEL', NODES, node)

@@ -1,5 +1,5 @@
--- Says which commands its user may not give, without giving them.
--- ARGV: each a command with arguments, as JSON. Returns the numbers of those that are forbidden.
+-- Checks which commands the user may not run, without running them.
+-- ARGV: commands with arguments, each as JSON. Returns the numbers of the forbidden ones.
 
 local forbidden = {}
 if redis.acl_check_cmd then  -- since Redis 7

@@ -1,31 +1,31 @@
--- One room: whatever changes it also publishes the change, in one atomic step. What is published has
--- a number, and that of the message before, so that a gap shows; the last of it is kept, so that who
--- was cut off can catch up. Numbers grow, and are not below the time in microseconds: none is given
--- a second time, even by a store that has lost its latest data.
+-- One room. Each change also publishes itself, in one atomic step. Each message carries its own
+-- number and that of the message before it, so that a gap shows; the latest are kept, so that nodes
+-- that were cut off can catch up. Numbers grow, and are at least the time in microseconds: none is
+-- reused, even by a store that lost its latest data.
 --
 -- KEYS, all with the room's hash tag:
---   room   hash    seq, the number of the last message; born, what it began with; units, packets
---                  that were for all members; packets, all that there were; order, the last place
---                  in joining order; bytes, of the log; name, while there are members; or but
---                  lost, from when it has lost a key until a member is here again
---   seats  hash    user -> seat, node and place, a line each: all that a node is told of a room
---   meta   hash    user with a ticket -> JSON {t: ticket, l: lost, x: seen, g: not all is known}
+--   room   hash    seq, the number of the last message; born, of the first; units, the packets for
+--                  all members; packets, all packets; order, the last place in joining order;
+--                  bytes, of the log; name, while there are members; or only lost, from when a key
+--                  was lost until a member is here again
+--   seats  hash    user -> seat, node and place, a line each: all that a node learns of a room
+--   meta   hash    user with a ticket -> JSON {t: ticket, l: lost, x: seen, g: count incomplete}
 --   order  zset    user -> place
---   skips  hash    user with a ticket -> units when it was issued, and since then one more for each
---                  packet of its own, one less for each that was for it and not for all
---   lasts  hash    user -> what its last packet was called, as JSON; "": not known
---   log    list    the last messages
--- ARGV: op, channel, the publishing command, ms and bytes of log to keep, the op's own.
+--   skips  hash    user with a ticket -> units when it was issued; since then plus one for each
+--                  packet of its own, minus one for each addressed to it by name
+--   lasts  hash    user -> id of its last packet, as JSON; "": unknown
+--   log    list    the latest messages
+-- ARGV: op, channel, the publishing command, ms and bytes of log to keep, the op's arguments.
 --
--- A message is a line of JSON, and a body. Its line, which ends with the number before its own:
+-- A message is a line of JSON, and a body. The line ends with the number of the message before:
 --   [seq, "joined", user, seat, node, place]     body: the announcement
 --   [seq, "restored", node, [[user, seat, place], ...]]   after a loss of data: known to most
---   [seq, "moved", user, seat, to, node, code]   body: what its last packet was called
---   [seq, "left", user, seat, reason, code, who is promoted]
+--   [seq, "moved", user, seat, to, node, code]   body: the id of its last packet
+--   [seq, "left", user, seat, reason, code, promoted user]
 --   [seq, "sent", user, seat, to]                body: the packet
---   [seq, "broken", false, false]                the room has lost a key, and with it all: see is_broken
---   [seq, "state", node, born]                   the node is answered the state of now; has the
---                                                number of the last message, and none before
+--   [seq, "broken", false, false]                the room lost a key, so everything: see is_broken
+--   [seq, "state", node, born]                   the node gets the current state as its answer; seq
+--                                                is the last message's, and there is none before
 
 local ROOM, SEATS, META, ORDER, SKIPS, LASTS, LOG = unpack(KEYS)
 local op, channel, publish, keep_ms, keep_bytes = unpack(ARGV, 1, 5)
@@ -40,7 +40,7 @@ local function microseconds()
   return time[1] * 1000000 + time[2]
 end
 
--- The room's numbers: one read for whatever a step does. `tell` writes them.
+-- The room's numbers: read once per step, written by `tell`.
 local numbers
 do
   local found = redis.call('HMGET', ROOM, 'seq', 'born', 'units', 'packets', 'order', 'bytes',
@@ -57,9 +57,9 @@ do
   }
 end
 
--- A room with members has all of its keys but the log, one without has at most the first: else the
--- store has evicted some, or somebody has deleted them. Then nothing of it is right, and all nodes
--- are to put their seats there again, as after a loss of all data.
+-- A room with members has all keys but perhaps the log; one without has at most the first.
+-- Otherwise the store has evicted some, or somebody has deleted them. Then none of it can be
+-- trusted, and all nodes must restore their seats, as after a loss of all data.
 local function is_broken()
   local there = redis.call('EXISTS', ROOM, SEATS, META, ORDER, SKIPS, LASTS)
   if there == 6 or there == 0 or (there == 1 and numbers.lost) then
@@ -89,7 +89,7 @@ local function last_of(user)
   return redis.call('HGET', LASTS, user) or 'null'
 end
 
--- A seat, its node, and its place as a string; nil if the user has none.
+-- Parse a stored seat: seat, node, and place as a string; nil if the user has none.
 local function read_seat(held)
   return string.match(held or '', '^(.-)\n(.-)\n(.*)$')
 end
@@ -119,7 +119,7 @@ local function make(name)
   end
 end
 
--- How many packets a message tells members of.
+-- How many packets a message brings to members.
 local function packets_of(header)
   local kind = header[2]
   if kind == 'left' then
@@ -128,8 +128,8 @@ local function packets_of(header)
   return (kind == 'joined' or kind == 'sent') and 1 or 0
 end
 
--- Publish a message, and keep it. Six commands: the time, for its number; RPUSH, and LPOP of what is
--- too much; HSET of the numbers; PEXPIRE, since the last message is kept as long as any; PUBLISH.
+-- Publish a message, and log it. Six commands: TIME for its number; RPUSH, and LPOP beyond the
+-- limit; HSET of the numbers; PEXPIRE, so that the last message is kept as long as any; PUBLISH.
 local function tell(header, body, units)
   local before = numbers.seq
   numbers.seq = math.max(before + 1, microseconds())
@@ -167,8 +167,8 @@ local function members()
   return found
 end
 
--- What a node is answered that does not know this room, by its first number: the number of the last
--- message, the first number, and the seats as they are kept, in no order.
+-- The state for a node that does not know this room by its first number (else nil): the number of
+-- the last message, the first number, and the stored seats, unordered.
 local function state(known)
   if numbers.born ~= '' and numbers.born == known then
     return nil
@@ -198,8 +198,8 @@ local function remove(user, seat, reason, code)
   return tell({0, 'left', user, seat, reason, code, promoted}, '', promoted and 2 or 1)
 end
 
--- A room whose last member has left is no more; but its numbers go on if it soon begins anew, for
--- nodes that have not heard of its end.
+-- Drop a room whose last member left. Its numbers continue if it begins again soon, for nodes that
+-- have not heard of its end.
 local function sweep()
   if redis.call('EXISTS', SEATS) == 0 then
     redis.call('DEL', META, ORDER, SKIPS, LASTS)
@@ -264,8 +264,8 @@ function ops.leave(user, seat, reason, code)
   return {'ok', seq}
 end
 
--- Count a packet for those who may resume: for all but its sender, or for those who are named. What
--- it costs does not grow with the room. Returns how many packets it is for all.
+-- Count a packet for those that may resume: for all but its sender, or for the named ones. The cost
+-- does not grow with the room. Returns the number of packets for all.
 local function count(user, names)
   if not names then
     if user ~= '' and redis.call('HEXISTS', SKIPS, user) == 1 then
@@ -283,8 +283,8 @@ local function count(user, names)
   return 0
 end
 
--- `born` is the first number of the room that the sender's node knows. If it is not ours, the store
--- has lost data since, and members may be missing here: a packet would never reach them.
+-- `born` is the room's first number as the sender's node knows it. If it is not ours, the store has
+-- lost data since, and members may be missing here: a packet would never reach them.
 local function is_other(born)
   return numbers.lost or (born and born ~= '' and born ~= numbers.born)
 end
@@ -331,7 +331,7 @@ function ops.lose(user, seat, seen)
   return {'ok'}
 end
 
--- The last messages that told a user of so many packets, in their order; nil if not all are kept.
+-- The latest messages with `need` packets for a user, in order; nil if not all are kept.
 local function last_told(user, need)
   local missed, units, at = {}, 0, redis.call('LLEN', LOG)
   while units < need do
@@ -396,8 +396,8 @@ function ops.resume(user, to, node, shown, ticket, received, born)
   return {'ok', seq, integer(need), missed, before}
 end
 
--- Take over the seats that a dead node has among the next `most` members in joining order, from a
--- place on: those with a ticket live on for their grace. Returns from where to go on; '': that was all.
+-- Take over a dead node's seats among the next `most` members in joining order, from a place on;
+-- those with a ticket are kept for their grace. Returns where to continue; '' at the end.
 function ops.reap(dead, node, from, most)
   local some = redis.call('ZRANGEBYSCORE', ORDER, from, '+inf', 'LIMIT', 0, most)
   local adopted = {}
@@ -424,11 +424,11 @@ function ops.reap(dead, node, from, most)
   if #some < tonumber(most) then
     return {'ok', adopted, ''}
   end
-  -- After a loss of data several may have one place: it is looked at again, unless all have it.
+  -- After a loss of data, members may share a place: look at it again, unless all have it.
   return {'ok', adopted, last == from and '(' .. last or last}
 end
 
--- Note that not all that a member was told is counted.
+-- Note that the count of a member's packets is incomplete.
 local function miscount(user)
   local meta = meta_of(user)
   if meta.t then
@@ -437,9 +437,9 @@ local function miscount(user)
   end
 end
 
--- Make the seats of a node what it says they are: [[user, seat, place, ticket], ...]; with place 0
--- one that it may have by now. `born` is the first number of the room that it knows: if it is ours,
--- no data were lost, and a seat that is not here was given up; "-": it does not want to hear of it.
+-- Make a node's seats what it says: [[user, seat, place, ticket], ...]; place 0 marks a seat that
+-- it may have by now. `born` is the room's first number as the node knows it: if it is ours, no
+-- data was lost, and a seat missing here was given up; "-": the node wants no state.
 function ops.restore(name, node, list, born)
   local mine, named, lost = cjson.decode(list), {}, {}
   local is_known = born ~= '' and numbers.born == born
@@ -470,7 +470,8 @@ function ops.restore(name, node, list, born)
     elseif held and not named[held] then
       lost[#lost + 1] = user
     elseif held and not is_known and born ~= '-' then
-      -- What this one was told, by the node that does not know our numbers, we have not all counted.
+      -- The node did not know our numbers: we have not counted all packets that it sent this
+      -- member.
       miscount(user)
     end
   end
@@ -489,8 +490,8 @@ function ops.restore(name, node, list, born)
   return {'ok', lost, now}
 end
 
--- Read the log from its end, until `ends` says of a line that no more is wanted. Returns whether it
--- did, the messages before, and the packets that they tell of.
+-- Read the log backwards, until `ends` returns true for a line. Returns whether it did, the
+-- messages read before, and the number of their packets.
 local function read_back(ends)
   local found, packets, at = {}, 0, redis.call('LLEN', LOG)
   while at > 0 do
@@ -508,8 +509,8 @@ local function read_back(ends)
   return false, found, packets
 end
 
--- What was published after a number, if that is kept. "lost": the store has lost that number, and
--- what is returned was published after it by a store that did not know of it.
+-- The messages after a number, if kept. "lost": the store has lost that number, and the returned
+-- messages were published later by a store that did not know it.
 function ops.since(seq, born)
   local number, last = tonumber(seq), numbers.seq
   local is_known = numbers.born == born
