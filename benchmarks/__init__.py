@@ -1,1 +1,1 @@
-"""What a relayed packet costs: this server and what one would run instead. `bin/bench` runs it."""
+"""Measures the cost of a relayed packet, here and in alternative servers. Run by `bin/bench`."""

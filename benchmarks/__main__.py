@@ -1,7 +1,7 @@
 """`bin/bench`: measure this server and its peers in turn, and print one table.
 
-Every run starts its server afresh on one core and a load generator on another. The peers of a case
-take turns, and the turns are repeated: figures are medians over the rounds.
+Every run starts its server afresh on one core, and a load generator on another. The peers of a case
+take turns, for several rounds; the figures are medians over the rounds.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from benchmarks.servers import (
 from benchmarks.workloads import Case
 
 RESULTS = Path(__file__).resolve().parent / "results"
-TRIES = 3  # of one run, when the generator was saturated
-RUN_TIMEOUT = 240.0  # s for one run, its connections' set-up included
+TRIES = 3  # for one run, if the generator was saturated
+RUN_TIMEOUT = 240.0  # s for one run, including its connections' set-up
 
 Results = dict[tuple[str, str], list[report.Run]]  # (case, peer) -> its runs
 
 
 def arguments() -> argparse.Namespace:
-    """Return the command line's options."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="about a minute: fewer, shorter runs")
@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(options: argparse.Namespace) -> list[Case]:
-    """Return the cases that the options ask for."""
+    """Return the cases that the options select."""
     every = workloads.smoke() if options.smoke else workloads.full()
     if options.quick:
         every = workloads.quick()
@@ -68,7 +68,7 @@ def chosen(options: argparse.Namespace) -> list[Case]:
 
 
 def peers_of(case: Case, options: argparse.Namespace) -> list[str]:
-    """Return which servers run a case."""
+    """Return the servers that run a case."""
     if not options.peers:
         if options.quick and case.workload != "seam":
             return [peer for peer in case.peers if peer not in ("stock", "bare")]
@@ -77,7 +77,7 @@ def peers_of(case: Case, options: argparse.Namespace) -> list[str]:
 
 
 def run(case: Case, peer: str, server: Server) -> report.Run:
-    """Run one case against a running server; again if the generator was saturated."""
+    """Run one case against a running server; retry if the generator was saturated."""
     spec = case.specification(peer) | server.specification
     result: report.Run = {}
     for _ in range(TRIES):
@@ -91,7 +91,7 @@ def run(case: Case, peer: str, server: Server) -> report.Run:
 
 
 def measure(cases: list[Case], options: argparse.Namespace, rounds: int) -> Results:
-    """Run all cases: the peers of a case in turn, the turns repeated, each server afresh."""
+    """Run all cases: the peers of a case in turn, for several rounds, each on a fresh server."""
     results: Results = {}
     for case in cases:
         for turn in range(rounds):
@@ -108,7 +108,7 @@ def measure(cases: list[Case], options: argparse.Namespace, rounds: int) -> Resu
 
 
 def check(cases: list[Case], options: argparse.Namespace) -> Results:
-    """Run all cases once, a peer's on one server as long as its setting is the same."""
+    """Run all cases once; a peer keeps its server while the setting stays the same."""
     results: Results = {}
 
     def check_peer(peer: str) -> None:
@@ -117,13 +117,13 @@ def check(cases: list[Case], options: argparse.Namespace) -> Results:
             results[case.name, peer] = [result]
             tell(case.name, peer, result)
 
-    with ThreadPoolExecutor(2) as pool:  # no figure counts here, only the time
+    with ThreadPoolExecutor(2) as pool:  # only the time matters here, not the figures
         list(pool.map(check_peer, ALL))
     return results
 
 
 def checked(peer: str, cases: list[Case]) -> Iterator[tuple[Case, report.Run]]:
-    """Yield each case with its run; a generator that small cases saturate is all right."""
+    """Yield each case with its run; small cases may saturate the generator."""
     settings = list(dict.fromkeys(case.setting_of(peer) for case in cases))
     for setting in settings:
         its = [case for case in cases if case.setting_of(peer) == setting]
@@ -142,7 +142,7 @@ def checked(peer: str, cases: list[Case]) -> Iterator[tuple[Case, report.Run]]:
 
 
 def tell(what: str, peer: str, result: report.Run) -> None:
-    """Say on stderr what one run gave."""
+    """Print one run's figures to stderr."""
     said = result.get("error") or ", ".join(
         f"{name} {result[name]:.1f}"
         for name in ("cpu", "client", "store_cpu", "rate", "p99", "memory", "store_memory")
@@ -154,7 +154,7 @@ def tell(what: str, peer: str, result: report.Run) -> None:
 def document(
     shown: list[tuple[Case, dict[str, report.Run]]], results: Results, rounds: int
 ) -> dict[str, Any]:
-    """Return all that was measured, for the JSON file."""
+    """Return all measurements, for the JSON file."""
     return {
         "machine": report.machine(),
         "rounds": rounds,
@@ -176,7 +176,7 @@ def document(
 
 
 def notes(shown: list[tuple[Case, dict[str, report.Run]]], rounds: int) -> str:
-    """Return what one must know to read the table."""
+    """Return the notes needed to read the table."""
     lines = [
         f"Medians of {rounds} rounds; spread is (max-min)/median; the ratio is about the figure",
         "marked *. CPU: the server's, per delivery (joins: per join; client relay: the client's,",
@@ -202,7 +202,7 @@ def notes(shown: list[tuple[Case, dict[str, report.Run]]], rounds: int) -> str:
 
 
 def main() -> int:
-    """Measure what the command line asks for; 1 if any run failed."""
+    """Measure what the command line selects; return 1 if any run failed."""
     options = arguments()
     raise_file_limit()
     cases = chosen(options)

@@ -1,7 +1,8 @@
-"""`videre.client`: what its comfort costs beside a bare WebSocket, and resuming beside joining.
+"""Compares `videre.client` with a bare WebSocket, and resuming with joining.
 
-Here the load generator is what people write with that client, under asyncio's own loop. It costs
-more than the server does: of a relay its own CPU is measured, of coming back the server's.
+The load generator is a program as users of that client write it, on asyncio's own loop. It costs
+more than the server. So the relay measures the generator's CPU, and the resume measures the
+server's.
 """
 
 import asyncio
@@ -19,11 +20,11 @@ from benchmarks.packets import CANDIDATE, text
 from benchmarks.wire import LoadError, clock
 from videre.client import Backoff, Client, Message, Rejoined, Resumed
 
-TIMEOUT = 120.0  # s for all of a run
+TIMEOUT = 120.0  # s for a whole run
 
 
 class Plain:
-    """The least that a client does: a WebSocket of aiohttp's, packets written and read."""
+    """A minimal client: aiohttp's WebSocket, packets written and read."""
 
     def __init__(self, url: str, *, user: str, room: str, session: ClientSession) -> None:
         self.url, self.session = url + "/websocket", session
@@ -33,7 +34,7 @@ class Plain:
         self.socket = await self.session.ws_connect(self.url)
         header = self.header | {"Event": "connect"}
         await self.socket.send_str(orjson.dumps({"Header": header, "Payload": ""}).decode())
-        await self.socket.receive_str()  # its echo
+        await self.socket.receive_str()  # the echo of the connect
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -56,7 +57,7 @@ class Relay:
         self.latencies: list[int] = []
 
     async def run(self, speaker: Client | Plain, listener: Client | Plain, payload: str) -> None:
-        """Answer each packet that arrives with the next, until that is enough."""
+        """Answer each packet that arrives with the next, until enough have arrived."""
         stamps: deque[int] = deque()
         for _ in range(self.window):
             stamps.append(clock())
@@ -73,7 +74,7 @@ class Relay:
 
 
 def address(spec: Spec) -> str:
-    """Return the URL of the server of a spec."""
+    """Return the URL of the server in a spec."""
     return f"ws://{spec['host']}:{spec['port']}/echo"
 
 
@@ -104,16 +105,16 @@ async def _relay(spec: Spec) -> Figures:
 
 
 async def _during(tasks: list[asyncio.Task[None]], seconds: float) -> None:
-    """Let so much time pass; raise what a task has raised."""
+    """Sleep for some seconds; raise the exception of a task that failed meanwhile."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
     for task in done:
         task.result()
 
 
 class Crowd:
-    """Members, in rooms of two, that come at once: `IN_FLIGHT` at a time, as no backlog is longer.
+    """Members, in rooms of two, that come at once: `IN_FLIGHT` at a time, to fit any backlog.
 
-    Latencies are from the moment at which all set out.
+    Latencies count from the moment when all set out.
     """
 
     def __init__(self, spec: Spec, session: ClientSession) -> None:
@@ -124,7 +125,7 @@ class Crowd:
         self.total: Counter[str] = Counter()
 
     def members(self, prefix: str) -> list[Client]:
-        """Return clients that have yet to enter."""
+        """Return clients that have not joined yet."""
         names = couples(self.spec["peers"] // 2, prefix)
         return [
             Client(
@@ -144,7 +145,7 @@ class Crowd:
         self.latencies.append(clock() - since)
 
     async def back(self, member: Client, since: int) -> None:
-        """Wait until a member that waited at the gate has its seat again."""
+        """Wait until a member that waited at the gate has resumed its seat."""
         while not isinstance(event := await member.receive(), Resumed):
             if isinstance(event, Rejoined):
                 raise LoadError(f"{member.user}: the seat was not kept")
@@ -152,7 +153,7 @@ class Crowd:
         self.latencies.append(clock() - since)
 
     async def join(self, turns: int) -> None:
-        """Let all join fresh rooms, and then leave them, which is not measured."""
+        """Let all join fresh rooms, then leave them; leaving is not measured."""
         for turn in range(turns):
             members = self.members(f"{turn:02}")
             async with AsyncExitStack() as stack:
@@ -178,7 +179,7 @@ class Crowd:
 
 
 async def _resume(spec: Spec) -> Figures:
-    sockets: list[socket.socket] = []  # of the connections that have not been cut
+    sockets: list[socket.socket] = []  # connections not cut yet
 
     def make(address: tuple[Any, ...]) -> socket.socket:
         sockets.append(socket.socket(*address[:3]))

@@ -1,4 +1,4 @@
-"""Closed loops: who has an answer sends again. Relay, storm and hops."""
+"""Closed loops, in which each answer triggers the next packet: relay, storm and hops."""
 
 import select
 from collections import deque
@@ -21,7 +21,7 @@ from benchmarks.wire import Conn, LoadError, clock, frames, kind
 
 
 def equal_parts(data: bytes, count: int) -> int:
-    """Return the size of the `count` equal frames that `data` is made of, 0 if it is not."""
+    """Return the size of the `count` equal frames in `data`, or 0 if they are not equal."""
     size = len(data) // count
     return size if data == data[:size] * count and data[0] == 0x81 else 0
 
@@ -87,12 +87,12 @@ def relay(spec: Spec) -> Figures:
 
 
 def storm(spec: Spec) -> Figures:
-    """One speaker in a room of `peers`: 300 B, the next packet when all have the last."""
+    """One speaker in a room of `peers`: 300 B; the next packet when all have the last."""
     target = target_of(spec)
     names = [(f"{SALT}-{i:06}", "room-" + SALT) for i in range(spec["peers"])]
     seats = dialer(spec, target)
     conns: list[Conn] = []
-    for start in range(0, len(names), 50):  # each join is told to all: read it
+    for start in range(0, len(names), 50):  # read the joins, which everybody receives
         conns += seats.dial(names[start : start + 50])
         drain(conns, 0.05)
     drain(conns)
@@ -134,7 +134,7 @@ def storm(spec: Spec) -> Figures:
 
 
 def hops(spec: Spec) -> Figures:
-    """`peers` connections go from one fresh room to the next, each as soon as it is in."""
+    """`peers` connections move from one fresh room to the next, as soon as they have joined."""
     framing = spec["framing"]
     names = [(f"{SALT}-{i:05}", f"{SALT}-{i:05}") for i in range(spec["peers"])]
     conns = dial(spec, names)

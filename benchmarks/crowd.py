@@ -1,4 +1,4 @@
-"""Crowds: many connections that come back at once, or that do nothing at all."""
+"""Crowds: many connections that come back at once, or that stay idle."""
 
 import http.client
 import time
@@ -18,7 +18,7 @@ from benchmarks.packets import connect
 
 
 def reconnect(spec: Spec) -> Figures:
-    """Cut all connections of `peers` peers at once, and let all come back and join."""
+    """Cut all connections of `peers` peers at once, and let all reconnect and join."""
     target = target_of(spec)
     names = couples(spec["peers"] // 2)
     conns = dialer(spec, target).dial(names)
@@ -37,9 +37,9 @@ def reconnect(spec: Spec) -> Figures:
 
 
 def idle(spec: Spec) -> Figures:
-    """Open `peers` connections and let them be: memory and tasks of each, before and after joining.
+    """Open `peers` idle connections: memory and tasks of each, before and after joining.
 
-    The first hundred are opened and closed before, so that what a server loads once is not counted.
+    One hundred are opened and closed first, so that what a server loads only once is not counted.
     """
     target, pid = target_of(spec), spec["pid"]
     for conn in dialer(spec, target).dial(couples(50, "warm-")):
@@ -68,7 +68,7 @@ def idle(spec: Spec) -> Figures:
 
 
 def count_tasks(spec: Spec) -> int | None:
-    """Return how many asyncio tasks the server has, None if it does not tell."""
+    """Return the number of asyncio tasks in the server, None if it does not report it."""
     if not spec.get("tasks"):
         return None
     connection = http.client.HTTPConnection(spec["host"], spec["port"], timeout=10)

@@ -1,7 +1,7 @@
 """The load generator's process: `python -m benchmarks.drive`, a spec on stdin, figures on stdout.
 
-A pattern sets up its connections, warms the server up, measures one interval and returns figures:
-`deliveries`, `latency` (name -> [p50, p99] in us), and what `Meter` saw.
+A pattern sets up its connections, warms up the server, measures one interval and returns figures:
+`deliveries`, `latency` (name -> [p50, p99] in us), and those of `Meter`.
 """
 
 import json
@@ -18,7 +18,7 @@ from benchmarks.wire import LoadError
 
 
 def client(spec: Spec) -> Figures:
-    """Run a pattern of `clients`; what that imports takes too long for all the others."""
+    """Run a pattern of `clients`, whose imports would delay all other patterns."""
     from benchmarks import clients
 
     return clients.resume(spec) if spec["pattern"] == "resume" else clients.relay(spec)
@@ -39,7 +39,7 @@ PATTERNS: dict[str, Callable[[Spec], Figures]] = {
 
 
 def main() -> None:
-    """Run the spec on stdin; print the figures as JSON, or {"error": why}."""
+    """Run the spec on stdin; print the figures as JSON, or {"error": reason}."""
     spec = json.load(sys.stdin)
     os.sched_setaffinity(0, {spec["core"]})
     try:

@@ -1,7 +1,7 @@
 """The load generator's machinery: many WebSockets in one thread, over epoll.
 
-It must cost far less than the servers that it measures, so it does without asyncio and without a
-WebSocket library. Every function here is bounded in time.
+It must cost far less than the servers it measures, so it uses neither asyncio nor a WebSocket
+library. Every function has a time limit.
 """
 
 import os
@@ -22,18 +22,18 @@ Spec = dict[str, Any]
 Figures = dict[str, Any]
 
 IN_FLIGHT = 100  # handshakes at a time, below any listen backlog (aiohttp's is 128)
-PORTS_PER_ADDRESS = 20_000  # connections from one loopback address, below the ephemeral range
+PORTS_PER_ADDRESS = 20_000  # connections from one loopback address, fewer than its ephemeral ports
 IP_BIND_ADDRESS_NO_PORT = 24
-SALT = f"{os.getpid():07}"  # two runs against one server share no name
-QUIET = 0.2  # s without a byte after which the traffic of the set-up is over
+SALT = f"{os.getpid():07}"  # keeps the names of two runs apart
+QUIET = 0.2  # s without a byte that end the set-up's traffic
 
 
 class Meter:
     """CPU time of the server, or of all nodes and their store, and of this process.
 
-    The server's is its process clock: all its threads, the dead included, in nanoseconds. What the
-    kernel does in a system call counts; loopback hands a packet over within the sender's call.
-    `wait` is how long a main thread was ready to run and had no core: somebody else's noise.
+    The server's time is its process clock: all its threads, including ended ones, in nanoseconds.
+    It includes system calls; on loopback, the sender's call delivers the packet. `wait` is how long
+    a main thread was ready to run but had no core: noise from other processes.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -48,7 +48,7 @@ class Meter:
         self.begun = self._read()
 
     def stop(self) -> Figures:
-        """Return the interval's `seconds`, and the CPU and waiting seconds of both sides."""
+        """Return the interval's `seconds`, and both sides' CPU and waiting times in seconds."""
         names = ("load_cpu", "load_wait", "server_cpu", "server_wait", "seconds")
         passed = (now - then for now, then in zip(self._read(), self.begun, strict=True))
         figures: Figures = {name: value / 1e9 for name, value in zip(names, passed, strict=True)}
@@ -74,8 +74,8 @@ def resident(pid: int) -> int:
 class Dialer:
     """Opens many connections, `IN_FLIGHT` at a time, each up to its `goal`.
 
-    goal "open": the handshake is done, and SockJS said `o` or PeerServer `OPEN`.
-    goal "joined": the `connect` packet was sent too and its echo came.
+    goal "open": the handshake is done, and SockJS sent `o` or PeerServer `OPEN`. goal "joined": the
+    `connect` packet was also sent, and its echo has arrived.
     """
 
     def __init__(self, target: Target, join: Callable[[Conn], bytes] | None) -> None:
@@ -148,7 +148,7 @@ class Dialer:
                 if payload[:1] in b"{a" and kind(payload) != "c":
                     continue
                 self._done(conn)
-                conn.state = "joined"  # what follows, in this read too, is for the others
+                conn.state = "joined"  # the rest of this read belongs to the caller
 
     def _upgraded(self, conn: Conn, data: bytes) -> bytes:
         conn.buffer += data
@@ -189,7 +189,7 @@ def percentiles(latencies: list[int]) -> list[float]:
 
 
 def drain(conns: list[Conn], quiet: float = QUIET, limit: float = 60) -> int:
-    """Read and drop what comes until nothing came for `quiet` s; return how many packets."""
+    """Read and drop packets until none came for `quiet` s; return how many came."""
     poll = select.epoll()
     by_fd = {conn.fd: conn for conn in conns}
     for fd in by_fd:
@@ -205,7 +205,7 @@ def drain(conns: list[Conn], quiet: float = QUIET, limit: float = 60) -> int:
 
 
 def dialer(spec: Spec, target: Target, join: bool = True) -> Dialer:
-    """Return a dialer; PeerServer knows no rooms, so there is nothing to join."""
+    """Return a dialer; PeerServer has no rooms, so there is nothing to join."""
     framing = spec["framing"]
     seats = join and framing != "peerjs"
     return Dialer(target, (lambda conn: connect(framing, conn)) if seats else None)
@@ -214,7 +214,7 @@ def dialer(spec: Spec, target: Target, join: bool = True) -> Dialer:
 def dial(spec: Spec, names: list[tuple[str, str]]) -> list[Conn]:
     """Open a connection for each (name, room), and join; the nodes of a cluster take turns.
 
-    So the two members of a room are on different nodes, if there are several.
+    If there are several nodes, the two members of a room are on different ones.
     """
     target = target_of(spec)
     ports = [port for port, _ in spec["nodes"]] or [target.port]
@@ -226,12 +226,12 @@ def dial(spec: Spec, names: list[tuple[str, str]]) -> list[Conn]:
 
 
 def target_of(spec: Spec) -> Target:
-    """Return the server of a spec."""
+    """Return the server in a spec."""
     keys = ("host", "port", "framing", "tls", "deflate")
     return Target(**{key: spec[key] for key in keys if key in spec})
 
 
 def couples(count: int, prefix: str = "") -> list[tuple[str, str]]:
-    """Return the (user, room) of `count` rooms of two, names of one length."""
+    """Return (user, room) for `count` rooms of two, with names of equal length."""
     pairs = ((f"{prefix}{SALT}-{i:05}", f"{SALT}-{i:05}") for i in range(count))
     return [(user + side, room) for user, room in pairs for side in "ab"]

@@ -1,11 +1,11 @@
-"""The figures of docs/scale.md: what was measured of a cluster, and what a million peers come to.
+"""The figures of docs/scale.md: measurements of a cluster, and an estimate for a million peers.
 
     bin/bench --only scale --out /tmp/scale
     .venv/bin/python -m benchmarks.million /tmp/scale/latest.json
 
-keeps what is needed of the results in docs/scale.json, and writes both tables into docs/scale.md.
-Of several files of results (bin/bench --match) the last that has a case counts. A test sees that
-the document says what the file gives.
+keeps the results needed in docs/scale.json, and writes both tables into docs/scale.md. If several
+result files are given (bin/bench --match), the last one with a case counts. A test checks that the
+document matches the file.
 """
 
 import json
@@ -24,11 +24,11 @@ RESULTS = DOCS / "scale.json"
 DOCUMENT = DOCS / "scale.md"
 
 PEERS = 1_000_000
-REAL_PEERS = 5_000  # that make REAL_RATE packets a second
-BROADCASTS, CONNECTS = 0.08, 0.03  # of these packets; the rest are pings (benchmarks/mix.py)
-KEPT_SECONDS = 60  # that a packet is kept: Grace (20 s) + 40 s
-LOW_RATE = 400  # packets a second, at which latencies are looked at
-USE = 0.7  # of a core, at most: the rest is for crowds that come back
+REAL_PEERS = 5_000  # which send REAL_RATE packets a second
+BROADCASTS, CONNECTS = 0.08, 0.03  # shares of packets; the rest are pings (mix.py)
+KEPT_SECONDS = 60  # for which a packet is kept: Grace (20 s) + 40 s
+LOW_RATE = 400  # packets a second at which latencies are shown
+USE = 0.7  # maximum share of a core; the rest is for crowds that come back
 COLUMNS = {"ours": "alone", "node1": "1 node", "node2": "2 nodes", "node4": "4 nodes"}
 
 Results = dict[str, Any]
@@ -36,7 +36,7 @@ Row = tuple[str, ...]
 
 
 def kept(*runs: Results) -> Results:
-    """Return what the tables need of the results of one or more runs, or of what was kept."""
+    """Return what the tables need, from the results of one or more runs or docs/scale.json."""
     cases = {
         case["name"]: {
             **{name: case[name] for name in ("name", "workload", "spec", "medians", "runs")},
@@ -51,13 +51,13 @@ def kept(*runs: Results) -> Results:
 
 
 def case(results: Results, begin: str) -> Results:
-    """Return the last case whose name begins so."""
+    """Return the last case whose name has this prefix."""
     found: Results = [each for each in results["cases"] if each["name"].startswith(begin)][-1]
     return found
 
 
 def measured(results: Results) -> str:
-    """Return the table of what was measured, on nodes and their Valkey."""
+    """Return the table of measurements of nodes and their Valkey."""
     rows: list[Row] = [("", *COLUMNS.values())]
     for each in results["cases"]:
         if "ours" in each["medians"]:
@@ -82,16 +82,16 @@ def _rows(each: Results) -> Iterator[Row]:
     yield row("  bytes to the Valkey", "store_in")
     yield row("  bytes from the Valkey", "store_out")
     if each["spec"].get("rate") != LOW_RATE:
-        return  # where all is saturated a latency says how long the queue is
+        return  # under saturation, latency is queue length
     for kind in ("broadcast", "connect", "ping"):
         for at, name in enumerate(("p50", "p99")):
-            # What others do to a latency only adds to it.
+            # Interference only ever adds to a latency.
             least = [min(run["latency"][kind][at] for run in runs[peer]) for peer in COLUMNS]
             yield (f"  {kind}, {name}, ms", *(f"{value / 1000:,.1f}" for value in least))
 
 
 def _ratio(runs: dict[str, list[Results]], peer: str) -> str:
-    """Return a peer's CPU by that of one process alone: the rounds' median, least and most."""
+    """Return a peer's CPU relative to one process: median, minimum and maximum of the rounds."""
     found = [
         theirs["cpu"] / ours["cpu"]
         for ours, theirs in zip(runs["ours"], runs[peer], strict=True)
@@ -111,7 +111,7 @@ def _memory(results: Results) -> Iterator[Row]:
 
 
 def million(results: Results) -> str:
-    """Return the table of what a million peers with the real client's traffic come to."""
+    """Return the table of estimates for a million peers with the real client's traffic."""
     mix = case(results, "scale mix")
     per_packet = mix["medians"]["node4"]["rate"] / mix["spec"]["rate"]
     cost = {name: value * per_packet for name, value in _plain(mix["medians"]["node4"])}
@@ -186,12 +186,12 @@ def _aligned(rows: list[Row]) -> str:
 
 
 def blocks(results: Results) -> dict[str, str]:
-    """Return the tables by the names that the document has for them."""
+    """Return the tables, by their names in the document."""
     return {"measured": measured(results), "million": million(results)}
 
 
 def written(document: str, results: Results) -> str:
-    """Return the document with its tables as the results give them."""
+    """Return the document with its tables replaced by those of the results."""
     for name, table in blocks(results).items():
         pattern = rf"(<!-- {name} -->\n```text\n).*?(```\n)"
         document, count = re.subn(
@@ -206,7 +206,7 @@ def written(document: str, results: Results) -> str:
 
 
 def main() -> None:
-    """Take the results of the runs whose files are named."""
+    """Process the result files named on the command line."""
     results = kept(*(json.loads(Path(path).read_text(encoding="utf-8")) for path in sys.argv[1:]))
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     document = DOCUMENT.read_text(encoding="utf-8")

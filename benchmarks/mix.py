@@ -1,4 +1,4 @@
-"""The real client's traffic, at a rate that does not wait for the answers."""
+"""The real client's traffic, at a rate that does not depend on the answers."""
 
 import random
 import select
@@ -12,8 +12,8 @@ from benchmarks.wire import Conn, LoadError, clock, frames, kind
 class Mix:
     """The real client's traffic at a fixed rate: 89 % pings, 8 % broadcasts, 3 % connects.
 
-    A connect moves a peer between its room and a lobby of its own. A latency runs from the moment
-    of sending; the rate does not wait for the answers.
+    A connect moves a peer between its room and a lobby of its own. Latencies count from sending;
+    the rate does not wait for the answers.
     """
 
     def __init__(self, spec: Spec, conns: list[Conn]) -> None:
@@ -38,7 +38,7 @@ class Mix:
         return [broadcast(self.framing, conn, self.partner[conn.fd], size) for conn in self.conns]
 
     def reset(self) -> None:
-        """Forget the latencies and deliveries so far, not what is under way."""
+        """Forget the latencies and deliveries so far, but not the packets in flight."""
         self.latencies: dict[str, list[int]] = {"p": [], "b": [], "c": []}
         self.extra = self.sent = 0
 
@@ -55,14 +55,14 @@ class Mix:
             now = clock()
 
     def finish(self, seconds: float = 10) -> int:
-        """Read until all is answered; return how many never were."""
+        """Read until every packet is answered; return how many were not."""
         end = clock() + int(seconds * 1e9)
         while any(self.waiting.values()) and clock() < end:
             self.listen(0.05)
         return sum(map(len, self.waiting.values()))
 
     def expect(self, conn: Conn, letter: str) -> None:
-        """Stamp an answer that is to come."""
+        """Record the time for an expected answer."""
         self.waiting.setdefault((conn.fd, letter), deque()).append(clock())
 
     def speak(self) -> None:
@@ -84,10 +84,10 @@ class Mix:
             conn.send(self.pings[conn.fd])
 
     def next_pair(self, index: int, both_home: bool) -> int:
-        """Return the next peer from `index` on in whose pair no connect is under way.
+        """Return the first peer from `index` on whose pair has no connect in flight.
 
-        Nor may a broadcast be: the connections of a pair are not served in the order of sending,
-        and who has left by then does not get it.
+        A connect also needs a pair without a broadcast in flight: a pair's connections are not
+        served in sending order, and a peer that has left would miss it.
         """
         busy = "c" if both_home else "bc"
         for offset in range(len(self.conns)):
@@ -101,7 +101,7 @@ class Mix:
         raise LoadError("no pair is at rest: the server is far behind")
 
     def move(self, conn: Conn, partner: Conn) -> None:
-        """Send a peer to its lobby, or home, where its partner hears of it if it is there."""
+        """Move a peer to its lobby or back; a partner in the room hears of the return."""
         room = conn.room
         if conn.fd in self.away:
             self.away.discard(conn.fd)
@@ -114,7 +114,7 @@ class Mix:
         conn.send(wrap(self.framing, text("connect", conn.name, room)))
 
     def listen(self, timeout: float) -> None:
-        """Read what has come, or wait for it."""
+        """Read what has arrived, waiting at most `timeout` s."""
         for fd, _ in self.poll.poll(timeout):
             conn = self.by_fd[fd]
             data = conn.receive()
@@ -129,7 +129,7 @@ class Mix:
 
 
 def mix(spec: Spec) -> Figures:
-    """Run the real client's mix for `peers` peers at `rate` packets per s in all."""
+    """Run the real client's mix for `peers` peers at `rate` packets per s in total."""
     conns = dial(spec, couples(spec["peers"] // 2))
     drain(conns)
     traffic = Mix(spec, conns)

@@ -1,4 +1,4 @@
-"""The plot of the results."""
+"""Plots the results."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ COLOURS = {
 
 
 def plot(path: Path, results: list[tuple[Case, dict[str, Run]]]) -> None:
-    """Draw the headline figures as bars, a panel for each kind."""
+    """Draw the headline figures as bars, one panel per kind."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What came out: figures of single runs, their medians, the table, the JSON and the plot."""
+"""Turns results into a report: figures of runs, medians, table, JSON and plot."""
 
 import json
 import os
@@ -23,8 +23,8 @@ HEAD = ("", "server", "CPU us", "ours/it", "spread", "per s", "p50 us", "p99 us"
 def judged(raw: Run) -> Run:
     """Return a run's figures: `cpu` us per delivery, `rate` per s, `p50` and `p99` us, shares.
 
-    The generator is saturated when it was running, or waiting for its core, for more than 0.95 of
-    the interval while the server was for less than 0.9: such a run measures the generator.
+    The generator is saturated if it was running, or waiting for its core, for more than 0.95 of the
+    interval, and the server for less than 0.9. Such a run measures the generator.
     """
     if "error" in raw:
         return {"error": raw["error"]}
@@ -54,13 +54,13 @@ def judged(raw: Run) -> Run:
         run["store_cpu"] *= 1e6
         run["store_share"] = raw["store"]["cpu"] / seconds
     if "store_bytes" in raw:
-        run["store_memory"] = raw["store_bytes"]  # of a room
+        run["store_memory"] = raw["store_bytes"]  # per room
     if len(raw["latency"]) > 1:
         run["latency"] = raw["latency"]
     if raw.get("kept", 1) < 0.95:
         return {"error": "the load generator did not keep the rate", "saturated": True}
     if "clients" in raw or "crowd" in raw:
-        return run  # CPU of the one side, whichever limits the other
+        return run  # one side's CPU counts, whichever side is the limit
     load = run["load_share"] + run["load_wait"]
     busy = run["server_share"] + run["server_wait"] + run.get("store_share", 0)
     if load > 0.95 and busy < 0.9:
@@ -70,7 +70,7 @@ def judged(raw: Run) -> Run:
 
 
 def summary(runs: list[Run]) -> Run:
-    """Return the medians of the good runs, and the headline figures' spread (max-min)/median."""
+    """Return the medians of the valid runs, and the headline figures' spread, (max-min)/median."""
     good = [run for run in runs if "error" not in run]
     if not good:
         return {"error": runs[-1]["error"] if runs else "not run"}
@@ -92,13 +92,13 @@ def summary(runs: list[Run]) -> Run:
 
 
 def ratio(case: Case, medians: dict[str, Run], peer: str, figure: str) -> float | None:
-    """Return ours divided by the peer's figure, None where there is no such pair."""
+    """Return our figure divided by the peer's, None if either is missing."""
     ours, theirs = medians.get("ours", {}).get(figure), medians.get(peer, {}).get(figure)
     return ours / theirs if ours is not None and theirs else None
 
 
 def table(results: list[tuple[Case, dict[str, Run]]]) -> str:
-    """Return all medians as one aligned table; `*` marks the figure that the ratio is about."""
+    """Return all medians as one aligned table; `*` marks the figure that the ratio compares."""
     rows: list[tuple[str, ...]] = [HEAD]
     for case, medians in results:
         title = case.name
@@ -138,7 +138,7 @@ def _cells(case: Case, medians: dict[str, Run], peer: str, median: Run) -> tuple
 
 
 def latencies(results: list[tuple[Case, dict[str, Run]]]) -> str:
-    """Return p50 and p99 of each kind of packet, where a case sends several kinds."""
+    """Return p50 and p99 of each kind of packet, for cases that send several kinds."""
     lines = []
     for case, medians in results:
         for peer, median in medians.items():
@@ -152,7 +152,7 @@ def latencies(results: list[tuple[Case, dict[str, Run]]]) -> str:
 
 
 def stores(results: list[tuple[Case, dict[str, Run]]]) -> str:
-    """Return what the store under some nodes had to do, where there was one."""
+    """Return the load on the store of nodes, if there was one."""
     lines = []
     for case, medians in results:
         for peer, median in medians.items():
@@ -170,13 +170,13 @@ def stores(results: list[tuple[Case, dict[str, Run]]]) -> str:
 
 
 def noise(results: list[tuple[Case, dict[str, Run]]]) -> float:
-    """Return the median share of its time that the generator waited for a core of its own."""
+    """Return the median share of its time that the generator waited for its core."""
     waits = [run["load_wait"] for _, medians in results for run in medians.values() if "cpu" in run]
     return statistics.median(waits) if waits else 0.0
 
 
 def goals(results: list[tuple[Case, dict[str, Run]]]) -> list[dict[str, Any]]:
-    """Return each goal that could be judged: what it is about, the figure, and whether it holds."""
+    """Return each goal that could be judged: its subject, the figure, and whether it is met."""
     found = []
     for case, medians in results:
         for goal in case.goals:
@@ -215,7 +215,7 @@ def verdicts(found: Iterable[dict[str, Any]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Describe the machine of the measurements."""
     node = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=10)
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = next((line for line in cpuinfo.splitlines() if line.startswith("model name")), ":")
@@ -232,6 +232,6 @@ def machine() -> dict[str, Any]:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write the results."""
+    """Write the results as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")

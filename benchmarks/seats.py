@@ -1,4 +1,4 @@
-"""What seats take: of a store's memory, and of the nodes'; and what it costs to note them."""
+"""The cost of seats: memory in the store and in the nodes, and CPU for noting rooms."""
 
 import asyncio
 import json
@@ -20,17 +20,17 @@ from benchmarks.load import (
 from benchmarks.packets import text, wrap
 from benchmarks.wire import LoadError
 
-AT_A_TIME = 96  # who join; more of them wait so long on a busy machine that they are refused
+AT_A_TIME = 96  # joins in flight; on a busy machine more would wait until refused
 NOTES_AT_A_TIME = 16
-SEATED_SECONDS = 30.0  # in which they do
+SEATED_SECONDS = 30.0  # for each batch to join
 
 
 def seats(spec: Spec) -> Figures:
-    """Have `rooms` rooms of `size` members stand on the first node; count the bytes of a room.
+    """Keep `rooms` rooms of `size` members on the first node; measure a room's bytes.
 
-    With `welcome` all may come back, and a room is told of each.
+    With `welcome`, all members may resume, and get a welcome.
     """
-    dial(spec, couples(50, "warm-"))  # what is made once: it stays, and is not counted
+    dial(spec, couples(50, "warm-"))  # creates what exists only once, uncounted
     meter = Meter(spec)
     assert meter.store is not None
     time.sleep(spec["settle"])
@@ -42,7 +42,7 @@ def seats(spec: Spec) -> Figures:
     entry = dialer(spec, target_of(spec), join=False)
     conns = entry.dial(names)
     payload = {"Welcome": True} if spec["welcome"] else {}
-    each = size * (size + 1) // 2 + (size if spec["welcome"] else 0)  # packets of a room
+    each = size * (size + 1) // 2 + (size if spec["welcome"] else 0)  # packets per room
     batch = max(1, AT_A_TIME // size) * size
     for start in range(0, len(conns), batch):
         some = conns[start : start + batch]
@@ -63,7 +63,7 @@ def seats(spec: Spec) -> Figures:
 
 
 async def _notes(spec: Spec) -> Figures:
-    from videre.engines.redis.store import RedisStore  # of no use to the other patterns
+    from videre.engines.redis.store import RedisStore  # only this pattern needs it
 
     port, _ = spec["store"]
     store = RedisStore(f"redis://127.0.0.1:{port}", SALT, keep_ms=1000, keep_bytes=None)
@@ -84,5 +84,5 @@ async def _notes(spec: Spec) -> Figures:
 
 
 def notes(spec: Spec) -> Figures:
-    """Note and unnote that a node has seats in a room, `notes` times: one slot has all notes."""
+    """Note and unnote a room for a node, `notes` times; all notes share one slot."""
     return asyncio.run(_notes(spec))

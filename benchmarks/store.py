@@ -1,22 +1,22 @@
-"""What a Valkey did in an interval, by its own account and by its process clock."""
+"""What a Valkey did in an interval, by its own statistics and its process clock."""
 
 import re
 import socket
 import time
 
-#: What nodes ask for; everything else is done by the scripts that they call.
+#: Commands that nodes send; scripts run all others.
 ASKED = ("evalsha", "eval", "ssubscribe", "sunsubscribe", "smembers", "command|info")
 
 Counts = dict[str, float]
 
 
 def cpu_ns(pid: int) -> int:
-    """Return the CPU time of a process, all its threads, in ns."""
+    """Return the CPU time of a process, over all its threads, in ns."""
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 class StoreMeter:
-    """Counts what one server does between `start` and `stop`."""
+    """Counts what one Valkey does between `start` and `stop`."""
 
     def __init__(self, port: int, pid: int) -> None:
         self._pid = pid
@@ -33,7 +33,7 @@ class StoreMeter:
         return {name: value - self._begun[name] for name, value in self._read().items()}
 
     def memory(self) -> int:
-        """Return how many bytes it uses, but for the buffers of its clients."""
+        """Return the bytes it uses, without its clients' buffers."""
         memory = self._info("memory")
         return int(memory["used_memory"]) - int(memory["mem_clients_normal"])
 
@@ -43,7 +43,7 @@ class StoreMeter:
             name.removeprefix("cmdstat_"): float(re.findall(r"calls=(\d+)", value)[0])
             for name, value in self._info("commandstats").items()
         }
-        calls.pop("info", None)  # ours, and a script's that looks who the server is
+        calls.pop("info", None)  # ours, and the scripts' that check which server this is
         return {
             "cpu": cpu,
             "asked": sum(calls.get(name, 0) for name in ASKED),

@@ -1,7 +1,7 @@
-"""WebSockets for a load generator: one connection each over a bare socket, and its frames.
+"""WebSockets for a load generator: one connection over a bare socket, and its frames.
 
-Frames are built and masked before a run where that is possible, and of a received frame only what
-the measurement needs is read.
+Frames are built and masked before a run if possible; of received frames, only what the measurement
+needs is read.
 """
 
 import re
@@ -15,26 +15,26 @@ from typing import Any
 
 clock = time.perf_counter_ns
 
-MASK = b"\x12\x34\x56\x78"  # not zeros: the npm `ws` server skips the unmasking of a zero mask
+MASK = b"\x12\x34\x56\x78"  # not zero: the npm `ws` server skips unmasking for a zero mask
 CHUNK = 1 << 18
 
 EVENT = re.compile(rb'(?:Event|type)\\?": ?\\?"([a-zA-Z])')
 
 
 class LoadError(Exception):
-    """The run is worth nothing: what the server did is in the message."""
+    """The run is invalid; the message says what the server did."""
 
 
 @dataclass(slots=True)
 class Target:
-    """Where the server under test listens, and which dialect to speak to it."""
+    """The server under test: where it listens, and its dialect."""
 
     host: str
     port: int
     framing: str  # "raw", "sockjs" or "peerjs"
     tls: bool = False
     deflate: bool = False  # offer permessage-deflate, as every browser does
-    generation: int = 0  # told apart in PeerServer's ids, which it keeps for a while
+    generation: int = 0  # keeps ids apart: PeerServer remembers them for a while
 
     def request(self, name: str) -> bytes:
         """Return the upgrade request of the connection called `name`."""
@@ -59,7 +59,7 @@ class Target:
 
 @dataclass(slots=True, eq=False)
 class Conn:
-    """One WebSocket of the generator's."""
+    """One of the generator's WebSockets."""
 
     name: str
     room: str
@@ -70,7 +70,7 @@ class Conn:
     buffer: bytearray = field(default_factory=bytearray)
 
     def receive(self) -> bytes:
-        """Return what there is to read, b"" if nothing; raise `LoadError` at the end."""
+        """Return the bytes available, b"" if none; raise `LoadError` at the end of the stream."""
         try:
             data: bytes = self.sock.recv(CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -82,14 +82,14 @@ class Conn:
         return data
 
     def receive_all(self) -> bytes:
-        """Return all there is to read from a TLS socket, which epoll cannot see into."""
+        """Return all bytes available from a TLS socket, whose buffer epoll does not see."""
         chunks = []
         while data := self.receive():
             chunks.append(data)
         return b"".join(chunks)
 
     def send(self, data: bytes) -> None:
-        """Send `data` whole; raise `LoadError` if the server does not take it."""
+        """Send all of `data`; raise `LoadError` if the server does not accept it."""
         try:
             sent = self.sock.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError):
@@ -100,7 +100,7 @@ class Conn:
             raise LoadError(f"{self.name}: the server does not read: {sent} of {len(data)} bytes")
 
     def abort(self) -> None:
-        """Close with a reset, so that no port is left in TIME_WAIT."""
+        """Close with a reset, so that no port stays in TIME_WAIT."""
         linger = struct.pack("ii", 1, 0)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.sock.close()
@@ -114,7 +114,7 @@ def mask(payload: bytes) -> bytes:
 
 
 def frame(payload: bytes, opcode: int = 1) -> bytes:
-    """Return the client's frame of `payload`."""
+    """Return a client's frame of `payload`."""
     size = len(payload)
     if size < 126:
         head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
@@ -124,9 +124,9 @@ def frame(payload: bytes, opcode: int = 1) -> bytes:
 
 
 def frames(conn: Conn, data: bytes) -> Iterator[bytes]:
-    """Yield the packets in `data`, as they came; answer pings, keep an unfinished frame.
+    """Yield the packets in `data`; answer pings, and keep an incomplete frame for later.
 
-    SockJS's `o` and `h` are no packets. A compressed packet comes as it is, unreadable.
+    Skips SockJS's `o` and `h`. Compressed packets are yielded as they are, unreadable.
     """
     buffer = conn.buffer
     buffer += data
@@ -149,7 +149,7 @@ def frames(conn: Conn, data: bytes) -> Iterator[bytes]:
         if opcode == 9:
             conn.send(frame(payload, 10))
         elif opcode < 3 and payload not in (b"h", b"o"):
-            yield from payload.split(b'","{')  # SockJS may put several packets into one array
+            yield from payload.split(b'","{')  # one SockJS array may hold several packets
     del buffer[:position]
 
 

@@ -1,23 +1,23 @@
-"""The cases that are measured: which traffic, against which servers, and what ours should reach."""
+"""The cases to measure: their traffic, their servers, and the goals for ours."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.servers import Setting
 
-REAL_RATE = 2800  # packets/s of 5,000 real clients: a ping every 2 s each is 89 % of the traffic
+REAL_RATE = 2800  # packets/s of 5,000 real clients; 89 % are pings, one every 2 s each
 CALLERS = ("ours", "original", "ws")
 NODES = ("node1", "node2", "node4")
-OURS = ("ours", "plain", "fresh", *NODES)  # this server, whatever its clients are
+OURS = ("ours", "plain", "fresh", *NODES)  # this server, with any clients
 
-# Raised in the shipped configuration because the load exceeds them; nothing is switched off.
+# Limits raised in the shipped configuration because the load exceeds them; none is switched off.
 _PACKETS = {
     "PacketsPerSecond": 1_000_000,
     "PacketBurst": 1_000_000,
     "BytesPerSecond": 1_000_000_000,
     "ByteBurst": 1_000_000,
 }
-_WAIT = {"JoinTimeout": 600}  # connections that only exist, for as long as they are measured
+_WAIT = {"JoinTimeout": 600}  # for connections that never join, as long as they are measured
 LIMITS: dict[str, dict[str, Any]] = {
     "relay": _PACKETS,
     "tls": _PACKETS,
@@ -28,12 +28,12 @@ LIMITS: dict[str, dict[str, Any]] = {
     "client": _PACKETS,
     "scale": _PACKETS | _WAIT,
 }
-PEERSERVER_LIMITS = {"concurrent_limit": 20000}  # 5,000 as shipped
+PEERSERVER_LIMITS = {"concurrent_limit": 20000}  # 5,000 by default
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Ours should have at most (or at least) `ratio` of the peer's figure."""
+    """Our figure should be at most (or at least) `ratio` times the peer's."""
 
     peer: str
     ratio: float
@@ -43,7 +43,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line group of the table: a pattern of `drive.py` with its sizes, and who runs it."""
+    """One group of lines in the table: a pattern of `drive.py` with its sizes, and its servers."""
 
     workload: str
     name: str
@@ -51,19 +51,19 @@ class Case:
     framing: str
     peers: tuple[str, ...]
     spec: dict[str, Any]
-    headline: str = "cpu"  # the figure whose ratio is given: cpu, rate, memory or client
+    headline: str = "cpu"  # the figure for the ratio: cpu, rate, memory or client
     setting: Setting = field(default_factory=Setting)
     goals: tuple[Goal, ...] = ()
-    most: float = 0  # an absolute goal for the headline, 0: none
+    most: float = 0  # an absolute goal for the headline; 0: none
 
     def specification(self, peer: str) -> dict[str, Any]:
-        """Return what `drive.py` is told, but for the address."""
+        """Return the spec for `drive.py`, without the address."""
         framing = "peerjs" if peer == "peer" else "raw" if peer == "bare" else self.framing
         base = {"pattern": self.pattern, "framing": framing, "tls": self.setting.tls, "peer": peer}
         return {"deflate": False, "warmup": 1.0, "settle": 2.0, **base, **self.spec}
 
     def setting_of(self, peer: str) -> Setting:
-        """Return how the server is started for this case."""
+        """Return the server's setting for this case."""
         limits: dict[str, Any] = {}
         if peer in OURS:
             limits = LIMITS.get(self.workload, {})
@@ -117,7 +117,7 @@ def storm(seconds: float, peers: int) -> list[Case]:
 
 
 def joins(seconds: float, peers: int, rooms: int) -> list[Case]:
-    """All peers come back at once; peers hop between fresh rooms while few or many rooms stand."""
+    """All peers come back at once; peers move between fresh rooms while few or many rooms stand."""
     goal = (Goal("original", 2.0, "rate", least=True),)
     everyone = (*CALLERS, "peer", "bare")
     spec = {"peers": peers}
@@ -140,9 +140,9 @@ def joins(seconds: float, peers: int, rooms: int) -> list[Case]:
 
 
 def idle(peers: int, settle: float) -> list[Case]:
-    """Connections that offer deflate, as every browser does, and then say nothing."""
+    """Connections that offer deflate, as every browser does, and then stay idle."""
     spec = {"peers": peers, "deflate": True, "settle": settle}
-    setting = Setting(compress=True)  # aiohttp's own default
+    setting = Setting(compress=True)  # aiohttp's default
     return [
         Case(
             "idle",
@@ -177,7 +177,7 @@ def tls(seconds: float, sizes: tuple[tuple[int, int], ...]) -> list[Case]:
 
 
 def seam(seconds: float, peers: int, room: int, settle: float) -> list[Case]:
-    """What the SockJS seam costs: the stock plugin, ours and a bare aiohttp WebSocket."""
+    """The cost of the SockJS seam: the stock plugin, ours and a bare aiohttp WebSocket."""
     who = ("ours", "stock", "bare")
     cases = []
     for deflate in (False, True):
@@ -199,7 +199,7 @@ def seam(seconds: float, peers: int, room: int, settle: float) -> list[Case]:
 def client(
     seconds: float, sizes: tuple[tuple[int, int], ...], peers: int, turns: int
 ) -> list[Case]:
-    """`videre.client`: relayed packets beside a bare client's, resuming beside joining."""
+    """`videre.client`: relaying compared to a bare client, and resuming to joining."""
     cases = [
         Case(
             "client",
@@ -224,10 +224,10 @@ def scale(
     rooms: int,
     nodes: tuple[str, ...] = NODES,
 ) -> list[Case]:
-    """Nodes on one Valkey beside one process by itself; the members of a room on two nodes.
+    """Nodes on one Valkey, compared to a single process; a room's members are on two nodes.
 
-    A mix is so many peers and packets a second: few, to see what is added to latency, or many, to
-    see what a packet costs nodes that have something to do.
+    A mix has a number of peers and packets a second: few show the added latency, many show the cost
+    of a packet on busy nodes.
     """
     who = ("ours", *nodes)
 
@@ -255,7 +255,7 @@ def scale(
 
 
 def full() -> list[Case]:
-    """Return what `bin/bench` measures."""
+    """Return the cases of `bin/bench`."""
     four = ((50, 1), (50, 8), (500, 1), (500, 8))
     cases = relay(4, four) + mix(10, 5000, REAL_RATE) + storm(4, 500) + joins(4, 5000, 100_000)
     cases += idle(10_000, 2) + tls(4, ((50, 1), (50, 8))) + seam(4, 2000, 500, 1)
@@ -264,7 +264,7 @@ def full() -> list[Case]:
 
 
 def quick() -> list[Case]:
-    """Return what `--quick` measures: about a minute with one round and four peers."""
+    """Return the cases of `--quick`: about a minute with one round and four peers."""
     cases = relay(1, ((50, 8), (500, 1)))[:3] + mix(2, 1000, REAL_RATE) + storm(1, 500)
     cases += joins(1, 500, 100_000)[:2] + idle(1000, 0.3)[:1] + tls(1, ((50, 8),))
     cases += client(1, ((50, 8),), 200, 3) + scale(1, ((50, 8),), ((400, 200),), 200)
@@ -272,7 +272,7 @@ def quick() -> list[Case]:
 
 
 def smoke() -> list[Case]:
-    """Return one tiny case of everything: whether it works, not how fast."""
+    """Return one tiny case of everything, to see that it works, not how fast."""
     cases = relay(0.1, ((2, 8),)) + mix(0.3, 20, 200) + storm(0.1, 10) + joins(0.1, 20, 100)
     cases += idle(20, 0.05) + tls(0.1, ((2, 1),)) + seam(0.1, 20, 10, 0.05)
     cases += client(0.1, ((2, 8),), 20, 2)
