@@ -1,9 +1,9 @@
-"""The admin port: an application of its own, apart from the public one, for who runs the server.
+"""The admin port: a separate application for operators.
 
 /metrics                        for Prometheus
-/status, /status.json           what goes on, as a page and as JSON
-/api/v1/...                     rooms, members, removing, sending, draining
-/openapi.json                   what all of these are
+/status, /status.json           the server's status, as a page and as JSON
+/api/v1/...                     list rooms and members, remove members, send packets, drain
+/openapi.json                   the description of all of these
 /health, /ready                 as on the public port
 """
 
@@ -28,12 +28,12 @@ from videre.transport.checks import checked
 from videre.transport.clients import Proxies
 from videre.version import __version__
 
-# Bytes of a body beside the packet that it holds: up to 64 names to send to, each character six
-# bytes where JSON escapes it; and what one may hold where packets have no limit.
+# Bytes of a body beyond the packet in it: up to 64 receivers, whose characters take six bytes each
+# where JSON escapes them. And the longest body if packets have no limit.
 BESIDE_PACKET = 64 * 1024
 LARGEST_BODY = 16 * 1024 * 1024
 
-#: What keeps others out of an application of `create_app`.
+#: The access control of an application made by `create_app`.
 GUARD: web.AppKey[Guard] = web.AppKey("videre-guard", Guard)
 
 
@@ -46,12 +46,12 @@ def create_app(
     logger: logging.Logger | None = None,
     sockets: Counted | None = None,
 ) -> web.Application:
-    """Return the application to be served on the admin port, see `videre.app.NAMESPACES`.
+    """Return the application for the admin port; for `namespaces`, see `videre.app.NAMESPACES`.
 
-    `drain` begins to drain the server; it returns at once, and may be called again. `ready` is what
-    `/ready` tells: whether all namespaces are, unless given. Warnings and errors of `logger`
-    ("videre" unless given) are shown on the status page. The metrics have those of `sockets`.
-    Of `config`, the token is used, and what the page tells.
+    `drain` starts to drain the server; it returns at once and may be called again. `ready` answers
+    `/ready`; by default, whether all namespaces are ready. The status page shows the warnings and
+    errors of `logger`, by default "videre". `sockets` adds its counts to the metrics. `config`
+    supplies the token, the trusted proxies, the packet limit and the engine's URL.
     """
     config = config or Config()
     ready = ready or (lambda: all(each.ready for each in namespaces))

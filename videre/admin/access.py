@@ -1,9 +1,8 @@
-"""Who may use the admin port: a bearer token, and no page of another site.
+"""Access control of the admin port: a bearer token, and no pages of other sites.
 
-The token is what keeps others out; addresses that guess at it wait for their answers. Without a
-token, which only a port on loopback may be, two kinds of page could still use the port through a
-browser on this machine: one whose own name leads to 127.0.0.1 (DNS rebinding) is refused by its
-Host, one that sends requests across sites by its Origin.
+Addresses that send wrong tokens are delayed. Only a port on loopback may do without a token. Then
+two kinds of page could still use it through a browser on this machine: the Host check refuses
+pages whose name resolves to 127.0.0.1 (DNS rebinding), the Origin check cross-site requests.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from videre.admin.problems import Problem
 from videre.limits import LONGEST_DELAY, Penalties
 from videre.transport.clients import Proxies, owner
 
-#: What needs no token: what load balancers ask, and the status page, which holds no data itself.
+#: Paths without a token: those for load balancers, and the status page, which contains no data.
 OPEN = frozenset({"/health", "/ready", "/status", "/status.css", "/status.js"})
 
-#: What load balancers ask, by whatever name they know us.
+#: Paths for load balancers, under any Host.
 _FOR_ALL = frozenset({"/health", "/ready"})
 
-#: Requests of one address that may be delayed at a time: a person has a page and a program or two.
-#: More are refused at once, whatever they show: a guess that costs no time must tell nothing.
+#: Delayed requests per address: a person has a page and a program or two open. More are refused at
+#: once, whether their token is right or not: a guess without a delay must reveal nothing.
 MAX_WAITING = 8
 
 _HEADERS = {
@@ -44,10 +43,10 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses who may not be let in. `token` is in ASCII, None: none; it may be set while running.
+    """Refuses unauthorized requests. `token` is ASCII, or None for no token; a reload may set it.
 
-    `trusted` are the proxies whose X-Forwarded-For is believed. An address that showed wrong tokens
-    waits longer and longer before its next one is judged, a good one too: see limits.Penalties.
+    `proxies` are trusted to name the client's address. After wrong tokens, an address waits longer
+    and longer before its next token is checked, even a right one: see limits.Penalties.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Guard:
         self._clock = clock
         self._sleep = sleep
         self._penalties = Penalties()
-        self._waiting: Counter[str] = Counter()  # requests that are delayed, by address
+        self._waiting: Counter[str] = Counter()  # delayed requests by address
 
     def middleware(self) -> Middleware:
         """Return the middleware that runs `check` on every request."""
@@ -76,7 +75,7 @@ class Guard:
         return check
 
     async def check(self, request: web.Request) -> None:
-        """Raise a Problem if a request must not be served."""
+        """Raise a Problem if the request must be refused."""
         if request.path in _FOR_ALL:
             return
         if self.token is None:
@@ -86,13 +85,13 @@ class Guard:
             await self._check_token(request)
 
     async def _check_token(self, request: web.Request) -> None:
-        if hdrs.AUTHORIZATION not in request.headers:  # no guess
+        if hdrs.AUTHORIZATION not in request.headers:  # not a guess
             raise _unauthorized(given=False)
         address = owner(self._proxies.address(request))
         delay = self._penalties.delay(address, self._clock())
         if delay > 0:
             await self._wait(address, delay)
-        # Looked up after the delay: the token may have changed.
+        # Read the token after the delay: it may have changed.
         if self.token is not None and not _shows_token(request, self.token.encode()):
             self._penalties.record(address, self._clock())
             raise _unauthorized(given=True)
@@ -105,7 +104,7 @@ class Guard:
             raise Problem("too-many-tries", detail, headers=headers)
         self._waiting[address] += 1
         try:
-            # Tries side by side wait as long as they would one after the other.
+            # Parallel tries wait as long as consecutive ones.
             await self._sleep(min(LONGEST_DELAY, delay * 2**waiting))
         finally:
             self._waiting[address] -= 1
@@ -114,7 +113,7 @@ class Guard:
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Have no answer kept, framed, or taken for what it is not."""
+    """Add headers that forbid caching, framing and content sniffing."""
     for key, value in _HEADERS.items():
         response.headers.setdefault(key, value)
 
@@ -133,7 +132,7 @@ def _unauthorized(*, given: bool) -> Problem:
 
 
 def _check_host(request: web.Request) -> None:
-    """Refuse a Host that is a name other than localhost: an address cannot be made to lie."""
+    """Refuse a Host that is a name other than localhost: DNS can rebind names, not addresses."""
     try:
         host = URL(f"//{request.headers.get(hdrs.HOST, '')}").host or ""
     except ValueError:
@@ -148,11 +147,11 @@ def _check_host(request: web.Request) -> None:
 
 
 def _check_site(request: web.Request) -> None:
-    """Refuse what a page of another origin makes a browser send, be it to read or to write.
+    """Refuse requests that a page of another origin makes a browser send, to read or to write.
 
-    By Sec-Fetch-Site, which browsers set on trustworthy URLs and pages cannot; else by the Origin,
-    which they set on all that changes something. What no browser sent has neither. A link to the
-    status page may stand anywhere: the page holds no data, and nobody may frame it.
+    Sec-Fetch-Site decides: browsers set it on trustworthy URLs, and pages cannot. Without it, the
+    Origin decides: browsers set it on every request that changes something. Other clients send
+    neither. Any site may link to the status page: it contains no data and cannot be framed.
     """
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if sites:
@@ -166,7 +165,7 @@ def _check_site(request: web.Request) -> None:
 
 
 def _follows_link(request: web.Request) -> bool:
-    """Tell whether somebody opens the status page itself, as by a link on another page."""
+    """Tell whether a browser navigates to the status page, for example by a link."""
     navigates = request.headers.get("Sec-Fetch-Mode") == "navigate"
     shown_alone = request.headers.get("Sec-Fetch-Dest") == "document"
     opens = request.method == "GET" and request.path == "/status"

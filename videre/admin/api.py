@@ -1,7 +1,7 @@
-"""The API: the rooms and their members, those of other nodes too; removing, sending, draining.
+"""The API: list rooms and members of all nodes, remove members, send packets, drain.
 
-openapi.json describes it. Names are in the query, where every client and every proxy leaves them as
-they are: `..` and `a/b` are good room ids, and no good parts of a path.
+openapi.json describes it. Names are in the query, which no client or proxy normalizes: `..` and
+`a/b` are valid room ids, but would not survive in a path.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from videre.errors import MAX_REASON
 from videre.namespace import Namespace
 from videre.rooms import Rooms
 
-# Rooms of which members are asked for at a time: a long list shall not push the peers' own
-# requests to the engine aside.
+# Rooms to ask the engine about at a time: a long list must not crowd out the peers' requests.
 ASKED_AT_ONCE = 16
 
 
 class API:
-    """Serves the API. `max_bytes` is of a packet that is sent, in UTF-8; None: no limit."""
+    """Serves the API. `max_bytes` limits packets to send, in UTF-8 bytes; None: no limit."""
 
     def __init__(
         self, namespaces: Sequence[Namespace], *, drain: Callable[[], None], max_bytes: int | None
@@ -36,7 +35,7 @@ class API:
         self._max_bytes = max_bytes
 
     def routes(self) -> list[web.RouteDef]:
-        """Return its routes."""
+        """Return the API's routes."""
         return [
             web.get("/api/v1/prefixes", self.prefixes),
             web.get("/api/v1/rooms", self.rooms),
@@ -47,7 +46,7 @@ class API:
         ]
 
     async def prefixes(self, request: web.Request) -> web.Response:
-        """List the prefixes, and whether the rooms of each can be reached."""
+        """List the prefixes, and whether each one's engine is reachable."""
         requests.read_query(request, {})
         listed = [
             {"Prefix": prefix or "/", "Ready": each.rooms.ready}
@@ -56,7 +55,7 @@ class API:
         return answer({"Prefixes": listed})
 
     async def rooms(self, request: web.Request) -> web.Response:
-        """List rooms, with how many members each has, in the order of their ids' characters."""
+        """List rooms and their numbers of members, ordered by id, character by character."""
         schema = requests.PREFIX | requests.paged(packets.MAX_ROOM_ID)
         query = requests.read_query(request, schema)
         rooms = self._rooms(query)
@@ -66,7 +65,7 @@ class API:
         listed = [
             {"RoomId": room, "Members": count}
             for room, count in zip(page, counts, strict=True)
-            if count  # else the last one has left meanwhile
+            if count  # 0: the last member has left meanwhile
         ]
         return answer({"Rooms": listed, "Next": page[-1] if len(found) > len(page) else None})
 
@@ -91,7 +90,7 @@ class API:
         )
 
     async def remove(self, request: web.Request) -> web.Response:
-        """Take a member's seat away: its session is closed with 4504 and told the reason."""
+        """Remove a member from its room: close its session with 4504 and the reason."""
         schema = requests.PREFIX | requests.ROOM | requests.USER | requests.REASON
         query = requests.read_query(request, schema)
         reason = query.get("reason", "Removed")
@@ -104,7 +103,7 @@ class API:
         return web.Response(status=204)
 
     async def send(self, request: web.Request) -> web.Response:
-        """Send a packet to a room, or to some of its members; say who of these is not there."""
+        """Send a packet to a room or to some of its members; list the absent ones."""
         query = requests.read_query(request, requests.PREFIX | requests.ROOM)
         body = await requests.read_body(request, requests.PACKET)
         room, sender, payload = query["room"], body["UserId"], body["Payload"]
@@ -131,13 +130,13 @@ class API:
             raise Problem("request-too-large", detail)
 
     async def drain(self, request: web.Request) -> web.Response:
-        """Have the server drained: what SIGTERM does. Asking again changes nothing."""
+        """Drain the server, like SIGTERM; idempotent."""
         requests.read_query(request, {})
         self._drain()
         return answer({"Status": "draining"}, status=202)
 
     def _rooms(self, query: dict[str, Any]) -> Rooms:
-        """Return the rooms of the prefix that a query names; the only one need not be named."""
+        """Return the rooms of the query's prefix, which is optional if there is only one."""
         prefix = query.get("prefix")
         if prefix is None:
             if len(self._namespaces) > 1:
@@ -149,7 +148,7 @@ class API:
         return found.rooms
 
     async def _members(self, query: dict[str, Any]) -> list[str]:
-        """Return the members of the room that a query names; raises Problem if it has none."""
+        """Return the members of the query's room; raises Problem if it has none."""
         if not (members := await self._rooms(query).members(query["room"])):
             raise Problem("no-such-room", "The room has no members.")
         return members
@@ -164,5 +163,5 @@ async def _count(rooms: Rooms, names: Sequence[str]) -> list[int]:
 
 
 def answer(body: Any, *, status: int = 200) -> web.Response:
-    """Return an answer in JSON."""
+    """Return a JSON response."""
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")

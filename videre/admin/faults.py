@@ -1,7 +1,7 @@
-"""Faults: the kinds of warnings and errors of late, how often there were any, and when the last.
+"""Faults: recent warnings and errors by kind, with their count and the time of the last.
 
-Of a record only what is the same for all of its kind is kept: the event, the code, the kind of
-exception. Who it was about, and what an exception said, may be secrets, and are in the log.
+Only what all records of a kind share is kept: the event, the code, the type of exception. Other
+fields and exception messages may contain secrets; they are only in the log.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import re
 from collections import OrderedDict
 from typing import Any
 
-#: Kinds that are kept; the one that has not been seen for longest is forgotten first.
+#: Kinds to keep; the one not seen for longest is dropped first.
 KEPT = 50
 
-# A place for an argument, in a logger's message.
+# A placeholder in a logger's message.
 _PLACE = re.compile(r"%[a-z]")
 
 
 @dataclasses.dataclass
 class Fault:
-    """One kind of fault; `last` is when it last was, in Unix time."""
+    """One kind of fault; `last` is the Unix time of its last occurrence."""
 
     level: str
     event: str
@@ -31,14 +31,14 @@ class Fault:
 
 
 class Faults(logging.Handler):
-    """Keeps what a logger is told of at WARNING or above; see logs.Journal for batched records."""
+    """Counts a logger's records of WARNING or above; see logs.Journal for batched records."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._kinds: OrderedDict[tuple[str, str, str], Fault] = OrderedDict()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count a record, or each line of a batch."""
+        """Count a record, or each line of a batched one."""
         batch: list[Any] | None = getattr(record, "lines", None)
         if batch is not None:
             for created, level, event, fields in batch:
@@ -61,5 +61,5 @@ class Faults(logging.Handler):
             self._kinds.popitem(last=False)
 
     def recent(self) -> list[Fault]:
-        """Return the kinds, the latest first."""
+        """Return the kinds of faults, latest first."""
         return list(reversed(self._kinds.values()))

@@ -1,7 +1,7 @@
-"""Problems: every error of the admin port as problem+json (RFC 9457), with a code that stays.
+"""Problems: the admin port's errors as problem+json (RFC 9457), with stable codes.
 
-A handler raises a Problem; `tell_problems` answers with it, and with one for all else that can go
-wrong: no such path, a body that is too large, an engine that does not answer, a fault of ours.
+Handlers raise a Problem, and `tell_problems` sends it. It also turns all other errors into
+problems: unknown paths, bodies that are too large, an engine that does not answer, bugs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from videre.errors import EngineError
 
 logger = logging.getLogger("videre.admin")
 
-#: What a `type` begins with; the code is the rest.
+#: The prefix of a `type`; the code follows.
 TYPE = "urn:videre:problem:"
 CONTENT_TYPE = "application/problem+json"
 
-#: Each code, with its status and title. Clients may rely on code, type and status.
+#: Status and title by code. Clients may rely on code, type and status.
 CODES: dict[str, tuple[int, str]] = {
     "invalid-request": (400, "The request is invalid"),
     "unauthorized": (401, "The token is missing or wrong"),
@@ -43,8 +43,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unavailable": (503, "The engine that keeps the rooms does not answer"),
 }
 
-#: Seconds after which a request that was `unavailable` is worth another try: a server that restarts
-#: takes about as long.
+#: Retry-After for `unavailable`, in seconds: about as long as a server takes to restart.
 RETRY_AFTER = 2
 
 _OF_STATUS = {
@@ -58,7 +57,7 @@ _OF_STATUS = {
 
 @dataclasses.dataclass
 class Problem(Exception):
-    """A request that is refused. `detail` is for people; `errors` name each fault of a request."""
+    """A refused request. `detail` is for people; `errors` lists the request's faults."""
 
     code: str
     detail: str
@@ -66,7 +65,7 @@ class Problem(Exception):
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def response(self) -> web.Response:
-        """Return the answer that says so."""
+        """Return the problem+json response."""
         status, title = CODES[self.code]
         body: dict[str, Any] = {
             "type": TYPE + self.code,
@@ -84,7 +83,7 @@ class Problem(Exception):
 
 @web.middleware
 async def tell_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer with a problem whatever goes wrong behind this middleware."""
+    """Turn every error behind this middleware into a problem+json response."""
     try:
         return await handler(request)
     except Problem as problem:
@@ -95,7 +94,7 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
         code = _OF_STATUS.get(error.status, "invalid-request")
         kept = {key: error.headers[key] for key in ("Allow",) if key in error.headers}
         return Problem(code, f"{request.method} {request.path}"[:200], headers=kept).response()
-    except EngineError:  # whose words may name the engine
+    except EngineError:  # its message may name the engine
         detail = "The outcome is unknown. Try again."
         headers = {"Retry-After": str(RETRY_AFTER)}
         return Problem("unavailable", detail, headers=headers).response()

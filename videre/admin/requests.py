@@ -1,7 +1,7 @@
-"""What a request to the API holds: its query and its body, judged by cerberus.
+"""Read and validate API requests: the query and the body, with cerberus.
 
-Cerberus copies and compares much of what it is given: it sees known names alone, and none of the
-values that may be anything.
+Cerberus copies and compares much of its input, so it gets known names only, and no values that may
+be any JSON.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from videre.admin.problems import Problem
 from videre.config.schema import StrictValidator, sentences
 from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID, outlined
 
-#: Entries of a list that an answer holds, unless `limit` says otherwise, and at the most.
+#: Default and maximum of `limit`, the number of entries in a response.
 PAGE = 100
 MAX_PAGE = 1000
 
-#: Seconds in which a body must have come: as on the public port (transport.bodies).
+#: Seconds that a body may take to arrive, as on the public port (transport.bodies).
 BODY_SECONDS = 30.0
 
-# Faults of a request that an answer names: who sends a thousand knows enough by then.
+# Faults to report per request; more would not help the client.
 MAX_FAULTS = 8
 
-#: The longest query by far is a room's and a user's, each character four bytes, each byte `%xx`.
+#: The longest query by far has a room and a user: four bytes per character, each byte as `%xx`.
 PREFIX = {"prefix": {"type": "string"}}
 ROOM = {"room": {"type": "string", "required": True, "minlength": 1, "maxlength": MAX_ROOM_ID}}
 USER = {"user": {"type": "string", "required": True, "minlength": 1, "maxlength": MAX_USER_ID}}
@@ -38,15 +38,15 @@ REASON = {"reason": {"type": "string"}}
 
 
 def _number(given: str | int) -> str | int:
-    """Return the number that a parameter is; what is none stays, to be complained of."""
+    """Convert a decimal parameter to an int; return anything else as it is, for the validator."""
     is_number = isinstance(given, int) or re.fullmatch("[0-9]{1,9}", given)
     return int(given) if is_number else given
 
 
 def paged(longest: int) -> dict[str, Any]:
-    """Return what says which page of a list is asked for; `after` is a name of so many characters.
+    """Return the schema of the paging parameters `limit` and `after`.
 
-    It is the last name of the page before.
+    `after` is the last name of the previous page, of up to `longest` characters.
     """
     return {
         "limit": {"type": "integer", "min": 1, "max": MAX_PAGE, "coerce": _number, "default": PAGE},
@@ -57,10 +57,10 @@ def paged(longest: int) -> dict[str, Any]:
 _NAME = {"type": "string", "maxlength": MAX_USER_ID}
 _TO = {**_NAME, "minlength": 1}
 
-# What may be any JSON value. Cerberus is given null instead.
+# Fields that may be any JSON value. Cerberus gets null instead.
 _ANYTHING = frozenset({"Payload"})
 
-#: A packet to be sent.
+#: The schema of a packet to send.
 PACKET: dict[str, Any] = {
     "Payload": {"required": True, "nullable": True},
     "To": {"anyof": [_TO, {"type": "list", "minlength": 1, "maxlength": MAX_TO, "schema": _TO}]},
@@ -69,7 +69,7 @@ PACKET: dict[str, Any] = {
 
 
 def read_query(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a query, the defaults among them; raises Problem."""
+    """Return the query's parameters, defaults included; raises Problem."""
     given: dict[str, str] = {}
     faults: dict[str, str] = {}
     for key, value in request.query.items():
@@ -86,8 +86,8 @@ def read_query(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any
 
 
 async def read_body(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON object that is a request's body; raises Problem."""
-    if request.content_type != "application/json":  # which a form of another site cannot send
+    """Return the request's body, a JSON object; raises Problem."""
+    if request.content_type != "application/json":  # a form on another site cannot send JSON
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Problem("unsupported-media-type", "Send the body without a Content-Encoding.")
@@ -104,23 +104,23 @@ async def read_body(request: web.Request, schema: Mapping[str, Any]) -> dict[str
 
 
 def _outlined(key: str, value: Any) -> Any:
-    """Return what cerberus sees of a value: as good or bad as the whole, and short."""
+    """Return a short stand-in for a value, valid exactly when the value is."""
     if key in _ANYTHING:
         return None
     if key != "To" or type(value) is not list or not value:
         return outlined(value)
     wrong = _first(each for each in value if not _is_user(each))
-    # Good names up to the list's own length, or to one too many.
+    # Add valid names up to the list's own length, or to one more than allowed.
     return [*map(outlined, wrong), *["a"] * (min(len(value), MAX_TO + 1) - len(wrong))]
 
 
 def _is_user(value: Any) -> bool:
-    """Tell what `_TO` says of a name in a list."""
+    """Tell whether a value in a list satisfies `_TO`."""
     return type(value) is str and 0 < len(value) <= MAX_USER_ID
 
 
 async def _read(request: web.Request) -> bytes:
-    """Return a body, of which no more is read than the application's client_max_size."""
+    """Read the body, up to the application's client_max_size; raises Problem."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()

@@ -1,17 +1,17 @@
-"""Samples: what the last two minutes were like, taken once a second, for whoever opens the page."""
+"""Samples of the last two minutes, taken once a second, for the status page."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
 
-#: Seconds between two samples, and how many are kept.
+#: Seconds between two samples, and the number of samples to keep.
 INTERVAL = 1.0
 KEPT = 120
 
 
 class Samples:
-    """The last samples of some levels (what is now) and totals (of which rates are made)."""
+    """The last samples of levels (current values) and of totals, kept as rates."""
 
     def __init__(self) -> None:
         self._levels: deque[Mapping[str, float]] = deque(maxlen=KEPT)
@@ -21,8 +21,8 @@ class Samples:
     def take(self, now: float, levels: Mapping[str, float], totals: Mapping[str, float]) -> None:
         """Add a sample; `now` is in seconds, by a monotonic clock.
 
-        A rate is what came since the sample before, by the time that has really passed. The first
-        sample has no such time: its rates are 0.
+        A rate is the increase since the previous sample, divided by the time that actually passed.
+        The rates of the first sample are 0.
         """
         before, old = self._last or (now, totals)
         passed = now - before
@@ -35,7 +35,7 @@ class Samples:
         self._rates.append(rates)
 
     def history(self) -> dict[str, list[float]]:
-        """Return each level, and each rate a second, with its values from the oldest on."""
+        """Return the values of each level and each rate (per second), oldest first."""
         samples = [
             {**levels, **rates} for levels, rates in zip(self._levels, self._rates, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""The status: what the server is doing, as JSON, and the page that draws it."""
+"""The server's status as JSON, and the page that draws it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from videre.version import __version__
 
 FOLDER = Path(__file__).parent / "static"
 
-#: Rooms that are shown, the largest.
+#: Number of rooms to show, the largest ones.
 LARGEST = 10
 
-# The page loads its own two files, asks for /status.json, and nothing else.
+# The page loads its own two files and /status.json, and nothing else.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -46,7 +46,7 @@ _POLICY = "; ".join(
 
 
 class Status:
-    """Watches the namespaces, and tells of them."""
+    """Watches the namespaces and reports their status."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Status:
         self._last_slow: str | None = None
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes of the page, its files, and the JSON."""
+        """Return the routes of the page, its files and the JSON."""
         files = (("/status", "html"), ("/status.css", "css"), ("/status.js", "javascript"))
         return [
             web.get("/status.json", self.tell),
@@ -76,7 +76,7 @@ class Status:
         ]
 
     async def watch(self, _app: web.Application) -> AsyncIterator[None]:
-        """Take samples, and note faults, while the application runs: for `cleanup_ctx`."""
+        """Take samples and collect faults while the application runs; for `cleanup_ctx`."""
         self._logger.addHandler(self._faults)
         sampling = asyncio.create_task(self._sample_on())
         yield
@@ -90,7 +90,7 @@ class Status:
             await asyncio.sleep(INTERVAL)
 
     def sample(self) -> None:
-        """Take a sample."""
+        """Take one sample of the levels and totals."""
         slow = sum(each.tally.slow_consumers for each in self._namespaces)
         if slow != self._slow:
             self._slow, self._last_slow = slow, _iso(time.time())
@@ -101,12 +101,12 @@ class Status:
         self._samples.take(now, levels, totals)
 
     async def tell(self, request: web.Request) -> web.Response:
-        """Answer with all of it."""
+        """Answer /status.json."""
         requests.read_query(request, {})
         return answer(self.snapshot())
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all of it, as openapi.json describes it."""
+        """Return the status, as openapi.json describes it."""
         tallies = [each.tally for each in self._namespaces]
         opened, ended, refused = Counter[str](), Counter[str](), Counter[str]()
         for tally in tallies:
@@ -159,7 +159,7 @@ class Status:
 
 
 def _totals(namespace: Namespace) -> dict[str, int]:
-    """Return what a namespace has done since it began, of which rates are made."""
+    """Return a namespace's totals since its start, from which rates are computed."""
     tally = namespace.tally
     received, sent = tally.received.values(), tally.sent.values()
     return {
@@ -173,12 +173,12 @@ def _totals(namespace: Namespace) -> dict[str, int]:
 
 
 def _iso(seconds: float) -> str:
-    """Return a Unix time as ISO 8601 has it, in UTC, to the second."""
+    """Format a Unix time as ISO 8601, in UTC, to the second."""
     return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat()
 
 
 class _File:
-    """Serves a file of the page."""
+    """Serves one file of the page."""
 
     def __init__(self, path: str, kind: str) -> None:
         suffix = "" if path.endswith((".css", ".js")) else ".html"
