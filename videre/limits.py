@@ -11,9 +11,8 @@ from videre.settings import Limits
 #: Failed tokens from one address within FAILURE_SECONDS before its next tries are delayed.
 FAILURES = 10
 FAILURE_SECONDS = 60.0
-# The first delay; it doubles with each further failure up to the longest. Long enough to make
-# guessing hopeless, short enough to come before the timeouts of clients and proxies (30 s and
-# more).
+# The first delay doubles with each further failure, up to the longest: long enough to make guessing
+# hopeless, and shorter than the timeouts of clients and proxies (30 s and more).
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 25.0  # seconds
 
@@ -115,8 +114,8 @@ class Throttle:
         self._tolerance = math.inf if rate is None else (burst - 1) * self._interval + ROUNDING
         self._byte_burst = math.inf if byte_rate is None else byte_burst
         self._seconds_per_byte = 0.0 if byte_rate is None else 1.0 / byte_rate
-        # Seconds an empty bucket takes to fill, less half a byte, so that rounding never allows a
-        # byte too many.
+        # Seconds an empty bucket takes to fill, less half a byte, so that rounding cannot hide that
+        # it is empty.
         self._span = math.inf if byte_rate is None else (byte_burst - 0.5) / byte_rate
         self._part = math.inf if byte_rate is None else byte_burst // PARTS
         self._packets_full_at = self._pings_full_at = self._bytes_full_at = 0.0
@@ -136,8 +135,7 @@ class Throttle:
             self._dropped = self._dropped_bytes = 0
         if self.due < 0 and self._bytes_full_at - now > self._span:
             return self._drop(size)
-        # TokenBucket.take inlined, twice: it runs for every packet, and a call would double its
-        # cost.
+        # TokenBucket.take inlined, twice: it runs for every packet, and a call costs as much.
         if is_ping:
             full_at = self._pings_full_at
             if full_at <= now:

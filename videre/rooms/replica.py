@@ -239,7 +239,7 @@ class Replica:
 def _retold(told: Told, user: str, room: str) -> tuple[Event, str]:
     if told.event == "sent":
         return Event.BROADCAST, told.texts[0]
-    if told.event == "joined":  # by somebody who was not the first
+    if told.event == "joined":  # the newcomer found others there
         return Event.CONNECT, packets.ROLE[False].join(told.texts)
     if told.event == "left":
         return Event.DISCONNECT, packets.write(Event.DISCONNECT, told.user, room)

@@ -52,7 +52,7 @@ class Duties:
                 wait = self._leases.next_end(pause)
             except EngineError as error:
                 self._node.unsound(error)
-                wait = random.uniform(0, pause)  # noqa: S311  # so that nodes do not come in step
+                wait = random.uniform(0, pause)  # noqa: S311  # so that nodes do not act in lockstep
             except Exception:
                 logger.exception("a node's periodic work failed")
                 wait = pause

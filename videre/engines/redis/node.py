@@ -78,7 +78,7 @@ class Node:
         self.name = self.name or secrets.token_hex(8)
 
     def lease(self, seconds: float) -> str:
-        """Return a lease for so many seconds; each one differs."""
+        """Return a lease that lasts for `seconds`; each one differs."""
         self._leases += 1
         return lease(self._leases, seconds)
 

@@ -1,5 +1,5 @@
--- One room. Each change also publishes itself, in one atomic step. Each message carries its own
--- number and that of the message before it, so that a gap shows; the latest are kept, so that nodes
+-- One room. Each step changes the room and publishes the change, atomically. A message has a
+-- number, and that of the message before it, so that a gap shows; the latest are kept, so that nodes
 -- that were cut off can catch up. Numbers grow, and are at least the time in microseconds: none is
 -- reused, even by a store that lost its latest data.
 --

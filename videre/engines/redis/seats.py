@@ -266,7 +266,7 @@ class Seats:
                 self.disown(own)
 
     def _replaced(self, view: View, user: str) -> None:
-        """Replace a member whom the store no longer knows by the one that joins."""
+        """Give up a seat that the store no longer has, when its user joins again."""
         if (held := view.members.get(user)) is None:
             return
         view.remove(user, held.seat)
