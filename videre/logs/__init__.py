@@ -1,4 +1,4 @@
-"""The log: what is recorded of rooms and packets, and where the command writes it."""
+"""The log: events of rooms and packets, and where the command writes them."""
 
 from videre.logs.handlers import Logging
 from videre.logs.journal import EventLog, Journal

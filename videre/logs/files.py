@@ -1,7 +1,7 @@
-"""The log's file: rotated by size, opened again for logrotate, and written whatever happens to it.
+"""The log file: rotated by size, reopened for logrotate, and written as long as possible.
 
-A file that cannot be rotated, or not be opened again, goes on as it is: that is said once, and
-tried again with each write. A file that was removed is made again.
+If rotating or reopening fails, the current file stays in use; the fault is reported once, and each
+write tries again. A file that was removed is created again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 class File:
     """A Target: a file that is rotated before it grows beyond `max_bytes` (0: never).
 
-    `backups` older files are kept, as name.1 (the youngest), name.2 and so on. Raises OSError if it
-    cannot be opened at first. `tell` hears of what goes wrong while lines are still written.
+    Keeps `backups` older files: name.1 (the newest), name.2 and so on. Raises OSError if it cannot
+    be opened at first. `tell` is called with faults that do not lose lines.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class File:
         self._tell = tell
         self._file: int | None = None
         self._size = 0
-        self._written = 0  # lines, of those that are written now
-        self._moved = False  # the file that is open has another name, for want of a new one
-        self._rotates = True  # unless it has just been tried in vain
-        self._told = ""  # what `tell` has heard of that still lasts
+        self._written = 0  # lines written by the current `write`
+        self._moved = False  # the open file was renamed, and reopening failed
+        self._rotates = True  # False after a failed attempt, until the next `write`
+        self._told = ""  # the fault that `tell` was last called with, while it lasts
         self._open()
 
     def write(self, lines: list[str]) -> None:
@@ -61,9 +61,9 @@ class File:
             raise Unwritten(error, len(lines) - self._written) from None
 
     def reopen(self) -> None:
-        """See Target.reopen: who rotates the file has moved it away.
+        """See Target.reopen; logrotate has moved the file.
 
-        Raises OSError if there is no file to go on in.
+        Raises OSError only if the old file is unusable too.
         """
         try:
             self._open()
@@ -79,17 +79,17 @@ class File:
         """See Target.close."""
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):  # of a write that has been told of already
+            with contextlib.suppress(OSError):  # of a write that was reported already
                 os.close(file)
 
     def _open(self) -> None:
-        """Go on in what has the name now; in what is open, if that fails."""
+        """Switch to the file that now has the name; on OSError, keep the open one."""
         file = os.open(self._path, _FLAGS, 0o640)
         self.close()
         self._file = file
         self._size = os.fstat(file).st_size
         self._moved = False
-        if not self._max_bytes or self._size < self._max_bytes:  # else it still cannot be rotated
+        if not self._max_bytes or self._size < self._max_bytes:  # else rotating still fails
             self._told = ""
 
     def _write(self, lines: list[str]) -> None:
@@ -112,9 +112,9 @@ class File:
             return
         written = os.write(self._file, data)
         if written < len(data):
-            # The disk is full: what is left of a line is no JSON.
+            # The disk is full. Cut off the partial line, which is not valid JSON.
             whole = data.rfind(b"\n", 0, written) + 1
-            with contextlib.suppress(OSError):  # a device that cannot be cut
+            with contextlib.suppress(OSError):  # a device that cannot be truncated
                 os.ftruncate(self._file, self._size + whole)
             self._written += data.count(b"\n", 0, whole)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -129,21 +129,21 @@ class File:
             self._shift()
         except OSError as error:
             if isinstance(error, FileNotFoundError) or not self._has_its_name():
-                self._open()  # somebody has moved it, or its folder
+                self._open()  # another process moved it, or its folder
             else:
                 self._go_on(f"cannot rotate the {self.name}: {error.strerror}; it keeps growing")
         else:
             self.reopen()
 
     def _shift(self) -> None:
-        """Give each file the name of the next older one; without backups, empty the only one."""
+        """Rename each file to the next older name; without backups, truncate the only file."""
         if self._file is not None and not self._backups:
-            if self._has_its_name():  # else it is somebody's, who has moved it away
+            if self._has_its_name():  # else another process moved it, and it is theirs
                 os.ftruncate(self._file, 0)
             return
         numbers = range(1, self._backups + 1)
         names = [self._path, *(Path(f"{self._path}.{number}") for number in numbers)]
-        # Only up to a name that is free: a try that fails again and again must not lose backups.
+        # Stop at the first free name: repeated failed attempts must not lose backups.
         free = next((number for number in numbers if not os.path.lexists(names[number])), None)
         for younger, older in reversed(list(itertools.pairwise(names[: (free or len(names)) + 1]))):
             younger.replace(older)
@@ -152,7 +152,7 @@ class File:
         return self._file is not None and os.fstat(self._file).st_nlink == 0
 
     def _has_its_name(self) -> bool:
-        """Tell whether the file that is open is the one that has the name, as far as we may see."""
+        """Tell whether the open file still has its name; True if we lack permission to look."""
         try:
             named = self._path.stat()
         except PermissionError:

@@ -1,6 +1,6 @@
-"""What a line of the log looks like: JSON for programs, text for people.
+"""The format of log lines: JSON for programs, text for people.
 
-Room ids are secrets, of which the first 6 characters are shown; payloads never come here.
+Room ids are secrets: only their first 6 characters are shown. Payloads never get here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import orjson
 
-#: Characters of a room id or session id that are logged; of a short one, not more than half.
+#: Characters to log of a room id or session id; at most half of it.
 SHOWN = 6
 
-# Lines of one batch that a terminal gets: more than a person reads, less than stops a terminal.
+# Lines per batch for a terminal: more than a person reads, too few to stall the terminal.
 TERMINAL_LINES = 100
 
-#: A line before it is written: Unix time, level, event and fields. Of a packet, to be quick about
-#: it, only the values: prefix, event, user, room, size.
+#: A line before formatting: Unix time, level, event and fields. For speed, a packet's fields are a
+#: tuple: prefix, event, user, room, size.
 Fields = dict[str, Any] | tuple[str, str, str, str, int]
 Line = tuple[float, int, str, Fields]
 
@@ -32,7 +32,7 @@ def shortened(secret: str) -> str:
 
 
 def _lines(record: logging.LogRecord, level: int) -> Iterator[dict[str, Any]]:
-    """Yield what a record says, as one dictionary for each line of the log, from `level` on."""
+    """Yield a record's lines as dictionaries; of a batch, those of `level` or above."""
     batch: list[Line] | None = getattr(record, "lines", None)
     if batch is None:
         line = {
@@ -75,30 +75,30 @@ def _clock(seconds: int) -> str:
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, event, and its fields, from `level` on."""
+    """Formats lines of `level` or above as JSON objects: time (UTC), level, event and fields."""
 
     def __init__(self, level: int = logging.DEBUG) -> None:
         super().__init__()
         self.level = level
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines: one for each of a batch."""
+        """Return the record's line, or the lines of a batch."""
         return "\n".join(map(_json, _lines(record, self.level)))
 
 
 def _json(value: object) -> str:
     try:
         text = orjson.dumps(value, default=str).decode()
-    except TypeError:  # a lone surrogate: bytes of a header or a path that are no UTF-8
+    except TypeError:  # a lone surrogate: a header or path was not UTF-8
         return json.dumps(value, default=str)
-    # ASCII: no control or direction character of a name reaches who reads the log.
+    # Escape non-ASCII, so that a name's control and direction characters cannot fool log readers.
     return text if text.isascii() else json.dumps(value, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: the time, the level, the event and its fields, from `level` on.
+    """Formats lines of `level` or above for people: time, level, event and fields.
 
-    `most` lines of a batch are shown, and how many more there are; all, if it is None.
+    Shows up to `most` lines of a batch and the number of further ones; all lines if it is None.
     """
 
     def __init__(self, level: int = logging.INFO, *, most: int | None = TERMINAL_LINES) -> None:
@@ -107,11 +107,11 @@ class TextFormatter(logging.Formatter):
         self._most = most
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines."""
+        """Return the record's line, or the lines of a batch."""
         if not hasattr(record, "lines"):
             return self._text(record.created, next(_lines(record, self.level)))
         batch: list[Line] = record.lines
-        # What the command prints itself is not said twice.
+        # Skip "listen": the command prints that itself.
         told = [line for line in batch if line[1] >= self.level and line[2] != "listen"]
         short = logging.makeLogRecord({"lines": told[: self._most]})
         texts = [

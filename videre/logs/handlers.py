@@ -1,7 +1,7 @@
 """Where the command logs to.
 
-JSON lines in a rotating file, written by a thread of its own, and lines for people on the
-terminal; or, without a file, all of it on the standard output.
+With a log file: JSON lines in a rotating file, and lines for people on the terminal. Without one:
+everything on standard output. Each target has its own writer thread.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from videre.logs.formatters import TERMINAL_LINES, JSONFormatter, TextFormatter
 from videre.logs.writers import Output, Writer, end
 from videre.settings import Form
 
-# Whose records are written, and of which level at least.
+# The loggers to write, and the lowest level to write of each.
 _LOGGERS = {"videre": logging.DEBUG, "aiohttp": logging.WARNING, "asyncio": logging.WARNING}
 
 
 class Handler(logging.Handler):
-    """Gives records to a writer; its formatter is used in the writer's thread."""
+    """Passes records to a writer, whose thread formats them."""
 
     def __init__(self, target: str, writer: Writer, formatter: logging.Formatter) -> None:
         super().__init__()
         self.setFormatter(formatter)
-        self.target = target  # of which there is one each
+        self.target = target  # unique per handler
         self.writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -33,12 +33,11 @@ class Handler(logging.Handler):
 
 
 class Logging:
-    """Where videre and aiohttp log to, until `end`. For applications: a site has its own.
+    """The handlers of videre, aiohttp and asyncio, until `end`; for commands, not for libraries.
 
-    With a `file`: JSON lines into it at `level`, and on the terminal (the standard error output)
-    what is info or above. Without one: all of it on the standard output, and nothing elsewhere.
-    What is not in the file is text for people, or JSON lines, as `form` says. Raises OSError if
-    `file` cannot be opened.
+    With a `file`: JSON lines at `level` in the file, and info or above on the terminal (standard
+    error). Without one: everything on standard output only. `form` is the format outside the file:
+    text for people, or JSON lines. Raises OSError if `file` cannot be opened.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Logging:
         max_bytes: int = 0,
         backups: int = 0,
     ) -> None:
-        most = TERMINAL_LINES if file else None  # it is the log itself, or beside it
+        most = TERMINAL_LINES if file else None  # without a file, it is the log itself
         self._shown = TextFormatter(most=most) if form == "text" else JSONFormatter()
         tell_lost = _lost_text if form == "text" else _lost_line
         if file is None:
@@ -73,7 +72,7 @@ class Logging:
             writer.start()
 
     def set_level(self, level: str) -> None:
-        """Log what is of this level or above; of aiohttp and asyncio, no more than warnings."""
+        """Log records of this level or above; of aiohttp and asyncio, warnings or above at most."""
         threshold = logging.getLevelNamesMapping()[level.upper()]
         self._shown.level = max(threshold, self._least)
         self._terminal.setLevel(self._shown.level)
@@ -81,12 +80,12 @@ class Logging:
             logging.getLogger(name).setLevel(max(threshold, least))
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name: whoever rotates it has moved the old one away."""
+        """Continue in a new file of the same name, after logrotate has moved the old one."""
         for writer in self._writers:
             writer.reopen()
 
     def end(self) -> None:
-        """Write the last records, and log no more."""
+        """Remove the handlers, and write the remaining records."""
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.NOTSET)
             for handler in self._handlers:

@@ -1,8 +1,8 @@
-"""The journal: what is recorded of rooms and packets.
+"""The journal: records the events of rooms and packets.
 
-The library is given a logger and never configures one: `EventLog` turns events into its records.
+The library gets a logger and never configures one; `EventLog` turns events into log records.
 
-Room ids are secrets, of which the first 6 characters are logged; payloads never are.
+Room ids are secrets: only their first 6 characters are logged. Payloads never are.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from videre.logs.formatters import Line, shortened
 from videre.logs.handlers import Handler
 
-# Seconds for which records are collected, and how many of packets are kept in them: more than so
-# many packets a second are sampled, so that the log of a busy server costs no more than this.
+# Seconds to collect records for, and packets to keep of each such period. The rest is counted but
+# not logged, which bounds the cost of a busy server's log.
 BATCH_SECONDS = 0.25
 BATCH_PACKETS = 500
 
@@ -36,10 +36,10 @@ _LEVELS = {
 
 
 class Journal:
-    """Brings lines to a logger: packets in batches, all else one by one, or, if `batched`, too.
+    """Passes lines to a logger: packets in batches, other lines singly unless `batched`.
 
-    A batched one is for handlers that know what a batch is, those of `Logging`: a record has
-    `lines`, and costs a tenth of as many records.
+    A batch is one record with an attribute `lines`; it costs a tenth of single records. `batched`
+    needs handlers that understand it: those of `Logging`.
     """
 
     def __init__(self, logger: logging.Logger, *, batched: bool = False) -> None:
@@ -49,15 +49,15 @@ class Journal:
         self._packets = 0
         self._left_out = 0
         self._flush_due = False
-        #: Packets that were not recorded, because there were too many.
+        #: Packets not recorded because there were too many.
         self.left_out = 0
 
     def enabled(self, level: int) -> bool:
-        """Tell whether lines of this level are wanted."""
+        """Tell whether the logger takes lines of this level."""
         return self._logger.isEnabledFor(level)
 
     def record(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        """Bring a line to the logger, after those that came before it."""
+        """Log a line, after all earlier ones."""
         if not self._logger.isEnabledFor(level):
             return
         if self._batched:
@@ -67,7 +67,7 @@ class Journal:
             self._logger.log(level, event, extra={"fields": fields})
 
     def packet(self, *values: Any) -> None:
-        """Bring a packet's line to the logger: prefix, event, user, room and size."""
+        """Log a packet's line; `values` are prefix, event, user, room and size."""
         if self._packets >= BATCH_PACKETS:
             self._left_out += 1
             self.left_out += 1
@@ -81,16 +81,16 @@ class Journal:
             self._flush_due = True
             try:
                 loop = asyncio.get_running_loop()
-            except RuntimeError:  # before the loop runs, and after it
+            except RuntimeError:  # before or after the event loop runs
                 self.flush()
             else:
                 loop.call_later(BATCH_SECONDS, self.flush)
 
     @property
     def losses(self) -> dict[tuple[str, str], int]:
-        """How many records were dropped since the log was configured, by target and reason.
+        """Records dropped since the log was configured, by target and reason.
 
-        Of what a site's own handlers do with records nothing is known.
+        Does not include records dropped by an application's own handlers.
         """
         found = {("journal", "sampled"): self.left_out}
         for handler in self._logger.handlers:
@@ -100,7 +100,7 @@ class Journal:
         return found
 
     def flush(self) -> None:
-        """Bring what was collected to the logger."""
+        """Pass the collected lines to the logger."""
         self._flush_due = False
         lines, self._lines = self._lines, []
         left_out, self._left_out = self._left_out, 0
@@ -121,7 +121,7 @@ class EventLog:
         self._prefix = prefix
 
     def __call__(self, event: str, /, **fields: Any) -> None:
-        """Record an event, with the namespace and the fields; a room is shortened."""
+        """Record an event with its fields and the prefix; shorten the room id."""
         if "room" in fields:
             fields["room"] = shortened(fields["room"])
         if self._prefix:
@@ -130,11 +130,11 @@ class EventLog:
 
     @property
     def trace(self) -> Callable[[str, str, str, int], None] | None:
-        """What records a packet's header and size (in characters); None unless at debug level."""
+        """A function that records a packet's header and size (characters); None above DEBUG."""
         if not self._journal.enabled(logging.DEBUG):
             return None
         return functools.partial(self._journal.packet, self._prefix)
 
     def flush(self) -> None:
-        """Bring what was collected to the logger."""
+        """Pass the collected lines to the logger."""
         self._journal.flush()

@@ -1,7 +1,7 @@
-"""Writers: what puts lines into a file or on the terminal, in threads of their own.
+"""Writers: threads that write lines to a file or the terminal.
 
-The event loop never waits for a disk or a terminal. What they cannot take is dropped and counted,
-and the count is written as soon as there is room again.
+The event loop never waits for a disk or a terminal. Lines that they cannot take are dropped and
+counted; the count is logged once writing works again.
 """
 
 from __future__ import annotations
@@ -16,42 +16,41 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-# Lines that wait for a writer, before new ones are dropped: some 2 MB.
+# Entries that may wait for a writer before new ones are dropped: about 2 MB.
 QUEUE_LINES = 10_000
 
-# Seconds for which a writer collects lines, to write them at once.
+# Seconds that a writer collects lines before it writes them together.
 PAUSE = 0.05
 
-# Seconds that the end of the process waits for a writer: a terminal may stand still for ever.
+# Seconds to wait for the writers when the process exits: a terminal may block forever.
 END_SECONDS = 2.0
 
-# Seconds after which a target that failed is tried again, though there be nothing new to write.
+# Seconds after which to retry a failed target even without new lines.
 RETRY = 1.0
 
 Line = Callable[[], str]
 
-#: What has become of lines that were not written: they came too fast for a disk or a terminal, or
-#: that took nothing.
+#: Why lines were lost: they came faster than the target took them, or it failed.
 LOSSES = ("queue-full", "unwritable")
 
 
 class Target(Protocol):
-    """Where lines go."""
+    """A destination for lines."""
 
     name: str
 
     def write(self, lines: list[str]) -> None:
-        """Write all of these lines, or raise OSError; Unwritten if some of them were written."""
+        """Write all lines; raise Unwritten if only some were written, else OSError."""
 
     def reopen(self) -> None:
-        """Write to what has the target's name now, or raise OSError."""
+        """Switch to the file that now has the target's name; raise OSError on failure."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the target."""
 
 
 class Unwritten(OSError):
-    """The last `left` of some lines were not written, the others were."""
+    """The last `left` lines were not written; the others were."""
 
     def __init__(self, error: OSError, left: int) -> None:
         super().__init__(error.errno, error.strerror)
@@ -59,7 +58,7 @@ class Unwritten(OSError):
 
 
 class Output:
-    """An output of the process, without Python's buffer and its lock: 1 or 2, standard or error."""
+    """Target for standard output (1) or standard error (2), without Python's buffer and lock."""
 
     def __init__(self, number: int) -> None:
         self.name = "terminal"
@@ -71,18 +70,18 @@ class Output:
         while data:
             try:
                 data = data[os.write(self._number, data) :]
-            except BlockingIOError:  # who shares it with us does not want to wait; this thread may
+            except BlockingIOError:  # another process made it non-blocking; this thread may wait
                 select.select((), (self._number,), ())
 
     def reopen(self) -> None:
-        """See Target.reopen; an output stays what it is."""
+        """See Target.reopen; an output has nothing to reopen."""
 
     def close(self) -> None:
         """See Target.close."""
 
 
 def end(writers: Sequence[Writer]) -> None:
-    """Wait until these writers have written all, for END_SECONDS at most."""
+    """End the writers; wait until they have written everything, at most END_SECONDS."""
     for writer in writers:
         writer.end()
     latest = time.monotonic() + END_SECONDS
@@ -91,7 +90,7 @@ def end(writers: Sequence[Writer]) -> None:
 
 
 class Writer(threading.Thread):
-    """Writes lines to a target. `tell_lost` makes the line that tells how many were lost."""
+    """Writes lines to a target. `tell_lost` makes the line that reports a number of lost lines."""
 
     def __init__(self, target: Target, tell_lost: Callable[[int], str]) -> None:
         super().__init__(name=f"videre {target.name}", daemon=True)
@@ -101,14 +100,14 @@ class Writer(threading.Thread):
         self._awake = threading.Event()
         self._ending = threading.Event()
         self._reopening = threading.Event()
-        self._dropped = 0  # lines that came when the queue was full, counted by who puts them
-        self._told = 0  # of these, as far as they have been told of
-        self._refused = 0  # lines that were not written, and that no line has told of
-        self._unwritable = 0  # of what was put, what the target did not take
+        self._dropped = 0  # lines put when the queue was full; `put` counts them
+        self._told = 0  # how many of these the thread has accounted for
+        self._refused = 0  # lines not written and not yet reported in the log
+        self._unwritable = 0  # lines put that the target failed to write
         self._failing = False
 
     def put(self, line: Line, count: int = 1) -> None:
-        """Hand over what makes a line, or `count` of them, to be called in the thread."""
+        """Queue a function that makes a line, or `count` lines; the thread calls it."""
         if len(self._lines) >= QUEUE_LINES:
             self._dropped += count
             return
@@ -118,11 +117,11 @@ class Writer(threading.Thread):
 
     @property
     def losses(self) -> dict[str, int]:
-        """How many of the lines that were put have not been written, by LOSSES."""
+        """Number of queued lines that were not written, by reason (see LOSSES)."""
         return dict(zip(LOSSES, (self._dropped, self._unwritable), strict=True))
 
     def run(self) -> None:
-        """Write until the end, and then what is left."""
+        """Write lines until `end`, then the remaining ones."""
         while not self._ending.is_set():
             self._awake.wait(RETRY if self._refused else None)
             self._ending.wait(PAUSE)
@@ -135,12 +134,12 @@ class Writer(threading.Thread):
         self._target.close()
 
     def reopen(self) -> None:
-        """Ask the thread to write what there is, and from then on to what has the name now."""
+        """Ask the thread to write the waiting lines, then to reopen the target."""
         self._reopening.set()
         self._awake.set()
 
     def end(self) -> None:
-        """Ask the thread to write what is left and to end; `join` waits for it."""
+        """Ask the thread to write the remaining lines and exit; `join` waits for it."""
         self._ending.set()
         self._awake.set()
 
@@ -150,7 +149,7 @@ class Writer(threading.Thread):
         self._told += dropped
         made = [self._made(make) for make, _ in makers]
         lines = [each for line in made if line for each in line.split("\n")]
-        # Losses are told where they are: what was refused came before, what was dropped after.
+        # Report losses in their place: refused lines came before these, dropped ones after.
         before = [self._tell_lost(self._refused)] if self._refused else []
         after = [self._tell_lost(dropped)] if dropped else []
         if not (before or lines or after):
@@ -169,9 +168,9 @@ class Writer(threading.Thread):
             self._refused = 0
 
     def _lose(self, records: int, lines: list[str], left: int) -> None:
-        """Count lines, made of so many records, of which `left` were not written.
+        """Count the last `left` of `lines`, made from `records` records, as not written.
 
-        If that is more than there are, the line before them, which tells of others, is one of them.
+        If `left` exceeds the number of lines, the preceding report of earlier losses failed too.
         """
         if left <= len(lines):
             self._refused = 0
@@ -194,8 +193,8 @@ class Writer(threading.Thread):
 
 
 def complain(text: str) -> None:
-    """Say what is wrong with the log on the standard error output, if there is one."""
-    # There may be nobody left to tell: an output that is full, closed, or was never there.
+    """Report a fault of the log on standard error, if there is one."""
+    # Standard error may be full, closed, or missing.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"videre: {text}\n")
         sys.stderr.flush()

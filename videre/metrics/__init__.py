@@ -1,11 +1,11 @@
-"""Metrics: what the namespaces of a process have counted, and what is so now, for Prometheus.
+"""Prometheus metrics: counters and current values of a process's namespaces.
 
     registry = videre.metrics.registry([namespace])
     app.add_routes(videre.metrics.routes(registry))
 
-A registry is made for its namespaces, and nothing is global. The metrics are made when they are
-asked for: serving packets costs what `videre.tally` costs. What has to be found by a walk, through
-sessions and tasks, is found in slices before. docs/operations.md lists all metrics.
+Each registry has its own namespaces; nothing is global. Metrics are computed per scrape, so that
+packets pay only for `videre.tally`. Walks through sessions run before that, in slices; tasks are
+counted in a turn of their own. docs/operations.md lists all metrics.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from videre.namespace import Namespace
 from videre.tally import Histogram, Tally
 from videre.version import __version__
 
-#: Upper bounds of the members of a room: alone, a call of two, and ever larger meshes.
+#: Histogram bounds for members per room: one alone, a call of two, larger and larger meshes.
 MEMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
 
 
-# Characters of an Accept header that are read: Prometheus sends some 300.
+# Characters to read of an Accept header: Prometheus sends about 300.
 MAX_ACCEPT = 1000
 
 
 class Registry(CollectorRegistry):
-    """A registry whose metrics can be made in slices, see `measured`."""
+    """A registry that can count sessions in slices, see `measured`."""
 
     def __init__(self, namespaces: Sequence[Namespace]) -> None:
         super().__init__(auto_describe=False)
@@ -56,9 +56,9 @@ class Registry(CollectorRegistry):
         self.register(self._namespaces)
 
     async def measured(self, accept: str = "") -> tuple[bytes, str]:
-        """Return what `exposition` does, but let others have their turn while sessions are counted.
+        """Return the same as `exposition`, but yield to the event loop while counting sessions.
 
-        No turn of the event loop is longer than what is written down takes, and the tasks.
+        It blocks no longer than it takes to count the tasks or to write the metrics.
         """
         found = await self._namespaces.measure()
         self._namespaces.found = found
@@ -69,7 +69,7 @@ class Registry(CollectorRegistry):
 
 
 def registry(namespaces: Sequence[Namespace], *more: Collector) -> Registry:
-    """Return a registry of its own with the metrics of these namespaces, and of the process."""
+    """Return a new registry with the metrics of these namespaces, of `more`, and of the process."""
     made = Registry(namespaces)
     for each in more:
         made.register(each)
@@ -80,11 +80,11 @@ def registry(namespaces: Sequence[Namespace], *more: Collector) -> Registry:
 
 
 def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
-    """Return the metrics as they are now, and their content type.
+    """Return the current metrics and their content type.
 
-    The text format of Prometheus, or OpenMetrics if `accept`, a request's Accept header, asks for
-    it. To be called in the event loop that the namespaces are served in. Costs O(sessions) at once;
-    `Registry.measured` does not.
+    The format is Prometheus text, or OpenMetrics if `accept`, a request's Accept header, prefers
+    it. Call this in the namespaces' event loop. It blocks for O(sessions); `Registry.measured`
+    does not.
     """
     encode, content_type = _encoder(accept[:MAX_ACCEPT])
     return encode(registry), content_type
@@ -93,12 +93,12 @@ def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, st
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
     try:
         return choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is no number
+    except (TypeError, ValueError):  # a version that is not a number
         return choose_encoder("")
 
 
 def routes(registry: Registry, path: str = "/metrics") -> list[web.RouteDef]:
-    """Return the route that Prometheus asks. Who may ask it is the application's affair."""
+    """Return the route for Prometheus; the application must control the access to it."""
 
     async def tell_metrics(request: web.Request) -> web.Response:
         accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
@@ -111,21 +111,21 @@ def routes(registry: Registry, path: str = "/metrics") -> list[web.RouteDef]:
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """What a walk finds: the backlog of each namespace, by prefix, and tasks; None: no loop."""
+    """The results of a walk: backlog bytes by prefix, and tasks (None outside an event loop)."""
 
     backlogs: dict[str, int]
     tasks: int | None
 
 
 class _Namespaces(Collector):
-    """Makes metrics of tallies. All labels are from fixed sets; a prefix is the configuration's."""
+    """Collects metrics from tallies. All label values are from fixed sets or the configuration."""
 
     def __init__(self, namespaces: Sequence[Namespace]) -> None:
         self._namespaces = [(each.prefix or "/", each) for each in namespaces]
-        self.found: _Found | None = None  # what `measure` returned, while metrics are made of it
+        self.found: _Found | None = None  # what `measure` returned, during `measured`
 
     async def measure(self) -> _Found:
-        """Walk through the sessions in slices, and through the tasks in a turn of its own."""
+        """Walk the sessions in slices, and the tasks in a turn of the event loop of their own."""
         backlogs = {
             prefix: await each.sessions.measure_backlog() for prefix, each in self._namespaces
         }
@@ -138,7 +138,7 @@ class _Namespaces(Collector):
         return _Found(backlogs, _count_tasks())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
+        """Yield the current metrics."""
         found = self.found or self._walk()
         yield InfoMetricFamily("videre_build", "The running version.", {"version": __version__})
         yield from self._sessions(found.backlogs)
@@ -333,12 +333,12 @@ class _Namespaces(Collector):
 
 
 def _count_tasks() -> int | None:
-    with contextlib.suppress(RuntimeError):  # asked for outside of a loop
+    with contextlib.suppress(RuntimeError):  # called outside an event loop
         return len(asyncio.all_tasks())
     return None
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Return the buckets as Prometheus has them: each counts what those before it do."""
+    """Return Prometheus's cumulative buckets: each includes the counts of those before it."""
     bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
     return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))

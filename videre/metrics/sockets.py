@@ -1,4 +1,4 @@
-"""Metrics of the connections that a process has, whatever they are for."""
+"""Metrics of a process's TCP connections."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from prometheus_client.registry import Collector
 
 
 class Counted(Protocol):
-    """What counts connections: the command's gate."""
+    """A counter of connections: the command's gate."""
 
     open: int
     refused: Counter[str]
 
 
 class Sockets(Collector):
-    """Makes metrics of what a gate has counted."""
+    """Collects metrics from a gate's counts."""
 
     def __init__(self, counted: Counted) -> None:
         self._counted = counted
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
+        """Yield the current metrics."""
         yield GaugeMetricFamily(
             "videre_sockets", "TCP connections to the public port.", self._counted.open
         )
