@@ -1,16 +1,17 @@
-"""The fenced blocks of README.md and docs/*.md, and which test runs each of them.
+"""The fenced blocks of README.md and docs/*.md, and the tests that run them.
 
-A block that no test runs makes tests/test_documents.py fail. There are two ways to have it run.
+A block that no test runs makes tests/test_documents.py fail. There are two ways to run one.
 
-By its language, whatever document it stands in:
+By its language, in any document:
 
-- `json`: a configuration, which must be good, or a packet of a client (test_documents.py).
-- `shell`: commands, each of which test_documents_shell.py knows how to carry out; a new kind of
-  command is a new entry of its table.
-- `transcript`: what clients say and hear, played to a real server (transcripts.py has its form).
-- `text` with a table of bin/bench: it must be one, and its ratios right (test_documents.py).
+- `json`: a valid configuration, or a client's packet (test_documents.py).
+- `shell`: commands that test_documents_shell.py can run; a new kind of command needs a new
+  entry in its table.
+- `transcript`: what clients send and receive, played to a real server (see transcripts.py).
+- `text` with a table of bin/bench: the table must be valid, and its ratios right
+  (test_documents.py).
 
-By name, for all others, and for one of those that wants more. In any test module:
+By name, for all other blocks, and for a block of these that needs more. In any test module:
 
     from documents import runs
 
@@ -18,9 +19,9 @@ By name, for all others, and for one of those that wants more. In any test modul
     async def test_the_site(block: Block) -> None:
         ... run block.text ...
 
-Several blocks in one test are several `@runs`, each with the `name` of another argument. Where
-no test takes the block but a fixture or a fake does, `claim` is the same as a function. Write the
-arguments out: who claims what is read from the source of the tests, without importing it.
+For several blocks in one test, use several `@runs`, each with its own argument `name`. If a fixture
+or a fake takes the block, call the function `claim` instead. Write the arguments as literals:
+claims are read from the source of the tests, without importing it.
 """
 
 from __future__ import annotations
@@ -94,12 +95,12 @@ def _calls(*names: str) -> Iterator[list[str]]:
 
 @cache
 def claimed() -> frozenset[Block]:
-    """Return the blocks that a test has asked for by name."""
+    """Return the blocks that tests claim by name."""
     return frozenset(found for each in _calls("runs", "claim") for found in _found(*each))
 
 
 def unclaimed() -> list[Block]:
-    """Return the blocks that no test runs, neither by name nor by language."""
+    """Return the blocks that no test runs, by name or by language."""
     left = [block for block in BLOCKS if block not in claimed()]
     for language, *words in _calls("runs_all"):
         left = [each for each in left if each not in _all_of(language, *words)]
@@ -115,26 +116,26 @@ def _all_of(language: str, words: str = "") -> list[Block]:
 
 
 def claim(document: str, words: str) -> Block:
-    """Return the one block of a document in which these words stand; the caller runs it."""
+    """Return the only block of a document that contains `words`; the caller runs it."""
     found = _found(document, words)
     assert len(found) == 1, f"{words!r} stands in {len(found)} blocks of {document}"
     return found[0]
 
 
 def runs(document: str, words: str, *, name: str = "block") -> pytest.MarkDecorator:
-    """Give a test the one block of a document in which these words stand, as argument `name`."""
+    """Pass the only block of a document that contains `words` to a test, as argument `name`."""
     return pytest.mark.parametrize(name, [claim(document, words)], ids=str)
 
 
 def runs_all(language: str, words: str = "") -> pytest.MarkDecorator:
-    """Give a test each block of a language (with these words) that is not claimed by name."""
+    """Pass each block of a language (that contains `words`) and no claim by name to a test."""
     return pytest.mark.parametrize("block", _all_of(language, words), ids=str)
 
 
 def run_python(block: Block, **names: Any) -> dict[str, Any]:
-    """Execute a block as a module with these names in it, and return what it has then.
+    """Execute a block as a module with these names defined; return its namespace.
 
-    Tracebacks tell the document and the line.
+    Tracebacks show the document and the line.
     """
     module: dict[str, Any] = {"__name__": "documented", **names}
     exec(compile("\n" * block.line + block.text, block.document, "exec"), module)

@@ -1,6 +1,6 @@
-"""What every engine does: a subclass names its engine, and inherits these tests.
+"""The contract of every engine: a subclass provides its engine, and inherits these tests.
 
-The methods of an engine return None or an awaitable; `done` waits where there is something to.
+The methods of an engine return None or an awaitable; `done` awaits it if there is one.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from videre.settings import JoinPolicy, Retention
 
 HALVES: Announcement = ('{"Header": 1, "Payload": ', "}")
 
-MAX_BYTES = 1000  # kept of what a room was told
+MAX_BYTES = 1000  # kept of a room's log
 
-#: What a user is told to have missed: event, user, and what was said.
+#: What a user missed: event, user, and texts.
 Missed = list[tuple[str, ...]]
 
 SHORT = pytest.mark.parametrize("retention", [Retention(grace=0.5)], ids=["short"])
 
 
 class Recorder:
-    """A listener that writes down what it hears, in order."""
+    """A listener that records what it hears, in order."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, ...]] = []
-        self.for_all: list[bool] = []  # of packets: whether nobody is named
-        self.lasts: list[str] = []  # of those who moved: what their last packet was called
+        self.for_all: list[bool] = []  # for each packet: whether it names no receivers
+        self.lasts: list[str] = []  # for each moved seat: the id of its last packet
 
     def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
         """See Listener.joined."""
@@ -47,12 +47,12 @@ class Recorder:
         self.events.append(("moved", room, user, seat, to, *told))
 
     def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
-        """See Listener.found; a room that begins has nobody yet."""
+        """See Listener.found; a new room has no members yet."""
         if members:
             self.events.append(("found", room, *(user for user, _ in members)))
 
     def dropped(self, room: str) -> None:
-        """See Listener.dropped: this is nothing that members hear of."""
+        """See Listener.dropped; members do not hear of it."""
 
     def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
         """See Listener.left."""
@@ -65,19 +65,19 @@ class Recorder:
         self.for_all.append(to is None)
 
     async def wait(self, count: int) -> None:
-        """Return when so many events were heard: a packet may take its time."""
+        """Wait until this many events were heard: a packet may take time."""
         async with asyncio.timeout(WAIT_SECONDS):
             while len(self.events) < count:  # noqa: ASYNC110  # a listener is no event
                 await asyncio.sleep(0)
 
     def take(self) -> list[tuple[str, ...]]:
-        """Return what was heard since the last call."""
+        """Return the events since the last call."""
         events, self.events = self.events, []
         return events
 
 
 async def done(result: Any) -> Any:
-    """Return what a method's result comes to."""
+    """Await the result of an engine's method if needed; return its value."""
     return await result if inspect.isawaitable(result) else result
 
 
@@ -89,16 +89,16 @@ class EngineContract:
 
     @pytest.fixture
     def retention(self) -> Retention:
-        """Give what the engine is to keep."""
+        """Return what the engine must keep."""
         return Retention(max_bytes=MAX_BYTES)
 
     @pytest.fixture
     def made(self, retention: Retention) -> Engine:
-        """Give a new engine that shares nothing with any other."""
+        """Return a new engine that shares nothing with others."""
         raise NotImplementedError
 
     def pass_seconds(self, seconds: float) -> None:
-        """Let time pass, where the engine has a clock that a test can set."""
+        """Advance time, if the engine has a clock that a test can set."""
 
     @pytest.fixture(autouse=True)
     async def _engine(self, made: Engine) -> AsyncIterator[None]:
@@ -135,7 +135,7 @@ class EngineContract:
     async def resume(
         self, user: str, to: str, shown: str, ticket: str = "new", received: int | None = None
     ) -> Missed | type[Gap] | None:
-        """Resume in "room"; return in short what comes of it."""
+        """Resume in "room"; return the outcome in short form."""
         found = await done(self.engine.resume("room", user, to, shown, ticket, received))
         if not isinstance(found, list):
             return found if found is None else type(found)
@@ -150,13 +150,13 @@ class EngineContract:
         return members
 
     async def test_what_the_last_packet_was_called_goes_with_the_seat(self) -> None:
-        """From seat to seat, and to nobody else; who comes anew has called none anything."""
+        """The id moves from seat to seat and to nobody else; a new member has none."""
         await self.join("room", "a", "1", ticket="t1")
         await self.join("room", "b", "2")
         await self.renew("a", "1", "3", "t2")
         await self.publish("3", "text", packet_id='"first"')
         await self.publish("2", "text", packet_id="7")
-        await self.publish("3", "text")  # called the same
+        await self.publish("3", "text")  # the id stays the same
         await self.lose("a", "3", 1)
         assert await self.resume("a", "4", "t2", "t3") == []
         await self.publish("4", "text", packet_id="8.5")
@@ -173,24 +173,24 @@ class EngineContract:
         assert self.heard.lasts == ["null", '"first"', "8.5", "null", "null"]
 
     async def test_a_join_is_heard_with_its_announcement(self) -> None:
-        """A join is heard once, when the work is done."""
+        """A join is heard once, before the call returns."""
         await self.join("room", "a", "1")
         assert self.heard.take() == [("joined", "room", "a", "1")]
 
     async def test_a_leave_is_heard_with_its_reason(self) -> None:
-        """A leave is heard once, and says why."""
+        """A leave is heard once, with its reason."""
         await self.join("room", "a", "1")
         await self.leave("room", "a", "1", "disconnect")
         assert self.heard.take()[1:] == [("left", "room", "a", "1", "disconnect")]
 
     async def test_members_stand_in_joining_order(self) -> None:
-        """Who joined first stands first, whatever the names."""
+        """The first to join comes first, whatever the names."""
         for seat, user in enumerate("cab"):
             await self.join("room", user, str(seat))
         assert await self.members("room") == ["c", "a", "b"]
 
     async def test_who_comes_back_stands_last(self) -> None:
-        """A member that left and joined again has lost its place."""
+        """A member that leaves and joins again loses its place."""
         for seat, user in enumerate("abc"):
             await self.join("room", user, str(seat))
         await self.leave("room", "a", "0")
@@ -198,13 +198,13 @@ class EngineContract:
         assert await self.members("room") == ["b", "c", "a"]
 
     async def test_an_unknown_room_has_no_members(self) -> None:
-        """Asking for a room's members does not make the room."""
+        """Asking for a room's members does not create the room."""
         assert await self.members("nowhere") == []
         assert await self.members("nowhere") == []
         assert self.heard.take() == []
 
     async def test_an_emptied_room_has_no_members(self) -> None:
-        """A room is gone with its last member, and begins anew."""
+        """A room ends with its last member, and can begin again."""
         await self.join("room", "a", "1")
         await self.leave("room", "a", "1")
         assert await self.members("room") == []
@@ -212,13 +212,13 @@ class EngineContract:
         assert await self.members("room") == ["b"]
 
     async def test_the_list_of_members_is_the_callers_own(self) -> None:
-        """Changing the list that was returned changes no room."""
+        """Changing the returned list does not change the room."""
         await self.join("room", "a", "1")
         (await self.members("room")).clear()
         assert await self.members("room") == ["a"]
 
     async def test_a_duplicate_replaces(self) -> None:
-        """With `replace` the old seat is given up first, then the new one is taken, the last."""
+        """With `replace`, the old seat is given up first; the new seat gets the last place."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2")
         self.heard.take()
@@ -230,14 +230,14 @@ class EngineContract:
         assert await self.members("room") == ["b", "a"]
 
     async def test_a_duplicate_replaces_in_a_room_of_its_own(self) -> None:
-        """A room whose only member is replaced goes on."""
+        """A room continues when its only member is replaced."""
         await self.join("room", "a", "1")
         await self.join("room", "a", "2")
         assert [event[0] for event in self.heard.take()] == ["joined", "left", "joined"]
         assert await self.members("room") == ["a"]
 
     async def test_a_duplicate_is_rejected(self) -> None:
-        """Without `replace` the join raises UserTaken, and nothing has changed or is heard."""
+        """Without `replace`, the join raises UserTaken; nothing changes and nothing is heard."""
         await self.join("room", "a", "1")
         self.heard.take()
         with pytest.raises(UserTaken):
@@ -248,7 +248,7 @@ class EngineContract:
         assert self.heard.take() == [("left", "room", "a", "1", "why")]
 
     async def test_a_rejected_user_may_join_once_the_other_has_left(self) -> None:
-        """A name that was given up is free."""
+        """A name is free once its user has left."""
         await self.join("room", "a", "1")
         await self.leave("room", "a", "1")
         await self.join("room", "a", "2", replace=False)
@@ -260,7 +260,7 @@ class EngineContract:
         ids=["replaced", "never-was", "of-another-user", "of-another-room"],
     )
     async def test_a_seat_that_is_gone_is_no_error(self, room: str, user: str, seat: str) -> None:
-        """Leaving a seat that is not there does nothing and nobody hears of it."""
+        """Leaving a seat that does not exist does nothing, and nobody hears of it."""
         await self.join("room", "a", "1")
         await self.join("room", "a", "2")
         self.heard.take()
@@ -276,7 +276,7 @@ class EngineContract:
         assert [event[-1] for event in self.heard.take()[1:]] == ["first"]
 
     async def test_a_seat_is_taken_away(self) -> None:
-        """With a code the leave is one that the holder is told of, also whichever seat it has."""
+        """A leave with a code passes the code on, also if it names no seat."""
         for seat, user in enumerate("ab"):
             await self.join("room", user, str(seat))
         self.heard.take()
@@ -289,14 +289,14 @@ class EngineContract:
 
     @pytest.mark.parametrize(("room", "user"), [("room", "z"), ("other", "a")])
     async def test_whichever_seat_of_nobody_is_no_error(self, room: str, user: str) -> None:
-        """Who is not there has no seat that could be taken away."""
+        """Taking away any seat of an absent user does nothing."""
         await self.join("room", "a", "1")
         self.heard.take()
         await done(self.engine.leave(room, user, None, "why"))
         assert self.heard.take() == [] and await self.members("room") == ["a"]
 
     async def test_a_packet_for_some_is_heard_with_their_names(self) -> None:
-        """To whom a packet goes is handed on; whether they are there is not the engine's."""
+        """The receivers are passed on; the engine does not check whether they are present."""
         await self.join("room", "a", "1")
         await done(self.engine.publish("room", "1", "text", ("b", "a")))
         await done(self.engine.publish("room", "", "from the server"))
@@ -308,7 +308,7 @@ class EngineContract:
         assert self.heard.for_all == [False, True]
 
     async def test_a_packet_for_nobody_is_for_nobody(self) -> None:
-        """An empty list of names is none, also for who comes back."""
+        """An empty list of receivers means nobody, also for a user that resumes."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         await self.publish("1", "for nobody", ())
@@ -318,7 +318,7 @@ class EngineContract:
         assert await self.resume("b", "3", "t", received=0) == [("sent", "a", "for b")]
 
     async def test_the_rooms_that_have_members(self) -> None:
-        """Every room is named once; an emptied one is no more."""
+        """Every room is listed once; an emptied room is not listed."""
         for seat, (room, user) in enumerate([("one", "a"), ("one", "b"), ("two", "a")]):
             await self.join(room, user, str(seat))
         assert await done(self.engine.rooms(None, 1000)) == ["one", "two"]
@@ -326,7 +326,7 @@ class EngineContract:
         assert await done(self.engine.rooms(None, 1000)) == ["one"]
 
     async def test_rooms_come_in_pages(self) -> None:
-        """In the order of their characters, past a name, whether that is there or not."""
+        """Pages are sorted by character, and begin after a name, whether it exists or not."""
         names = ["", "(", "-", "A", "a", "a\x7f", "a\u00e9", "b", "\ufffd", "\U0001f600"]
         for seat, name in enumerate(reversed(names[1:])):
             await self.join(name, "user", str(seat))
@@ -342,7 +342,7 @@ class EngineContract:
         assert await done(self.engine.rooms("\U0001f600", 1)) == []
 
     async def test_a_packet_is_heard_as_it_was_published(self) -> None:
-        """What is published comes with its sender's seat, character by character."""
+        """A published text arrives unchanged, with its sender's seat."""
         text = '{"Payload" : "\u00e9\\u00e9 \U0001f600"}\n'
         await self.join("room", "a", "1")
         await done(self.engine.publish("room", "1", text))
@@ -350,7 +350,7 @@ class EngineContract:
         assert self.heard.take()[1:] == [("sent", "room", "1", text)]
 
     async def test_events_are_heard_in_the_order_they_were_asked_for(self) -> None:
-        """Joins, packets and leaves of a room have one order."""
+        """The joins, packets and leaves of a room have one order."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2")
         for number in range(5):
@@ -364,7 +364,7 @@ class EngineContract:
         assert texts == ["0", "1", "2", "3", "4", "last"]
 
     async def test_a_room_takes_as_many_as_its_capacity(self) -> None:
-        """One more raises RoomFull and changes nothing; a place that is given up is free."""
+        """One more raises RoomFull and changes nothing; leaving frees a place."""
         await self.join("room", "a", "1", capacity=2)
         await self.join("room", "b", "2", capacity=2)
         self.heard.take()
@@ -376,13 +376,13 @@ class EngineContract:
         assert await self.members("room") == ["b", "c"]
 
     async def test_a_duplicate_takes_no_further_place(self) -> None:
-        """Who replaces a member of a full room gets the place of that one."""
+        """A duplicate may replace a member of a full room."""
         await self.join("room", "a", "1", capacity=1)
         await self.join("room", "a", "2", capacity=1)
         assert await self.members("room") == ["a"]
 
     async def test_there_are_as_many_rooms_as_may_be(self) -> None:
-        """One more raises RoomFull; rooms that exist are open, and an emptied one makes place."""
+        """One more raises RoomFull; existing rooms stay open, and an emptied one makes room."""
         await self.join("one", "a", "1", max_rooms=2)
         await self.join("two", "a", "2", max_rooms=2)
         with pytest.raises(RoomFull):
@@ -393,7 +393,7 @@ class EngineContract:
         assert await self.members("three") == ["a"]
 
     async def test_rooms_have_nothing_in_common(self) -> None:
-        """The same user may sit in two rooms; leaving one leaves the other alone."""
+        """One user may have seats in two rooms; leaving one does not affect the other."""
         await self.join("room", "a", "1")
         await self.join("other", "a", "2")
         await self.leave("room", "a", "1")
@@ -402,14 +402,14 @@ class EngineContract:
 
     @pytest.mark.parametrize("name", ["__proto__", "constructor", "a b", "*", "\u00e9\U0001f600"])
     async def test_any_name_is_an_ordinary_one(self, name: str) -> None:
-        """Names mean nothing to an engine."""
+        """Names have no meaning to an engine."""
         assert await self.members(name) == []
         await self.join(name, name, "1")
         assert await self.members(name) == [name]
         assert self.heard.take() == [("joined", name, name, "1")]
 
     async def test_a_closed_engine_is_silent(self) -> None:
-        """Nothing is heard of closing: it is nobody's leave."""
+        """Closing is not heard: it is not a leave."""
         await self.join("room", "a", "1")
         self.heard.take()
         await done(self.engine.close())
@@ -418,7 +418,7 @@ class EngineContract:
     # Seats that may be resumed.
 
     async def test_a_lost_seat_is_resumed(self) -> None:
-        """Who comes back has another seat at the same place, and all that it has missed."""
+        """A resume gives another seat at the same place, and all that was missed."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2")
         await self.lose("a", "1", 0)
@@ -433,7 +433,7 @@ class EngineContract:
         assert await self.members("room") == ["a", "b"]
 
     async def test_what_was_missed_is_told_in_order(self) -> None:
-        """Joins, packets, leaves and promotions: as they came, one's own packets left out."""
+        """Missed joins, packets, leaves and promotions come in order, without one's own packets."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         await self.publish("2", "of b's own")
@@ -457,7 +457,7 @@ class EngineContract:
         ]
 
     async def test_a_promotion_of_another_is_told(self) -> None:
-        """Who is absent while somebody else becomes initiator hears of it too."""
+        """An absent user also hears that another one was promoted."""
         for seat, user in enumerate("abc"):
             await self.join("room", user, str(seat), ticket=user)
         await self.lose("c", "2", 0)
@@ -465,7 +465,7 @@ class EngineContract:
         assert await self.resume("c", "3", "c") == [("left", "a"), ("promoted", "b")]
 
     async def test_an_absent_initiator_keeps_its_place(self) -> None:
-        """While a seat is in its grace nobody is promoted, and it comes back to the first place."""
+        """Nobody is promoted during the grace; the resumed seat has the first place again."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2")
         await self.lose("a", "1", 1)
@@ -491,7 +491,7 @@ class EngineContract:
     async def test_the_user_knows_best_what_it_has_got(
         self, seen: int | None, received: int | None, missed: list[str] | None
     ) -> None:
-        """Else nothing is repeated that may have arrived; with neither there is a gap."""
+        """`received` overrides `seen`; packets in `seen` are not repeated. Without both: a gap."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         for number in range(3):
@@ -501,7 +501,7 @@ class EngineContract:
         assert found == (Gap if missed is None else [("sent", "a", text) for text in missed])
 
     async def test_a_packet_may_have_come_of_two(self) -> None:
-        """Who got the leave of an initiator but not the promotion is told of that alone."""
+        """A user that got an initiator's leave, but not the promotion, gets just the promotion."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         await self.leave("room", "a", "1")
@@ -518,7 +518,7 @@ class EngineContract:
         assert await self.resume("b", "4", "u", "v") == []
 
     async def test_a_late_loss_of_a_seat_that_was_resumed_is_nothing(self) -> None:
-        """The first connection's end does not harm the second."""
+        """The end of the first connection does not harm the second."""
         await self.join("room", "a", "1", ticket="t")
         await self.resume("a", "2", "t", "u")
         await self.lose("a", "1")
@@ -527,7 +527,7 @@ class EngineContract:
         assert await self.resume("a", "3", "u") == []
 
     async def test_a_new_ticket_counts_what_was_missed(self) -> None:
-        """What was missed once, and may have been lost on the way, can be had again."""
+        """Packets that a resume sent, and that may be lost, are sent again by the next resume."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         await self.lose("b", "2", 0)
@@ -541,7 +541,7 @@ class EngineContract:
         assert await self.resume("b", "5", "v", "w", received=0) == [two, three]
 
     async def test_a_ticket_is_good_once(self) -> None:
-        """A ticket that was used, or never issued, is refused, and nothing changes."""
+        """A ticket that was used or never issued is refused, and changes nothing."""
         await self.join("room", "a", "1", ticket="t")
         await self.lose("a", "1", 0)
         await self.resume("a", "2", "t", "u")
@@ -554,7 +554,7 @@ class EngineContract:
         assert [event[0] for event in self.heard.take()] == ["left"]
 
     async def test_a_seat_without_a_ticket_is_not_resumed(self) -> None:
-        """Nothing that could be shown is the ticket of such a seat."""
+        """No ticket resumes such a seat."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         for shown in ("", "t"):
@@ -563,7 +563,7 @@ class EngineContract:
         assert await self.members("room") == ["a", "b"]
 
     async def test_there_may_be_nothing_to_come_back_to(self) -> None:
-        """An unknown room, an unknown user, and a seat that was given up: None."""
+        """Resuming returns None for an unknown room, an unknown user, and a seat given up."""
         assert await self.resume("a", "1", "t") is None
         await self.join("room", "b", "2")
         assert await self.resume("a", "3", "t") is None
@@ -573,7 +573,7 @@ class EngineContract:
         assert await self.members("room") == ["b"]
 
     async def test_more_than_is_kept_was_missed(self) -> None:
-        """A Gap changes nothing: who needs less of it may still come back."""
+        """A Gap changes nothing: a client that missed less may still resume."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         await self.lose("b", "2", 0)
@@ -588,7 +588,7 @@ class EngineContract:
         assert found == [("sent", "a", text) for text in texts[1:]]
 
     async def test_bytes_are_counted_as_utf8(self) -> None:
-        """What is kept is bounded in bytes, not in characters."""
+        """The log is bounded in bytes, not in characters."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         await self.lose("b", "2", 0)
@@ -596,7 +596,7 @@ class EngineContract:
         assert await self.resume("b", "3", "t") is Gap
 
     async def test_a_seat_is_renewed(self) -> None:
-        """It has another seat and ticket at the same place, and counts as having got all."""
+        """It gets another seat and ticket at the same place, and counts as having received all."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2")
         await self.publish("2", "one")
@@ -611,7 +611,7 @@ class EngineContract:
         assert await self.resume("a", "4", "u", received=0) == [("sent", "b", "two")]
 
     async def test_a_seat_without_a_ticket_gets_one(self) -> None:
-        """Who asks for a welcome later may come back from then on."""
+        """A member that asks for a welcome later can resume from then on."""
         await self.join("room", "a", "1")
         await self.renew("a", "1", "2", "t")
         await self.lose("a", "2", 0)
@@ -622,7 +622,7 @@ class EngineContract:
     async def test_a_seat_that_is_gone_is_neither_renewed_nor_lost(
         self, user: str, seat: str
     ) -> None:
-        """Nobody is told of what is no error."""
+        """Nothing changes, and nobody hears of it."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "a", "2", ticket="u")
         self.heard.take()
@@ -632,7 +632,7 @@ class EngineContract:
         assert await self.resume("a", "4", "u") == []
 
     async def test_an_absent_user_is_replaced(self) -> None:
-        """Who joins under the name of one in its grace gives up that one's seat."""
+        """A join under the name of a user in its grace replaces that user's seat."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2")
         await self.lose("a", "1")
@@ -647,7 +647,7 @@ class EngineContract:
 
     @SHORT
     async def test_a_grace_is_over(self, retention: Retention) -> None:
-        """The seat of who does not come back is given up."""
+        """A seat that is not resumed in time is given up."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2")
         await self.lose("a", "1", 0)
@@ -660,7 +660,7 @@ class EngineContract:
 
     @SHORT
     async def test_the_grace_of_the_last_one_is_over(self, retention: Retention) -> None:
-        """The room is no more, and begins anew."""
+        """The room ends, and can begin again."""
         await self.join("room", "a", "1", ticket="t")
         await self.lose("a", "1", 0)
         self.pass_seconds(retention.grace)
@@ -671,7 +671,7 @@ class EngineContract:
 
     @SHORT
     async def test_who_came_back_stays(self, retention: Retention) -> None:
-        """The end of a grace does not harm who has resumed before it; another's tells when."""
+        """The end of a grace spares a seat resumed before it; another's end marks the time."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2", ticket="u")
         await self.lose("a", "1", 0)

@@ -1,25 +1,26 @@
-"""Growth tests: CPU grows at most in proportion to what caused it, and a unit of it is cheap.
+"""Growth tests: CPU grows at most linearly with the input, and each unit is cheap.
 
-    check(make, work, largest=65536)                      # growth alone
-    check(make, work, largest=65536, dense=3.0)           # and at most 3 times what orjson takes
-    await check_async(make, work, largest=65536)          # where `work` returns an awaitable
+    check(make, work, largest=65536)                      # growth only
+    check(make, work, largest=65536, dense=3.0)           # and at most 3 times orjson's time
+    await check_async(make, work, largest=65536)          # if `work` returns an awaitable
 
-`make(size)` builds an input of about `size` units (bytes, names, members, ...) and is not timed.
-`work(input)` is timed, in CPU of this thread, or by another `clock` in seconds, as for a store
-`process_clock(pid)`. `weigh(input)` returns an input's real size: `len` unless told otherwise.
-`check` raises AssertionError with the figures, or returns them.
+`make(size)` builds an input of about `size` units (bytes, names, members, ...), untimed.
+`work(input)` is timed, by this thread's CPU or by another `clock` in seconds, such as
+`process_clock(pid)` for a store. `weigh(input)` returns an input's real size, by default `len`.
+`check` returns the figures, or raises AssertionError with them.
 
-Inputs of `largest / 256`, and of `largest / 16`, `/ 8` ... `largest`, are measured in turn; the
-least counts for each size. The cost of the smallest is taken off from the others: growth beside a
-large constant is still growth. Quadratic work grows 16 times more than in proportion, noise makes
-less than twice; at WORSE times the check fails. Before it does it measures up to ROUNDS times:
-a busy machine only ever adds to a figure.
+It measures inputs of `largest / 256`, and of `largest / 16`, `/ 8` ... `largest`, in turn, and
+keeps the minimum for each size. The cost of the smallest is subtracted from the others, so that
+growth shows even next to a large constant. Quadratic work grows 16 times more than linear work,
+noise less than twice; at WORSE times the check fails. Before it fails it measures up to ROUNDS
+times, because a busy machine only ever adds to a figure.
 
-Growth does not show a dear constant. `dense` does: the largest input may cost so many times what
-`orjson.loads` takes for as many bytes of an object with thousands of keys (some 10 ns a byte).
-For inputs that are no bytes give `most`, in seconds for each unit, with generous room.
+Growth does not reveal a large cost per unit. `dense` does: it bounds the cost of the largest input
+as a multiple of what `orjson.loads` takes for as many bytes of an object with thousands of keys
+(some 10 ns a byte). For inputs that are not bytes, give `most`, in seconds per unit, with ample
+margin.
 
-shapes.py makes texts that try a parser.
+shapes.py generates texts that stress a parser.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ Input = TypeVar("Input")
 Clock = Callable[[], float]
 
 SPAN = 16
-WORSE = 4.0  # times more than in proportion
+WORSE = 4.0  # times more than linear
 ROUNDS = 9
-FEWEST = 2  # rounds that there are in any case
-FLOOR = 10e-6  # seconds: growth from less than this, or than a quarter of all, counts as that much
+FEWEST = 2  # the minimum number of rounds
+FLOOR = 10e-6  # seconds; growth counts from at least this much, or a quarter of the total
 
 
 class Figures:
-    """The least seconds that inputs of each size have cost, and what they may cost."""
+    """The minimum time for each input size, in seconds, and the limits."""
 
     def __init__(self, largest: int, *, dense: float | None, most: float | None) -> None:
         self.sizes = [max(1, largest // part) for part in (256, SPAN, 8, 4, 2, 1)]
@@ -54,17 +55,17 @@ class Figures:
         self._most = most
 
     def note(self, size: int, weight: int, seconds: float) -> None:
-        """Take in what one input has cost."""
+        """Record the cost of one input."""
         self.weights[size] = weight
         self.seconds[size] = min(seconds, self.seconds.get(size, seconds))
 
     @property
     def unit(self) -> float:
-        """Seconds for each unit of the largest input."""
+        """Seconds per unit of the largest input."""
         return self.seconds[self.sizes[-1]] / self.weights[self.sizes[-1]]
 
     def complaint(self) -> str | None:
-        """Return what is wrong with the figures so far, None for nothing."""
+        """Return what is wrong with the figures so far, None if nothing."""
         base, small, large = self.sizes[0], self.sizes[1], self.sizes[-1]
         constant = self.seconds[base]
         before = max(FLOOR, self.seconds[small] / 4, self.seconds[small] - constant)
@@ -113,7 +114,7 @@ async def check_async(
     weigh: Callable[[Input], int] = len,  # type: ignore[assignment]
     clock: Clock = time.thread_time,
 ) -> Figures:
-    """Check work that is awaited; what else the loop does meanwhile is counted with it."""
+    """Like `check`, for async work; the time includes other work of the loop meanwhile."""
     figures = Figures(largest, dense=dense, most=most)
     for size in _sizes(figures):
         given = make(size)
@@ -123,7 +124,7 @@ async def check_async(
 
 
 def _sizes(figures: Figures) -> Iterator[int]:
-    """Give out sizes to be measured until the figures are good; raise if they never are."""
+    """Yield the sizes to measure until the figures are good; raise if they never are."""
     complaint: str | None = None
     for number in range(1, ROUNDS + 1):
         yield from figures.sizes
@@ -143,7 +144,7 @@ def _timed(figures: Figures, size: int, weight: int, clock: Clock) -> Iterator[N
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Hold the garbage collector back: when its turn comes has nothing to do with the work."""
+    """Disable the garbage collector, whose timing has nothing to do with the work."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -154,7 +155,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def process_clock(pid: int) -> Clock:
-    """Return a clock of the CPU that another process has used, in steps of 10 ms (Linux)."""
+    """Return a clock of another process's CPU, in steps of 10 ms (Linux)."""
     path = Path(f"/proc/{pid}/stat")
 
     def read() -> float:
@@ -168,9 +169,9 @@ _DENSE = "{" + ",".join(f'"k{number}":0' for number in range(6500)) + "}"
 
 
 def orjson_seconds() -> float:
-    """Return the seconds that orjson takes for one byte of an object with thousands of keys.
+    """Return orjson's seconds per byte for an object with thousands of keys.
 
-    Measured each time: a machine has slow and fast minutes.
+    Measured at each call, because a machine's speed varies from minute to minute.
     """
     least = float("inf")
     for _ in range(5):

@@ -1,7 +1,7 @@
 """A signaller in the test's own process, and clients on real sockets.
 
-Every wait has an end, PATIENCE. That a client hears nothing is shown by what it hears next: `quiet`
-pings, and the answer must be the next packet.
+Every wait has a limit, PATIENCE. To show that a client receives nothing, `quiet` pings: the answer
+must be the next packet.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import aiohttp
 from aiohttp import WSMsgType, web
 from fakes import Brief, brief, packet
 
-PATIENCE = 10.0  # seconds; nothing a test waits for takes a tenth of it on an idle machine
+PATIENCE = 10.0  # seconds; on an idle machine no wait of a test takes a tenth of it
 
 Framing = Literal["raw", "sockjs"]
 
 
 class Client:
-    """A WebSocket client; `say` and `text` hide the framing."""
+    """A WebSocket client; `say` and `text` handle the framing."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, framing: Framing) -> None:
         self.socket = socket
@@ -53,7 +53,7 @@ class Client:
         return self._texts.popleft()
 
     async def heard(self) -> Brief:
-        """Return the next packet, in brief."""
+        """Return the next packet, in short form."""
         return brief(await self.text())
 
     async def hears(self, *expected: Brief) -> None:
@@ -62,21 +62,21 @@ class Client:
             assert await self.heard() == each
 
     async def join(self, user: str, room: str = "room") -> str:
-        """Connect, and return the role."""
+        """Connect; return the role."""
         await self.send("connect", user, room)
         event, *who, role = await self.heard()
         assert (event, who) == ("connect", [user, room])
         return str(role)
 
     async def users(self, room: str = "room") -> list[str]:
-        """Return who is in a room; nothing may have been heard before the answer."""
+        """Return a room's members; fail if a packet precedes the answer."""
         await self.send("ping", "asker", room)
         event, *who, users = await self.heard()
         assert (event, who) == ("ping", ["asker", room])
         return list(json.loads(users))
 
     async def quiet(self) -> None:
-        """Check that nothing has been heard, and that the connection is alive."""
+        """Check that nothing has arrived, and that the connection is alive."""
         await self.users("nowhere")
 
     async def closed(self) -> int | None:
@@ -97,11 +97,11 @@ class Client:
             return self.goodbye[0]
 
     async def close(self, code: int = 1000) -> None:
-        """Close as a client does."""
+        """Close normally."""
         await self.socket.close(code=code)
 
     def reset(self) -> None:
-        """Break the connection: its end is a RST, without any WebSocket close."""
+        """Break the connection with an RST, without a WebSocket close."""
         tcp = self.socket.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection = self.socket._response.connection
@@ -123,16 +123,16 @@ class Client:
 
 
 class Server:
-    """An application that listens on a port of its own; `client()` connects to it."""
+    """An application that listens on its own port; `client()` connects to it."""
 
     def __init__(self, runner: web.AppRunner, session: aiohttp.ClientSession) -> None:
         self.runner = runner
         self.http = session
         self.url = "http://{}:{}".format(*runner.addresses[0][:2])
-        self._clients: list[Client] = []  # a client that nobody holds would close
+        self._clients: list[Client] = []  # unreferenced clients would be closed
 
     async def client(self, framing: Framing = "raw", *, prefix: str = "/echo") -> Client:
-        """Open a connection that has sent nothing yet."""
+        """Open a connection that sends nothing yet."""
         path = "/websocket"
         if framing == "sockjs":
             path = f"/000/{secrets.token_hex(8)}/websocket"
@@ -141,7 +141,7 @@ class Server:
         return self._clients[-1]
 
     async def members(self, *users: str, room: str = "room") -> list[Client]:
-        """Return clients that joined a room in this order, and have heard of each other."""
+        """Return clients that joined a room in this order, after each has heard of the others."""
         clients: list[Client] = []
         for user in users:
             client = await self.client()
@@ -152,7 +152,7 @@ class Server:
         return clients
 
     def let_go(self) -> None:
-        """Close what the clients have left open: one that was reset still counts as open."""
+        """Close what the clients left open; a connection they reset still counts as open."""
         for client in self._clients:
             client.socket._response.close()
 
@@ -168,5 +168,5 @@ async def serving(app: web.Application) -> AsyncIterator[Server]:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         server = Server(runner, session)
         stack.callback(server.let_go)
-        async with asyncio.timeout(60):  # for a whole test: none hangs
+        async with asyncio.timeout(60):  # for a whole test, so that none hangs
             yield server

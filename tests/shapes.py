@@ -1,4 +1,4 @@
-"""Texts of any size that try a parser: brackets, keys, repeated keys, escapes, lone surrogates."""
+"""Texts of any size that stress a parser: brackets, (repeated) keys, escapes, lone surrogates."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 
 from hypothesis import strategies as st
 
-#: Pieces of an array, each JSON by itself; `%d` is the piece's number.
+#: Elements of an array, each valid JSON; `%d` is the element's number.
 VALUES = (
     *("0", "-1.5e3", "null", "true", '""', '"a"', '"u%d"', "[]", "{}", "[[]]", '[["",[{}]]]'),
     *('{"a":0}', '{"Payload":1}', '"\\u0050ayload"', '"\\"\\\\"', '"}{]["', '"\\n"', '"\u00e9"'),
     *('"\\ud83d\\ude00"', '"\\u0000"', "[0,[0],0]", '{"k%d":[]}', '{"Payload":{"Payload":[]}}'),
 )
-#: Pieces of an object: keys that differ, keys that are the same, and keys that mean something.
+#: Members of an object: distinct keys, equal keys, and keys with a special meaning.
 MEMBERS = (
     *('"k%d":0', '"k":0', '"":""', '"k%d":[]', '"k%d":{}', '"Payload":""', '"Payload":[]'),
     *('"\\u0050ayload":0', '"\\u0050aylo\\u0061d" : {"a":[]}', '"Payloae":1', '"UserId":""'),
@@ -20,12 +20,12 @@ MEMBERS = (
     *('"Header":{}', '"Token":[]', '"Welcome":1', '"Resume":[]', '"Received":{}'),
     *('"k%d":{"Payload":""}', ' "k%d"\n:\t0 ', '"Payload":{"a":"}"}', '"k%d":"Payload"'),
 )
-#: What fills a string.
+#: Contents of a string.
 RUNS = (
     *("x", "\\n", '\\"', "\\\\", "\\u0050", "\\ud83d\\ude00", "\\ud800", "\u00e9", "\U0001f600"),
     *("{", "[", "}{", "][", "\x7f", "*", ".", " ", "\\u0000", "0", "a.", "_-"),
 )
-_DEEP = "[" * 900 + "]" * 900  # nearly as deep as orjson reads
+_DEEP = "[" * 900 + "]" * 900  # almost as deep as orjson accepts
 _POOLS = {
     "array": VALUES,
     "object": MEMBERS,
@@ -35,9 +35,9 @@ _POOLS = {
 
 
 def repeat(piece: str, size: int, *, between: str = ",") -> str:
-    """Return `piece` so often that it fills `size` characters, at least once.
+    """Repeat `piece` to fill `size` characters, at least once.
 
-    `%d` in a piece is its number, so that keys differ.
+    `%d` in a piece becomes its number, which makes keys distinct.
     """
     pieces = [piece.replace("%d", "0")]
     length = len(pieces[0])
@@ -57,19 +57,19 @@ class Shape:
     pieces: tuple[str, ...]
 
     def __call__(self, size: int) -> str:
-        """Return the text, of about `size` characters."""
+        """Return a text of about `size` characters."""
         if self.kind == "string":
             return f'"{repeat("".join(self.pieces), size - 2, between="")}"'
         inner = repeat(",".join(self.pieces), size - 2)
         return f"{{{inner}}}" if self.kind == "object" else f"[{inner}]"
 
     def members(self, size: int) -> str:
-        """Return what an object's text has between its braces; for the kind `object` alone."""
+        """Return the members of an object's text, without braces; only for the kind `object`."""
         return self(size)[1:-1]
 
 
 def shapes(*kinds: str) -> st.SearchStrategy[Shape]:
-    """Return Shapes of these kinds, or of all."""
+    """Return the Shapes of these kinds, or all."""
     return st.sampled_from(kinds or tuple(_POOLS)).flatmap(
         lambda kind: st.builds(
             Shape,

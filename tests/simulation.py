@@ -3,9 +3,9 @@
     python tests/simulation.py --runs 100000 --seed 0
     python tests/simulation.py --runs 1 --seed 123 --trace
 
-A seed decides everything that happens in a run. After every step, and when the faults have ended
-and the cluster had time to recover, what must be so is checked; see `Simulation.check`,
-`Simulation.what_is_left`, and `Session.hear` for what each client is told.
+A seed determines a whole run. Invariants are checked after every step, and again once the faults
+have ended and the cluster has had time to recover: see `Simulation.check`,
+`Simulation.what_is_left`, and `Session.hear` for what each client receives.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ ROOMS = ("r", "s")
 TIMEOUT = 10.0  # NodeTimeout
 FAULTS = ("slow calls", "lost calls", "away", "slow messages", "line", "line", "pause", "pause")
 FAULTS += ("crash", "stop", "all away", "loss", "loss", "clock", "key", "heal", "heal")
-LOSS_SECONDS = 15.0  # after which all nodes know of a loss of data
-INSISTS = 400  # times that a client sends a broadcast which is refused
-KEPT_SECONDS = 40.0  # for which messages are kept, beside Grace
+LOSS_SECONDS = 15.0  # within which all nodes notice a loss of data
+INSISTS = 400  # how often a client repeats a refused broadcast
+KEPT_SECONDS = 40.0  # for which messages are kept, in addition to Grace
 TIMED_PAUSES = (0.0, 0.001, 0.003, 0.01, 0.01, 0.2, 2.0)
 
 
 class Violation(AssertionError):
-    """Something is not as it must be."""
+    """An invariant is broken."""
 
 
 class Node:
@@ -64,7 +64,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The name of its process."""
+        """The name of the node's process."""
         return self.process.name
 
 
@@ -80,14 +80,14 @@ class Simulation:
         self.replace = chance.random() < 0.8
         self.calm = chance.random() < 0.15
         self.losing = not self.calm and chance.random() < 0.3  # whether the store may lose data
-        self.lossy = False  # whether it did
-        self.all_lost: set[str] = set()  # rooms that have lost all keys, which nobody sees
-        self.losses = 0  # how often anything was lost
-        self.unseen = 0  # and how often so that nobody sees it who is not in the room
-        self.lost_at = 0.0  # when it did last
+        self.lossy = False  # whether it has lost data
+        self.all_lost: set[str] = set()  # rooms that lost all keys, which no node notices
+        self.losses = 0  # number of losses
+        self.unseen = 0  # losses that nobody outside the room notices
+        self.lost_at = 0.0  # time of the last loss
         self.given_up: list[tuple[str, float]] = []  # seats of living nodes, and when
         self.since_loss: list[tuple[Session, int]] = []  # members, and broadcasts due to them
-        self.accepted: set[int] = set()  # broadcasts whose senders were not refused
+        self.accepted: set[int] = set()  # broadcasts that were not refused
         self.cluster = Cluster(
             self.time,
             lambda: self.time.now,
@@ -99,11 +99,11 @@ class Simulation:
         self.cluster.watch_condemned = self._condemned
         self.cluster.watch_buried = self._buried
         self.ledger: dict[str, list[tuple[list[Any], str]]] = defaultdict(list)
-        self.joins: dict[tuple[str, str], int] = {}  # (room, seat) -> what comes in the ledger then
+        self.joins: dict[tuple[str, str], int] = {}  # (room, seat) -> the ledger's length then
         self.history: dict[tuple[str, int], list[tuple[str, str]]] = {}
-        self.snapshots: list[tuple[float, Callable[[bool], None]]] = []  # and when
+        self.snapshots: list[tuple[float, Callable[[bool], None]]] = []  # with their times
         self.turned_back = False  # whether the store's clock was set back
-        self.noted_since = 0.0  # since when all notes of a node are kept, or it is there itself
+        self.noted_since = 0.0  # since when a node's notes are complete, or the node lives
         self.sessions: list[Session] = []
         self.nodes: list[Node] = []
         self.story: list[str] = []
@@ -117,12 +117,12 @@ class Simulation:
         return next(self._numbers)
 
     def note(self, text: str) -> None:
-        """Take down what happens."""
+        """Add a line to the trace."""
         if self.trace:
             self.story.append(f"{self.time.now - 1_000_000:9.4f} {text}")
 
     def fail(self, what: str) -> None:
-        """Take down what must not be."""
+        """Record a violation."""
         self.note(f"VIOLATION: {what}")
         if self.violation is None:
             self.violation = what
@@ -142,9 +142,9 @@ class Simulation:
         self.history[room, int(line[0])] = [(user, data.seats[user]) for user in data.in_order]
 
     def _due(self, room: str, line: list[Any], number: int) -> None:
-        """Take down who must hear a broadcast: all who take themselves for members.
+        """Record who must receive a broadcast: all sessions that believe they are members.
 
-        The store may not know all of them again, yet.
+        The store may not know all of them again yet.
         """
         sender, to = line[2], line[4]
         self.since_loss += [
@@ -159,9 +159,9 @@ class Simulation:
         ]
 
     def _given_up(self, was: dict[str, Any], view: Any) -> None:
-        """Take down who is not believed in any longer though its node has a lease.
+        """Record members that a node stops believing in although their node has a lease.
 
-        A node that is cut off and has not noticed cannot know better.
+        A node that is cut off and has not noticed is exempt: it cannot know better.
         """
         data = self.cluster.server.data.get(view.room)
         if data is not None and data.seq != view.number:
@@ -172,7 +172,7 @@ class Simulation:
             if (
                 node in self.cluster.server.leases
                 and self._is_alive(node)
-                and back < self.time.now - COMMAND_SECONDS  # not while the answer was on its way
+                and back < self.time.now - COMMAND_SECONDS  # exempt while the answer was on its way
             ):
                 self.given_up.append((was[user].seat, self.time.now))
 
@@ -180,20 +180,20 @@ class Simulation:
         return self.time.now - self.cluster.renewed.get(node, 0.0) < TIMEOUT
 
     def _condemned(self, node: str) -> None:
-        """See that a node that renews its lease is not given up."""
+        """Check that a node that renews its lease is not condemned."""
         closing = any(each.engine._node.name == node and each.closing for each in self.nodes)
         is_open = self.cluster.server.condemned.get(node) == "open"
         if is_open and self._is_alive(node) and not closing:
             self.fail(f"{node} is condemned, and has a lease")
 
     def _buried(self) -> None:
-        """Note that a dead node's seats were noted until just now, those that were resumed, too."""
+        """Note that until now a dead node's seats were noted, including resumed ones."""
         self.noted_since = self.time.now
 
     # The run.
 
     def go(self) -> None:
-        """Run; raises Violation."""
+        """Run the simulation; raise Violation."""
         for _ in range(NODES):
             self.add_node()
         self.time.run(0.1)
@@ -207,7 +207,7 @@ class Simulation:
         self.settle()
 
     def step(self) -> None:
-        """Have something happen."""
+        """Perform one random action or fault."""
         chance = self.random
         if not self.calm and chance.random() < 0.2:
             self.fault()
@@ -215,7 +215,7 @@ class Simulation:
             chance.choices(self.ACTIONS, self.WEIGHTS)[0](self)
 
     def check(self) -> None:
-        """Look at what must be so at any time."""
+        """Check the invariants that hold at any time."""
         for node in self.nodes:
             if node.process.crashed:
                 continue
@@ -242,7 +242,7 @@ class Simulation:
             raise Violation(self.violation)
 
     def settle(self) -> None:
-        """End the faults, and see that the cluster recovers in time."""
+        """End the faults, and check that the cluster recovers in time."""
         self.note("the faults end")
         for node in self.nodes:
             node.store.faults.away = False
@@ -266,7 +266,7 @@ class Simulation:
             raise Violation(left)
 
     def use_rooms(self) -> None:
-        """Have somebody speak in rooms that have lost all keys: they mend at their next use."""
+        """Broadcast in rooms that lost all keys, because the next use restores them."""
         for room in sorted(self.all_lost - self.cluster.server.data.keys()):
             found = [s for s in self.sessions if s.room == room and s.believes and s.sits]
             if found and not found[0].busy:
@@ -274,7 +274,7 @@ class Simulation:
                 self.begin(session, lambda session=session: session.broadcast(None, 1))
 
     def what_is_left(self) -> str:
-        """Return what is not yet as it must be when all has come to rest; "": nothing."""
+        """Return what has not recovered when all is at rest; "" if everything has."""
         server = self.cluster.server
         living = [node for node in self.nodes if not node.process.crashed]
         by_seat = {s.seat.id: s for s in self.sessions if s.sits and not s.process.crashed}
@@ -338,7 +338,7 @@ class Simulation:
     # Nodes.
 
     def add_node(self) -> None:
-        """Begin a node."""
+        """Start a node."""
         name = f"p{next(self._names)}"
         process = self.time.process(name)
         store = self.cluster.store(name)
@@ -379,24 +379,24 @@ class Simulation:
         return Node(process, store, rooms, engine)
 
     def some_node(self) -> Node | None:
-        """Return a node that is not crashed."""
+        """Return a random node that has not crashed."""
         living = [node for node in self.nodes if not node.process.crashed and not node.closing]
         return self.random.choice(living) if living else None
 
     # What clients do.
 
     def some_session(self, condition: Callable[[Session], bool]) -> Session | None:
-        """Return one of the sessions that are so."""
+        """Return a random idle session that meets the condition."""
         found = [s for s in self.sessions if not s.process.crashed and not s.busy and condition(s)]
         return self.random.choice(found) if found else None
 
     def begin(self, session: Session, job: Callable[[], Any]) -> None:
-        """Have a session do something that takes a while."""
+        """Start a job of a session, which is busy meanwhile."""
         session.busy = True
         session.process.perform(lambda: session.process.create_task(job()))
 
     def connect(self) -> None:
-        """A client connects."""
+        """Connect a new client."""
         chance = self.random
         node = self.some_node()
         if node is None:
@@ -409,7 +409,7 @@ class Simulation:
         self.begin(session, lambda: session.enter(None, None, welcome))
 
     def connect_again(self) -> None:
-        """A client that was refused tries again, or a member asks for another welcome."""
+        """Let a refused client try again, or a member ask for another welcome."""
         session = self.some_session(
             lambda s: s.up and s.code is None and not s.left and (s.refused or s.sits)
         )
@@ -424,7 +424,7 @@ class Simulation:
             self.begin(session, lambda: session.enter(None, None, True))
 
     def broadcast(self, tries: int = 1) -> None:
-        """A member broadcasts, to all or to some; it may insist."""
+        """Let a member broadcast, to all or to some, with up to `tries` tries."""
         session = self.some_session(lambda s: s.sits)
         if session is None:
             return
@@ -438,7 +438,7 @@ class Simulation:
         return next(self._texts)
 
     def host(self) -> None:
-        """The host of a node says something in a room, with members there or without."""
+        """Let the host of a node broadcast in a room, with or without members on that node."""
         if (node := self.some_node()) is not None:
             room, number = self.random.choice(ROOMS), self.next_text()
             self.note(f"the host of {node.name} says {number} in {room}")
@@ -459,7 +459,7 @@ class Simulation:
             self.since_loss += [(session, number) for session in members]
 
     def leave(self) -> None:
-        """A member leaves, by a packet or a normal close."""
+        """Let a member leave, by a packet or a normal close."""
         session = self.some_session(lambda s: s.sits)
         if session is None:
             return
@@ -469,7 +469,7 @@ class Simulation:
         self.begin(session, lambda: session.leave("disconnect"))
 
     def lose(self) -> None:
-        """A connection is lost; the node finds out a while later."""
+        """Lose a connection; its node notices later."""
         chance = self.random
         found = [s for s in self.sessions if s.up and s.code is None and not s.process.crashed]
         if not found:
@@ -487,7 +487,7 @@ class Simulation:
         self.time.later_on(session.process.name, seconds, notice)
 
     def resume(self) -> None:
-        """A client whose connection is lost comes back, on any node."""
+        """Let a client that lost its connection resume on any node."""
         chance = self.random
         lost = [
             s
@@ -517,7 +517,7 @@ class Simulation:
     # What goes wrong.
 
     def fault(self) -> None:
-        """Have something go wrong, or right again."""
+        """Cause or end a fault."""
         chance = self.random
         node = self.some_node()
         if node is None:
@@ -547,7 +547,7 @@ class Simulation:
                 seconds = chance.choice((0.01, 1.0, 8.0, 14.0, 25.0))
                 self.time.later(seconds, lambda: self.go_on(node))
         elif kind in ("crash", "stop") and self.time.now < self.lost_at + LOSS_SECONDS:
-            # Seats that a node took when the store had lost its notes, and the node not seen it.
+            # The node may hold seats taken after the store lost its notes, unnoticed by the node.
             self.note("not now")
         elif kind == "crash":
             self.noted_since = self.time.now
@@ -576,32 +576,32 @@ class Simulation:
         self.time.later(seconds, lambda: setattr(node.store.faults, "away", False))
 
     def set_clock(self) -> None:
-        """The store's clock is set, forward or back."""
+        """Set the store's clock, forward or back."""
         jump = self.random.choice((2.0, 30.0, 90.0, -30.0, -3600.0))
         if jump < 0 and self.time.now < self.lost_at + LOSS_SECONDS:
-            self.note("not now")  # a number that a node has yet to find lost could be given again
+            self.note("not now")  # a number whose loss a node has not noticed could be reused
             return
         self.cluster.jumped += jump
         self.note(f"the store's clock jumps by {jump} s")
         if jump > KEPT_SECONDS:
-            # What was kept is over: packets for who was cut off, and rooms that nobody is in.
+            # Kept data has expired: packets for nodes that were cut off, and rooms without members.
             self.since_loss.clear()
             self.lossy = True
-        self.turned_back |= jump < 0  # then numbers could be given a second time after a loss
+        self.turned_back |= jump < 0  # numbers could be reused after a loss
 
     def heal(self, node: Node) -> None:
-        """Have a node's way to the store be good again."""
+        """Restore a node's connection to the store."""
         faults = node.store.faults
         faults.lost_calls, faults.call_seconds, faults.message_seconds = 0.0, 0.002, 0.002
 
     def go_on(self, node: Node) -> None:
-        """Have a paused process go on."""
+        """Resume a paused process."""
         if node.process.paused:
             self.note(f"{node.name} goes on")
             node.process.go_on()
 
     def stop(self, node: Node) -> None:
-        """Stop a node in good order; another one begins."""
+        """Stop a node in good order; another one starts."""
         if node.process.paused:
             return
         node.closing = True
@@ -622,11 +622,11 @@ class Simulation:
         self.add_node()
 
     def lose_key(self) -> None:
-        """The store evicts a key of a room, or all of them."""
+        """Evict one key of a room from the store, or all keys."""
         room, key = self.random.choice(ROOMS), self.random.choice((*KEYS, "all"))
         self.note(f"{room} loses {key}")
         self.lossy = True
-        if key != "log":  # what a node has not heard yet is lost with the rest of the room
+        if key != "log":  # else, unheard messages are lost with the rest of the room
             self.since_loss = [due for due in self.since_loss if due[0].room != room]
         self.losses += 1
         self.unseen += 1
@@ -635,9 +635,9 @@ class Simulation:
         self.cluster.server.delete(room, key)
 
     def lose_data(self) -> None:
-        """The server starts anew: empty, or with what it had a while ago.
+        """Restart the store, empty or with an earlier snapshot.
 
-        Or that shard alone which has the rooms: that of leases and notes has lost nothing.
+        Or only the shard with the rooms: the shard with leases and notes loses nothing.
         """
         chance = self.random
         self.lossy = True
@@ -648,7 +648,7 @@ class Simulation:
         returns = bool(self.snapshots) and chance.random() < 0.5
         rooms_alone = chance.random() < 0.3
         if returns and self.snapshots[-1][0] <= self.noted_since:
-            rooms_alone = False  # a seat in them may be nobody's, and noted nowhere
+            rooms_alone = False  # its seats may belong to nobody, without a note
         shard = "the shard of the rooms" if rooms_alone else "the store"
         if rooms_alone:
             self.unseen += 1
@@ -660,18 +660,18 @@ class Simulation:
             self.snapshots.pop()[1](rooms_alone)
             self.snapshots.clear()
             if not rooms_alone:
-                self.cluster.renewed.clear()  # that is lost as well
+                self.cluster.renewed.clear()  # lost as well
         else:
             self.note(f"{shard} is empty")
             self.cluster.server.wipe(rooms_alone)
         for node in self.nodes:
             node.store.lose_line(chance.choice((0.0, 0.01, 0.1)))
-        for _ in range(chance.randint(0, 3)):  # what is asked while a node comes back counts most
+        for _ in range(chance.randint(0, 3)):  # requests during recovery are the most telling
             self.broadcast(INSISTS)
 
 
 class Complaints(logging.Handler):
-    """Takes down the exceptions that the engine logs."""
+    """Collects the exceptions that the engine logs."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -685,7 +685,7 @@ class Complaints(logging.Handler):
 
 @contextmanager
 def deterministic(simulation: Simulation) -> Iterator[Complaints]:
-    """Have the engine take its chances from the seed; yield what it complains of."""
+    """Let the engine draw randomness from the seed; yield the exceptions it logs."""
     complaints = Complaints()
     logger = logging.getLogger("videre.engines")
     names = (f"x{number}" for number in itertools.count())
@@ -703,12 +703,12 @@ def deterministic(simulation: Simulation) -> Iterator[Complaints]:
 
 
 def run(seed: int, trace: bool = False) -> str | None:
-    """Run one seed; return what went wrong, if anything did."""
+    """Run one seed; return the violation or logged error, if any."""
     return _run(Simulation(seed, trace))
 
 
 def story(seed: int) -> list[str]:
-    """Run one seed; return all that happened."""
+    """Run one seed; return its trace."""
     simulation = Simulation(seed, trace=True)
     _run(simulation)
     return simulation.story
