@@ -1,8 +1,8 @@
-"""Every setting on one line: its default, unit and bounds, its key, and what it is for.
+"""Every setting in one place: its default, unit, bounds, key and meaning.
 
-The cerberus schema, `Config`, the variables of the environment, the options of the command, the
-keys that SIGHUP changes and the table of docs/configuration.md all follow from the fields below.
-To add a setting, add a field.
+The fields below define the cerberus schema, `Config`, the environment variables, the command-line
+options, the keys that SIGHUP reloads and the table in docs/configuration.md. To add a setting, add
+a field.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: What happens when a user id joins a room that it is in: the old seat goes, or the newcomer.
+#: If a user id joins a room that it is already in: replace the old seat, or reject the newcomer.
 Duplicate = Literal["replace", "reject"]
 
-#: Whether workers have a port each, one after the other, or share one.
+#: Whether workers have a port each (consecutive numbers) or share one.
 WorkerPorts = Literal["each", "shared"]
 
-#: How lines for the terminal are written.
+#: The format of lines on the terminal.
 Form = Literal["text", "json"]
 
-#: The log's levels, from the most lines to the fewest.
+#: The log's levels, most verbose first.
 LEVELS = ("debug", "info", "warning", "error")
 
-#: The engine that keeps the rooms in this process.
+#: The URL of the engine that keeps rooms in this process.
 MEMORY = "memory://"
 
-#: Seconds that a seat outlives its token: a client needs a moment to fetch a fresh one.
+#: Seconds that a seat outlives its token, so that the client can fetch a fresh one.
 LEEWAY = 60.0
 
-#: sockjs-client refuses an iframe page that loads another version than its own ("Incompatible
-#: SockJS!"), so this names the current one; a site with another version sets its URL.
+#: The current sockjs-client. It refuses an iframe page that loads another version than its own
+#: ("Incompatible SockJS!"); a site that uses another version must set its URL.
 SOCKJS_URL = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
 
-#: Its hash (Subresource Integrity), of the file in the npm package: our origin is not the CDN's to
-#: run scripts in.
+#: Its Subresource Integrity hash, computed from the npm package, so that the CDN cannot run other
+#: scripts in our origin.
 SOCKJS_INTEGRITY = "sha384-svdnwiXBL+Js+yUneJSRFy24NgGiOfDM/vkQl/vCeVrcbYD6yW8EwPr1FnxTEZsR"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is known of one setting beside its default."""
+    """The metadata of a setting: everything but its default."""
 
-    key: str  # as conf.json spells it
+    key: str  # its name in conf.json
     meaning: str  # a sentence for docs/configuration.md, in Markdown
-    rules: Mapping[str, Any]  # by which cerberus judges a value; a rule's name stands for a check
+    rules: Mapping[str, Any]  # cerberus rules; `check_with` names a function in config/checks.py
     unit: str = ""
     reloaded: bool = False  # whether SIGHUP changes it; all others need a restart
-    shown: str | None = None  # the default in docs/configuration.md, where it is not its JSON
+    shown: str | None = None  # the default in docs/configuration.md, if not as JSON
 
 
 def setting(
@@ -64,7 +64,7 @@ def setting(
     repr: bool = True,
     **rules: Any,
 ) -> Any:
-    """Return a dataclass field for a setting; `rules` are cerberus' own, but for the default."""
+    """Return a dataclass field for a setting; `rules` are cerberus' rules without the default."""
     known = Setting(
         key=key, meaning=meaning, rules=rules, unit=unit, reloaded=reloaded, shown=shown
     )
@@ -72,7 +72,7 @@ def setting(
 
 
 def of(*classes: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:
-    """Return the settings that are fields of some dataclasses, by key, in their order."""
+    """Return the settings among the fields of `classes`, by key, in order of definition."""
     return {
         field.metadata["setting"].key: (field, field.metadata["setting"])
         for each in classes
@@ -83,7 +83,7 @@ def of(*classes: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Process:
-    """What concerns the process: listeners, TLS, the log, workers and the engine."""
+    """Settings of the process: listeners, TLS, the log, workers and the engine."""
 
     host: str | tuple[str, ...] = setting(
         "0.0.0.0",  # noqa: S104
@@ -189,7 +189,7 @@ class Process:
         "where the rooms are kept. Several servers need a Valkey or Redis, see "
         "[cluster.md](cluster.md)",
         shown='`"memory://"`: this process',
-        repr=False,  # it may hold a password
+        repr=False,  # it may contain a password
         type="string",
         check_with="engine",
     )
@@ -297,9 +297,9 @@ class Process:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the rooms and sessions of a namespace may hold and send. None switches a limit off."""
+    """Limits of a namespace's rooms and sessions. None switches a limit off."""
 
-    # No number of members fits every mesh.
+    # Off: no one capacity suits every mesh.
     room_capacity: int | None = setting(
         None,
         "RoomCapacity",
@@ -309,7 +309,7 @@ class Limits:
         nullable=True,
         min=1,
     )
-    # Off: their number is bounded by that of the connections.
+    # Off: the limit of connections also bounds the number of rooms.
     max_rooms: int | None = setting(
         None,
         "MaxRooms",
@@ -319,8 +319,8 @@ class Limits:
         nullable=True,
         min=1,
     )
-    # A call starts with an offer and up to 40 candidates for each peer: in a mesh of eight
-    # 7 x 41 = 287 packets at once, and room for what a client sends again.
+    # A call starts with an offer and up to 40 candidates per peer: in a mesh of eight 7 x 41 = 287
+    # packets at once. The burst leaves room for retries.
     packets_per_second: float | None = setting(
         50,
         "PacketsPerSecond",
@@ -341,8 +341,8 @@ class Limits:
         type="integer",
         min=1,
     )
-    # The same start is 7 x (6,000 + 40 x 300) = 126,000 bytes: a quarter of the burst. The burst is
-    # half of what may wait for a reader (MaxBacklogBytes).
+    # The same start is 7 x (6,000 + 40 x 300) = 126,000 bytes, a quarter of the burst. The burst is
+    # half of MaxBacklogBytes.
     bytes_per_second: float | None = setting(
         64 * 1024,
         "BytesPerSecond",
@@ -369,8 +369,8 @@ class Limits:
         type="integer",
         min=1,
     )
-    # The original's client connects first and joins when its user has allowed the camera, which
-    # may take a minute or two. A waiting connection counts for its address, and holds a few KB.
+    # The original's client connects first and joins once its user has allowed the camera, which may
+    # take a minute or two. A waiting connection counts against its address and holds a few KB.
     join_timeout: float | None = setting(
         120.0,
         "JoinTimeout",
@@ -382,7 +382,7 @@ class Limits:
         min=0.001,
         check_with="finite",
     )
-    # A phone changes its network in less, and nobody waits much longer for somebody who is gone.
+    # A phone changes networks in less time, and people do not wait much longer for a lost peer.
     grace: float = setting(
         20.0,
         "Grace",
@@ -393,8 +393,8 @@ class Limits:
         min=0,
         check_with="finite",
     )
-    # An office behind one address, or a proxy that TrustedProxies does not name, loses all of its
-    # connections at once and comes back: more than most have, and some 2 MB.
+    # An office behind one address, or a proxy missing from TrustedProxies, loses all connections at
+    # once and then reconnects. 1000 seats are more than most have, and take about 2 MB.
     max_lost_seats_per_address: int | None = setting(
         1000,
         "MaxLostSeatsPerAddress",
@@ -406,7 +406,7 @@ class Limits:
         nullable=True,
         min=1,
     )
-    # A call's start is 40 KB in a mesh of six.
+    # The start of a call in a mesh of six is 40 KB.
     max_resume_bytes: int | None = setting(
         256 * 1024,
         "MaxResumeBytes",
@@ -428,7 +428,7 @@ class Limits:
         return self.packet_burst * max_packet_bytes
 
     def told(self) -> dict[str, float]:
-        """Return what a welcome says, for clients to pace themselves; what is off is left out."""
+        """Return a welcome's `Limits`, so that clients pace themselves; omit those that are off."""
         told: dict[str, float] = {}
         if self.packets_per_second is not None:
             told |= {"PacketsPerSecond": self.packets_per_second, "PacketBurst": self.packet_burst}
@@ -439,9 +439,9 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What concerns the transport of one mounted prefix. None, and 0 of a count, is no limit."""
+    """Settings of the transport of one prefix. None means no limit; in a count, so does 0."""
 
-    # Ten times the SDP of a common browser. Frames and bodies are bounded by multiples of it.
+    # Ten times the SDP of a common browser. Frames and bodies are limited to multiples of it.
     max_packet_bytes: int | None = setting(
         64 * 1024,
         "MaxPacketBytes",
@@ -486,7 +486,7 @@ class Options:
         nullable=True,
         min=0,
     )
-    # Off: an office behind one address comes back all at once after a network failure.
+    # Off: after a network failure, an office behind one address reconnects all at once.
     connects_per_second_per_address: float | None = setting(
         None,
         "ConnectsPerSecondPerAddress",
@@ -577,56 +577,56 @@ class Options:
 
     @property
     def integrity(self) -> str | None:
-        """The hash that the script of the iframe page must have; None where any will do."""
+        """The hash that the iframe page requires of its script; None for any script."""
         if self.sockjs_integrity is None and self.sockjs_url == SOCKJS_URL:
             return SOCKJS_INTEGRITY
         return self.sockjs_integrity
 
-    # Set by applications and tests alone; no key stands for them.
+    # For applications and tests only; these have no keys.
 
-    #: Seconds of silence after which a client is asked whether it lives; it is given up after 1.5
-    #: times as long. 25 keeps the connections of proxies with timeouts of 30 s and more.
+    #: Seconds of silence after which to ping a client; after 1.5 times as long it is dropped. 25
+    #: keeps connections alive through proxies with timeouts of 30 s or more.
     heartbeat: float = 25.0
-    #: Seconds for which a polling client may stay away between two polls (SockJS protocol: 5).
+    #: Seconds that a polling client may take between two polls (SockJS protocol: 5).
     disconnect_delay: float = 5.0
-    #: Bytes after which a streaming response ends and the client asks again, so that its browser
-    #: can free them (SockJS protocol: 128 KiB).
+    #: Bytes after which a streaming response ends and the client opens the next one, so that its
+    #: browser can free the memory (SockJS protocol: 128 KiB).
     streaming_limit: int = 128 * 1024
     websocket: bool = True
 
     @property
     def max_frame_bytes(self) -> int | None:
-        """Longest WebSocket frame that is read at all; longer ones are refused by their length.
+        """Longest WebSocket frame to read; longer ones are refused by the length in their header.
 
-        Four times a packet: SockJS framing escapes quotes, and a packet that is a little too large
-        shall get its error rather than lose its connection.
+        Four times a packet: SockJS framing escapes quotes, and a slightly too large packet should
+        get its error instead of losing its connection.
         """
         return None if self.max_packet_bytes is None else 4 * self.max_packet_bytes
 
     @property
     def max_body_bytes(self) -> int | None:
-        """Longest body of an xhr_send: sockjs-client sends all packets that wait in one."""
+        """Longest body of an xhr_send: sockjs-client sends all waiting packets in one."""
         return None if self.max_packet_bytes is None else 16 * self.max_packet_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JoinPolicy:
-    """Whether a join is allowed; None is no limit."""
+    """The rules for joins; None means no limit."""
 
     replace: bool = True
-    capacity: int | None = None  # members of the room, the new one included
+    capacity: int | None = None  # members of the room, including the new one
     max_rooms: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retention:
-    """How long the seats of lost connections are kept, and with how much of what they miss."""
+    """How long to keep the seats of lost connections, and how much of what they miss."""
 
     grace: float = Limits.grace  # seconds
-    max_bytes: int | None = Limits.max_resume_bytes  # of memory, for each room; None: no limit
+    max_bytes: int | None = Limits.max_resume_bytes  # of memory per room; None: no limit
 
 
-#: Settings that are objects of ours once they are read: who builds each is in config/.
+#: Settings that config/ turns into objects of ours.
 DOCUMENTS = (
     Setting(
         key="AdminToken",
