@@ -100,7 +100,7 @@ class Namespace:
     def reload(self, config: Config) -> None:
         """Apply the reloadable settings of a namespace (see schema.RELOADED).
 
-        Clients stay connected, and their tokens stay valid. With many sessions, the first are
+        Clients stay connected with the tokens they came with. With many sessions, the first are
         updated at once and the others over the next turns of the event loop.
         """
         context = self.context
