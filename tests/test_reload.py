@@ -226,6 +226,26 @@ async def test_origins_and_proxies(tmp_path: Path) -> None:
                 headers = {"X-Forwarded-For": client}
                 socket = await http.ws_connect(f"{run.server.url}/websocket", headers=headers)
                 assert not socket.closed
+            proxied = {"TrustedProxies": ["127.0.0.1"], "MaxConnectionsPerAddress": 1}
+            await run.change({**proxied, "ClientAddressHeader": "X-Real-IP"})
+            headers = {"X-Real-IP": "192.0.2.3", "X-Forwarded-For": "192.0.2.1"}
+            socket = await http.ws_connect(f"{run.server.url}/websocket", headers=headers)
+            assert not socket.closed
+
+
+async def test_limits_of_sockets(tmp_path: Path) -> None:
+    """For an address and in all, whether or not a connection is a session."""
+    async with reloading(tmp_path) as run:
+        await run.seated("a")
+        assert (await run.change({"MaxSocketsPerAddress": 1}))["changed"]
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await run.enter("b")
+        assert refused.value.status == 503
+        assert (await run.change({"MaxSockets": 16}))["changed"]
+        for number in range(15):
+            await run.seated(f"user{number}")
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await run.enter("one too many")
 
 
 async def test_secrets(tmp_path: Path) -> None:
