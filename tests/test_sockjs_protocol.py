@@ -15,7 +15,8 @@ IFRAME = re.compile(
     r"\A<!DOCTYPE html>\n<html>\n<head>\n"
     r'  <meta http-equiv="X-UA-Compatible" content="IE=edge" />\n'
     r'  <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />\n'
-    r'  <script src="(?P<url>[^"]+)"></script>\n'
+    r'  <script src="(?P<url>[^"]+)"'
+    r'( integrity="sha384-[\w+/=]+" crossorigin="anonymous")?></script>\n'
     r"  <script>\n    document\.domain = document\.domain;\n"
     r"    SockJS\.bootstrap_iframe\(\);\n  </script>\n</head>\n<body>\n"
     r"  <h2>Don't panic!</h2>\n"

@@ -114,24 +114,30 @@ def _sentinel(url: EngineURL, host: str, port: int, *, timeout: float) -> Any:
 class _AskedLogin:
     """Logs in only if the other side asks for it.
 
-    Most Sentinels have the server's login, or none; one without a login refuses any.
+    Most Sentinels have the server's login, or none; one without any would refuse a login.
     """
 
     username: str | None
     password: str | None
+    is_asked = False
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Connect without a login first, then with it if that is refused."""
+        """Greet the other side, at first without a login."""
         greet = super().on_connect_check_health  # type: ignore[misc]
+        if self.is_asked:
+            await greet(check_health=check_health)
+            return
         login = self.username, self.password
         self.username = self.password = None
         try:
             await greet(check_health=check_health)
         except AuthenticationError:
-            self.username, self.password = login
-            await greet(check_health=check_health)
+            self.is_asked = True
         finally:
             self.username, self.password = login
+        if self.is_asked:  # redis-py has closed the connection; the next one logs in at once
+            await self.disconnect()  # type: ignore[attr-defined]
+            await self.connect_check_health(check_health=check_health)  # type: ignore[attr-defined]
 
 
 class _Asked(_AskedLogin, Connection):
