@@ -212,7 +212,7 @@ def test_a_token_for_many_rooms(pattern: str) -> None:
         return token(room=[pattern.replace("%d", str(number)) for number in range(size // 16)])
 
     def work(token: str) -> None:
-        with pytest.raises(Unauthorized, match="another room"):
+        with pytest.raises(Unauthorized, match="a different room"):
             AUTH.grant(token, "a", "room", NOW)
 
     check(make, work, largest=MAX_TOKEN)

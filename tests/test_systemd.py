@@ -105,9 +105,9 @@ async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
         unix.listen()
         cases = [
             ([file.fileno()], "the passed descriptor is not a socket"),
-            ([udp.fileno()], "does not listen to TCP connections"),
-            ([idle.fileno()], "does not listen to TCP connections"),
-            ([unix.fileno()], "does not listen to TCP connections"),
+            ([udp.fileno()], "does not listen for TCP connections"),
+            ([idle.fileno()], "does not listen for TCP connections"),
+            ([unix.fileno()], "does not listen for TCP connections"),
             ([listening.fileno(), udp.fileno()], "2 sockets were passed, one is used"),
         ]
         for descriptors, words in cases:
