@@ -214,7 +214,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Stop accepting, and drop connections in their TLS handshake."""
+        """Stop accepting. Connections that were accepted before are still served."""
         if self._paused is not None:
             self._paused.cancel()
         (listening,) = self.sockets
@@ -224,8 +224,6 @@ class Acceptor:
                 Path(path).unlink()
         listening.close()
         self.sockets = ()  # type: ignore[assignment]
-        for task in self._beginning:
-            task.cancel()
 
     def _resume(self) -> None:
         self._paused = None

@@ -18,8 +18,6 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
 from videre import demo, logs
 from videre.app import NAMESPACES, create_app
 from videre.command import signals, speedups, streams, systemd
@@ -108,7 +106,7 @@ class Server:
                 self._start(lambda: _feed_watchdog(seconds))
             await self._stop.wait()
             if self._drained and runner.server is not None:
-                await self._give_last_answers(sites, runner.server)
+                await self._give_last_answers(sites)
         finally:
             systemd.notify("STOPPING=1")
             await self._jobs.end()
@@ -205,7 +203,7 @@ class Server:
             self._drained = True
             self._stop.set()
 
-    async def _give_last_answers(self, sites: Sequence[Site], http: web.Server) -> None:
+    async def _give_last_answers(self, sites: Sequence[Site]) -> None:
         """Stop accepting, and let accepted connections get a response before they are closed.
 
         New connections go to whoever else holds the socket: a service manager or the next process.
@@ -215,7 +213,7 @@ class Server:
         loop = asyncio.get_running_loop()
         end = loop.time() + LAST_ANSWERS
         while loop.time() < end:
-            if not http.connections:
+            if not self._gate.open:  # counts from accept on, TLS handshakes included
                 return
             await asyncio.sleep(0.02)
 
