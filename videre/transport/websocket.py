@@ -66,6 +66,7 @@ class WebSocketSession(Session):
         limit = keeper.shared.options.max_backlog_bytes
         self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
         self._makes_way = False  # whether one larger packet may wait besides
+        self._plain = self._limit  # bytes that are written without a look at the above
         tcp.set_write_buffer_limits(high=self._limit)
 
     def start(self) -> None:
@@ -154,7 +155,7 @@ class WebSocketSession(Session):
                 self._collected.append(data)
         elif not self._tcp.is_closing():
             # uvloop raises when writing to a closed connection; asyncio drops the data.
-            if len(data) > self._limit:
+            if len(data) > self._plain:
                 self._write_large(data, len(data))
             else:
                 self._tcp.write(data)
@@ -164,7 +165,7 @@ class WebSocketSession(Session):
         collected, self._collected = self._collected, None
         if collected and not self._tcp.is_closing():
             data = b"".join(collected)
-            if len(data) > self._limit:
+            if len(data) > self._plain:
                 self._write_large(data, max(map(len, collected)))
             else:
                 self._tcp.write(data)
@@ -175,10 +176,11 @@ class WebSocketSession(Session):
         Such a packet is the answer about a crowded room: a client that never gets it can never
         enter. A second one must wait until the first has been read.
         """
-        if largest <= self._limit or self._is_crowded():
+        if self._is_crowded() or largest <= self._limit:
             self._tcp.write(data)
             return
         self._makes_way = True
+        self._plain = -1
         self._tcp.set_write_buffer_limits(high=sys.maxsize)
         self._tcp.write(data)
         self._tcp.set_write_buffer_limits(high=self._limit + min(largest, self.backlog))
@@ -187,6 +189,7 @@ class WebSocketSession(Session):
         """Tell whether an uncounted large packet still waits; if not, restore the limit."""
         if self._makes_way and self.backlog <= self._limit:
             self._makes_way = False
+            self._plain = self._limit
             self._tcp.set_write_buffer_limits(high=self._limit)
         return self._makes_way
 
