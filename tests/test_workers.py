@@ -378,8 +378,8 @@ def test_each_worker_has_its_port_and_log() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"Workers": 2}, "--workers: Workers: 2: more than one worker needs Engine"),
-        ({"Workers": 2, "Engine": "redis://h", "Port": 65535}, "not so many ports after Port"),
+        ({"Workers": 2}, "--workers: Workers: 2: several workers need an Engine"),
+        ({"Workers": 2, "Engine": "redis://h", "Port": 65535}, "not enough ports after Port"),
     ],
 )
 def test_what_workers_need(options: dict[str, Any], words: str) -> None:
