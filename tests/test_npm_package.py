@@ -15,18 +15,21 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiortc import MediaStreamTrack, VideoStreamTrack
 from browser import Browser, Page, chromium
 from documents import Block, runs
 from npm_projects import CLIENT, TEMPLATES, Project, node, npm_modules, packed
 from process import ROOT
 
 import videre
+from videre.client import Call, Peer
 from videre.version import __version__
 
 EXAMPLES = ROOT / "examples"
 MANIFEST = json.loads((CLIENT / "package.json").read_text(encoding="utf-8"))
 CORE_BYTES = 13_000  # minified and compressed, as an application's page loads it
 HOOK_BYTES = 1_000
+SECONDS = 60  # for a whole call
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -332,6 +335,39 @@ async def test_a_call_in_react(react: Path, browser: Browser) -> None:
             """
         )
         assert muted == [True, True, {"audio": True, "video": False}, False]
+
+
+@pytest.mark.parametrize("first", ["react", "python"])
+async def test_a_call_of_react_with_python(react: Path, browser: Browser, first: str) -> None:
+    """Whoever is first: each sees the other's pictures and gets its messages."""
+    frames: asyncio.Queue[str] = asyncio.Queue()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    async with served(browser, react) as url:
+        page = await browser.open(url, init=SMALL)
+        if first == "react":
+            await page.run(
+                "go(arg); return until(() => globalThis.call?.state === 'joined');", "room"
+            )
+        call = Call(f"{url}echo", user="py", room="room")
+        call.add_track(VideoStreamTrack())
+
+        @call.on("track")
+        async def watch(track: MediaStreamTrack, peer: Peer) -> None:
+            if track.kind == "video":
+                await track.recv()
+                frames.put_nowait(peer.user)
+
+        call.on("message", lambda value, _peer: heard.put_nowait(value))
+        async with asyncio.timeout(SECONDS), call:
+            if first == "python":
+                await page.run("go(arg);", "room")
+            assert await page.run(FLOWS) is True
+            assert await frames.get() in call.peers
+            await call.send("from Python")
+            line = "return (await until(() => document.querySelector('li'))).textContent;"
+            assert await page.run(line) == "py from Python"
+            await page.run("await call.send({ from: 'React' });")
+            assert await heard.get() == {"from": "React"}
 
 
 async def test_react_leaves_nothing_behind(react: Path, browser: Browser) -> None:
