@@ -10,7 +10,7 @@ from pathlib import Path
 from process import ROOT, node_modules, require
 
 CLIENT = ROOT / "videre" / "browser"
-DEMO = ROOT / "videre" / "static"
+DEMO = ROOT / "videre" / "demo"
 OPTIONS = {
     "strict": True,
     "noEmit": True,
@@ -156,4 +156,4 @@ def test_it_is_shipped() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     held = config["options.package_data"]["videre"].split(", ")
-    assert {"static/*", "browser/*", "browser/videre/*"} <= set(held)
+    assert {"demo/*", "browser/*", "browser/videre/*"} <= set(held)

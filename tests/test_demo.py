@@ -22,7 +22,7 @@ from videre.config import Config, load
 from videre.errors import ConfigError
 from videre.transport import Options
 
-STATIC = ROOT / "videre" / "static"
+FOLDER = ROOT / "videre" / "demo"
 FILES = {
     "/demo": ("text/html", "demo.html"),
     "/demo/demo.css": ("text/css", "demo.css"),
@@ -39,18 +39,20 @@ CLIENT = ROOT / "videre" / "browser"
 
 def source(name: str) -> Path:
     """Return where a file of the demo lies: its own, or one of the browser client."""
-    return (STATIC if name.startswith("demo") else CLIENT) / name
+    return (FOLDER if name.startswith("demo") else CLIENT) / name
 
 
 def test_all_files_of_the_demo_are_served() -> None:
     """What lies there is served, and nothing else."""
-    own = {name for _, name in FILES.values() if source(name).parent == STATIC}
-    assert own == {file.name for file in STATIC.iterdir()}
+    own = {name for _, name in FILES.values() if source(name).parent == FOLDER}
+    assert own == {
+        file.name for file in FOLDER.iterdir() if file.suffix != ".py" and file.is_file()
+    }
 
 
 def test_the_page_loads_nothing_else() -> None:
     """No script or style stands in it, and no address of another site in any file."""
-    page = (STATIC / "demo.html").read_text(encoding="utf-8")
+    page = (FOLDER / "demo.html").read_text(encoding="utf-8")
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
     assert re.findall(r"<script[^>]*>(.*?)</script>", page, re.S) == [""]
     for _, name in FILES.values():

@@ -21,7 +21,7 @@ from videre.config.schema import is_loopback
 
 PATH = "/demo"
 
-_STATIC = Path(__file__).parent / "static"
+_FOLDER = Path(__file__).parent
 _PARTS = ("", "_call", "_page", "_parts")
 _FILES = ("demo.css", "demo.svg", *(f"demo{part}.js" for part in _PARTS))
 
@@ -49,10 +49,10 @@ def mount(app: web.Application, config: Config, *, local: bool = False) -> None:
     """
     # Relative to the page, so that the application may be mounted anywhere.
     signaller = config.prefixes[0].removeprefix("/") or "."
-    page = string.Template((_STATIC / "demo.html").read_text(encoding="utf-8"))
+    page = string.Template((_FOLDER / "demo.html").read_text(encoding="utf-8"))
     text = page.substitute(signaller=html.escape(signaller))
     app.router.add_get(PATH, _handler(File(text.encode(), ".html"), local))
-    own = {name: File((_STATIC / name).read_bytes(), Path(name).suffix) for name in _FILES}
+    own = {name: File((_FOLDER / name).read_bytes(), Path(name).suffix) for name in _FILES}
     for name, file in (own | FILES).items():
         app.router.add_get(f"{PATH}/{name}", _handler(file, local))
 
