@@ -24,7 +24,7 @@ class Seat:
     times: list[float] = dataclasses.field(default_factory=list)
     dropped: int = 0  # of the log
     start: int | None = 0  # once lost: where what is missed begins; None: nobody knows
-    last: int | None = None  # the id of its holder's last broadcast
+    last_id: int | None = None  # the id of its holder's last broadcast
     due: float = 0.0  # once lost: when the grace ends
     history: list[Brief] = dataclasses.field(default_factory=list)  # counted, since it was taken
 

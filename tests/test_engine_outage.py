@@ -16,7 +16,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from documents import claim
-from engine_nodes import NODE_SECONDS, eventually, nodes_on
+from engine_nodes import eventually, nodes_on
+from patience import NODE_SECONDS
 from inprocess import serving
 from process import ROOT, START_SECONDS, signaller
 from redis.asyncio.sentinel import MasterNotFoundError
