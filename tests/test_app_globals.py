@@ -15,6 +15,7 @@ import weakref
 from typing import Any
 
 import pytest
+from aiohttp import web_app
 from signalling import connect
 from sockjs_client import Wire, fresh, poll
 from test_app import URL, WAYS, Mount, make_site, role, serving
@@ -104,5 +105,7 @@ async def test_nothing_is_left_of_it(mount: Mount) -> None:
     assert asyncio.all_tasks() == tasks and threading.enumerate() == threads
     gone = weakref.ref(site)
     del site, peer
+    # aiohttp keeps the last 1,024 handlers of applications with middlewares, ours included.
+    web_app._cached_build_middleware.cache_clear()
     gc.collect()  # which also tells of sockets that nobody closed
     assert gone() is None

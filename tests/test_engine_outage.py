@@ -17,8 +17,8 @@ import aiohttp
 import pytest
 from documents import claim
 from engine_nodes import eventually, nodes_on
-from patience import NODE_SECONDS
 from inprocess import serving
+from patience import NODE_SECONDS
 from process import ROOT, START_SECONDS, signaller
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
