@@ -89,7 +89,7 @@ async def test_paths(made: Callable[[], web.Application], method: str) -> None:
 def test_no_route_is_deeper_than_its_path(made: Callable[[], web.Application]) -> None:
     """No folder, no application below a path, no part that matches a slash."""
     for resource in made().router.resources():
-        assert type(resource) in (web.PlainResource, web.DynamicResource)
+        assert isinstance(resource, web.PlainResource | web.DynamicResource)
         pattern = resource.get_info().get("pattern")
         assert pattern is None or pattern.fullmatch(resource.canonical + "/a") is None
 
