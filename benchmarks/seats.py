@@ -62,18 +62,21 @@ def seats(spec: Spec) -> Figures:
     return figures | {"crowd": True}
 
 
+LEASE = "1:60000"  # a number that changes, and milliseconds
+
+
 async def _notes(spec: Spec) -> Figures:
     from videre.engines.redis.store import RedisStore  # only this pattern needs it
 
     port, _ = spec["store"]
     store = RedisStore(f"redis://127.0.0.1:{port}", SALT, keep_ms=1000, keep_bytes=None)
     await store.open(lambda room, message: None, lambda: None)
-    process = (await store.node("beat", SALT, "60000", "0"))[3]
+    process = (await store.node("beat", SALT, LEASE, "0"))[3]
 
     async def some(first: int) -> None:
         for number in range(first, spec["notes"], NOTES_AT_A_TIME):
             room = f"{SALT}-{number:08}"
-            await store.node("note", SALT, room, "60000")
+            await store.node("note", SALT, room, LEASE)
             await store.node("unnote", SALT, room, process)
 
     meter = Meter(spec)
