@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 
 # Allocations minus deallocations between two collections of the young generation; the middle and
-# the old generation follow every 5 and 50 of these. Python's default is 700, 10, 10. A collection
+# the old generation follow every 5 and 250 of these. Python's default is 700, 10, 10. A collection
 # of so many young objects blocks for about a millisecond. With rarer old collections, garbage of
 # closed connections added a quarter to the memory under attack.
-GC_THRESHOLD = (10_000, 5, 10)
+GC_THRESHOLD = (2_000, 5, 50)
 
 # Memory blocks allocated since the start, up to which a full collection is short: it takes about
 # 250 ns per block (530 ms for the 2.2 million of 50,000 sessions in 50,000 rooms).
