@@ -1,4 +1,4 @@
-"""A camera that shows what it sees to all who enter its room: see README.md beside it."""
+"""Show a camera to everyone who enters its room: see README.md in this folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ log = logging.getLogger("camera")
 
 
 def arguments() -> argparse.Namespace:
-    """Return the options, each of which may be a variable of the environment instead."""
+    """Return the options; each can also be set as an environment variable."""
     environ = os.environ
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default=environ.get("CAMERA_URL", "ws://localhost:1111/echo"))
-    parser.add_argument("--room", default=environ.get("CAMERA_ROOM"), help="its name is a secret")
+    parser.add_argument("--room", default=environ.get("CAMERA_ROOM"), help="a secret")
     parser.add_argument("--user", default=environ.get("CAMERA_USER", "camera"))
     parser.add_argument(
         "--token-file",
         type=Path,
         default=environ.get("CAMERA_TOKEN_FILE"),
-        help="holds the token; it is read again for each connection",
+        help="file with the token, read again for each connection",
     )
     parser.add_argument(
         "--device",
         default=environ.get("CAMERA_DEVICE", "/dev/video0"),
-        help="a device of Video4Linux, or a film to show instead",
+        help="a Video4Linux device, or a film to show instead",
     )
     found = parser.parse_args()
     if not found.room:
@@ -43,16 +43,16 @@ def arguments() -> argparse.Namespace:
 
 
 def open_camera(device: str) -> MediaPlayer:
-    """Return what plays a device, or a film."""
+    """Return a player for a device or a film."""
     if device.startswith("/dev/"):
-        options = {"video_size": "640x480", "framerate": "15"}  # what a Pi encodes in time
+        options = {"video_size": "640x480", "framerate": "15"}  # all that a Pi encodes in time
         return MediaPlayer(device, format="v4l2", options=options)
-    # Not with loop=True: from the second time on aiortc 1.16 plays as fast as the machine can.
+    # Without loop=True: aiortc 1.16 plays every further round as fast as the machine can.
     return MediaPlayer(device)
 
 
 async def show(options: argparse.Namespace) -> None:
-    """Show the camera until the seat or the camera is lost, or somebody ends this."""
+    """Show the camera until the seat or the camera is lost, or until cancelled."""
     file = options.token_file
     call = Call(
         options.url,
@@ -84,7 +84,7 @@ async def show(options: argparse.Namespace) -> None:
 
 
 async def main() -> int:
-    """Return the exit code: 0 after SIGTERM, 1 for what systemd should try again."""
+    """Return the exit code: 0 after a signal, 1 if systemd should restart us."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aioice").setLevel(logging.WARNING)
     showing = asyncio.create_task(show(arguments()))
