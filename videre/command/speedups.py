@@ -38,8 +38,8 @@ class Collector:
     A full collection takes time in proportion to all objects: 0.5 s for 50,000 sessions, in which
     nobody is served. So, above FEW_BLOCKS, objects that survive a collection of the middle
     generation are frozen. Reference counting still frees them. A frozen cycle would leak, but
-    sessions leave no cycles that old (tests/test_cli_speedups.py); `thaw` collects all objects
-    when there are few again.
+    sessions leave no cycles that old (tests/command/test_cli_speedups.py); `thaw` collects all
+    objects when there are few again.
     """
 
     def __init__(self) -> None:

@@ -9,18 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import fuzz_costs
+import fuzz_decode
+import fuzz_frames
+import fuzz_sockjs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import ALMOST_PACKETS, ANY_TEXT, VALUES, mutated
 
-FUZZ = Path(__file__).resolve().parent / "fuzz"
-sys.path.append(str(FUZZ))
-
-import fuzz_costs  # noqa: E402
-import fuzz_decode  # noqa: E402
-import fuzz_frames  # noqa: E402
-import fuzz_sockjs  # noqa: E402
+FUZZ = Path(__file__).resolve().parent
 
 TARGETS = [fuzz_decode, fuzz_frames, fuzz_sockjs]
 THOROUGH = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

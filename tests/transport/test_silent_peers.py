@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from cable import Cable, no_cables
-from process import missing, signaller
+from process import WITH_SUPPORT, missing, signaller
 from signalling import Signalling, connect
 from sockjs_client import Stream, fresh, poll, send
 from websocket_client import Socket
@@ -73,7 +73,7 @@ async def live_all(base: str, name: str) -> None:
 async def living(base: str, name: str, *prefix: str) -> AsyncIterator[Process]:
     """Run `live_all` as a process of its own, behind a command that leads to where it runs."""
     process = await asyncio.create_subprocess_exec(
-        *prefix, sys.executable, str(Path(__file__)), base, name
+        *prefix, sys.executable, str(Path(__file__)), base, name, env=WITH_SUPPORT
     )
     try:
         yield process

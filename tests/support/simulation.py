@@ -1,7 +1,7 @@
 """The Redis engine in one process: many nodes on one simulated store, in virtual time, with faults.
 
-    python tests/simulation.py --runs 100000 --seed 0
-    python tests/simulation.py --runs 1 --seed 123 --trace
+    python tests/support/simulation.py --runs 100000 --seed 0
+    python tests/support/simulation.py --runs 1 --seed 123 --trace
 
 A seed determines a whole run. Invariants are checked after every step, and again once the faults
 have ended and the cluster has had time to recover: see `Simulation.check`,

@@ -14,7 +14,7 @@ from tokens import SECRET
 
 from videre.config import load
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 TABLE = TEXT.partition("## Threat model")[2].partition("\n## ")[0]
 ROWS = [

@@ -299,7 +299,7 @@ def test_the_model_does_what_the_lua_does(
 
 def test_the_lua_is_where_it_is_looked_for() -> None:
     """All operations of room.lua are in the model."""
-    text = (Path(__file__).parent.parent / "videre/engines/redis/room.lua").read_text()
+    text = (Path(__file__).parents[2] / "videre/engines/redis/room.lua").read_text()
     ops = {
         line.split("(")[0].removeprefix("function ops.")
         for line in text.splitlines()

@@ -175,7 +175,7 @@ async def _makes_a_secret(checkout: Checkout, command: str) -> None:
 
 async def _tests(checkout: Checkout, command: str) -> None:
     """The tests are found; they are not run, this is one of them."""
-    narrow = "" if "tests/" in command else " tests/test_limits.py"
+    narrow = "" if "tests/" in command else " tests/house/test_limits.py"
     output = await checkout.run(f"{command}{narrow} -n 0 -p no:cacheprovider --collect-only -q")
     assert re.search(r"tests? collected", output), output
 

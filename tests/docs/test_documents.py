@@ -18,7 +18,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def test_every_block_is_run() -> None:
-    """tests/documents.py says how."""
+    """tests/support/documents.py says how."""
     left = [f"{block}: {block.language or 'no language'}" for block in unclaimed()]
     assert not left, "no test runs " + ", ".join(left)
 

@@ -38,7 +38,7 @@ UNIT = (DOCS / "videre.service").read_text(encoding="utf-8")
 COMMAND = "/opt/videre/bin/videre-server"
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 QUOTED = re.compile(r"exposure level of (\d+\.\d) \(systemd (\d+)\)")
-CONFINED = str(ROOT / "tests" / "confined.py")
+CONFINED = str(ROOT / "tests" / "support" / "confined.py")
 
 
 def parsed(name: str) -> configparser.ConfigParser:

@@ -87,7 +87,7 @@ def test_most_users_stand_in_their_name_as_they_are(user: str) -> None:
     ],
 )
 def test_what_coturn_takes_for_sql_is_encoded(user: str, name: str) -> None:
-    """It would not answer: tests/test_real_turn.py asks it."""
+    """It would not answer: tests/client/test_real_turn.py asks it."""
     assert told(user, ttl=60)["username"] == f"1700000060:{name}"
 
 

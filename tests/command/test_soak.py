@@ -11,7 +11,7 @@ from soak import CONFIG, Sample, admin_of, faults, leaks, soak
 
 
 async def test_nothing_is_left_of_clients_that_come_and_go(tmp_path: Path) -> None:
-    """By every transport, and in every way; memory is for the ten minutes of `tests/soak.py`."""
+    """By every transport, and in every way; memory is for ten minutes of tests/support/soak.py."""
     told: list[object] = []
     async with signaller(tmp=tmp_path, config=CONFIG) as server:
         wrong = await soak(server, await admin_of(server), 6, 40, told.append)

@@ -1,6 +1,6 @@
 """The echo server that SockJS conformance suites want, on our seam or on the stock plugin.
 
-python tests/sockjs_server.py [--stock] [--port 8081]
+python tests/support/sockjs_server.py [--stock] [--port 8081]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aiohttp import web
 
 from videre.reasons import End
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STREAMING_LIMIT = 4096  # bytes; what the suites expect of a test server
 SERVICES: dict[str, dict[str, Any]] = {
     "/echo": {},

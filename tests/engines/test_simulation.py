@@ -1,4 +1,4 @@
-"""The cluster under a scheduler that injects faults: tests/simulation.py says what is checked."""
+"""The cluster under a scheduler that injects faults: simulation.py says what is checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_cluster_keeps_its_promises(first: int) -> None:
     """Whatever goes wrong, nobody is told what is not so, and all recover in time."""
     for seed in range(first, first + RUNS):
         found = simulation.run(seed)
-        assert found is None, f"python tests/simulation.py --runs 1 --seed {seed} --trace: {found}"
+        assert found is None, f"simulation.py --runs 1 --seed {seed} --trace: {found}"
 
 
 def test_a_seed_replays() -> None:

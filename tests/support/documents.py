@@ -1,6 +1,6 @@
 """The fenced blocks of README.md and docs/*.md, and the tests that run them.
 
-A block that no test runs makes tests/test_documents.py fail. There are two ways to run one.
+A block that no test runs makes tests/docs/test_documents.py fail. There are two ways to run one.
 
 By its language, in any document:
 
@@ -36,7 +36,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -84,7 +84,7 @@ def _found(document: str, words: str) -> list[Block]:
 
 def _calls(*names: str) -> Iterator[list[str]]:
     """Yield the arguments of each call of these functions in the tests."""
-    for path in Path(__file__).parent.rglob("*.py"):
+    for path in (ROOT / "tests").rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         if "from documents import" not in source or path.samefile(__file__):
             continue

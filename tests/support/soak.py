@@ -1,10 +1,10 @@
 """A soak: clients of every transport come and go for minutes, and the server is as it was.
 
-`python tests/soak.py --seconds 600 --visitors 200` runs the command as a process of its own, prints
-a line of figures each 10 s and a verdict, and ends with 1 if something leaked. Visitors speak as
-the real client does: 89 % pings, 8 % broadcasts, 3 % connects, one packet each second or so; they
-leave by a close, by a `disconnect`, without a word or with a reset, and some come back for their
-seats.
+`python tests/support/soak.py --seconds 600 --visitors 200` runs the command as a process of its
+own, prints a line of figures each 10 s and a verdict, and ends with 1 if something leaked. Visitors
+speak as the real client does: 89 % pings, 8 % broadcasts, 3 % connects, one packet each second or
+so; they leave by a close, by a `disconnect`, without a word or with a reset, and some come back for
+their seats.
 """
 
 from __future__ import annotations

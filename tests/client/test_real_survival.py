@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -20,7 +19,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from cable import Cable, ip, no_cables
 from inprocess import serving
-from process import ROOT, missing, signaller
+from process import WITH_SUPPORT, missing, signaller
 from scripted import Proxy
 
 import videre
@@ -150,7 +149,7 @@ async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
             process = await asyncio.create_subprocess_exec(
                 *("ip", "netns", "exec", cables[0].namespace, sys.executable, __file__),
                 *itertools.chain(urls, [cable.device for cable in cables]),
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=WITH_SUPPORT,
             )
             try:
                 async with asyncio.timeout(CALL_SECONDS + 30):
