@@ -1,4 +1,4 @@
-"""The command: its options, its exit codes, and how it ends, in processes of its own."""
+"""The command: its options, its exit codes, and how it ends."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
@@ -19,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from process import LINE_BYTES, ROOT, START_SECONDS, Signaller, missing, self_signed, signaller
+from oneshot import run
+from process import LINE_BYTES, ROOT, Signaller, missing, self_signed, signaller
 from signalling import connect
 from sockjs_client import Stream, Wire, fresh, poll
 from websocket_client import CLOSE, TEXT, Socket
@@ -31,22 +30,12 @@ SCRIPT = str(ROOT / "bin" / "signaller.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500"}
 ENDS_WITHIN = 5.0  # seconds from a signal to the end: issue 2, point 8
 
-Done = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture(autouse=True)
 async def hang_up() -> AsyncIterator[None]:
     """End the connections that a test has left open."""
     yield
     await Wire.hang_up()
-
-
-def run(*args: str, script: str = SCRIPT) -> Done:
-    """Run the command to its end."""
-    command = [sys.executable, script, *args]
-    return subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=START_SECONDS
-    )
 
 
 @asynccontextmanager
@@ -66,7 +55,7 @@ async def running(*command: str, cwd: Path) -> AsyncIterator[Signaller]:
 
 def test_help_tells_every_option_and_its_default() -> None:
     """Each option is in --help, those that take a value with their default."""
-    done = run("--help")
+    done = run("--help", environ=ENVIRONMENT)
     options = " ".join(done.stdout.partition("options:")[2].split())
     told = {text.split()[0]: text for text in re.split(r" (?=--\w)", options)}
     defaults = {
@@ -90,9 +79,8 @@ def test_help_tells_every_option_and_its_default() -> None:
 
 def test_help_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
     """The default configuration's path is shown as it is, whatever it looks like."""
-    (tmp_path / "100%done").mkdir()
-    script = shutil.copy(SCRIPT, tmp_path / "100%done")
-    done = run("--help", script=str(script))
+    config = tmp_path / "100%done" / "conf.json"
+    done = run("--help", environ=ENVIRONMENT, default_config=config)
     assert done.returncode == 0 and "100%done" in done.stdout, done.stderr
 
 

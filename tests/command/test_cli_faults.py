@@ -1,4 +1,4 @@
-"""What the command says of a configuration that cannot be used: in processes of their own."""
+"""What the command says of a configuration that cannot be used."""
 
 from __future__ import annotations
 
@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oneshot import Done, run
 from process import ROOT, START_SECONDS, self_signed
-
-
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    command = [sys.executable, str(ROOT / "bin" / "signaller.py"), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS)
 
 
 def refused(*args: str) -> str:
@@ -28,6 +23,15 @@ def refused(*args: str) -> str:
     assert "Traceback" not in done.stderr, done.stderr
     assert (done.returncode, done.stdout) == (2, ""), done
     return done.stderr
+
+
+def test_a_process_of_its_own(tmp_path: Path) -> None:
+    """Exit code, output and errors of a process are those that the other tests see in this one."""
+    (tmp_path / "conf.json").write_text('{"Port": 70000}')
+    for args in (["--version"], ["--nonsense"], ["--config", str(tmp_path / "conf.json")]):
+        command = [sys.executable, str(ROOT / "bin" / "signaller.py"), *args]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS)
+        assert run(*args) == Done(done.returncode, done.stdout, done.stderr)
 
 
 def test_check(tmp_path: Path) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import jwt
+import oneshot
 import pytest
-from process import ROOT, START_SECONDS, signaller
+from process import signaller
 from signalling import Signalling, connect
 from tokens import NOW, OTHER_SECRET, SECRET, private, public_pem, token
 
@@ -198,10 +197,9 @@ def test_a_configuration_shows_no_secret(conf: Path) -> None:
 # python -m videre token
 
 
-def run(conf: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def run(conf: Path, *args: str) -> oneshot.Done:
     """Run the subcommand to its end."""
-    command = [sys.executable, "-m", "videre", "token", "--config", str(conf), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, cwd=ROOT)
+    return oneshot.run("token", "--config", str(conf), *args)
 
 
 def mint(conf: Path, *args: str) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import jwt
+import oneshot
 import pytest
-from process import ROOT, START_SECONDS, self_signed
+from process import ROOT, self_signed
 from test_config import GOOD, KEYS
 from tokens import SECRET
 
@@ -46,13 +45,9 @@ def faults(path: Path | None = None, **variables: str) -> tuple[str, ...]:
     return caught.value.faults
 
 
-def run(*args: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*args: str, cwd: Path, **variables: str) -> oneshot.Done:
     """Run the command to its end, with no other variables of ours than these."""
-    environ = {**OURS, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-m", "videre", *args]
-    return subprocess.run(
-        command, env=environ, cwd=cwd, capture_output=True, text=True, timeout=START_SECONDS
-    )
+    return oneshot.run(*args, environ={**OURS, **variables}, cwd=cwd, default_config=None)
 
 
 NAMES = {

@@ -8,8 +8,6 @@ import logging
 import os
 import re
 import ssl
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,8 +16,9 @@ import pytest
 from documents import claim
 from engine_nodes import eventually, nodes_on
 from inprocess import serving
+from oneshot import Done, run
 from patience import NODE_SECONDS
-from process import ROOT, START_SECONDS, signaller
+from process import ROOT, signaller
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkey_server import Valkey, free_port, redis_binary, redis_tls, valkey, valkey_cluster
@@ -303,16 +302,9 @@ async def test_the_command_says_it(tmp_path: Path) -> None:
     assert "wrong-one" not in log
 
 
-def check(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+def check(url: str, *options: str) -> Done:
     """Run the command with `--check`."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "bin" / "signaller.py"), "--config", os.devnull, *options],
-        env={**os.environ, "VIDERE_ENGINE": url},
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
-    )
+    return run("--config", os.devnull, *options, environ={**os.environ, "VIDERE_ENGINE": url})
 
 
 async def test_check_connects(tmp_path: Path, guarded: Valkey) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from process import ROOT, START_SECONDS, self_signed
+from oneshot import run
+from process import self_signed
 
 from videre.config import load
 from videre.engine_url import EngineURL, fault, read, shown
@@ -199,13 +197,7 @@ def test_the_command_refuses_it(check: list[str], tmp_path: Path) -> None:
     """So do --check and the start: exit code 2, one sentence, and no traceback."""
     config = tmp_path / "conf.json"
     config.write_text(json.dumps({"Engine": "redis://:sec#ret@h"}), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "bin" / "signaller.py"), "--config", str(config), *check],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-    )
+    done = run("--config", str(config), *check)
     words = "percent-encode # in the user, the password or an option as %23"
     assert done.returncode == 2
     assert done.stderr == f'videre-server: {config}: Engine: "redis://...": {words}\n'
