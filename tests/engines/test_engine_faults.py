@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from engine_nodes import Node, eventually, nodes_on
 from patience import NODE_SECONDS
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import InvalidResponse
 from valkey_server import valkey
 
+from videre.engines.redis.pipe import Pipe
 from videre.errors import EngineError
 from videre.settings import JoinPolicy
 
@@ -40,10 +43,37 @@ async def goes_on(node: Node) -> None:
     await node.hears("sent")
 
 
-async def test_the_writer_of_a_connection_is_gone(
+async def test_the_transport_of_a_connection_is_gone(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another task has closed the connection while a command was on its way to it."""
+    """uvloop raises RuntimeError for what is written to a transport that has just closed."""
+    flush = Pipe._flush
+
+    class Closed:
+        """A transport that has closed."""
+
+        def __init__(self, transport: Any) -> None:
+            self.abort = transport.abort
+
+        def write(self, _: bytes) -> None:
+            raise RuntimeError("unable to perform operation on <TCPTransport>; it is closed")
+
+    def flushed(pipe: Any) -> None:
+        pipe._transport = Closed(pipe._transport)
+        flush(pipe)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipe, "_flush", flushed)
+        with pytest.raises(EngineError):
+            await node.engine.join("room", "b", "b1", ("", ""), JoinPolicy())
+    assert not tracebacks(caplog)
+    await goes_on(node)
+
+
+async def test_a_connection_of_the_library_fails(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another task has closed it while a command was on its way: redis-py's writer is gone."""
     send = AbstractConnection._send_packed_command
 
     async def closed(connection: Any, command: Any) -> None:
@@ -54,7 +84,7 @@ async def test_the_writer_of_a_connection_is_gone(
     with monkeypatch.context() as patch:
         patch.setattr(AbstractConnection, "_send_packed_command", closed)
         with pytest.raises(EngineError):
-            await node.engine.join("room", "b", "b1", ("", ""), JoinPolicy())
+            await node.engine.rooms(None, 10)
     assert AttributeError in tracebacks(caplog)
     await goes_on(node)
 
@@ -71,13 +101,31 @@ async def test_a_library_may_raise_anything(
     async def fails(*_: object) -> None:
         raise kind("something is wrong")
 
+    def fails_at_once(*_: object) -> None:
+        raise kind("something is wrong")
+
     with monkeypatch.context() as patch:
         patch.setattr(AbstractConnection, "_send_packed_command", fails)
+        patch.setattr(Pipe, "write", fails_at_once)
         for call in (node.engine.members("room"), node.engine.rooms(None, 10)):
             with pytest.raises(EngineError):
                 await call
             node.engine._node.sound_since = 0.0  # so that the next is tried as well
     assert kind in tracebacks(caplog)
+    await goes_on(node)
+
+
+async def test_an_answer_that_cannot_be_read(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection is of no use any more: whoever waits for it gets an error."""
+    calls = next(iter(node.engine._node.store._servers._found.values())).calls
+    asked = [asyncio.create_task(node.engine.members("room")) for _ in range(3)]
+    await asyncio.sleep(0)  # one turn, in which all have been sent, and none is answered yet
+    assert len(calls._waiting) == 3
+    calls._pipe.data_received(b"?what\r\n")
+    for each in asked:
+        with pytest.raises(EngineError):
+            await each
+    assert InvalidResponse not in tracebacks(caplog)
     await goes_on(node)
 
 

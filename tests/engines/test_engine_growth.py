@@ -21,9 +21,10 @@ from growth import FLOOR, ROUNDS, WORSE, Figures, check_async
 from redis import Redis
 from valkey_server import Valkey, valkey
 
-from videre.engines.redis.store import CONNECTIONS, KEYS, RedisStore
+from videre.engines.redis.store import KEYS, RedisStore
 
 LARGEST = 1024
+AT_ONCE = 32  # calls
 SAID = '["{\\"Header\\":{\\"Event\\":\\"connect\\"},\\"Payload\\":","}"]'
 STEPS = 8  # of a kind that are measured together: a single one is too short for the clock
 
@@ -90,8 +91,8 @@ class Rooms:
         """Have so many members."""
         await self.join(room, "u0")
         known = await self.born(room)
-        for start in range(1, count, CONNECTIONS):
-            some = range(start, min(start + CONNECTIONS, count))
+        for start in range(1, count, AT_ONCE):
+            some = range(start, min(start + AT_ONCE, count))
             await asyncio.gather(*(self.join(room, f"u{n}", known=known) for n in some))
 
 
@@ -302,8 +303,8 @@ async def test_a_history_takes_no_more_memory_than_it_may(rooms: Rooms, size: in
     """What the store keeps of a room is bounded in bytes, small packets and large ones alike."""
     await rooms.fill("room", 2)
     tag = rooms.store._tag("room")
-    for _ in range(2 * 256 * 1024 // (size + 80) // CONNECTIONS + 1):
-        some = (rooms.publish("room", "x" * size, to=["u1"]) for _ in range(CONNECTIONS))
+    for _ in range(2 * 256 * 1024 // (size + 80) // AT_ONCE + 1):
+        some = (rooms.publish("room", "x" * size, to=["u1"]) for _ in range(AT_ONCE))
         await asyncio.gather(*some)
     client = rooms.store._client
     used = {key: await client.memory_usage(f"{tag}:{key}", samples=0) or 0 for key in KEYS}

@@ -200,6 +200,10 @@ def test_all_that_the_scripts_and_the_client_do_is_asked() -> None:
     methods -= {"ACLOSE", "PIPELINE", "EXECUTE", "INITIALIZE", "GET_NODE_FROM_KEY", "PUBSUB"}
     methods -= {"GET_MESSAGE", "EXECUTE_COMMAND", "CANCELLING", "DONE"}
     assert methods and methods <= asked, methods - asked
+    ours = client + (folder / "servers.py").read_text() + (folder / "calls.py").read_text()
+    words = {*re.findall(r'"([A-Z]{4,})"', ours)} - {"SPUBLISH", "PUBLISH"}
+    on_channels = {f"{kind}{word}SUBSCRIBE" for kind in ("", "S") for word in ("", "UN")}
+    assert words - on_channels - asked == {"ASKING"}  # a cluster's, which no user is forbidden
 
 
 # How often it is said.

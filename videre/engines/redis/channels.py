@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from redis.asyncio.client import PubSub
-
-from videre.engines.redis.faults import report, reported
+from videre.engines.redis.faults import retrieve
+from videre.engines.redis.pipe import Pipe
 
 logger = logging.getLogger("videre.engines")
 
@@ -40,9 +39,8 @@ class Channels:
         subscription = self._subscriptions.get(server)
         if subscription is None:
             subscription = self._subscriptions[server] = Subscription(
-                client, sharded, self._take, self._timeout
+                client, sharded, self._take, self._lose, self._timeout
             )
-            subscription.reading = asyncio.create_task(self._read(subscription))
         try:
             async with asyncio.timeout(self._timeout):
                 await subscription.subscribe(channel)
@@ -50,16 +48,11 @@ class Channels:
             self._lose(subscription, error)
             raise
 
-    async def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: str) -> None:
         """Unsubscribe from a channel."""
-        for subscription in list(self._subscriptions.values()):
+        for subscription in self._subscriptions.values():
             if channel in subscription.channels:
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        await subscription.unsubscribe(channel)
-                except Exception as error:
-                    self._lose(subscription, error)
-                    raise
+                subscription.unsubscribe(channel)
 
     async def end(self) -> None:
         """Unsubscribe from everything."""
@@ -67,14 +60,7 @@ class Channels:
         ending, self._ending = self._ending, []
         await asyncio.gather(*ending, return_exceptions=True)
 
-    async def _read(self, subscription: Subscription) -> None:
-        try:
-            await subscription.read()
-        except Exception as error:
-            report(error)
-            self._lose(subscription, error)
-
-    def _lose(self, subscription: Subscription, error: Exception) -> None:
+    def _lose(self, subscription: Subscription, error: BaseException) -> None:
         if subscription in self._subscriptions.values():
             logger.warning("lost the subscription to the store: %s", error or type(error).__name__)
             self._drop()
@@ -89,50 +75,75 @@ class Channels:
 
 
 class Subscription:
-    """The channels of one server."""
+    """The channels of one server, on a connection of their own."""
 
-    def __init__(self, client: Any, sharded: bool, take: Take, timeout: float) -> None:
-        self._client = client
-        self._pubsub: PubSub = client.pubsub()
+    def __init__(
+        self,
+        client: Any,
+        sharded: bool,
+        take: Take,
+        lost: Callable[[Subscription, BaseException], None],
+        timeout: float,
+    ) -> None:
         self._sharded = sharded
         self._take = take
         self._timeout = timeout
         self.channels: dict[str, asyncio.Future[None]] = {}  # the future is done once confirmed
         self._unsubscribed: Counter[str] = Counter()  # not yet confirmed by the server
-        self._begun = asyncio.Event()
-        self.reading: asyncio.Task[None]
+        self._pipe = Pipe(take=self._hear, lost=lambda error: lost(self, error))
+        self._opening = asyncio.create_task(self._open(client))
+        self._opening.add_done_callback(retrieve)
+        self._heard = 0.0  # when the server last said something, on the loop's clock
+        self._pinged = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def _open(self, client: Any) -> None:
+        await self._pipe.open(client)
+        self._heard = asyncio.get_running_loop().time()
+        self._watch()
 
     async def subscribe(self, channel: str) -> None:
         """Subscribe to a channel; return when the server has confirmed it."""
         confirmed = self.channels.get(channel)
         if confirmed is None:
             confirmed = self.channels[channel] = asyncio.get_running_loop().create_future()
-            await (self._pubsub.ssubscribe if self._sharded else self._pubsub.subscribe)(channel)
-            self._begun.set()
+            await asyncio.shield(self._opening)
+            if self.channels.get(channel) is confirmed:
+                self._pipe.write(("SSUBSCRIBE" if self._sharded else "SUBSCRIBE", channel))
         await asyncio.shield(confirmed)
         if self.channels.get(channel) is not confirmed:
             raise ConnectionError("the messages are lost")
 
-    async def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: str) -> None:
         """Unsubscribe from a channel."""
-        del self.channels[channel]
-        self._unsubscribed[channel] += 1
-        await (self._pubsub.sunsubscribe if self._sharded else self._pubsub.unsubscribe)(channel)
+        confirmed = self.channels.pop(channel)
+        if not confirmed.done():
+            confirmed.set_result(None)
+        if self._opening.done() and self._pipe.error is None:
+            self._unsubscribed[channel] += 1
+            self._pipe.write(("SUNSUBSCRIBE" if self._sharded else "UNSUBSCRIBE", channel))
 
-    async def read(self) -> None:
-        """Pass on messages; raise when the connection is lost."""
-        await self._begun.wait()
-        task = asyncio.current_task()
-        while task is None or not task.cancelling():  # see Duties.run
-            found = await self._pubsub.get_message(timeout=self._timeout)
-            if found is None:  # silence: is the server there?
-                await self._pubsub.ping()
-                found = await self._pubsub.get_message(timeout=self._timeout)
-                if found is None:
-                    raise ConnectionError("nothing is heard")
-            self._hear(found["type"], found["channel"], found["data"])
+    def _watch(self) -> None:
+        """Lose the connection if the server is silent, and does not answer a ping."""
+        loop = asyncio.get_running_loop()
+        quiet = loop.time() - self._heard
+        if quiet < self._timeout:
+            self._timer = loop.call_later(self._timeout - quiet, self._watch)
+        elif not self._pinged and self._pipe.error is None:
+            self._pinged = True
+            self._pipe.write(("PING",))
+            self._timer = loop.call_later(self._timeout, self._watch)
+        else:
+            self._pipe.close(ConnectionError("nothing is heard"))
 
-    def _hear(self, kind: str, channel: str, data: Any) -> None:
+    def _hear(self, said: Any) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        self._pinged = False
+        if isinstance(said, Exception):
+            raise said
+        if not isinstance(said, list) or len(said) != 3:
+            return  # the answer to a ping, or a notice
+        kind, channel, data = said
         if kind in ("message", "smessage"):
             if channel in self.channels:
                 self._take(channel, data)
@@ -154,7 +165,8 @@ class Subscription:
         for confirmed in channels.values():
             if not confirmed.done():
                 confirmed.set_result(None)
-        self.reading.cancel()
-        await asyncio.gather(self.reading, return_exceptions=True)
-        with reported():
-            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        if self._timer is not None:
+            self._timer.cancel()
+        self._opening.cancel()
+        await asyncio.wait([self._opening])
+        self._pipe.close(ConnectionError("the subscription has ended"))

@@ -26,10 +26,9 @@ from videre.engine_url import EngineURL
 # takes longer, the network is gone. A small NodeTimeout shortens it, see command_seconds.
 COMMAND_SECONDS = 3.0
 
-# Concurrent commands, each on its own connection. One more connection receives the messages, one
-# lists rooms, and some may still be closing.
-CONNECTIONS = 32
-SPARE_CONNECTIONS = 32
+# Most connections of redis-py's own to a server, for what is rare: the checks at the start, notes,
+# the list of rooms. At most three are in use at once; some may still be closing.
+CONNECTIONS = 8
 
 
 def command_seconds(node_timeout: float) -> float:
@@ -78,7 +77,7 @@ def _settings(timeout: float) -> dict[str, Any]:
         "decode_responses": True,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        "max_connections": CONNECTIONS + SPARE_CONNECTIONS,
+        "max_connections": CONNECTIONS,
         # No retries: callers get the error at once and decide, since no step may be taken twice.
         "retry": Retry(NoBackoff(), 0),
     }

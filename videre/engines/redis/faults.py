@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -50,6 +51,12 @@ def reported() -> Iterator[None]:
         yield
     except Exception as error:
         report(error)
+
+
+def retrieve(task: asyncio.Task[Any]) -> None:
+    """Mark a task's exception as retrieved, so that asyncio does not log it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_closed_transport(error: BaseException) -> bool:

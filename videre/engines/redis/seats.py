@@ -12,6 +12,7 @@ import orjson
 from videre.engines import REPLACED
 from videre.engines.redis.asking import Asking
 from videre.engines.redis.doubts import Doubts
+from videre.engines.redis.faults import retrieve
 from videre.engines.redis.node import Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.store import Message, addressed, parse
@@ -85,7 +86,7 @@ class Seats:
         view = self._node.views.get(room)
         if view is None:
             view = self._node.views[room] = View(room, asyncio.create_task(self._look(room)))
-            view.looking.add_done_callback(_retrieve)
+            view.looking.add_done_callback(retrieve)
         view.interest += 1
         try:
             await asyncio.shield(view.looking)
@@ -331,9 +332,3 @@ class Seats:
             each.leaving = True
             self._node.jobs.spawn(self.leave(view.room, each.user, each.seat, LeaveReason.ENGINE))
         self._node.owe(view.room)
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Mark the task's exception as retrieved, so that asyncio does not log it."""
-    if not task.cancelled():
-        task.exception()

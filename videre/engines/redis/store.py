@@ -7,22 +7,21 @@ Cluster keeps them on one shard; they contain digests, because a room's name is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError
 
 from videre import engine_url
 from videre.engines.address import without_secrets
 from videre.engines.redis import permissions
 from videre.engines.redis.channels import Channels
-from videre.engines.redis.connecting import COMMAND_SECONDS, CONNECTIONS, connect, sentinels_of
-from videre.engines.redis.faults import engine_errors, reported
+from videre.engines.redis.connecting import COMMAND_SECONDS
+from videre.engines.redis.faults import engine_errors
+from videre.engines.redis.servers import Script, Servers
 
 # Rooms to query in one pipeline: one turn of the loop, a few ms.
 LISTED_AT_ONCE = 100
@@ -103,7 +102,9 @@ def addressed(line: Sequence[Any]) -> list[str] | None:
 class RedisStore:
     """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster.
 
-    `timeout` is how many seconds a command waits for its turn, and again for its answer.
+    `timeout` is how many seconds a command waits for a connection, and again for its answer.
+    Steps and messages have connections of their own, see Calls and Channels; what is rare goes
+    through redis-py.
     """
 
     def __init__(
@@ -115,19 +116,17 @@ class RedisStore:
         keep_bytes: int | None,
         timeout: float = COMMAND_SECONDS,
     ) -> None:
-        self._url = engine_url.read(url)
         self._timeout = timeout
         self.where = without_secrets(url)
-        self._client = connect(self._url, timeout=timeout)
-        self._servers: dict[str, Any] = {}  # in a cluster: one client per server, for its messages
+        self._servers = Servers(engine_url.read(url), timeout)
+        self._client = self._servers.client
         self.format = FORMAT
         self._space = f"videre:{FORMAT}:{_digest(namespace)}"
         self._format = f"videre:{_digest(namespace)}:{{nodes}}:leases"  # the first format's leases
         self._keep = (str(keep_ms), "" if keep_bytes is None else str(keep_bytes))
-        self._places = asyncio.Semaphore(CONNECTIONS)
-        self._listing = asyncio.Lock()  # so that listing rooms takes no place from steps
-        self._room_script = _Script(self._client, FOLDER / "room.lua")
-        self._node_script = _Script(self._client, FOLDER / "nodes.lua")
+        self._listing = asyncio.Lock()  # so that listing rooms takes one connection at most
+        self._room_script = Script(self._servers, FOLDER / "room.lua")
+        self._node_script = Script(self._servers, FOLDER / "nodes.lua")
         self._nodes = f"{self._space}:{{nodes}}"
         self._sharded, self._publish = False, "PUBLISH"
         self._rooms: dict[str, str] = {}  # by channel
@@ -139,11 +138,7 @@ class RedisStore:
         """See Store.open."""
         self._heard, self._broken = heard, broken
         with engine_errors():
-            if isinstance(self._client, RedisCluster):
-                # Rooms may have moved to other servers. The client refreshes its map only after one
-                # of its own commands fails, and there may have been none.
-                await self._client.initialize()
-                await self._client.nodes_manager.initialize()
+            await self._servers.read_map()
             (known,) = await self._client.execute_command("COMMAND", "INFO", "SPUBLISH")
             self._sharded, self._publish = bool(known), "SPUBLISH" if known else "PUBLISH"
             keys = (f"{self._tag('')}:{KEYS[0]}", f"{self._nodes}:nodes", self._format)
@@ -153,9 +148,7 @@ class RedisStore:
     async def close(self) -> None:
         """See Store.close."""
         await self._channels.end()
-        for client in (*self._servers.values(), *sentinels_of(self._client), self._client):
-            with reported():
-                await client.aclose()
+        await self._servers.close()
 
     # Steps.
 
@@ -163,25 +156,25 @@ class RedisStore:
         """See Store.step."""
         tag = self._tag(room)
         keys = [f"{tag}:{each}" for each in KEYS]
-        async with self._place():
+        with engine_errors():
             return await self._room_script(keys, (op, tag, self._publish, *self._keep, *arguments))
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """See Store.node."""
         keys = [f"{self._nodes}:{each}" for each in ("nodes", "condemned")]
         keys += [self._noted(node), f"{self._nodes}:restoring", self._format]
-        async with self._place():
+        with engine_errors():
             return await self._node_script(keys, (op, node, self.format, *arguments))
 
     async def noted(self, node: str) -> list[str]:
         """See Store.noted."""
-        async with self._place():
+        with engine_errors():
             found: list[str] = await self._client.zrange(self._noted(node), 0, -1)
             return found
 
     async def evicts(self) -> str:
         """See Store.evicts. Uses INFO, which may be allowed where CONFIG GET is forbidden."""
-        async with self._place():
+        with engine_errors():
             if isinstance(self._client, RedisCluster):
                 found = await self._client.info("memory", target_nodes=RedisCluster.PRIMARIES)
                 servers = list(found.values()) if "maxmemory_policy" not in found else [found]
@@ -232,17 +225,6 @@ class RedisStore:
             found += [room for room, count in zip(some, counts, strict=True) if count]
         return found
 
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """Wait for a free place to send a command; turn errors into EngineError."""
-        with engine_errors():
-            async with asyncio.timeout(self._timeout):
-                await self._places.acquire()
-            try:
-                yield
-            finally:
-                self._places.release()
-
     def _tag(self, room: str) -> str:
         return f"{self._space}:{{{_digest(room)}}}"
 
@@ -256,28 +238,15 @@ class RedisStore:
         channel = self._tag(room)
         self._rooms[channel] = room
         with engine_errors():
-            server, client = await self._server_of(channel)
-            await self._channels.subscribe(channel, server, client, self._sharded)
+            name, server = await self._servers.of(channel)
+            await self._channels.subscribe(channel, name, server.client, self._sharded)
 
     async def unsubscribe(self, room: str) -> None:
         """See Store.unsubscribe."""
         channel = self._tag(room)
         self._rooms.pop(channel, None)
         with engine_errors():
-            await self._channels.unsubscribe(channel)
-
-    async def _server_of(self, channel: str) -> tuple[str, Any]:
-        """Return the server that publishes a channel: its name, and a client for it."""
-        if not isinstance(self._client, RedisCluster):
-            return "", self._client
-        await self._client.initialize()
-        node = self._client.get_node_from_key(channel)
-        if node is None:
-            raise ConnectionError("no server has the room")
-        if node.name not in self._servers:
-            server = node.host, int(node.port)
-            self._servers[node.name] = connect(self._url, server, timeout=self._timeout)
-        return node.name, self._servers[node.name]
+            self._channels.unsubscribe(channel)
 
     def _lose(self) -> None:
         self._rooms.clear()
@@ -286,21 +255,6 @@ class RedisStore:
     def _take(self, channel: str, message: str) -> None:
         if (room := self._rooms.get(channel)) is not None:
             self._heard(room, parse(message))
-
-
-class _Script:
-    """A script, sent again if the server has forgotten it."""
-
-    def __init__(self, client: Any, path: Path) -> None:
-        self._client = client
-        self._text = path.read_text()
-        self._sha = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324  # for EVALSHA
-
-    async def __call__(self, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        try:
-            return await self._client.evalsha(self._sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await self._client.eval(self._text, len(keys), *keys, *arguments)
 
 
 def _digest(name: str) -> str:

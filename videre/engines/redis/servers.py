@@ -1,0 +1,128 @@
+"""The servers of a store: which of them has a key, and the calls to it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import RedisCluster
+from redis.exceptions import AskError, ClusterError, MovedError, NoScriptError, TryAgainError
+
+from videre.engine_url import EngineURL
+from videre.engines.redis.calls import Calls
+from videre.engines.redis.connecting import connect, sentinels_of
+from videre.engines.redis.faults import reported
+
+# How often a cluster may send a call elsewhere, or tell it to try again, before it fails; and the
+# seconds between two tries. In all, less than half a second, as redis-py has it.
+MOST_SENT_ON = 8
+TRY_AGAIN_SECONDS = 0.05
+
+
+class Server:
+    """One server: redis-py's client for it, and our calls."""
+
+    def __init__(self, client: Any, timeout: float) -> None:
+        self.client = client
+        self.calls = Calls(client, timeout)
+
+
+class Servers:
+    """One server, the one that Sentinels name, or those of a cluster.
+
+    `client` is redis-py's, for commands that are rare. `timeout` is in seconds, see Calls.
+    """
+
+    def __init__(self, url: EngineURL, timeout: float) -> None:
+        self._url = url
+        self._timeout = timeout
+        self.client = connect(url, timeout=timeout)
+        self.is_cluster = isinstance(self.client, RedisCluster)
+        self._found: dict[str, Server] = {}  # by address; "" if there is only one
+        if not self.is_cluster:
+            self._found[""] = Server(self.client, timeout)
+
+    async def read_map(self) -> None:
+        """Find out which server of a cluster has what."""
+        if self.is_cluster:
+            # redis-py does so only after one of its own commands has failed; there may be none.
+            await self.client.initialize()
+            await self.client.nodes_manager.initialize()
+
+    async def of(self, key: str) -> tuple[str, Server]:
+        """Return the server that has a key or a channel, and its name."""
+        if not self.is_cluster:
+            return "", self._found[""]
+        await self.client.initialize()
+        node = self.client.get_node_from_key(key)
+        if node is None:
+            raise ConnectionError("no server has the room")
+        return node.name, self._at(node.host, int(node.port))
+
+    def _at(self, host: str, port: int) -> Server:
+        name = f"{host}:{port}"
+        if name not in self._found:
+            client = connect(self._url, (host, port), timeout=self._timeout)
+            self._found[name] = Server(client, self._timeout)
+        return self._found[name]
+
+    async def call(self, key: str, words: tuple[str, ...]) -> Any:
+        """Return a server's answer to a command about a key; raises the error that it answers.
+
+        A server of a cluster that sends the call elsewhere, or tells it to try again, has not
+        carried it out.
+        """
+        if not self.is_cluster:
+            return await self._found[""].calls.call(words)
+        _, server = await self.of(key)
+        asking = False
+        for _ in range(MOST_SENT_ON):
+            try:
+                return await server.calls.call(words, asking=asking)
+            except MovedError as moved:
+                await self.client.nodes_manager.move_slot(moved)
+                asking = False
+            except AskError as ask:
+                server, asking = self._at(ask.host, ask.port), True
+                continue
+            except TryAgainError:
+                await asyncio.sleep(TRY_AGAIN_SECONDS)
+                asking = False
+            _, server = await self.of(key)
+        raise ClusterError("the servers of the cluster do not agree which has a room")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for server in self._found.values():
+            await server.calls.close()
+        clients = {id(each): each for each in (server.client for server in self._found.values())}
+        clients[id(self.client)] = self.client
+        for client in (*sentinels_of(self.client), *clients.values()):
+            with reported():
+                await client.aclose()
+
+
+class Script:
+    """A script, which a server gets once, and again if it has forgotten it."""
+
+    def __init__(self, servers: Servers, path: Path) -> None:
+        self._servers = servers
+        self._text = path.read_text()
+        self._sha = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324  # for EVALSHA
+        self._sending = asyncio.Lock()
+
+    async def __call__(self, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        rest = (str(len(keys)), *keys, *arguments)
+        known = ("EVALSHA", self._sha, *rest)
+        try:
+            return await self._servers.call(keys[0], known)
+        except NoScriptError:
+            pass  # the server has done nothing
+        async with self._sending:  # of many calls, one brings the script
+            try:
+                return await self._servers.call(keys[0], known)
+            except NoScriptError:
+                return await self._servers.call(keys[0], ("EVAL", self._text, *rest))
