@@ -38,7 +38,7 @@ _MODULES = {
     "setup": "videre.app",
 }
 
-if not TYPE_CHECKING:  # a type checker would take it to have every name
+if not TYPE_CHECKING:  # type checkers would believe that every name exists
 
     def __getattr__(name: str) -> Any:
         if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""`python -m videre`: the signaller, as by bin/signaller.py."""
+"""Run the server by `python -m videre`, like bin/signaller.py."""
 
 import sys
 

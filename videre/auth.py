@@ -1,11 +1,11 @@
 """Tokens: the holder of a key decides who may enter which room. PyJWT does the cryptography.
 
-A token is a JWT (RFC 7519) with `sub` (the user id), `room` (a room id or a list of them, `*` at
-the end standing for anything), `exp`, and maybe `nbf` and `max` (the room's capacity). Which
-algorithm a key is for follows from the key, never from the token.
+A token is a JWT (RFC 7519) with `sub` (the user id), `room` (a room id or a list of them; `*` at
+the end matches anything), `exp`, and optionally `nbf` and `max` (the room's capacity). The key
+determines the algorithm, never the token.
 
-PyJWT and cryptography are imported where they are used: they are a tenth of the CPU that the
-command takes to start, and most signallers have no keys.
+PyJWT and cryptography are imported where they are used: they take a tenth of the CPU time of the
+command's start, and most servers have no keys.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REQUIRED_CLAIMS = ("sub", "room", "exp")
 
 @dataclasses.dataclass(frozen=True)
 class Grant:
-    """What a token allows: one user, in the room it was shown for."""
+    """What a token allows: one user, in the room of the request."""
 
     expires: float | None = None  # seconds of Unix time; None: never
     capacity: int | None = None  # of the room; None: as configured
@@ -44,14 +44,14 @@ class Key:
 
 
 class Auth(Protocol):
-    """Turns what a client shows into a grant."""
+    """Turns a client's token into a grant."""
 
     @property
     def required(self) -> bool:
-        """Whether nobody enters without a token."""
+        """Whether every connect needs a token."""
 
     def grant(self, token: object, user: str, room: str, now: float) -> Grant:
-        """Return what `token` (None: none was shown) allows `user` in `room` at Unix time `now`.
+        """Return what `token` (None: none was sent) allows `user` in `room` at Unix time `now`.
 
         Raises Unauthorized or TokenExpired.
         """
@@ -59,7 +59,7 @@ class Auth(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class NoAuth:
-    """No tokens: anybody who knows a room may enter it."""
+    """No tokens: anyone who knows a room may enter it."""
 
     required: bool = False
 
@@ -69,7 +69,7 @@ class NoAuth:
 
 
 class TokenAuth:
-    """Grants what a token says, if one of several keys has signed it."""
+    """Grants what a token says if one of the keys has signed it."""
 
     def __init__(
         self,
@@ -137,13 +137,13 @@ class TokenAuth:
                         "verify_exp": False,
                         "verify_nbf": False,
                         "verify_iat": False,
-                        # Without an `Audience` of our own, a token that names one is for
-                        # somebody else (RFC 7519, 4.1.3): the same key may sign for others.
+                        # Without a configured `Audience`, a token that names one is for another
+                        # service (RFC 7519, 4.1.3): the same key may sign for several.
                         "verify_aud": True,
                     },
                 )
             except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-                continue  # whatever a stranger's text does to the library, it is not a token
+                continue  # any error that a stranger's text causes in the library
         raise Unauthorized("The token is not valid")
 
 

@@ -1,6 +1,6 @@
-"""The URL of an engine: which ones there are, what is wrong with one, and what it says.
+"""Read and check the URL of an engine.
 
-The words of a fault repeat no part of the URL that may be a secret.
+A fault repeats no part of the URL that may be a secret.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Kind = Literal["server", "cluster", "sentinel", "unix"]
 SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
 KINDS: dict[str, Kind] = {"": "server", "cluster": "cluster", "sentinel": "sentinel"}
 
-# The ports that servers and Sentinels have unless they are told another.
+# The default ports of servers and Sentinels.
 SERVER_PORT, SENTINEL_PORT = 6379, 26379
 
 _FORMS = (
@@ -32,13 +32,13 @@ _SCHEME = re.compile(r"([a-z]+)(?:\+([a-z]+))?://(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 _HALF_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# In a login these would end it, or mean something else to other readers of the URL.
+# Characters that end a login, or that other readers of the URL interpret differently.
 _RESERVED = re.compile(r"[/?#\[\]@\s\x00-\x1f\x7f]")
 
 
 def _boolean(text: str) -> bool:
     values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    return values[text.lower()]  # KeyError: neither
+    return values[text.lower()]  # KeyError for anything else
 
 
 def _cert_reqs(text: str) -> str:
@@ -53,7 +53,7 @@ def _text(text: str) -> str:
     return _whole(re.compile(r".+", re.DOTALL), text)
 
 
-#: The options, each with what reads it and what it must be. The first five are redis-py's.
+#: The options, each with its parser and a description of its values. The first five are redis-py's.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "ssl_ca_certs": (_text, "a file"),
     "ssl_certfile": (_text, "a file"),
@@ -65,31 +65,31 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "sentinel_password": (_text, "a password"),
     "sentinel_tls": (_boolean, "true or false"),
 }
-#: Those of them that name files, which must be there.
+#: The options that name files.
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineURL:
-    """What the URL of a Redis or Valkey says, decoded."""
+    """The decoded URL of a Redis or Valkey."""
 
     kind: Kind
     tls: bool = False
     servers: tuple[tuple[str, int], ...] = ()  # host without brackets, port; () for a Unix socket
     path: str = ""  # of a Unix socket
-    service: str = ""  # what Sentinels call the server
+    service: str = ""  # the server's name in the Sentinels
     database: int = 0
     username: str | None = dataclasses.field(default=None, repr=False)
     password: str | None = dataclasses.field(default=None, repr=False)
     #: The ssl_... options of redis-py.
     ssl: dict[str, Any] = dataclasses.field(default_factory=dict)
-    #: The login of the Sentinels; None: that of the server, where they ask for one.
+    #: The login of the Sentinels; None: the server's, if they require one.
     sentinel_login: tuple[str | None, str] | None = dataclasses.field(default=None, repr=False)
     sentinel_tls: bool = False
 
 
 def shown(url: str) -> str:
-    """Return a URL as a fault may show it: whole, unless any of it may be a secret."""
+    """Return a URL for a fault: whole, unless a part of it may be a secret."""
     scheme, mark, rest = url.partition("://")
     if not re.search(r"[:@?#=]", rest if mark else url):
         return url
@@ -97,7 +97,7 @@ def shown(url: str) -> str:
 
 
 def fault(url: str) -> str | None:
-    """Return what is wrong with the URL of an engine; None: nothing."""
+    """Return what is wrong with an engine's URL; None if it is valid."""
     try:
         if url != MEMORY:
             read(url)
@@ -107,7 +107,7 @@ def fault(url: str) -> str | None:
 
 
 def read(url: str) -> EngineURL:
-    """Return what a URL says, any but memory://; raises ValueError with what is wrong, in words."""
+    """Parse any URL but memory://; raises ValueError with an explanation."""
     parts = _SCHEME.fullmatch(url)
     if parts is None:
         raise ValueError(_FORMS)
@@ -138,7 +138,7 @@ def read(url: str) -> EngineURL:
 
 
 def _login(rest: str) -> tuple[str, str, str]:
-    """Return the login of a URL, the `@` after it, and what follows; "" for no login."""
+    """Return a URL's login, the `@` after it, and the rest; "" for no login."""
     login, at, rest = rest.rpartition("@")
     if (reserved := _RESERVED.search(login)) is not None:
         code = "".join(f"%{byte:02X}" for byte in reserved[0].encode())
@@ -152,7 +152,7 @@ def _login(rest: str) -> tuple[str, str, str]:
 
 
 def _user_and_password(login: str) -> dict[str, Any]:
-    """Return the fields of a login; a template's empty one, `:@`, is none."""
+    """Return the fields of a login; an empty one, `:@`, as templates leave it, counts as none."""
     user, _, password = login.partition(":")
     if user and not password:
         raise ValueError("has a user without a password; a login is user:password@ or :password@")
@@ -234,7 +234,7 @@ def _options(query: str) -> dict[str, Any]:
 
 
 def _with_options(url: EngineURL, options: dict[str, Any]) -> EngineURL:
-    """Return a URL with its options; raises ValueError for those that mean nothing there."""
+    """Return a URL with its options; raises ValueError for options that do not apply to it."""
     sentinel_tls = options.pop("sentinel_tls", None)
     password = options.pop("sentinel_password", None)
     username = options.pop("sentinel_username", None)
@@ -258,9 +258,9 @@ def _with_options(url: EngineURL, options: dict[str, Any]) -> EngineURL:
 
 
 def _checked(url: EngineURL) -> EngineURL:
-    """Return a URL; raises ValueError where its parts do not fit together."""
+    """Return a URL; raises ValueError if its parts contradict each other."""
     if url.kind == "server" and len(url.servers) > 1:
-        raise ValueError("names several servers, which only +cluster and +sentinel can have")
+        raise ValueError("names several servers, which only +cluster and +sentinel may have")
     if url.kind == "cluster" and url.database:
         raise ValueError("a cluster has no database but 0")
     if ("ssl_keyfile" in url.ssl) and ("ssl_certfile" not in url.ssl):

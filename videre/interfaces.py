@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Connection(Protocol):
-    """The way to one client; transport/ provides it."""
+    """The connection to one client; transport/ provides it."""
 
     def send(self, text: str) -> None:
         """Send a packet. Never blocks and never raises; a slow consumer is dropped."""
@@ -16,7 +16,7 @@ class Connection(Protocol):
         """Close with a code, after everything already sent. Calls nobody back before it returns."""
 
     def undelivered(self) -> Sequence[str] | None:
-        """Return the last packets that certainly did not reach the client, None if unknown."""
+        """Return the last packets that certainly did not reach the client; None if unknown."""
 
 
 class Timer(Protocol):
@@ -26,10 +26,10 @@ class Timer(Protocol):
         """Cancel the callback."""
 
 
-#: Calls back after a number of seconds.
+#: Calls a function after a number of seconds.
 Later = Callable[[float, Callable[[], None]], Timer]
 
-#: Runs a background task. It must not raise, and logs what fails.
+#: Runs a background task; never raises, and logs a task that fails.
 Spawn = Callable[[Awaitable[Any]], None]
 
 
@@ -45,10 +45,10 @@ class Trace(Protocol):
     def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
 
 
-#: Returns what a user's welcome says beside its room and seat: `IceServers` and `IceTtl` at least.
+#: Returns a user's part of the welcome: `IceServers`, `IceTtl`, and maybe more.
 Ice = Callable[[str], dict[str, Any]]
 
 
 def no_ice(_user: str) -> dict[str, Any]:
-    """Return what a welcome says of ICE servers where there are none."""
+    """Return a welcome's `IceServers` and `IceTtl` if no servers are configured."""
     return {"IceServers": [], "IceTtl": None}

@@ -1,7 +1,7 @@
-"""Packets: their schema, how to parse them, and how the signaller writes its own.
+"""Packets: their schema, how to parse them, and how the server writes its own.
 
 A packet is one JSON text, `{"Header": {"Event", "UserId", "RoomId", ...}, "Payload": ...}`. It is
-parsed for validation and routing, but never rewritten: the signaller forwards the text as received.
+parsed for validation and routing, but never rewritten: the server forwards the text as received.
 When it answers with the sender's packet, it replaces only the Payload's characters in place, so
 that every other key keeps its value, spelling and order.
 
@@ -263,13 +263,13 @@ ROLE = {True: json_string(True), False: json_string(False)}
 
 
 def write(event: Event, user: str, room: str, payload: str = "") -> str:
-    """Return one of the signaller's own packets, with the string `payload`."""
+    """Return one of the server's own packets, with the string `payload`."""
     header = {"Event": event, "UserId": user, "RoomId": room}
     return _dumps({"Header": header, "Payload": payload})
 
 
 def write_json(event: Event, user: str, room: str, payload: dict[str, Any]) -> str:
-    """Return one of the signaller's own packets, with the JSON text of `payload`."""
+    """Return one of the server's own packets, with the JSON text of `payload`."""
     return write(event, user, room, _dumps(payload))
 
 

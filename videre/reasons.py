@@ -24,9 +24,10 @@ class LeaveReason(enum.StrEnum):
 
     @classmethod
     def of(cls, word: str, code: int | None = None) -> LeaveReason:
-        """Return what Listener.left says. With REMOVED, the words are the application's.
+        """Return the reason of a seat's end that an engine reports, with its close code.
 
-        A word of another version of this server, through the store, stands for OTHER.
+        With CloseCode.REMOVED the words are the application's. A word that another version of this
+        server wrote to the store counts as OTHER.
         """
         if code == CloseCode.REMOVED:
             return cls.REMOVED
@@ -41,12 +42,12 @@ class End:
     """How a session ended."""
 
     reason: LeaveReason
-    code: int | None = None  # of the close, whoever sent it; None: there was none
-    clean: bool = False  # whether the client does not come back: its seat is given up at once
-    detail: str = ""  # more about it, for the log
+    code: int | None = None  # the close code, whichever side sent it; None: there was none
+    clean: bool = False  # True: the client does not come back, and its seat is given up at once
+    detail: str = ""  # more, for the log
 
     def fields(self) -> dict[str, object]:
-        """Return the fields of a line in the log."""
+        """Return the fields for a log line."""
         fields: dict[str, object] = {"reason": self.reason}
         if self.code is not None:
             fields["code"] = self.code
@@ -55,9 +56,9 @@ class End:
         return fields
 
 
-#: The connection broke, or is as good as broken.
+#: The connection broke, or counts as broken.
 LOST = End(LeaveReason.CONNECTION_LOST)
 SILENT = End(LeaveReason.CONNECTION_LOST, detail="silent")
 POLLING_STOPPED = End(LeaveReason.CONNECTION_LOST, detail="polling stopped")
-#: The application ends, and the client has not answered.
+#: The application stops, and the client has not answered the close.
 STOPPED = End(LeaveReason.CLOSED_BY_SERVER, detail="stopped")

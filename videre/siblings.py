@@ -1,6 +1,6 @@
-"""Whether other processes serve the same port: workers whose members would not meet in memory.
+"""Find other processes that serve the same port: with `memory://`, their members do not meet ours.
 
-What Linux shows in /proc is looked at; elsewhere nothing is found.
+Reads Linux's /proc; on other systems it finds nothing.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from pathlib import Path
 
 PROC = Path("/proc")
 
-# The state of a TCP socket that listens, and the flag of a Unix one (include/net/tcp_states.h,
-# include/linux/net.h of Linux).
+# The state of a listening TCP socket, and the flag of a listening Unix socket (Linux:
+# include/net/tcp_states.h, include/linux/net.h).
 _LISTENS, _ACCEPTS = "0A", 0x10000
 
 
 def find() -> str:
-    """Return in words who else listens where this process does; "": nobody, as far as we see.
+    """Describe another process that listens where this one does; "" if none is found.
 
-    That is a process with the same parent which has the same socket, or any with a socket of its
-    own on the same address (SO_REUSEPORT).
+    That is a process with the same parent and the same socket (a worker), or any process with
+    another socket on the same address (SO_REUSEPORT).
     """
     listening = dict(_listening())
     own = _sockets(os.getpid()) & listening.keys()
@@ -37,7 +37,7 @@ def find() -> str:
 
 
 def _listening() -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield the inode of each socket that listens, and its address."""
+    """Yield the inode and the address of each listening socket."""
     for family in ("tcp", "tcp6"):
         for line in _lines(PROC / "self" / "net" / family):
             # sl local_address rem_address st tx:rx tr:tm->when retrnsmt uid timeout inode
@@ -48,7 +48,7 @@ def _listening() -> Iterator[tuple[str, tuple[str, str]]]:
         # Num RefCount Protocol Flags Type St Inode Path
         words = line.split(maxsplit=7)
         if len(words) > 6 and int(words[3], 16) & _ACCEPTS:
-            yield words[6], ("unix", words[6])  # two of the same path are not the same address
+            yield words[6], ("unix", words[6])  # its inode: two sockets may share a path
 
 
 def _lines(path: Path) -> list[str]:
@@ -58,7 +58,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _sockets(pid: int) -> set[str]:
-    """Return the inodes of a process's sockets; none where we may not look."""
+    """Return the inodes of a process's sockets; none if we may not read them."""
     found: set[str] = set()
     with contextlib.suppress(OSError):
         for descriptor in os.scandir(PROC / str(pid) / "fd"):
@@ -70,7 +70,7 @@ def _sockets(pid: int) -> set[str]:
 
 
 def _siblings() -> Iterator[int]:
-    """Yield the other processes of our parent."""
+    """Yield the ids of the other child processes of our parent."""
     parent, own = str(os.getppid()), os.getpid()
     with contextlib.suppress(OSError):
         for entry in os.scandir(PROC):
@@ -79,7 +79,7 @@ def _siblings() -> Iterator[int]:
 
 
 def _parent(process: str) -> str:
-    """Return the id of a process's parent; "": it has ended."""
+    """Return the id of a process's parent; "" if the process has ended."""
     with contextlib.suppress(OSError):
         # pid (name, with any characters) state ppid ...
         return (Path(process) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]

@@ -1,3 +1,3 @@
-"""The version, in the one place where it stands."""
+"""The version; this is its only place."""
 
 __version__ = "0.1.0"

@@ -141,7 +141,7 @@ async def test_iteration_ends_when_the_room_is_left(server: Server) -> None:
         await a.ping()
     assert await listening == [Joined("b"), Left("b")]
     for call in (a.receive(), a.ping(), a.broadcast("too late")):
-        with pytest.raises(Closed, match="1000 The room was left"):
+        with pytest.raises(Closed, match="1000 The client has left the room"):
             await call
     with pytest.raises(RuntimeError):
         await a.__aenter__()

@@ -183,8 +183,11 @@ def test_files_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no PEM", encoding="utf-8")
     option, words = {
         "missing": (f"ssl_ca_certs={tmp_path}/none", "ssl_ca_certs: cannot be read: No such file"),
-        "no PEM": (f"ssl_ca_certs={tmp_path}/text", "ssl_ca_certs: no usable PEM"),
-        "no key of it": (f"ssl_certfile={key}", "ssl_certfile and ssl_keyfile: no usable PEM"),
+        "no PEM": (f"ssl_ca_certs={tmp_path}/text", "ssl_ca_certs: not a usable PEM file"),
+        "no key of it": (
+            f"ssl_certfile={key}",
+            "ssl_certfile and ssl_keyfile: not a usable PEM file",
+        ),
     }[kind]
     with pytest.raises(ConfigError, match=words):
         load(None, {"Engine": ("VIDERE_ENGINE", f"rediss://h?{option}")})

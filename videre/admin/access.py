@@ -99,7 +99,7 @@ class Guard:
     async def _wait(self, address: str, delay: float) -> None:
         waiting = self._waiting[address]
         if waiting >= MAX_WAITING:
-            detail = "This address has shown too many wrong tokens. Try again later."
+            detail = "This address has sent too many wrong tokens. Try again later."
             headers = {"Retry-After": str(math.ceil(LONGEST_DELAY))}
             raise Problem("too-many-tries", detail, headers=headers)
         self._waiting[address] += 1

@@ -33,7 +33,7 @@ CODES: dict[str, tuple[int, str]] = {
     "no-such-room": (404, "The room has no members"),
     "no-such-user": (404, "The user is not in the room"),
     "method-not-allowed": (405, "The method is not allowed here"),
-    "request-timeout": (408, "The body did not come in time"),
+    "request-timeout": (408, "The body did not arrive in time"),
     "cursor-gone": (409, "The list has changed, start again"),
     "request-too-large": (413, "The request is too large"),
     "unsupported-media-type": (415, "The body must be JSON"),
@@ -100,4 +100,4 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
         return Problem("unavailable", detail, headers=headers).response()
     except Exception:
         logger.exception("a request to the admin port failed")
-        return Problem("internal-error", "The log says more.").response()
+        return Problem("internal-error", "The server's log has the details.").response()

@@ -128,7 +128,7 @@ async def _read(request: web.Request) -> bytes:
         detail = f"Send the body within {BODY_SECONDS:g} seconds."
         raise Problem("request-timeout", detail, headers={hdrs.CONNECTION: "close"}) from None
     except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
-        detail = "The body is broken."
+        detail = "The body broke off, or is malformed."
         raise Problem("invalid-request", detail, headers={hdrs.CONNECTION: "close"}) from None
 
 

@@ -2,20 +2,20 @@ import type { Kind, Peer, State, Videre, VidereEvents, VidereOptions } from "./v
 
 type Settings = Omit<VidereOptions, "signallerURL" | "localVideoElement" | "remoteVideoElement" | "initComplete">;
 
-/** Options but `url`, `room`, `userId` and `enabled` are those of the moment in which the call begins. */
+/** `url`, `room`, `userId` and `enabled` start a new call when they change; the other options are read when a call begins. */
 export interface CallOptions extends Settings {
-  /** The prefix of the signaller. */
+  /** The server's prefix. */
   url: string;
-  /** The room; without one there is no call. */
+  /** The room; null for no call. */
   room: string | null | undefined;
-  /** False for no call, and no camera, yet. True unless given. */
+  /** False for no call, and no camera, yet. True by default. */
   enabled?: boolean;
   onMessage?: (message: VidereEvents["message"]) => void;
 }
 
 export interface CallPeer {
   user: string;
-  /** All that it sends: empty at first. */
+  /** Everything it sends: empty at first. */
   stream: MediaStream;
   state: RTCPeerConnectionState;
   peer: Peer;
@@ -26,18 +26,18 @@ type Action<Name extends "send" | "shareScreen" | "stopSharing" | "devices" | "u
 ) => Promise<Awaited<ReturnType<Videre[Name]>> | undefined>;
 
 export interface Call {
-  /** That of the seat in the room. */
+  /** The state of the `Signaller`. */
   state: State;
   localStream: MediaStream | null;
   peers: CallPeer[];
-  /** The last thing that went wrong. */
+  /** The latest error. */
   error: Error | null;
-  /** The call itself; null where there is none. */
+  /** The call itself; null if there is none. */
   videre: Videre | null;
-  /** What is not sent; it holds for the next room as well. */
+  /** What is muted; kept for the next room. */
   muted: { audio: boolean; video: boolean };
 
-  // The same functions in each render. Without a call they do nothing.
+  // These are the same functions in each render. Without a call they do nothing.
   setMuted(kind: Kind, muted: boolean): void;
   send: Action<"send">;
   shareScreen: Action<"shareScreen">;
@@ -47,6 +47,6 @@ export interface Call {
   replaceTrack: Action<"replaceTrack">;
 }
 
-/** Be in a call as long as the component is there. */
+/** Take part in a call while the component is mounted. */
 export declare function useCall(options: CallOptions): Call;
 export {};

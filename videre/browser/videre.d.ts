@@ -1,11 +1,11 @@
 /** The browser client of videre-server. Its reference is docs/browser.md of that project. */
 
-/** What listeners of a class are called with, by the events' names. */
+/** A listener for one of a class's events. */
 type Listener<Events, Name extends keyof Events> = (detail: Events[Name]) => void;
 
 /** An EventTarget whose events are CustomEvents with typed details. */
 declare class Emitter<Events> {
-  /** Hear an event; the listener gets the detail alone. */
+  /** Listen to an event; the listener gets only the detail. */
   on<Name extends keyof Events>(type: Name, listener: Listener<Events, Name>): this;
   addEventListener<Name extends keyof Events>(
     type: Name,
@@ -26,7 +26,7 @@ export interface IceServer {
   credential?: string;
 }
 
-/** What a session may send, with `null` for no limit. */
+/** The rates at which a session may send; null for no limit. */
 export interface Limits {
   PacketsPerSecond?: number | null;
   PacketBurst?: number | null;
@@ -51,7 +51,7 @@ export type State = "closed" | "connecting" | "joined" | "waiting";
 export type Token = string | null | undefined;
 export type TokenSource = Token | ((who: { room: string; user: string }) => Token | Promise<Token>);
 export type Kind = "audio" | "video";
-/** A value that JSON can say. */
+/** A value that JSON can represent. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json | undefined };
 
 /** A packet's header; members may add keys of their own. */
@@ -64,16 +64,16 @@ export interface Header {
   [key: string]: unknown;
 }
 
-/** An error with the protocol's code: a word, or the number with which a connection was closed. */
+/** An error with a code of the protocol: a word, or the number of a close. */
 export declare class SignallerError extends Error {
   constructor(code: string | number, message: string, retry?: boolean);
   readonly name: "SignallerError";
   code: string | number;
-  /** Whether the same may succeed later. */
+  /** Whether trying again later may help. */
   retry: boolean;
 }
 
-/** A value that did not get from one end of a call to the other. */
+/** A value did not arrive at the other end of a call. */
 export declare class TransferError extends Error {
   constructor(code: string, user: string, message: string);
   readonly name: "TransferError";
@@ -83,12 +83,12 @@ export declare class TransferError extends Error {
 }
 
 export interface SignallerOptions {
-  /** The prefix of the signaller, relative to the page or absolute; a query goes with every request. */
+  /** The server's prefix, absolute or relative to the page; a query goes with every request. */
   url: string | URL;
-  /** One's name in the room; random unless given. */
+  /** The user's name in the room; random by default. */
   user?: string | null;
   token?: TokenSource;
-  /** Further keys for the header of `connect`, which the others see. */
+  /** Returns additional keys for the header of `connect`, which the others see. */
   header?: (() => object) | null;
   /** Milliseconds: the bounds of the back-off. */
   minDelay?: number;
@@ -100,7 +100,7 @@ export interface SignallerOptions {
 export interface SignallerEvents {
   joined: { user: string; header: Header };
   left: { user: string };
-  /** A broadcast. Its payload may be anything: another member wrote it. */
+  /** A broadcast. Do not trust its payload: another member wrote it. */
   message: { user: string; payload: any; header: Header };
   role: { user: string; isInitiator: boolean };
   state: State;
@@ -112,12 +112,12 @@ export interface SignallerEvents {
   packet: { sent: boolean; size: number; Header: Header; Payload: any };
 }
 
-/** A seat in a room, which is kept when the connection is lost. */
+/** A seat in a room, which the client resumes after a lost connection. */
 export declare class Signaller extends Emitter<SignallerEvents> {
   constructor(options: SignallerOptions);
   room: string | null;
   user: string;
-  /** Who is in the room, in joining order. */
+  /** The users in the room, in joining order. */
   users: string[];
   initiator: string | null;
   readonly isInitiator: boolean;
@@ -144,15 +144,15 @@ export interface Signal {
   sdpMLineIndex?: number | null;
 }
 
-/** What one direction of a call carries, since the last measurement; null where that is not known. */
+/** What one direction of a call carried since the last measurement; null if unknown. */
 export interface Flow {
-  /** Bits a second, of sound and pictures. */
+  /** Bits per second, of sound and pictures. */
   bitRate: number | null;
-  /** The share of packets that were lost, from 0 to 1. */
+  /** The share of packets lost, from 0 to 1. */
   loss: number | null;
   width: number | null;
   height: number | null;
-  /** Pictures a second. */
+  /** Pictures per second. */
   frames: number | null;
 }
 
@@ -169,24 +169,24 @@ export interface Quality {
 export declare class Peer {
   private constructor();
   readonly user: string;
-  /** All that it sends. */
+  /** Everything it sends. */
   readonly stream: MediaStream;
   readonly connection: RTCPeerConnection;
-  /** The data channel of plain messages, and that of transfers; null with an old client. */
+  /** The data channels for plain messages and for transfers; null with an old client. */
   readonly channel: RTCDataChannel | null;
   readonly data: RTCDataChannel | null;
   readonly state: RTCPeerConnectionState;
-  /** How loud it is now, from 0 to 1. */
+  /** Its current volume, from 0 to 1. */
   readonly level: number;
   quality(): Promise<Quality>;
-  /** Find a new way to the other. */
+  /** Restart ICE, to find another route. */
   restart(): void;
 }
 
 export interface Device {
   kind: Kind | "output";
   id: string;
-  /** Empty until the user has allowed the page a device of the kind. */
+  /** Empty until the user has allowed the page a device of this kind. */
   label: string;
   group: string;
 }
@@ -195,37 +195,37 @@ export type Data = Json | object | ArrayBuffer | ArrayBufferView | Blob;
 
 export interface Progress {
   user: string;
-  /** Of the value that have arrived. */
+  /** The bytes of the value that have arrived. */
   bytes: number;
   size: number;
 }
 
 export interface SendOptions {
   onProgress?: (progress: Progress) => void;
-  /** Cancels it. */
+  /** Cancels the transfer. */
   signal?: AbortSignal;
 }
 
-/** What came of a `send`. */
+/** The outcome of a `send`. */
 export interface Sent {
   delivered: string[];
   failed: { user: string; error: TransferError }[];
 }
 
 export interface VidereOptions {
-  /** The prefix of the signaller, relative to the page or absolute; a query goes with every request. */
+  /** The server's prefix, absolute or relative to the page; a query goes with every request. */
   signallerURL: string | URL;
   localVideoElement?: HTMLMediaElement | null;
   remoteVideoElement?: HTMLMediaElement | null;
   initComplete?: (() => void) | null;
   userId?: string | null;
   token?: TokenSource;
-  /** What to ask the user for, `false` for nothing; camera and microphone unless given. */
+  /** The media to request, `false` for none; camera and microphone by default. */
   constraints?: MediaStreamConstraints | false | null;
   configuration?: RTCConfiguration | null;
-  /** Milliseconds between `level` events, 0 (the default) for none. */
+  /** Milliseconds between `level` events; 0, the default, for none. */
   levels?: number | null;
-  /** The largest value that is taken, 256 MiB unless given. */
+  /** Bytes of the largest value to accept; 256 MiB by default. */
   maxTransferBytes?: number | null;
 }
 
@@ -234,16 +234,16 @@ export interface VidereEvents {
   stream: Peer;
   connection: Peer;
   hangup: Peer;
-  /** Bytes are an ArrayBuffer, files a Blob or File; anything may come, from whom you let in. */
+  /** Bytes are an ArrayBuffer, files a Blob or File. Do not trust the data: another member sent it. */
   message: { user: string; data: any };
-  /** A transfer that comes. */
+  /** An incoming transfer. */
   progress: Progress & { kind: "text" | "json" | "bytes" | "blob"; name?: string; mime?: string; refuse(): void };
-  /** What was no message of ours. */
+  /** A message that does not belong to a call. */
   ignored: { user: string; reason: string };
   level: { user: string; level: number };
-  /** A track of ours has ended by itself. */
+  /** One of our tracks ended by itself. */
   ended: { kind: Kind; track: MediaStreamTrack };
-  /** A device is used in place of another. */
+  /** The client switched to another device. */
   device: { kind: Kind; track: MediaStreamTrack };
   error: Error;
 }
@@ -253,7 +253,7 @@ export declare class Videre extends Emitter<VidereEvents> {
   constructor(options: VidereOptions);
   readonly peers: Map<string, Peer>;
   readonly signaller: Signaller;
-  /** May be set before `connect`, which else asks for one. */
+  /** Set it before `connect`, and no camera or microphone is requested. */
   localStream: MediaStream | null;
   readonly remoteStream: MediaStream | null;
   roomId: string | null;
@@ -265,7 +265,7 @@ export declare class Videre extends Emitter<VidereEvents> {
   onRemoteStream: (stream: MediaStream, user: string) => void;
   onVideoError: (error: any) => void;
   onAudioError: (error: any) => void;
-  /** The welcome, or null where `disconnect` came first. */
+  /** Resolves to the welcome, or to null if `disconnect` is called first. */
   connect(room: string): Promise<Welcome | null>;
   disconnect(): void;
   muteMic(): void;

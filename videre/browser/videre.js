@@ -1,8 +1,8 @@
 /**
- * The browser client of videre-server: calls (`Videre`), and rooms alone (`Signaller`).
+ * The browser client of videre-server: calls (`Videre`), and rooms only (`Signaller`).
  *
- * Modules without dependencies, as they are served. docs/browser.md is their reference, and
- * docs/protocol.md what goes over the wire.
+ * The modules have no dependencies and are served as they are. docs/browser.md is their reference,
+ * docs/protocol.md the wire protocol.
  */
 import { Videre } from "./videre/call.js";
 

@@ -1,4 +1,4 @@
-"""A client for a videre signaller: it keeps a seat in a room when its connections break.
+"""A client for a videre server: it keeps a seat in a room when its connections break.
 
 async with Client("ws://localhost:1111/echo", user="peer1", room="a-long-random-id") as room:
     await room.broadcast({"Hello": "everybody"})

@@ -28,7 +28,7 @@ BACK_SOON = 4005  # close code of a client that will come back: the server keeps
 
 
 class Client:
-    """A seat in `room` for `user` at the signaller at `url`, within `async with`.
+    """A seat in `room` for `user` on the server at `url`, within `async with`.
 
     Entering tries once to connect and join. It raises Unreachable, Closed, or the PeerError of the
     server's refusal. After that the client reconnects whenever the connection is lost, until it has
@@ -187,7 +187,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         if self._entered:
-            raise RuntimeError("A Client is entered once")
+            raise RuntimeError("A Client can be entered only once")
         self._entered = True
         async with AsyncExitStack() as stack:
             http = self._session
@@ -212,7 +212,7 @@ class Client:
     async def _leave(self, task: asyncio.Task[None]) -> None:
         connection = self._connection
         self._left = True
-        self._finish(Closed(NORMAL, "The room was left"))
+        self._finish(Closed(NORMAL, "The client has left the room"))
         try:
             if connection is not None:
                 await connection.close()
@@ -306,7 +306,7 @@ class Client:
                     await self._handle(connection, packet, size)
         except Closed as error:
             if await departure.over():
-                return Lost(BACK_SOON, "The server goes away")
+                return Lost(BACK_SOON, "The server is going away")
             if not self._joining.can_retry(error):
                 raise
             return Lost(error.code, error.reason)

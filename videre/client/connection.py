@@ -1,4 +1,4 @@
-"""One WebSocket to the signaller, as packets."""
+"""One WebSocket to the server, as packets."""
 
 from __future__ import annotations
 

@@ -34,10 +34,10 @@ class Packet:
 
 
 def address(url: str) -> URL:
-    """Return the WebSocket URL of the signaller at `url`; raise ValueError for an invalid one."""
+    """Return the WebSocket URL of the server at `url`; raise ValueError for an invalid one."""
     parsed = URL(url)
     if parsed.scheme not in _SCHEMES or not parsed.host:
-        raise ValueError(f"{url}: not a URL of ws, wss, http or https")
+        raise ValueError(f"{url}: must be a ws, wss, http or https URL")
     path = parsed.path.rstrip("/").removesuffix(_PATH) + _PATH
     return parsed.with_scheme(_SCHEMES[parsed.scheme]).with_path(path).with_query(parsed.query)
 

@@ -30,11 +30,11 @@ from videre.version import __version__
 
 #: The settings that are also options: their help, and arguments for argparse.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Host": ("listen here; * is IPv4 and IPv6", {"metavar": "ADDRESS"}),
+    "Host": ("address to listen on; * is IPv4 and IPv6", {"metavar": "ADDRESS"}),
     "Port": ("0 picks a free one", {"type": int, "metavar": "N"}),
     "Prefix": ("serve below this path; may be repeated", {"action": "append", "metavar": "PATH"}),
     "Workers": (
-        "this many processes, for which Engine must be a Redis or Valkey",
+        "number of processes; more than one needs a Redis or Valkey as Engine",
         {"type": int, "metavar": "N"},
     ),
     "AdminHost": ("the admin port's address", {"metavar": "ADDRESS"}),
@@ -44,8 +44,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "Cert": ("serve TLS with this certificate", {"metavar": "FILE"}),
     "Key": ("the certificate's key", {"metavar": "FILE"}),
-    "LogFile": ("JSON lines", {"metavar": "FILE"}),
-    "LogLevel": ("what the log file holds", {"choices": LEVELS}),
+    "LogFile": ("file for JSON lines", {"metavar": "FILE"}),
+    "LogLevel": ("log events of this level and above", {"choices": LEVELS}),
 }
 
 
@@ -57,9 +57,9 @@ def _option(key: str) -> str:
 def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="videre-server",
-        description="A WebRTC signalling server. Options beat variables of the environment "
-        "(VIDERE_PORT), which beat the configuration file, which beats the defaults.",
-        epilog="videre-server token --help tells how to mint a token.",
+        description="A WebRTC signalling server. Options override environment variables "
+        "(VIDERE_PORT), which override the configuration file, which overrides the defaults.",
+        epilog="videre-server token --help explains how to mint a token.",
     )
     for key, (help_, rest) in OPTIONS.items():
         default = SCHEMA[key]["default"]
@@ -70,11 +70,13 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         type=Path,
         default=environment.config(os.environ) or default_config,
         metavar="FILE",
-        help=f"the configuration, JSON; or {environment.CONFIG} names it "
+        help=f"the configuration, a JSON file; {environment.CONFIG} may name it instead "
         f"(default: {default_config or 'none'})".replace("%", "%%"),
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
-    parser.add_argument("--connect", action="store_true", help="have the check try the Engine, too")
+    parser.add_argument(
+        "--connect", action="store_true", help="with --check: also connect to the Engine"
+    )
     parser.add_argument("--version", action="version", version=f"videre-server {__version__}")
     return parser
 

@@ -24,7 +24,7 @@ def _name(text: str) -> str:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError("must be a number of seconds, more than 0")
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
     return seconds
 
 
@@ -42,8 +42,10 @@ def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
     if it is invalid or has no secret.
     """
     parser = argparse.ArgumentParser(prog="videre-server token", description="Mint a token.")
-    parser.add_argument("--user", required=True, type=_name, help="the UserId that it is for")
-    parser.add_argument("--room", required=True, action="append", help="a RoomId, or prefix*")
+    parser.add_argument("--user", required=True, type=_name, help="the UserId it is for")
+    parser.add_argument(
+        "--room", required=True, action="append", help="a RoomId, or prefix*; may be repeated"
+    )
     parser.add_argument("--ttl", type=_seconds, default=3600, help="seconds (default: 3600)")
     parser.add_argument("--max", type=_members, help="the room's capacity (default: as configured)")
     named = environment.config(os.environ) or default_config

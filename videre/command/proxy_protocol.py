@@ -29,7 +29,7 @@ async def read(connection: socket.socket) -> str | None:
         if start == _SIGNATURE:
             return await _read_binary(connection)
         if not start.startswith(b"PROXY "):
-            raise ValueError("no PROXY protocol")
+            raise ValueError("the connection does not begin with the PROXY protocol")
         line = bytearray(start)
         while not line.endswith(b"\r\n"):  # bytewise: what follows the line is not ours
             if len(line) >= _LONGEST_LINE:
@@ -43,10 +43,10 @@ def _of_line(line: bytes) -> str | None:
     if words[1] == b"UNKNOWN":
         return None
     if len(words) != 6 or words[1] not in _FAMILIES:
-        raise ValueError("the line of the PROXY protocol is broken")
+        raise ValueError("the line of the PROXY protocol is invalid")
     address = ipaddress.ip_address(words[2].decode("ascii"))
     if address.version != _FAMILIES[words[1]]:
-        raise ValueError("the line of the PROXY protocol is broken")
+        raise ValueError("the line of the PROXY protocol is invalid")
     return str(address)
 
 
@@ -54,7 +54,7 @@ async def _read_binary(connection: socket.socket) -> str | None:
     command, family, *size = await _exactly(connection, 4)
     length = int.from_bytes(bytes(size), "big")
     if command not in (0x20, 0x21) or length > _LONGEST:
-        raise ValueError("the header of the PROXY protocol is broken")
+        raise ValueError("the header of the PROXY protocol is invalid")
     rest = await _exactly(connection, length)
     if command == 0x20 or family not in _ADDRESSES:  # LOCAL: the proxy's health check
         return None
@@ -68,6 +68,6 @@ async def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(found) < size:
         some = await loop.sock_recv(connection, size - len(found))
         if not some:
-            raise ConnectionError("ended within the PROXY protocol")
+            raise ConnectionError("the connection ended within the PROXY protocol")
         found += some
     return found

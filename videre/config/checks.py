@@ -51,7 +51,7 @@ def _badly_named(host: str) -> bool:
 def network(field: str, value: Any, error: Error) -> None:
     """Require an IP address, a network, or `unix:`."""
     if not isinstance(value, str) or value == "unix:":
-        return  # the type rule reports a value that is no string
+        return  # the type rule reports a value that is not a string
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:

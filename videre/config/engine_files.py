@@ -1,4 +1,4 @@
-"""What an engine's URL depends on: a package, and the files that the URL names."""
+"""Check what an engine's URL depends on: a package, and the files that the URL names."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def _unusable(
             name = "ssl_certfile and ssl_keyfile"
             context.load_cert_chain(ssl_certfile, ssl_keyfile, password=str)
     except ssl.SSLError as error:
-        return f"{name}: no usable PEM: {error.reason or error}"
+        return f"{name}: not a usable PEM file: {error.reason or error}"
     return None

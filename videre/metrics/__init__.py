@@ -36,7 +36,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from videre.namespace import Namespace
-from videre.tally import Histogram, Tally
+from videre.tally import TIMED, Histogram, Tally
 from videre.version import __version__
 
 #: Histogram bounds for members per room: one alone, a call of two, larger and larger meshes.
@@ -255,8 +255,8 @@ class _Namespaces(Collector):
         relays = HistogramMetricFamily(
             "videre_relay_seconds",
             "From the arrival of a broadcast's bytes in this process to the write to the socket of "
-            "its last receiver on this node (for one that polls or streams: to its queue). Of one "
-            "in 16 chunks of bytes that arrive.",
+            "its last receiver on this node (to the queue of one that polls or streams). One chunk "
+            f"of received bytes in {TIMED} is timed.",
             labels=("prefix",),
         )
         for prefix, each in self._namespaces:

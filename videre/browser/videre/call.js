@@ -12,13 +12,13 @@ import { Signaller } from "./signaller.js";
 import { isSignal } from "./signals.js";
 import { LIMIT, failure, valueOf } from "./transfers.js";
 
-const CALL_COST = 5; // answers that a new call is worth: it sends its candidates, too
+const CALL_COST = 5; // a new call counts as this many answers, because it also sends candidates
 const OPTIONS = ["signallerURL", "localVideoElement", "remoteVideoElement", "initComplete", "userId"];
 OPTIONS.push("token", "constraints", "configuration", "levels", "maxTransferBytes");
 
 export class Videre extends Emitter {
-  /** @type {Map<string, Peer>} by their names */ peers = new Map();
-  /** @type {MediaStream | null} may be set before `connect`, which else asks for one */
+  /** @type {Map<string, Peer>} by name */ peers = new Map();
+  /** @type {MediaStream | null} if set before `connect`, no device is requested */
   localStream = null;
   /** @type {string | null} */ roomId = null;
   muted = false;
@@ -28,14 +28,14 @@ export class Videre extends Emitter {
   /** @type {(error: any) => void} */ onVideoError = () => {};
   /** @type {(error: any) => void} */ onAudioError = () => {};
   /** @type {MediaStreamTrack | null} */ #screen = null;
-  /** @type {Map<string, Pace>} of the others' signals */ #paces = new Map();
-  /** @type {Map<Kind, MediaStreamTrack>} what is sent in place of the devices */ #replaced = new Map();
-  /** @type {Map<Kind, string>} the devices that were chosen */ #chosen = new Map();
-  /** @type {Map<Kind, object>} the last that was asked for */ #choosing = new Map();
-  /** @type {WeakSet<MediaStreamTrack>} whose end is heard */ #watched = new WeakSet();
-  /** @type {WeakSet<MediaStreamTrack>} that we have asked for */ #captured = new WeakSet();
+  /** @type {Map<string, Pace>} for the others' signals, by name */ #paces = new Map();
+  /** @type {Map<Kind, MediaStreamTrack>} tracks that replace the devices' */ #replaced = new Map();
+  /** @type {Map<Kind, string>} ids of chosen devices */ #chosen = new Map();
+  /** @type {Map<Kind, object>} the latest choice of each kind */ #choosing = new Map();
+  /** @type {WeakSet<MediaStreamTrack>} tracks with a listener for their end */ #watched = new WeakSet();
+  /** @type {WeakSet<MediaStreamTrack>} tracks that we requested */ #captured = new WeakSet();
   /** @type {{waits: boolean} | null} from `connect` to `disconnect` */ #turn = null;
-  /** @type {Promise<MediaStream | null> | null} the devices are asked for */ #capturing = null;
+  /** @type {Promise<MediaStream | null> | null} a pending request for devices */ #capturing = null;
   /** @type {any} */ #listening;
 
   /** @param {VidereOptions} options */
@@ -47,7 +47,7 @@ export class Videre extends Emitter {
     this.constraints = options.constraints ?? { audio: true, video: true };
     this.configuration = options.configuration ?? {};
     this.maxTransferBytes = options.maxTransferBytes ?? LIMIT;
-    // `Calls` tells the others that each may call us, and which calls we have already.
+    // `Calls` tells the others that they may call us, and which calls we already have.
     const header = () => ({ Calls: [...this.peers.values()].flatMap(({ call }) => call ?? []) });
     const { signallerURL: url, userId: user, token } = options;
     this.signallerURL = url;
@@ -62,7 +62,7 @@ export class Videre extends Emitter {
     options.initComplete?.();
   }
 
-  #levels; // milliseconds between looks, 0 for none
+  #levels; // milliseconds between `level` events, 0 for none
 
   get userId() {
     return this.signaller.user;
@@ -82,8 +82,8 @@ export class Videre extends Emitter {
   }
 
   /**
-   * Ask for camera and microphone, and enter a room.
-   * @param {string} room @returns {Promise<Welcome | null>} null where `disconnect` came first
+   * Request camera and microphone, and enter a room.
+   * @param {string} room @returns {Promise<Welcome | null>} null if `disconnect` is called first
    */
   async connect(room) {
     take("Videre.connect: room", "room", room);
@@ -94,12 +94,12 @@ export class Videre extends Emitter {
       const stream = this.localStream ?? (await this.#capture());
       turn.waits = false;
       if (turn !== this.#turn) {
-        // Another `connect` may wait for the same.
+        // Another `connect` may wait for the same stream.
         if (stream !== this.localStream && !this.#turn?.waits) stop(stream);
         return null;
       }
       if (stream) this.#show(stream);
-      if (turn !== this.#turn) return null; // left by who was shown it
+      if (turn !== this.#turn) return null; // `onLocalStream` called `disconnect`
       if (this.#levels) this.#listening = setInterval(() => this.#listen(), this.#levels);
       return await this.signaller.join(room);
     } catch (error) {
@@ -110,7 +110,7 @@ export class Videre extends Emitter {
     }
   }
 
-  /** Leave the room, hang up, and let go of camera and microphone. */
+  /** Leave the room, hang up, and stop camera and microphone. */
   disconnect() {
     this.roomId = null;
     this.#turn = null;
@@ -164,9 +164,9 @@ export class Videre extends Emitter {
   }
 
   /**
-   * Send a value to all or to some, of any size up to 256 MiB. Where a channel is not open yet it waits.
+   * Send a value of up to 256 MiB to all or to some. It waits for channels that are not open yet.
    * @param {Data} data @param {SendOptions & {to?: string | string[]}} [options]
-   * @returns {Promise<Sent>} once each has it, or has failed by itself
+   * @returns {Promise<Sent>} resolves once each receiver has it or has failed
    */
   send(data, options = {}) {
     check("Videre.send", options, ["to", "onProgress", "signal"]);
@@ -184,7 +184,7 @@ export class Videre extends Emitter {
     });
   }
 
-  /** Show the screen in place of the camera, until `stopSharing` or the browser's own button. */
+  /** Show the screen instead of the camera, until `stopSharing` or the browser's own button. */
   async shareScreen() {
     const turn = this.#turn;
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: true });
@@ -204,14 +204,14 @@ export class Videre extends Emitter {
     return this.#sendAll("video");
   }
 
-  /** Name the devices that there are. @returns {Promise<Device[]>} */
+  /** List the devices. @returns {Promise<Device[]>} */
   devices() {
     return devices();
   }
 
   /**
-   * Use another camera or microphone, the default one without an `id`; it stays chosen for later calls.
-   * @param {Kind} kind @param {string} [id] as `devices` names it @returns {Promise<MediaStreamTrack>}
+   * Switch to another camera or microphone (the default one without `id`), also for later calls.
+   * @param {Kind} kind @param {string} [id] from `devices` @returns {Promise<MediaStreamTrack>}
    */
   async useDevice(kind, id) {
     take("Videre.useDevice: kind", "kind", kind);
@@ -223,12 +223,12 @@ export class Videre extends Emitter {
     const track = await ask(kind, wanted).catch((error) => {
       const old = trackOf(this.localStream, kind);
       if (error.name !== "NotReadableError" || !old || turn !== this.#turn) throw error;
-      old.stop(); // many phones open one camera at a time
+      old.stop(); // many phones can open only one camera at a time
       return ask(kind, wanted);
     });
     this.#require(turn, new MediaStream([track]));
-    // Who chose again meanwhile gets that one.
-    if (this.#choosing.get(kind) !== choice) this.#refuse(new MediaStream([track]), "Another was chosen");
+    // A later choice wins.
+    if (this.#choosing.get(kind) !== choice) this.#refuse(new MediaStream([track]), "Another device was chosen");
     if (id === undefined) this.#chosen.delete(kind);
     else this.#chosen.set(kind, id);
     await this.#put(kind, track);
@@ -236,8 +236,8 @@ export class Videre extends Emitter {
   }
 
   /**
-   * Send this in place of the device, in this call and in later ones, until it is replaced by null.
-   * It is not stopped for you.
+   * Send this track instead of the device's, in this call and in later ones, until it is replaced by
+   * null. The caller stops it.
    * @param {Kind} kind @param {MediaStreamTrack | null} track
    */
   async replaceTrack(kind, track) {
@@ -250,7 +250,7 @@ export class Videre extends Emitter {
 
   /** @param {object | null} turn @param {MediaStream} stream */
   #require(turn, stream) {
-    if (turn !== this.#turn) this.#refuse(stream, "Left before it was there");
+    if (turn !== this.#turn) this.#refuse(stream, "Left before the device was ready");
   }
 
   /** @param {MediaStream} stream @param {string} why @returns {never} */
@@ -259,7 +259,7 @@ export class Videre extends Emitter {
     throw new SignallerError("left", why);
   }
 
-  /** Take a track into the local stream in place of what is there. @param {Kind} kind @param {MediaStreamTrack} track */
+  /** Replace a track of the local stream. @param {Kind} kind @param {MediaStreamTrack} track */
   async #put(kind, track) {
     this.#captured.add(track);
     const stream = this.localStream ?? new MediaStream();
@@ -273,7 +273,7 @@ export class Videre extends Emitter {
     await this.#sendAll(kind);
   }
 
-  /** Hear when a track ends by itself: unplugged, or no longer permitted. @param {MediaStreamTrack} track */
+  /** Watch for a track that ends by itself: unplugged, or no longer permitted. @param {MediaStreamTrack} track */
   #watch(track) {
     if (this.#watched.has(track)) return;
     this.#watched.add(track);
@@ -285,7 +285,7 @@ export class Videre extends Emitter {
     const kind = /** @type {Kind} */ (track.kind);
     if (!this.localStream?.getTracks().includes(track)) return;
     this.emit("ended", { kind, track });
-    if (!this.#captured.has(track)) return; // it is the application's own
+    if (!this.#captured.has(track)) return; // it is the application's
     this.#chosen.delete(kind);
     await this.useDevice(kind).catch((error) => {
       if (error.code !== "left") this.#troubled(kind, error);
@@ -298,26 +298,26 @@ export class Videre extends Emitter {
     else this.onVideoError(error);
   }
 
-  /** Send what is to be sent of a kind. @param {Kind} kind */
+  /** Give every peer the current track of a kind. @param {Kind} kind */
   async #sendAll(kind) {
     this.#mute();
     await Promise.all([...this.peers.values()].map((peer) => peer.replace(kind, this.track(kind))));
   }
 
-  /** What is sent. @param {Kind} kind @returns {MediaStreamTrack | null} */
+  /** The track to send. @param {Kind} kind @returns {MediaStreamTrack | null} */
   track(kind) {
     const ours = this.#replaced.get(kind) ?? trackOf(this.localStream, kind);
     return kind === "video" ? (this.#screen ?? ours) : ours;
   }
 
-  /** @param {Kind} kind @param {string} [id] of a device */
+  /** @param {Kind} kind @param {string} [id] of the device */
   #constraints(kind, id) {
     const wanted = (this.constraints || {})[kind];
     if (!id) return wanted || true;
     return { ...(typeof wanted === "object" ? wanted : {}), deviceId: { exact: id } };
   }
 
-  /** Ask for the devices, once: who connects again meanwhile waits for the same. */
+  /** Request the devices, once: a second `connect` waits for the same request. */
   #capture() {
     this.#capturing ??= this.#ask().finally(() => (this.#capturing = null));
     return this.#capturing;
@@ -344,17 +344,17 @@ export class Videre extends Emitter {
     }
   }
 
-  /** @type {Set<string>} of whom the last level was not 0 */ #loud = new Set();
+  /** @type {Set<string>} users whose last level was not 0 */ #loud = new Set();
 
   /**
-   * Call who has entered after us. An old client, which sends no `Calls`, can have one call: the
-   * initiator makes it.
+   * Call a newcomer. An old client, which sends no `Calls`, can have one call: the initiator makes
+   * it.
    * @param {string} user @param {unknown} calls
    */
   #meet(user, calls) {
     const peer = this.peers.get(user);
     const listed = Array.isArray(calls);
-    if (peer?.call && listed && calls.includes(peer.call)) return peer.repair(); // it was away
+    if (peer?.call && listed && calls.includes(peer.call)) return peer.repair(); // it had lost its connection
     this.#hangUp(user);
     if (listed || this.isInitiator) this.#call(user, listed ? random() : undefined, true);
   }
@@ -367,7 +367,7 @@ export class Videre extends Emitter {
     return peer;
   }
 
-  /** @param {string} user @param {boolean} [gone] from the room */
+  /** @param {string} user @param {boolean} [gone] whether it left the room */
   #hangUp(user, gone) {
     if (gone) this.#paces.delete(user);
     const peer = this.peers.get(user);
@@ -385,7 +385,7 @@ export class Videre extends Emitter {
     try {
       if (typeof payload === "string") signal = JSON.parse(payload);
     } catch {
-      return; // somebody's own words
+      return; // an application's own text
     }
     const ours = isSignal(signal);
     if (ours === null) return;
@@ -410,14 +410,14 @@ export class Videre extends Emitter {
     if (peer?.call === signal.Call) peer?.hear(signal);
   }
 
-  /** Tell whether an offer makes a call. @param {string} user @param {Signal} signal */
+  /** Tell whether an offer begins a call. @param {string} user @param {Signal} signal */
   #accepts(user, { Call, Offer }) {
     const { users } = this.signaller;
     const their = users.indexOf(user);
     const our = users.indexOf(this.userId);
     if (their < 0) return false;
-    // Who was there first makes a call, by its first offer. An old client's offer goes to all, and is
-    // for who came next.
+    // The member that was in the room first makes the call, by its first offer. An old client's offer
+    // goes to everybody, and is meant for the member that entered next after it.
     return Call === undefined ? our === their + 1 || users.length < 3 : Offer === 1 && their < our;
   }
 
@@ -425,7 +425,7 @@ export class Videre extends Emitter {
     const { users } = this.signaller;
     for (const peer of [...this.peers.values()]) {
       if (users.includes(peer.user)) peer.repair();
-      else if (peer.state === "failed") this.#hangUp(peer.user); // else it may come back
+      else if (peer.state === "failed") this.#hangUp(peer.user); // otherwise it may recover
     }
   }
 

@@ -1,4 +1,4 @@
-/** What tells of events, each with its `detail`. React Native has no EventTarget: ours takes its place. */
+/** Events with a `detail`. React Native has no EventTarget, so this module brings its own. */
 
 class Target {
   /** @type {Map<string, Map<any, boolean>>} */ #heard = new Map();
@@ -22,7 +22,7 @@ class Target {
         if (typeof listener === "function") listener.call(this, event);
         else listener.handleEvent(event);
       } catch (error) {
-        setTimeout(() => { throw error; }); // uncaught, as EventTarget has it: the others hear all the same
+        setTimeout(() => { throw error; }); // uncaught, as with EventTarget: the other listeners still run
       }
     }
     return true;
@@ -45,7 +45,7 @@ export class Emitter extends /** @type {typeof EventTarget} */ (globalThis.Event
   }
 
   /**
-   * As addEventListener, but hands over the detail alone.
+   * Like addEventListener, but the listener gets only the detail.
    * @param {string} type @param {(detail: any) => void} listener @returns {this}
    */
   on(type, listener) {

@@ -1,9 +1,9 @@
-/** An error with the protocol's code: a word, or the number with which a connection was closed. */
+/** An error with a code of the protocol: a word, or the number of a close. */
 export class SignallerError extends Error {
   /**
    * @param {string | number} code
    * @param {string} message
-   * @param {boolean} retry whether the same may succeed later
+   * @param {boolean} retry whether trying again later may help
    */
   constructor(code, message, retry = false) {
     super(message);
@@ -13,7 +13,7 @@ export class SignallerError extends Error {
   }
 }
 
-/** A value that did not get from one end of a call to the other. */
+/** A value did not arrive at the other end of a call. */
 export class TransferError extends Error {
   /** @param {string} code @param {string} user the other end @param {string} message */
   constructor(code, user, message) {

@@ -1,4 +1,4 @@
-/** Cameras and microphones: asking for them. */
+/** Requests cameras and microphones. */
 
 /** @import { Device, Kind } from "../videre.js" */
 import { MEDIA } from "./peer.js";
@@ -9,7 +9,7 @@ export const stop = (stream) => stream?.getTracks().forEach((track) => track.sto
 /** @param {MediaStream | null | undefined} stream @param {Kind} kind @returns {MediaStreamTrack | null} */
 export const trackOf = (stream, kind) => stream?.getTracks().find((track) => track.kind === kind) ?? null;
 
-/** Name the devices that there are. Without a permission they have no labels. @returns {Promise<Device[]>} */
+/** List the devices. Without a permission they have no labels. @returns {Promise<Device[]>} */
 export async function devices() {
   const found = (await globalThis.navigator?.mediaDevices?.enumerateDevices?.()) ?? [];
   /** @type {Record<string, Device["kind"]>} */
@@ -20,7 +20,7 @@ export async function devices() {
 }
 
 /**
- * Ask for one track. @param {Kind} kind @param {any} wanted constraints
+ * Request one track. @param {Kind} kind @param {any} wanted constraints
  * @returns {Promise<MediaStreamTrack>}
  */
 export async function ask(kind, wanted) {
@@ -29,10 +29,10 @@ export async function ask(kind, wanted) {
 }
 
 /**
- * Ask for what there is: a call without a camera is better than none.
+ * Request the available devices: a call without a camera is better than none.
  * @param {Partial<Record<Kind, any>>} constraints
- * @param {(kind: Kind) => any} otherwise constraints for where a device that was chosen is gone
- * @param {() => boolean} wanted whether it still is
+ * @param {(kind: Kind) => any} otherwise constraints to use if a chosen device is gone
+ * @param {() => boolean} wanted whether the stream is still wanted
  * @param {(kind: Kind, error: any) => void} failed @returns {Promise<MediaStream | null>}
  */
 export async function capture(constraints, otherwise, wanted, failed) {
@@ -43,7 +43,7 @@ export async function capture(constraints, otherwise, wanted, failed) {
     try {
       return await mediaDevices().getUserMedia(asked);
     } catch {
-      // Then one after the other.
+      // Request them one after the other.
     }
   }
   const stream = new MediaStream();

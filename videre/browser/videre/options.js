@@ -1,5 +1,5 @@
 /**
- * What options take. A wrong one is a TypeError that names it, before anything is opened.
+ * The valid values of options. An invalid one throws a TypeError that names it, before anything is opened.
  * @typedef {[words: string, test: (value: any) => boolean]} Kind
  */
 
@@ -52,8 +52,8 @@ KINDS.signallerURL = KINDS.url;
 KINDS.userId = KINDS.user;
 
 /**
- * Raise a TypeError for an option that is wrong, unknown, or missing.
- * @param {string} whose @param {any} options @param {string[]} known the first is needed @param {boolean} [needed]
+ * Throw a TypeError if an option is invalid, unknown, or missing.
+ * @param {string} whose @param {any} options @param {string[]} known the first is required @param {boolean} [needed]
  */
 export function check(whose, options, known, needed = false) {
   if (!isObject(options) || options === null) throw new TypeError(`${whose} takes an object of options`);
@@ -66,15 +66,15 @@ export function check(whose, options, known, needed = false) {
   if (needed) take(`${whose}: ${known[0]}`, known[0], options[known[0]]);
 }
 
-/** Raise a TypeError for a value that is not of a kind. @param {string} what @param {string} kind @param {any} value */
+/** Throw a TypeError if a value is not of a kind. @param {string} what @param {string} kind @param {any} value */
 export function take(what, kind, value) {
   const [words, test] = KINDS[kind];
   if (!test(value)) throw new TypeError(`${what} takes ${words}`);
 }
 
 /**
- * Split a signaller's URL into the prefix and the query, which goes with every request.
- * @param {unknown} url @returns {{base: string, query: string} | null} null for what is none
+ * Split a server's URL into the prefix and the query, which goes with every request.
+ * @param {unknown} url @returns {{base: string, query: string} | null} null if it is not a URL
  */
 export function locate(url) {
   let href;

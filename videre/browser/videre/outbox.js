@@ -1,26 +1,26 @@
-/** Broadcasts until the server has them: sent ones first, then those that wait. Bounded, but for what waits. */
+/** Keeps broadcasts until the server has them: first the sent ones (bounded), then those that wait. */
 
-const KEPT = 2 ** 20; // characters of what was sent that may have to be sent again
-const SEEN = 512; // ids of a user, among which a repeated broadcast is found
+const KEPT = 2 ** 20; // characters of sent broadcasts that are kept to be sent again
+const SEEN = 512; // ids to remember for each user, to recognise repeated broadcasts
 
-/** @typedef {{id: number, header: Record<string, any>, body: string}} Broadcast `id` 0 until it is sent */
+/** @typedef {{id: number, header: Record<string, any>, body: string}} Broadcast `id` is 0 until it is sent */
 
 export class Outbox {
   /** @type {Broadcast[]} */ #all = [];
-  #sent = 0; // of them, from the first
-  #size = 0; // of what was sent
+  #sent = 0; // how many of them, from the first, were sent
+  #size = 0; // characters of the sent ones
 
   /** @param {object} header @param {string} body */
   push(header, body) {
     this.#all.push({ id: 0, header, body });
   }
 
-  /** The next that is to be sent. @returns {Broadcast | undefined} */
+  /** The next broadcast to send. @returns {Broadcast | undefined} */
   get next() {
     return this.#all[this.#sent];
   }
 
-  /** Count the next as sent. Of a dead connection no more is lost than the system's buffers take. @param {number} id */
+  /** Mark the next as sent. A dead connection loses no more than the system's buffers hold. @param {number} id */
   went(id) {
     const each = this.#all[this.#sent++];
     each.id = id;
@@ -28,14 +28,14 @@ export class Outbox {
     while (this.#size > KEPT) this.#shift();
   }
 
-  /** Let go of what the server has: all that was sent, up to this one. @param {number} id */
+  /** Drop the broadcasts that the server has: all that were sent, up to this one. @param {number} id */
   confirm(id) {
     while (this.#sent && this.#all[0].id <= id) this.#shift();
   }
 
   /**
-   * Send again what was sent from this one on. `doubtful`: some of it may have come; then the others'
-   * clients know it by `Again`, the first number that it had.
+   * Send this one and all later ones again. `doubtful`: some may have arrived already; receivers
+   * recognise these by `Again`, their first number.
    * @param {number} id @param {boolean} [doubtful]
    */
   repeat(id, doubtful = false) {
@@ -57,11 +57,11 @@ export class Outbox {
   }
 }
 
-/** The last numbers of each user's broadcasts, to tell one that is sent again and has come before. */
+/** Remembers the latest numbers of each user's broadcasts, to recognise repeated ones. */
 export class Seen {
   /** @type {Map<string, Set<number>>} */ #ids = new Map();
 
-  /** Tell whether a broadcast has come before, and remember it. @param {string} user @param {any} header */
+  /** Tell whether a broadcast arrived before, and remember it. @param {string} user @param {any} header */
   before(user, { Id, Again }) {
     if (typeof Id !== "number") return false;
     const ids = this.#ids.get(user) ?? new Set();
@@ -72,7 +72,7 @@ export class Seen {
     return false;
   }
 
-  /** @param {string} [user] all, without */
+  /** @param {string} [user] without it: all users */
   forget(user) {
     if (user === undefined) this.#ids.clear();
     else this.#ids.delete(user);

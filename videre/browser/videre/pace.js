@@ -1,10 +1,10 @@
-const ANSWERS = 10; // to one member's signals at once: all seven others of a mesh stay within our rate
-const ANSWER_MS = 1_000; // for one more
-const MAX_HELD = 64; // of one member's signals
+const ANSWERS = 10; // to one member's signals at once: answers to all seven others of a mesh fit our rate
+const ANSWER_MS = 1_000; // until one more is allowed
+const MAX_HELD = 64; // signals of one member
 
 /**
- * Holds back one member's signals that we would answer too often: each answer counts towards our own
- * rate. What waits is taken in order; what waits already, word for word, does not wait twice.
+ * Holds back one member's signals if we would answer too often: each answer counts towards our own
+ * rate. Waiting signals are processed in order; a signal identical to a waiting one is dropped.
  */
 export class Pace {
   #left = ANSWERS;
@@ -13,8 +13,8 @@ export class Pace {
   /** @type {{text: string, cost: number, take: () => void}[]} */ #held = [];
 
   /**
-   * @param {string} text the signal @param {number} cost in answers @param {() => void} take
-   * @returns {boolean} false where so many wait that it is lost
+   * @param {string} text the signal @param {number} cost number of answers @param {() => void} take
+   * @returns {boolean} false if too many wait and this one is lost
    */
   pass(text, cost, take) {
     const held = this.#held;

@@ -1,14 +1,14 @@
-/** Says when packets may go, so that the server's limits drop none. Milliseconds, by a clock that is given. */
+/** Decides when packets may be sent, so that the server's limits drop none. Times are in ms, by the caller's clock. */
 
 /** @typedef {import("../videre.js").Limits} Limits */
 
-const SHARE = 0.9; // of what the server allows: packets that bunch on their way still pass
-const LONGEST_MS = 30_000; // to wait after a refusal
-/** What a server allows that does not say. @type {Limits} */
+const SHARE = 0.9; // of the server's limits, so that packets that bunch up on their way still pass
+const LONGEST_MS = 30_000; // pause after a refusal
+/** The limits of a server that states none. @type {Limits} */
 const DEFAULTS = { PacketsPerSecond: 50, PacketBurst: 200, BytesPerSecond: null, ByteBurst: null };
 
 class Bucket {
-  /** @param {number} rate a second @param {number} burst */
+  /** @param {number} rate per second @param {number} burst */
   constructor(rate, burst) {
     this.rate = rate;
     this.burst = burst;
@@ -18,10 +18,10 @@ class Bucket {
 
 export class Pacer {
   /** @type {[packets: Bucket | null, bytes: Bucket | null]} */ #buckets = [null, null];
-  #at = 0; // the time that the buckets are filled up to
-  #until = 0; // when a pause is over
+  #at = 0; // when the buckets were last filled
+  #until = 0; // the end of a pause
 
-  /** Begin a connection: all may be used. @param {Limits | undefined} limits @param {number} now */
+  /** Begin a connection with full buckets. @param {Limits | undefined} limits @param {number} now */
   begin(limits, now) {
     const { PacketsPerSecond, PacketBurst, BytesPerSecond, ByteBurst } = { ...DEFAULTS, ...limits };
     this.#buckets = [made(PacketsPerSecond, PacketBurst), made(BytesPerSecond, ByteBurst)];
@@ -29,7 +29,7 @@ export class Pacer {
     this.#until = 0;
   }
 
-  /** Return after how many milliseconds a packet may go. @param {number} bytes @param {number} now */
+  /** Return the milliseconds until a packet may be sent. @param {number} bytes @param {number} now */
   wait(bytes, now) {
     const seconds = Math.max(0, now - this.#at) / 1000;
     this.#at = now;
@@ -38,13 +38,13 @@ export class Pacer {
       const bucket = this.#buckets[index];
       if (!bucket) return;
       bucket.level = Math.min(bucket.burst, bucket.level + seconds * bucket.rate);
-      const lacking = Math.min(amount, bucket.burst) - bucket.level; // a large one waits for a full bucket
+      const lacking = Math.min(amount, bucket.burst) - bucket.level; // a larger packet waits for a full bucket
       wait = Math.max(wait, Math.ceil((lacking / bucket.rate) * 1000));
     });
     return Math.max(0, wait);
   }
 
-  /** Count a packet that goes. @param {number} bytes */
+  /** Count a sent packet. @param {number} bytes */
   take(bytes) {
     [1, bytes].forEach((amount, index) => {
       const bucket = this.#buckets[index];
@@ -52,7 +52,7 @@ export class Pacer {
     });
   }
 
-  /** Pause until the server's own buckets are full again, and go slower then. @param {number} now */
+  /** Pause until the server's own buckets are full again, then send at half the rate. @param {number} now */
   refused(now) {
     const fill = this.#buckets.map((bucket) => (bucket ? (bucket.burst / bucket.rate) * 1000 : 0));
     this.#until = now + Math.min(LONGEST_MS, Math.max(1000, ...fill));

@@ -8,39 +8,39 @@ import { measure } from "./quality.js";
 
 /** @typedef {{value: Value, options: SendOptions, resolve: () => void, reject: (error: Error) => void}} Unsent */
 
-const BREAK_MS = 4_000; // for a call to come back by itself, before another way is looked for
+const BREAK_MS = 4_000; // for a call to recover by itself, before ICE is restarted
 const BUFFER = 2 ** 20; // bytes of plain messages that may wait in the channel
 export const MEDIA = /** @type {Kind[]} */ (["audio", "video"]);
 
 /**
- * The member who was there first makes the call, names it (`Call`), and makes the offers. The other
- * asks for its turn to make one ("Ice Ask", "Ice Turn"), so that two offers never meet and none is
- * ever rolled back: after a rollback Chromium shows no more of the video that it receives. Offers are
- * numbered, for answers to say which one they answer, and so are turns. All that is sent may be sent
- * again. An old client knows nothing of this: its calls have no name, and it never asks.
+ * The member that was in the room first makes the call, names it (`Call`), and makes the offers. The
+ * other asks for a turn to make one ("Ice Ask", "Ice Turn"), so that two offers never collide and none
+ * is rolled back: after a rollback, Chromium stops showing the video that it receives. Offers have
+ * numbers, so that answers can name theirs; turns have numbers too. Every signal may be sent again. An
+ * old client knows nothing of this: its calls have no name, and it never asks.
  */
 export class Peer {
-  /** All that is received. */
+  /** Everything that is received. */
   stream = new MediaStream();
   #videre;
-  #ours; // the turn
-  #told = false;
-  #due = false; // an offer of ours
-  #asked = false; // for the turn, by the other
-  #lent = false; // the turn, to the other
-  #turn = 0; // how often it was
-  #offers = 0; // made
-  #offer = 0; // the last one that was taken
+  #ours; // whether we make the offers
+  #told = false; // whether the stream was announced
+  #due = false; // whether we have to make an offer
+  #asked = false; // whether the other asked for a turn
+  #lent = false; // whether it is the other's turn
+  #turn = 0; // number of the last turn
+  #offers = 0; // number of our last offer
+  #offer = 0; // number of the last offer that we accepted
   /** @type {Promise<void>} */ #last = Promise.resolve();
   /** @type {Unsent[]} */ #unsent = [];
   /** @type {Transfers | null} */ #transfers = null;
-  #version = 0; // of transfers, that the other speaks
+  #version = 0; // of transfers, as both ends speak it
   /** @type {import("./quality.js").Before | null} */ #counts = null;
 
   /**
    * @param {Videre} videre @param {string} user
-   * @param {string | undefined} call its name, none with an old client
-   * @param {boolean} caller whether we make it
+   * @param {string | undefined} call its name; undefined with an old client
+   * @param {boolean} caller whether we make the call
    */
   constructor(videre, user, call, caller) {
     this.user = user;
@@ -54,7 +54,7 @@ export class Peer {
       if (track) pc.addTrack(track, ...(videre.localStream ? [videre.localStream] : []));
       else if (caller) pc.addTransceiver(kind, { direction: "recvonly" });
     }
-    /** The data channel of plain messages; an old client knows nothing of it. */
+    /** The data channel for plain messages; old clients have none. */
     this.channel = call ? pc.createDataChannel("videre", { negotiated: true, id: 0 }) : null;
     if (this.channel) this.#talk(this.channel);
     pc.ontrack = ({ track }) => this.stream.addTrack(track);
@@ -81,7 +81,7 @@ export class Peer {
     this.data = own;
   }
 
-  /** @type {RTCDataChannel | null} that of transfers */ data = null;
+  /** @type {RTCDataChannel | null} the data channel for transfers */ data = null;
 
   /** @returns {RTCPeerConnectionState} */
   get state() {
@@ -89,7 +89,7 @@ export class Peer {
   }
 
   /**
-   * Send a value. The promise is kept when the other has it; of a plain message, when the channel has.
+   * Send a value. The promise resolves when the receiver has it; for a plain message, when the channel has it.
    * @param {Value} value @param {SendOptions} options @returns {Promise<void>}
    */
   send(value, options) {
@@ -113,7 +113,7 @@ export class Peer {
     }
   }
 
-  /** Bytes of a message that the other takes. */
+  /** The most bytes of a message that the other accepts. */
   get #most() {
     return this.connection.sctp?.maxMessageSize || PLAIN;
   }
@@ -134,14 +134,14 @@ export class Peer {
     this.#transfers?.close();
   }
 
-  /** Measure the call since the last time that it was. @returns {Promise<Quality>} */
+  /** Measure the call since the previous measurement. @returns {Promise<Quality>} */
   async quality() {
     const { quality, counts } = await measure(this.connection, this.#counts);
     this.#counts = counts;
     return quality;
   }
 
-  /** How loud the other is now, from 0 to 1. */
+  /** The other's current volume, from 0 to 1. */
   get level() {
     const sources = this.connection
       .getReceivers()
@@ -162,7 +162,7 @@ export class Peer {
     await transceiver.sender.replaceTrack(track);
   }
 
-  /** Do again what may have been lost while there was no connection to the signaller. */
+  /** Send again the signals that may have been lost while there was no connection to the server. */
   repair() {
     const { localDescription, signalingState } = this.connection;
     if (signalingState === "have-local-offer" || localDescription?.type === "answer") this.#describe();
@@ -171,7 +171,7 @@ export class Peer {
     if (this.state !== "connected") this.restart();
   }
 
-  /** Find a new way to the other, with ICE servers that are good now. */
+  /** Restart ICE, with the ICE servers valid now, to find another route. */
   restart() {
     const { connection: pc } = this;
     if (pc.signalingState === "closed") return;
@@ -186,7 +186,7 @@ export class Peer {
     this.#giveUp();
   }
 
-  /** Take what the other has sent. @param {Signal} signal */
+  /** Process a signal of the other. @param {Signal} signal */
   hear(signal) {
     if (signal.Data !== undefined) this.#version = Math.min(Number(signal.Data) || 0, VERSION);
     this.#queue(async () => {
@@ -199,7 +199,7 @@ export class Peer {
     });
   }
 
-  /** Take one step after the other. @param {() => Promise<void>} step */
+  /** Run steps one after the other. @param {() => Promise<void>} step */
   #queue(step) {
     this.#last = this.#last.then(step).catch((error) => {
       if (this.connection.signalingState !== "closed") this.#videre.emit("error", error);
@@ -212,8 +212,8 @@ export class Peer {
     const { Type, IcePacket, Offer, Turn } = signal;
     const { signalingState } = pc;
     if (Type === "Ice Candidate") {
-      // In the old client's candidates there is no IcePacket. One may be of a way that was given up:
-      // then it is of no use.
+      // Old clients' candidates have no IcePacket. A candidate for an earlier ICE session is useless
+      // and is ignored.
       const { candidate, sdpMid, sdpMLineIndex } = IcePacket ?? signal;
       await pc.addIceCandidate({ candidate, sdpMid, sdpMLineIndex }).catch(() => {});
     } else if (Type === "Ice Answer") {
@@ -230,14 +230,14 @@ export class Peer {
       if (this.#lent) this.#lend();
       else this.#asked = true;
     } else if (Turn === this.#turn) {
-      if (signalingState === "have-local-offer") this.#describe(); // it was lost
+      if (signalingState === "have-local-offer") this.#describe(); // our offer was lost
     } else {
       this.#turn = Turn ?? 0;
       await this.#propose();
     }
   }
 
-  /** Do what is due when it is our turn. */
+  /** Lend the turn, or make an offer, if it is our turn and one is due. */
   async #advance() {
     if (!this.#ours || this.#lent || this.connection.signalingState !== "stable") return;
     if (this.#asked) {
@@ -270,7 +270,7 @@ export class Peer {
 
   /** @param {RTCIceCandidateInit} candidate */
   #trickle(candidate) {
-    // An old client looks for it in one place or the other.
+    // Old clients expect it in one place or the other.
     const flat = this.call ? {} : /** @type {object} */ (candidate);
     this.#signal({ Type: "Ice Candidate", IcePacket: candidate, ...flat });
   }
@@ -278,7 +278,7 @@ export class Peer {
   /** @param {Signal} signal */
   #signal(signal) {
     const { signaller } = this.#videre;
-    // `repair` makes up for what is not sent here.
+    // `repair` sends later what is not sent now.
     if (signaller.state === "joined") signaller.broadcast({ ...signal, Call: this.call }, { to: this.user });
   }
 
@@ -291,7 +291,7 @@ export class Peer {
   }
 }
 
-/** Tell whether a value goes as it is. @param {Value} value */
+/** Tell whether a value is sent as a plain message. @param {Value} value */
 function isPlain({ kind, size }) {
   return (kind === "text" || kind === "bytes") && size <= PLAIN;
 }

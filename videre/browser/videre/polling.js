@@ -1,6 +1,6 @@
 import { random } from "./random.js";
 
-/** SockJS's xhr-polling with the face of a WebSocket, for where those are blocked. */
+/** SockJS's xhr-polling with a WebSocket's interface, for networks that block WebSockets. */
 export class Polling {
   /** @type {any} */ onopen;
   /** @type {any} */ onmessage;
@@ -31,7 +31,7 @@ export class Polling {
 
   /** @param {string} path @param {RequestInit} more */
   async #post(path, more) {
-    // The cookie is for balancers that need one to find the server again.
+    // Send cookies, because some load balancers route by them.
     const options = { method: "POST", credentials: /** @type {const} */ ("include"), ...more };
     const answer = await fetch(this.#url + path + this.#query, options);
     if (!answer.ok) throw new Error(`${answer.status}`);
@@ -49,7 +49,7 @@ export class Polling {
         else if (frame[0] === "c") [code, reason] = JSON.parse(frame.slice(1));
       }
     } catch {
-      // What is wrong with a request a page is not told.
+      // Browsers do not tell pages why a request failed.
     }
     this.onclose({ code, reason });
   }
@@ -62,7 +62,7 @@ export class Polling {
   async #flush() {
     while (this.#texts.length) {
       const body = JSON.stringify(this.#texts.splice(0));
-      // What a page says as it goes has to be less than 64 KiB: a character has up to four bytes.
+      // `keepalive` lets a request outlive its page, but only below 64 KiB; a character takes up to four bytes.
       await this.#post("/xhr_send", { body, keepalive: body.length < 15_000 }).catch(() => {
         this.#texts = [];
         this.#aborter.abort();

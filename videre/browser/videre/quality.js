@@ -1,12 +1,12 @@
-/** What a connection's statistics say of a call. */
+/** Measures a call by its connection's statistics. */
 
 /** @import { Flow, Quality } from "../videre.js" */
 
 /** @typedef {{at: number, bytes: number, lost: number, packets: number}} Counts */
-/** @typedef {{sent: Counts, received: Counts}} Before what was counted the last time */
+/** @typedef {{sent: Counts, received: Counts}} Before the counts of the previous measurement */
 
 /**
- * Measure a connection, since the last time.
+ * Measure a connection since the previous measurement.
  * @param {RTCPeerConnection} connection @param {Before | null} before
  * @returns {Promise<{quality: Quality, counts: Before}>}
  */

@@ -1,4 +1,4 @@
-/** Rooms: a seat in one, which is kept when the connection is lost. */
+/** Rooms: a seat in one, which the client resumes after a lost connection. */
 
 /** @import { IceServer, SignallerOptions, State, Token, Welcome } from "../videre.js" */
 import { Emitter } from "./emitter.js";
@@ -15,33 +15,33 @@ import { random } from "./random.js";
  * @typedef {{resolve: (value: any) => void, reject: (error: Error) => void}} Waiting
  */
 
-const OPEN_MS = 6_000; // for a connection to open, before another way is tried
+const OPEN_MS = 6_000; // for a connection to open, before the client tries another transport
 const WELCOME_MS = 30_000; // for the answer to a connect: the server may delay it by 25 s
-const STEADY_MS = 10_000; // a seat that was held so long was worth a quick return
+const STEADY_MS = 10_000; // a seat held for this long resets the back-off
 const HURRY_MS = 3_000; // for an answer when the network has changed
-const TOKEN_MS = 60_000; // for which a token that was not used yet is good enough
-const ICE_RETRY_MS = 10_000; // until ICE servers are asked for again
-const LOST = 3_000; // the close code that keeps the seat, as 1000 would not
+const TOKEN_MS = 60_000; // for which an unused token is kept
+const ICE_RETRY_MS = 10_000; // between requests for ICE servers, if one failed
+const LOST = 3_000; // a close code that keeps the seat, which 1000 would give up
 const COUNTED = ["connect", "disconnect", "broadcast", "role"];
 // A page that is shown again, or comes from the back-forward cache, may have a dead connection.
 const WAKES = { online: 0, pageshow: 0, visibilitychange: 1, resume: 1 };
 
 export class Signaller extends Emitter {
   /** @type {string | null} */ room = null;
-  /** @type {string[]} who is in the room, in joining order */ users = [];
+  /** @type {string[]} in joining order */ users = [];
   /** @type {string | null} */ initiator = null;
   /** @type {IceServer[]} */ iceServers = [];
   /** @type {State} */ state = "closed";
 
   #options;
-  #at; // the server
+  #at; // the server's URL
   /** @type {Socket | null} */ #socket = null;
-  #opened = false; // the socket was, once
-  #webSockets = false; // one has been open once, so they are not blocked
+  #opened = false; // whether the socket has been open
+  #webSockets = false; // whether a WebSocket has ever opened: then they are not blocked
   #polling = false;
   #failures = 0;
   #since = 0;
-  #quiet = false; // nothing was heard since the last heartbeat
+  #quiet = false; // whether nothing arrived since the last heartbeat
   #entered = false;
   /** @type {string | null} */ #secret = null;
   #received = 0;
@@ -53,10 +53,10 @@ export class Signaller extends Emitter {
   /** @type {Promise<Welcome> | null} */ #joining = null;
   /** @type {Waiting | null} */ #join = null;
   /** @type {{room: string, promise: Promise<Token>} | null} */ #asking = null;
-  /** @type {{room: string, token: Token, at: number} | null} asked for, and not used yet */ #token = null;
+  /** @type {{room: string, token: Token, at: number} | null} a token not used yet */ #token = null;
   #attempts = 0; // to open a connection
-  /** @type {any} the one thing that is waited for: to open, to be welcomed, to try again */ #timer;
-  #due = 0; // when it is over
+  /** @type {any} until the socket must have opened, the welcome arrived, or the next attempt begins */ #timer;
+  #due = 0; // when #timer is over
   /** @type {any} */ #heart;
   /** @type {any} */ #hurry;
   /** @type {any} */ #pause;
@@ -84,8 +84,8 @@ export class Signaller extends Emitter {
   }
 
   /**
-   * Enter a room, and leave any other. Where there is no connection it is tried until there is one,
-   * or until `leave`; a refusal rejects the promise.
+   * Enter a room, and leave any other. Without a connection, keep trying until `leave`; a refusal
+   * rejects the promise.
    * @param {string} room @returns {Promise<Welcome>}
    */
   join(room) {
@@ -98,7 +98,7 @@ export class Signaller extends Emitter {
     this.#joining = joining;
     this.#listen("addEventListener");
     this.#open();
-    return joining; // which may be rejected by now
+    return joining; // not #joining: it may have been rejected and replaced by now
   }
 
   leave() {
@@ -108,8 +108,8 @@ export class Signaller extends Emitter {
   }
 
   /**
-   * Send to all others in the room, or to these. Without a connection it waits for the next one; what
-   * is more than the server takes at once is sent as fast as it does.
+   * Send to all others in the room, or to these. Without a connection it waits for the next one. The
+   * client sends no faster than the server's limits allow.
    * @param {any} payload @param {{to?: string | string[]}} [options]
    */
   broadcast(payload, options = {}) {
@@ -124,18 +124,18 @@ export class Signaller extends Emitter {
     this.#flush();
   }
 
-  /** Ask who is in the room. @returns {Promise<string[]>} */
+  /** Request the names in the room. @returns {Promise<string[]>} */
   ping() {
     return this.#request("ping");
   }
 
-  /** Ask for fresh ICE servers, which become `iceServers`. @returns {Promise<IceServer[]>} */
+  /** Request fresh ICE servers, which become `iceServers`. @returns {Promise<IceServer[]>} */
   async ice() {
     this.#offered(await this.#request("ice"));
     return this.iceServers;
   }
 
-  /** Ask the server at once whether the connection is alive; where there is none, try again at once. */
+  /** Check at once whether the connection is alive; without one, reconnect at once. */
   wake() {
     if (this.state === "waiting") {
       this.#failures = 0;
@@ -147,7 +147,7 @@ export class Signaller extends Emitter {
         this.#hurry = null;
         if (this.#quiet) this.#abandon();
       }, HURRY_MS);
-    } else if (this.#socket && Date.now() > this.#due) this.#abandon(); // timers do not run in a sleep
+    } else if (this.#socket && Date.now() > this.#due) this.#abandon(); // timers stop while the machine sleeps
   }
 
   /** @param {"addEventListener" | "removeEventListener"} how */
@@ -170,26 +170,26 @@ export class Signaller extends Emitter {
     });
   }
 
-  /** @param {string} event @param {any} payload @param {object} [more] of the header */
+  /** @param {string} event @param {any} payload @param {object} [more] keys of the header */
   #send(event, payload, more) {
     this.#write(event, JSON.stringify(payload), more);
   }
 
-  /** @param {string} event @param {string} body @param {object} [more] of the header */
+  /** @param {string} event @param {string} body @param {object} [more] keys of the header */
   #write(event, body, more) {
     const Header = JSON.stringify({ Event: event, UserId: this.user, RoomId: this.room, ...more });
     const text = `{"Header":${Header},"Payload":${body}}`;
-    if (event !== "ping") this.#pacer.take(bytes(text)); // pings are counted apart
+    if (event !== "ping") this.#pacer.take(bytes(text)); // pings are counted separately
     this.#socket?.send(text);
     this.#show(true, text);
   }
 
-  /** Send what waits, as far as the server takes it now. */
+  /** Send waiting broadcasts, as far as the limits allow now. */
   #flush() {
     clearTimeout(this.#pause);
     for (let each; this.state === "joined" && (each = this.#outbox.next); ) {
       const { header, body } = each;
-      const wait = this.#pacer.wait(bytes(body) + 200, Date.now()); // with its header
+      const wait = this.#pacer.wait(bytes(body) + 200, Date.now()); // 200 for its header
       if (wait) {
         this.#pause = setTimeout(() => this.#flush(), wait);
         return;
@@ -213,12 +213,12 @@ export class Signaller extends Emitter {
     this.emit("state", state);
   }
 
-  /** Open a connection, with a token to show: who asks somebody for it has all the time. */
+  /** Get a token, however long that takes, and only then open a connection. */
   #open() {
     const attempt = ++this.#attempts;
     clearTimeout(this.#timer);
     this.#become("connecting");
-    if (attempt !== this.#attempts) return; // left by who heard of it
+    if (attempt !== this.#attempts) return; // a listener called `leave`
     const { token } = this.#options;
     if (typeof token !== "function") return this.#connect(token);
     this.#ask(token).then(
@@ -228,7 +228,7 @@ export class Signaller extends Emitter {
   }
 
   /**
-   * Ask the application for a token, once at a time.
+   * Ask the application for a token; never call its function twice at once.
    * @param {(who: {room: string, user: string}) => Token | Promise<Token>} token @returns {Promise<Token>}
    */
   #ask(token) {
@@ -259,7 +259,7 @@ export class Signaller extends Emitter {
     this.#opened = false;
     const { SockJS, WebSocket } = /** @type {any} */ (globalThis);
     const { base, query } = this.#at;
-    this.#wait(SockJS ? WELCOME_MS : OPEN_MS); // SockJS tries several ways by itself
+    this.#wait(SockJS ? WELCOME_MS : OPEN_MS); // SockJS tries several transports by itself
     this.#polling = !SockJS && (this.#polling || !WebSocket);
     /** @type {Socket} */
     let socket;
@@ -287,14 +287,14 @@ export class Signaller extends Emitter {
     };
   }
 
-  /** Give the connection up, if nothing comes before. @param {number} ms @param {string} [why] */
+  /** Give the connection up after a time, unless the timer is set again. @param {number} ms @param {string} [why] */
   #wait(ms, why) {
     clearTimeout(this.#timer);
     this.#due = Date.now() + ms;
     this.#timer = setTimeout(() => this.#abandon(why), ms);
   }
 
-  /** Lose a connection, maybe a dead one: its seat is to be resumed, not left. */
+  /** Lose a connection that may be dead, so that its seat can be resumed. */
   #abandon(why = "No answer") {
     this.#drop(LOST);
     this.#lost(LOST, why);
@@ -304,7 +304,8 @@ export class Signaller extends Emitter {
   #drop(code) {
     const socket = this.#socket;
     this.#socket = null;
-    // SockJS closes without a code, which would give up the seat. The server closes it after a resume.
+    // SockJS closes without a code, which would give up the seat. Leave it to the server, which closes
+    // the old connection after a resume.
     if (socket && (code !== LOST || !("transport" in socket))) socket.close(code);
   }
 
@@ -320,7 +321,7 @@ export class Signaller extends Emitter {
     this.#send("connect", payload, { Id: "connect", ...this.#options.header?.() });
   }
 
-  /** Enter over the connection that there is, with a fresh token. */
+  /** Enter over the existing connection, with a fresh token. */
   async #enterAgain() {
     const socket = this.#socket;
     const { token } = this.#options;
@@ -342,10 +343,10 @@ export class Signaller extends Emitter {
     else if (Event === "broadcast") {
       if (!this.#seen.before(user, Header)) this.emit("message", { user, payload: Payload, header: Header });
     } else if (Event === "ping" || Event === "ice") {
-      this.#outbox.confirm(Id); // what was sent before it has come before it
+      this.#outbox.confirm(Id); // everything sent before it arrived before it
       this.#answered(Id)?.resolve(JSON.parse(Payload));
     } else if (Event === "role") this.#promoted(user);
-    else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server goes away");
+    else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server is going away");
     else if (Event === "disconnect") {
       this.users = this.users.filter((name) => name !== user);
       this.#seen.forget(user);
@@ -381,13 +382,13 @@ export class Signaller extends Emitter {
     const again = this.#entered;
     this.#entered = true;
     this.#pacer.begin(welcome.Limits, Date.now());
-    // What was lost is sent again where that is known; else it is sent once at the most.
+    // Send again what the server reports as lost. If it does not know, send everything at most once.
     if (welcome.Resumed && welcome.LastId !== undefined) this.#outbox.confirm(welcome.LastId ?? 0);
     else this.#outbox.confirm(Infinity);
     this.#outbox.repeat(0);
     if (!welcome.Resumed) this.#seen.forget();
     if (this.#socket) this.#become("joined");
-    if (!this.#socket) return; // left by who heard of it
+    if (!this.#socket) return; // a listener called `leave`
     this.#flush();
     this.#join?.resolve(welcome);
     if (again) this.emit(welcome.Resumed ? "resumed" : "rejoined", welcome);
@@ -402,11 +403,11 @@ export class Signaller extends Emitter {
 
   /** @param {number} ms */
   #iceLater(ms) {
-    const again = () => this.state === "joined" && this.#iceLater(ICE_RETRY_MS); // a welcome brings them too
+    const again = () => this.state === "joined" && this.#iceLater(ICE_RETRY_MS); // the next welcome brings them too
     this.#iceTimer = setTimeout(() => this.ice().catch(again), ms);
   }
 
-  /** @param {unknown} id @returns {Waiting | undefined} who waits for this answer */
+  /** @param {unknown} id @returns {Waiting | undefined} the request with this id */
   #answered(id) {
     const request = this.#requests.get(id);
     this.#requests.delete(id);
@@ -428,7 +429,8 @@ export class Signaller extends Emitter {
   }
 
   /**
-   * Send later what was dropped, and what went after it: of that nobody says what was dropped.
+   * Send the dropped packet again later, and all packets after it: the server does not say which of
+   * those it dropped.
    * @param {unknown} id
    */
   #slow(id) {
@@ -437,11 +439,11 @@ export class Signaller extends Emitter {
     this.#flush();
   }
 
-  /** Hear that a connect was refused. @param {SignallerError} error */
+  /** Handle a refused connect. @param {SignallerError} error */
   #refused(error) {
     if (this.state === "joined") this.emit("error", error);
     else if (this.#secret && error.code === "unauthorized") {
-      this.#secret = null; // used already, in a connection whose welcome was lost
+      this.#secret = null; // already used, by a connection whose welcome was lost
       this.#enterAgain();
     } else if (error.retry && this.#entered) {
       this.#drop(LOST);
@@ -455,14 +457,14 @@ export class Signaller extends Emitter {
     this.#stop();
     const fresh = code === 4502 && typeof this.#options.token === "function";
     if (code >= 4500 && code < 5000 && !fresh) return this.#end(new SignallerError(code, reason));
-    // WebSockets that have never opened may be blocked: polling has its turn, and so on.
+    // If no WebSocket has ever opened, they may be blocked: alternate with polling.
     const blocked = !this.#opened && !this.#webSockets && !this.#polling;
     this.#polling = blocked;
     if (blocked && !("SockJS" in globalThis)) this.#open();
     else this.#retry(new SignallerError(code, reason || "The connection was lost", true));
   }
 
-  /** Try again, after a while of full jitter. @param {SignallerError} error */
+  /** Try again after a random time (full jitter). @param {SignallerError} error */
   #retry(error) {
     if (this.#since && Date.now() - this.#since > STEADY_MS) this.#failures = 0;
     this.#since = 0;
@@ -489,13 +491,13 @@ export class Signaller extends Emitter {
     this.#requests.clear();
   }
 
-  /** @param {SignallerError | null} error why, if not by `leave` */
+  /** @param {SignallerError | null} error the reason; null after `leave` */
   #end(error) {
     this.#attempts++;
     this.#stop();
     this.#listen("removeEventListener");
     this.#drop(1000);
-    this.#join?.reject(error ?? new SignallerError("left", "Left before"));
+    this.#join?.reject(error ?? new SignallerError("left", "Left before it had joined"));
     this.#join = this.#joining = this.#secret = this.room = this.initiator = null;
     this.#outbox.clear();
     this.#seen.forget();
@@ -507,7 +509,7 @@ export class Signaller extends Emitter {
   }
 }
 
-/** Return how many bytes of UTF-8 a text has at the most. @param {string} text */
+/** Return an upper bound of a text's bytes in UTF-8. @param {string} text */
 function bytes(text) {
   return /^[\0-\x7f]*$/.test(text) ? text.length : text.length * 3;
 }

@@ -1,4 +1,4 @@
-/** What a signal of a call looks like: docs/browser.md, "On the wire". */
+/** The form of a call's signals: docs/browser.md, "On the wire". */
 
 const TYPES = ["Ice Offer", "Ice Answer", "Ice Candidate", "Ice Ask", "Ice Turn"];
 const NAME = 128; // characters of a call's name
@@ -6,7 +6,7 @@ const NAME = 128; // characters of a call's name
 /** @param {any} value */
 const isCount = (value) => value === undefined || (Number.isInteger(value) && value >= 0);
 
-/** Tell whether a payload is a signal; null if it does not mean to be one. @param {any} payload @returns {boolean | null} */
+/** Tell whether a payload is a well-formed signal; null if it is not a signal at all. @param {any} payload @returns {boolean | null} */
 export function isSignal(payload) {
   const type = payload?.Type;
   if (!TYPES.includes(type)) return null;

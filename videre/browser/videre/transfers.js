@@ -4,17 +4,17 @@
 import { TransferError } from "./errors.js";
 
 export const VERSION = 1;
-export const PLAIN = 65_536; // bytes of what goes as it is, and of a message of ours
+export const PLAIN = 65_536; // most bytes of a plain message, and of any message we send
 export const LIMIT = 2 ** 28; // bytes of a value
 const TOGETHER = 2 ** 29; // bytes of all values on the way to one peer
 const AT_ONCE = 16; // values on the way to one peer
 const HEAD = 8; // bytes of a piece's header
-const PIECE = 32_768; // bytes of a message: some of these a second go over slow lines, too
-const WINDOW = 2 ** 21; // bytes on the way of one value
-const ACK = 2 ** 18; // bytes, after which the sender hears of them
+const PIECE = 32_768; // bytes of a message: small enough to pass slow lines several times a second
+const WINDOW = 2 ** 21; // unacknowledged bytes of one value
+const ACK = 2 ** 18; // bytes after which the receiver acknowledges
 const BUFFER = 2 ** 19; // bytes that may wait in the channel
-const BLOCK = 2 ** 18; // bytes that are read from a Blob at once
-const PART = 2 ** 20; // bytes that are kept before they become a part of a Blob
+const BLOCK = 2 ** 18; // bytes to read from a Blob at once
+const PART = 2 ** 20; // bytes to collect before they become a part of a Blob
 const TEXT = 4_096; // characters of a text message
 const NAME = 255; // characters of a name or a type
 const MAX_ID = 2 ** 32 - 1;
@@ -22,22 +22,22 @@ const KINDS = ["text", "json", "bytes", "blob"];
 /** @type {Record<string, string>} */
 const REASONS = {
   gone: "The other end has left",
-  "too-large": "It is larger than the other end takes",
+  "too-large": "It is larger than the other end accepts",
   unreadable: "It cannot be read",
   unsupported: "The other end's client is too old",
   "no-such-user": "No call with this user",
 };
 
 /**
- * @typedef {{read(): any, end?: () => void}} Source reads block by block; undefined at the end
+ * @typedef {{read(): any, end?: () => void}} Source returns block after block, undefined at the end
  * @typedef {{kind: string, size: number, plain: any, open(): Source, name?: string, mime?: string}} Value
- *   `plain` is what an older client gets
+ *   `plain` is the form for older clients
  * @typedef {{id: number, value: Value, options: SendOptions, resolve(): void, reject(error: Error): void,
  *   sent: number, acked: number, source: Source | null, block: Uint8Array, from: number,
  *   abort(): void}} Sending
  * @typedef {{id: number, kind: string, size: number, name?: string, mime?: string, bytes: number,
- *   acked: number, whole: Uint8Array<ArrayBuffer>, at: number, parts: Blob[]}} Coming where the next byte goes, in
- *   the whole or in a part of it
+ *   acked: number, whole: Uint8Array<ArrayBuffer>, at: number, parts: Blob[]}} Coming `at` is the place of the next
+ *   byte in `whole`, which holds all of the value or the current part of it
  */
 
 /** @param {string} code @param {string} user @param {string} [why] */
@@ -45,7 +45,7 @@ export function failure(code, user, why) {
   return new TransferError(code, user, `${REASONS[code] ?? code}${why ? `: ${why}` : ""}`);
 }
 
-/** Return how a value is sent; raise a TypeError where it cannot be. @param {any} data @returns {Value} */
+/** Return the form in which to send a value; throw a TypeError if it cannot be sent. @param {any} data @returns {Value} */
 export function valueOf(data) {
   if (globalThis.Blob && data instanceof Blob) {
     const name = "name" in data ? String(data.name).slice(0, NAME) : undefined;
@@ -75,8 +75,8 @@ function ofBytes(kind, plain, bytes) {
 }
 
 /**
- * Read a stream, where the browser can into the same memory again and again. Parts of a Blob that are
- * read one by one keep their memory until it is collected.
+ * Read a stream, reusing one buffer if the browser supports that. Reading a Blob's slices one by one
+ * would keep the memory of each until garbage collection.
  * @param {ReadableStream} stream @returns {Source}
  */
 function streamed(stream) {
@@ -107,7 +107,7 @@ export class Transfers {
   #channel;
   #user;
   #limit;
-  #message = new Uint8Array(PIECE); // which the channel copies
+  #message = new Uint8Array(PIECE); // reused: the channel copies it
   #piece = PIECE - HEAD;
   #tell;
   #id = 0; // of our last transfer
@@ -119,8 +119,8 @@ export class Transfers {
   /** @type {Map<number, Coming>} */ #coming = new Map();
 
   /**
-   * @param {RTCDataChannel} channel @param {string} user @param {number} limit bytes that are taken
-   * @param {(type: string, detail: any) => void} tell of an event
+   * @param {RTCDataChannel} channel @param {string} user @param {number} limit bytes of the largest value to accept
+   * @param {(type: string, detail: any) => void} tell emits an event
    */
   constructor(channel, user, limit, tell) {
     this.#channel = channel;
@@ -135,8 +135,8 @@ export class Transfers {
   }
 
   /**
-   * Send a value; the promise is kept when the other has taken it.
-   * @param {Value} value @param {SendOptions} options @param {number} most bytes of a message
+   * Send a value; the promise resolves when the receiver has accepted it.
+   * @param {Value} value @param {SendOptions} options @param {number} most bytes of a message, at most
    * @returns {Promise<void>}
    */
   send(value, options, most) {
@@ -153,7 +153,7 @@ export class Transfers {
     });
   }
 
-  /** End all of them. */
+  /** End all transfers. */
   close() {
     for (const each of [...this.#active.values(), ...this.#waiting]) this.#fail(each, "gone");
     const coming = [...this.#coming.values()];
@@ -162,7 +162,7 @@ export class Transfers {
     this.#drained?.();
   }
 
-  // What is sent.
+  // Sending.
 
   async #pump() {
     if (this.#pumping) return;
@@ -194,7 +194,7 @@ export class Transfers {
     }
   }
 
-  /** Wait until the channel takes more. */
+  /** Wait until the channel accepts more. */
   async #room() {
     while (this.#channel.readyState === "open" && this.#channel.bufferedAmount > BUFFER) {
       await /** @type {Promise<void>} */ (new Promise((resolve) => (this.#drained = resolve)));
@@ -216,7 +216,7 @@ export class Transfers {
     if (!this.#active.has(each.id)) return;
     const most = Math.min(this.#piece, value.size - sent);
     const bytes = each.block.subarray(sent - each.from, sent - each.from + most);
-    if (!bytes.length) return this.#fail(each, "unreadable"); // a file that has become shorter
+    if (!bytes.length) return this.#fail(each, "unreadable"); // the file was truncated
     const head = new DataView(this.#message.buffer);
     head.setUint32(0, each.id);
     head.setUint32(4, sent);
@@ -252,7 +252,7 @@ export class Transfers {
     const { size } = each.value;
     const first = size === 0 && Bytes === 0;
     if (!first && !(Number.isInteger(Bytes) && Bytes > each.acked && Bytes <= each.sent)) {
-      return this.#ignore("Ack of too much");
+      return this.#ignore("Ack of more than was sent");
     }
     each.acked = Bytes;
     const { onProgress } = each.options;
@@ -270,7 +270,7 @@ export class Transfers {
     each.reject(failure(typeof Code === "string" ? Code.slice(0, 40) : "refused", this.#user));
   }
 
-  // What comes.
+  // Receiving.
 
   /** @param {string} text */
   #control(text) {
@@ -302,7 +302,7 @@ export class Transfers {
     if (this.#coming.size >= AT_ONCE || together > TOGETHER) return this.#refuse(Id, "too-many");
     let whole;
     try {
-      // The system gives the memory as it is written.
+      // The system provides the memory only when it is written.
       whole = new Uint8Array(Kind === "blob" ? Math.min(Size, PART) : Size);
     } catch {
       return this.#refuse(Id, "too-large");
@@ -334,7 +334,7 @@ export class Transfers {
     this.#progress(each);
   }
 
-  /** Keep a piece. What is full is a part of a Blob, which is not in our memory. @param {Coming} each @param {Uint8Array} bytes */
+  /** Keep a piece. A full part becomes a Blob, which is not in our memory. @param {Coming} each @param {Uint8Array} bytes */
   #keep(each, bytes) {
     for (let from = 0; from < bytes.length; ) {
       const piece = bytes.subarray(from, from + each.whole.length - each.at);
@@ -387,14 +387,16 @@ export class Transfers {
     this.#tell("progress", { user: this.#user, kind, size, name, mime, bytes, refuse });
   }
 
-  // Both.
+  // Both directions.
 
   /** @param {object} message */
   #say(message) {
     if (this.#channel.readyState === "open") this.#channel.send(JSON.stringify(message));
   }
 
-  /** Tell of what belongs to no transfer, unless that is only over. @param {any} id @param {number} last @param {string} what */
+  /**
+   * Report a message that belongs to no transfer, unless its transfer has just ended.
+   * @param {any} id @param {number} last @param {string} what */
   #foreign(id, last, what) {
     if (!(Number.isInteger(id) && id > 0 && id <= last)) this.#ignore(`${what} of no transfer`);
   }

@@ -329,7 +329,7 @@ class Call(Emitter):
         return found
 
     def can_signal(self) -> bool:
-        """Tell whether the signaller is connected, as far as is known."""
+        """Tell whether the server is connected, as far as is known."""
         return self.client.connected
 
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ class Side(Protocol):
         """Tell whether every track to send is in a description."""
 
     async def signal(self, payload: dict[str, Any]) -> None:
-        """Send a signal to the other end, if the signaller is connected."""
+        """Send a signal to the other end, if the server is connected."""
 
     def failed(self, error: Exception) -> None:
         """Report a failed step."""
@@ -112,7 +112,7 @@ class Negotiation:
             self.need_offer()
 
     async def repair(self) -> None:
-        """Repeat signals that may have been lost while the signaller was disconnected."""
+        """Repeat signals that may have been lost while the server was disconnected."""
         local = self._connection.localDescription
         if self._waits or (local is not None and local.type == "answer"):
             await self._describe()

@@ -48,7 +48,9 @@ def usable(servers: Iterable[Mapping[str, Any]], *, strict: bool = False) -> lis
         all_ = [urls] if isinstance(urls, str) else urls
         good = [url for url in all_ if _is_readable(url)]
         if strict and (bad := set(all_) - set(good)):
-            raise ValueError(f"ice_servers: {sorted(bad)[0]!r} is no URL of a STUN or TURN server")
+            raise ValueError(
+                f"ice_servers: {sorted(bad)[0]!r} is not the URL of a STUN or TURN server"
+            )
         if good:
             name, credential = server.get("username"), server.get("credential")
             found.append(RTCIceServer(urls=good, username=name, credential=credential))

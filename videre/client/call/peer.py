@@ -56,7 +56,7 @@ class Host(Protocol):
         """Return a copy of each track to send."""
 
     def can_signal(self) -> bool:
-        """Tell whether the signaller is connected, as far as is known."""
+        """Tell whether the server is connected, as far as is known."""
 
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
         """Send a signal to one member."""
@@ -131,7 +131,7 @@ class Peer:
         self._negotiation.step(remove)
 
     def repair(self) -> None:
-        """Repeat signals that may have been lost while the signaller was disconnected."""
+        """Repeat signals that may have been lost while the server was disconnected."""
         self._negotiation.step(self._negotiation.repair)
         if self.state != "connected":
             self.restart()
@@ -233,7 +233,7 @@ class Peer:
         return not self._waiting
 
     async def signal(self, payload: dict[str, Any]) -> None:
-        """Send a signal if the signaller is connected; if not, `repair` sends it later."""
+        """Send a signal if the server is connected; if not, `repair` sends it later."""
         if self._host.can_signal():
             await self._host.signal_to(self.user, payload)
 

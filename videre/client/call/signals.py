@@ -44,7 +44,7 @@ def read(payload: Any) -> Signal | None:
     if kind not in (OFFER, ANSWER, CANDIDATE, ASK, TURN):
         return None
     if not (call is None or isinstance(call, str)):
-        raise ValueError(f"{kind}: Call is no string")
+        raise ValueError(f"{kind}: Call is not a string")
     if kind in (OFFER, ANSWER):
         number, data = _number(payload, "Offer"), _number(payload, "Data")
         return Signal(kind, call, number, description=_description(payload), data=data)
@@ -56,7 +56,7 @@ def read(payload: Any) -> Signal | None:
 def _number(payload: dict[str, Any], key: str) -> int:
     value = payload.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{payload['Type']}: {key} is no number")
+        raise ValueError(f"{payload['Type']}: {key} is not a number")
     return value
 
 
@@ -65,7 +65,7 @@ def _description(payload: dict[str, Any]) -> RTCSessionDescription:
     wanted = "offer" if payload["Type"] == OFFER else "answer"
     sdp = ice.get("sdp") if isinstance(ice, dict) and ice.get("type") == wanted else None
     if not isinstance(sdp, str):
-        raise ValueError(f"{payload['Type']}: IcePacket is no {wanted}")
+        raise ValueError(f"{payload['Type']}: IcePacket is not an {wanted}")
     return RTCSessionDescription(type=wanted, sdp=sdp)
 
 
@@ -73,15 +73,15 @@ def _candidate(payload: dict[str, Any]) -> RTCIceCandidate | None:
     """Parse a candidate; old clients put its fields next to the type."""
     ice = payload.get("IcePacket") or payload
     if not isinstance(ice, dict) or not isinstance(text := ice.get("candidate"), str):
-        raise ValueError(f"{CANDIDATE}: candidate is no string")
+        raise ValueError(f"{CANDIDATE}: candidate is not a string")
     if not text:
         return None
     try:
         found = candidate_from_sdp(text.removeprefix("candidate:"))
     except (ValueError, IndexError, AssertionError) as error:
-        raise ValueError(f"{CANDIDATE}: {text[:100]!r} is no candidate") from error
+        raise ValueError(f"{CANDIDATE}: {text[:100]!r} is not a candidate") from error
     if not 0 < found.port < 65536:
-        raise ValueError(f"{CANDIDATE}: {found.port} is no port")
+        raise ValueError(f"{CANDIDATE}: {found.port} is not a port")
     found.sdpMid, found.sdpMLineIndex = ice.get("sdpMid"), ice.get("sdpMLineIndex")
     if not (isinstance(found.sdpMid, str) or isinstance(found.sdpMLineIndex, int)):
         raise ValueError(f"{CANDIDATE}: neither sdpMid nor sdpMLineIndex")
