@@ -159,7 +159,7 @@ async def test_it_asks_for_the_token(browser: Browser) -> None:
             "await page.getByLabel('Admin token').fill(arg); await page.keyboard.press('Enter');"
         )
         await page.drive(type_in, TOKEN + "x")
-        await page.drive(SEEN, "#refused:has-text('That is not the token')")
+        await page.drive(SEEN, "#refused:has-text('Wrong token')")
         await look(page, "refused")
         await page.drive(type_in, TOKEN)
         await page.drive(SEEN, "#content")

@@ -1,9 +1,8 @@
 /**
  * The demo: a call with everybody who has the link.
  *
- * The room is the link's fragment, which is never sent to the server as part of an address. A link
- * alone turns no camera on: who comes is asked first, and comes back by itself only where the page is
- * loaded again.
+ * The room is the link's fragment, which browsers do not send with a request. A link alone turns no
+ * camera on: the page asks first. It rejoins by itself only when the page of a call is reloaded.
  *
  * @typedef {import("./videre.js").SignallerError} SignallerError
  */
@@ -11,20 +10,20 @@ import { Call, MAX_NAME } from "./demo_call.js";
 import { announce, button, chat, choice, details, dismiss, input, page, panels, state } from "./demo_page.js";
 import { element } from "./demo_parts.js";
 
-const INVITED = "This link leads to a call. Whoever has it can come in.";
-const COPIED_MS = 2_000; // for which a button says so
-const RELOAD_MS = 10_000; // a page that was loaded again is there by then
+const INVITED = "This link leads to a call. Anyone who has it can join.";
+const COPIED_MS = 2_000; // how long a button says so
+const RELOAD_MS = 10_000; // most time that reloading the page takes
 /** @type {Record<string, string>} */
 const REFUSALS = {
-  "room-full": "As many people are in this call as may be.",
-  unauthorized: "This server wants a token, and the demo has none.",
+  "room-full": "This call is full.",
+  unauthorized: "This server requires a token, and the demo has none.",
   unreachable: "The browser does not let this page reach the server.",
 };
 
 /** @type {Call | null} */
 let call = null;
 
-/** The room of the link. */
+/** Return the room of the link. */
 function roomOfLink() {
   const fragment = location.hash.slice(1);
   try {
@@ -39,14 +38,14 @@ function freshRoom() {
   return btoa(String.fromCharCode(...bytes)).replace(/[+]/g, "-").replace(/[/]/g, "_").replace(/=/g, "");
 }
 
-/** What this tab remembers when it is loaded again. */
+/** This tab's memory, which survives a reload. */
 const memory = {
   /** @param {string} key */
   get(key) {
     try {
       return sessionStorage.getItem(`videre ${key}`) ?? "";
     } catch {
-      return ""; // the user allows pages no storage
+      return ""; // the user denies pages storage
     }
   },
   /** @param {string} key @param {string} value */
@@ -54,15 +53,14 @@ const memory = {
     try {
       sessionStorage.setItem(`videre ${key}`, value);
     } catch {
-      // Then it is asked again.
+      // Without storage, the page asks again.
     }
   },
 };
 
 /**
- * Tell whether this is the page of a call that was loaded again. The memory of a tab is copied into a
- * duplicate and kept for a tab that is reopened: nothing is in it while a call lasts, and it is good for
- * a moment after.
+ * Tell whether the page of a running call was reloaded. A duplicated or reopened tab inherits this
+ * tab's memory. So the memory holds nothing during a call, and counts only for a moment after it.
  */
 function wasInCall() {
   const left = memory.get("left");
@@ -75,7 +73,7 @@ function wasInCall() {
 
 const start = page.words.textContent ?? "";
 
-/** Show the page before a call. @param {string} [title] @param {string} [words] of a call that is over */
+/** Show the lobby. @param {string} [title] @param {string} [words] after a call */
 function showLobby(title, words) {
   const invited = roomOfLink() !== "";
   page.title.textContent = title ?? (invited ? "Join the call" : "Start a call");
@@ -102,7 +100,7 @@ function enter() {
   call.start();
 }
 
-/** Go back to the page before a call. @param {SignallerError | null} [error] why, if not by a click */
+/** Go back to the lobby. @param {SignallerError | null} [error] the reason; none after a click */
 function end(error) {
   call?.stop();
   call = null;
@@ -110,7 +108,7 @@ function end(error) {
   panels.close();
   const words = error && (REFUSALS[error.code] ?? `The server says: ${error.message || error.code}`);
   if (words) showLobby("The call is over", words);
-  else showLobby("You have left the call", "The link is still good.");
+  else showLobby("You have left the call", "The link still works.");
   page.start.focus();
 }
 
@@ -121,11 +119,11 @@ async function copy(pressed) {
   try {
     await navigator.clipboard.writeText(href);
   } catch {
-    page.link.select(); // pages without TLS have no clipboard
+    page.link.select(); // pages without TLS cannot write to the clipboard
     document.execCommand("copy");
   }
   pressed.textContent = "Copied";
-  announce("The link is copied");
+  announce("Link copied");
   setTimeout(() => (pressed.textContent = "Copy link"), COPIED_MS);
 }
 
@@ -153,7 +151,7 @@ element("say", HTMLFormElement).onsubmit = (event) => {
 button("show").hidden = !navigator.mediaDevices || !("getDisplayMedia" in navigator.mediaDevices);
 button("share").hidden = !navigator.share;
 button("share").onclick = () =>
-  navigator.share({ title: "A call", url: location.href }).catch(() => {}); // not shared after all
+  navigator.share({ title: "A call", url: location.href }).catch(() => {}); // the user cancelled
 
 addEventListener("hashchange", () => {
   if (call && roomOfLink() === call.room) return;

@@ -1,5 +1,5 @@
 /**
- * One call of the demo: who is in it, how they are shown, and how it stands.
+ * One call of the demo: its people, their tiles, and its state.
  *
  * @typedef {import("./demo_parts.js").About} About
  * @typedef {import("./videre.js").Peer} Peer
@@ -10,16 +10,16 @@ import { announce, button, chat, details, devices, dismiss, notice, page, panels
 import { Tile, arrange, relabel } from "./demo_parts.js";
 import { Videre } from "./videre.js";
 
-const MEASURE_MS = 2_000; // between looks at the connections
-const LEVELS_MS = 200; // between looks at who speaks
-const MAX_TEXT = 2_000; // characters of one thing that is said
+const MEASURE_MS = 2_000; // between two measurements of the connections
+const LEVELS_MS = 200; // between two looks at the volumes
+const MAX_TEXT = 2_000; // characters of a chat message
 export const MAX_NAME = 40;
-/** Enough to see each other by; each sends to each. @type {Record<Kind, MediaTrackConstraints>} */
+/** Small pictures, because each peer sends to every other. @type {Record<Kind, MediaTrackConstraints>} */
 const WANTED = { audio: {}, video: { width: { ideal: 640 }, height: { ideal: 480 } } };
 const KINDS = /** @type {Kind[]} */ (["audio", "video"]);
 const TOLD = /** @type {const} */ (["state", "joined", "left", "role", "resumed", "rejoined", "error"]);
 
-/** One call, from the click until it is left. */
+/** One call, from the click until it ends. */
 export class Call {
   #tiles = /** @type {Map<string, Tile>} */ (new Map());
   #names = /** @type {Map<string, string>} */ (new Map());
@@ -69,7 +69,7 @@ export class Call {
     this.#resizing.observe(page.tiles);
   }
 
-  /** What others call somebody. @param {string} user */
+  /** Return the name to show for a user. @param {string} user */
   nameOf = (user) => {
     if (user === this.videre.userId) return "you";
     return this.#names.get(user) || `Guest ${user.slice(0, 3).toUpperCase()}`;
@@ -78,9 +78,9 @@ export class Call {
   async start() {
     this.update();
     const connected = this.videre.connect(this.room);
-    // It asks for the devices first, and enters then.
+    // `connect` requests the devices first, then enters.
     this.videre.signaller.addEventListener("state", () => this.#asked(), { once: true });
-    // Why, `closed` tells.
+    // The event `closed` gives the reason.
     if (!(await connected.catch(() => null))) return;
     this.#entered = true;
     this.update();
@@ -94,7 +94,7 @@ export class Call {
     this.#tiles.clear();
   }
 
-  /** Do what a button says. @param {"mute" | "blind" | "show"} what */
+  /** Handle a button. @param {"mute" | "blind" | "show"} what */
   async press(what) {
     const { videre } = this;
     if (what === "mute") videre.muted ? videre.unmuteMic() : videre.muteMic();
@@ -112,7 +112,7 @@ export class Call {
     chat.add("You", text, true);
   }
 
-  /** Bring all that is shown up to date. */
+  /** Update everything shown. */
   update() {
     const { videre } = this;
     const { state: seat, users, initiator } = videre.signaller;
@@ -145,7 +145,7 @@ export class Call {
     const connected = peers.filter((peer) => peer.state === "connected").length;
     if (this.#asking) return ["Waiting for camera and microphone", "busy"];
     if (!this.#entered) {
-      return [seat === "waiting" ? "Connecting: the server does not answer yet" : "Connecting", "busy"];
+      return [seat === "waiting" ? "Connecting: no answer from the server yet" : "Connecting", "busy"];
     }
     if (seat !== "joined") return [connected ? "Reconnecting; the call goes on" : "Reconnecting", "bad"];
     if (!peers.length) return ["Waiting for someone", ""];
@@ -185,7 +185,7 @@ export class Call {
     blind.disabled = dark;
   }
 
-  /** Tell the others, or one, how we are to be shown. @param {string} [to] */
+  /** Tell the others, or one of them, how to show us. @param {string} [to] */
   #tell(to) {
     this.videre.send(JSON.stringify({ type: "about", ...this.#about() }), { to });
     this.update();
@@ -210,7 +210,7 @@ export class Call {
     if (now === "connected") tile.trouble = "";
     else if (tile.wasConnected) tile.trouble = "Reconnecting";
     else if (now !== "failed") tile.trouble = "Connecting";
-    else tile.trouble = "No way was found yet. The networks between you may need a TURN server.";
+    else tile.trouble = "No route found yet. The networks between you may need a TURN server.";
     this.update();
     this.#measure();
   }
@@ -227,10 +227,10 @@ export class Call {
   /** @param {string} words */
   #note(words) {
     chat.note(words);
-    if (!panels.isOpen("chat")) announce(words); // else the list says it
+    if (!panels.isOpen("chat")) announce(words); // otherwise the chat announces it
   }
 
-  /** Take what came over a data channel, which may be anything. @param {string} user @param {unknown} data */
+  /** Handle a value from a data channel, which may be anything. @param {string} user @param {unknown} data */
   #hear(user, data) {
     let said;
     try {
@@ -259,13 +259,13 @@ export class Call {
     this.update();
   }
 
-  /** Ask for a click where the browser wants one before it lets sound out. */
+  /** Ask for a click, because the browser requires one before it plays sound. */
   #silent() {
     const hear = () => this.#tiles.forEach((tile) => tile.play());
-    notice("sound", "The browser wants a click before it lets you hear the others.", ["Turn sound on", hear]);
+    notice("sound", "Your browser requires a click before it plays sound.", ["Turn sound on", hear]);
   }
 
-  /** The devices were asked for: say what is missing. */
+  /** Say which devices are missing, now that they have been requested. */
   #asked() {
     this.#asking = false;
     this.#complain();
@@ -279,7 +279,7 @@ export class Call {
     else notice("devices", words);
   }
 
-  /** Ask for what is missing; who is here already gets it. */
+  /** Request the missing devices, and send them to everybody present. */
   async #askAgain() {
     for (const kind of [...this.#problems.keys()]) {
       await this.videre.useDevice(kind).catch((error) => !this.#over && this.#lacks(kind, error.name));
@@ -294,7 +294,7 @@ export class Call {
     this.#tell();
   }
 
-  /** @param {Kind} kind of which there is a device now */
+  /** @param {Kind} kind whose device is now available */
   #has(kind) {
     this.#problems.delete(kind);
     if (!this.#sharing) this.#own.play(this.videre.localStream);
@@ -306,15 +306,15 @@ export class Call {
     try {
       const stream = await this.videre.shareScreen();
       stream.getVideoTracks()[0].addEventListener("ended", () => {
-        this.#shares(false); // by the browser's own button
+        this.#shares(false); // with the browser's own button
         this.#tell();
       });
       this.#shares(true);
       this.#own.play(stream);
     } catch (error) {
       const { name, message } = /** @type {Error} */ (error);
-      if (name === "NotAllowedError") announce("The screen is not shared");
-      else notice("screen", `The screen cannot be shared: ${message}`);
+      if (name === "NotAllowedError") announce("Screen sharing cancelled");
+      else notice("screen", `Cannot share the screen: ${message}`);
     }
   }
 
@@ -324,7 +324,7 @@ export class Call {
     if (!sharing) this.#own.play(this.videre.localStream);
   }
 
-  /** @param {Kind} kind @param {string} id of a device */
+  /** @param {Kind} kind @param {string} id the device's */
   choose(kind, id) {
     this.videre.useDevice(kind, id).catch((error) => !this.#over && this.#lacks(kind, error.name));
   }
@@ -336,29 +336,29 @@ export class Call {
   }
 }
 
-/** @type {Record<string, (device: string) => string>} what an error's name means */
+/** @type {Record<string, (device: string) => string>} sentences by the error's name */
 const TROUBLE = {
   NotAllowedError: (device) =>
-    `This page may not use the ${device}. Allow it beside the address, and try again.`,
+    `This page may not use the ${device}. Allow it next to the address, and try again.`,
   NotFoundError: (device) => `No ${device} was found.`,
-  NotReadableError: (device) => `The ${device} cannot be used now: another program may have it.`,
+  NotReadableError: (device) => `The ${device} is not available: another program may be using it.`,
   ended: (device) => `The ${device} has stopped.`,
 };
 
-/** Say what is wrong with camera and microphone, and what can be done. @param {Map<Kind, string>} problems */
+/** Return what is wrong with camera and microphone, and what to do. @param {Map<Kind, string>} problems */
 function deviceWords(problems) {
   const { audio, video } = Object.fromEntries(problems);
   const tell = (/** @type {string} */ name, /** @type {string} */ device) =>
     TROUBLE[name]?.(device) ?? `The ${device} cannot be used (${name}).`;
   const sentences = [];
   if (!navigator.mediaDevices) {
-    sentences.push("Browsers give a camera only to pages of https: and of localhost.");
+    sentences.push("Browsers allow cameras only on https and localhost.");
   } else if (audio === video) sentences.push(tell(audio, "camera or microphone"));
   else {
     if (video) sentences.push(tell(video, "camera"));
     if (audio) sentences.push(tell(audio, "microphone"));
   }
   const missing = audio && video ? "see or hear" : video ? "see" : "hear";
-  sentences.push(`You can go on without: you see and hear the others, they do not ${missing} you.`);
+  sentences.push(`You can continue without: you see and hear the others, but they cannot ${missing} you.`);
   return sentences.join(" ");
 }

@@ -1,4 +1,4 @@
-/** The demo's page: its elements, and what it says to who looks and to who listens. */
+/** The demo's page: its elements, and its messages on screen and to screen readers. */
 import { Chat, Details, Devices, Panels, element, make } from "./demo_parts.js";
 
 export const button = (/** @type {string} */ id) => element(id, HTMLButtonElement);
@@ -22,12 +22,12 @@ export const page = {
 };
 export const chat = new Chat();
 export const details = new Details();
-/** @type {{chosen: (kind: "audio" | "video", id: string) => void}} what a choice of a device does */
+/** @type {{chosen: (kind: "audio" | "video", id: string) => void}} called when a device is chosen */
 export const choice = { chosen: () => {} };
 export const devices = new Devices((kind, id) => choice.chosen(kind, id));
 export const panels = new Panels("chat", "details");
 
-/** Say something to who listens. @param {string} words */
+/** Tell screen readers something. @param {string} words */
 export function announce(words) {
   page.announcer.replaceChildren(make("span", "", words));
 }
@@ -40,9 +40,9 @@ export function state(words, mood = "") {
 }
 
 /**
- * Say something that stays until it is dismissed, or something is done about it.
- * @param {string} id of what it is about: a new notice takes the place of an old one
- * @param {string} words @param {[string, () => void]} [action] a button's label, and what it does
+ * Show a notice until it is dismissed or its action taken.
+ * @param {string} id of its subject: a new notice replaces an old one with the same id
+ * @param {string} words @param {[string, () => void]} [action] a button's label and function
  */
 export function notice(id, words, action) {
   dismiss(id);
@@ -62,7 +62,7 @@ export function notice(id, words, action) {
   page.notice.append(line);
 }
 
-/** @param {string} [id] all of them, without */
+/** Remove a notice. @param {string} [id] without it: all notices */
 export function dismiss(id) {
   for (const line of /** @type {HTMLElement[]} */ ([...page.notice.children])) {
     if (id === undefined || line.dataset.about === id) line.remove();

@@ -1,24 +1,24 @@
 /**
- * What the demo's page is made of: tiles of people, panels, the chat, the diagnostics.
+ * The parts of the demo's page: tiles of people, panels, the chat, the diagnostics.
  *
- * What others send is only ever shown as text.
+ * Everything that others send is shown as text.
  *
  * @typedef {import("./videre.js").Device} Device
  * @typedef {import("./videre.js").Flow} Flow
  * @typedef {import("./videre.js").Peer} Peer
  * @typedef {import("./videre.js").Quality} Quality
- * @typedef {{name: string, microphone: boolean, camera: boolean, screen: boolean}} About what people
- *   tell of themselves
+ * @typedef {{name: string, microphone: boolean, camera: boolean, screen: boolean}} About what a
+ *   person tells the others
  * @typedef {{sent: boolean, size: number, Header: any, Payload: any}} Packet
  */
 
-const PACKETS = 40; // that are shown
+const PACKETS = 40; // to show
 const SHAPE = 4 / 3; // of a common camera
-const SPEAKS = 0.02; // the level from which somebody does
+const SPEAKS = 0.02; // the volume of somebody who speaks, at least
 
 /**
  * @template {Element} T
- * @param {string} id @param {new () => T} type what it must be @returns {T}
+ * @param {string} id @param {new () => T} type its class @returns {T}
  */
 export function element(id, type) {
   const found = document.getElementById(id);
@@ -49,7 +49,7 @@ function icon(name) {
 }
 
 /**
- * Give a button of the tools another icon and other words.
+ * Change the icon and the label of a tool's button.
  * @param {HTMLElement} button @param {string} name of the icon @param {string} words
  */
 export function relabel(button, name, words) {
@@ -57,7 +57,7 @@ export function relabel(button, name, words) {
   button.querySelector("span")?.replaceChildren(words);
 }
 
-/** One person: the picture, or where there is none the first letter of the name. */
+/** One person: the picture, or without one the first letter of the name. */
 export class Tile {
   video = document.createElement("video");
   wasConnected = false;
@@ -95,14 +95,14 @@ export class Tile {
     this.element.classList.toggle("speaks", level > SPEAKS);
   }
 
-  /** @param {string} words that lie over the picture, "" for none */
+  /** @param {string} words to show over the picture, "" for none */
   set trouble(words) {
     if (this.#trouble.textContent !== words) this.#trouble.textContent = words;
   }
 
   /**
-   * @param {MediaProvider | null} [stream] the one that it has, unless given
-   * @param {() => void} [blocked] called if the browser does not let it be heard yet
+   * @param {MediaProvider | null} [stream] by default the current one
+   * @param {() => void} [blocked] called if the browser does not play its sound yet
    */
   play(stream = this.video.srcObject, blocked = () => {}) {
     if (this.video.srcObject !== stream) this.video.srcObject = stream;
@@ -111,8 +111,8 @@ export class Tile {
 }
 
 /**
- * Give tiles as much room as there is.
- * @param {HTMLElement} list @param {number} count of those in the grid
+ * Make the tiles as large as possible.
+ * @param {HTMLElement} list @param {number} count of tiles in the grid
  */
 export function arrange(list, count) {
   const { clientWidth: width, clientHeight: height } = list;
@@ -153,7 +153,7 @@ export class Panels {
     if (this.isOpen(name)) first?.focus();
   }
 
-  /** Close what is open, and go back to its button. */
+  /** Close the open panel, and move the focus to its button. */
   close() {
     const name = this.#opened;
     this.#show("");
@@ -180,7 +180,7 @@ export class Panels {
   }
 }
 
-/** The list of what was said. */
+/** The chat's messages. */
 export class Chat {
   #list = element("messages", HTMLDivElement);
   #unread = element("unread", HTMLElement);
@@ -192,7 +192,7 @@ export class Chat {
     if (!read) this.#tell(this.#count + 1);
   }
 
-  /** Say who came and who went. @param {string} text */
+  /** Note who has come or left. @param {string} text */
   note(text) {
     this.#append(make("p", "faint", text));
   }
@@ -213,7 +213,7 @@ export class Chat {
     this.#list.scrollTop = this.#list.scrollHeight;
   }
 
-  /** @param {number} count of what was not read yet */
+  /** @param {number} count of unread messages */
   #tell(count) {
     this.#count = count;
     this.#unread.hidden = !count;
@@ -221,12 +221,12 @@ export class Chat {
   }
 }
 
-/** What goes on behind the call. */
+/** The diagnostics of a call. */
 export class Details {
   #facts = element("facts", HTMLDListElement);
   #connections = element("connections", HTMLTableElement).tBodies[0];
   #packets = element("packets", HTMLTableElement).tBodies[0];
-  /** @type {WeakMap<HTMLTableRowElement, string[]>} whom a packet is from or for */ #users = new WeakMap();
+  /** @type {WeakMap<HTMLTableRowElement, string[]>} the users a packet is from or for */ #users = new WeakMap();
 
   clear() {
     this.#packets.replaceChildren();
@@ -247,7 +247,7 @@ export class Details {
     this.name(name);
   }
 
-  /** Name people by what is known of them now. @param {(user: string) => string} name */
+  /** Update the names of people. @param {(user: string) => string} name */
   name(name) {
     for (const line of this.#packets.rows) {
       line.cells[2].textContent = this.#users.get(line)?.map(name).join(", ") ?? "";
@@ -273,13 +273,13 @@ export class Details {
   }
 }
 
-/** What a signal is. @param {any} payload @returns {string | undefined} */
+/** Return the type of a signal. @param {any} payload @returns {string | undefined} */
 function kind(payload) {
   try {
     const { Type } = typeof payload === "string" ? JSON.parse(payload) : payload;
     return typeof Type === "string" ? Type.slice(0, 40) : undefined;
   } catch {
-    return undefined; // somebody's own words
+    return undefined; // an application's own text
   }
 }
 
@@ -302,7 +302,7 @@ function flowOf({ bitRate, loss, width, height }) {
   return parts.join(", ");
 }
 
-/** The devices to choose from. */
+/** The lists of devices to choose from. */
 export class Devices {
   #lists = { video: element("cameras", HTMLSelectElement), audio: element("microphones", HTMLSelectElement) };
 
@@ -314,14 +314,14 @@ export class Devices {
     }
   }
 
-  /** @param {Device[]} devices @param {MediaStream | null} stream what is in use of them */
+  /** @param {Device[]} devices @param {MediaStream | null} stream with the devices in use */
   show(devices, stream) {
     for (const kind of /** @type {const} */ (["audio", "video"])) {
       const used = stream?.getTracks().find((track) => track.kind === kind)?.getSettings().deviceId;
       const list = this.#lists[kind];
       const own = devices.filter((device) => device.kind === kind);
       const shown = JSON.stringify([own, used]);
-      if (list.dataset.shown === shown) continue; // somebody may be choosing just now
+      if (list.dataset.shown === shown) continue; // unchanged: do not disturb a choice in progress
       list.dataset.shown = shown;
       list.disabled = own.length < 2;
       const options = own.map(({ id, label }) => {

@@ -1,4 +1,4 @@
-/** Draws /status.json, once a second. What comes from the server is only ever set as text. */
+/** Draws /status.json once a second. Everything from the server is inserted as text. */
 
 const SECOND = 1000;
 const SAMPLES = 120; // as many as the server keeps
@@ -6,7 +6,7 @@ const HEIGHT = 40; // of a chart, in its own units
 const SVG = "http://www.w3.org/2000/svg";
 const TOKEN = "videre-admin-token";
 
-/** The charts: a name in History, what stands above it, and how a value is written. */
+/** The charts: a name in History, a title, and the format of values. */
 const CHARTS = [
   ["Sessions", "Sessions", count],
   ["Rooms", "Rooms", count],
@@ -24,7 +24,7 @@ const REFUSALS = {
   connections: "over MaxConnections",
   "connections-per-address": "over MaxConnectionsPerAddress",
   "connects-per-second": "over ConnectsPerSecondPerAddress",
-  stopping: "while the server was ending",
+  stopping: "while the server was stopping",
 };
 
 const $ = (id) => document.getElementById(id);
@@ -55,7 +55,7 @@ function duration(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
 }
 
-/** An element; `children` are elements or texts. */
+/** Make an element; `children` are elements or texts. */
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
@@ -68,7 +68,7 @@ function drawing(name, attributes) {
   return made;
 }
 
-/** A chart, and what draws the last two minutes into it. */
+/** Add a chart; return a function that draws the last two minutes in it. */
 function chart([name, title, write]) {
   const svg = drawing("svg", {
     viewBox: `0 0 ${SAMPLES - 1} ${HEIGHT}`,
@@ -86,7 +86,7 @@ function chart([name, title, write]) {
     const values = history[name] ?? [];
     const now = values.at(-1) ?? 0;
     const peak = Math.max(...values, 0);
-    const left = SAMPLES - values.length; // what is older than the server is blank
+    const left = SAMPLES - values.length; // blank: before the server's start
     const scale = (HEIGHT - 2) / Math.max(peak, 1);
     const points = values.map((each, index) => {
       return `${left + index},${(HEIGHT - 1 - each * scale).toFixed(2)}`;
@@ -141,7 +141,7 @@ function show(status) {
   const rooms = status.LargestRooms.map(({ Room, Prefix, Members }) => {
     return [element("code", {}, `${Room}…`), Prefix, count(Members)];
   });
-  fill("rooms", rooms, "None has members here.");
+  fill("rooms", rooms, "No room has members on this node.");
   const transports = Object.entries(status.Transports).filter(([, sessions]) => sessions);
   fill("transports", transports.map(([name, sessions]) => [name, count(sessions)]), "None.");
 
@@ -157,11 +157,11 @@ function show(status) {
 
 function say(words, look) {
   const state = $("state");
-  if (state.textContent !== words) state.textContent = words; // else it would be read out again
+  if (state.textContent !== words) state.textContent = words; // an unchanged text is not read out again
   state.className = `badge ${look}`;
 }
 
-let answered = null; // when the server last did
+let answered = null; // the time of the server's last answer
 
 async function ask() {
   const token = sessionStorage.getItem(TOKEN);
@@ -176,7 +176,7 @@ async function ask() {
     if (!response.ok) throw new Error(`${response.status}`);
     show(await response.json());
   } catch (error) {
-    if (response?.ok) throw error; // a fault of this page
+    if (response?.ok) throw error; // a fault in this page
     say(answered ? `No answer since ${clock.format(answered)}` : "No answer", "bad");
     $("content").classList.add("stale");
     return;
@@ -189,8 +189,8 @@ async function ask() {
 
 function askForToken(wrong) {
   sessionStorage.removeItem(TOKEN);
-  say("Locked", "");
-  $("refused").textContent = wrong ? "That is not the token." : "";
+  say("Token required", "");
+  $("refused").textContent = wrong ? "Wrong token." : "";
   $("content").hidden = true;
   if ($("login").hidden) {
     $("login").hidden = false;
