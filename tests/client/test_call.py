@@ -16,7 +16,7 @@ from scripted import Proxy, scripted
 
 import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
-from videre.client.call import call as calls
+from videre.client.call import servers
 from videre.client.call import peer as peers
 from videre.client.call.pace import ANSWERS
 from videre.config import Config
@@ -402,7 +402,7 @@ async def test_a_transfer_that_is_cancelled(start: Start) -> None:
 
 async def test_ice_servers_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Are asked for again before they do; an answer that is none is an error, and no more."""
-    monkeypatch.setattr(calls, "IDLE", 0.01)
+    monkeypatch.setattr(servers, "IDLE", 0.01)
     errors: asyncio.Queue[Any] = asyncio.Queue()
     async with asyncio.timeout(SECONDS), scripted() as server:
         call = Call(server.url, user="me", room="room")

@@ -14,6 +14,7 @@ from videre.client import options, wire
 from videre.client.backoff import Backoff, Pace
 from videre.client.connection import CLOSE_SECONDS, NORMAL, Connection
 from videre.client.departure import Departure
+from videre.client.dispatcher import Dispatcher
 from videre.client.errors import Closed, Unreachable
 from videre.client.events import Event, Lost, Rejoined, Resumed
 from videre.client.inbox import Inbox
@@ -21,8 +22,6 @@ from videre.client.joining import JOIN_SECONDS, TRANSIENT, Joining, Token
 from videre.client.requests import Requests
 from videre.client.seat import Seat
 from videre.client.sender import Sender
-from videre.client.wire import Packet
-from videre.errors import PeerError, RateLimited
 
 BACK_SOON = 4005  # close code of a client that will come back: the server keeps its seat
 
@@ -60,9 +59,8 @@ class Client:
         header: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         options.check(
-            url=url, user=user, room=room, token=token, ssl=ssl, welcome=welcome,
-            heartbeat=heartbeat, backoff=backoff, session=session, give_up_after=give_up_after,
-            header=header
+            url=url, user=user, room=room, token=token, ssl=ssl, welcome=welcome, header=header,
+            heartbeat=heartbeat, backoff=backoff, session=session, give_up_after=give_up_after
         )  # fmt: skip
         self.user = user
         self.room = room
@@ -77,6 +75,7 @@ class Client:
         self._inbox = Inbox()
         self._sender = Sender(self._joining.ids, lambda: len(self._seat.users) - 1)
         self._requests = Requests(self._joining.ids)
+        self._dispatcher = Dispatcher(self._joining, self._sender, self._requests, self._inbox)
         self._connection: Connection | None = None
         self._changed = asyncio.Event()  # set when there is a connection, or never will be
         self._end: Exception | None = RuntimeError("Use `async with` first")
@@ -143,9 +142,8 @@ class Client:
 
     async def ice(self) -> list[dict[str, Any]]:
         """Ask the server for ICE servers, with fresh credentials."""
-        servers: list[dict[str, Any]] = (await self._requests.ask(wire.ICE, self._send)).value()[
-            "IceServers"
-        ]
+        answer = await self._requests.ask(wire.ICE, self._send)
+        servers: list[dict[str, Any]] = answer.value()["IceServers"]
         return servers
 
     async def receive(self) -> Event:
@@ -197,11 +195,11 @@ class Client:
                 async with asyncio.timeout(JOIN_SECONDS):
                     connection = await self._join(http)
             except TRANSIENT as error:
-                text = f"{self._joining.url}: {error or type(error).__name__}"
-                raise Unreachable(text) from error
+                why = error or type(error).__name__
+                raise Unreachable(f"{self._joining.url}: {why}") from error
             self._end = None
-            life = self._live(http, connection)
-            task = asyncio.create_task(life, name=f"videre client {self.user}")
+            name = f"videre client {self.user}"
+            task = asyncio.create_task(self._live(http, connection), name=name)
             stack.push_async_callback(self._leave, task)
             self._stack = stack.pop_all()
         return self
@@ -232,7 +230,9 @@ class Client:
                     return
                 self._inbox.put(lost)
                 self._pace.held(clock() - since)
-                connection = await self._return(http)
+                connection = await self._joining.persist(
+                    lambda: self._join(http, again=True), self._pace, self._give_up_after
+                )
         except Exception as error:  # handed to the application: nobody awaits this task
             self._finish(error)
 
@@ -276,22 +276,6 @@ class Client:
         self._changed.set()
         return connection
 
-    async def _return(self, http: ClientSession) -> Connection:
-        """Rejoin, trying as often as it takes; raise an error that makes trying useless."""
-        try:
-            async with asyncio.timeout(self._give_up_after):
-                while True:
-                    await self._pace.wait()
-                    try:
-                        async with asyncio.timeout(JOIN_SECONDS):
-                            return await self._join(http, again=True)
-                    except Exception as error:
-                        if not self._joining.can_retry(error):
-                            raise
-        except TimeoutError:
-            text = f"{self._joining.url}: no connection for {self._give_up_after} s"
-            raise Unreachable(text) from None
-
     async def _listen(self, connection: Connection) -> Lost:
         """Handle packets until the connection is lost; raise an error that makes trying useless."""
         departure = Departure(connection, BACK_SOON, lambda: self._drop(connection))
@@ -303,7 +287,7 @@ class Client:
                     self._pace.schedule(due)
                     departure.schedule(due)
                 else:
-                    await self._handle(connection, packet, size)
+                    await self._dispatcher.handle(connection, packet, size)
         except Closed as error:
             if await departure.over():
                 return Lost(BACK_SOON, "The server is going away")
@@ -314,33 +298,3 @@ class Client:
             departure.cancel()
             self._drop()
             await connection.close()
-
-    async def _handle(self, connection: Connection, packet: Packet, size: int) -> None:
-        answer: Packet | PeerError = packet
-        match packet.event:
-            case wire.PING:
-                self._seat.users = packet.value()
-                if isinstance(packet.id, int):  # the server has got all that was sent before it
-                    self._sender.confirm(packet.id)
-            case wire.ICE:
-                self._seat.offered(packet.value())
-            case wire.WELCOME:  # answers a fresh token
-                self._seat.welcome(packet.value())
-            case wire.ERROR:
-                answer = wire.error_of(packet)
-                answer.packet_id = self._sender.first_id(packet.id)
-                if isinstance(answer, RateLimited) and self._sender.refused(packet.id):
-                    return
-                if packet.id not in self._requests:
-                    await self._refused(connection, answer)
-            case _:
-                if event := self._seat.apply(packet):
-                    self._inbox.put(event, size)
-                return
-        self._requests.answer(packet.id, answer)
-
-    async def _refused(self, connection: Connection, error: PeerError) -> None:
-        if self._joining.can_renew(error):
-            await self._joining.renew(connection)
-        else:
-            self._inbox.put(error)

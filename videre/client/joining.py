@@ -15,8 +15,9 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from videre.client import wire
+from videre.client.backoff import Pace
 from videre.client.connection import PROTOCOL_ERROR, Connection
-from videre.client.errors import Closed
+from videre.client.errors import Closed, Unreachable
 from videre.client.events import Event
 from videre.client.seat import Seat
 from videre.errors import PeerError, TokenExpired, Unauthorized
@@ -104,6 +105,26 @@ class Joining:
                 case _:
                     if event := seat.apply(packet):
                         early.append((event, size))
+
+    async def persist(
+        self, join: Callable[[], Awaitable[Connection]], pace: Pace, seconds: float | None
+    ) -> Connection:
+        """Call `join` at this pace until it succeeds; raise an error that makes trying useless.
+
+        Raises Unreachable after `seconds` (None: never).
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await pace.wait()
+                    try:
+                        async with asyncio.timeout(JOIN_SECONDS):
+                            return await join()
+                    except Exception as error:
+                        if not self.can_retry(error):
+                            raise
+        except TimeoutError:
+            raise Unreachable(f"{self.url}: no connection for {seconds} s") from None
 
     async def renew(self, connection: Connection) -> None:
         """Send a fresh token, to keep the seat."""

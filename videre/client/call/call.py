@@ -11,27 +11,23 @@ from typing import Any, Self
 
 from aiohttp import ClientSession
 from aiortc import MediaStreamTrack, RTCIceServer
-from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from aiortc.mediastreams import MediaStreamError
 
 from videre.client.backoff import Backoff
-from videre.client.call import options, path, signals
+from videre.client.call import options, signals
 from videre.client.call.emitter import Emitter
-from videre.client.call.outgoing import Progress
+from videre.client.call.outgoing import Progress, to_all
 from videre.client.call.pace import CALL_COST, Pace
 from videre.client.call.peer import Peer
+from videre.client.call.servers import Servers
 from videre.client.call.signals import Signal
+from videre.client.call.tracks import Tracks
 from videre.client.call.values import MAX_SIZE, encode
 from videre.client.client import Client
-from videre.client.errors import TransferError, TransfersFailed
+from videre.client.errors import TransferError
 from videre.client.events import Event, Joined, Left, Message, Rejoined, Resumed
 from videre.client.joining import Token
-from videre.client.options import wrong_type
-from videre.errors import NoSuchUser, PeerError, VidereError
-
-# The part of their validity after which ICE servers are requested again; how often to check, in
-# seconds, while they do not expire.
-FRESH, IDLE = 0.8, 60.0
+from videre.errors import NoSuchUser, PeerError
 
 
 class Call(Emitter):
@@ -73,7 +69,7 @@ class Call(Emitter):
         super().__init__()
         self.receive = options.kinds(receive)
         self.max_bytes = options.size(max_bytes)
-        self._ice_servers = options.servers(ice_servers)
+        own_servers = options.servers(ice_servers)
         self.client = Client(
             url,
             user=secrets.token_urlsafe(9) if user is None else user,
@@ -86,11 +82,10 @@ class Call(Emitter):
             give_up_after=give_up_after,
             header=lambda: {"Calls": [each.call for each in self.peers.values() if each.call]},
         )
+        self._servers = Servers(self.client, own_servers)
         self.peers: dict[str, Peer] = {}
         self._paces: dict[str, Pace] = {}  # for the signals of each member
-        self._tracks: dict[str, MediaStreamTrack] = {}
-        self._relay = MediaRelay()
-        self._sink = MediaBlackhole()
+        self._tracks = Tracks()
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -108,18 +103,13 @@ class Call(Emitter):
 
     def add_track(self, track: MediaStreamTrack) -> None:
         """Send a track to all peers, now and later; raise TypeError if it is not one."""
-        if not isinstance(track, MediaStreamTrack):
-            raise wrong_type("track", track, "an aiortc.MediaStreamTrack")
-        if track.id in self._tracks:
-            raise ValueError("track is sent already")
-        self._tracks[track.id] = track
+        self._tracks.add(track)
         for peer in self.peers.values():
-            peer.add_track(self._copy(track))
+            peer.add_track(self._tracks.copy(track))
 
     def remove_track(self, track: MediaStreamTrack) -> None:
         """Stop sending a track; raise ValueError if it was not being sent."""
-        if self._tracks.pop(getattr(track, "id", ""), None) is None:
-            raise ValueError("track is not sent")
+        self._tracks.remove(track)
         for peer in self.peers.values():
             peer.remove_track(track.id)
 
@@ -141,14 +131,7 @@ class Call(Emitter):
             await peer.send(value, on_progress)
             return
         peers = [peer for peer in self.peers.values() if peer.call is not None]
-        jobs = [peer.send(value, on_progress) for peer in peers]
-        results = await asyncio.gather(*jobs, return_exceptions=True)
-        failed = [each for each in results if isinstance(each, TransferError)]
-        for each in results:
-            if isinstance(each, BaseException) and not isinstance(each, TransferError):
-                raise each
-        if failed:
-            raise TransfersFailed(failed)
+        await to_all([peer.send(value, on_progress) for peer in peers])
 
     # Its life.
 
@@ -157,7 +140,7 @@ class Call(Emitter):
             await stack.enter_async_context(self.client)
             stack.push_async_callback(self._end)
             self._task = asyncio.create_task(self._listen(), name=f"videre call {self.user}")
-            self._renewing = asyncio.create_task(self._renew_servers())
+            self._renewing = asyncio.create_task(self._servers.keep_valid(self._failed_request))
             self._stack = stack.pop_all()
         return self
 
@@ -170,9 +153,7 @@ class Call(Emitter):
                 task.cancel()
                 await asyncio.wait([task])
         await self._hang_up_all()
-        for track in self._tracks.values():
-            track.stop()  # leave no camera on
-        await self._sink.stop()
+        await self._tracks.stop()
         await self.finish()
 
     async def ended(self) -> None:
@@ -250,26 +231,12 @@ class Call(Emitter):
     def _take_signal(self, user: str, signal: Signal) -> None:
         peer = self.peers.get(user)
         if signal.type == signals.OFFER and (peer is None or peer.call != signal.call):
-            if not self._accepts(user, signal):
+            if not signals.begins_call(signal, user, self.user, self.client.users):
                 return
             self._hang_up(user)
             peer = self._begin(user, signal.call, caller=False)
         if peer is not None and peer.call == signal.call:
             peer.hear(signal)
-
-    def _accepts(self, user: str, signal: Signal) -> bool:
-        """Tell whether an offer begins a call.
-
-        The member present first makes the call, with its first offer. An old client's offer goes to
-        all, and is meant for the next member to enter.
-        """
-        users = self.client.users
-        if user not in users:
-            return False
-        their, our = users.index(user), users.index(self.user)
-        if signal.call is None:
-            return our == their + 1 or len(users) < 3
-        return signal.number == 1 and their < our
 
     def _repair(self) -> None:
         users = self.client.users
@@ -304,29 +271,14 @@ class Call(Emitter):
 
     def servers(self) -> list[RTCIceServer]:
         """Return the ICE servers that are valid now."""
-        return path.usable([*self._ice_servers, *self.client.ice_servers])
+        return self._servers.valid()
 
-    async def _renew_servers(self) -> None:
-        """Request new ICE servers before the credentials of the last ones expire."""
-        while True:
-            ttl = self.client.ice_ttl
-            await asyncio.sleep(IDLE if ttl is None else ttl * FRESH)
-            if ttl is not None and self.client.connected:  # if not, the next welcome brings some
-                try:
-                    await self.client.ice()
-                except (VidereError, TimeoutError) as error:
-                    super().emit("error", error)
+    def _failed_request(self, error: Exception) -> None:
+        super().emit("error", error)
 
     def outgoing(self) -> list[MediaStreamTrack]:
         """Return a copy of each track to send."""
-        return [self._copy(track) for track in self._tracks.values()]
-
-    def _copy(self, track: MediaStreamTrack) -> MediaStreamTrack:
-        # A slow peer misses video frames, but no sound.
-        copy: Any = self._relay.subscribe(track, buffered=track.kind == "audio")
-        copy.source_id = track.id
-        found: MediaStreamTrack = copy
-        return found
+        return self._tracks.copies()
 
     def can_signal(self) -> bool:
         """Tell whether the server is connected, as far as is known."""
@@ -339,9 +291,7 @@ class Call(Emitter):
     def emit(self, event: str, *args: Any) -> None:
         """Call the application's handlers of an event; see the class."""
         if event == "track" and not self.listens("track"):
-            track: MediaStreamTrack = args[0]
-            self._sink.addTrack(track)
-            self._run("track", self._sink.start())
+            self._run("track", self._tracks.discard(args[0]))
         super().emit(event, *args)
 
     def ended_by(self, peer: Peer) -> None:

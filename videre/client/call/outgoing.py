@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from videre.client.call.values import (
     Encoded,
     gone,
 )
-from videre.client.errors import TransferError
+from videre.client.errors import TransferError, TransfersFailed
 
 #: Called with the bytes that have arrived, and the total.
 Progress = Callable[[int, int], object]
@@ -163,3 +163,14 @@ class Outgoing:
             if transfer in queue:
                 queue.remove(transfer)
                 self.pump()
+
+
+async def to_all(sends: Iterable[Awaitable[None]]) -> None:
+    """Wait for all; raise TransfersFailed for those that failed, or the first other exception."""
+    results = await asyncio.gather(*sends, return_exceptions=True)
+    failed = [each for each in results if isinstance(each, TransferError)]
+    for each in results:
+        if isinstance(each, BaseException) and not isinstance(each, TransferError):
+            raise each
+    if failed:
+        raise TransfersFailed(failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,3 +108,17 @@ def write(
     elif kind == TURN:
         payload["Turn"] = number
     return payload
+
+
+def begins_call(signal: Signal, sender: str, own: str, users: Sequence[str]) -> bool:
+    """Tell whether an offer begins a call; `users` are the members in joining order.
+
+    The member present first makes the call, with its first offer. An old client's offer goes to
+    all, and is meant for the next member to enter.
+    """
+    if sender not in users:
+        return False
+    their, our = users.index(sender), users.index(own)
+    if signal.call is None:
+        return our == their + 1 or len(users) < 3
+    return signal.number == 1 and their < our

@@ -1,0 +1,43 @@
+"""The ICE servers of a call: the application's, then those of the latest welcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiortc import RTCIceServer
+
+from videre.client.call import path
+from videre.client.client import Client
+from videre.errors import VidereError
+
+# The part of their validity after which servers are requested again; seconds between checks while
+# they do not expire.
+FRESH, IDLE = 0.8, 60.0
+
+
+class Servers:
+    """The servers of a `client`'s room, preceded by `own`."""
+
+    def __init__(self, client: Client, own: Sequence[Mapping[str, Any]]) -> None:
+        self._client = client
+        self._own = own
+
+    def valid(self) -> list[RTCIceServer]:
+        """Return the servers that are valid now."""
+        return path.usable([*self._own, *self._client.ice_servers])
+
+    async def keep_valid(self, failed: Callable[[Exception], None]) -> None:
+        """Request new servers, for ever, before the credentials of the last ones expire.
+
+        Calls `failed` with the error of a request; the next one follows after the same time.
+        """
+        while True:
+            ttl = self._client.ice_ttl
+            await asyncio.sleep(IDLE if ttl is None else ttl * FRESH)
+            if ttl is not None and self._client.connected:  # if not, the next welcome brings some
+                try:
+                    await self._client.ice()
+                except (VidereError, TimeoutError) as error:
+                    failed(error)

@@ -1,0 +1,60 @@
+"""The media of a call: the tracks to send to every peer, and a sink for unwanted ones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from aiortc import MediaStreamTrack
+from aiortc.contrib.media import MediaBlackhole, MediaRelay
+
+from videre.client.options import wrong_type
+
+
+class Tracks:
+    """The tracks to send. Each peer gets copies, because each encodes at its own pace."""
+
+    def __init__(self) -> None:
+        self._tracks: dict[str, MediaStreamTrack] = {}
+        self._relay = MediaRelay()
+        self._sink = MediaBlackhole()
+
+    def __len__(self) -> int:
+        return len(self._tracks)
+
+    def add(self, track: MediaStreamTrack) -> None:
+        """Add a track; raise TypeError if it is not one, ValueError if it was added already."""
+        if not isinstance(track, MediaStreamTrack):
+            raise wrong_type("track", track, "an aiortc.MediaStreamTrack")
+        if track.id in self._tracks:
+            raise ValueError("track is sent already")
+        self._tracks[track.id] = track
+
+    def remove(self, track: MediaStreamTrack) -> None:
+        """Remove a track; raise ValueError if it was not added."""
+        if self._tracks.pop(getattr(track, "id", ""), None) is None:
+            raise ValueError("track is not sent")
+
+    def copies(self) -> list[MediaStreamTrack]:
+        """Return a copy of each track."""
+        return [self.copy(track) for track in self._tracks.values()]
+
+    def copy(self, track: MediaStreamTrack) -> MediaStreamTrack:
+        """Return a copy for one peer; `source_id` is the id of the original."""
+        # A slow peer misses video frames, but no sound.
+        copy: Any = self._relay.subscribe(track, buffered=track.kind == "audio")
+        copy.source_id = track.id
+        found: MediaStreamTrack = copy
+        return found
+
+    def discard(self, track: MediaStreamTrack) -> Awaitable[None]:
+        """Receive a peer's track and throw its media away: unread media would pile up."""
+        self._sink.addTrack(track)
+        started: Awaitable[None] = self._sink.start()
+        return started
+
+    async def stop(self) -> None:
+        """Stop all tracks, so that no camera stays on."""
+        for track in self._tracks.values():
+            track.stop()
+        await self._sink.stop()
