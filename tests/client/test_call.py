@@ -16,8 +16,8 @@ from scripted import Proxy, scripted
 
 import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
-from videre.client.call import servers
 from videre.client.call import peer as peers
+from videre.client.call import servers
 from videre.client.call.pace import ANSWERS
 from videre.config import Config
 from videre.settings import Limits

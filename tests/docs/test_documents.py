@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, ROOT, Block, runs, runs_all, unclaimed
+from documents import DOCUMENTS, ROOT, TEST, Block, defined, runs, runs_all, table, unclaimed
 
 from benchmarks.report import HEAD
 from videre import config
@@ -122,3 +122,24 @@ def test_what_a_picture_names_is_there(tree: Block, packet: Block, connect: Bloc
         module = package / f"{path}.py"
         text = (module if module.exists() else package / path / "__init__.py").read_text()
         assert not name or re.search(rf"(def|class) {name}\b", text), f"{path}.{name}"
+
+
+LOOK = table("docs/architecture.md", "Where to look")
+
+
+@pytest.mark.parametrize("row", LOOK, ids=lambda row: row[0])
+def test_where_to_look(row: list[str]) -> None:
+    """Each row names modules that exist, names that they define, and a test that exists."""
+    _, code, test = row
+    modules = re.findall(r"`(\w[\w/]*\.(?:py|lua))`", code)
+    assert modules and all((ROOT / "videre" / module).exists() for module in modules)
+    for name, module in re.findall(r"`(\w+)` in `([\w/]+\.py)`", code):
+        text = (ROOT / "videre" / module).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(def|class|async def) {name}\b|^{name}\b", text, re.MULTILINE), name
+    ((file, function),) = TEST.findall(test)
+    assert function in defined(file), f"{file}::{function}"
+
+
+def test_the_table_answers_the_common_questions() -> None:
+    """A search that finds nothing would pass the test above."""
+    assert len(LOOK) > 9

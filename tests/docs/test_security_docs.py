@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
-from documents import Block, runs
+from documents import ROOT, TEST, Block, defined, runs, table
 from tokens import SECRET
 
 from videre.config import load
 
-ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-TABLE = TEXT.partition("## Threat model")[2].partition("\n## ")[0]
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in TABLE.partition("|---")[2].partition("\n\n")[0].splitlines()[1:]
-]
-TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-
-
-@cache
-def defined(file: str) -> set[str]:
-    """Return the names that a test module defines, its test functions and cases among them."""
-    names: set[str] = set()
-    for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-    return names
+TEXT = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+ROWS = table("docs/security.md", "Threat model")
 
 
 def test_the_table_is_read() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,20 +190,44 @@ def test_packets_stand_on_two_libraries() -> None:
     assert foreign - standard == {"cerberus", "orjson"}
 
 
-def test_no_import_goes_round_in_a_circle() -> None:
-    """Nothing imports what imports it, at any distance, be it for types alone."""
+def circle(graph: Mapping[str, set[str]]) -> str:
+    """Return a circle of imports, as "a -> b -> a"; "" if there is none."""
     done: set[str] = set()
 
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " -> ".join((*path, module))
+    def visit(module: str, path: tuple[str, ...]) -> str:
+        if module in path:
+            return " -> ".join((*path[path.index(module) :], module))
         if module in done:
-            return
-        for other in sorted(ours(module)):
-            visit(other, (*path, module))
+            return ""
+        found = next(
+            filter(None, (visit(each, (*path, module)) for each in sorted(graph[module]))), ""
+        )
         done.add(module)
+        return found
 
-    for module in TREES:
-        visit(module, ())
+    return next(filter(None, (visit(module, ()) for module in graph)), "")
+
+
+def test_a_circle_is_found() -> None:
+    """At any distance, and not where two ways lead to one module."""
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == "b -> c -> b"
+    assert circle({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == ""
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    """Nothing imports what imports it, at any distance, even for types only."""
+    assert circle({module: ours(module) for module in TREES}) == ""
+
+
+def test_the_configuration_knows_no_adapter() -> None:
+    """Nor does anything that it imports: settings flow from it, never back."""
+    reached, new = set[str](), {module for module in TREES if module.split(".")[0] == "config"}
+    while new:
+        reached |= new
+        new = set().union(*map(ours, new)) - reached
+    adapters = ("admin", "client", "command", "demo", "engines", "logs", "metrics", "transport")
+    assert len(reached) > 10
+    assert not [module for module in reached if module.split(".")[0] in adapters]
 
 
 def test_no_module_is_long() -> None:

@@ -77,6 +77,24 @@ def _blocks(path: Path) -> Iterator[Block]:
 
 BLOCKS = [block for path in DOCUMENTS for block in _blocks(path)]
 
+#: A test that a document names: file and function.
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+@cache
+def defined(file: str) -> set[str]:
+    """Return the functions and classes that a module defines; `file` is relative to the root."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+
+
+def table(document: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading, row by row."""
+    text = (ROOT / document).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
+    lines = text.partition("|---")[2].partition("\n\n")[0].splitlines()[1:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
 
 def _found(document: str, words: str) -> list[Block]:
     return [each for each in BLOCKS if each.document == document and words in each.text]

@@ -23,7 +23,7 @@ from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Store, addressed, parse
 from videre.engines.redis.view import OwnSeat
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
-from videre.settings import JoinPolicy, Retention
+from videre.settings import JoinPolicy, Process, Retention
 
 
 class RedisEngine:
@@ -34,7 +34,7 @@ class RedisEngine:
         store: Store,
         *,
         retention: Retention | None = None,
-        node_timeout: float = 10.0,
+        node_timeout: float = Process.node_timeout,
         node: str = "",
     ) -> None:
         retention = retention or Retention()
