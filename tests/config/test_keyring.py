@@ -100,9 +100,9 @@ def test_all_at_once(folder: Path) -> None:
         (
             {"Secrets": [SECRET, "hush"]},
             "Secrets",
-            "the secret number 2: must have at least 32 bytes, not 4",
+            "secret 2: must have at least 32 bytes, not 4",
         ),
-        ({"Secrets": [""]}, "Secrets", "the secret number 1: must have at least 32 bytes, not 0"),
+        ({"Secrets": [""]}, "Secrets", "secret 1: must have at least 32 bytes, not 0"),
         ({"SecretFiles": ["none"]}, "SecretFiles", "'none': No such file or directory"),
         ({"SecretFiles": ["."]}, "SecretFiles", "'.': Is a directory"),
         (
@@ -115,7 +115,7 @@ def test_all_at_once(folder: Path) -> None:
         (
             {"SecretsVariable": "SHORT"},
             "SecretsVariable",
-            "'SHORT': the secret number 1: must have at least 32 bytes, not 4",
+            "'SHORT': secret 1: must have at least 32 bytes, not 4",
         ),
         ({"PublicKeys": ["none"]}, "PublicKeys", "'none': No such file or directory"),
         ({"PublicKeys": ["secret"]}, "PublicKeys", "'secret': is not a PEM public key"),

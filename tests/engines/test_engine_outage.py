@@ -328,4 +328,4 @@ async def test_check_connects(tmp_path: Path, guarded: Valkey) -> None:
     assert f"{where}its user may not use the channels videre:*;" in done.stderr
     assert "word" not in done.stderr
     done = await asyncio.to_thread(check, url, *options[:2], "--connect")
-    assert done.returncode == 2 and "--connect goes with --check" in done.stderr
+    assert done.returncode == 2 and "--connect requires --check" in done.stderr

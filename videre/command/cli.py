@@ -31,7 +31,7 @@ from videre.version import __version__
 #: The settings that are also options: their help, and arguments for argparse.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "Host": ("address to listen on; * is IPv4 and IPv6", {"metavar": "ADDRESS"}),
-    "Port": ("0 picks a free one", {"type": int, "metavar": "N"}),
+    "Port": ("TCP port; 0 picks a free one", {"type": int, "metavar": "N"}),
     "Prefix": ("serve below this path; may be repeated", {"action": "append", "metavar": "PATH"}),
     "Workers": (
         "number of processes; more than one needs a Redis or Valkey as Engine",
@@ -99,7 +99,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     parser = _parser(default_config)
     arguments = vars(parser.parse_args(argv))
     if arguments["connect"] and not arguments["check"]:
-        parser.error("--connect goes with --check")
+        parser.error("--connect requires --check")
     options: dict[str, tuple[str, Any]] = {
         key: (_option(key), value)
         for key in OPTIONS

@@ -57,7 +57,7 @@ def read(
             faults.append((name, f"{where}: {error}"))
 
     for number, secret in enumerate(auth["Secrets"], 1):
-        add("Secrets", f"the secret number {number}", partial(secret_key, secret))
+        add("Secrets", f"secret {number}", partial(secret_key, secret))
     for file in auth["SecretFiles"]:
         add("SecretFiles", repr(file), partial(_secret_file, file, folder))
     if (variable := auth["SecretsVariable"]) is not None:
@@ -65,7 +65,7 @@ def read(
         if not secrets:
             faults.append(("SecretsVariable", f"{variable!r}: the variable is not set"))
         for number, secret in enumerate(secrets, 1):
-            where = f"{variable!r}: the secret number {number}"
+            where = f"{variable!r}: secret {number}"
             add("SecretsVariable", where, partial(secret_key, secret))
     for file in auth["PublicKeys"]:
         add("PublicKeys", repr(file), partial(_key_file, folder / file))
