@@ -481,7 +481,7 @@ async def test_no_camera_and_no_secure_page() -> None:
         ann = await site.person("Ann")
         await ann.notices("No camera was found.")
         bob = await site.person("Bob", url=site.url.replace("localhost", "far.example.com"))
-        await bob.notices("Browsers give a camera only to pages of https: and of localhost.")
+        await bob.notices("Browsers allow cameras only on https and localhost.")
         await all_read([ann, bob], "Connected")
         await asyncio.gather(ann.sees("Bob", still=True), bob.sees("Ann", still=True))
         heard = """

@@ -477,7 +477,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"receive": ["screen"]}, ValueError, "receive may hold 'audio' and 'video'"),
     ({"ice_servers": {"urls": "stun:h"}}, TypeError, "ice_servers must be a list"),
     ({"ice_servers": [{"url": "stun:h"}]}, TypeError, "ice_servers must hold dicts with 'urls'"),
-    ({"ice_servers": [{"urls": "http:h"}]}, ValueError, "ice_servers: 'http:h' is no URL"),
+    ({"ice_servers": [{"urls": "http:h"}]}, ValueError, "ice_servers: 'http:h' is not the URL"),
     ({"max_bytes": 1.5}, TypeError, "max_bytes must be an int"),
     ({"max_bytes": 0}, ValueError, "max_bytes must be 1 to"),
     ({"max_bytes": 1 << 30}, ValueError, "max_bytes must be 1 to"),

@@ -30,7 +30,7 @@ def test_addresses(url: str, address: str) -> None:
 @pytest.mark.parametrize("url", ["", "host:1111", "/echo", "ftp://host/echo", "ws:///echo"])
 def test_what_is_no_address(url: str) -> None:
     """It is said when the client is made."""
-    with pytest.raises(ValueError, match="not a URL"):
+    with pytest.raises(ValueError, match="must be a ws, wss, http or https URL"):
         Client(url, user="a", room="room")
 
 

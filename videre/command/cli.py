@@ -75,7 +75,7 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
     parser.add_argument(
-        "--connect", action="store_true", help="with --check: also connect to the Engine"
+        "--connect", action="store_true", help="let the check connect to the Engine too"
     )
     parser.add_argument("--version", action="version", version=f"videre-server {__version__}")
     return parser
