@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the signaller with the configuration beside this file; --help tells the options."""
+"""Run the server with the configuration in this folder; --help lists the options."""
 
 import sys
 from pathlib import Path
