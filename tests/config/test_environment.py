@@ -1,4 +1,4 @@
-"""Keys as variables of the environment: their names, what beats what, and what is said of them."""
+"""Keys as environment variables: their names, precedence and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OURS = {name: value for name, value in os.environ.items() if not name.startswith
 
 
 def as_text(key: str, value: Any) -> str:
-    """Return how a value stands in a variable: texts as they are, null as nothing, else JSON."""
+    """Return a value as a variable holds it: strings unchanged, null as "", others as JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -34,19 +34,19 @@ def as_text(key: str, value: Any) -> str:
 
 
 def read(path: Path | None = None, **variables: str) -> Config:
-    """Return the configuration of a file and of variables."""
+    """Return the configuration from a file and variables."""
     return load(path, environment.read(variables), variables)
 
 
 def faults(path: Path | None = None, **variables: str) -> tuple[str, ...]:
-    """Return what is said of a file and of variables."""
+    """Return the faults of a file and variables."""
     with pytest.raises(ConfigError) as caught:
         read(path, **variables)
     return caught.value.faults
 
 
 def run(*args: str, cwd: Path, **variables: str) -> oneshot.Done:
-    """Run the command to its end, with no other variables of ours than these."""
+    """Run the command to its end, with only these variables of ours."""
     return oneshot.run(*args, environ={**OURS, **variables}, cwd=cwd, default_config=None)
 
 
@@ -65,7 +65,7 @@ NAMES = {
 
 @pytest.mark.parametrize("key", NAMES)
 def test_names(key: str) -> None:
-    """A word begins at each capital that a small letter follows or precedes."""
+    """A word begins at each capital before or after a lower-case letter."""
     assert environment.variable(key) == NAMES[key]
 
 
@@ -74,7 +74,7 @@ EXAMPLES = re.findall(r"^\| `(VIDERE_\w+)` \| (?:`(.*?)`)? ?\| `(\w+)`", TABLE, 
 
 
 def test_the_examples_of_the_documentation() -> None:
-    """Each is the variable of its key, and a good value of it; all of them at once, too."""
+    """Each is the variable of its key with a valid value; all of them together, too."""
     assert len(EXAMPLES) > 10
     assert [environment.variable(key) for _, _, key in EXAMPLES] == [row[0] for row in EXAMPLES]
     variables = {name: value for name, value, _ in EXAMPLES}
@@ -83,7 +83,7 @@ def test_the_examples_of_the_documentation() -> None:
 
 
 def test_no_two_keys_have_one_variable() -> None:
-    """Each key has its own, none that means something else, and one that a shell can set."""
+    """Each key has its own variable, which a shell can set."""
     names = {environment.variable(key) for key in SCHEMA} | {environment.CONFIG}
     assert len(names) == len(SCHEMA) + 1
     assert all(name.replace("_", "").isalpha() and name.isupper() for name in names)
@@ -91,7 +91,7 @@ def test_no_two_keys_have_one_variable() -> None:
 
 @pytest.mark.parametrize(("key", "given", "found"), GOOD)
 def test_each_key_is_a_variable(key: str, given: Any, found: Any, tmp_path: Path) -> None:
-    """What a file may hold, a variable may: the values of test_config.py survive the trip."""
+    """Every value valid in a file is valid in a variable: those of test_config.py."""
     variables = {environment.variable(key): as_text(key, given)}
     if key in ("Cert", "Key"):  # which would have to be there, to be used
         variables["VIDERE_TLS"] = "false"
@@ -100,7 +100,7 @@ def test_each_key_is_a_variable(key: str, given: Any, found: Any, tmp_path: Path
 
 @pytest.mark.parametrize("key", [key for key in SCHEMA if SCHEMA[key].get("nullable")])
 def test_an_empty_variable_is_null(key: str, tmp_path: Path) -> None:
-    """It switches off what the file says, where a key may be null."""
+    """If the key may be null, it switches off what the file sets."""
     conf = tmp_path / "conf.json"
     value = next((value for value, _ in KEYS[key][2] if value is not None), None)
     conf.write_text(json.dumps({"TLS": False, key: value}))
@@ -108,13 +108,13 @@ def test_an_empty_variable_is_null(key: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_null_cannot_be_empty() -> None:
-    """It is said, and not silently the default: a variable was set wrongly, further up."""
+    """It is a fault, not silently the default: the variable was set by mistake."""
     assert faults(VIDERE_PORT="") == ('VIDERE_PORT: Port: "": must be of integer type',)
     assert faults(VIDERE_HOST="")[0].startswith('VIDERE_HOST: Host: "": ')
 
 
 def test_an_option_beats_a_variable_which_beats_the_file(tmp_path: Path) -> None:
-    """And the file beats the defaults."""
+    """And the file overrides the defaults."""
     conf = tmp_path / "conf.json"
     conf.write_text('{"Port": 1, "Host": "a", "Prefix": "/a", "LogLevel": "error"}')
     variables = {"VIDERE_PORT": "2", "VIDERE_HOST": "b", "VIDERE_PREFIX": '["/b", "/c"]'}
@@ -136,7 +136,7 @@ def test_an_option_beats_a_variable_which_beats_the_file(tmp_path: Path) -> None
 def test_the_port_of_a_hosting_platform(
     tmp_path: Path, variables: dict[str, str], port: int, source: str | None
 ) -> None:
-    """PORT is the port where VIDERE_PORT is not set; it beats the file, as all variables do."""
+    """PORT is used if VIDERE_PORT is not set; it overrides the file, like any variable."""
     conf = tmp_path / "conf.json"
     conf.write_text('{"Port": 1}')
     config = load(conf, environment.read(variables), {})
@@ -145,12 +145,12 @@ def test_the_port_of_a_hosting_platform(
 
 
 def test_a_port_of_a_hosting_platform_that_is_none() -> None:
-    """It is said which variable it came from."""
+    """The fault names the variable."""
     assert faults(PORT="abc") == ('PORT: Port: "abc": must be of integer type',)
 
 
 def test_all_faults_are_told_at_once_each_with_its_source(tmp_path: Path) -> None:
-    """Of variables, of options and of the file; in the real command."""
+    """From variables, options and the file; in the real command."""
     conf = tmp_path / "conf.json"
     conf.write_text('{"MaxRooms": 0, "Port": "beaten"}')
     variables = {
@@ -193,7 +193,7 @@ def test_all_faults_are_told_at_once_each_with_its_source(tmp_path: Path) -> Non
     ids=lambda variables: str(variables)[:60],
 )
 def test_no_secret_is_shown(variables: dict[str, str], tmp_path: Path) -> None:
-    """Whatever is wrong with a variable that holds one."""
+    """Whatever is wrong with a variable that contains one."""
     done = run("--port", "70000", cwd=tmp_path, **variables)
     assert done.returncode == 2 and next(iter(variables)) in done.stderr, done.stderr
     assert HUSH[:8] not in done.stderr
@@ -227,12 +227,12 @@ def test_no_secret_is_shown(variables: dict[str, str], tmp_path: Path) -> None:
     ids=["slips", "ours", "none of ours", "of Kubernetes"],
 )
 def test_slips(variables: dict[str, str], sentences: list[str]) -> None:
-    """A name that is nearly a key's is told of; others may be there for reasons of their own."""
+    """A variable that looks like a misspelled key is reported; others may have other purposes."""
     assert environment.slips(variables) == sentences
 
 
 def test_what_kubernetes_says_of_a_service_called_videre(tmp_path: Path) -> None:
-    """Its VIDERE_PORT is no port: it is said where it comes from, and what to do."""
+    """Its VIDERE_PORT is not a port: the fault explains its origin and the remedy."""
     done = run("--check", cwd=tmp_path, VIDERE_PORT="tcp://10.0.0.1:1111")
     assert done.returncode == 2
     hint, fault = done.stderr.splitlines()
@@ -243,7 +243,7 @@ def test_what_kubernetes_says_of_a_service_called_videre(tmp_path: Path) -> None
 
 
 def test_the_file_may_be_a_variable_too(tmp_path: Path) -> None:
-    """VIDERE_CONFIG names it, unless --config does."""
+    """VIDERE_CONFIG names the file, unless --config does."""
     for name, port in (("good", 1), ("bad", "x")):
         (tmp_path / name).write_text(json.dumps({"Port": port}))
     assert run("--check", cwd=tmp_path, VIDERE_CONFIG="good").returncode == 0
@@ -257,7 +257,7 @@ def test_the_file_may_be_a_variable_too(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those in variables; those of the file to the file."""
+    """Paths in variables; paths in the file are relative to the file."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "secret").write_text(SECRET)
     conf = tmp_path / "etc" / "conf.json"
@@ -273,7 +273,7 @@ def test_paths_are_relative_to_the_working_directory(
 
 
 def test_a_certificate_is_used_unless_tls_is_off(tmp_path: Path) -> None:
-    """Who names one wants it used, if VIDERE_TLS does not say otherwise; --cert always does."""
+    """VIDERE_CERT implies TLS unless VIDERE_TLS is false; --cert always does."""
     cert, key = map(str, self_signed(tmp_path))
     pair = {"VIDERE_CERT": cert, "VIDERE_KEY": key}
     assert read(**pair).tls
@@ -285,7 +285,7 @@ def test_a_certificate_is_used_unless_tls_is_off(tmp_path: Path) -> None:
 
 
 def test_tokens_are_minted_by_the_environment_too(tmp_path: Path) -> None:
-    """As the server judges by it: a secret in a variable, or one that a variable names."""
+    """`token` finds the same secrets as the server: in or through a variable."""
     args = ("token", "--user", "peer1", "--room", "room")
     auth = json.dumps({"SecretsVariable": "OUR_SECRETS", "Issuer": "me"})
     secret = SECRET.replace(" ", "-")

@@ -1,4 +1,4 @@
-"""The keys that a configuration names: where they are read from, and what is wrong with any."""
+"""The configured keys: where they are read from, and the faults of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULTS = {name: rules["default"] for name, rules in SCHEMA.items()}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a folder with a file of each kind."""
+    """Make a folder with a file of each kind."""
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     (tmp_path / "short").write_text("hush\n")
     (tmp_path / "binary").write_bytes(b"\xf1\xf2\xf3" * 20)
@@ -27,32 +27,32 @@ def folder(tmp_path: Path) -> Path:
 
 
 def keys(folder: Path, environ: dict[str, str] | None = None, **values: Any) -> list[Key]:
-    """Return the keys that these values of `Auth` name, which are all good."""
+    """Return the keys that these valid values of `Auth` name."""
     found, faults = read({**DEFAULTS, **values}, folder, environ or {})
     assert faults == []
     return found
 
 
 def faults(folder: Path, environ: dict[str, str] | None = None, **values: Any) -> list[Fault]:
-    """Return what is wrong with the keys that these values of `Auth` name."""
+    """Return the faults of these values of `Auth`."""
     return read({**DEFAULTS, **values}, folder, environ or {})[1]
 
 
 def test_secrets(folder: Path) -> None:
-    """In the order in which they stand."""
+    """In the order in which they are listed."""
     both = [secret_key(SECRET), secret_key(OTHER_SECRET)]
     assert keys(folder, Secrets=[SECRET, OTHER_SECRET]) == both
 
 
 def test_files_of_secrets(folder: Path) -> None:
-    """A file holds one secret; the blanks and lines around it are no part of it."""
+    """A file contains one secret; surrounding white space is not part of it."""
     (folder / "other").write_text(f"\n  {OTHER_SECRET}\t\r\n\n")
     both = [secret_key(SECRET), secret_key(OTHER_SECRET)]
     assert keys(folder, SecretFiles=["secret", "other"]) == both
 
 
 def test_files_are_relative_to_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not to where the process runs; an absolute path is one."""
+    """Not to the working directory; absolute paths are allowed."""
     monkeypatch.chdir("/")
     key = [secret_key(SECRET)]
     assert keys(folder, SecretFiles=["secret"]) == key
@@ -60,7 +60,7 @@ def test_files_are_relative_to_the_folder(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_variable_of_secrets(folder: Path) -> None:
-    """Blanks and lines part them, so that there can be several."""
+    """White space separates them."""
     words = "the-secret-of-the-variable-number-one", "the-secret-of-the-variable-number-two"
     expected = [secret_key(word) for word in words]
     for text in (" ".join(words), "\n".join(words), f"  {words[0]}\t{words[1]} "):
@@ -69,7 +69,7 @@ def test_a_variable_of_secrets(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["RS256", "ES256", "EdDSA"])
 def test_public_keys(folder: Path, kind: str) -> None:
-    """PEM files; what their keys sign is granted."""
+    """From PEM files; tokens signed by their private keys are valid."""
     found = keys(folder, PublicKeys=[f"{kind}.pem"])
     assert found == [Key(kind, public_key(public_pem(kind)).material)]
     judge = auth({**DEFAULTS}, found)
@@ -77,7 +77,7 @@ def test_public_keys(folder: Path, kind: str) -> None:
 
 
 def test_all_at_once(folder: Path) -> None:
-    """The secrets of the file come first: the first of all signs."""
+    """The secrets of the file come first: its first one signs."""
     found = keys(
         folder,
         {"MORE": OTHER_SECRET.replace(" ", "-")},
@@ -123,13 +123,13 @@ def test_all_at_once(folder: Path) -> None:
     ],
 )
 def test_faults(folder: Path, values: dict[str, Any], name: str, words: str) -> None:
-    """Each names its key, and which of several it is."""
+    """Each fault names its key, and which of several values it concerns."""
     environ = {"EMPTY": "  \n", "SHORT": "hush"}
     assert faults(folder, environ, **values) == [(name, words)]
 
 
 def test_all_faults_at_once(folder: Path) -> None:
-    """Nobody has to start the server five times."""
+    """So that nobody has to start the server five times."""
     found = faults(
         folder,
         Secrets=["hush"],
@@ -148,13 +148,13 @@ def test_all_faults_at_once(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", ["binary", "a\0b"])
 def test_a_file_that_cannot_be_read_is_a_fault(folder: Path, path: str) -> None:
-    """What is no text, or no path, is said and not raised."""
+    """A file that is not text, or not there, is a fault, not an exception."""
     ((name, _),) = faults(folder, SecretFiles=[path])
     assert name == "SecretFiles"
 
 
 def test_a_fault_of_a_binary_file_shows_no_byte_of_it(folder: Path) -> None:
-    """A secret of random bytes is told as such; which bytes they are is nobody's business."""
+    """The fault says that a secret is not text, without quoting it."""
     ((_, words),) = faults(folder, SecretFiles=["binary"])
     assert "f1" not in words
 
@@ -165,7 +165,7 @@ def test_a_pem_file_among_the_secrets_is_a_fault(folder: Path) -> None:
 
 
 def test_a_secret_is_shown_in_no_fault(folder: Path) -> None:
-    """However it is wrong."""
+    """Whatever is wrong with it."""
     secret = "hush! too short for any use"
     (folder / "short").write_text(secret)
     found = faults(
@@ -180,12 +180,12 @@ def test_a_secret_is_shown_in_no_fault(folder: Path) -> None:
 
 
 def test_no_settings_are_no_auth() -> None:
-    """Without `Auth` nobody needs a token."""
+    """Without `Auth`, nobody needs a token."""
     assert auth(None, []) == NoAuth()
 
 
 def test_the_settings_reach_the_judge() -> None:
-    """Required, Issuer, Audience and Leeway are what they say."""
+    """The verifier uses Required, Issuer, Audience and Leeway."""
     settings = {
         **DEFAULTS,
         "Required": False,

@@ -1,4 +1,4 @@
-"""The architecture: imports point one way, rules know no I/O, and all is explained."""
+"""The architecture: imports point one way, rules know no I/O, everything public is documented."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def packages(module: str, *, typing: bool = True) -> set[str]:
 
 
 def test_the_walk_sees_the_imports() -> None:
-    """What the tests below look at is there: a walk that finds nothing would pass them all."""
+    """Guard the tests below: a walk that found nothing would pass them all."""
     assert {"engines", "errors", "rooms.replica"} <= ours("rooms.rooms")
     assert {"cerberus", "orjson"} <= packages("packets")
     assert "sockjs" in packages("transport.session")
@@ -127,7 +127,7 @@ def test_the_walk_sees_the_imports() -> None:
 
 
 def test_imports_point_one_way() -> None:
-    """A folder imports of ours what its row says, at the most."""
+    """A folder imports at most what its row allows."""
     tops = {module.split(".")[0] for module in TREES}
     assert tops == ARROWS.keys() | ROOTS, "a folder or module without a row, or a row without one"
     wrong = [
@@ -155,7 +155,7 @@ def test_engines_know_nothing_of_each_other() -> None:
 
 
 def test_pure_modules_know_no_io() -> None:
-    """Clocks and ids are arguments, and nothing is opened."""
+    """Clocks and ids are arguments, and no file is opened."""
     for module in PURE:
         assert not packages(module, typing=False) & IMPURE, module
         calls = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Call)]
@@ -175,7 +175,7 @@ def test_rules_see_only_two_protocols() -> None:
 
 
 def test_a_library_is_known_in_one_place() -> None:
-    """The plugin is behind the transport; what serves packets counts, and makes no metrics."""
+    """Only transport knows sockjs; only metrics knows prometheus_client."""
     for module in TREES:
         top = module.split(".")[0]
         assert "sockjs" not in packages(module) or top == "transport", module
@@ -184,7 +184,7 @@ def test_a_library_is_known_in_one_place() -> None:
 
 
 def test_packets_stand_on_two_libraries() -> None:
-    """Cerberus judges, orjson reads."""
+    """Cerberus validates, orjson parses."""
     foreign = packages("packets") - {"videre", "__future__"}
     standard = {"enum", "math", "re", "unicodedata", "collections", "typing"}
     assert foreign - standard == {"cerberus", "orjson"}
@@ -209,18 +209,18 @@ def circle(graph: Mapping[str, set[str]]) -> str:
 
 
 def test_a_circle_is_found() -> None:
-    """At any distance, and not where two ways lead to one module."""
+    """A circle of any length is found; two paths to one module are not a circle."""
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == "b -> c -> b"
     assert circle({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == ""
 
 
 def test_no_import_goes_round_in_a_circle() -> None:
-    """Nothing imports what imports it, at any distance, even for types only."""
+    """No module imports itself through others, not even for types only."""
     assert circle({module: ours(module) for module in TREES}) == ""
 
 
 def test_the_configuration_knows_no_adapter() -> None:
-    """Nor does anything that it imports: settings flow from it, never back."""
+    """Neither directly nor through other modules: settings flow from it, never back."""
     reached, new = set[str](), {module for module in TREES if module.split(".")[0] == "config"}
     while new:
         reached |= new

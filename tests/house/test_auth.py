@@ -1,4 +1,4 @@
-"""Tokens: what each claim has to be, and what is granted."""
+"""Tokens: what each claim must be, and what a token grants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def grant(shown: object, user: str = "a", room: str = "room", *, now: float = NO
 
 
 def refused(shown: object, user: str = "a", room: str = "room", *, auth: TokenAuth = AUTH) -> str:
-    """Return the words of the Unauthorized that a token earns; they repeat nothing of it."""
+    """Return the message with which a token is refused; it repeats nothing of the token."""
     with pytest.raises(Unauthorized) as caught:
         auth.grant(shown, user, room, NOW)
     assert not isinstance(shown, str) or len(shown) < 8 or shown[:8] not in str(caught.value)
@@ -31,12 +31,12 @@ def refused(shown: object, user: str = "a", room: str = "room", *, auth: TokenAu
 
 
 def test_a_good_token() -> None:
-    """It grants a seat until it expires, and says nothing of the room's capacity."""
+    """It grants a seat until it expires, and leaves the room's capacity alone."""
     assert grant(token()) == Grant(NOW + TTL, None)
 
 
 def test_no_token() -> None:
-    """Where one is required nobody enters without; else everybody, and for ever."""
+    """If tokens are required, nobody enters without one; otherwise everybody, for ever."""
     assert refused(None) == "A token is required"
     assert AUTH.required
     lenient = TokenAuth([secret_key(SECRET)], required=False)
@@ -45,14 +45,14 @@ def test_no_token() -> None:
 
 
 def test_a_wrong_token_is_refused_also_where_none_is_required() -> None:
-    """Who shows one is held to it."""
+    """A token that is sent must be valid."""
     lenient = TokenAuth([secret_key(SECRET)], required=False)
     refused(token("b"), auth=lenient)
     refused("nonsense", auth=lenient)
 
 
 def test_without_auth_no_token_is_looked_at() -> None:
-    """A site that asks for no tokens takes whatever stands there."""
+    """Without `Auth`, any token is ignored."""
     assert not NoAuth().required
     for shown in (None, "nonsense", 5, token("b")):
         assert NoAuth().grant(shown, "a", "room", NOW) == Grant(None, None)
@@ -60,12 +60,12 @@ def test_without_auth_no_token_is_looked_at() -> None:
 
 @pytest.mark.parametrize("user", ["b", "A", "a ", "", "aa", "*"])
 def test_another_user(user: str) -> None:
-    """`sub` is the UserId, to the letter."""
+    """`sub` must equal the UserId exactly."""
     assert refused(token("a"), user) == "The token is for a different user"
 
 
 def test_a_star_is_no_user() -> None:
-    """Only rooms have wildcards."""
+    """Only `room` has wildcards."""
     refused(token("*"), "a")
     refused(token("a*"), "ab")
 
@@ -88,7 +88,7 @@ def test_a_star_is_no_user() -> None:
     ],
 )
 def test_rooms_that_a_token_is_for(claim: Any, room: str) -> None:
-    """A room, or a list of them; a star at the end stands for anything."""
+    """A room or a list of rooms; a star at the end matches anything."""
     assert grant(token(room=claim), room=room)
 
 
@@ -115,12 +115,12 @@ def test_rooms_that_a_token_is_for(claim: Any, room: str) -> None:
     ],
 )
 def test_rooms_that_a_token_is_not_for(claim: Any, room: str) -> None:
-    """Nothing else is a wildcard, and what is no string is no room."""
+    """Nothing else is a wildcard, and only strings are rooms."""
     assert refused(token(room=claim), room=room) == "The token is for a different room"
 
 
 def test_expiry() -> None:
-    """A token is good up to, and not in, the second of `exp`; then it is `token-expired`."""
+    """A token is valid before the second `exp`; from then on it is `token-expired`."""
     assert grant(token(), now=NOW + TTL - 0.001)
     for now in (NOW + TTL, NOW + TTL + 0.001, NOW * 1000):
         with pytest.raises(TokenExpired) as caught:
@@ -129,7 +129,7 @@ def test_expiry() -> None:
 
 
 def test_an_expired_token_for_another_is_no_expired_one() -> None:
-    """Whose it is comes first: nobody is asked to renew what was never good."""
+    """The user is checked first: nobody is asked to renew a token that was never valid."""
     for wrong in (token("b", exp=NOW - 1), token(room="other", exp=NOW - 1)):
         refused(wrong)
 
@@ -143,7 +143,7 @@ def test_not_before() -> None:
 
 
 def test_when_it_was_made_does_not_matter() -> None:
-    """`iat` is the signer's own affair: a clock that is ahead costs nobody a call."""
+    """`iat` is ignored: a signer's clock that is ahead prevents no call."""
     assert grant(token(iat=NOW + 1e6))
 
 
@@ -155,7 +155,7 @@ def test_capacity(capacity: int) -> None:
 
 @pytest.mark.parametrize("name", ["sub", "room", "exp"])
 def test_a_claim_that_is_missing(name: str) -> None:
-    """Three claims must be there, and null is not being there."""
+    """Three claims are required, and null counts as missing."""
     refused(token(**{name: None}) if name == "exp" else hs256(claims() | {name: None}))
     body = claims()
     del body[name]
@@ -172,14 +172,14 @@ def test_a_claim_that_is_missing(name: str) -> None:
     ],
 )
 def test_a_claim_of_the_wrong_type(name: str, value: Any) -> None:
-    """It is refused, not guessed at."""
+    """It is refused; nothing is guessed."""
     refused(hs256(claims() | {name: value}))
 
 
 @pytest.mark.parametrize("name", ["exp", "nbf"])
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "1" + 400 * "0"])
 def test_a_time_that_is_no_finite_number_is_refused(name: str, number: str) -> None:
-    """Whoever signs such a thing: a timer for NaN would break the event loop's order."""
+    """A timer for NaN would break the event loop's order."""
     body = json.dumps(claims() | {name: 12345}).replace("12345", number)
     with pytest.raises(PeerError):
         grant(hs256(body.encode()))
@@ -228,17 +228,17 @@ def test_a_time_that_is_no_finite_number_is_refused(name: str, number: str) -> N
     ids=lambda shown: None,
 )
 def test_what_is_no_token(shown: object) -> None:
-    """It is refused in the same words, whatever it is."""
+    """It is refused with the same message, whatever it is."""
     assert refused(shown) == "The token is not valid"
 
 
 def test_a_token_of_a_lone_surrogate_is_no_token() -> None:
-    """A str can hold one, UTF-8 cannot."""
+    """A str can contain one, UTF-8 cannot."""
     assert refused("\ud800.\ud800.\ud800") == "The token is not valid"
 
 
 def test_a_giant_token_is_not_looked_at() -> None:
-    """However well it is signed; one of the longest length is good."""
+    """Even if correctly signed; a token of the maximum length is accepted."""
     spare = MAX_TOKEN - len(token(x=""))
     at_most = next(
         text for n in range(spare) if len(text := token(x="x" * (spare * 3 // 4 - n))) <= MAX_TOKEN
@@ -250,7 +250,7 @@ def test_a_giant_token_is_not_looked_at() -> None:
 
 
 def test_what_we_sign_we_grant() -> None:
-    """`sign` makes what `grant` takes, until it expires."""
+    """`grant` accepts what `sign` makes, until it expires."""
     signed = sign(secret_key(SECRET), "a", ["x", "room*"], now=NOW, ttl=TTL, max=2)
     assert grant(signed, room="room 5") == Grant(NOW + TTL, 2)
     with pytest.raises(TokenExpired):
@@ -274,7 +274,7 @@ STRICT = TokenAuth([secret_key(SECRET)], issuer="me", audience="us")
 @CALM
 @given(SHOWN)
 def test_anything_shown_is_refused(shown: object) -> None:
-    """Whatever a stranger shows, it is a PeerError and nothing else."""
+    """Whatever a stranger sends, the result is a PeerError."""
     with pytest.raises(Unauthorized):
         grant(shown)
 
@@ -282,7 +282,7 @@ def test_anything_shown_is_refused(shown: object) -> None:
 @CALM
 @given(CLAIMS, st.sampled_from([AUTH, STRICT]))
 def test_any_claims_are_granted_or_refused(body: dict[str, Any], auth: TokenAuth) -> None:
-    """Whatever stands in a token that is signed, it is a Grant or one of two PeerErrors."""
+    """Whatever a signed token claims, the result is a Grant or one of two PeerErrors."""
     try:
         found = auth.grant(hs256(body), "a", "room", NOW)
     except (Unauthorized, TokenExpired):

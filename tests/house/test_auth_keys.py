@@ -1,4 +1,4 @@
-"""Keys: which are good enough, which algorithm each is for, and who signed a token."""
+"""Keys: which are strong enough, which algorithm each is for, and who signed a token."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ PUBLIC = ["RS256", "ES256", "EdDSA"]
 
 
 def takes(auth: TokenAuth, shown: str) -> bool:
-    """Tell that a token is granted."""
+    """Check that a token is granted."""
     return auth.grant(shown, "a", "room", NOW).expires is not None
 
 
 @pytest.mark.parametrize("kind", PUBLIC)
 def test_public_keys(kind: str) -> None:
-    """Who has the private key signs, and nobody else who has one of its kind."""
+    """Only the holder of the private key can sign, not the holder of another key of that kind."""
     key = public_key(public_pem(kind))
     assert key.algorithm == kind
     auth = TokenAuth([key])
@@ -55,7 +55,7 @@ def test_public_keys(kind: str) -> None:
 
 
 def test_rotation() -> None:
-    """Several keys, of several kinds: what any of them has signed is good."""
+    """With several keys, of several kinds, a token signed by any of them is valid."""
     keys = [secret_key(SECRET), *(public_key(public_pem(kind)) for kind in PUBLIC)]
     auth = TokenAuth([*keys, secret_key(OTHER_SECRET)])
     assert takes(auth, token())
@@ -67,14 +67,14 @@ def test_rotation() -> None:
 
 
 def test_an_old_secret_is_good_no_more() -> None:
-    """A key that was taken out signs for nobody."""
+    """Tokens signed with a removed key are refused."""
     auth = TokenAuth([secret_key(SECRET)])
     assert takes(auth, token())
     refused(token(), auth=TokenAuth([secret_key(OTHER_SECRET)]))
 
 
 def test_without_keys_nothing_is_signed() -> None:
-    """No key, no token that is good."""
+    """Without keys, no token is valid."""
     auth = TokenAuth([])
     refused(token(), auth=auth)
     assert auth.signing_key is None
@@ -84,7 +84,7 @@ def test_without_keys_nothing_is_signed() -> None:
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", ""])
 @pytest.mark.parametrize("kind", ["HS256", *PUBLIC])
 def test_a_token_that_nobody_signed(kind: str, algorithm: str) -> None:
-    """`alg` says none, however it is spelled, with a signature or without."""
+    """`alg` is none, in any spelling, with or without a signature."""
     auth = TokenAuth([secret_key(SECRET) if kind == "HS256" else public_key(public_pem(kind))])
     head = base64url(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
     body = base64url(json.dumps(claims()).encode())
@@ -96,7 +96,7 @@ def test_a_token_that_nobody_signed(kind: str, algorithm: str) -> None:
 @pytest.mark.parametrize("alg", ["HS256", "the key's own"])
 @pytest.mark.parametrize("strip", [bytes, bytes.strip], ids=["as-it-is", "stripped"])
 def test_a_public_key_is_no_secret(kind: str, alg: str, strip: Callable[[bytes], bytes]) -> None:
-    """What is signed by HMAC with the public key's text, which all know, is refused."""
+    """An HMAC made with the text of the public key, which everybody knows, is refused."""
     auth = TokenAuth([public_key(public_pem(kind)), secret_key(SECRET)])
     header = json.dumps({"alg": alg if alg == "HS256" else kind}).encode()
     refused(hs256(claims(), header, secret=strip(public_pem(kind))), auth=auth)
@@ -104,7 +104,7 @@ def test_a_public_key_is_no_secret(kind: str, alg: str, strip: Callable[[bytes],
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 def test_a_secret_is_for_one_algorithm(algorithm: str) -> None:
-    """The token does not choose, even where the right secret has signed it."""
+    """The token does not choose the algorithm, even if the right secret signed it."""
     long = SECRET + OTHER_SECRET
     auth = TokenAuth([secret_key(long)])
     refused(token(key=long, algorithm=algorithm), auth=auth)
@@ -113,14 +113,14 @@ def test_a_secret_is_for_one_algorithm(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256", "PS512"])
 def test_a_public_key_is_for_one_algorithm(algorithm: str) -> None:
-    """The token does not choose, even where the right key has signed it."""
+    """The token does not choose the algorithm, even if the right key signed it."""
     signed = token(key=private("RS256"), algorithm=algorithm)
     refused(signed, auth=TokenAuth([public_key(public_pem("RS256"))]))
 
 
 @pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c", "kid"])
 def test_a_token_does_not_bring_its_key(name: str, tmp_path: Path) -> None:
-    """A key in the header, or the way to one, means nothing, though it is the one that signed."""
+    """A key in the header, or a reference to one, is ignored."""
     certificate, pem = self_signed(tmp_path)
     stranger = load_pem_private_key(pem.read_bytes(), None)
     jwk = ECAlgorithm.to_jwk(stranger.public_key(), as_dict=True)
@@ -141,7 +141,7 @@ def test_a_token_does_not_bring_its_key(name: str, tmp_path: Path) -> None:
 
 
 def test_the_issuer() -> None:
-    """Where one is named, every token must name it, to the letter."""
+    """If `Issuer` is configured, every token must name it exactly."""
     auth = TokenAuth([secret_key(SECRET)], issuer="https://example.com")
     assert takes(auth, token(iss="https://example.com"))
     refused(token(), auth=auth)
@@ -150,7 +150,7 @@ def test_the_issuer() -> None:
 
 
 def test_the_audience() -> None:
-    """Where one is named, every token must name it, alone or in a list."""
+    """If `Audience` is configured, every token must name it, alone or in a list."""
     auth = TokenAuth([secret_key(SECRET)], audience="calls")
     assert takes(auth, token(aud="calls"))
     assert takes(auth, token(aud=["mail", "calls"]))
@@ -161,13 +161,13 @@ def test_the_audience() -> None:
 
 @pytest.mark.parametrize("audience", ["mail", ["mail"], ["a", "b"], 5, {"mail": 1}, [[]], True])
 def test_a_token_for_somebody_else(audience: Any) -> None:
-    """Without an audience of our own, a token that names one is for another service."""
+    """Without `Audience`, a token that names one is for another service."""
     auth = TokenAuth([secret_key(SECRET)])
     refused(hs256(claims() | {"aud": audience}), auth=auth)
 
 
 def test_what_no_one_asks_for_is_not_looked_at() -> None:
-    """Without an issuer of our own, that of a token is the site's own affair."""
+    """Without `Issuer`, a token's issuer is ignored."""
     auth = TokenAuth([secret_key(SECRET)])
     assert takes(auth, token(iss="anybody"))
     for nobody in (None, "", []):
@@ -176,14 +176,14 @@ def test_what_no_one_asks_for_is_not_looked_at() -> None:
 
 @pytest.mark.parametrize("secret", ["", "x", "x" * 31, "\u00e9" * 15 + "x"])
 def test_a_weak_secret(secret: str) -> None:
-    """Under 32 bytes of UTF-8 it is refused, and not shown."""
+    """Below 32 bytes of UTF-8 it is refused, and not shown."""
     with pytest.raises(ValueError, match=r"must have at least 32 bytes, not \d+$"):
         secret_key(secret)
 
 
 @pytest.mark.parametrize("secret", ["x" * 32, "\u00e9" * 16])
 def test_a_secret_that_is_long_enough(secret: str) -> None:
-    """32 bytes are as many as the hash has."""
+    """32 bytes, the length of the hash, are enough."""
     assert secret_key(secret) == Key("HS256", secret.encode())
     assert MIN_SECRET_BYTES == hashlib.sha256().digest_size == len(secret.encode())
 
@@ -191,20 +191,20 @@ def test_a_secret_that_is_long_enough(secret: str) -> None:
 @pytest.mark.parametrize("kind", ["RS256", "ES256"])
 @pytest.mark.parametrize("make", [public_pem, private_pem])
 def test_a_pem_key_is_refused_as_a_shared_secret(kind: str, make: Callable[[str], bytes]) -> None:
-    """A public key in the place of a secret is what all may sign with; PyJWT wants none either."""
+    """Everybody could sign with a public key; PyJWT refuses it too."""
     with pytest.raises(ValueError):
         secret_key(make(kind).decode())
 
 
 def test_a_weak_rsa_key() -> None:
-    """Under 2048 bits it is refused."""
+    """Below 2048 bits it is refused."""
     with pytest.raises(ValueError, match="must have at least 2048 bits, not 1024"):
         public_key(public_pem("weak RSA"))
 
 
 @pytest.mark.parametrize("kind", ["ES384", "Ed448"])
 def test_a_key_of_another_kind(kind: str) -> None:
-    """Three algorithms are enough: curves that none of them has are refused."""
+    """Three algorithms are enough: keys for other curves are refused."""
     with pytest.raises(ValueError, match="is not an RSA, P-256 or Ed25519 key"):
         public_key(public_pem(kind))
 
@@ -215,20 +215,20 @@ def test_a_key_of_another_kind(kind: str) -> None:
     ids=["empty", "nonsense", "private", "cut", "binary"],
 )
 def test_what_is_no_public_key(pem: bytes) -> None:
-    """A private key has no business on a server that only verifies."""
+    """A private key does not belong on a server that only verifies."""
     with pytest.raises(ValueError, match="is not a PEM public key"):
         public_key(pem)
 
 
 def test_a_certificate_is_no_public_key(tmp_path) -> None:
-    """What has an expiry of its own, which nobody would look at, is refused."""
+    """It has an expiry that nothing would check."""
     certificate, _ = self_signed(tmp_path)
     with pytest.raises(ValueError, match="is not a PEM public key"):
         public_key(certificate.read_bytes())
 
 
 def test_no_key_shows_itself() -> None:
-    """Whatever is printed in a hurry, the secret is not in it."""
+    """No repr contains the secret."""
     key = secret_key(SECRET)
     auth = TokenAuth([key])
     for shown in (repr(key), str(key), repr(auth), repr([auth])):

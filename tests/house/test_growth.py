@@ -1,4 +1,4 @@
-"""The judge of growth: what is linear and cheap passes, what is quadratic or dear does not."""
+"""The growth check itself: linear, cheap work passes; quadratic or expensive work fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Meter:
     ],
 )
 def test_growth(base: float, linear: float, square: float, passes: bool) -> None:
-    """In proportion passes, whatever the constant; with the square does not."""
+    """Proportional work passes, whatever its constant; quadratic work fails."""
     meter = Meter()
 
     def work(text: str) -> None:
@@ -54,7 +54,7 @@ def test_growth(base: float, linear: float, square: float, passes: bool) -> None
 
 
 def test_noise_does_not_count() -> None:
-    """What a busy machine adds now and then is no growth."""
+    """Occasional delays of a busy machine are not growth."""
     meter = Meter(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 2.0)
 
     def work(text: str) -> None:
@@ -64,7 +64,7 @@ def test_noise_does_not_count() -> None:
 
 
 def test_inputs_that_cannot_be_so_small() -> None:
-    """Where all are of one size there is no growth to judge."""
+    """Inputs of one size show no growth."""
     meter = Meter(0.0, 1e-5, 3e-5)
 
     def work(text: str) -> None:
@@ -74,7 +74,7 @@ def test_inputs_that_cannot_be_so_small() -> None:
 
 
 def test_what_is_dear_is_seen_without_growth() -> None:
-    """A constant of 300 ns a byte is linear, and more than ten times what orjson takes."""
+    """300 ns per byte are linear, but over ten times what orjson takes: that fails."""
     meter = Meter()
 
     def work(text: str) -> None:
@@ -87,7 +87,7 @@ def test_what_is_dear_is_seen_without_growth() -> None:
 
 
 def test_real_work() -> None:
-    """By the real clock, too."""
+    """The check also works with the real clock."""
     check("x".__mul__, str.upper, largest=LARGEST, dense=3.0)
 
     def square(text: str) -> None:
@@ -99,7 +99,7 @@ def test_real_work() -> None:
 
 
 async def test_work_that_is_awaited() -> None:
-    """The same for coroutines."""
+    """The check also works for coroutines."""
     meter = Meter()
 
     async def work(text: str) -> None:
@@ -112,7 +112,7 @@ async def test_work_that_is_awaited() -> None:
 @CALM
 @given(shapes())
 def test_shapes_are_json_of_the_size_asked_for(shape: Shape) -> None:
-    """To one piece, or to the shortest that there is."""
+    """To within one piece; or the shortest one possible."""
     for size in (4096, 65536):
         text = shape(size)
         json.loads(text)

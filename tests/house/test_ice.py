@@ -1,4 +1,4 @@
-"""ICE servers: what a member is told of them, and credentials of a shared secret."""
+"""ICE servers: what a member receives, and credentials made from a shared secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TURN = ("turn:turn.example.com:3478",)
 
 
 def told(user: str = "peer1", now: float = NOW, **entry: Any) -> dict[str, Any]:
-    """Return the one RTCIceServer that an entry with a shared secret makes."""
+    """Return the RTCIceServer made from an entry with a shared secret."""
     entries = [SharedSecret(**{"urls": TURN, "secret": SECRET, **entry})]
     (server,) = IceServers(entries).offer(user, now)["IceServers"]
     assert isinstance(server, dict)
@@ -30,12 +30,12 @@ def told(user: str = "peer1", now: float = NOW, **entry: Any) -> dict[str, Any]:
 
 
 def test_nothing_is_configured() -> None:
-    """Nothing is told, and it does not end."""
+    """The list is empty and never expires."""
     assert IceServers().offer("peer1", NOW) == {"IceServers": [], "IceTtl": None}
 
 
 def test_a_known_vector() -> None:
-    """As `openssl dgst -sha1 -hmac north -binary | base64` has it."""
+    """As computed by `openssl dgst -sha1 -hmac north -binary | base64`."""
     server = told("peer1", 1_700_000_000.999, secret="north", ttl=600)
     assert server == {
         "urls": ["turn:turn.example.com:3478"],
@@ -48,7 +48,7 @@ def test_a_known_vector() -> None:
     "user", ["peer1", "a:b", ":", "12:34", "é", "日本", "👀", "e\u0301", "a@example.com", "%s"]
 )
 def test_the_credential_signs_the_user_name(user: str) -> None:
-    """Base64 of HMAC-SHA1 of its UTF-8, whatever is in it."""
+    """It is the HMAC-SHA1 of the name's UTF-8 in base64, whatever the name contains."""
     server = told(user)
     name = server["username"]
     assert unquote(name) == f"{1_700_000_000 + TTL}:{user}"
@@ -57,7 +57,7 @@ def test_the_credential_signs_the_user_name(user: str) -> None:
 
 
 def test_openssl_agrees() -> None:
-    """About a secret and a name that are not ASCII."""
+    """With a secret and a name beyond ASCII."""
     server = told("dürer 👀", secret="schlüssel-für-coturn")
     command = [require("openssl"), "dgst", "-sha1", "-hmac", "schlüssel-für-coturn", "-binary"]
     done = subprocess.run(command, input=server["username"].encode(), capture_output=True)
@@ -69,7 +69,7 @@ def test_openssl_agrees() -> None:
     "user", ["peer1", "a:b", "é", "日本", "a@example.com", "1-2_3~4", "select"]
 )
 def test_most_users_stand_in_their_name_as_they_are(user: str) -> None:
-    """So that coturn's log and its quotas tell them apart."""
+    """So that coturn's log and quotas distinguish them."""
     assert told(user, ttl=60)["username"] == f"1700000060:{user}"
 
 
@@ -87,7 +87,7 @@ def test_most_users_stand_in_their_name_as_they_are(user: str) -> None:
     ],
 )
 def test_what_coturn_takes_for_sql_is_encoded(user: str, name: str) -> None:
-    """It would not answer: tests/client/test_real_turn.py asks it."""
+    """Coturn would not answer such names (tests/client/test_real_turn.py)."""
     assert told(user, ttl=60)["username"] == f"1700000060:{name}"
 
 
@@ -104,7 +104,7 @@ USERS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_
 @settings(derandomize=True, deadline=None)
 @given(user=USERS)
 def test_any_user_has_a_name_that_coturn_takes(user: str) -> None:
-    """Neither too long nor with anything that it refuses, and the expiry is its first part."""
+    """Short enough, without forbidden characters, beginning with the expiry."""
     name = told(user, ttl=60)["username"]
     assert len(name.encode()) <= MAX_USERNAME_BYTES
     assert not set(name) & set(" '\"\\") and "union" not in name.lower()
@@ -112,7 +112,7 @@ def test_any_user_has_a_name_that_coturn_takes(user: str) -> None:
 
 
 def test_several_entries() -> None:
-    """All are told, in their order, with credentials where there are any."""
+    """A member receives all of them in order, with credentials where needed."""
     servers = IceServers(
         [
             StaticServer(("stun:stun.example.com",)),
@@ -133,19 +133,19 @@ def test_several_entries() -> None:
 
 
 def test_static_entries_do_not_end() -> None:
-    """A password that stays has no Ttl."""
+    """A fixed password has no Ttl."""
     assert IceServers([StaticServer(TURN, "me", "password")]).offer("a", NOW)["IceTtl"] is None
 
 
 def test_an_offer_is_the_callers_own() -> None:
-    """Whatever becomes of it, the next one is as the first."""
+    """Changing it does not change the next one."""
     servers = IceServers([StaticServer(TURN)])
     servers.offer("a", NOW)["IceServers"][0]["urls"].append("turn:evil.example.com")
     assert servers.offer("a", NOW)["IceServers"] == [{"urls": list(TURN)}]
 
 
 def test_no_secret_shows() -> None:
-    """Who prints a configuration finds none."""
+    """No repr of a configuration contains one."""
     servers = IceServers([SharedSecret(TURN, SECRET), StaticServer(TURN, "me", "password")])
     assert SECRET not in f"{servers!r}{servers}"
     assert "password" not in f"{servers!r}{servers}"

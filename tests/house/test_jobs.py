@@ -1,4 +1,4 @@
-"""Background tasks: a failure is logged, and nothing is left when their owner ends."""
+"""Background tasks: failures are logged, and no task outlives its owner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def fail(error: BaseException) -> None:
 
 
 async def test_a_failure_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """One line with its traceback; the other task goes on to its end."""
+    """One log line with its traceback; the other task runs to its end."""
     jobs = Jobs()
     release = asyncio.Event()
     jobs.spawn(release.wait())
@@ -33,7 +33,7 @@ async def test_a_failure_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFix
 
 
 async def test_an_expected_failure_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Its owner deals with it; another error has its line all the same."""
+    """Its owner handles it; any other error is still logged."""
     caplog.set_level(logging.DEBUG, "videre")
     jobs = Jobs(KeyError)
     jobs.spawn(fail(KeyError("expected")))
@@ -44,7 +44,7 @@ async def test_an_expected_failure_is_not_logged(caplog: pytest.LogCaptureFixtur
 
 
 async def test_the_end_cancels_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    """Tasks that wait, have not begun, or are no coroutines; each is over when `end` returns."""
+    """Waiting tasks, tasks not yet begun, and other awaitables: all are over when `end` returns."""
     jobs = Jobs()
     forever = asyncio.get_running_loop().create_future()
     jobs.spawn(forever)

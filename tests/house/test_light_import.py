@@ -1,4 +1,4 @@
-"""What is imported when: the client loads no server, the command no more than it uses."""
+"""Imports: the client loads no server code, the command loads only what it uses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ON_DEMAND = {"jwt", "cryptography", "prometheus_client", "redis", "videre.admin"
 
 
 def loaded(statement: str) -> set[str]:
-    """Return the modules that a fresh Python has loaded for a statement, and not for its start."""
+    """Return the modules that a fresh Python loads for a statement, beyond those of its start."""
     script = f"import json, sys; before = set(sys.modules); {statement}; "
     script += "print(json.dumps(sorted(set(sys.modules) - before)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
@@ -49,14 +49,14 @@ def libraries(modules: set[str]) -> set[str]:
 
 
 def test_the_package_loads_nothing() -> None:
-    """`import videre` alone costs what its version costs."""
+    """`import videre` loads only its version."""
     modules = loaded("import videre; dir(videre)")
     assert ours(modules) == {"", "version"}
     assert libraries(modules) == set()
 
 
 def test_the_client_loads_nothing_of_the_server() -> None:
-    """Neither our modules nor the libraries that only the server needs."""
+    """Neither our server modules nor the libraries that only they need."""
     modules = loaded("import videre.client")
     assert ours(modules) <= CLIENT
     assert libraries(modules) <= LIBRARIES
@@ -64,7 +64,7 @@ def test_the_client_loads_nothing_of_the_server() -> None:
 
 
 def test_every_name_of_the_package_is_there() -> None:
-    """Each name is found when asked for, listed by `dir`, and another one is an AttributeError."""
+    """Each name is found and listed by `dir`; any other raises an AttributeError."""
     assert set(videre.__all__) <= set(dir(videre))
     for name in videre.__all__:
         assert getattr(videre, name) is not None
@@ -88,7 +88,7 @@ def test_every_name_of_the_package_is_there() -> None:
 async def test_the_command_loads_what_it_uses(
     config: dict[str, object], more: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signaller that listens has loaded libraries for tokens and metrics only if configured."""
+    """A running server has loaded tokens' and metrics' libraries only if configured."""
     monkeypatch.setitem(process.NO_DRAIN, "PYTHONPROFILEIMPORTTIME", "1")
     async with signaller(tmp=tmp_path, config=config) as server:
         lines = [line for line in server.output if line.startswith("import time:")]

@@ -1,4 +1,4 @@
-"""Limits: what passes in a time, beside models that are too simple to be wrong."""
+"""Limits: what passes in a time, compared with models simple enough to trust."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Bucket:
         self.tokens, self.then = Fraction(burst), Fraction(0)
 
     def fill(self, now: float) -> None:
-        """Let what has come back flow in."""
+        """Refill the bucket."""
         passed = Fraction(now) - self.then
         self.tokens = min(Fraction(self.burst), self.tokens + passed * self.rate)
         self.then = Fraction(now)
 
     def take(self, now: float) -> bool:
-        """Take one, if one is there."""
+        """Take one, if available."""
         self.fill(now)
         if self.tokens < 1:
             return False
@@ -56,7 +56,7 @@ class Bucket:
         return True
 
     def is_full(self, now: float) -> bool:
-        """Tell whether nothing is missing."""
+        """Tell whether the bucket is full."""
         self.fill(now)
         return self.tokens == self.burst
 
@@ -67,7 +67,7 @@ class Bucket:
 @CALM
 @given(RATES, BURSTS, STEPS)
 def test_a_bucket_is_like_its_model(rate: float, burst: int, steps: list[float]) -> None:
-    """It gives what a bucket with tokens gives, and is full when that is."""
+    """It allows what a bucket of tokens allows, and is full when that is."""
     bucket, model = TokenBucket(rate, burst), Bucket(rate, burst)
     for now in itertools.accumulate(steps, initial=1000.0):
         assert bucket.is_full(now) == model.is_full(now)
@@ -81,7 +81,7 @@ def test_a_bucket_is_like_its_model(rate: float, burst: int, steps: list[float])
     st.lists(st.floats(0, 100, allow_subnormal=False), max_size=100),
 )
 def test_no_time_brings_more_than_it_may(rate: float, burst: int, steps: list[float]) -> None:
-    """Whatever the moments, a stretch of time gives the burst and its own share at the most."""
+    """Over any period, at most the burst plus the period's share passes."""
     bucket = TokenBucket(rate, burst)
     taken = [now for now in itertools.accumulate(steps, initial=1e5) if bucket.take(now)]
     for first in range(0, len(taken), 7):
@@ -92,7 +92,7 @@ def test_no_time_brings_more_than_it_may(rate: float, burst: int, steps: list[fl
 
 @pytest.mark.parametrize("burst", [1, 2, 200])
 def test_a_full_bucket_gives_its_burst_at_once(burst: int) -> None:
-    """So many and no more; then as many as time brings."""
+    """Exactly the burst; then as many as time refills."""
     bucket = TokenBucket(50.0, burst)
     assert [bucket.take(5.0) for _ in range(burst + 1)] == [True] * burst + [False]
     assert not bucket.take(5.019)
@@ -101,7 +101,7 @@ def test_a_full_bucket_gives_its_burst_at_once(burst: int) -> None:
 
 
 def test_a_refused_take_costs_nothing() -> None:
-    """Who asks in vain a thousand times is not held back by that."""
+    """A thousand refused takes delay no later one."""
     bucket = TokenBucket(1.0, 1)
     assert bucket.take(10.0)
     assert not any(bucket.take(10.5) for _ in range(1000))
@@ -109,7 +109,7 @@ def test_a_refused_take_costs_nothing() -> None:
 
 
 def test_a_steady_pace_passes_for_ever() -> None:
-    """The rate itself is no excess, whatever rounding adds up to in half an hour."""
+    """The rate itself is never exceeded, even with half an hour of rounding errors."""
     bucket = TokenBucket(50.0, 2)
     assert all(bucket.take(1e6 + number / 50.0) for number in range(100_000))
 
@@ -122,7 +122,7 @@ def test_a_steady_pace_passes_for_ever() -> None:
 def test_a_throttle_is_like_its_model(
     rate: float, burst: int, steps: list[tuple[bool, int]]
 ) -> None:
-    """Two buckets; a word at the first drop, silence, then the close, until both are full."""
+    """Two buckets: one error, then silence, then the close, until both are full."""
     throttle = Throttle(rate, burst)
     buckets = {is_ping: Bucket(rate, burst) for is_ping in (False, True)}
     now, dropped = 1000.0, 0
@@ -149,7 +149,7 @@ def test_a_burst_of_candidates_passes() -> None:
 
 
 def test_a_mesh_of_eight_passes_at_once() -> None:
-    """To seven peers an offer of 6 KB and 40 candidates of 300 bytes each, by the defaults."""
+    """By default: an offer of 6 KB and 40 candidates of 300 bytes to each of seven peers."""
     judge = throttle(Limits())
     assert judge is not None
     sizes = [6000, *[300] * 40] * 7
@@ -157,7 +157,7 @@ def test_a_mesh_of_eight_passes_at_once() -> None:
 
 
 def test_a_burst_is_below_what_a_reader_may_have_waiting() -> None:
-    """By the defaults, so that one member's burst closes nobody: half of it."""
+    """By default it is half of it, so one member's burst closes nobody."""
     at_once = Limits().at_once(64 * 1024)
     assert at_once is not None and 2 * at_once == Options().max_backlog_bytes
 
@@ -171,12 +171,12 @@ def test_a_burst_is_below_what_a_reader_may_have_waiting() -> None:
     ],
 )
 def test_what_may_be_sent_at_once(limits: Limits, expected: int | None) -> None:
-    """The byte burst, else as many packets as may come at once, each as large as may be."""
+    """The byte burst; without it, the packet burst times the largest packet."""
     assert limits.at_once(64) == expected
 
 
 def test_without_a_limit_of_packets_any_number_of_bytes_may_be_sent_at_once() -> None:
-    """Where bytes are not limited either."""
+    """If bytes are unlimited too."""
     assert Limits(bytes_per_second=None).at_once(None) is None
 
 
@@ -191,7 +191,7 @@ BYTE_BURSTS = st.integers(1, 20_000)
 def passed_bytes(
     rate: float, burst: int, steps: list[tuple[int, int, int]]
 ) -> list[tuple[float, int]]:
-    """Return when what passed, and how large it was with what it caused."""
+    """Return when each packet passed, and its size with everything it caused."""
     judge = Throttle(None, 0, byte_rate=rate, byte_burst=burst)
     now, found = 1000.0, []
     for quarters, size, caused in steps:
@@ -207,7 +207,7 @@ def passed_bytes(
 def test_no_time_brings_more_bytes_than_it_may(
     rate: float, burst: int, steps: list[tuple[int, int, int]]
 ) -> None:
-    """Whatever the moments and sizes: the burst, the time's share, and one packet's answer."""
+    """Over any period: at most the burst, the period's share, and one packet's answer."""
     passed = passed_bytes(rate, burst, steps)
     for first in range(len(passed)):
         total = 0
@@ -222,7 +222,7 @@ def test_no_time_brings_more_bytes_than_it_may(
 def test_bytes_are_charged_no_more_than_they_are(
     rate: float, burst: int, steps: list[tuple[int, int, int]]
 ) -> None:
-    """What an exact bucket with one part less lets through passes; only what it refuses may not."""
+    """Whatever an exact bucket, smaller by one part, allows passes too."""
     judge = Throttle(None, 0, byte_rate=rate, byte_burst=burst)
     least = burst - burst // PARTS
     held, now = Fraction(least), 1000.0
@@ -239,7 +239,7 @@ def test_bytes_are_charged_no_more_than_they_are(
 @CALM
 @given(BYTE_STEPS)
 def test_what_is_owed_is_charged(steps: list[tuple[int, int, int]]) -> None:
-    """Adding to what is owed, and charging when it is due, comes to the same bound."""
+    """Deferring charges until they are due keeps the same bound."""
     judge = Throttle(None, 0, byte_rate=64.0, byte_burst=5000)
     now, passed = 1000.0, []
     for quarters, size, caused in steps:
@@ -257,7 +257,7 @@ def test_what_is_owed_is_charged(steps: list[tuple[int, int, int]]) -> None:
 
 
 def test_a_debt_is_paid_before_anything_passes() -> None:
-    """One answer passes however large it is; what follows waits as long as that takes."""
+    """One answer passes however large; what follows waits until the debt is paid."""
     judge = Throttle(None, 0, byte_rate=100.0, byte_burst=1000)
     assert judge.judge(True, 10.0, 100) is PASS
     judge.charge(5900, 10.0)
@@ -269,7 +269,7 @@ def test_a_debt_is_paid_before_anything_passes() -> None:
 
 
 def test_as_many_bytes_again_close_the_session() -> None:
-    """As many as the burst may be dropped in one episode, however few packets they are."""
+    """Once an episode has dropped the byte burst, however few packets that are."""
     judge = Throttle(50.0, 400, byte_rate=1.0, byte_burst=10_000)
     judged = [judge.judge(False, 10.0, 5000) for _ in range(6)]
     assert judged == [PASS, PASS, WARN, DROP, CLOSE, CLOSE]
@@ -278,14 +278,14 @@ def test_as_many_bytes_again_close_the_session() -> None:
 
 
 def test_pings_and_packets_share_their_bytes() -> None:
-    """What a ping has brought is not there for packets."""
+    """Bytes used by pings are not available for packets."""
     judge = Throttle(50.0, 400, byte_rate=1.0, byte_burst=1000)
     judged = [judge.judge(is_ping, 1.0, 500) for is_ping in (True, False, True, False)]
     assert judged == [PASS, PASS, WARN, DROP]
 
 
 def test_limits_without_rates_judge_nothing() -> None:
-    """`null` switches each off; without either nothing is looked at."""
+    """`null` switches each off; without both there is no throttle."""
     assert throttle(Limits(packets_per_second=None, bytes_per_second=None)) is None
     bytes_alone = throttle(Limits(packets_per_second=None, byte_burst=10))
     packets_alone = throttle(Limits(bytes_per_second=None, packet_burst=2))
@@ -297,20 +297,20 @@ def test_limits_without_rates_judge_nothing() -> None:
 
 
 def test_an_old_clients_pings_pass() -> None:
-    """One in two seconds, for a day."""
+    """One every two seconds, for a day."""
     throttle = Throttle(50.0, 200)
     assert all(throttle.judge(True, 2.0 * number) is PASS for number in range(43_200))
 
 
 def test_an_episode() -> None:
-    """It is said once; as much again as the burst is dropped without a word; then the close."""
+    """One error; then as much as the burst is dropped silently; then the close."""
     throttle = Throttle(10.0, 5)
     judged = [throttle.judge(False, 1.0) for _ in range(12)]
     assert judged == [PASS] * 5 + [WARN] + [DROP] * 4 + [CLOSE] * 2
 
 
 def test_an_episode_goes_on_while_packets_trickle() -> None:
-    """Who sends a little faster than it may is told once, and not at each packet dropped."""
+    """A slightly too fast sender gets one error, not one for each dropped packet."""
     throttle = Throttle(10.0, 5)
     judged = [throttle.judge(False, 1.0 + number / 11) for number in range(90)]
     assert judged.count(WARN) == 1
@@ -318,7 +318,7 @@ def test_an_episode_goes_on_while_packets_trickle() -> None:
 
 
 def test_an_episode_ends_when_all_has_come_back() -> None:
-    """Then it is all forgiven, and the next excess is said again."""
+    """Then the count is reset, and the next excess gets an error again."""
     throttle = Throttle(10.0, 5)
     for now in (1.0, 1.51, 2.02):  # the bucket is full after half a second
         judged = [throttle.judge(False, now) for _ in range(10)]
@@ -326,7 +326,7 @@ def test_an_episode_ends_when_all_has_come_back() -> None:
 
 
 def test_an_episode_does_not_end_early() -> None:
-    """A bucket that is almost full is still an episode: no word, and the count goes on."""
+    """While a bucket is not quite full: no second error, and the count goes on."""
     throttle = Throttle(10.0, 5)
     assert [throttle.judge(False, 1.0) for _ in range(8)][5:] == [WARN, DROP, DROP]
     judged = [throttle.judge(False, 1.45) for _ in range(8)]
@@ -334,7 +334,7 @@ def test_an_episode_does_not_end_early() -> None:
 
 
 def test_pings_count_apart() -> None:
-    """Pings leave the packets' share alone, and the other way round."""
+    """Pings do not use the packets' allowance, nor packets the pings'."""
     throttle = Throttle(10.0, 3)
     assert [throttle.judge(True, 1.0) for _ in range(4)] == [PASS] * 3 + [WARN]
     assert [throttle.judge(False, 1.0) for _ in range(3)] == [PASS] * 3
@@ -353,7 +353,7 @@ def test_pings_count_apart() -> None:
     )
 )
 def test_penalties_are_like_their_model(steps: list[tuple[str, float]]) -> None:
-    """The failures of the last minute, counted: from the tenth on the delay doubles up to 25 s."""
+    """Failures of the last minute: from the tenth on, the delay doubles up to 25 s."""
     penalties = Penalties()
     failures: dict[str, list[float]] = {"a": [], "b": []}
     now = 1000.0
@@ -368,7 +368,7 @@ def test_penalties_are_like_their_model(steps: list[tuple[str, float]]) -> None:
 
 
 def test_ten_failures_slow_the_next_try() -> None:
-    """Nine do not; then each doubles the delay, 25 s at the most."""
+    """Nine do not; each further one doubles the delay, up to 25 s."""
     penalties = Penalties()
     delays = []
     for _ in range(20):
@@ -381,7 +381,7 @@ def test_ten_failures_slow_the_next_try() -> None:
 
 
 def test_failures_are_forgotten_after_a_minute() -> None:
-    """An address is as good as new, and nothing is kept of it."""
+    """Then nothing is remembered of the address."""
     penalties = Penalties()
     for _ in range(1000):
         penalties.record("a", 100.0)
@@ -391,7 +391,7 @@ def test_failures_are_forgotten_after_a_minute() -> None:
 
 
 def test_nine_failures_a_minute_are_a_users_own_affair() -> None:
-    """A slow stream of them is never slowed further."""
+    """A slow stream of failures is never delayed."""
     penalties = Penalties()
     for number in range(1000):
         now = 100.0 + number * FAILURE_SECONDS / 8.5
@@ -400,7 +400,7 @@ def test_nine_failures_a_minute_are_a_users_own_affair() -> None:
 
 
 def test_so_many_addresses_are_remembered() -> None:
-    """Memory is bounded by number and by address; the longest quiet are forgotten first."""
+    """Memory is bounded, in total and per address; the longest quiet are forgotten first."""
     penalties = Penalties()
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""The package as it is published: what is in it, what it says of itself, that it installs clean."""
+"""The published package: its content, its metadata, and a clean installation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TEXTS = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("*.*"
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a wheel and an sdist of a copy, so that nothing is left in the repository."""
+    """Build a wheel and an sdist from a copy, so that nothing is left in the repository."""
     copy = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         path = ROOT / name
@@ -49,7 +49,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Return what a command prints that ends well."""
+    """Return the output of a command, which must succeed."""
     done = subprocess.run(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
     )
@@ -58,7 +58,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def only(dist: Path, pattern: str) -> Path:
-    """Return the one file there is of a kind."""
+    """Return the only file of a kind."""
     (path,) = dist.glob(pattern)
     return path
 
@@ -70,7 +70,7 @@ def ours() -> set[str]:
 
 
 def test_the_wheel_holds_the_package(dist: Path) -> None:
-    """All of it, the scripts for Redis, the browser client and py.typed too; and nothing else."""
+    """All of it, with the Redis scripts, the browser client and py.typed; nothing else."""
     with zipfile.ZipFile(only(dist, "*.whl")) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         assert names == ours()
@@ -81,21 +81,21 @@ def test_the_wheel_holds_the_package(dist: Path) -> None:
 
 
 def test_the_sdist_can_be_built_from(dist: Path) -> None:
-    """It holds the package, its metadata and its licence."""
+    """It contains the package, its metadata and its licence."""
     with tarfile.open(only(dist, "*.tar.gz")) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert ours() | {"setup.cfg", "setup.py", "README.md", "LICENSE", "PKG-INFO"} <= names
 
 
 def metadata(dist: Path) -> Metadata:
-    """Return what the wheel says of itself; an error says what is wrong in it."""
+    """Return the wheel's metadata; fail if it is invalid."""
     with zipfile.ZipFile(only(dist, "*.whl")) as wheel:
         (name,) = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
         return Metadata.from_email(wheel.read(name), validate=True)
 
 
 def test_what_it_says_of_itself(dist: Path) -> None:
-    """A licence, a description, classifiers that are true, and no address that is made up."""
+    """A licence, a description, correct classifiers, and no invented address."""
     said = metadata(dist)
     assert (said.name, str(said.version)) == ("videre-server", __version__)
     assert said.license_expression == "MIT" and said.license_files == ["LICENSE"]
@@ -109,7 +109,7 @@ def test_what_it_says_of_itself(dist: Path) -> None:
 
 
 def test_twine_would_upload_it(dist: Path) -> None:
-    """It finds nothing in either, not even to warn of."""
+    """Twine finds no error and no warning."""
     files = sorted(dist.iterdir())
     assert len(files) == 2
     said = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *files, cwd=dist)
@@ -169,7 +169,7 @@ def environment(path: Path, *requirements: str) -> Path:
 async def test_it_installs_clean(
     dist: Path, kind: str, builders: list[str], tmp_path: Path
 ) -> None:
-    """With nothing around it but what it requires it says its version, and serves a call."""
+    """In an environment with only its requirements, it reports its version and serves a call."""
     said = metadata(dist)
     plain = [str(each) for each in said.requires_dist or () if "extra ==" not in str(each)]
     assert len(plain) > 3
@@ -203,7 +203,7 @@ async def test_it_installs_clean(
 
 
 async def call(url: str) -> None:
-    """Have two enter a room, and one speak to the other."""
+    """Let two users enter a room, and one send to the other."""
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(f"{url}/websocket") as one,
