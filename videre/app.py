@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from aiohttp import web
 
-from videre import browser_files, demo, health, namespace, siblings, transport
+from videre import browser_files, demo, front, health, namespace, siblings, transport
 from videre.config import Config
 from videre.engines import choice
 from videre.jobs import Jobs
@@ -180,12 +180,13 @@ def create_app(
 ) -> web.Application:
     """Return an application that serves every prefix of `config`, to run or to add as a subapp.
 
-    It also serves `/health` and `/ready` for load balancers and, if `Demo` is set, `/demo`.
+    It also serves `/health` and `/ready` for load balancers, the front page at `/`, and `/demo` if
+    `Demo` is set.
     """
     config = config or Config()
     app = web.Application(middlewares=[checked])
     # Add this route before the namespaces: one of them may be at the root.
-    alone = "" not in config.prefixes
+    alone = "" not in config.prefixes and not front.wanted(config)
     app.add_routes([health.options(lambda: all(each.ready for each in namespaces), alone=alone)])
     namespaces = [
         setup(app, prefix=prefix, config=config, logger=logger, journal=journal)
@@ -198,6 +199,8 @@ def create_app(
             lambda: (each.rooms.fault for each in namespaces),
         )
     )
+    if front.wanted(config):
+        front.mount(app, config)
     if config.demo:
         demo.mount(app, config)
     return app

@@ -286,6 +286,13 @@ class Process:
         type="boolean",
         nullable=True,
     )
+    front_page: bool = setting(
+        True,
+        "FrontPage",
+        "answer `GET /` with what runs here: version, prefixes, where the browser client is; as a "
+        "page for browsers, as JSON for programs",
+        type="boolean",
+    )
     client_module: bool = setting(
         True,
         "ClientModule",

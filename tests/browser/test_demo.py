@@ -159,7 +159,7 @@ async def test_the_command_prints_a_link_for_this_machine(tmp_path: Path) -> Non
 async def test_who_is_not_on_this_machine_sees_none() -> None:
     """What counts is the address that the connection comes from."""
     app = web.Application()
-    demo.mount(app, Config(), local=True)
+    demo.mount(app, Config(), demo.is_here)
     for address, status in (
         ("127.0.0.1", 200),
         ("::1", 200),

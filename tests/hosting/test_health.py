@@ -36,7 +36,8 @@ async def test_what_haproxy_asks_by_itself(
 ) -> None:
     """`OPTIONS / HTTP/1.0`, without a Host; a prefix at the root still greets."""
     monkeypatch.setattr(Rooms, "ready", property(lambda _: ready))
-    async with serving(videre.create_app(Config(prefixes=prefixes))) as server:
+    config = Config(prefixes=prefixes, front_page=False)
+    async with serving(videre.create_app(config)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", URL(server.url).port)
         writer.write(b"OPTIONS / HTTP/1.0\r\n\r\n")
         line = await reader.readline()

@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "jobs": set(),
     "siblings": set(),
     "demo": {"browser_files", "config"},
+    "front": {"config", "demo", "version"},
     "browser_files": {"transport"},
     "client": {"errors"},
 }

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videre import config as configuration
 from videre import logs
@@ -27,6 +27,9 @@ from videre.engines.address import without_secrets
 from videre.errors import ConfigError
 from videre.settings import LEVELS
 from videre.version import __version__
+
+if TYPE_CHECKING:
+    from videre.command.lan import Lan
 
 #: The settings that are also options: their help, and arguments for argparse.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -73,6 +76,11 @@ def _parser(default_config: Path | None) -> argparse.ArgumentParser:
         help=f"the configuration, a JSON file; {environment.CONFIG} may name it instead "
         f"(default: {default_config or 'none'})".replace("%", "%%"),
     )
+    parser.add_argument(
+        "--lan",
+        action="store_true",
+        help="show the demo to this machine's networks, over TLS with a certificate made for it",
+    )
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
     parser.add_argument(
         "--connect", action="store_true", help="let the check connect to the Engine too"
@@ -106,6 +114,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         if (value := arguments[_option(key)[2:].replace("-", "_")]) is not None
     }
     variables = environment.read(os.environ)
+    lan = _lan(options) if arguments["lan"] else None
     if "Cert" in options or "Key" in options:
         variables.pop("TLS", None)  # the option implies TLS
 
@@ -113,6 +122,8 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         return configuration.load(arguments["config"], {**variables, **options})
 
     config = load()
+    if lan is not None:
+        lan.check(config)
     certificates = Certificates(config)
     complaints = config.complaints()
     if arguments["connect"]:
@@ -125,8 +136,20 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         return 0
     signals.hold(signals.CHANGES)
     if config.workers > 1:
-        return workers.run(config, listen, lambda own, ports: _run(own, certificates, ports, load))
-    return _run(config, certificates, listen(config), load)
+        return workers.run(
+            config, listen, lambda own, ports: _run(own, certificates, ports, load, lan)
+        )
+    return _run(config, certificates, listen(config), load, lan)
+
+
+def _lan(options: dict[str, tuple[str, Any]]) -> Lan:
+    """Prepare `--lan`, and add the settings that it implies to the options."""
+    from videre.command import lan  # with what it needs to make a certificate: few want that
+
+    prepared = lan.prepare(os.environ)
+    implied = lan.options(prepared, tuple(options))
+    options.update({key: ("--lan", value) for key, value in implied.items()})
+    return prepared
 
 
 def _refusals(config: Config) -> list[str]:
@@ -146,7 +169,9 @@ def _refusals(config: Config) -> list[str]:
     ]
 
 
-def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -> int:
+def _run(
+    config: Config, certificates: Certificates, ports: Ports, load: Load, lan: Lan | None
+) -> int:
     try:
         log = logs.Logging(
             config.log_level,
@@ -163,7 +188,7 @@ def _run(config: Config, certificates: Certificates, ports: Ports, load: Load) -
 
     async def serve_to_the_end() -> None:
         try:
-            await serve(config, certificates, ports, log, load)
+            await serve(config, certificates, ports, log, load, lan)
         finally:
             # The loop removes its handlers next; a late signal would then kill us.
             signals.hold((signal.SIGTERM, signal.SIGINT))

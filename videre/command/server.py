@@ -34,6 +34,7 @@ from videre.version import __version__
 
 if TYPE_CHECKING:
     from videre.admin.access import Guard
+    from videre.command.lan import Lan
 
 # Descriptors assumed for the admin port's gate: enough for a few people and a Prometheus.
 ADMIN_SOCKETS = 128
@@ -54,8 +55,10 @@ class Server:
         ports: Ports,
         logging_: logs.Logging,
         load: Load,
+        lan: Lan | None = None,
     ) -> None:
         self._config = config
+        self._lan = lan
         self._certificates = certificates
         self._ports = ports
         self._admin_url: str | None = None
@@ -66,8 +69,8 @@ class Server:
         self._log = logs.EventLog(self._journal, "")
         self._gate = Gate(config, self._log, raise_file_limit())
         self._app = create_app(config, journal=self._journal)
-        if demo.wanted_locally(config):
-            demo.mount(self._app, config, local=True)
+        if lan is not None or demo.wanted_locally(config):
+            demo.mount(self._app, config, demo.is_here if lan is None else lan.shows)
         self._stop = asyncio.Event()
         self._ending = False
         self._drained = False
@@ -159,6 +162,8 @@ class Server:
         link = self._demo_link()
         if link is not None:
             told += f"Try a call: {link}\n"
+            if self._lan is not None:
+                told += self._lan.told(link)
         if self._admin_url is not None:
             told += f"Admin port on {self._admin_url}\n"
         streams.tell(told + "".join(f"Not ready: {each}\n" for each in faults if each))
@@ -167,6 +172,8 @@ class Server:
         """Return the demo's URL at the first TCP address; None if there is no demo."""
         for each in self._ports.listening:
             if isinstance(name := each.getsockname(), tuple):
+                if self._lan is not None:
+                    return self._lan.link(name[1])
                 return demo.link(self._config, *name[:2])
         return None
 
@@ -279,9 +286,10 @@ async def serve(
     ports: Ports,
     logging_: logs.Logging,
     load: Load,
+    lan: Lan | None = None,
 ) -> None:
-    """Serve `config` until told to stop; see Server."""
-    await Server(config, certificates, ports, logging_, load).run()
+    """Serve `config` until told to stop; see Server. `lan`: show the demo to the networks too."""
+    await Server(config, certificates, ports, logging_, load, lan).run()
 
 
 async def _feed_watchdog(seconds: float) -> None:

@@ -39,22 +39,36 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
 }
 
+#: Headers by which a proxy says that it passes on somebody else's request.
+PROXY_HEADERS = frozenset(("Forwarded", "X-Forwarded-For", "X-Real-IP", hdrs.VIA))
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def mount(app: web.Application, config: Config, *, local: bool = False) -> None:
-    """Serve the page and its files; with `local`, to browsers on this machine only.
+def everybody(_request: web.Request) -> bool:
+    """Show the demo to every browser."""
+    return True
+
+
+#: To which requests the demo in an application is shown.
+Shown = Callable[[web.Request], bool]
+_SHOWN: web.AppKey[Shown] = web.AppKey("videre-demo-shown")
+
+
+def mount(app: web.Application, config: Config, shown: Shown = everybody) -> None:
+    """Serve the page and its files to the requests for which `shown` is true; 404 to others.
 
     The page signals at the first prefix of `config`.
     """
+    app[_SHOWN] = shown
     # Relative to the page, so that the application may be mounted anywhere.
     signaller = config.prefixes[0].removeprefix("/") or "."
     page = string.Template((_FOLDER / "demo.html").read_text(encoding="utf-8"))
     text = page.substitute(signaller=html.escape(signaller))
-    app.router.add_get(PATH, _handler(File(text.encode(), ".html"), local))
+    app.router.add_get(PATH, _handler(File(text.encode(), ".html"), shown))
     own = {name: File((_FOLDER / name).read_bytes(), Path(name).suffix) for name in _FILES}
     for name, file in (own | FILES).items():
-        app.router.add_get(f"{PATH}/{name}", _handler(file, local))
+        app.router.add_get(f"{PATH}/{name}", _handler(file, shown))
 
 
 #: The hosts that listen on all addresses of this machine.
@@ -88,28 +102,38 @@ def link(config: Config, address: str, port: int) -> str | None:
     return f"{scheme}://{host}:{port}{PATH}#{secrets.token_urlsafe(16)}"
 
 
-def _handler(file: File, local: bool) -> _Handler:
+def is_shown(request: web.Request) -> bool:
+    """Tell whether the application of a request has a demo and shows it to this client."""
+    shown = request.app.get(_SHOWN)
+    return shown is not None and shown(request)
+
+
+def _handler(file: File, shown: Shown) -> _Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        if local and not _is_here(request):
+        if not shown(request):
             raise web.HTTPNotFound
         return file.answer(request, HEADERS)
 
     return answer
 
 
-def _is_here(request: web.Request) -> bool:
+def is_here(request: web.Request) -> bool:
     """Tell whether the request comes from this machine and names this machine as its host.
 
     This excludes clients behind a local proxy, which adds a forwarding header or names its own
     host, and pages whose name was made to resolve to this machine (DNS rebinding).
     """
-    if {"Forwarded", "X-Forwarded-For", "X-Real-IP", hdrs.VIA} & request.headers.keys():
+    if PROXY_HEADERS & request.headers.keys():
         return False
+    return _is_loopback(request.remote or "") and _is_loopback(host_of(request))
+
+
+def host_of(request: web.Request) -> str:
+    """Return the host that a request names; "" if its Host header is invalid."""
     try:
-        host = request.url.host or ""
-    except ValueError:  # the Host header is invalid
-        return False
-    return _is_loopback(request.remote or "") and _is_loopback(host)
+        return request.url.host or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

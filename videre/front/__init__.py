@@ -1,0 +1,112 @@
+"""The front page, at `/`: what runs here, where clients connect, and where the client module is.
+
+It tells nothing that a visitor could not find out by connecting. `FrontPage` switches it off.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.metadata
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from videre import demo
+from videre.config import Config
+from videre.version import __version__
+
+PATH = "/"
+
+_TEMPLATE = string.Template((Path(__file__).parent / "front.html").read_text(encoding="utf-8"))
+_STYLE = re.search(r"<style>(.*?)</style>", _TEMPLATE.template, re.S)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE[1].encode() if _STYLE else b"").digest())
+
+#: The page runs no script, and loads nothing: its one style sheet is named by its hash.
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH.decode()}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    hdrs.VARY: hdrs.ACCEPT,
+    hdrs.CACHE_CONTROL: "no-cache",
+}
+
+
+def wanted(config: Config) -> bool:
+    """Tell whether `/` shows the front page: not if a prefix is there, which has its own answer."""
+    return config.front_page and "" not in config.prefixes
+
+
+def mount(app: web.Application, config: Config) -> None:
+    """Serve the page at `/`: HTML to browsers, JSON to everybody else."""
+
+    async def answer(request: web.Request) -> web.Response:
+        found = description(config, has_demo=demo.is_shown(request))
+        if not _wants_html(request):
+            return web.json_response(found, headers=HEADERS)
+        return web.Response(
+            text=_page(found), content_type="text/html", charset="utf-8", headers=HEADERS
+        )
+
+    app.router.add_get(PATH, answer)
+
+
+def description(config: Config, *, has_demo: bool) -> dict[str, Any]:
+    """Return the page as JSON; its links are relative to the page, like those in HTML."""
+    return {
+        "Server": "videre-server",
+        "Version": __version__,
+        "Namespaces": [_namespace(prefix, config) for prefix in config.prefixes],
+        "Demo": "demo" if has_demo else None,
+        "Documentation": _documentation(),
+    }
+
+
+def _namespace(prefix: str, config: Config) -> dict[str, str | None]:
+    """Return where the clients of a prefix connect, and where their module is."""
+    link = prefix.strip("/")
+    return {
+        "Prefix": prefix,
+        "SockJS": link,
+        "WebSocket": f"{link}/websocket",
+        "Client": f"{link}/videre.js" if config.client_module else None,
+    }
+
+
+def _documentation() -> str | None:
+    """Return the URL of the documentation that the installed package names, if it does."""
+    try:
+        about = importlib.metadata.metadata("videre-server")
+    except importlib.metadata.PackageNotFoundError:  # run from a clone that is not installed
+        return None
+    links = about.get_all("Project-URL", [])
+    found = dict(each.split(", ", 1) for each in links)
+    return found.get("Documentation")
+
+
+def _page(found: dict[str, Any]) -> str:
+    rows = "".join(_row(each) for each in found["Namespaces"])
+    open_demo = '<p><a class="button" href="demo">Try a call</a></p>' if found["Demo"] else ""
+    documents = "The documentation is in the folder <code>docs</code> of its source."
+    if found["Documentation"]:
+        documents = f'<a href="{html.escape(found["Documentation"])}">Read the documentation</a>'
+    version = html.escape(found["Version"])
+    return _TEMPLATE.substitute(version=version, rows=rows, demo=open_demo, documents=documents)
+
+
+def _row(each: dict[str, str | None]) -> str:
+    client = "off"
+    if each["Client"]:
+        client = f'<a href="{html.escape(each["Client"])}">{html.escape(each["Client"])}</a>'
+    cells = (html.escape(each[key] or "") for key in ("Prefix", "WebSocket"))
+    return "<tr>" + "".join(f"<td><code>{cell}</code></td>" for cell in (*cells, client)) + "</tr>"
+
+
+def _wants_html(request: web.Request) -> bool:
+    """Tell whether a request names HTML as acceptable, as browsers do and programs do not."""
+    return "text/html" in request.headers.get(hdrs.ACCEPT, "").lower()
