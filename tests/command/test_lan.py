@@ -1,0 +1,208 @@
+"""`--lan`: a call from a phone in the same network."""
+
+from __future__ import annotations
+
+import builtins
+import ipaddress
+import re
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from browser import chromium
+from network import Island, island
+from process import signaller
+
+from videre.command import cli, lan, own_ca
+from videre.errors import ConfigError
+
+FILES = own_ca.Files(Path("cert.pem"), Path("key.pem"), Path("ca.pem"))
+HERE = lan.Lan(
+    (ipaddress.ip_interface("192.168.1.7/24"), ipaddress.ip_interface("fd12::7/64")),
+    ("localhost", "box", "box.local"),
+    FILES,
+)
+
+
+@pytest.mark.parametrize(
+    ("remote", "host", "shown"),
+    [
+        ("192.168.1.9", "192.168.1.7", True),
+        ("192.168.1.9", "192.168.1.7:1111", True),
+        ("192.168.1.9", "box.local", True),
+        ("192.168.1.9", "BOX", True),
+        ("::ffff:192.168.1.9", "192.168.1.7", True),
+        ("fd12::9", "[fd12::7]:1111", True),
+        ("127.0.0.1", "localhost", True),
+        ("192.168.2.9", "192.168.1.7", False),  # of another network
+        ("203.0.113.1", "192.168.1.7", False),
+        ("fd13::9", "[fd12::7]", False),
+        ("192.168.1.9", "evil.example", False),  # a name that was made to lead here
+        ("192.168.1.9", "", False),
+        ("192.168.1.9", "[", False),
+        (None, "box", False),  # a Unix socket, which has a proxy at its other end
+    ],
+)
+def test_who_sees_the_demo(remote: str | None, host: str, shown: bool) -> None:
+    """Whoever is in one of this machine's networks, and asks for this machine."""
+    request = make_mocked_request("GET", "/demo", headers={"Host": host}).clone(remote=remote)
+    assert HERE.shows(request) is shown
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+def test_nobody_sees_it_through_a_proxy(header: str) -> None:
+    """The client of a proxy may be anybody."""
+    headers = {"Host": "box", header: "192.168.1.9"}
+    request = make_mocked_request("GET", "/demo", headers=headers).clone(remote="192.168.1.9")
+    assert not HERE.shows(request)
+
+
+def test_a_link_of_ipv6() -> None:
+    """It has brackets; each link is a room of its own."""
+    alone = HERE._replace(addresses=HERE.addresses[1:])
+    links = {alone.link(8443) for _ in range(2)}
+    assert len(links) == 2
+    assert all(re.fullmatch(r"https://\[fd12::7\]:8443/demo#[\w-]{22}", each) for each in links)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--cert", "a.pem"), "--lan makes its own certificate: leave out --cert"),
+        (("--key", "a.pem"), "--lan makes its own certificate: leave out --key"),
+        (("--host", "127.0.0.1"), "--lan: Host is this machine alone"),
+        (("--prefix", "/demo"), "--lan: /demo is also a Prefix"),
+    ],
+)
+def test_what_it_cannot_be_combined_with(
+    options: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The reason is said, and nothing starts."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
+    assert cli.main(["--lan", "--check", *options]) == 2
+    assert words in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("VIDERE_AUTH", '{"Secrets": ["0123456789abcdef0123456789abcdef"]}', "Auth requires one"),
+        ("VIDERE_ORIGINS", '["https://example.com"]', "Origins does not admit"),
+    ],
+)
+def test_a_demo_that_could_not_work(
+    variable: str,
+    value: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The start says why, instead of showing a page that fails."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
+    assert cli.main(["--lan", "--check"]) == 2
+    assert words in capfd.readouterr().err
+
+
+def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server itself does not need them."""
+    found = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "segno":
+            raise ImportError(name)
+        return found(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigError, match="bin/install lan"):
+        lan.prepare({})
+
+
+def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that nobody can reach cannot be called."""
+    monkeypatch.setattr(lan, "_addresses", list)
+    with pytest.raises(ConfigError, match="in no network"):
+        lan.prepare({})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is where nobody may write")
+def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is named, with the reason."""
+    monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
+    with pytest.raises(ConfigError, match="/proc/nowhere/videre/lan"):
+        lan.prepare({"XDG_STATE_HOME": "/proc/nowhere"})
+
+
+def test_the_folder() -> None:
+    """It is the user's, unless the environment names another one."""
+    assert lan.folder({"XDG_STATE_HOME": "/state"}) == Path("/state/videre/lan")
+    assert lan.folder({}) == Path.home() / ".local/state/videre/lan"
+
+
+def test_a_terminal_shows_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file gets the text alone."""
+    monkeypatch.setattr("os.isatty", lambda _: True)
+    told = HERE.told(HERE.link(8443))
+    assert "█" in told
+    assert str(FILES.ca) in told
+    monkeypatch.setattr("os.isatty", lambda _: False)
+    assert HERE.told("https://box/demo#room").startswith("Open the link on a phone")
+
+
+JOIN = "await page.getByRole('button', { name: 'Join the call', exact: true }).click();"
+SEES = """
+await page.waitForFunction(() =>
+  [...document.querySelectorAll(".tile:not(.self) video")].some((video) => video.videoWidth > 0));
+"""
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[Island]:
+    """Give a machine of its own, to which a cable leads from here."""
+    async with island() as way:
+        yield way
+
+
+async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
+    """Chromium on another machine warns; who proceeds has a camera and a call."""
+    within = (*house.within, "env", f"XDG_STATE_HOME={tmp_path}")
+    async with signaller("--lan", tmp=tmp_path, host=None, within=within) as server:
+        await server.listening()
+        text = "\n".join(server.output)
+        found = re.search(r"Try a call: (https://([\d.]+):\d+/demo)#[\w-]{22}", text)
+        assert found, text
+        address = found[2]
+        assert address in (house.node.there, house.store.there)
+        ca = tmp_path / "videre" / "lan" / "ca.pem"
+        assert str(ca) in text
+
+        # A device that has installed the CA is not warned.
+        trusting = ssl.create_default_context(cafile=ca)
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(found[1], ssl=trusting) as answer,
+        ):
+            assert answer.status == 200
+
+        async with chromium() as browser:
+            link = found[0].removeprefix("Try a call: ")
+            with pytest.raises(AssertionError, match="ERR_CERT_AUTHORITY_INVALID"):
+                await browser.open(link, own={}, ready=False)
+            own = {"permissions": ["camera", "microphone"], "ignoreHTTPSErrors": True}
+            pages = [await browser.open(link, own=own, ready=False) for _ in range(2)]
+            for page in pages:
+                await page.drive(JOIN)
+            for page in pages:
+                await page.drive(SEES)
