@@ -90,21 +90,30 @@ def _documentation() -> str | None:
 
 
 def _page(found: dict[str, Any]) -> str:
-    rows = "".join(_row(each) for each in found["Namespaces"])
+    lists = "".join(_list(each) for each in found["Namespaces"])
     open_demo = '<p><a class="button" href="demo">Try a call</a></p>' if found["Demo"] else ""
     documents = "The documentation is in the folder <code>docs</code> of its source."
     if found["Documentation"]:
         documents = f'<a href="{html.escape(found["Documentation"])}">Read the documentation</a>'
     version = html.escape(found["Version"])
-    return _TEMPLATE.substitute(version=version, rows=rows, demo=open_demo, documents=documents)
+    return _TEMPLATE.substitute(
+        version=version, namespaces=lists, demo=open_demo, documents=documents
+    )
 
 
-def _row(each: dict[str, str | None]) -> str:
-    client = "off"
-    if each["Client"]:
-        client = f'<a href="{html.escape(each["Client"])}">{html.escape(each["Client"])}</a>'
-    cells = (html.escape(each[key] or "") for key in ("Prefix", "WebSocket"))
-    return "<tr>" + "".join(f"<td><code>{cell}</code></td>" for cell in (*cells, client)) + "</tr>"
+def _list(each: dict[str, str | None]) -> str:
+    """Return a namespace's links as a list of terms."""
+    terms = {
+        "SockJS": _code(each["Prefix"]),
+        "WebSocket": _code(f"/{each['WebSocket']}"),
+    }
+    if client := each["Client"]:
+        terms["Browser client"] = f'<a href="{html.escape(client)}">{_code(f"/{client}")}</a>'
+    return f"<dl>{''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in terms.items())}</dl>"
+
+
+def _code(text: str | None) -> str:
+    return f"<code>{html.escape(text or '')}</code>"
 
 
 def _wants_html(request: web.Request) -> bool:
