@@ -153,8 +153,8 @@ def idle(peers: int, settle: float) -> list[Case]:
             spec,
             "memory",
             setting,
-            (Goal("original", 1.0, "memory"),),
-            16 * 1024,
+            (Goal("original", 1.0, "memory"), Goal("ws", 1.0, "memory")),
+            5 * 1024,
         )
         for framing in ("raw", "sockjs")
     ]

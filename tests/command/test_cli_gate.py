@@ -132,8 +132,11 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize("data", BEGINNINGS.values(), ids=BEGINNINGS)
-async def test_idle_connections_go_when_they_run_out(data: bytes) -> None:
+async def test_idle_connections_go_when_they_run_out(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then whose address has most idle ones loses some; sessions and others' stay."""
+    monkeypatch.setattr(gates, "LEAST_KEEP_ALIVE", PATIENCE)  # none goes by its age alone
     async with served(max_sockets=20) as site:
         session = await Socket.open(site.url, RAW)
         other = await Wire.open(site.url, source="127.0.0.2")
@@ -169,6 +172,16 @@ async def test_a_connection_is_counted_until_its_end() -> None:
         await site.count(5)
         for number, wire in enumerate(wires):
             wire.reset() if number % 2 else await wire.close()
+        await site.count(0)
+
+
+async def test_a_websocket_is_counted_and_never_idle() -> None:
+    """It counts until it has gone, but the gate does not look at it in a search for idle ones."""
+    async with served(max_sockets=100) as site:
+        socket = await Socket.open(site.url, RAW)
+        await site.count(1)
+        assert (len(site.gate._connections), sum(site.gate._addresses.values())) == (0, 1)
+        socket.wire.reset()
         await site.count(0)
 
 

@@ -13,13 +13,11 @@ import zlib
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import WebSocketReader
 
 from videre import Config
 from videre.app import Namespace, setup
 from videre.settings import Limits, Options
 from videre.transport.clients import Client
-from videre.transport.upgrade import _Inbound
 from videre.transport.websocket import WebSocketSession
 from videre.transport.wire import Wire
 
@@ -60,19 +58,6 @@ class FakeTransport:
         self.closing = True
 
     close = abort
-
-
-class FakeHTTP:
-    """What the connection wants of aiohttp's protocol."""
-
-    _loop = None
-
-    def __init__(self) -> None:
-        self.parser: WebSocketReader
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """See web.RequestHandler.connection_lost."""
-        self.parser.feed_eof()
 
 
 class Complaints(logging.Handler):
@@ -143,20 +128,17 @@ class World:
             sockjs_framing=bool(flags & SOCKJS),
             deflate=deflate,
         )
-        http = FakeHTTP()
-        inbound = _Inbound(session, http)  # type: ignore[arg-type]
-        limit = (self.options.max_frame_bytes or 0) + 1
-        http.parser = WebSocketReader(inbound, limit, compress=deflate, decode_text=True)
         session.start()
         assert sessions.open_sessions == 1
-        wire = Wire(http, http.parser, session, deflate=deflate)  # type: ignore[arg-type]
+        gone: list[bool] = []
+        wire = Wire(session, lambda: gone.append(True), deflate=deflate)
         for piece in pieces(rest, flags >> 2):
             wire.data_received(piece)
             if tcp.closing:
                 break
         wire.connection_lost(None)
         assert sessions.shared.cork is None
-        assert session.ended.done()
+        assert gone == [True] and not session.is_receiving
         while sessions.shared.jobs.tasks:
             await asyncio.wait(sessions.shared.jobs.tasks)
         return bytes(tcp.written)

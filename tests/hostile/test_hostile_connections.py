@@ -44,7 +44,7 @@ class Site:
     def connections(self) -> int:
         """How many TCP connections it has."""
         assert self.runner.server is not None
-        return len(self.runner.server.connections)
+        return len(self.runner.server.connections) + len(self.sessions.websockets)
 
     async def emptied(self, within: float = SOON) -> bool:
         """Tell whether there is no connection left `within` so many seconds."""

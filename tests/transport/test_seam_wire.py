@@ -8,9 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from aiohttp import WSMessage, WSMsgType
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from websocket_client import BINARY, PING, PONG, TEXT
+from websocket_client import encode as masked
 
+from videre.settings import Options
 from videre.tally import Tally
 from videre.transport.wire import FRAMES_AT_ONCE, Wire
 
@@ -22,6 +26,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.shared: Any = self
+        self.options = Options(max_packet_bytes=LIMIT)
         self.tally = Tally(lambda: 0.0)
         self.cork: list[Any] | None = None
         self.unfinished = self.is_cut = False
@@ -40,14 +45,16 @@ class Heard:
 
 
 def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
-    """Return a wire whose parser only notes what it gets."""
+    """Return a wire that passes every frame to its parser, which only notes what it gets."""
 
     def feed(data: bytes) -> tuple[bool, bytes]:
         heard.messages.append(bytes(data))
         return False, b""
 
-    parser: Any = SimpleNamespace(feed_data=feed)
-    return Wire(SimpleNamespace(), parser, heard, deflate=deflate)  # type: ignore[arg-type]
+    wire = Wire(heard, lambda: None, deflate=deflate)  # type: ignore[arg-type]
+    wire._longest = 0
+    wire._parser = SimpleNamespace(feed_data=feed)  # type: ignore[assignment]
+    return wire
 
 
 def encode(first: int, size: int, *, masked: bool = True) -> bytes:
@@ -61,6 +68,8 @@ def encode(first: int, size: int, *, masked: bool = True) -> bytes:
         head = struct.pack("!BBQ", first, bit | 127, size)
     return head + (os.urandom(4) if masked else b"") + (b"\x81\x01" * (size // 2 + 1))[:size]
 
+
+LIMIT = 300  # bytes of a packet, in the tests of whole messages
 
 MESSAGES = st.tuples(st.sampled_from([0x81, 0x82, 0x89, 0x8A]), SIZES)
 CUTS = st.lists(st.integers(0, 300), max_size=12)
@@ -151,7 +160,7 @@ def test_what_follows_the_end_is_dropped() -> None:
         passed.append(data)
         heard.is_cut = True
 
-    wire._feed = feed  # type: ignore[assignment]
+    wire._parser = SimpleNamespace(feed_data=feed)  # type: ignore[assignment]
     data = encode(0x81, 1)
     wire.data_received(data * 40_000)
     wire.data_received(data)
@@ -168,3 +177,72 @@ def test_many_frames_pass_unchanged(count: int, cuts: list[int]) -> None:
         wire.data_received(piece)
     assert (b"".join(heard.messages), heard.errors) == (data, [])
     assert max(map(len, heard.messages)) <= len(encode(0x82, 2)) * (FRAMES_AT_ONCE + 1)
+
+
+class Told(Heard):
+    """A session that notes its messages, by whichever way they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[Any, ...]] = []
+
+    def heard(self, text: str) -> None:
+        self.told.append((WSMsgType.TEXT, text))
+
+    def arrived(self, message: WSMessage) -> None:
+        self.told.append(message[:2])
+
+    def broken(self, error: BaseException) -> None:
+        self.told.append((getattr(error, "code", None), str(error)))
+
+    @property
+    def until_broken(self) -> list[tuple[Any, ...]]:
+        """What it is told until it closes; a real one ignores the rest."""
+        errors = [number for number, (kind, _) in enumerate(self.told) if kind >= 1000]
+        return self.told[: errors[0] + 1] if errors else self.told
+
+
+# Text whose size has one byte, two or eight, or is around the limit; and bytes that are no text.
+TEXTS = [
+    *("", "a", "\xe9\U0001f600", "x" * 125, "x" * 126, "\xe9" * 100),
+    *("x" * (4 * LIMIT + more) for more in (-1, 0, 1, 7)),
+    "x" * 66_000,
+]
+BYTES = [b"\xff", b"\xed\xa0\x80", b"\xc3" * 130, b"", b"plain"]
+WHOLE = st.one_of(
+    st.tuples(st.just(TEXT), st.sampled_from(TEXTS).map(str.encode)),
+    st.tuples(st.sampled_from([TEXT, BINARY, PING, PONG]), st.sampled_from(BYTES)),
+)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@settings(deadline=None)
+@given(sent=st.lists(WHOLE, max_size=6), cuts=CUTS)
+def test_whole_messages_are_what_the_parser_says(
+    sent: list[tuple[int, bytes]], cuts: list[int], deflate: bool
+) -> None:
+    """A text message in a chunk of its own comes out as it does from aiohttp's parser."""
+    frames = [masked(payload, opcode) for opcode, payload in sent]
+    told = []
+    for longest in (None, 0):
+        heard = Told()
+        wire = Wire(heard, lambda: None, deflate=deflate)  # type: ignore[arg-type]
+        if longest is not None:
+            wire._longest = longest
+        for number, frame in enumerate(frames):
+            for piece in pieces(frame, cuts if number == 1 else []):
+                wire.data_received(piece)
+        told.append(heard.until_broken)
+    assert told[0] == told[1]
+
+
+def test_a_whole_message_needs_no_parser() -> None:
+    """Nor the memory for one; any other frame does."""
+    heard = Told()
+    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    for text in ("short", "long" * 40):
+        wire.data_received(masked(text.encode(), TEXT))
+    assert heard.told == [(WSMsgType.TEXT, "short"), (WSMsgType.TEXT, "long" * 40)]
+    assert wire._parser is None
+    wire.data_received(masked(b"ping", PING))
+    assert wire._parser is not None

@@ -17,7 +17,7 @@ from videre.errors import CloseCode
 from videre.settings import Options
 from videre.tally import Tally
 from videre.transport import resources
-from videre.transport.checks import check
+from videre.transport.checks import check, checked
 from videre.transport.manager import Manager
 from videre.transport.route import Route, finish_headers
 from videre.transport.session import Accept, Session
@@ -45,7 +45,7 @@ def mount(
     route = Route(name, manager)
     router = app.router
     for path in (prefix, f"{prefix}/") if prefix else ("/",):
-        resources.add(router, path, _checked(route.greet), "GET")
+        resources.add(router, path, _checked(app, route.greet), "GET")
     session = "/{server}/{session}/{transport}"
     for end in ("", "/"):  # as sockjs-node has it
         for path, answer in (
@@ -53,8 +53,10 @@ def mount(
             ("/iframe{version:[^/]*}.html", route.page),
             ("/websocket", route.websocket),
         ):
-            resources.add(router, f"{prefix}{path}{end}", _checked(answer), "GET")
-        resources.add(router, f"{prefix}{session}{end}", _checked(route.transport), "GET", "POST")
+            resources.add(router, f"{prefix}{path}{end}", _checked(app, answer), "GET")
+        resources.add(
+            router, f"{prefix}{session}{end}", _checked(app, route.transport), "GET", "POST"
+        )
 
     async def shutdown(_app: web.Application) -> None:
         await manager.shutdown(CloseCode.GOING_AWAY, CloseCode.GOING_AWAY.reason)
@@ -65,8 +67,10 @@ def mount(
     return manager
 
 
-def _checked(answer: Handle) -> Handle:
-    """Run `check` before a handler: the application that mounts us may not."""
+def _checked(app: web.Application, answer: Handle) -> Handle:
+    """Run `check` before a handler, unless the application does so for all paths."""
+    if checked in app.middlewares:
+        return answer
 
     async def check_first(request: web.Request) -> web.StreamResponse:
         check(request)

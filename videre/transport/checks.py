@@ -26,7 +26,9 @@ def check(request: web.BaseRequest) -> None:
     if request.version < HttpVersion10:
         raise unread(request, web.HTTPVersionNotSupported())
     encodings = request.headers.getall(hdrs.CONTENT_ENCODING, ())
-    if any(each.strip().lower() not in _PLAIN for each in ",".join(encodings).split(",")):
+    if encodings and any(
+        each.strip().lower() not in _PLAIN for each in ",".join(encodings).split(",")
+    ):
         raise unread(
             request, web.HTTPUnsupportedMediaType(headers={hdrs.ACCEPT_ENCODING: "identity"})
         )

@@ -79,11 +79,15 @@ class Shared:
         #: Sessions with collected writes; None while writes are not collected.
         self.cork: list[Corked] | None = None
         self.quote = Quoter()
-        self._framers: dict[tuple[bool, bool], Framer] = {}
+        self._framers = {
+            (sockjs, deflate): Framer(sockjs=sockjs, deflate=deflate)
+            for sockjs in (False, True)
+            for deflate in (False, True)
+        }
 
     def framer(self, *, sockjs: bool, deflate: bool) -> Framer:
         """Return the Framer that all WebSocket sessions of one kind share."""
-        return self._framers.setdefault((sockjs, deflate), Framer(sockjs=sockjs, deflate=deflate))
+        return self._framers[sockjs, deflate]
 
     def uncork(self) -> None:
         """Write what the WebSocket sessions have collected, and stop collecting."""

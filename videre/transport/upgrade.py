@@ -2,130 +2,109 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from typing import Any
 
 from aiohttp import hdrs, web
-from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import HttpVersion11, WebSocketReader, WebSocketWriter
-from multidict import CIMultiDict
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11
 
-from videre.reasons import STOPPED
-from videre.transport import offers
+from videre.settings import Options
+from videre.transport import handover, offers
 from videre.transport.clients import Client
 from videre.transport.manager import Manager
-from videre.transport.session import logger
 from videre.transport.websocket import WebSocketSession
 from videre.transport.wire import Wire
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # RFC 6455, 4.1
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_VERSIONS = ("13", "8", "7")  # drafts 7 and 8 have the frames of RFC 6455
 
 
-class _Inbound(WebSocketDataQueue):
-    """Passes messages from aiohttp's parser straight to the session, without a queue.
-
-    The compiled parser calls these methods from C, where an exception would only be printed. So
-    they let none escape.
-    """
-
-    def __init__(self, session: WebSocketSession, protocol: web.RequestHandler) -> None:
-        if not hasattr(self, "_size"):  # aiohttp without its compiled parser
-            super().__init__(protocol, 0, loop=protocol._loop)
-        # With it, skip the base's __init__: it would create a queue, 700 bytes, for nothing.
-        self._session = session
-
-    def feed_data(self, data: Any, size: int) -> None:
-        try:
-            self._session.arrived(data)
-        except Exception:
-            logger.exception("handling a message failed")
-            self._session.cut()
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        try:
-            self._session.broken(exc)
-        except Exception:
-            logger.exception("answering a broken frame failed")
-            self._session.cut()
-
-    def feed_eof(self) -> None:
-        self._session.lost()
+def answer(request: web.BaseRequest, options: Options) -> dict[str, str]:
+    """Return the headers that accept a handshake (RFC 6455, 4.2); HTTPBadRequest if malformed."""
+    headers = request.headers
+    if request.version < HttpVersion11:
+        raise web.HTTPBadRequest(text="WebSockets need HTTP/1.1")
+    if headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
+        raise web.HTTPBadRequest(text='Can "Upgrade" only to "WebSocket"')
+    if not request._message.upgrade:  # aiohttp would parse what follows as a request
+        raise web.HTTPBadRequest(text="The Connection header must have Upgrade")
+    if headers.get(hdrs.SEC_WEBSOCKET_VERSION) not in _VERSIONS:
+        raise web.HTTPBadRequest(text="Unsupported WebSocket version")
+    key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
+    if not _KEY.fullmatch(key):
+        raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
+    accept = base64.b64encode(
+        hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
+    ).decode()
+    found: dict[str, str] = {
+        hdrs.UPGRADE: "websocket",
+        hdrs.CONNECTION: "upgrade",
+        hdrs.SEC_WEBSOCKET_ACCEPT: accept,
+    }
+    offered = headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
+    if (protocol := offers.subprotocol(offered, options.subprotocols)) is not None:
+        found[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
+    extensions = headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
+    if options.compression and (deflate := offers.deflate(extensions)) is not None:
+        found[hdrs.SEC_WEBSOCKET_EXTENSIONS] = deflate
+    return found
 
 
 class Upgrade(web.WebSocketResponse):
-    """aiohttp's handshake, without its queue, its closing handshake and its compressor."""
+    """The answer that opens a session: aiohttp's class, so that a site's middlewares know it.
+
+    Only `prepare` and `write_eof` are for use: the connection is the session's, not the response's.
+    """
 
     def __init__(self, manager: Manager, client: Client, *, sockjs_framing: bool) -> None:
         super().__init__(compress=False)
         self._manager = manager
         self._client = client
         self._sockjs_framing = sockjs_framing
-        self._deflate = False
-        self.session: WebSocketSession
+        self._opened = False
 
-    def _handshake(
-        self, request: web.BaseRequest
-    ) -> tuple[CIMultiDict[str], str | None, int, bool]:
-        if request.version < HttpVersion11:  # RFC 6455, 4.1
-            raise web.HTTPBadRequest(text="WebSockets need HTTP/1.1")
-        key = request.headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
-        if not _KEY.fullmatch(key):  # aiohttp raises on one that is not ASCII
-            raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
-        options = self._manager.shared.options
-        offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
-        if offered:  # aiohttp would log each one
-            headers = CIMultiDict(request.headers)
-            headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
-            request = request.clone(headers=headers)
-        try:
-            headers, _, _, _ = super()._handshake(request)
-        except UnicodeEncodeError:  # aiohttp echoes the bad value, which fails if not text
-            raise web.HTTPBadRequest(text="Not a WebSocket handshake") from None
-        if (protocol := offers.subprotocol(offered, options.subprotocols)) is not None:
-            headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
-        if options.compression:
-            extensions = request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
-            if (deflate := offers.deflate(extensions)) is not None:
-                self._deflate = True
-                headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = deflate
-        return headers, protocol, 0, False
+    @property
+    def prepared(self) -> bool:
+        """Whether the answer is on its way, so that its headers can no longer be changed."""
+        return self._opened
 
-    def _post_start(
-        self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
-    ) -> None:
-        # Replaces aiohttp's method: the writer is dropped, and the parser feeds the session.
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Shake hands and open the session; HTTPBadRequest if the handshake is malformed."""
+        if not self._opened:
+            headers = answer(request, self._manager.options)
+            self.headers.update(headers)
+            self.force_close()
+            await web.StreamResponse.prepare(self, request)
+            self._open(request, deflate=hdrs.SEC_WEBSOCKET_EXTENSIONS in headers)
+        return request.writer
+
+    def _open(self, request: web.BaseRequest, *, deflate: bool) -> None:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("connection lost")
-        manager = self._manager
+        self._opened = True
         session = WebSocketSession(
-            manager,
+            self._manager,
             self._client,
             transport,
             sockjs_framing=self._sockjs_framing,
-            deflate=self._deflate,
+            deflate=deflate,
         )
-        self.session = session
-        # The parser also refuses frames of exactly the limit; 0 means no limit.
-        limit = manager.shared.options.max_frame_bytes
-        limit = 0 if limit is None else limit + 1
-        inbound = _Inbound(session, request.protocol)
-        parser = WebSocketReader(inbound, limit, compress=self._deflate, decode_text=True)
         session.start()
-        request.protocol.keep_alive(False)
-        wire = Wire(request.protocol, parser, session, deflate=self._deflate)
-        request.protocol.set_parser(wire)  # type: ignore[arg-type]  # it reads on after the request
-        transport.set_protocol(wire)
+        wire = Wire(session, handover.counted(request.protocol), deflate=deflate)
+        handover.hand_over(request, transport, wire)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: the session has closed the connection, or lost it."""
-        self._eof_sent = True
+        """Do nothing: what follows the answer is the session's."""
 
 
 async def upgrade(
     request: web.Request, manager: Manager, client: Client, *, sockjs_framing: bool
 ) -> web.StreamResponse:
-    """Serve a WebSocket session until its connection has gone; HTTPBadRequest if malformed."""
+    """Open a WebSocket session and return, while it lives on; HTTPBadRequest if malformed."""
     response = Upgrade(manager, client, sockjs_framing=sockjs_framing)
     try:
         await response.prepare(request)
@@ -134,11 +113,4 @@ async def upgrade(
         raise
     except ConnectionError:  # the client left; aiohttp would log a traceback
         return web.Response()
-    session = response.session
-    try:
-        await session.ended
-    finally:
-        session.finish(STOPPED)
-        manager.released(session)
-        session.cut()
     return response

@@ -54,7 +54,7 @@ class WebSocketSession(Session):
     ) -> None:
         super().__init__("", keeper, client)
         self.transport = "websocket" if sockjs_framing else "websocket-raw"
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone = False  # whether the connection has gone
         self._sockjs = sockjs_framing
         self._collected: list[bytes] | None = None  # while the cork is on
         self._tcp = tcp
@@ -65,8 +65,8 @@ class WebSocketSession(Session):
         self._congested = False
         limit = keeper.shared.options.max_backlog_bytes
         self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
-        self._makes_way = False  # whether one larger packet may wait besides
-        self._plain = self._limit  # bytes that are written without a look at the above
+        # Bytes that are written without a look at the backlog; -1 while one larger packet waits.
+        self._plain = self._limit
         tcp.set_write_buffer_limits(high=self._limit)
 
     def start(self) -> None:
@@ -107,13 +107,13 @@ class WebSocketSession(Session):
     @property
     def is_receiving(self) -> bool:
         """See Session.is_receiving."""
-        return not self.ended.done()
+        return not self._gone
 
     def sweep(self) -> None:
         """Ping a silent client; give it up if it does not answer."""
         self.silent += 1
         self._idle = 0
-        if self._makes_way:
+        if self._plain < 0:
             self._is_crowded()
         if self.state is not OPEN:
             if self.silent >= self.shared.goodbye_sweeps:
@@ -179,7 +179,6 @@ class WebSocketSession(Session):
         if self._is_crowded() or largest <= self._limit:
             self._tcp.write(data)
             return
-        self._makes_way = True
         self._plain = -1
         self._tcp.set_write_buffer_limits(high=sys.maxsize)
         self._tcp.write(data)
@@ -187,11 +186,10 @@ class WebSocketSession(Session):
 
     def _is_crowded(self) -> bool:
         """Tell whether an uncounted large packet still waits; if not, restore the limit."""
-        if self._makes_way and self.backlog <= self._limit:
-            self._makes_way = False
+        if self._plain < 0 and self.backlog <= self._limit:
             self._plain = self._limit
             self._tcp.set_write_buffer_limits(high=self._limit)
-        return self._makes_way
+        return self._plain < 0
 
     def congested(self) -> None:
         """Close a client that does not read: more than MaxBacklogBytes wait for it.
@@ -211,10 +209,21 @@ class WebSocketSession(Session):
         self.silent = 0
         self._put(framing.close(code, reason))
 
-    # From the parser.
+    # From the wire and its parser.
+
+    def heard(self, text: str) -> None:
+        """Handle a text message, the most common of messages."""
+        if self.state is not OPEN or not text:
+            self._count_idle()
+            return
+        self.silent = 0
+        if self._sockjs:
+            self._take(text)
+        else:
+            self.receive(text)
 
     def arrived(self, message: WSMessage) -> None:
-        """Handle one message."""
+        """Handle one message, of any kind."""
         kind, data, _ = message
         if self.state is not OPEN:
             self._count_idle()  # but stays silent: if it does not answer our close, it is cut off
@@ -307,7 +316,6 @@ class WebSocketSession(Session):
 
     def lost(self) -> None:
         """End the session: its connection has gone."""
+        self._gone = True
         self.finish(LOST)
         self._keeper.released(self)
-        if not self.ended.done():
-            self.ended.set_result(None)

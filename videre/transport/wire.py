@@ -8,10 +8,13 @@ skips the payload, so that it costs nothing per byte.
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 
-from aiohttp import WebSocketError, WSCloseCode, web
+from aiohttp import WebSocketError, WSCloseCode
 from aiohttp.http import WebSocketReader
 
+from videre.transport.parsing import parser, websocket_mask
 from videre.transport.websocket import WebSocketSession
 
 _TEXT_MESSAGE = 0x81  # first byte of an unfragmented text message
@@ -25,32 +28,45 @@ FRAMES_AT_ONCE = 256
 
 
 class Wire(asyncio.Protocol):
-    """The connection's protocol after the upgrade: it checks frames and passes them to the parser.
+    """The connection's protocol after the upgrade: it checks frames and passes messages on.
 
-    If a chunk has several frames, each session's output is written once, at the end of the chunk:
-    system calls are half of a relay's time. This class replaces aiohttp's protocol, and tells it
-    what it needs to end the request.
+    Nearly every chunk is one whole text message, which goes to the session at once. Anything else
+    is checked frame by frame, and parsed by aiohttp's parser, which is made when first needed. Each
+    session's output is then written once, at the end of the chunk: system calls are half of a
+    relay's time.
+
+    `gone` is called when the connection has gone.
     """
 
+    __slots__ = (
+        "_deflate",
+        "_fragmented",
+        "_gone",
+        "_head",
+        "_ignores",
+        "_left",
+        "_longest",
+        "_parser",
+        "_quick",
+        "_relays",
+        "_session",
+    )
+
     def __init__(
-        self,
-        http: web.RequestHandler,
-        parser: WebSocketReader,
-        session: WebSocketSession,
-        *,
-        deflate: bool,
+        self, session: WebSocketSession, gone: Callable[[], object], *, deflate: bool
     ) -> None:
-        self._http = http
         self._session = session
-        self._shared = session.shared
-        self._parser: WebSocketReader | None = parser  # None once a frame was refused
-        self._feed = parser.feed_data
-        self._relays = self._shared.tally.relays
+        self._gone = gone
+        self._relays = session.shared.tally.relays
         self._deflate = deflate
+        self._parser: WebSocketReader | None = None  # until it is needed
+        limit = session.shared.options.max_frame_bytes
+        self._longest = sys.maxsize if limit is None else limit + _SHORT_HEADER
+        self._ignores = False  # whether further input is ignored: the client broke the protocol
         self._left = 0  # bytes of the current frame still to come
         self._head = b""  # an incomplete header
         self._fragmented = False  # whether a fragmented message is incomplete
-        self._quick = not deflate  # whether a chunk may be treated as one whole message
+        self._quick = True  # whether a chunk may be treated as one whole message
 
     def data_received(self, data: bytes) -> None:
         """Handle received bytes."""
@@ -59,12 +75,13 @@ class Wire(asyncio.Protocol):
         if not relays.left:
             relays.begin()
         size = len(data)
-        if self._quick and size > 6 and data[0] == _TEXT_MESSAGE:
+        if self._quick and 6 < size <= self._longest and data[0] == _TEXT_MESSAGE:
             second = data[1]
-            # The size of a masked frame whose length is below 126, or takes two bytes.
-            whole = second - 122 if second != 0xFE else (data[2] << 8 | data[3]) + 8
+            # A masked frame whose length is below 126, or takes two bytes.
+            start = 6 if second != 0xFE else 8
+            whole = second - 122 if start == 6 else (data[2] << 8 | data[3]) + 8
             if size == whole and second != 0xFF:
-                self._feed(data)
+                self._receive(data, start)
             else:
                 self._feed_frames(data)
         else:
@@ -72,40 +89,37 @@ class Wire(asyncio.Protocol):
         if relays.arrived is not None:
             relays.end()
 
-    # For aiohttp's protocol: bytes that came with the request, and the end of the connection.
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Handle bytes that came with the request. aiohttp's protocol calls this as on a parser."""
-        self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """End the session: the connection has gone."""
-        self._session.lost()
+    def _receive(self, frame: bytes, start: int) -> None:
+        """Pass on the message of a frame whose payload begins at `start`."""
+        payload = bytearray(frame[start:])
+        websocket_mask(frame[start - 4 : start], payload)
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            self._feed_frames(frame)  # the parser reports it
+            return
+        self._session.heard(text)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass the loss on to aiohttp's protocol, which calls `feed_eof`."""
-        self._http.connection_lost(exc)
+        """End the session: the connection has gone."""
+        self._gone()
+        self._session.lost()
 
     def pause_writing(self) -> None:
         """Close the session: the client does not read."""
-        self._http.pause_writing()
         self._session.congested()
-
-    def resume_writing(self) -> None:
-        """Tell aiohttp's protocol that the client reads again."""
-        self._http.resume_writing()
 
     # Frames.
 
     def _feed_frames(self, data: bytes) -> None:
-        self._shared.cork = []
+        shared = self._session.shared
+        shared.cork = []
         try:
-            if self._parser is not None and (reason := self._walk(data)) is not None:
-                self._parser, self._quick = None, False
+            if not self._ignores and (reason := self._walk(data)) is not None:
+                self._ignore()
                 self._session.broken(WebSocketError(WSCloseCode.PROTOCOL_ERROR, reason))
         finally:
-            self._shared.uncork()
+            shared.uncork()
 
     def _walk(self, data: bytes) -> str | None:
         """Check the headers in a chunk, and parse the frames, some at a time.
@@ -120,7 +134,8 @@ class Wire(asyncio.Protocol):
         while end - position >= 2:
             first, second = data[position], data[position + 1]
             if not second & _MASKED:
-                return self._refuse(data[fed:position], "A frame without a mask")
+                self._parse(data[fed:position])
+                return "A frame without a mask"
             length = second & ~_MASKED
             header = _HEADERS.get(length, _SHORT_HEADER)
             if end - position < header:
@@ -128,25 +143,32 @@ class Wire(asyncio.Protocol):
             if header > _SHORT_HEADER:
                 length = int.from_bytes(data[position + 2 : position + header - 4])
             if (reason := self._judge(first, length)) is not None:
-                return self._refuse(data[fed:position], reason)
+                self._parse(data[fed:position])
+                return reason
             position += header + length
             frames += 1
             if not frames % FRAMES_AT_ONCE and position < end:
-                self._feed(data[fed:position])
+                self._parse(data[fed:position])
                 fed = position
                 if self._session.is_cut:
-                    self._parser, self._quick = None, False
+                    self._ignore()
                     return None
         self._left = max(0, position - end)
         self._head = data[position:]
-        self._quick = position == end and not (self._fragmented or self._deflate)
-        self._feed(data[fed:])
+        self._quick = position == end and not self._fragmented
+        self._parse(data[fed:])
         return None
 
-    def _refuse(self, fit: bytes, reason: str) -> str:
-        if fit:
-            self._feed(fit)
-        return reason
+    def _parse(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._parser is None:
+            self._parser = parser(self._session, deflate=self._deflate)
+        self._parser.feed_data(data)
+
+    def _ignore(self) -> None:
+        """Ignore what the client sends from now on."""
+        self._parser, self._ignores, self._quick = None, True, False
 
     def _judge(self, first: int, length: int) -> str | None:
         """Return the fault of a frame that the parser would not notice, or None."""

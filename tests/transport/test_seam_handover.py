@@ -1,0 +1,210 @@
+"""An upgraded connection is ours alone: each thing that `transport.handover` expects of aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.helpers import DEFAULT_CHUNK_SIZE
+from seam import PREFIX, Script, Seam
+from sockjs_client import PATIENCE, Wire
+from visitors import WEBSOCKETS, Visitor
+from websocket_client import TEXT, Socket, encode, handshake
+
+RAW = f"{PREFIX}/websocket"
+ECHO = Script(received=lambda session, text: session.send(text))
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@contextlib.asynccontextmanager
+async def hosted(*middlewares: Any, **runner: Any) -> AsyncIterator[Seam]:
+    """Run an echo on a site that has these middlewares, and an AppRunner with these options."""
+    server = Seam(ECHO, 1.0, {})
+    server.app.middlewares.extend(middlewares)
+    options = {"access_log": None, "shutdown_timeout": 1.0, **runner}
+    server.runner = web.AppRunner(server.app, **options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await Wire.hang_up()
+        await server.stop()
+
+
+def request_with(base: str, *texts: str) -> bytes:
+    """Return a handshake followed at once by messages."""
+    host = base.removeprefix("http://")
+    lines = [f"GET {RAW} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in handshake().items()]
+    frames = b"".join(encode(text.encode(), TEXT) for text in texts)
+    return "\r\n".join([*lines, "", ""]).encode() + frames
+
+
+@pytest.mark.parametrize("size", [10, DEFAULT_CHUNK_SIZE])
+async def test_what_comes_with_the_request_is_heard(size: int) -> None:
+    """Messages sent without waiting for the answer: all, in order, also more than aiohttp buffers.
+
+    A middleware that is slow makes aiohttp buffer them, and stop reading if they are many.
+    """
+    passed = asyncio.Event()
+
+    @web.middleware
+    async def slow(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if size == DEFAULT_CHUNK_SIZE:
+            async with asyncio.timeout(PATIENCE):
+                while not request.protocol._buffer_paused:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.01)
+        passed.set()
+        return await handler(request)
+
+    texts = [str(number).ljust(1000, "-") for number in range(max(3, size // 500))]
+    async with hosted(slow) as server:
+        wire = await Wire.open(server.base)
+        wire.writer.write(request_with(server.base, *texts))
+        socket = Socket(wire, await wire.head())
+        assert socket.head.status == 101 and passed.is_set()
+        assert [await socket.text() for _ in texts] == texts
+        socket.send("later")
+        assert await socket.text() == "later"
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_aiohttp_keeps_nothing_of_an_upgraded_connection(transport: str) -> None:
+    """No task, no connection, no request and no parser, without any garbage collection."""
+    async with hosted() as server:
+        await Wire.hang_up()
+        tasks = len(asyncio.all_tasks())
+        gc.collect()
+        gc.disable()
+        try:
+            visitors = [await Visitor.enter(server.base, transport) for _ in range(5)]
+            async with asyncio.timeout(PATIENCE):
+                while server.runner.server.connections:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.01)
+            assert server.manager.open_sessions == len(visitors)
+            left = [each for each in gc.get_objects() if _of_a_request(each)]
+        finally:
+            gc.enable()
+        assert left == []
+        assert len(asyncio.all_tasks()) == tasks
+
+
+def _of_a_request(each: object) -> bool:
+    names = ("RequestHandler", "Request", "HttpRequestParser", "StreamWriter", "Upgrade")
+    kind = type(each)
+    return kind.__name__ in names and kind.__module__.startswith(("aiohttp", "videre"))
+
+
+@pytest.mark.parametrize("how", ["raises", "refuses", "answers"])
+async def test_a_middleware_cannot_write_into_a_session(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it does after the handler, the session goes on and its client sees only frames."""
+
+    @web.middleware
+    async def other(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await handler(request)
+        if how == "raises":
+            raise RuntimeError("a fault of the site")
+        if how == "refuses":
+            raise web.HTTPForbidden
+        return web.Response(text="instead")
+
+    async with hosted(other) as server:
+        socket = await Socket.open(server.base, RAW)
+        for text in ("one", "two"):
+            socket.send(text)
+            assert await socket.text() == text
+        assert server.manager.open_sessions == 1
+    errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert len(errors) == (how == "raises")
+
+
+@pytest.mark.parametrize("cancelling", [False, True])
+async def test_a_middleware_runs_to_its_end(cancelling: bool) -> None:
+    """It may wait for something after the upgrade, also where aiohttp cancels handlers."""
+    steps: list[str] = []
+    done = asyncio.Event()
+
+    @web.middleware
+    async def recording(request: web.Request, handler: Handler) -> web.StreamResponse:
+        steps.append("before")
+        response = await handler(request)
+        steps.append(f"status {response.status}")
+        await asyncio.sleep(0.01)
+        steps.append("after")
+        done.set()
+        return response
+
+    async with hosted(recording, handler_cancellation=cancelling) as server:
+        socket = await Socket.open(server.base, RAW)
+        async with asyncio.timeout(PATIENCE):
+            await done.wait()
+        socket.send("still here")
+        assert await socket.text() == "still here"
+    assert steps == ["before", "status 101", "after"]
+
+
+async def test_the_access_log_has_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """One for each upgrade, with the client's address, written when the session begins."""
+    caplog.set_level(logging.INFO, "aiohttp.access")
+    async with hosted(access_log=logging.getLogger("aiohttp.access")) as server:
+        socket = await Socket.open(server.base, RAW)
+        socket.send("heard")
+        assert await socket.text() == "heard"
+        (line,) = [each.getMessage() for each in caplog.records if each.name == "aiohttp.access"]
+    assert line.startswith("127.0.0.1 ") and f'"GET {RAW} HTTP/1.1" 101' in line
+
+
+async def test_an_idle_session_outlives_keep_alive() -> None:
+    """aiohttp's timer for idle connections does not count for it."""
+    async with hosted(keepalive_timeout=0.05) as server:
+        socket = await Socket.open(server.base, RAW)
+        other = await Wire.open(server.base)
+        assert await other.ended()  # the timer runs for others
+        socket.send("still here")
+        assert await socket.text() == "still here"
+
+
+async def test_the_sites_shutdown_closes_sessions() -> None:
+    """aiohttp no longer knows them, and they get their close code all the same."""
+    async with hosted() as server:
+        socket = await Socket.open(server.base, RAW)
+        stopping = asyncio.create_task(server.stop())
+        assert (await socket.goodbye())[0] == 1001
+        await stopping
+        assert await socket.wire.ended()
+
+
+def test_what_aiohttp_keeps_of_a_connection() -> None:
+    """A new version that keeps more, or takes other arguments, is to be looked at first.
+
+    Whoever widens the range of versions compares `hand_over` with the new fields, and this list.
+    """
+    fields = {*BaseProtocol.__slots__, *web.RequestHandler.__slots__}
+    assert {each for each in fields if "parser" in each or "transport" in each} == {
+        "_parser",
+        "_payload_parser",
+        "transport",
+    }
+    assert {each for each in fields if each.endswith(("_task_handler", "_handle", "_waiter"))} == {
+        "_drain_waiter",
+        "_handler_waiter",
+        "_keepalive_handle",
+        "_task_handler",
+        "_waiter",
+    }
+    assert [*inspect.signature(web.RequestHandler.set_parser).parameters] == [
+        "self",
+        "parser",
+        "data_received_cb",
+    ]
