@@ -1,4 +1,4 @@
-"""Who may use the admin port: the token, and what pages of other sites cannot do."""
+"""Who may use the admin port: the token, and the limits for pages of other sites."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ CLOSED = [
 
 @pytest.fixture
 async def admin() -> AsyncIterator[Admin]:
-    """Give the admin port of a signaller, without a token."""
+    """Run the admin port of a server, without a token."""
     async with administered() as client:
         yield client
 
 
 @pytest.fixture
 async def locked() -> AsyncIterator[Admin]:
-    """Give an admin port that wants a token; its client shows none unless told to."""
+    """Run an admin port that requires a token; its client sends none by default."""
     async with administered(token=TOKEN) as client:
         client.token = None
         yield client
 
 
 def test_what_is_open() -> None:
-    """What load balancers ask, and a page without any data."""
+    """Load balancers' paths, and a page without data."""
     assert {"/health", "/ready", "/status", "/status.css", "/status.js"} == OPEN
     assert len(CLOSED) >= 8
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
 async def test_what_is_open_needs_no_token(locked: Admin, path: str) -> None:
-    """And has none of what is not."""
+    """And reveals nothing that needs one."""
     found = await locked.get(path)
     assert found.status == 200
     assert not re.search(r"memory:|/echo|\d+\.\d+\.\d+", str(found.body))
@@ -84,7 +84,7 @@ WRONG: list[dict[str, str] | list[tuple[str, str]]] = [
 async def test_without_the_token(
     locked: Admin, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    """It is said how to show it, and nothing happens."""
+    """The answer says how to send it; nothing else happens."""
     async with locked.http.request(method, locked.url + path, headers=headers) as answer:
         assert answer.status == 401
         assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="videre"')
@@ -98,7 +98,7 @@ async def test_a_token_in_the_query_is_none(locked: Admin) -> None:
 
 
 async def test_two_tokens_are_none(locked: Admin) -> None:
-    """Else a proxy that adds one and we could mean different ones."""
+    """Otherwise a proxy that adds one and we could use different ones."""
     headers = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer x")]
     async with locked.http.get(f"{locked.url}/status.json", headers=headers) as answer:
         assert answer.status == 401
@@ -106,7 +106,7 @@ async def test_two_tokens_are_none(locked: Admin) -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_with_the_token(locked: Admin, scheme: str) -> None:
-    """Everything answers, under whatever name the port is reached."""
+    """Every path answers, under any Host."""
     headers = {"Authorization": f"{scheme} {TOKEN}", "Host": "admin.example.com"}
     for method, path in CLOSED:
         async with locked.http.request(method, locked.url + path, headers=headers) as answer:
@@ -115,7 +115,7 @@ async def test_with_the_token(locked: Admin, scheme: str) -> None:
 
 
 async def test_who_knows_no_token_learns_no_path(locked: Admin) -> None:
-    """Whether something is there is not said either."""
+    """The answer does not depend on whether the path exists."""
     for path in ("/api/v1/nothing", "/", "/openapi.json"):
         async with locked.http.get(locked.url + path) as answer:
             assert answer.status == 401
@@ -124,7 +124,7 @@ async def test_who_knows_no_token_learns_no_path(locked: Admin) -> None:
 async def test_tokens_are_compared_in_constant_time(
     locked: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the one function that does, and as bytes: it raises for strings beyond ASCII."""
+    """By hmac.compare_digest, on bytes: it raises for strings beyond ASCII."""
     compared: list[tuple[Any, Any]] = []
     compare = hmac.compare_digest
 
@@ -142,7 +142,7 @@ async def test_tokens_are_compared_in_constant_time(
     "host", ["127.0.0.1:9", "localhost", "LOCALHOST:9", "a.localhost", "[::1]:9", "10.0.0.1"]
 )
 async def test_a_host_that_cannot_be_a_strangers(admin: Admin, host: str) -> None:
-    """An address, or a name that is always this machine."""
+    """An address, or a name that always means this machine."""
     assert (await admin.ask("GET", "/status.json", headers={"Host": host})).status == 200
 
 
@@ -150,7 +150,7 @@ async def test_a_host_that_cannot_be_a_strangers(admin: Admin, host: str) -> Non
     "host", ["example.com", "evil.example:9", "localhost.example.com", "127.0.0.1.example.com", ""]
 )
 async def test_dns_rebinding(admin: Admin, host: str) -> None:
-    """A page whose own name has been made to lead here gets nothing, nor does it do anything."""
+    """A page whose own name resolves to this machine can read and change nothing."""
     for path in ("/status.json", "/status", "/openapi.json"):
         answer = await admin.ask("GET", path, headers={"Host": host})
         assert (answer.status, answer.code) == (421, "wrong-host")
@@ -198,7 +198,7 @@ async def test_a_page_of_another_site_changes_nothing(
 async def test_a_page_of_another_site_reads_nothing(
     headers: dict[str, str], token: str | None
 ) -> None:
-    """It could not see the answer, but have the server work for it; load balancers may ask."""
+    """It could not see the answer, but could make the server work; load balancers may ask."""
     async with administered(token=token) as admin:
         headers = of_host(admin, headers)
         for path, methods in DOCUMENT["paths"].items():
@@ -214,7 +214,7 @@ async def test_a_page_of_another_site_reads_nothing(
 
 
 def of_host(admin: Admin, headers: dict[str, str]) -> dict[str, str]:
-    """Return headers with the port's own host where they name it."""
+    """Return headers with the port's own host inserted."""
     host = admin.url.removeprefix("http://")
     return {key: value.format(host=host) for key, value in headers.items()}
 
@@ -236,12 +236,12 @@ LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch
 async def test_a_link_leads_to_the_page_alone(
     admin: Admin, path: str, changed: dict[str, str], status: int
 ) -> None:
-    """A page about the servers may link to it: it holds no data, and is shown in no frame."""
+    """Other sites may link to the status page: it has no data and cannot be framed."""
     assert (await admin.ask("GET", path, headers={**LINK, **changed})).status == status
 
 
 async def test_two_origins_are_not_its_own(admin: Admin) -> None:
-    """One that is right does not vouch for another beside it."""
+    """A correct Origin does not excuse another one next to it."""
     for name, good, bad in (
         ("Origin", admin.url, "http://evil.example"),
         ("Sec-Fetch-Site", "same-origin", "cross-site"),
@@ -268,7 +268,7 @@ class Gate:
     @classmethod
     @asynccontextmanager
     async def opened(cls, *trusted: str) -> AsyncIterator[Gate]:
-        """Give one that wants TOKEN."""
+        """Run one that requires TOKEN."""
         proxies = Proxies(trusted)
         guard = Guard(TOKEN, proxies=proxies, clock=lambda: gate.now, sleep=lambda s: gate.sleep(s))
         app = web.Application(middlewares=[tell_problems, guard.middleware()])
@@ -283,13 +283,13 @@ class Gate:
             yield gate
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass at once, and remember how much."""
+        """Return at once, and record the time."""
         self.slept.append(seconds)
         self.began.set()
         await self.go_on.wait()
 
     async def show(self, token: str, **headers: str) -> int:
-        """Return the status that a token has, and empty `slept` before."""
+        """Return the status for a token, and clear `slept` before."""
         self.slept = []
         shown = {"Authorization": f"Bearer {token}", **headers}
         async with self.server.http.get(self.server.url, headers=shown) as answer:
@@ -297,7 +297,7 @@ class Gate:
 
 
 async def test_wrong_tokens_are_slowed_down() -> None:
-    """The tenth is the last that costs nothing; the right one has to wait like all others."""
+    """From the eleventh on; a correct token has to wait too."""
     async with Gate.opened() as gate:
         for _ in range(FAILURES):
             assert (await gate.show("wrong"), gate.slept) == (401, [])
@@ -312,7 +312,7 @@ async def test_wrong_tokens_are_slowed_down() -> None:
 
 
 async def test_who_shows_no_token_guesses_nothing() -> None:
-    """A page that has yet to ask for the token is no attack."""
+    """A page that has yet to ask for the token is not an attack."""
     async with Gate.opened() as gate:
         for _ in range(3 * FAILURES):
             async with gate.server.http.get(gate.server.url) as answer:
@@ -321,7 +321,7 @@ async def test_who_shows_no_token_guesses_nothing() -> None:
 
 
 async def test_one_address_is_slowed_down_and_no_other() -> None:
-    """As a trusted proxy names them; all of an IPv6 network are one."""
+    """As a trusted proxy names it; an IPv6 network counts as one."""
     async with Gate.opened("127.0.0.1") as gate:
         for number in range(FAILURES):
             name = {"X-Forwarded-For": f"2001:db8::{number}"}
@@ -334,7 +334,7 @@ async def test_one_address_is_slowed_down_and_no_other() -> None:
 
 
 async def test_so_many_tries_wait_side_by_side() -> None:
-    """More of an address are not judged at all: neither memory nor time is to be had by many."""
+    """More tries of one address are refused: parallel ones take no memory and gain no time."""
     async with Gate.opened() as gate:
         for _ in range(FAILURES):
             await gate.show("wrong")
@@ -365,14 +365,14 @@ async def test_so_many_tries_wait_side_by_side() -> None:
     ],
 )
 async def test_its_own_page_and_programs_may(admin: Admin, headers: dict[str, str]) -> None:
-    """A proxy may have another name, of which the browser vouches that it is the page's own."""
+    """Behind a proxy with another name, the browser vouches that the page is our own."""
     host = admin.url.removeprefix("http://")
     headers = {key: value.format(host=host) for key, value in headers.items()}
     assert (await admin.ask("POST", "/api/v1/drain", headers=headers)).status == 202
 
 
 async def test_no_answer_is_for_other_pages(admin: Admin) -> None:
-    """None may be read, framed, kept or taken for something else; no page of ours loads others."""
+    """No answer may be read, framed, cached or sniffed; our pages load nothing from others."""
     for path in ("/status", "/status.js", "/status.json", "/api/v1/rooms", "/health", "/nothing"):
         async with admin.http.get(admin.url + path, headers={"Origin": "http://a.example"}) as told:
             headers = told.headers

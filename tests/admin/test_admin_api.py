@@ -1,4 +1,4 @@
-"""The API of the admin port: every answer is compared with openapi.json (admin.py)."""
+"""The API of the admin port: every answer is checked against openapi.json (support/admin.py)."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ ODD = [
 
 @pytest.fixture
 async def admin() -> AsyncIterator[Admin]:
-    """Give the admin port of a signaller with one prefix, without a token."""
+    """Run the admin port of a server with one prefix, without a token."""
     async with administered() as client:
         yield client
 
 
 def test_the_document_is_valid() -> None:
-    """As OpenAPI 3.1, and it says which version it is of."""
+    """It is valid OpenAPI 3.1 and states its version."""
     validate(DOCUMENT)
     assert DOCUMENT["openapi"].startswith("3.1.")
     assert DOCUMENT["info"]["version"] == __version__
@@ -72,13 +72,13 @@ async def test_the_document_describes_what_is_there(admin: Admin) -> None:
 
 
 def test_the_document_names_every_code() -> None:
-    """No problem has a code that it does not know."""
+    """No problem has an undocumented code."""
     schema = DOCUMENT["components"]["schemas"]["Problem"]
     assert schema["properties"]["code"]["enum"] == list(CODES)
 
 
 async def test_nothing_of_it_is_on_the_public_port(admin: Admin) -> None:
-    """Where strangers are; load balancers find what they need on both."""
+    """Except the load balancers' paths, which are on both."""
     async with admin.http.get(f"{admin.signaller.url}/health") as answer:
         assert answer.status == 200
     for method, path in routes(admin.app) - {("GET", "/health"), ("GET", "/ready")}:
@@ -87,13 +87,13 @@ async def test_nothing_of_it_is_on_the_public_port(admin: Admin) -> None:
 
 
 async def test_prefixes(admin: Admin) -> None:
-    """Each, and whether its rooms can be reached."""
+    """Each prefix, and whether its rooms are reachable."""
     listed = (await admin.get("/api/v1/prefixes")).body
     assert listed == {"Prefixes": [{"Prefix": "/echo", "Ready": True}]}
 
 
 async def test_rooms_and_members(admin: Admin) -> None:
-    """Who is where, in joining order; an unknown room has nobody."""
+    """Members in joining order; an unknown room has none."""
     assert (await admin.get("/api/v1/rooms")).body == {"Rooms": [], "Next": None}
     await admin.signaller.members("b", "a", "c", room="one")
     await admin.signaller.members("x", room="two")
@@ -109,7 +109,7 @@ async def test_rooms_and_members(admin: Admin) -> None:
 
 @pytest.mark.parametrize("odd", ODD)
 async def test_any_room_can_be_named(admin: Admin, odd: str) -> None:
-    """What would be something else in a path is a room like any other; and so it is for users."""
+    """Names that would mean something else in a path work, also for users."""
     user = odd[:128]
     (member,) = await admin.signaller.members(user, room=odd)
     assert (await admin.get("/api/v1/rooms")).body["Rooms"] == [{"RoomId": odd, "Members": 1}]
@@ -134,7 +134,7 @@ async def pages(admin: Admin, path: str, key: str, **query: Any) -> list[list[An
 
 
 async def test_rooms_come_in_pages(admin: Admin) -> None:
-    """Each room once, in the order of ids, however many there are and whatever comes meanwhile."""
+    """Each room once, ordered by id, however many there are and whatever changes meanwhile."""
     names = [f"room{number:03}" for number in range(101)]
     for name in names:  # more than one client may have connections
         admin.namespaces[0].rooms.join("a", name, FakeConnection(), ("", ""))
@@ -149,7 +149,7 @@ async def test_rooms_come_in_pages(admin: Admin) -> None:
 
 
 async def test_members_come_in_pages(admin: Admin) -> None:
-    """In joining order; when the last one of a page has left, the list is to be begun again."""
+    """In joining order; if the last member of a page has left, the list must be started again."""
     clients = await admin.signaller.members("c", "a", "d", "b")
     query = {"room": "room", "limit": 2}
     assert await pages(admin, "/api/v1/members", "Members", **query) == [["c", "a"], ["d", "b"]]
@@ -161,7 +161,7 @@ async def test_members_come_in_pages(admin: Admin) -> None:
 
 
 async def test_a_member_is_removed(admin: Admin) -> None:
-    """The others hear it leave, and it hears why."""
+    """The others hear it leave, and it hears the reason."""
     gone, stays = await admin.signaller.members("a", "b")
     query = {"room": "room", "user": "a", "reason": "Be nice, \N{SLIGHTLY SMILING FACE}"}
     found = await admin.ask("DELETE", "/api/v1/members", **query)
@@ -177,7 +177,7 @@ async def test_a_member_is_removed(admin: Admin) -> None:
 async def test_who_leaves_meanwhile_is_not_removed(
     admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not there any more."""
+    """The answer says that the user is not there."""
 
     async def left(*_: object) -> bool:
         return False
@@ -189,7 +189,7 @@ async def test_who_leaves_meanwhile_is_not_removed(
 
 
 async def test_a_packet_is_sent(admin: Admin) -> None:
-    """To the room, or to some, who are told who it is from; and it is said who is not there."""
+    """To the room or to some members, with its sender; the answer lists absent users."""
     a, b = await admin.signaller.members("a", "b")
     payload = {"Text": "Soon", "List": [1, None, "\N{GREEK SMALL LETTER ALPHA}"]}
 
@@ -210,7 +210,7 @@ async def test_a_packet_is_sent(admin: Admin) -> None:
 
 
 async def test_drain(admin: Admin) -> None:
-    """It is begun; what that means is the server's."""
+    """The request only starts the drain."""
     for times in (1, 2):
         found = await admin.ask("POST", "/api/v1/drain")
         assert (found.status, found.body) == (202, {"Status": "draining"})
@@ -244,7 +244,7 @@ QUERIES: list[tuple[str, str, dict[str, Any], str]] = [
 async def test_a_bad_query(
     admin: Admin, method: str, path: str, query: dict[str, Any], words: str
 ) -> None:
-    """It is said which parameter is wrong, and nothing happens."""
+    """The answer names the wrong parameter; nothing happens."""
     await admin.signaller.members("a")
     found = await admin.ask(method, f"/api/v1/{path}", **query)
     assert (found.status, found.code) == (400, "invalid-request")
@@ -254,7 +254,7 @@ async def test_a_bad_query(
 
 
 async def test_a_parameter_stands_once(admin: Admin) -> None:
-    """Else who checks and who acts could mean different ones."""
+    """Otherwise check and action could use different values."""
     async with admin.http.delete(f"{admin.url}/api/v1/members?room=a&room=b&user=c") as answer:
         assert answer.status == 400
         (error,) = (await answer.json(content_type=None))["errors"]
@@ -263,7 +263,7 @@ async def test_a_parameter_stands_once(admin: Admin) -> None:
 
 @pytest.mark.parametrize("query", ["&".join(f"a{n}=1" for n in range(1000)), "room=1&" * 1000])
 async def test_a_query_of_many_parameters(admin: Admin, query: str) -> None:
-    """The first faults are named; cerberus sees none of it, and the answer is short."""
+    """The answer names the first faults and is short; cerberus sees none of it."""
     with patch("videre.admin.requests.StrictValidator") as validator:
         async with admin.http.get(f"{admin.url}/api/v1/members?{query}") as answer:
             assert answer.status == 400
@@ -273,7 +273,7 @@ async def test_a_query_of_many_parameters(admin: Admin, query: str) -> None:
 
 
 async def test_a_body_of_many_names(admin: Admin) -> None:
-    """Names that are unknown cost the length of the body; a Payload of any size may have them."""
+    """Unknown names cost no more than the body's length; a Payload may have any."""
     (member,) = await admin.signaller.members("a")
     names = {f"name{number}" * 5: {} for number in range(1000)}
     with patch("videre.admin.requests.StrictValidator") as validator:
@@ -286,14 +286,14 @@ async def test_a_body_of_many_names(admin: Admin) -> None:
 
 
 async def post_ok(admin: Admin, body: Any) -> Any:
-    """Return the answer to a packet that is good."""
+    """Return the answer to a valid packet."""
     answer = await admin.ask("POST", "/api/v1/packets", room="room", json=body)
     assert answer.status == 200
     return answer.body
 
 
 async def test_a_body_that_does_not_come(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request is given up when its time is over, and the connection with it."""
+    """After the deadline the request is refused and the connection closed."""
     monkeypatch.setattr("videre.admin.requests.BODY_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(admin.url).port)
     writer.write(
@@ -306,7 +306,7 @@ async def test_a_body_that_does_not_come(admin: Admin, monkeypatch: pytest.Monke
 
 
 async def test_a_body_that_breaks(admin: Admin, caplog: pytest.LogCaptureFixture) -> None:
-    """Who hangs up amid a body is no fault of the server's: its log says nothing."""
+    """A client that hangs up within a body is not the server's fault: nothing is logged."""
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def noted(request: web.Request, schema: object) -> object:
@@ -331,7 +331,7 @@ async def test_a_body_that_breaks(admin: Admin, caplog: pytest.LogCaptureFixture
 
 
 async def test_a_body_that_is_compressed(admin: Admin) -> None:
-    """It is not inflated: a kilobyte could be a gigabyte."""
+    """It is not inflated: a kilobyte could become a gigabyte."""
     body = gzip.compress(b'{"Payload": 1}')
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     url = f"{admin.url}/api/v1/packets?room=room"
@@ -372,7 +372,7 @@ async def post(admin: Admin, body: bytes, kind: str = "application/json") -> tup
 
 @pytest.mark.parametrize(("body", "words"), BODIES)
 async def test_a_bad_body(admin: Admin, body: bytes, words: str) -> None:
-    """It is said what is wrong, and nobody hears of it."""
+    """The answer says what is wrong; no member gets anything."""
     (member,) = await admin.signaller.members("a")
     status, problem = await post(admin, body)
     assert (status, problem["code"]) == (400, "invalid-request")
@@ -382,13 +382,13 @@ async def test_a_bad_body(admin: Admin, body: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "a"])
 async def test_a_body_that_a_form_can_send(admin: Admin, kind: str) -> None:
-    """It is not read: the form may be on another site."""
+    """It is refused: the form may be on another site."""
     status, problem = await post(admin, b'{"Payload": 1}', kind)
     assert (status, problem["code"]) == (415, "unsupported-media-type")
 
 
 async def test_a_packet_is_as_long_as_a_member_may_send() -> None:
-    """Of a longer one no member hears; and a body without end is not read."""
+    """A longer packet reaches nobody, and an endless body is not read."""
     config = Config(transport=Options(max_packet_bytes=1000))
     async with administered(config) as admin:
         (member,) = await admin.signaller.members("a")
@@ -405,7 +405,7 @@ async def test_a_packet_is_as_long_as_a_member_may_send() -> None:
 
 
 async def test_a_packet_without_a_limit() -> None:
-    """Where MaxPacketBytes is null."""
+    """With MaxPacketBytes null."""
     async with administered(Config(transport=Options(max_packet_bytes=None))) as admin:
         (member,) = await admin.signaller.members("a")
         body = {"Payload": "x" * 900_000}
@@ -416,7 +416,7 @@ async def test_a_packet_without_a_limit() -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
 @pytest.mark.parametrize("path", DOCUMENT["paths"])
 async def test_a_wrong_method(admin: Admin, method: str, path: str) -> None:
-    """It is said which ones there are, and nothing happens."""
+    """The answer lists the allowed methods; nothing happens."""
     described = {each.upper() for each in DOCUMENT["paths"][path]}
     if method in described or (method == "HEAD" and "GET" in described):
         return
@@ -430,13 +430,13 @@ async def test_a_wrong_method(admin: Admin, method: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/api/v1", "/api/v2/rooms", "/api/v1/rooms/", "/%2e%2e/x"])
 async def test_no_such_path(admin: Admin, path: str) -> None:
-    """A problem, as all that goes wrong is."""
+    """The answer is a problem, like all errors."""
     found = await admin.get(path)
     assert (found.status, found.code) == (404, "not-found")
 
 
 async def test_several_prefixes() -> None:
-    """Each has its own rooms, and which one is meant has to be said."""
+    """Each has its own rooms, and the request must name one."""
     async with administered(Config(prefixes=("/a", "/b", ""))) as admin:
         await (await admin.signaller.client(prefix="/a")).join("x")
         listed = (await admin.get("/api/v1/prefixes")).body["Prefixes"]
@@ -464,7 +464,7 @@ async def test_several_prefixes() -> None:
 async def test_without_its_engine(
     admin: Admin, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Any
 ) -> None:
-    """It is said when to come again, and nothing of where the engine is."""
+    """The answer says when to try again, but not where the engine is."""
 
     async def fail(*_: object, **__: object) -> Any:
         raise EngineError("redis://:password@store is away")
@@ -482,7 +482,7 @@ async def test_without_its_engine(
 async def test_a_fault_of_ours(
     admin: Admin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says what it was, the answer does not."""
+    """The log has the details, the answer does not."""
 
     async def fail(*_: object, **__: object) -> Any:
         raise ZeroDivisionError("a secret")
@@ -495,7 +495,7 @@ async def test_a_fault_of_ours(
 
 
 async def test_a_hosted_signaller_has_one_too() -> None:
-    """Whoever makes the namespaces may serve the admin application."""
+    """A hosting site may serve the admin application too."""
     app = videre.create_app()
     assert [each.prefix for each in app[videre.app.NAMESPACES]] == ["/echo"]
     assert TOKEN not in repr(Config(admin_token=TOKEN))

@@ -1,4 +1,4 @@
-"""The admin port of the command, in a process of its own, and of workers that share their rooms."""
+"""The admin port of the command, in its own process, and of workers that share rooms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE = 20  # seconds
 
 
 async def ports(server: Signaller, pattern: re.Pattern[str], count: int) -> list[str]:
-    """Return what the first group of a pattern is in the output, as soon as it is often enough."""
+    """Return the first groups of a pattern in the output, once there are enough."""
     async with asyncio.timeout(PATIENCE):
         while True:
             found = [match for line in server.output if (match := pattern.search(line))]
@@ -67,7 +67,7 @@ async def test_it_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
 
 
 async def test_it_tells_of_the_clients_of_the_public_port(tmp_path: Path) -> None:
-    """Without TLS on loopback: the certificate is for the public name."""
+    """Without TLS on loopback, because the certificate is for the public name."""
     certificate, key = self_signed(tmp_path)
     options = ("--cert", str(certificate), "--key", str(key), "--admin-port", "0")
     async with signaller(*options, tmp=tmp_path) as server:
@@ -82,7 +82,7 @@ async def test_it_tells_of_the_clients_of_the_public_port(tmp_path: Path) -> Non
 
 
 async def test_where_others_reach_it_it_has_tls(tmp_path: Path) -> None:
-    """If the public port has: a token is not for who listens."""
+    """If the public port has TLS, so that nobody can overhear the token."""
     certificate, key = self_signed(tmp_path)
     config = {
         "TLS": True,
@@ -102,7 +102,7 @@ async def test_where_others_reach_it_it_has_tls(tmp_path: Path) -> None:
 
 
 async def test_drain_ends_the_server(tmp_path: Path) -> None:
-    """As SIGTERM does: clients are told; until they have gone the admin port says how it goes."""
+    """Like SIGTERM: clients get a goaway; the admin port serves until they have gone."""
     config = {"AdminPort": 0, "DrainSeconds": 600}
     async with signaller(tmp=tmp_path, config=config) as server:
         (url,) = await ports(server, ADMIN, 1)
@@ -141,13 +141,13 @@ def test_a_port_that_cannot_be_had(tmp_path: Path) -> None:
     ],
 )
 def test_a_host_that_cannot_be_had(host: str, words: str) -> None:
-    """One that others reach needs a token."""
+    """A host that others can reach needs a token."""
     said = refused("--port", "0", "--admin-port", "0", "--admin-host", host)
     assert said.startswith(f'videre-server: --admin-host: AdminHost: "{host}": {words}')
 
 
 def test_a_host_that_is_not_ours(tmp_path: Path) -> None:
-    """It is found out before anything is served."""
+    """The fault appears before anything is served."""
     conf = tmp_path / "conf.json"
     conf.write_text(json.dumps({"AdminHost": "192.0.2.1", "AdminPort": 0, "AdminToken": TOKEN}))
     said = refused("--port", "0", "--config", str(conf))
@@ -164,7 +164,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 def test_each_worker_has_an_admin_port() -> None:
-    """One after the other; a free one each, or none."""
+    """Consecutive ports; or any free ones, or none."""
     shared = Config(workers=3, admin_port=9000, worker_ports="shared")
     assert [each.admin_port for each in configs(shared)] == [9000, 9001, 9002]
     assert [each.admin_port for each in configs(Config(workers=2, admin_port=0))] == [0, 0]
@@ -172,7 +172,7 @@ def test_each_worker_has_an_admin_port() -> None:
 
 
 async def test_the_rooms_of_other_nodes(store: Valkey, tmp_path: Path) -> None:
-    """Whichever node is asked: it knows, sends and removes; its status is its own."""
+    """Any node lists them, sends and removes; the status is its own."""
     settings = {"Engine": store.url, "Workers": 2, "AdminPort": 0}
     async with signaller(tmp=tmp_path, config=settings) as server:
         admins = await ports(server, ADMIN, 2)

@@ -1,4 +1,4 @@
-"""What docs/operations.md says of the admin port: its commands work, its answers are these."""
+"""The admin port in docs/operations.md: its commands work, its answers are real."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = TEXT[TEXT.index("\n## Admin port\n") :]
 
 
 async def run(command: str, folder: Path) -> str:
-    """Return what a command prints."""
+    """Return the output of a command."""
     require("curl")
     bash = ("bash", "-euo", "pipefail", "-c", command)
     process = await create_subprocess_exec(*bash, cwd=folder, stdout=PIPE, stderr=PIPE)
@@ -46,7 +46,7 @@ async def test_its_commands(
     problem: Block,
     tmp_path: Path,
 ) -> None:
-    """One after the other, on a server that has the rooms of which they speak."""
+    """One after the other, on a server that has the rooms they name."""
     await run(make.text, tmp_path)
     conf = tmp_path / "conf.json"
     conf.write_text(configuration.text)
@@ -110,7 +110,7 @@ def test_its_queries() -> None:
 
 
 def test_an_example_of_a_token() -> None:
-    """What its command makes is a good one."""
+    """The command makes a valid one."""
     token = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA="
     settings = {**dict.fromkeys(ADMIN_KEYS), "AdminToken": token}
     assert admin_token(settings, Path(), {}) == (token, [])

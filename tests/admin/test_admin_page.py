@@ -26,7 +26,7 @@ DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    """Give a Chromium; pages may have left no error uncaught, and nothing may be forbidden."""
+    """Run a Chromium; fail if a page has an uncaught error or violates its policy."""
     async with chromium() as started:
         yield started
         await started.close()
@@ -44,7 +44,7 @@ async def opened(browser: Browser, admin: Admin, **context: Any) -> Page:
 
 @asynccontextmanager
 async def talking(admin: Admin, users: int = 4, room: str = "kitchen-table") -> AsyncIterator[None]:
-    """Have a room in which somebody says something all the time, and somebody else nonsense."""
+    """Keep a room in which one user sends all the time, and another sends nonsense."""
     clients = await admin.signaller.members(*(f"user{n}" for n in range(users)), room=room)
 
     async def talk() -> None:
@@ -76,7 +76,7 @@ async def talking(admin: Admin, users: int = 4, room: str = "kitchen-table") -> 
 
 
 async def look(page: Page, name: str) -> None:
-    """Look at a page as it is, on a desk in light and on a phone in dark."""
+    """Take screenshots on a desktop in light mode and on a phone in dark mode."""
     folder = os.environ.get("VIDERE_SCREENSHOTS")
     for size, scheme in ((DESK, "light"), (PHONE, "dark")):
         path = Path(folder) / f"{name}-{size['width']}-{scheme}.png" if folder else None
@@ -104,7 +104,7 @@ async def look(page: Page, name: str) -> None:
 
 
 async def test_it_shows_what_goes_on(browser: Browser) -> None:
-    """Charts that move, errors, rooms by the first characters of their ids; nobody's name."""
+    """Charts that move, errors, rooms by the first characters of their ids; no user names."""
     config = Config(transport=Options(origins=("https://example.com",)))
     async with administered(config) as admin, talking(admin), talking(admin, 2, "x"):
         page = await opened(browser, admin)
@@ -149,7 +149,7 @@ async def test_it_shows_what_goes_on(browser: Browser) -> None:
 
 
 async def test_it_asks_for_the_token(browser: Browser) -> None:
-    """Where there is one; it is kept for the tab, and for no longer."""
+    """If there is one; it is kept only for this tab."""
     async with administered(token=TOKEN) as admin:
         page = await opened(browser, admin)
         await page.drive(SEEN, "#login")
@@ -175,7 +175,7 @@ async def test_it_asks_for_the_token(browser: Browser) -> None:
 
 
 async def test_it_says_when_nobody_answers(browser: Browser) -> None:
-    """And goes on as soon as somebody does."""
+    """And continues as soon as the server answers."""
     async with administered() as admin:
         page = await opened(browser, admin)
         await page.drive(SEEN, "#state.good")

@@ -1,4 +1,4 @@
-"""The status as JSON: what it counts, what it remembers, and what it does not tell."""
+"""The status as JSON: what it counts, what it remembers, and what it keeps secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from videre.version import __version__
 
 @pytest.fixture
 async def admin() -> AsyncIterator[Admin]:
-    """Give the admin port of a signaller."""
+    """Run the admin port of a server."""
     async with administered() as client:
         yield client
 
@@ -39,7 +39,7 @@ async def told(admin: Admin) -> dict[str, Any]:
 
 
 async def until(admin: Admin, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Return the status as soon as something is true of it."""
+    """Return the status once a condition is true of it."""
     async with asyncio.timeout(20):
         while not true(found := await told(admin)):
             pass
@@ -47,7 +47,7 @@ async def until(admin: Admin, true: Callable[[dict[str, Any]], bool]) -> dict[st
 
 
 async def test_what_runs(admin: Admin) -> None:
-    """Which version, since when, on which engine."""
+    """The version, since when, and the engine."""
     found = await told(admin)
     assert (found["Version"], found["Engine"], found["Ready"]) == (__version__, "memory://", True)
     assert 0 <= found["Uptime"] < 60
@@ -73,7 +73,7 @@ async def test_who_is_there(admin: Admin) -> None:
 
 
 async def test_who_was_turned_away() -> None:
-    """By reason."""
+    """Refused requests by reason."""
     config = Config(transport=Options(max_connections=1))
     async with administered(config) as admin:
         await admin.signaller.client()
@@ -86,14 +86,14 @@ async def test_who_was_turned_away() -> None:
 
 
 async def test_slow_consumers(admin: Admin) -> None:
-    """How many, and when there was the last one."""
+    """Their number, and the time of the last one."""
     admin.namespaces[0].tally.slow_consumers += 2
     found = await until(admin, lambda found: found["SlowConsumers"]["Count"] == 2)
     assert found["SlowConsumers"]["Last"].endswith("+00:00")
 
 
 async def test_it_has_a_history(admin: Admin) -> None:
-    """Who opens the page sees what has been, whether or not anybody looked."""
+    """The page shows the past at once, whether or not anybody was looking."""
     clients = await admin.signaller.members("a", "b")
     await clients[0].send("broadcast", "a", "room")
     await clients[1].heard()
@@ -104,7 +104,7 @@ async def test_it_has_a_history(admin: Admin) -> None:
 
 
 def test_a_rate_is_what_came_in_the_time_that_passed() -> None:
-    """Also where a sample was late; the first one has no rate."""
+    """Even if a sample was late; the first sample has no rate."""
     samples = Samples()
     assert samples.history() == {}
     for now, rooms, joins in ((10.0, 1, 7), (11.0, 2, 12), (13.0, 3, 17), (13.0, 3, 18)):
@@ -124,7 +124,7 @@ def test_samples_are_kept_for_two_minutes() -> None:
 
 @pytest.mark.parametrize("batched", [True, False])
 def test_faults_of_the_log_are_kept_by_kind(batched: bool) -> None:
-    """The latest first, without who they were about."""
+    """Latest first, without the users they concern."""
     logger = logging.getLogger(f"videre-test-faults-{batched}")
     faults = Faults()
     logger.addHandler(faults)
@@ -148,7 +148,7 @@ def test_faults_of_the_log_are_kept_by_kind(batched: bool) -> None:
 
 
 def test_so_many_kinds_are_kept() -> None:
-    """Those that have not been seen for longest are forgotten."""
+    """The kind not seen for longest is dropped first."""
     logger = logging.getLogger("videre-test-kinds")
     faults = Faults()
     logger.addHandler(faults)
@@ -160,7 +160,7 @@ def test_so_many_kinds_are_kept() -> None:
 
 
 async def test_faults_are_shown_while_the_admin_port_is_open() -> None:
-    """And its handler is taken away with it."""
+    """Its log handler is removed with it."""
     before = list(logging.getLogger("videre").handlers)
     async with administered() as admin:
         (client,) = await admin.signaller.members("a")
@@ -173,7 +173,7 @@ async def test_faults_are_shown_while_the_admin_port_is_open() -> None:
 
 
 async def test_the_largest_rooms_are_few(admin: Admin) -> None:
-    """Of more rooms than are shown, the largest first; who leaves is not counted any more."""
+    """Only the largest ones, largest first; members that left no longer count."""
     rooms = admin.namespaces[0].rooms
     seats = {
         (room, user): rooms.join(f"u{user}", f"{room:02}", FakeConnection(), ("", ""))[0]
@@ -197,6 +197,6 @@ async def test_the_largest_rooms_are_few(admin: Admin) -> None:
 
 
 def test_a_schema_is_looked_at() -> None:
-    """What compares answers with the document does find faults."""
+    """The comparison with the document does find faults."""
     with pytest.raises(Exception, match="is not of type"):
         conforms({"Status": 5}, {"$ref": "#/components/schemas/Health"})

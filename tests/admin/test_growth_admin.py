@@ -1,4 +1,4 @@
-"""What a request to the admin port costs: no more than in proportion to its bytes."""
+"""The cost of a request to the admin port: at most proportional to its bytes."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ FILLERS = ("a", "1", "%41", "%F0%9F%98%80", "+", "/", "%25", "%ff", ".", "[")
 
 @pytest.fixture
 async def admin() -> AsyncIterator[Admin]:
-    """Give an admin port, whose routes others than the first do not find."""
+    """Run an admin port."""
     async with administered() as client:
         yield client
 
 
 def made(admin: Admin, method: str, target: str, body: bytes = b"", **headers: str) -> web.Request:
-    """Return a request as the application gets it, when HTTP has been read."""
+    """Return a request as the application gets it, after parsing."""
     named = {"Host": "localhost", "Content-Type": "application/json", **headers}
     request = make_mocked_request(method, target, headers=named, app=admin.app)
     request._read_bytes = body
@@ -63,7 +63,7 @@ def made(admin: Admin, method: str, target: str, body: bytes = b"", **headers: s
 
 
 async def asked(admin: Admin, request: web.Request) -> None:
-    """Have the application answer; what is wrong is a short answer."""
+    """Let the application answer; an error must be short."""
     response = await admin.app._handle(request)
     assert isinstance(response, web.Response) and isinstance(response.body, bytes)
     assert response.status < 400 or len(response.body) < ANSWER
@@ -91,7 +91,7 @@ async def test_queries(admin: Admin, method: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/api/v1/rooms", "/api/v1/members", "/api/v1/nothing"])
 async def test_long_values(admin: Admin, path: str) -> None:
-    """One value as long as may be, of a known parameter or of none."""
+    """One value of the maximum length, of a known or an unknown parameter."""
     for name, filler in itertools.product(LONG_VALUES, FILLERS):
         await check_async(
             lambda size, name=name, filler=filler: made(  # type: ignore[misc]
@@ -109,7 +109,7 @@ HEADERS = ("Origin", "Sec-Fetch-Site", "Authorization", "X-Forwarded-For", "Cont
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("token", [None, TOKEN])
 async def test_long_headers(name: str, token: str | None) -> None:
-    """All that is read of a request; of tokens so many may be wrong."""
+    """The longest headers that are read, with wrong tokens."""
     trusting = Config(transport=Options(trusted_proxies=("127.0.0.1",)))
     async with administered(trusting, token=token) as admin:
         for piece in ("a", ",", ", 1.1.1.1", "::", " ", "=", "http://"):
@@ -127,7 +127,7 @@ async def test_long_headers(name: str, token: str | None) -> None:
 
 @pytest.mark.parametrize("piece", ["a", ",", ";", ",a;q=1", "1.", OPEN_METRICS, f";{OPEN_METRICS}"])
 def test_what_metrics_are_accepted(piece: str) -> None:
-    """Any Accept."""
+    """Any Accept header."""
     check(
         lambda size: OPEN_METRICS + repeat(piece, size, between=""),
         lambda accept: metrics.exposition(CollectorRegistry(), accept),
@@ -136,7 +136,7 @@ def test_what_metrics_are_accepted(piece: str) -> None:
 
 
 async def no_sleep(_seconds: float) -> None:
-    """Wait for nothing."""
+    """Do not wait."""
 
 
 BODIES = (
@@ -187,7 +187,7 @@ async def read(request: web.Request) -> None:
 
 
 async def test_members_of_a_crowded_room(admin: Admin) -> None:
-    """A page of them costs what the room has, wherever in it the page is."""
+    """A page costs work in proportion to the room, wherever in it the page is."""
     rooms = admin.namespaces[0].rooms
     joined = 0
 
@@ -209,7 +209,7 @@ async def test_members_of_a_crowded_room(admin: Admin) -> None:
 
 
 async def test_what_repeats_costs_the_same_with_many_rooms(admin: Admin) -> None:
-    """The list of rooms, the status, its samples and the metrics walk through none of them."""
+    """Lists of rooms, status, samples and metrics walk through no rooms."""
     namespace = admin.namespaces[0]
     status = Status(
         admin.namespaces, engine="", ready=lambda: True, logger=logging.getLogger("videre.growth")
@@ -252,7 +252,7 @@ async def test_what_repeats_costs_the_same_with_many_rooms(admin: Admin) -> None
 
 
 def test_the_census_of_many_rooms() -> None:
-    """A change costs the same, whatever there is; an answer, what it holds."""
+    """A change costs the same with any number of rooms; an answer costs what it contains."""
     census = Census()
 
     def grow(size: int) -> int:

@@ -1,4 +1,4 @@
-"""The configuration: every key, what beats what, and what is said of each fault."""
+"""The configuration: every key, the precedence of sources, and the fault of each bad value."""
 
 from __future__ import annotations
 
@@ -186,13 +186,13 @@ Read = Callable[..., Config]
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """Give the path of a configuration file that is still to be written."""
+    """Return the path of a configuration file not yet written."""
     return tmp_path / "conf.json"
 
 
 @pytest.fixture
 def read(conf: Path) -> Read:
-    """Give a function that reads a file with these values, under these options."""
+    """Return a function that reads a file with these values, under these options."""
 
     def read(values: object, **options: tuple[str, Any]) -> Config:
         conf.write_text(json.dumps(values))
@@ -216,7 +216,7 @@ def test_every_key_is_tested() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_defaults(key: str, read: Read) -> None:
-    """A key that is absent has its default, with a file or without one."""
+    """A missing key has its default, with or without a file."""
     field, default, _, _ = KEYS[key]
     assert attrgetter(field)(read({})) == default
     assert load() == read({}) == Config()
@@ -224,13 +224,13 @@ def test_defaults(key: str, read: Read) -> None:
 
 @pytest.mark.parametrize(("key", "given", "found"), GOOD)
 def test_good_values(key: str, given: Any, found: Any, read: Read) -> None:
-    """A good value is taken."""
+    """A good value is accepted."""
     assert attrgetter(KEYS[key][0])(read({key: given})) == found
 
 
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_bad_values(key: str, value: Any, read: Read, conf: Path) -> None:
-    """A wrong type or a value out of bounds is refused, with the file, the key and the value."""
+    """A value of a wrong type or out of bounds is refused; the fault names file, key and value."""
     start = f"{conf}: {key}: {json.dumps(value)}: "
     found = faults(read, {key: value})
     assert found and all(fault.startswith(start) and fault > start for fault in found)
@@ -238,36 +238,36 @@ def test_bad_values(key: str, value: Any, read: Read, conf: Path) -> None:
 
 @pytest.mark.parametrize("key", ["Port", "LogMaxBytes", "MaxConnections"])
 def test_true_is_no_number(key: str, read: Read) -> None:
-    """A boolean is refused where a number is wanted, though Python's True is 1."""
+    """A boolean is refused for a number, although Python's True equals 1."""
     assert f"{key}: true" in faults(read, {key: True})[0]
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if not SCHEMA[key].get("nullable")])
 def test_null_is_refused_where_nothing_can_be_switched_off(key: str, read: Read) -> None:
-    """A null is a wrong type, and not silently the default, where the schema has no null."""
+    """null has the wrong type there; the default is not used silently."""
     assert f"{key}: null" in faults(read, {key: None})[0]
 
 
 @pytest.mark.parametrize("value", [[1], [["/a"]], ["/a", None], [{}]])
 def test_prefixes_that_are_no_strings_are_a_fault(value: Any, read: Read) -> None:
-    """A list of prefixes that holds something else is refused, and crashes nothing."""
+    """A list of anything but strings is refused without a crash."""
     assert "Prefix" in faults(read, {"Prefix": value})[0]
 
 
 def test_a_fault_in_a_list_of_prefixes_is_told_once(read: Read) -> None:
-    """Of a list, it is not complained that it is no string."""
+    """Cerberus's complaint that a list is not a string is left out."""
     assert "string type" not in str(faults(read, {"Prefix": ["/a", "b c"]}))
 
 
 @pytest.mark.parametrize("value", [["/a", "/a"], ["/a", "/a/"], ["", "/"]])
 def test_the_same_prefix_twice_is_a_fault(value: list[str], read: Read) -> None:
-    """Two prefixes that are one path are refused."""
+    """Two spellings of one path are refused."""
     (fault,) = faults(read, {"Prefix": value})
     assert "twice" in fault and json.dumps(value) in fault
 
 
 def test_a_sockjs_url_ends_where_it_ends(read: Read) -> None:
-    """A line break after the URL, which would get into the iframe page, is refused."""
+    """A trailing line break, which would get into the iframe page, is refused."""
     assert "SockJSUrl" in faults(read, {"SockJSUrl": "/a\n"})[0]
 
 
@@ -299,7 +299,7 @@ def test_a_conf_json_of_the_original(read: Read, conf: Path) -> None:
     ids=lambda value: str(value)[:20],
 )
 def test_files_that_hold_no_object(content: bytes, words: str, conf: Path) -> None:
-    """A file that holds no JSON object is refused, in a few words that name it."""
+    """A file without a JSON object is refused, with a short message that names it."""
     conf.write_bytes(content)
     (fault,) = faults(load, conf)
     assert fault.startswith(f"{conf}: ") and words in fault
@@ -307,20 +307,20 @@ def test_files_that_hold_no_object(content: bytes, words: str, conf: Path) -> No
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is missing or cannot be read is named."""
+    """The fault names a file that is missing or unreadable."""
     missing = tmp_path / "missing.json"
     assert faults(load, missing) == (f"{missing}: cannot be read: No such file or directory",)
     assert faults(load, tmp_path) == (f"{tmp_path}: cannot be read: Is a directory",)
 
 
 def test_a_byte_order_mark_is_accepted(conf: Path) -> None:
-    """A file as Windows editors save it is read."""
+    """Windows editors write one."""
     conf.write_bytes(b'\xef\xbb\xbf{"Port": 5}\r\n')
     assert load(conf).port == 5
 
 
 def test_faults_are_reported_at_once(read: Read, conf: Path) -> None:
-    """Every fault is named with where it comes from: the file, or the option that beats it."""
+    """Every fault names its source: the file, or the option that overrides it."""
     values = {"Host": 5, "Prt": 1, "TLS": True, "Key": "k", "Port": "x", "LogLevel": "x"}
     port, level = ("--port", 70000), ("--log-level", "y")
     found = faults(read, values, Port=port, LogLevel=level)
@@ -355,14 +355,14 @@ def test_faults_are_reported_at_once(read: Read, conf: Path) -> None:
     ids=str,
 )
 def test_a_burst_above_the_backlog(read: Read, values: dict[str, Any], words: str | None) -> None:
-    """A configuration in which one member can have others closed is used, and complained of."""
+    """If one member could get others closed, the configuration is used but reported."""
     complaints = read(values).complaints()
     assert len(complaints) == (words is not None)
     assert words is None or (words in complaints[0] and "(MaxBacklogBytes)" in complaints[0])
 
 
 def test_options_beat_the_file_which_beats_the_defaults(read: Read) -> None:
-    """Each value comes from the first that has one."""
+    """Each value comes from the first source that has it."""
     values = {"Host": "::1", "Port": 1, "Prefix": ["/a", "/b"], "LogLevel": "debug"}
     config = read(values, Port=("--port", 2), Prefix=("--prefix", ["/c"]))
     assert (config.host, config.port, config.prefixes) == ("::1", 2, ("/c",))
@@ -386,7 +386,7 @@ def test_paths_are_relative_to_who_names_them(
 
 
 def test_naming_a_certificate_switches_tls_on(read: Read, conf: Path) -> None:
-    """Who gives --cert or --key wants TLS, whatever the file says, and must give both."""
+    """--cert or --key implies TLS, whatever the file says, and needs the other."""
     paths = map(str, self_signed(conf.parent))
     cert, key = zip(("--cert", "--key"), paths, strict=True)
     assert read({"TLS": False}, Cert=cert, Key=key).tls
@@ -409,7 +409,7 @@ OBJECTS = st.dictionaries(st.sampled_from([*KEYS, "", "port"]) | st.text(), ANY 
 def test_any_object_is_a_configuration_or_its_faults(
     values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever JSON object the file holds, `load` gives a Config or says what is wrong."""
+    """For any JSON object, `load` returns a Config or raises a ConfigError."""
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(values))
     try:

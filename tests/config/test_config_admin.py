@@ -1,4 +1,4 @@
-"""The admin port in the configuration: where it listens, and the token that keeps others out."""
+"""The admin port in the configuration: where it listens, and its token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORT = "hush-hush"
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """Give the path of a configuration file that is still to be written."""
+    """Return the path of a configuration file not yet written."""
     return tmp_path / "conf.json"
 
 
@@ -38,14 +38,14 @@ def bad(conf: Path, environ: Mapping[str, str] | None = None, **values: Any) -> 
 
 
 def test_it_is_off(conf: Path) -> None:
-    """Until a port is set; whatever its host is, then nobody can be let in."""
+    """Without AdminPort there is none, whatever AdminHost says."""
     assert load().admin_port is None
     assert good(conf, AdminHost="0.0.0.0").admin_port is None
 
 
 @pytest.mark.parametrize("ending", ["", "\n"])
 def test_where_the_token_stands(conf: Path, ending: str) -> None:
-    """In the configuration, in a file beside it, in a variable."""
+    """In the configuration, in a file, or in a variable."""
     (conf.parent / "token").write_text(TOKEN + ending)
     assert good(conf, AdminToken=TOKEN).admin_token == TOKEN
     assert good(conf, AdminTokenFile="token").admin_token == TOKEN
@@ -56,7 +56,7 @@ def test_where_the_token_stands(conf: Path, ending: str) -> None:
 def test_the_file_of_an_option_is_found_from_where_we_are(
     conf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As all paths of options."""
+    """Like all paths in options."""
     (conf.parent / "token").write_text(TOKEN)
     monkeypatch.chdir(conf.parent)
     elsewhere = conf.parent / "etc" / "conf.json"
@@ -67,13 +67,13 @@ def test_the_file_of_an_option_is_found_from_where_we_are(
 
 
 def test_no_token_shows(conf: Path) -> None:
-    """Where a configuration is printed."""
+    """Its repr does not contain the token."""
     assert TOKEN not in repr(good(conf, AdminToken=TOKEN))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "admin.example.com", "127.1"])
 def test_others_need_a_token(conf: Path, host: str) -> None:
-    """A port that others reach is not open to them."""
+    """A port that others can reach needs a token."""
     (fault,) = bad(conf, AdminHost=host, AdminPort=9)
     words = "others can reach it, so it needs one of AdminToken, AdminTokenFile, AdminTokenVariable"
     assert fault == f'AdminHost: "{host}": {words}'
@@ -82,7 +82,7 @@ def test_others_need_a_token(conf: Path, host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "LocalHost"])
 def test_this_machine_needs_none(conf: Path, host: str) -> None:
-    """On loopback it may be left out."""
+    """On loopback the token is optional."""
     assert is_loopback(host)
     assert good(conf, AdminHost=host, AdminPort=9).admin_token is None
 
@@ -109,7 +109,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("values", "words"), FAULTS)
 def test_a_token_that_is_none(conf: Path, values: dict[str, Any], words: str) -> None:
-    """It is said where it stands and what is wrong, and not what it is."""
+    """The fault says where it is and what is wrong, without quoting it."""
     (conf.parent / "short").write_text(SHORT)
     (conf.parent / "two").write_text(f"{TOKEN}\n{SHORT}\n")
     (conf.parent / "binary").write_bytes(b"\xff" + SHORT.encode())
@@ -119,7 +119,7 @@ def test_a_token_that_is_none(conf: Path, values: dict[str, Any], words: str) ->
 
 
 def test_every_worker_has_a_port(conf: Path) -> None:
-    """One after the other, and these have an end."""
+    """Consecutive ports, up to the last one there is."""
     many = {"Workers": 3, "Engine": "redis://h", "WorkerPorts": "shared"}
     assert good(conf, AdminPort=65533, **many).admin_port == 65533
     (fault,) = bad(conf, AdminPort=65534, **many)

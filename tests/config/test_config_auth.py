@@ -1,4 +1,4 @@
-"""`Auth` in the configuration, and the tokens that the command mints by it."""
+"""`Auth` in the configuration, and the command that mints tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HUSH = "hush! this secret stands in the wrong place"
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """Give the path of a configuration file that is still to be written."""
+    """Return the path of a configuration file not yet written."""
     return tmp_path / "conf.json"
 
 
@@ -47,20 +47,20 @@ def bad(conf: Path, **values: Any) -> tuple[str, ...]:
 
 
 def test_no_auth(conf: Path) -> None:
-    """Unless it is asked for, nobody needs a token."""
+    """Without `Auth`, nobody needs a token."""
     for values in ({}, {"Auth": None}):
         config = load(write(conf, **values))
         assert config.auth == NoAuth() and config.leeway == 60
 
 
 def test_auth_is_required_unless_it_says_not(conf: Path) -> None:
-    """Who names keys means it."""
+    """Keys imply `Required`."""
     assert good(conf, Secrets=[SECRET]).auth.required
     assert not good(conf, Secrets=[SECRET], Required=False).auth.required
 
 
 def test_keys_of_all_kinds(conf: Path) -> None:
-    """Secrets of the file, of files beside it and of the environment, and public keys."""
+    """Secrets in the file, in other files and in the environment, and public keys."""
     (conf.parent / "secret").write_text(OTHER_SECRET)
     (conf.parent / "key.pem").write_bytes(public_pem("ES256"))
     third = "a-secret-of-the-environment-32-bytes"
@@ -88,7 +88,7 @@ def test_keys_of_all_kinds(conf: Path) -> None:
 def test_the_environment_is_that_of_the_process(
     conf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless another one is given."""
+    """Unless the caller passes another one."""
     monkeypatch.setenv("VIDERE_TEST_SECRETS", "the-secret-of-the-process-of-32-bytes")
     write(conf, Auth={"SecretsVariable": "VIDERE_TEST_SECRETS"})
     assert load(conf).auth.required
@@ -123,14 +123,14 @@ def test_the_environment_is_that_of_the_process(
     ],
 )
 def test_faults_name_the_file_and_the_key(conf: Path, auth: dict[str, Any], name: str) -> None:
-    """And are the only ones."""
+    """And there are no further faults."""
     (fault,) = bad(conf, Auth=auth)
     assert fault.startswith(f"{conf}: Auth.{name}: ")
     assert SECRET not in fault
 
 
 def test_faults_come_with_all_others(conf: Path) -> None:
-    """Whatever else is wrong is said at the same time."""
+    """All faults are reported together."""
     found = bad(conf, Port=-1, Auth={"Secrets": ["short"], "PublicKeys": ["none"]})
     assert [fault.split(": ")[1] for fault in found] == ["Port", "Auth.Secrets", "Auth.PublicKeys"]
 
@@ -150,7 +150,7 @@ def test_faults_come_with_all_others(conf: Path) -> None:
     ],
 )
 def test_a_fault_shows_no_secret(conf: Path, auth: dict[str, Any]) -> None:
-    """However it was put down; a terminal and a log have many readers."""
+    """Whatever is wrong with it: many people read terminals and logs."""
     assert "hush" not in "".join(bad(conf, Auth=auth)).lower()
 
 
@@ -168,14 +168,14 @@ def test_a_fault_shows_no_secret(conf: Path, auth: dict[str, Any]) -> None:
 def test_a_fault_shows_no_secret_that_stands_in_the_wrong_place(
     conf: Path, values: dict[str, Any]
 ) -> None:
-    """A key too high or misspelled is a mistake that is easily made."""
+    """Under a misspelled key, or one level too high."""
     assert "hush" not in "".join(bad(conf, **values))
 
 
 @pytest.mark.parametrize("key", ["PacketsPerSecond", "JoinTimeout", "ConnectsPerSecondPerAddress"])
 @pytest.mark.parametrize("number", ["NaN", "Infinity"])
 def test_a_limit_is_a_finite_number(conf: Path, key: str, number: str) -> None:
-    """JSON has no others, though Python reads them; `null` is what switches a limit off."""
+    """JSON has no others, but Python reads them; `null` switches a limit off."""
     conf.write_text(f'{{"{key}": {number}}}')
     with pytest.raises(ConfigError):
         load(conf)
@@ -183,14 +183,14 @@ def test_a_limit_is_a_finite_number(conf: Path, key: str, number: str) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity"])
 def test_the_leeway_is_a_finite_number(conf: Path, number: str) -> None:
-    """A timer that is due at no time would never go off."""
+    """A timer for NaN would never fire."""
     conf.write_text(f'{{"Auth": {{"Leeway": {number}, "Secrets": ["{SECRET}"]}}}}')
     with pytest.raises(ConfigError):
         load(conf)
 
 
 def test_a_configuration_shows_no_secret(conf: Path) -> None:
-    """Who prints it finds none."""
+    """Its repr contains none."""
     assert SECRET not in repr(good(conf, Secrets=[SECRET]))
 
 
@@ -211,13 +211,13 @@ def mint(conf: Path, *args: str) -> str:
 
 
 def read(minted: str) -> dict[str, Any]:
-    """Return the claims of a token of the first secret."""
+    """Return the claims of a token signed with the first secret."""
     claims: dict[str, Any] = jwt.decode(minted, SECRET, ["HS256"], options={"verify_aud": False})
     return claims
 
 
 def test_the_claims_of_a_minted_token(conf: Path) -> None:
-    """What was asked for, and what the server wants to see."""
+    """The requested ones, and those that the server requires."""
     write(conf, Auth={"Secrets": [SECRET, OTHER_SECRET], "Issuer": "me", "Audience": "us"})
     before = int(time.time())
     claims = read(mint(conf, "--user", "a", "--room", "x*", "--room", "y", "--ttl", "5"))
@@ -238,7 +238,7 @@ def test_the_claims_of_a_minted_token(conf: Path) -> None:
     ids=" ".join,
 )
 def test_what_makes_no_token_is_said_in_words(conf: Path, args: tuple[str, ...]) -> None:
-    """No time at all, and what no server takes: exit code 2, no traceback."""
+    """An invalid duration or name: exit code 2, without a traceback."""
     write(conf, Auth={"Secrets": [SECRET]})
     done = run(conf, "--user", "a", "--room", "room", *args)
     assert "Traceback" not in done.stderr
@@ -247,7 +247,7 @@ def test_what_makes_no_token_is_said_in_words(conf: Path, args: tuple[str, ...])
 
 @pytest.mark.parametrize("keys", [None, {"PublicKeys": ["key.pem"]}], ids=["no auth", "no secret"])
 def test_without_a_secret_nothing_is_minted(conf: Path, keys: dict[str, Any] | None) -> None:
-    """It is said in words, with exit code 2."""
+    """Exit code 2 and an explanation."""
     (conf.parent / "key.pem").write_bytes(public_pem("ES256"))
     done = run(write(conf, Auth=keys), "--user", "a", "--room", "room")
     assert (done.returncode, done.stdout) == (2, "")
@@ -255,14 +255,14 @@ def test_without_a_secret_nothing_is_minted(conf: Path, keys: dict[str, Any] | N
 
 
 async def enter(client: Signalling, minted: str) -> tuple[str, Any]:
-    """Return the event and Payload (of an error: the Code) that answer a connect."""
+    """Return the event and Payload (for an error, its Code) that answer a connect."""
     answer = await client.ask("connect", {"Token": minted})
     event, payload = answer["Header"]["Event"], json.loads(answer["Payload"])
     return event, payload["Code"] if event == "error" else payload
 
 
 async def test_the_server_takes_what_was_minted(tmp_path: Path) -> None:
-    """A real process: several rooms, a prefix, the capacity; and nothing of it in its log."""
+    """A real process: several rooms, a prefix, a capacity; its log contains no token."""
     config = {
         "Auth": {"Secrets": [SECRET], "Issuer": "me", "Audience": "us"},
         "LogFile": "debug.log",

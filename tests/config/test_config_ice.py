@@ -1,4 +1,4 @@
-"""`IceServers` in the configuration: what is taken, and what is said of each fault."""
+"""`IceServers` in the configuration: which entries are valid, and the fault of each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATIC = {"Urls": TURN, "Username": "me", "Credential": "password"}
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """Give the path of a configuration file that is still to be written."""
+    """Return the path of a configuration file not yet written."""
     return tmp_path / "conf.json"
 
 
@@ -43,7 +43,7 @@ def bad(conf: Path, *entries: object, environ: dict[str, str] | None = None, **m
 
 
 def test_entries_of_all_kinds(conf: Path) -> None:
-    """Static ones in either spelling, and secrets of the file, beside it and of the environment."""
+    """Static ones in either spelling; secrets in the file, in other files, in the environment."""
     (conf.parent / "turn-secret").write_text("the-secret-of-a-file\n")
     config = good(
         conf,
@@ -70,7 +70,7 @@ def test_entries_of_all_kinds(conf: Path) -> None:
 
 
 def test_the_default_ttl(conf: Path) -> None:
-    """Four hours, of which the clients hear."""
+    """Four hours; clients receive it."""
     config = good(conf, {"Urls": TURN, "Secret": SECRET})
     assert config.ice.offer("peer1", 0)["IceTtl"] == 14400
 
@@ -78,7 +78,7 @@ def test_the_default_ttl(conf: Path) -> None:
 def test_the_environment_is_that_of_the_process(
     conf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless another one is given."""
+    """Unless the caller passes another one."""
     monkeypatch.setenv("VIDERE_TEST_TURN", SECRET)
     entry = {"Urls": TURN, "SecretVariable": "VIDERE_TEST_TURN"}
     conf.write_text(json.dumps({"IceServers": [entry]}))
@@ -146,7 +146,7 @@ def test_urls_that_are_good(conf: Path, url: str) -> None:
     ],
 )
 def test_urls_that_are_none(conf: Path, url: str) -> None:
-    """A browser would not even make an RTCPeerConnection with one of them; the value is named."""
+    """A browser refuses a whole RTCPeerConnection for one of them; the fault names it."""
     for value in (url, [TURN, url]):
         (fault,) = bad(conf, {**STATIC, "Urls": value})
         assert fault.startswith(f"{conf}: IceServers[0].Urls: {json.dumps(url)}: must look like ")
@@ -217,7 +217,7 @@ SHARED = {"Urls": TURN, "Secret": SECRET}
 def test_faults_name_the_file_and_the_key(
     conf: Path, entry: dict[str, Any], key: str, words: str
 ) -> None:
-    """And are the only ones; entries are counted from 0."""
+    """And there are no further faults; entries count from 0."""
     (conf.parent / "weak").write_text("weak\n")
     (conf.parent / "lines").write_text(f"static-auth-secret={SECRET}\nrealm=example.com\n")
     (conf.parent / "bytes").write_bytes(b"\xff" * 32)
@@ -230,7 +230,7 @@ def test_faults_name_the_file_and_the_key(
 
 @pytest.mark.parametrize("secret", ["", "north", "x" * 15, "é" * 15])
 def test_a_weak_secret(conf: Path, secret: str) -> None:
-    """It is refused at the start: who has one credential could find it by trying."""
+    """It is refused: one credential would be enough to guess it."""
     words = f"must have at least 16 characters, not {len(secret)}"
     assert bad(conf, {**SHARED, "Secret": secret}) == (f"{conf}: IceServers[0].Secret: {words}",)
     good(conf, {**SHARED, "Secret": "x" * 16})
@@ -238,12 +238,12 @@ def test_a_weak_secret(conf: Path, secret: str) -> None:
 
 @pytest.mark.parametrize("entry", [5, None, STUN, [STUN], f"turn:me:{HUSH}@turn.example.com"])
 def test_an_entry_that_is_no_object(conf: Path, entry: object) -> None:
-    """It is named, and not shown: it may be a secret."""
+    """The fault names it without its value, which may be a secret."""
     assert bad(conf, entry) == (f"{conf}: IceServers[0]: must be an object",)
 
 
 def test_spellings_do_not_mix(conf: Path) -> None:
-    """The W3C knows no secrets: what is wanted is the other spelling."""
+    """The W3C's spelling has no secrets: the fault suggests the other one."""
     assert sorted(bad(conf, {"urls": TURN, "Secret": SECRET})) == [
         f"{conf}: IceServers[0].Urls: required field",
         f'{conf}: IceServers[0].urls: "{TURN}": unknown field',
@@ -251,7 +251,7 @@ def test_spellings_do_not_mix(conf: Path) -> None:
 
 
 def test_faults_come_all_at_once(conf: Path) -> None:
-    """Of all entries and all keys, and with whatever else is wrong."""
+    """From all entries and keys, together with any other faults."""
     found = bad(
         conf,
         {"Urls": ["turn", "http:a"], "Secret": "north", "Ttl": 5},
@@ -305,7 +305,7 @@ def test_faults_come_all_at_once(conf: Path) -> None:
     ],
 )
 def test_a_fault_shows_no_secret_and_no_credential(conf: Path, entry: dict[str, Any]) -> None:
-    """However they were put down; a terminal and a log have many readers."""
+    """Whatever is wrong: many people read terminals and logs."""
     assert "hush" not in "".join(bad(conf, entry))
 
 
@@ -323,7 +323,7 @@ def test_a_fault_shows_no_secret_and_no_credential(conf: Path, entry: dict[str, 
 def test_a_fault_shows_no_secret_that_stands_in_the_wrong_place(
     conf: Path, values: dict[str, Any]
 ) -> None:
-    """A key too high or misspelled is a mistake that is easily made."""
+    """Under a misspelled key, or one level too high."""
     conf.write_text(json.dumps(values))
     with pytest.raises(ConfigError) as caught:
         load(conf, None, {})
@@ -331,7 +331,7 @@ def test_a_fault_shows_no_secret_that_stands_in_the_wrong_place(
 
 
 def test_the_secret_of_a_file_shows_nowhere(conf: Path) -> None:
-    """Neither in a fault nor in a configuration."""
+    """Neither in a fault nor in a repr."""
     (conf.parent / "hush").write_text(f"{HUSH}\x01")
     (fault,) = bad(conf, {"Urls": TURN, "SecretFile": "hush"})
     assert HUSH not in fault
@@ -342,7 +342,7 @@ def test_the_secret_of_a_file_shows_nowhere(conf: Path) -> None:
 
 @runs("docs/turn.md", '"IceServers": [')
 def test_the_example_of_the_readme(block: Block, conf: Path) -> None:
-    """It is a good configuration as it stands, and has the secret that is made beside it."""
+    """It is valid as it stands, with the secret made next to it."""
     conf.write_text(block.text)
     (conf.parent / "turn-secret").write_text(f"{SECRET}\n")
     stun, turn = load(conf).ice.entries
@@ -372,7 +372,7 @@ LIKELY = st.one_of(
 def test_any_entries_are_good_or_faults(
     entries: list[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever stands there, it is told in words or can be offered, as JSON in UTF-8."""
+    """Any entries are either faults, or can be offered as JSON in UTF-8."""
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps({"IceServers": entries}))
     try:

@@ -1,4 +1,4 @@
-"""docs/configuration.md: its table is written from the settings."""
+"""docs/configuration.md: its table is generated from the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_table_is_up_to_date() -> None:
 
 
 def test_it_has_every_key_and_variable() -> None:
-    """A row for each, with the variable that stands for it."""
+    """A row for each key, with its variable."""
     rows = re.findall(r"^\| <a id=\"\w+\"></a>`(\w+)`<br>`(\w+)` \|", DOCUMENT, re.MULTILINE)
     assert {variable: key for key, variable in rows} == VARIABLES
     assert [key for key, _ in rows] == list(reference.SETTINGS)
@@ -28,6 +28,6 @@ def test_it_has_every_key_and_variable() -> None:
 
 
 def test_a_document_without_a_place_for_it() -> None:
-    """Is refused, and not overwritten."""
+    """It is refused, and not overwritten."""
     with pytest.raises(ValueError, match="no lines <!-- settings -->"):
         reference.written("# Configuration\n")

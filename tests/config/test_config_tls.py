@@ -1,4 +1,4 @@
-"""Certificates and keys: which are taken, and what is said of those that are not."""
+"""Certificates and keys: which pairs are usable, and the fault of each other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def faults(make: Callable[[], object]) -> tuple[str, ...]:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> Config:
-    """Give a configuration with TLS, a certificate and its key."""
+    """Return a configuration with TLS, a certificate and its key."""
     cert, key = self_signed(tmp_path)
     return Config(tls=True, cert=cert, key=key)
 
@@ -45,7 +45,7 @@ def test_a_certificate_and_a_key_that_do_not_match(tls: Config, tmp_path: Path) 
     ids=["pkcs8", "openssl"],
 )
 def test_an_encrypted_key_is_refused(form: serialization.PrivateFormat, tls: Config) -> None:
-    """A key that needs a password is refused in words, without a prompt."""
+    """A key with a password is refused with an explanation, without a prompt."""
     assert tls.key is not None
     key: Any = serialization.load_pem_private_key(tls.key.read_bytes(), None)
     password = serialization.BestAvailableEncryption(b"secret")
@@ -59,7 +59,7 @@ def test_an_encrypted_key_is_refused(form: serialization.PrivateFormat, tls: Con
     "content", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
 def test_garbage_is_no_certificate(key: str, content: bytes, tls: Config) -> None:
-    """A file that is no PEM is refused and named."""
+    """A file that is not PEM is refused; the fault names it."""
     path: Path = getattr(tls, key)
     path.write_bytes(content)
     (fault,) = faults(tls.ssl_context)
@@ -69,7 +69,7 @@ def test_garbage_is_no_certificate(key: str, content: bytes, tls: Config) -> Non
 @pytest.mark.parametrize("name", ["missing.pem", ".", "key.pem/below", "nul\0", "surrogate\ud800"])
 @pytest.mark.parametrize("key", ["Cert", "Key"])
 def test_certificates_that_cannot_be_read(name: str, key: str, tls: Config, tmp_path: Path) -> None:
-    """A certificate or key that is missing, unreadable or no path at all is refused and named."""
+    """A missing, unreadable or invalid path is refused; the fault names it."""
     names = {"Cert": "certificate.pem", "Key": "key.pem", key: name}
     conf = tmp_path / "conf.json"
     conf.write_text(json.dumps({"TLS": True, **names}))
@@ -78,13 +78,13 @@ def test_certificates_that_cannot_be_read(name: str, key: str, tls: Config, tmp_
 
 
 def test_a_missing_certificate_and_a_missing_key_are_two_faults(tmp_path: Path) -> None:
-    """Every fault is told at once, also those of files."""
+    """Faults of files, too, are reported together."""
     config = Config(tls=True, cert=tmp_path / "c", key=tmp_path / "k")
     assert len(faults(config.ssl_context)) == 2
 
 
 def negotiate(server: ssl.SSLContext, version: ssl.TLSVersion) -> str | None:
-    """Return what a client that knows this version alone and a server agree on."""
+    """Return the TLS version that a client with only this version and a server agree on."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -104,7 +104,7 @@ def negotiate(server: ssl.SSLContext, version: ssl.TLSVersion) -> str | None:
 
 
 def test_tls_1_2_is_the_oldest(tls: Config) -> None:
-    """A client of TLS 1.1 is refused, those of 1.2 and 1.3 are served."""
+    """A client with TLS 1.1 is refused; 1.2 and 1.3 work."""
     context = tls.ssl_context()
     assert context is not None and context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert negotiate(context, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"

@@ -1,4 +1,4 @@
-"""A real logrotate, configured by docs/videre.logrotate, and a real signaller."""
+"""A real logrotate, configured by docs/videre.logrotate, and a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log: what is recorded of a call, for programs and for people, and what never is."""
+"""The log: the events of a call, for programs and for people, and the secrets it never contains."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def packet(event: str, user: str, room: str = ROOM, payload: str = PAYLOAD) -> s
 
 
 def read(file: Path) -> list[Line]:
-    """Return the lines of a log, each of which must be a JSON object."""
+    """Return the lines of a log, each a JSON object."""
     lines = [json.loads(line) for line in file.read_text(encoding="ascii").splitlines()]
     assert all({"time", "level", "event"} <= line.keys() for line in lines)
     return lines
@@ -60,7 +60,7 @@ class Recorded:
 
 
 async def call(base: str) -> None:
-    """Let three users meet, by raw WebSocket, SockJS and polling, make mistakes, and part."""
+    """Let three users meet by raw WebSocket, SockJS and polling, make mistakes, and leave."""
     alice = await Socket.open(base, "/echo/websocket")
     bob = await Socket.open(base, f"/echo/000/{SESSION}-bob/websocket")
     carol = f"/echo/000/{SESSION}"
@@ -100,7 +100,7 @@ async def call(base: str) -> None:
 
 
 async def break_http(base: str, target: str) -> None:
-    """Send requests that are none, which aiohttp has something to say about."""
+    """Send malformed requests, about which aiohttp logs."""
     for lines in (f"GET {target}\0 HTTP/1.1\r\n", f"GET {target} HTTP/1.1\r\n{PAYLOAD}\r\n"):
         wire = await Wire.open(base)
         wire.writer.write(f"{lines}\r\n".encode())
@@ -109,7 +109,7 @@ async def break_http(base: str, target: str) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Give what is left of a call with the shipped configuration."""
+    """Record a call with the shipped configuration."""
     tmp = tmp_path_factory.mktemp("call")
 
     async def run() -> list[str]:
@@ -124,13 +124,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 @pytest.mark.parametrize("secret", SECRETS, ids=["room", "other room", "session", "payload"])
 def test_no_secret_is_logged(secret: str, recorded: Recorded) -> None:
-    """No payload, whole room id or session id is in the log or on the terminal."""
+    """Neither log nor terminal shows a payload, a whole room id or a session id."""
     assert secret not in recorded.text
     assert not any(secret in line for line in recorded.terminal)
 
 
 def test_the_life_of_the_server(recorded: Recorded) -> None:
-    """Start, listen, signal and stop are recorded, in this order, around everything else."""
+    """Start, listen, signal and stop are logged, in this order, around everything else."""
     ((version, pid),) = recorded.fields("start", "version", "pid")
     ((urls,),) = recorded.fields("listen", "urls")
     assert version == __version__ and pid > 0
@@ -143,20 +143,20 @@ def test_the_life_of_the_server(recorded: Recorded) -> None:
 
 
 def test_sessions(recorded: Recorded) -> None:
-    """Each session is recorded with its transport."""
+    """Each session is logged with its transport."""
     raw, framed, polling = "websocket-raw", "websocket", "xhr-polling"
     assert recorded.fields("session", "transport") == [(raw,), (framed,), (polling,), (raw,)]
 
 
 def test_rooms(recorded: Recorded) -> None:
-    """Rooms are recorded when made and dropped; one is empty while its user is replaced."""
+    """Rooms are logged when made and dropped; a room is empty while its user is replaced."""
     rooms = [("lounge", "/echo"), ("cellar", "/echo"), ("cellar", "/echo")]
     assert recorded.fields("room-made", "room", "prefix") == rooms
     assert recorded.fields("room-dropped", "room", "prefix") == rooms
 
 
 def test_joins(recorded: Recorded) -> None:
-    """Each join is recorded with the role and the number of members."""
+    """Each join is logged with the role and the number of members."""
     assert recorded.fields("join", "room", "user", "initiator", "members") == [
         ("lounge", "alice", True, 1),
         ("lounge", "bob", False, 2),
@@ -167,7 +167,7 @@ def test_joins(recorded: Recorded) -> None:
 
 
 def test_leaves(recorded: Recorded) -> None:
-    """Each leave is recorded with its reason and how long the seat was held."""
+    """Each leave is logged with its reason and how long the seat was held."""
     assert recorded.fields("leave", "room", "user", "reason") == [
         ("lounge", "carol", "disconnect"),
         ("lounge", "alice", "moved"),
@@ -180,12 +180,12 @@ def test_leaves(recorded: Recorded) -> None:
 
 
 def test_promotions(recorded: Recorded) -> None:
-    """Who becomes initiator after another is recorded."""
+    """A new initiator is logged."""
     assert recorded.fields("promote", "room", "user") == [("lounge", "bob")]
 
 
 def test_errors(recorded: Recorded) -> None:
-    """Each refused packet is recorded with its code and who sent it."""
+    """Each refused packet is logged with its code and sender."""
     assert recorded.fields("error", "code", "user", "room") == [
         ("packet-too-large", "", ""),
         ("malformed-packet", "alice", "lounge"),
@@ -196,7 +196,7 @@ def test_errors(recorded: Recorded) -> None:
 
 
 def test_packets(recorded: Recorded) -> None:
-    """Each packet that could be read is recorded with its header and size, before what it did."""
+    """Each readable packet is logged with its header and size, before its effects."""
     found = recorded.fields("packet", "packet", "user", "room", "size")
     assert found[:3] == [
         ("connect", "alice", "lounge", len(packet("connect", "alice"))),
@@ -210,7 +210,7 @@ def test_packets(recorded: Recorded) -> None:
 
 
 def test_the_terminal(recorded: Recorded) -> None:
-    """People read lines with the time, the event and its fields, and nothing of packets."""
+    """People see lines with the time, the event and its fields, but no packets."""
     lines = recorded.terminal
     joins = [line for line in lines if re.match(r"\d\d:\d\d:\d\d info    join ", line)]
     assert joins[0].endswith('room="lounge" user="alice" initiator=true members=1')
@@ -220,7 +220,7 @@ def test_the_terminal(recorded: Recorded) -> None:
 
 
 async def test_packets_before_a_quiet_end_are_recorded(tmp_path: Path) -> None:
-    """Packets that were collected when the server is stopped are written."""
+    """Packets still collected when the server stops are written."""
     async with (
         signaller(tmp=tmp_path) as server,
         connect(server.url, "raw", user="alice", room=ROOM) as peer,
@@ -231,7 +231,7 @@ async def test_packets_before_a_quiet_end_are_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("level", "events"), [("info", {"join", "error"}), ("warning", {"error"})])
 async def test_levels(level: str, events: set[str], tmp_path: Path) -> None:
-    """The log holds what its level says, packets and sessions at debug alone."""
+    """LogLevel decides what is logged; packets and sessions only at debug."""
     async with (
         signaller("--log-level", level, tmp=tmp_path) as server,
         connect(server.url, "raw", user="alice", room=ROOM) as peer,
@@ -243,7 +243,7 @@ async def test_levels(level: str, events: set[str], tmp_path: Path) -> None:
 
 
 def test_shortened() -> None:
-    """Of a secret 6 characters are shown, of a short one never more than half."""
+    """6 characters of a secret are shown, but at most half of it."""
     assert [shortened(secret) for secret in ("", "a", "abcd", "abcdefghijklmn")] == [
         "",
         "",
@@ -253,7 +253,7 @@ def test_shortened() -> None:
 
 
 def collecting(level: int) -> tuple[logging.Logger, list[str]]:
-    """Return a logger, and the list of the lines that come of it."""
+    """Return a logger, and the list of lines that it gets."""
     lines: list[str] = []
 
     class Collector(logging.Handler):
@@ -267,7 +267,7 @@ def collecting(level: int) -> tuple[logging.Logger, list[str]]:
 
 
 async def test_packets_beyond_the_batch_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more packets than a batch holds, the number of those left out is recorded."""
+    """The number of packets that do not fit into a batch is logged."""
     monkeypatch.setattr(journal, "BATCH_PACKETS", 5)
     logger, lines = collecting(logging.DEBUG)
     log = EventLog(Journal(logger), "/echo")
@@ -287,7 +287,7 @@ async def test_packets_beyond_the_batch_are_counted(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("formatter", [JSONFormatter(), TextFormatter()])
 def test_a_name_writes_no_lines_of_its_own(formatter: logging.Formatter) -> None:
-    """What a stranger calls himself reaches the reader escaped, on one line."""
+    """A stranger's name is escaped, on one line."""
     record = logging.LogRecord("videre", logging.INFO, "", 0, "join", (), None)
     record.fields = {"user": "a\u202eb\u2028c\x1b[2Jd\ne"}
     text = formatter.format(record)

@@ -1,4 +1,4 @@
-"""The log's file, whatever happens to it: what can be written is, and the rest is counted."""
+"""The log file when rotating, reopening or writing fails: no line is lost without being counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Kept:
             self.file.write([LINE])
 
     def lines(self, path: Path | None = None) -> int:
-        """Return how many lines a file has, each of which is whole."""
+        """Return the number of lines in a file, each of which must be whole."""
         read = (path or self.path).read_text().splitlines()
         assert set(read) <= {LINE}
         return len(read)
@@ -52,13 +52,13 @@ class Kept:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Kept:
-    """Give a file in a folder of its own."""
+    """Return a file in a folder of its own."""
     (tmp_path / "log").mkdir()
     return Kept(tmp_path / "log" / "videre.log")
 
 
 def refusing(error: int) -> Callable[..., Any]:
-    """Return what raises an OSError, whatever it is called with."""
+    """Return a function that raises an OSError."""
 
     def refuse(*_: object, **__: object) -> Any:
         raise OSError(error, os.strerror(error))
@@ -70,7 +70,7 @@ def refusing(error: int) -> Callable[..., Any]:
 def test_a_file_that_cannot_be_rotated(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    """It grows on, which is said once, until it may be rotated again; and no backup is lost."""
+    """It keeps growing, reported once, until it can be rotated; no backup is lost."""
     backups = kept.backups()
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", refusing(error))
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_rotated(
 
 
 def test_a_rotation_that_stops_half_way(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is tried, only the oldest backup is given up."""
+    """Repeated attempts lose only the oldest backup."""
     backups = kept.backups()
     replace = Path.replace
 
@@ -108,7 +108,7 @@ def test_a_rotation_that_stops_half_way(kept: Kept, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_backup_that_is_a_folder(kept: Kept) -> None:
-    """It cannot be replaced by a file: the log goes on."""
+    """A file cannot replace it: the log goes on."""
     for path in kept.backups():
         path.unlink()
         path.mkdir()
@@ -122,7 +122,7 @@ def test_a_backup_that_is_a_folder(kept: Kept) -> None:
 def test_a_new_file_that_cannot_be_made(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, why: str, error: int
 ) -> None:
-    """The old one goes on under its other name, until there is a new one: nothing is lost."""
+    """The renamed old one is used until a new one can be made: nothing is lost."""
     old = Path(f"{kept.path}.1")
     kept.write(10)
     with monkeypatch.context() as patched:
@@ -140,7 +140,7 @@ def test_a_new_file_that_cannot_be_made(
 
 @pytest.mark.parametrize("backups", [0, 3])
 def test_a_file_that_is_removed(tmp_path: Path, backups: int) -> None:
-    """The next line makes it again: what is written to a file without a name is lost."""
+    """The next line creates it again: lines in a file without a name would be lost."""
     kept = Kept(tmp_path / "videre.log", backups=backups)
     kept.write(2)
     kept.path.unlink()
@@ -149,7 +149,7 @@ def test_a_file_that_is_removed(tmp_path: Path, backups: int) -> None:
 
 
 def test_a_folder_that_is_removed(kept: Kept) -> None:
-    """What cannot be written is known, and the log goes on when the folder is back."""
+    """Lost lines are counted, and the log goes on when the folder is back."""
     kept.write()
     kept.path.unlink()
     kept.path.parent.rmdir()
@@ -163,7 +163,7 @@ def test_a_folder_that_is_removed(kept: Kept) -> None:
 
 
 def test_a_file_that_was_moved_away_is_not_emptied(tmp_path: Path) -> None:
-    """Without backups of its own: what logrotate has taken is not the log's any more."""
+    """Even without backups: the moved file is logrotate's."""
     kept = Kept(tmp_path / "videre.log", backups=0)
     kept.write(10)
     kept.path.replace(tmp_path / "taken")
@@ -173,7 +173,7 @@ def test_a_file_that_was_moved_away_is_not_emptied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("took", [0, 50, 100, 150, 299])
 def test_a_disk_that_takes_a_part(kept: Kept, monkeypatch: pytest.MonkeyPatch, took: int) -> None:
-    """Only whole lines stay, and it is known how many they are."""
+    """Only whole lines stay, and their number is known."""
     write = os.write
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda file, data: write(file, data[:took]))
@@ -222,7 +222,7 @@ class Stubborn:
 def test_losses_are_told_to_the_line(
     takes: tuple[int | None, ...], told: list[str], losses: int
 ) -> None:
-    """Each once, where it was, and as soon as anything can be written."""
+    """Each once, in its place, as soon as anything can be written."""
     target = Stubborn(*takes)
     writer = Writer(target, lambda count: f"lost {count}")
     for text in "abc":
@@ -238,7 +238,7 @@ def test_losses_are_told_to_the_line(
 
 
 def test_a_loss_is_told_without_another_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quiet server tells of it when it can, not when somebody comes."""
+    """A quiet server reports it when it can, not only at the next event."""
     monkeypatch.setattr(writers, "RETRY", 0.01)
     target = Stubborn(0, 0)
     writer = Writer(target, lambda count: f"lost {count}")
@@ -272,7 +272,7 @@ print(json.dumps(path.read_text().splitlines()))
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    """As somebody who is not root: the system itself refuses."""
+    """As an unprivileged user: the system itself refuses."""
     folder = tmp_path / "log"
     folder.mkdir()
     for above in (folder, *folder.parents):

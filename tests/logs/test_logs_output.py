@@ -1,4 +1,4 @@
-"""The log on the standard output, its hand-over to who rotates it, and what it makes of a rush."""
+"""The log on standard output, its reopening for logrotate, and bursts of events."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class Spoken:
         await self._read(self.process.stderr, self.err)
 
     async def listening(self) -> None:
-        """Return when it says where it listens."""
+        """Return once it has printed its URLs."""
         async with asyncio.timeout(START_SECONDS):
             await self._listening.wait()
         assert self.url, (self.out, self.err)
 
     async def end(self) -> None:
-        """Stop it, and read what is left."""
+        """Stop it, and read the rest of its output."""
         if self.process.returncode is None:
             self.process.terminate()
         async with asyncio.timeout(STOP_SECONDS):
@@ -82,7 +82,7 @@ class Spoken:
 
 @asynccontextmanager
 async def spoken(tmp: Path, **config: Any) -> AsyncIterator[Spoken]:
-    """Run a signaller with this configuration, without the demo, and stop it in the end."""
+    """Run a server with this configuration, without the demo, and stop it at the end."""
     (tmp / "conf.json").write_text(json.dumps({"Demo": False, **config}))
     command = ["bin/signaller.py", "--host", "127.0.0.1", "--port", "0"]
     process = await asyncio.create_subprocess_exec(
@@ -102,7 +102,7 @@ async def spoken(tmp: Path, **config: Any) -> AsyncIterator[Spoken]:
 
 
 async def talk(url: str) -> None:
-    """Let a user join, ping, err, send what is no request, and leave."""
+    """Let a user join, ping, make a mistake, send a malformed request, and leave."""
     async with connect(url, "raw", user="user", room=ROOM) as peer:
         await peer.ask("connect")
         await peer.ask("ping")
@@ -121,7 +121,7 @@ IN_ORDER = {
 
 
 def ours(events: list[str]) -> list[str]:
-    """Return the events without those of a session's life, and without what comes at the end."""
+    """Return the events except those of a session's life and of the end."""
     return [event for event in events if event in IN_ORDER["debug"]]
 
 
@@ -137,7 +137,7 @@ async def test_json_on_the_standard_output(level: str, tmp_path: Path) -> None:
 
 
 async def test_where_it_listens_is_a_line_of_the_log(tmp_path: Path) -> None:
-    """`urls` of `listen`, for whoever started it on port 0; what people are told is not there."""
+    """`urls` of `listen`, for a supervisor that used port 0; the text for people is left out."""
     more = {"Demo": True, "AdminPort": 0}
     async with spoken(tmp_path, LogFormat="json", **more) as server:
         (urls,) = [line["urls"] for line in map(json.loads, server.out) if "urls" in line]
@@ -147,7 +147,7 @@ async def test_where_it_listens_is_a_line_of_the_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", IN_ORDER)
 async def test_text_on_the_standard_output(level: str, tmp_path: Path) -> None:
-    """Without a file, lines for people, at LogLevel, and errors say nothing."""
+    """Without a file: lines for people, at LogLevel; standard error stays empty."""
     async with spoken(tmp_path, LogLevel=level) as server:
         await talk(server.url)
     told = [line for line in server.out if not LISTENING.search(line)]
@@ -160,7 +160,7 @@ async def test_text_on_the_standard_output(level: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_with_a_file_people_read_the_errors(form: str, tmp_path: Path) -> None:
-    """Packets are in the file alone; the standard output says where it listens, and no more."""
+    """Packets go only to the file; standard output shows only the URLs."""
     config = {"LogFile": "debug.log", "LogLevel": "debug", "LogFormat": form}
     async with spoken(tmp_path, **config) as server:
         await talk(server.url)
@@ -176,20 +176,20 @@ async def test_with_a_file_people_read_the_errors(form: str, tmp_path: Path) -> 
 
 
 def batch(count: int) -> logging.LogRecord:
-    """Return a record of so many lines."""
+    """Return a record with this many lines."""
     line = (0.0, logging.INFO, "join", {"user": "a"})
     return logging.makeLogRecord({"lines": [line] * count, "levelno": logging.INFO})
 
 
 def test_a_terminal_gets_the_first_lines_of_many_a_log_all() -> None:
-    """What a person cannot read is cut short where a file has it; where none has, nothing is."""
+    """Long batches are cut on a terminal if there is a file; otherwise not."""
     texts = TextFormatter().format(batch(250)).splitlines()
     assert len(texts) == 101 and texts[-1] == "... and 150 more"
     assert len(TextFormatter(most=None).format(batch(250)).splitlines()) == 250
 
 
 async def test_a_rush_is_whole_on_the_standard_output(tmp_path: Path) -> None:
-    """More joins at once than a terminal would be shown: each is a line."""
+    """A burst of joins, longer than a terminal would show: each is a line."""
     async with spoken(tmp_path, PacketsPerSecond=None) as server, AsyncExitStack() as stack:
         peers = [
             await stack.enter_async_context(connect(server.url, "raw", user="u", room=f"room{n}"))
@@ -201,7 +201,7 @@ async def test_a_rush_is_whole_on_the_standard_output(tmp_path: Path) -> None:
 
 
 async def test_packets_are_sampled_under_load(tmp_path: Path) -> None:
-    """At debug: those that are recorded, and those that are counted, are all there were."""
+    """At debug: logged packets plus counted packets are all packets."""
     sent = 4 * BATCH_PACKETS
     async with (
         spoken(tmp_path, LogFormat="json", LogLevel="debug", PacketsPerSecond=None) as server,
@@ -220,7 +220,7 @@ async def test_packets_are_sampled_under_load(tmp_path: Path) -> None:
 
 
 def test_an_output_that_does_not_wait() -> None:
-    """One that somebody has made non-blocking, as node does, loses and tears nothing."""
+    """A non-blocking output, as node makes it, loses and tears no line."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     lines = [f"{number} {'x' * 1000}" for number in range(500)]  # more than a pipe holds
@@ -237,7 +237,7 @@ def test_an_output_that_does_not_wait() -> None:
 
 
 def test_a_batch_of_which_nothing_is_shown_is_no_line() -> None:
-    """What the command has printed by itself leaves no empty line behind."""
+    """Events that the command prints itself leave no empty line."""
     reader, writer = os.pipe()
     listening = logging.makeLogRecord({"lines": [(0.0, logging.INFO, "listen", {"urls": []})]})
     running = writers.Writer(writers.Output(writer), str)
@@ -254,7 +254,7 @@ def test_a_batch_of_which_nothing_is_shown_is_no_line() -> None:
 
 
 async def test_a_log_that_is_moved_away(tmp_path: Path) -> None:
-    """SIGUSR1 while it is written: a new file at once, each line whole, in one of the files."""
+    """SIGUSR1 while it is written: a new file at once, and every line whole in one of them."""
     log = tmp_path / "debug.log"
     moves = 5
 
@@ -288,7 +288,7 @@ async def test_a_log_that_is_moved_away(tmp_path: Path) -> None:
 
 
 async def test_a_quiet_log_is_made_anew_at_once(tmp_path: Path) -> None:
-    """Nobody has to write a line for it; what was collected is in the old one."""
+    """SIGUSR1 creates the file without waiting for a line; collected lines are in the old one."""
     log, old = tmp_path / "debug.log", tmp_path / "old.log"
     async with (
         signaller(tmp=tmp_path) as server,
@@ -317,7 +317,7 @@ async def test_a_log_that_cannot_be_made_anew_is_told_of(tmp_path: Path) -> None
 
 
 async def test_a_signal_without_a_file_harms_nothing(tmp_path: Path) -> None:
-    """An output stays what it is."""
+    """SIGUSR1 changes nothing on standard output."""
     async with spoken(tmp_path) as server:
         server.process.send_signal(signal.SIGUSR1)
         await talk(server.url)
@@ -325,7 +325,7 @@ async def test_a_signal_without_a_file_harms_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_parent_of_workers_hands_signals_on(tmp_path: Path) -> None:
-    """SIGUSR1 and SIGHUP, sent to it alone, reach each of its workers, and it lives."""
+    """It forwards SIGUSR1 and SIGHUP to each worker, and survives them."""
     (tmp_path / "valkey").mkdir()
     async with valkey(tmp_path / "valkey") as store:
         config = {"Engine": store.url, "Workers": 2, "LogFile": "debug.log"}
@@ -356,7 +356,7 @@ HOSTILE = [
 
 
 async def sessions(base: str, *request_ids: bytes) -> None:
-    """Open a session for each id, by a request that is called so; be refused, join, and go."""
+    """Open a session for each request id; be refused, join, and leave."""
     for request_id in request_ids:
         wire = await Wire.open(base)
         lines = ["GET /echo/websocket HTTP/1.1", "Host: a"]
@@ -373,7 +373,7 @@ async def sessions(base: str, *request_ids: bytes) -> None:
 
 
 async def test_requests_have_the_names_that_a_trusted_proxy_gives_them(tmp_path: Path) -> None:
-    """Its X-Request-Id is beside the session's own name, which is in the session's other lines."""
+    """Its X-Request-Id is logged next to the session's own name."""
     config = {"LogFile": "debug.log", "LogLevel": "debug", "TrustedProxies": ["127.0.0.1"]}
     async with signaller(tmp=tmp_path, config=config) as server:
         await sessions(server.url.removesuffix("/echo"), b"request-1", b"request-2")
@@ -387,7 +387,7 @@ async def test_requests_have_the_names_that_a_trusted_proxy_gives_them(tmp_path:
 
 
 async def test_a_stranger_gives_no_names(tmp_path: Path) -> None:
-    """Who is no trusted proxy cannot write into the log what requests are called."""
+    """X-Request-Id from anyone but a trusted proxy is not logged."""
     config = {"LogFile": "debug.log", "LogLevel": "debug", "TrustedProxies": ["192.0.2.1"]}
     async with signaller(tmp=tmp_path, config=config) as server:
         await sessions(server.url.removesuffix("/echo"), b"request-1")
@@ -397,7 +397,7 @@ async def test_a_stranger_gives_no_names(tmp_path: Path) -> None:
 
 
 async def test_hostile_names_of_requests_are_harmless(tmp_path: Path) -> None:
-    """A proxy may pass on what a stranger wrote: no line is lost or torn, none is long."""
+    """A proxy may pass on a stranger's text: no line is lost, torn or long."""
     config = {"LogFile": "debug.log", "LogLevel": "debug", "TrustedProxies": ["127.0.0.1"]}
     async with signaller(tmp=tmp_path, config=config) as server:
         await sessions(server.url.removesuffix("/echo"), *HOSTILE)
@@ -413,7 +413,7 @@ async def test_hostile_names_of_requests_are_harmless(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("formatter", [JSONFormatter(), TextFormatter()])
 def test_a_lone_surrogate_is_written_escaped(formatter: logging.Formatter) -> None:
-    """It has no UTF-8, and costs neither its line nor those that were collected with it."""
+    """It has no UTF-8 form, and costs neither its line nor others of its batch."""
     records: list[logging.LogRecord] = []
     logger = logging.Logger("videre")
     logger.addHandler(logging.Handler())

@@ -1,4 +1,4 @@
-"""The log's file: rotation, a disk that is full, a folder that is gone, a reader that sleeps."""
+"""The log file: rotation, a full disk, a missing folder, a reader that does not read."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LOST = "videre: cannot write the log"
 
 
 def read(*files: Path) -> list[dict[str, Any]]:
-    """Return the lines of logs, each of which must be a JSON object."""
+    """Return the lines of logs, each a JSON object."""
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Return when something is true."""
+    """Wait until a condition is true."""
     async with asyncio.timeout(PATIENCE):
         while True:
             if true():
@@ -43,7 +43,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 async def visit(peer: Signalling, times: int) -> None:
-    """Let a user come and go, which is 4 lines of the log each time."""
+    """Let a user come and go: 4 lines of the log."""
     async with asyncio.timeout(PATIENCE):
         for _ in range(times):
             assert (await peer.ask("connect"))["Payload"] == "true"
@@ -53,7 +53,7 @@ async def visit(peer: Signalling, times: int) -> None:
 
 @contextlib.asynccontextmanager
 async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tuple[Process, str]]:
-    """Run a signaller whose errors are the test's to read; give the process and its URL."""
+    """Run a server whose standard error the test reads; yield the process and its URL."""
     command = [str(ROOT / "bin" / "signaller.py"), "--host", "127.0.0.1", "--port", "0", *args]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, cwd=cwd, stdout=PIPE, stderr=stderr, env=NO_DRAIN
@@ -71,7 +71,7 @@ async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tu
 
 
 async def complaint(process: Process) -> str:
-    """Return the next line of the errors that is about the log."""
+    """Return the next line of standard error about the log."""
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE):
         while not (line := (await process.stderr.readline()).decode()).startswith(LOST):
@@ -89,7 +89,7 @@ async def stopped(process: Process) -> list[str]:
 
 
 async def rotated(tmp_path: Path, backups: int) -> Sequence[Path]:
-    """Return the files, the youngest first, that are left of some 20 KB in logs of 2000 B."""
+    """Return the files that remain of some 20 KB in logs of 2000 B, youngest first."""
     settings = {"LogFile": "log/debug.log", "LogMaxBytes": 2000, "LogBackups": backups}
     async with (
         signaller(tmp=tmp_path, config=settings) as server,
@@ -100,7 +100,7 @@ async def rotated(tmp_path: Path, backups: int) -> Sequence[Path]:
 
 
 async def test_rotation(tmp_path: Path) -> None:
-    """Files are as long as configured, and as many; every line is whole."""
+    """The size and the number of files are as configured; every line is whole."""
     files = await rotated(tmp_path, 2)
     assert [file.name for file in files] == ["debug.log", "debug.log.1", "debug.log.2"]
     assert all(file.stat().st_size <= 2000 for file in files)
@@ -111,13 +111,13 @@ async def test_rotation(tmp_path: Path) -> None:
 
 
 async def test_without_backups_the_file_is_bounded_too(tmp_path: Path) -> None:
-    """With LogBackups 0, LogMaxBytes is what the one file may hold."""
+    """With LogBackups 0, LogMaxBytes limits the one file."""
     (file,) = await rotated(tmp_path, 0)
     assert file.stat().st_size <= 2000
 
 
 async def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
-    """A log that takes nothing is said once, and costs neither the service nor a clean end."""
+    """It is reported once, and disturbs neither the service nor a clean end."""
     async with (
         started(tmp_path, "--log-file", "/dev/full") as (process, url),
         connect(url, "raw", user="user", room="room") as peer,
@@ -129,7 +129,7 @@ async def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
-    """What a full disk cost is recorded when there is room again, and every line is whole."""
+    """The number of lost lines is logged when there is space again; every line is whole."""
     log = tmp_path / "debug.log"
     async with (
         started(tmp_path, "--log-file", str(log), "--log-level", "info") as (process, url),
@@ -152,7 +152,7 @@ async def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("instead", ["nothing", "a file"])
 async def test_a_folder_that_goes_and_comes_back(instead: str, tmp_path: Path) -> None:
-    """Without its folder the log is lost, once it is back the log goes on and says how much."""
+    """Lines are lost without it; once it is back, the log goes on and says how many."""
     folder, away = tmp_path / "log", tmp_path / "away"
     (tmp_path / "conf.json").write_text('{"LogFile": "log/debug.log", "LogMaxBytes": 1000}')
     async with (
@@ -175,7 +175,7 @@ async def test_a_folder_that_goes_and_comes_back(instead: str, tmp_path: Path) -
 
 
 async def test_a_folder_that_is_removed(tmp_path: Path) -> None:
-    """What was lost is told when the folder is back, though nobody comes or goes."""
+    """Lost lines are reported when it is back, even if nobody comes or goes."""
     folder, log = tmp_path / "log", tmp_path / "log" / "debug.log"
     async with (
         started(tmp_path, "--log-file", str(log)) as (process, url),
@@ -193,7 +193,7 @@ async def test_a_folder_that_is_removed(tmp_path: Path) -> None:
 
 
 async def test_a_terminal_that_nobody_reads(tmp_path: Path) -> None:
-    """Output that stands still (Ctrl-S, a pager) does not stop the server."""
+    """Blocked output (Ctrl-S, a pager) does not stop the server."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     try:
@@ -208,7 +208,7 @@ async def test_a_terminal_that_nobody_reads(tmp_path: Path) -> None:
 
 
 async def test_errors_that_nobody_hears(tmp_path: Path) -> None:
-    """Without a standard error output, its number being another file's, the log is written."""
+    """Without standard error, whose number another file now has, the log is written."""
     command = f"exec {sys.executable} -m videre --host 127.0.0.1 --port 0 --log-file a.log 2>&-"
     process = await asyncio.create_subprocess_shell(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=PIPE
@@ -246,14 +246,14 @@ class Slow:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[Slow, Writer]:
-    """Give a target and its writer, before which 10 lines may wait."""
+    """Return a target and its writer, for which 10 lines may wait."""
     monkeypatch.setattr(writers, "QUEUE_LINES", 10)
     target = Slow()
     return target, Writer(target, lambda count: f"lost {count}")
 
 
 def test_lines_that_the_writer_cannot_keep_up_with(slow: tuple[Slow, Writer]) -> None:
-    """More lines than may wait are dropped, at once, and their number is written later."""
+    """Lines beyond the queue are dropped at once, and their number logged later."""
     target, writer = slow
     for number in range(50):
         writer.put(lambda number=number: f"line {number}")  # type: ignore[misc]
@@ -267,7 +267,7 @@ def test_lines_that_the_writer_cannot_keep_up_with(slow: tuple[Slow, Writer]) ->
 def test_the_end_does_not_wait_for_ever(
     slow: tuple[Slow, Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A target that stands still does not keep the process from ending."""
+    """A blocked target does not keep the process from exiting."""
     monkeypatch.setattr(writers, "END_SECONDS", 0.05)
     target, writer = slow
     writer.put(lambda: "line")
@@ -280,7 +280,7 @@ def test_the_end_does_not_wait_for_ever(
 
 
 def test_a_record_that_cannot_be_written_down(slow: tuple[Slow, Writer]) -> None:
-    """A line that cannot be made costs no other line."""
+    """A line that cannot be formatted costs no other line."""
     target, writer = slow
     for make in (lambda: "before", lambda: str(1 / 0), lambda: "after"):
         writer.put(make)
@@ -294,7 +294,7 @@ def test_a_record_that_cannot_be_written_down(slow: tuple[Slow, Writer]) -> None
 def test_a_complaint_that_has_nowhere_to_go(
     slow: tuple[Slow, Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure while there is no standard error output ends no writer."""
+    """A failure without standard error ends no writer."""
     target, writer = slow
 
     def fail(lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of packets, rooms and engines: real traffic moves each of them by the exact amount."""
+"""Metrics of packets, rooms and engines: real traffic changes each by the exact amount."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ear:
         self.bytes: Counter[str] = Counter()
 
     async def hears(self, *events: str) -> None:
-        """Take the next packets, which have these events."""
+        """Receive the next packets, which must have these events."""
         for event in events:
             text = await self.client.text()
             assert brief(text)[0] == event, text
@@ -44,7 +44,7 @@ class Ear:
 
 @pytest.mark.parametrize("framing", ["raw", "sockjs"])
 async def test_packets_and_bytes_by_event_and_direction(framing: Any) -> None:
-    """What clients send and what each of them hears, whatever the framing and the script."""
+    """Packets from clients and to each of them, in any framing and script."""
     async with metered() as meter:
         a, b, c = [Ear(await meter.server.client(framing)) for _ in range(3)]
         said: Counter[str] = Counter()
@@ -100,13 +100,13 @@ async def test_packets_and_bytes_by_event_and_direction(framing: Any) -> None:
 
 
 def directed(received: Counter[str], sent: Counter[str]) -> dict[str, float]:
-    """Return what is expected by direction and event."""
+    """Return the expected values by direction and event."""
     found = {f"received {event}": float(count) for event, count in received.items()}
     return found | {f"sent {event}": float(count) for event, count in sent.items()}
 
 
 def moved(before: dict[str, float], after: dict[str, float], name: str) -> dict[str, float]:
-    """Return what has moved in one metric, by its labels' values."""
+    """Return the changes of one metric, by label values."""
     return {
         key.removeprefix(f"{name} "): value - before[key]
         for key, value in after.items()
@@ -115,7 +115,7 @@ def moved(before: dict[str, float], after: dict[str, float], name: str) -> dict[
 
 
 async def test_a_role_packet_and_a_promotion() -> None:
-    """Who asked for a welcome is told of the heir, and the promotion counts once."""
+    """Clients with a welcome hear of the new initiator; the promotion counts once."""
     async with metered() as meter:
         first, heir = await meter.server.members("first", "heir")
         guest = await meter.server.client()
@@ -133,7 +133,7 @@ async def test_a_role_packet_and_a_promotion() -> None:
 
 
 async def test_a_missed_packet_counts_when_it_is_sent() -> None:
-    """What waits for a lost member is sent when it comes back, and not before."""
+    """Packets kept for a lost member count only when it comes back."""
     async with metered() as meter:
         a = await meter.server.client()
         secret = await welcomed(a, "a")
@@ -157,7 +157,7 @@ async def test_a_missed_packet_counts_when_it_is_sent() -> None:
 
 
 async def welcomed(client: Client, user: str, **options: Any) -> str:
-    """Enter the room, and return the secret to resume by."""
+    """Enter the room, and return the resume secret."""
     await client.send("connect", user, ROOM, {"Welcome": True, **options})
     while (heard := await client.heard())[0] != "welcome":
         pass
@@ -165,7 +165,7 @@ async def welcomed(client: Client, user: str, **options: Any) -> str:
 
 
 async def test_resumes_by_result() -> None:
-    """A seat that is had again, one with a gap, one that is gone, and a secret that is not good."""
+    """A resumed seat, one with a gap, one that is gone, and a wrong secret."""
     limits = Limits(packets_per_second=None, join_timeout=None, grace=60, max_resume_bytes=2000)
     async with metered(limits=limits) as meter:
         a = await meter.server.client()
@@ -199,7 +199,7 @@ async def test_resumes_by_result() -> None:
 
 
 async def test_rooms_and_their_members() -> None:
-    """Rooms are counted, and sorted by how many members they have."""
+    """Rooms are counted, and sorted by their number of members."""
     async with metered() as meter:
         async with meter.moves(rooms=3, room_members_gcount=3, room_members_gsum=6, joins_total=6):
             await meter.server.members("a", room="one")
@@ -217,7 +217,7 @@ def buckets(text: str, name: str) -> list[float]:
 
 
 async def test_joins_and_leaves_by_reason() -> None:
-    """Each way out of a room has a name; a close code that a client chooses is none."""
+    """Each way out of a room has a name; close codes chosen by clients never become labels."""
     async with metered() as meter:
         server, rooms = meter.server, meter.namespace.rooms
         async with meter.moves(joins_total=2, leaves_total={"moved": 1, "disconnect": 1}):
@@ -245,7 +245,7 @@ async def test_joins_and_leaves_by_reason() -> None:
 
 
 async def test_a_seat_whose_grace_is_over() -> None:
-    """It is given up then."""
+    """It counts as given up then."""
     limits = Limits(packets_per_second=None, join_timeout=None, grace=0.05)
     async with (
         metered(limits=limits) as meter,
@@ -257,7 +257,7 @@ async def test_a_seat_whose_grace_is_over() -> None:
 
 
 async def test_errors_by_code() -> None:
-    """Each error that a client hears counts under its code."""
+    """Each error packet counts under its code."""
     auth = TokenAuth([secret_key(SECRET)], required=False)
     limits = Limits(
         packets_per_second=0.001, packet_burst=40, join_timeout=None, room_capacity=2, grace=60
@@ -294,7 +294,7 @@ async def test_errors_by_code() -> None:
 
 
 async def test_a_frame_too_large_to_be_read() -> None:
-    """It is an error, and no packet."""
+    """It counts as an error, not as a packet."""
     async with metered(transport=Options(max_packet_bytes=1000)) as meter:
         client = await meter.server.client()
         async with meter.moves(
@@ -305,7 +305,7 @@ async def test_a_frame_too_large_to_be_read() -> None:
 
 
 async def test_the_time_of_relays() -> None:
-    """Of one in 64 chunks: each broadcast in it counts, a ping or a refused one does not."""
+    """Of one in 64 chunks: each broadcast in it counts; pings and refused packets do not."""
     async with metered() as meter:
         a, b = await meter.server.members("a", "b")
         chunks = 0
@@ -326,7 +326,7 @@ async def test_the_time_of_relays() -> None:
 
 
 async def test_the_time_of_relays_from_who_polls() -> None:
-    """A body is a chunk, too, and all broadcasts in it count."""
+    """A request body is a chunk too, and all its broadcasts count."""
     async with metered() as meter:
         (b,) = await meter.server.members("b")
         session = fresh()
@@ -340,7 +340,7 @@ async def test_the_time_of_relays_from_who_polls() -> None:
 
 
 async def test_the_engine_s_steps() -> None:
-    """Each step that is taken is timed."""
+    """Each step is timed."""
     async with metered() as meter:
         server, rooms = meter.server, meter.namespace.rooms
         client = await server.client()
@@ -361,7 +361,7 @@ async def test_the_engine_s_steps() -> None:
 
 
 async def test_a_store_that_fails(tmp_path: Path) -> None:
-    """Its steps are timed, all of them; those that fail are counted, and it is not ready."""
+    """All steps are timed; failed ones are counted, and the engine is not ready."""
     async with valkey(tmp_path) as store, metered(engine=store.url) as meter:
         a, b = await meter.server.members("a", "b")
         meter.namespace.tally.relays.left = 2
@@ -385,7 +385,7 @@ async def test_a_store_that_fails(tmp_path: Path) -> None:
 
 
 async def test_relays_that_wait_are_timed_from_their_arrival(tmp_path: Path) -> None:
-    """In one chunk, while the first is on its way to the store the others wait: all count."""
+    """While the first goes to the store, later broadcasts of the chunk wait: all count."""
     async with valkey(tmp_path) as store, metered(engine=store.url) as meter:
         a, b = await meter.server.members("a", "b")
         connection = a.socket._response.connection
@@ -401,7 +401,7 @@ async def test_relays_that_wait_are_timed_from_their_arrival(tmp_path: Path) -> 
 
 
 async def test_nothing_that_a_client_chooses_is_a_label() -> None:
-    """Hostile events, names, codes and addresses make no series, and appear nowhere."""
+    """Hostile events, names, codes and addresses create no series."""
     limits = Limits(join_timeout=None, grace=0)  # who closes with any code leaves at once
     async with metered(limits=limits) as meter:
 

@@ -1,4 +1,4 @@
-"""docs/operations.md lists every metric, and docs/grafana.json asks for nothing else."""
+"""docs/operations.md lists every metric, and docs/grafana.json uses only those."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Samples = dict[str, list[dict[str, str]]]
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Return the table: by name, the type and the labels."""
+    """Return the table: type and labels by name."""
     return {
         name: (kind, set(re.findall(r"`(\w+)`", labels)))
         for name, kind, labels, _ in ROW.findall(TEXT)
@@ -42,7 +42,7 @@ def documented() -> dict[str, tuple[str, set[str]]]:
 
 
 async def traffic() -> str:
-    """Return the exposition of a server that has had some."""
+    """Return the exposition of a server after some traffic."""
     async with metered() as meter:
         a, b = await meter.server.members("a", "b")
         await a.send("broadcast", "a", "room", "hello")
@@ -54,7 +54,7 @@ async def traffic() -> str:
 
 @pytest.fixture
 async def samples() -> Samples:
-    """Give the samples of such a server."""
+    """Return the samples of such a server."""
     found: Samples = {}
     for family in text_string_to_metric_families(await traffic()):
         for sample in family.samples:
@@ -63,7 +63,7 @@ async def samples() -> Samples:
 
 
 async def test_every_metric_is_in_the_table_and_the_other_way_round() -> None:
-    """By name, type and labels."""
+    """With its name, type and labels."""
     found = {}
     text = await traffic()
     for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.M):
@@ -86,14 +86,14 @@ async def test_every_metric_is_in_the_table_and_the_other_way_round() -> None:
     ],
 )
 def test_the_table_names_every_value(metric: str, values: tuple[str, ...]) -> None:
-    """What a label may be is in its row."""
+    """Each label value is in its row."""
     (meaning,) = [row[3] for row in ROW.findall(TEXT) if row[0] == metric]
     assert [value for value in values if f"`{value}`" not in meaning] == []
 
 
 @runs("docs/operations.md", "metrics.routes")
 async def test_the_example_serves_metrics(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands."""
+    """The example works as it stands."""
     apps: list[web.Application] = []
     monkeypatch.setattr(web, "run_app", lambda app, port: apps.append(app))
     run_python(block)
@@ -104,19 +104,19 @@ async def test_the_example_serves_metrics(block: Block, monkeypatch: pytest.Monk
 
 
 def expressions() -> list[str]:
-    """Return the alarms of the table, and every query of the dashboard."""
+    """Return the alarms of the table and every query of the dashboard."""
     alarms = re.findall(r"^\| `([^`]+)` \| [^|]+ \|$", TEXT.partition("worth an alarm")[2], re.M)
     assert len(alarms) > 5
     return [*alarms, *(target["expr"] for panel in PANELS for target in panel["targets"])]
 
 
 def parsed(expression: str) -> promql.Expr:
-    """Return a query as Prometheus reads it; Grafana puts in a duration."""
+    """Parse a query as Prometheus does; Grafana would insert the duration."""
     return promql.parse(expression.replace("$__rate_interval", "5m"))
 
 
 def within(node: Any) -> Iterator[Any]:
-    """Yield an expression, and all that it is made of."""
+    """Yield an expression and all its parts."""
     yield node
     for name in ("expr", "lhs", "rhs", "param", "vector_selector"):
         if (part := getattr(node, name, None)) is not None:
@@ -126,12 +126,12 @@ def within(node: Any) -> Iterator[Any]:
 
 
 def selectors(node: Any) -> list[promql.VectorSelector]:
-    """Return the series that an expression asks for."""
+    """Return the series that an expression selects."""
     return [each for each in within(node) if isinstance(each, promql.VectorSelector)]
 
 
 def check(expression: str, samples: Samples) -> None:
-    """Check names, labels and their values; what is rated is a counter, and quantiles keep `le`."""
+    """Check names, labels and values, that only counters are rated, that quantiles keep `le`."""
     tree = parsed(expression)
     assert selectors(tree)
     for series in selectors(tree):
@@ -161,7 +161,7 @@ def check(expression: str, samples: Samples) -> None:
 
 @pytest.mark.parametrize("expression", expressions())
 async def test_a_query_asks_for_what_there_is(expression: str, samples: Samples) -> None:
-    """Names, labels and their values are those of a real server."""
+    """Its names, labels and values are those of a real server."""
     check(expression, samples)
 
 
@@ -182,13 +182,13 @@ async def test_a_query_asks_for_what_there_is(expression: str, samples: Samples)
     ],
 )
 async def test_a_wrong_query_is_found(expression: str, samples: Samples) -> None:
-    """By its syntax, a name, a label, a value, or what is done with it."""
+    """A wrong syntax, name, label, value or operation."""
     with pytest.raises((ValueError, AssertionError)):
         check(expression, samples)
 
 
 def test_counters_are_rated() -> None:
-    """A counter as it is draws a line that only goes up."""
+    """An unrated counter would draw a line that only rises."""
     for expression in expressions():
         tree = parsed(expression)
         rated = [
@@ -205,7 +205,7 @@ def test_counters_are_rated() -> None:
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
 def test_a_panel_says_what_it_shows(panel: dict[str, Any], samples: Samples) -> None:
-    """Title, description, unit, the data source that was chosen, and legends of labels it has."""
+    """Title, description, unit, the chosen data source, and legends of existing labels."""
     assert panel["title"] and panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["targets"]
@@ -230,7 +230,7 @@ def test_a_panel_says_what_it_shows(panel: dict[str, Any], samples: Samples) -> 
 
 
 def test_the_dashboard_can_be_imported() -> None:
-    """Its panels have ids and places of their own, and its variables a source."""
+    """Its panels have ids and places, its variables a source."""
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids)
     assert DASHBOARD["schemaVersion"] >= 41
@@ -260,7 +260,7 @@ async def test_the_variables_ask_for_what_there_is(samples: Samples) -> None:
 
 
 async def test_every_metric_of_ours_is_drawn(samples: Samples) -> None:
-    """Nothing is counted that nobody sees, but what other panels show better."""
+    """Except those that other panels show better."""
     drawn = {
         series.name
         for panel in PANELS

@@ -1,4 +1,4 @@
-"""Metrics of sessions, the log and the process: what happens moves them by the exact amount."""
+"""Metrics of sessions, the log and the process: each event changes them by the exact amount."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVERY = Options(htmlfile=True, jsonp=True, disconnect_delay=0.3)
 
 
 async def open_session(meter: Meter, transport: str) -> Callable[[], None]:
-    """Open a session, and return what breaks its connection."""
+    """Open a session, and return a function that breaks its connection."""
     if transport.startswith("websocket"):
         session = "/echo" if transport == "websocket-raw" else fresh()
         socket = await Socket.open(meter.url, f"{session}/websocket")
@@ -56,7 +56,7 @@ async def open_session(meter: Meter, transport: str) -> Callable[[], None]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_sessions_by_transport(transport: str) -> None:
-    """A session counts while it is open, under what carries it, and once for ever."""
+    """A session counts under its transport while it is open, and once in the total."""
     async with metered(transport=EVERY) as meter:
         async with meter.moves(sessions={transport: 2}, sessions_opened_total={transport: 2}):
             breaks = [await open_session(meter, transport) for _ in range(2)]
@@ -66,7 +66,7 @@ async def test_sessions_by_transport(transport: str) -> None:
 
 
 async def test_refused_connections_by_reason() -> None:
-    """Each limit, and an origin that is not allowed, is a reason."""
+    """Each limit, and a forbidden origin, is a reason."""
     raw = "/echo/websocket"
     options = Options(origins=("https://good.example",), max_connections_per_address=2)
     async with (
@@ -96,7 +96,7 @@ async def test_refused_connections_by_reason() -> None:
 
 
 async def test_a_drain() -> None:
-    """Every client is told to go away, and who comes then is refused."""
+    """Every client gets a goaway, and new ones are refused."""
     async with metered() as meter:
         await meter.server.members("a", room="one")
         await meter.server.members("b", room="two")
@@ -113,7 +113,7 @@ async def test_a_drain() -> None:
 
 
 async def test_the_inboxes() -> None:
-    """What waits behind a connect that is delayed; it goes with the session."""
+    """Packets waiting behind a delayed connect count until the session ends."""
     async with metered() as meter:
         for _ in range(FAILURES + 3):  # 4 s
             meter.namespace.context.penalties.record("127.0.0.1", time.monotonic())
@@ -130,7 +130,7 @@ async def test_the_inboxes() -> None:
 
 
 async def test_sessions_are_counted_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others have their turns meanwhile, and the sum is that of one walk."""
+    """Other tasks run in between, and the sum equals that of one walk."""
     async with metered() as meter:
         await meter.server.members("a", "b", "c", "d", "e")
         turns = 0
@@ -189,7 +189,7 @@ async def test_slow_consumers_that_are_dropped(polls: bool) -> None:
 
 
 async def test_the_backlog_of_a_client_that_polls() -> None:
-    """It is what waits for its next poll, to the byte."""
+    """The bytes waiting for its next poll, exactly."""
     async with metered() as meter:
         (speaker,) = await meter.server.members("a")
         session = fresh()
@@ -208,7 +208,7 @@ async def test_the_backlog_of_a_client_that_polls() -> None:
 
 
 async def test_the_backlog_of_a_websocket() -> None:
-    """It is what the kernel has not taken, and it goes when the client reads."""
+    """The bytes that the kernel has not accepted, until the client reads."""
     async with metered(
         transport=Options(max_packet_bytes=1 << 24, max_backlog_bytes=None)
     ) as meter:
@@ -232,7 +232,7 @@ async def test_the_backlog_of_a_websocket() -> None:
 
 
 async def test_packets_that_the_log_leaves_out() -> None:
-    """At debug, what is beyond a batch is not recorded, and counts."""
+    """At debug, packets beyond a batch are not logged, but counted."""
     async with metered() as meter:
         meter.log.logger.setLevel(logging.DEBUG)
         journal = meter.namespace.journal
@@ -243,7 +243,7 @@ async def test_packets_that_the_log_leaves_out() -> None:
 
 
 def test_lines_that_were_not_written(tmp_path: Path) -> None:
-    """A full disk and a full queue each have their count, by target; as metrics, too."""
+    """A full disk and a full queue are counted separately, by target; as metrics, too."""
     logging_ = logs.Logging("info", Path("/dev/full"))
     logger = logging.getLogger("videre")
     journal = logs.Journal(logger)
@@ -265,7 +265,7 @@ def test_lines_that_were_not_written(tmp_path: Path) -> None:
 
 
 def test_lines_beyond_the_queue() -> None:
-    """Those that come when it is full are counted as they come."""
+    """They are counted as they arrive."""
 
     class Stuck:
         """A disk that takes nothing, as long as it is told to."""
@@ -300,7 +300,7 @@ def test_lines_beyond_the_queue() -> None:
 
 
 async def test_namespaces_that_share_a_log_count_its_losses_once() -> None:
-    """And those with logs of their own, together."""
+    """Losses of separate logs are added up."""
     journal = logs.Journal(logging.getLogger("videre.shared"))
     journal.left_out = 5
     app = videre.create_app(Config(prefixes=("/a", "/b")), journal=journal)
@@ -316,7 +316,7 @@ async def test_namespaces_that_share_a_log_count_its_losses_once() -> None:
 
 
 def test_the_lag_is_how_late_a_timer_is() -> None:
-    """It is sampled twice a second, from its start to its stop."""
+    """It is sampled twice a second, from start to stop."""
     clock = FakeClock()
     lag = Lag(clock, clock.later)
     clock.advance(10)
@@ -337,7 +337,7 @@ def test_the_lag_is_how_late_a_timer_is() -> None:
 
 
 async def test_the_lag_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is sampled as long as the application runs, once for all that it serves."""
+    """It is sampled while the application runs, once for all its namespaces."""
     monkeypatch.setattr("videre.tally.LAG_INTERVAL", 0.01)
     async with metered() as meter:
         lag = meter.namespace.lag
@@ -352,7 +352,7 @@ async def test_the_lag_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_the_build_and_the_process() -> None:
-    """The version, and what every process tells."""
+    """The version, and the usual process metrics."""
     async with metered() as meter:
         values = await meter.values()
         assert values[f"build_info {__version__}"] == 1
@@ -365,7 +365,7 @@ async def test_the_build_and_the_process() -> None:
 
 
 async def test_each_prefix_has_its_own() -> None:
-    """Two namespaces share no series; that of the root is `/`."""
+    """Two namespaces share no series; the root's prefix is `/`."""
     config = Config(limits=Limits(join_timeout=None))
     app = videre.create_app(config)
     namespaces = [videre.setup(app, prefix=prefix, config=config) for prefix in ("/a", "/b/", "/")]
@@ -380,7 +380,7 @@ async def test_each_prefix_has_its_own() -> None:
 
 
 async def test_registries_share_nothing() -> None:
-    """Two sites in one process each have their own, and the library's own is left alone."""
+    """Two sites in one process have separate registries; the library's global one stays empty."""
     import prometheus_client
 
     async with metered() as one, metered() as two:
@@ -405,7 +405,7 @@ async def test_registries_share_nothing() -> None:
     ],
 )
 async def test_the_format_is_what_is_asked_for(accept: str, content_type: str) -> None:
-    """Prometheus' text, or OpenMetrics; each is valid, and nobody keeps it."""
+    """Prometheus' text or OpenMetrics; both are valid and not cached."""
     async with metered() as meter:
         await meter.server.members("a", "b")
         url = f"{meter.url}/metrics"
@@ -418,7 +418,7 @@ async def test_the_format_is_what_is_asked_for(accept: str, content_type: str) -
 
 
 async def test_names_and_units_are_conventional() -> None:
-    """Prefix, base units, totals, a sentence of help, and labels from a few names."""
+    """Prefix, base units, `_total`, a help sentence, and labels from a small set."""
     async with metered() as meter:
         await meter.server.members("a")
         text, _ = await exposed(
