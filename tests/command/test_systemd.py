@@ -96,18 +96,21 @@ async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as listening,
         socket.socket() as idle,
         socket.socket(type=socket.SOCK_DGRAM) as udp,
-        socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as packets,
+        socket.socket(socket.AF_UNIX) as quiet,
         (tmp_path / "file").open("w") as file,
     ):
         idle.bind(("127.0.0.1", 0))
         udp.bind(("127.0.0.1", 0))
-        unix.bind(str(tmp_path / "socket"))
-        unix.listen()
+        packets.bind(str(tmp_path / "packets"))
+        packets.listen()
+        quiet.bind(str(tmp_path / "quiet"))
         cases = [
             ([file.fileno()], "the passed descriptor is not a socket"),
-            ([udp.fileno()], "does not listen for TCP connections"),
-            ([idle.fileno()], "does not listen for TCP connections"),
-            ([unix.fileno()], "does not listen for TCP connections"),
+            *(
+                ([each.fileno()], "does not listen for TCP or Unix connections")
+                for each in (udp, idle, packets, quiet)
+            ),
             ([listening.fileno(), udp.fileno()], "2 sockets were passed, one is used"),
         ]
         for descriptors, words in cases:

@@ -13,7 +13,6 @@ import functools
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
@@ -93,8 +92,14 @@ class Connection(web.RequestHandler):
 
     @property
     def peername(self) -> Any:
-        """The client's address and port, from which aiohttp takes `request.remote`."""
-        return super().peername if self._client is None else (self._client, 0)
+        """The client's address and port, from which aiohttp takes `request.remote`.
+
+        "" over a Unix socket. A name that its client has bound may look like an address.
+        """
+        if self._client is not None:
+            return (self._client, 0)
+        name = super().peername
+        return name if isinstance(name, tuple) else ""
 
     def uncount(self) -> None:
         """Uncount this connection, which has ended or never started; may be called again."""
@@ -228,9 +233,6 @@ class Acceptor:
             self._paused.cancel()
         (listening,) = self.sockets
         self._loop.remove_reader(listening.fileno())
-        if isinstance(path := listening.getsockname(), str):  # a Unix socket of ours
-            with contextlib.suppress(OSError):
-                Path(path).unlink()
         listening.close()
         self.sockets = ()  # type: ignore[assignment]
 

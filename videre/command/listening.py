@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -30,6 +31,21 @@ BACKLOG = 1024
 
 # Attempts to find a port that is free on all addresses.
 TRIES = 20
+
+
+class UnixSocket(socket.socket):
+    """A listening Unix socket whose file is ours, and goes when it is closed.
+
+    The file of a socket from a service manager stays: the manager still listens there.
+    """
+
+    def close(self) -> None:
+        """Remove the file, then close the socket."""
+        path = self.getsockname() if self.fileno() >= 0 else ""
+        if path:  # it has been bound
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+        super().close()
 
 
 class Ports(NamedTuple):
@@ -165,7 +181,7 @@ def _open_unix(config: Config, key: str, host: str) -> socket.socket:
     if AF_UNIX is None:
         raise config.error(key, host, "there are no Unix sockets here")
     path = host.removeprefix("unix:")
-    opened = socket.socket(AF_UNIX)
+    opened = UnixSocket(AF_UNIX)
     try:
         if _is_left_behind(path):
             Path(path).unlink()
@@ -198,10 +214,14 @@ def urls(config: Config, listening: socket.socket) -> list[str]:
 
 
 def url(listening: socket.socket, *, tls: bool) -> str:
-    """Return the URL of a listening socket, without a path."""
+    """Return the URL of a listening socket, without a path.
+
+    A Unix socket is written as nginx does, with `@` for the first byte of an abstract name.
+    """
     name = listening.getsockname()
-    if isinstance(name, str):  # in nginx's notation
-        return f"{'https' if tls else 'http'}://unix:{name}:"
+    if not isinstance(name, tuple):
+        path = os.fsdecode(name).replace("\0", "@", 1)
+        return f"{'https' if tls else 'http'}://unix:{path}:"
     host, port = name[:2]
     if ":" in host:
         host = f"[{host}]"

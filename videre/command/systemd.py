@@ -15,6 +15,13 @@ from collections.abc import Mapping, MutableMapping
 # The first passed descriptor (SD_LISTEN_FDS_START).
 FIRST = 3
 
+# Families and types of the sockets that we can serve.
+STREAMS = [
+    (getattr(socket, family), socket.SOCK_STREAM)
+    for family in ("AF_INET", "AF_INET6", "AF_UNIX")
+    if hasattr(socket, family)  # Windows has no Unix sockets
+]
+
 # Prefix of a NOTIFY_SOCKET that is the number of a pipe; in sd_notify(3) it is a socket's path.
 _PIPE = "pipe:"
 
@@ -23,7 +30,7 @@ def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
     """Return the listening socket that this process was started with; None if there is none.
 
     Removes its variables from `environ`, so that child processes do not inherit them. Raises
-    ValueError if there are several sockets, or if it is not a listening TCP socket.
+    ValueError if there are several sockets, or if it does not accept TCP or Unix connections.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
@@ -37,9 +44,9 @@ def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
         raise ValueError(f"the passed descriptor is not a socket: {error.strerror}") from None
     os.set_inheritable(FIRST, False)
     listens = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if listening.family not in (socket.AF_INET, socket.AF_INET6) or not listens:
+    if (listening.family, listening.type) not in STREAMS or not listens:
         listening.close()
-        raise ValueError("the passed socket does not listen for TCP connections")
+        raise ValueError("the passed socket does not listen for TCP or Unix connections")
     return listening
 
 
