@@ -101,13 +101,11 @@ def setup(
     app[_LOOKED] = True
 
     async def run_engine(_app: web.Application) -> AsyncIterator[None]:
-        if (started := rooms.start()) is not None:
-            await started
+        await rooms.start()
         if alone:
             jobs.spawn(_warn_of_siblings())
         yield
-        if (closed := rooms.close()) is not None:
-            await closed
+        await rooms.close()
         await jobs.end()
         log.flush()
 

@@ -43,7 +43,7 @@ def build(path: Path) -> web.Application:
     async def seat(_app: web.Application) -> None:
         packet = '{"Header":{"Event":"connect","UserId":"nobody","RoomId":"standing-%d"},"Payload":'
         for i in range(STANDING):
-            namespace.rooms.join("nobody", f"standing-{i}", Nobody(), (packet % i, "}"))
+            await namespace.rooms.join("nobody", f"standing-{i}", Nobody(), (packet % i, "}"))
         speedups.tune_garbage_collection()
 
     app.on_startup.append(seat)

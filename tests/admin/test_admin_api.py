@@ -137,7 +137,7 @@ async def test_rooms_come_in_pages(admin: Admin) -> None:
     """Each room once, ordered by id, however many there are and whatever changes meanwhile."""
     names = [f"room{number:03}" for number in range(101)]
     for name in names:  # more than one client may have connections
-        admin.namespaces[0].rooms.join("a", name, FakeConnection(), ("", ""))
+        await admin.namespaces[0].rooms.join("a", name, FakeConnection(), ("", ""))
     found = await pages(admin, "/api/v1/rooms", "Rooms", limit=40)
     assert [len(page) for page in found] == [40, 40, 21]
     assert [each["RoomId"] for page in found for each in page] == names

@@ -176,7 +176,7 @@ async def test_the_largest_rooms_are_few(admin: Admin) -> None:
     """Only the largest ones, largest first; members that left no longer count."""
     rooms = admin.namespaces[0].rooms
     seats = {
-        (room, user): rooms.join(f"u{user}", f"{room:02}", FakeConnection(), ("", ""))[0]
+        (room, user): await rooms.join(f"u{user}", f"{room:02}", FakeConnection(), ("", ""))
         for room in range(20)
         for user in range(1 + room % 15)
     }

@@ -12,7 +12,7 @@ import pytest
 from admin import DOCUMENT, TOKEN, Admin, administered
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from fakes import FakeConnection
+from fakes import FakeConnection, run
 from growth import check, check_async
 from prometheus_client import CollectorRegistry
 from shapes import MEMBERS, RUNS, VALUES, repeat
@@ -195,7 +195,7 @@ async def test_members_of_a_crowded_room(admin: Admin) -> None:
         nonlocal joined
         while joined < size:
             joined += 1
-            rooms.join(f"u{joined}", "crowd", FakeConnection(), ("", ""))
+            run(rooms.join(f"u{joined}", "crowd", FakeConnection(), ("", "")))
         return size
 
     crowd(1024)  # a join tells all who are there: not what is measured
@@ -241,10 +241,10 @@ async def test_what_repeats_costs_the_same_with_many_rooms(admin: Admin) -> None
         ),
     ]
     for number in range(200):
-        namespace.rooms.join("u", f"room{number}", FakeConnection(), ("", ""))
+        run(namespace.rooms.join("u", f"room{number}", FakeConnection(), ("", "")))
     before = [await cost(work) for work in works]
     for number in range(200, 20_000):
-        namespace.rooms.join("u", f"room{number}", FakeConnection(), ("", ""))
+        run(namespace.rooms.join("u", f"room{number}", FakeConnection(), ("", "")))
     after = [await cost(work) for work in works]
     # A walk would cost 100 times more.
     for few, many in zip(before, after, strict=True):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from counting import Unwalkable, operations
 from engine_contract import HALVES, EngineContract, Recorder
-from fakes import FakeClock, memory_engine
+from fakes import FakeClock, memory_engine, run
 
 from videre.engines.memory import MemoryEngine
+from videre.peers.eagerly import eagerly
 from videre.settings import JoinPolicy, Retention
 
 TERMS = JoinPolicy()
@@ -27,14 +28,19 @@ class TestMemoryEngine(EngineContract):
         self.clock.advance(seconds)
 
     async def test_every_method_is_done_when_it_returns(self) -> None:
-        """No method of this engine returns an awaitable."""
+        """No coroutine of this engine waits, and the other methods return no awaitable."""
         engine = memory_engine(FakeClock())
-        assert engine.start(Recorder()) is None
-        assert engine.join("room", "a", "1", HALVES, TERMS) is None
-        assert engine.publish("room", "1", "text") is None
-        assert engine.members("room") == ["a"]
-        assert engine.leave("room", "a", "1", "why") is None
-        assert engine.close() is None
+        assert engine.in_process
+        assert eagerly(engine.start(Recorder())) is None
+        assert eagerly(engine.join("room", "a", "1", HALVES, TERMS, "one")) is None
+        assert eagerly(engine.renew("room", "a", "1", "2", "two")) is None
+        assert engine.publish("room", "2", "text") is None
+        assert engine.lose("room", "a", "2", None) is None
+        assert eagerly(engine.resume("room", "a", "3", "two", "three", 1)) is None
+        assert eagerly(engine.members("room")) is None
+        assert eagerly(engine.rooms(None, 10)) is None
+        assert engine.leave("room", "a", "3", "why") is None
+        assert eagerly(engine.close()) is None
 
     async def test_no_room_is_kept_without_members(self) -> None:
         """An emptied room, an unknown one and a refused leave take no memory."""
@@ -50,9 +56,9 @@ def test_what_was_told_where_nobody_speaks_any_more_is_forgotten() -> None:
     """A few rooms with each packet of others, and what remembers them does not grow."""
     clock = FakeClock()
     engine = memory_engine(clock)
-    engine.start(Recorder())
+    run(engine.start(Recorder()))
     for number in range(100):
-        engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket")
+        run(engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket"))
         for _ in range(3):
             engine.publish(f"room{number}", f"a{number}", "text")
     assert len(engine._told) == 100
@@ -67,9 +73,9 @@ def test_the_first_packet_after_a_quiet_minute_forgets_a_part() -> None:
     """What it costs is bounded, however much there is to forget."""
     clock = FakeClock()
     engine = memory_engine(clock, retention=Retention(max_bytes=None))
-    engine.start(Recorder())
+    run(engine.start(Recorder()))
     for room in ("busy", "quiet"):
-        engine.join(room, "a", room, HALVES, TERMS, "ticket")
+        run(engine.join(room, "a", room, HALVES, TERMS, "ticket"))
         for _ in range(5000):
             engine.publish(room, room, "text")
     clock.advance(61)
@@ -85,9 +91,9 @@ def test_the_first_packet_after_a_quiet_minute_forgets_a_part() -> None:
 def test_rooms_that_come_and_go_leave_nothing() -> None:
     """Neither a history nor a note of when something was told there."""
     engine = memory_engine(FakeClock())
-    engine.start(Recorder())
+    run(engine.start(Recorder()))
     for number in range(1000):
-        engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket")
+        run(engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket"))
         engine.publish(f"room{number}", f"a{number}", "text")
         engine.leave(f"room{number}", "a", f"a{number}", "why")
     assert not engine._told and not engine._histories
@@ -96,18 +102,18 @@ def test_rooms_that_come_and_go_leave_nothing() -> None:
 def engine_with(rooms: int, members: int) -> MemoryEngine:
     """Return an engine with so many rooms, in the first of which so many members sit."""
     engine = memory_engine(FakeClock())
-    engine.start(Recorder())
+    run(engine.start(Recorder()))
     for number in range(rooms):
-        engine.join(f"room{number}", "user", f"seat{number}", HALVES, TERMS)
+        run(engine.join(f"room{number}", "user", f"seat{number}", HALVES, TERMS))
     for number in range(members - 1):
-        engine.join("room0", f"user{number}", f"another{number}", HALVES, TERMS)
+        run(engine.join("room0", f"user{number}", f"another{number}", HALVES, TERMS))
     return engine
 
 
 def flow(engine: MemoryEngine) -> None:
     """Let things happen in the first room."""
-    engine.join("room0", "x", "x1", HALVES, TERMS)
-    engine.join("room0", "x", "x2", HALVES, TERMS)
+    run(engine.join("room0", "x", "x1", HALVES, TERMS))
+    run(engine.join("room0", "x", "x2", HALVES, TERMS))
     engine.publish("room0", "x2", "text")
     engine.leave("room0", "user", "seat0", "the longest present")
     engine.leave("room0", "x", "x2", "the last")

@@ -102,9 +102,11 @@ class World:
         self.namespace: Namespace = setup(
             web.Application(), config=Config(transport=options, limits=limits), logger=logger
         )
-        self.namespace.rooms.start()
+        rooms = self.namespace.rooms
+        self.loop.run_until_complete(rooms.start())
         self.witness = Witness()
-        self.namespace.rooms.join(WITNESS, "r", self.witness, ('{"Payload":', "}"))
+        joining = rooms.join(WITNESS, "r", self.witness, ('{"Payload":', "}"))
+        self.loop.run_until_complete(joining)
         self.witness.take()
         self.complaints = Complaints()
         logging.getLogger("videre.transport").addHandler(self.complaints)
@@ -150,7 +152,7 @@ class World:
         assert sessions.open_sessions == 0
         assert not sessions.websockets and not sessions.admission._addresses
         assert len(rooms) == 1
-        assert rooms.users("r") == json.dumps(json.dumps([WITNESS]))
+        assert rooms.users_here("r") == json.dumps(json.dumps([WITNESS]))
         for text in self.witness.take():
             header: Any = json.loads(text.encode())["Header"]
             assert header["Event"] in ("connect", "broadcast", "disconnect"), text

@@ -174,9 +174,7 @@ def test_a_closing_namespace_forgets_those_in_grace(world: World) -> None:
     a, _ = guest(world, "a")
     b, _ = guest(world, "b")
     a.end()
-    pending = world.rooms.close()
-    for _ in pending.__await__() if pending is not None else ():
-        pass
+    run(world.rooms.close())
     assert world.clock.waiting == []
     assert b.heard() == []
 

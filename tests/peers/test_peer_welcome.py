@@ -70,7 +70,7 @@ def test_what_is_asked_for_wrongly(world: World, options: dict[str, Any]) -> Non
         error = client.error()
         assert (error["Code"], error["Retry"]) == ("invalid-packet", False)
         assert error["Message"].startswith(f"Payload.{next(iter(options))}: ")
-    assert (client.code, a.heard(), world.rooms.users("room")) == (4500, [], '"[\\"a\\"]"')
+    assert (client.code, a.heard(), world.rooms.users_here("room")) == (4500, [], '"[\\"a\\"]"')
 
 
 def test_every_welcome_has_a_secret_of_its_own(world: World) -> None:

@@ -44,15 +44,14 @@ def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
         policy=JoinPolicy(replace=replace),
         seat_ids=map("n{}".format, itertools.count()),
     )
-    assert rooms.start() is None
+    run(rooms.start())
     return rooms
 
 
 def join(rooms: Rooms, user: str, room: str = "room") -> tuple[Seat, FakeConnection]:
     """Seat a user."""
     connection = FakeConnection()
-    seat, pending = rooms.join(user, room, connection, HALVES)
-    assert pending is None
+    seat: Seat = run(rooms.join(user, room, connection, HALVES))
     return seat, connection
 
 
@@ -120,12 +119,12 @@ def test_the_list_of_users_is_made_once_for_all_pings() -> None:
     """The answer to a ping is the same object until the members change."""
     rooms = make()
     join(rooms, "a")
-    users = rooms.users("room")
-    assert rooms.users("room") is users
+    users = rooms.users_here("room")
+    assert run(rooms.users("room")) is rooms.users_here("room") is users
     seat, _ = join(rooms, "b")
-    assert rooms.users("room") == r'"[\"a\",\"b\"]"'
+    assert rooms.users_here("room") == r'"[\"a\",\"b\"]"'
     rooms.leave(seat, "why")
-    assert rooms.users("room") == users
+    assert rooms.users_here("room") == users
 
 
 def test_everything_goes_through_the_engine() -> None:
@@ -157,7 +156,7 @@ def test_a_member_elsewhere_is_a_member() -> None:
     rooms._replica.joined("room", "far", "elsewhere1", HALVES)
     seat, connection = join(rooms, "near")
     assert not rooms.is_initiator(seat)
-    assert rooms.users("room") == r'"[\"far\",\"near\"]"'
+    assert rooms.users_here("room") == r'"[\"far\",\"near\"]"'
     connection.take()
     rooms._replica.left("room", "far", "elsewhere1", "why", None)
     assert [brief(text) for text in connection.take()] == [
@@ -232,7 +231,7 @@ class OtherEngine(MemoryEngine):
 
     received: int | None = -1
 
-    def resume(
+    async def resume(
         self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
     ) -> None:
         """See Engine.resume."""
@@ -251,9 +250,9 @@ def test_what_a_seat_was_sent_counts_for_itself_alone() -> None:
         secret=lambda: next(secrets),
         grace=20.0,
     )
-    rooms.start()
-    rooms.join("a", "room", FakeConnection(), HALVES, welcome={})
+    run(rooms.start())
+    run(rooms.join("a", "room", FakeConnection(), HALVES, welcome={}))
     join(rooms, "b")
     for secret, received in (("of a newer seat", None), ("first", 1)):
-        rooms.resume("a", "room", FakeConnection(), HALVES, secret=secret, received=None)
+        run(rooms.resume("a", "room", FakeConnection(), HALVES, secret=secret, received=None))
         assert engine.received == received

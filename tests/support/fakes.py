@@ -38,10 +38,16 @@ UNLIMITED = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=
 ENGINES: list[MakeEngine] = [MemoryEngine, LaterEngine]
 
 
-def run(pending: Awaitable[None] | None) -> None:
-    """Drive to its end what was asked for."""
-    for _ in pending.__await__() if pending is not None else ():
-        pass
+def run(pending: Awaitable[Any] | None) -> Any:
+    """Drive to its end what was asked for; return what comes of it."""
+    if pending is None:
+        return None
+    steps = pending.__await__()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
 
 
 def fake_ice(user: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
@@ -13,10 +14,12 @@ from videre.settings import JoinPolicy
 
 
 class LaterEngine:
-    """Every method returns an awaitable, which works one turn after it was first waited for.
+    """Every method works one turn after it was first waited for.
 
-    While `down`, the methods in `down_for` fail: as they are called, or from the awaitable.
+    While `down`, the methods in `down_for` fail: as they begin, or a turn later.
     """
+
+    in_process = False
 
     def __init__(self, **settings: Any) -> None:
         self._memory = MemoryEngine(**settings)
@@ -33,11 +36,11 @@ class LaterEngine:
         """See Engine.fault."""
         return ""
 
-    def start(self, listener: Listener) -> Awaitable[None]:
+    async def start(self, listener: Listener) -> None:
         """See Engine.start."""
-        return self._later(self._memory.start, listener)
+        await self._work(self._memory.start, listener)
 
-    def join(
+    async def join(
         self,
         room: str,
         user: str,
@@ -45,23 +48,25 @@ class LaterEngine:
         announcement: Announcement,
         policy: JoinPolicy,
         ticket: str | None = None,
-    ) -> Awaitable[None]:
+    ) -> None:
         """See Engine.join."""
-        return self._later(self._memory.join, room, user, seat, announcement, policy, ticket)
+        await self._work(self._memory.join, room, user, seat, announcement, policy, ticket)
 
-    def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> Awaitable[None]:
+    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
-        return self._later(self._memory.renew, room, user, seat, to, ticket)
+        await self._work(self._memory.renew, room, user, seat, to, ticket)
 
     def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None]:
         """See Engine.lose."""
         return self._later(self._memory.lose, room, user, seat, seen)
 
-    def resume(
+    async def resume(
         self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
-    ) -> Awaitable[Resumption]:
+    ) -> Resumption:
         """See Engine.resume."""
-        return self._later(self._memory.resume, room, user, to, shown, ticket, received)
+        step = self._memory.resume
+        found: Resumption = await self._work(step, room, user, to, shown, ticket, received)
+        return found
 
     def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
@@ -75,26 +80,33 @@ class LaterEngine:
         """See Engine.publish."""
         return self._later(self._memory.publish, room, seat, text, to, packet_id)
 
-    def members(self, room: str) -> Awaitable[list[str]]:
+    async def members(self, room: str) -> list[str]:
         """See Engine.members."""
-        return self._later(self._memory.members, room)
+        found: list[str] = await self._work(self._memory.members, room)
+        return found
 
-    def rooms(self, after: str | None, limit: int) -> Awaitable[list[str]]:
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
-        return self._later(self._memory.rooms, after, limit)
+        found: list[str] = await self._work(self._memory.rooms, after, limit)
+        return found
 
-    def close(self) -> Awaitable[None]:
+    async def close(self) -> None:
         """See Engine.close."""
-        return self._later(self._memory.close)
+        await self._work(self._memory.close)
 
-    def _later(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Awaitable[Any]:
+    def _later(self, method: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
         self._check("at once", method.__name__)
-        return self._work(method, arguments, named)
+        return self._end(method, arguments)
 
-    async def _work(self, method: Callable[..., Any], arguments: Any, named: Any) -> Any:
+    async def _work(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        self._check("at once", method.__name__)
+        return await self._end(method, arguments)
+
+    async def _end(self, method: Callable[..., Any], arguments: Any) -> Any:
         await asyncio.sleep(0)  # one turn, needs no loop
         self._check("later", method.__name__)
-        return method(*arguments, **named)
+        result = method(*arguments)
+        return await result if inspect.isawaitable(result) else result
 
     def _check(self, when: str, method: str) -> None:
         if self.down == when and method in self.down_for:

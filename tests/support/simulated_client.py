@@ -7,7 +7,6 @@ last packet, in their order, unless the store has lost data.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -48,7 +47,6 @@ class Session:
         self.gone = False  # as Peer.gone
         self.code: int | None = None  # with which the server has closed it
         self.busy = False
-        self.attempt: Seat | None = None  # that was asked for last
         self.seat: Seat | None = None  # as Peer has it
         self.resuming = False
         self.attempts = 0
@@ -117,11 +115,9 @@ class Session:
         try:
             if secret is not None:
                 self.resuming = True
-                found = self.rooms.resume(
+                found = await self.rooms.resume(
                     self.user, self.room, self, self._halves(), secret=secret, received=received
                 )
-                if inspect.isawaitable(found):
-                    found = await found
                 if isinstance(found, Seat):
                     await self._sit(found)
                     return
@@ -131,12 +127,9 @@ class Session:
             self.over = False
             self.expected.clear()
             greeting: dict[str, object] | None = {} if welcome else None
-            seat, pending = self.rooms.join(
+            seat = await self.rooms.join(
                 self.user, self.room, self, self._halves(), welcome=greeting, replace=replace
             )
-            self.attempt = seat
-            if pending is not None:
-                await pending
             await self._sit(seat)
         except (EngineError, PeerError) as error:
             self.refused = True
@@ -165,10 +158,7 @@ class Session:
         try:
             if not self.sits or self.seat is None:
                 return
-            seat, pending = self.rooms.renew(self.seat)
-            if pending is not None:
-                await pending
-            await self._sit(seat)
+            await self._sit(await self.rooms.renew(self.seat))
         except EngineError as error:
             self.simulation.note(f"{self!r} has no new welcome: {error}")
         finally:
@@ -248,8 +238,9 @@ class Session:
         if event == "connect" and user == self.user and (not self.entered or self.resuming):
             self.role = payload
             if not self.resuming:
-                assert self.attempt is not None
-                self.cursor = simulation.joins[self.room, self.attempt.id]
+                seat = self.rooms._replica.rooms[self.room].members[self.user]
+                assert seat.connection is self
+                self.cursor = simulation.joins[self.room, seat.id]
             self.entered, self.resuming = True, False
             return
         if self.refused or (not self.entered and self.attempts > 1):

@@ -374,8 +374,7 @@ class Simulation:
             policy=JoinPolicy(replace=self.replace),
             seat_ids=map(f"{name}.{{}}".format, itertools.count()),
         )
-        pending: Any = rooms.start()
-        process.create_task(pending)
+        process.create_task(rooms.start())
         return Node(process, store, rooms, engine)
 
     def some_node(self) -> Node | None:
@@ -612,8 +611,7 @@ class Simulation:
                     session.close(1001, "going away")
                     if session.seat is not None:
                         await session.lose()
-            pending: Any = node.rooms.close()
-            await pending
+            await node.rooms.close()
             node.process.crashed = True
             self.noted_since = self.time.now
             self.note(f"{node.name} has ended")

@@ -92,9 +92,13 @@ Resumption = list[Told] | Gap | None
 class Engine(Protocol):
     """Where rooms live. Every method is atomic, including its publication to the listeners.
 
-    A method returns None when its work is done, or an awaitable; it raises EngineError (at once, or
-    from the awaitable) if the work was not done.
+    A method raises EngineError, at once or when awaited, if its work was not done. `lose`, `leave`
+    and `publish` return None when theirs is done at once.
     """
+
+    @property
+    def in_process(self) -> bool:
+        """Whether no method ever waits; then its coroutines need no task (see peers.eagerly)."""
 
     @property
     def ready(self) -> bool:
@@ -104,10 +108,10 @@ class Engine(Protocol):
     def fault(self) -> str:
         """Why it cannot, in words without addresses and secrets; "": it can."""
 
-    def start(self, listener: Listener) -> Awaitable[None] | None:
+    async def start(self, listener: Listener) -> None:
         """Open the engine; `listener` hears of each room with a member on this node from now on."""
 
-    def join(
+    async def join(
         self,
         room: str,
         user: str,
@@ -115,7 +119,7 @@ class Engine(Protocol):
         announcement: Announcement,
         policy: JoinPolicy,
         ticket: str | None = None,
-    ) -> Awaitable[None] | None:
+    ) -> None:
         """Seat `user`, last in joining order. `seat` is an id that is never used again.
 
         With a `ticket`, the digest of a secret, the user may `resume` after losing its connection.
@@ -125,9 +129,7 @@ class Engine(Protocol):
         join that raises changes nothing.
         """
 
-    def renew(
-        self, room: str, user: str, seat: str, to: str, ticket: str
-    ) -> Awaitable[None] | None:
+    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """Move `user` from `seat` to the seat `to` at the same place, with another ticket.
 
         The count of its packets begins again. If the seat is gone, nothing happens.
@@ -140,9 +142,9 @@ class Engine(Protocol):
         its ticket; None: unknown. If the seat is gone, nothing happens.
         """
 
-    def resume(
+    async def resume(
         self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
-    ) -> Resumption | Awaitable[Resumption]:
+    ) -> Resumption:
         """Move `user`, who has `shown` the ticket of its seat, to the seat `to` at the same place.
 
         Return the events that the user missed, in order, up to the move; the listener hears of the
@@ -170,10 +172,10 @@ class Engine(Protocol):
         before. It moves with the seat, see Listener.moved.
         """
 
-    def members(self, room: str) -> list[str] | Awaitable[list[str]]:
+    async def members(self, room: str) -> list[str]:
         """Return the user ids in the room in joining order; empty for an unknown room."""
 
-    def rooms(self, after: str | None, limit: int) -> list[str] | Awaitable[list[str]]:
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
         """Return a page of the rooms that have members: the first `limit` names after `after`.
 
         Names are sorted by code point; None begins the list. A page shorter than `limit` is the
@@ -181,5 +183,5 @@ class Engine(Protocol):
         last page, not for all rooms.
         """
 
-    def close(self) -> Awaitable[None] | None:
+    async def close(self) -> None:
         """Close the engine; the listener hears nothing afterwards."""

@@ -15,8 +15,7 @@ async def list_rooms(engine: Engine, after: str | None, limit: int | None) -> li
     """
     found: list[str] = []
     while True:
-        answer = engine.rooms(after, PAGE if limit is None else limit)
-        page = answer if isinstance(answer, list) else await answer
+        page = await engine.rooms(after, PAGE if limit is None else limit)
         found += page
         if limit is not None or len(page) < PAGE:
             return found

@@ -1,4 +1,4 @@
-"""The engine of a single process: rooms in a dictionary; every method is done when it returns."""
+"""The engine of a single process: rooms in a dictionary; no method ever waits."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class MemoryEngine:
         self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
 
+    in_process = True
+
     @property
     def ready(self) -> bool:
         """See Engine.ready."""
@@ -58,11 +60,11 @@ class MemoryEngine:
         """See Engine.fault."""
         return ""
 
-    def start(self, listener: Listener) -> None:
+    async def start(self, listener: Listener) -> None:
         """See Engine.start."""
         self._listener = listener
 
-    def join(
+    async def join(
         self,
         room: str,
         user: str,
@@ -93,7 +95,7 @@ class MemoryEngine:
             self._issue(room, user, ticket)
         self._listener.joined(room, user, seat, announcement)
 
-    def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
+    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
         if self._holds(room, user, seat):
             self._move(room, user, to, ticket)
@@ -108,7 +110,7 @@ class MemoryEngine:
         over = partial(self.leave, room, user, seat, LeaveReason.GRACE_OVER)
         self._graces[seat] = self._later(self._retention.grace, over)
 
-    def resume(
+    async def resume(
         self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
     ) -> Resumption:
         """See Engine.resume."""
@@ -159,15 +161,15 @@ class MemoryEngine:
             self._tell(room, Told("sent", self._users.get(seat, ""), (text,), to))
         self._listener.sent(room, seat, text, to)
 
-    def members(self, room: str) -> list[str]:
+    async def members(self, room: str) -> list[str]:
         """See Engine.members."""
         return list(self._rooms.get(room, ()))
 
-    def rooms(self, after: str | None, limit: int) -> list[str]:
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
         return self._names.page(after, limit)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """See Engine.close."""
         for timer in self._graces.values():
             timer.cancel()

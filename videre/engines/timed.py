@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from videre.engines import Announcement, Engine, Listener, Resumption
 from videre.errors import EngineError, PeerError
@@ -23,7 +22,8 @@ class TimedEngine:
     def __init__(self, engine: Engine, tally: Tally) -> None:
         self._engine = engine
         self._tally = tally
-        self._is_store = inspect.iscoroutinefunction(engine.publish)
+        self.in_process = engine.in_process
+        self._is_store = not engine.in_process
         #: Publishes without timing where possible. A step done at once takes no longer than reading
         #: a clock; one that goes to a store is always timed.
         self.publish_quickly = self.publish if self._is_store else engine.publish
@@ -38,17 +38,17 @@ class TimedEngine:
         """See Engine.fault."""
         return self._engine.fault
 
-    def start(self, listener: Listener) -> Awaitable[None] | None:
+    async def start(self, listener: Listener) -> None:
         """See Engine.start."""
-        return self._engine.start(
+        await self._engine.start(
             _Hearing(listener, self._tally.relays) if self._is_store else listener
         )
 
-    def close(self) -> Awaitable[None] | None:
+    async def close(self) -> None:
         """See Engine.close."""
-        return self._engine.close()
+        await self._engine.close()
 
-    def join(
+    async def join(
         self,
         room: str,
         user: str,
@@ -56,27 +56,26 @@ class TimedEngine:
         announcement: Announcement,
         policy: JoinPolicy,
         ticket: str | None = None,
-    ) -> Awaitable[None] | None:
+    ) -> None:
         """See Engine.join."""
-        step = self._engine.join
-        return self._time("join", lambda: step(room, user, seat, announcement, policy, ticket))
+        step = self._engine.join(room, user, seat, announcement, policy, ticket)
+        await self._answered("join", self._tally.clock(), step)
 
-    def renew(
-        self, room: str, user: str, seat: str, to: str, ticket: str
-    ) -> Awaitable[None] | None:
+    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
-        return self._time("renew", lambda: self._engine.renew(room, user, seat, to, ticket))
+        step = self._engine.renew(room, user, seat, to, ticket)
+        await self._answered("renew", self._tally.clock(), step)
 
     def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None] | None:
         """See Engine.lose."""
         return self._time("lose", lambda: self._engine.lose(room, user, seat, seen))
 
-    def resume(
+    async def resume(
         self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
-    ) -> Resumption | Awaitable[Resumption]:
+    ) -> Resumption:
         """See Engine.resume."""
-        step = self._engine.resume
-        return self._time("resume", lambda: step(room, user, to, shown, ticket, received))
+        step = self._engine.resume(room, user, to, shown, ticket, received)
+        return await self._answered("resume", self._tally.clock(), step)
 
     def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
@@ -110,13 +109,14 @@ class TimedEngine:
             self._tally.relays.give_up(seat, text)
             raise
 
-    def members(self, room: str) -> list[str] | Awaitable[list[str]]:
+    async def members(self, room: str) -> list[str]:
         """See Engine.members."""
-        return self._time("members", lambda: self._engine.members(room))
+        return await self._answered("members", self._tally.clock(), self._engine.members(room))
 
-    def rooms(self, after: str | None, limit: int) -> list[str] | Awaitable[list[str]]:
+    async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
-        return self._time("rooms", lambda: self._engine.rooms(after, limit))
+        step = self._engine.rooms(after, limit)
+        return await self._answered("rooms", self._tally.clock(), step)
 
     def _time(self, step: str, take: Callable[[], Found]) -> Found:
         began = self._tally.clock()
@@ -133,7 +133,7 @@ class TimedEngine:
         self._note(step, began)
         return found
 
-    async def _answered(self, step: str, began: float, pending: Awaitable[Any]) -> Any:
+    async def _answered(self, step: str, began: float, pending: Awaitable[Found]) -> Found:
         try:
             found = await pending
         except EngineError:

@@ -1,197 +1,135 @@
 """The steps of a `connect`: delay, token, seat.
 
 An address with too many refused tokens waits; the token is checked; a seat is resumed, newly taken
-or confirmed. Steps that need not wait run at once; after a wait for the engine, the next step
-continues.
+or confirmed.
 """
 
 from __future__ import annotations
-
-from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from videre import packets, tally
 from videre.auth import Grant
 from videre.engines import Gap
 from videre.errors import EngineError, TokenExpired, Unauthorized, WrongUser
-from videre.interfaces import Connection
 from videre.packets import Packet
 from videre.payload import around_payload
 from videre.peers.connect_options import connect_options
 from videre.peers.context import Context
-from videre.peers.deadline import Deadline
-from videre.reasons import LeaveReason
+from videre.peers.holder import Holder
 from videre.rooms.room import Seat
 
-Pending = Awaitable[None] | None
 
+async def enter(peer: Holder, context: Context, packet: Packet) -> Seat | None:
+    """Return the seat that a `connect` brings; None: the peer keeps its own, or has gone.
 
-class Visitor(Protocol):
-    """The session that wants to enter."""
-
-    address: str
-    connection: Connection
-    deadline: Deadline
-    gone: bool
-
-    @property
-    def seat(self) -> Seat | None:
-        """Its seat, if any."""
-
-    def sit(self, seat: Seat) -> Pending:
-        """Take a seat, and give up the one in another room."""
-
-    def pay(self, size: int) -> None:
-        """Charge it for bytes its packet caused, beyond its own."""
-
-
-def enter(visitor: Visitor, context: Context, packet: Packet) -> Pending:
-    """Carry out a `connect`, at once or when the result is awaited. Raises PeerError."""
-    entry = _Entry(visitor, context, packet)
-    delay = context.penalties.delay(visitor.address, context.clock())
-    return entry.after(delay) if delay > 0 else entry.begin()
+    Raises PeerError and EngineError; then the peer keeps what it has.
+    """
+    entry = _Entry(peer, context, packet)
+    await entry.delay()
+    return None if peer.gone else await entry.seat()
 
 
 class _Entry:
     """One `connect` in progress."""
 
-    def __init__(self, visitor: Visitor, context: Context, packet: Packet) -> None:
-        self._visitor = visitor
+    def __init__(self, peer: Holder, context: Context, packet: Packet) -> None:
+        self._peer = peer
         self._context = context
         self._rooms = context.rooms
         self._packet = packet
         self._counted = False  # as a failure, before its outcome is known
-        self._grant = Grant()
 
-    async def after(self, delay: float) -> None:
-        """Begin after `delay` seconds, unless the visitor leaves meanwhile."""
-        context, visitor = self._context, self._visitor
+    async def delay(self) -> None:
+        """Wait if the peer's address has had too many tokens refused, unless the peer leaves."""
+        context, peer = self._context, self._peer
+        seconds = context.penalties.delay(peer.address, context.clock())
+        if seconds <= 0:
+            return
         # Counted when the wait begins, so that parallel tries are delayed more and more too.
-        context.penalties.record(visitor.address, context.clock())
-        self._counted = True
-        outside = visitor.seat is None
+        self._count()
+        outside = peer.seat is None
         if outside:
-            visitor.deadline.cancel()  # the delay is ours, not the client's
-        try:
-            await context.sleep(delay, lambda: visitor.gone)
-            if not visitor.gone and (pending := self.begin()) is not None:
-                await pending
-        finally:
-            if outside and visitor.seat is None and not visitor.gone:
-                visitor.deadline.enter()
-
-    def begin(self) -> Pending:
-        """Check the visitor's token, and give it a seat."""
-        packet, held, context = self._packet, self._visitor.seat, self._context
-        here = held is not None and held.room == packet.room
-        if here and held is not None and held.user != packet.user:
-            raise WrongUser("Header.UserId: this session has connected as another user")
-        self._options = options = connect_options(packet.payload)
-        try:
-            self._grant = context.auth.grant(
-                options.token, packet.user, packet.room, context.unix_time()
-            )
-        except (Unauthorized, TokenExpired):
-            if options.token is not None:
-                self._count()
-            raise
-        self._announcement = around_payload(packet.text)
-        if here and held is not None:
-            return self._repeat(held)
-        return self._join(None) if options.resume is None else self._resume(options.resume)
+            peer.set_deadline(None)  # the delay is ours, not the client's
+        await context.sleep(seconds, lambda: peer.gone)
+        if outside:
+            peer.set_deadline(context.limits.join_timeout)
 
     def _count(self) -> None:
-        """Count a failure of the visitor's address, once."""
+        """Count a failure of the peer's address, once."""
         if not self._counted:
-            self._context.penalties.record(self._visitor.address, self._context.clock())
+            self._context.penalties.record(self._peer.address, self._context.clock())
+        self._counted = True
 
-    def _repeat(self, held: Seat) -> Pending:
-        """Confirm the visitor's seat; nothing changes for the others."""
-        visitor = self._visitor
-        visitor.deadline.renew(self._grant)
+    async def seat(self) -> Seat | None:
+        """Check the peer's token, and get it a seat."""
+        peer, packet, held = self._peer, self._packet, self._peer.seat
+        if held is not None and held.room != packet.room:
+            held = None
+        elif held is not None and held.user != packet.user:
+            raise WrongUser("Header.UserId: this session has connected as another user")
+        self._options = connect_options(packet.payload)
+        self._grant = self._check()
+        self._announcement = around_payload(packet.text)
+        seat = await (self._take() if held is None else self._repeat(held))
+        if seat is not None:
+            peer.pay(seat.greeted)
+            peer.accept(self._grant)
+        return seat
+
+    def _check(self) -> Grant:
+        packet, context, token = self._packet, self._context, self._options.token
+        try:
+            return context.auth.grant(token, packet.user, packet.room, context.unix_time())
+        except (Unauthorized, TokenExpired):
+            if token is not None:
+                self._count()
+            raise
+
+    async def _repeat(self, held: Seat) -> Seat | None:
+        """Confirm the peer's seat; nothing changes for the others."""
+        self._peer.accept(self._grant)
         role = packets.ROLE[self._rooms.is_initiator(held)]
-        echo = role.join(self._announcement)
-        self._rooms.tally.sent["connect"].add(echo)
-        visitor.connection.send(echo)
+        self._peer.send("connect", role.join(self._announcement))
         if not self._options.welcome and held.welcome is None:
             return None
-        seat, pending = self._rooms.renew(held)
-        return _then(pending, lambda: self._seated(seat))
+        return await self._rooms.renew(held)
 
-    def _resume(self, secret: str) -> Pending:
-        """Resume the visitor's seat; give it a new one if that is gone or has a gap."""
-        packet = self._packet
+    async def _take(self) -> Seat:
+        """Resume the peer's seat; take a new one if there is none to resume, or it has a gap."""
+        packet, peer, secret = self._packet, self._peer, self._options.resume
+        lost = None if secret is None else await self._resume(secret)
+        if isinstance(lost, Seat):
+            return lost
+        # The new seat comes before the old one is given up: a refused join costs the peer nothing.
+        # After a gap it replaces the lost seat, whose secret the peer has shown.
+        seat = await self._rooms.join(
+            packet.user,
+            packet.room,
+            peer.connection,
+            self._announcement,
+            capacity=self._grant.capacity,
+            welcome=self._options.greeting,
+            replace=lost is not None,
+        )
+        peer.pay(tally.size(packet.text) * seat.replica.weight)
+        return seat
+
+    async def _resume(self, secret: str) -> Seat | Gap | None:
+        packet, results = self._packet, self._rooms.tally.resumes
         try:
-            found = self._rooms.resume(
+            found = await self._rooms.resume(
                 packet.user,
                 packet.room,
-                self._visitor.connection,
+                self._peer.connection,
                 self._announcement,
                 secret=secret,
                 received=self._options.received,
             )
-        except (Unauthorized, EngineError) as error:
-            self._resume_failed(error)
-            raise
-        if isinstance(found, Awaitable):
-            return self._resumed_later(found)
-        return self._resumed(found)
-
-    async def _resumed_later(self, pending: Awaitable[Seat | Gap | None]) -> None:
-        try:
-            found = await pending
-        except (Unauthorized, EngineError) as error:
-            self._resume_failed(error)
-            raise
-        if (more := self._resumed(found)) is not None:
-            await more
-
-    def _resume_failed(self, error: Unauthorized | EngineError) -> None:
-        is_wrong = isinstance(error, Unauthorized)
-        self._rooms.tally.resumes["refused" if is_wrong else "failed"] += 1
-        if is_wrong:
+        except Unauthorized:
+            results["refused"] += 1
             self._count()
-
-    def _resumed(self, found: Seat | Gap | None) -> Pending:
-        resumes = self._rooms.tally.resumes
-        if isinstance(found, Seat):
-            resumes["resumed"] += 1
-            return self._seated(found)
-        resumes["gone" if found is None else "gap"] += 1
-        return self._join(found)
-
-    def _join(self, gap: Gap | None) -> Pending:
-        """Take a new seat; after a `gap` it replaces the old one, whose secret it has shown."""
-        # The new seat comes before the old one is given up: a refused join costs the peer nothing.
-        seat, pending = self._rooms.join(
-            self._packet.user,
-            self._packet.room,
-            self._visitor.connection,
-            self._announcement,
-            capacity=self._grant.capacity,
-            welcome=self._options.greeting,
-            replace=gap is not None,
-        )
-        return _then(pending, lambda: self._joined(seat))
-
-    def _joined(self, seat: Seat) -> Pending:
-        self._visitor.pay(tally.size(self._packet.text) * seat.replica.weight)
-        return self._seated(seat)
-
-    def _seated(self, seat: Seat) -> Pending:
-        if self._visitor.gone:
-            return self._rooms.leave(seat, LeaveReason.CONNECTION_LOST)
-        self._visitor.pay(seat.greeted)
-        self._visitor.deadline.renew(self._grant)
-        return self._visitor.sit(seat)
-
-
-def _then(pending: Pending, step: Callable[[], Pending]) -> Pending:
-    """Run the next step: now, or after `pending`."""
-    return step() if pending is None else _later(pending, step)
-
-
-async def _later(pending: Awaitable[None], step: Callable[[], Pending]) -> None:
-    await pending
-    if (more := step()) is not None:
-        await more
+            raise
+        except EngineError:
+            results["failed"] += 1
+            raise
+        results["gone" if found is None else "gap" if isinstance(found, Gap) else "resumed"] += 1
+        return found

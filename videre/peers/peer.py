@@ -8,7 +8,8 @@ next packet is handed over; that keeps a sender's packets in order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from videre import packets, tally
 from videre.errors import (
@@ -16,26 +17,22 @@ from videre.errors import (
     EngineError,
     NoSuchUser,
     NotInRoom,
-    PacketTooLarge,
     PeerError,
     RateLimited,
     Unauthorized,
-    Unavailable,
     WrongUser,
 )
 from videre.interfaces import Connection
-from videre.limits import PASS, Throttle, Verdict, throttle
+from videre.limits import PASS, Verdict
 from videre.packets import Event, Packet
 from videre.payload import around_payload, head_of
 from videre.peers.connect import enter
 from videre.peers.context import Context
-from videre.peers.deadline import Deadline
+from videre.peers.eagerly import eagerly
+from videre.peers.holder import Holder
 from videre.peers.last import new_id, note
-from videre.reasons import End, LeaveReason
+from videre.reasons import LeaveReason
 from videre.rooms.room import Seat, weight
-
-# After this many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
-MAX_BAD_PACKETS = 10
 
 # Broadcasts whose header is kept for comparison with the next one, before we stop trying.
 MAX_HEADS = 8
@@ -44,58 +41,18 @@ MAX_HEADS = 8
 MAX_PING = 1024
 
 
-class Peer:
-    """The server's end of a session; `connection` leads to the client."""
+class Peer(Holder):
+    """The server's end of a session: a Holder, and what its client's packets do."""
 
-    __slots__ = (
-        "_bad",
-        "_context",
-        "_head",
-        "_heads",
-        "_ping",
-        "_rooms",
-        "_seat",
-        "_tally",
-        "_throttle",
-        "_trace",
-        "address",
-        "connection",
-        "deadline",
-        "gone",
-        "name",
-    )
+    __slots__ = ("_head", "_heads", "_ping")
 
     def __init__(
         self, connection: Connection, context: Context, address: str = "", name: str = ""
     ) -> None:
-        self.connection = connection
-        self.name = name  # the session's name in the log
-        self._context = context
-        self._rooms = context.rooms
-        self._tally = context.rooms.tally
-        self.address = address
-        self._seat: Seat | None = None
-        self.gone = False
-        self._bad = 0  # bad packets in a row
+        super().__init__(connection, context, address, name)
         self._ping: tuple[str, str, str] | None = None  # a ping, and its text around the Payload
         self._head: str | None = None  # this seat's last broadcast, up to its Payload
         self._heads = 0  # heads looked for since the seat was taken
-        self._throttle: Throttle | None = None
-        self.refresh()
-        self.deadline = Deadline(context, self)
-        self.deadline.enter()
-
-    def refresh(self) -> None:
-        """Reload limits and trace from the context; they may change at any time."""
-        self._trace = self._context.trace
-        self._throttle = throttle(self._context.limits)
-
-    def go_away(self, seconds: float) -> None:
-        """Tell the peer to reconnect in `seconds`: the server is draining."""
-        seat = self.seat
-        user, room = ("", "") if seat is None else (seat.user, seat.room)
-        payload = {"RetryAfter": round(seconds * 1000)}
-        self._send("goaway", packets.write_json(Event.GOAWAY, user, room, payload))
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises PeerError: it is sent to the peer instead."""
@@ -151,11 +108,6 @@ class Peer:
             return None
         return self._finish(pending, packet)
 
-    def pay(self, size: int) -> None:
-        """Charge the session for bytes its packet caused, beyond its own."""
-        if self._throttle is not None:
-            self._throttle.charge(size, self._context.clock())
-
     def _may_be_told(self, error: PeerError | EngineError, size: int) -> bool:
         """Return whether to answer an unreadable packet; it counts towards the rate as a packet."""
         if self._throttle is None or not (isinstance(error, PeerError) and error.bad):
@@ -180,68 +132,19 @@ class Peer:
         else:
             self._bad = 0
 
-    def refuse(self, error: PeerError | EngineError, packet: Packet | None = None) -> None:
-        """Send the peer an error about `packet`."""
-        if isinstance(error, EngineError):
-            error = Unavailable(str(error))
-        header = packet.header if packet is not None else getattr(error, "header", None)
-        user, room, packet_id = packets.claimed(header)
-        if (seat := self.seat) is not None:
-            user, room = seat.user, seat.room
-        self._tally.errors[error.code] += 1
-        self._send("error", packets.write_error(error, user, room, packet_id))
-        self._context.log("error", code=error.code, user=user, room=room, session=self.name)
-        if error.bad:
-            self._bad += 1
-            if self._bad >= MAX_BAD_PACKETS:
-                self.close(CloseCode.BAD_PACKETS)
-
-    def _send(self, event: str, text: str) -> None:
-        """Send an answer."""
-        self._tally.sent[event].add(text)
-        self.connection.send(text)
-
-    def close(self, code: CloseCode) -> None:
-        """Close the session."""
-        self.connection.close(code, code.reason)
-
-    def too_large(self) -> None:
-        """Report a packet that was too large to be read."""
-        self.refuse(PacketTooLarge("The frame was too large to be read"))
-
-    def closed(self, end: End) -> Awaitable[None] | None:
-        """Take the peer out of its room; keep a resumable seat if the connection was lost."""
-        self.gone = True
-        self._context.log("session-ended", session=self.name, **end.fields())
-        self.deadline.end()
-        seat = self.seat
-        if seat is None or end.clean:
-            return self._leave(seat, end.reason)
-        return self._rooms.lose(seat, end, self.address)
-
-    @property
-    def seat(self) -> Seat | None:
-        """The peer's seat; None outside of any room, or if the seat was taken from it."""
-        seat = self._seat
-        if seat is not None and seat.connection is None:
-            seat = self._seat = None
-        return seat
-
-    @property
-    def seated(self) -> bool:
-        """See transport's Handler."""
-        return self.seat is not None
-
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
-        return enter(self, self._context, packet)
+        return self._begin(self._enter(packet))
 
-    def sit(self, seat: Seat) -> Awaitable[None] | None:
-        """Sit in a seat that the engine granted; give up a seat in another room."""
-        held, self._seat = self.seat, seat
-        self._context.log("session-seated", session=self.name, user=seat.user, room=seat.room)
-        self._ping = self._head = None
-        self._heads = 0
-        return None if held is None or held is seat else self._leave(held, LeaveReason.MOVED)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+        return eagerly(work) if self._rooms.in_process else work
+
+    async def _enter(self, packet: Packet) -> None:
+        seat = await enter(self, self._context, packet)
+        if seat is not None:
+            self._ping = self._head = None
+            self._heads = 0
+            if (leaving := self.sit(seat)) is not None:
+                await leaving
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
@@ -268,7 +171,7 @@ class Peer:
     def _offer_ice(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         payload = packets.json_string(self._context.ice(own.user))
-        self._send("ice", payload.join(around_payload(packet.text)))
+        self.send("ice", payload.join(around_payload(packet.text)))
         return None
 
     def _ping_room(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
@@ -278,17 +181,13 @@ class Peer:
         own = seat is not None and packet.room == seat.room and packet.user == seat.user
         if own and len(packet.text) <= MAX_PING:
             self._ping = ping  # clients repeat it every two seconds, unchanged
-        return self._answer_ping(packet.room, ping)
-
-    def _answer_ping(self, room: str, ping: tuple[str, str, str]) -> Awaitable[None] | None:
-        users = self._rooms.users(room)
-        if not isinstance(users, str):
-            return self._answer_later(users, ping)
+        if (users := self._rooms.users_here(packet.room)) is None:
+            return self._begin(self._ask_users(packet.room, ping))
         self._tell_users(users, ping)
         return None
 
-    async def _answer_later(self, users: Awaitable[str], ping: tuple[str, str, str]) -> None:
-        self._tell_users(await users, ping)
+    async def _ask_users(self, room: str, ping: tuple[str, str, str]) -> None:
+        self._tell_users(await self._rooms.users(room), ping)
 
     def _tell_users(self, users: str, ping: tuple[str, str, str]) -> None:
         text = f"{ping[1]}{users}{ping[2]}"
@@ -307,10 +206,6 @@ class Peer:
         own = _own(seat, packet)
         self.pay(tally.size(packet.text) * own.replica.weight)
         return self._leave(own, LeaveReason.DISCONNECT)
-
-    def _leave(self, seat: Seat | None, reason: LeaveReason) -> Awaitable[None] | None:
-        # The seat is the peer's until the engine says otherwise (see `seat`).
-        return None if seat is None else self._rooms.leave(seat, reason)
 
 
 def _own(seat: Seat | None, packet: Packet) -> Seat:

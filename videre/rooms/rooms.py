@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from videre import packets
-from videre.engines import Announcement, Engine, Gap, Resumption
+from videre.engines import Announcement, Engine, Gap
 from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
 from videre.errors import MAX_REASON, CloseCode
@@ -26,6 +26,8 @@ from videre.rooms.returning import Returning
 from videre.rooms.room import Seat, digest
 from videre.settings import JoinPolicy
 from videre.tally import Tally
+
+Found = TypeVar("Found")
 
 
 class Rooms:
@@ -50,6 +52,7 @@ class Rooms:
         seat_ids: Iterator[str] | None = None,
         tally: Tally | None = None,
     ) -> None:
+        self.in_process = engine.in_process
         self.tally = tally = tally or Tally(clock)
         self._engine = TimedEngine(engine, tally)
         self._publish = self._engine.publish_quickly
@@ -67,13 +70,13 @@ class Rooms:
         self.lost = self._replica.lost
         self._seat_ids = seat_ids or map(str, itertools.count())
 
-    def start(self) -> Awaitable[None] | None:
+    async def start(self) -> None:
         """Open the engine."""
-        return self._engine.start(self._replica)
+        await self._engine.start(self._replica)
 
-    def close(self) -> Awaitable[None] | None:
+    async def close(self) -> None:
         """Close the engine. No member hears of it."""
-        return self._engine.close()
+        await self._engine.close()
 
     @property
     def ready(self) -> bool:
@@ -93,9 +96,9 @@ class Rooms:
         """The sizes of the rooms that have members on this node."""
         return self._replica.census
 
-    # For peers. An awaitable result must be awaited before the peer's next request.
+    # For peers. What is awaitable must be awaited before the peer's next request.
 
-    def join(
+    async def join(
         self,
         user: str,
         room: str,
@@ -105,13 +108,12 @@ class Rooms:
         capacity: int | None = None,
         welcome: Mapping[str, object] | None = None,
         replace: bool = False,
-    ) -> tuple[Seat, Awaitable[None] | None]:
-        """Take a seat. All members, the new one included, get the announcement with its role.
+    ) -> Seat:
+        """Return a new seat. All members, the new one included, get the announcement with its role.
 
         `capacity` overrides the policy's room capacity. If `welcome` is not None, the new member
         gets a welcome that includes its keys. `replace` takes the user's seat from its holder,
-        whatever the policy. Raises UserTaken or RoomFull according to the policy (from the
-        awaitable, if there is one).
+        whatever the policy. Raises UserTaken or RoomFull according to the policy.
         """
         policy = self.policy
         if capacity is not None:
@@ -119,27 +121,22 @@ class Rooms:
         if replace:
             policy = dataclasses.replace(policy, replace=True)
         seat = self._seat(user, room, connection, welcome)
+        ticket = self._ticket(seat)
+        await self._ask(seat, self._engine.join(room, user, seat.id, announcement, policy, ticket))
+        return seat
+
+    async def _ask(self, seat: Seat, step: Coroutine[Any, Any, Found]) -> Found:
+        """Take an engine's step that may grant a seat."""
         self._replica.joining[seat.id] = seat
         try:
-            pending = self._engine.join(
-                room, user, seat.id, announcement, policy, self._ticket(seat)
-            )
-        except BaseException:
-            del self._replica.joining[seat.id]
-            raise
-        if pending is not None:
-            pending = self._joined_later(seat, pending)
-        return seat, pending
-
-    async def _joined_later(self, seat: Seat, pending: Awaitable[None]) -> None:
-        try:
-            await pending
+            found = await step
         except BaseException:
             self._replica.fail(seat)
             raise
         self._replica.settle(seat)
+        return found
 
-    def resume(
+    async def resume(
         self,
         user: str,
         room: str,
@@ -148,7 +145,7 @@ class Rooms:
         *,
         secret: str,
         received: int | None,
-    ) -> Seat | Gap | Awaitable[Seat | Gap | None] | None:
+    ) -> Seat | Gap | None:
         """Give a user its seat back. It gets its role, a welcome, and all the packets it missed.
 
         Returns None if the seat is gone, and a Gap if some missed packets are no longer kept; then
@@ -166,28 +163,8 @@ class Rooms:
         here = held is not None and held.ticket == digest(secret)
         if held is not None and here and held.connection is not None and received is None:
             received = held.seen()
-        self._replica.joining[seat.id] = seat
-        try:
-            found = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
-        except BaseException:
-            del self._replica.joining[seat.id]
-            raise
-        if isinstance(found, Awaitable):
-            return self._resumed_later(seat, returning, found)
-        return self._resumed(seat, returning, found)
-
-    async def _resumed_later(
-        self, seat: Seat, returning: Returning, pending: Awaitable[Resumption]
-    ) -> Seat | Gap | None:
-        try:
-            found = await pending
-        except BaseException:
-            self._replica.fail(seat)
-            raise
-        return self._resumed(seat, returning, found)
-
-    def _resumed(self, seat: Seat, returning: Returning, found: Resumption) -> Seat | Gap | None:
-        self._replica.settle(seat)
+        step = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
+        found = await self._ask(seat, step)
         if not isinstance(found, list):
             return found
         missed = self._replica.retell(found, seat.user, seat.room)
@@ -198,7 +175,7 @@ class Rooms:
         self._log("resume", room=seat.room, user=seat.user, missed=len(missed))
         return seat
 
-    def renew(self, seat: Seat) -> tuple[Seat, Awaitable[None] | None]:
+    async def renew(self, seat: Seat) -> Seat:
         """Send a seated member another welcome, with a new secret.
 
         Returns the member's new seat, at the same place.
@@ -206,20 +183,12 @@ class Rooms:
         if self._grace <= 0:
             seat.welcome = {}
             self._replica.greet(self._replica.rooms[seat.room], seat)
-            return seat, None
+            return seat
         new = self._seat(seat.user, seat.room, seat.connection, {})
         new.secret = self._secret()
         ticket = new.ticket = digest(new.secret)
-        self._replica.joining[new.id] = new
-        try:
-            pending = self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket)
-        except BaseException:
-            del self._replica.joining[new.id]
-            raise
-        if pending is None:
-            self._replica.settle(new)
-            return new, None
-        return new, self._joined_later(new, pending)
+        await self._ask(new, self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket))
+        return new
 
     def _seat(
         self,
@@ -276,18 +245,14 @@ class Rooms:
         """Return whether the holder of a seat is its room's initiator."""
         return self._replica.rooms[seat.room].initiator is seat
 
-    def users(self, name: str) -> str | Awaitable[str]:
-        """Return a room's user ids in joining order as a Payload: a JSON string of JSON."""
+    def users_here(self, name: str) -> str | None:
+        """Return `users` if the room has members on this node, else None."""
         room = self._replica.rooms.get(name)
-        if room is not None:
-            return room.users()
-        members = self._engine.members(name)
-        if isinstance(members, list):
-            return packets.json_string(members)
-        return self._users_later(members)
+        return None if room is None else room.users()
 
-    async def _users_later(self, members: Awaitable[list[str]]) -> str:
-        return packets.json_string(await members)
+    async def users(self, name: str) -> str:
+        """Return a room's user ids in joining order as a Payload: a JSON string of JSON."""
+        return self.users_here(name) or packets.json_string(await self._engine.members(name))
 
     # For the hosting application.
 
@@ -315,8 +280,7 @@ class Rooms:
 
     async def members(self, room: str) -> list[str]:
         """Return a room's user ids in joining order; empty for an unknown room."""
-        members = self._engine.members(room)
-        return members if isinstance(members, list) else await members
+        return await self._engine.members(room)
 
     async def kick(self, room: str, user: str, reason: str = "Removed") -> bool:
         """Remove a user: the others get a disconnect, its session is closed with 4504.

@@ -44,6 +44,8 @@ class RedisEngine:
         self._duties = Duties(self._node, notes, self._seats, node_timeout)
         self._beating: asyncio.Task[None] | None = None
 
+    in_process = False
+
     @property
     def ready(self) -> bool:
         """Whether the store answers and its messages arrive."""

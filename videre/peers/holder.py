@@ -1,0 +1,183 @@
+"""The holder of a seat: one session's place in the rooms, and the way to its client."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from videre import packets
+from videre.auth import Grant
+from videre.errors import (
+    CloseCode,
+    EngineError,
+    PacketTooLarge,
+    PeerError,
+    TokenExpired,
+    Unavailable,
+)
+from videre.interfaces import Connection, Timer
+from videre.limits import Throttle, throttle
+from videre.packets import Event, Packet
+from videre.peers.context import Context
+from videre.reasons import End, LeaveReason
+from videre.rooms.room import Seat
+
+# After this many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
+MAX_BAD_PACKETS = 10
+
+
+class Holder:
+    """A session that may hold a seat; `connection` leads to the client. See Peer for its packets.
+
+    `name` is the session's in the log.
+    """
+
+    __slots__ = (
+        "_bad",
+        "_context",
+        "_deadline",
+        "_rooms",
+        "_seat",
+        "_tally",
+        "_throttle",
+        "_trace",
+        "address",
+        "connection",
+        "gone",
+        "name",
+    )
+
+    def __init__(
+        self, connection: Connection, context: Context, address: str = "", name: str = ""
+    ) -> None:
+        self.connection = connection
+        self.name = name
+        self._context = context
+        self._rooms = context.rooms
+        self._tally = context.rooms.tally
+        self.address = address
+        self._seat: Seat | None = None
+        self.gone = False
+        self._bad = 0  # bad packets in a row
+        self._throttle: Throttle | None = None
+        self.refresh()
+        # When it must have joined a room, or shown a fresh token.
+        self._deadline: Timer | None = None
+        self.set_deadline(context.limits.join_timeout)
+
+    def refresh(self) -> None:
+        """Reload limits and trace from the context; they may change at any time."""
+        self._trace = self._context.trace
+        self._throttle = throttle(self._context.limits)
+
+    def pay(self, size: int) -> None:
+        """Charge the session for bytes its packet caused, beyond its own."""
+        if self._throttle is not None:
+            self._throttle.charge(size, self._context.clock())
+
+    # To the client.
+
+    def send(self, event: str, text: str) -> None:
+        """Send an answer."""
+        self._tally.sent[event].add(text)
+        self.connection.send(text)
+
+    def refuse(self, error: PeerError | EngineError, packet: Packet | None = None) -> None:
+        """Send the client an error about `packet`."""
+        if isinstance(error, EngineError):
+            error = Unavailable(str(error))
+        header = packet.header if packet is not None else getattr(error, "header", None)
+        user, room, packet_id = packets.claimed(header)
+        if (seat := self.seat) is not None:
+            user, room = seat.user, seat.room
+        self._tally.errors[error.code] += 1
+        self.send("error", packets.write_error(error, user, room, packet_id))
+        self._context.log("error", code=error.code, user=user, room=room, session=self.name)
+        if error.bad:
+            self._bad += 1
+            if self._bad >= MAX_BAD_PACKETS:
+                self.close(CloseCode.BAD_PACKETS)
+
+    def too_large(self) -> None:
+        """Report a packet that was too large to be read."""
+        self.refuse(PacketTooLarge("The frame was too large to be read"))
+
+    def go_away(self, seconds: float) -> None:
+        """Tell the client to reconnect in `seconds`: the server is draining."""
+        seat = self.seat
+        user, room = ("", "") if seat is None else (seat.user, seat.room)
+        payload = {"RetryAfter": round(seconds * 1000)}
+        self.send("goaway", packets.write_json(Event.GOAWAY, user, room, payload))
+
+    def close(self, code: CloseCode) -> None:
+        """Close the session."""
+        self.connection.close(code, code.reason)
+
+    # The seat.
+
+    @property
+    def seat(self) -> Seat | None:
+        """Its seat; None outside of any room, or if the seat was taken from it."""
+        seat = self._seat
+        if seat is not None and seat.connection is None:
+            seat = self._seat = None
+        return seat
+
+    @property
+    def seated(self) -> bool:
+        """See transport's Handler."""
+        return self.seat is not None
+
+    def sit(self, seat: Seat) -> Awaitable[None] | None:
+        """Sit in a seat that the engine granted; give up a seat in another room."""
+        if self.gone:
+            return self._rooms.leave(seat, LeaveReason.CONNECTION_LOST)
+        held, self._seat = self.seat, seat
+        self._context.log("session-seated", session=self.name, user=seat.user, room=seat.room)
+        return None if held is seat else self._leave(held, LeaveReason.MOVED)
+
+    def _leave(self, seat: Seat | None, reason: LeaveReason) -> Awaitable[None] | None:
+        # The seat is its own until the engine says otherwise (see `seat`).
+        return None if seat is None else self._rooms.leave(seat, reason)
+
+    def closed(self, end: End) -> Awaitable[None] | None:
+        """Give up the seat; keep a resumable one if the connection was lost."""
+        self.gone = True
+        self._context.log("session-ended", session=self.name, **end.fields())
+        self.set_deadline(None)
+        seat = self.seat
+        if seat is None or end.clean:
+            return self._leave(seat, end.reason)
+        return self._rooms.lose(seat, end, self.address)
+
+    # Deadlines: a session must join a room in time, and show a fresh token before its grant ends.
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Set the deadline for joining a room, in seconds; None: there is none."""
+        self._call_after(seconds, self._idled)
+
+    def accept(self, grant: Grant) -> None:
+        """Replace the deadline by the end of a token's grant."""
+        expires = grant.expires
+        left = None if expires is None else expires - self._context.unix_time()
+        self._call_after(left, self._expired)
+
+    def _call_after(self, seconds: float | None, call: Callable[[], None]) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if seconds is None or self.gone:
+            self._deadline = None
+        else:
+            self._deadline = self._context.later(seconds, call)
+
+    def _idled(self) -> None:
+        if self.seat is None:
+            self.close(CloseCode.NO_PACKET)
+
+    def _expired(self) -> None:
+        if self.seat is not None:
+            self.refuse(TokenExpired("Connect to the room again with a fresh token"))
+            self._call_after(self._context.leeway, self._outlasted)
+
+    def _outlasted(self) -> None:
+        if self.seat is not None:
+            self.close(CloseCode.UNAUTHORIZED)
