@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 
@@ -14,9 +14,6 @@ class Connection(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Close with a code, after everything already sent. Calls nobody back before it returns."""
-
-    def undelivered(self) -> Sequence[str] | None:
-        """Return the last packets that certainly did not reach the client; None if unknown."""
 
 
 class Timer(Protocol):

@@ -279,15 +279,6 @@ def write_broadcast(user: str, room: str, payload: Any) -> str:
     return _dumps({"Header": header, "Payload": payload})
 
 
-# Packets that a room sends to its members, as opposed to answers to one of them.
-_OF_ROOM = (Event.CONNECT, Event.BROADCAST, Event.DISCONNECT, Event.ROLE)
-
-
-def is_of_room(text: str) -> bool:
-    """Return whether a sent packet counts for a resume (protocol.md, 3.2)."""
-    return orjson.loads(text)["Header"]["Event"] in _OF_ROOM
-
-
 def write_error(error: PeerError, user: str, room: str, packet_id: str | float | None) -> str:
     """Return the error packet for `error`, with the id of the packet it answers."""
     header: dict[str, Any] = {"Event": Event.ERROR, "UserId": user, "RoomId": room}

@@ -221,7 +221,7 @@ async def test_a_node_is_stopped(nodes: Cluster) -> None:
     stopping = asyncio.create_task(first.stop())
     assert await a.is_closed() == 1001
     await b.says("while away")
-    back = await nodes.client(second, "a", {"Resume": secret})
+    back = await nodes.client(second, "a", {"Resume": secret, "Received": 0})
     await back.hears(("connect", "a", "false"))
     event, _, welcome = await back.hear()
     assert (event, welcome["Resumed"]) == ("welcome", True)

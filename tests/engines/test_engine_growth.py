@@ -127,7 +127,7 @@ async def flat(rooms: Rooms, sizes: list[int], work: Callable[[str], Awaitable[o
 
 
 async def test_a_step_for_one_member_costs_the_same_in_any_room(rooms: Rooms) -> None:
-    """A join and leave, a packet for all or for one, a renewal, a loss, a resume of nothing."""
+    """A join and leave, a packet for all or for one, a renewal, a resume of nothing."""
     sizes = await sized(rooms)
 
     async def comes_and_goes(room: str) -> None:
@@ -140,14 +140,10 @@ async def test_a_step_for_one_member_costs_the_same_in_any_room(rooms: Rooms) ->
         await rooms.step(room, "renew", "u0", rooms.seats[room, "u0"], to, "far", "ticket of u0")
         rooms.seats[room, "u0"] = to
 
-    async def is_lost(room: str) -> None:
-        await rooms.step(room, "lose", "u0", rooms.seats[room, "u0"], "0")
-
     await flat(rooms, sizes, comes_and_goes)
     await flat(rooms, sizes, rooms.publish)
     await flat(rooms, sizes, lambda room: rooms.publish(room, to=["u1"]))
     await flat(rooms, sizes, renews)
-    await flat(rooms, sizes, is_lost)
     await flat(rooms, sizes, lambda room: rooms.resume(room, "u0", "99999"))
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CALM
 
-from videre.engines import Told
+from videre.engines import Missed
+from videre.engines.events import Joined, Left, Sent
 from videre.engines.history import History, entry_bytes
 
 
@@ -24,59 +25,58 @@ def make(max_bytes: int | None = None, *users: str) -> History:
     return history
 
 
-def sent(text: str, user: str = "b", to: Any = None) -> Told:
-    """Return what is told of a packet."""
-    return Told("sent", user, (text,), to)
+Event = Joined | Left | Sent
 
 
-def texts(missed: list[Told] | None) -> list[str] | None:
+def sent(text: str, user: str = "b", to: Any = None) -> Sent:
+    """Return a packet, as a history keeps it."""
+    return Sent(user, "", text, to)
+
+
+def joined(user: str) -> Joined:
+    """Return a join, as a history keeps it."""
+    return Joined(user, "", ("{", "}"))
+
+
+def left(user: str, heir: str | None = None) -> Left:
+    """Return a leave, as a history keeps it."""
+    return Left(user, "", "", heir=heir)
+
+
+def texts(missed: Missed | None) -> list[str] | None:
     """Return the texts of what was missed."""
-    return None if missed is None else ["".join(told.texts) for told in missed]
+    return None if missed is None else [event.text for event in missed.events]  # type: ignore
 
 
 @pytest.mark.parametrize(
-    ("told", "concerned"),
+    ("event", "counts"),
     [
-        (sent("text"), "ac"),
-        (sent("text", ""), "abc"),
-        (sent("text", "b", ("a", "b", "x")), "a"),
-        (sent("text", "b", ()), ""),
-        (Told("joined", "c", ("{", "}")), "ab"),
-        (Told("left", "x"), "abc"),
-        (Told("promoted", "a"), "abc"),
+        (sent("text"), {"a": 1, "b": 0, "c": 1}),
+        (sent("text", ""), {"a": 1, "b": 1, "c": 1}),
+        (sent("text", "b", ("a", "b", "x")), {"a": 1, "b": 0, "c": 0}),
+        (sent("text", "b", ()), {"a": 0, "b": 0, "c": 0}),
+        (joined("x"), {"a": 1, "b": 1, "c": 1}),
+        (left("x"), {"a": 1, "b": 1, "c": 1}),
+        (left("x", "a"), {"a": 2, "b": 2, "c": 2}),
     ],
     ids=str,
 )
-def test_whom_it_concerns(told: Told, concerned: str) -> None:
-    """Packets all but the sender, or those who are named; joins the others; promotions all."""
+def test_whom_it_concerns(event: Event, counts: dict[str, int]) -> None:
+    """Packets all but the sender, or those who are named; joins and leaves all; heirs once more."""
     history = make(None, "a", "b", "c")
-    history.record(told, 0)
-    counts = {user: history.count(user) for user in history.tickets}
-    assert counts == {user: int(user in concerned) for user in "abc"}
-    for user in "abc":
-        assert history.missed(user, 0) == ([told] if user in concerned else [])
+    history.record(event, 0)
+    for user, count in counts.items():
+        assert event.concerns(user) * event.packets == count
+        assert history.missed(user, 0) == Missed(count, [event] * (count > 0))
 
 
 def test_what_is_missed_by_count() -> None:
-    """All after what has been got; more than there was is nothing; without a count all was got."""
+    """All after what has been got; more than there was is nothing."""
     history = make()
     for text in "xyz":
         history.record(sent(text), 0)
-    answers = [texts(history.missed("a", received)) for received in (0, 1, 3, 9, None)]
-    assert answers == [["x", "y", "z"], ["y", "z"], [], [], []]
-
-
-def test_what_is_missed_by_loss() -> None:
-    """After what may have arrived when the connection was lost, if that is known."""
-    history = make()
-    for text in "xyz":
-        history.record(sent(text), 0)
-    ticket = history.tickets["a"]
-    ticket.lost, ticket.seen = True, 1
-    assert texts(history.missed("a", None)) == ["y", "z"]
-    assert texts(history.missed("a", 2)) == ["z"]
-    ticket.seen = None
-    assert (history.missed("a", None), texts(history.missed("a", 2))) == (None, ["z"])
+    answers = [texts(history.missed("a", received)) for received in (0, 1, 3, 9)]
+    assert answers == [["x", "y", "z"], ["y", "z"], [], []]
 
 
 def test_a_new_ticket_counts_anew() -> None:
@@ -91,15 +91,15 @@ def test_a_new_ticket_counts_anew() -> None:
 @pytest.mark.parametrize("text", ["xxxx", "\u00e9\u00e9", "\u20acx", "\U0001f600"])
 def test_so_many_bytes_are_kept(text: str) -> None:
     """Of what each entry takes, texts as UTF-8: each of these has four. The oldest goes first."""
-    several = [sent(text), Told("joined", "c", (text[:1], text[1:])), Told("left", "c")]
+    several: list[Event] = [sent(text), Joined("c", "", (text[:1], text[1:])), left("c")]
     assert entry_bytes(several[0]) == entry_bytes(sent("xxxx"))
     history = make(sum(map(entry_bytes, several)))
-    for told in several:
-        history.record(told, 0)
-    assert history.missed("a", 0) == several
+    for event in several:
+        history.record(event, 0)
+    assert history.missed("a", 0) == Missed(3, [*several])
     history.record(sent(""), 0)
     assert history.missed("a", 0) is None
-    assert len(history.missed("a", 1) or ()) == 3
+    assert history.missed("a", 1) == Missed(3, [*several[1:], sent("")])
 
 
 def test_what_is_too_large_is_a_gap() -> None:
@@ -174,59 +174,56 @@ def test_a_packet_costs_the_same_however_many_may_come_back(tickets: int) -> Non
     """To all, or to 64 names that nobody has."""
     few, many = make(None, "a"), make(None, *(f"u{number}" for number in range(tickets)))
     packets = [sent("x"), sent("x", to=[f"nobody{number}" for number in range(64)])]
-    for told in packets:
-        costs = [operations(partial(made.record, told, 0)) for made in (few, many)]
+    for event in packets:
+        costs = [operations(partial(made.record, event, 0)) for made in (few, many)]
         assert costs[0] == costs[1]
 
 
-TOLD = st.one_of(
+EVENTS = st.one_of(
     st.builds(
-        Told,
-        st.just("sent"),
+        sent,
+        st.sampled_from(["", "x", "\u00e9\u00e9", "x" * 7]),
         st.sampled_from(["a", "b", ""]),
-        st.tuples(st.sampled_from(["", "x", "\u00e9\u00e9", "x" * 7])),
         st.none() | st.lists(st.sampled_from("abc"), unique=True).map(tuple),
     ),
-    st.builds(Told, st.just("joined"), st.sampled_from("bc"), st.just(("{", "}"))),
-    st.builds(Told, st.sampled_from(["left", "promoted"]), st.sampled_from("bc")),
+    st.builds(joined, st.sampled_from("bc")),
+    st.builds(left, st.sampled_from("bc"), st.sampled_from([None, "a", "b"])),
 )
 
 
 @CALM
 @given(
-    story=st.lists(st.tuples(TOLD, st.sampled_from([0, 1, 50])), max_size=20),
+    story=st.lists(st.tuples(EVENTS, st.sampled_from([0, 1, 50])), max_size=20),
     max_bytes=st.sampled_from([0, 60, 130, 400, None]),
-    seen=st.none() | st.integers(0, 20),
 )
 def test_what_is_missed_is_exactly_the_rest(
-    story: list[tuple[Told, int]], max_bytes: int | None, seen: int | None
+    story: list[tuple[Event, int]], max_bytes: int | None
 ) -> None:
-    """Whatever is told, forgotten and received: the rest, in order; or None, where it is not kept.
+    """Whatever happens, is forgotten and received: the rest, in order; or None, if it is not kept.
 
     What is kept is the longest end of the story that fits, and is not too old.
     """
     history = make(max_bytes, "a", "b")
     now, kept = 0, 0
-    for number, (told, seconds) in enumerate(story):
+    for number, (event, seconds) in enumerate(story):
         now += seconds
-        history.record(told, now)
+        history.record(event, now)
         history.forget(now - 60)
         times = [sum(seconds for _, seconds in story[: at + 1]) for at in range(number + 1)]
-        sizes = [entry_bytes(told) for told, _ in story[: number + 1]]
+        sizes = [entry_bytes(event) for event, _ in story[: number + 1]]
         while kept <= number and (
             times[kept] < now - 60 or (max_bytes is not None and sum(sizes[kept:]) > max_bytes)
         ):
             kept += 1
     for user in "ab":
-        places = [at for at, (told, _) in enumerate(story) if told.concerns(user)]
-        for received in range(len(places) + 1):
-            rest = places[received:]
-            expected = [story[at][0] for at in rest] if not rest or rest[0] >= kept else None
+        packets = [
+            at
+            for at, (event, _) in enumerate(story)
+            for _ in range(event.concerns(user) * event.packets)
+        ]
+        for received in range(len(packets) + 2):
+            rest = packets[received:]
+            expected = None
+            if not rest or rest[0] >= kept:
+                expected = Missed(len(rest), [story[at][0] for at in dict.fromkeys(rest)])
             assert history.missed(user, received) == expected
-        ticket = history.tickets[user]
-        assert history.count(user) == len(places)
-        ticket.lost, ticket.seen = True, None if seen is None else min(seen, len(places))
-        if seen is None:
-            assert history.missed(user, None) is None
-        else:
-            assert history.missed(user, None) == history.missed(user, min(seen, len(places)))

@@ -132,7 +132,7 @@ async def works(one: object, other: object) -> None:
     await one.engine.publish("room", a, "text")
     await other.hears("joined", "sent")
     assert await one.engine.rooms(None, 10) == ["room"]
-    await one.engine.lose("room", "a", a, None)
+    one.engine.lose("room", "a", a)
     assert (await other.resume("a", "t", 1))[1] == []
     await other.engine.leave("room", "b", None, "gone")
     assert await one.engine.members("room") == ["a"]

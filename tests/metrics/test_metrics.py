@@ -153,7 +153,7 @@ async def test_a_missed_packet_counts_when_it_is_sent() -> None:
             joins_total=0,
         ):
             back = await meter.server.client()
-            await back.send("connect", "a", ROOM, {"Resume": secret})
+            await back.send("connect", "a", ROOM, {"Resume": secret, "Received": 1})
 
 
 async def welcomed(client: Client, user: str, **options: Any) -> str:
@@ -174,12 +174,12 @@ async def test_resumes_by_result() -> None:
 
         async with meter.moves(resumes_total={"refused": 1}, errors_total={"unauthorized": 1}):
             thief = await meter.server.client()
-            await thief.send("connect", "a", ROOM, {"Resume": "wrong"})
+            await thief.send("connect", "a", ROOM, {"Resume": "wrong", "Received": 0})
         async with meter.moves(resumes_total={"resumed": 1}, leaves_total={}):
             a.reset()
             await meter.log.until("lost", user="a")
             a = await meter.server.client()
-            secret = await welcomed(a, "a", Resume=secret)
+            secret = await welcomed(a, "a", Resume=secret, Received=0)
         async with meter.moves(
             resumes_total={"gap": 1}, joins_total=1, leaves_total={"replaced": 1}
         ):
@@ -189,13 +189,13 @@ async def test_resumes_by_result() -> None:
                 await b.send("broadcast", "b", ROOM, "x" * 1000)
             await b.quiet()
             a = await meter.server.client()
-            secret = await welcomed(a, "a", Resume=secret)
+            secret = await welcomed(a, "a", Resume=secret, Received=0)
         async with meter.moves(
             resumes_total={"gone": 1}, joins_total=1, leaves_total={"disconnect": 1}
         ):
             await a.send("disconnect", "a", ROOM)
             await meter.log.until("leave", user="a", reason="disconnect")
-            await welcomed(await meter.server.client(), "a", Resume=secret)
+            await welcomed(await meter.server.client(), "a", Resume=secret, Received=0)
 
 
 async def test_rooms_and_their_members() -> None:
@@ -353,7 +353,7 @@ async def test_the_engine_s_steps() -> None:
         async with meter.moves(engine_step_seconds_count={"lose": 1, "resume": 1}):
             client.reset()
             await meter.log.until("lost", user="a")
-            await welcomed(await server.client(), "a", Resume=secret)
+            await welcomed(await server.client(), "a", Resume=secret, Received=0)
         async with meter.moves(engine_step_seconds_count={"members": 1, "rooms": 1, "publish": 1}):
             assert await rooms.members(ROOM) == ["a"]
             assert await rooms.rooms() == [ROOM]
@@ -415,7 +415,8 @@ async def test_nothing_that_a_client_chooses_is_a_label() -> None:
             for event in (mark, 'x"} 1\nvidere_evil 1', "__proto__", "", None):
                 await client.say(packet(event, mark, mark))  # type: ignore[arg-type]
                 await client.heard()
-            await client.send("connect", mark, f"room-{mark}", {"Welcome": True, "Resume": mark})
+            resume = {"Resume": mark, "Received": number}
+            await client.send("connect", mark, f"room-{mark}", resume)
             await client.heard()
             await client.heard()
             await client.send("broadcast", mark, f"room-{mark}", mark, To=mark + "?")

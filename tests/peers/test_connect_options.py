@@ -40,6 +40,11 @@ def test_most_payloads_ask_for_nothing(payload: Any) -> None:
     assert NOTHING.greeting is None
 
 
+def resumes(secret: str, received: int, token: object = None) -> ConnectOptions:
+    """Return the options of a client that comes back."""
+    return ConnectOptions(token=token, welcome=True, resume=(secret, received), again=True)
+
+
 @either
 @pytest.mark.parametrize(
     ("payload", "expected"),
@@ -50,15 +55,12 @@ def test_most_payloads_ask_for_nothing(payload: Any) -> None:
         ({"Welcome": True, "Other": {"Welcome": 1}}, ConnectOptions(welcome=True)),
         ({"Token": "t"}, ConnectOptions(token="t")),
         ({"Token": 5}, ConnectOptions(token=5)),
-        ({"Resume": "s"}, ConnectOptions(welcome=True, resume="s")),
-        ({"Resume": "s", "Welcome": False}, ConnectOptions(welcome=True, resume="s")),
-        ({"Resume": "s" * MAX_SECRET}, ConnectOptions(welcome=True, resume="s" * MAX_SECRET)),
-        ({"Resume": "s", "Received": 0}, ConnectOptions(welcome=True, resume="s", received=0)),
-        (
-            {"Received": 2**53, "Token": "t", "Resume": "s"},
-            ConnectOptions(token="t", welcome=True, resume="s", received=2**53),
-        ),
-        ({"Received": 5}, ConnectOptions(received=5)),
+        ({"Resume": "s"}, ConnectOptions(welcome=True, again=True)),
+        ({"Resume": "s", "Received": None}, ConnectOptions(welcome=True, again=True)),
+        ({"Resume": "s", "Welcome": False, "Received": 1}, resumes("s", 1)),
+        ({"Resume": "s" * MAX_SECRET, "Received": 0}, resumes("s" * MAX_SECRET, 0)),
+        ({"Received": 2**53, "Token": "t", "Resume": "s"}, resumes("s", 2**53, token="t")),
+        ({"Received": 5}, NOTHING),
     ],
     ids=lambda value: None,
 )
@@ -106,7 +108,8 @@ def test_no_message_repeats_a_secret() -> None:
 def test_what_the_welcome_says_of_a_seat_taken_anew() -> None:
     """Nothing more to who asked for a welcome alone; that it is no resumption to who resumes."""
     assert connect_options({"Welcome": True}).greeting == {}
-    assert connect_options({"Resume": "s"}).greeting == {"Resumed": False}
+    for resume in ({"Resume": "s"}, {"Resume": "s", "Received": 0}):
+        assert connect_options(resume).greeting == {"Resumed": False}
 
 
 KEYS = st.sampled_from(["Welcome", "Resume", "Received", "Token", "__proto__", "welcome"])
@@ -126,8 +129,9 @@ def test_any_payload_is_answered(payload: Any) -> None:
     options = answer(payload)
     if isinstance(options, ConnectOptions):
         assert type(options.welcome) is bool
-        assert options.resume is None or (options.welcome and 0 < len(options.resume) <= MAX_SECRET)
-        assert options.received is None or type(options.received) is int
+        if options.resume is not None:
+            secret, received = options.resume
+            assert options.welcome and 0 < len(secret) <= MAX_SECRET and type(received) is int
     if isinstance(payload, dict):
         assert answer(json.dumps(payload)) == options
 

@@ -71,7 +71,7 @@ def test_the_echo_is_the_own_packet(world: World) -> None:
     a.end()
     client = world.client()
     client.say(
-        f'{{"X":1,"Payload":{{"Resume":"{secret}"}},'
+        f'{{"X":1,"Payload":{{"Resume":"{secret}","Received":0}},'
         '"Header":{"Id":5,"Event":"connect","UserId":"a","RoomId":"room"}}'
     )
     assert client.texts()[0] == (
@@ -162,28 +162,40 @@ def test_every_counted_event_counts(world: World) -> None:
     assert missed == heard[2:]
 
 
-def test_what_a_polling_client_did_not_fetch_is_missed(world: World) -> None:
-    """Packets that waited for its next poll come again, also without a count."""
-    a, secret = guest(world, "a")
-    (b,) = world.members("b")
-    a.texts()
-    say(b, "b", 1)
-    a.say(packet("ping", "a", "room"))
-    say(b, "b", 2)
-    a.connection.unread = a.texts()
-    a.end()
-    say(b, "b", 3)
-    _, _, _, missed = back(world, "a", secret)
-    assert [payload for *_, payload in missed] == [1, 2, 3]
-
-
-def test_what_may_have_arrived_does_not_come_again(world: World) -> None:
-    """At most once, where the client does not count."""
+@pytest.mark.parametrize("count", [{}, {"Received": None}], ids=["missing", "null"])
+def test_without_a_count_it_is_a_fresh_join(world: World, count: dict[str, Any]) -> None:
+    """Nobody knows what arrived. The others see a leave and a join, and the client is told."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     say(b, "b", 1)
     a.end()
-    assert back(world, "a", secret)[3] == []
+    client = world.client()
+    client.say(packet("connect", "a", "room", {"Resume": secret, **count}))
+    role, welcome, missed = answer(client)
+    assert (role, welcome["Resumed"], missed) == ("false", False, [])
+    assert "LastId" not in welcome and welcome["Users"] == ["b", "a"]
+    gone = ("disconnect", "a", "room", "")
+    assert b.heard() == [gone, ("connect", "b", "room", "true"), ("connect", "a", "room", "false")]
+    assert world.clock.waiting == []  # the old seat's grace is over
+    client.end()
+    assert back(world, "a", welcome["Resume"])[2]["Resumed"] is True
+
+
+def test_without_a_count_no_secret_counts(world: World) -> None:
+    """It is a join like any other: the policy for duplicates decides, and no guess is counted."""
+    reject = World(type(world.engine), duplicate="reject")
+    a, secret = guest(reject, "a")
+    a.end()
+    for shown in (secret, "wrong"):
+        thief = reject.client()
+        thief.say(packet("connect", "a", "room", {"Resume": shown}))
+        assert thief.heard() == [("error", "a", "room", "user-taken")]
+    assert back(reject, "a", secret)[2]["Resumed"] is True
+    guesser = world.client()
+    for _ in range(11):
+        guesser.say(packet("connect", "a", "room", {"Resume": "wrong"}))
+        assert answer(guesser)[0] == "true" or guesser.code is None
+    assert world.clock.slept == []
 
 
 @pytest.mark.parametrize("last", [7, 0, 1.5, "seven", None, True, ["x"], "x" * 65])
@@ -317,17 +329,15 @@ def test_for_how_long_a_packet_may_be_asked_for(world: World) -> None:
         assert [payload for *_, payload in missed] == ([1, 2] if resumed else [])
 
 
-def test_whatever_kind_it_is_that_was_not_fetched(world: World) -> None:
-    """Joins, leaves, packets and roles that waited for a poll come again, each once."""
+def test_whatever_kind_it_is_that_did_not_arrive(world: World) -> None:
+    """Joins, leaves, packets and roles come again, each once."""
     (x, _) = world.members("x", "y")
     a, secret = guest(world, "a")
     (b,) = world.members("b")
-    a.texts()
     say(b, "b", 1)
     x.say(packet("disconnect", "x", "room"))
     world.member("c")
-    a.connection.unread = a.texts()
     a.end()
-    assert [each[0] for each in back(world, "a", secret)[3]] == [
+    assert [each[0] for each in back(world, "a", secret, Received=1)[3]] == [
         *("broadcast", "disconnect", "role", "connect")
     ]

@@ -33,13 +33,6 @@ def test_what_it_hears_first(returning: Returning, connection: FakeConnection) -
     assert connection.sent == ["role", "welcome", "missed 1", "missed 2", "sent 1", "sent 2"]
 
 
-def test_what_waits_was_not_handed_over(returning: Returning) -> None:
-    """If it is lost before it has arrived, that is missed again."""
-    assert returning.undelivered() == []
-    returning.send("sent")
-    assert returning.undelivered() == ["sent"]
-
-
 def test_a_close_passes(returning: Returning, connection: FakeConnection) -> None:
     """Who is removed while it comes back is told at once."""
     returning.close(4504, "why")

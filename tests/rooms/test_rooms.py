@@ -11,10 +11,11 @@ from counting import Unwalkable, operations
 from engine_contract import HALVES
 from fakes import FakeClock, FakeConnection, FakeLog, World, brief, memory_engine, packet, run
 
+from videre.engines.events import Joined, Left, Sent
 from videre.engines.memory import MemoryEngine
 from videre.errors import UserTaken
 from videre.rooms import Rooms
-from videre.rooms.room import Seat
+from videre.rooms.room import GONE, Seat
 from videre.settings import JoinPolicy
 
 
@@ -90,7 +91,7 @@ def test_a_seat_is_left_once() -> None:
     rooms = make()
     old, _ = join(rooms, "a")
     new, connection = join(rooms, "a")
-    assert old.connection is None
+    assert old.state is GONE
     rooms.leave(old, "why")
     rooms.leave(old, "why")
     assert (len(rooms), new.connection, connection.closes) == (1, connection, [])
@@ -153,12 +154,12 @@ def test_one_text_for_all_receivers() -> None:
 def test_a_member_elsewhere_is_a_member() -> None:
     """What an engine tells of seats of other nodes counts for roles, pings and promotion."""
     rooms = make()
-    rooms._replica.joined("room", "far", "elsewhere1", HALVES)
+    rooms._replica.hear("room", Joined("far", "elsewhere1", HALVES))
     seat, connection = join(rooms, "near")
     assert not rooms.is_initiator(seat)
     assert rooms.users_here("room") == r'"[\"far\",\"near\"]"'
     connection.take()
-    rooms._replica.left("room", "far", "elsewhere1", "why", None)
+    rooms._replica.hear("room", Left("far", "elsewhere1", "why", heir="near"))
     assert [brief(text) for text in connection.take()] == [
         ("disconnect", "far", "room", ""),
         ("connect", "near", "room", "true"),
@@ -168,12 +169,12 @@ def test_a_member_elsewhere_is_a_member() -> None:
 def test_what_is_told_of_unknown_rooms_and_seats_is_ignored() -> None:
     """An engine may tell of what is over already."""
     rooms = make()
-    rooms._replica.left("nowhere", "a", "elsewhere1", "why", None)
-    rooms._replica.sent("nowhere", "elsewhere1", "text", None)
+    rooms._replica.hear("nowhere", Left("a", "elsewhere1", "why"))
+    rooms._replica.hear("nowhere", Sent("a", "elsewhere1", "text"))
     _, connection = join(rooms, "a")
     connection.take()
-    rooms._replica.left("room", "a", "elsewhere1", "why", None)
-    rooms._replica.left("room", "b", "elsewhere2", "why", None)
+    rooms._replica.hear("room", Left("a", "elsewhere1", "why"))
+    rooms._replica.hear("room", Left("b", "elsewhere2", "why"))
     assert (connection.sent, len(rooms)) == ([], 1)
 
 
@@ -224,35 +225,3 @@ def test_what_happens_in_a_room_costs_the_same_in_a_crowd() -> None:
     one, many = operations(lambda: visit(alone)), operations(lambda: visit(crowd))
     assert abs(many - one) < 0.05 * one
     assert len(alone.rooms) == 2  # room0, and the room that b and z are still in
-
-
-class OtherEngine(MemoryEngine):
-    """Stands for an engine whose seats may be newer than what this node has heard of them."""
-
-    received: int | None = -1
-
-    async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
-    ) -> None:
-        """See Engine.resume."""
-        self.received = received
-
-
-def test_what_a_seat_was_sent_counts_for_itself_alone() -> None:
-    """A user whose newer seat was on another node resumes that, not the one that is known here."""
-    engine = OtherEngine(clock=FakeClock(), later=FakeClock().later)
-    secrets = iter(("first", "second", "third", "fourth"))
-    rooms = Rooms(
-        engine,
-        clock=FakeClock(),
-        log=FakeLog(),
-        spawn=run,
-        secret=lambda: next(secrets),
-        grace=20.0,
-    )
-    run(rooms.start())
-    run(rooms.join("a", "room", FakeConnection(), HALVES, welcome={}))
-    join(rooms, "b")
-    for secret, received in (("of a newer seat", None), ("first", 1)):
-        run(rooms.resume("a", "room", FakeConnection(), HALVES, secret=secret, received=None))
-        assert engine.received == received

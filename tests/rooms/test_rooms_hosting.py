@@ -10,6 +10,7 @@ from fakes import ENGINES, World, begin, packet, run_on
 from guests import back, guest, say
 from later_engine import LaterEngine
 
+from videre.engines.events import Joined, Left
 from videre.errors import EngineError
 
 GRACE = 20.0
@@ -350,8 +351,8 @@ def test_members_of_other_nodes_have_their_hooks_there(world: World) -> None:
     """What an engine tells of seats elsewhere is no join or leave here."""
     visits = Visits(world)
     replica = world.rooms._replica
-    replica.joined("room", "far", "elsewhere1", ("{", "}"))
-    replica.left("room", "far", "elsewhere1", "why", None)
+    replica.hear("room", Joined("far", "elsewhere1", ("{", "}")))
+    replica.hear("room", Left("far", "elsewhere1", "why"))
     assert visits.take() == []
 
 

@@ -20,7 +20,7 @@ GRACE = 20.0
 
 def seat(number: int) -> Seat:
     """Return a seat without a connection."""
-    return Seat(f"s{number}", f"u{number}", "room", None, 0.0)
+    return Seat(f"s{number}", f"u{number}", "room", since=0.0)
 
 
 def make(per_address: int | None = None, in_all: int | None = None) -> LostSeats:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from engine_contract import HALVES, Recorder
+from engine_contract import HALVES, Recorder, in_short
 from fakes import FakeClock
 from patience import WAIT_SECONDS
 
@@ -17,20 +17,13 @@ from videre.errors import EngineError
 from videre.settings import JoinPolicy, Retention
 
 
-class Witness(Recorder):
-    """A listener that also tells when a room's members were all lost."""
-
-    def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
-        """See Listener.found."""
-        self.events.append(("found", room, *(user for user, _ in members)))
-
-
 class Node:
     """An engine, what it hears, and short ways to ask it."""
 
     def __init__(self, engine: RedisEngine) -> None:
         self.engine = engine
-        self.heard = Witness()
+        self.heard = Recorder()
+        self.heard.hears_of_losses = True
 
     async def join(
         self, user: str, *, room: str = "room", ticket: str | None = None, replace: bool = True
@@ -41,14 +34,12 @@ class Node:
         return seat
 
     async def resume(
-        self, user: str, shown: str, received: int | None = None
+        self, user: str, shown: str, received: int = 0
     ) -> tuple[str, list[tuple[str, ...]] | type[Gap] | None]:
         """Resume with a ticket, which is issued anew; return the seat, and what was missed."""
         seat = uuid.uuid4().hex
         found = await self.engine.resume("room", user, seat, shown, shown, received)
-        if isinstance(found, list):
-            return seat, [(told.event, told.user, *told.texts) for told in found]
-        return seat, found if found is None else Gap
+        return seat, in_short(found)
 
     async def hears(self, *kinds: str, room: str = "room") -> list[tuple[str, ...]]:
         """Wait for events of these kinds, and no others, of a room; return what was heard."""
@@ -66,7 +57,7 @@ class Node:
 
     async def sees(self, members: int) -> None:
         """Return when the room has so many members, as far as this node knows."""
-        await eventually(lambda: len(self.engine._node.views["room"].members) == members)
+        await eventually(lambda: len(self.engine._node.views["room"].state.members) == members)
 
     async def insists(self, seat: str, text: str) -> None:
         """Publish, as soon as that is not refused."""

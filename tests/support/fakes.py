@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from later_engine import LaterEngine
@@ -30,6 +30,9 @@ MakeEngine = Callable[..., Engine]
 Brief = tuple[str, str, str, Any]
 
 MAX_BYTES = 64 * 1024
+
+#: The events whose packets a client counts for a resume.
+COUNTED = ("connect", "disconnect", "broadcast", "role")
 
 #: For tests of anything else.
 UNLIMITED = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=None)
@@ -85,6 +88,14 @@ def brief(text: str) -> Brief:
     return header["Event"], header["UserId"], header["RoomId"], payload
 
 
+def event_in(text: str) -> str:
+    """Return a packet's event; "" for any other text."""
+    try:
+        return str(json.loads(text)["Header"]["Event"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
 def error_of(text: str) -> dict[str, Any]:
     """Return the Payload of an error packet."""
     body = json.loads(text)
@@ -99,20 +110,22 @@ class FakeConnection:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.closes: list[tuple[int, str]] = []
-        self.unread: Sequence[str] | None = ()
+        self.secret: str | None = None  # of the last welcome
+        self.received = 0  # packets since then that a resume counts
 
     def send(self, text: str) -> None:
         """See Connection.send."""
-        if not self.closes:
-            self.sent.append(text)
+        if self.closes:
+            return
+        self.sent.append(text)
+        if (event := event_in(text)) == "welcome":
+            self.secret, self.received = json.loads(brief(text)[3])["Resume"], 0
+        elif event in COUNTED:
+            self.received += 1
 
     def close(self, code: int, reason: str) -> None:
         """See Connection.close."""
         self.closes.append((code, reason))
-
-    def undelivered(self) -> Sequence[str] | None:
-        """See Connection.undelivered."""
-        return self.unread
 
     @property
     def code(self) -> int | None:
@@ -203,7 +216,8 @@ class FakeLog:
 class FakeClient:
     """A client: a Peer and what came through its connection."""
 
-    def __init__(self, peer: Peer, connection: FakeConnection) -> None:
+    def __init__(self, world: World, peer: Peer, connection: FakeConnection) -> None:
+        self.world = world
         self.peer = peer
         self.connection = connection
 
@@ -252,6 +266,7 @@ class World:
         auth: Auth | None = None,
     ) -> None:
         self.clock = FakeClock()
+        self.connections: list[FakeConnection] = []
         retention = Retention(grace=limits.grace, max_bytes=limits.max_resume_bytes)
         self.engine = (engine or MemoryEngine)(
             clock=self.clock, later=self.clock.later, retention=retention
@@ -291,8 +306,13 @@ class World:
     def client(self, address: str = "192.0.2.1") -> FakeClient:
         """Return a client in no room."""
         connection = FakeConnection()
+        self.connections.append(connection)
         peer = Peer(connection, self.context, address)
-        return FakeClient(peer, connection)
+        return FakeClient(self, peer, connection)
+
+    def received(self, secret: str) -> int:
+        """Return how many packets came since the welcome with a secret; 0 for an unknown one."""
+        return next((each.received for each in self.connections if each.secret == secret), 0)
 
     def member(self, user: str, room: str = "room") -> FakeClient:
         """Return a client that sits in a room and has heard its role."""

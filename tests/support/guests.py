@@ -11,7 +11,9 @@ Welcome = dict[str, Any]
 
 
 def ask(client: FakeClient, user: str, room: str = "room", **options: Any) -> None:
-    """Send a connect that asks for something, by name."""
+    """Send a connect that asks for something, by name; with a secret, all that came is counted."""
+    if "Resume" in options:
+        options = {"Received": client.world.received(options["Resume"]), **options}
     client.say(packet("connect", user, room, options))
 
 

@@ -56,12 +56,12 @@ class LaterEngine:
         """See Engine.renew."""
         await self._work(self._memory.renew, room, user, seat, to, ticket)
 
-    def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None]:
+    def lose(self, room: str, user: str, seat: str) -> None:
         """See Engine.lose."""
-        return self._later(self._memory.lose, room, user, seat, seen)
+        self._memory.lose(room, user, seat)
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
     ) -> Resumption:
         """See Engine.resume."""
         step = self._memory.resume

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from fakes import UNLIMITED, Brief, MakeEngine, World, brief, fake_ice, packet, run
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from resume_model import COUNTED, Seat, Session, Ticket
+from resume_model import Seat, Session, Ticket
 
 from videre.engines.history import UNNOTICED
 from videre.engines.memory import MemoryEngine
@@ -26,9 +26,6 @@ USERS = st.sampled_from(NAMES)
 ROOMS = st.sampled_from(["room", "room", "room", "other"])
 WHO = st.integers(0, 6)  # which of the sessions that are open
 AGO = st.sampled_from([0, 0, 0, 1, 1, 2, 5])  # which of the connections that were lost
-
-#: How a connection ends without a goodbye: what may have arrived, what surely did not, who knows.
-LOSSES = st.sampled_from(["wire", "poll", "unknown"])
 
 
 class ResumeMachine(RuleBasedStateMachine):
@@ -93,25 +90,25 @@ class ResumeMachine(RuleBasedStateMachine):
         if self.sits_here(session, user, room, True):
             return
         held = self.find(user, room)
-        if held is None:
-            self.takes(session, user, room, None, {"Resumed": False})
+        if held is not None and not counts and self.duplicate == "reject":
+            self.refused(session, "user-taken", user, room)
+            return
+        if held is None or not counts:
+            self.takes(session, user, room, held, {"Resumed": False})
             return
         if held.secret is None or held.secret != secret:
             self.refused(session, "unauthorized", user, room)
             return
-        start = held.start if held.session is None else len(held.log)
-        if counts:
-            start = ticket.received
-        if start is None or start < held.dropped:
+        start = ticket.received
+        if start < held.dropped:
             self.takes(session, user, room, held, {"Resumed": False})
             return
         self.moves(session, held, held.log[start:])
         # Two hands with one secret: what the other one got meanwhile is not in this one's story.
-        session.base = ticket.story if counts or ticket.loss else []
-        session.exact = ticket.exact and (counts or ticket.loss == "poll")
+        session.base, session.exact = ticket.story, ticket.exact
 
-    @rule(who=WHO, loss=LOSSES, cut=st.integers(0, 4))
-    def lose(self, who: int, loss: str, cut: int) -> None:
+    @rule(who=WHO, cut=st.integers(0, 4))
+    def lose(self, who: int, cut: int) -> None:
         """Lose a connection, and maybe the last packets with it."""
         session = self.member(who)
         seat = session.seat
@@ -122,10 +119,7 @@ class ResumeMachine(RuleBasedStateMachine):
                 self.leaves(seat)
             return
         cut = min(cut, session.received)
-        self.tickets.append(session.ticket(loss, cut))
-        seat.start = {"wire": len(seat.log), "poll": len(seat.log) - cut, "unknown": None}[loss]
-        if loss != "wire":
-            session.client.connection.unread = self.tail(session, cut) if loss == "poll" else None
+        self.tickets.append(session.ticket(cut))
         session.client.end()
         seat.session = None
         seat.due = self.now + GRACE
@@ -136,7 +130,7 @@ class ResumeMachine(RuleBasedStateMachine):
         """Duplicate a tab: the secret of a connection that is alive is in two hands."""
         session = self.member(who)
         if session.seat is not None and session.seat.asked:
-            self.tickets.append(session.ticket("", 0))
+            self.tickets.append(session.ticket())
 
     @rule(who=WHO, by=st.sampled_from(["close", "packet", "kick"]))
     def leave(self, who: int, by: str) -> None:
@@ -146,7 +140,7 @@ class ResumeMachine(RuleBasedStateMachine):
         if seat is None:
             return
         if seat.asked:
-            self.tickets.append(session.ticket("", 0))
+            self.tickets.append(session.ticket())
         if by == "kick":
             run(self.world.rooms.kick(seat.room, seat.user))  # type: ignore[arg-type]
             session.code = 4504
@@ -214,11 +208,6 @@ class ResumeMachine(RuleBasedStateMachine):
         """Ask who is in a room."""
         session.client.say(packet("ping", "me", room))
         session.expected.append(("ping", "me", room, self.names(room)))
-
-    def tail(self, session: Session, cut: int) -> list[str]:
-        """Return what a client was sent from the last `cut` counted packets on."""
-        places = [at for at, text in enumerate(session.raw) if brief(text)[0] in COUNTED]
-        return session.raw[places[-cut] :] if cut else []
 
     def deliver(self, seat: Seat, heard: Brief) -> None:
         """Send a packet that counts to a member, wherever it is."""

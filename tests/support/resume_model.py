@@ -6,9 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from fakes import Brief, FakeClient, brief
-
-COUNTED = ("connect", "disconnect", "broadcast", "role")
+from fakes import COUNTED, Brief, FakeClient, brief
 
 
 @dataclasses.dataclass(eq=False)
@@ -23,7 +21,6 @@ class Seat:
     log: list[Brief] = dataclasses.field(default_factory=list)  # counted, since the last welcome
     times: list[float] = dataclasses.field(default_factory=list)
     dropped: int = 0  # of the log
-    start: int | None = 0  # once lost: where what is missed begins; None: nobody knows
     last_id: int | None = None  # the id of its holder's last broadcast
     due: float = 0.0  # once lost: when the grace ends
     history: list[Brief] = dataclasses.field(default_factory=list)  # counted, since it was taken
@@ -39,7 +36,6 @@ class Ticket:
     received: int
     story: list[Brief]
     exact: bool  # whether the story is all that happened, so far
-    loss: str  # "": the connection is still there
 
 
 class Session:
@@ -50,8 +46,7 @@ class Session:
         self.seat: Seat | None = None
         self.code: int | None = None
         self.expected: list[tuple[str, str, str, Any]] = []
-        self.raw: list[str] = []  # since the last welcome
-        self.received = 0  # counted ones among them
+        self.received = 0  # counted packets since the last welcome
         self.secret = ""
         self.role = ""
         self.initiator = ""
@@ -63,7 +58,6 @@ class Session:
     def hear(self, text: str, user: str) -> None:
         """Take in a packet, as `user`."""
         event, who, _, payload = heard = brief(text)
-        self.raw.append(text)
         if event in COUNTED:
             self.received += 1
             self.story.append(heard)
@@ -71,7 +65,7 @@ class Session:
             welcome = json.loads(payload)
             self.secret, self.initiator = welcome["Resume"], welcome["Initiator"]
             self.users = set(welcome["Users"])
-            self.raw, self.received = [], 0
+            self.received = 0
             if self.base is not None:
                 self.story, self.base = list(self.base), None
         elif event == "connect":
@@ -86,11 +80,9 @@ class Session:
             assert who != user, "its own disconnect"
             self.users.discard(who)
 
-    def ticket(self, loss: str, cut: int) -> Ticket:
+    def ticket(self, cut: int = 0) -> Ticket:
         """Return what the client has in its hands; the last `cut` packets have not arrived."""
         assert self.seat is not None
         story = self.story[: len(self.story) - cut]
         received = self.received - cut
-        return Ticket(
-            self.seat.user, self.seat.room, self.secret, received, story, self.exact, loss
-        )
+        return Ticket(self.seat.user, self.seat.room, self.secret, received, story, self.exact)

@@ -33,6 +33,7 @@ class Namespace:
         self.log = log
         self.rooms = rooms
         self.secret = ""
+        self.visitor: Visitor | None = None  # that the secret was shown to
 
     async def enter(self, transport: str = "raw", user: str = "a", **options: Any) -> Visitor:
         """Return a client of any transport that has sent a connect and asked for a welcome."""
@@ -46,7 +47,7 @@ class Namespace:
         (event, *_, role), (greeting, *_, payload) = await texts.next(), await texts.next()
         assert (event, greeting, texts.left) == ("connect", "welcome", [])
         welcome: Welcome = json.loads(payload)
-        self.secret = welcome["Resume"]
+        self.secret, self.visitor = welcome["Resume"], visitor
         return role, welcome
 
     async def lost(self) -> None:
@@ -54,13 +55,18 @@ class Namespace:
         await self.log.until("lost", user="a")
 
     async def back(self, transport: str = "raw", **options: Any) -> tuple[Texts, str, Welcome]:
-        """Return a client that shows the secret, its role, and its welcome."""
-        visitor = await self.enter(transport, Resume=self.secret, **options)
+        """Return a client that shows the secret, its role, and its welcome.
+
+        Unless told otherwise, it counts what the client before it has heard.
+        """
+        received = 0 if self.visitor is None else self.visitor.counted
+        options = {"Resume": self.secret, "Received": received, **options}
+        visitor = await self.enter(transport, **options)
         texts = Texts(visitor)
         (event, *_, role), (greeting, *_, payload) = await texts.next(), await texts.next()
         assert (event, greeting) == ("connect", "welcome")
         welcome: Welcome = json.loads(payload)
-        self.secret = welcome["Resume"]
+        self.secret, self.visitor = welcome["Resume"], visitor
         return texts, role, welcome
 
 

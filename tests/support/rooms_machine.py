@@ -300,7 +300,7 @@ class RoomsMachine(RuleBasedStateMachine):
     def the_census_is_a_walk(self) -> None:
         """What is kept with each change is what a walk through all rooms finds."""
         census, replica = self.world.rooms.census, self.world.rooms._replica
-        walked = {room.name: len(room.members) for room in replica.rooms.values()}
+        walked = {room.name: len(room.seats) for room in replica.rooms.values()}
         assert dict(census.largest(len(walked) + 1)) == walked
         assert dict(census.sizes()) == Counter(walked.values())
         assert census.members == sum(walked.values())

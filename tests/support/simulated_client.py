@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,7 +17,7 @@ from videre.engines import Gap
 from videre.errors import EngineError, PeerError
 from videre.packets import write_broadcast
 from videre.reasons import LOST, LeaveReason
-from videre.rooms.room import Seat
+from videre.rooms.room import HELD, Seat
 
 if TYPE_CHECKING:
     from simulation import Simulation
@@ -62,9 +62,6 @@ class Session:
         self.cursor = 0
         self.expected: deque[Heard] = deque()
         self.over = False  # its seat is lost: nothing more may come
-        self.skips = False  # some of it was not repeated to it, as it wanted
-        self.unread: list[str] = []
-        self.told_unread = 0  # so many of them the transport does not vouch for
         self.latest: dict[str, int] = {}  # of each sender, the last broadcast that came
         self.numbers: set[int] = set()  # of all broadcasts that came
 
@@ -79,7 +76,7 @@ class Session:
     @property
     def sits(self) -> bool:
         """See Peer.seat."""
-        if self.seat is not None and self.seat.connection is None:
+        if self.seat is not None and self.seat.state is not HELD:
             self.seat = None
         return self.seat is not None and self.up and self.code is None and not self.gone
 
@@ -91,8 +88,6 @@ class Session:
             return
         if self.up and not self.process.crashed:
             self.hear(text)
-        else:
-            self.unread.append(text)
 
     def close(self, code: int, reason: str) -> None:
         """See Connection.close."""
@@ -101,13 +96,7 @@ class Session:
             self.gone = True
             self.simulation.note(f"{self!r} is closed with {code}")
 
-    def undelivered(self) -> Sequence[str] | None:
-        """See Connection.undelivered."""
-        if self.told_unread < 0:
-            return None
-        return self.unread[self.told_unread :]
-
-    async def enter(self, secret: str | None, received: int | None, welcome: bool) -> None:
+    async def enter(self, secret: str | None, welcome: bool) -> None:
         """Connect, as videre.peers.connect does."""
         replace = False
         self.refused = False
@@ -115,9 +104,8 @@ class Session:
         try:
             if secret is not None:
                 self.resuming = True
-                found = await self.rooms.resume(
-                    self.user, self.room, self, self._halves(), secret=secret, received=received
-                )
+                shown: Any = {"secret": secret, "received": self.received}
+                found = await self.rooms.resume(self.user, self.room, self, self._halves(), **shown)
                 if isinstance(found, Seat):
                     await self._sit(found)
                     return
@@ -144,7 +132,7 @@ class Session:
                 await pending
         else:
             held, self.seat = self.seat, seat
-            if held is not None and held is not seat and held.connection is not None:
+            if held is not None and held is not seat and held.state is HELD:
                 pending = self.rooms.leave(held, LeaveReason.MOVED)
                 if pending is not None:
                     await pending
@@ -215,7 +203,6 @@ class Session:
         self.entered, self.role, self.welcomed = old.entered, old.role, old.welcomed
         self.secret, self.received = old.secret, old.received
         self.cursor, self.expected, self.over = old.cursor, deque(old.expected), old.over
-        self.skips = old.skips
         self.latest = dict(old.latest)
 
     def hear(self, text: str) -> None:
@@ -238,7 +225,7 @@ class Session:
         if event == "connect" and user == self.user and (not self.entered or self.resuming):
             self.role = payload
             if not self.resuming:
-                seat = self.rooms._replica.rooms[self.room].members[self.user]
+                seat = self.rooms._replica.rooms[self.room].seats[self.user]
                 assert seat.connection is self
                 self.cursor = simulation.joins[self.room, seat.id]
             self.entered, self.resuming = True, False
@@ -267,15 +254,11 @@ class Session:
     def _check(self, heard: Heard) -> None:
         if self.simulation.lossy:
             return
-        while True:
-            expected = self.next_expected()
-            if expected == heard:
-                self.expected.popleft()
-                return
-            if not self.skips or expected is None:
-                self.simulation.fail(f"{self!r} hears {heard}, should {expected}")
-                return
+        expected = self.next_expected()
+        if expected == heard:
             self.expected.popleft()
+        else:
+            self.simulation.fail(f"{self!r} hears {heard}, should {expected}")
 
     def next_expected(self) -> Heard | None:
         """Return what the client ought to hear next, by what the store has published."""

@@ -404,16 +404,6 @@ class _Step:
         last = self._there.lasts.get(user, "null")
         return ["ok", self._tell([0, "moved", user, seat, to, node, False], last, 0)]
 
-    def _op_lose(self, user: str, seat: str, seen: str) -> Any:
-        if self._seat(user) != seat or user not in self._there.meta:
-            return ["gone"]
-        meta = self._there.meta[user]
-        meta["l"] = True
-        meta.pop("x", None)
-        if seen:
-            meta["x"] = int(seen)
-        return ["ok"]
-
     def _op_resume(
         self,
         user: str,
@@ -431,13 +421,9 @@ class _Step:
         meta = room.meta.get(user, {})
         if meta.get("t") != shown:
             return ["wrong"]
-        told = room.units - room.skips[user]
-        here = told if room.nodes[user] == node else None
-        kept = meta.get("x") if meta.get("l") else here
-        got = int(received) if received else kept
-        if meta.get("g") or got is None:
+        if meta.get("g"):
             return ["gap"]
-        need = max(0, told - got)
+        need = max(0, room.units - room.skips[user] - int(received))
         missed: list[str] = []
         units, log = 0, self._log()
         at = len(log)
@@ -471,9 +457,6 @@ class _Step:
             if owner != dead:
                 continue
             if (meta := self._there.meta.get(user)) is not None:
-                if not meta.get("l"):
-                    meta["l"] = True
-                    meta.pop("x", None)
                 to = f"{seat}~"
                 self._there.seats[user], self._there.nodes[user] = to, node
                 last = self._there.lasts.get(user, "null")

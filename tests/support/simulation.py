@@ -166,15 +166,15 @@ class Simulation:
         data = self.cluster.server.data.get(view.room)
         if data is not None and data.seq != view.number:
             return
-        for user in was.keys() - view.members.keys():
-            node = was[user].node
+        for user in was.keys() - view.state.members.keys():
+            node, seat = was[user]
             back = self.cluster.back.get(node, 0.0)
             if (
                 node in self.cluster.server.leases
                 and self._is_alive(node)
                 and back < self.time.now - COMMAND_SECONDS  # exempt while the answer was on its way
             ):
-                self.given_up.append((was[user].seat, self.time.now))
+                self.given_up.append((seat, self.time.now))
 
     def _is_alive(self, node: str) -> bool:
         return self.time.now - self.cluster.renewed.get(node, 0.0) < TIMEOUT
@@ -224,10 +224,14 @@ class Simulation:
             replicas = node.rooms._replica.rooms
             for name, view in node.engine._node.views.items():
                 replica = replicas.get(name)
-                seated = list(replica.members.values()) if replica else []
+                users = list(replica.state.members) if replica else []
+                seated = [replica.seats[user] for user in users] if replica else []
                 if not view.known:
                     continue
-                pairs = view.pairs()
+                pairs = list(view.state.members.items())
+                order = [view.places[user].number for user, _ in pairs]
+                if order != sorted(order):
+                    self.fail(f"{node.name}: {name}: not in joining order: {pairs}")
                 if [(seat.user, seat.id) for seat in seated] != pairs:
                     self.fail(f"{node.name}: {name}: the replica is not the view: {pairs}")
                 if not view.doubted and pairs != self.history.get((name, view.number), pairs):
@@ -292,14 +296,14 @@ class Simulation:
             held = room_data.seats.get(session.user) if room_data else None
             if not session.sits or session.seat is None or held != session.seat.id:
                 return f"{session!r} was not told that it has no seat"
-            if not (self.lossy or session.skips) and (expected := session.next_expected()):
+            if not self.lossy and (expected := session.next_expected()):
                 return f"{session!r} was not told {expected}"
         for seat, when in self.given_up:
             sitting = by_seat.get(seat)
             if sitting is not None and sitting.believes:
                 return f"{sitting!r} was given up at {when - 1_000_000:.4f}, and sits"
         for session, number in self.since_loss:
-            told = session.skips or number not in self.accepted or number in session.numbers
+            told = number not in self.accepted or number in session.numbers
             if session.believes and not session.process.crashed and not told:
                 return f"{session!r} was never told {number}, and its sender was not refused"
         for node in living:
@@ -354,7 +358,9 @@ class Simulation:
         end_doubt = doubts._end
 
         def ends(view: Any) -> None:
-            was = dict(view.members)
+            was = {
+                user: (view.places[user].node, seat) for user, seat in view.state.members.items()
+            }
             end_doubt(view)
             self._given_up(was, view)
 
@@ -405,7 +411,7 @@ class Simulation:
         self.sessions.append(session)
         welcome = chance.random() < 0.6
         self.note(f"{session!r} connects to {room}, welcome: {welcome}")
-        self.begin(session, lambda: session.enter(None, None, welcome))
+        self.begin(session, lambda: session.enter(None, welcome))
 
     def connect_again(self) -> None:
         """Let a refused client try again, or a member ask for another welcome."""
@@ -420,7 +426,7 @@ class Simulation:
                 self.begin(session, session.renew)
         else:
             self.note(f"{session!r} tries again")
-            self.begin(session, lambda: session.enter(None, None, True))
+            self.begin(session, lambda: session.enter(None, True))
 
     def broadcast(self, tries: int = 1) -> None:
         """Let a member broadcast, to all or to some, with up to `tries` tries."""
@@ -476,7 +482,6 @@ class Simulation:
         session = chance.choice(found)
         self.note(f"{session!r} is lost")
         session.up = False
-        session.told_unread = chance.choice((0, 0, 0, 1, -1))
 
         def notice() -> None:
             self.note(f"{session!r} is found lost")
@@ -503,12 +508,9 @@ class Simulation:
         session = Session(self, node.process, node.rooms, old.user, old.room)
         session.inherit(old)
         self.sessions.append(session)
-        received: int | None = old.received
-        if chance.random() < 0.3:
-            received, session.skips = None, True
-        self.note(f"{session!r} resumes for {old!r}, has received {received}")
+        self.note(f"{session!r} resumes for {old!r}, has received {session.received}")
         secret, old.secret = old.secret, None
-        self.begin(session, lambda: session.enter(secret, received, True))
+        self.begin(session, lambda: session.enter(secret, True))
 
     ACTIONS = (connect, connect_again, broadcast, host, leave, lose, resume)
     WEIGHTS = (8, 2, 9, 1, 3, 4, 6)

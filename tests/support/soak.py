@@ -127,8 +127,8 @@ class Churn:
         if going == "resume" or connect:
             connect = {"Welcome": True, **connect}
         await visitor.say(packet("connect", user, room, connect))
-        secrets: list[str] = []
-        hearing = asyncio.create_task(self._hear(visitor, secrets))
+        shown: dict[str, object] = {}  # what it can resume with
+        hearing = asyncio.create_task(self._hear(visitor, shown))
         try:
             for _ in range(chance.randint(2, 8)):
                 await self._pause(chance.uniform(0.2, 1.8))
@@ -137,15 +137,15 @@ class Churn:
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
         await self._go(visitor, user, room, going)
-        if going == "resume" and secrets and not self.enough.is_set():
+        if going == "resume" and shown and not self.enough.is_set():
             self.done["came back"] += 1
-            await self._visit(user, room, Resume=secrets[-1])
+            await self._visit(user, room, **shown)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.enough.wait(), seconds)
 
-    async def _hear(self, visitor: Visitor, secrets: list[str]) -> None:
+    async def _hear(self, visitor: Visitor, shown: dict[str, object]) -> None:
         while True:
             polled = visitor.stream
             texts = await visitor.hear()
@@ -156,7 +156,8 @@ class Churn:
                 event = heard["Header"]["Event"]
                 self.done[f"heard {event}"] += 1
                 if event == "welcome":
-                    secrets.append(json.loads(heard["Payload"])["Resume"])
+                    shown["Resume"] = json.loads(heard["Payload"])["Resume"]
+            shown["Received"] = visitor.counted
 
     async def _speak(self, visitor: Visitor, user: str, room: str) -> None:
         dice = self._random.random()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Self
 
+from fakes import COUNTED, event_in
 from sockjs_client import Stream, Wire, fresh, send
 from websocket_client import Socket
 
@@ -22,6 +23,7 @@ class Visitor:
         self.session = fresh()
         self.socket: Socket | None = None
         self.stream: Stream | None = None
+        self.counted = 0  # packets heard since the last welcome that a resume counts
         self._options = {"source": source, "receive_buffer": receive_buffer}
 
     @classmethod
@@ -73,6 +75,13 @@ class Visitor:
 
     async def hear(self) -> list[str]:
         """Return the next messages, asking anew where a response has ended."""
+        texts = await self._hear()
+        for text in texts:
+            event = event_in(text)
+            self.counted = 0 if event == "welcome" else self.counted + (event in COUNTED)
+        return texts
+
+    async def _hear(self) -> list[str]:
         while True:
             frame = await self.frame()
             if self.transport == "raw":

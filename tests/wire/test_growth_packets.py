@@ -52,7 +52,7 @@ FRAMES = {
     "no JSON": f'{{{HEADER},"Payload":%s',
     "token": f'{{{HEADER},"Payload":{{"Token":%s}}}}',
     "welcome": f'{{{HEADER},"Payload":{{"Welcome":%s}}}}',
-    "resume": f'{{{HEADER},"Payload":{{"Resume":%s}}}}',
+    "resume": f'{{{HEADER},"Payload":{{"Resume":%s,"Received":0}}}}',
     "received": f'{{{HEADER},"Payload":{{"Received":%s}}}}',
 }
 #: The same around the members of an object.

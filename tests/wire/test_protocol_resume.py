@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import brief, packet
-from resuming import Texts, namespace, speak, welcome_in
+from fakes import COUNTED, brief, packet
+from resuming import LIMITS, Texts, namespace, speak, welcome_in
 from sockjs_client import fresh, poll, send
 from visitors import Visitor
 
@@ -67,8 +68,9 @@ async def test_a_polling_client_that_stops() -> None:
 
 
 async def test_a_stream_that_nobody_reads_breaks() -> None:
-    """What could not be written yet when it broke was surely not delivered: it comes again."""
-    async with namespace(transport=Options(max_backlog_bytes=None)) as space:
+    """What it did not read comes again, with what came when it was lost."""
+    limits = replace(LIMITS, max_resume_bytes=None)
+    async with namespace(limits, transport=Options(max_backlog_bytes=None)) as space:
         visitor = await Visitor.enter(space.server.url, "xhr_streaming", receive_buffer=4096)
         await visitor.say(packet("connect", "a", "room", {"Welcome": True}))
         await space.take(visitor)
@@ -81,6 +83,8 @@ async def test_a_stream_that_nobody_reads_breaks() -> None:
         await space.lost()
         texts, _, welcome = await space.back()
         assert welcome["Resumed"] is True
+        for _ in range(200):
+            assert (await texts.next())[3] == "x" * 60_000
         assert (await texts.next())[:2] == ("connect", "b")
         await texts.are(1, 2)
 
@@ -196,7 +200,8 @@ async def test_what_a_closed_polling_client_still_fetches_does_not_come_again() 
         await space.lost()
         heard = [brief(text) for text in json.loads((await poll(url, session))[1:])]
         fetched = [each[3] for each in heard if each[0] == "broadcast"]
+        received = sum(each[0] in COUNTED for each in heard)
         assert (await poll(url, session)).startswith("c[4003")
-        texts, _, welcome = await space.back()
+        texts, _, welcome = await space.back(Received=received)
         assert welcome["Resumed"] is True
         await texts.are(*[payload for payload in (1, 2) if payload not in fetched])

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
+from videre.engines.events import Announcement, Event
 from videre.errors import CloseCode
 from videre.reasons import LeaveReason
 from videre.settings import JoinPolicy
@@ -19,74 +20,27 @@ from videre.settings import JoinPolicy
 REPLACED = (LeaveReason.REPLACED, CloseCode.REPLACED)
 
 
-#: The two halves of a connect packet; the new member's role goes between them as its Payload.
-Announcement = tuple[str, str]
-
-
 class Listener(Protocol):
     """Hears the events of rooms: synchronously, and for each room in order."""
 
-    def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
-        """`user` took a seat in the room, last in joining order."""
-
-    def moved(
-        self, room: str, user: str, seat: str, to: str, code: int | None, last_id: str
-    ) -> None:
-        """`user` moved to another seat at the same place: it came back, or got a new ticket.
-
-        `last_id` is the id of its last packet (Engine.publish), "" if unknown. If another session
-        still holds the old seat, it is closed with `code`.
-        """
-
-    def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
-        """`user` left its seat; or lost it, and its session is closed with `code`.
-
-        `reason` is a LeaveReason; with REMOVED, the words that the session is closed with. If
-        `user` was the initiator, the first remaining member is promoted.
-        """
-
-    def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
-        """These are the members and their seats in joining order; earlier events no longer count.
-
-        Sessions of members that lost their seats are closed with ENGINE_UNAVAILABLE.
-        """
-
-    def dropped(self, room: str) -> None:
-        """The room's events end here: it has no member on this node."""
-
-    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
-        """The member in `seat` ("": the server) sent a packet to the others in the room.
-
-        `to` names the receivers, each once; None: all.
-        """
+    def hear(self, room: str, event: Event) -> None:
+        """Take in an event of a room."""
 
 
-#: The events of a room, as its history keeps them.
-Event = Literal["joined", "left", "promoted", "sent"]
+@dataclasses.dataclass(slots=True)
+class Missed:
+    """What a user that comes back missed: the last `count` packets that `events` bring to it."""
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Told:
-    """One event of a room, as its members heard it. `user` is the one that it is about."""
-
-    event: Event
-    user: str  # "": the server, that sent something
-    texts: tuple[str, ...] = ()  # an announcement's halves, or the packet that was sent
-    to: Sequence[str] | None = None  # who got the packet; None: all others
-
-    def concerns(self, user: str) -> bool:
-        """Tell whether `user`, a member with a ticket, was to hear of it."""
-        if self.event == "promoted":
-            return True
-        return user != self.user and (self.to is None or user in self.to)
+    count: int
+    events: list[Event]
 
 
 class Gap:
     """The seat exists, but some of the missed packets are no longer kept."""
 
 
-#: The missed events of a user that comes back; None if its seat is gone.
-Resumption = list[Told] | Gap | None
+#: What a user that comes back finds; None if its seat is gone.
+Resumption = Missed | Gap | None
 
 
 class Engine(Protocol):
@@ -135,21 +89,20 @@ class Engine(Protocol):
         The count of its packets begins again. If the seat is gone, nothing happens.
         """
 
-    def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None] | None:
+    def lose(self, room: str, user: str, seat: str) -> None:
         """Keep a seat with a ticket for its grace period, then give it up unless it was resumed.
 
-        `seen` is how many packets of the room (see Told) may have reached the user since it got
-        its ticket; None: unknown. If the seat is gone, nothing happens.
+        If the seat is gone, nothing happens.
         """
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
     ) -> Resumption:
         """Move `user`, who has `shown` the ticket of its seat, to the seat `to` at the same place.
 
-        Return the events that the user missed, in order, up to the move; the listener hears of the
-        move first. `received` is how many packets the user says it got; if None, a packet that may
-        have arrived is not repeated. The new `ticket` counts from the missed packets on.
+        Return what the user missed up to the move; the listener hears of the move first. `received`
+        is how many packets of the room (Event.packets) it got since the ticket that it has
+        `shown`. The new `ticket` counts from the missed packets on.
 
         Return None if there is no such seat, and a Gap if not all missed packets are kept; raise
         Unauthorized if `shown` is not the seat's ticket. None of the three changes anything.
@@ -158,7 +111,7 @@ class Engine(Protocol):
     def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
     ) -> Awaitable[None] | None:
-        """Give up a seat, or take it from its holder (`code`); see Listener.left.
+        """Give up a seat, or take it from its holder (`code`); see Left.
 
         `seat` None stands for whichever seat the user has. If it is gone, nothing happens.
         """
@@ -166,10 +119,10 @@ class Engine(Protocol):
     def publish(
         self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
-        """Send a packet to the room, after everything that `seat` sent before; see Listener.sent.
+        """Send a packet to the room, after everything that `seat` sent before; see Sent.
 
         `packet_id` is the packet's id as JSON ("null" if it has none), "" if it is the same as
-        before. It moves with the seat, see Listener.moved.
+        before. It moves with the seat.
         """
 
     async def members(self, room: str) -> list[str]:

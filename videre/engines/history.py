@@ -7,23 +7,41 @@ resume secret.
 from __future__ import annotations
 
 import dataclasses
+import marshal
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
 
-from videre.engines import Event, Told
+from videre.engines import Missed
+from videre.engines.events import Event, Joined, Left, Sent
 
 # Seconds that a dead connection may go unnoticed (protocol.md, "disconnect"): packets sent in that
 # time may be asked for again.
 UNNOTICED = 40.0
 
-
 # Bytes of a reference to an entry.
 _REFERENCE = 8
 
-_EVENTS: tuple[Event, ...] = ("sent", "joined", "left", "promoted")
-_HEAD = struct.Struct("=dB")  # when it happened, and which event
-_PROMOTED = _EVENTS.index("promoted")
+# marshal's format with the least overhead that writes every text as UTF-8.
+_FORMAT = 2
+
+_TIME = struct.Struct("=d")
+
+# What a history keeps of each kind of event: what its packets are made of.
+_FIELDS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    Joined: attrgetter("user", "announcement"),
+    Left: attrgetter("user", "heir"),
+    Sent: attrgetter("user", "text", "to"),
+}
+_KINDS = {kind: number for number, kind in enumerate(_FIELDS)}
+_MAKE: tuple[Callable[..., Event], ...] = (
+    lambda user, announcement: Joined(user, "", announcement),
+    lambda user, heir: Left(user, "", "", heir=heir),
+    lambda user, text, to: Sent(user, "", text, to),
+)
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,8 +50,6 @@ class Ticket:
 
     digest: str
     before: int  # packets of the room not sent to the member since its last welcome
-    lost: bool = False
-    seen: int | None = None  # once lost: how many may have arrived; None: unknown
 
 
 class History:
@@ -56,25 +72,22 @@ class History:
         """Give a member a ticket, with `count` packets sent since."""
         self.tickets[user] = Ticket(digest, self._total - count)
 
-    def count(self, user: str) -> int:
-        """Return how many packets the room has sent to a member with a ticket since its welcome."""
-        return self._total - self.tickets[user].before
-
-    def record(self, told: Told, now: float) -> None:
+    def record(self, event: Joined | Left | Sent, now: float) -> None:
         """Record an event at `now`; forget the oldest beyond the size limit.
 
-        The cost does not grow with the tickets: an event for all is counted once.
+        The cost does not grow with the tickets: a packet for all is counted once.
         """
-        tickets = self.tickets
-        if told.to is None:
+        if not isinstance(event, Sent):
+            self._total += event.packets
+        elif event.to is None:
             self._total += 1
-            if told.event != "promoted" and told.user in tickets:
-                tickets[told.user].before += 1
+            if event.user in self.tickets:
+                self.tickets[event.user].before += 1
         else:
-            for user in told.to:
-                if user in tickets and user != told.user:
-                    tickets[user].before -= 1
-        entry = _packed(told, now)
+            for user in event.to:
+                if user in self.tickets and user != event.user:
+                    self.tickets[user].before -= 1
+        entry = _packed(event, now)
         self._entries.append(entry)
         self._bytes += _size(entry)
         if self._max_bytes is not None:
@@ -84,7 +97,7 @@ class History:
     def forget(self, before: float, at_most: int | None = None) -> bool:
         """Forget events before a time, up to `at_most`; return whether all of them are gone."""
         entries, left = self._entries, len(self._entries) if at_most is None else at_most
-        while entries and _HEAD.unpack_from(entries[0])[0] < before:
+        while entries and _TIME.unpack_from(entries[0])[0] < before:
             if left <= 0:
                 return False
             left -= 1
@@ -94,77 +107,39 @@ class History:
     def _drop(self) -> None:
         self._bytes -= _size(self._entries.popleft())
 
-    def missed(self, user: str, received: int | None) -> list[Told] | None:
-        """Return the events missed by a member with a ticket, in order; None if any is not kept.
+    def missed(self, user: str, received: int) -> Missed | None:
+        """Return what a member with a ticket missed; None if any of it is not kept.
 
-        `received` is the number of packets it says it got since its last welcome. If None, a packet
-        that may have arrived is not repeated.
+        `received` is the number of packets that it got since its last welcome.
         """
-        ticket, sent = self.tickets[user], self.count(user)
-        if received is None:
-            received = ticket.seen if ticket.lost else sent
-            if received is None:
-                return None
-        count = sent - received
-        if count > len(self._entries):
-            return None
-        found: list[Told] = []
-        name = user.encode(errors="surrogatepass")
-        for entry in reversed(self._entries):
-            if len(found) >= count:
+        count = max(0, self._total - self.tickets[user].before - received)
+        found: list[Event] = []
+        missing = count
+        for entry in reversed(self._entries) if count <= 2 * len(self._entries) else ():
+            if missing <= 0:
                 break
-            if _concerns(entry, name):
-                found.append(_unpacked(entry))
-        if len(found) < count:
-            return None
+            event = _unpacked(entry)
+            if event.concerns(user):
+                found.append(event)
+                missing -= event.packets
         found.reverse()
-        return found
+        return None if missing > 0 else Missed(count, found)
 
 
-# An entry is its _HEAD, the user, the receivers and the texts, separated by NULs: neither names nor
-# JSON contain one. No receivers means all; otherwise each name has a \x01 before and after it.
+def _packed(event: Joined | Left | Sent, now: float) -> bytes:
+    kind = type(event)
+    return _TIME.pack(now) + marshal.dumps((_KINDS[kind], *_FIELDS[kind](event)), _FORMAT)
 
 
-def _packed(told: Told, now: float) -> bytes:
-    to = "" if told.to is None else "\x01" + "".join(f"{user}\x01" for user in told.to)
-    texts = [text.encode(errors="surrogatepass") for text in told.texts]
-    head = _HEAD.pack(now, _EVENTS.index(told.event))
-    names = f"{told.user}\0{to}\0".encode(errors="surrogatepass")
-    return b"".join((head, names, b"\0".join(texts)))
+def _unpacked(entry: bytes) -> Event:
+    kind, *fields = marshal.loads(memoryview(entry)[_TIME.size :])  # noqa: S302  # our own
+    event: Event = _MAKE[kind](*fields)
+    return event
 
 
-def _names(entry: bytes) -> tuple[bytes, bytes, int]:
-    """Return the user, the receivers, and where the texts begin."""
-    middle = entry.index(0, _HEAD.size)
-    end = entry.index(0, middle + 1)
-    return entry[_HEAD.size : middle], entry[middle + 1 : end], end + 1
-
-
-def _concerns(entry: bytes, name: bytes) -> bool:
-    """Return the same as Told.concerns."""
-    if entry[_HEAD.size - 1] == _PROMOTED:
-        return True
-    user, to, _ = _names(entry)
-    return name != user and (not to or b"\x01%b\x01" % name in to)
-
-
-def _unpacked(entry: bytes) -> Told:
-    event = _EVENTS[entry[_HEAD.size - 1]]
-    user, to, begin = _names(entry)
-    text = entry[begin:]
-    texts = text.split(b"\0") if event == "joined" else [text] if event == "sent" else []
-    names = to.decode(errors="surrogatepass").split("\x01")[1:-1] if to else None
-    return Told(
-        event,
-        user.decode(errors="surrogatepass"),
-        tuple(each.decode(errors="surrogatepass") for each in texts),
-        None if names is None else tuple(names),
-    )
-
-
-def entry_bytes(told: Told) -> int:
+def entry_bytes(event: Joined | Left | Sent) -> int:
     """Return the bytes of memory that one event takes in a history."""
-    return _size(_packed(told, 0.0))
+    return _size(_packed(event, 0.0))
 
 
 def _size(entry: bytes) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from videre.engines import REPLACED, Announcement, Gap, Listener, Resumption, Told
+from videre.engines import REPLACED, Gap, Listener, Resumption
+from videre.engines.events import Announcement, Joined, Left, Moved, Sent
 from videre.engines.history import UNNOTICED, History
 from videre.engines.names import Names
+from videre.engines.state import RoomState
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
 from videre.interfaces import Later, Timer
 from videre.reasons import LeaveReason
@@ -19,6 +22,15 @@ from videre.settings import JoinPolicy, Retention
 # most 0.1 ms of work.
 FORGOTTEN_AT_ONCE = 64
 ROOMS_AT_ONCE = 4
+
+
+@dataclasses.dataclass(slots=True)
+class _Held:
+    """What the engine keeps of a seat."""
+
+    user: str
+    last_id: str = "null"  # of its last packet
+    grace: Timer | None = None  # of a lost seat
 
 
 class MemoryEngine:
@@ -38,14 +50,12 @@ class MemoryEngine:
         self._later = later
         self._retention = retention or Retention()
         self._keep = UNNOTICED + self._retention.grace  # seconds
-        self._rooms: dict[str, dict[str, str]] = {}  # room -> user -> seat, in joining order
+        self._rooms: dict[str, RoomState] = {}
         self._names = Names()  # of all rooms, sorted
         self._histories: dict[str, History] = {}  # of rooms with tickets
-        self._users: dict[str, str] = {}  # by seat
-        self._last_ids: dict[str, str] = {}  # id of its last packet, by seat
+        self._held: dict[str, _Held] = {}  # by seat
         # Time of the last entry, by room with a history; the longest-quiet room is first.
         self._told: OrderedDict[str, float] = OrderedDict()
-        self._graces: dict[str, Timer] = {}  # by seat
         self._listener: Listener
 
     in_process = True
@@ -74,47 +84,47 @@ class MemoryEngine:
         ticket: str | None = None,
     ) -> None:
         """See Engine.join."""
-        seats = self._rooms.get(room)
-        held = None if seats is None else seats.get(user)
+        state = self._rooms.get(room)
+        held = None if state is None else state.members.get(user)
         if held is not None:
             if not policy.replace:
                 raise UserTaken("Header.UserId: is already in the room")
             self.leave(room, user, held, *REPLACED)
-        elif seats is None:
+            state = self._rooms.get(room)
+        elif state is None:
             if policy.max_rooms is not None and len(self._rooms) >= policy.max_rooms:
                 raise RoomFull("The limit on rooms is reached")
-        elif policy.capacity is not None and len(seats) >= policy.capacity:
+        elif policy.capacity is not None and len(state.members) >= policy.capacity:
             raise RoomFull("The room is full")
-        if (seats := self._rooms.get(room)) is None:
-            seats = self._rooms[room] = {}
+        if state is None:
+            state = self._rooms[room] = RoomState()
             self._names.add(room)
-        seats[user] = seat
-        self._users[seat] = user
-        self._tell(room, Told("joined", user, announcement))
+        event = Joined(user, seat, announcement)
+        state.apply(event)
+        self._held[seat] = _Held(user)
+        self._record(room, event)
         if ticket is not None:
             self._issue(room, user, ticket)
-        self._listener.joined(room, user, seat, announcement)
+        self._listener.hear(room, event)
 
     async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
         if self._holds(room, user, seat):
             self._move(room, user, to, ticket)
 
-    def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
+    def lose(self, room: str, user: str, seat: str) -> None:
         """See Engine.lose."""
         history = self._histories.get(room)
         if history is None or user not in history.tickets or not self._holds(room, user, seat):
             return
-        ticket = history.tickets[user]
-        ticket.lost, ticket.seen = True, seen
         over = partial(self.leave, room, user, seat, LeaveReason.GRACE_OVER)
-        self._graces[seat] = self._later(self._retention.grace, over)
+        self._held[seat].grace = self._later(self._retention.grace, over)
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
     ) -> Resumption:
         """See Engine.resume."""
-        if user not in self._rooms.get(room, ()):
+        if room not in self._rooms or user not in self._rooms[room].members:
             return None
         history = self._histories.get(room)
         held = None if history is None else history.tickets.get(user)
@@ -123,47 +133,47 @@ class MemoryEngine:
         missed = history.missed(user, received)
         if missed is None:
             return Gap()
-        self._move(room, user, to, ticket, len(missed))
+        self._move(room, user, to, ticket, missed.count)
         return missed
 
     def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
     ) -> None:
         """See Engine.leave."""
-        seats = self._rooms.get(room)
-        held = None if seats is None else seats.get(user)
-        if seats is None or held is None or seat not in (held, None):
+        state = self._rooms.get(room)
+        held = None if state is None else state.members.get(user)
+        if state is None or held is None or seat not in (held, None):
             return
-        promotes = room in self._histories and next(iter(seats)) == user
-        del seats[user], self._users[held]
-        self._last_ids.pop(held, None)
-        if not seats:
+        event = Left(user, held, reason, code, state.heir(user))
+        state.apply(event)
+        self._release(held)
+        if not state.members:
             del self._rooms[room]
             self._names.remove(room)
         if history := self._histories.get(room):
-            self._end_grace(held)
             history.tickets.pop(user, None)
             if not history.tickets:
                 del self._histories[room]
                 self._told.pop(room, None)
-            self._tell(room, Told("left", user))
-            if promotes and seats:
-                self._tell(room, Told("promoted", next(iter(seats))))
-        self._listener.left(room, user, held, reason, code)
+        self._record(room, event)
+        self._listener.hear(room, event)
 
     def publish(
         self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> None:
         """See Engine.publish."""
-        if packet_id:
-            self._last_ids[seat] = packet_id
+        held = self._held.get(seat)
+        if packet_id and held is not None:
+            held.last_id = packet_id
+        event = Sent("" if held is None else held.user, seat, text, to)
         if room in self._histories:
-            self._tell(room, Told("sent", self._users.get(seat, ""), (text,), to))
-        self._listener.sent(room, seat, text, to)
+            self._record(room, event)
+        self._listener.hear(room, event)
 
     async def members(self, room: str) -> list[str]:
         """See Engine.members."""
-        return list(self._rooms.get(room, ()))
+        state = self._rooms.get(room)
+        return [] if state is None else list(state.members)
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
@@ -171,46 +181,46 @@ class MemoryEngine:
 
     async def close(self) -> None:
         """See Engine.close."""
-        for timer in self._graces.values():
-            timer.cancel()
-        self._graces.clear()
+        for seat in list(self._held):
+            self._release(seat)
         self._rooms.clear()
         self._names = Names()
         self._histories.clear()
-        self._users.clear()
-        self._last_ids.clear()
         self._told.clear()
 
     def _holds(self, room: str, user: str, seat: str) -> bool:
-        return self._rooms.get(room, {}).get(user) == seat
+        return room in self._rooms and self._rooms[room].holds(user, seat)
 
     def _move(self, room: str, user: str, to: str, ticket: str, missed: int = 0) -> None:
-        seat, self._rooms[room][user] = self._rooms[room][user], to
-        self._end_grace(seat)
-        del self._users[seat]
-        self._users[to] = user
+        state = self._rooms[room]
+        seat = state.members[user]
+        held = self._held[to] = self._release(seat)
+        event = Moved(user, seat, to, CloseCode.REPLACED, held.last_id)
+        state.apply(event)
         self._issue(room, user, ticket, missed)
-        if (last_id := self._last_ids.pop(seat, "null")) != "null":
-            self._last_ids[to] = last_id
-        self._listener.moved(room, user, seat, to, CloseCode.REPLACED, last_id)
+        self._listener.hear(room, event)
 
-    def _end_grace(self, seat: str) -> None:
-        if (timer := self._graces.pop(seat, None)) is not None:
-            timer.cancel()
+    def _release(self, seat: str) -> _Held:
+        """Forget a seat, and end its grace; return what was kept of it."""
+        held = self._held.pop(seat)
+        if held.grace is not None:
+            held.grace.cancel()
+            held.grace = None
+        return held
 
     def _issue(self, room: str, user: str, ticket: str, count: int = 0) -> None:
         if room not in self._histories:
             self._histories[room] = History(self._retention.max_bytes)
         self._histories[room].issue(user, ticket, count)
 
-    def _tell(self, room: str, told: Told) -> None:
+    def _record(self, room: str, event: Joined | Left | Sent) -> None:
         """Record an event in the room's history, if any member may resume."""
         history = self._histories.get(room)
         if history is None:
             return
         now = self._clock()
         before = now - self._keep
-        history.record(told, now)
+        history.record(event, now)
         history.forget(before, FORGOTTEN_AT_ONCE)
         self._told[room] = now
         self._told.move_to_end(room)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
-from videre.engines import Announcement, Engine, Listener, Resumption
+from videre.engines import Engine, Listener, Resumption
+from videre.engines.events import Announcement, Event, Sent
 from videre.errors import EngineError, PeerError
 from videre.settings import JoinPolicy
 from videre.tally import RelayTimer, Tally
@@ -66,12 +67,12 @@ class TimedEngine:
         step = self._engine.renew(room, user, seat, to, ticket)
         await self._answered("renew", self._tally.clock(), step)
 
-    def lose(self, room: str, user: str, seat: str, seen: int | None) -> Awaitable[None] | None:
+    def lose(self, room: str, user: str, seat: str) -> None:
         """See Engine.lose."""
-        return self._time("lose", lambda: self._engine.lose(room, user, seat, seen))
+        self._time("lose", lambda: self._engine.lose(room, user, seat))
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
     ) -> Resumption:
         """See Engine.resume."""
         step = self._engine.resume(room, user, to, shown, ticket, received)
@@ -153,15 +154,10 @@ class _Hearing:
     """A listener that also ends the timing of a broadcast once it is delivered."""
 
     def __init__(self, listener: Listener, relays: RelayTimer) -> None:
-        self.joined = listener.joined
-        self.moved = listener.moved
-        self.left = listener.left
-        self.found = listener.found
-        self.dropped = listener.dropped
-        self._sent = listener.sent
+        self._hear = listener.hear
         self._relays = relays
 
-    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
-        self._sent(room, seat, text, to)
-        if self._relays.under_way:
-            self._relays.reached(seat, text)
+    def hear(self, room: str, event: Event) -> None:
+        self._hear(room, event)
+        if self._relays.under_way and isinstance(event, Sent):
+            self._relays.reached(event.seat, event.text)

@@ -95,8 +95,8 @@ class _Entry:
 
     async def _take(self) -> Seat:
         """Resume the peer's seat; take a new one if there is none to resume, or it has a gap."""
-        packet, peer, secret = self._packet, self._peer, self._options.resume
-        lost = None if secret is None else await self._resume(secret)
+        packet, peer, resume = self._packet, self._peer, self._options.resume
+        lost = None if resume is None else await self._resume(*resume)
         if isinstance(lost, Seat):
             return lost
         # The new seat comes before the old one is given up: a refused join costs the peer nothing.
@@ -113,7 +113,7 @@ class _Entry:
         peer.pay(tally.size(packet.text) * seat.replica.weight)
         return seat
 
-    async def _resume(self, secret: str) -> Seat | Gap | None:
+    async def _resume(self, secret: str, received: int) -> Seat | Gap | None:
         packet, results = self._packet, self._rooms.tally.resumes
         try:
             found = await self._rooms.resume(
@@ -122,7 +122,7 @@ class _Entry:
                 self._peer.connection,
                 self._announcement,
                 secret=secret,
-                received=self._options.received,
+                received=received,
             )
         except Unauthorized:
             results["refused"] += 1

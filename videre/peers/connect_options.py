@@ -35,15 +35,15 @@ class ConnectOptions:
 
     token: Any = None
     welcome: bool = False
-    resume: str | None = None  # the secret of a lost seat
-    received: int | None = None  # packets received since the welcome that brought the secret
+    resume: tuple[str, int] | None = None  # a lost seat's secret, and the packets since it came
+    again: bool = False  # whether the client wants to know if its seat was resumed
 
     @property
     def greeting(self) -> dict[str, object] | None:
         """Extra keys of the welcome for a newly taken seat; None: no welcome is asked for."""
         if not self.welcome:
             return None
-        return {} if self.resume is None else {"Resumed": False}
+        return {"Resumed": False} if self.again else {}
 
 
 NOTHING = ConnectOptions()
@@ -68,8 +68,9 @@ def connect_options(payload: Any) -> ConnectOptions:
     return ConnectOptions(
         token=payload.get("Token"),
         welcome=bool(welcome) or resume is not None,
-        resume=resume,
-        received=received,
+        # Without the count nobody knows what arrived: that is a fresh join.
+        resume=None if resume is None or received is None else (resume, received),
+        again=resume is not None,
     )
 
 

@@ -19,7 +19,7 @@ from videre.limits import Throttle, throttle
 from videre.packets import Event, Packet
 from videre.peers.context import Context
 from videre.reasons import End, LeaveReason
-from videre.rooms.room import Seat
+from videre.rooms.room import HELD, Seat
 
 # After this many bad packets in a row, a client is broken or hostile (protocol.md, "Bad input").
 MAX_BAD_PACKETS = 10
@@ -118,7 +118,7 @@ class Holder:
     def seat(self) -> Seat | None:
         """Its seat; None outside of any room, or if the seat was taken from it."""
         seat = self._seat
-        if seat is not None and seat.connection is None:
+        if seat is not None and seat.state is not HELD:
             seat = self._seat = None
         return seat
 

@@ -32,7 +32,7 @@ from videre.peers.eagerly import eagerly
 from videre.peers.holder import Holder
 from videre.peers.last import new_id, note
 from videre.reasons import LeaveReason
-from videre.rooms.room import Seat, weight
+from videre.rooms.room import HELD, Seat, weight
 
 # Broadcasts whose header is kept for comparison with the next one, before we stop trying.
 MAX_HEADS = 8
@@ -59,7 +59,7 @@ class Peer(Holder):
         packet = None
         event = None  # stays None if the packet is unreadable
         seat = self._seat  # `seat` inlined
-        if seat is not None and seat.connection is None:
+        if seat is not None and seat.state is not HELD:
             seat = self._seat = None
         context, counts = self._context, self._tally
         size = len(text) if text.isascii() else tally.size(text)

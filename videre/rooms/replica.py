@@ -7,20 +7,23 @@ O(rooms).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 
 from videre import packets
-from videre.engines import Announcement, Told
+from videre.engines import Missed, events
+from videre.engines.events import Dropped, Found, Joined, Left, Moved, Sent
 from videre.errors import CloseCode
 from videre.interfaces import Ice, Log
 from videre.packets import Event
 from videre.reasons import LeaveReason
 from videre.rooms.census import Census
+from videre.rooms.hearing import Heard, packets_for, promotion_for
 from videre.rooms.hooks import Hooks
 from videre.rooms.lost import LostSeats
 from videre.rooms.returning import Returning
-from videre.rooms.room import Room, Seat
+from videre.rooms.room import ASKED, GONE, HELD, LOST, Room, Seat
 from videre.tally import Tally, size
 
 
@@ -49,32 +52,46 @@ class Replica:
         self.lost = LostSeats(clock, log, grace)
         self.joining: dict[str, Seat] = {}  # requested seats by id, until the engine answers
 
+    # The seats of this node's sessions.
+
     def settle(self, seat: Seat) -> None:
         """Drop a requested seat if the engine did not grant it."""
-        if self.joining.pop(seat.id, None) is not None:
-            seat.connection = None
+        if seat.state is ASKED:
+            del self.joining[seat.id]
+            seat.become(GONE)
 
     def fail(self, seat: Seat) -> None:
         """Drop a seat the engine did not grant; close a session that was told it had one."""
-        if seat.id not in self.joining and seat.connection is not None:
-            code = CloseCode.ENGINE_UNAVAILABLE
-            seat.connection.close(code, code.reason)
+        if seat.state is HELD:
+            _close(seat, CloseCode.ENGINE_UNAVAILABLE)
         self.settle(seat)
 
+    def lose(self, seat: Seat) -> None:
+        """Keep a seat whose connection is lost."""
+        seat.become(LOST)
+        seat.replica.lose(seat)
+
+    def _seat(self, seat_id: str, user: str, room: str) -> Seat:
+        """Return a seat that was taken: one that was asked for here, or another node's."""
+        seat = self.joining.pop(seat_id, None)
+        if seat is None:
+            return Seat(seat_id, user, room, since=self._clock())
+        seat.become(HELD)
+        return seat
+
     def greet(self, room: Room, seat: Seat) -> None:
-        """Send the welcome that a seat's holder asked for; its packets count from here."""
-        if seat.connection is None or seat.welcome is None:
+        """Send the welcome that a seat's holder asked for."""
+        if seat.state is not HELD or seat.welcome is None:
             return
         welcome = {
             "Initiator": room.initiator.user,
-            "Users": list(room.members),
+            "Users": list(room.state.members),
             "Resume": seat.secret,
             "Grace": 0 if seat.secret is None else self._grace,
             **self._ice(seat.user),
             **seat.welcome,
         }
         seat.secret = None
-        seat.count = 0
         text = packets.write_json(Event.WELCOME, seat.user, room.name, welcome)
         seat.greeted = size(text)
         self._tally.sent["welcome"].add(text)
@@ -83,165 +100,182 @@ class Replica:
         else:
             seat.connection.send(text)
 
-    # The engine's events (engines.Listener), in the room's order.
+    # The engine's events, in the room's order.
 
-    def joined(self, room: str, user: str, seat: str, announcement: Announcement) -> None:
-        """See Listener.joined."""
+    def hear(self, room: str, event: events.Event) -> None:
+        """See Listener.hear."""
+        if type(event) is not Sent:
+            _HEAR[type(event)](self, room, event)
+            return
+        replica = self.rooms.get(room)
+        if replica is None:
+            return
+        # packets_for inlined: nothing is heard more often.
+        here, text, to = replica.here, event.text, event.to
+        sender = here.get(event.user)
+        if to is None:
+            for seat in here.values():
+                if seat is not sender:
+                    seat.connection.send(text)
+            copies = len(here) if sender is None else len(here) - 1
+        else:
+            copies = 0
+            for user in to:
+                if user in here and here[user] is not sender:
+                    here[user].connection.send(text)
+                    copies += 1
+        flow, tally = self._broadcasts, self._tally
+        flow.packets += copies
+        flow.bytes += copies * (tally.size if text is tally.text else size(text))
+
+    def _joined(self, room: str, event: Joined) -> None:
         replica = self.rooms.get(room)
         if replica is None:
             replica = self.rooms[room] = Room(room)
             self._log("room-made", room=room)
-        taken = self.joining.pop(seat, None) or Seat(seat, user, room, None, self._clock())
-        before = len(replica.members)
-        replica.seat(taken)
-        self.census.change(room, before, len(replica.members))
+        before = len(replica.seats)
+        replica.follow(event)
+        taken = self._seat(event.seat, event.user, room)
+        replica.put(taken)
+        members = len(replica.seats)
+        self.census.change(room, before, members)
         initiator = replica.initiator is taken
-        head, tail = announcement
-        self._send(replica, Event.CONNECT, f"{head}{packets.ROLE[initiator]}{tail}")
+        self._deliver(replica, packets_for, event)
         self.greet(replica, taken)
-        self._log("join", room=room, user=user, initiator=initiator, members=len(replica.members))
+        self._log("join", room=room, user=event.user, initiator=initiator, members=members)
         if taken.local:
             self._tally.joins += 1
-            self._hooks.joined(room, user)
+            self._hooks.joined(room, event.user)
 
-    def moved(
-        self, room: str, user: str, seat: str, to: str, code: int | None, last_id: str
-    ) -> None:
-        """See Listener.moved."""
+    def _moved(self, room: str, event: Moved) -> None:
         replica = self.rooms.get(room)
-        if replica is None or user not in replica.members or replica.members[user].id != seat:
+        if replica is None or not replica.follow(event):
             return
-        old = replica.members[user]
-        self.lost.forget(seat)
-        new = self.joining.pop(to, None) or Seat(to, user, room, None, old.since)
+        self.lost.forget(event.seat)
+        new, old = self._seat(event.to, event.user, room), replica.remove(event.user)
+        replica.put(new)
         new.since = old.since
-        if last_id:
-            new.last_id = last_id
-        replica.seat(new)
-        left, old.connection = old.connection, None
+        if event.last_id:
+            new.last_id = event.last_id
         if isinstance(new.connection, Returning):
             role = packets.ROLE[replica.initiator is new]
             echo = role.join(new.connection.announcement)
             self._tally.sent["connect"].add(echo)
             new.connection.greeting.append(echo)
-            if last_id:
-                new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(last_id)}
+            if event.last_id:
+                new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(event.last_id)}
         self.greet(replica, new)
-        if left is not None and left is not new.connection:  # the old one was not lost yet
-            closing = CloseCode.ENGINE_UNAVAILABLE if code is None else CloseCode(code)
-            left.close(closing, closing.reason)
+        if old.connection is not new.connection:  # the old one was not lost yet
+            _close(old, CloseCode.ENGINE_UNAVAILABLE if event.code is None else event.code)
+        old.become(GONE)
 
-    def found(self, room: str, members: Sequence[tuple[str, str]]) -> None:
-        """See Listener.found."""
-        seats = dict(members)
-        replica = self.rooms.get(room) or Room(room)
-        gone = [seat for user, seat in replica.members.items() if seats.get(user) != seat.id]
-        for seat in gone:  # they must not hear of each other
-            held, seat.connection = seat.connection, None
-            if held is not None:
-                held.close(CloseCode.ENGINE_UNAVAILABLE, CloseCode.ENGINE_UNAVAILABLE.reason)
-        for seat in gone:
-            self.left(room, seat.user, seat.id, LeaveReason.ENGINE, None)
-        if not members:
-            return
-        self.rooms[room] = replica
-        before = replica.initiator if replica.members else None
-        self.census.change(room, len(replica.members), len(seats))
-        for user, seat_id in members:
-            if user not in replica.members:
-                text = packets.write(Event.CONNECT, user, room, "false")
-                self._send(replica, Event.CONNECT, text)
-                replica.seat(Seat(seat_id, user, room, None, self._clock()))
-        replica.arrange([user for user, _ in members])
-        if before is not None and replica.initiator is not before:
-            if before.connection is not None:
-                role = packets.write(Event.CONNECT, before.user, room, "false")
-                self._tally.sent["connect"].add(role)
-                before.connection.send(role)
-            self._promote(replica)
-
-    def dropped(self, room: str) -> None:
-        """See Listener.dropped."""
-        replica = self.rooms.pop(room, None)
-        if replica is not None:
-            self.census.change(room, len(replica.members), 0)
-
-    def left(self, room: str, user: str, seat: str, reason: str, code: int | None) -> None:
-        """See Listener.left."""
+    def _left(self, room: str, event: Left) -> None:
         replica = self.rooms.get(room)
-        if replica is None or user not in replica.members or replica.members[user].id != seat:
+        if replica is None or not replica.follow(event):
             return
-        promotes = replica.initiator.user == user
-        gone = replica.unseat(user)
-        self.lost.forget(seat)
-        self.census.change(room, len(replica.members) + 1, len(replica.members))
+        gone = replica.remove(event.user)
+        user, local, members = event.user, gone.local, len(replica.seats)
+        self.lost.forget(gone.id)
+        self.census.change(room, members + 1, members)
         seconds = round(self._clock() - gone.since, 3)
-        self._log("leave", room=room, user=user, reason=reason, seconds=seconds)
-        held, gone.connection = gone.connection, None
-        if held is not None and code is not None:
-            held.close(code, reason if code == CloseCode.REMOVED else CloseCode(code).reason)
-        if not replica.members:
+        self._log("leave", room=room, user=user, reason=event.reason, seconds=seconds)
+        if event.code is not None:
+            _close(gone, event.code, event.reason)
+        gone.become(GONE)
+        if members:
+            self._deliver(replica, packets_for, event)
+            if event.heir is not None:
+                self._promoted(replica)
+        else:
             del self.rooms[room]
             self._log("room-dropped", room=room)
-        else:
-            self._send(replica, Event.DISCONNECT, packets.write(Event.DISCONNECT, user, room))
-            if promotes:
-                self._promote(replica)
-        if gone.local:
-            self._tally.leaves[LeaveReason.of(reason, code)] += 1
-            self._hooks.left(room, user, reason)
+        if local:
+            self._tally.leaves[LeaveReason.of(event.reason, event.code)] += 1
+            self._hooks.left(room, user, event.reason)
 
-    def _send(self, room: Room, event: Event, text: str) -> None:
-        """Send a packet of the room to every member on this node."""
-        self._tally.sent[event].add(text, room.send(text))
+    def _found(self, room: str, event: Found) -> None:
+        seats = dict(event.members)
+        replica = self.rooms.get(room) or Room(room)
+        held = replica.state.members.items()
+        gone = [replica.seats[user] for user, seat in held if seats.get(user) != seat]
+        for seat in gone:  # they must not hear of each other
+            _close(seat, CloseCode.ENGINE_UNAVAILABLE)
+            replica.here.pop(seat.user, None)
+        for seat in gone:
+            heir = replica.state.heir(seat.user)
+            self._left(room, Left(seat.user, seat.id, LeaveReason.ENGINE, heir=heir))
+        if not seats:
+            return
+        self.rooms[room] = replica
+        before = replica.initiator if replica.seats else None
+        self.census.change(room, len(replica.seats), len(seats))
+        for user, seat_id in event.members:
+            if user not in replica.seats:
+                self._deliver(replica, _announced, user)
+                replica.put(Seat(seat_id, user, room, since=self._clock()))
+        replica.follow(event)
+        if before is not None and replica.initiator is not before:
+            role = Event.CONNECT, packets.write(Event.CONNECT, before.user, room, "false")
+            self._deliver(replica, lambda _, member: (role,) if member is before else (), None)
+            self._deliver(replica, promotion_for, replica.initiator.user)
+            self._promoted(replica)
 
-    def _promote(self, room: Room) -> None:
+    def _dropped(self, room: str, _event: Dropped) -> None:
+        replica = self.rooms.pop(room, None)
+        if replica is not None:
+            self.census.change(room, len(replica.seats), 0)
+
+    def _promoted(self, room: Room) -> None:
         heir = room.initiator
-        role = None
-        for seat in room.here:
-            if seat.connection is None:
-                continue
-            if seat is heir:
-                seat.count += 1
-                text = packets.write(Event.CONNECT, heir.user, room.name, "true")
-                self._tally.sent["connect"].add(text)
-                seat.connection.send(text)
-            elif seat.welcome is not None:
-                role = role or packets.write(Event.ROLE, heir.user, room.name, "true")
-                seat.count += 1
-                self._tally.sent["role"].add(role)
-                seat.connection.send(role)
-        if heir.local:
-            self._tally.promotions += 1
+        self._tally.promotions += heir.local
         self._log("promote", room=room.name, user=heir.user)
 
-    def sent(self, room: str, seat: str, text: str, to: Sequence[str] | None) -> None:
-        """See Listener.sent."""
-        replica = self.rooms.get(room)
-        if replica is None:
-            return
-        forward = replica.forward
-        copies = forward(text, seat) if to is None else replica.forward_to(to, text, seat)
-        flow, tally = self._broadcasts, self._tally
-        flow.packets += copies
-        flow.bytes += copies * (tally.size if text is tally.text else size(text))
+    def _deliver(
+        self, room: Room, hears: Callable[[Any, Seat], Sequence[Heard]], event: object
+    ) -> None:
+        """Send the members on this node what each hears of something: the first packets first."""
+        told = [(seat.connection, hears(event, seat)) for seat in room.here.values()]
+        for number in range(max([len(heard) for _, heard in told], default=0)):
+            last: Heard | None = None
+            copies = 0
+            for connection, heard in told:
+                if number >= len(heard):
+                    continue
+                if heard[number] is not last:
+                    self._count(last, copies)
+                    last, copies = heard[number], 0
+                connection.send(heard[number][1])
+                copies += 1
+            self._count(last, copies)
 
-    def retell(self, missed: Sequence[Told], user: str, room: str) -> list[str]:
-        """Return the packets of `missed`, as `user` would have got them in `room`; count them."""
-        texts = []
-        for told in missed:
-            event, text = _retold(told, user, room)
-            self._tally.sent[event].add(text)
-            texts.append(text)
-        return texts
+    def _count(self, heard: Heard | None, copies: int) -> None:
+        if heard is not None:
+            self._tally.sent[heard[0]].add(heard[1], copies)
+
+    def retell(self, missed: Missed, seat: Seat) -> list[str]:
+        """Return the packets that the holder of a resumed seat has missed; count them."""
+        told = [packet for event in missed.events for packet in packets_for(event, seat)]
+        told = told[len(told) - missed.count :]
+        for heard in told:
+            self._count(heard, 1)
+        return [text for _, text in told]
 
 
-def _retold(told: Told, user: str, room: str) -> tuple[Event, str]:
-    if told.event == "sent":
-        return Event.BROADCAST, told.texts[0]
-    if told.event == "joined":  # the newcomer found others there
-        return Event.CONNECT, packets.ROLE[False].join(told.texts)
-    if told.event == "left":
-        return Event.DISCONNECT, packets.write(Event.DISCONNECT, told.user, room)
-    event = Event.CONNECT if told.user == user else Event.ROLE
-    return event, packets.write(event, told.user, room, "true")
+_HEAR: dict[type[Any], Callable[[Replica, str, Any], None]] = {
+    Joined: Replica._joined,
+    Moved: Replica._moved,
+    Left: Replica._left,
+    Found: Replica._found,
+    Dropped: Replica._dropped,
+}
+
+
+def _announced(user: str, member: Seat) -> tuple[Heard]:
+    """Return what a member hears of another one that a state has shown."""
+    return ((Event.CONNECT, packets.write(Event.CONNECT, user, member.room, "false")),)
+
+
+def _close(seat: Seat, code: int, reason: str = "") -> None:
+    """Close the session that holds a seat, if it is one of ours."""
+    words = reason if code == CloseCode.REMOVED else CloseCode(code).reason
+    seat.connection.close(code, words)

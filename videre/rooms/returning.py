@@ -30,10 +30,6 @@ class Returning:
         """See Connection.close."""
         self.connection.close(code, reason)
 
-    def undelivered(self) -> Sequence[str] | None:
-        """See Connection.undelivered."""
-        return self._waiting
-
     def arrive(self, missed: Sequence[str]) -> None:
         """Send everything in order. From now on the connection is used directly."""
         for text in (*self.greeting, *missed, *self._waiting):

@@ -1,17 +1,94 @@
-"""One room as a node with members in it sees it: the seats, in joining order."""
+"""One room as a node with members in it sees it: its state, and the seats of its members.
+
+A seat is one user's place in the room. It passes through the states in MOVES.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from videre import packets
+from videre.engines.events import Event
+from videre.engines.state import RoomState
 from videre.interfaces import Connection
 
 
 def digest(secret: str) -> str:
     """Hash a resume secret; the engine stores only the digest."""
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+class SeatState(enum.StrEnum):
+    """What a seat is to its node."""
+
+    ASKED = "asked for"  # the engine has not granted it yet
+    HELD = "held"  # by a session of this node
+    LOST = "lost"  # its connection is; within the grace its holder may resume
+    ELSEWHERE = "elsewhere"  # on another node
+    GONE = "gone"  # given up, moved or never granted
+
+
+ASKED, HELD, LOST = SeatState.ASKED, SeatState.HELD, SeatState.LOST
+ELSEWHERE, GONE = SeatState.ELSEWHERE, SeatState.GONE
+
+#: What may become of a seat. A user that comes back gets another seat at the same place.
+MOVES: Mapping[SeatState, frozenset[SeatState]] = {
+    ASKED: frozenset({HELD, GONE}),
+    HELD: frozenset({LOST, GONE}),
+    LOST: frozenset({GONE}),
+    ELSEWHERE: frozenset({GONE}),
+    GONE: frozenset(),
+}
+
+
+class _Nobody:
+    """The connection of a seat that no session here holds."""
+
+    def send(self, text: str) -> None:
+        """See Connection.send."""
+
+    def close(self, code: int, reason: str) -> None:
+        """See Connection.close."""
+
+
+NOBODY = _Nobody()
+
+
+@dataclasses.dataclass(slots=True, eq=False, kw_only=True)
+class Seat:
+    """A seat. Only the replica changes its state."""
+
+    id: str = dataclasses.field(kw_only=False)
+    user: str = dataclasses.field(kw_only=False)
+    room: str = dataclasses.field(kw_only=False)
+    state: SeatState = ELSEWHERE
+    connection: Connection = NOBODY  # of its holder, if that is here
+    since: float  # when it was taken, on a monotonic clock
+    # Extra keys of the welcome, from how the seat was taken; None: no welcome was asked for.
+    welcome: Mapping[str, object] | None = None
+    secret: str | None = None  # the resume secret, until it was sent to the holder
+    last_id: str = "null"  # id of the holder's last broadcast, as JSON
+    greeted: int = 0  # size of its welcome, in bytes
+    replica: Room = dataclasses.field(init=False)  # the seat's room, once it is in one
+
+    @property
+    def local(self) -> bool:
+        """Whether this node's sessions hold it, or have lost it."""
+        return self.state is HELD or self.state is LOST
+
+    def become(self, state: SeatState) -> None:
+        """Change the state, and let go of the connection unless the seat is held.
+
+        Raises ValueError for a change that MOVES does not allow: that is a bug.
+        """
+        if state not in MOVES[self.state]:
+            raise ValueError(f"a seat that is {self.state} cannot be {state}")
+        self.state = state
+        if state is not HELD:
+            self.connection = NOBODY
 
 
 #: Copies of a packet that its sender's bytes pay for: in a mesh of eight, a broadcast to everybody
@@ -24,164 +101,61 @@ def weight(copies: int) -> int:
     return max(0, copies - 1) // COPIES
 
 
-class Seat:
-    """One user's place in one room, held by the session behind `connection`."""
-
-    __slots__ = (
-        "connection",
-        "count",
-        "greeted",
-        "id",
-        "last_id",
-        "local",
-        "replica",
-        "room",
-        "secret",
-        "since",
-        "ticket",
-        "user",
-        "welcome",
-    )
-
-    def __init__(
-        self,
-        seat_id: str,
-        user: str,
-        room: str,
-        connection: Connection | None,
-        since: float,
-        *,
-        welcome: Mapping[str, object] | None = None,
-    ) -> None:
-        self.id = seat_id
-        self.user = user
-        self.room = room
-        self.connection = connection  # None: on another node, lost, or given up
-        self.local = connection is not None  # whether it was taken on this node
-        self.since = since  # on the clock of Rooms, in seconds
-        # Extra keys of the welcome, from how the seat was taken; None: no welcome was asked for.
-        self.welcome = welcome
-        self.secret: str | None = None  # the resume secret, until it was sent to the holder
-        self.ticket: str | None = None  # the secret's digest, while it is valid
-        self.last_id = "null"  # id of the holder's last broadcast, as JSON
-        self.count = 0  # packets that the room has sent to the holder since its welcome
-        self.greeted = 0  # size of its welcome, in bytes
-        self.replica = NOWHERE  # the seat's room, once it is in one
-
-    def seen(self) -> int | None:
-        """Return how many packets of the room may have arrived; None: unknown."""
-        undelivered = None if self.connection is None else self.connection.undelivered()
-        if undelivered is None:
-            return None
-        return max(0, self.count - sum(map(packets.is_of_room, undelivered)))
-
-
 class Room:
-    """The replica of one room: its members in joining order; the first of them is the initiator."""
+    """The replica of one room; `state` says who its members are, in joining order."""
 
-    __slots__ = ("_here", "_lost", "members", "name", "users_payload", "weight")
+    __slots__ = ("_lost", "here", "name", "seats", "state", "users_payload", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.members: dict[str, Seat] = {}
-        # Members with a connection here, so that a packet skips all other seats.
-        self._here: dict[str, Seat] = {}
-        self._lost: set[str] = set()
+        self.state = RoomState()
+        self.seats: dict[str, Seat] = {}  # by user
+        self.here: dict[str, Seat] = {}  # held ones, so that a packet skips all others
+        self._lost = 0
         self.weight = 0  # of a packet to all others, see weight()
         self.users_payload: str | None = None  # cached answer to a ping, until the members change
 
-    def seat(self, seat: Seat) -> None:
-        """Add a user's seat, last in joining order; if the user is a member, replace its seat."""
+    def put(self, seat: Seat) -> None:
+        """Add the seat of a user that has none."""
         seat.replica = self
-        if seat.user not in self.members:
-            self.users_payload = None
-        self.members[seat.user] = seat
-        self._lost.discard(seat.user)
-        if seat.connection is None:
-            self._here.pop(seat.user, None)
-        else:
-            self._here[seat.user] = seat
+        self.seats[seat.user] = seat
+        if seat.state is HELD:
+            self.here[seat.user] = seat
         self._changed()
 
-    def lose(self, seat: Seat) -> None:
-        """Keep a seat whose connection is lost, but send nothing to it."""
-        if self.members.get(seat.user) is seat:
-            self._here.pop(seat.user, None)
-            self._lost.add(seat.user)
-            self._changed()
-
-    def unseat(self, user: str) -> Seat:
-        """Remove a user's seat and return it."""
-        self._here.pop(user, None)
-        self._lost.discard(user)
-        gone = self.members.pop(user)
-        self.users_payload = None
+    def remove(self, user: str) -> Seat:
+        """Remove a user's seat, and return it."""
+        self.here.pop(user, None)
+        gone = self.seats.pop(user)
+        self._lost -= gone.state is LOST
         self._changed()
         return gone
 
-    def arrange(self, users: Sequence[str]) -> None:
-        """Set the joining order of the members."""
-        self.members = {user: self.members[user] for user in users}
+    def lose(self, seat: Seat) -> None:
+        """Keep a seat whose connection is lost, but send nothing to it."""
+        del self.here[seat.user]
+        self._lost += 1
+        self._changed()
+
+    def follow(self, event: Event) -> bool:
+        """Apply an event to the state; see RoomState.apply."""
         self.users_payload = None
+        return self.state.apply(event)
 
     def _changed(self) -> None:
-        self.weight = weight(len(self.members) - len(self._lost) - 1)
-
-    @property
-    def here(self) -> Iterable[Seat]:
-        """The seats with a connection to this node."""
-        return self._here.values()
+        self.weight = weight(len(self.seats) - self._lost - 1)
 
     @property
     def initiator(self) -> Seat:
         """The seat of the longest-present member."""
-        return next(iter(self.members.values()))
+        return self.seats[next(iter(self.state.members))]
 
     def absent(self, users: Sequence[str]) -> list[str]:
         """Return those of `users` who are not members."""
-        return [user for user in users if user not in self.members]
+        return [user for user in users if user not in self.seats]
 
     def users(self) -> str:
         """Return the user ids in joining order as a Payload: a JSON string of JSON."""
         if self.users_payload is None:
-            self.users_payload = packets.json_string(list(self.members))
+            self.users_payload = packets.json_string(list(self.state.members))
         return self.users_payload
-
-    # These return the number of copies sent. Members on other nodes, and lost ones, do not count.
-
-    def send(self, text: str) -> int:
-        """Send to every member."""
-        copies = 0
-        for seat in self._here.values():
-            connection = seat.connection
-            if connection is not None:
-                seat.count += 1
-                connection.send(text)
-                copies += 1
-        return copies
-
-    def forward(self, text: str, sender: str) -> int:
-        """Send to every member except the one in seat `sender`."""
-        copies = 0
-        for seat in self._here.values():
-            connection = seat.connection
-            if connection is not None and seat.id != sender:
-                seat.count += 1
-                connection.send(text)
-                copies += 1
-        return copies
-
-    def forward_to(self, users: Sequence[str], text: str, sender: str) -> int:
-        """Send to those of `users` who are here, except the one in seat `sender`."""
-        copies = 0
-        for user in users:
-            seat = self._here.get(user)
-            if seat is not None and seat.connection is not None and seat.id != sender:
-                seat.count += 1
-                seat.connection.send(text)
-                copies += 1
-        return copies
-
-
-#: Placeholder room of a seat that is not in a room yet.
-NOWHERE = Room("")

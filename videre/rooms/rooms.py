@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from typing import Any, TypeVar
 
 from videre import packets
-from videre.engines import Announcement, Engine, Gap
+from videre.engines import Engine, Gap, Missed
+from videre.engines.events import Announcement
 from videre.engines.listing import list_rooms
 from videre.engines.timed import TimedEngine
 from videre.errors import MAX_REASON, CloseCode
@@ -23,7 +24,7 @@ from videre.rooms.census import Census
 from videre.rooms.hooks import Hooks, OnJoin, OnLeave
 from videre.rooms.replica import Replica
 from videre.rooms.returning import Returning
-from videre.rooms.room import Seat, digest
+from videre.rooms.room import ASKED, HELD, Seat, digest
 from videre.settings import JoinPolicy
 from videre.tally import Tally
 
@@ -144,7 +145,7 @@ class Rooms:
         announcement: Announcement,
         *,
         secret: str,
-        received: int | None,
+        received: int,
     ) -> Seat | Gap | None:
         """Give a user its seat back. It gets its role, a welcome, and all the packets it missed.
 
@@ -157,20 +158,13 @@ class Rooms:
         ticket = self._ticket(seat)
         if ticket is None:
             return None
-        replica = self._replica.rooms.get(room)
-        held = None if replica is None else replica.members.get(user)
-        # The seat may not be lost yet; but we know nothing of newer seats or those of other nodes.
-        here = held is not None and held.ticket == digest(secret)
-        if held is not None and here and held.connection is not None and received is None:
-            received = held.seen()
         step = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
         found = await self._ask(seat, step)
-        if not isinstance(found, list):
+        if not isinstance(found, Missed):
             return found
-        missed = self._replica.retell(found, seat.user, seat.room)
+        missed = self._replica.retell(found, seat)
         if seat.connection is returning:
             seat.connection = returning.connection
-            seat.count += len(missed)
         returning.arrive(missed)
         self._log("resume", room=seat.room, user=seat.user, missed=len(missed))
         return seat
@@ -186,7 +180,7 @@ class Rooms:
             return seat
         new = self._seat(seat.user, seat.room, seat.connection, {})
         new.secret = self._secret()
-        ticket = new.ticket = digest(new.secret)
+        ticket = digest(new.secret)
         await self._ask(new, self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket))
         return new
 
@@ -194,22 +188,29 @@ class Rooms:
         self,
         user: str,
         room: str,
-        connection: Connection | None,
+        connection: Connection,
         welcome: Mapping[str, object] | None,
     ) -> Seat:
-        return Seat(next(self._seat_ids), user, room, connection, self._clock(), welcome=welcome)
+        return Seat(
+            next(self._seat_ids),
+            user,
+            room,
+            state=ASKED,
+            connection=connection,
+            since=self._clock(),
+            welcome=welcome,
+        )
 
     def _ticket(self, seat: Seat) -> str | None:
         """Give the seat a secret if its holder asked for a welcome; return the ticket."""
         if seat.welcome is None or self._grace <= 0:
             return None
         seat.secret = self._secret()
-        seat.ticket = digest(seat.secret)
-        return seat.ticket
+        return digest(seat.secret)
 
     def leave(self, seat: Seat, reason: LeaveReason) -> Awaitable[None] | None:
         """Give up a seat; the others get a disconnect. The holder keeps it until that is done."""
-        if seat.connection is None:
+        if seat.state is not HELD:
             return None
         return self._engine.leave(seat.room, seat.user, seat.id, reason)
 
@@ -218,17 +219,15 @@ class Rooms:
 
         If its address then has too many lost seats, give one of them up.
         """
-        if seat.connection is None or seat.welcome is None or self._grace <= 0:
+        if seat.state is not HELD or seat.welcome is None or self._grace <= 0:
             return self.leave(seat, end.reason)
-        seen = seat.seen()
-        seat.connection = None
-        seat.replica.lose(seat)
+        self._replica.lose(seat)
         self._log("lost", room=seat.room, user=seat.user, **end.fields())
-        pending = self._engine.lose(seat.room, seat.user, seat.id, seen)
+        self._engine.lose(seat.room, seat.user, seat.id)
         for place in self.lost.add(seat, address):
             if (left := self._engine.leave(*place)) is not None:
                 self._spawn(left)
-        return pending
+        return None
 
     def broadcast(
         self, seat: Seat, text: str, to: Sequence[str] | None = None, packet_id: str = ""

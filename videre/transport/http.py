@@ -6,7 +6,6 @@ A request takes the session with `attach` and leaves it with `detach`: see reque
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Protocol
 
 import sockjs
@@ -48,7 +47,6 @@ class HTTPSession(Session):
         self._outbox: list[tuple[str, str]] = []  # messages, plain and quoted
         self._bytes = 0  # of the quoted messages
         self._spared = 0  # bytes of one waiting packet that alone exceeds the limit
-        self._dropped = False  # whether messages were dropped
         self._absent = 0  # sweeps without a receiver, or since the session ended
         self._quiet = 0  # sweeps since something was sent to the receiver
         self._waiter: asyncio.Future[None] | None = None
@@ -65,7 +63,6 @@ class HTTPSession(Session):
         self._outbox.append((text, quoted))
         self._bytes += len(quoted)
         if is_too_much:
-            self._dropped = True
             self._outbox.clear()
             self._bytes = 0
             self.shared.tally.slow_consumers += 1
@@ -93,13 +90,6 @@ class HTTPSession(Session):
         self._absent = 0
         self._wake()
         self.finish_soon(code)
-
-    def undelivered(self) -> Sequence[str] | None:
-        """See Session.undelivered: after our close, the client can still fetch what waits."""
-        if self._dropped:
-            return None
-        fetched = self.goodbye is not None and self.goodbye != INTERRUPTED
-        return () if fetched else [text for text, _ in self._outbox]
 
     # For the manager.
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import sockjs
@@ -105,10 +105,6 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """Close with a code that the client receives, after everything sent before."""
         raise NotImplementedError
-
-    def undelivered(self) -> Sequence[str] | None:
-        """Return the last messages that were certainly not delivered; None if unknown."""
-        return ()
 
     # For the transports and the manager.
 

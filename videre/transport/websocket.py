@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 
 import sockjs
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
@@ -62,7 +61,6 @@ class WebSocketSession(Session):
         self._idle = 0  # idle frames since the last sweep
         self.unfinished = False  # whether a fragmented message is incomplete
         self._unfinished_sweeps = 0
-        self._congested = False
         limit = keeper.shared.options.max_backlog_bytes
         self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
         # Bytes that are written without a look at the backlog; -1 while one larger packet waits.
@@ -92,10 +90,6 @@ class WebSocketSession(Session):
             self._put(self._frame.control(framing.close_frame(code, reason)))
         self._say_goodbye(code, reason)
         self.finish_soon(code)
-
-    def undelivered(self) -> Sequence[str] | None:
-        """See Session.undelivered: what was written may have arrived."""
-        return None if self._congested else ()
 
     # For the manager.
 
@@ -196,7 +190,6 @@ class WebSocketSession(Session):
 
         It gets the close code if it reads soon. Called from within a write.
         """
-        self._congested = True
         asyncio.get_running_loop().call_soon(self._drop)
 
     def _drop(self) -> None:

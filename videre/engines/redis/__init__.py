@@ -15,12 +15,14 @@ from collections.abc import Sequence
 
 import orjson
 
-from videre.engines import Announcement, Gap, Listener, Resumption, Told
+from videre.engines import Gap, Listener, Missed, Resumption
+from videre.engines.events import Announcement
 from videre.engines.redis.duties import Duties
+from videre.engines.redis.messages import event_of
 from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
-from videre.engines.redis.store import Store, addressed, parse
+from videre.engines.redis.store import Store, parse
 from videre.engines.redis.view import OwnSeat
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
 from videre.settings import JoinPolicy, Process, Retention
@@ -95,22 +97,16 @@ class RedisEngine:
         new = room not in self._node.views
         if new and policy.max_rooms is not None and len(self._node.views) >= policy.max_rooms:
             raise RoomFull("The limit on rooms is reached")
+        own = OwnSeat(seat, user, room, ticket)
         async with self._seats.interest(room) as view:
-            own = self._node.take(OwnSeat(seat, user, room, ticket))
-            try:
+            with self._seats.asked(own):
                 answer = await self._seats.ask(
                     view,
                     "join",
                     lambda known: (
-                        room,
-                        user,
-                        seat,
-                        self._node.require(),
-                        "1" if policy.replace else "0",
+                        *(room, user, seat, self._node.require(), "1" if policy.replace else "0"),
                         "" if policy.capacity is None else str(policy.capacity),
-                        ticket or "",
-                        known,
-                        orjson.dumps(announcement).decode(),
+                        *(ticket or "", known, orjson.dumps(announcement).decode()),
                     ),
                 )
                 if answer[0] == "taken":
@@ -118,12 +114,6 @@ class RedisEngine:
                 if answer[0] == "full":
                     raise RoomFull("The room is full")
                 await view.seated(own, int(answer[1]))
-            except (UserTaken, RoomFull):
-                self._seats.disown(own)
-                raise
-            except BaseException:  # the store may have taken the step
-                self._seats.doubt(own)
-                raise
 
     async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
@@ -131,8 +121,8 @@ class RedisEngine:
         view = self._node.views.get(room)
         if view is None or seat not in self._node.own:
             return
-        own = self._node.take(OwnSeat(to, user, room, ticket))
-        try:
+        own = OwnSeat(to, user, room, ticket)
+        with self._seats.asked(own):
             answer = await self._node.step(
                 room, "renew", user, seat, to, self._node.name, ticket, view.known_as
             )
@@ -140,15 +130,12 @@ class RedisEngine:
                 raise EngineError("The store has lost data")
             if answer[0] == "gone":
                 self._seats.disown(own)
-                return
-            await view.seated(own, int(answer[1]))
-        except BaseException:
-            self._seats.doubt(own)
-            raise
+            else:
+                await view.seated(own, int(answer[1]))
 
-    async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
+    def lose(self, room: str, user: str, seat: str) -> None:
         """See Engine.lose."""
-        await self._seats.lose(room, user, seat, seen)
+        self._seats.lose(room, user, seat)
 
     async def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
@@ -157,24 +144,18 @@ class RedisEngine:
         await self._seats.leave(room, user, seat, reason, code)
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int | None
+        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
     ) -> Resumption:
         """See Engine.resume."""
         self._node.require()
+        own = OwnSeat(to, user, room, ticket)
         async with self._seats.interest(room) as view:
-            own = self._node.take(OwnSeat(to, user, room, ticket))
-            try:
+            with self._seats.asked(own):
                 answer = await self._seats.ask(
                     view,
                     "resume",
                     lambda known: (
-                        user,
-                        to,
-                        self._node.require(),
-                        shown,
-                        ticket,
-                        "" if received is None else str(received),
-                        known,
+                        *(user, to, self._node.require(), shown, ticket, str(received), known),
                     ),
                 )
                 if answer[0] == "wrong":
@@ -183,13 +164,7 @@ class RedisEngine:
                     self._seats.disown(own)
                     return None if answer[0] == "none" else Gap()
                 await view.seated(own, int(answer[1]))
-            except Unauthorized:
-                self._seats.disown(own)
-                raise
-            except BaseException:  # the store may have taken the step
-                self._seats.doubt(own)
-                raise
-            return _missed(user, int(answer[2]), answer[3])
+            return Missed(int(answer[2]), [event_of(*parse(each)) for each in answer[3]])
 
     async def publish(
         self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
@@ -230,19 +205,3 @@ class RedisEngine:
         """See Engine.rooms."""
         self._node.require()
         return await self._node.store.rooms(after, limit)
-
-
-def _missed(user: str, count: int, messages: Sequence[str]) -> list[Told]:
-    """Return the last `count` events that these messages bring to a member."""
-    told: list[Told] = []
-    for line, body in map(parse, messages):
-        kind, about = line[1], line[2]
-        if kind == "joined":
-            told.append(Told("joined", about, tuple(orjson.loads(body))))
-        elif kind == "sent":
-            told.append(Told("sent", about, (body,), addressed(line)))
-        elif kind == "left":
-            told.append(Told("left", about))
-            if line[6]:
-                told.append(Told("promoted", line[6]))
-    return told[len(told) - count :]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from videre.engines.redis.node import Node
-from videre.engines.redis.view import State, View
+from videre.engines.redis.view import Answer, View
 
 # Index of the room's state in the answer to a step, if the answer has one.
 STATE_AT = {"join": 2, "resume": 4, "restore": 2}
@@ -15,7 +15,7 @@ STATE_AT = {"join": 2, "resume": 4, "restore": 2}
 class Asking:
     """Takes such steps. `believe` is called with a view and a state that is due."""
 
-    def __init__(self, node: Node, believe: Callable[[View, State], None]) -> None:
+    def __init__(self, node: Node, believe: Callable[[View, Answer], None]) -> None:
         self._node = node
         self._believe = believe
 
@@ -35,10 +35,10 @@ class Asking:
         answer = await self._node.step(view.room, op, *take(view.known_as))
         if breaks == self._node.breaks:  # else messages before the state may have been lost
             for state in answer[STATE_AT[op] :]:
-                self._tell(view, State.of(*state))
+                self._tell(view, Answer.of(*state))
         return answer
 
-    def _tell(self, view: View, state: State) -> None:
+    def _tell(self, view: View, state: Answer) -> None:
         """Take in a state; it is believed once all messages before it have arrived."""
         if view.over or (view.known and view.born == state.born):
             return

@@ -46,6 +46,6 @@ class Doubts:
                 self._end(view)
 
     def _end(self, view: View) -> None:
-        if view.dispel(self._node.restoring):
-            self._node.listener.found(view.room, view.pairs())
+        if (found := view.dispel(self._node.restoring)) is not None:
+            self._node.listener.hear(view.room, found)
         self._watch(view, self._seconds / 4)

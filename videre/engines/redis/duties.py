@@ -7,12 +7,12 @@ import contextlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import orjson
 
 from videre.engines.redis.leases import Leases
-from videre.engines.redis.node import LATE_SECONDS, Node, logger
+from videre.engines.redis.node import AWAY, LATE_SECONDS, READY, Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.view import OwnSeat, View
@@ -27,6 +27,16 @@ AT_A_TIME = 16
 
 # Members that one reap step looks at: at most 3 ms, during which the store serves nobody else.
 REAPED_AT_ONCE = 100
+
+
+class Beat(NamedTuple):
+    """What the store answers to a beat (nodes.lua)."""
+
+    state: str  # of this node: "new", "ok" or "condemned"
+    leases: list[str]  # of all living nodes: name and lease, in turn
+    condemned: list[str]  # nodes to bury
+    server: str  # the store's process
+    restoring: list[str]  # nodes that have not restored all their seats
 
 
 class Duties:
@@ -65,45 +75,57 @@ class Duties:
 
     async def beat(self) -> None:
         """Renew the lease, pay what is owed, and bury dead nodes."""
-        loop = asyncio.get_running_loop()
-        opened = self._node.sound_since is not None
-        if self._node.deaf or not opened:
-            await self._node.store.open(self._seats.heard, self._seats.broken)
-        state, _, condemned, server, _ = await self._renew()
-        if state == "condemned":
+        node = self._node
+        before = node.state
+        if before is not READY:
+            await node.store.open(self._seats.heard, self._seats.broken)
+        beat = await self._renew()
+        if beat.state == "condemned":
             self._die()
             return
         self._seats.doubts.end()
-        deaf, breaks = self._node.deaf, self._node.breaks
-        if deaf or state == "new" or not opened or server != self._node.server:
-            # The store's data on this node may be older than the node's own.
-            self._node.owed.update(await self._node.store.noted(self._node.name))
-            self._node.owed.update(self._node.views)
-            self._node.owed.update(self._node.released)
-            if deaf:
-                await self._each(list(self._node.views), self._hear_again)
-                self._node.deaf = self._node.breaks != breaks  # it may be deaf again
-            if self._node.server not in ("", server):
-                self._node.whole_at = loop.time() + self._timeout
-            self._node.server = server
-        if not opened:
-            self._node.sound()
+        deaf, breaks = node.deaf, node.breaks
+        if before is AWAY or deaf or beat.state == "new" or beat.server != node.server:
+            await self._owe_all(beat.server)
+        if deaf:
+            await self._each(list(node.views), self._hear_again)
+            node.deaf = node.breaks != breaks  # it may be deaf again
+        if before is AWAY:
+            node.sound()
             await self._warn_of_evictions()
-        for room in [room for room, until in self._node.late.items() if until <= loop.time()]:
-            self._node.owed.add(room)
-            del self._node.late[room]
-        self._node.forget_released()
-        await self._each(sorted(self._node.owed), self._put_right)
-        self._report_losses()
+        await self._pay()
         await self._bury_past()
-        # A node that was cut off itself gives the others time to renew first.
-        if (
-            self._node.sound_since is not None
-            and loop.time() - self._node.sound_since >= self._timeout
-        ):
-            ended = {node: "" for node in condemned} | dict(self._leases.ended())
-            for node in sorted(ended.keys() - {self._node.name}):
-                await self._bury(node, ended[node])
+        await self._bury_dead(beat.condemned)
+
+    async def _owe_all(self, server: str) -> None:
+        """Owe all rooms: the store's data on this node may be older than the node's own."""
+        node = self._node
+        node.owed.update(await node.store.noted(node.name), node.views, node.released)
+        if node.server not in ("", server):
+            node.whole_at = asyncio.get_running_loop().time() + self._timeout
+        node.server = server
+
+    async def _pay(self) -> None:
+        """Send the store the state of each owed room."""
+        node, now = self._node, asyncio.get_running_loop().time()
+        for room in [room for room, until in node.late.items() if until <= now]:
+            node.owed.add(room)
+            del node.late[room]
+        node.forget_released()
+        await self._each(sorted(node.owed), self._put_right)
+        self._report_losses()
+
+    async def _bury_dead(self, condemned: Sequence[str]) -> None:
+        """Bury the nodes that others condemned, and those whose leases have ended.
+
+        A node that was cut off itself gives the others time to renew first.
+        """
+        since, now = self._node.sound_since, asyncio.get_running_loop().time()
+        if since is None or now - since < self._timeout:
+            return
+        ended = dict.fromkeys(condemned, "") | dict(self._leases.ended())
+        for node in sorted(ended.keys() - {self._node.name}):
+            await self._bury(node, ended[node])
 
     def _report_losses(self) -> None:
         """Log all rooms that the store had lost in one line; after a restart they are many."""
@@ -126,19 +148,20 @@ class Duties:
             if room not in self._node.views:
                 await self._node.store.unsubscribe(room)
 
-    async def _renew(self) -> Any:
+    async def _renew(self) -> Beat:
         self._renewed = asyncio.get_running_loop().time()
         lease = self._node.lease(self._timeout)
         owes = "1" if self._node.owed or not self._node.ready else "0"
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         self._node.meet(answer[1] if answer[0] == "other" else None)
-        self._node.restoring = {*answer[4]} - {self._node.name}
-        pairs = iter(answer[1])
+        beat = Beat(*answer)
+        self._node.restoring = {*beat.restoring} - {self._node.name}
+        pairs = iter(beat.leases)
         now = asyncio.get_running_loop().time()
         self._leases.look(now, dict(zip(pairs, pairs, strict=True)))
-        if answer[0] != "condemned":
+        if beat.state != "condemned":
             self._node.leased_until = self._renewed + self._timeout
-        return answer
+        return beat
 
     async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
         """Run `do` for each room; renew the lease if that takes long."""
@@ -148,7 +171,7 @@ class Duties:
                 if found is not None:
                     raise found
             elapsed = asyncio.get_running_loop().time() - self._renewed
-            if elapsed >= self._timeout / BEATS and (await self._renew())[0] == "condemned":
+            if elapsed >= self._timeout / BEATS and (await self._renew()).state == "condemned":
                 raise EngineError("The other nodes gave up this node")  # the next beat handles it
 
     def _die(self) -> None:
@@ -194,9 +217,6 @@ class Duties:
             held = self._node.own.get(own.seat)
             if held is None or held.leaving:
                 await self._node.step(room, "leave", own.user, own.seat, LeaveReason.ENGINE, "")
-        for own in self._node.own_in(room):
-            if own.lost:
-                await self._seats.tell_lost(own)
         self._notes.release(room)
 
     async def _restore(self, room: str, view: View | None) -> tuple[list[OwnSeat], list[str]]:
@@ -255,6 +275,6 @@ class Duties:
             room, "reap", node, self._node.name, start, str(REAPED_AT_ONCE)
         )
         for user, seat, ticket, place in adopted:
-            own = OwnSeat(seat, user, room, ticket, float(place), lost=True)
+            own = OwnSeat(seat, user, room, ticket, float(place), adopted=True)
             self._seats.begin_grace(self._node.take(own))
         return str(after)

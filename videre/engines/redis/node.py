@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import math
 import secrets
@@ -39,6 +40,17 @@ FOREIGN = (
 )
 
 NOT_HEARD = "the messages of the rooms are not heard"
+
+
+class NodeState(enum.Enum):
+    """How a node is connected to the store (docs/cluster-protocol.md)."""
+
+    AWAY = "away"  # a step failed, and no beat has succeeded since
+    DEAF = "deaf"  # messages may not arrive
+    READY = "ready"
+
+
+AWAY, DEAF, READY = NodeState
 
 
 class Node:
@@ -83,15 +95,22 @@ class Node:
         return lease(self._leases, seconds)
 
     @property
+    def state(self) -> NodeState:
+        """See NodeState. A node that is away may be deaf as well."""
+        if self.sound_since is None:
+            return AWAY
+        return DEAF if self.deaf else READY
+
+    @property
     def ready(self) -> bool:
         """Whether the store answers and its messages arrive."""
-        return self.sound_since is not None and not self.deaf
+        return self.state is READY
 
     def take(self, own: OwnSeat) -> OwnSeat:
         """Add a seat."""
         self.own[own.seat] = self._own_in.setdefault(own.room, {})[own.seat] = own
-        if not own.lost and (view := self.views.get(own.room)) is not None:
-            view.own[own.seat] = own  # an adopted seat needs no messages
+        if not own.adopted and (view := self.views.get(own.room)) is not None:
+            view.own[own.seat] = own
         return own
 
     def drop(self, own: OwnSeat) -> None:

@@ -9,7 +9,7 @@
 --                  bytes, of the log; name, while there are members; or only lost, from when a key
 --                  was lost until a member is here again
 --   seats  hash    user -> seat, node and place, a line each: all that a node learns of a room
---   meta   hash    user with a ticket -> JSON {t: ticket, l: lost, x: seen, g: count incomplete}
+--   meta   hash    user with a ticket -> JSON {t: ticket, g: count incomplete}
 --   order  zset    user -> place
 --   skips  hash    user with a ticket -> units when it was issued; since then plus one for each
 --                  packet of its own, minus one for each addressed to it by name
@@ -182,7 +182,7 @@ local function issue(user, meta, ticket, skipped)
     redis.call('HSET', SKIPS, user, integer(numbers.units + skipped))
   end
   if meta.t then
-    meta.l, meta.x, meta.g = nil, nil, nil
+    meta.g = nil
     set_meta(user, meta)
   end
 end
@@ -321,16 +321,6 @@ function ops.renew(user, seat, to, node, ticket, born)
   return {'ok', tell({0, 'moved', user, seat, to, node, false}, last_of(user), 0)}
 end
 
-function ops.lose(user, seat, seen)
-  local meta = meta_of(user)
-  if seat_of(user) ~= seat or not meta.t then
-    return {'gone'}
-  end
-  meta.l, meta.x = true, tonumber(seen)
-  set_meta(user, meta)
-  return {'ok'}
-end
-
 -- The latest messages with `need` packets for a user, in order; nil if not all are kept.
 local function last_told(user, need)
   local missed, units, at = {}, 0, redis.call('LLEN', LOG)
@@ -363,7 +353,7 @@ local function last_told(user, need)
 end
 
 function ops.resume(user, to, node, shown, ticket, received, born)
-  local seat, there, place = seat_of(user)
+  local seat, _, place = seat_of(user)
   if not seat then
     return {'none'}
   end
@@ -372,19 +362,10 @@ function ops.resume(user, to, node, shown, ticket, received, born)
     return {'wrong'}
   end
   local skipped = redis.call('HGET', SKIPS, user)
-  local told = numbers.units - tonumber(skipped or '0')
-  local got = tonumber(received)
-  if not got then
-    if meta.l then
-      got = meta.x
-    elseif there == node then
-      got = told
-    end  -- else what waits at another node is given up with its session: nobody knows how much
-  end
-  if meta.g or not got or not skipped then
+  if meta.g or not skipped then
     return {'gap'}
   end
-  local need = math.max(0, told - got)
+  local need = math.max(0, numbers.units - tonumber(skipped) - tonumber(received))
   local missed = last_told(user, need)
   if not missed then
     return {'gap'}
@@ -407,10 +388,6 @@ function ops.reap(dead, node, from, most)
     if owner == dead then
       local meta = meta_of(user)
       if meta.t then
-        if not meta.l then
-          meta.l, meta.x = true, nil
-          set_meta(user, meta)
-        end
         local to = seat .. '~'
         set_seat(user, to, node, place)
         tell({0, 'moved', user, seat, to, node, 4001}, last_of(user), 0)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import orjson
-
 from videre.engines import REPLACED
+from videre.engines.events import Dropped, Found, Joined, Left, Moved
 from videre.engines.redis.asking import Asking
 from videre.engines.redis.doubts import Doubts
 from videre.engines.redis.faults import retrieve
+from videre.engines.redis.messages import NODE_LOST, event_of
 from videre.engines.redis.node import Node, logger
 from videre.engines.redis.notes import Notes
-from videre.engines.redis.store import Message, addressed, parse
-from videre.engines.redis.view import OwnSeat, State, View
-from videre.errors import CloseCode, EngineError
+from videre.engines.redis.store import Message, parse
+from videre.engines.redis.view import Answer, OwnSeat, Place, View
+from videre.errors import CloseCode, EngineError, PeerError
 from videre.reasons import LeaveReason
-
-# Reason for giving up the seats of a dead node, as room.lua writes it.
-NODE_LOST = "node lost"
 
 # Early messages of a room kept until its state is known; that takes a few ms.
 MOST_EARLY = 256
@@ -44,19 +41,12 @@ class Seats:
 
     # Seats.
 
-    async def lose(self, room: str, user: str, seat: str, seen: int | None) -> None:
-        """See Engine.lose."""
+    def lose(self, room: str, user: str, seat: str) -> None:
+        """See Engine.lose. The store knows lost seats by their tickets alone."""
         own = self._node.own.get(seat)
         if own is None or (own.room, own.user) != (room, user) or own.ticket is None:
             return
-        own.lost, own.seen = True, seen
         self.begin_grace(own)
-        await self.tell_lost(own)
-
-    async def tell_lost(self, own: OwnSeat) -> None:
-        """Tell the store that a seat's holder may resume."""
-        seen = "" if own.seen is None else str(own.seen)
-        await self._node.or_later(own.room, "lose", own.user, own.seat, seen)
 
     async def leave(
         self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
@@ -116,7 +106,7 @@ class Seats:
     def _drop(self, view: View) -> None:
         del self._node.views[view.room]
         view.end()
-        self._node.listener.dropped(view.room)
+        self._node.listener.hear(view.room, Dropped())
         self._notes.stop_hearing(view.room)
 
     def disown(self, own: OwnSeat) -> None:
@@ -129,13 +119,25 @@ class Seats:
         else:
             self._notes.release(own.room)
 
-    def doubt(self, own: OwnSeat) -> None:
-        """Undo a join whose outcome is unknown."""
-        self._node.owe(own.room)
-        if own.place and own.seat in self._node.own:  # it was granted
-            own.leaving = True
-        else:
+    @contextlib.contextmanager
+    def asked(self, own: OwnSeat) -> Iterator[None]:
+        """Have a seat while a step asks for it; undo that if the step fails.
+
+        After a PeerError the store has refused; after anything else, nobody knows the outcome.
+        """
+        self._node.take(own)
+        try:
+            yield
+        except PeerError:
             self.disown(own)
+            raise
+        except BaseException:
+            self._node.owe(own.room)
+            if own.place and own.seat in self._node.own:  # it was granted
+                own.leaving = True
+            else:
+                self.disown(own)
+            raise
 
     def begin_grace(self, own: OwnSeat) -> None:
         """Start the grace of a seat, after which it is given up."""
@@ -151,7 +153,7 @@ class Seats:
         """Drop all seats, which the other nodes have given up, and close their sessions."""
         node = self._node
         for view in list(node.views.values()):
-            node.listener.found(view.room, [])
+            node.listener.hear(view.room, Found(()))
             self._drop(view)
         self.end()
 
@@ -198,7 +200,7 @@ class Seats:
         elif not view.strayed and len(view.early) > MOST_EARLY:
             view.early.clear()  # once a state is believed, the log has what follows it
 
-    def _believe(self, view: View, state: State) -> None:
+    def _believe(self, view: View, state: Answer) -> None:
         """Believe a state. Known members it lacks are from before the store lost its data."""
         view.told = None
         if view.born not in ("", state.born):
@@ -212,11 +214,9 @@ class Seats:
                 return
         view.become(state)
         gone = [own for own in view.own.values() if view.lacks(own)]
-        for own in gone:
-            if own.user in view.doubted:
-                view.doubted.discard(own.user)
-                del view.members[own.user]
-        self._node.listener.found(view.room, view.pairs())
+        lost = view.doubted & {own.user for own in gone}
+        view.doubted -= lost
+        self._node.listener.hear(view.room, view.find_without(lost))
         for own in gone:
             self.disown(own)
         self.doubts.watch(view)
@@ -226,38 +226,38 @@ class Seats:
 
     def _apply(self, view: View, line: list[Any], body: str) -> None:
         """Apply a message, and call the listener."""
-        room, listener = view.room, self._node.listener
-        kind, user, seat = line[1], line[2], line[3]
+        listener, kind = self._node.listener, line[1]
         view.number = int(line[0])
-        if kind == "joined":
-            self._replaced(view, user)
-            view.add(user, seat, line[4], float(line[5]))
-            listener.joined(room, user, seat, tuple(orjson.loads(body)))
-            if view.doubted:  # doubted members may have later places
-                listener.found(room, view.pairs())
-        elif kind == "sent":
-            listener.sent(room, seat, body, addressed(line))
-        elif kind == "left":
-            view.remove(user, seat)
-            code = int(line[5]) if line[5] else None
-            reason = LeaveReason.ENGINE if line[4] == NODE_LOST else line[4]
-            listener.left(room, user, seat, reason, code)
-        elif kind == "moved":
-            view.move(user, seat, line[4], line[5])
-            listener.moved(room, user, seat, line[4], int(line[6]) if line[6] else None, body)
-        elif kind == "restored":
-            for each, its_seat, place in line[3]:
-                view.add(each, its_seat, line[2], float(place))
-                view.doubted.discard(each)
-            listener.found(room, view.pairs())
-            for each, its_seat, _ in line[3]:
-                self._superseded(view, each, its_seat)
+        if kind == "restored":
+            self._restored(view, line)
+        else:
+            event = event_of(line, body)
+            if isinstance(event, Joined):
+                self._replaced(view, event.user)
+                view.follow(event, line[4], float(line[5]))
+            elif isinstance(event, Left):
+                event.heir = view.state.heir(event.user)  # of the believed members
+                view.follow(event)
+            elif isinstance(event, Moved):
+                view.follow(event, line[5])
+            listener.hear(view.room, event)
+            if view.doubted and isinstance(event, Joined):  # they may have later places
+                listener.hear(view.room, view.find(view.state.members))
         view.advance()
-        if kind in ("left", "moved") and (own := self._node.own.get(seat)) is not None:
+        if kind in ("left", "moved") and (own := self._node.own.get(line[3])) is not None:
             self.disown(own)
             if line[4] == NODE_LOST or line[6] == CloseCode.ENGINE_UNAVAILABLE:
                 # Do not try any more.
                 self._node.unsound(EngineError("the other nodes have given this one up"))
+
+    def _restored(self, view: View, line: list[Any]) -> None:
+        seats = {user: seat for user, seat, _ in line[3]}
+        for user, seat, number in line[3]:
+            view.place(user, seat, Place(line[2], float(number)))
+        view.doubted -= seats.keys()
+        self._node.listener.hear(view.room, view.find(view.state.members | seats))
+        for user, seat in seats.items():
+            self._superseded(view, user, seat)
 
     def _superseded(self, view: View, user: str, seat: str) -> None:
         """Forget older seats of a user here; their sessions were closed for the new one."""
@@ -268,12 +268,13 @@ class Seats:
 
     def _replaced(self, view: View, user: str) -> None:
         """Give up a seat that the store no longer has, when its user joins again."""
-        if (held := view.members.get(user)) is None:
+        if (seat := view.state.members.get(user)) is None:
             return
-        view.remove(user, held.seat)
+        left = Left(user, seat, *REPLACED, heir=view.state.heir(user))
+        view.follow(left)
         view.doubted.discard(user)
-        self._node.listener.left(view.room, user, held.seat, *REPLACED)
-        if (own := self._node.own.get(held.seat)) is not None:
+        self._node.listener.hear(view.room, left)
+        if (own := self._node.own.get(seat)) is not None:
             self.disown(own)
 
     def broken(self) -> None:
@@ -325,9 +326,8 @@ class Seats:
         """Make this node's members of a room reconnect: nobody can say what they missed."""
         own = list(view.own.values())
         view.known = False
-        view.members.clear()
         view.doubted.clear()
-        self._node.listener.found(view.room, [])
+        self._node.listener.hear(view.room, view.find({}))
         for each in own:
             each.leaving = True
             self._node.jobs.spawn(self.leave(view.room, each.user, each.seat, LeaveReason.ENGINE))

@@ -94,11 +94,6 @@ def parse(message: str) -> Message:
     return orjson.loads(line), body
 
 
-def addressed(line: Sequence[Any]) -> list[str] | None:
-    """Return the receivers of a packet's message; None: all others."""
-    return None if line[4] is False else list(line[4])  # cjson writes {} for an empty list
-
-
 class RedisStore:
     """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
+from videre.engines.events import Event, Found, Joined, Left, Moved
+from videre.engines.state import RoomState
 from videre.errors import EngineError
 
 # Seconds to wait for a message: longer than it takes to notice a lost subscription.
@@ -23,36 +25,33 @@ class OwnSeat:
     room: str
     ticket: str | None
     place: float = 0.0  # in joining order; 0: not known yet
-    lost: bool = False
-    seen: int | None = None  # see Engine.lose
+    adopted: bool = False  # from a dead node: it needs no messages
     leaving: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
-class Member:
-    """A member, on any node."""
+class Place:
+    """Where a member's seat is, and its place in joining order."""
 
-    seat: str
     node: str
-    place: float
+    number: float
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class Answer:
     """The members of a room, as the store answers (room.lua, `state`)."""
 
     number: int  # of the last message before it; 0: no such room
     born: str  # the room's first number; "": no such room
-    members: dict[str, Member]
+    seats: dict[str, str]  # by user
+    places: dict[str, Place]  # by user
 
     @classmethod
-    def of(cls, number: str, born: str, seats: Sequence[str]) -> State:
+    def of(cls, number: str, born: str, seats: Sequence[str]) -> Answer:
         """Parse an answer; `seats` alternates users and their stored seats."""
-        members = {}
-        for user, kept in zip(seats[::2], seats[1::2], strict=True):
-            seat, node, place = kept.split("\n")
-            members[user] = Member(seat, node, float(place))
-        return cls(int(number), born, members)
+        kept = {user: each.split("\n") for user, each in zip(seats[::2], seats[1::2], strict=True)}
+        places = {user: Place(node, float(place)) for user, (_, node, place) in kept.items()}
+        return cls(int(number), born, {user: each[0] for user, each in kept.items()}, places)
 
 
 class View:
@@ -67,10 +66,11 @@ class View:
         self.states = 0  # number of states believed
         self._asking = asyncio.Lock()  # one step at a time asks for the state
         self.heard = 0  # the number of the last message received
-        self.told: State | None = None  # a state answered before its messages arrived
+        self.told: Answer | None = None  # a state answered before its messages arrived
         self.born = ""  # the room's first number; a different one means that the store lost data
         self.number = 0  # of the last message applied
-        self.members: dict[str, Member] = {}
+        self.state = RoomState()
+        self.places: dict[str, Place] = {}  # by user
         self.doubted: set[str] = set()  # members that the store no longer has
         self.doubting: asyncio.TimerHandle | None = None
         self.catching = False
@@ -97,59 +97,61 @@ class View:
         """The first number of the known state; "" if there is none."""
         return self.born if self.known else ""
 
-    def become(self, state: State) -> None:
+    def become(self, answer: Answer) -> None:
         """Believe a state; doubt the members it lacks. Later messages stay early."""
-        self.doubted = {user for user in self.members if user not in state.members}
-        if not state.born:  # there is no such room
-            self.doubted.clear()
-            self.members.clear()
-        self.members |= state.members
-        self.known, self.number, self.born = bool(state.born), state.number, state.born
+        members = self.state.members if answer.born else {}  # else there is no such room
+        self.doubted = members.keys() - answer.seats.keys()
+        self.places |= answer.places
+        self.find(members | answer.seats)
+        self.known, self.number, self.born = bool(answer.born), answer.number, answer.born
         self.states += 1
         self.early = [each for each in self.early if int(each[0][0]) > self.number]
         self.strayed = False
         self.advance()
 
+    def find(self, seats: Mapping[str, str]) -> Found:
+        """Make these users the members; return the event that says so, in joining order."""
+        self.places = {user: self.places[user] for user in seats}
+        members = sorted(seats.items(), key=lambda each: (self.places[each[0]].number, each[0]))
+        event = Found(members)
+        self.state.apply(event)
+        return event
+
+    def follow(self, event: Event, node: str = "", number: float = 0.0) -> None:
+        """Apply an event of one member: its seat is on `node`, and a new one has this number."""
+        if not self.state.apply(event):
+            return
+        if isinstance(event, Left):
+            del self.places[event.user]
+        elif isinstance(event, Joined):
+            self.place(event.user, event.seat, Place(node, number))
+        elif isinstance(event, Moved):
+            self.place(event.user, event.to, Place(node, self.places[event.user].number))
+
+    def place(self, user: str, seat: str, place: Place) -> None:
+        """Record where a seat is."""
+        self.places[user] = place
+        if (own := self.own.get(seat)) is not None:
+            own.place = place.number
+
     def lacks(self, own: OwnSeat) -> bool:
         """Return whether the store lacks a seat that this node had."""
-        held = self.members.get(own.user)
-        seated = held is not None and held.seat == own.seat and own.user not in self.doubted
+        seated = self.state.holds(own.user, own.seat) and own.user not in self.doubted
         return own.place > 0 and not seated
 
-    def add(self, user: str, seat: str, node: str, place: float) -> None:
-        """Record that a user took a seat."""
-        self.members[user] = Member(seat, node, place)
-        if (own := self.own.get(seat)) is not None:
-            own.place = place
+    def dispel(self, restoring: set[str]) -> Found | None:
+        """Drop the doubted members, except those whose nodes are still restoring, if there are any.
 
-    def move(self, user: str, seat: str, to: str, node: str) -> None:
-        """Record that a user moved to another seat at the same place."""
-        held = self.members.get(user)
-        if held is not None and held.seat == seat:
-            self.add(user, to, node, held.place)
-
-    def remove(self, user: str, seat: str) -> None:
-        """Record that a user gave up a seat."""
-        held = self.members.get(user)
-        if held is not None and held.seat == seat:
-            del self.members[user]
-
-    def dispel(self, restoring: set[str]) -> bool:
-        """Drop the doubted members, except those whose nodes are still restoring.
-
-        Returns whether there were any.
+        Returns the event that says so.
         """
-        waiting = {user for user, member in self.members.items() if member.node in restoring}
+        waiting = {user for user, place in self.places.items() if place.node in restoring}
         gone = self.doubted - waiting
         self.doubted &= waiting
-        for user in gone:
-            self.members.pop(user, None)
-        return bool(gone)
+        return self.find_without(gone) if gone else None
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """Return the users and their seats, in joining order."""
-        places = sorted((member.place, user) for user, member in self.members.items())
-        return [(user, self.members[user].seat) for _, user in places]
+    def find_without(self, gone: Collection[str]) -> Found:
+        """Drop some members; return the event that says so."""
+        return self.find({u: seat for u, seat in self.state.members.items() if u not in gone})
 
     async def reached(self, number: int) -> None:
         """Wait until message `number` is applied; raises EngineError if it never will be."""

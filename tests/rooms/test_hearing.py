@@ -1,0 +1,127 @@
+"""What a member hears of an event: live and on coming back it is one and the same."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from fakes import FakeClock, FakeConnection, FakeLog, brief, run
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import CALM
+
+from videre.engines.events import Dropped, Event, Found, Joined, Left, Moved, Sent
+from videre.engines.memory import MemoryEngine
+from videre.rooms import Rooms
+from videre.rooms.hearing import packets_for, promotion_for
+from videre.rooms.room import Seat
+
+HALVES = ('{"Header":{"Event":"connect","UserId":"x","RoomId":"room"},"Payload":', "}")
+TEXT = '{"Header":{"Event":"broadcast","UserId":"x","RoomId":"room"},"Payload":1}'
+
+
+def room_of(*users: str, welcome: str = "") -> tuple[Rooms, dict[str, Seat]]:
+    """Return a room that these have joined; those in `welcome` have asked for one."""
+    numbers = itertools.count()
+    rooms = Rooms(
+        MemoryEngine(clock=FakeClock(), later=FakeClock().later),
+        clock=FakeClock(),
+        log=FakeLog(),
+        spawn=run,
+        secret=lambda: f"secret-{next(numbers)}",
+        grace=20.0,
+    )
+    run(rooms.start())
+    seats = {}
+    for user in users:
+        greeting: dict[str, object] | None = {} if user in welcome else None
+        joining = rooms.join(user, "room", FakeConnection(), HALVES, welcome=greeting)
+        seats[user] = run(joining)
+        for seat in seats.values():
+            seat.connection.take()  # type: ignore[attr-defined]
+    return rooms, seats
+
+
+@pytest.mark.parametrize(
+    ("event", "heard"),
+    [
+        (Joined("x", "9", HALVES), [("connect", "x", "room", "false")]),
+        (Left("x", "9", "why"), [("disconnect", "x", "room", "")]),
+        (
+            Left("x", "9", "why", heir="a"),
+            [("disconnect", "x", "room", ""), ("connect", "a", "room", "true")],
+        ),
+        (
+            Left("x", "9", "why", heir="b"),
+            [("disconnect", "x", "room", ""), ("role", "b", "room", "true")],
+        ),
+        (Sent("x", "9", TEXT), [("broadcast", "x", "room", 1)]),
+        (Sent("x", "9", TEXT, ("b", "a")), [("broadcast", "x", "room", 1)]),
+        (Sent("x", "9", TEXT, ("b",)), []),
+        (Sent("a", "0", TEXT), []),
+        (Sent("a", "0", TEXT, ("a",)), []),
+        (Moved("x", "9", "10"), []),
+        (Found([("x", "9")]), []),
+        (Dropped(), []),
+    ],
+    ids=str,
+)
+def test_what_a_member_hears(event: Event, heard: list[tuple[str, ...]]) -> None:
+    """Of each kind of event, as a member that has asked for a welcome."""
+    _, seats = room_of("a", "b", welcome="a")
+    told = packets_for(event, seats["a"])
+    assert [brief(text) for _, text in told] == heard
+    assert [kind for kind, _ in told] == [each[0] for each in heard]
+    assert len(told) == event.concerns("a") * event.packets
+
+
+def test_who_has_not_asked_for_a_welcome_hears_no_roles() -> None:
+    """But its own, and each leave."""
+    _, seats = room_of("a", "b")
+    assert promotion_for("b", seats["a"]) == ()
+    assert [kind for kind, _ in promotion_for("a", seats["a"])] == ["connect"]
+    assert len(packets_for(Left("x", "9", "why", heir="b"), seats["a"])) == 1
+
+
+def test_the_first_member_hears_that_it_is_initiator() -> None:
+    """Of its own join, and nobody else of theirs."""
+    _, seats = room_of("a", "b")
+    for user, role in (("a", "true"), ("b", "false")):
+        ((_, text),) = packets_for(Joined(user, seats[user].id, HALVES), seats[user])
+        assert brief(text)[3] == role
+
+
+def test_all_members_get_one_text() -> None:
+    """The same object, which is framed once."""
+    _, seats = room_of("a", "b", "c", welcome="abc")
+    for event in (Joined("x", "9", HALVES), Left("x", "9", "why", heir="a")):
+        told = [packets_for(event, seats[user]) for user in "bc"]
+        assert all(one[1] is other[1] for one, other in zip(*told, strict=True))
+
+
+EVENTS = st.one_of(
+    st.builds(Joined, st.just("x"), st.just("9"), st.just(HALVES)),
+    st.builds(Left, st.just("a"), st.just("0"), st.just("why"), heir=st.just("b")),
+    st.builds(Left, st.just("c"), st.just("2"), st.just("why")),
+    st.builds(
+        Sent,
+        st.sampled_from(["a", "b", "c", ""]),
+        st.just("s"),
+        st.just(TEXT),
+        st.none() | st.lists(st.sampled_from("abcx"), unique=True),
+    ),
+)
+
+
+@CALM
+@given(EVENTS, st.sets(st.sampled_from("abc")))
+def test_what_is_sent_at_once_is_what_is_told_later(event: Event, welcome: set[str]) -> None:
+    """Each member gets live what it would get on coming back."""
+    rooms, seats = room_of("a", "b", "c", welcome="".join(welcome))
+    told = {user: [text for _, text in packets_for(event, seat)] for user, seat in seats.items()}
+    wires = {user: seat.connection for user, seat in seats.items()}
+    rooms._replica.hear("room", event)
+    gone = event.user if isinstance(event, Left) else ""
+    for user in seats:
+        heard = wires[user].take()  # type: ignore[attr-defined]
+        assert heard == ([] if user == gone else told[user])

@@ -1,0 +1,61 @@
+"""The states of a seat: the table alone, and what a seat lets go of."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from fakes import FakeConnection
+
+from videre.rooms.room import ASKED, ELSEWHERE, GONE, HELD, LOST, MOVES, NOBODY, Seat, SeatState
+
+#: All that may happen to a seat; nothing else may.
+ALLOWED = {
+    (ASKED, HELD),  # the engine grants it
+    (ASKED, GONE),  # the engine refuses it, or fails
+    (HELD, LOST),  # its connection breaks
+    (HELD, GONE),  # it is left, taken away, or moved to another connection
+    (LOST, GONE),  # its grace is over, or its user comes back
+    (ELSEWHERE, GONE),  # another node's member leaves or moves
+}
+
+
+def seat_in(state: SeatState) -> Seat:
+    """Return a seat in a state."""
+    return Seat("1", "a", "room", state=state, connection=FakeConnection(), since=0.0)
+
+
+@pytest.mark.parametrize(("before", "after"), [*itertools.product(SeatState, SeatState)])
+def test_the_table(before: SeatState, after: SeatState) -> None:
+    """Each state to each: what is not allowed raises, and changes nothing."""
+    seat = seat_in(before)
+    connection = seat.connection
+    if (before, after) in ALLOWED:
+        seat.become(after)
+        assert seat.state is after
+        assert seat.connection is (connection if after is HELD else NOBODY)
+    else:
+        with pytest.raises(ValueError, match=f"{before} cannot be {after}"):
+            seat.become(after)
+        assert (seat.state, seat.connection) == (before, connection)
+
+
+def test_the_table_has_all_states() -> None:
+    """Each one has a row, and what is gone stays gone."""
+    assert MOVES.keys() == set(SeatState)
+    assert {(a, b) for a, row in MOVES.items() for b in row} == ALLOWED
+    assert not MOVES[GONE]
+
+
+@pytest.mark.parametrize("state", SeatState)
+def test_whose_seat_it_is(state: SeatState) -> None:
+    """This node's, while it is held or may be resumed."""
+    assert seat_in(state).local is (state in (HELD, LOST))
+
+
+def test_how_a_seat_begins() -> None:
+    """Unless said otherwise it is another node's, and behind it is nobody here."""
+    elsewhere = Seat("2", "b", "room", since=0.0)
+    assert (elsewhere.state, elsewhere.connection) == (ELSEWHERE, NOBODY)
+    elsewhere.connection.send("into the void")
+    elsewhere.connection.close(4503, "why")
