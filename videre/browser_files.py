@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 
+from videre.answers import Answer
 from videre.transport import Manager
 
 FOLDER = Path(__file__).parent / "browser"
@@ -47,9 +48,9 @@ class File:
         coding = "gzip" if _takes_gzip(request) else ""
         tag = f"{self._tag}-{coding}".rstrip("-")
         if any(each.value == tag for each in request.if_none_match or ()):
-            response = web.Response(status=304, headers=headers)
+            response = Answer(status=304, headers=headers)
         else:
-            response = web.Response(
+            response = Answer(
                 body=self._bodies[coding], content_type=self._type, charset="utf-8", headers=headers
             )
             if coding:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
+from videre.answers import Answer
+
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -39,6 +41,6 @@ def options(ready: Callable[[], bool], *, alone: bool) -> web.RouteDef:
     async def tell(request: web.Request) -> web.Response:
         if request.method != "OPTIONS":
             raise web.HTTPNotFound
-        return web.Response(status=200 if ready() else 503, headers=NO_STORE)
+        return Answer(status=200 if ready() else 503, headers=NO_STORE)
 
     return web.route("*", "/", tell) if alone else web.options("/", tell)

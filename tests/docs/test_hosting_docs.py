@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from aiohttp import web
-from documents import claim, run_python
+from documents import ROOT, Block, claim, run_python, runs
 from inprocess import Server, serving
+from process import STOP_SECONDS
+from valkey_server import free_port, until
 
 from videre.client import Client, Closed, Message
 from videre.errors import Unauthorized
@@ -104,3 +109,38 @@ async def test_the_admin_sees_and_removes(
         with pytest.raises(Closed, match=f"4504 {reason}"):
             await room.receive()
     assert capsys.readouterr().out == f"ann has left garden: {reason}\n" * 2
+
+
+LIMITS = "max_line_size=32 * 1024, max_field_size=32 * 1024"
+
+
+@runs("docs/hosting.md", "max_line_size")
+@pytest.mark.parametrize(("limits", "status"), [(LIMITS, 200), ("", 400)])
+async def test_a_site_with_long_headers(block: Block, limits: str, status: int) -> None:
+    """A cookie and a URL of 30 KiB are taken, and refused without the limits; SIGTERM ends it."""
+    port = free_port()
+    assert block.text.count(LIMITS) == 1
+    code = block.text.replace(LIMITS, limits).replace("8080", str(port))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    try:
+        async with aiohttp.ClientSession() as http:
+
+            async def asked(path: str = "/info", **headers: str) -> int:
+                url = f"http://127.0.0.1:{port}/echo{path}"
+                async with http.get(url, headers=headers) as answer:
+                    return answer.status
+
+            async def serves() -> bool:
+                return await asked() == 200
+
+            await until(serves)
+            long = "x" * 30 * 1024
+            assert [await asked(Cookie=f"a={long}"), await asked(f"/info?{long}")] == [status] * 2
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    assert process.returncode == 0

@@ -29,16 +29,17 @@ ARROWS: dict[str, set[str]] = {
     "rooms": {"engines", "errors", "interfaces", "packets", "reasons", "settings", "tally"},
     "peers": {"auth", "engines", "errors", "interfaces", "limits", "packets", "payload", "rooms"}
     | {"reasons", "settings", "tally"},
-    "transport": {"errors", "jobs", "limits", "reasons", "settings", "tally"},
+    "transport": {"answers", "errors", "jobs", "limits", "reasons", "settings", "tally"},
     "logs": {"settings"},
     "config": {"auth", "engine_url", "errors", "ice", "settings"},
     "version": set(),
-    "health": set(),
+    "answers": set(),
+    "health": {"answers"},
     "jobs": set(),
     "siblings": set(),
     "demo": {"browser_files", "config"},
     "front": {"config", "demo", "version"},
-    "browser_files": {"transport"},
+    "browser_files": {"answers", "transport"},
     "client": {"errors"},
 }
 #: These put the application or the process together, and may import anything.

@@ -22,6 +22,7 @@ from sockjs.transports import (
 )
 from sockjs.transports.utils import CACHE_CONTROL, session_cookie
 
+from videre.answers import Answer, is_timed_out
 from videre.reasons import LOST
 from videre.transport import framing
 from videre.transport.bodies import Body
@@ -72,6 +73,8 @@ class Receiving:
                 if await self._send(frame) or frame[0] == "c":
                     break
         except (asyncio.CancelledError, ConnectionError, web.HTTPException) as error:
+            if isinstance(error, asyncio.CancelledError) and is_timed_out(self.request):
+                return  # as if the response were full: the client sends another request
             if session.receiver is self:
                 session.interrupt(LOST)
             if isinstance(error, web.HTTPException):  # how the plugin reports a lost connection
@@ -161,7 +164,7 @@ class Sending:
 
     def answer(self) -> web.Response:
         """Return the response that confirms the messages."""
-        return web.Response(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
+        return Answer(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
 
 
 class XHRSend(Sending, xhr_pooling.XHRSendTransport):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from sockjs.route import SockJSRoute
 from sockjs.transports.utils import CACHE_CONTROL, cache_headers
 
+from videre.answers import Answer
 from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
 from videre.transport.manager import Manager
@@ -109,7 +110,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         headers = {hdrs.ETAG: etag, **dict(cache_headers())}
         known = [tag.strip() for tag in request.headers.get(hdrs.IF_NONE_MATCH, "").split(",")]
         if etag in known or f"W/{etag}" in known:
-            return web.Response(status=304, headers={**headers, hdrs.CONTENT_TYPE: ""})
+            return Answer(status=304, headers={**headers, hdrs.CONTENT_TYPE: ""})
         headers[hdrs.CONTENT_TYPE] = "text/html; charset=UTF-8"
         return web.Response(body=self.iframe_html, headers=headers)
 
@@ -146,7 +147,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = allow
             if asked := request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS):
                 headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = asked
-            return web.Response(status=204, headers=headers)
+            return Answer(status=204, headers=headers)
         if request.method not in methods:
             raise _NotAllowed(allow)
         return None
@@ -210,10 +211,10 @@ async def _until_lost(response: Awaitable[web.StreamResponse]) -> web.StreamResp
     try:
         return await response
     except ConnectionError:
-        return web.Response()
+        return Answer()
 
 
-class _NotAllowed(web.HTTPException):
+class _NotAllowed(Answer, web.HTTPException):
     """405 without a body or Content-Type, as SockJS requires."""
 
     status_code = 405

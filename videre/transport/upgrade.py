@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
 
+from videre.answers import Answer
 from videre.settings import Options
 from videre.transport import handover, offers
 from videre.transport.clients import Client
@@ -112,5 +113,5 @@ async def upgrade(
         refusal.force_close()  # or further bytes would be parsed as a request
         raise
     except ConnectionError:  # the client left; aiohttp would log a traceback
-        return web.Response()
+        return Answer()
     return response
