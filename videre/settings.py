@@ -509,7 +509,9 @@ class Options:
     origins: tuple[str, ...] = setting(
         ("*",),
         "Origins",
-        'pages that may connect: `["https://*.example.com"]`; `*` matches any part of a host.'
+        'pages that may connect: `["https://*.example.com"]`; `*` matches any part of a host. '
+        "Write origins as browsers send them: without a default port, an international name as "
+        "`xn--...`, and `file://` for an app of Cordova."
         " Requests without an Origin are allowed. For SockJS's iframe transports, add the "
         "server's own origin",
         reloaded=True,

@@ -48,6 +48,18 @@ def _badly_named(host: str) -> bool:
     return not 0 < len(path) < 108 or b"\0" in path or path.endswith(b"/")
 
 
+#: Origins without a host: any page; a sandboxed one; a file (Cordova).
+_WHOLE_ORIGINS = ("*", "null", "file://")
+
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+# A host and a port, whatever is in them.
+_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(.*))?")
+
+# A port without leading zeros, or a pattern for ports.
+_PORT = re.compile(r"[1-9][0-9]{0,4}|[0-9]*\*[0-9*]*")
+
+
 def network(field: str, value: Any, error: Error) -> None:
     """Require an IP address, a network, or `unix:`."""
     if not isinstance(value, str) or value == "unix:":
@@ -59,11 +71,52 @@ def network(field: str, value: Any, error: Error) -> None:
 
 
 def origin(field: str, value: Any, error: Error) -> None:
-    """Require an origin, or a pattern for origins."""
+    """Require an origin as browsers send it, or a pattern for such origins."""
     if not isinstance(value, str):
         return  # the type rule reports it
-    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", value, re.IGNORECASE):
-        error(field, "must be an origin such as https://*.example.com, without a path")
+    if (words := _origin_fault(value)) is not None:
+        error(field, words)
+
+
+def _origin_fault(origin: str) -> str | None:
+    """Return why no browser sends such an origin; None if one does."""
+    if origin.lower() in _WHOLE_ORIGINS:
+        return None
+    parts = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([^/\s]+)", origin, re.IGNORECASE)
+    if parts is None:
+        return "must be an origin such as https://*.example.com, without a path"
+    scheme, authority = parts[1].lower(), parts[2]
+    if scheme in ("ws", "wss"):
+        return "is never a page's origin: that begins with https:// or http://, for WebSockets too"
+    if not origin.isascii():
+        return "must be in ASCII: browsers send an international name as xn--..."
+    if scheme not in _DEFAULT_PORTS:
+        return None  # of an app or an extension, which choose their own form
+    host, port = _AUTHORITY.fullmatch(authority).groups()  # type: ignore[union-attr]
+    if not _is_host(host):
+        return "must have a host as browsers send it: a name, or an IP address in its usual form"
+    if port == _DEFAULT_PORTS[scheme]:
+        return f"must be without :{port}, which browsers leave out for {scheme}"
+    if port is not None and not _PORT.fullmatch(port):
+        return "must have a port after the colon, or *"
+    return None
+
+
+def _is_host(host: str) -> bool:
+    if host.startswith("["):
+        return _is_usual(host[1:-1], 6)
+    if re.fullmatch(r"[0-9.]*[0-9]", host):
+        return _is_usual(host, 4)
+    return re.fullmatch(r"[A-Za-z0-9._*-]+", host) is not None
+
+
+def _is_usual(address: str, version: int) -> bool:
+    """Tell whether an IP address is written in its shortest form."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return parsed.version == version and str(parsed) == address.lower()
 
 
 def finite(field: str, value: Any, error: Error) -> None:

@@ -40,7 +40,8 @@ class Origins:
         patterns = tuple(patterns)
         self._all = "*" in patterns
         #: The Content-Security-Policy: which pages may frame ours. A framed page acts in our name.
-        self.policy = None if self._all else f"frame-ancestors {' '.join(patterns) or _NONE}"
+        framing = " ".join("file:" if each == "file://" else each for each in patterns)
+        self.policy = None if self._all else f"frame-ancestors {framing or _NONE}"
         # A wildcard matches host names, labels or a port, never a `/` or `@`.
         self._patterns = [
             re.compile("[a-z0-9.-]*".join(map(re.escape, pattern.lower().split("*"))))
