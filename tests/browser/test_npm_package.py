@@ -154,6 +154,21 @@ async def test_its_readme_compiles(client: Path, tmp_path: Path) -> None:
     project.build()
 
 
+@runs("README.md", "useCall")
+async def test_the_react_lines_of_the_readme(block: Block, client: Path, tmp_path: Path) -> None:
+    """They are at most ten, and an application compiles and builds with them, in strict mode."""
+    assert len([line for line in block.text.splitlines() if line.strip()]) <= 10
+    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
+    project.write(
+        "src/App.tsx",
+        block.text.replace("function Call({ room }: { room: string })", "function App()").replace(
+            "room });", 'room: "a" });'
+        ),
+    )
+    project.check()
+    project.build()
+
+
 SMALL = """
 const { mediaDevices } = navigator;
 const ask = mediaDevices.getUserMedia.bind(mediaDevices);
