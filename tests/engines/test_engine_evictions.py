@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from engine_nodes import Node, Nodes, eventually, nodes_on
 from patience import NODE_SECONDS
 from redis.asyncio import RedisCluster
 from valkey_server import Valkey, valkey, valkey_cluster
 
 from videre.engines.redis.store import KEYS
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
-    """Run one server for all tests; each has a namespace of its own."""
-    async with valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
-
-
-@pytest.fixture
-async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
-    """Give nodes that share a namespace."""
-    async with nodes_on(server.url) as nodes:
-        yield nodes
 
 
 async def lose(server: Valkey, node: Node, *keys: str) -> None:

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
-from engine_nodes import Nodes, eventually, nodes_on
+from engine_nodes import Nodes, eventually
 from inprocess import serving
 from patience import NODE_SECONDS
-from valkey_server import Valkey, valkey
+from valkey_server import Valkey
 
 import videre
 from videre.config import Config
 from videre.engines.redis import store as this_version
 from videre.errors import EngineError
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """Run a server."""
-    async with valkey(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
-    """Give nodes that share a namespace."""
-    async with nodes_on(server.url) as nodes:
-        yield nodes
 
 
 def be(version: str, patch: pytest.MonkeyPatch) -> None:

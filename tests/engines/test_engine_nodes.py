@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from engine_contract import HALVES
 from engine_nodes import Nodes, eventually, nodes_on
 from patience import NODE_SECONDS, WAIT_SECONDS, patient
@@ -19,20 +18,6 @@ from valkey_server import Valkey, redis_tls, until, valkey, valkey_cluster, valk
 from videre.errors import EngineError, Unauthorized, UserTaken
 
 GRACE = patient(2.0)  # in which a lost seat is resumed
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
-    """Run one server for all tests; each has a namespace of its own."""
-    async with valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
-
-
-@pytest.fixture
-async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
-    """Give nodes that share a namespace."""
-    async with nodes_on(server.url) as nodes:
-        yield nodes
 
 
 @pytest.fixture

@@ -9,18 +9,11 @@ import pytest
 import pytest_asyncio
 from engine_contract import EngineContract
 from fakes import FakeClock
-from valkey_server import redis, valkey, valkey_cluster
+from valkey_server import Valkey, redis, valkey_cluster
 
 from videre import engine_url
 from videre.engines import choice
 from videre.settings import Retention
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Run one server for all tests; each has a namespace of its own."""
-    async with valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running.url
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,9 +44,9 @@ class TestOnValkey(RedisContract):
     """The contract, on Valkey."""
 
     @pytest.fixture
-    def url(self, valkey_url: str) -> str:
+    def url(self, server: Valkey) -> str:
         """Give the server's URL."""
-        return valkey_url
+        return server.url
 
 
 class TestOnRedis(RedisContract):

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_nodes import Node, Nodes, nodes_on
-from valkey_server import Valkey, valkey
+from engine_nodes import Node, Nodes
+from valkey_server import Valkey
 
 from videre.engines.redis.store import CONNECTIONS, RedisStore
 from videre.errors import EngineError
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """Run a server."""
-    async with valkey(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
-    """Give nodes that share a namespace."""
-    async with nodes_on(server.url) as nodes:
-        yield nodes
 
 
 def store_of(node: Node) -> RedisStore:
