@@ -27,6 +27,7 @@ from videre.client import (
     Unreachable,
     inbox,
 )
+from videre.client.backoff import Pace
 
 AT_ONCE = Backoff(first=0.0)
 
@@ -176,15 +177,26 @@ async def test_waits_longer_and_longer(server: Scripted) -> None:
 
 async def test_starts_anew_when_a_connection_has_held(server: Scripted) -> None:
     """One that held for longer than the wait before it: here for any time at all."""
-    waits = Waits(first=0.0)
+    waits = Waits(first=1e-9)  # doubled each time, unless it starts anew
     room, link = await entered(server, "me", backoff=waits.backoff)
     for _ in range(3):
         link.cut()
         link = await server.link()
         await link.seat("me", Resumed=True)
         assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
-    assert waits.limits == [0.0] * 3
+    assert waits.limits == [1e-9] * 3
     await leave(server, room)
+
+
+async def test_how_long_a_connection_has_to_hold() -> None:
+    """As long as the longest wait that comes next; any less changes nothing."""
+    waits = Waits(first=2.0)
+    pace = Pace(waits.backoff)
+    await pace.wait()
+    for seconds in (3.9, 8.0, 3.9):
+        pace.held(seconds)
+        await pace.wait()
+    assert waits.limits == [2.0, 4.0, 2.0, 4.0]
 
 
 def test_the_limit_has_a_limit() -> None:

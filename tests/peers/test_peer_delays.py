@@ -12,6 +12,7 @@ from fakes import ENGINES, UNLIMITED, FakeClient, World, begin, packet, run_on
 from tokens import NOW, SECRET, enter, show, token
 
 from videre.auth import TokenAuth, secret_key
+from videre.errors import CloseCode
 from videre.settings import Limits
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -162,6 +163,32 @@ def test_a_connect_that_is_delayed_does_not_run_into_the_join_timeout() -> None:
     assert a.code is None
     run_on(steps)
     assert a.heard() == [("connect", "a", "room", "true")]
+
+
+def test_who_is_refused_after_a_delay_still_has_to_join_in_time() -> None:
+    """The time begins when the delay is over: nobody stays for ever by a wrong token."""
+    world = Slow(limits=replace(UNLIMITED, join_timeout=10.0))
+    fail(world, FAILURES)
+    a = world.client()
+    steps = connecting(a, "nonsense")
+    world.clock.advance(60)
+    run_on(steps)
+    assert a.error()["Code"] == "unauthorized"
+    world.clock.advance(9.9)
+    assert a.code is None
+    world.clock.advance(0.2)
+    assert a.code == CloseCode.NO_PACKET
+
+
+def test_who_has_a_seat_is_not_sent_away_after_a_delay() -> None:
+    """A member that shows a wrong token waits, is refused, and stays: it need not join."""
+    world = Slow(limits=replace(UNLIMITED, join_timeout=10.0))
+    member = enter(world)
+    fail(world, FAILURES)
+    run_on(connecting(member, "nonsense"))
+    assert member.error()["Code"] == "unauthorized"
+    world.clock.advance(60)
+    assert member.code is None
 
 
 def test_tries_that_wait_side_by_side_are_all_counted() -> None:

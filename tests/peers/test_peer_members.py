@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from fakes import ENGINES, World, packet
 
+from videre.peers import peer
+
 TEXT_FORMS = [
     '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":"{}"}',
     ' {\t"Payload" :\r\n{ "sdp" : 1.50e+1 } , "Header":{"RoomId":"room","UserId":"a",'
@@ -50,6 +52,27 @@ def test_a_lonely_broadcast(world: World) -> None:
     (a,) = world.members("a")
     a.say(packet("broadcast", "a", "room"))
     assert a.heard() == []
+
+
+def test_heads_are_looked_for_so_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose headers differ each time costs no search after its first eight broadcasts."""
+    searched: list[str] = []
+    head_of = peer.head_of
+
+    def counting(text: str) -> str | None:
+        searched.append(text)
+        return head_of(text)
+
+    monkeypatch.setattr(peer, "head_of", counting)
+    a, b = world.members("a", "b")
+    for number in range(30):
+        a.say(packet("broadcast", "a", "room", Id=number))
+    assert len(searched) == peer.MAX_HEADS == 8
+    assert len(b.texts()) == 30
+    a.connect("a", "other")  # a seat of its own: its headers may be alike
+    for _ in range(5):
+        a.say(packet("broadcast", "a", "other"))
+    assert len(searched) == 9
 
 
 @pytest.mark.parametrize("event", ["broadcast", "disconnect"])

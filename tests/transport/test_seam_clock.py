@@ -9,6 +9,7 @@ import pytest
 from seam import Script, Seam
 from sockjs_client import Wire, ask, fresh, poll
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
+from websocket_client import CLOSE
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -36,6 +37,18 @@ async def seconds_to_stop(server: Seam) -> float:
     started = asyncio.get_running_loop().time()
     await server.stop()
     return asyncio.get_running_loop().time() - started
+
+
+async def test_who_answers_no_close_frame_is_cut_off(seam) -> None:
+    """After a second, by the shutdown itself: the next sweep may be far away."""
+    server: Seam = await seam(heartbeat=600, disconnect_delay=600)
+    silent = await Visitor.enter(server.base, "raw")
+    assert silent.socket is not None
+    shutdown = asyncio.create_task(server.manager.shutdown(1001, "Server is going away"))
+    assert (await silent.socket.frame())[0] == CLOSE
+    await shutdown
+    assert server.tape.sessions[0].is_cut
+    assert await silent.wire.ended()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -1,0 +1,119 @@
+"""A room as an engine has found it again: what its members here are told of the difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes import World
+from guests import guest
+
+from videre.engines import Listener
+from videre.engines.memory import MemoryEngine
+from videre.errors import CloseCode
+
+
+class Frank(MemoryEngine):
+    """An engine that tells what a test wants."""
+
+    listener: Listener
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.seats: dict[str, str] = {}
+
+    def join(self, room: str, user: str, seat: str, *more: Any) -> None:
+        """See Engine.join."""
+        self.seats[user] = seat
+        super().join(room, user, seat, *more)
+
+    def start(self, listener: Listener) -> None:
+        """See Engine.start."""
+        self.listener = listener
+        super().start(listener)
+
+
+@pytest.fixture
+def world() -> World:
+    """Give a namespace on such an engine."""
+    return World(Frank)
+
+
+def find(world: World, *users: str, elsewhere: tuple[str, ...] = ()) -> None:
+    """Have the engine find these members; some of them have a seat on another node."""
+    engine = world.engine
+    assert isinstance(engine, Frank)
+    seats = {**engine.seats, **dict.fromkeys(elsewhere, "elsewhere")}
+    engine.listener.found("room", [(user, seats[user]) for user in users])
+
+
+def test_the_initiator_is_another_one(world: World) -> None:
+    """The old one hears that it is none, the new one that it is: each once, and nobody else."""
+    a, b, c = world.members("a", "b", "c")
+    find(world, "b", "a", "c")
+    assert a.heard() == [("connect", "a", "room", "false")]
+    assert b.heard() == [("connect", "b", "room", "true")]
+    assert c.heard() == []
+    assert world.log.of("promote") == [{"room": "room", "user": "b"}]
+    find(world, "b", "a", "c")
+    assert a.heard() == b.heard() == []  # nothing has changed since
+
+
+def test_who_asked_for_a_welcome_hears_of_the_new_initiator(world: World) -> None:
+    """By the role packet, as after any promotion."""
+    a, _ = guest(world, "a")
+    b, _ = guest(world, "b")
+    c, _ = guest(world, "c")
+    for each in (a, b, c):
+        each.texts()
+    find(world, "b", "c", "a")
+    assert a.heard() == [("connect", "a", "room", "false"), ("role", "b", "room", "true")]
+    assert b.heard() == [("connect", "b", "room", "true")]
+    assert c.heard() == [("role", "b", "room", "true")]
+
+
+def test_an_initiator_on_another_node(world: World) -> None:
+    """It was here before all others: it is announced, and ours is the initiator no more."""
+    a, b = world.members("a", "b")
+    find(world, "far", "a", "b", elsewhere=("far",))
+    assert a.heard() == [("connect", "far", "room", "false"), ("connect", "a", "room", "false")]
+    assert b.heard() == [("connect", "far", "room", "false")]
+
+
+def test_members_that_are_gone(world: World) -> None:
+    """The others hear it; their sessions end with 4001, and the reason is the engine."""
+    left: list[tuple[str, str, str]] = []
+    world.rooms.on_leave(lambda room, user, reason: left.append((room, user, reason)))
+    a, b, c = world.members("a", "b", "c")
+    find(world, "b")
+    assert [each.code for each in (a, b, c)] == [CloseCode.ENGINE_UNAVAILABLE, None, 4001]
+    assert a.heard() == c.heard() == []  # not even of each other
+    assert b.heard() == [
+        ("disconnect", "a", "room", ""),
+        ("connect", "b", "room", "true"),
+        ("disconnect", "c", "room", ""),
+    ]
+    assert left == [("room", "a", "engine"), ("room", "c", "engine")]
+    assert [each["reason"] for each in world.log.of("leave")] == ["engine"] * 2
+    assert world.rooms.tally.leaves["engine"] == 2
+
+
+def test_nobody_is_left(world: World) -> None:
+    """The room is gone, and counted no more."""
+    (a,) = world.members("a")
+    find(world)
+    assert a.code == CloseCode.ENGINE_UNAVAILABLE
+    assert len(world.rooms) == 0
+
+
+def test_a_seat_that_was_taken_elsewhere(world: World) -> None:
+    """The same user under another seat: the session here ends; to the others it came and went."""
+    a, b = world.members("a", "b")
+    find(world, "a", "b", elsewhere=("a",))
+    assert a.code == CloseCode.ENGINE_UNAVAILABLE and b.code is None
+    assert b.heard() == [
+        ("disconnect", "a", "room", ""),
+        ("connect", "b", "room", "true"),
+        ("connect", "a", "room", "false"),
+        ("connect", "b", "room", "false"),
+    ]
