@@ -37,6 +37,7 @@ def collector() -> Iterator[Collector]:
     made.stop()
     gc.set_threshold(*threshold)
     gc.unfreeze()
+    gc.freeze()  # as conftest.py did
 
 
 def test_what_is_much_is_frozen(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
