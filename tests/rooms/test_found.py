@@ -9,6 +9,7 @@ from fakes import World
 from guests import guest
 
 from videre.engines import Listener
+from videre.engines.events import Found
 from videre.engines.memory import MemoryEngine
 from videre.errors import CloseCode
 
@@ -22,15 +23,15 @@ class Frank(MemoryEngine):
         super().__init__(**settings)
         self.seats: dict[str, str] = {}
 
-    def join(self, room: str, user: str, seat: str, *more: Any) -> None:
+    async def join(self, room: str, user: str, seat: str, *more: Any) -> None:
         """See Engine.join."""
         self.seats[user] = seat
-        super().join(room, user, seat, *more)
+        await super().join(room, user, seat, *more)
 
-    def start(self, listener: Listener) -> None:
+    async def start(self, listener: Listener) -> None:
         """See Engine.start."""
         self.listener = listener
-        super().start(listener)
+        await super().start(listener)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def find(world: World, *users: str, elsewhere: tuple[str, ...] = ()) -> None:
     engine = world.engine
     assert isinstance(engine, Frank)
     seats = {**engine.seats, **dict.fromkeys(elsewhere, "elsewhere")}
-    engine.listener.found("room", [(user, seats[user]) for user in users])
+    engine.listener.hear("room", Found([(user, seats[user]) for user in users]))
 
 
 def test_the_initiator_is_another_one(world: World) -> None:
