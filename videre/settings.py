@@ -289,7 +289,7 @@ class Process:
     front_page: bool = setting(
         True,
         "FrontPage",
-        "answer `GET /` with what runs here: version, prefixes, where the browser client is; as a "
+        "show at `GET /` what runs here: the version, the prefixes and the browser client; as a "
         "page for browsers, as JSON for programs",
         type="boolean",
     )

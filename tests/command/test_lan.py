@@ -73,9 +73,9 @@ def test_a_link_of_ipv6() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--cert", "a.pem"), "--lan makes its own certificate: leave out --cert"),
-        (("--key", "a.pem"), "--lan makes its own certificate: leave out --key"),
-        (("--host", "127.0.0.1"), "--lan: Host is this machine alone"),
+        (("--cert", "a.pem"), "--lan makes its own certificate: remove --cert"),
+        (("--key", "a.pem"), "--lan makes its own certificate: remove --key"),
+        (("--host", "127.0.0.1"), "--lan: Host is for this machine only"),
         (("--prefix", "/demo"), "--lan: /demo is also a Prefix"),
     ],
 )
@@ -158,7 +158,7 @@ def test_a_terminal_shows_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "█" in told
     assert str(FILES.ca) in told
     monkeypatch.setattr("os.isatty", lambda _: False)
-    assert HERE.told("https://box/demo#room").startswith("Open the link on a phone")
+    assert HERE.told("https://box/demo#room").startswith("Open the link here")
 
 
 JOIN = "await page.getByRole('button', { name: 'Join the call', exact: true }).click();"

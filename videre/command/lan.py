@@ -39,7 +39,7 @@ def folder(environment: Mapping[str, str]) -> Path:
 
 
 class Lan(NamedTuple):
-    """This machine in its networks: its addresses there, its names, and its certificate's files."""
+    """This machine in its networks: its addresses, names and certificate."""
 
     addresses: tuple[Address, ...]
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class Lan(NamedTuple):
         """Raise ConfigError if the demo cannot work in the network with this configuration."""
         faults = []
         if all(is_loopback(host) for host in config.hosts):
-            faults.append("--lan: Host is this machine alone: leave it out, or use *")
+            faults.append("--lan: Host is for this machine only: remove it, or use *")
         if config.auth.required:
             faults.append("--lan: the demo has no token, and Auth requires one")
         if "*" not in config.transport.origins:
@@ -60,9 +60,9 @@ class Lan(NamedTuple):
             raise ConfigError(faults)
 
     def shows(self, request: web.Request) -> bool:
-        """Tell whether a request comes from one of the networks, directly, and asks for us.
+        """Tell whether to show the demo: to direct requests from our networks, under our own names.
 
-        A request that came through a proxy, or names another host (DNS rebinding), does neither.
+        Not through a proxy, and not to a page whose name was made to resolve to us (DNS rebinding).
         """
         if demo.PROXY_HEADERS & request.headers.keys():
             return False
@@ -83,24 +83,24 @@ class Lan(NamedTuple):
         return f"https://{host}:{port}{demo.PATH}#{secrets.token_urlsafe(16)}"
 
     def told(self, link: str) -> str:
-        """Return what people read: the link, as a QR code too, and what the browser will say."""
+        """Return the text for people: the link, and how to answer the browser's warning."""
         return (
-            f"{_qr_code(link)}Open the link on a phone in the same network, and here. Each browser "
-            "will warn\nonce that it does not know who made the certificate: choose 'Advanced', "
-            "then\n'Proceed'. To avoid the warning, install this certificate on the phone:\n"
+            f"{_qr_code(link)}Open the link here, and on a phone in the same network. Each browser "
+            "warns once\nthat it does not trust the certificate: choose 'Advanced', then "
+            "'Proceed'. To avoid\nthe warning, install this certificate on the phone:\n"
             f"{self.files.ca}\n"
         )
 
 
 def prepare(environment: Mapping[str, str]) -> Lan:
-    """Return this machine's networks, and a certificate for its addresses that is good today.
+    """Return this machine's networks, and a certificate that is valid in them today.
 
     Raises ConfigError if a package is missing, if the machine is in no network, or if the
     certificate's folder cannot be written.
     """
     addresses = _addresses()
     if not addresses:
-        raise ConfigError(["--lan: this machine is in no network, apart from itself"])
+        raise ConfigError(["--lan: this machine is not connected to a network"])
     names = _names()
     place = folder(environment)
     try:
@@ -116,10 +116,10 @@ def prepare(environment: Mapping[str, str]) -> Lan:
 
 
 def _addresses() -> list[Address]:
-    """Return the addresses for other machines, those of IPv4 first: phones type them easily."""
+    """Return the addresses for other machines, IPv4 first, which are easier to type on a phone."""
     try:
         import psutil
-        import segno  # noqa: F401 (needed once we listen: say now that it is missing)
+        import segno  # noqa: F401 (needed later: report now if it is missing)
     except ImportError:
         raise ConfigError([MISSING]) from None
     states = psutil.net_if_stats()
@@ -135,20 +135,20 @@ def _addresses() -> list[Address]:
 
 
 def _interface(address: str, mask: str) -> Address:
-    """Return an address with its network; `mask` is an address, too, also in IPv6."""
+    """Return an address with its network; `mask` has the form of an address, in IPv6 too."""
     bits = ipaddress.ip_address(mask)
     return ipaddress.ip_interface(f"{address}/{int(bits).bit_count()}")
 
 
 def _names() -> tuple[str, ...]:
-    """Return the machine's names, also the one that multicast DNS gives it."""
+    """Return the machine's names, including its name in multicast DNS."""
     name = socket.gethostname().lower().partition(".")[0]
     names = dict.fromkeys(("localhost", name, f"{name}.local"))
     return tuple(each for each in names if each and each.isascii() and "_" not in each)
 
 
 def _qr_code(link: str) -> str:
-    """Return a link as a QR code for a terminal; "" for a file, where it would be of no use."""
+    """Return a link as a QR code for a terminal; "" if standard output is not a terminal."""
     import segno
 
     if not os.isatty(1):
@@ -159,8 +159,8 @@ def _qr_code(link: str) -> str:
 
 
 def options(lan: Lan, given: Sequence[str]) -> dict[str, str]:
-    """Return the settings that `--lan` implies. Raises ConfigError if an option says otherwise."""
+    """Return the settings that `--lan` implies. Raises ConfigError if an option disagrees."""
     implied = {"Cert": str(lan.files.cert), "Key": str(lan.files.key)}
     if clash := [key for key in implied if key in given]:
-        raise ConfigError([f"--lan makes its own certificate: leave out --{clash[0].lower()}"])
+        raise ConfigError([f"--lan makes its own certificate: remove --{clash[0].lower()}"])
     return implied

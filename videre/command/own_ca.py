@@ -24,7 +24,7 @@ IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Apple's systems refuse certificates of servers that are valid for more than 825 days.
 VALID = datetime.timedelta(days=365)
-# A certificate that ends sooner is replaced.
+# A certificate that expires sooner is replaced.
 RENEW = datetime.timedelta(days=30)
 # For clocks that are behind ours.
 SKEW = datetime.timedelta(days=1)
@@ -41,7 +41,7 @@ class Files(NamedTuple):
 def certificate(
     folder: Path, *, addresses: Sequence[IP], names: Sequence[str], now: datetime.datetime
 ) -> Files:
-    """Return files in `folder` that are good for these addresses and names; make them if needed.
+    """Return files in `folder` for these addresses and names; make them if needed.
 
     The CA changes together with the addresses, as it may vouch for no others. Raises OSError if
     the folder cannot be read or written.
@@ -56,7 +56,7 @@ def certificate(
 def _is_good(
     files: Files, addresses: Sequence[IP], names: Sequence[str], now: datetime.datetime
 ) -> bool:
-    """Tell whether the files exist, fit together, and are for all of these for a while."""
+    """Tell whether the files exist, match, and stay valid for all of these for a while."""
     try:
         found = x509.load_pem_x509_certificate(files.cert.read_bytes())
         authority = x509.load_pem_x509_certificate(files.ca.read_bytes())
@@ -75,7 +75,7 @@ def _is_good(
 def _make(
     files: Files, addresses: Sequence[IP], names: Sequence[str], now: datetime.datetime
 ) -> None:
-    """Make a CA, forget its key, and write the certificate that it signed."""
+    """Make a CA, sign a certificate, and discard the CA's key."""
     general: list[x509.GeneralName] = [x509.IPAddress(each) for each in addresses]
     general += [x509.DNSName(each) for each in names]
     networks = [x509.IPAddress(ipaddress.ip_network(each)) for each in addresses]
@@ -143,7 +143,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read; replace it whole."""
+    """Write a file that only its owner may read; replace it atomically."""
     part = path.with_suffix(".part")
     part.unlink(missing_ok=True)
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123

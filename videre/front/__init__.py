@@ -1,6 +1,6 @@
-"""The front page, at `/`: what runs here, where clients connect, and where the client module is.
+"""The front page, at `/`: what runs here, and the URLs for clients and of the client module.
 
-It tells nothing that a visitor could not find out by connecting. `FrontPage` switches it off.
+It reveals nothing that a visitor could not learn by connecting. `FrontPage` switches it off.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TEMPLATE = string.Template((Path(__file__).parent / "front.html").read_text(enc
 _STYLE = re.search(r"<style>(.*?)</style>", _TEMPLATE.template, re.S)
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE[1].encode() if _STYLE else b"").digest())
 
-#: The page runs no script, and loads nothing: its one style sheet is named by its hash.
+#: The page runs no script and loads nothing; the policy names its style sheet by hash.
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH.decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -38,12 +38,12 @@ HEADERS = {
 
 
 def wanted(config: Config) -> bool:
-    """Tell whether `/` shows the front page: not if a prefix is there, which has its own answer."""
+    """Tell whether `/` shows the front page; a prefix at the root has its own answer there."""
     return config.front_page and "" not in config.prefixes
 
 
 def mount(app: web.Application, config: Config) -> None:
-    """Serve the page at `/`: HTML to browsers, JSON to everybody else."""
+    """Serve the page at `/`: HTML to browsers, JSON to others."""
 
     async def answer(request: web.Request) -> web.Response:
         found = description(config, has_demo=demo.is_shown(request))
@@ -68,7 +68,7 @@ def description(config: Config, *, has_demo: bool) -> dict[str, Any]:
 
 
 def _namespace(prefix: str, config: Config) -> dict[str, str | None]:
-    """Return where the clients of a prefix connect, and where their module is."""
+    """Return the URLs for the clients of a prefix, and of the client module."""
     link = prefix.strip("/")
     return {
         "Prefix": prefix,
@@ -79,7 +79,7 @@ def _namespace(prefix: str, config: Config) -> dict[str, str | None]:
 
 
 def _documentation() -> str | None:
-    """Return the URL of the documentation that the installed package names, if it does."""
+    """Return the documentation's URL from the installed package's metadata, if it names one."""
     try:
         about = importlib.metadata.metadata("videre-server")
     except importlib.metadata.PackageNotFoundError:  # run from a clone that is not installed
@@ -102,7 +102,7 @@ def _page(found: dict[str, Any]) -> str:
 
 
 def _list(each: dict[str, str | None]) -> str:
-    """Return a namespace's links as a list of terms."""
+    """Return a namespace's links as an HTML description list."""
     terms = {
         "SockJS": _code(each["Prefix"]),
         "WebSocket": _code(f"/{each['WebSocket']}"),
@@ -117,5 +117,5 @@ def _code(text: str | None) -> str:
 
 
 def _wants_html(request: web.Request) -> bool:
-    """Tell whether a request names HTML as acceptable, as browsers do and programs do not."""
+    """Tell whether a request accepts HTML explicitly, as browsers do and programs do not."""
     return "text/html" in request.headers.get(hdrs.ACCEPT, "").lower()

@@ -40,7 +40,7 @@ class _Rest:
 
 
 def counted(http: web.RequestHandler) -> Callable[[], object]:
-    """Return what the connection's new protocol must call when the connection has gone.
+    """Return a function that the connection's new protocol must call when the connection has gone.
 
     A server that counts connections, such as ours (command.http), has a protocol with a method
     `hand_over` that returns it.
