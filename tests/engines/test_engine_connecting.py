@@ -220,3 +220,20 @@ async def test_a_cluster_with_a_password(tmp_path: Path) -> None:
                 await server.config_set("requirepass", HARD)
         async with nodes_on(f"redis+cluster://:{ENCODED}@127.0.0.1:{port}") as nodes:
             await meet(nodes)
+
+
+async def test_a_server_that_was_restarted_costs_no_command(tmp_path: Path) -> None:
+    """redis-py looks whether a connection of its pool still stands before it uses it."""
+    async with valkey(tmp_path) as server, sentinel(tmp_path, server) as port:
+        url = f"redis+sentinel://127.0.0.1:{port}/main"
+        await until(lambda: found(url))
+        clients = [connect(engine_url.read(each)) for each in (server.url, url)]
+        for client in clients:
+            await asyncio.gather(*(client.ping() for _ in range(4)))
+        await server.stop()
+        await server.start()
+        for client in clients:
+            for _ in range(8):
+                assert await client.ping()
+            for each in (*sentinels_of(client), client):
+                await each.aclose()

@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from videre.engine_url import EngineURL
 
@@ -78,6 +79,9 @@ def _settings(timeout: float) -> dict[str, Any]:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "max_connections": CONNECTIONS,
+        # Notices of Redis Enterprise. With them redis-py 8.1 does not look whether a connection of
+        # its pool still stands: after a restart of the server, each one costs a failed command.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # No retries: callers get the error at once and decide, since no step may be taken twice.
         "retry": Retry(NoBackoff(), 0),
     }
