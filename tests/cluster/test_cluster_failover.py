@@ -82,7 +82,7 @@ async def test_a_replica_of_a_cluster_takes_over(tmp_path: Path) -> None:
         cluster(tmp_path, store.url) as nodes,
     ):
         a, b, c = await members(nodes, "elsewhere")
-        room, _ = await shard_with(store, "*:seats")
+        room, _ = await shard_with(store, "*:order")
         leases, _ = await shard_with(store, "*:nodes")
         assert leases is not room
         await takes_over(room)  # unasked by anybody: nobody talks yet
@@ -103,7 +103,7 @@ async def test_the_slot_of_a_room_moves(tmp_path: Path) -> None:
         a, b, c = await members(nodes)
         async with Talk(a, b, c) as talk:
             await talk.goes_on()
-            source, slot = await shard_with(store, "*:seats")
+            source, slot = await shard_with(store, "*:order")
             targets = [shard for shard in store.shards if shard is not source]
             await store.move(slot, source, targets[0])
             await talk.goes_on()

@@ -185,7 +185,7 @@ async def test_a_script_is_sent_once(fake: Fake, tmp_path: Path) -> None:
     fake.say = say
     async with servers_at(fake.port) as servers:
         script = Script(servers, tmp_path / "script.lua")
-        found = await asyncio.gather(*(script(("key",), (str(n),)) for n in range(20)))
+        found = await asyncio.gather(*(script(("key",), str(n)) for n in range(20)))
         assert found == [1] * 20
         sent = [words for words in fake.asked if words[0] == "EVAL"]
         assert len(sent) == 1 and sent[0][1] == "return 1"

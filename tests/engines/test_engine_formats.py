@@ -45,9 +45,9 @@ async def test_who_comes_second_takes_no_part(
     one = await nodes.add(node_timeout=NODE_SECONDS)
     a = await one.join("a")
     with monkeypatch.context() as patch:
-        be("3", patch)
+        be("4", patch)
         two = await nodes.add(node_timeout=NODE_SECONDS)
-        why = "another version of videre-server uses the store (its format is 2, ours is 3): "
+        why = "another version of videre-server uses the store (its format is 3, ours is 4): "
         assert two.engine.fault.startswith(why)
         assert not two.engine.ready
         with pytest.raises(EngineError):
@@ -96,13 +96,13 @@ async def test_a_node_that_stood_still_while_the_other_version_began(
     await one.join("a")
     await one.freeze()
     with monkeypatch.context() as patch:
-        be("3", patch)
+        be("4", patch)
         two = await nodes.add(node_timeout=NODE_SECONDS)
         await two.is_ready()
         await two.join("b")
     one.thaw()
     await eventually(lambda: not one.engine.ready)
-    assert "its format is 3," in one.engine.fault
+    assert "its format is 4," in one.engine.fault
     assert await two.engine.members("room") == ["b"]
 
 
@@ -111,7 +111,7 @@ async def test_readiness_says_why(server: Valkey, monkeypatch: pytest.MonkeyPatc
     config = Config(engine=server.url, node_timeout=NODE_SECONDS)
     async with serving(videre.create_app(config)):
         with monkeypatch.context() as patch:
-            be("3", patch)
+            be("4", patch)
             async with serving(videre.create_app(config)) as other, aiohttp.ClientSession() as http:
                 async with http.get(f"{other.url}/ready") as answer:
                     told = await answer.json()

@@ -41,7 +41,7 @@ TOO_LITTLE = {
     "+@all -publish -spublish ~videre:* &videre:*": "its user may not SPUBLISH;",
     "+@all -subscribe -ssubscribe ~videre:* &videre:*": "its user may not SSUBSCRIBE;",
     "+@all -hset -zadd ~videre:* &videre:*": "its user may not HSET, ZADD;",
-    "+@all -@write ~videre:* &videre:*": "its user may not DEL, HDEL, HINCRBY, HSET,",
+    "+@all -@write ~videre:* &videre:*": "its user may not DEL, HDEL, HSET, HSETNX,",
     "+@all -eval ~videre:* &videre:*": "'eval'",
     "-@all ~videre:* &videre:*": "has no permissions to run",
 }
@@ -160,13 +160,13 @@ async def test_the_rule_is_enough_on_a_cluster(tmp_path: Path) -> None:
                 words = ["on", ">pw", "resetkeys", "resetchannels", *rule.split()]
                 await admin.execute_command("ACL SETUSER", user, *words, **everywhere)
             last = admin.get_nodes()[-1]
-            await admin.execute_command("ACL SETUSER", "u1", "-hincrby", target_nodes=last)
+            await admin.execute_command("ACL SETUSER", "u1", "-hsetnx", target_nodes=last)
         finally:
             await admin.aclose()
         async with nodes_on(url.replace("//", "//u0:pw@")) as nodes:
             await works(await nodes.add(), await nodes.add())
         async with nodes_on(url.replace("//", "//u1:pw@")) as nodes:
-            assert "its user may not HINCRBY" in (await nodes.add()).engine.fault
+            assert "its user may not HSETNX" in (await nodes.add()).engine.fault
 
 
 async def test_a_right_that_is_taken_away_and_given_back(guarded: Valkey) -> None:

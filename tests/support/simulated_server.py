@@ -324,11 +324,9 @@ class _Step:
             each.pop(user, None)
         rest = room.in_order
         promoted = rest[0] if first == user and rest else False
+        if not room.seats:
+            room.dies = self._now + self._server._keep[0]
         return self._tell([0, "left", user, seat, reason, code, promoted], "", 2 if promoted else 1)
-
-    def _sweep(self) -> None:
-        if self._room is not None and not self._room.seats:
-            self._room.dies = self._now + self._server._keep[0]
 
     # The operations.
 
@@ -364,9 +362,7 @@ class _Step:
         held = self._seat(user)
         if held is None or seat not in ("", held):
             return ["gone"]
-        seq = self._remove(user, held, reason, int(code) if code else False)
-        self._sweep()
-        return ["ok", seq]
+        return ["ok", self._remove(user, held, reason, int(code) if code else False)]
 
     def _is_other(self, born: str) -> bool:
         is_lost = self._server.lost.get(self._name, 0.0) > self._now
@@ -464,7 +460,6 @@ class _Step:
                 adopted.append([user, to, meta["t"], place])
             else:
                 self._remove(user, seat, "node lost", 4001)
-        self._sweep()
         if len(some) < int(most):
             return ["ok", adopted, ""]
         last = some[-1][3]
@@ -501,7 +496,6 @@ class _Step:
         for number, here, _ in state:
             if here:
                 self._server._publish(self._name, [number, "state", node, here], "")
-        self._sweep()
         return ["ok", lost, *state]
 
     def _op_since(self, seq: str, born: str) -> Any:

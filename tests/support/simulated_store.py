@@ -1,6 +1,7 @@
 """A store in this process: each node has its own way to one simulated server, with its own faults.
 
-Calls take time, get lost, or are answered too late; messages keep their order in a channel, and
+Calls take time, get lost, or are answered too late, each by itself: one connection for all would
+keep their order, and lose all at once, which is less. Messages keep their order in a channel, and
 overtake each other between channels; a subscription breaks, and is found broken a while later.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from typing import Any
 
 import hiredis
@@ -37,12 +38,19 @@ class Calls:
         self._waiting: deque[tuple[asyncio.Future[Any] | None, float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def call(self, words: tuple[str, ...], *, asking: bool = False) -> Any:
-        """Return the answer to a command; raises the error that the server answers.
+    def call(self, words: tuple[str, ...], *, asking: bool = False) -> Awaitable[Any]:
+        """Send a command soon; return what waits for the answer, or raises the server's error.
 
         `asking` announces to a server of a cluster that it is about to get what the command is for.
         """
-        pipe = self._pipe or await self._opened()
+        if self._pipe is None:
+            return self._call_when_opened(words, asking)
+        return self._call(self._pipe, words, asking)
+
+    async def _call_when_opened(self, words: tuple[str, ...], asking: bool) -> Any:
+        return await self._call(await self._opened(), words, asking)
+
+    def _call(self, pipe: Pipe, words: tuple[str, ...], asking: bool) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         answered = loop.create_future()
         due = loop.time() + self._timeout
@@ -53,7 +61,7 @@ class Calls:
         self._waiting.append((answered, due))
         if self._timer is None:
             self._timer = loop.call_at(due, self._watch)
-        return await answered
+        return answered
 
     async def close(self) -> None:
         """Close the connection; what waits for an answer fails, and so does what comes later."""

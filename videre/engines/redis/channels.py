@@ -93,13 +93,11 @@ class Subscription:
         self._pipe = Pipe(take=self._hear, lost=lambda error: lost(self, error))
         self._opening = asyncio.create_task(self._open(client))
         self._opening.add_done_callback(retrieve)
-        self._heard = 0.0  # when the server last said something, on the loop's clock
-        self._pinged = False
+        self._pinged = 0.0  # when the server was last asked whether it is there
         self._timer: asyncio.TimerHandle | None = None
 
     async def _open(self, client: Any) -> None:
         await self._pipe.open(client)
-        self._heard = asyncio.get_running_loop().time()
         self._watch()
 
     async def subscribe(self, channel: str) -> None:
@@ -125,20 +123,20 @@ class Subscription:
 
     def _watch(self) -> None:
         """Lose the connection if the server is silent, and does not answer a ping."""
+        if self._pipe.error is not None:
+            return
         loop = asyncio.get_running_loop()
-        quiet = loop.time() - self._heard
+        quiet = loop.time() - self._pipe.heard
         if quiet < self._timeout:
             self._timer = loop.call_later(self._timeout - quiet, self._watch)
-        elif not self._pinged and self._pipe.error is None:
-            self._pinged = True
+        elif self._pinged < self._pipe.heard:
+            self._pinged = loop.time()
             self._pipe.write(("PING",))
             self._timer = loop.call_later(self._timeout, self._watch)
         else:
             self._pipe.close(ConnectionError("nothing is heard"))
 
     def _hear(self, said: Any) -> None:
-        self._heard = asyncio.get_running_loop().time()
-        self._pinged = False
         if isinstance(said, Exception):
             raise said
         if not isinstance(said, list) or len(said) != 3:

@@ -26,21 +26,27 @@ def report(error: BaseException) -> None:
         logger.error("unexpected error while talking to the store", exc_info=error)
 
 
-@contextlib.contextmanager
-def engine_errors() -> Iterator[None]:
+class engine_errors:  # as contextlib names its own; a class, since each step uses it
     """Turn all errors of a server into EngineError."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except ResponseError as error:
-        raise EngineError("The store refuses") from error
-    except asyncio.CancelledError as error:
-        if _is_cancelled():
-            raise
-        raise EngineError("The store cannot be reached") from error
-    except Exception as error:
-        report(error)
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        """Raise an error as what it means to a caller."""
+        if error is None or isinstance(error, EngineError):
+            return
+        if isinstance(error, ResponseError):
+            raise EngineError("The store refuses") from error
+        if isinstance(error, asyncio.CancelledError):
+            if _is_cancelled():
+                return
+        elif isinstance(error, Exception):
+            report(error)
+        else:
+            return
         raise EngineError("The store cannot be reached") from error
 
 

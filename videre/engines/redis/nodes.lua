@@ -11,8 +11,12 @@
 local NODES, CONDEMNED, ROOMS, RESTORING, FORMAT = unpack(KEYS)
 local op, node, format = ARGV[1], ARGV[2], ARGV[3]
 local DAY = 86400000
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- The time in ms.
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
 
 -- The server process: a new one may lack what the one before was told.
 local function process()
@@ -23,7 +27,7 @@ end
 local function other_format(lease)
   local kind = redis.call('TYPE', FORMAT).ok
   if kind == 'zset' then
-    if redis.call('ZCOUNT', FORMAT, now, '+inf') > 0 then
+    if redis.call('ZCOUNT', FORMAT, now(), '+inf') > 0 then
       return '1'
     end
     redis.call('DEL', FORMAT)
@@ -59,7 +63,7 @@ if op == 'beat' then
   for i = 1, #all, 2 do
     if all[i + 1] == 'open' then
       open[#open + 1] = all[i]
-    elseif now - tonumber(all[i + 1]) > DAY then
+    elseif now() - tonumber(all[i + 1]) > DAY then
       redis.call('HDEL', CONDEMNED, all[i])
     end
   end
@@ -106,6 +110,6 @@ elseif op == 'condemn' then
 elseif op == 'process' then
   return process()
 elseif op == 'buried' then
-  redis.call('HSET', CONDEMNED, node, now)
+  redis.call('HSET', CONDEMNED, node, now())
 end
 return 0

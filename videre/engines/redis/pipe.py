@@ -46,6 +46,8 @@ class Pipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         #: Why the connection is closed; None as long as it is not.
         self.error: BaseException | None = None
+        #: When the server last said something, on the loop's clock.
+        self.heard = 0.0
 
     async def open(self, client: Any) -> None:
         """Connect to the server of redis-py's client; raises whatever prevents it."""
@@ -68,6 +70,7 @@ class Pipe(asyncio.Protocol):
             self._transport.abort()
             raise RedisConnectionError(CLOSED)
         self._transport.set_protocol(self)
+        self.heard = asyncio.get_running_loop().time()
 
     def write(self, words: tuple[str, ...]) -> None:
         """Send a command soon; raises the reason if the connection is closed."""
@@ -88,10 +91,12 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the server says."""
+        self.heard = asyncio.get_running_loop().time()
+        gets, take = self._reader.gets, self._take
         try:
             self._reader.feed(data)
-            while self.error is None and (said := self._reader.gets()) is not _NOTHING:
-                self._take(said)
+            while self.error is None and (said := gets()) is not _NOTHING:
+                take(said)
         except Exception as error:
             self.close(error)
 

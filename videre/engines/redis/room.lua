@@ -4,16 +4,17 @@
 -- reused, even by a store that lost its latest data.
 --
 -- KEYS, all with the room's hash tag:
---   room   hash    seq, the number of the last message; born, of the first; units, the packets for
---                  all members; packets, all packets; order, the last place in joining order;
---                  bytes, of the log; name, while there are members; or only lost, from when a key
---                  was lost until a member is here again
---   seats  hash    user -> seat, node and place, a line each: all that a node learns of a room
---   meta   hash    user with a ticket -> JSON {t: ticket, g: count incomplete}
+--   room   hash    seq, the number of the last message; born, of the first; name, as it is called;
+--                  counts: the packets for all members, all packets, the last place in joining
+--                  order, the bytes of the log, and the members; or "lost", from when a key was
+--                  lost until a member is here again. And for each member:
+--                  @user  seat, node and place, a line each: all that a node learns of a room
+--                  %user  if it may resume: JSON {t: ticket, g: count incomplete}
+--                  +user  if it may resume: packets for all when its ticket was issued; since then
+--                         plus one for each packet of its own, minus one for each addressed to it
+--                         by name
+--                  =user  the id of its last packet, as JSON; "": unknown; if it has sent any
 --   order  zset    user -> place
---   skips  hash    user with a ticket -> units when it was issued; since then plus one for each
---                  packet of its own, minus one for each addressed to it by name
---   lasts  hash    user -> id of its last packet, as JSON; "": unknown
 --   log    list    the latest messages
 -- ARGV: op, channel, the publishing command, ms and bytes of log to keep, the op's arguments.
 --
@@ -26,10 +27,27 @@
 --   [seq, "broken", false, false]                the room lost a key, so everything: see is_broken
 --   [seq, "state", node, born]                   the node gets the current state as its answer; seq
 --                                                is the last message's, and there is none before
+--
+-- The packet is what this file is arranged for: Lua makes every function that a script defines, each
+-- time that it runs, and that costs more than the commands. So what a packet needs stands first.
 
-local ROOM, SEATS, META, ORDER, SKIPS, LASTS, LOG = unpack(KEYS)
+local ROOM, ORDER, LOG = unpack(KEYS)
 local op, channel, publish, keep_ms, keep_bytes = unpack(ARGV, 1, 5)
-local argument = {unpack(ARGV, 6)}
+
+-- Which argument of an op is the user that it is about.
+local about = ({join = 2, leave = 1, publish = 1, renew = 1, resume = 1})[op]
+local user_of_op = about and ARGV[5 + about] or ''
+
+-- All that most steps read: the room's numbers, and the member.
+local found = redis.call('HMGET', ROOM, 'seq', 'born', 'counts', '@' .. user_of_op,
+  '+' .. user_of_op)
+local seq, born = tonumber(found[1] or '0'), found[2] or ''
+local is_lost = found[3] == 'lost'
+local units, packets, order, bytes, count =
+  string.match(found[3] or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+units, packets, order = tonumber(units or '0'), tonumber(packets or '0'), tonumber(order or '0')
+bytes, count = tonumber(bytes or '0'), tonumber(count or '0')
+local held, skipped = found[4], found[5]
 
 local function integer(number)
   return string.format('%.0f', number)
@@ -40,146 +58,261 @@ local function microseconds()
   return time[1] * 1000000 + time[2]
 end
 
--- The room's numbers: read once per step, written by `tell`.
-local numbers
-do
-  local found = redis.call('HMGET', ROOM, 'seq', 'born', 'units', 'packets', 'order', 'bytes',
-    'name', 'lost')
-  numbers = {
-    name = found[7],
-    lost = found[8],
-    seq = tonumber(found[1] or '0'),
-    born = found[2] or '',
-    units = tonumber(found[3] or '0'),
-    packets = tonumber(found[4] or '0'),
-    order = tonumber(found[5] or '0'),
-    bytes = tonumber(found[6] or '0'),
-  }
-end
-
--- A room with members has all keys but perhaps the log; one without has at most the first.
+-- A room with members has both keys, and perhaps a log; one without has at most the first.
 -- Otherwise the store has evicted some, or somebody has deleted them. Then none of it can be
 -- trusted, and all nodes must restore their seats, as after a loss of all data.
-local function is_broken()
-  local there = redis.call('EXISTS', ROOM, SEATS, META, ORDER, SKIPS, LASTS)
-  if there == 6 or there == 0 or (there == 1 and numbers.lost) then
-    return false
-  end
-  return there > 1 or numbers.born == '' or numbers.name
-end
-
-if is_broken() then
-  redis.call('DEL', ROOM, SEATS, META, ORDER, SKIPS, LASTS, LOG)
-  local number = integer(math.max(numbers.seq + 1, microseconds()))
-  numbers = {seq = 0, born = '', units = 0, packets = 0, order = 0, bytes = 0, lost = true}
-  redis.call('HSET', ROOM, 'lost', 1)
+local is_broken = (redis.call('EXISTS', ORDER) == 1) ~= (count > 0)
+if is_broken then
+  redis.call('DEL', ROOM, ORDER, LOG)
+  local number = integer(math.max(seq + 1, microseconds()))
+  seq, born, units, packets, order, bytes, count = 0, '', 0, 0, 0, 0, 0
+  is_lost, held, skipped = true, false, false
+  redis.call('HSET', ROOM, 'counts', 'lost')
   redis.call('PEXPIRE', ROOM, keep_ms)
   redis.call(publish, channel, cjson.encode({number, 'broken', false, false, '0'}) .. '\n')
 end
 
-local function meta_of(user)
-  return cjson.decode(redis.call('HGET', META, user) or '{}')
-end
-
-local function set_meta(user, meta)
-  redis.call('HSET', META, user, cjson.encode(meta))
-end
-
-local function last_of(user)
-  return redis.call('HGET', LASTS, user) or 'null'
-end
-
--- Parse a stored seat: seat, node, and place as a string; nil if the user has none.
-local function read_seat(held)
-  return string.match(held or '', '^(.-)\n(.-)\n(.*)$')
-end
-
-local function seat_of(user)
-  return read_seat(redis.call('HGET', SEATS, user))
-end
-
-local function set_seat(user, seat, node, place)
-  redis.call('HSET', SEATS, user, seat .. '\n' .. node .. '\n' .. place)
-end
-
-local function make(name)
-  if redis.call('EXISTS', SEATS) == 0 then
-    if numbers.born == '' then
-      numbers.seq = microseconds()
-      numbers.born = integer(numbers.seq)
-      redis.call('HSET', ROOM, 'seq', numbers.born, 'born', numbers.born)
-      redis.call('HDEL', ROOM, 'lost')
-      redis.call('DEL', LOG)
-    end
-    redis.call('HSET', ROOM, 'name', name)
-    redis.call('PERSIST', ROOM)
-    redis.call('HSET', META, '', '{}')  -- of nobody: so that each key is there, see is_broken
-    redis.call('HSET', SKIPS, '', '0')
-    redis.call('HSET', LASTS, '', '')
-  end
-end
-
--- How many packets a message brings to members.
-local function packets_of(header)
-  local kind = header[2]
-  if kind == 'left' then
-    return header[7] and 2 or 1
-  end
-  return (kind == 'joined' or kind == 'sent') and 1 or 0
-end
-
--- Publish a message, and log it. Six commands: TIME for its number; RPUSH, and LPOP beyond the
--- limit; HSET of the numbers; PEXPIRE, so that the last message is kept as long as any; PUBLISH.
-local function tell(header, body, units)
-  local before = numbers.seq
-  numbers.seq = math.max(before + 1, microseconds())
-  numbers.units = numbers.units + units
-  numbers.packets = numbers.packets + packets_of(header)
-  header[1] = integer(numbers.seq)
-  header[#header + 1] = integer(before)
-  local message = cjson.encode(header) .. '\n' .. body
-  local bytes = #message
+-- Publish a message, and log it. `line` is without its numbers; `more` are fields of the room to
+-- set with its numbers. Six commands:
+--   TIME     for its number
+--   RPUSH    to the log; LPOP beyond the limit
+--   HSET     of the numbers: after RPUSH, which is what a full store refuses
+--   PEXPIRE  so that the last message is kept as long as any
+--   PUBLISH  last, so that nobody hears of a message that is not written
+local function tell(line, body, its_units, its_packets, more)
+  local before = integer(seq)
+  seq = math.max(seq + 1, microseconds())
+  units, packets = units + its_units, packets + its_packets
+  local number = integer(seq)
+  local message = '["' .. number .. '",' .. string.sub(cjson.encode(line), 2, -2) .. ',"' .. before
+    .. '"]\n' .. body
   if redis.call('RPUSH', LOG, message) > 1 then
-    bytes = bytes + numbers.bytes
+    bytes = bytes + #message
+  else
+    bytes = #message
   end
   local most = tonumber(keep_bytes)
   while most and bytes > most do
     bytes = bytes - #redis.call('LPOP', LOG)
   end
-  numbers.bytes = bytes
-  redis.call('HSET', ROOM, 'seq', header[1], 'units', integer(numbers.units),
-    'packets', integer(numbers.packets), 'order', integer(numbers.order), 'bytes', integer(bytes))
+  local counts = string.format('%.0f %.0f %.0f %.0f %.0f', units, packets, order, bytes, count)
+  if more then
+    redis.call('HSET', ROOM, 'seq', number, 'counts', counts, unpack(more))
+  else
+    redis.call('HSET', ROOM, 'seq', number, 'counts', counts)
+  end
   redis.call('PEXPIRE', LOG, keep_ms)
   redis.call(publish, channel, message)
-  return header[1]
+  return number
 end
 
--- All members in joining order: {user, seat, node, place}.
-local function members()
-  local found, all = {}, redis.call('HGETALL', SEATS)
-  for i = 1, #all, 2 do
-    local seat, node, place = read_seat(all[i + 1])
-    found[#found + 1] = {all[i], seat, node, place, tonumber(place)}
+-- `known` is the room's first number as the sender's node knows it. If it is not ours, the store has
+-- lost data since, and members may be missing here: a packet would never reach them.
+local function is_other(known)
+  return is_lost or (known and known ~= '' and known ~= born)
+end
+
+-- Whether the user of the op has a seat.
+local function has(seat)
+  return held and string.sub(held, 1, #seat + 1) == seat .. '\n'
+end
+
+-- The fields that count an addressed packet: its receivers that may resume have skipped one less.
+-- Lua passes at most some 8,000 arguments to a command, so of very many all but the last are set.
+local function fields_of_receivers(user, names)
+  local counted, receivers, more = {[user] = true}, {}, {}
+  for _, name in ipairs(names) do
+    if not counted[name] then
+      counted[name] = true
+      receivers[#receivers + 1] = '+' .. name
+    end
   end
-  table.sort(found, function(one, other)
-    return one[5] < other[5] or (one[5] == other[5] and one[1] < other[1])
-  end)
-  return found
+  for from = 1, #receivers, 1000 do
+    if #more > 0 then
+      redis.call('HSET', ROOM, unpack(more))
+      more = {}
+    end
+    local some = {unpack(receivers, from, math.min(#receivers, from + 999))}
+    for i, skips in ipairs(redis.call('HMGET', ROOM, unpack(some))) do
+      if skips then
+        more[#more + 1] = some[i]
+        more[#more + 1] = integer(skips - 1)
+      end
+    end
+  end
+  return more
+end
+
+local ops = {}
+
+-- A packet for all takes eight commands: HMGET for the numbers, the sender and its count; EXISTS,
+-- see is_broken; and those of `tell`, which set what is counted. A packet for some, an HMGET more.
+function ops.publish(user, seat, to, last, text, known)
+  if is_other(known) then
+    return {'other'}
+  elseif seat ~= '' then
+    if not has(seat) then
+      return {'gone'}
+    end
+  elseif count == 0 then
+    return {'ok', '0'}
+  end
+  local names = to ~= '' and cjson.decode(to)
+  local more
+  if names then
+    more = fields_of_receivers(user, names)
+  elseif skipped then
+    more = {'+' .. user, integer(skipped + 1)}
+  end
+  if last ~= '' and held then
+    more = more or {}
+    more[#more + 1] = '=' .. user
+    more[#more + 1] = last
+  end
+  return {'ok', tell({'sent', user, seat, names}, text, names and 0 or 1, 1, more)}
+end
+
+if op == 'publish' then
+  return ops.publish(unpack(ARGV, 6))
+end
+
+-- Parse a stored seat: seat, node, and place as a string; nil if the user has none.
+local function read_seat(text)
+  return string.match(text or '', '^(.-)\n(.-)\n(.*)$')
+end
+
+local function seat_of(user)
+  return read_seat(redis.call('HGET', ROOM, '@' .. user))
+end
+
+local function set_seat(user, seat, node, place)
+  redis.call('HSET', ROOM, '@' .. user, seat .. '\n' .. node .. '\n' .. place)
+end
+
+local function meta_of(user)
+  return cjson.decode(redis.call('HGET', ROOM, '%' .. user) or '{}')
+end
+
+local function set_meta(user, meta)
+  redis.call('HSET', ROOM, '%' .. user, cjson.encode(meta))
+end
+
+local function last_of(user)
+  return redis.call('HGET', ROOM, '=' .. user) or 'null'
 end
 
 -- The state for a node that does not know this room by its first number (else nil): the number of
--- the last message, the first number, and the stored seats, unordered.
+-- the last message, the first number, and the users with their stored seats, unordered.
 local function state(known)
-  if numbers.born ~= '' and numbers.born == known then
+  if born ~= '' and born == known then
     return nil
   end
-  return {integer(numbers.seq), numbers.born, redis.call('HGETALL', SEATS)}
+  local seats, all = {}, count > 0 and redis.call('HGETALL', ROOM) or {}
+  for i = 1, #all, 2 do
+    if string.byte(all[i]) == 64 then
+      seats[#seats + 1] = string.sub(all[i], 2)
+      seats[#seats + 1] = all[i + 1]
+    end
+  end
+  return {integer(seq), born, seats}
 end
 
-local function issue(user, meta, ticket, skipped)
+-- Remove a member: ZRANGE for who is promoted; HDEL and ZREM, of which the first write is one that
+-- a full store does not refuse. The numbers of a room whose last member left continue if it begins
+-- again soon, for nodes that have not heard of its end: PEXPIRE.
+local function remove(user, seat, reason, code)
+  local first = redis.call('ZRANGE', ORDER, 0, 1)
+  redis.call('HDEL', ROOM, '@' .. user, '%' .. user, '+' .. user, '=' .. user)
+  redis.call('ZREM', ORDER, user)
+  count = count - 1
+  local promoted = first[1] == user and first[2] or false
+  local told = promoted and 2 or 1
+  local number = tell({'left', user, seat, reason, code, promoted}, '', told, told)
+  if count == 0 then
+    redis.call('PEXPIRE', ROOM, keep_ms)
+  end
+  return number
+end
+
+-- A join is ZADD more than `tell`; in a room without members, PERSIST; in one that begins, DEL of
+-- an older log; for a node that does not know the room, HGETALL.
+function ops.join(name, user, seat, node, replace, capacity, ticket, known, announcement)
+  if held then
+    if replace == '0' then
+      return {'taken'}
+    end
+    remove(user, read_seat(held), 'replaced', 4503)
+  elseif capacity ~= '' and count >= tonumber(capacity) then
+    return {'full'}
+  end
+  local before = state(known)
+  order = order + 1
+  -- The first write: a full store refuses it.
+  redis.call('ZADD', ORDER, order, user)
+  local more = {'@' .. user, seat .. '\n' .. node .. '\n' .. integer(order)}
+  if ticket ~= '' then
+    more[3], more[4] = '%' .. user, cjson.encode({t = ticket})
+    more[5], more[6] = '+' .. user, integer(units + 1)
+  end
+  local is_woken = count == 0
+  if born == '' then
+    seq = microseconds()
+    born = integer(seq)
+    if before then
+      before[1], before[2] = born, born
+    end
+    redis.call('DEL', LOG)
+    more[#more + 1], more[#more + 2] = 'born', born
+    more[#more + 1], more[#more + 2] = 'name', name
+  end
+  count = count + 1
+  local number = tell({'joined', user, seat, node, order}, announcement, 1, 1, more)
+  if is_woken then
+    redis.call('PERSIST', ROOM)
+  end
+  return {'ok', number, before}
+end
+
+function ops.leave(user, seat, reason, code)
+  local mine = read_seat(held)
+  if not mine or (seat ~= '' and seat ~= mine) then
+    return {'gone'}
+  end
+  return {'ok', remove(user, mine, reason, code ~= '' and tonumber(code))}
+end
+
+if op == 'join' or op == 'leave' then
+  return ops[op](unpack(ARGV, 6))
+end
+
+-- The rest is rare, and reads and writes as it goes.
+
+-- Prepare a room for its first member. The first write is one that a full store refuses.
+local function make(name)
+  if count > 0 then
+    return
+  end
+  if born == '' then
+    seq = microseconds()
+    born = integer(seq)
+    redis.call('HSET', ROOM, 'born', born, 'name', name)
+    redis.call('DEL', LOG)
+  end
+  redis.call('PERSIST', ROOM)
+end
+
+local function packets_of(line)
+  local kind = line[2]
+  if kind == 'left' then
+    return line[7] and 2 or 1
+  end
+  return (kind == 'joined' or kind == 'sent') and 1 or 0
+end
+
+local function issue(user, meta, ticket, missed)
   if ticket ~= '' then
     meta.t = ticket
-    redis.call('HSET', SKIPS, user, integer(numbers.units + skipped))
+    redis.call('HSET', ROOM, '+' .. user, integer(units - missed))
   end
   if meta.t then
     meta.g = nil
@@ -187,39 +320,38 @@ local function issue(user, meta, ticket, skipped)
   end
 end
 
-local function remove(user, seat, reason, code)
-  local first = redis.call('ZRANGE', ORDER, 0, 1)
-  redis.call('HDEL', SEATS, user)  -- the first write: this one a full store does not refuse
-  redis.call('HDEL', META, user)
-  redis.call('HDEL', SKIPS, user)
-  redis.call('HDEL', LASTS, user)
-  redis.call('ZREM', ORDER, user)
-  local promoted = first[1] == user and first[2] or false
-  return tell({0, 'left', user, seat, reason, code, promoted}, '', promoted and 2 or 1)
+local function move(user, seat, to, node, place, code)
+  set_seat(user, to, node, place)
+  return tell({'moved', user, seat, to, node, code}, last_of(user), 0, 0)
 end
 
--- Drop a room whose last member left. Its numbers continue if it begins again soon, for nodes that
--- have not heard of its end.
-local function sweep()
-  if redis.call('EXISTS', SEATS) == 0 then
-    redis.call('DEL', META, ORDER, SKIPS, LASTS)
-    redis.call('HDEL', ROOM, 'name')
-    redis.call('PEXPIRE', ROOM, keep_ms)
+-- All members in joining order: {user, seat, node, place}.
+local function members()
+  local all, listed = redis.call('HGETALL', ROOM), {}
+  for i = 1, #all, 2 do
+    if string.byte(all[i]) == 64 then
+      local seat, node, place = read_seat(all[i + 1])
+      listed[#listed + 1] = {string.sub(all[i], 2), seat, node, place, tonumber(place)}
+    end
   end
+  table.sort(listed, function(one, other)
+    return one[5] < other[5] or (one[5] == other[5] and one[1] < other[1])
+  end)
+  return listed
 end
 
 -- How many packets of a message a member with a ticket was sent.
-local function units_of(header, user)
-  local kind = header[2]
+local function units_of(line, user)
+  local kind = line[2]
   if kind == 'left' then
-    return header[7] and 2 or 1
+    return line[7] and 2 or 1
   elseif kind == 'joined' then
-    return header[3] ~= user and 1 or 0
-  elseif kind == 'sent' and header[3] ~= user then
-    if not header[5] then
+    return line[3] ~= user and 1 or 0
+  elseif kind == 'sent' and line[3] ~= user then
+    if not line[5] then
       return 1
     end
-    for _, name in ipairs(header[5]) do
+    for _, name in ipairs(line[5]) do
       if name == user then
         return 1
       end
@@ -232,93 +364,16 @@ local function line_of(message)
   return cjson.decode(string.sub(message, 1, string.find(message, '\n', 1, true)))
 end
 
-local ops = {}
-
-function ops.join(name, user, seat, node, replace, capacity, ticket, born, announcement)
-  local held = seat_of(user)
-  if held then
-    if replace == '0' then
-      return {'taken'}
-    end
-    remove(user, held, 'replaced', 4503)
-  elseif capacity ~= '' and redis.call('HLEN', SEATS) >= tonumber(capacity) then
-    return {'full'}
-  end
-  make(name)
-  local before = state(born)
-  numbers.order = numbers.order + 1
-  redis.call('ZADD', ORDER, numbers.order, user)
-  set_seat(user, seat, node, integer(numbers.order))
-  local seq = tell({0, 'joined', user, seat, node, numbers.order}, announcement, 1)
-  issue(user, {}, ticket, 0)
-  return {'ok', seq, before}
-end
-
-function ops.leave(user, seat, reason, code)
-  local held = seat_of(user)
-  if not held or (seat ~= '' and seat ~= held) then
-    return {'gone'}
-  end
-  local seq = remove(user, held, reason, code ~= '' and tonumber(code))
-  sweep()
-  return {'ok', seq}
-end
-
--- Count a packet for those that may resume: for all but its sender, or for the named ones. The cost
--- does not grow with the room. Returns the number of packets for all.
-local function count(user, names)
-  if not names then
-    if user ~= '' and redis.call('HEXISTS', SKIPS, user) == 1 then
-      redis.call('HINCRBY', SKIPS, user, 1)
-    end
-    return 1
-  end
-  local counted = {[user] = true}
-  for _, name in ipairs(names) do
-    if not counted[name] and redis.call('HEXISTS', SKIPS, name) == 1 then
-      redis.call('HINCRBY', SKIPS, name, -1)
-    end
-    counted[name] = true
-  end
-  return 0
-end
-
--- `born` is the room's first number as the sender's node knows it. If it is not ours, the store has
--- lost data since, and members may be missing here: a packet would never reach them.
-local function is_other(born)
-  return numbers.lost or (born and born ~= '' and born ~= numbers.born)
-end
-
-function ops.publish(user, seat, to, last, text, born)
-  if is_other(born) then
-    return {'other'}
-  elseif seat ~= '' then
-    if seat_of(user) ~= seat then
-      return {'gone'}
-    end
-  elseif redis.call('EXISTS', SEATS) == 0 then
-    return {'ok', '0'}
-  end
-  local names = to ~= '' and cjson.decode(to)
-  local units = count(user, names)
-  local seq = tell({0, 'sent', user, seat, names}, text, units)
-  if last ~= '' then
-    redis.call('HSET', LASTS, user, last)
-  end
-  return {'ok', seq}
-end
-
-function ops.renew(user, seat, to, node, ticket, born)
-  if is_other(born) then
+function ops.renew(user, seat, to, node, ticket, known)
+  if is_other(known) then
     return {'other'}
   end
-  local held, _, place = seat_of(user)
-  if held ~= seat then
+  local mine, _, place = read_seat(held)
+  if mine ~= seat then
     return {'gone'}
   end
-  set_seat(user, to, node, place)
   issue(user, meta_of(user), ticket, 0)
-  return {'ok', tell({0, 'moved', user, seat, to, node, false}, last_of(user), 0)}
+  return {'ok', move(user, seat, to, node, place, false)}
 end
 
 -- The latest messages with `need` packets for a user, in order; nil if not all are kept.
@@ -332,7 +387,8 @@ local function last_told(user, need)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
       local line = line_of(some[i])
-      if line[2] == 'restored' then  -- the store has lost data: what was told is not what is so
+      -- After a loss of data, what was told is not what is so.
+      if line[2] == 'restored' then
         return nil
       end
       local told = units_of(line, user)
@@ -352,8 +408,8 @@ local function last_told(user, need)
   return missed
 end
 
-function ops.resume(user, to, node, shown, ticket, received, born)
-  local seat, _, place = seat_of(user)
+function ops.resume(user, to, node, shown, ticket, received, known)
+  local seat, _, place = read_seat(held)
   if not seat then
     return {'none'}
   end
@@ -361,20 +417,17 @@ function ops.resume(user, to, node, shown, ticket, received, born)
   if meta.t ~= shown then
     return {'wrong'}
   end
-  local skipped = redis.call('HGET', SKIPS, user)
   if meta.g or not skipped then
     return {'gap'}
   end
-  local need = math.max(0, numbers.units - tonumber(skipped) - tonumber(received))
+  local need = math.max(0, units - tonumber(skipped) - tonumber(received))
   local missed = last_told(user, need)
   if not missed then
     return {'gap'}
   end
-  local before = state(born)
-  set_seat(user, to, node, place)
-  issue(user, meta, ticket, 0 - need)
-  local seq = tell({0, 'moved', user, seat, to, node, 4503}, last_of(user), 0)
-  return {'ok', seq, integer(need), missed, before}
+  local before = state(known)
+  issue(user, meta, ticket, need)
+  return {'ok', move(user, seat, to, node, place, 4503), integer(need), missed, before}
 end
 
 -- Take over a dead node's seats among the next `most` members in joining order, from a place on;
@@ -389,15 +442,13 @@ function ops.reap(dead, node, from, most)
       local meta = meta_of(user)
       if meta.t then
         local to = seat .. '~'
-        set_seat(user, to, node, place)
-        tell({0, 'moved', user, seat, to, node, 4001}, last_of(user), 0)
+        move(user, seat, to, node, place, 4001)
         adopted[#adopted + 1] = {user, to, meta.t, place}
       else
         remove(user, seat, 'node lost', 4001)
       end
     end
   end
-  sweep()
   if #some < tonumber(most) then
     return {'ok', adopted, ''}
   end
@@ -415,11 +466,11 @@ local function miscount(user)
 end
 
 -- Make a node's seats what it says: [[user, seat, place, ticket], ...]; place 0 marks a seat that
--- it may have by now. `born` is the room's first number as the node knows it: if it is ours, no
+-- it may have by now. `known` is the room's first number as the node knows it: if it is ours, no
 -- data was lost, and a seat missing here was given up; "-": the node wants no state.
-function ops.restore(name, node, list, born)
+function ops.restore(name, node, list, known)
   local mine, named, lost = cjson.decode(list), {}, {}
-  local is_known = born ~= '' and numbers.born == born
+  local is_known = known ~= '' and born == known
   for _, own in ipairs(mine) do
     named[own[2]] = true
   end
@@ -436,86 +487,88 @@ function ops.restore(name, node, list, born)
     local user, place, held = own[1], tonumber(own[3]), seats[own[1]]
     if not held and place > 0 and not is_known then
       make(name)
-      numbers.order = math.max(numbers.order, place)
+      count = count + 1
+      order = math.max(order, place)
       redis.call('ZADD', ORDER, place, user)
       set_seat(user, own[2], node, integer(place))
       seats[user] = own[2]
       issue(user, {}, own[4], 0)
-      redis.call('HSET', LASTS, user, '')
+      redis.call('HSET', ROOM, '=' .. user, '')
       miscount(user)
       restored[#restored + 1] = {user, own[2], place}
     elseif held and not named[held] then
       lost[#lost + 1] = user
-    elseif held and not is_known and born ~= '-' then
+    elseif held and not is_known and known ~= '-' then
       -- The node did not know our numbers: we have not counted all packets that it sent this
       -- member.
       miscount(user)
     end
   end
-  if #restored > 0 then  -- one message: each has all nodes look through the whole room
-    tell({0, 'restored', node, restored}, '', 0)
+  -- One message: each has all nodes look through the whole room.
+  if #restored > 0 then
+    tell({'restored', node, restored}, '', 0, 0)
   end
   local now = nil
-  if born ~= '-' then
-    now = state(born)
-    if now and numbers.born ~= '' then
-      local line = cjson.encode({now[1], 'state', node, numbers.born})
+  if known ~= '-' then
+    now = state(known)
+    if now and born ~= '' then
+      local line = cjson.encode({now[1], 'state', node, born})
       redis.call(publish, channel, line .. '\n')
     end
   end
-  sweep()
   return {'ok', lost, now}
 end
 
 -- Read the log backwards, until `ends` returns true for a line. Returns whether it did, the
 -- messages read before, and the number of their packets.
 local function read_back(ends)
-  local found, packets, at = {}, 0, redis.call('LLEN', LOG)
+  local messages, told, at = {}, 0, redis.call('LLEN', LOG)
   while at > 0 do
     local start = math.max(0, at - 64)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
       local line = line_of(some[i])
-      if ends(line, some[i], found) then
-        return true, found, packets
+      if ends(line, some[i], messages) then
+        return true, messages, told
       end
-      packets = packets + packets_of(line)
+      told = told + packets_of(line)
     end
     at = start
   end
-  return false, found, packets
+  return false, messages, told
 end
 
 -- The messages after a number, if kept. "lost": the store has lost that number, and the returned
 -- messages were published later by a store that did not know it.
-function ops.since(seq, born)
-  local number, last = tonumber(seq), numbers.seq
-  local is_known = numbers.born == born
-  if last == 0 or (is_known and last < number) then
+function ops.since(number, known)
+  local from = tonumber(number)
+  local is_known = born == known
+  if seq == 0 or (is_known and seq < from) then
     return {'lost', {}}
-  elseif is_known and last == number then
+  elseif is_known and seq == from then
     return {'ok', {}}
   end
-  local is_lost = not is_known
-  local is_whole, found, packets = read_back(function(line, message, found)
-    if is_known and tonumber(line[1]) <= number then
-      is_lost = true
+  local is_gone = not is_known
+  local is_whole, messages, told = read_back(function(line, message, messages)
+    if is_known and tonumber(line[1]) <= from then
+      is_gone = true
       return true
     end
-    found[#found + 1] = message
-    return is_known and line[#line] == seq
+    messages[#messages + 1] = message
+    return is_known and line[#line] == number
   end)
-  if not is_known then  -- all that was said since the room began anew
-    is_whole = packets == numbers.packets
+  -- Of a room that began anew: all that was said since.
+  if not is_known then
+    is_whole = told == packets
   end
   if not is_whole then
     return {'trimmed'}
   end
-  return {is_lost and 'lost' or 'ok', found}
+  return {is_gone and 'lost' or 'ok', messages}
 end
 
 function ops.members()
   return redis.call('ZRANGE', ORDER, 0, -1)
 end
 
-return ops[op](unpack(argument))
+return ops[op](unpack(ARGV, 6))

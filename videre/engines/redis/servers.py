@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from redis.exceptions import AskError, ClusterError, MovedError, NoScriptError, 
 from videre.engine_url import EngineURL
 from videre.engines.redis.calls import Calls
 from videre.engines.redis.connecting import connect, sentinels_of
-from videre.engines.redis.faults import reported
+from videre.engines.redis.faults import engine_errors, reported
 
 # How often a cluster may send a call elsewhere, or tell it to try again, before it fails; and the
 # seconds between two tries. In all, less than half a second, as redis-py has it.
@@ -38,7 +38,7 @@ class Servers:
 
     def __init__(self, url: EngineURL, timeout: float) -> None:
         self._url = url
-        self._timeout = timeout
+        self.timeout = timeout
         self.client = connect(url, timeout=timeout)
         self.is_cluster = isinstance(self.client, RedisCluster)
         self._found: dict[str, Server] = {}  # by address; "" if there is only one
@@ -65,18 +65,25 @@ class Servers:
     def _at(self, host: str, port: int) -> Server:
         name = f"{host}:{port}"
         if name not in self._found:
-            client = connect(self._url, (host, port), timeout=self._timeout)
-            self._found[name] = Server(client, self._timeout)
+            client = connect(self._url, (host, port), timeout=self.timeout)
+            self._found[name] = Server(client, self.timeout)
         return self._found[name]
 
-    async def call(self, key: str, words: tuple[str, ...]) -> Any:
-        """Return a server's answer to a command about a key; raises the error that it answers.
+    def call(self, key: str, words: tuple[str, ...]) -> Awaitable[Any]:
+        """Send a command about a key soon; return what waits for the answer.
+
+        It raises the error that the server answers.
+        """
+        if not self.is_cluster:
+            return self._found[""].calls.call(words)
+        return self._call_owner(key, words)
+
+    async def _call_owner(self, key: str, words: tuple[str, ...]) -> Any:
+        """Call the server that has a key.
 
         A server of a cluster that sends the call elsewhere, or tells it to try again, has not
         carried it out.
         """
-        if not self.is_cluster:
-            return await self._found[""].calls.call(words)
         _, server = await self.of(key)
         asking = False
         for _ in range(MOST_SENT_ON):
@@ -98,9 +105,8 @@ class Servers:
         """Close all connections."""
         for server in self._found.values():
             await server.calls.close()
-        clients = {id(each): each for each in (server.client for server in self._found.values())}
-        clients[id(self.client)] = self.client
-        for client in (*sentinels_of(self.client), *clients.values()):
+        clients = {self.client, *(server.client for server in self._found.values())}
+        for client in (*sentinels_of(self.client), *clients):
             with reported():
                 await client.aclose()
 
@@ -112,17 +118,24 @@ class Script:
         self._servers = servers
         self._text = path.read_text()
         self._sha = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324  # for EVALSHA
-        self._sending = asyncio.Lock()
+        self._bringing = asyncio.Lock()
 
-    async def __call__(self, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+    async def __call__(self, keys: Sequence[str], *arguments: str) -> Any:
+        """Run it; raises EngineError."""
         rest = (str(len(keys)), *keys, *arguments)
-        known = ("EVALSHA", self._sha, *rest)
-        try:
-            return await self._servers.call(keys[0], known)
-        except NoScriptError:
-            pass  # the server has done nothing
-        async with self._sending:  # of many calls, one brings the script
+        with engine_errors():
             try:
-                return await self._servers.call(keys[0], known)
+                return await self._servers.call(keys[0], ("EVALSHA", self._sha, *rest))
             except NoScriptError:
-                return await self._servers.call(keys[0], ("EVAL", self._text, *rest))
+                return await self._bring(keys[0], rest)
+
+    async def _bring(self, key: str, rest: tuple[str, ...]) -> Any:
+        """Run it on a server that lacked it, and did nothing; of many calls, one brings it."""
+        async with asyncio.timeout(self._servers.timeout):
+            await self._bringing.acquire()
+        try:
+            return await self._servers.call(key, ("EVALSHA", self._sha, *rest))
+        except NoScriptError:
+            return await self._servers.call(key, ("EVAL", self._text, *rest))
+        finally:
+            self._bringing.release()

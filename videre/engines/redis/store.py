@@ -7,8 +7,9 @@ Cluster keeps them on one shard; they contain digests, because a room's name is 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ from videre.engines.redis.servers import Script, Servers
 # Rooms to query in one pipeline: one turn of the loop, a few ms.
 LISTED_AT_ONCE = 100
 
+# Rooms whose keys are kept, so that a packet does not have them computed: 1 MB.
+KEYS_KEPT = 4096
+
 # The policy under which a full server refuses writes and evicts nothing.
 SAFE_POLICY = "noeviction"
 
@@ -34,7 +38,7 @@ FOLDER = Path(__file__).parent
 #: The format of what the scripts store and publish. Nodes of another format share nothing with
 #: ours, and take no part while one of ours lives (nodes.lua). Raise it with any change that they
 #: would not understand. The first format had no number.
-FORMAT = "2"
+FORMAT = "3"
 
 #: A message's line, which room.lua describes, and its body.
 Message = tuple[list[Any], str]
@@ -44,7 +48,7 @@ Broken = Callable[[], None]
 
 
 # A room's keys in the store; room.lua describes them.
-KEYS = ("room", "seats", "meta", "order", "skips", "lasts", "log")
+KEYS = ("room", "order", "log")
 
 
 class Store(Protocol):
@@ -119,6 +123,7 @@ class RedisStore:
         self._space = f"videre:{FORMAT}:{_digest(namespace)}"
         self._format = f"videre:{_digest(namespace)}:{{nodes}}:leases"  # the first format's leases
         self._keep = (str(keep_ms), "" if keep_bytes is None else str(keep_bytes))
+        self._keys_of = functools.lru_cache(KEYS_KEPT)(self._find_keys)
         self._listing = asyncio.Lock()  # so that listing rooms takes one connection at most
         self._room_script = Script(self._servers, FOLDER / "room.lua")
         self._node_script = Script(self._servers, FOLDER / "nodes.lua")
@@ -147,19 +152,16 @@ class RedisStore:
 
     # Steps.
 
-    async def step(self, room: str, op: str, *arguments: str) -> Any:
+    def step(self, room: str, op: str, *arguments: str) -> Coroutine[Any, Any, Any]:
         """See Store.step."""
-        tag = self._tag(room)
-        keys = [f"{tag}:{each}" for each in KEYS]
-        with engine_errors():
-            return await self._room_script(keys, (op, tag, self._publish, *self._keep, *arguments))
+        tag, keys = self._keys_of(room)
+        return self._room_script(keys, op, tag, self._publish, *self._keep, *arguments)
 
-    async def node(self, op: str, node: str, *arguments: str) -> Any:
+    def node(self, op: str, node: str, *arguments: str) -> Coroutine[Any, Any, Any]:
         """See Store.node."""
         keys = [f"{self._nodes}:{each}" for each in ("nodes", "condemned")]
         keys += [self._noted(node), f"{self._nodes}:restoring", self._format]
-        with engine_errors():
-            return await self._node_script(keys, (op, node, self.format, *arguments))
+        return self._node_script(keys, op, node, self.format, *arguments)
 
     async def noted(self, node: str) -> list[str]:
         """See Store.noted."""
@@ -215,10 +217,15 @@ class RedisStore:
             some = rooms[start : start + LISTED_AT_ONCE]
             ask = self._client.pipeline(transaction=False)
             for room in some:
-                ask.hlen(f"{self._tag(room)}:seats")
+                ask.exists(f"{self._tag(room)}:order")
             counts = await ask.execute()
             found += [room for room, count in zip(some, counts, strict=True) if count]
         return found
+
+    def _find_keys(self, room: str) -> tuple[str, tuple[str, ...]]:
+        """Return a room's channel, and its keys."""
+        tag = self._tag(room)
+        return tag, tuple(f"{tag}:{each}" for each in KEYS)
 
     def _tag(self, room: str) -> str:
         return f"{self._space}:{{{_digest(room)}}}"
