@@ -20,7 +20,7 @@ from websocket_client import Socket
 from videre.app import create_app
 from videre.command import gate as gates
 from videre.command.gate import Gate, most_sockets
-from videre.command.http import Runner, Site
+from videre.command.http import ACCEPTED_AT_ONCE, Runner, Site
 from videre.config import Config
 from videre.logs import EventLog, Journal
 from videre.transport import Options
@@ -183,6 +183,33 @@ async def test_a_websocket_is_counted_and_never_idle() -> None:
         assert (len(site.gate._connections), sum(site.gate._addresses.values())) == (0, 1)
         socket.wire.reset()
         await site.count(0)
+
+
+async def test_a_crowd_is_accepted_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait for the server come through the loop a few at a time, beside the others."""
+    turns: list[int] = [0]
+    admit = Gate.admit
+
+    def counted(gate: Gate, address: str) -> str | None:
+        turns[-1] += 1
+        return admit(gate, address)
+
+    monkeypatch.setattr(Gate, "admit", counted)
+    crowd = 3 * ACCEPTED_AT_ONCE
+    async with served(max_sockets=1000) as site:
+        wires = [await Wire.open(site.url) for _ in range(2)]
+        await site.count(len(wires))
+        host, port = wires[0].writer.get_extra_info("peername")
+        # They connect while the loop stands still.
+        waiting = [socket.create_connection((host, port)) for _ in range(crowd)]
+        while sum(turns) < len(wires) + crowd:
+            turns.append(0)
+            await asyncio.sleep(0)
+        await site.count(len(wires) + crowd)
+        for each in waiting:
+            each.close()
+        await site.count(len(wires))
+    assert max(turns[1:]) == ACCEPTED_AT_ONCE
 
 
 async def test_reload() -> None:
