@@ -86,6 +86,9 @@ def test_a_new_ticket_counts_anew() -> None:
     history.issue("a", "another")
     history.record(sent("y"), 0)
     assert texts(history.missed("a", 0)) == ["y"]
+    history.issue("a", "a third", 1)  # whose holder is sent the last packet again
+    assert texts(history.missed("a", 0)) == ["y"]
+    assert texts(history.missed("a", 1)) == []
 
 
 @pytest.mark.parametrize("text", ["xxxx", "\u00e9\u00e9", "\u20acx", "\U0001f600"])

@@ -99,6 +99,20 @@ def test_all_members_get_one_text() -> None:
         assert all(one[1] is other[1] for one, other in zip(*told, strict=True))
 
 
+def test_a_state_announces_its_members_in_one_text() -> None:
+    """To all members the same object; it takes the role from an initiator that is none by it."""
+    rooms, seats = room_of("a", "b", "c", welcome="bc")
+    places = [("x", "9"), *((user, seat.id) for user, seat in seats.items())]
+    rooms._replica.hear("room", Found(places))
+    a, b, c = (seat.connection.take() for seat in seats.values())  # type: ignore[attr-defined]
+    assert a[0] is b[0] is c[0] and b[1] is c[1]
+    assert [brief(text) for text in a] == [
+        ("connect", "x", "room", "false"),
+        ("connect", "a", "room", "false"),
+    ]
+    assert brief(b[1]) == ("role", "x", "room", "true")
+
+
 EVENTS = st.one_of(
     st.builds(Joined, st.just("x"), st.just("9"), st.just(HALVES)),
     st.builds(Left, st.just("a"), st.just("0"), st.just("why"), heir=st.just("b")),

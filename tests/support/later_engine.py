@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
-from videre.engines import Announcement, Listener, Resumption
+from videre.engines import Listener, Resumption
+from videre.engines.events import Announcement
 from videre.engines.memory import MemoryEngine
 from videre.errors import EngineError
 from videre.settings import JoinPolicy

@@ -30,7 +30,6 @@ from videre.peers.connect import enter
 from videre.peers.context import Context
 from videre.peers.eagerly import eagerly
 from videre.peers.holder import Holder
-from videre.peers.last import new_id, note
 from videre.reasons import LeaveReason
 from videre.rooms.room import HELD, Seat, weight
 
@@ -149,21 +148,21 @@ class Peer(Holder):
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         to = packet.header.get("To")
-        packet_id = new_id(own, packet)
+        packet_id = packets.id_text(packet.header)
         if to is not None:
             return self._send_to(own, packet, [to] if isinstance(to, str) else to, packet_id)
         if self._heads < MAX_HEADS:  # stop trying with clients whose headers differ
             self._heads += 1
             self._head = head_of(packet.text)
         self.pay(tally.size(packet.text) * own.replica.weight)
-        return note(own, packet_id, self._rooms.broadcast(own, packet.text, packet_id=packet_id))
+        return self._rooms.broadcast(own, packet.text, packet_id=packet_id)
 
     def _send_to(
         self, own: Seat, packet: Packet, users: list[str], packet_id: str
     ) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
         self.pay(tally.size(packet.text) * weight(len(names)))
-        pending = note(own, packet_id, self._rooms.broadcast(own, packet.text, names, packet_id))
+        pending = self._rooms.broadcast(own, packet.text, names, packet_id)
         if absent := own.replica.absent(names):
             self.refuse(NoSuchUser(f"Header.To: not in the room: {', '.join(absent)}"), packet)
         return pending

@@ -155,8 +155,6 @@ class Replica:
         new, old = self._seat(event.to, event.user, room), replica.remove(event.user)
         replica.put(new)
         new.since = old.since
-        if event.last_id:
-            new.last_id = event.last_id
         if isinstance(new.connection, Returning):
             role = packets.ROLE[replica.initiator is new]
             echo = role.join(new.connection.announcement)
@@ -211,7 +209,8 @@ class Replica:
         self.census.change(room, len(replica.seats), len(seats))
         for user, seat_id in event.members:
             if user not in replica.seats:
-                self._deliver(replica, _announced, user)
+                text = packets.write(Event.CONNECT, user, room, "false")
+                self._deliver(replica, _all, (Event.CONNECT, text))
                 replica.put(Seat(seat_id, user, room, since=self._clock()))
         replica.follow(event)
         if before is not None and replica.initiator is not before:
@@ -270,9 +269,8 @@ _HEAR: dict[type[Any], Callable[[Replica, str, Any], None]] = {
 }
 
 
-def _announced(user: str, member: Seat) -> tuple[Heard]:
-    """Return what a member hears of another one that a state has shown."""
-    return ((Event.CONNECT, packets.write(Event.CONNECT, user, member.room, "false")),)
+def _all(heard: Heard, _member: Seat) -> tuple[Heard]:
+    return (heard,)
 
 
 def _close(seat: Seat, code: int, reason: str = "") -> None:

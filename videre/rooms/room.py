@@ -70,7 +70,6 @@ class Seat:
     # Extra keys of the welcome, from how the seat was taken; None: no welcome was asked for.
     welcome: Mapping[str, object] | None = None
     secret: str | None = None  # the resume secret, until it was sent to the holder
-    last_id: str = "null"  # id of the holder's last broadcast, as JSON
     greeted: int = 0  # size of its welcome, in bytes
     replica: Room = dataclasses.field(init=False)  # the seat's room, once it is in one
 

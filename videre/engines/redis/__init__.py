@@ -185,13 +185,16 @@ class RedisEngine:
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
         born = "" if view is None else view.known_as
-        answer = await self._node.step(room, "publish", user, seat, names, packet_id, text, born)
+        new_id = "" if own is not None and packet_id == own.last_id else packet_id
+        answer = await self._node.step(room, "publish", user, seat, names, new_id, text, born)
         if answer[0] == "other":
             self._node.owe(room)
             raise EngineError("The store has lost data, and not all members are back")
         if answer[0] == "gone":
             self._node.trouble.set()  # the node may be condemned
             raise EngineError("The seat is gone")
+        if own is not None and packet_id:
+            own.last_id = packet_id
         if view is None:
             await self._node.require_same()
 

@@ -25,6 +25,7 @@ class OwnSeat:
     room: str
     ticket: str | None
     place: float = 0.0  # in joining order; 0: not known yet
+    last_id: str = "null"  # of its last packet, see Engine.publish
     adopted: bool = False  # from a dead node: it needs no messages
     leaving: bool = False
 
@@ -127,6 +128,8 @@ class View:
             self.place(event.user, event.seat, Place(node, number))
         elif isinstance(event, Moved):
             self.place(event.user, event.to, Place(node, self.places[event.user].number))
+            if event.last_id and (own := self.own.get(event.to)) is not None:
+                own.last_id = event.last_id
 
     def place(self, user: str, seat: str, place: Place) -> None:
         """Record where a seat is."""
