@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, cast
 
 from aiohttp._websocket.helpers import websocket_mask
 from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import WebSocketReader
 
 from videre.transport.session import logger
@@ -35,8 +33,7 @@ class _Inbound(WebSocketDataQueue):
 
     def __init__(self, session: WebSocketSession) -> None:
         if not hasattr(self, "_size"):  # aiohttp without its compiled parser
-            loop = asyncio.get_running_loop()
-            super().__init__(cast(BaseProtocol, None), 0, loop=loop)
+            super().__init__(cast(Any, None), 0, loop=cast(Any, None))
         # With it, skip the base's __init__: it would create a queue, 700 bytes, for nothing.
         self._session = session
 
