@@ -229,7 +229,7 @@ class Simulation:
                 if not view.known:
                     continue
                 pairs = list(view.state.members.items())
-                order = [view.places[user].number for user, _ in pairs]
+                order = [view.positions[user].number for user, _ in pairs]
                 if order != sorted(order):
                     self.fail(f"{node.name}: {name}: not in joining order: {pairs}")
                 if [(seat.user, seat.id) for seat in seated] != pairs:
@@ -359,7 +359,7 @@ class Simulation:
 
         def ends(view: Any) -> None:
             was = {
-                user: (view.places[user].node, seat) for user, seat in view.state.members.items()
+                user: (view.positions[user].node, seat) for user, seat in view.state.members.items()
             }
             end_doubt(view)
             self._given_up(was, view)

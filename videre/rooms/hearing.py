@@ -11,10 +11,10 @@ from videre.packets import Event
 from videre.rooms.room import Seat
 
 #: A packet of a room: its event and its text.
-Heard = tuple[Event, str]
+Delivery = tuple[Event, str]
 
 
-def packets_for(event: events.Event, member: Seat) -> tuple[Heard, ...]:
+def packets_for(event: events.Event, member: Seat) -> tuple[Delivery, ...]:
     """Return the packets of its room that an event brings to `member`, in order."""
     if isinstance(event, Joined):
         # Whoever hears of another one's join was there before.
@@ -28,7 +28,7 @@ def packets_for(event: events.Event, member: Seat) -> tuple[Heard, ...]:
     return ()
 
 
-def promotion_for(heir: str, member: Seat) -> tuple[Heard, ...]:
+def promotion_for(heir: str, member: Seat) -> tuple[Delivery, ...]:
     """Return what `member` hears when `heir` becomes the room's initiator."""
     if member.user == heir:
         return ((Event.CONNECT, packets.write(Event.CONNECT, heir, member.room, "true")),)
@@ -39,15 +39,15 @@ def promotion_for(heir: str, member: Seat) -> tuple[Heard, ...]:
 
 
 @lru_cache(maxsize=1)
-def _joined(head: str, tail: str, initiator: bool) -> Heard:
+def _joined(head: str, tail: str, initiator: bool) -> Delivery:
     return Event.CONNECT, f"{head}{packets.ROLE[initiator]}{tail}"
 
 
 @lru_cache(maxsize=1)
-def _left(user: str, room: str) -> Heard:
+def _left(user: str, room: str) -> Delivery:
     return Event.DISCONNECT, packets.write(Event.DISCONNECT, user, room)
 
 
 @lru_cache(maxsize=1)
-def _role(heir: str, room: str) -> Heard:
+def _role(heir: str, room: str) -> Delivery:
     return Event.ROLE, packets.write(Event.ROLE, heir, room, "true")

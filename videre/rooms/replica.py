@@ -19,7 +19,7 @@ from videre.interfaces import Ice, Log
 from videre.packets import Event
 from videre.reasons import LeaveReason
 from videre.rooms.census import Census
-from videre.rooms.hearing import Heard, packets_for, promotion_for
+from videre.rooms.hearing import Delivery, packets_for, promotion_for
 from videre.rooms.hooks import Hooks
 from videre.rooms.lost import LostSeats
 from videre.rooms.returning import Returning
@@ -230,12 +230,12 @@ class Replica:
         self._log("promote", room=room.name, user=heir.user)
 
     def _deliver(
-        self, room: Room, hears: Callable[[Any, Seat], Sequence[Heard]], event: object
+        self, room: Room, hears: Callable[[Any, Seat], Sequence[Delivery]], event: object
     ) -> None:
         """Send the members on this node what each hears of something: the first packets first."""
         told = [(seat.connection, hears(event, seat)) for seat in room.here.values()]
         for number in range(max([len(heard) for _, heard in told], default=0)):
-            last: Heard | None = None
+            last: Delivery | None = None
             copies = 0
             for connection, heard in told:
                 if number >= len(heard):
@@ -247,7 +247,7 @@ class Replica:
                 copies += 1
             self._count(last, copies)
 
-    def _count(self, heard: Heard | None, copies: int) -> None:
+    def _count(self, heard: Delivery | None, copies: int) -> None:
         if heard is not None:
             self._tally.sent[heard[0]].add(heard[1], copies)
 
@@ -269,7 +269,7 @@ _HEAR: dict[type[Any], Callable[[Replica, str, Any], None]] = {
 }
 
 
-def _all(heard: Heard, _member: Seat) -> tuple[Heard]:
+def _all(heard: Delivery, _member: Seat) -> tuple[Delivery]:
     return (heard,)
 
 

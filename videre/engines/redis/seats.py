@@ -16,7 +16,7 @@ from videre.engines.redis.messages import NODE_LOST, event_of
 from videre.engines.redis.node import Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.store import Message, parse
-from videre.engines.redis.view import Answer, OwnSeat, Place, View
+from videre.engines.redis.view import Answer, OwnSeat, Position, View
 from videre.errors import CloseCode, EngineError, PeerError
 from videre.reasons import LeaveReason
 
@@ -253,7 +253,7 @@ class Seats:
     def _restored(self, view: View, line: list[Any]) -> None:
         seats = {user: seat for user, seat, _ in line[3]}
         for user, seat, number in line[3]:
-            view.place(user, seat, Place(line[2], float(number)))
+            view.place(user, seat, Position(line[2], float(number)))
         view.doubted -= seats.keys()
         self._node.listener.hear(view.room, view.find(view.state.members | seats))
         for user, seat in seats.items():

@@ -31,7 +31,7 @@ class OwnSeat:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Position:
     """Where a member's seat is, and its place in joining order."""
 
     node: str
@@ -45,14 +45,14 @@ class Answer:
     number: int  # of the last message before it; 0: no such room
     born: str  # the room's first number; "": no such room
     seats: dict[str, str]  # by user
-    places: dict[str, Place]  # by user
+    positions: dict[str, Position]  # by user
 
     @classmethod
     def of(cls, number: str, born: str, seats: Sequence[str]) -> Answer:
         """Parse an answer; `seats` alternates users and their stored seats."""
         kept = {user: each.split("\n") for user, each in zip(seats[::2], seats[1::2], strict=True)}
-        places = {user: Place(node, float(place)) for user, (_, node, place) in kept.items()}
-        return cls(int(number), born, {user: each[0] for user, each in kept.items()}, places)
+        positions = {user: Position(node, float(at)) for user, (_, node, at) in kept.items()}
+        return cls(int(number), born, {user: each[0] for user, each in kept.items()}, positions)
 
 
 class View:
@@ -71,7 +71,7 @@ class View:
         self.born = ""  # the room's first number; a different one means that the store lost data
         self.number = 0  # of the last message applied
         self.state = RoomState()
-        self.places: dict[str, Place] = {}  # by user
+        self.positions: dict[str, Position] = {}  # by user
         self.doubted: set[str] = set()  # members that the store no longer has
         self.doubting: asyncio.TimerHandle | None = None
         self.catching = False
@@ -102,7 +102,7 @@ class View:
         """Believe a state; doubt the members it lacks. Later messages stay early."""
         members = self.state.members if answer.born else {}  # else there is no such room
         self.doubted = members.keys() - answer.seats.keys()
-        self.places |= answer.places
+        self.positions |= answer.positions
         self.find(members | answer.seats)
         self.known, self.number, self.born = bool(answer.born), answer.number, answer.born
         self.states += 1
@@ -112,8 +112,8 @@ class View:
 
     def find(self, seats: Mapping[str, str]) -> Found:
         """Make these users the members; return the event that says so, in joining order."""
-        self.places = {user: self.places[user] for user in seats}
-        members = sorted(seats.items(), key=lambda each: (self.places[each[0]].number, each[0]))
+        self.positions = {user: self.positions[user] for user in seats}
+        members = sorted(seats.items(), key=lambda each: (self.positions[each[0]].number, each[0]))
         event = Found(members)
         self.state.apply(event)
         return event
@@ -123,19 +123,19 @@ class View:
         if not self.state.apply(event):
             return
         if isinstance(event, Left):
-            del self.places[event.user]
+            del self.positions[event.user]
         elif isinstance(event, Joined):
-            self.place(event.user, event.seat, Place(node, number))
+            self.place(event.user, event.seat, Position(node, number))
         elif isinstance(event, Moved):
-            self.place(event.user, event.to, Place(node, self.places[event.user].number))
+            self.place(event.user, event.to, Position(node, self.positions[event.user].number))
             if event.last_id and (own := self.own.get(event.to)) is not None:
                 own.last_id = event.last_id
 
-    def place(self, user: str, seat: str, place: Place) -> None:
+    def place(self, user: str, seat: str, position: Position) -> None:
         """Record where a seat is."""
-        self.places[user] = place
+        self.positions[user] = position
         if (own := self.own.get(seat)) is not None:
-            own.place = place.number
+            own.place = position.number
 
     def lacks(self, own: OwnSeat) -> bool:
         """Return whether the store lacks a seat that this node had."""
@@ -147,7 +147,7 @@ class View:
 
         Returns the event that says so.
         """
-        waiting = {user for user, place in self.places.items() if place.node in restoring}
+        waiting = {user for user, at in self.positions.items() if at.node in restoring}
         gone = self.doubted - waiting
         self.doubted &= waiting
         return self.find_without(gone) if gone else None
