@@ -11,11 +11,12 @@ from typing import Any
 
 import hiredis
 import pytest
+import uvloop
 from patience import WAIT_SECONDS, patient
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
-from valkey_server import until, valkey
+from valkey_server import redis_tls, until, valkey
 
 from videre import engine_url
 from videre.engines.redis.channels import Channels
@@ -70,6 +71,13 @@ class Fake:
 @pytest.fixture
 async def fake() -> AsyncIterator[Fake]:
     """Run a server."""
+    async with fake_server() as fake:
+        yield fake
+
+
+@contextlib.asynccontextmanager
+async def fake_server() -> AsyncIterator[Fake]:
+    """Run a server, on this loop."""
     fake = Fake()
     server = await asyncio.start_server(fake.accept, "127.0.0.1", 0)
     fake.port = server.sockets[0].getsockname()[1]
@@ -289,16 +297,52 @@ def subscribed(words: list[str]) -> bytes:
     return b"+PONG\r\n"
 
 
-async def test_a_quiet_server_is_asked_whether_it_is_there(fake: Fake) -> None:
+async def quiet_server() -> None:
     """As long as it answers it is believed; then the subscriptions are lost, once."""
-    fake.say = subscribed
-    async with ears_at(fake.port, patient(0.2)) as ears:
-        await asyncio.gather(ears.subscribe("a"), ears.subscribe("b"))
-        await fake.has_heard(2 + 5)
-        assert [words[0] for words in fake.asked[2:]] == ["PING"] * len(fake.asked[2:])
-        assert not ears.broken.is_set() and len(fake.writers) == 1
-        fake.say = lambda words: b""
-        await asyncio.wait_for(ears.broken.wait(), WAIT_SECONDS)
+    async with fake_server() as fake:
+        fake.say = subscribed
+        async with ears_at(fake.port, patient(0.2)) as ears:
+            await asyncio.gather(ears.subscribe("a"), ears.subscribe("b"))
+            await fake.has_heard(2 + 5)
+            assert [words[0] for words in fake.asked[2:]] == ["PING"] * len(fake.asked[2:])
+            assert not ears.broken.is_set() and len(fake.writers) == 1
+            fake.say = lambda words: b""
+            await asyncio.wait_for(ears.broken.wait(), WAIT_SECONDS)
+
+
+async def test_a_quiet_server_is_asked_whether_it_is_there() -> None:
+    """On asyncio's loop."""
+    await quiet_server()
+
+
+def test_a_quiet_server_on_uvloop() -> None:
+    """Its clock counts milliseconds: an answer comes at the time at which it was asked for."""
+    uvloop.run(quiet_server())
+
+
+def test_tls_on_uvloop(tmp_path: Path) -> None:
+    """Its transports are handed over like asyncio's, with TLS too."""
+
+    async def calls() -> None:
+        async with redis_tls(tmp_path) as server:
+            servers = Servers(engine_url.read(server.url), WAIT_SECONDS)
+            try:
+                asked = [servers.call("key", ("ECHO", str(n) * 1000)) for n in range(200)]
+                assert await asyncio.gather(*asked) == [str(n) * 1000 for n in range(200)]
+                ears = Ears(servers, WAIT_SECONDS)
+                await ears.subscribe("a")
+                await servers.call("a", ("SPUBLISH", "a", "text"))
+                await until(lambda: is_so(ears.heard == [("a", "text")]))
+                await ears.channels.end()
+            finally:
+                await servers.close()
+
+    uvloop.run(calls())
+
+
+async def is_so(met: bool) -> bool:
+    """Return a condition, for `until`."""
+    return met
 
 
 async def test_a_channel_that_has_gone_to_another_server(fake: Fake) -> None:

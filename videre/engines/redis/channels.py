@@ -129,7 +129,7 @@ class Subscription:
         quiet = loop.time() - self._pipe.heard
         if quiet < self._timeout:
             self._timer = loop.call_later(self._timeout - quiet, self._watch)
-        elif self._pinged < self._pipe.heard:
+        elif self._pinged <= self._pipe.heard:  # the same: uvloop's clock counts milliseconds
             self._pinged = loop.time()
             self._pipe.write(("PING",))
             self._timer = loop.call_later(self._timeout, self._watch)
