@@ -1,0 +1,228 @@
+"""The folders of examples/: each runs by its one command, and does what its README says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from browser import Browser, Page, chromium
+from process import ROOT, require
+from valkey_server import free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SECONDS = 120  # npm installs some sixty packages
+OWN: dict[str, Any] = {"permissions": ["camera", "microphone"]}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Run a Chromium."""
+    async with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Give a clone in which everything that bin/install installs is there already."""
+    shutil.copytree(
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("node_modules")
+    )
+    shutil.copytree(
+        ROOT / "videre", tmp_path / "videre", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    install = tmp_path / "bin" / "install"
+    install.parent.mkdir()
+    install.write_text("#!/bin/sh\n")
+    install.chmod(0o755)
+    return tmp_path
+
+
+@asynccontextmanager
+async def running(
+    clone: Path, example: str, *options: str, **variables: str
+) -> AsyncIterator[None]:
+    """Run an example until the end of the block; then Ctrl-C must end all of it."""
+    command = clone / "examples" / example / "run"
+    process = await asyncio.create_subprocess_exec(
+        *(str(command), *options),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT,
+        cwd=clone,
+        env={**os.environ, **variables},
+        start_new_session=True,
+    )
+    try:
+        yield
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = await process.communicate()
+        print(output.decode(errors="replace"))
+        raise
+    os.killpg(process.pid, signal.SIGINT)
+    async with asyncio.timeout(SECONDS):
+        output, _ = await process.communicate()  # which ends when nobody has its output open
+    assert "Traceback" not in output.decode(errors="replace"), output.decode(errors="replace")
+
+
+async def served(url: str) -> None:
+    """Wait until somebody answers."""
+    async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.get(url):
+                    return
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.1)
+
+
+async def reads(page: Page, words: str) -> None:
+    """Read these words as the state."""
+    await page.drive("await page.getByRole('status').getByText(arg).waitFor();", words)
+
+
+async def sees(page: Page, videos: int) -> None:
+    """See so many videos, all of them with a picture."""
+    code = """
+    await page.waitForFunction((many) => {
+      const found = [...document.querySelectorAll("video")];
+      return found.length === many && found.every((video) => video.videoWidth > 0);
+    }, arg);
+    """
+    await page.drive(code, videos)
+
+
+async def two_of(browser: Browser, url: str) -> list[Page]:
+    """Open a page, and then in another window the address that it shows."""
+    first = await browser.open(url, own=OWN, ready=False)
+    second = await browser.open(await first.drive("return page.url();"), own=OWN, ready=False)
+    return [first, second]
+
+
+async def test_a_plain_page(clone: Path, browser: Browser) -> None:
+    """Two windows are a call, until one is closed."""
+    port = free_port()
+    async with running(clone, "page", str(port)):
+        await served(f"http://localhost:{port}")
+        first, second = await two_of(browser, f"http://localhost:{port}")
+        for page in (first, second):
+            await reads(page, "In a call with 1")
+            await sees(page, 2)
+        await second.close()
+        await reads(first, "Waiting for somebody")
+        await browser.close()
+
+
+async def test_a_file_is_dropped(clone: Path, browser: Browser, tmp_path: Path) -> None:
+    """It comes to the other as it was, under its name."""
+    data = os.urandom(300_000)
+    (tmp_path / "a <b> c.bin").write_bytes(data)
+    port = free_port()
+    async with running(clone, "file-drop", str(port)):
+        await served(f"http://localhost:{port}")
+        first, second = await two_of(browser, f"http://localhost:{port}")
+        for page in (first, second):
+            await reads(page, "Connected with 1")
+        choose = "await page.locator('input[type=file]').setInputFiles(arg);"
+        await first.drive(choose, str(tmp_path / "a <b> c.bin"))
+        await first.drive("await page.getByText('a <b> c.bin: sent to 1').waitFor();")
+        saved = await second.drive(
+            """
+            const [download] = await Promise.all([
+              page.waitForEvent("download"),
+              page.getByRole("link", { name: "a <b> c.bin" }).click(),
+            ]);
+            return await download.path();
+            """
+        )
+        assert Path(saved).read_bytes() == data  # noqa: ASYNC240 (nothing else runs here)
+        await browser.close()
+
+
+async def test_a_site_in_fastapi(clone: Path, browser: Browser) -> None:
+    """Its users meet; others get no token; and it knows who is there."""
+    site, signalling, admin = (free_port() for _ in range(3))
+    ports = {"SITE_PORT": site, "SIGNALLING_PORT": signalling, "ADMIN_PORT": admin}
+    url = f"http://localhost:{site}"
+    async with (
+        running(clone, "fastapi", **{name: str(port) for name, port in ports.items()}),
+        aiohttp.ClientSession() as http,
+    ):
+        await served(url)
+        await served(f"http://localhost:{signalling}/health")
+        async with http.post(f"{url}/login", data={"user": "ann", "password": "wrong"}) as answer:
+            assert answer.status == 401
+        async with http.post(f"{url}/token/garden") as answer:
+            assert answer.status == 401
+        form = {"user": "ann", "password": "ann's password"}
+        async with http.post(f"{url}/login", data=form) as answer:
+            assert answer.status == 200
+        async with http.post(f"{url}/token/cellar") as answer:
+            assert answer.status == 403
+        async with http.get(f"{url}/rooms/garden/members") as answer:
+            assert await answer.json() == []
+        for user, told in (("ann", "Here: ann"), ("bob", "Here: ann, bob")):
+            page = await browser.open(url, own=OWN, ready=False)
+            await page.drive(
+                """
+                await page.getByPlaceholder("User").fill(arg);
+                await page.getByPlaceholder("Password").fill(`${arg}'s password`);
+                await page.getByRole("button", { name: "Enter" }).click();
+                """,
+                user,
+            )
+            await reads(page, told)
+        await sees(page, 2)
+        await browser.close()
+
+
+async def test_an_application_in_react(clone: Path, browser: Browser) -> None:
+    """Two windows are a call, and say hello."""
+    require("npm")
+    site, signalling = free_port(), free_port()
+    ports = {"SITE_PORT": str(site), "SIGNALLING_PORT": str(signalling)}
+    async with running(clone, "react", **ports):
+        await served(f"http://localhost:{site}")
+        first, second = await two_of(browser, f"http://localhost:{site}")
+        for page in (first, second):
+            await sees(page, 2)
+        await first.drive("await page.getByRole('button', { name: 'Say hello' }).click();")
+        await second.drive("await page.getByText(': Hello').waitFor();")
+        await browser.close()
+    build = await asyncio.create_subprocess_exec(
+        *(require("npm"), "run", "build"),
+        cwd=clone / "examples" / "react",
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    output, _ = await build.communicate()
+    assert build.returncode == 0, output.decode()
+
+
+async def test_each_example_has_a_test() -> None:
+    """A folder with a command has a README that says it, and each is named in a test."""
+    tests = (ROOT / "tests").rglob("test_*.py")
+    source = "".join(path.read_text(encoding="utf-8") for path in tests)
+    folders = [path for path in (ROOT / "examples").iterdir() if path.is_dir()]
+    assert len(folders) >= 7
+    for folder in folders:
+        assert re.search(rf"[\"/]{folder.name}[\"/]", source), folder
+        if (folder / "run").exists():
+            assert f"\nexamples/{folder.name}/run" in (folder / "README.md").read_text()
+        else:  # for the applications of test_npm_package.py
+            assert [path.stem for path in folder.iterdir()] == ["App"]
