@@ -60,8 +60,9 @@ def setup(
     ice = IceOffer(config.ice, config.limits)
     tally = Tally(time.monotonic)
     retention = Retention(grace=config.limits.grace, max_bytes=config.limits.max_resume_bytes)
+    space = prefix.rstrip("/")
     rooms = Rooms(
-        choice.make(config.engine, prefix.rstrip("/"), retention, config.node_timeout, _later),
+        choice.make(config.engine, space, retention, config.node_timeout, _later, tally),
         clock=time.monotonic,
         log=log,
         spawn=jobs.spawn,

@@ -44,8 +44,11 @@ RESUME_RESULTS = ("resumed", "gap", "gone", "refused", "failed")
 #: Why a request to open a session was refused.
 REFUSALS = ("origin", "connections", "connections-per-address", "connects-per-second", "stopping")
 
-#: The steps of an engine, named after its methods.
-STEPS = ("join", "renew", "lose", "resume", "leave", "publish", "members", "rooms")
+#: The steps of a store (engines/redis/room.lua), and `rooms`, a page of their list.
+STEPS = (
+    *("join", "renew", "lose", "resume", "leave", "publish", "members", "rooms"),
+    *("since", "restore", "reap"),
+)
 
 #: Upper bounds in seconds, from one turn of the event loop to delays that people notice.
 SECONDS = (
@@ -61,9 +64,6 @@ LAG_SECONDS = (0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 
 #: One of this many received chunks is timed, with the packets in it; timing costs 2 us.
 TIMED = 64
-
-# Most timed packets under way through the engine; more are not timed.
-MAX_UNDER_WAY = 1_000
 
 
 def size(text: str) -> int:
@@ -111,18 +111,16 @@ class RelayTimer:
     """Times the broadcasts in one of TIMED chunks, from their arrival to the last member's write.
 
     The transport calls `begin` when bytes arrive, and `end` when everything they caused at once has
-    been written to the sockets. A broadcast that goes through a store is meanwhile under way; its
-    time ends separately, when it has been written to the members on this node.
+    been written to the sockets. A broadcast that goes through a store takes `arrived` along, and
+    the store's engine calls `observe` when it has been written to the members on this node.
     """
 
-    __slots__ = ("_clock", "arrived", "left", "seconds", "under_way", "written")
+    __slots__ = ("_clock", "arrived", "left", "seconds", "written")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.arrived: float | None = None  # when the chunk being handled arrived; None: not timed
         self.left = TIMED  # chunks until the next timed one, inclusive
-        # Arrival times of timed broadcasts on their way to a store, by sender's seat and text.
-        self.under_way: dict[tuple[str, str], float] = {}
         self.written = 0  # broadcasts delivered since then
         self.seconds = Histogram()
 
@@ -138,25 +136,11 @@ class RelayTimer:
         """Stop timing: all that can be written at once is written."""
         arrived, self.arrived = self.arrived, None
         if arrived is not None and self.written:
-            self.seconds.observe(self._clock() - arrived, self.written)
+            self.observe(arrived, self.written)
 
-    def set_out(self, seat: str, text: str) -> None:
-        """Record that a broadcast goes to a store, if it is timed."""
-        if self.arrived is None:
-            return
-        if len(self.under_way) >= MAX_UNDER_WAY:  # of a store whose messages do not arrive
-            self.under_way.clear()
-        self.under_way[seat, text] = self.arrived
-
-    def give_up(self, seat: str, text: str) -> None:
-        """Record that a broadcast will not come back from the store."""
-        self.under_way.pop((seat, text), None)
-
-    def reached(self, seat: str, text: str) -> None:
-        """Record that a broadcast, timed or not, was sent to the members on this node."""
-        arrived = self.under_way.pop((seat, text), None)
-        if arrived is not None:
-            self.seconds.observe(self._clock() - arrived)
+    def observe(self, arrived: float, broadcasts: int = 1) -> None:
+        """Record that broadcasts that arrived then are written now."""
+        self.seconds.observe(self._clock() - arrived, broadcasts)
 
 
 class Lag:
@@ -244,6 +228,6 @@ class Tally:
         self.refused = dict.fromkeys(REFUSALS, 0)
         #: Seconds from receiving a broadcast to its last write.
         self.relays = RelayTimer(clock)
-        #: Seconds that each of the engine's STEPS takes, and how many failed.
+        #: Seconds that each of a store's STEPS takes, and how many failed.
         self.steps = {step: Histogram() for step in STEPS}
         self.failures = dict.fromkeys(STEPS, 0)

@@ -310,7 +310,7 @@ async def test_the_time_of_relays() -> None:
         a, b = await meter.server.members("a", "b")
         chunks = 0
         meter.namespace.tally.relays.left = TIMED  # members have joined before
-        async with meter.moves(relay_seconds_count=3, engine_step_seconds_count={"publish": 3}):
+        async with meter.moves(relay_seconds_count=3, engine_step_seconds_count={}):
             while chunks < 3 * TIMED:
                 await a.send("broadcast", "a", ROOM, chunks)
                 await b.heard()
@@ -339,9 +339,9 @@ async def test_the_time_of_relays_from_who_polls() -> None:
             await send(meter.url, session, *[text] * 5)
 
 
-async def test_the_engine_s_steps() -> None:
+async def test_a_store_s_steps(tmp_path: Path) -> None:
     """Each step is timed."""
-    async with metered() as meter:
+    async with valkey(tmp_path) as store, metered(engine=store.url) as meter:
         server, rooms = meter.server, meter.namespace.rooms
         client = await server.client()
         async with meter.moves(engine_step_seconds_count={"join": 2, "renew": 1}):

@@ -11,18 +11,27 @@ from videre.engines.memory import MemoryEngine
 from videre.errors import EngineError
 from videre.interfaces import Later
 from videre.settings import MEMORY, Retention
+from videre.tally import Tally
 
 
 def make(
-    url: str, namespace: str, retention: Retention, node_timeout: float, later: Later
+    url: str,
+    namespace: str,
+    retention: Retention,
+    node_timeout: float,
+    later: Later,
+    tally: Tally | None = None,
 ) -> Engine:
-    """Return an engine for the rooms of one namespace. `node_timeout` is in seconds."""
+    """Return an engine for the rooms of one namespace. `node_timeout` is in seconds.
+
+    A store's steps are timed in the `tally`; steps in memory take no longer than reading a clock.
+    """
     if url == MEMORY:
         return MemoryEngine(clock=time.monotonic, later=later, retention=retention)
     from videre.engines.redis import RedisEngine  # only where it is installed
 
     store = _store(url, namespace, retention, node_timeout)
-    return RedisEngine(store, retention=retention, node_timeout=node_timeout)
+    return RedisEngine(store, retention=retention, node_timeout=node_timeout, tally=tally)
 
 
 async def attempt(url: str, namespace: str, node_timeout: float) -> str:

@@ -188,8 +188,7 @@ class Namespaces(Collector):
         )
         steps = HistogramMetricFamily(
             "videre_engine_step_seconds",
-            "Time that the engine took to answer, by step. In memory, of the steps that publish a "
-            "broadcast, those that videre_relay_seconds times.",
+            "Time that the store took to answer, by step. Steps in memory are not timed.",
             labels=("prefix", "step"),
         )
         for prefix, each in self._namespaces:
@@ -200,7 +199,7 @@ class Namespaces(Collector):
         yield steps
         yield self._counters(
             "videre_engine_step_failures",
-            "Engine steps that failed, by step.",
+            "Steps that the store did not take, by step.",
             "step",
             lambda tally: tally.failures,
         )

@@ -16,7 +16,6 @@ from videre import packets
 from videre.engines import Engine, Gap, Missed
 from videre.engines.events import Announcement
 from videre.engines.listing import list_rooms
-from videre.engines.timed import TimedEngine
 from videre.errors import MAX_REASON, CloseCode
 from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
 from videre.reasons import End, LeaveReason
@@ -55,8 +54,8 @@ class Rooms:
     ) -> None:
         self.in_process = engine.in_process
         self.tally = tally = tally or Tally(clock)
-        self._engine = TimedEngine(engine, tally)
-        self._publish = self._engine.publish_quickly
+        self._engine = engine
+        self._publish = engine.publish
         self._relays = tally.relays
         self._clock = clock
         self._log = log
@@ -236,9 +235,10 @@ class Rooms:
 
         See Engine.publish for `packet_id`.
         """
-        if self._relays.arrived is None:
-            return self._publish(seat.room, seat.id, text, to, packet_id)
-        return self._engine.relay(seat.room, seat.id, text, to, packet_id)
+        pending = self._publish(seat.room, seat.id, text, to, packet_id)
+        if pending is None and self._relays.arrived is not None:
+            self._relays.written += 1
+        return pending
 
     def is_initiator(self, seat: Seat) -> bool:
         """Return whether the holder of a seat is its room's initiator."""

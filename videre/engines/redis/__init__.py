@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Sequence
 
 import orjson
 
@@ -23,13 +24,17 @@ from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Store, parse
-from videre.engines.redis.view import OwnSeat
+from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
 from videre.settings import JoinPolicy, Process, Retention
+from videre.tally import Tally
 
 
 class RedisEngine:
-    """Keeps the rooms of a namespace in a store. `node_timeout` is in seconds."""
+    """Keeps the rooms of a namespace in a store. `node_timeout` is in seconds.
+
+    The `tally` gets the time of the store's steps, and of broadcasts that go through it.
+    """
 
     def __init__(
         self,
@@ -38,9 +43,12 @@ class RedisEngine:
         retention: Retention | None = None,
         node_timeout: float = Process.node_timeout,
         node: str = "",
+        tally: Tally | None = None,
     ) -> None:
         retention = retention or Retention()
-        self._node = Node(store, node)
+        tally = tally or Tally(time.monotonic)
+        self._relays = tally.relays
+        self._node = Node(store, tally, node)
         notes = Notes(self._node, node_timeout)
         self._seats = Seats(self._node, notes, doubt=node_timeout, grace=retention.grace)
         self._duties = Duties(self._node, notes, self._seats, node_timeout)
@@ -93,7 +101,7 @@ class RedisEngine:
         ticket: str | None = None,
     ) -> None:
         """See Engine.join. `max_rooms` counts the rooms with members on this node."""
-        self._node.require()
+        self._node.require("join")
         new = room not in self._node.views
         if new and policy.max_rooms is not None and len(self._node.views) >= policy.max_rooms:
             raise RoomFull("The limit on rooms is reached")
@@ -117,7 +125,7 @@ class RedisEngine:
 
     async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
         """See Engine.renew."""
-        self._node.require()
+        self._node.require("renew")
         view = self._node.views.get(room)
         if view is None or seat not in self._node.own:
             return
@@ -147,7 +155,7 @@ class RedisEngine:
         self, room: str, user: str, to: str, shown: str, ticket: str, received: int
     ) -> Resumption:
         """See Engine.resume."""
-        self._node.require()
+        self._node.require("resume")
         own = OwnSeat(to, user, room, ticket)
         async with self._seats.interest(room) as view:
             with self._seats.asked(own):
@@ -166,11 +174,23 @@ class RedisEngine:
                 await view.seated(own, int(answer[1]))
             return Missed(int(answer[2]), [event_of(*parse(each)) for each in answer[3]])
 
-    async def publish(
+    def publish(
         self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
-    ) -> None:
+    ) -> Awaitable[None]:
         """See Engine.publish."""
-        self._node.require()
+        return self._publish(room, seat, text, to, packet_id, arrived=self._relays.arrived)
+
+    async def _publish(
+        self,
+        room: str,
+        seat: str,
+        text: str,
+        to: Sequence[str] | None,
+        packet_id: str,
+        *,
+        arrived: float | None,
+    ) -> None:
+        self._node.require("publish")
         own = self._node.own.get(seat)
         if own is None and seat:
             raise EngineError("The seat is gone")
@@ -197,14 +217,21 @@ class RedisEngine:
             own.last_id = packet_id
         if view is None:
             await self._node.require_same()
+        elif arrived is not None:
+            self._node.jobs.spawn(self._time(view, int(answer[1]), arrived))
+
+    async def _time(self, view: View, number: int, arrived: float) -> None:
+        """Time a broadcast until it is written to the members on this node."""
+        await view.reached(number)
+        self._relays.observe(arrived)
 
     async def members(self, room: str) -> list[str]:
         """See Engine.members."""
-        self._node.require()
+        self._node.require("members")
         found: list[str] = await self._node.step(room, "members")
         return found
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
-        self._node.require()
-        return await self._node.store.rooms(after, limit)
+        self._node.require("rooms")
+        return await self._node.timed("rooms", self._node.store.rooms(after, limit))

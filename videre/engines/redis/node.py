@@ -7,7 +7,8 @@ import enum
 import logging
 import math
 import secrets
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from videre.engines import Listener
 from videre.engines.redis.leases import lease
@@ -16,6 +17,7 @@ from videre.engines.redis.store import Store
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
 from videre.jobs import Jobs
+from videre.tally import Tally
 
 logger = logging.getLogger("videre.engines")
 
@@ -41,6 +43,8 @@ FOREIGN = (
 
 NOT_HEARD = "the messages of the rooms are not heard"
 
+Found = TypeVar("Found")
+
 
 class NodeState(enum.Enum):
     """How a node is connected to the store (docs/cluster-protocol.md)."""
@@ -56,8 +60,9 @@ AWAY, DEAF, READY = NodeState
 class Node:
     """One node, under the name that the store knows. `step` reports trouble to it."""
 
-    def __init__(self, store: Store, name: str = "") -> None:
+    def __init__(self, store: Store, tally: Tally, name: str = "") -> None:
         self.store = store
+        self._tally = tally
         self.listener: Listener
         self.name = name  # "" until it starts, because forked processes need different names
         self.views: dict[str, View] = {}
@@ -132,13 +137,17 @@ class Node:
         """Return this node's seats in a room."""
         return list(self._own_in.get(room, {}).values())
 
-    def require(self) -> str:
+    def require(self, step: str = "") -> str:
         """Return the node's name; raise EngineError unless it is ready and its lease is valid.
+
+        A `step` counts as failed then.
 
         A process that stood still may have been given up: it must renew its lease first, because
         nobody would look for seats that it takes under a dead name.
         """
         if not self.ready or asyncio.get_running_loop().time() >= self.leased_until:
+            if step:
+                self._tally.failures[step] += 1
             raise EngineError("The rooms cannot be reached")
         return self.name
 
@@ -161,7 +170,7 @@ class Node:
         self._steps += 1
         self._step_characters += size
         try:
-            return await self.store.step(room, op, *arguments)
+            return await self.timed(op, self.store.step(room, op, *arguments))
         except EngineError as error:
             self.owe(room)
             self.unsound(error)
@@ -172,6 +181,17 @@ class Node:
         finally:
             self._steps -= 1
             self._step_characters -= size
+
+    async def timed(self, step: str, asked: Awaitable[Found]) -> Found:
+        """Await the store's answer to a step. Record its time, or that it failed."""
+        began = self._tally.clock()
+        try:
+            answer = await asked
+        except EngineError:
+            self._tally.failures[step] += 1
+            raise
+        self._tally.steps[step].observe(self._tally.clock() - began)
+        return answer
 
     async def or_later(self, room: str, op: str, *arguments: str) -> Any:
         """Take a step that must be taken: now, or when the store is back."""
