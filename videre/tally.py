@@ -179,7 +179,6 @@ class Tally:
     """
 
     __slots__ = (
-        "broadcasts",
         "clock",
         "ended",
         "errors",
@@ -187,17 +186,14 @@ class Tally:
         "joins",
         "leaves",
         "opened",
-        "pings",
         "promotions",
         "received",
         "refused",
         "relays",
         "resumes",
         "sent",
-        "size",
         "slow_consumers",
         "steps",
-        "text",
     )
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -205,11 +201,6 @@ class Tally:
         #: Packets from clients and to them, by event. A packet sent to five counts five times.
         self.received = {str(event): Flow() for event in (*CLIENT_EVENTS, OTHER)}
         self.sent = {str(event): Flow() for event in Event}
-        #: The most frequent of `received`.
-        self.broadcasts, self.pings = self.received["broadcast"], self.received["ping"]
-        #: The last broadcast and its size, which is needed twice: on receiving and on sending.
-        self.text: str | None = None
-        self.size = 0
         #: Error packets sent, by code.
         self.errors = dict.fromkeys(ERROR_CODES, 0)
         #: Seats taken on this node, and given up, by LeaveReason.

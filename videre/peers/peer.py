@@ -39,6 +39,9 @@ MAX_HEADS = 8
 # Longest ping kept for comparison with the next one, in characters (a client's has 100).
 MAX_PING = 1024
 
+# Said to a client that sends too much.
+DROPPED = "Rate limit exceeded; packets are dropped until it recovers"
+
 
 class Peer(Holder):
     """The server's end of a session: a Holder, and what its client's packets do."""
@@ -55,73 +58,76 @@ class Peer(Holder):
 
     def receive(self, text: str) -> Awaitable[None] | None:
         """Carry out one packet. Never raises PeerError: it is sent to the peer instead."""
-        packet = None
-        event = None  # stays None if the packet is unreadable
-        seat = self._seat  # `seat` inlined
+        packet, seat = None, self._seat  # `seat` inlined
         if seat is not None and seat.state is not HELD:
             seat = self._seat = None
-        context, counts = self._context, self._tally
+        ping, head = self._ping, self._head
         size = len(text) if text.isascii() else tally.size(text)
+        pending = None
         try:
-            ping, head = self._ping, self._head
             if seat is not None and ping is not None and ping[0] == text:
                 # Nine packets out of ten: a seated client's ping, identical each time.
-                event, user, room = "ping", seat.user, seat.room
-                flow = counts.pings
-            elif seat is not None and head is not None and context.decoder.repeats(text, head):
-                # Most others: a broadcast with the same header as the last one.
-                event, user, room = "broadcast", seat.user, seat.room
-                flow = counts.broadcasts
-                counts.text, counts.size = text, size
-            else:
-                packet = context.decoder.decode(text)
-                event, user, room = packet.event, packet.user, packet.room
-                flow = counts.received[event]
-            flow.packets += 1
-            flow.bytes += size
-            if self._throttle is not None:
-                verdict = self._throttle.judge(event == "ping", context.clock(), size)
-                if verdict is not PASS:
-                    self._drop(verdict)
+                if not self._admit("ping", size, seat):
                     return None
-            if self._trace is not None:
-                self._trace(event, user, room, len(text))
-            if packet is not None:
-                pending = _HANDLERS[event](self, packet, seat)
-            elif event == "broadcast" and seat is not None:
+                self._tell_users(seat.replica.users_payload or seat.replica.users(), ping)
+            elif (
+                seat is not None and head is not None and self._context.decoder.repeats(text, head)
+            ):
+                # Most others: a broadcast with the same header as the last one.
+                if not self._admit("broadcast", size, seat):
+                    return None
                 if seat.replica.weight:
                     self.pay(size * seat.replica.weight)
                 pending = self._rooms.broadcast(seat, text)
-            elif ping is not None and seat is not None:
-                replica = seat.replica
-                self._tell_users(replica.users_payload or replica.users(), ping)
-                pending = None
+            else:
+                packet = self._decode(text, size)
+                if packet is None or not self._admit(packet.event, size, packet):
+                    return None
+                pending = _HANDLERS[packet.event](self, packet, seat)
         except (PeerError, EngineError) as error:
-            if event is None:
-                counts.received[tally.OTHER].add(text)
-            if packet is not None or self._may_be_told(error, size):
-                self.refuse(error, packet)
+            self.refuse(error, packet)
             return None
-        if pending is None:
-            self._bad = 0
+        if pending is not None:
+            return self._finish(pending, packet)
+        self._bad = 0
+        return None
+
+    def _decode(self, text: str, size: int) -> Packet | None:
+        """Decode a text; None: it is no packet, and the rates do not allow an answer."""
+        try:
+            return self._context.decoder.decode(text)
+        except PeerError as error:
+            if self._admit(tally.OTHER, size, None, warning=error):
+                raise
             return None
-        return self._finish(pending, packet)
 
-    def _may_be_told(self, error: PeerError | EngineError, size: int) -> bool:
-        """Return whether to answer an unreadable packet; it counts towards the rate as a packet."""
-        if self._throttle is None or not (isinstance(error, PeerError) and error.bad):
-            return True
-        verdict = self._throttle.judge(False, self._context.clock(), size)
-        if verdict is Verdict.CLOSE:
-            self.close(CloseCode.TOO_MANY_PACKETS)
-        return verdict in (PASS, Verdict.WARN)
+    def _admit(
+        self,
+        event: str,
+        size: int,
+        whose: Seat | Packet | None,
+        *,
+        warning: PeerError | None = None,
+    ) -> bool:
+        """Count a packet of `size` bytes; return whether the rates allow it.
 
-    def _drop(self, verdict: Verdict) -> None:
-        """Warn or close, if the verdict on a dropped packet says so."""
-        if verdict is Verdict.WARN:
-            raise RateLimited("Rate limit exceeded; packets are dropped until it recovers")
-        if verdict is Verdict.CLOSE:
-            self.close(CloseCode.TOO_MANY_PACKETS)
+        `whose` has its user and room. Of the packets in a row that are not allowed, the first
+        raises `warning` (RateLimited if None), and one too many closes the session.
+        """
+        flow = self._tally.received[event]
+        flow.packets += 1
+        flow.bytes += size
+        if self._throttle is not None:
+            verdict = self._throttle.judge(event == "ping", self._context.clock(), size)
+            if verdict is not PASS:
+                if verdict is Verdict.WARN:
+                    raise warning or RateLimited(DROPPED)
+                if verdict is Verdict.CLOSE:
+                    self.close(CloseCode.TOO_MANY_PACKETS)
+                return False
+        if self._trace is not None and whose is not None:
+            self._trace(event, whose.user, whose.room, size)
+        return True
 
     async def _finish(self, pending: Awaitable[None], packet: Packet | None) -> None:
         try:

@@ -124,9 +124,9 @@ class Replica:
                 if user in here and here[user] is not sender:
                     here[user].connection.send(text)
                     copies += 1
-        flow, tally = self._broadcasts, self._tally
+        flow = self._broadcasts
         flow.packets += copies
-        flow.bytes += copies * (tally.size if text is tally.text else size(text))
+        flow.bytes += copies * (len(text) if text.isascii() else size(text))
 
     def _joined(self, room: str, event: Joined) -> None:
         replica = self.rooms.get(room)
