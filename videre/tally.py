@@ -46,7 +46,7 @@ REFUSALS = ("origin", "connections", "connections-per-address", "connects-per-se
 
 #: The steps of a store (engines/redis/room.lua), and `rooms`, a page of their list.
 STEPS = (
-    *("join", "renew", "lose", "resume", "leave", "publish", "members", "rooms"),
+    *("join", "renew", "resume", "leave", "publish", "members", "rooms"),
     *("since", "restore", "reap"),
 )
 

@@ -350,7 +350,7 @@ async def test_a_store_s_steps(tmp_path: Path) -> None:
             (b,) = await server.members("b")
         async with meter.moves(engine_step_seconds_count={"leave": 1}):
             await b.send("disconnect", "b", ROOM)
-        async with meter.moves(engine_step_seconds_count={"lose": 1, "resume": 1}):
+        async with meter.moves(engine_step_seconds_count={"resume": 1}):
             client.reset()
             await meter.log.until("lost", user="a")
             await welcomed(await server.client(), "a", Resume=secret, Received=0)
