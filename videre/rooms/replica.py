@@ -140,7 +140,7 @@ class Replica:
         members = len(replica.seats)
         self.census.change(room, before, members)
         initiator = replica.initiator is taken
-        self._deliver(replica, packets_for, event)
+        self._deliver(replica, event)
         self.greet(replica, taken)
         self._log("join", room=room, user=event.user, initiator=initiator, members=members)
         if taken.local:
@@ -181,7 +181,7 @@ class Replica:
             _close(gone, event.code, event.reason)
         gone.become(GONE)
         if members:
-            self._deliver(replica, packets_for, event)
+            self._deliver(replica, event)
             if event.heir is not None:
                 self._promoted(replica)
         else:
@@ -210,13 +210,15 @@ class Replica:
         for user, seat_id in event.members:
             if user not in replica.seats:
                 text = packets.write(Event.CONNECT, user, room, "false")
-                self._deliver(replica, _all, (Event.CONNECT, text))
+                self._send(replica, (Event.CONNECT, text))
                 replica.put(Seat(seat_id, user, room, since=self._clock()))
         replica.follow(event)
         if before is not None and replica.initiator is not before:
-            role = Event.CONNECT, packets.write(Event.CONNECT, before.user, room, "false")
-            self._deliver(replica, lambda _, member: (role,) if member is before else (), None)
-            self._deliver(replica, promotion_for, replica.initiator.user)
+            heir, here = replica.initiator.user, replica.here.values()
+            if before.state is HELD:
+                role = Event.CONNECT, packets.write(Event.CONNECT, before.user, room, "false")
+                self._send_each([(before, [role])])
+            self._send_each([(seat, promotion_for(heir, seat)) for seat in here])
             self._promoted(replica)
 
     def _dropped(self, room: str, _event: Dropped) -> None:
@@ -229,27 +231,28 @@ class Replica:
         self._tally.promotions += heir.local
         self._log("promote", room=room.name, user=heir.user)
 
-    def _deliver(
-        self, room: Room, hears: Callable[[Any, Seat], Sequence[Delivery]], event: object
-    ) -> None:
-        """Send the members on this node what each hears of something: the first packets first."""
-        told = [(seat.connection, hears(event, seat)) for seat in room.here.values()]
-        for number in range(max([len(heard) for _, heard in told], default=0)):
-            last: Delivery | None = None
-            copies = 0
-            for connection, heard in told:
-                if number >= len(heard):
-                    continue
-                if heard[number] is not last:
-                    self._count(last, copies)
-                    last, copies = heard[number], 0
-                connection.send(heard[number][1])
-                copies += 1
-            self._count(last, copies)
+    def _deliver(self, room: Room, event: Joined | Left) -> None:
+        if event.packets == 1:  # the same for all members
+            self._send(room, *packets_for(event, room.initiator))
+        else:
+            self._send_each([(seat, packets_for(event, seat)) for seat in room.here.values()])
 
-    def _count(self, heard: Delivery | None, copies: int) -> None:
-        if heard is not None:
-            self._tally.sent[heard[0]].add(heard[1], copies)
+    def _send(self, room: Room, delivery: Delivery) -> None:
+        """Send all members on this node a packet."""
+        for seat in room.here.values():
+            seat.connection.send(delivery[1])
+        self._count(delivery, len(room.here))
+
+    def _send_each(self, told: Sequence[tuple[Seat, Sequence[Delivery]]]) -> None:
+        """Send some members what each of them hears: to all the first packet first."""
+        for number in range(max([len(heard) for _, heard in told], default=0)):
+            for seat, heard in told:
+                if number < len(heard):
+                    self._count(heard[number], 1)
+                    seat.connection.send(heard[number][1])
+
+    def _count(self, delivery: Delivery, copies: int) -> None:
+        self._tally.sent[delivery[0]].add(delivery[1], copies)
 
     def retell(self, missed: Missed, seat: Seat) -> list[str]:
         """Return the packets that the holder of a resumed seat has missed; count them."""
@@ -267,10 +270,6 @@ _HEAR: dict[type[Any], Callable[[Replica, str, Any], None]] = {
     Found: Replica._found,
     Dropped: Replica._dropped,
 }
-
-
-def _all(heard: Delivery, _member: Seat) -> tuple[Delivery]:
-    return (heard,)
 
 
 def _close(seat: Seat, code: int, reason: str = "") -> None:
