@@ -30,7 +30,7 @@ from packaging.requirements import Requirement
 from process import LINE_BYTES, Signaller, require, self_signed
 from test_nginx import LOG, MAIN, replace
 from test_workers import urls
-from valkey_server import redis_binary, valkey
+from valkey_server import valkey
 
 from videre.version import __version__
 
@@ -228,14 +228,6 @@ async def _installs(checkout: Checkout, command: str) -> None:
         assert all(f"\nProvides-Extra: {extra}\n" in metadata for extra in wanted.extras)
 
 
-async def _installs_of_debian(checkout: Checkout, command: str) -> None:
-    """The programs that these packages bring are those that the tests run."""
-    programs = {"nginx": "nginx", "redis-server": "redis-check-rdb", "coturn": "turnserver"}
-    for package in shlex.split(command)[2:]:
-        require(programs[package])
-    redis_binary(checkout.path)
-
-
 async def _configures_nginx(checkout: Checkout, command: str) -> None:
     """nginx takes the file where it is copied to; then systemd is asked to reload it."""
     etc = checkout.path / "etc/nginx"
@@ -265,7 +257,6 @@ COMMANDS: list[tuple[str, Callable[[Checkout, str], Awaitable[None]]]] = [
     (r"head -c 32 /dev/urandom \| base64 > \S+", _makes_a_secret),
     (r"pip install \S+", _installs),
     (r"bin/install( \w+)*", _installs),
-    (r"apt-get install [\w -]+", _installs_of_debian),
     (r"cp docs/nginx.conf \S+ && nginx -t && systemctl reload nginx", _configures_nginx),
 ]
 
@@ -319,13 +310,11 @@ async def test_a_cluster(conf: Block, start: Block, workers: Block, checkout: Ch
         text = replace(conf.text, "redis://127.0.0.1:6379", store.url)
         (checkout.path / "etc/videre").mkdir(parents=True)
         shared = json.loads(replace(text, '"Port": 1111', '"Port": 0'))
-        for number in (1, 2):
-            (checkout.path / f"etc/videre/{number}.json").write_text(json.dumps(shared))
-        (checkout.path / "conf.json").write_text(json.dumps(shared))
+        (checkout.path / "etc/videre/conf.json").write_text(json.dumps(shared))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         before: list[str] = []
         for command in (one.removesuffix(" &"), two.removesuffix(" &"), workers.text.strip()):
-            command = command.replace("/etc/", f"{checkout.path}/etc/")
+            command = command.replace("/etc/", f"{checkout.path}/etc/").replace(" 1112", " 0")
             server = await stack.enter_async_context(checkout.serve(command))
             socket = await stack.enter_async_context(http.ws_connect(f"{server.url}/websocket"))
             user = f"user{len(before)}"

@@ -87,7 +87,8 @@ async def gunicorn(
     site = SITE.text.replace('engine="redis://127.0.0.1:6379"', given)
     assert site != SITE.text
     (folder / "calls.py").write_text(site, encoding="utf-8")
-    command = COMMAND.text.replace("127.0.0.1:8080", "127.0.0.1:0")
+    command = COMMAND.text.splitlines()[-1].removeprefix(".venv/bin/")
+    command = command.replace("127.0.0.1:8080", "127.0.0.1:0")
     command = command.replace("--workers 2", f"--workers {workers}")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *command.split()[:-1], *options, "calls:app"),
