@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from fakes import FakeConnection
+from process import ROOT
 
 from videre.rooms.room import ASKED, ELSEWHERE, GONE, HELD, LOST, MOVES, NOBODY, Seat, SeatState
 
@@ -59,3 +61,10 @@ def test_how_a_seat_begins() -> None:
     assert (elsewhere.state, elsewhere.connection) == (ELSEWHERE, NOBODY)
     elsewhere.connection.send("into the void")
     elsewhere.connection.close(4503, "why")
+
+
+def test_the_replica_alone_moves_seats() -> None:
+    """Nobody else changes a state, or what connection is behind a seat."""
+    moves = re.compile(r"\.become\(|\bseat\.(?:state|connection) = ")
+    files = [*(ROOT / "videre/rooms").glob("*.py"), *(ROOT / "videre/peers").glob("*.py")]
+    assert {file.stem for file in files if moves.search(file.read_text("utf-8"))} == {"replica"}

@@ -254,13 +254,15 @@ class Replica:
     def _count(self, delivery: Delivery, copies: int) -> None:
         self._tally.sent[delivery[0]].add(delivery[1], copies)
 
-    def retell(self, missed: Missed, seat: Seat) -> list[str]:
-        """Return the packets that the holder of a resumed seat has missed; count them."""
-        told = [packet for event in missed.events for packet in packets_for(event, seat)]
+    def retell(self, missed: Missed, seat: Seat, returning: Returning) -> None:
+        """Send the holder of a resumed seat what it missed; from now on its connection is used."""
+        told = [delivery for event in missed.events for delivery in packets_for(event, seat)]
         told = told[len(told) - missed.count :]
-        for heard in told:
-            self._count(heard, 1)
-        return [text for _, text in told]
+        for delivery in told:
+            self._count(delivery, 1)
+        if seat.connection is returning:
+            seat.connection = returning.connection
+        returning.arrive([text for _, text in told])
 
 
 _HEAR: dict[type[Any], Callable[[Replica, str, Any], None]] = {

@@ -161,11 +161,8 @@ class Rooms:
         found = await self._ask(seat, step)
         if not isinstance(found, Missed):
             return found
-        missed = self._replica.retell(found, seat)
-        if seat.connection is returning:
-            seat.connection = returning.connection
-        returning.arrive(missed)
-        self._log("resume", room=seat.room, user=seat.user, missed=len(missed))
+        self._replica.retell(found, seat, returning)
+        self._log("resume", room=seat.room, user=seat.user, missed=found.count)
         return seat
 
     async def renew(self, seat: Seat) -> Seat:
