@@ -41,6 +41,10 @@ SOCKJS_URL = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.j
 SOCKJS_INTEGRITY = "sha384-svdnwiXBL+Js+yUneJSRFy24NgGiOfDM/vkQl/vCeVrcbYD6yW8EwPr1FnxTEZsR"
 
 
+#: The first release.
+FIRST = "0.1"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
     """The metadata of a setting: everything but its default."""
@@ -51,6 +55,7 @@ class Setting:
     unit: str = ""
     reloaded: bool = False  # whether SIGHUP changes it; all others need a restart
     shown: str | None = None  # the default in docs/configuration.md, if not as JSON
+    since: str = FIRST  # the release that brought it
 
 
 def setting(
@@ -61,12 +66,19 @@ def setting(
     unit: str = "",
     reloaded: bool = False,
     shown: str | None = None,
+    since: str = FIRST,
     repr: bool = True,
     **rules: Any,
 ) -> Any:
     """Return a dataclass field for a setting; `rules` are cerberus' rules without the default."""
     known = Setting(
-        key=key, meaning=meaning, rules=rules, unit=unit, reloaded=reloaded, shown=shown
+        key=key,
+        meaning=meaning,
+        rules=rules,
+        unit=unit,
+        reloaded=reloaded,
+        shown=shown,
+        since=since,
     )
     return dataclasses.field(default=default, repr=repr, metadata={"setting": known})
 

@@ -149,4 +149,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: is not JSON: {error}"]) from None
     if not isinstance(values, dict):
         raise ConfigError([f"{path}: must hold a JSON object, not {json.dumps(values)[:80]}"])
+    values.pop("$schema", None)  # where editors find docs/videre.schema.json
     return values
