@@ -1,7 +1,7 @@
-"""docs/Containerfile: what it copies is there, and each of its commands does what it should.
+"""Containerfile: what it copies is there, and each of its commands does what it should.
 
-There is no container engine in the tests: its RUN lines are run in a virtual environment that is
-new, its ENTRYPOINT and HEALTHCHECK as processes.
+There is no container engine in the tests: its RUN lines are run with a virtual environment of
+their own, its ENTRYPOINT and HEALTHCHECK as its USER, on a root file system that is read-only.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from process import ROOT, START_SECONDS
+from documents import Block, runs
+from process import ROOT, START_SECONDS, missing, require
 from signalling import connect
 
 from videre.command import http, server
@@ -29,9 +32,9 @@ from videre.config.schema import SCHEMA
 from videre.logs import writers
 from videre.version import __version__
 
-TEXT = (ROOT / "docs" / "Containerfile").read_text(encoding="utf-8")
+TEXT = (ROOT / "Containerfile").read_text(encoding="utf-8")
 INSTRUCTIONS = (
-    {"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "STOPSIGNAL"}
+    {"FROM", "WORKDIR", "COPY", "RUN", "LABEL", "USER", "ENV", "EXPOSE", "STOPSIGNAL"}
     | {"HEALTHCHECK", "ENTRYPOINT"}
 )  # fmt: skip
 ENGINE_SECONDS = 10  # `podman stop` and `docker stop` kill after so long
@@ -47,6 +50,8 @@ def instructions() -> list[tuple[str, str]]:
 
 
 FOUND = instructions()
+TARGET = "/opt/videre"  # where the image has it
+LABEL = {"title": "videre-server", "licenses": "MIT"}
 ENV = dict(pair.split("=", 1) for name, text in FOUND if name == "ENV" for pair in text.split())
 
 
@@ -72,25 +77,74 @@ def test_it_is_made_of_what_is_known() -> None:
     assert version is not None and int(version[1]) >= 11
 
 
-def test_what_is_copied_is_there() -> None:
-    """Each source is in the repository; what setup.cfg reads is among them."""
-    sources = [
+def test_it_passes_hadolint() -> None:
+    """Which finds what a container engine would refuse, and what is bad practice in one."""
+    done = subprocess.run(
+        [require(str(Path(sys.executable).with_name("hadolint"))), ROOT / "Containerfile"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout == ""
+
+
+def test_nothing_else_is_sent_to_the_engine() -> None:
+    """The build's context is what is copied; neither .git nor a secret of the folder is in it."""
+    ignored = (ROOT / ".containerignore").read_text(encoding="utf-8")
+    lines = [line for line in ignored.splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*" and lines[-1] == "**/__pycache__"
+    assert {line.removeprefix("!") for line in lines[1:-1]} == set(sources())
+    assert (ROOT / ".dockerignore").read_text(encoding="utf-8") == ignored  # docker's name for it
+
+
+@runs("docs/containers.md", "podman build")
+def test_the_commands_of_the_documentation(block: Block) -> None:
+    """They are those of the file's head; the variable is a key with such a value."""
+    words = shlex.split(block.text)
+    lines = [line for line in TEXT.splitlines() if line.startswith("#   ")]
+    assert shlex.split("\n".join(line[1:] for line in lines).replace("\\\n", "")) == words
+    given = dict(words[n + 1].split("=", 1) for n, word in enumerate(words) if word == "-e")
+    assert load(None, environment.read(given), given).transport.origins == (
+        "https://www.example.com",
+    )
+
+
+def test_its_labels() -> None:
+    """Say what it is, with no address that is made up."""
+    labels = dict(pair.split("=", 1) for text in of("LABEL") for pair in shlex.split(text))
+    prefix = "org.opencontainers.image."
+    assert all(name.startswith(prefix) for name in labels)
+    assert (
+        LABEL.items() <= {key.removeprefix(prefix): value for key, value in labels.items()}.items()
+    )
+
+
+def sources() -> list[str]:
+    """Return what is copied from the repository."""
+    return [
         source
         for text in of("COPY")
         if not text.startswith("--from=build ")
         for source in text.split()[:-1]
     ]
-    assert {"setup.cfg", "setup.py", "videre"} <= set(sources)
-    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_what_is_copied_is_there() -> None:
+    """Each source is in the repository; what setup.cfg reads is among them."""
+    found = sources()
+    assert {"setup.cfg", "setup.py", "videre"} <= set(found)
+    assert all((ROOT / source).exists() for source in found)
     settings = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     for file in re.findall(r"(?:file: |license_files = )(\S+)", settings):
-        assert file in sources
+        assert file in found
 
 
 def test_its_variables_are_keys_with_good_values() -> None:
     """None is a slip, and the drain ends before the engine loses its patience."""
     ours = {name for name in ENV if name.startswith(environment.PREFIX)}
-    assert ours == set(ENV) and ours <= set(environment.VARIABLES)
+    assert set(ENV) - ours == {"PATH", "PYTHONDONTWRITEBYTECODE"}
+    assert ENV["PATH"] == f"{TARGET}/bin:$PATH"
+    assert ours <= set(environment.VARIABLES)
     config = load(None, environment.read(ENV), ENV)
     assert config.log_file is None and config.log_format == "json"
     assert config.drain_seconds + AFTER_DRAIN < ENGINE_SECONDS
@@ -106,28 +160,33 @@ def test_it_does_not_run_as_root() -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of commands of a new environment in which the RUN lines have been run."""
-    folder = tmp_path_factory.mktemp("image")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    commands = folder / "venv" / "bin"
-    (folder / "build").mkdir()
-    for text in of("COPY"):
-        if not text.startswith("--from"):
-            *sources, target = text.split()
-            for source in sources:
-                copy(ROOT / source, folder / "build" / target)
-    environ = {"PATH": f"{commands}:{os.defpath}", "HOME": str(folder)}
-    for line in of("RUN"):
-        done = subprocess.run(
-            ["sh", "-ec", line.replace("/wheels", str(folder / "wheels"))],
-            cwd=folder / "build",
-            env=environ,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    return commands
+def installed() -> Iterator[Path]:
+    """Give the folder of commands of the environment that the RUN lines make.
+
+    Everybody may read it, as in an image.
+    """
+    with tempfile.TemporaryDirectory(prefix="videre-image-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        target = folder / "videre"
+        (folder / "build").mkdir()
+        for text in of("COPY"):
+            if not text.startswith("--from"):
+                *found, to = text.split()
+                for source in found:
+                    copy(ROOT / source, folder / "build" / to)
+        assert f"--from=build {TARGET} {TARGET}" in of("COPY")
+        environ = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": name}
+        for line in of("RUN"):
+            done = subprocess.run(
+                ["sh", "-ec", line.replace(TARGET, str(target))],
+                cwd=folder / "build",
+                env=environ,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        yield target / "bin"
 
 
 def copy(source: Path, target: Path) -> None:
@@ -140,7 +199,22 @@ def copy(source: Path, target: Path) -> None:
 
 def environ(installed: Path, **variables: str) -> dict[str, str]:
     """Return a container's environment: the image's variables, and those of who runs it."""
-    return {"PATH": f"{installed}:{os.defpath}", **ENV, **variables}
+    return {**ENV, **variables, "PATH": f"{installed}:{os.defpath}"}
+
+
+def contained(*command: str) -> list[str]:
+    """Return a command that runs another one as the image's user, with nothing to write to.
+
+    The root file system is read-only, no capability is left, and none can be had.
+    """
+    if os.geteuid() != 0:
+        missing("only root can make the file system read-only")
+    user, group = of("USER")[0].split(":")
+    cage = [require("setpriv"), f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+    cage += ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"]
+    remount = "mount -o remount,bind,ro / && ! touch /tmp/videre-writes 2>/dev/null && exec "
+    line = remount + shlex.join([*cage, *command])
+    return [require("unshare"), "--mount", "sh", "-ec", line]
 
 
 def healthy(installed: Path, port: int) -> subprocess.CompletedProcess[str]:
@@ -178,12 +252,15 @@ async def events(stream: asyncio.StreamReader, until: str) -> Sequence[dict[str,
     return lines
 
 
-async def test_it_runs(installed: Path, tmp_path: Path) -> None:
-    """As the image would: it serves, is healthy, drains on its stop signal, logs in JSON alone."""
+async def test_it_runs(installed: Path) -> None:
+    """As the image would: it serves, is healthy, drains on its stop signal, logs in JSON alone.
+
+    Contained, it is not root and can write to no file.
+    """
     (entry,), (stop,) = of("ENTRYPOINT"), of("STOPSIGNAL")
     process = await asyncio.create_subprocess_exec(
-        *exec_form(entry),
-        cwd=tmp_path,
+        *contained(*exec_form(entry)),
+        cwd="/",
         env=environ(installed, VIDERE_PORT="0", VIDERE_HOST="127.0.0.1"),
         stdout=PIPE,
         stderr=PIPE,
@@ -208,4 +285,3 @@ async def test_it_runs(installed: Path, tmp_path: Path) -> None:
         if process.returncode is None:
             process.kill()
         await process.communicate()
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
