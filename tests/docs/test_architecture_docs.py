@@ -1,0 +1,112 @@
+"""docs/architecture.md: its layers are those of the imports, and what it names is there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from documents import ROOT
+
+sys.path.append(str(ROOT / "tests" / "house"))
+from test_architecture import ARROWS, ROOTS
+
+TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+RECIPES = TEXT.partition("## Where to add what")[2]
+CODE = re.findall(r"`([^`\n]+)`", TEXT)
+PATHS = [each for each in CODE if re.fullmatch(r"[\w./-]+(/|\.(py|md|json))", each)]
+NAMES = [each for each in CODE if re.fullmatch(r"packets\.[A-Z]\w+", each)]
+
+
+def layers() -> list[set[str]]:
+    """Return the folders and modules of each layer, lowest first."""
+    table = TEXT.partition("## What may import what")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| [\w ]+ \| (`.*?`) \| ", table, re.MULTILINE)
+    return [set(re.findall(r"`(\w+)`", row)) for row in rows]
+
+
+def test_each_folder_has_its_layer() -> None:
+    """Every folder and module of the package is in one of them, and no other."""
+    named = [name for layer in layers() for name in layer]
+    assert sorted(named) == sorted({*ARROWS, *ROOTS} - {"", "__main__"})
+    assert layers()[-1] == ROOTS - {"", "__main__"}
+
+
+def test_imports_point_at_the_layers_above() -> None:
+    """What each may import is in its own layer or in one that is named before."""
+    place = {name: number for number, layer in enumerate(layers()) for name in layer}
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in ARROWS.items()
+        for other in others
+        if place[other] > place[name]
+    ]
+    assert not wrong
+
+
+def test_what_it_names_is_found() -> None:
+    """The tests below look at something."""
+    assert len(PATHS) > 20 and len(NAMES) >= 2
+
+
+@pytest.mark.parametrize("path", sorted(set(PATHS)))
+def test_its_files_are_there(path: str) -> None:
+    """In the repository, or in the package."""
+    assert any((folder / path).exists() for folder in (ROOT, ROOT / "videre"))
+    found = next(folder / path for folder in (ROOT, ROOT / "videre") if (folder / path).exists())
+    assert found.is_dir() == path.endswith("/")
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES)))
+def test_its_names_are_there(name: str) -> None:
+    """In the module that they are said to be in."""
+    module, _, attribute = name.partition(".")
+    assert hasattr(importlib.import_module(f"videre.{module}"), attribute)
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ("peers/peer.py", ["_HANDLERS", "class Peer"]),
+        ("peers/context.py", ["class Context"]),
+        ("settings.py", ["class Options"]),
+        ("engines/__init__.py", ["class Engine(Protocol)"]),
+        (
+            "transport/session.py",
+            ["class Session", "class Keeper(Protocol)", "def send", "def close"],
+        ),
+        ("transport/session.py", ["def sweep", "def cut", "def backlog", "def is_receiving"]),
+        ("transport/shared.py", ["class Handler(Protocol)"]),
+        ("transport/requests.py", ["TRANSPORTS: "]),
+        ("tally.py", ["TRANSPORTS = "]),
+        ("interfaces.py", ["class Connection(Protocol)"]),
+        ("app.py", ["def accept("]),
+        ("namespace.py", ["isinstance(handler, Peer)"]),
+    ],
+)
+def test_the_places_of_the_recipes(where: str, names: list[str]) -> None:
+    """Are where the recipes say."""
+    source = (ROOT / "videre" / where).read_text(encoding="utf-8")
+    assert [name for name in names if name not in source] == []
+
+
+def test_each_recipe_has_five_steps() -> None:
+    """An event, a limit, a metric, an engine, a transport, a dialect."""
+    heads = re.findall(r"^\*\*An? (\w+)", RECIPES, re.MULTILINE)
+    assert heads == ["event", "limit", "metric", "engine", "transport", "dialect"]
+    for recipe in re.split(r"^\*\*An? ", RECIPES, flags=re.MULTILINE)[1:]:
+        assert re.findall(r"^(\d)\. ", recipe, re.MULTILINE) == list("12345")
+
+
+def test_the_picture_shows_the_way() -> None:
+    """Each step of the packet's life names a file and a function that is in it."""
+    picture = (ROOT / "docs" / "packet.svg").read_text(encoding="utf-8")
+    steps = re.findall(r'class="mono"[^>]*>([\w./]+) (\w+)<', picture)
+    assert len(steps) == 7
+    for where, name in steps:
+        path = ROOT / "videre" / where
+        files: list[Path] = [path] if path.is_file() else sorted(path.glob("*.py"))
+        sources = [file.read_text(encoding="utf-8") for file in files]
+        assert any(re.search(rf"(def|class) {name}\b", source) for source in sources), (where, name)
