@@ -223,10 +223,9 @@ def sbom() -> str:
 def audit() -> str:
     """Ask for known vulnerabilities of what is installed, where the service can be reached."""
     (site,) = CLEAN.glob("lib/python3*/site-packages")
+    options = ["--format", "json", "--progress-spinner", "off", "--timeout", "5"]
     done = subprocess.run(  # noqa: S603
-        [program("pip-audit"), "--path", site, "--format", "json", "--progress-spinner", "off"],
-        capture_output=True,
-        text=True,
+        [program("pip-audit"), "--path", site, *options], capture_output=True, text=True
     )
     try:
         found = json.loads(done.stdout)["dependencies"]
