@@ -19,8 +19,9 @@ from websocket_client import Socket
 
 from videre.app import create_app
 from videre.command import gate as gates
+from videre.command.accepting import ACCEPTED_AT_ONCE, Site
 from videre.command.gate import Gate, most_sockets
-from videre.command.http import ACCEPTED_AT_ONCE, Runner, Site
+from videre.command.http import Runner
 from videre.config import Config
 from videre.logs import EventLog, Journal
 from videre.transport import Options

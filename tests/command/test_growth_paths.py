@@ -15,8 +15,9 @@ from sockjs_client import Wire
 
 from videre import admin
 from videre.app import NAMESPACES, create_app
+from videre.command.accepting import Site
 from videre.command.gate import Gate
-from videre.command.http import Runner, Site
+from videre.command.http import Runner
 from videre.config import Config
 from videre.logs import EventLog, Journal
 

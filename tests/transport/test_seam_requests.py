@@ -23,8 +23,9 @@ from websocket_client import handshake
 
 from videre import admin
 from videre.app import NAMESPACES, create_app, setup
+from videre.command.accepting import Site
 from videre.command.gate import Gate
-from videre.command.http import Runner, Site
+from videre.command.http import Runner
 from videre.config import Config
 from videre.logs import EventLog, Journal
 from videre.transport.bodies import Body

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from videre import demo, logs
 from videre.app import NAMESPACES, create_app
 from videre.command import signals, speedups, streams, systemd
+from videre.command.accepting import Site
 from videre.command.certificates import Certificates
 from videre.command.gate import Gate, raise_file_limit
-from videre.command.http import Runner, Site
+from videre.command.http import Runner
 from videre.command.listening import Ports, url, urls
 from videre.config import Config
 from videre.config.schema import RELOADED, is_loopback
