@@ -133,7 +133,7 @@ class Client:
             identity, is_sent = await self._sender.send(connection, make, copies)
             if identity is not None and is_sent:
                 return identity
-            self._drop(connection)
+            self._lose(connection)
 
     async def ping(self) -> list[str]:
         """Ask the server for the members, in joining order."""
@@ -171,7 +171,7 @@ class Client:
             connection = await self._connected()
             if await connection.send(text):
                 return
-            self._drop(connection)
+            self._lose(connection)
 
     async def _connected(self) -> Connection:
         """Wait for a connection; raise the error that ended the seat."""
@@ -241,10 +241,10 @@ class Client:
         if self._end is None:
             self._end = error
             self._inbox.end(error)
-        self._drop()
+        self._lose()
         self._changed.set()
 
-    def _drop(self, connection: Connection | None = None) -> None:
+    def _lose(self, connection: Connection | None = None) -> None:
         """Forget this connection (None: any); requests without an answer are sent on the next."""
         if connection not in (None, self._connection):
             return
@@ -278,7 +278,7 @@ class Client:
 
     async def _listen(self, connection: Connection) -> Lost:
         """Handle packets until the connection is lost; raise an error that makes trying useless."""
-        departure = Departure(connection, BACK_SOON, lambda: self._drop(connection))
+        departure = Departure(connection, BACK_SOON, lambda: self._lose(connection))
         try:
             while True:
                 packet, size = await connection.receive()
@@ -296,5 +296,5 @@ class Client:
             return Lost(error.code, error.reason)
         finally:
             departure.cancel()
-            self._drop()
+            self._lose()
             await connection.close()

@@ -190,9 +190,9 @@ class WebSocketSession(Session):
 
         It gets the close code if it reads soon. Called from within a write.
         """
-        asyncio.get_running_loop().call_soon(self._drop)
+        asyncio.get_running_loop().call_soon(self._close_slow)
 
-    def _drop(self) -> None:
+    def _close_slow(self) -> None:
         if self.state is OPEN:
             self.shared.tally.slow_consumers += 1
             self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
