@@ -14,6 +14,7 @@ from aiohttp import web
 from videre import browser_files, demo, front, health, namespace, siblings, transport
 from videre.config import Config
 from videre.engines import choice
+from videre.ids import SeatId
 from videre.jobs import Jobs
 from videre.logs import EventLog, Journal
 from videre.namespace import IceOffer, Namespace
@@ -70,7 +71,7 @@ def setup(
         grace=config.limits.grace,
         policy=namespace.join_policy(config),
         ice=ice.welcome,
-        seat_ids=_names(8),
+        seat_ids=map(SeatId, _names(8)),
         tally=tally,
     )
     namespace.limit_lost_seats(rooms.lost, config)

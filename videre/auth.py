@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from videre.errors import TokenExpired, Unauthorized
+from videre.ids import RoomId, UserId
 from videre.settings import LEEWAY
 
 #: A shared secret needs at least as many bytes as its hash (RFC 7518, 3.2): 32 for HS256.
@@ -50,7 +51,7 @@ class Auth(Protocol):
     def required(self) -> bool:
         """Whether every connect needs a token."""
 
-    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+    def grant(self, token: object, user: UserId, room: RoomId, now: float) -> Grant:
         """Return what `token` (None: none was sent) allows `user` in `room` at Unix time `now`.
 
         Raises Unauthorized or TokenExpired.
@@ -63,7 +64,7 @@ class NoAuth:
 
     required: bool = False
 
-    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+    def grant(self, token: object, user: UserId, room: RoomId, now: float) -> Grant:
         """See Auth.grant."""
         return Grant()
 
@@ -96,7 +97,7 @@ class TokenAuth:
         """The first shared secret, which can sign as well as verify."""
         return next((key for key in self._keys if key.algorithm == "HS256"), None)
 
-    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+    def grant(self, token: object, user: UserId, room: RoomId, now: float) -> Grant:
         """See Auth.grant."""
         if token is None:
             if self._required:
@@ -147,7 +148,7 @@ class TokenAuth:
         raise Unauthorized("The token is not valid")
 
 
-def _covers(pattern: object, room: str) -> bool:
+def _covers(pattern: object, room: RoomId) -> bool:
     """Tell whether the claim `room`, a pattern or a list of them, covers a room."""
     if isinstance(pattern, list):
         return any(isinstance(each, str) and _covers(each, room) for each in pattern)

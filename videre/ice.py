@@ -14,6 +14,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from videre.ids import UserId
+
 #: Default lifetime of a credential, in seconds. Coturn checks it when it allocates a relay; a relay
 #: lives on after its credential has expired.
 TTL = 14_400
@@ -54,7 +56,7 @@ class IceServers:
     def __post_init__(self) -> None:
         object.__setattr__(self, "entries", tuple(self.entries))
 
-    def offer(self, user: str, now: float) -> dict[str, Any]:
+    def offer(self, user: UserId, now: float) -> dict[str, Any]:
         """Return `IceServers` and `IceTtl` for `user` at Unix time `now`.
 
         `IceServers` is a list of RTCIceServer, as RTCPeerConnection takes it; `IceTtl` is the
@@ -65,7 +67,7 @@ class IceServers:
         return {"IceServers": servers, "IceTtl": min(ttls, default=None)}
 
 
-def _server(entry: StaticServer | SharedSecret, user: str, now: float) -> dict[str, Any]:
+def _server(entry: StaticServer | SharedSecret, user: UserId, now: float) -> dict[str, Any]:
     """Return an entry as an RTCIceServer."""
     server: dict[str, Any] = {"urls": list(entry.urls)}
     if isinstance(entry, SharedSecret):
@@ -77,7 +79,7 @@ def _server(entry: StaticServer | SharedSecret, user: str, now: float) -> dict[s
     return server
 
 
-def _username(user: str, expiry: int) -> str:
+def _username(user: UserId, expiry: int) -> str:
     """Return `<expiry>:<user>`, cut to MAX_USERNAME_BYTES."""
     name = _REFUSED_BY_COTURN.sub(lambda found: f"%{ord(found[0]):02X}", user)
     return f"{expiry}:{name}".encode()[:MAX_USERNAME_BYTES].decode(errors="ignore")

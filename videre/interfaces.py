@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from videre.ids import RoomId, UserId
+
 
 class Connection(Protocol):
     """The connection to one client; transport/ provides it."""
@@ -39,13 +41,13 @@ class Log(Protocol):
 class Trace(Protocol):
     """Records the header and size of each packet, for the log's debug level."""
 
-    def __call__(self, event: str, user: str, room: str, size: int, /) -> None: ...
+    def __call__(self, event: str, user: UserId, room: RoomId, size: int, /) -> None: ...
 
 
 #: Returns a user's part of the welcome: `IceServers`, `IceTtl`, and maybe more.
-Ice = Callable[[str], dict[str, Any]]
+Ice = Callable[[UserId], dict[str, Any]]
 
 
-def no_ice(_user: str) -> dict[str, Any]:
+def no_ice(_user: UserId) -> dict[str, Any]:
     """Return a welcome's `IceServers` and `IceTtl` if no servers are configured."""
     return {"IceServers": [], "IceTtl": None}

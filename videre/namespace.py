@@ -13,6 +13,7 @@ from videre import settings, transport
 from videre.config import Config
 from videre.errors import CloseCode
 from videre.ice import IceServers
+from videre.ids import UserId
 from videre.logs import EventLog, Journal
 from videre.packets import Decoder
 from videre.peers.context import Context
@@ -43,11 +44,11 @@ class IceOffer:
     servers: IceServers
     limits: Limits
 
-    def __call__(self, user: str) -> dict[str, object]:
+    def __call__(self, user: UserId) -> dict[str, object]:
         """Return the members of the answer to `ice`, for a user."""
         return self.servers.offer(user, time.time())
 
-    def welcome(self, user: str) -> dict[str, object]:
+    def welcome(self, user: UserId) -> dict[str, object]:
         """Return the same for a welcome, plus the rate limits, so that clients pace themselves."""
         return {**self(user), "Limits": self.limits.told()}
 

@@ -21,6 +21,7 @@ import orjson
 from cerberus import Validator
 
 from videre.errors import InvalidPacket, MalformedPacket, PacketTooLarge, PeerError
+from videre.ids import RoomId, UserId
 from videre.payload import around_payload as around_payload  # re-exported for readers of packets
 
 MAX_USER_ID = 128  # characters
@@ -111,7 +112,13 @@ class Packet:
     __slots__ = ("event", "header", "payload", "room", "text", "user")
 
     def __init__(
-        self, text: str, header: dict[str, Any], payload: Any, event: str, user: str, room: str
+        self,
+        text: str,
+        header: dict[str, Any],
+        payload: Any,
+        event: str,
+        user: UserId,
+        room: RoomId,
     ) -> None:
         self.text = text
         self.header = header

@@ -15,20 +15,22 @@ MAX_LINES = 350
 
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "interfaces": set(),
+    "ids": set(),
+    "interfaces": {"ids"},
     "limits": {"settings"},
     "settings": set(),
-    "auth": {"errors", "settings"},
-    "ice": set(),
+    "auth": {"errors", "ids", "settings"},
+    "ice": {"ids"},
     "payload": set(),
     "reasons": {"errors"},
-    "packets": {"errors", "payload"},
+    "packets": {"errors", "ids", "payload"},
     "tally": {"errors", "interfaces", "packets", "reasons"},
     "engine_url": {"settings"},
-    "engines": {"engine_url", "errors", "interfaces", "jobs", "reasons", "settings", "tally"},
-    "rooms": {"engines", "errors", "interfaces", "packets", "reasons", "settings", "tally"},
-    "peers": {"auth", "engines", "errors", "interfaces", "limits", "packets", "payload", "rooms"}
-    | {"reasons", "settings", "tally"},
+    "engines": {"engine_url", "errors", "ids", "interfaces", "jobs", "reasons"}
+    | {"settings", "tally"},
+    "rooms": {"engines", "errors", "ids", "interfaces", "packets", "reasons", "settings", "tally"},
+    "peers": {"auth", "engines", "errors", "ids", "interfaces", "limits", "packets", "payload"}
+    | {"reasons", "rooms", "settings", "tally"},
     "transport": {"answers", "errors", "jobs", "limits", "reasons", "settings", "tally"},
     "logs": {"settings"},
     "config": {"auth", "engine_url", "errors", "ice", "settings"},
@@ -48,6 +50,7 @@ ROOTS = {"", "__main__", "admin", "app", "command", "metrics", "namespace"}
 #: Modules that know no I/O, no clock and no chance: these come in as arguments.
 PURE = (
     "errors",
+    "ids",
     "payload",
     "packets",
     "reasons",
@@ -149,7 +152,7 @@ def test_engines_know_nothing_of_each_other() -> None:
     """An engine imports the protocol and what all engines share, never another engine."""
     shared = {"engines", "engines.address", "engines.events", "engines.history", "engines.names"}
     shared |= {"engines.state"}
-    shared |= {"engine_url", "errors", "interfaces", "jobs", "reasons", "settings", "tally"}
+    shared |= {"engine_url", "errors", "ids", "interfaces", "jobs", "reasons", "settings", "tally"}
     wrong = [
         f"{module} imports {name}"
         for module in TREES

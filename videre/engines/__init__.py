@@ -13,6 +13,7 @@ from typing import Protocol
 
 from videre.engines.events import Announcement, Event
 from videre.errors import CloseCode
+from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.reasons import LeaveReason
 from videre.settings import JoinPolicy
 
@@ -23,7 +24,7 @@ REPLACED = (LeaveReason.REPLACED, CloseCode.REPLACED)
 class Listener(Protocol):
     """Hears the events of rooms: synchronously, and for each room in order."""
 
-    def hear(self, room: str, event: Event) -> None:
+    def hear(self, room: RoomId, event: Event) -> None:
         """Take in an event of a room."""
 
 
@@ -67,12 +68,12 @@ class Engine(Protocol):
 
     async def join(
         self,
-        room: str,
-        user: str,
-        seat: str,
+        room: RoomId,
+        user: UserId,
+        seat: SeatId,
         announcement: Announcement,
         policy: JoinPolicy,
-        ticket: str | None = None,
+        ticket: Digest | None = None,
     ) -> None:
         """Seat `user`, last in joining order. `seat` is an id that is never used again.
 
@@ -83,20 +84,22 @@ class Engine(Protocol):
         join that raises changes nothing.
         """
 
-    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
+    async def renew(
+        self, room: RoomId, user: UserId, seat: SeatId, to: SeatId, ticket: Digest
+    ) -> None:
         """Move `user` from `seat` to the seat `to` at the same place, with another ticket.
 
         The count of its packets begins again. If the seat is gone, nothing happens.
         """
 
-    def lose(self, room: str, user: str, seat: str) -> None:
+    def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
         """Keep a seat with a ticket for its grace period, then give it up unless it was resumed.
 
         If the seat is gone, nothing happens.
         """
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
+        self, room: RoomId, user: UserId, to: SeatId, shown: Digest, ticket: Digest, received: int
     ) -> Resumption:
         """Move `user`, who has `shown` the ticket of its seat, to the seat `to` at the same place.
 
@@ -109,7 +112,7 @@ class Engine(Protocol):
         """
 
     def leave(
-        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+        self, room: RoomId, user: UserId, seat: SeatId | None, reason: str, code: int | None = None
     ) -> Awaitable[None] | None:
         """Give up a seat, or take it from its holder (`code`); see Left.
 
@@ -117,7 +120,12 @@ class Engine(Protocol):
         """
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
+        self,
+        room: RoomId,
+        seat: SeatId,
+        text: str,
+        to: Sequence[UserId] | None = None,
+        packet_id: str = "",
     ) -> Awaitable[None] | None:
         """Send a packet to the room, after everything that `seat` sent before; see Sent.
 
@@ -125,7 +133,7 @@ class Engine(Protocol):
         before. It moves with the seat.
         """
 
-    async def members(self, room: str) -> list[str]:
+    async def members(self, room: RoomId) -> list[str]:
         """Return the user ids in the room in joining order; empty for an unknown room."""
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:

@@ -8,6 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from videre.ids import SeatId, UserId
+
+#: The sender of what the server sends itself, for the hosting application.
+SERVER, SERVER_SEAT = UserId(""), SeatId("")
+
 #: The two halves of a connect packet; the new member's role goes between them as its Payload.
 Announcement = tuple[str, str]
 
@@ -18,7 +23,7 @@ class Event:
     __slots__ = ()
     packets = 0
 
-    def concerns(self, _user: str) -> bool:
+    def concerns(self, _user: UserId) -> bool:
         """Return whether it brings packets to a member."""
         return self.packets > 0
 
@@ -27,8 +32,8 @@ class Event:
 class Joined(Event):
     """`user` took a seat, last in joining order."""
 
-    user: str
-    seat: str
+    user: UserId
+    seat: SeatId
     announcement: Announcement
     packets = 1
 
@@ -41,9 +46,9 @@ class Moved(Event):
     holds the old seat, it is closed with `code`.
     """
 
-    user: str
-    seat: str
-    to: str
+    user: UserId
+    seat: SeatId
+    to: SeatId
     code: int | None = None
     last_id: str = ""
 
@@ -56,11 +61,11 @@ class Left(Event):
     was the initiator, `heir` is the new one.
     """
 
-    user: str
-    seat: str
+    user: UserId
+    seat: SeatId
     reason: str
     code: int | None = None
-    heir: str | None = None
+    heir: UserId | None = None
 
     @property
     def packets(self) -> int:  # type: ignore[override]
@@ -72,13 +77,13 @@ class Left(Event):
 class Sent(Event):
     """`user` ("": the server) sent a packet to the others; only to those in `to`, if not None."""
 
-    user: str
-    seat: str
+    user: UserId
+    seat: SeatId
     text: str
-    to: Sequence[str] | None = None
+    to: Sequence[UserId] | None = None
     packets = 1
 
-    def concerns(self, user: str) -> bool:
+    def concerns(self, user: UserId) -> bool:
         """See Event.concerns."""
         return user != self.user and (self.to is None or user in self.to)
 
@@ -90,7 +95,7 @@ class Found(Event):
     Sessions of members that lost their seats are closed with ENGINE_UNAVAILABLE.
     """
 
-    members: Sequence[tuple[str, str]]
+    members: Sequence[tuple[UserId, SeatId]]
 
 
 @dataclasses.dataclass(slots=True)

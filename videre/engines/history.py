@@ -17,6 +17,7 @@ from typing import Any
 
 from videre.engines import Missed
 from videre.engines.events import Event, Joined, Left, Sent
+from videre.ids import Digest, SeatId, UserId
 
 # Seconds that a dead connection may go unnoticed (protocol.md, "disconnect"): packets sent in that
 # time may be asked for again.
@@ -37,10 +38,11 @@ _FIELDS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     Sent: attrgetter("user", "text", "to"),
 }
 _KINDS = {kind: number for number, kind in enumerate(_FIELDS)}
+_ANY = SeatId("")  # a history keeps no seats
 _MAKE: tuple[Callable[..., Event], ...] = (
-    lambda user, announcement: Joined(user, "", announcement),
-    lambda user, heir: Left(user, "", "", heir=heir),
-    lambda user, text, to: Sent(user, "", text, to),
+    lambda user, announcement: Joined(user, _ANY, announcement),
+    lambda user, heir: Left(user, _ANY, "", heir=heir),
+    lambda user, text, to: Sent(user, _ANY, text, to),
 )
 
 
@@ -48,7 +50,7 @@ _MAKE: tuple[Callable[..., Event], ...] = (
 class Ticket:
     """One member's right to resume."""
 
-    digest: str
+    digest: Digest
     before: int  # packets of the room not sent to the member since its last welcome
 
 
@@ -66,9 +68,9 @@ class History:
         self._entries: deque[bytes] = deque()
         self._bytes = 0
         self._total = 0  # packets, except those to named members only
-        self.tickets: dict[str, Ticket] = {}  # by user
+        self.tickets: dict[UserId, Ticket] = {}  # by user
 
-    def issue(self, user: str, digest: str, count: int = 0) -> None:
+    def issue(self, user: UserId, digest: Digest, count: int = 0) -> None:
         """Give a member a ticket, with `count` packets sent since."""
         self.tickets[user] = Ticket(digest, self._total - count)
 
@@ -107,7 +109,7 @@ class History:
     def _drop(self) -> None:
         self._bytes -= _size(self._entries.popleft())
 
-    def missed(self, user: str, received: int) -> Missed | None:
+    def missed(self, user: UserId, received: int) -> Missed | None:
         """Return what a member with a ticket missed; None if any of it is not kept.
 
         `received` is the number of packets that it got since its last welcome.

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from videre.engines import REPLACED, Gap, Listener, Resumption
-from videre.engines.events import Announcement, Joined, Left, Moved, Sent
+from videre.engines.events import SERVER, Announcement, Joined, Left, Moved, Sent
 from videre.engines.history import UNNOTICED, History
 from videre.engines.names import Names
 from videre.engines.state import RoomState
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
+from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.interfaces import Later, Timer
 from videre.reasons import LeaveReason
 from videre.settings import JoinPolicy, Retention
@@ -28,7 +29,7 @@ ROOMS_AT_ONCE = 4
 class _Held:
     """What the engine keeps of a seat."""
 
-    user: str
+    user: UserId
     last_id: str = "null"  # of its last packet
     grace: Timer | None = None  # of a lost seat
 
@@ -50,12 +51,12 @@ class MemoryEngine:
         self._later = later
         self._retention = retention or Retention()
         self._keep = UNNOTICED + self._retention.grace  # seconds
-        self._rooms: dict[str, RoomState] = {}
+        self._rooms: dict[RoomId, RoomState] = {}
         self._names = Names()  # of all rooms, sorted
-        self._histories: dict[str, History] = {}  # of rooms with tickets
-        self._held: dict[str, _Held] = {}  # by seat
+        self._histories: dict[RoomId, History] = {}  # of rooms with tickets
+        self._held: dict[SeatId, _Held] = {}  # by seat
         # Time of the last entry, by room with a history; the longest-quiet room is first.
-        self._told: OrderedDict[str, float] = OrderedDict()
+        self._told: OrderedDict[RoomId, float] = OrderedDict()
         self._listener: Listener
 
     in_process = True
@@ -76,12 +77,12 @@ class MemoryEngine:
 
     async def join(
         self,
-        room: str,
-        user: str,
-        seat: str,
+        room: RoomId,
+        user: UserId,
+        seat: SeatId,
         announcement: Announcement,
         policy: JoinPolicy,
-        ticket: str | None = None,
+        ticket: Digest | None = None,
     ) -> None:
         """See Engine.join."""
         state = self._rooms.get(room)
@@ -107,12 +108,14 @@ class MemoryEngine:
             self._issue(room, user, ticket)
         self._listener.hear(room, event)
 
-    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
+    async def renew(
+        self, room: RoomId, user: UserId, seat: SeatId, to: SeatId, ticket: Digest
+    ) -> None:
         """See Engine.renew."""
         if self._holds(room, user, seat):
             self._move(room, user, to, ticket)
 
-    def lose(self, room: str, user: str, seat: str) -> None:
+    def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
         """See Engine.lose."""
         history = self._histories.get(room)
         if history is None or user not in history.tickets or not self._holds(room, user, seat):
@@ -121,7 +124,7 @@ class MemoryEngine:
         self._held[seat].grace = self._later(self._retention.grace, over)
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
+        self, room: RoomId, user: UserId, to: SeatId, shown: Digest, ticket: Digest, received: int
     ) -> Resumption:
         """See Engine.resume."""
         if room not in self._rooms or user not in self._rooms[room].members:
@@ -137,7 +140,7 @@ class MemoryEngine:
         return missed
 
     def leave(
-        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+        self, room: RoomId, user: UserId, seat: SeatId | None, reason: str, code: int | None = None
     ) -> None:
         """See Engine.leave."""
         state = self._rooms.get(room)
@@ -159,18 +162,23 @@ class MemoryEngine:
         self._listener.hear(room, event)
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
+        self,
+        room: RoomId,
+        seat: SeatId,
+        text: str,
+        to: Sequence[UserId] | None = None,
+        packet_id: str = "",
     ) -> None:
         """See Engine.publish."""
         held = self._held.get(seat)
         if packet_id and held is not None:
             held.last_id = packet_id
-        event = Sent("" if held is None else held.user, seat, text, to)
+        event = Sent(SERVER if held is None else held.user, seat, text, to)
         if room in self._histories:
             self._record(room, event)
         self._listener.hear(room, event)
 
-    async def members(self, room: str) -> list[str]:
+    async def members(self, room: RoomId) -> list[str]:
         """See Engine.members."""
         state = self._rooms.get(room)
         return [] if state is None else list(state.members)
@@ -188,10 +196,12 @@ class MemoryEngine:
         self._histories.clear()
         self._told.clear()
 
-    def _holds(self, room: str, user: str, seat: str) -> bool:
+    def _holds(self, room: RoomId, user: UserId, seat: SeatId) -> bool:
         return room in self._rooms and self._rooms[room].holds(user, seat)
 
-    def _move(self, room: str, user: str, to: str, ticket: str, missed: int = 0) -> None:
+    def _move(
+        self, room: RoomId, user: UserId, to: SeatId, ticket: Digest, missed: int = 0
+    ) -> None:
         state = self._rooms[room]
         seat = state.members[user]
         held = self._held[to] = self._release(seat)
@@ -200,7 +210,7 @@ class MemoryEngine:
         self._issue(room, user, ticket, missed)
         self._listener.hear(room, event)
 
-    def _release(self, seat: str) -> _Held:
+    def _release(self, seat: SeatId) -> _Held:
         """Forget a seat, and end its grace; return what was kept of it."""
         held = self._held.pop(seat)
         if held.grace is not None:
@@ -208,12 +218,12 @@ class MemoryEngine:
             held.grace = None
         return held
 
-    def _issue(self, room: str, user: str, ticket: str, count: int = 0) -> None:
+    def _issue(self, room: RoomId, user: UserId, ticket: Digest, count: int = 0) -> None:
         if room not in self._histories:
             self._histories[room] = History(self._retention.max_bytes)
         self._histories[room].issue(user, ticket, count)
 
-    def _record(self, room: str, event: Joined | Left | Sent) -> None:
+    def _record(self, room: RoomId, event: Joined | Left | Sent) -> None:
         """Record an event in the room's history, if any member may resume."""
         history = self._histories.get(room)
         if history is None:

@@ -6,6 +6,7 @@ The memory engine decides by it; a node of a cluster, and the replica of each no
 from __future__ import annotations
 
 from videre.engines.events import Dropped, Event, Found, Joined, Left, Moved
+from videre.ids import SeatId, UserId
 
 
 class RoomState:
@@ -14,19 +15,19 @@ class RoomState:
     __slots__ = ("members",)
 
     def __init__(self) -> None:
-        self.members: dict[str, str] = {}  # user -> seat
+        self.members: dict[UserId, SeatId] = {}
 
     @property
-    def initiator(self) -> str | None:
+    def initiator(self) -> UserId | None:
         """The longest-present member; None in an empty room."""
         return next(iter(self.members), None)
 
-    def heir(self, user: str) -> str | None:
+    def heir(self, user: UserId) -> UserId | None:
         """Return the member that becomes initiator when `user` leaves; None if none does."""
         members = iter(self.members)
         return next(members, None) if next(members, None) == user else None
 
-    def holds(self, user: str, seat: str) -> bool:
+    def holds(self, user: UserId, seat: SeatId) -> bool:
         """Return whether `user` has this seat."""
         return self.members.get(user) == seat
 

@@ -22,6 +22,7 @@ from videre.errors import (
     Unauthorized,
     WrongUser,
 )
+from videre.ids import RoomId, UserId
 from videre.interfaces import Connection
 from videre.limits import PASS, Verdict
 from videre.packets import Event, Packet
@@ -153,7 +154,7 @@ class Peer(Holder):
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
-        to = packet.header.get("To")
+        to: UserId | list[UserId] | None = packet.header.get("To")
         packet_id = packets.id_text(packet.header)
         if to is not None:
             return self._send_to(own, packet, [to] if isinstance(to, str) else to, packet_id)
@@ -164,7 +165,7 @@ class Peer(Holder):
         return self._rooms.broadcast(own, packet.text, packet_id=packet_id)
 
     def _send_to(
-        self, own: Seat, packet: Packet, users: list[str], packet_id: str
+        self, own: Seat, packet: Packet, users: list[UserId], packet_id: str
     ) -> Awaitable[None] | None:
         names = tuple(dict.fromkeys(users))
         self.pay(tally.size(packet.text) * weight(len(names)))
@@ -191,7 +192,7 @@ class Peer(Holder):
         self._tell_users(users, ping)
         return None
 
-    async def _ask_users(self, room: str, ping: tuple[str, str, str]) -> None:
+    async def _ask_users(self, room: RoomId, ping: tuple[str, str, str]) -> None:
         self._tell_users(await self._rooms.users(room), ping)
 
     def _tell_users(self, users: str, ping: tuple[str, str, str]) -> None:

@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Iterator
 from itertools import islice
 
+from videre.ids import RoomId
+
 
 class Census:
     """The rooms of a node by size; members on other nodes count."""
@@ -17,10 +19,10 @@ class Census:
     __slots__ = ("_rooms", "members")
 
     def __init__(self) -> None:
-        self._rooms: dict[int, dict[str, None]] = {}  # by size; then in order of arrival
+        self._rooms: dict[int, dict[RoomId, None]] = {}  # by size; then in order of arrival
         self.members = 0  # of all rooms
 
-    def change(self, room: str, before: int, after: int) -> None:
+    def change(self, room: RoomId, before: int, after: int) -> None:
         """Record that a room's size went from `before` to `after`; 0: it does not exist."""
         if before == after:
             return
@@ -37,7 +39,7 @@ class Census:
         """Yield each size and the number of rooms that have it."""
         return ((size, len(rooms)) for size, rooms in self._rooms.items())
 
-    def largest(self, count: int) -> list[tuple[str, int]]:
+    def largest(self, count: int) -> list[tuple[RoomId, int]]:
         """Return the `count` largest rooms with their sizes, the largest first."""
         sizes = heapq.nlargest(count, self._rooms)
         found = ((room, size) for size in sizes for room in self._rooms[size])

@@ -7,6 +7,7 @@ from functools import lru_cache
 from videre import packets
 from videre.engines import events
 from videre.engines.events import Joined, Left, Sent
+from videre.ids import RoomId, UserId
 from videre.packets import Event
 from videre.rooms.room import Seat
 
@@ -28,7 +29,7 @@ def packets_for(event: events.Event, member: Seat) -> tuple[Delivery, ...]:
     return ()
 
 
-def promotion_for(heir: str, member: Seat) -> tuple[Delivery, ...]:
+def promotion_for(heir: UserId, member: Seat) -> tuple[Delivery, ...]:
     """Return what `member` hears when `heir` becomes the room's initiator."""
     if member.user == heir:
         return ((Event.CONNECT, packets.write(Event.CONNECT, heir, member.room, "true")),)
@@ -44,10 +45,10 @@ def _joined(head: str, tail: str, initiator: bool) -> Delivery:
 
 
 @lru_cache(maxsize=1)
-def _left(user: str, room: str) -> Delivery:
+def _left(user: UserId, room: RoomId) -> Delivery:
     return Event.DISCONNECT, packets.write(Event.DISCONNECT, user, room)
 
 
 @lru_cache(maxsize=1)
-def _role(heir: str, room: str) -> Delivery:
+def _role(heir: UserId, room: RoomId) -> Delivery:
     return Event.ROLE, packets.write(Event.ROLE, heir, room, "true")

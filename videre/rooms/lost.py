@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 
+from videre.ids import RoomId, SeatId, UserId
 from videre.interfaces import Log
 from videre.reasons import LeaveReason
 from videre.rooms.room import Seat
@@ -21,7 +22,7 @@ LOG_INTERVAL = 60.0
 EXPIRED_AT_ONCE = 4
 
 #: Room, user and id of a seat, and the reason for giving it up.
-Place = tuple[str, str, str, str]
+Place = tuple[RoomId, UserId, SeatId, str]
 
 
 class LostSeats:
@@ -36,8 +37,8 @@ class LostSeats:
         self._clock = clock
         self._log = log
         self._grace = grace
-        self._seats: OrderedDict[str, tuple[float, str, Place]] = OrderedDict()  # by id
-        self._ids: dict[str, OrderedDict[str, None]] = {}  # by address, the first lost first
+        self._seats: OrderedDict[SeatId, tuple[float, str, Place]] = OrderedDict()  # by id
+        self._ids: dict[str, OrderedDict[SeatId, None]] = {}  # by address, the first lost first
         # Addresses by the number of their lost seats, and the highest such number.
         self._by_count: defaultdict[int, OrderedDict[str, None]] = defaultdict(OrderedDict)
         self._most = 0
@@ -63,7 +64,7 @@ class LostSeats:
         elif self.in_all is not None and len(self._seats) > self.in_all:
             yield self._surplus(next(iter(self._by_count[self._most])), now)
 
-    def forget(self, seat_id: str) -> None:
+    def forget(self, seat_id: SeatId) -> None:
         """Stop counting a seat that was resumed or given up; ignore one that was never lost."""
         if (found := self._seats.pop(seat_id, None)) is None:
             return

@@ -15,6 +15,7 @@ from videre import packets
 from videre.engines import Missed, events
 from videre.engines.events import Dropped, Found, Joined, Left, Moved, Sent
 from videre.errors import CloseCode
+from videre.ids import RoomId, SeatId, UserId
 from videre.interfaces import Ice, Log
 from videre.packets import Event
 from videre.reasons import LeaveReason
@@ -47,10 +48,10 @@ class Replica:
         self._ice = ice
         self._tally = tally
         self._broadcasts = tally.sent["broadcast"]
-        self.rooms: dict[str, Room] = {}
+        self.rooms: dict[RoomId, Room] = {}
         self.census = Census()
         self.lost = LostSeats(clock, log, grace)
-        self.joining: dict[str, Seat] = {}  # requested seats by id, until the engine answers
+        self.joining: dict[SeatId, Seat] = {}  # requested seats by id, until the engine answers
 
     # The seats of this node's sessions.
 
@@ -71,7 +72,7 @@ class Replica:
         seat.become(LOST)
         seat.replica.lose(seat)
 
-    def _seat(self, seat_id: str, user: str, room: str) -> Seat:
+    def _seat(self, seat_id: SeatId, user: UserId, room: RoomId) -> Seat:
         """Return a seat that was taken: one that was asked for here, or another node's."""
         seat = self.joining.pop(seat_id, None)
         if seat is None:
@@ -102,7 +103,7 @@ class Replica:
 
     # The engine's events, in the room's order.
 
-    def hear(self, room: str, event: events.Event) -> None:
+    def hear(self, room: RoomId, event: events.Event) -> None:
         """See Listener.hear."""
         if type(event) is not Sent:
             _HEAR[type(event)](self, room, event)
@@ -128,7 +129,7 @@ class Replica:
         flow.packets += copies
         flow.bytes += copies * (len(text) if text.isascii() else size(text))
 
-    def _joined(self, room: str, event: Joined) -> None:
+    def _joined(self, room: RoomId, event: Joined) -> None:
         replica = self.rooms.get(room)
         if replica is None:
             replica = self.rooms[room] = Room(room)
@@ -147,7 +148,7 @@ class Replica:
             self._tally.joins += 1
             self._hooks.joined(room, event.user)
 
-    def _moved(self, room: str, event: Moved) -> None:
+    def _moved(self, room: RoomId, event: Moved) -> None:
         replica = self.rooms.get(room)
         if replica is None or not replica.follow(event):
             return
@@ -167,7 +168,7 @@ class Replica:
             _close(old, CloseCode.ENGINE_UNAVAILABLE if event.code is None else event.code)
         old.become(GONE)
 
-    def _left(self, room: str, event: Left) -> None:
+    def _left(self, room: RoomId, event: Left) -> None:
         replica = self.rooms.get(room)
         if replica is None or not replica.follow(event):
             return
@@ -191,7 +192,7 @@ class Replica:
             self._tally.leaves[LeaveReason.of(event.reason, event.code)] += 1
             self._hooks.left(room, user, event.reason)
 
-    def _found(self, room: str, event: Found) -> None:
+    def _found(self, room: RoomId, event: Found) -> None:
         seats = dict(event.members)
         replica = self.rooms.get(room) or Room(room)
         held = replica.state.members.items()
@@ -221,7 +222,7 @@ class Replica:
             self._send_each([(seat, promotion_for(heir, seat)) for seat in here])
             self._promoted(replica)
 
-    def _dropped(self, room: str, _event: Dropped) -> None:
+    def _dropped(self, room: RoomId, _event: Dropped) -> None:
         replica = self.rooms.pop(room, None)
         if replica is not None:
             self.census.change(room, len(replica.seats), 0)
@@ -265,7 +266,7 @@ class Replica:
         returning.arrive([text for _, text in told])
 
 
-_HEAR: dict[type[Any], Callable[[Replica, str, Any], None]] = {
+_HEAR: dict[type[Any], Callable[[Replica, RoomId, Any], None]] = {
     Joined: Replica._joined,
     Moved: Replica._moved,
     Left: Replica._left,

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from videre import packets
 from videre.engines.events import Event
 from videre.engines.state import RoomState
+from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.interfaces import Connection
 
 
-def digest(secret: str) -> str:
+def digest(secret: str) -> Digest:
     """Hash a resume secret; the engine stores only the digest."""
-    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+    return Digest(hashlib.sha256(secret.encode(errors="replace")).hexdigest())
 
 
 class SeatState(enum.StrEnum):
@@ -61,9 +62,9 @@ NOBODY = _Nobody()
 class Seat:
     """A seat. Only the replica changes its state."""
 
-    id: str = dataclasses.field(kw_only=False)
-    user: str = dataclasses.field(kw_only=False)
-    room: str = dataclasses.field(kw_only=False)
+    id: SeatId = dataclasses.field(kw_only=False)
+    user: UserId = dataclasses.field(kw_only=False)
+    room: RoomId = dataclasses.field(kw_only=False)
     state: SeatState = ELSEWHERE
     connection: Connection = NOBODY  # of its holder, if that is here
     since: float  # when it was taken, on a monotonic clock
@@ -108,8 +109,8 @@ class Room:
     def __init__(self, name: str) -> None:
         self.name = name
         self.state = RoomState()
-        self.seats: dict[str, Seat] = {}  # by user
-        self.here: dict[str, Seat] = {}  # held ones, so that a packet skips all others
+        self.seats: dict[UserId, Seat] = {}  # by user
+        self.here: dict[UserId, Seat] = {}  # held ones, so that a packet skips all others
         self._lost = 0
         self.weight = 0  # of a packet to all others, see weight()
         self.users_payload: str | None = None  # cached answer to a ping, until the members change
@@ -122,7 +123,7 @@ class Room:
             self.here[seat.user] = seat
         self._changed()
 
-    def remove(self, user: str) -> Seat:
+    def remove(self, user: UserId) -> Seat:
         """Remove a user's seat, and return it."""
         self.here.pop(user, None)
         gone = self.seats.pop(user)
@@ -149,7 +150,7 @@ class Room:
         """The seat of the longest-present member."""
         return self.seats[next(iter(self.state.members))]
 
-    def absent(self, users: Sequence[str]) -> list[str]:
+    def absent(self, users: Sequence[UserId]) -> list[UserId]:
         """Return those of `users` who are not members."""
         return [user for user in users if user not in self.seats]
 

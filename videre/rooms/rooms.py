@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from videre import packets
 from videre.engines import Engine, Gap, Missed
-from videre.engines.events import Announcement
+from videre.engines.events import SERVER_SEAT, Announcement
 from videre.engines.listing import list_rooms
 from videre.errors import MAX_REASON, CloseCode
+from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
 from videre.reasons import End, LeaveReason
 from videre.rooms.census import Census
@@ -49,7 +50,7 @@ class Rooms:
         grace: float = 0.0,
         policy: JoinPolicy | None = None,
         ice: Ice = no_ice,
-        seat_ids: Iterator[str] | None = None,
+        seat_ids: Iterator[SeatId] | None = None,
         tally: Tally | None = None,
     ) -> None:
         self.in_process = engine.in_process
@@ -68,7 +69,7 @@ class Rooms:
             clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
         )
         self.lost = self._replica.lost
-        self._seat_ids = seat_ids or map(str, itertools.count())
+        self._seat_ids = seat_ids or map(SeatId, map(str, itertools.count()))
 
     async def start(self) -> None:
         """Open the engine."""
@@ -100,8 +101,8 @@ class Rooms:
 
     async def join(
         self,
-        user: str,
-        room: str,
+        user: UserId,
+        room: RoomId,
         connection: Connection,
         announcement: Announcement,
         *,
@@ -138,8 +139,8 @@ class Rooms:
 
     async def resume(
         self,
-        user: str,
-        room: str,
+        user: UserId,
+        room: RoomId,
         connection: Connection,
         announcement: Announcement,
         *,
@@ -182,8 +183,8 @@ class Rooms:
 
     def _seat(
         self,
-        user: str,
-        room: str,
+        user: UserId,
+        room: RoomId,
         connection: Connection,
         welcome: Mapping[str, object] | None,
     ) -> Seat:
@@ -197,7 +198,7 @@ class Rooms:
             welcome=welcome,
         )
 
-    def _ticket(self, seat: Seat) -> str | None:
+    def _ticket(self, seat: Seat) -> Digest | None:
         """Give the seat a secret if its holder asked for a welcome; return the ticket."""
         if seat.welcome is None or self._grace <= 0:
             return None
@@ -226,7 +227,7 @@ class Rooms:
         return None
 
     def broadcast(
-        self, seat: Seat, text: str, to: Sequence[str] | None = None, packet_id: str = ""
+        self, seat: Seat, text: str, to: Sequence[UserId] | None = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
         """Send `text` to the other members of the seat's room, or only to those in `to`.
 
@@ -241,12 +242,12 @@ class Rooms:
         """Return whether the holder of a seat is its room's initiator."""
         return self._replica.rooms[seat.room].initiator is seat
 
-    def users_here(self, name: str) -> str | None:
+    def users_here(self, name: RoomId) -> str | None:
         """Return `users` if the room has members on this node, else None."""
         room = self._replica.rooms.get(name)
         return None if room is None else room.users()
 
-    async def users(self, name: str) -> str:
+    async def users(self, name: RoomId) -> str:
         """Return a room's user ids in joining order as a Payload: a JSON string of JSON."""
         return self.users_here(name) or packets.json_string(await self._engine.members(name))
 
@@ -276,7 +277,7 @@ class Rooms:
 
     async def members(self, room: str) -> list[str]:
         """Return a room's user ids in joining order; empty for an unknown room."""
-        return await self._engine.members(room)
+        return await self._engine.members(RoomId(room))
 
     async def kick(self, room: str, user: str, reason: str = "Removed") -> bool:
         """Remove a user: the others get a disconnect, its session is closed with 4504.
@@ -288,8 +289,9 @@ class Rooms:
             raise ValueError(f"the reason has more than {MAX_REASON} bytes")
         if user not in await self.members(room):
             return False
-        if (pending := self._engine.leave(room, user, None, reason, CloseCode.REMOVED)) is not None:
-            await pending
+        left = self._engine.leave(RoomId(room), UserId(user), None, reason, CloseCode.REMOVED)
+        if left is not None:
+            await left
         return True
 
     async def send(
@@ -301,9 +303,10 @@ class Rooms:
         UserId. Raises TypeError if `payload` is not JSON, and EngineError.
         """
         text = packets.write_broadcast(sender, room, payload)
+        users = None
         if to is not None:
-            to = tuple(dict.fromkeys([to] if isinstance(to, str) else to))
-            if not to:
+            users = tuple(map(UserId, dict.fromkeys([to] if isinstance(to, str) else to)))
+            if not users:
                 return
-        if (pending := self._engine.publish(room, "", text, to)) is not None:
+        if (pending := self._engine.publish(RoomId(room), SERVER_SEAT, text, users)) is not None:
             await pending

@@ -26,6 +26,7 @@ from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Store, parse
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
+from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.settings import JoinPolicy, Process, Retention
 from videre.tally import Tally
 
@@ -93,12 +94,12 @@ class RedisEngine:
 
     async def join(
         self,
-        room: str,
-        user: str,
-        seat: str,
+        room: RoomId,
+        user: UserId,
+        seat: SeatId,
         announcement: Announcement,
         policy: JoinPolicy,
-        ticket: str | None = None,
+        ticket: Digest | None = None,
     ) -> None:
         """See Engine.join. `max_rooms` counts the rooms with members on this node."""
         self._node.require("join")
@@ -123,7 +124,9 @@ class RedisEngine:
                     raise RoomFull("The room is full")
                 await view.seated(own, int(answer[1]))
 
-    async def renew(self, room: str, user: str, seat: str, to: str, ticket: str) -> None:
+    async def renew(
+        self, room: RoomId, user: UserId, seat: SeatId, to: SeatId, ticket: Digest
+    ) -> None:
         """See Engine.renew."""
         self._node.require("renew")
         view = self._node.views.get(room)
@@ -141,18 +144,18 @@ class RedisEngine:
             else:
                 await view.seated(own, int(answer[1]))
 
-    def lose(self, room: str, user: str, seat: str) -> None:
+    def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
         """See Engine.lose."""
         self._seats.lose(room, user, seat)
 
     async def leave(
-        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+        self, room: RoomId, user: UserId, seat: SeatId | None, reason: str, code: int | None = None
     ) -> None:
         """See Engine.leave."""
         await self._seats.leave(room, user, seat, reason, code)
 
     async def resume(
-        self, room: str, user: str, to: str, shown: str, ticket: str, received: int
+        self, room: RoomId, user: UserId, to: SeatId, shown: Digest, ticket: Digest, received: int
     ) -> Resumption:
         """See Engine.resume."""
         self._node.require("resume")
@@ -175,17 +178,22 @@ class RedisEngine:
             return Missed(int(answer[2]), [event_of(*parse(each)) for each in answer[3]])
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
+        self,
+        room: RoomId,
+        seat: SeatId,
+        text: str,
+        to: Sequence[UserId] | None = None,
+        packet_id: str = "",
     ) -> Awaitable[None]:
         """See Engine.publish."""
         return self._publish(room, seat, text, to, packet_id, arrived=self._relays.arrived)
 
     async def _publish(
         self,
-        room: str,
-        seat: str,
+        room: RoomId,
+        seat: SeatId,
         text: str,
-        to: Sequence[str] | None,
+        to: Sequence[UserId] | None,
         packet_id: str,
         *,
         arrived: float | None,
@@ -225,7 +233,7 @@ class RedisEngine:
         await view.reached(number)
         self._relays.observe(arrived)
 
-    async def members(self, room: str) -> list[str]:
+    async def members(self, room: RoomId) -> list[str]:
         """See Engine.members."""
         self._node.require("members")
         found: list[str] = await self._node.step(room, "members")

@@ -6,6 +6,7 @@ import asyncio
 
 from videre.engines.redis.node import Node
 from videre.engines.redis.view import View
+from videre.ids import RoomId
 
 
 class Doubts:
@@ -18,7 +19,7 @@ class Doubts:
     def __init__(self, node: Node, seconds: float) -> None:
         self._node = node
         self._seconds = seconds
-        self._due: set[str] = set()  # rooms with doubts whose time is over
+        self._due: set[RoomId] = set()  # rooms with doubts whose time is over
 
     def watch(self, view: View) -> None:
         """Start the time of a room's doubted members, if any."""

@@ -17,6 +17,7 @@ from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
+from videre.ids import RoomId
 from videre.reasons import LeaveReason
 
 # Renewals of a lease in one NodeTimeout; some may be lost.
@@ -49,7 +50,8 @@ class Duties:
         self._timeout = timeout
         self._leases = Leases(longest=2 * timeout / BEATS)  # of all nodes
         self._renewed = 0.0  # when the lease was renewed, by the loop's clock
-        self._past: dict[str, tuple[float, set[str]]] = {}  # own names that died: when, and rooms
+        # Own names that died: when, and rooms.
+        self._past: dict[str, tuple[float, set[RoomId]]] = {}
 
     async def run(self) -> None:
         """Do the duties until cancelled."""
@@ -142,7 +144,7 @@ class Duties:
                     policy,
                 )
 
-    async def _hear_again(self, room: str) -> None:
+    async def _hear_again(self, room: RoomId) -> None:
         if room in self._node.views:
             await self._node.store.subscribe(room)
             if room not in self._node.views:
@@ -163,7 +165,7 @@ class Duties:
             self._node.leased_until = self._renewed + self._timeout
         return beat
 
-    async def _each(self, rooms: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
+    async def _each(self, rooms: Sequence[RoomId], do: Callable[[RoomId], Awaitable[None]]) -> None:
         """Run `do` for each room; renew the lease if that takes long."""
         for start in range(0, len(rooms), AT_A_TIME):
             some = rooms[start : start + AT_A_TIME]
@@ -183,16 +185,16 @@ class Duties:
         self._node.name = secrets.token_hex(8)
         self._node.trouble.set()
 
-    def _rooms(self) -> set[str]:
+    def _rooms(self) -> set[RoomId]:
         node = self._node
         return {*node.views, *node.owed, *(own.room for own in node.own.values())}
 
-    def left(self) -> dict[str, set[str]]:
+    def left(self) -> dict[str, set[RoomId]]:
         """Return the rooms where seats may remain, by each name this node has had."""
         past = {name: rooms for name, (_, rooms) in self._past.items()}
         return past | {self._node.name: self._rooms()}
 
-    async def _put_right(self, room: str) -> None:
+    async def _put_right(self, room: RoomId) -> None:
         self._node.owed.discard(room)  # errors from now on are owed again
         try:
             await self._settle(room)
@@ -200,7 +202,7 @@ class Duties:
             self._node.owed.add(room)
             raise
 
-    async def _settle(self, room: str) -> None:
+    async def _settle(self, room: RoomId) -> None:
         """Tell the store this node's seats in a room, and fetch what the store has."""
         view = self._node.views.get(room)
         if self._notes.has(room):
@@ -219,7 +221,7 @@ class Duties:
                 await self._node.step(room, "leave", own.user, own.seat, LeaveReason.ENGINE, "")
         self._notes.release(room)
 
-    async def _restore(self, room: str, view: View | None) -> tuple[list[OwnSeat], list[str]]:
+    async def _restore(self, room: RoomId, view: View | None) -> tuple[list[OwnSeat], list[str]]:
         """Send all seats in a room to the store; return them, and the users that lost theirs."""
         seats: list[OwnSeat] = []
 
@@ -255,7 +257,7 @@ class Duties:
             if now - died > LATE_SECONDS:
                 del self._past[name]
 
-    async def _reap(self, node: str, rooms: set[str]) -> None:
+    async def _reap(self, node: str, rooms: set[RoomId]) -> None:
         """Give up a node's seats in all rooms noted for it, and in `rooms`."""
         for room in sorted({*await self._node.store.noted(node), *rooms}):
             self._node.adopting.add(room)
@@ -269,7 +271,7 @@ class Duties:
             self._notes.release(room)
             await self._node.unnote(node, room)
 
-    async def _reap_some(self, room: str, node: str, start: str) -> str:
+    async def _reap_some(self, room: RoomId, node: str, start: str) -> str:
         """Reap one slice of members; return where to continue, "" at the end."""
         _, adopted, after = await self._node.step(
             room, "reap", node, self._node.name, start, str(REAPED_AT_ONCE)

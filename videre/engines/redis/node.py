@@ -16,6 +16,7 @@ from videre.engines.redis.outage import Outage
 from videre.engines.redis.store import Store
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
+from videre.ids import RoomId, SeatId
 from videre.jobs import Jobs
 from videre.tally import Tally
 
@@ -65,16 +66,16 @@ class Node:
         self._tally = tally
         self.listener: Listener
         self.name = name  # "" until it starts, because forked processes need different names
-        self.views: dict[str, View] = {}
-        self.own: dict[str, OwnSeat] = {}  # by seat; also adopted ones, of rooms without a view
-        self._own_in: dict[str, dict[str, OwnSeat]] = {}  # by room and seat
-        self.owed: set[str] = set()  # rooms whose state must be sent to the store again
+        self.views: dict[RoomId, View] = {}
+        self.own: dict[SeatId, OwnSeat] = {}  # by seat; also adopted ones, of rooms without a view
+        self._own_in: dict[RoomId, dict[SeatId, OwnSeat]] = {}  # by room and seat
+        self.owed: set[RoomId] = set()  # rooms whose state must be sent to the store again
         self.restoring: set[str] = set()  # other nodes that have not restored all their seats
         self.server = ""  # the store's process when it had all our seats
         self.whole_at = -math.inf  # when all living nodes have restored a restarted store
-        self.late: dict[str, float] = {}  # by room: when a failed step can no longer be executed
-        self.released: dict[str, float] = {}  # by room without seats here: when it was left
-        self.adopting: set[str] = set()  # rooms in which this node may adopt seats
+        self.late: dict[RoomId, float] = {}  # by room: when a failed step can no longer be executed
+        self.released: dict[RoomId, float] = {}  # by room without seats here: when it was left
+        self.adopting: set[RoomId] = set()  # rooms in which this node may adopt seats
         self.leased_until = -math.inf  # when the others may give this node up
         self.sound_since: float | None = None  # since when the store answers; None: it does not
         self.deaf = False  # whether messages do not arrive
@@ -133,7 +134,7 @@ class Node:
         self.own.clear()
         self._own_in.clear()
 
-    def own_in(self, room: str) -> list[OwnSeat]:
+    def own_in(self, room: RoomId) -> list[OwnSeat]:
         """Return this node's seats in a room."""
         return list(self._own_in.get(room, {}).values())
 
@@ -162,7 +163,7 @@ class Node:
             self.trouble.set()
             raise EngineError("The store began again, and not all members are back")
 
-    async def step(self, room: str, op: str, *arguments: str) -> Any:
+    async def step(self, room: RoomId, op: str, *arguments: str) -> Any:
         """Take a step in the store; if its outcome is unknown, the room is owed."""
         size = sum(map(len, arguments))
         if self._steps >= MAX_STEPS or self._step_characters + size > MAX_STEP_CHARACTERS:
@@ -193,7 +194,7 @@ class Node:
         self._tally.steps[step].observe(self._tally.clock() - began)
         return answer
 
-    async def or_later(self, room: str, op: str, *arguments: str) -> Any:
+    async def or_later(self, room: RoomId, op: str, *arguments: str) -> Any:
         """Take a step that must be taken: now, or when the store is back."""
         if not self.ready:
             self.owed.add(room)
@@ -205,7 +206,7 @@ class Node:
             self.trouble.set()
             return None
 
-    async def unnote(self, node: str, room: str) -> None:
+    async def unnote(self, node: str, room: RoomId) -> None:
         """Remove the note that a node has seats in a room, unless the store has restarted."""
         if not await self.store.node("unnote", node, room, self.server):
             raise EngineError("The store restarted without its data")
@@ -249,7 +250,7 @@ class Node:
         self.outage.end()
         logger.info("connected to the store")
 
-    def owe(self, room: str) -> None:
+    def owe(self, room: RoomId) -> None:
         """Owe a room: send its state to the store soon, and again LATE_SECONDS later."""
         self.owed.add(room)
         self.late[room] = asyncio.get_running_loop().time() + LATE_SECONDS

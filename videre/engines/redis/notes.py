@@ -6,6 +6,7 @@ import asyncio
 
 from videre.engines.redis.node import Node
 from videre.errors import EngineError
+from videre.ids import RoomId
 
 
 class Notes:
@@ -17,9 +18,9 @@ class Notes:
     def __init__(self, node: Node, lease: float) -> None:
         self._node = node
         self._lease = lease
-        self._unnoting: dict[str, asyncio.Future[None]] = {}
+        self._unnoting: dict[RoomId, asyncio.Future[None]] = {}
 
-    async def note(self, room: str) -> None:
+    async def note(self, room: RoomId) -> None:
         """Note in the store that this node may have seats in a room."""
         await self._unnoted(room)
         lease = self._node.lease(self._lease)
@@ -27,20 +28,20 @@ class Notes:
             self._node.trouble.set()
             raise EngineError("The other nodes gave up this node")
 
-    async def _unnoted(self, room: str) -> None:
+    async def _unnoted(self, room: RoomId) -> None:
         while (unnoting := self._unnoting.get(room)) is not None:
             await asyncio.wait([unnoting])
 
-    def release(self, room: str) -> None:
+    def release(self, room: RoomId) -> None:
         """Remove the note of a room, if this node has no seats there."""
         if not self._keeps(room):
             self.stop_hearing(room)
 
-    def stop_hearing(self, room: str) -> None:
+    def stop_hearing(self, room: RoomId) -> None:
         """Unsubscribe from a room without a view; remove its note if no seats remain."""
         self._node.jobs.spawn(self._stop_hearing(room))
 
-    async def _stop_hearing(self, room: str) -> None:
+    async def _stop_hearing(self, room: RoomId) -> None:
         await self._unnoted(room)
         done = self._unnoting[room] = asyncio.get_running_loop().create_future()
         try:
@@ -55,12 +56,12 @@ class Notes:
             done.set_result(None)
             del self._unnoting[room]
 
-    def _keeps(self, room: str) -> bool:
+    def _keeps(self, room: RoomId) -> bool:
         """Return whether this node has seats in a room, or may have after earlier steps."""
         node = self._node
         return node.closing or room in node.owed or room in node.late or self.has(room)
 
-    def has(self, room: str) -> bool:
+    def has(self, room: RoomId) -> bool:
         """Return whether this node has or wants seats in a room."""
         node = self._node
         return room in node.views or room in node.adopting or bool(node.own_in(room))

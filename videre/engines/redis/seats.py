@@ -18,6 +18,7 @@ from videre.engines.redis.notes import Notes
 from videre.engines.redis.store import Message, parse
 from videre.engines.redis.view import Answer, OwnSeat, Position, View
 from videre.errors import CloseCode, EngineError, PeerError
+from videre.ids import RoomId, SeatId, UserId
 from videre.reasons import LeaveReason
 
 # Early messages of a room kept until its state is known; that takes a few ms.
@@ -36,12 +37,12 @@ class Seats:
         self._notes = notes
         self.doubts = Doubts(node, doubt)
         self._grace = grace
-        self._graces: dict[str, asyncio.TimerHandle] = {}  # by seat
+        self._graces: dict[SeatId, asyncio.TimerHandle] = {}  # by seat
         self.ask = Asking(node, self._believe).ask
 
     # Seats.
 
-    def lose(self, room: str, user: str, seat: str) -> None:
+    def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
         """See Engine.lose. The store knows lost seats by their tickets alone."""
         own = self._node.own.get(seat)
         if own is None or (own.room, own.user) != (room, user) or own.ticket is None:
@@ -49,7 +50,7 @@ class Seats:
         self.begin_grace(own)
 
     async def leave(
-        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
+        self, room: RoomId, user: UserId, seat: SeatId | None, reason: str, code: int | None = None
     ) -> None:
         """See Engine.leave. An outage of the store only delays it."""
         own = None if seat is None else self._node.own.get(seat)
@@ -71,7 +72,7 @@ class Seats:
             self._catch_up(view)  # either a message reports its end, or the store has lost the room
 
     @contextlib.asynccontextmanager
-    async def interest(self, room: str) -> AsyncIterator[View]:
+    async def interest(self, room: RoomId) -> AsyncIterator[View]:
         """Provide a view of a room that lasts at least as long as this context."""
         view = self._node.views.get(room)
         if view is None:
@@ -87,7 +88,7 @@ class Seats:
             view.interest -= 1
             self.drop_if_idle(view)
 
-    async def _look(self, room: str) -> None:
+    async def _look(self, room: RoomId) -> None:
         """Note a room as one where this node may have seats, then subscribe to it."""
         try:
             await self._notes.note(room)
@@ -170,7 +171,7 @@ class Seats:
 
     # Messages.
 
-    def heard(self, room: str, message: Message) -> None:
+    def heard(self, room: RoomId, message: Message) -> None:
         """Handle a room's message; fill a gap in the numbers before applying it."""
         view = self._node.views.get(room)
         if view is None:
@@ -259,14 +260,14 @@ class Seats:
         for user, seat in seats.items():
             self._superseded(view, user, seat)
 
-    def _superseded(self, view: View, user: str, seat: str) -> None:
+    def _superseded(self, view: View, user: UserId, seat: SeatId) -> None:
         """Forget older seats of a user here; their sessions were closed for the new one."""
         for own in [each for each in view.own.values() if each.user == user and each.place]:
             if own.seat != seat:
                 self._node.owe(view.room)  # the store may have it by now
                 self.disown(own)
 
-    def _replaced(self, view: View, user: str) -> None:
+    def _replaced(self, view: View, user: UserId) -> None:
         """Give up a seat that the store no longer has, when its user joins again."""
         if (seat := view.state.members.get(user)) is None:
             return

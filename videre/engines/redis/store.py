@@ -23,6 +23,7 @@ from videre.engines.redis.channels import Channels
 from videre.engines.redis.connecting import COMMAND_SECONDS
 from videre.engines.redis.faults import engine_errors
 from videre.engines.redis.servers import Script, Servers
+from videre.ids import RoomId
 
 # Rooms to query in one pipeline: one turn of the loop, a few ms.
 LISTED_AT_ONCE = 100
@@ -43,7 +44,7 @@ FORMAT = "3"
 #: A message's line, which room.lua describes, and its body.
 Message = tuple[list[Any], str]
 
-Heard = Callable[[str, Message], None]
+Heard = Callable[[RoomId, Message], None]
 Broken = Callable[[], None]
 
 
@@ -70,19 +71,19 @@ class Store(Protocol):
     async def close(self) -> None:
         """Disconnect; no more messages arrive."""
 
-    async def step(self, room: str, op: str, *arguments: str) -> Any:
+    async def step(self, room: RoomId, op: str, *arguments: str) -> Any:
         """Take one of the atomic steps of room.lua."""
 
-    async def subscribe(self, room: str) -> None:
+    async def subscribe(self, room: RoomId) -> None:
         """Subscribe to a room; return once no further message can be missed."""
 
-    async def unsubscribe(self, room: str) -> None:
+    async def unsubscribe(self, room: RoomId) -> None:
         """Unsubscribe from a room."""
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
         """Take one of the atomic steps of nodes.lua."""
 
-    async def noted(self, node: str) -> list[str]:
+    async def noted(self, node: str) -> list[RoomId]:
         """Return the rooms in which a node may have seats."""
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
@@ -129,7 +130,7 @@ class RedisStore:
         self._node_script = Script(self._servers, FOLDER / "nodes.lua")
         self._nodes = f"{self._space}:{{nodes}}"
         self._sharded, self._publish = False, "PUBLISH"
-        self._rooms: dict[str, str] = {}  # by channel
+        self._rooms: dict[str, RoomId] = {}  # by channel
         self._channels = Channels(take=self._take, broken=self._lose, timeout=timeout)
         self._heard: Heard
         self._broken: Broken
@@ -152,7 +153,7 @@ class RedisStore:
 
     # Steps.
 
-    def step(self, room: str, op: str, *arguments: str) -> Coroutine[Any, Any, Any]:
+    def step(self, room: RoomId, op: str, *arguments: str) -> Coroutine[Any, Any, Any]:
         """See Store.step."""
         tag, keys = self._keys_of(room)
         return self._room_script(keys, op, tag, self._publish, *self._keep, *arguments)
@@ -163,10 +164,10 @@ class RedisStore:
         keys += [self._noted(node), f"{self._nodes}:restoring", self._format]
         return self._node_script(keys, op, node, self.format, *arguments)
 
-    async def noted(self, node: str) -> list[str]:
+    async def noted(self, node: str) -> list[RoomId]:
         """See Store.noted."""
         with engine_errors():
-            found: list[str] = await self._client.zrange(self._noted(node), 0, -1)
+            found: list[RoomId] = await self._client.zrange(self._noted(node), 0, -1)
             return found
 
     async def evicts(self) -> str:
@@ -222,7 +223,7 @@ class RedisStore:
             found += [room for room, count in zip(some, counts, strict=True) if count]
         return found
 
-    def _find_keys(self, room: str) -> tuple[str, tuple[str, ...]]:
+    def _find_keys(self, room: RoomId) -> tuple[str, tuple[str, ...]]:
         """Return a room's channel, and its keys."""
         tag = self._tag(room)
         return tag, tuple(f"{tag}:{each}" for each in KEYS)
@@ -235,7 +236,7 @@ class RedisStore:
 
     # Messages.
 
-    async def subscribe(self, room: str) -> None:
+    async def subscribe(self, room: RoomId) -> None:
         """See Store.subscribe."""
         channel = self._tag(room)
         self._rooms[channel] = room
@@ -243,7 +244,7 @@ class RedisStore:
             name, server = await self._servers.of(channel)
             await self._channels.subscribe(channel, name, server.client, self._sharded)
 
-    async def unsubscribe(self, room: str) -> None:
+    async def unsubscribe(self, room: RoomId) -> None:
         """See Store.unsubscribe."""
         channel = self._tag(room)
         self._rooms.pop(channel, None)

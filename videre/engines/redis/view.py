@@ -11,6 +11,7 @@ from typing import Any
 from videre.engines.events import Event, Found, Joined, Left, Moved
 from videre.engines.state import RoomState
 from videre.errors import EngineError
+from videre.ids import Digest, RoomId, SeatId, UserId
 
 # Seconds to wait for a message: longer than it takes to notice a lost subscription.
 HEARD_SECONDS = 10.0
@@ -20,10 +21,10 @@ HEARD_SECONDS = 10.0
 class OwnSeat:
     """A seat of this node: of a session, lost by one, or adopted from a dead node."""
 
-    seat: str
-    user: str
-    room: str
-    ticket: str | None
+    seat: SeatId
+    user: UserId
+    room: RoomId
+    ticket: Digest | None
     place: float = 0.0  # in joining order; 0: not known yet
     last_id: str = "null"  # of its last packet, see Engine.publish
     adopted: bool = False  # from a dead node: it needs no messages
@@ -44,25 +45,27 @@ class Answer:
 
     number: int  # of the last message before it; 0: no such room
     born: str  # the room's first number; "": no such room
-    seats: dict[str, str]  # by user
-    positions: dict[str, Position]  # by user
+    seats: dict[UserId, SeatId]
+    positions: dict[UserId, Position]
 
     @classmethod
     def of(cls, number: str, born: str, seats: Sequence[str]) -> Answer:
         """Parse an answer; `seats` alternates users and their stored seats."""
-        kept = {user: each.split("\n") for user, each in zip(seats[::2], seats[1::2], strict=True)}
+        users = map(UserId, seats[::2])
+        kept = {user: each.split("\n") for user, each in zip(users, seats[1::2], strict=True)}
         positions = {user: Position(node, float(at)) for user, (_, node, at) in kept.items()}
-        return cls(int(number), born, {user: each[0] for user, each in kept.items()}, positions)
+        held = {user: SeatId(each[0]) for user, each in kept.items()}
+        return cls(int(number), born, held, positions)
 
 
 class View:
     """One room, as its messages describe it."""
 
-    def __init__(self, room: str, looking: asyncio.Task[None]) -> None:
+    def __init__(self, room: RoomId, looking: asyncio.Task[None]) -> None:
         self.room = room
         self.looking = looking  # until the room is noted and subscribed
         self.interest = 0  # steps in progress that want a seat
-        self.own: dict[str, OwnSeat] = {}
+        self.own: dict[SeatId, OwnSeat] = {}
         self.known = False  # whether a state is believed
         self.states = 0  # number of states believed
         self._asking = asyncio.Lock()  # one step at a time asks for the state
@@ -71,8 +74,8 @@ class View:
         self.born = ""  # the room's first number; a different one means that the store lost data
         self.number = 0  # of the last message applied
         self.state = RoomState()
-        self.positions: dict[str, Position] = {}  # by user
-        self.doubted: set[str] = set()  # members that the store no longer has
+        self.positions: dict[UserId, Position] = {}
+        self.doubted: set[UserId] = set()  # members that the store no longer has
         self.doubting: asyncio.TimerHandle | None = None
         self.catching = False
         self.early: list[tuple[list[Any], str]] = []  # messages that wait for their turn
@@ -110,7 +113,7 @@ class View:
         self.strayed = False
         self.advance()
 
-    def find(self, seats: Mapping[str, str]) -> Found:
+    def find(self, seats: Mapping[UserId, SeatId]) -> Found:
         """Make these users the members; return the event that says so, in joining order."""
         self.positions = {user: self.positions[user] for user in seats}
         members = sorted(seats.items(), key=lambda each: (self.positions[each[0]].number, each[0]))
@@ -131,7 +134,7 @@ class View:
             if event.last_id and (own := self.own.get(event.to)) is not None:
                 own.last_id = event.last_id
 
-    def place(self, user: str, seat: str, position: Position) -> None:
+    def place(self, user: UserId, seat: SeatId, position: Position) -> None:
         """Record where a seat is."""
         self.positions[user] = position
         if (own := self.own.get(seat)) is not None:
