@@ -79,13 +79,13 @@ async def test_each_reason_is_told(
         there = f"localhost:{secure.port}"
         found = {
             f"redis://:pass-1@{here}": "invalid username-password pair or user is disabled",
-            f"redis://{here}": "it wants a password",
+            f"redis://{here}": "it requires a password",
             f"redis://127.0.0.1:{free_port()}": "Connection refused",
             "redis://no-such-host.invalid:6379": "Name or service not known",
             f"rediss://:pass-1@{here}": "no answer in time; does it speak TLS?",
             f"rediss://{here}?ssl_ca_certs=/no/such/file": "No such file or directory",
-            f"rediss://:secret@{there}": "its certificate is not good: self-signed certificate",
-            f"redis://:secret@{there}": "; does it want TLS?",
+            f"rediss://:secret@{there}": "its certificate is invalid: self-signed certificate",
+            f"redis://:secret@{there}": "; does it require TLS?",
             f"redis://:good@{here}/77": "DB index is out of range",
             f"redis+cluster://:good@{here}": "This instance has cluster support disabled",
             f"redis+cluster://127.0.0.1:{free_port()}": "Connection refused",

@@ -1,18 +1,18 @@
-"""The URL of an engine as people may see it."""
+"""The URL of an engine without its secrets."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import parse_qsl, urlencode
 
-# Parts of a URL's query that hold no secret: where the certificates are, and how they are judged.
+# Parts of a URL's query that are not secret: paths of certificates, and how they are checked.
 _SHOWN = re.compile(r"ssl_(?:ca|cert|check|keyfile)\w*|db|protocol")
 
 
 def without_secrets(url: str) -> str:
     """Return an engine's URL without its user and password.
 
-    Of its query remains what is known to hold no secret.
+    Of its query, only parts known not to be secret remain.
     """
     scheme, _, rest = url.partition("://")
     place, _, query = rest.partition("?")

@@ -1,4 +1,4 @@
-"""Which engine a URL stands for."""
+"""Choose an engine by its URL."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from videre.ids import SeatId, UserId
 
-#: The sender of what the server sends itself, for the hosting application.
+#: The sender of packets from the hosting application.
 SERVER, SERVER_SEAT = UserId(""), SeatId("")
 
 #: The two halves of a connect packet; the new member's role goes between them as its Payload.

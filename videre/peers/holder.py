@@ -60,7 +60,7 @@ class Holder:
         self._bad = 0  # bad packets in a row
         self._throttle: Throttle | None = None
         self.refresh()
-        # When it must have joined a room, or shown a fresh token.
+        # When it must have joined a room, or sent a fresh token.
         self._deadline: Timer | None = None
         self.set_deadline(context.limits.join_timeout)
 
@@ -149,7 +149,7 @@ class Holder:
             return self._leave(seat, end.reason)
         return self._rooms.lose(seat, end, self.address)
 
-    # Deadlines: a session must join a room in time, and show a fresh token before its grant ends.
+    # Deadlines: a session must join a room in time, and send a fresh token before its grant ends.
 
     def set_deadline(self, seconds: float | None) -> None:
         """Set the deadline for joining a room, in seconds; None: there is none."""

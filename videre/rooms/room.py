@@ -27,7 +27,7 @@ class SeatState(enum.StrEnum):
 
     ASKED = "asked for"  # the engine has not granted it yet
     HELD = "held"  # by a session of this node
-    LOST = "lost"  # its connection is; within the grace its holder may resume
+    LOST = "lost"  # without a connection; its holder may resume within the grace
     ELSEWHERE = "elsewhere"  # on another node
     GONE = "gone"  # given up, moved or never granted
 
@@ -35,7 +35,7 @@ class SeatState(enum.StrEnum):
 ASKED, HELD, LOST = SeatState.ASKED, SeatState.HELD, SeatState.LOST
 ELSEWHERE, GONE = SeatState.ELSEWHERE, SeatState.GONE
 
-#: What may become of a seat. A user that comes back gets another seat at the same place.
+#: The allowed changes of state. A user that comes back gets another seat at the same place.
 MOVES: Mapping[SeatState, frozenset[SeatState]] = {
     ASKED: frozenset({HELD, GONE}),
     HELD: frozenset({LOST, GONE}),
@@ -80,7 +80,7 @@ class Seat:
         return self.state is HELD or self.state is LOST
 
     def become(self, state: SeatState) -> None:
-        """Change the state, and let go of the connection unless the seat is held.
+        """Change the state, and drop the connection unless the seat is held.
 
         Raises ValueError for a change that MOVES does not allow: that is a bug.
         """

@@ -34,14 +34,14 @@ class Calls:
         self._pipe: Pipe | None = None
         self._is_closed = False
         self._opening: asyncio.Task[Pipe] | None = None
-        # Whom each answer is for, None: for nobody; and when it is due.
+        # The future of each expected answer (None: ignore it), and when it is due.
         self._waiting: deque[tuple[asyncio.Future[Any] | None, float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def call(self, words: tuple[str, ...], *, asking: bool = False) -> Awaitable[Any]:
         """Send a command soon; return what waits for the answer, or raises the server's error.
 
-        `asking` announces to a server of a cluster that it is about to get what the command is for.
+        `asking` sends ASKING first: the server of a cluster is about to receive the command's slot.
         """
         if self._pipe is None:
             return self._call_when_opened(words, asking)
@@ -64,7 +64,7 @@ class Calls:
         return answered
 
     async def close(self) -> None:
-        """Close the connection; what waits for an answer fails, and so does what comes later."""
+        """Close the connection; waiting and later calls fail."""
         self._is_closed = True
         if self._opening is not None:
             self._opening.cancel()
@@ -93,7 +93,7 @@ class Calls:
     def _take(self, answer: Any) -> None:
         """Give an answer to the call that has waited longest."""
         if isinstance(answer, hiredis.PushNotification):
-            return  # a notice of the server's, not an answer
+            return  # a notification, not an answer
         answered, _ = self._waiting.popleft()
         if answered is None or answered.done():  # or cancelled
             return

@@ -134,7 +134,7 @@ class Subscription:
             self._pipe.write(("PING",))
             self._timer = loop.call_later(self._timeout, self._watch)
         else:
-            self._pipe.close(ConnectionError("nothing is heard"))
+            self._pipe.close(ConnectionError("the server is silent"))
 
     def _hear(self, said: Any) -> None:
         if isinstance(said, Exception):
@@ -153,7 +153,7 @@ class Subscription:
             if self._unsubscribed[channel]:
                 self._unsubscribed[channel] -= 1
             elif channel in self.channels:
-                raise ConnectionError("a channel has gone to another server")
+                raise ConnectionError("a channel moved to another server")
             if not self._unsubscribed[channel]:
                 del self._unsubscribed[channel]
 

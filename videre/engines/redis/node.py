@@ -36,13 +36,13 @@ LATE_SECONDS = 10.0
 # back with older data than the shard with the notes.
 RELEASED_SECONDS = 60.0
 
-# Why a node takes no part, for an operator who has just started it.
+# Why a node takes no part, for the operator who started it.
 FOREIGN = (
     "another version of videre-server uses the store (its format is {other}, ours is {ours}):"
     " stop those servers first, or set another Engine"
 )
 
-NOT_HEARD = "the messages of the rooms are not heard"
+NOT_HEARD = "the messages of the rooms do not arrive"
 
 Found = TypeVar("Found")
 

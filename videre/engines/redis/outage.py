@@ -67,7 +67,7 @@ class Outage:
         if self._tls and words == NO_ANSWER:
             return f"{words}; does it speak TLS?"
         if not self._tls and words in CLOSED:
-            return f"{words}; does it want TLS?"
+            return f"{words}; does it require TLS?"
         return words
 
     def end(self) -> None:
@@ -98,7 +98,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _words(error: BaseException) -> str:
     """Return what an error says about the store; "" if nothing."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not good: {error.verify_message}"
+        return f"its certificate is invalid: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS fails: {getattr(error, 'reason', None) or error.strerror}"
     if isinstance(error, (TimeoutError, RedisTimeout)):
@@ -106,7 +106,7 @@ def _words(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _system_words(error)
     if isinstance(error, AuthenticationError) and str(error).startswith("HELLO must be called"):
-        return "it wants a password"
+        return "it requires a password"
     if isinstance(error, MasterNotFoundError):
         return _sentinel_words(str(error))
     return str(error)
@@ -119,7 +119,7 @@ def _system_words(error: OSError) -> str:
 
 
 def _sentinel_words(text: str) -> str:
-    """Return the words for no Sentinel naming a server; the library's text shows its objects."""
+    """Describe that no Sentinel names a server; the library's own text contains its objects."""
     kinds = sorted({*re.findall(r"> - (?:\w+:)?(\w+)", text)})
     service = re.match(r"No master found for '(.*?)'", text)
     named = f" called {service[1]!r}" if service else ""

@@ -83,7 +83,7 @@ async def check(client: Any, keys: Sequence[str], *, channel: str, publish: str)
         more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
         raise EngineError(
             f"its user may not {', '.join(told[:MOST_NAMED])}{more}; "
-            "docs/cluster.md has the rule that is enough"
+            "docs/cluster.md has a sufficient rule"
         )
 
 

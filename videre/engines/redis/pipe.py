@@ -23,10 +23,10 @@ _NOTHING = object()
 
 
 class Pipe(asyncio.Protocol):
-    """A connection that sends commands, and hands on whatever the server says.
+    """A connection that sends commands, and passes on whatever the server sends.
 
-    `take` is called with each answer, in order; an error that the server answers is an exception
-    of redis-py's. `lost` is called once, with the reason, when the connection is lost or closed,
+    `take` is called with each answer, in order; an error answer is an exception of
+    redis-py's. `lost` is called once, with the reason, when the connection is lost or closed,
     also if `take` raises. Nothing is sent again.
     """
 
@@ -44,7 +44,7 @@ class Pipe(asyncio.Protocol):
         )
         self._writer: asyncio.StreamWriter | None = None
         self._transport: asyncio.Transport | None = None
-        #: Why the connection is closed; None as long as it is not.
+        #: Why the connection is closed; None while it is open.
         self.error: BaseException | None = None
         #: When the server last said something, on the loop's clock.
         self.heard = 0.0
@@ -90,7 +90,7 @@ class Pipe(asyncio.Protocol):
             self.close(error)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the server says."""
+        """Pass on what the server sent."""
         self.heard = asyncio.get_running_loop().time()
         gets, take = self._reader.gets, self._take
         try:
@@ -101,11 +101,11 @@ class Pipe(asyncio.Protocol):
             self.close(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell that the connection is gone."""
+        """Report the lost connection."""
         self.close(error or RedisConnectionError(CLOSED))
 
     def close(self, error: BaseException) -> None:
-        """Close the connection at once, for a reason. What has not been sent yet never will be."""
+        """Close the connection at once, for a reason; unsent commands are dropped."""
         if self.error is not None:
             return
         self.error = error

@@ -122,9 +122,9 @@ class Seats:
 
     @contextlib.contextmanager
     def asked(self, own: OwnSeat) -> Iterator[None]:
-        """Have a seat while a step asks for it; undo that if the step fails.
+        """Hold a seat while a step requests it; drop the seat if the step fails.
 
-        After a PeerError the store has refused; after anything else, nobody knows the outcome.
+        A PeerError means that the store refused it; after any other error, the outcome is unknown.
         """
         self._node.take(own)
         try:
@@ -248,8 +248,8 @@ class Seats:
         if kind in ("left", "moved") and (own := self._node.own.get(line[3])) is not None:
             self.disown(own)
             if line[4] == NODE_LOST or line[6] == CloseCode.ENGINE_UNAVAILABLE:
-                # Do not try any more.
-                self._node.unsound(EngineError("the other nodes have given this one up"))
+                # Take no more steps.
+                self._node.unsound(EngineError("the other nodes gave up this node"))
 
     def _restored(self, view: View, line: list[Any]) -> None:
         seats = {user: seat for user, seat, _ in line[3]}
