@@ -131,12 +131,13 @@ def check_navigation(conf: dict[str, Any], staged: list[Path]) -> None:
 
 
 def summary(text: str) -> str:
-    """Return the first sentence of a page."""
+    """Return the first sentence of a page, or more of them if it says little."""
     for paragraph in _BLOCK.sub("", text).split("\n\n"):
         words = " ".join(paragraph.split())
         if words and not words.startswith(("#", "<", "|", "-", "!")):
             plain = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", words)
-            return re.split(r"(?<=\.)\s", plain)[0].rstrip(":")
+            said = re.match(r".{30,}?(?=\.\s|$)|.+", plain)
+            return said[0].rstrip(":.") + "." if said else plain
     raise SiteError(f"a page without a sentence: {text[:60]!r}")
 
 
