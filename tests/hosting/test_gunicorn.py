@@ -189,7 +189,7 @@ async def test_members_of_two_workers_meet(
 async def test_workers_without_a_store_say_so(tmp_path: Path) -> None:
     """Each that sees another one."""
     async with gunicorn(tmp_path, "memory://", "--preload") as running:
-        line = await running.says("memory:// keeps the rooms in this process alone")
+        line = await running.says("memory:// keeps the rooms in this process only")
         found = re.search(r"but process (\d+) listens on the same socket", line)
         assert found and int(found[1]) in running.workers
         assert line.endswith("set Engine to a Redis or Valkey")
