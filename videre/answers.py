@@ -1,4 +1,4 @@
-"""What keeps our responses whole under a hosting site's middlewares, which see every response."""
+"""Responses that stay whole under a hosting site's middlewares, which see every response."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Answer(web.Response):
 
 
 def is_timed_out(request: web.BaseRequest) -> bool:
-    """Tell why a request's handler was cancelled: True for a middleware's time limit.
+    """Tell whether a middleware's time limit cancelled a request's handler.
 
     False if its connection is lost, or the server or the event loop stops: these cancel the task
     of the whole connection, too.

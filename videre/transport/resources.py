@@ -51,7 +51,7 @@ def add(router: web.UrlDispatcher, path: str, answer: Handler, *methods: str) ->
 
 
 def has_cors_of_site(request: web.BaseRequest) -> bool:
-    """Tell whether the site handles CORS for a resource, as it has an OPTIONS route there."""
+    """Tell whether the site handles CORS for a resource: it has added an OPTIONS route there."""
     resource = request.match_info.route.resource if isinstance(request, web.Request) else None
     return isinstance(resource, _Answering) and any(
         route.method == hdrs.METH_OPTIONS for route in resource

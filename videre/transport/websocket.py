@@ -1,8 +1,8 @@
 """WebSocket sessions, SockJS or raw, without a queue or a task between wire and handler.
 
-aiohttp does the handshake and parses frames. Its parser passes each message straight to the
-session, instead of to a queue that a task reads. The session writes frames straight to the
-connection's asyncio transport, whose buffer is the backlog.
+The wire and aiohttp's parser pass each message straight to the session, instead of to a queue that
+a task reads. The session writes frames straight to the connection's asyncio transport, whose buffer
+is the backlog.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class WebSocketSession(Session):
         """Handle one message, of any kind."""
         kind, data, _ = message
         if self.state is not OPEN:
-            self._count_idle()  # but stays silent: if it does not answer our close, it is cut off
+            self._count_idle()  # it stays `silent`: if it does not answer our close, it is cut off
         else:
             self.silent = 0
             if not data or kind not in _MESSAGES:
