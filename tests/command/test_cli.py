@@ -72,7 +72,7 @@ def test_help_tells_every_option_and_its_default() -> None:
         "--admin-port": "none",
     }
     assert done.returncode == 0
-    assert {*told} == {"-h,", "--help", *defaults, "--check", "--connect", "--version"}
+    assert {*told} == {"-h,", "--help", *defaults, "--check", "--connect", "--lan", "--version"}
     for option, default in defaults.items():
         assert told[option].lower().endswith(f"(default: {default})".lower())
 
