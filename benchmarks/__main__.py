@@ -24,6 +24,7 @@ from benchmarks.servers import (
     ServerError,
     drive,
     file_limit,
+    missing,
     raise_file_limit,
     running,
 )
@@ -68,12 +69,13 @@ def chosen(options: argparse.Namespace) -> list[Case]:
 
 
 def peers_of(case: Case, options: argparse.Namespace) -> list[str]:
-    """Return the servers that run a case."""
-    if not options.peers:
-        if options.quick and case.workload != "seam":
-            return [peer for peer in case.peers if peer not in ("stock", "bare")]
-        return list(case.peers)
-    return [peer for peer in case.peers if peer in options.peers.split(",")]
+    """Return the servers that run a case on this machine."""
+    here = [peer for peer in case.peers if missing(peer) is None]
+    if options.peers:
+        return [peer for peer in here if peer in options.peers.split(",")]
+    if options.quick and case.workload != "seam":
+        return [peer for peer in here if peer not in ("stock", "bare")]
+    return here
 
 
 def run(case: Case, peer: str, server: Server) -> report.Run:
@@ -209,6 +211,9 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{case.name}: {', '.join(peers_of(case, options))}" for case in cases))
         return 0
+    for name in ALL:
+        if reason := missing(name):
+            print(f"without {ALL[name].label}: {reason}", file=sys.stderr)
     started = time.monotonic()
     rounds = options.rounds or (1 if options.quick or options.smoke else 3)
     results = check(cases, options) if options.smoke else measure(cases, options, rounds)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PEERS = HERE / "peers"
+BUN = PEERS / "node_modules" / "@oven" / "bun-linux-x64" / "bin" / "bun"
 READY = re.compile(r"Listening on https?://127\.0\.0\.1:(\d+)|Started PeerServer on .*port: (\d+)")
 START_TIMEOUT = 30.0  # s; 100,000 standing rooms take long
 
@@ -89,6 +91,27 @@ def _python(script: str) -> Callable[[Setting, Path], list[str]]:
     return lambda setting, folder: [sys.executable, str(PEERS / script)]
 
 
+def _bun(setting: Setting, folder: Path) -> list[str]:
+    return [str(BUN), str(PEERS / "bun_relay.js")]
+
+
+def _floor(setting: Setting, folder: Path) -> list[str]:
+    """Compile the C relay for this run: it takes less time than to tell whether it has changed."""
+    program = folder / "floor"
+    command = ["cc", "-O2", "-o", str(program), str(PEERS / "floor.c")]
+    subprocess.run(command, check=True, timeout=60)
+    return [str(program)]
+
+
+def missing(peer: str) -> str | None:
+    """Return why a peer cannot run on this machine; None if it can."""
+    if peer == "bun" and not BUN.exists():
+        return "npm has no Bun for this machine"
+    if peer == "floor" and shutil.which("cc") is None:
+        return "there is no C compiler"
+    return None
+
+
 def _peerserver(setting: Setting, folder: Path) -> list[str]:
     script = PEERS / "node_modules" / "peer" / "dist" / "bin" / "peerjs.js"
     command = ["node", str(script), "--host", "127.0.0.1"]  # accepts port 0 only from PORT
@@ -108,6 +131,8 @@ ALL = {
         Peer("original", "original's design, sockjs-node", BOTH, _node("original.js")),
         Peer("ws", "bare ws, Node", BOTH, _node("ws_relay.js")),
         Peer("peer", "PeerServer, Node", ("peerjs",), _peerserver),
+        Peer("bun", "bare WebSocket, Bun", BOTH, _bun),
+        Peer("floor", "the floor: epoll in C", ("raw",), _floor),
         Peer("stock", "stock sockjs plugin, Python", BOTH, _python("stock.py")),
         Peer("bare", "bare aiohttp WebSocket", ("raw",), _python("bare.py")),
         Peer("plain", "... with a bare aiohttp client", ("raw",), _ours),

@@ -58,7 +58,7 @@ class Case:
 
     def specification(self, peer: str) -> dict[str, Any]:
         """Return the spec for `drive.py`, without the address."""
-        framing = "peerjs" if peer == "peer" else "raw" if peer == "bare" else self.framing
+        framing = {"peer": "peerjs", "bare": "raw", "floor": "raw"}.get(peer, self.framing)
         base = {"pattern": self.pattern, "framing": framing, "tls": self.setting.tls, "peer": peer}
         return {"deflate": False, "warmup": 1.0, "settle": 2.0, **base, **self.spec}
 
@@ -81,7 +81,7 @@ def relay(seconds: float, sizes: tuple[tuple[int, int], ...]) -> list[Case]:
             f"relay {framing}, {rooms} rooms x {window}",
             "relay",
             framing,
-            (*CALLERS, *(("peer", "bare") if framing == "raw" else ("stock",))),
+            (*CALLERS, "bun", *(("peer", "bare", "floor") if framing == "raw" else ("stock",))),
             {"rooms": rooms, "window": window, "seconds": seconds},
             goals=(*goals, Goal("peer", 1.0)) if framing == "raw" else goals,
         )
@@ -95,7 +95,7 @@ def mix(seconds: float, peers: int, rate: int) -> list[Case]:
     goals = (Goal("original", 0.35), Goal("original", 1.0, "p99"))
     spec = {"peers": peers, "rate": rate, "seconds": seconds}
     name = f"mix sockjs, {peers} peers, {rate}/s"
-    return [Case("mix", name, "mix", "sockjs", (*CALLERS, "stock"), spec, goals=goals)]
+    return [Case("mix", name, "mix", "sockjs", (*CALLERS, "bun", "stock"), spec, goals=goals)]
 
 
 def storm(seconds: float, peers: int) -> list[Case]:
@@ -119,7 +119,7 @@ def storm(seconds: float, peers: int) -> list[Case]:
 def joins(seconds: float, peers: int, rooms: int) -> list[Case]:
     """All peers come back at once; peers move between fresh rooms while few or many rooms stand."""
     goal = (Goal("original", 2.0, "rate", least=True),)
-    everyone = (*CALLERS, "peer", "bare")
+    everyone = (*CALLERS, "bun", "peer", "bare", "floor")
     spec = {"peers": peers}
     back = Case("joins", f"reconnect of {peers}", "reconnect", "raw", everyone, spec, "rate")
     hops = [
@@ -136,7 +136,16 @@ def joins(seconds: float, peers: int, rooms: int) -> list[Case]:
         )
         for standing in (10, rooms)
     ]
-    return [replace(back, goals=goal), *hops]
+    enter = Case(
+        "joins",
+        f"connect and join of {peers // 5}",
+        "reconnect",
+        "raw",
+        everyone,
+        {"peers": peers // 5},
+        goals=(Goal("ws", 1.0),),
+    )
+    return [enter, replace(back, goals=goal), *hops]
 
 
 def idle(peers: int, settle: float) -> list[Case]:
@@ -149,7 +158,7 @@ def idle(peers: int, settle: float) -> list[Case]:
             f"idle {framing}, {peers} offering deflate",
             "idle",
             framing,
-            (*CALLERS, *(("peer", "bare") if framing == "raw" else ("stock",))),
+            (*CALLERS, "bun", *(("peer", "bare", "floor") if framing == "raw" else ("stock",))),
             spec,
             "memory",
             setting,
@@ -168,7 +177,7 @@ def tls(seconds: float, sizes: tuple[tuple[int, int], ...]) -> list[Case]:
             f"tls relay raw, {rooms} rooms x {window}",
             "relay",
             "raw",
-            (*CALLERS, "peer", "bare"),
+            (*CALLERS, "bun", "peer", "bare"),
             {"rooms": rooms, "window": window, "seconds": seconds},
             setting=Setting(tls=True),
         )
