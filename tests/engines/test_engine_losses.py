@@ -39,6 +39,22 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
         await one.engine.close()
 
 
+async def test_what_a_dropped_view_has_missed_is_not_heard_by_the_next() -> None:
+    """A node that owed a room left it, and entered again, before it asked what it had missed."""
+    cluster = Cluster(Soon(), time.time, random.Random(0))
+    one = Node(RedisEngine(cluster.store("one"), node_timeout=60.0, node="one"))
+    await one.engine.start(one.heard)
+    try:
+        seat = await one.join("a")
+        dropped = one.engine._node.views["room"]
+        await one.engine.leave("room", "a", seat, "done")
+        await one.join("b")
+        await one.engine._seats.fetch(dropped)
+        await one.hears("joined", "left", "joined")
+    finally:
+        await one.engine.close()
+
+
 async def test_the_host_does_not_know_that_the_store_began_again() -> None:
     """Its packet goes to a room that is empty there, but has members on another node: refused."""
     cluster = Cluster(Soon(), time.time, random.Random(0))

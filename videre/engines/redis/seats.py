@@ -303,6 +303,8 @@ class Seats:
             raise
         finally:
             view.catching = False
+        if view.over:  # its room may have another view by now, which has heard them
+            return
         early, view.early = view.early, []
         if view.states != states:  # a state was heard meanwhile
             answer = ["ok", []]
