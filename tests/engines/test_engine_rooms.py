@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from engine_nodes import Node, Nodes
 from valkey_server import Valkey
 
-from videre.engines.redis.store import CONNECTIONS, RedisStore
+from videre.engines.redis.store import RedisStore
 from videre.errors import EngineError
+
+AT_ONCE = 32  # calls
 
 
 def store_of(node: Node) -> RedisStore:
@@ -30,8 +31,8 @@ async def fill(store: RedisStore, numbers: range) -> None:
         said = ("faraway", "1", "", "", "", '["",""]')
         assert (await store.step(room, "join", room, "a", f"seat {number}", *said))[0] == "ok"
 
-    for start in range(0, len(numbers), CONNECTIONS):
-        await asyncio.gather(*map(seat, numbers[start : start + CONNECTIONS]))
+    for start in range(0, len(numbers), AT_ONCE):
+        await asyncio.gather(*map(seat, numbers[start : start + AT_ONCE]))
 
 
 async def calls(server: Valkey) -> int:
@@ -89,10 +90,9 @@ async def test_a_list_and_steps_do_not_wait_for_each_other(nodes: Nodes) -> None
     node = await nodes.add(node_timeout=60)
     a = await node.join("a")
     store = store_of(node)
-    async with AsyncExitStack() as stack:
-        for _ in range(CONNECTIONS):
-            await stack.enter_async_context(store._place())
-        assert await node.engine.rooms(None, 10) == ["room"]
+    steps = [asyncio.create_task(node.engine.members("room")) for _ in range(AT_ONCE)]
+    assert await node.engine.rooms(None, 10) == ["room"]
+    assert await asyncio.gather(*steps) == [["a"]] * AT_ONCE
     async with store._listing:
         await node.engine.publish("room", a, "text")
     await node.hears("joined", "sent")

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from engine_nodes import Witness
+from engine_contract import Recorder
 from fakes import FakeClock
 from simulated_store import Cluster
 from virtual_time import VirtualTime
@@ -43,7 +43,7 @@ def test_a_lost_renewal_costs_no_lease(node_timeout: float) -> None:
             return await ask(op, *arguments)
 
         store.node = node
-        process.create_task(engine.start(Witness()))
+        process.create_task(engine.start(Recorder()))
 
     for name in ("one", "two"):
         process = time.process(name)
