@@ -126,6 +126,7 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
     ),
     "JoinTimeout": ("limits.join_timeout", 120.0, [(None, None), (60, 60)], [0, "1"]),
     "Auth": ("auth", NoAuth(), [(None, NoAuth())], [5, []]),
+    "FrontPage": ("front_page", True, [(True, True), (False, False)], [None, 0, "false"]),
     "ClientModule": ("client_module", True, [(True, True), (False, False)], [None, 1, "true"]),
     "Demo": ("demo", None, [(None, None), (True, True), (False, False)], [1, "true", []]),
     "IceServers": (
