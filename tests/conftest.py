@@ -1,14 +1,54 @@
-"""What tests of several modules share: one store for each process of pytest, and nodes on it."""
+"""What all tests share: the option --fast, one store for each process of pytest, nodes on it.
+
+`--fast` leaves out the tests marked `process`: those that start a program, as the command, a
+browser, a store or an installer. An unmarked test that starts one then fails.
+"""
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import AsyncIterator
+from functools import cache
 
 import pytest
 import pytest_asyncio
 from engine_nodes import Nodes, nodes_on
 from valkey_server import Valkey, valkey
+
+#: What Python says of a new process (sys.addaudithook).
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --fast."""
+    parser.addoption("--fast", action="store_true", help="leave out tests that start a program")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what --fast does not run; begin with the files that start programs: they last."""
+    if config.getoption("--fast"):
+        slow = [item for item in items if item.get_closest_marker("process")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("process")]
+    long = {item.path for item in items if item.get_closest_marker("process")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """See that --fast starts no program."""
+    if item.config.getoption("--fast"):
+        _watch()
+
+
+@cache
+def _watch() -> None:
+    sys.addaudithook(_refuse_to_start)  # for good: it cannot be removed
+
+
+def _refuse_to_start(event: str, _arguments: object) -> None:
+    if event in STARTS:
+        raise AssertionError("a test that starts a program needs pytest.mark.process")
 
 
 def pytest_collection_finish() -> None:

@@ -21,6 +21,8 @@ from valkey_server import Valkey, valkey
 from videre.command.workers import configs
 from videre.config import Config
 
+pytestmark = pytest.mark.process
+
 TOKEN = "a-token-of-the-admin-port"
 ADMIN = re.compile(r"Admin port on (https?://\S+)/status$")
 PATIENCE = 20  # seconds

@@ -7,6 +7,7 @@ import re
 from asyncio.subprocess import PIPE, create_subprocess_exec
 from pathlib import Path
 
+import pytest
 from admin import DOCUMENT, administered
 from documents import Block, runs
 from process import ROOT, require
@@ -29,6 +30,7 @@ async def run(command: str, folder: Path) -> str:
     return output.decode()
 
 
+@pytest.mark.process
 @runs("docs/operations.md", '"AdminTokenFile"', name="configuration")
 @runs("docs/operations.md", "> admin-token", name="make")
 @runs("docs/operations.md", "/status.json", name="ask_status")

@@ -20,6 +20,8 @@ from process import node_modules
 from videre.config import Config
 from videre.transport import Options
 
+pytestmark = pytest.mark.process
+
 SEEN = "await page.locator(arg).first().waitFor();"
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 

@@ -22,7 +22,7 @@ from videre.auth import TokenAuth, secret_key
 from videre.ice import IceServers, StaticServer
 from videre.settings import Limits
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">

@@ -10,7 +10,7 @@ from test_browser_client import Site, browser, every, room, site
 
 __all__ = ["browser", "room", "site"]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 #: What a page does to make values, to compare them, and to speak as another client would.
 TOOLS = """

@@ -11,7 +11,7 @@ from test_browser_client import FLOWS, Site, browser, every, room, site
 
 __all__ = ["browser", "room", "site"]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 #: Every track that is ever asked for, and a user who takes as long as a test wants.
 DEVICES = """

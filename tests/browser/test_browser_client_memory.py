@@ -10,7 +10,7 @@ import pytest_asyncio
 from browser import Page, chromium
 from test_browser_client import Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 MB = 1_000_000
 SIZE = 100 * MB

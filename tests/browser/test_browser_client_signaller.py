@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from process import ROOT, node
 
+pytestmark = pytest.mark.process
+
 FRESH = {"Welcome": True}
 
 

@@ -7,7 +7,10 @@ import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
 from process import ROOT, node_modules, require
+
+pytestmark = pytest.mark.process
 
 CLIENT = ROOT / "videre" / "browser"
 DEMO = ROOT / "videre" / "demo"

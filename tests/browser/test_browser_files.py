@@ -77,6 +77,7 @@ async def test_however_it_is_hosted(made: Callable[[Config], web.Application]) -
                 assert answer.status == 200
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_the_command_serves_it(tmp_path: Path, wanted: bool) -> None:
     """Below each prefix; `ClientModule` switches it off."""

@@ -13,7 +13,7 @@ import pytest_asyncio
 from aiohttp import web
 from process import NODE, Signaller, node, node_modules, require, signaller
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 IFRAMES = ["iframe-eventsource", "iframe-xhr-polling"]
 MODERN = ["websocket", "xhr-streaming", "xhr-polling", "eventsource"]

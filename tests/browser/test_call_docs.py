@@ -42,6 +42,7 @@ async def received(call: Call, kind: str) -> int:
     return sum(each.packetsReceived for each in inbound)
 
 
+@pytest.mark.process
 @pytest.mark.asyncio(loop_scope="module")
 @runs("README.md", "videre.client")
 @pytest.mark.parametrize("first", ["page", "python"])

@@ -15,7 +15,7 @@ from test_browser_client import Site
 
 from videre.client import Blob, Call, Peer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SECONDS = 30
 

@@ -109,6 +109,7 @@ async def test_an_application_has_none_unless_it_is_wanted(config: Config, statu
         assert answer.status == status
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("prefixes", "signaller"), [(("/echo",), "echo"), (("",), "."), (("/a/b", "/c"), "a/b")]
 )
@@ -130,6 +131,7 @@ def told(output: list[str]) -> str | None:
     return links[0] if links else None
 
 
+@pytest.mark.process
 async def test_the_command_prints_a_link_for_this_machine(tmp_path: Path) -> None:
     """As it is shipped it listens on all addresses, and shows the demo to its own machine alone."""
     async with (

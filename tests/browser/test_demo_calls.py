@@ -24,7 +24,7 @@ import videre
 from videre.config import Config
 from videre.settings import Limits
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 #: What Playwright gives each person: a context and so a window of its own, since a tab behind
 #: another is painted once in a second.

@@ -23,7 +23,7 @@ from tokens import SECRET, hs256
 import videre
 from videre.auth import TokenAuth, secret_key
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SECONDS = 30  # a safety net
 

@@ -21,7 +21,7 @@ from browser import Browser, Page, chromium
 from process import ROOT, require
 from valkey_server import free_port
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SECONDS = 120  # npm installs some sixty packages
 OWN: dict[str, Any] = {"permissions": ["camera", "microphone"]}

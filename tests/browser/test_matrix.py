@@ -26,7 +26,7 @@ from test_browser_client import Site
 
 from videre.client import Backoff, Call, Event, Peer, Rejoined, Resumed
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SECONDS = 90  # a safety net
 DEAD_SECONDS = 5.0

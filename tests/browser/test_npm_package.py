@@ -31,7 +31,7 @@ CORE_BYTES = 13_000  # minified and compressed, as an application's page loads i
 HOOK_BYTES = 1_000
 SECONDS = 60  # for a whole call
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")

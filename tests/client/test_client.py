@@ -314,6 +314,7 @@ async def test_a_session_of_ones_own(server: Server) -> None:
         assert not session.closed
 
 
+@pytest.mark.process
 async def test_over_tls(tmp_path: Path) -> None:
     """With the server's certificate trusted, and not without."""
     certificate, key = self_signed(tmp_path)

@@ -24,6 +24,8 @@ from videre.auth import TokenAuth, secret_key, sign
 from videre.client import Call
 from videre.config import Config
 
+pytestmark = pytest.mark.process
+
 EXAMPLE = ROOT / "examples" / "raspberry-camera"
 README = (EXAMPLE / "README.md").read_text(encoding="utf-8")
 SECONDS = 40

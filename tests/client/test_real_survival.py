@@ -134,6 +134,7 @@ async def test_a_call_survives_resets() -> None:
         check(await call([proxy.url for proxy in proxies], cut))
 
 
+@pytest.mark.process
 async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
     """Each side's link is down for 5 s, so that its connection dies without a word."""
     if fault := no_cables():

@@ -26,7 +26,7 @@ from videre.client import Call, Peer
 from videre.config import Config
 from videre.ice import TTL, IceServers, SharedSecret
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 Server = dict[str, Any]
 

@@ -15,6 +15,8 @@ from callers import CALL_SECONDS, Caller, caller
 from process import Signaller, self_signed, signaller
 from signalling import Framing
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(autouse=True)
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from sockjs_client import Wire, fresh, poll, send
 from test_nginx import nginx
 from valkey_server import Valkey, valkey
 
+pytestmark = pytest.mark.process
+
 DURABLE = ["--appendonly", "yes", "--appendfsync", "always"]
 
 

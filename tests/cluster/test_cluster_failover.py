@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from cluster import Client, Cluster, cluster
 from patience import NODE_SECONDS
 from talk import Talk
 from valkey_failover import Shard, ValkeyCluster, valkey_cluster, watched
 from valkey_server import Valkey, until
+
+pytestmark = pytest.mark.process
 
 TALKATIVE = {"PacketsPerSecond": None}
 

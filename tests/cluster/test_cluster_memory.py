@@ -15,6 +15,8 @@ from process import Signaller
 from signalling import Closed
 from valkey_server import Valkey, valkey
 
+pytestmark = pytest.mark.process
+
 CLIENTS = 150
 PACKETS = 16  # of each client: below its own limit (MaxBacklogBytes, 1 MiB)
 TEXT = "x" * 60_000

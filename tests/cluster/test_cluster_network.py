@@ -10,6 +10,8 @@ from cluster import Cluster, cluster
 from network import Island, island
 from valkey_server import Valkey, valkey
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 async def way() -> AsyncIterator[Island]:

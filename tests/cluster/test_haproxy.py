@@ -16,6 +16,8 @@ from process import ROOT, Signaller, require, signaller
 from test_nginx import replace
 from valkey_server import free_port, until
 
+pytestmark = pytest.mark.process
+
 CONF = (ROOT / "docs/haproxy.cfg").read_text(encoding="utf-8")
 SESSIONS = 40
 

@@ -22,7 +22,7 @@ from websocket_client import Socket
 from videre.errors import CloseCode
 from videre.transport import Options
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 CONF = (ROOT / "docs" / "nginx.conf").read_text(encoding="utf-8")
 LOG = "/var/log/nginx/videre.log"

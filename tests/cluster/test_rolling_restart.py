@@ -17,6 +17,8 @@ from valkey_server import valkey
 
 from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
 
+pytestmark = pytest.mark.process
+
 ROOMS = 4
 PAUSE = 0.02  # seconds between two packets of a client
 DRAIN_SECONDS = 2

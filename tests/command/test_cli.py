@@ -26,6 +26,8 @@ from websocket_client import CLOSE, TEXT, Socket
 from videre.config import load
 from videre.version import __version__
 
+pytestmark = pytest.mark.process
+
 SCRIPT = str(ROOT / "bin" / "signaller.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500"}
 ENDS_WITHIN = 5.0  # seconds from a signal to the end: issue 2, point 8

@@ -25,6 +25,7 @@ def refused(*args: str) -> str:
     return done.stderr
 
 
+@pytest.mark.process
 def test_a_process_of_its_own(tmp_path: Path) -> None:
     """Exit code, output and errors of a process are those that the other tests see in this one."""
     (tmp_path / "conf.json").write_text('{"Port": 70000}')

@@ -238,6 +238,7 @@ def connected(
         yield socket.create_connection(("127.0.0.1", server.port), PATIENCE, (source, 0))
 
 
+@pytest.mark.process
 async def test_the_soft_limit_is_raised(tmp_path: Path) -> None:
     """All are served, and the log says how many may be."""
     async with signaller(tmp=tmp_path, config={}, within=limited(64, 1024)) as server:
@@ -248,6 +249,7 @@ async def test_the_soft_limit_is_raised(tmp_path: Path) -> None:
         await Wire.hang_up()
 
 
+@pytest.mark.process
 async def test_too_few_files_for_the_sessions(tmp_path: Path) -> None:
     """Where MaxConnections promises more, the start warns."""
     config = {"MaxConnections": 1000}
@@ -255,6 +257,7 @@ async def test_too_few_files_for_the_sessions(tmp_path: Path) -> None:
         await said(server, "few-descriptors sockets=824 max_connections=1000")
 
 
+@pytest.mark.process
 async def test_there_is_no_descriptor(tmp_path: Path) -> None:
     """Nothing is accepted, the log says so once, the loop does not spin; then all goes on."""
     config = {"LogFormat": "text"}
@@ -296,6 +299,7 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+@pytest.mark.process
 async def test_tls_handshakes_are_counted(tmp_path: Path) -> None:
     """Who says nothing to a TLS port holds a place of its address, until the handshake's time."""
     cert, key = self_signed(tmp_path)
@@ -320,6 +324,7 @@ async def test_tls_handshakes_are_counted(tmp_path: Path) -> None:
         await said(server, "sockets_per_address=1")
 
 
+@pytest.mark.process
 async def test_the_metrics(tmp_path: Path) -> None:
     """The admin port tells how many there are, and were refused."""
     config = {"AdminPort": 0, "MaxSocketsPerAddress": 1}

@@ -20,6 +20,8 @@ from videre.command import listening
 from videre.config import Config
 from videre.errors import ConfigError
 
+pytestmark = pytest.mark.process
+
 FOUR, SIX = "127.0.0.1", "[::1]"
 
 

@@ -18,6 +18,8 @@ from process import NO_DRAIN, ROOT, START_SECONDS, STOP_SECONDS
 from signalling import connect
 from test_logs_writing import read, visit
 
+pytestmark = pytest.mark.process
+
 WAYS = ["", ">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", ">/dev/full 2>&1"]
 #: Which of them are a pipe that nobody reads any more.
 GONE = ["stdout", "stderr", "both"]

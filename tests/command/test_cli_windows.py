@@ -18,6 +18,8 @@ import pytest
 from fakes import packet
 from process import LINE_BYTES, NO_DRAIN, ROOT, START_SECONDS, supervised
 
+pytestmark = pytest.mark.process
+
 #: Takes away what Windows lacks, and runs a line of Python.
 WINDOWS = """
 import asyncio, asyncio.unix_events, os, signal, socket, sys

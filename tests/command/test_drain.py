@@ -26,6 +26,8 @@ from videre.config import Config
 from videre.namespace import EARLIEST, LATEST, Namespace
 from videre.settings import Limits
 
+pytestmark = pytest.mark.process
+
 LONG = 60.0  # seconds: a drain that ends because all have gone
 SHORT = 0.5  # one that closes those that stay
 

@@ -175,6 +175,7 @@ async def house() -> AsyncIterator[Island]:
         yield way
 
 
+@pytest.mark.process
 async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
     """Chromium on another machine warns; who proceeds has a camera and a call."""
     within = (*house.within, "env", f"XDG_STATE_HOME={tmp_path}")

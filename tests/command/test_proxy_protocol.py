@@ -84,6 +84,7 @@ listen videre
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
 async def test_behind_haproxy(send: str, tmp_path: Path) -> None:
     """Clients are told apart by their own addresses; others than the proxy need no protocol."""

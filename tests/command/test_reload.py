@@ -31,6 +31,8 @@ from videre.config.schema import RELOADED, SCHEMA
 from videre.peers.peer import Peer
 from videre.settings import Limits
 
+pytestmark = pytest.mark.process
+
 PATIENCE = 20  # seconds
 FOREVER = 10_000_000_000  # in Unix time
 

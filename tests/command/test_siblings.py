@@ -8,6 +8,8 @@ import sys
 import pytest
 from process import ROOT
 
+pytestmark = pytest.mark.process
+
 #: Listens in some way, forks if it is told to, and says what each process finds.
 SCRIPT = """
 import os, socket, sys

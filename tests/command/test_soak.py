@@ -10,6 +10,7 @@ from process import signaller
 from soak import CONFIG, Sample, admin_of, faults, leaks, soak
 
 
+@pytest.mark.process
 async def test_nothing_is_left_of_clients_that_come_and_go(tmp_path: Path) -> None:
     """By every transport, and in every way; memory is for ten minutes of tests/support/soak.py."""
     told: list[object] = []

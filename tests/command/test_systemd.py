@@ -35,6 +35,8 @@ from websocket_client import handshake
 from videre.command import systemd
 from videre.command.listening import BACKLOG
 
+pytestmark = pytest.mark.process
+
 DRAINS = {"VIDERE_DRAIN_SECONDS": "0"}
 
 

@@ -33,6 +33,8 @@ from videre.command.listening import BACKLOG
 from videre.config import Config
 from videre.logs import writers
 
+pytestmark = pytest.mark.process
+
 DOCS = ROOT / "docs"
 UNIT = (DOCS / "videre.service").read_text(encoding="utf-8")
 COMMAND = "/opt/videre/bin/videre-server"

@@ -24,6 +24,8 @@ from test_systemd import until
 
 from videre.command import listening
 
+pytestmark = pytest.mark.process
+
 VARIABLES = {
     "VIDERE_DRAIN_SECONDS": "0",
     "VIDERE_TRUSTED_PROXIES": '["unix:"]',

@@ -28,6 +28,8 @@ from videre.command.listening import Ports
 from videre.config import Config, load
 from videre.errors import ConfigError
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Valkey]:

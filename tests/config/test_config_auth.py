@@ -261,6 +261,7 @@ async def enter(client: Signalling, minted: str) -> tuple[str, Any]:
     return event, payload["Code"] if event == "error" else payload
 
 
+@pytest.mark.process
 async def test_the_server_takes_what_was_minted(tmp_path: Path) -> None:
     """A real process: several rooms, a prefix, a capacity; its log contains no token."""
     config = {

@@ -84,6 +84,7 @@ def test_what_is_good(tmp_path: Path) -> None:
     assert load(tmp_path, *SENT, *PATTERNS).transport.origins == (*SENT, *PATTERNS)
 
 
+@pytest.mark.process
 async def test_what_browsers_send_passes(tmp_path: Path) -> None:
     """Each opens a WebSocket where it is listed, and where it is not it is refused."""
     for number, origins in enumerate((SENT, ["https://other.example"])):
@@ -102,6 +103,7 @@ async def test_what_browsers_send_passes(tmp_path: Path) -> None:
                 assert status == (101 if origins is SENT else 403), origin
 
 
+@pytest.mark.process
 async def test_the_check_says_it(tmp_path: Path) -> None:
     """With exit code 2."""
     (tmp_path / "conf.json").write_text(json.dumps({"Origins": ["https://example.com:443"]}))

@@ -16,7 +16,7 @@ from bare import ADDRESS, CLONE, Machine, bare_machine
 from documents import BLOCKS, ROOT, Block, claim
 from reader import reader as reading
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 # Blocks that no other test runs.
 FOLLOWED = [

@@ -34,6 +34,8 @@ from valkey_server import valkey
 
 from videre.version import __version__
 
+pytestmark = pytest.mark.process
+
 SECONDS = 60  # for a command that ends by itself; none takes a tenth of it
 
 

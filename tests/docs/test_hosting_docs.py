@@ -18,6 +18,8 @@ from valkey_server import free_port, until
 from videre.client import Client, Closed, Message
 from videre.errors import Unauthorized
 
+pytestmark = pytest.mark.process
+
 SITE = claim("docs/hosting.md", "RouteTableDef")
 
 

@@ -102,6 +102,7 @@ def section(title: str) -> str:
     return TEXT["browser"].partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["Signaller", "Videre"])
 def test_the_browser_client(members: dict[str, Any], kind: str) -> None:
     """Every method and property, in the section of its class."""
@@ -112,6 +113,7 @@ def test_the_browser_client(members: dict[str, Any], kind: str) -> None:
     ] == []
 
 
+@pytest.mark.process
 def test_the_other_classes_of_the_browser_client(members: dict[str, Any]) -> None:
     """They are named, and so is what is in them."""
     assert [

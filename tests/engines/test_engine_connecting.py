@@ -21,6 +21,8 @@ from valkey_server import Valkey, free_port, redis_binary, until, valkey, valkey
 from videre import engine_url
 from videre.engines.redis.connecting import connect, sentinels_of
 
+pytestmark = pytest.mark.process
+
 HARD = "p@ss/w#r%d?[ ]:ä&="  # each of its characters means something elsewhere in a URL
 ENCODED = quote(HARD, safe="")
 

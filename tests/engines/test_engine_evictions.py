@@ -13,6 +13,8 @@ from valkey_server import Valkey, valkey, valkey_cluster
 
 from videre.engines.redis.store import KEYS
 
+pytestmark = pytest.mark.process
+
 
 async def lose(server: Valkey, node: Node, *keys: str) -> None:
     """Delete keys of the room."""

@@ -19,6 +19,8 @@ from videre.engines.redis.pipe import Pipe
 from videre.errors import EngineError
 from videre.settings import JoinPolicy
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:

@@ -17,6 +17,8 @@ from videre.config import Config
 from videre.engines.redis import store as this_version
 from videre.errors import EngineError
 
+pytestmark = pytest.mark.process
+
 
 def be(version: str, patch: pytest.MonkeyPatch) -> None:
     """Have nodes that begin from now on write another format."""

@@ -23,6 +23,8 @@ from valkey_server import Valkey, valkey
 
 from videre.engines.redis.store import KEYS, RedisStore
 
+pytestmark = pytest.mark.process
+
 LARGEST = 1024
 AT_ONCE = 32  # calls
 SAID = '["{\\"Header\\":{\\"Event\\":\\"connect\\"},\\"Payload\\":","}"]'

@@ -15,6 +15,8 @@ from valkey_server import valkey
 from videre.engines.redis import RedisEngine
 from videre.errors import EngineError
 
+pytestmark = pytest.mark.process
+
 
 async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
     """A node did not hear that its user sat down elsewhere, and the store lost the room.

@@ -17,6 +17,8 @@ from valkey_server import Valkey, redis_tls, until, valkey, valkey_cluster, valk
 
 from videre.errors import EngineError, Unauthorized, UserTaken
 
+pytestmark = pytest.mark.process
+
 GRACE = patient(2.0)  # in which a lost seat is resumed
 
 

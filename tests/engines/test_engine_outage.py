@@ -30,6 +30,8 @@ from videre.engines.redis import outage, permissions
 from videre.engines.redis.outage import REMINDER_SECONDS, Outage, reason
 from videre.errors import EngineError
 
+pytestmark = pytest.mark.process
+
 #: The rule of docs/cluster.md, which is to be enough.
 ENOUGH = claim("docs/cluster.md", "ACL SETUSER").text.partition(">secret ")[2].strip()
 

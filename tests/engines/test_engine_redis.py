@@ -15,6 +15,8 @@ from videre import engine_url
 from videre.engines import choice
 from videre.settings import Retention
 
+pytestmark = pytest.mark.process
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:

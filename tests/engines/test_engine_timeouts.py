@@ -20,6 +20,7 @@ from videre.errors import EngineError
 from videre.settings import Retention
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("node_timeout", [1.0, 2.0, 4.0, 9.0, 30.0])
 def test_a_lost_renewal_costs_no_lease(node_timeout: float) -> None:
     """Every other renewal is lost, whatever the NodeTimeout: no node is given up."""

@@ -26,6 +26,8 @@ from videre.engines.redis.asking import STATE_AT
 from videre.engines.redis.store import KEYS, RedisStore, parse
 from videre.settings import Retention
 
+pytestmark = pytest.mark.process
+
 
 class TestSimulatedStore(EngineContract):
     """The contract."""

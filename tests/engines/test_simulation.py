@@ -8,6 +8,8 @@ import pytest
 import simulation
 from simulated_server import _Step
 
+pytestmark = pytest.mark.process
+
 #: Runs of one test; 100,000 were made once (docs/cluster.md).
 RUNS = 125
 

@@ -119,6 +119,7 @@ def test_sockjs(data: bytes) -> None:
     fuzz_sockjs.one_input(data)
 
 
+@pytest.mark.process
 def test_a_corpus_is_replayed(tmp_path: Path) -> None:
     """What a fuzzer has found is run again without it."""
     (tmp_path / "found").write_bytes(b'["a"]')

@@ -28,6 +28,8 @@ from target import token
 from videre.app import setup
 from videre.config import load
 
+pytestmark = pytest.mark.process
+
 LONG = "VIDERE_HOSTILE_SECONDS" in os.environ
 SECONDS = float(os.environ.get("VIDERE_HOSTILE_SECONDS", "3"))
 WARM_UP = min(80.0, SECONDS * 2 / 3) if LONG else 0.0  # of attack: then memory has its usual size

@@ -20,6 +20,8 @@ from process import LINE_BYTES, ROOT, START_SECONDS
 from signalling import Closed, Signalling, connect
 from valkey_server import Valkey, valkey
 
+pytestmark = pytest.mark.process
+
 SITE = claim("docs/hosting.md", "import videre\n\napp = videre.create_app")
 COMMAND = claim("docs/hosting.md", "gunicorn --workers")
 

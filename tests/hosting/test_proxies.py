@@ -23,6 +23,8 @@ from sockjs_client import Stream, Wire, fresh, poll, send
 from test_nginx import LEFT_SECONDS, hear, knock, messages, replace, seat
 from valkey_server import free_port, until
 
+pytestmark = pytest.mark.process
+
 SESSIONS = 32
 
 

@@ -233,6 +233,7 @@ async def test_a_session_of_requests_outlives_the_limit(
             assert "ping" in await answer.text()
 
 
+@pytest.mark.process
 async def test_the_end_of_the_loop_is_no_limit() -> None:
     """A site that ends without a goodbye cancels all tasks: none of ours stays."""
     code = """

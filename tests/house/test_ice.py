@@ -56,6 +56,7 @@ def test_the_credential_signs_the_user_name(user: str) -> None:
     assert server["credential"] == base64.b64encode(mac).decode()
 
 
+@pytest.mark.process
 def test_openssl_agrees() -> None:
     """With a secret and a name beyond ASCII."""
     server = told("dürer 👀", secret="schlüssel-für-coturn")

@@ -13,6 +13,8 @@ from process import ROOT, signaller
 
 import videre
 
+pytestmark = pytest.mark.process
+
 #: All that `import videre.client` may load of ours,
 CLIENT = {"", "version", "errors", "client"} | {
     f"client.{path.stem}"

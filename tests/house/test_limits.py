@@ -416,3 +416,11 @@ def test_so_many_addresses_are_remembered() -> None:
     assert penalties.delay("a regular", 1.0) == LONGEST_DELAY
     assert max(map(len, penalties._failures.values())) <= 2 * FAILURES
     assert taken < 2048 * MAX_FAILING_ADDRESSES
+
+
+def test_bytes_without_a_rate_hold_nobody_back() -> None:
+    """What is charged to a session whose bytes are not limited does not lengthen an episode."""
+    throttle = Throttle(1.0, 1)
+    assert [throttle.judge(False, 100.0) for _ in range(2)] == [PASS, WARN]
+    throttle.charge(1_000_000, 100.0)
+    assert [throttle.judge(False, 102.0) for _ in range(2)] == [PASS, WARN]

@@ -24,6 +24,8 @@ from process import LINE_BYTES, ROOT, Signaller
 
 from videre.version import __version__
 
+pytestmark = pytest.mark.process
+
 SOURCES = ("videre", "setup.cfg", "setup.py", "README.md", "LICENSE", "CHANGELOG.md")
 BUILD = """
 from setuptools import build_meta

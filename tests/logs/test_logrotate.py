@@ -11,6 +11,8 @@ from process import ROOT, require, signaller
 from signalling import connect
 from test_logs_writing import read, until, visit
 
+pytestmark = pytest.mark.process
+
 CONF = (ROOT / "docs" / "videre.logrotate").read_text(encoding="utf-8")
 FILES = "/var/log/videre/*.log"
 TELL = "systemctl kill --signal=USR1 videre.service"

@@ -21,6 +21,8 @@ from videre.logs import EventLog, Journal, journal
 from videre.logs.formatters import JSONFormatter, TextFormatter, shortened
 from videre.version import __version__
 
+pytestmark = pytest.mark.process
+
 ROOM, OTHER_ROOM = (f"{name}-{secrets.token_hex(8)}" for name in ("lounge", "cellar"))
 SESSION = f"polled-{secrets.token_hex(8)}"
 PAYLOAD = f"candidate-{secrets.token_hex(8)}"

@@ -271,6 +271,7 @@ print(json.dumps(path.read_text().splitlines()))
 """
 
 
+@pytest.mark.process
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     """As an unprivileged user: the system itself refuses."""
     folder = tmp_path / "log"

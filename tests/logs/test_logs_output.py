@@ -38,6 +38,8 @@ from videre.logs import Journal, writers
 from videre.logs.formatters import JSONFormatter, TextFormatter
 from videre.logs.journal import BATCH_PACKETS
 
+pytestmark = pytest.mark.process
+
 ROOM = "a room with a long name"
 
 

@@ -24,6 +24,8 @@ from signalling import Signalling, connect
 from videre.logs import writers
 from videre.logs.writers import Writer
 
+pytestmark = pytest.mark.process
+
 PATIENCE = 10.0  # seconds; nothing that a test waits for takes a tenth of it on an idle machine
 LOST = "videre: cannot write the log"
 

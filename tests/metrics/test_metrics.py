@@ -339,6 +339,7 @@ async def test_the_time_of_relays_from_who_polls() -> None:
             await send(meter.url, session, *[text] * 5)
 
 
+@pytest.mark.process
 async def test_a_store_s_steps(tmp_path: Path) -> None:
     """Each step is timed."""
     async with valkey(tmp_path) as store, metered(engine=store.url) as meter:
@@ -360,6 +361,7 @@ async def test_a_store_s_steps(tmp_path: Path) -> None:
             await rooms.send(ROOM, "hello")
 
 
+@pytest.mark.process
 async def test_a_store_that_fails(tmp_path: Path) -> None:
     """All steps are timed; failed ones are counted, and the engine is not ready."""
     async with valkey(tmp_path) as store, metered(engine=store.url) as meter:
@@ -384,6 +386,7 @@ async def test_a_store_that_fails(tmp_path: Path) -> None:
             await store.start()
 
 
+@pytest.mark.process
 async def test_relays_that_wait_are_timed_from_their_arrival(tmp_path: Path) -> None:
     """While the first goes to the store, later broadcasts of the chunk wait: all count."""
     async with valkey(tmp_path) as store, metered(engine=store.url) as meter:

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from process import Signaller, node, node_modules, signaller
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 TRANSPORTS = ["websocket", "xhr-streaming", "eventsource", "xhr-polling"]
 PAIRS = [*((name, name) for name in TRANSPORTS), ("websocket", "xhr-polling")]

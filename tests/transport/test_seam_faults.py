@@ -165,6 +165,7 @@ async def script_of(server: Seam) -> str:
     return str(attributes)
 
 
+@pytest.mark.process
 async def test_the_iframe_page_names_the_hash_of_its_script(seam) -> None:
     """What the CDN serves must be the file of the npm package: it runs in our origin."""
     script = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"

@@ -198,6 +198,7 @@ while data := wire.recv(65536):
 """
 
 
+@pytest.mark.process
 async def test_a_stopped_process_is_gone(seam) -> None:
     """A client process which answers pings, and then is stopped by SIGSTOP, is gone (fault 6)."""
     server: Seam = await seam(**BRIEF)

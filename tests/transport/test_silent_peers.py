@@ -25,7 +25,7 @@ from signalling import Signalling, connect
 from sockjs_client import Stream, fresh, poll, send
 from websocket_client import Socket
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SILENT_SECONDS = 40.0  # the contract's bound; the shipped heartbeat makes it 37.5
 LISTENING_SECONDS = 38.5  # long enough to be taken for dead

@@ -28,6 +28,7 @@ SPOKEN = [
 ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("door", DOORS)
 @runs_all("transcript")
 async def test_it_is_so(block: Block, door: str, tmp_path: Path) -> None:

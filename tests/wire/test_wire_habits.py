@@ -99,6 +99,7 @@ async def test_what_is_no_frame(frame: str | bytes) -> None:
         assert await client.closed() == 1002
 
 
+@pytest.mark.process
 async def test_large_cookies_and_urls(tmp_path: Path) -> None:
     """Up to 32 KiB each; what is more is refused, and the log says why but not what."""
     large, too_large = "s" * 32_000, "s" * 33_000
