@@ -133,7 +133,7 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that nobody can reach cannot be called."""
     monkeypatch.setattr(lan, "_addresses", list)
-    with pytest.raises(ConfigError, match="in no network"):
+    with pytest.raises(ConfigError, match="not connected to a network"):
         lan.prepare({})
 
 

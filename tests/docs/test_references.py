@@ -149,7 +149,7 @@ def test_the_events_of_the_browser_client(kind: str, least: int) -> None:
 #: What rooms offer to the application; the rest is for peers and metrics.
 FOR_SITES = {"on_join", "on_leave", "rooms", "members", "kick", "send", "ready", "fault"}
 FOR_PEERS = {"census", "start", "close", "join", "resume", "renew", "leave", "lose", "broadcast"}
-FOR_PEERS |= {"is_initiator", "absent", "users", "sizes"}
+FOR_PEERS |= {"is_initiator", "absent", "users", "users_here", "sizes"}
 INSIDE = {"context", "ice", "log", "tally", "lag", "journal", "VidereError", "__version__"}
 NAMESPACE = {*public(videre.Namespace), *videre.Namespace.__annotations__}
 

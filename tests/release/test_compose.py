@@ -44,6 +44,7 @@ def services(**variables: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.process
 def test_it_is_valid() -> None:
     """By the schema of the Compose specification, which check-jsonschema brings."""
     program = require(str(Path(sys.executable).with_name("check-jsonschema")))
@@ -137,6 +138,7 @@ async def running(*command: str, until: str, env: dict[str, str]) -> AsyncIterat
             await reading
 
 
+@pytest.mark.process
 @runs("docs/containers.md", "docker compose")
 async def test_it_is_a_call_over_turn(block: Block, tmp_path: Path) -> None:
     """By its defaults: two members on this machine reach each other through the relay alone."""

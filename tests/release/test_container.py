@@ -77,6 +77,7 @@ def test_it_is_made_of_what_is_known() -> None:
     assert version is not None and int(version[1]) >= 11
 
 
+@pytest.mark.process
 def test_it_passes_hadolint() -> None:
     """Which finds what a container engine would refuse, and what is bad practice in one."""
     done = subprocess.run(
@@ -230,6 +231,7 @@ def healthy(installed: Path, port: int) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.process
 def test_what_is_installed(installed: Path) -> None:
     """The version of the sources, with what it needs and the client of a Valkey."""
     done = subprocess.run(
@@ -252,6 +254,7 @@ async def events(stream: asyncio.StreamReader, until: str) -> Sequence[dict[str,
     return lines
 
 
+@pytest.mark.process
 async def test_it_runs(installed: Path) -> None:
     """As the image would: it serves, is healthy, drains on its stop signal, logs in JSON alone.
 

@@ -116,6 +116,7 @@ def url(built: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.process
 async def test_a_reader_searches(url: str) -> None:
     """In a browser: a key is found, and nothing is asked of another host."""
     async with chromium() as browser:

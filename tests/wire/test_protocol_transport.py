@@ -59,7 +59,7 @@ async def test_two_applications_share_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/ech", "/echoo", "/websocket", "/000/x/websocket", "/echo/nothing", "/log"]
+    "path", ["/ech", "/echoo", "/websocket", "/000/x/websocket", "/echo/nothing", "/log"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_there_is_nothing_outside_of_the_prefix(
