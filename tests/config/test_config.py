@@ -128,7 +128,6 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
     "Auth": ("auth", NoAuth(), [(None, NoAuth())], [5, []]),
     "FrontPage": ("front_page", True, [(True, True), (False, False)], [None, 0, "false"]),
     "ClientModule": ("client_module", True, [(True, True), (False, False)], [None, 1, "true"]),
-    "FrontPage": ("front_page", True, [(True, True), (False, False)], [1, "true", None]),
     "Demo": ("demo", None, [(None, None), (True, True), (False, False)], [1, "true", []]),
     "IceServers": (
         "ice",
