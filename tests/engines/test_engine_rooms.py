@@ -2,6 +2,116 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
+from engine_nodes import Node, Nodes
+from valkey_server import Valkey
+
+from videre.engines.redis.store import RedisStore
+from videre.errors import EngineError
 
 pytestmark = pytest.mark.process
+
+AT_ONCE = 32  # calls
+
+
+def store_of(node: Node) -> RedisStore:
+    """Return the way of a node to the store."""
+    store = node.engine._node.store
+    assert isinstance(store, RedisStore)
+    return store
+
+
+async def fill(store: RedisStore, numbers: range) -> None:
+    """Have a room for each number, as a node leaves them that has a member in each."""
+
+    async def seat(number: int) -> None:
+        room = f"room {number:05}"
+        assert await store.node("note", "faraway", room, "60000")
+        said = ("faraway", "1", "", "", "", '["",""]')
+        assert (await store.step(room, "join", room, "a", f"seat {number}", *said))[0] == "ok"
+
+    for start in range(0, len(numbers), AT_ONCE):
+        await asyncio.gather(*map(seat, numbers[start : start + AT_ONCE]))
+
+
+async def calls(server: Valkey) -> int:
+    """Return how many commands the server has carried out."""
+    stats: dict[str, Any] = await server.ask("INFO", "commandstats")
+    return sum(each["calls"] for name, each in stats.items() if "info" not in name)
+
+
+async def test_a_page_costs_the_same_however_many_rooms_there_are(
+    server: Valkey, nodes: Nodes
+) -> None:
+    """The server carries out as many commands in a store of 1,600 rooms as in one of 100."""
+    node = await nodes.add(node_timeout=60)
+    store, spent, there = store_of(node), [], 0
+    for count in (100, 1600):
+        await fill(store, range(there, count))
+        there, before = count, await calls(server)
+        first = await node.engine.rooms(None, 20)
+        assert first == [f"room {number:05}" for number in range(20)]
+        assert await node.engine.rooms("room 00079x", 20) == [
+            f"room {number:05}" for number in range(80, 100)
+        ]
+        spent.append(await calls(server) - before)
+    assert abs(spent[1] - spent[0]) <= 6, spent  # a beat may come in between
+    assert len(await node.engine.rooms(None, 2000)) == 1600
+
+
+async def test_rooms_of_all_nodes_are_listed_once(nodes: Nodes) -> None:
+    """Sorted; also rooms of a node that has just died, and none that was left."""
+    one, two = await nodes.add(), await nodes.add()
+    for node, rooms in ((one, "dba"), (two, "cbe")):
+        for room in rooms:
+            await node.join("user" + room + str(node is one), room=room)
+    seat = await one.join("x", room="gone")
+    await one.engine.leave("gone", "x", seat, "done")
+    await two.die()
+    assert await one.engine.rooms(None, 10) == ["a", "b", "c", "d", "e"]
+    assert await one.engine.rooms("b", 2) == ["c", "d"]
+
+
+async def test_rooms_that_are_noted_and_empty_do_not_end_a_list(nodes: Nodes) -> None:
+    """A page is full as long as there are more rooms."""
+    node = await nodes.add(node_timeout=60)
+    store = store_of(node)
+    for number in range(10):
+        await store.node("note", "faraway", f"a{number}", "60000")
+    for room in "bcd":
+        await node.join("user", room=room)
+    assert await node.engine.rooms(None, 2) == ["b", "c"]
+    assert await node.engine.rooms("c", 2) == ["d"]
+
+
+async def test_a_list_and_steps_do_not_wait_for_each_other(nodes: Nodes) -> None:
+    """While all places for steps are taken, rooms are listed; while a list is made, steps go on."""
+    node = await nodes.add(node_timeout=60)
+    a = await node.join("a")
+    store = store_of(node)
+    steps = [asyncio.create_task(node.engine.members("room")) for _ in range(AT_ONCE)]
+    assert await node.engine.rooms(None, 10) == ["room"]
+    assert await asyncio.gather(*steps) == [["a"]] * AT_ONCE
+    async with store._listing:
+        await node.engine.publish("room", a, "text")
+    await node.hears("joined", "sent")
+
+
+async def test_a_list_that_fails_fails_alone(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked hears of it; the node goes on, and is ready."""
+    node = await nodes.add(node_timeout=60)
+    a = await node.join("a")
+
+    def lost(*_: object, **__: object) -> None:
+        raise ConnectionError("lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_of(node)._client, "pipeline", lost)
+        with pytest.raises(EngineError):
+            await node.engine.rooms(None, 10)
+    assert node.engine.ready
+    await node.engine.publish("room", a, "text")
+    assert await node.engine.rooms(None, 10) == ["room"]
