@@ -114,12 +114,14 @@ def _change(node: ast.AST) -> str | None:
 
 
 def _ignored(tree: ast.Module) -> set[ast.AST]:
-    """Return the nodes that tests need not notice: annotations, docstrings, log lines."""
+    """Return the nodes that tests need not notice: annotations, decorators, log lines."""
     found: set[ast.AST] = set()
     for node in ast.walk(tree):
         for field in ("annotation", "returns"):
             if (part := getattr(node, field, None)) is not None:
                 found |= set(ast.walk(part))
+        for decorator in getattr(node, "decorator_list", ()):
+            found |= set(ast.walk(decorator))
         is_log = isinstance(node, ast.Call) and "log" in ast.unparse(node.func)
         is_slots = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__slots__"
         if is_log or is_slots or isinstance(node, ast.ImportFrom):
