@@ -150,6 +150,105 @@ async def test_it_shows_what_goes_on(browser: Browser) -> None:
         await look(page, "busy")
 
 
+async def test_it_shows_a_day(browser: Browser) -> None:
+    """The same charts, with the highest of each five minutes; each latency has one."""
+    async with administered() as admin, talking(admin, 2):
+        page = await opened(browser, admin)
+        await page.drive(SEEN, "#chart-Received .line[points*=' ']")
+        await page.drive("await page.getByLabel('History').selectOption('day');")
+        await page.drive(SEEN, "#chart-Received svg[viewBox='0 0 287 40']")
+        points = "return page.locator('#chart-Received .line').getAttribute('points');"
+        assert len((await page.drive(points)).split()) == 1  # of the first five minutes
+        await page.drive(SEEN, "#chart-Lag b:has-text(' ms')")
+        await page.drive(SEEN, "#chart-RelayLatency b:has-text(' ms')")
+        value = "return page.locator('#chart-EngineLatency b').innerText();"
+        assert await page.drive(value) == "none"  # memory:// has no steps
+        await look(page, "day")
+
+
+PRESS = "await page.getByRole('button', { name: arg, exact: true }).click();"
+TOLD = "await page.locator('#done').getByText(arg, { exact: true }).waitFor();"
+
+
+async def test_it_looks_into_rooms(browser: Browser) -> None:
+    """Lists rooms and members as text, sends a packet, removes a member; Cancel does nothing."""
+    async with administered(token=TOKEN) as admin:
+        evil = "<img src=x>"
+        ann, bob = await admin.signaller.members("ann", evil, room="a room/..")
+        page = await opened(browser, admin)
+        await page.drive(
+            "await page.getByLabel('Admin token').fill(arg); await page.keyboard.press('Enter');",
+            TOKEN,
+        )
+        await page.drive(SEEN, "#content")
+        await page.drive(PRESS, "List rooms")
+        await page.drive(SEEN, "#all-rooms tbody td:has-text('a room/..')")
+        await page.drive(PRESS, "Show a room/..")
+        rows = "return page.locator('#member-table tbody td:first-child').allInnerTexts();"
+        await page.drive(SEEN, "#members")
+        assert await page.drive(rows) == ["ann initiator", evil]
+        await look(page, "room")
+
+        send = "await page.getByLabel('Payload to send').fill(arg);" + PRESS.replace(
+            "arg", "'Send'"
+        )
+        await page.drive(send, "{nonsense")
+        await page.drive(SEEN, "#done.bad:has-text('not JSON')")
+        await page.drive(send, '{"n": 1}')
+        await page.drive(TOLD, "The packet was sent.")
+        for client in (ann, bob):
+            async with asyncio.timeout(10):
+                while (heard := await client.heard())[0] != "broadcast":
+                    pass
+            assert heard[-1] == {"n": 1}
+
+        await page.drive(PRESS, f"Remove {evil}")
+        await page.drive(SEEN, "#sure[open]")
+        await look(page, "sure")
+        await page.drive(PRESS, "Cancel")
+        assert await admin.namespaces[0].rooms.members("a room/..") == ["ann", evil]
+        await page.drive(PRESS, f"Remove {evil}")
+        await page.drive(PRESS, "Remove")
+        await page.drive(TOLD, f"{evil} was removed.")
+        assert await page.drive(rows) == ["ann initiator"]
+        assert await admin.namespaces[0].rooms.members("a room/..") == ["ann"]
+
+        await page.drive("await page.getByLabel('Room id').fill(arg);", "nowhere")
+        await page.drive(PRESS, "Show members")
+        await page.drive(TOLD, "The room has no members.")
+
+
+async def test_it_drains(browser: Browser) -> None:
+    """Only after it was confirmed."""
+    async with administered() as admin:
+        page = await opened(browser, admin)
+        await page.drive(PRESS, "Drain this node")
+        await page.drive("await page.keyboard.press('Escape');")
+        await page.drive("await page.locator('#sure').waitFor({ state: 'hidden' });")
+        assert admin.drained == 0
+        await page.drive(PRESS, "Drain this node")
+        await page.drive(PRESS, "Drain")
+        await page.drive(TOLD, "The node is draining.")
+        assert admin.drained == 1
+
+
+async def test_it_pages_through_members(browser: Browser) -> None:
+    """As the API does, here in pages of two."""
+    async with administered() as admin:
+        await admin.signaller.members("ann", "bob", "cid", room="large")
+        page = await opened(browser, admin)
+        small = "(route) => route.continue({ url: route.request().url() + '&limit=2' })"
+        await page.drive(f"await page.route('**/api/v1/members?*', {small});")
+        await page.drive("await page.getByLabel('Room id').fill(arg);", "large")
+        await page.drive(PRESS, "Show members")
+        await page.drive(SEEN, "#member-table td:has-text('bob')")
+        assert await page.drive("return page.locator('#member-table tbody tr').count();") == 2
+        await page.drive(PRESS, "Next members")
+        await page.drive(SEEN, "#member-table td:has-text('cid')")
+        assert await page.drive("return page.locator('#member-table tbody tr').count();") == 1
+        assert not await page.drive("return page.locator('#more-members').isVisible();")
+
+
 async def test_it_asks_for_the_token(browser: Browser) -> None:
     """If there is one; it is kept only for this tab."""
     async with administered(token=TOKEN) as admin:

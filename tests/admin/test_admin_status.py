@@ -15,10 +15,12 @@ from fakes import FakeConnection
 
 from videre.admin import samples as sampling
 from videre.admin.faults import KEPT, Faults
+from videre.admin.latency import WINDOW, Quantile
 from videre.admin.samples import Samples
 from videre.config import Config
 from videre.logs import EventLog, Journal
 from videre.logs.formatters import shortened
+from videre.tally import Histogram
 from videre.transport import Options
 from videre.version import __version__
 
@@ -120,6 +122,59 @@ def test_samples_are_kept_for_two_minutes() -> None:
     history = samples.history()
     assert history["Rooms"] == list(range(880, 1000))
     assert history["Joins"] == [2.0] * sampling.KEPT
+
+
+def test_a_day_is_kept_in_peaks() -> None:
+    """The highest value of each five minutes, of one day and no longer."""
+    samples = Samples()
+    assert samples.day() == {}
+    for second in range(0, 3 * 86_400, 60):
+        rooms = second // 300 + (second % 300 == 120)  # highest in the middle
+        samples.take(float(second), {"Rooms": rooms}, {"Joins": 0})
+    assert samples.day()["Rooms"] == [n + 1 for n in range(2 * 288, 3 * 288)]
+    assert samples.history()["Rooms"][-1] == 3 * 288 - 1
+
+
+async def test_a_day_on_request(admin: Admin) -> None:
+    """The same names, in five minutes; any other span is refused."""
+    await until(admin, lambda found: "Lag" in found["History"])
+    body = (await admin.get("/status.json", history="day")).body
+    recent = (await told(admin))["History"]
+    assert body["History"].keys() == recent.keys()
+    assert (body["History"]["Interval"], recent["Interval"]) == (300, 1)
+    assert len(body["History"]["Rooms"]) == 1
+    assert (await admin.get("/status.json", history="year")).status == 400
+
+
+def test_a_percentile_of_the_last_minute() -> None:
+    """The bound that 99 of 100 values do not exceed; what is older than a minute is forgotten."""
+    quantile, histogram = Quantile(), Histogram((1.0, 2.0, 4.0))
+    assert quantile.sample([]) == quantile.sample([histogram]) == 0
+    histogram.observe(0.5, times=99)
+    histogram.observe(3, times=1)
+    assert quantile.sample([histogram]) == 1
+    histogram.observe(3, times=1)
+    assert quantile.sample([histogram]) == 4
+    other = Histogram((1.0, 2.0, 4.0))
+    other.observe(9, times=100)
+    assert quantile.sample([histogram, other]) == 4  # the largest bound stands for all above
+    for _ in range(WINDOW):
+        last = quantile.sample([histogram, other])
+    assert last == 0
+
+
+async def test_latencies(admin: Admin) -> None:
+    """The event loop's, a store's steps and relayed packets, in seconds."""
+    tally = admin.namespaces[0].tally
+    await until(admin, lambda found: "Lag" in found["History"])  # later values count as new
+    tally.relays.seconds.observe(0.2)
+    tally.steps["join"].observe(0.04)
+    admin.namespaces[0].lag.seconds.observe(0.9, times=1000)
+    found = await until(admin, lambda found: found["History"]["RelayLatency"][-1] > 0)
+    latest = {name: values[-1] for name, values in found["History"].items() if name != "Interval"}
+    assert latest["RelayLatency"] == 0.25
+    assert latest["EngineLatency"] == 0.05
+    assert latest["Lag"] == 1.0
 
 
 @pytest.mark.parametrize("batched", [True, False])

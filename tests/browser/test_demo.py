@@ -26,6 +26,7 @@ FOLDER = ROOT / "videre" / "demo"
 FILES = {
     "/demo": ("text/html", "demo.html"),
     "/demo/demo.css": ("text/css", "demo.css"),
+    "/demo/demo_tokens.css": ("text/css", "demo_tokens.css"),
     "/demo/demo.svg": ("image/svg+xml", "demo.svg"),
     "/demo/demo.js": ("text/javascript", "demo.js"),
     "/demo/demo_call.js": ("text/javascript", "demo_call.js"),

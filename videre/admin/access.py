@@ -20,11 +20,12 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from videre.admin.problems import Problem
+from videre.admin.status import FILES
 from videre.limits import LONGEST_DELAY, Penalties
 from videre.transport.clients import Proxies, owner
 
 #: Paths without a token: those for load balancers, and the status page, which contains no data.
-OPEN = frozenset({"/health", "/ready", "/status", "/status.css", "/status.js"})
+OPEN = frozenset({"/health", "/ready", *FILES})
 
 #: Paths for load balancers, under any Host.
 _FOR_ALL = frozenset({"/health", "/ready"})

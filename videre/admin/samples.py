@@ -1,22 +1,27 @@
-"""Samples of the last two minutes, taken once a second, for the status page."""
+"""Samples for the status page: the last two minutes by the second, the last day in peaks."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 #: Seconds between two samples, and the number of samples to keep.
 INTERVAL = 1.0
 KEPT = 120
 
+#: Seconds of which the last day keeps the highest values, and how many of them make a day.
+DAY_INTERVAL = 300.0
+DAY_KEPT = 288
+
 
 class Samples:
-    """The last samples of levels (current values) and of totals, kept as rates."""
+    """Samples of levels (current values) and of totals, kept as rates."""
 
     def __init__(self) -> None:
-        self._levels: deque[Mapping[str, float]] = deque(maxlen=KEPT)
-        self._rates: deque[dict[str, float]] = deque(maxlen=KEPT)
+        self._recent: deque[dict[str, float]] = deque(maxlen=KEPT)
+        self._day: deque[dict[str, float]] = deque(maxlen=DAY_KEPT)
         self._last: tuple[float, Mapping[str, float]] | None = None
+        self._day_since: float | None = None  # when the day's last entry began
 
     def take(self, now: float, levels: Mapping[str, float], totals: Mapping[str, float]) -> None:
         """Add a sample; `now` is in seconds, by a monotonic clock.
@@ -31,13 +36,27 @@ class Samples:
             for name, total in totals.items()
         }
         self._last = now, totals
-        self._levels.append(levels)
-        self._rates.append(rates)
+        sample = {**levels, **rates}
+        self._recent.append(sample)
+        self._remember(now, sample)
+
+    def _remember(self, now: float, sample: dict[str, float]) -> None:
+        if self._day_since is None or now - self._day_since >= DAY_INTERVAL:
+            self._day_since = now
+            self._day.append(sample)
+        else:
+            highest = self._day[-1]
+            self._day[-1] = {name: max(highest[name], sample[name]) for name in sample}
 
     def history(self) -> dict[str, list[float]]:
         """Return the values of each level and each rate (per second), oldest first."""
-        samples = [
-            {**levels, **rates} for levels, rates in zip(self._levels, self._rates, strict=True)
-        ]
-        names = samples[-1] if samples else ()
-        return {name: [sample[name] for sample in samples] for name in names}
+        return _by_name(self._recent)
+
+    def day(self) -> dict[str, list[float]]:
+        """Return the same for the last day: the highest value of each DAY_INTERVAL."""
+        return _by_name(self._day)
+
+
+def _by_name(samples: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    names = samples[-1] if samples else ()
+    return {name: [sample[name] for sample in samples] for name in names}

@@ -19,7 +19,9 @@ from aiohttp import web
 from videre.admin import requests
 from videre.admin.api import answer
 from videre.admin.faults import Faults
-from videre.admin.samples import INTERVAL, Samples
+from videre.admin.latency import Latencies
+from videre.admin.samples import DAY_INTERVAL, INTERVAL, Samples
+from videre.demo import TOKENS
 from videre.engines.address import without_secrets
 from videre.logs.formatters import shortened
 from videre.namespace import Namespace
@@ -30,7 +32,18 @@ FOLDER = Path(__file__).parent / "static"
 #: Number of rooms to show, the largest ones.
 LARGEST = 10
 
-# The page loads its own two files and /status.json, and nothing else.
+#: The files of the page, without data; the token sheet is shared with the demo and front page.
+FILES: dict[str, tuple[Path, str]] = {
+    "/status": (FOLDER / "status.html", "html"),
+    "/status.css": (FOLDER / "status.css", "css"),
+    "/status_tokens.css": (TOKENS, "css"),
+    **{
+        f"/status{part}.js": (FOLDER / f"status{part}.js", "javascript")
+        for part in ("", "_charts", "_parts", "_rooms")
+    },
+}
+
+# The page loads its own files, /status.json and the API, and nothing else.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -62,6 +75,7 @@ class Status:
         self._logger = logger
         self._faults = Faults()
         self._samples = Samples()
+        self._latencies = Latencies(namespaces)
         self._began = time.monotonic()
         self._started = _iso(time.time())
         self._slow = 0
@@ -69,10 +83,9 @@ class Status:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page, its files and the JSON."""
-        files = (("/status", "html"), ("/status.css", "css"), ("/status.js", "javascript"))
         return [
             web.get("/status.json", self.tell),
-            *(web.get(path, _File(path, kind).serve) for path, kind in files),
+            *(web.get(path, _File(file, kind).serve) for path, (file, kind) in FILES.items()),
         ]
 
     async def watch(self, _app: web.Application) -> AsyncIterator[None]:
@@ -95,18 +108,21 @@ class Status:
         if slow != self._slow:
             self._slow, self._last_slow = slow, _iso(time.time())
         now = time.monotonic()
-        levels, totals = self._levels(), Counter[str]()
+        levels, totals = self._levels() | self._latencies.sample(), Counter[str]()
         for each in self._namespaces:
             totals.update(_totals(each))
         self._samples.take(now, levels, totals)
 
     async def tell(self, request: web.Request) -> web.Response:
-        """Answer /status.json."""
-        requests.read_query(request, {})
-        return answer(self.snapshot())
+        """Answer /status.json; with `history=day`, the history is the last day's."""
+        query = requests.read_query(request, {"history": {"type": "string", "allowed": ["day"]}})
+        return answer(self.snapshot(day="history" in query))
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, *, day: bool = False) -> dict[str, Any]:
         """Return the status, as openapi.json describes it."""
+        history: dict[str, Any] = {"Interval": INTERVAL, **self._samples.history()}
+        if day:
+            history = {"Interval": DAY_INTERVAL, **self._samples.day()}
         tallies = [each.tally for each in self._namespaces]
         opened, ended, refused = Counter[str](), Counter[str](), Counter[str]()
         for tally in tallies:
@@ -123,7 +139,7 @@ class Status:
             "Uptime": round(time.monotonic() - self._began, 1),
             **self._levels(),
             "Transports": {name: opened[name] - ended[name] for name in opened},
-            "History": {"Interval": INTERVAL, **self._samples.history()},
+            "History": history,
             "LargestRooms": self._largest(),
             "SlowConsumers": {"Count": self._slow, "Last": self._last_slow},
             "Refused": refused,
@@ -139,7 +155,7 @@ class Status:
             ],
         }
 
-    def _levels(self) -> dict[str, int]:
+    def _levels(self) -> dict[str, float]:
         return {
             "Sessions": sum(each.sessions.open_sessions for each in self._namespaces),
             "Rooms": sum(len(each.rooms) for each in self._namespaces),
@@ -180,9 +196,8 @@ def _iso(seconds: float) -> str:
 class _File:
     """Serves one file of the page."""
 
-    def __init__(self, path: str, kind: str) -> None:
-        suffix = "" if path.endswith((".css", ".js")) else ".html"
-        self._body = (FOLDER / f"{path.removeprefix('/')}{suffix}").read_bytes()
+    def __init__(self, file: Path, kind: str) -> None:
+        self._body = file.read_bytes()
         self._kind = f"text/{kind}"
 
     async def serve(self, _request: web.Request) -> web.Response:

@@ -22,7 +22,9 @@ from videre.version import __version__
 
 PATH = "/"
 
-_TEMPLATE = string.Template((Path(__file__).parent / "front.html").read_text(encoding="utf-8"))
+_PAGE = (Path(__file__).parent / "front.html").read_text(encoding="utf-8")
+_TOKENS = demo.TOKENS.read_text(encoding="utf-8")
+_TEMPLATE = string.Template(_PAGE.replace("$tokens", _TOKENS))
 _STYLE = re.search(r"<style>(.*?)</style>", _TEMPLATE.template, re.S)
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE[1].encode() if _STYLE else b"").digest())
 
