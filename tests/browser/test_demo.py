@@ -30,6 +30,7 @@ FILES = {
     "/demo/demo.svg": ("image/svg+xml", "demo.svg"),
     "/demo/demo.js": ("text/javascript", "demo.js"),
     "/demo/demo_call.js": ("text/javascript", "demo_call.js"),
+    "/demo/demo_lobby.js": ("text/javascript", "demo_lobby.js"),
     "/demo/demo_page.js": ("text/javascript", "demo_page.js"),
     "/demo/demo_parts.js": ("text/javascript", "demo_parts.js"),
     "/demo/videre.js": ("text/javascript", "videre.js"),

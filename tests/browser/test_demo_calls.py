@@ -556,6 +556,147 @@ async def test_by_keyboard_alone(site: Site) -> None:
     await all_read([ann, bob], "Connected")
 
 
+async def test_a_preview_before_the_call(site: Site) -> None:
+    """It starts with a click; the meter moves; the call uses the devices chosen in it."""
+    ann = await site.visitor()
+    await ann.presses("Preview camera and microphone")
+    seen = """
+    await page.waitForFunction(() => {
+      const { videoWidth, srcObject } = document.querySelector("#preview-video");
+      globalThis.previewTracks = srcObject?.getTracks();
+      return videoWidth && document.querySelector("#preview-level").value > 0;
+    });
+    const lists = page.locator("#preview select");
+    return lists.evaluateAll((found) => found.map(({ options }) => options.length > 0));
+    """
+    assert await ann.page.drive(seen) == [True, True]
+    choose = """
+    const list = page.locator("#preview").getByLabel("Microphone", { exact: true });
+    const values = await list.locator("option").evaluateAll((all) => all.map(({ value }) => value));
+    await list.selectOption(values.at(-1));
+    await page.waitForFunction((id) =>
+      document.querySelector("#preview-video").srcObject?.getAudioTracks()[0]?.getSettings()
+        .deviceId === id, values.at(-1));
+    return [values.length > 1, values.at(-1)];
+    """
+    several, chosen = await ann.page.drive(choose)
+    assert several
+    await ann.presses("Join the call")
+    await ann.reads("Waiting for someone")
+    used = """
+    await page.waitForFunction(() => document.querySelector(".tile.self video").srcObject);
+    return page.evaluate(() => [
+      document.querySelector(".tile.self video").srcObject.getAudioTracks()[0]
+        .getSettings().deviceId,
+      previewTracks.map(({ readyState }) => readyState),
+      document.querySelector("#preview-video").srcObject,
+    ]);
+    """
+    assert await ann.page.drive(used) == [chosen, ["ended", "ended"], None]
+
+
+async def test_a_preview_without_devices(site: Site) -> None:
+    """It names what is missing, and can be stopped."""
+    ann = await site.visitor(**REFUSED)
+    await ann.presses("Preview camera and microphone")
+    await ann.notices("Not available: microphone and camera.")
+    await ann.presses("Stop the preview")
+    assert not await ann.page.drive("return page.locator('#preview').isVisible();")
+
+
+async def test_the_connections_mark_and_the_report(site: Site) -> None:
+    """Each tile has a mark from the measurements; the report has what the diagnostics show."""
+    permissions = [*OWN["permissions"], "clipboard-read", "clipboard-write"]
+    ann = await site.person("Ann", permissions=permissions)
+    bob = await site.person("Bob")
+    await all_read([ann, bob], "Connected")
+    await ann.page.drive("await page.locator('.quality[data-mark]:not(:empty)').waitFor();")
+    mark = await ann.page.drive("return page.locator('.quality').last().innerText();")
+    assert re.fullmatch("Connection: (good|weak|poor)", mark)
+    await ann.presses("Details")
+    await ann.notices("host to host, udp")
+    await ann.presses("Copy report")
+    await ann.notices("Copied")
+    text = await ann.page.drive("return page.evaluate(() => navigator.clipboard.readText());")
+    assert "Present: you, Bob" in text and "Bob | connected | host to host, udp" in text
+    assert "sent connect" in text
+    assert site.room not in text
+
+
+async def test_marks() -> None:
+    """Of round trips and losses."""
+    async with chromium() as browser, visited(browser) as site:
+        page = (await site.visitor()).page
+        found = await page.drive(
+            """
+            return page.evaluate(async () => {
+              const { Tile } = await import("./demo/demo_parts.js");
+              const tile = new Tile(false);
+              const mark = (state, roundTrip, sent, received) => {
+                tile.mark(state, { roundTrip, sent: { loss: sent }, received: { loss: received } });
+                return tile.element.querySelector(".quality").textContent;
+              };
+              return [
+                mark("connected", 20, 0, null), mark("connected", 301, 0, 0),
+                mark("connected", 20, 0.03, 0), mark("connected", 20, 0, 0.5),
+                mark("connected", 900, 0, 0), mark("connected", null, null, null),
+                mark("failed", 20, 0, 0),
+              ];
+            });
+            """
+        )
+    names = ["good", "weak", "weak", "poor", "poor"]
+    assert found == [f"Connection: {name}" for name in names] + ["", ""]
+
+
+async def test_a_grid_without_holes(site: Site) -> None:
+    """For 3 to 9 people, wide and narrow: each row is full, and no tile covers another."""
+    ann = await site.person("Ann")
+    await ann.reads("Waiting for someone")
+    code = """
+    await page.setViewportSize(arg);
+    return page.evaluate(async (count) => {
+      const { Tile, arrange } = await import("./demo/demo_parts.js");
+      const list = document.querySelector("#tiles");
+      document.querySelector("#invitation").hidden = true;
+      list.replaceChildren(...Array.from({ length: count }, (_, at) => new Tile(!at).element));
+      arrange(list, count);
+      const all = list.getBoundingClientRect();
+      const covered = [...list.children].map((tile) => tile.getBoundingClientRect())
+        .reduce((sum, { width, height }) => sum + (width + 12) * (height + 12), 0);
+      return covered / ((all.width + 12) * (all.height + 12));
+    }, arg.count);
+    """
+    for width, height in ((1280, 720), (390, 780)):
+        for count in range(3, 10):
+            arg = {"width": width, "height": height, "count": count}
+            assert await ann.page.drive(code, arg) == pytest.approx(1, abs=0.01), arg
+
+
+async def test_a_picture_in_its_own_window_and_on_the_full_screen(site: Site) -> None:
+    """Each of the others' tiles has a button for either, which names whose it is."""
+    ann, bob = await site.person("Ann"), await site.person("Bob")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    await ann.presses("Full screen: Bob")
+    full = "await page.waitForFunction(() => document.fullscreenElement?.matches('.tile'));"
+    await ann.page.drive(full)
+    await ann.presses("Full screen: Bob")
+    await ann.page.drive("await page.waitForFunction(() => !document.fullscreenElement);")
+    offered = await ann.page.drive("return page.evaluate(() => document.pictureInPictureEnabled);")
+    button = "return page.getByRole('button', { name: 'Picture-in-picture: Bob' }).count();"
+    assert await ann.page.drive(button) == int(offered)
+    asked = """
+    await page.evaluate(() => {
+      HTMLVideoElement.prototype.requestPictureInPicture = async function () { asked.push(this); };
+      globalThis.asked = [];
+    });
+    await page.getByRole("button", { name: "Picture-in-picture: Bob" }).click();
+    return page.evaluate(() => asked[0] === document.querySelector(".tile:not(.self) video"));
+    """
+    if offered:  # headless browsers have no such window
+        assert await ann.page.drive(asked)
+
+
 async def test_a_call_that_is_full(site: Site) -> None:
     """Who is refused is told why, and may try again."""
     await site.serve(Config(demo=True, limits=Limits(room_capacity=1)))
@@ -619,6 +760,11 @@ async def test_no_state_shuts_anybody_out(site: Site) -> None:
         looks.directory.mkdir(parents=True, exist_ok=True)
     ann = await site.visitor(url=site.url.partition("#")[0], init=looks.init_axe)
     await looks.at(ann, "start")
+    await ann.presses("Preview camera and microphone")
+    await ann.page.drive(
+        "await page.locator('#preview-cameras option').first().waitFor(arg);", LISTED
+    )
+    await looks.at(ann, "preview")
     site.wire.cut()
     await ann.page.drive("await page.getByLabel('Your name').fill('Ann');")
     await ann.presses("Start a call")
@@ -660,4 +806,4 @@ async def test_no_state_shuts_anybody_out(site: Site) -> None:
     await ann.notices("You have left the call")
     await looks.at(ann, "left")
     assert looks.violations == []
-    assert len(looks.states) == 11
+    assert len(looks.states) == 12

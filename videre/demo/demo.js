@@ -7,6 +7,7 @@
  * @typedef {import("./videre.js").SignallerError} SignallerError
  */
 import { Call, MAX_NAME } from "./demo_call.js";
+import { Preview } from "./demo_lobby.js";
 import { announce, button, chat, choice, details, dismiss, input, page, panels, state } from "./demo_page.js";
 import { element } from "./demo_parts.js";
 
@@ -22,6 +23,7 @@ const REFUSALS = {
 
 /** @type {Call | null} */
 let call = null;
+const preview = new Preview();
 
 /** Return the room of the link. */
 function roomOfLink() {
@@ -89,6 +91,7 @@ function enter() {
   const room = roomOfLink() || freshRoom();
   history.replaceState(null, "", `#${encodeURIComponent(room)}`);
   memory.set("name", page.name.value);
+  preview.stop();
   dismiss();
   chat.clear();
   details.clear();
@@ -96,7 +99,7 @@ function enter() {
   page.lobby.hidden = true;
   page.call.hidden = false;
   page.callTitle.focus();
-  call = new Call(room, page.name.value.trim().slice(0, MAX_NAME), end);
+  call = new Call(room, page.name.value.trim().slice(0, MAX_NAME), preview.chosen, end);
   call.start();
 }
 
@@ -110,6 +113,19 @@ function end(error) {
   if (words) showLobby("The call is over", words);
   else showLobby("You have left the call", "The link still works.");
   page.start.focus();
+}
+
+/** @param {HTMLButtonElement} pressed */
+async function copyReport(pressed) {
+  const label = pressed.textContent;
+  try {
+    await navigator.clipboard.writeText(call?.report() ?? "");
+    pressed.textContent = "Copied";
+    announce("Report copied");
+  } catch {
+    pressed.textContent = "The browser did not allow it";
+  }
+  setTimeout(() => (pressed.textContent = label), COPIED_MS);
 }
 
 /** @param {HTMLButtonElement} pressed */
@@ -137,6 +153,7 @@ for (const what of /** @type {const} */ (["mute", "blind", "show"])) {
   button(what).onclick = () => call?.press(what);
 }
 for (const each of [button("copy"), page.copyAgain]) each.onclick = () => copy(each);
+button("copy-report").onclick = () => copyReport(button("copy-report"));
 page.link.onfocus = () => page.link.select();
 button("chat-open").addEventListener("click", () => panels.isOpen("chat") && chat.read());
 button("details-open").addEventListener("click", () => call?.update());
@@ -161,6 +178,7 @@ addEventListener("hashchange", () => {
 addEventListener("pagehide", () => {
   if (call) memory.set("left", JSON.stringify([call.room, Date.now()]));
   call?.stop();
+  preview.stop();
 });
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 

@@ -3,6 +3,7 @@
  *
  * @typedef {import("./demo_parts.js").About} About
  * @typedef {import("./videre.js").Peer} Peer
+ * @typedef {import("./videre.js").Quality} Quality
  * @typedef {import("./videre.js").SignallerError} SignallerError
  * @typedef {"audio" | "video"} Kind
  */
@@ -24,6 +25,7 @@ export class Call {
   #tiles = /** @type {Map<string, Tile>} */ (new Map());
   #names = /** @type {Map<string, string>} */ (new Map());
   #own = new Tile(true);
+  /** @type {Record<Kind, MediaTrackConstraints>} */ #wanted;
   #asking = true;
   #entered = false;
   #sharing = false;
@@ -34,16 +36,18 @@ export class Call {
 
   /**
    * @param {string} room @param {string} name our own, or ""
+   * @param {Partial<Record<Kind, string>>} chosen the devices to use, by id
    * @param {(error: SignallerError) => void} over called if it ends by itself
    */
-  constructor(room, name, over) {
+  constructor(room, name, chosen, over) {
+    this.#wanted = choosing(chosen);
     this.room = room;
     this.name = name;
     const signaller = document.querySelector("meta[name=signaller]")?.getAttribute("content") ?? "";
     this.videre = new Videre({
       signallerURL: new URL(signaller, location.href).href,
       localVideoElement: this.#own.video,
-      constraints: WANTED,
+      constraints: this.#wanted,
       levels: LEVELS_MS,
     });
     this.videre.onAudioError = (error) => this.#lacks("audio", error.name);
@@ -289,6 +293,7 @@ export class Call {
   /** @param {Kind} kind @param {string} why */
   #lacks(kind, why) {
     this.#problems.set(kind, why);
+    delete this.#wanted[kind].deviceId; // it may be unplugged: next time, any will do
     if (this.#asking) return;
     this.#complain();
     this.#tell();
@@ -329,11 +334,31 @@ export class Call {
     this.videre.useDevice(kind, id).catch((error) => !this.#over && this.#lacks(kind, error.name));
   }
 
+  /** Measure each connection once, for its mark and for the diagnostics. */
   async #measure() {
+    const peers = [...this.videre.peers.values()];
+    const measured = await Promise.all(
+      peers.map(async (peer) => /** @type {[Peer, Quality]} */ ([peer, await peer.quality()])),
+    );
+    for (const [peer, quality] of measured) this.#tiles.get(peer.user)?.mark(peer.state, quality);
     if (!panels.isOpen("details")) return;
     devices.show(await this.videre.devices(), this.videre.localStream);
-    details.measure([...this.videre.peers.values()], this.nameOf);
+    details.measure(measured, this.nameOf);
   }
+
+  /** Return the diagnostics as text, to send to somebody. */
+  report() {
+    return `${new Date().toISOString()}\n${navigator.userAgent}\n${details.report()}`;
+  }
+}
+
+/** Return what we want of the devices. @param {Partial<Record<Kind, string>>} chosen */
+function choosing(chosen) {
+  const wanted = KINDS.map((kind) => {
+    const id = chosen[kind];
+    return [kind, { ...WANTED[kind], ...(id && { deviceId: { exact: id } }) }];
+  });
+  return /** @type {Record<Kind, MediaTrackConstraints>} */ (Object.fromEntries(wanted));
 }
 
 /** @type {Record<string, (device: string) => string>} sentences by the error's name */
