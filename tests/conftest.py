@@ -26,13 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what --fast does not run; begin with the files that start programs: they last."""
+    """Leave out what --fast does not run."""
     if config.getoption("--fast"):
         slow = [item for item in items if item.get_closest_marker("process")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("process")]
-    long = {item.path for item in items if item.get_closest_marker("process")}
-    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
