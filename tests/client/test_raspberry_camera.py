@@ -80,7 +80,7 @@ async def test_it_is_seen_and_ends_gently(tmp_path: Path) -> None:
     ("options", "words", "code"),
     [
         ((), "--room or CAMERA_ROOM is required", 2),
-        (("--room", "r", "--url", "ftp://h"), "ftp://h: not a URL", 1),
+        (("--room", "r", "--url", "ftp://h"), "ftp://h: must be a ws, wss, http or https URL", 1),
         (("--room", "r", "--device", "/nowhere.mp4"), "/nowhere.mp4", 1),
         (("--room", "r", "--url", "ws://127.0.0.1:1/echo"), "127.0.0.1:1", 1),
     ],
