@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import aioice.ice
 import pytest
-from callers import CALL_SECONDS, Caller, caller
+from callers import CALL_SECONDS, Caller, caller, negotiate
 from process import Signaller, self_signed, signaller
 from signalling import Framing
 
@@ -63,13 +63,7 @@ async def test_two_peers_talk_over_a_data_channel(
         await peer1.hears("connect", "false", user="peer2")
 
         await peer1.offers()
-        await peer2.accepts("Ice Offer")
-        await peer2.answers()
-        await peer1.accepts("Ice Answer")
-        await peer1.trickles()
-        await peer2.trickles()
-        await peer2.adds_candidate()
-        await peer1.adds_candidate()
+        await negotiate(peer1, peer2)
 
         (await peer1.channel).send("Do you see me?")
         assert await peer2.messages.get() == "Do you see me?"

@@ -11,7 +11,7 @@ from typing import Any
 
 import aioice.ice
 import pytest
-from callers import CALL_SECONDS, caller
+from callers import CALL_SECONDS, caller, negotiate
 from cluster import (
     TOLD_SECONDS,
     Cluster,
@@ -275,13 +275,7 @@ async def test_a_call_is_set_up_while_a_node_is_killed(
 
         await peer1.offers()
         killing = asyncio.create_task(third.kill())
-        await peer2.accepts("Ice Offer")
-        await peer2.answers()
-        await peer1.accepts("Ice Answer")
-        await peer1.trickles()
-        await peer2.trickles()
-        await peer2.adds_candidate()
-        await peer1.adds_candidate()
+        await negotiate(peer1, peer2)
         (await peer1.channel).send("Do you see me?")
         assert await peer2.messages.get() == "Do you see me?"
         (await peer2.channel).send("I do")

@@ -95,6 +95,17 @@ class Caller:
         await self.rtc.addIceCandidate(candidate)
 
 
+async def negotiate(offerer: Caller, answerer: Caller) -> None:
+    """Answer an offer that was made, and exchange a candidate each."""
+    await answerer.accepts("Ice Offer")
+    await answerer.answers()
+    await offerer.accepts("Ice Answer")
+    await offerer.trickles()
+    await answerer.trickles()
+    await answerer.adds_candidate()
+    await offerer.adds_candidate()
+
+
 @asynccontextmanager
 async def caller(
     server: Signaller,
