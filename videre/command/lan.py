@@ -22,6 +22,7 @@ from videre.command import own_ca
 from videre.config import Config
 from videre.config.schema import is_loopback
 from videre.errors import ConfigError
+from videre.transport.forwarded import unmapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ class Lan(NamedTuple):
             remote = ipaddress.ip_address((request.remote or "").partition("%")[0])
         except ValueError:  # a Unix socket has no address
             return False
-        remote = getattr(remote, "ipv4_mapped", None) or remote
+        remote = unmapped(remote)
         own = {str(each.ip) for each in self.addresses}
         near = remote.is_loopback or any(remote in each.network for each in self.addresses)
         return near and (host in own or host in self.names)
