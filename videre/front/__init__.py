@@ -6,6 +6,7 @@ It reveals nothing that a visitor could not learn by connecting. `FrontPage` swi
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import importlib.metadata
@@ -80,6 +81,7 @@ def _namespace(prefix: str, config: Config) -> dict[str, str | None]:
     }
 
 
+@functools.cache  # the metadata is a file
 def _documentation() -> str | None:
     """Return the documentation's URL from the installed package's metadata, if it names one."""
     try:
