@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from multidict import CIMultiDict
 from sockjs_client import Wire
 from test_seam_requests import ODDITIES, get, own, post
 from test_seam_wire import Heard, encode, wire_of
+from websocket_client import encode as masked
 
 from videre.transport import checks, framing
 from videre.transport.clients import Origins, Proxies
@@ -115,6 +117,7 @@ def test_quoting(make: Callable[[int], str]) -> None:
 
 
 FRAMES = {
+    "messages": lambda count: masked(b"text", 0x81) * count,
     "texts": lambda count: encode(0x81, 1) * count,
     "empty": lambda count: encode(0x81, 0) * count,
     "pings": lambda count: encode(0x89, 4) * count,
@@ -124,13 +127,15 @@ FRAMES = {
 }
 
 
+@pytest.mark.parametrize("longest", [0, sys.maxsize], ids=["parser", "direct"])
 @pytest.mark.parametrize("pieces", [1, 64, 4096])
 @pytest.mark.parametrize("make", FRAMES.values(), ids=FRAMES)
-def test_frames_in_a_write(make: Callable[[int], bytes], pieces: int) -> None:
+def test_frames_in_a_write(make: Callable[[int], bytes], pieces: int, longest: int) -> None:
     """Many frames in a chunk, and frames in many chunks, are walked through once."""
 
     def work(data: bytes) -> None:
         wire = wire_of(Heard())
+        wire._longest = longest
         step = max(1, len(data) // pieces)
         for at in range(0, len(data), step):
             wire.data_received(data[at : at + step])

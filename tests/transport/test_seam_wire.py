@@ -33,9 +33,13 @@ class Heard:
         self.messages: list[bytes] = []
         self.fragments: list[int] = []
         self.errors: list[str] = []
+        self.texts = 0
 
     def uncork(self) -> None:
         self.cork = None
+
+    def heard(self, text: str) -> None:
+        self.texts += 1
 
     def fragment(self, size: int) -> None:
         self.fragments.append(size)
@@ -167,6 +171,21 @@ def test_what_follows_the_end_is_dropped() -> None:
     assert passed == [data * FRAMES_AT_ONCE]
 
 
+def test_what_follows_the_end_of_a_session_is_dropped() -> None:
+    """Whole text messages, which no parser sees, count as frames, too."""
+
+    class Cut(Heard):
+        def heard(self, text: str) -> None:
+            super().heard(text)
+            self.is_cut = True
+
+    heard = Cut()
+    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    for _ in range(2):
+        wire.data_received(masked(b"text", TEXT) * 40_000)
+    assert (heard.texts, wire._parser) == (FRAMES_AT_ONCE, None)
+
+
 @given(count=st.integers(200, 1100), cuts=CUTS)
 def test_many_frames_pass_unchanged(count: int, cuts: list[int]) -> None:
     """Also where they are parsed some at a time."""
@@ -217,12 +236,14 @@ WHOLE = st.one_of(
 
 @pytest.mark.parametrize("deflate", [False, True])
 @settings(deadline=None)
-@given(sent=st.lists(WHOLE, max_size=6), cuts=CUTS)
+@given(sent=st.lists(WHOLE, max_size=6), cuts=CUTS, joined=st.booleans())
 def test_whole_messages_are_what_the_parser_says(
-    sent: list[tuple[int, bytes]], cuts: list[int], deflate: bool
+    sent: list[tuple[int, bytes]], cuts: list[int], joined: bool, deflate: bool
 ) -> None:
-    """A text message in a chunk of its own comes out as it does from aiohttp's parser."""
+    """Text messages, alone in a chunk or not, come out as they do from aiohttp's parser."""
     frames = [masked(payload, opcode) for opcode, payload in sent]
+    if joined:
+        frames = [b"".join(frames[:3]), b"".join(frames[3:])]
     told = []
     for longest in (None, 0):
         heard = Told()
@@ -240,9 +261,11 @@ def test_a_whole_message_needs_no_parser() -> None:
     """Nor the memory for one; any other frame does."""
     heard = Told()
     wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
-    for text in ("short", "long" * 40):
+    texts = ["short", "long" * 40, "x" * 125, "x" * 126]
+    for text in texts:
         wire.data_received(masked(text.encode(), TEXT))
-    assert heard.told == [(WSMsgType.TEXT, "short"), (WSMsgType.TEXT, "long" * 40)]
+    wire.data_received(b"".join(masked(text.encode(), TEXT) for text in texts))
+    assert heard.told == [(WSMsgType.TEXT, text) for text in 2 * texts]
     assert wire._parser is None
     wire.data_received(masked(b"ping", PING))
     assert wire._parser is not None

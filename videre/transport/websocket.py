@@ -79,7 +79,10 @@ class WebSocketSession(Session):
     def send(self, text: str) -> None:
         """See Session.send."""
         if self.state is OPEN:
-            self._put(self._frame(text))
+            if self._collected is not None:  # not the first in this chunk
+                self._collected.append(self._frame(text))
+            else:
+                self._put(self._frame(text))
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""
