@@ -41,7 +41,7 @@ SECONDS = 120  # for the tests of one mutant: 20 times what they take
 #: By name: the modules of videre, and the tests that run on their mutants.
 AREAS: dict[str, tuple[list[str], list[str]]] = {
     "limits": (["limits.py"], ["house/test_limits.py", "peers"]),
-    "packets": (["packets.py", "payload.py"], ["wire/test_packets*.py", "wire/test_payload.py"]),
+    "packets": (["packets/*.py", "payload.py"], ["wire/test_packets*.py", "wire/test_payload.py"]),
     "auth": (["auth.py"], ["house/test_auth*.py", "peers/test_peer_tokens.py"]),
     "peers": (["peers"], ["peers", "rooms"]),
     "rooms": (["rooms"], ["rooms", "peers"]),
