@@ -1,14 +1,13 @@
 """WebSocket sessions, SockJS or raw, without a queue or a task between wire and handler.
 
 The wire and aiohttp's parser pass each message straight to the session, instead of to a queue that
-a task reads. The session writes frames straight to the connection's asyncio transport, whose buffer
-is the backlog.
+a task reads. This module is about what arrives, and the session's life; writing.py is about what it
+sends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import sockjs
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
@@ -17,7 +16,8 @@ from videre.errors import CloseCode
 from videre.reasons import LOST, SILENT, End, LeaveReason
 from videre.transport import framing
 from videre.transport.clients import Client
-from videre.transport.session import OPEN, Keeper, Session
+from videre.transport.session import OPEN, Keeper
+from videre.transport.writing import FrameWriter
 
 _TEXT = WSMsgType.TEXT
 
@@ -39,7 +39,7 @@ _CLOSE_CODES = frozenset((0, *range(1000, 1004), *range(1007, 1015), *range(3000
 _NORMAL_CLOSES = (0, WSCloseCode.OK, WSCloseCode.GOING_AWAY)
 
 
-class WebSocketSession(Session):
+class WebSocketSession(FrameWriter):
     """A session over one WebSocket; it lives as long as its connection."""
 
     def __init__(
@@ -51,21 +51,11 @@ class WebSocketSession(Session):
         sockjs_framing: bool,
         deflate: bool,
     ) -> None:
-        super().__init__("", keeper, client)
-        self.transport = "websocket" if sockjs_framing else "websocket-raw"
+        super().__init__(keeper, client, tcp, sockjs_framing=sockjs_framing, deflate=deflate)
         self._gone = False  # whether the connection has gone
-        self._sockjs = sockjs_framing
-        self._collected: list[bytes] | None = None  # while the cork is on
-        self._tcp = tcp
-        self._frame = keeper.shared.framer(sockjs=sockjs_framing, deflate=deflate)
         self._idle = 0  # idle frames since the last sweep
         self.unfinished = False  # whether a fragmented message is incomplete
         self._unfinished_sweeps = 0
-        limit = keeper.shared.options.max_backlog_bytes
-        self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
-        # Bytes that are written without a look at the backlog; -1 while one larger packet waits.
-        self._plain = self._limit
-        tcp.set_write_buffer_limits(high=self._limit)
 
     def start(self) -> None:
         """Open the session: the connection is ready for frames."""
@@ -74,32 +64,7 @@ class WebSocketSession(Session):
             self._put(self._frame.control(framing.OPEN_FRAME))
         self.open()
 
-    # For the handler.
-
-    def send(self, text: str) -> None:
-        """See Session.send."""
-        if self.state is OPEN:
-            if self._collected is not None:  # not the first in this chunk
-                self._collected.append(self._frame(text))
-            else:
-                self._put(self._frame(text))
-
-    def close(self, code: int = 3000, reason: str = "Go away!") -> None:
-        """See Session.close."""
-        if self.state is not OPEN:
-            return
-        self.state = sockjs.SessionState.CLOSING
-        if self._sockjs:
-            self._put(self._frame.control(framing.close_frame(code, reason)))
-        self._say_goodbye(code, reason)
-        self.finish_soon(code)
-
     # For the manager.
-
-    @property
-    def backlog(self) -> int:
-        """See Session.backlog. Collected writes are not included: they last only for this turn."""
-        return self._tcp.get_write_buffer_size()
 
     @property
     def is_receiving(self) -> bool:
@@ -130,80 +95,6 @@ class WebSocketSession(Session):
         self._unfinished_sweeps += 1
         if self._unfinished_sweeps >= self.shared.lost_sweeps:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Message not finished in time")
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the connection was aborted, so that further input is useless."""
-        return self._tcp.is_closing()
-
-    def cut(self) -> None:
-        """Abort the connection without waiting."""
-        self._tcp.abort()
-
-    # Writing.
-
-    def _put(self, data: bytes) -> None:
-        cork = self.shared.cork
-        if cork is not None:
-            if self._collected is None:
-                cork.append(self)
-                self._collected = [data]
-            else:
-                self._collected.append(data)
-        elif not self._tcp.is_closing():
-            # uvloop raises when writing to a closed connection; asyncio drops the data.
-            if len(data) > self._plain:
-                self._write_large(data, len(data))
-            else:
-                self._tcp.write(data)
-
-    def flush(self) -> None:
-        """Write what was collected."""
-        collected, self._collected = self._collected, None
-        if collected and not self._tcp.is_closing():
-            data = b"".join(collected)
-            if len(data) > self._plain:
-                self._write_large(data, max(map(len, collected)))
-            else:
-                self._tcp.write(data)
-
-    def _write_large(self, data: bytes, largest: int) -> None:
-        """Write more than may wait; one packet that alone exceeds the limit is not counted.
-
-        Such a packet is the answer about a crowded room: a client that never gets it can never
-        enter. A second one must wait until the first has been read.
-        """
-        if self._is_crowded() or largest <= self._limit:
-            self._tcp.write(data)
-            return
-        self._plain = -1
-        self._tcp.set_write_buffer_limits(high=sys.maxsize)
-        self._tcp.write(data)
-        self._tcp.set_write_buffer_limits(high=self._limit + min(largest, self.backlog))
-
-    def _is_crowded(self) -> bool:
-        """Tell whether an uncounted large packet still waits; if not, restore the limit."""
-        if self._plain < 0 and self.backlog <= self._limit:
-            self._plain = self._limit
-            self._tcp.set_write_buffer_limits(high=self._limit)
-        return self._plain < 0
-
-    def congested(self) -> None:
-        """Close a client that does not read: more than MaxBacklogBytes wait for it.
-
-        It gets the close code if it reads soon. Called from within a write.
-        """
-        asyncio.get_running_loop().call_soon(self._close_slow)
-
-    def _close_slow(self) -> None:
-        if self.state is OPEN:
-            self.shared.tally.slow_consumers += 1
-            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
-
-    def _say_goodbye(self, code: int, reason: str) -> None:
-        """Send the close frame; the client's answer, or `sweep`, ends the connection."""
-        self.silent = 0
-        self._put(framing.close(code, reason))
 
     # From the wire and its parser.
 
