@@ -19,7 +19,8 @@ from videre import logs
 from videre.command import mint, signals, speedups, streams, workers
 from videre.command.certificates import Certificates
 from videre.command.listening import Ports, listen
-from videre.command.server import Load, serve
+from videre.command.reloading import Load
+from videre.command.server import serve
 from videre.config import Config, environment
 from videre.config.schema import SCHEMA
 from videre.engines import choice

@@ -1,4 +1,4 @@
-"""One server process: serves, handles signals, reloads its configuration, and drains.
+"""One server process: serves, handles signals, and drains.
 
 SIGTERM         drain: ask clients to leave; close those still connected after DrainSeconds
 SIGINT          close every client with 1001, then exit
@@ -10,7 +10,7 @@ SIGUSR1         reopen the log file, for logrotate
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import functools
 import logging
 import os
 import signal
@@ -20,30 +20,25 @@ from typing import TYPE_CHECKING, Any
 
 from videre import demo, logs
 from videre.app import NAMESPACES, create_app
-from videre.command import signals, speedups, streams, systemd
+from videre.command import announcing, signals, speedups, streams, systemd
 from videre.command.accepting import Site
 from videre.command.certificates import Certificates
 from videre.command.gate import Gate, raise_file_limit
 from videre.command.http import Runner
 from videre.command.listening import Ports, url, urls
+from videre.command.reloading import Load, Reloading
 from videre.config import Config
-from videre.config.schema import RELOADED, is_loopback
-from videre.errors import ConfigError
+from videre.config.schema import is_loopback
 from videre.jobs import Jobs
-from videre.settings import LEVELS
 from videre.version import __version__
 
 if TYPE_CHECKING:
-    from videre.admin.access import Guard
     from videre.command.lan import Lan
 
 # Descriptors assumed for the admin port's gate: enough for a few people and a Prometheus.
 ADMIN_SOCKETS = 128
 # Seconds at the end of a drain for accepted connections to get a last response.
 LAST_ANSWERS = 1.0
-
-#: Loads the configuration again, from the same sources as at the start. Raises ConfigError.
-Load = Callable[[], Config]
 
 
 class Server:
@@ -58,31 +53,31 @@ class Server:
         load: Load,
         lan: Lan | None = None,
     ) -> None:
-        self._config = config
+        self._config = config  # of the start; Reloading has what has changed since
         self._lan = lan
         self._certificates = certificates
         self._ports = ports
         self._admin_url: str | None = None
-        self._guard: Guard | None = None  # of the admin port
         self._logging = logging_
-        self._load = load
         self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
         self._log = logs.EventLog(self._journal, "")
         self._gate = Gate(config, self._log, raise_file_limit())
         self._app = create_app(config, journal=self._journal)
         if lan is not None or demo.wanted_locally(config):
             demo.mount(self._app, config, demo.is_here if lan is None else lan.shows)
+        self._reloading = Reloading(
+            config, load, certificates, logging_, self._log, self._gate, self._app[NAMESPACES]
+        )
         self._stop = asyncio.Event()
         self._ending = False
         self._drained = False
-        self._reloading = asyncio.Lock()
         self._jobs = Jobs()
 
     async def run(self) -> None:
         """Serve until a signal or the admin port stops us."""
         signals.heed("SIGTERM", self._on_stop, signal.SIGTERM)
         signals.heed("SIGINT", self._on_stop, signal.SIGINT)
-        signals.heed("SIGHUP", self._start, self.reload)
+        signals.heed("SIGHUP", self._start, self._reloading.reload)
         signals.heed("SIGUSR1", self._reopen_log)
         signals.release(signals.CHANGES)
         self._log("start", version=__version__, pid=os.getpid(), sockets=self._gate.most)
@@ -104,10 +99,10 @@ class Server:
             if context is not None:
                 self._start(self._watch_certificates)
             speedups.tune_garbage_collection()
-            self._start(_thaw)
+            self._start(speedups.keep_thawed)
             systemd.notify("READY=1")
             if (seconds := systemd.watchdog()) is not None:
-                self._start(lambda: _feed_watchdog(seconds))
+                self._start(lambda: systemd.feed_watchdog(seconds))
             await self._stop.wait()
             if self._drained and runner.server is not None:
                 await self._give_last_answers(sites)
@@ -137,7 +132,7 @@ class Server:
         app = admin.create_app(
             namespaces, config=self._config, drain=self.drain, sockets=self._gate
         )
-        self._guard = app[admin.GUARD]
+        self._reloading.guard = app[admin.GUARD]
         runner = Runner(app)
         await runner.setup()
         gate = Gate(self._config, self._log, ADMIN_SOCKETS)
@@ -155,28 +150,9 @@ class Server:
         self._log.flush()
         if self._config.log_file is None and self._config.log_format == "json":
             return  # standard output is the log; every line must be JSON
-        faults = dict.fromkeys(
-            each.rooms.fault for each in self._app[NAMESPACES] if each.rooms.fault
-        )
-        # One write: print makes two when Python's output is unbuffered.
-        told = f"Listening on {', '.join(found)}\n"
-        link = self._demo_link()
-        if link is not None:
-            told += f"Try a call: {link}\n"
-            if self._lan is not None:
-                told += self._lan.told(link)
-        if self._admin_url is not None:
-            told += f"Admin port on {self._admin_url}\n"
-        streams.tell(told + "".join(f"Not ready: {each}\n" for each in faults if each))
-
-    def _demo_link(self) -> str | None:
-        """Return the demo's URL at the first TCP address; None if there is no demo."""
-        for each in self._ports.listening:
-            if isinstance(name := each.getsockname(), tuple):
-                if self._lan is not None:
-                    return self._lan.link(name[1])
-                return demo.link(self._config, *name[:2])
-        return None
+        faults = [each.rooms.fault for each in self._app[NAMESPACES] if each.rooms.fault]
+        link = announcing.demo_link(self._config, self._ports.listening, self._lan)
+        streams.tell(announcing.told(found, link, self._lan, self._admin_url, faults))
 
     # Shutdown.
 
@@ -184,7 +160,7 @@ class Server:
         if self._ending:
             os._exit(0)  # a second signal: exit at once
         self._log("signal", signal=number.name)
-        if number == signal.SIGTERM and self._config.drain_seconds > 0:
+        if number == signal.SIGTERM and self._reloading.config.drain_seconds > 0:
             self.drain()
             return
         self._ending = True
@@ -201,7 +177,7 @@ class Server:
             self._start(self._drain)
 
     async def _drain(self) -> None:
-        seconds = self._config.drain_seconds
+        seconds = self._reloading.config.drain_seconds
         namespaces = self._app[NAMESPACES]
         sessions = sum(each.sessions.open_sessions for each in namespaces)
         self._log("drain", seconds=seconds, sessions=sessions)
@@ -225,56 +201,11 @@ class Server:
                 return
             await asyncio.sleep(0.02)
 
-    # Reloads.
-
-    async def reload(self) -> None:
-        """Reload the configuration and the certificate; if they are invalid, log all faults."""
-        async with self._reloading:
-            systemd.notify("RELOADING=1")
-            try:
-                config = await asyncio.to_thread(self._load)
-                self._certificates.renew(config)
-            except ConfigError as error:
-                self._refused(error.faults)
-            else:
-                self._go_by(config)
-            systemd.notify("READY=1")
-
-    def _go_by(self, config: Config) -> None:
-        changed = self._config.changed(config)
-        # The other keys keep their values, so that each reload reports them until the restart.
-        document = {**self._config.document, **{key: config.document[key] for key in RELOADED}}
-        levels = self._config.log_level, config.log_level
-        self._config = dataclasses.replace(
-            self._config,
-            document=document,
-            drain_seconds=config.drain_seconds,
-            log_level=config.log_level,
-        )
-        self._logging.set_level(min(levels, key=LEVELS.index))  # the more verbose logs the reload
-        self._log(
-            "reload",
-            changed=[key for key in changed if key in RELOADED],
-            restart=[key for key in changed if key not in RELOADED],
-        )
-        self._log.flush()
-        self._logging.set_level(config.log_level)
-        if complaints := config.complaints():
-            self._log("config-complaint", complaints=complaints)
-        for namespace in self._app[NAMESPACES]:
-            namespace.reload(config)
-        self._gate.configure(config)
-        if self._guard is None:
-            return
-        # A new AdminHost needs a restart: until then, a port open to others must keep its token.
-        if config.admin_token is not None or is_loopback(self._config.admin_host):
-            self._guard.token = config.admin_token
-
-    def _refused(self, faults: Sequence[str]) -> None:
-        self._log("reload-refused", faults=list(faults))
+    # Files that change.
 
     async def _watch_certificates(self) -> None:
-        await self._certificates.watch(lambda: self._log("certificate-renewed"), self._refused)
+        renewed = functools.partial(self._log, "certificate-renewed")
+        await self._certificates.watch(renewed, self._reloading.refused)
 
     def _reopen_log(self) -> None:
         self._log.flush()
@@ -291,16 +222,3 @@ async def serve(
 ) -> None:
     """Serve `config` until told to stop; see Server. `lan`: show the demo to the networks too."""
     await Server(config, certificates, ports, logging_, load, lan).run()
-
-
-async def _feed_watchdog(seconds: float) -> None:
-    """Notify the service manager every `seconds` that the event loop is running."""
-    while True:
-        systemd.notify("WATCHDOG=1")
-        await asyncio.sleep(seconds)
-
-
-async def _thaw() -> None:
-    while True:
-        await asyncio.sleep(speedups.THAW_SECONDS)
-        speedups.thaw()

@@ -82,9 +82,11 @@ class Collector:
 _COLLECTOR = Collector()
 
 
-def thaw() -> None:
-    """Collect the frozen objects if that is quick."""
-    _COLLECTOR.thaw()
+async def keep_thawed() -> None:
+    """Collect the frozen objects whenever that is quick; a task for the life of the process."""
+    while True:
+        await asyncio.sleep(THAW_SECONDS)
+        _COLLECTOR.thaw()
 
 
 def tune_garbage_collection() -> None:

@@ -6,6 +6,7 @@ over a restart, or to learn when we are ready; systemd is not needed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -84,6 +85,13 @@ def watchdog(environ: Mapping[str, str] | None = None) -> float | None:
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(limit) / 2_000_000
+
+
+async def feed_watchdog(seconds: float) -> None:
+    """Notify the service manager every `seconds` that the event loop is running."""
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(seconds)
 
 
 def by_pipe(file: int) -> str:

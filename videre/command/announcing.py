@@ -1,0 +1,39 @@
+"""What the command prints when it listens: its URLs, a link to try, and what is not ready."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from videre import demo
+from videre.config import Config
+
+if TYPE_CHECKING:
+    from videre.command.lan import Lan
+
+
+def demo_link(config: Config, listening: Iterable[socket.socket], lan: Lan | None) -> str | None:
+    """Return the demo's URL at the first TCP address; None if there is no demo."""
+    for each in listening:
+        if isinstance(name := each.getsockname(), tuple):
+            return demo.link(config, *name[:2]) if lan is None else lan.link(name[1])
+    return None
+
+
+def told(
+    urls: Iterable[str],
+    link: str | None,
+    lan: Lan | None,
+    admin_url: str | None,
+    faults: Sequence[str],
+) -> str:
+    """Return it all as one text: print makes two writes when Python's output is unbuffered."""
+    words = f"Listening on {', '.join(urls)}\n"
+    if link is not None:
+        words += f"Try a call: {link}\n"
+        if lan is not None:
+            words += lan.told(link)
+    if admin_url is not None:
+        words += f"Admin port on {admin_url}\n"
+    return words + "".join(f"Not ready: {each}\n" for each in dict.fromkeys(faults))

@@ -1,0 +1,95 @@
+"""SIGHUP: the configuration and the certificate that a running server uses from now on."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from videre import logs
+from videre.command import systemd
+from videre.command.certificates import Certificates
+from videre.command.gate import Gate
+from videre.config import Config
+from videre.config.schema import RELOADED, is_loopback
+from videre.errors import ConfigError
+from videre.namespace import Namespace
+from videre.settings import LEVELS
+
+if TYPE_CHECKING:
+    from videre.admin.access import Guard
+
+#: Loads the configuration again, from the same sources as at the start. Raises ConfigError.
+Load = Callable[[], Config]
+
+
+class Reloading:
+    """The configuration in force, in `config`, and all that follows a change of it."""
+
+    def __init__(
+        self,
+        config: Config,
+        load: Load,
+        certificates: Certificates,
+        logging_: logs.Logging,
+        log: logs.EventLog,
+        gate: Gate,
+        namespaces: Sequence[Namespace],
+    ) -> None:
+        self.config = config
+        self.guard: Guard | None = None  # of the admin port
+        self._load = load
+        self._certificates = certificates
+        self._logging = logging_
+        self._log = log
+        self._gate = gate
+        self._namespaces = namespaces
+        self._lock = asyncio.Lock()
+
+    async def reload(self) -> None:
+        """Reload the configuration and the certificate; if they are invalid, log all faults."""
+        async with self._lock:
+            systemd.notify("RELOADING=1")
+            try:
+                config = await asyncio.to_thread(self._load)
+                self._certificates.renew(config)
+            except ConfigError as error:
+                self.refused(error.faults)
+            else:
+                self._go_by(config)
+            systemd.notify("READY=1")
+
+    def _go_by(self, config: Config) -> None:
+        changed = self.config.changed(config)
+        # The other keys keep their values, so that each reload reports them until the restart.
+        document = {**self.config.document, **{key: config.document[key] for key in RELOADED}}
+        levels = self.config.log_level, config.log_level
+        self.config = dataclasses.replace(
+            self.config,
+            document=document,
+            drain_seconds=config.drain_seconds,
+            log_level=config.log_level,
+        )
+        self._logging.set_level(min(levels, key=LEVELS.index))  # the more verbose logs the reload
+        self._log(
+            "reload",
+            changed=[key for key in changed if key in RELOADED],
+            restart=[key for key in changed if key not in RELOADED],
+        )
+        self._log.flush()
+        self._logging.set_level(config.log_level)
+        if complaints := config.complaints():
+            self._log("config-complaint", complaints=complaints)
+        for namespace in self._namespaces:
+            namespace.reload(config)
+        self._gate.configure(config)
+        if self.guard is None:
+            return
+        # A new AdminHost needs a restart: until then, a port open to others must keep its token.
+        if config.admin_token is not None or is_loopback(self.config.admin_host):
+            self.guard.token = config.admin_token
+
+    def refused(self, faults: Sequence[str]) -> None:
+        """Log why new files are not used."""
+        self._log("reload-refused", faults=list(faults))
