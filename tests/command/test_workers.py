@@ -23,7 +23,7 @@ from patience import WAIT_SECONDS as SECONDS
 from process import LISTENING, ROOT, Signaller, signaller
 from valkey_server import Valkey, valkey
 
-from videre.command import workers
+from videre.command import worker, workers
 from videre.command.listening import Ports
 from videre.config import Config, load
 from videre.errors import ConfigError
@@ -168,7 +168,7 @@ sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), 
 """
 
 
-@pytest.mark.parametrize("number", workers.ENDING)
+@pytest.mark.parametrize("number", worker.ENDING)
 def test_workers_that_are_stopped_as_they_start(number: int) -> None:
     """They end by the signal itself, as they were told to: that is no failure."""
     with subprocess.Popen(
@@ -186,7 +186,7 @@ def test_workers_that_are_stopped_as_they_start(number: int) -> None:
 SCRIPT = """
 import os, signal, socket, sys, time
 from pathlib import Path
-from videre.command import systemd, workers
+from videre.command import systemd, worker, workers
 from videre.config import Config
 
 def serve(config, listening):
@@ -321,7 +321,7 @@ async def test_a_worker_without_its_log_ends_all(tmp_path: Path) -> None:
     assert "worker 1 exited with 2 at the start" in told[1]
 
 
-QUICK = "workers.FIRST_RESTART = 0.01; workers.LONGEST_RESTART = 0.04"
+QUICK = "worker.FIRST_RESTART = 0.01; worker.LONGEST_RESTART = 0.04"
 
 
 def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
@@ -355,15 +355,15 @@ def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
 
 def test_a_worker_that_was_sound_is_restarted_soon() -> None:
     """Waits grow while it dies soon; one that served for long has no past."""
-    worker = workers._Worker(0, (Config(), Ports(socket.socket())))
+    one = worker.Worker(0, (Config(), Ports(socket.socket())))
     waits = []
     for _ in range(8):
-        worker.began = 1000.0
-        waits.append(worker.put_off(1000.0 + workers.SOUND - 1))
+        one.began = 1000.0
+        waits.append(one.put_off(1000.0 + worker.SOUND - 1))
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
-    worker.began = 2000.0
-    assert worker.put_off(2000.0 + workers.SOUND) == 1
-    worker.served[1].close()
+    one.began = 2000.0
+    assert one.put_off(2000.0 + worker.SOUND) == 1
+    one.served[1].close()
 
 
 def test_each_worker_has_its_port_and_log() -> None:

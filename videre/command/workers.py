@@ -13,30 +13,16 @@ import os
 import select
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-from videre.command import signals, streams, systemd
+from videre.command import streams, systemd
 from videre.command.listening import Ports
+from videre.command.worker import ENDING, OTHERS, SIGNALS, Serve, Worker, exit_code, how
 from videre.config import Config
-from videre.errors import ConfigError
-
-# Seconds before a dead worker is restarted: doubled each time up to LONGEST_RESTART, so that a
-# crash loop does not fill the log; reset once the worker has run for SOUND seconds.
-FIRST_RESTART = 1.0
-LONGEST_RESTART = 60.0
-SOUND = 60.0
-
-# Signals that stop all workers, and signals that are only forwarded to them (see server.py).
-ENDING = (signal.SIGTERM, signal.SIGINT)
-OTHERS = signals.CHANGES
-SIGNALS = (*ENDING, *OTHERS)
 
 Listen = Callable[[Config], Ports]
-Serve = Callable[[Config, Ports], int]
 
 
 def configs(config: Config) -> list[Config]:
@@ -69,46 +55,16 @@ def run(config: Config, listen: Listen, serve: Serve) -> int:
                 port = workers[0][1].public.getsockname()[1]
                 each = dataclasses.replace(each, port=port)  # the one that port 0 picked
             workers.append((each, listen(each)))
-        return _Parent([_Worker(*each) for each in enumerate(workers)], serve).run()
+        return _Parent([Worker(*each) for each in enumerate(workers)], serve).run()
     finally:
         for _, ports in workers:
             ports.close()
 
 
-@dataclasses.dataclass(eq=False)
-class _Worker:
-    """A worker as seen by the parent. Times are monotonic, in seconds."""
-
-    number: int
-    served: tuple[Config, Ports]
-    pid: int | None = None  # None: no process
-    words: int | None = None  # the pipe with its notifications
-    ready: bool = False  # whether it serves, or has served
-    fed: bool = False  # whether it sent WATCHDOG=1 since we last did
-    began: float = 0.0
-    due: float | None = None  # when to restart it
-    wait: float = dataclasses.field(default_factory=lambda: FIRST_RESTART)  # the next delay
-
-    def put_off(self, now: float) -> float:
-        """Schedule its restart; return the delay in seconds."""
-        if now - self.began >= SOUND:
-            self.wait = FIRST_RESTART
-        wait, self.wait = self.wait, min(LONGEST_RESTART, 2 * self.wait)
-        self.due = now + wait
-        return wait
-
-    def forget(self) -> None:
-        """Forget its process, which has ended."""
-        self.pid = None
-        if self.words is not None:
-            os.close(self.words)
-            self.words = None
-
-
 class _Parent:
     """Keeps the workers alive."""
 
-    def __init__(self, workers: Sequence[_Worker], serve: Serve) -> None:
+    def __init__(self, workers: Sequence[Worker], serve: Serve) -> None:
         self._workers = workers
         self._serve = serve
         self._stopping = False
@@ -182,22 +138,22 @@ class _Parent:
                 worker.forget()
                 self._ended(worker, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, worker: _Worker, code: int) -> None:
+    def _ended(self, worker: Worker, code: int) -> None:
         if self._stopping and -code in ENDING:
             code = 0  # it was stopped before it had handlers
         if code == 0:  # we or its admin port stopped it
             worker.ready = True
             self._check_ready()
         elif self._stopping:
-            self._code = self._code or _exit_code(code)
+            self._code = self._code or exit_code(code)
         elif self._starting:
-            streams.complain(f"worker {worker.number} {_how(code)} at the start, stopping all")
-            self._code = _exit_code(code)
+            streams.complain(f"worker {worker.number} {how(code)} at the start, stopping all")
+            self._code = exit_code(code)
             self._stopping = True
             self._tell_all(signal.SIGINT)
         else:
             wait = worker.put_off(time.monotonic())
-            told = f"worker {worker.number} {_how(code)}, restarting it in {wait:g} s"
+            told = f"worker {worker.number} {how(code)}, restarting it in {wait:g} s"
             streams.complain(told)
 
     def _restart(self) -> None:
@@ -223,7 +179,7 @@ class _Parent:
                 with contextlib.suppress(ProcessLookupError):  # it has just exited
                     os.kill(worker.pid, number)
 
-    def _start(self, worker: _Worker) -> None:
+    def _start(self, worker: Worker) -> None:
         # Block signals, so that the new worker gets those that arrive now, without our handlers.
         held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -236,45 +192,10 @@ class _Parent:
                 worker.pid, worker.words = pid, hears
                 return
             os.close(hears)
-            self._work(worker, says)
+            others = [each.served[1] for each in self._workers if each is not worker]
+            worker.work(self._serve, says, others)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
-
-    def _work(self, worker: _Worker, says: int) -> NoReturn:
-        """Run as the worker, in the child process; never returns."""
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            os.setpgid(0, 0)  # a terminal's Ctrl-C reaches only the parent, which forwards it
-            if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
-                os.environ["WATCHDOG_PID"] = str(os.getpid())  # we notify the parent, it systemd
-            os.environ["NOTIFY_SOCKET"] = systemd.by_pipe(says)
-            for each in (*ENDING, signal.SIGCHLD):
-                signal.signal(each, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # the server unblocks the others
-            for other in self._workers:
-                if other is not worker:
-                    other.served[1].close()
-            code = self._serve(*worker.served)
-        except ConfigError as error:
-            streams.complain(*error.faults)
-            code = 2
-        except BaseException:
-            streams.complain(f"worker {worker.number}:\n{traceback.format_exc()}".rstrip())
-        finally:
-            os._exit(code)
-
-
-def _how(code: int) -> str:
-    """Describe how a process ended; a negative exit code is a signal's number."""
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"exited with {code}"
-
-
-def _exit_code(code: int) -> int:
-    """Return our exit code for a worker's; for a signal 128 plus its number, as shells do."""
-    return 128 - code if code < 0 else code
 
 
 @contextmanager

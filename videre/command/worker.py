@@ -1,0 +1,97 @@
+"""A worker process, as its parent sees it and as it runs: its restarts, its end, its exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from videre.command import signals, streams, systemd
+from videre.command.listening import Ports
+from videre.config import Config
+from videre.errors import ConfigError
+
+# Seconds before a dead worker is restarted: doubled each time up to LONGEST_RESTART, so that a
+# crash loop does not fill the log; reset once the worker has run for SOUND seconds.
+FIRST_RESTART = 1.0
+LONGEST_RESTART = 60.0
+SOUND = 60.0
+
+# Signals that stop all workers, and signals that are only forwarded to them (see server.py).
+ENDING = (signal.SIGTERM, signal.SIGINT)
+OTHERS = signals.CHANGES
+SIGNALS = (*ENDING, *OTHERS)
+
+#: Serves a configuration on its ports until a signal; returns the exit code.
+Serve = Callable[[Config, Ports], int]
+
+
+@dataclasses.dataclass(eq=False)
+class Worker:
+    """A worker as seen by the parent. Times are monotonic, in seconds."""
+
+    number: int
+    served: tuple[Config, Ports]
+    pid: int | None = None  # None: no process
+    words: int | None = None  # the pipe with its notifications
+    ready: bool = False  # whether it serves, or has served
+    fed: bool = False  # whether it sent WATCHDOG=1 since we last did
+    began: float = 0.0
+    due: float | None = None  # when to restart it
+    wait: float = dataclasses.field(default_factory=lambda: FIRST_RESTART)  # the next delay
+
+    def put_off(self, now: float) -> float:
+        """Schedule its restart; return the delay in seconds."""
+        if now - self.began >= SOUND:
+            self.wait = FIRST_RESTART
+        wait, self.wait = self.wait, min(LONGEST_RESTART, 2 * self.wait)
+        self.due = now + wait
+        return wait
+
+    def forget(self) -> None:
+        """Forget its process, which has ended."""
+        self.pid = None
+        if self.words is not None:
+            os.close(self.words)
+            self.words = None
+
+    def work(self, serve: Serve, says: int, others: Iterable[Ports]) -> NoReturn:
+        """Serve, in the child process; never returns.
+
+        `says` is a pipe to the parent; the ports of `others` are not for this process.
+        """
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            os.setpgid(0, 0)  # a terminal's Ctrl-C reaches only the parent, which forwards it
+            if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
+                os.environ["WATCHDOG_PID"] = str(os.getpid())  # we notify the parent, it systemd
+            os.environ["NOTIFY_SOCKET"] = systemd.by_pipe(says)
+            for each in (*ENDING, signal.SIGCHLD):
+                signal.signal(each, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # the server unblocks the others
+            for ports in others:
+                ports.close()
+            code = serve(*self.served)
+        except ConfigError as error:
+            streams.complain(*error.faults)
+            code = 2
+        except BaseException:
+            streams.complain(f"worker {self.number}:\n{traceback.format_exc()}".rstrip())
+        finally:
+            os._exit(code)
+
+
+def how(code: int) -> str:
+    """Describe how a process ended; a negative exit code is a signal's number."""
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with {code}"
+
+
+def exit_code(code: int) -> int:
+    """Return our exit code for a worker's; for a signal 128 plus its number, as shells do."""
+    return 128 - code if code < 0 else code
