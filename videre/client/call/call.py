@@ -14,13 +14,12 @@ from aiortc import MediaStreamTrack, RTCIceServer
 from aiortc.mediastreams import MediaStreamError
 
 from videre.client.backoff import Backoff
-from videre.client.call import options, signals
+from videre.client.call import options
 from videre.client.call.emitter import Emitter
+from videre.client.call.meeting import Meeting
 from videre.client.call.outgoing import Progress, to_all
-from videre.client.call.pace import CALL_COST, Pace
 from videre.client.call.peer import Peer
 from videre.client.call.servers import Servers
-from videre.client.call.signals import Signal
 from videre.client.call.tracks import Tracks
 from videre.client.call.values import MAX_SIZE, encode
 from videre.client.client import Client
@@ -83,13 +82,12 @@ class Call(Emitter):
             header=lambda: {"Calls": [each.call for each in self.peers.values() if each.call]},
         )
         self._servers = Servers(self.client, own_servers)
-        self.peers: dict[str, Peer] = {}
-        self._paces: dict[str, Pace] = {}  # for the signals of each member
         self._tracks = Tracks()
+        self._meeting = Meeting(self, self.client, lambda: bool(self._tracks or self.receive))
+        self.peers = self._meeting.peers
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._hanging_up: set[asyncio.Task[None]] = set()
 
     @property
     def user(self) -> str:
@@ -152,7 +150,7 @@ class Call(Emitter):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-        await self._hang_up_all()
+        await self._meeting.end()
         await self._tracks.stop()
         await self.finish()
 
@@ -177,95 +175,19 @@ class Call(Emitter):
                 else:
                     self._hear(event)
         finally:
-            await self._hang_up_all()
+            await self._meeting.end()
 
     def _hear(self, event: Event) -> None:
         match event:
             case Joined(user):
-                self._meet(user, event.header.get("Calls"))
+                self._meeting.meet(user, event.header.get("Calls"))
             case Left(user):
-                self._forget(user)
+                self._meeting.forget(user)
             case Message(user, payload):
-                self._take(user, payload)
+                self._meeting.take(user, payload)
             case Resumed() | Rejoined():
-                self._repair()
+                self._meeting.repair()
         super().emit("room", event)
-
-    # Who calls whom.
-
-    def _meet(self, user: str, calls: object) -> None:
-        """Call a member who entered after us.
-
-        An old client, which sends no `Calls`, supports one call: the initiator makes it.
-        """
-        peer = self.peers.get(user)
-        listed = isinstance(calls, list)
-        if peer is not None and peer.call and isinstance(calls, list) and peer.call in calls:
-            peer.repair()  # it has resumed its seat
-            return
-        self._hang_up(user)
-        if listed or (self.client.is_initiator and (self._tracks or self.receive)):
-            self._begin(user, secrets.token_urlsafe(9) if listed else None, caller=True).begin()
-
-    def _begin(self, user: str, name: str | None, *, caller: bool) -> Peer:
-        peer = self.peers[user] = Peer(self, user, name, caller=caller)
-        super().emit("peer", peer)
-        return peer
-
-    def _take(self, user: str, payload: Any) -> None:
-        try:
-            signal = signals.read(payload)
-        except ValueError:
-            signal = None
-        if signal is None:
-            super().emit("ignored", payload, user)
-            return
-        cost = 1 if signal.type in (signals.OFFER, signals.ASK, signals.TURN) else 0
-        peer = self.peers.get(user)
-        if signal.type == signals.OFFER and (peer is None or peer.call != signal.call):
-            cost = CALL_COST
-        pace = self._paces.setdefault(user, Pace())
-        if not pace.pass_(payload, cost, lambda: self._take_signal(user, signal)):
-            super().emit("ignored", payload, user)
-
-    def _take_signal(self, user: str, signal: Signal) -> None:
-        peer = self.peers.get(user)
-        if signal.type == signals.OFFER and (peer is None or peer.call != signal.call):
-            if not signals.begins_call(signal, user, self.user, self.client.users):
-                return
-            self._hang_up(user)
-            peer = self._begin(user, signal.call, caller=False)
-        if peer is not None and peer.call == signal.call:
-            peer.hear(signal)
-
-    def _repair(self) -> None:
-        users = self.client.users
-        for peer in list(self.peers.values()):
-            if peer.user in users:
-                peer.repair()
-            elif peer.state != "connected":
-                self._hang_up(peer.user)  # a connected peer may come back
-
-    def _forget(self, user: str) -> None:
-        """Hang up, and drop this user's waiting signals."""
-        if (pace := self._paces.pop(user, None)) is not None:
-            pace.end()
-        self._hang_up(user)
-
-    def _hang_up(self, user: str) -> None:
-        peer = self.peers.pop(user, None)
-        if peer is None:
-            return
-        task = asyncio.create_task(peer.close())
-        self._hanging_up.add(task)
-        task.add_done_callback(self._hanging_up.discard)
-        super().emit("hangup", peer)
-
-    async def _hang_up_all(self) -> None:
-        for user in {*self.peers, *self._paces}:
-            self._forget(user)
-        if self._hanging_up:
-            await asyncio.wait(self._hanging_up)
 
     # What a Peer needs.
 
@@ -297,4 +219,4 @@ class Call(Emitter):
     def ended_by(self, peer: Peer) -> None:
         """End the call with a peer that has hung up or failed."""
         if self.peers.get(peer.user) is peer:
-            self._hang_up(peer.user)
+            self._meeting.hang_up(peer.user)
