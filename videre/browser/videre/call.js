@@ -337,13 +337,22 @@ export class Videre extends Emitter {
   }
 
   #listen() {
-    for (const { user, level } of this.peers.values()) {
-      if (level || this.#loud.has(user)) this.emit("level", { user, level });
-      if (level) this.#loud.add(user);
-      else this.#loud.delete(user);
-    }
+    for (const peer of this.peers.values()) if (!this.#looking.has(peer)) this.#look(peer);
   }
 
+  /** @param {Peer} peer */
+  async #look(peer) {
+    const { user } = peer;
+    this.#looking.add(peer);
+    const level = await peer.volume();
+    this.#looking.delete(peer);
+    if (this.peers.get(user) !== peer) return;
+    if (level || this.#loud.has(user)) this.emit("level", { user, level });
+    if (level) this.#loud.add(user);
+    else this.#loud.delete(user);
+  }
+
+  /** @type {Set<Peer>} those whose statistics are awaited */ #looking = new Set();
   /** @type {Set<string>} users whose last level was not 0 */ #loud = new Set();
 
   /**

@@ -2,9 +2,10 @@
 
 /** @import { Kind, Quality, SendOptions, Signal } from "../videre.js" */
 /** @import { Videre } from "./call.js" */
+/** @import { Before, Heard } from "./quality.js" */
 /** @import { Value } from "./transfers.js" */
 import { PLAIN, Transfers, VERSION, failure } from "./transfers.js";
-import { measure } from "./quality.js";
+import { measure, volume } from "./quality.js";
 
 /** @typedef {{value: Value, options: SendOptions, resolve: () => void, reject: (error: Error) => void}} Unsent */
 
@@ -35,7 +36,8 @@ export class Peer {
   /** @type {Unsent[]} */ #unsent = [];
   /** @type {Transfers | null} */ #transfers = null;
   #version = 0; // of transfers, as both ends speak it
-  /** @type {import("./quality.js").Before | null} */ #counts = null;
+  /** @type {Before | null} */ #counts = null;
+  /** @type {Map<string, Heard>} */ #heard = new Map();
 
   /**
    * @param {Videre} videre @param {string} user
@@ -139,6 +141,11 @@ export class Peer {
     const { quality, counts } = await measure(this.connection, this.#counts);
     this.#counts = counts;
     return quality;
+  }
+
+  /** Return the other's volume since the last call of this, from 0 to 1. */
+  volume() {
+    return volume(this.connection, this.#heard);
   }
 
   /** The other's current volume, from 0 to 1. */

@@ -4,6 +4,7 @@
 
 /** @typedef {{at: number, bytes: number, lost: number, packets: number}} Counts */
 /** @typedef {{sent: Counts, received: Counts}} Before the counts of the previous measurement */
+/** @typedef {{at: number, energy: number, seconds: number, volume: number}} Heard until the last look at a stream */
 
 /**
  * Measure a connection since the previous measurement.
@@ -31,6 +32,30 @@ export async function measure(connection, before) {
     received: flow(counts.received, before?.received, into, false),
   };
   return { quality, counts };
+}
+
+/**
+ * Return the volume received since the last look, from 0 to 1 in steps of 1/1000. It is a mean, so
+ * that no sound falls between two looks.
+ * @param {RTCPeerConnection} connection @param {Map<string, Heard>} heard by stream; it is updated
+ */
+export async function volume(connection, heard) {
+  const audio = connection.getReceivers().filter(({ track }) => track.kind === "audio");
+  // A connection that has just been closed may have no statistics.
+  const reports = await Promise.all(audio.map((receiver) => receiver.getStats().catch(() => new Map())));
+  const volumes = reports.flatMap((report) => [...report.values()]).map((each) => volumeOf(each, heard));
+  return Math.round(Math.max(0, ...volumes) * 1000) / 1000;
+}
+
+/** @param {any} report @param {Map<string, Heard>} heard @returns {number} */
+function volumeOf({ type, id, timestamp: at, totalAudioEnergy: energy, totalSamplesDuration: seconds }, heard) {
+  if (type !== "inbound-rtp" || energy === undefined) return 0;
+  const before = heard.get(id) ?? { at: 0, energy: 0, seconds: 0, volume: 0 };
+  if (before.at === at) return before.volume; // browsers keep statistics for a while
+  const passed = seconds - before.seconds;
+  const volume = passed > 0 ? Math.min(1, Math.sqrt(Math.max(0, energy - before.energy) / passed)) : 0;
+  heard.set(id, { at, energy, seconds, volume });
+  return volume;
 }
 
 /** @param {any[]} all @param {Map<string, any>} reports */
