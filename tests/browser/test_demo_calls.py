@@ -259,7 +259,8 @@ async def test_the_printed_link_in_two_windows_is_a_call(
           lists.map(({ selectedOptions: [chosen] }) => Boolean(chosen?.textContent)));
         """
         assert await bob.page.drive(devices) == [True, True]
-        await bob.page.drive("await page.locator('.tile.speaks').first().waitFor();")
+        for ring in (".tile.self.speaks", ".tile:not(.self).speaks"):
+            await bob.page.drive("await page.locator(arg).waitFor();", ring)
 
 
 async def test_a_call_begins_without_a_link(site: Site) -> None:
@@ -623,6 +624,44 @@ async def test_the_connections_mark_and_the_report(site: Site) -> None:
     assert site.room not in text
 
 
+#: Counts the rings that are shown, around our tile and around the other one.
+RINGS = """
+await page.evaluate(() => {
+  const observed = globalThis.rings;
+  globalThis.rings = { self: 0, other: 0 };
+  const observer = new MutationObserver((changes) => {
+    for (const { target, oldValue } of changes) {
+      const begins = target.matches(".speaks") && !/\\bspeaks\\b/.test(oldValue);
+      if (begins) rings[target.matches(".self") ? "self" : "other"]++;
+    }
+  });
+  const options = { subtree: true, attributeFilter: ["class"], attributeOldValue: true };
+  if (!observed) observer.observe(document.querySelector("#tiles"), options);
+});
+"""
+RUNG = """
+await page.waitForFunction((which) => which.every((each) => rings[each] > 2), arg);
+return page.evaluate(() => rings);
+"""
+
+
+async def test_a_ring_around_who_speaks(site: Site) -> None:
+    """Around the others' tiles and our own, at each beep of the microphone; not if it is muted."""
+    ann, bob = await site.person("Ann"), await site.person("Bob")
+    await all_read([ann, bob], "Connected")
+    for person in (ann, bob):
+        await person.page.drive(RINGS)
+    for person in (ann, bob):
+        await person.page.drive(RUNG, ["self", "other"])
+    await ann.presses("Mute")
+    off = "await page.locator('.tile:not(.self)').getByText('microphone off').waitFor(arg);"
+    await bob.page.drive(off, LISTED)
+    for person in (ann, bob):
+        await person.page.drive(RINGS)
+    assert (await ann.page.drive(RUNG, ["other"]))["self"] == 0
+    assert (await bob.page.drive(RUNG, ["self"]))["other"] == 0
+
+
 async def test_marks() -> None:
     """Of round trips and losses."""
     async with chromium() as browser, visited(browser) as site:
@@ -630,7 +669,7 @@ async def test_marks() -> None:
         found = await page.drive(
             """
             return page.evaluate(async () => {
-              const { Tile } = await import("./demo/demo_parts.js");
+              const { Tile } = await import("./demo/demo_tile.js");
               const tile = new Tile(false);
               const mark = (state, roundTrip, sent, received) => {
                 tile.mark(state, { roundTrip, sent: { loss: sent }, received: { loss: received } });
@@ -656,7 +695,7 @@ async def test_a_grid_without_holes(site: Site) -> None:
     code = """
     await page.setViewportSize(arg);
     return page.evaluate(async (count) => {
-      const { Tile, arrange } = await import("./demo/demo_parts.js");
+      const { Tile, arrange } = await import("./demo/demo_tile.js");
       const list = document.querySelector("#tiles");
       document.querySelector("#invitation").hidden = true;
       list.replaceChildren(...Array.from({ length: count }, (_, at) => new Tile(!at).element));

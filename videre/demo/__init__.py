@@ -24,8 +24,7 @@ PATH = "/demo"
 _FOLDER = Path(__file__).parent
 #: The colours, radii and type of all pages: the demo, the status page and the front page.
 TOKENS = _FOLDER / "demo_tokens.css"
-_PARTS = ("", "_call", "_lobby", "_page", "_parts")
-_FILES = ("demo.css", "demo.svg", "demo_tokens.css", *(f"demo{part}.js" for part in _PARTS))
+_FILES = sorted(path.name for path in _FOLDER.iterdir() if path.suffix in (".css", ".js", ".svg"))
 
 # The page loads from and connects to its own origin only; it has no inline scripts or styles.
 _POLICY = (

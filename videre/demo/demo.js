@@ -6,10 +6,11 @@
  *
  * @typedef {import("./videre.js").SignallerError} SignallerError
  */
-import { Call, MAX_NAME } from "./demo_call.js";
+import { Call } from "./demo_call.js";
+import { element } from "./demo_elements.js";
 import { Preview } from "./demo_lobby.js";
 import { announce, button, chat, choice, details, dismiss, input, page, panels, state } from "./demo_page.js";
-import { element } from "./demo_parts.js";
+import { MAX_NAME } from "./demo_people.js";
 
 const INVITED = "This link leads to a call. Anyone who has it can join.";
 const COPIED_MS = 2_000; // how long a button says so

@@ -3,13 +3,14 @@
  *
  * It starts with a click, and stops before a call requests the devices itself.
  *
- * @typedef {"audio" | "video"} Kind
+ * @typedef {import("./demo_devices.js").Kind} Kind
  */
-import { element, make } from "./demo_parts.js";
+import { Devices, KINDS } from "./demo_devices.js";
+import { element } from "./demo_elements.js";
+import { Meter } from "./demo_meter.js";
 
 const LEVELS_MS = 100; // between two looks at the microphone
 const LOUD = 0.3; // the volume at which the meter is full
-const KINDS = /** @type {Kind[]} */ (["audio", "video"]);
 
 export class Preview {
   /** The chosen devices' ids. @type {Partial<Record<Kind, string>>} */
@@ -19,24 +20,17 @@ export class Preview {
   #video = element("preview-video", HTMLVideoElement);
   #meter = element("preview-level", HTMLMeterElement);
   #words = element("preview-words", HTMLElement);
-  #lists = {
-    video: element("preview-cameras", HTMLSelectElement),
-    audio: element("preview-microphones", HTMLSelectElement),
-  };
+  #devices = new Devices("preview-", (kind, id) => {
+    this.chosen[kind] = id;
+    this.start();
+  });
   /** @type {MediaStream | null} */ #stream = null;
-  /** @type {AudioContext | null} */ #context = null;
-  #listening = 0;
+  /** @type {Meter | undefined} */ #listening;
   #turn = 0; // what a late answer of the browser belongs to
 
   constructor() {
     this.#open.hidden = !navigator.mediaDevices;
     this.#open.onclick = () => (this.#area.hidden ? this.start() : this.stop());
-    for (const kind of KINDS) {
-      this.#lists[kind].onchange = () => {
-        this.chosen[kind] = this.#lists[kind].value;
-        this.start();
-      };
-    }
   }
 
   /** Request the devices, and show them; those that are not available are named. */
@@ -56,15 +50,16 @@ export class Preview {
     this.#words.textContent = missing.length ? `Not available: ${missing.join(" and ")}.` : "";
     this.#stream = stream;
     this.#video.srcObject = stream;
-    this.#listen(stream);
-    await this.#list(stream);
+    if (stream.getAudioTracks().length) {
+      this.#listening = new Meter(stream, LEVELS_MS, (level) => (this.#meter.value = Math.min(1, level / LOUD)));
+    }
+    this.#devices.show(await devices(), stream);
   }
 
   stop() {
     this.#turn++;
-    clearInterval(this.#listening);
-    this.#context?.close();
-    this.#context = null;
+    this.#listening?.stop();
+    this.#listening = undefined;
     if (this.#stream) stopAll(this.#stream);
     this.#stream = this.#video.srcObject = null;
     this.#meter.value = 0;
@@ -92,34 +87,16 @@ export class Preview {
       return null;
     }
   }
+}
 
-  /** @param {MediaStream} stream */
-  #listen(stream) {
-    if (!stream.getAudioTracks().length) return;
-    this.#context = new AudioContext();
-    const analyser = this.#context.createAnalyser();
-    this.#context.createMediaStreamSource(stream).connect(analyser);
-    const samples = new Float32Array(analyser.fftSize);
-    this.#listening = setInterval(() => {
-      analyser.getFloatTimeDomainData(samples);
-      const power = samples.reduce((sum, each) => sum + each * each, 0) / samples.length;
-      this.#meter.value = Math.min(1, Math.sqrt(power) / LOUD);
-    }, LEVELS_MS);
-  }
-
-  /** @param {MediaStream} stream with the devices in use */
-  async #list(stream) {
-    const devices = await navigator.mediaDevices.enumerateDevices();
-    for (const kind of KINDS) {
-      const used = stream.getTracks().find((track) => track.kind === kind)?.getSettings().deviceId;
-      const own = devices.filter((device) => device.kind === `${kind}input` && device.deviceId);
-      const options = own.map(({ deviceId, label }) =>
-        Object.assign(make("option", "", label || "Device"), { value: deviceId, selected: deviceId === used }),
-      );
-      this.#lists[kind].replaceChildren(...options);
-      this.#lists[kind].disabled = own.length < 2;
-    }
-  }
+/** List the devices, as `Videre.devices` does in a call. */
+async function devices() {
+  const found = await navigator.mediaDevices.enumerateDevices();
+  return KINDS.flatMap((kind) =>
+    found
+      .filter((device) => device.kind === `${kind}input` && device.deviceId)
+      .map(({ deviceId: id, label, groupId: group }) => ({ kind, id, label, group })),
+  );
 }
 
 /** @param {MediaStream} stream */

@@ -1,5 +1,8 @@
 /** The demo's page: its elements, and its messages on screen and to screen readers. */
-import { Chat, Details, Devices, Panels, element, make } from "./demo_parts.js";
+import { Details } from "./demo_details.js";
+import { Devices } from "./demo_devices.js";
+import { element, make } from "./demo_elements.js";
+import { Chat, Panels } from "./demo_panels.js";
 
 export const button = (/** @type {string} */ id) => element(id, HTMLButtonElement);
 export const input = (/** @type {string} */ id) => element(id, HTMLInputElement);
@@ -24,7 +27,7 @@ export const chat = new Chat();
 export const details = new Details();
 /** @type {{chosen: (kind: "audio" | "video", id: string) => void}} called when a device is chosen */
 export const choice = { chosen: () => {} };
-export const devices = new Devices((kind, id) => choice.chosen(kind, id));
+export const devices = new Devices("", (kind, id) => choice.chosen(kind, id));
 export const panels = new Panels("chat", "details");
 
 /** Tell screen readers something. @param {string} words */
