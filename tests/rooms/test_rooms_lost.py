@@ -49,7 +49,7 @@ def test_lost_seats_are_like_their_model(
                 lost.forget(name)
             continue
         model[address].append(f"s{number}")
-        given = [place[2] for place in lost.add(seat(number), address)]
+        given = [given.id for given in lost.add(seat(number), address)]
         if per_address is not None and len(model[address]) > per_address:
             assert given == [model[address].pop(0)]
         elif in_all is not None and sum(map(len, model.values())) > in_all:
@@ -70,7 +70,7 @@ def test_nothing_is_kept_of_who_has_none() -> None:
         assert list(lost.add(seat(number), f"address {number}")) == []
         lost.forget(f"s{number}")
         lost.forget("unknown")
-    assert not lost._ids and not lost._seats and not lost._by_count
+    assert not lost._ids and not lost._seats and not [*lost._addresses.sizes()]
 
 
 def test_what_nobody_tells_of_is_forgotten_after_the_grace() -> None:

@@ -1,7 +1,7 @@
-"""The census: how many rooms have how many members, updated with each change.
+"""A census: how many have how many, updated with each change.
 
-Metrics and the status page read it during calls: walking through 50,000 rooms would block the event
-loop for 20 ms. A change costs O(1), a query O(distinct sizes).
+Of rooms and their members, metrics and the status page read it during calls: walking through 50,000
+rooms would block the event loop for 20 ms. A change costs O(1), a query O(distinct sizes).
 """
 
 from __future__ import annotations
@@ -9,38 +9,39 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from itertools import islice
+from typing import Generic, TypeVar
 
-from videre.ids import RoomId
+Owner = TypeVar("Owner")
 
 
-class Census:
-    """The rooms of a node by size; members on other nodes count."""
+class Census(Generic[Owner]):
+    """Owners by size: rooms by their members, or addresses by their lost seats."""
 
-    __slots__ = ("_rooms", "members")
+    __slots__ = ("_owners", "members")
 
     def __init__(self) -> None:
-        self._rooms: dict[int, dict[RoomId, None]] = {}  # by size; then in order of arrival
-        self.members = 0  # of all rooms
+        self._owners: dict[int, dict[Owner, None]] = {}  # by size; then in order of arrival
+        self.members = 0  # of all owners
 
-    def change(self, room: RoomId, before: int, after: int) -> None:
-        """Record that a room's size went from `before` to `after`; 0: it does not exist."""
+    def change(self, owner: Owner, before: int, after: int) -> None:
+        """Record that an owner's size went from `before` to `after`; 0: it does not exist."""
         if before == after:
             return
         self.members += after - before
         if before:
-            same = self._rooms[before]
-            del same[room]
+            same = self._owners[before]
+            del same[owner]
             if not same:
-                del self._rooms[before]
+                del self._owners[before]
         if after:
-            self._rooms.setdefault(after, {})[room] = None
+            self._owners.setdefault(after, {})[owner] = None
 
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield each size and the number of rooms that have it."""
-        return ((size, len(rooms)) for size, rooms in self._rooms.items())
+        """Yield each size and the number of owners that have it."""
+        return ((size, len(owners)) for size, owners in self._owners.items())
 
-    def largest(self, count: int) -> list[tuple[RoomId, int]]:
-        """Return the `count` largest rooms with their sizes, the largest first."""
-        sizes = heapq.nlargest(count, self._rooms)
-        found = ((room, size) for size in sizes for room in self._rooms[size])
+    def largest(self, count: int) -> list[tuple[Owner, int]]:
+        """Return the `count` largest owners with their sizes, the largest first."""
+        sizes = heapq.nlargest(count, self._owners)
+        found = ((owner, size) for size in sizes for owner in self._owners[size])
         return list(islice(found, count))

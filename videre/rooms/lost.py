@@ -7,12 +7,12 @@ comes back after a network failure finds its seats.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from videre.ids import RoomId, SeatId, UserId
+from videre.ids import SeatId
 from videre.interfaces import Log
-from videre.reasons import LeaveReason
+from videre.rooms.census import Census
 from videre.rooms.room import Seat
 
 # Seconds between two log lines about seats given up.
@@ -20,9 +20,6 @@ LOG_INTERVAL = 60.0
 
 # Expired seats to drop for each seat added: more than one, so that they cannot pile up.
 EXPIRED_AT_ONCE = 4
-
-#: Room, user and id of a seat, and the reason for giving it up.
-Place = tuple[RoomId, UserId, SeatId, str]
 
 
 class LostSeats:
@@ -37,11 +34,9 @@ class LostSeats:
         self._clock = clock
         self._log = log
         self._grace = grace
-        self._seats: OrderedDict[SeatId, tuple[float, str, Place]] = OrderedDict()  # by id
+        self._seats: OrderedDict[SeatId, tuple[float, str, Seat]] = OrderedDict()  # by id
         self._ids: dict[str, OrderedDict[SeatId, None]] = {}  # by address, the first lost first
-        # Addresses by the number of their lost seats, and the highest such number.
-        self._by_count: defaultdict[int, OrderedDict[str, None]] = defaultdict(OrderedDict)
-        self._most = 0
+        self._addresses: Census[str] = Census()  # by the number of their lost seats
         self._logged_at = -LOG_INTERVAL
 
     def __len__(self) -> int:
@@ -51,18 +46,19 @@ class LostSeats:
         """Return how many lost seats an address has."""
         return len(self._ids.get(address, ()))
 
-    def add(self, seat: Seat, address: str) -> Iterator[Place]:
+    def add(self, seat: Seat, address: str) -> Iterator[Seat]:
         """Count a seat lost by `address`; yield the seats to give up for it."""
         now = self._clock()
         self._forget_expired(now)
         ids = self._ids.setdefault(address, OrderedDict())
         ids[seat.id] = None
-        self._seats[seat.id] = now, address, (seat.room, seat.user, seat.id, LeaveReason.GRACE_OVER)
-        self._moved(address, len(ids) - 1, len(ids))
+        self._seats[seat.id] = now, address, seat
+        self._addresses.change(address, len(ids) - 1, len(ids))
         if self.per_address is not None and len(ids) > self.per_address:
             yield self._surplus(address, now)
         elif self.in_all is not None and len(self._seats) > self.in_all:
-            yield self._surplus(next(iter(self._by_count[self._most])), now)
+            ((most, _),) = self._addresses.largest(1)
+            yield self._surplus(most, now)
 
     def forget(self, seat_id: SeatId) -> None:
         """Stop counting a seat that was resumed or given up; ignore one that was never lost."""
@@ -71,18 +67,18 @@ class LostSeats:
         address = found[1]
         ids = self._ids[address]
         del ids[seat_id]
-        self._moved(address, len(ids) + 1, len(ids))
+        self._addresses.change(address, len(ids) + 1, len(ids))
         if not ids:
             del self._ids[address]
 
-    def _surplus(self, address: str, now: float) -> Place:
+    def _surplus(self, address: str, now: float) -> Seat:
         oldest = next(iter(self._ids[address]))
-        place = self._seats[oldest][2]
+        seat = self._seats[oldest][2]
         if now - self._logged_at >= LOG_INTERVAL:
             self._logged_at = now
             self._log("too-many-lost-seats", seats=self.of(address), hint="TrustedProxies?")
         self.forget(oldest)
-        return place
+        return seat
 
     def _forget_expired(self, now: float) -> None:
         """Forget seats whose grace is over, in rooms this node no longer hears of."""
@@ -93,15 +89,3 @@ class LostSeats:
             if now - self._seats[oldest][0] <= self._grace:
                 return
             self.forget(oldest)
-
-    def _moved(self, address: str, before: int, after: int) -> None:
-        if before:
-            del self._by_count[before][address]
-            if not self._by_count[before]:
-                del self._by_count[before]
-        if after:
-            self._by_count[after][address] = None
-        if after > self._most:
-            self._most = after
-        elif self._most not in self._by_count:
-            self._most = after  # it was the only address with one more

@@ -49,7 +49,7 @@ class Replica:
         self._tally = tally
         self._broadcasts = tally.sent["broadcast"]
         self.rooms: dict[RoomId, Room] = {}
-        self.census = Census()
+        self.census: Census[RoomId] = Census()
         self.lost = LostSeats(clock, log, grace)
         self.joining: dict[SeatId, Seat] = {}  # requested seats by id, until the engine answers
 

@@ -93,7 +93,7 @@ class Rooms:
         return len(self._replica.rooms)
 
     @property
-    def census(self) -> Census:
+    def census(self) -> Census[RoomId]:
         """The sizes of the rooms that have members on this node."""
         return self._replica.census
 
@@ -221,8 +221,9 @@ class Rooms:
         self._replica.lose(seat)
         self._log("lost", room=seat.room, user=seat.user, **end.fields())
         self._engine.lose(seat.room, seat.user, seat.id)
-        for place in self.lost.add(seat, address):
-            if (left := self._engine.leave(*place)) is not None:
+        for gone in self.lost.add(seat, address):
+            left = self._engine.leave(gone.room, gone.user, gone.id, LeaveReason.GRACE_OVER)
+            if left is not None:
                 self._spawn(left)
         return None
 
