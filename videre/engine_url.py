@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from videre.settings import MEMORY
 
@@ -34,6 +34,22 @@ _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 _HALF_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Characters that end a login, or that other readers of the URL interpret differently.
 _RESERVED = re.compile(r"[/?#\[\]@\s\x00-\x1f\x7f]")
+
+# Parts of a URL's query that are not secret: paths of certificates, and how they are checked.
+_SHOWN = re.compile(r"ssl_(?:ca|cert|check|keyfile)\w*|db|protocol")
+
+
+def without_secrets(url: str) -> str:
+    """Return an engine's URL without its user and password.
+
+    Of its query, only parts known not to be secret remain.
+    """
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    if "@" in query:  # an unescaped ? in a password, or an @ in a parameter
+        return f"{scheme}://***"
+    shown = urlencode([pair for pair in parse_qsl(query) if _SHOWN.fullmatch(pair[0])], safe="/")
+    return f"{scheme}://{place.rpartition('@')[2]}" + (f"?{shown}" if shown else "")
 
 
 def _boolean(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from videre.engines.address import without_secrets
+from videre.engine_url import without_secrets
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from videre.admin.faults import Faults
 from videre.admin.latency import Latencies
 from videre.admin.samples import DAY_INTERVAL, INTERVAL, Samples
 from videre.demo import TOKENS
-from videre.engines.address import without_secrets
+from videre.engine_url import without_secrets
 from videre.logs.formatters import shortened
 from videre.namespace import Namespace
 from videre.version import __version__

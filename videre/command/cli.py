@@ -23,8 +23,8 @@ from videre.command.reloading import Load
 from videre.command.server import serve
 from videre.config import Config, environment
 from videre.config.schema import SCHEMA
+from videre.engine_url import without_secrets
 from videre.engines import choice
-from videre.engines.address import without_secrets
 from videre.errors import ConfigError
 from videre.settings import LEVELS
 from videre.version import __version__

@@ -17,7 +17,7 @@ import orjson
 from redis.asyncio import RedisCluster
 
 from videre import engine_url
-from videre.engines.address import without_secrets
+from videre.engine_url import without_secrets
 from videre.engines.redis import permissions
 from videre.engines.redis.channels import Channels
 from videre.engines.redis.connecting import COMMAND_SECONDS
