@@ -119,7 +119,7 @@ async def test_a_library_may_raise_anything(
 
 async def test_an_answer_that_cannot_be_read(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """The connection is of no use any more: whoever waits for it gets an error."""
-    calls = next(iter(node.engine._node.store._servers._found.values())).calls
+    calls = next(iter(node.engine._node.store._servers._found.values()))
     asked = [asyncio.create_task(node.engine.members("room")) for _ in range(3)]
     await asyncio.sleep(0)  # one turn, in which all have been sent, and none is answered yet
     assert len(calls._waiting) == 3

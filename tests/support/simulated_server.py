@@ -151,11 +151,11 @@ class Server:
             room.gone.add(key)
 
     def step(self, name: str, op: str, *arguments: str) -> Any:
-        """See Store.step."""
+        """See RedisStore.step."""
         return _Step(self, name).take(op, arguments)
 
     def node(self, op: str, node: str, *arguments: str) -> Any:
-        """See Store.node, and nodes.lua."""
+        """See RedisStore.node, and nodes.lua."""
         now = int(self._now() * 1000)
         if op == "beat":
             state = "condemned" if node in self.condemned else "ok"

@@ -123,7 +123,7 @@ class Cluster:
 
 
 class SimulatedStore:
-    """The way of one node to the server: a Store."""
+    """The way of one node to the server, with the methods of RedisStore."""
 
     format = "simulated"
     where = "simulated://"
@@ -193,43 +193,43 @@ class SimulatedStore:
         return await answered
 
     async def open(self, heard: Heard, broken: Broken) -> None:
-        """See Store.open."""
+        """See RedisStore.open."""
         self._heard, self._broken = heard, broken
         await self._call(lambda: None)
 
     async def close(self) -> None:
-        """See Store.close."""
+        """See RedisStore.close."""
         self._forget()
         self._broken = lambda: None
 
     async def step(self, room: str, op: str, *arguments: str) -> Any:
-        """See Store.step."""
+        """See RedisStore.step."""
         return await self._call(lambda: self._cluster.server.step(room, op, *arguments))
 
     async def node(self, op: str, node: str, *arguments: str) -> Any:
-        """See Store.node."""
+        """See RedisStore.node."""
         return await self._call(lambda: self._cluster.node_step(op, node, *arguments))
 
     async def noted(self, node: str) -> list[str]:
-        """See Store.noted."""
+        """See RedisStore.noted."""
         server = self._cluster.server
         found: list[str] = await self._call(lambda: sorted(server.noted.get(node, ())))
         return found
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
-        """See Store.rooms."""
+        """See RedisStore.rooms."""
         data = self._cluster.server.data
         names = await self._call(lambda: [name for name, room in data.items() if room.seats])
         return sorted(name for name in names if after is None or name > after)[:limit]
 
     async def evicts(self) -> str:
-        """See Store.evicts."""
+        """See RedisStore.evicts."""
         return ""
 
     # Messages.
 
     async def subscribe(self, room: str) -> None:
-        """See Store.subscribe."""
+        """See RedisStore.subscribe."""
         cluster = self._cluster
         confirmed = asyncio.get_running_loop().create_future()
         self._waiting.add(confirmed)
@@ -252,7 +252,7 @@ class SimulatedStore:
             self._waiting.discard(confirmed)
 
     async def unsubscribe(self, room: str) -> None:
-        """See Store.unsubscribe."""
+        """See RedisStore.unsubscribe."""
         line = self._line
 
         def end() -> None:

@@ -23,7 +23,7 @@ from videre.engines.redis.messages import event_of
 from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
-from videre.engines.redis.store import Store, parse
+from videre.engines.redis.store import RedisStore, parse
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
 from videre.ids import Digest, RoomId, SeatId, UserId
@@ -39,7 +39,7 @@ class RedisEngine:
 
     def __init__(
         self,
-        store: Store,
+        store: RedisStore,
         *,
         retention: Retention | None = None,
         node_timeout: float = Process.node_timeout,

@@ -29,7 +29,7 @@ class Calls:
     """
 
     def __init__(self, client: Any, timeout: float) -> None:
-        self._client = client
+        self.client = client
         self._timeout = timeout
         self._pipe: Pipe | None = None
         self._is_closed = False
@@ -84,7 +84,7 @@ class Calls:
     async def _open(self) -> Pipe:
         pipe = Pipe(take=self._take, lost=self._lose)
         try:
-            await pipe.open(self._client)
+            await pipe.open(self.client)
             self._pipe = pipe
             return pipe
         finally:

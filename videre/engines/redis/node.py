@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from videre.engines import Listener
 from videre.engines.redis.leases import lease
 from videre.engines.redis.outage import Outage
-from videre.engines.redis.store import Store
+from videre.engines.redis.store import RedisStore
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
 from videre.ids import RoomId, SeatId
@@ -61,7 +61,7 @@ AWAY, DEAF, READY = NodeState
 class Node:
     """One node, under the name that the store knows. `step` reports trouble to it."""
 
-    def __init__(self, store: Store, tally: Tally, name: str = "") -> None:
+    def __init__(self, store: RedisStore, tally: Tally, name: str = "") -> None:
         self.store = store
         self._tally = tally
         self.listener: Listener

@@ -22,14 +22,6 @@ MOST_SENT_ON = 8
 TRY_AGAIN_SECONDS = 0.05
 
 
-class Server:
-    """One server: redis-py's client for it, and our calls."""
-
-    def __init__(self, client: Any, timeout: float) -> None:
-        self.client = client
-        self.calls = Calls(client, timeout)
-
-
 class Servers:
     """One server, the one that Sentinels name, or those of a cluster.
 
@@ -41,9 +33,9 @@ class Servers:
         self.timeout = timeout
         self.client = connect(url, timeout=timeout)
         self.is_cluster = isinstance(self.client, RedisCluster)
-        self._found: dict[str, Server] = {}  # by address; "" if there is only one
+        self._found: dict[str, Calls] = {}  # by address; "" if there is only one
         if not self.is_cluster:
-            self._found[""] = Server(self.client, timeout)
+            self._found[""] = Calls(self.client, timeout)
 
     async def read_map(self) -> None:
         """Find out which server of a cluster has what."""
@@ -52,8 +44,8 @@ class Servers:
             await self.client.initialize()
             await self.client.nodes_manager.initialize()
 
-    async def of(self, key: str) -> tuple[str, Server]:
-        """Return the server that has a key or a channel, and its name."""
+    async def of(self, key: str) -> tuple[str, Calls]:
+        """Return the name of the server that has a key or a channel, and our calls to it."""
         if not self.is_cluster:
             return "", self._found[""]
         await self.client.initialize()
@@ -62,11 +54,11 @@ class Servers:
             raise ConnectionError("no server has the room")
         return node.name, self._at(node.host, int(node.port))
 
-    def _at(self, host: str, port: int) -> Server:
+    def _at(self, host: str, port: int) -> Calls:
         name = f"{host}:{port}"
         if name not in self._found:
             client = connect(self._url, (host, port), timeout=self.timeout)
-            self._found[name] = Server(client, self.timeout)
+            self._found[name] = Calls(client, self.timeout)
         return self._found[name]
 
     def call(self, key: str, words: tuple[str, ...]) -> Awaitable[Any]:
@@ -75,7 +67,7 @@ class Servers:
         It raises the error that the server answers.
         """
         if not self.is_cluster:
-            return self._found[""].calls.call(words)
+            return self._found[""].call(words)
         return self._call_owner(key, words)
 
     async def _call_owner(self, key: str, words: tuple[str, ...]) -> Any:
@@ -88,7 +80,7 @@ class Servers:
         asking = False
         for _ in range(MOST_SENT_ON):
             try:
-                return await server.calls.call(words, asking=asking)
+                return await server.call(words, asking=asking)
             except MovedError as moved:
                 await self.client.nodes_manager.move_slot(moved)
                 asking = False
@@ -104,7 +96,7 @@ class Servers:
     async def close(self) -> None:
         """Close all connections."""
         for server in self._found.values():
-            await server.calls.close()
+            await server.close()
         clients = {self.client, *(server.client for server in self._found.values())}
         for client in (*sentinels_of(self.client), *clients):
             with reported():

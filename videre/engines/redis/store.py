@@ -11,7 +11,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from redis.asyncio import RedisCluster
@@ -52,47 +52,6 @@ Broken = Callable[[], None]
 KEYS = ("room", "order", "log")
 
 
-class Store(Protocol):
-    """Keeps the rooms of a cluster. Every method may raise EngineError.
-
-    `format` is the store format, see FORMAT; `where` is the address, without secrets.
-    """
-
-    format: str
-    where: str
-
-    async def open(self, heard: Heard, broken: Broken) -> None:
-        """Connect, and check the permissions that a node needs.
-
-        `heard` is called with a room and each of its messages, in order; `broken` when messages may
-        have been lost, and rooms must be subscribed again.
-        """
-
-    async def close(self) -> None:
-        """Disconnect; no more messages arrive."""
-
-    async def step(self, room: RoomId, op: str, *arguments: str) -> Any:
-        """Take one of the atomic steps of room.lua."""
-
-    async def subscribe(self, room: RoomId) -> None:
-        """Subscribe to a room; return once no further message can be missed."""
-
-    async def unsubscribe(self, room: RoomId) -> None:
-        """Unsubscribe from a room."""
-
-    async def node(self, op: str, node: str, *arguments: str) -> Any:
-        """Take one of the atomic steps of nodes.lua."""
-
-    async def noted(self, node: str) -> list[RoomId]:
-        """Return the rooms in which a node may have seats."""
-
-    async def rooms(self, after: str | None, limit: int) -> list[str]:
-        """Return a page of the rooms with members, see Engine.rooms."""
-
-    async def evicts(self) -> str:
-        """Return the policies under which a full server may evict room keys; "": none."""
-
-
 def parse(message: str) -> Message:
     """Split a message into its line and body."""
     line, _, body = message.partition("\n")
@@ -102,9 +61,9 @@ def parse(message: str) -> Message:
 class RedisStore:
     """A store on one server, behind Sentinels (`redis+sentinel://`), or on a cluster.
 
-    `timeout` is how many seconds a command waits for a connection, and again for its answer.
-    Steps and messages have connections of their own, see Calls and Channels; what is rare goes
-    through redis-py.
+    Every method may raise EngineError. `where` is the address, without secrets. `timeout` is how
+    many seconds a command waits for a connection, and again for its answer. Steps and messages have
+    connections of their own, see Calls and Channels; what is rare goes through redis-py.
     """
 
     def __init__(
@@ -136,7 +95,11 @@ class RedisStore:
         self._broken: Broken
 
     async def open(self, heard: Heard, broken: Broken) -> None:
-        """See Store.open."""
+        """Connect, and check the permissions that a node needs.
+
+        `heard` is called with a room and each of its messages, in order; `broken` when messages may
+        have been lost, and rooms must be subscribed again.
+        """
         self._heard, self._broken = heard, broken
         with engine_errors():
             await self._servers.read_map()
@@ -147,31 +110,34 @@ class RedisStore:
             await permissions.check(self._client, keys, **ways)
 
     async def close(self) -> None:
-        """See Store.close."""
+        """Disconnect; no more messages arrive."""
         await self._channels.end()
         await self._servers.close()
 
     # Steps.
 
     def step(self, room: RoomId, op: str, *arguments: str) -> Coroutine[Any, Any, Any]:
-        """See Store.step."""
+        """Take one of the atomic steps of room.lua."""
         tag, keys = self._keys_of(room)
         return self._room_script(keys, op, tag, self._publish, *self._keep, *arguments)
 
     def node(self, op: str, node: str, *arguments: str) -> Coroutine[Any, Any, Any]:
-        """See Store.node."""
+        """Take one of the atomic steps of nodes.lua."""
         keys = [f"{self._nodes}:{each}" for each in ("nodes", "condemned")]
         keys += [self._noted(node), f"{self._nodes}:restoring", self._format]
         return self._node_script(keys, op, node, self.format, *arguments)
 
     async def noted(self, node: str) -> list[RoomId]:
-        """See Store.noted."""
+        """Return the rooms in which a node may have seats."""
         with engine_errors():
             found: list[RoomId] = await self._client.zrange(self._noted(node), 0, -1)
             return found
 
     async def evicts(self) -> str:
-        """See Store.evicts. Uses INFO, which may be allowed where CONFIG GET is forbidden."""
+        """Return the policies under which a full server may evict room keys; "": none.
+
+        Uses INFO, which may be allowed where CONFIG GET is forbidden.
+        """
         with engine_errors():
             if isinstance(self._client, RedisCluster):
                 found = await self._client.info("memory", target_nodes=RedisCluster.PRIMARIES)
@@ -182,7 +148,7 @@ class RedisStore:
         return ", ".join(sorted(policies - {SAFE_POLICY}))
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:
-        """See Store.rooms.
+        """Return a page of the rooms with members, see Engine.rooms.
 
         Every room with members is in some node's notes, which are sorted.
         """
@@ -237,7 +203,7 @@ class RedisStore:
     # Messages.
 
     async def subscribe(self, room: RoomId) -> None:
-        """See Store.subscribe."""
+        """Subscribe to a room; return once no further message can be missed."""
         channel = self._tag(room)
         self._rooms[channel] = room
         with engine_errors():
@@ -245,7 +211,7 @@ class RedisStore:
             await self._channels.subscribe(channel, name, server.client, self._sharded)
 
     async def unsubscribe(self, room: RoomId) -> None:
-        """See Store.unsubscribe."""
+        """Unsubscribe from a room."""
         channel = self._tag(room)
         self._rooms.pop(channel, None)
         with engine_errors():
