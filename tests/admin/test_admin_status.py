@@ -241,7 +241,7 @@ async def test_the_largest_rooms_are_few(admin: Admin) -> None:
     assert sizes == [15, 14, 13, 12, 11, 10, 9, 8, 7, 6]
     assert body["LargestRooms"][0]["Room"] == shortened("14")
     for user in range(15):
-        rooms.leave(seats[14, user], "gone")
+        await rooms.leave(seats[14, user], "gone")
     body = await told(admin)
     assert (body["Rooms"], body["Members"]) == (19, len(seats) - 15)
     assert body["LargestRooms"][0] == {

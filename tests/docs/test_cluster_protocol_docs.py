@@ -8,6 +8,7 @@ import pytest
 from process import ROOT
 
 from videre.engines.redis import node, view
+from videre.engines.redis.view import MOVES, ViewState
 
 TEXT = (ROOT / "docs" / "cluster-protocol.md").read_text(encoding="utf-8")
 SCRIPTS = ROOT / "videre" / "engines" / "redis"
@@ -18,10 +19,16 @@ def section(title: str) -> str:
     return TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
+def rows(title: str, head: str) -> list[list[str]]:
+    """Return the cells of a section's table, which begins with `head`."""
+    table = section(title).partition(head)[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+
+
 def fields(title: str) -> set[str]:
-    """Return the names in the column `field` of a section's table."""
-    table = section(title).partition("| state | field |")[2].partition("\n\n")[0]
-    cells = [row.split("|")[2] for row in table.splitlines()[2:]]
+    """Return the names in the second column of a section's table of fields."""
+    heads = ("| state | field |", "| condition | field |")
+    cells = [row[1] for head in heads for row in rows(title, head)]
     return {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
 
 
@@ -31,15 +38,33 @@ def source(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("title", "module", "least"), [("States of a node", node, 4), ("States of a view", view, 5)]
+    ("title", "module", "least"),
+    [("States of a node", node, 4), ("States of a view", view, 3), ("A node's own seats", view, 4)],
 )
 def test_each_state_is_a_field(title: str, module: object, least: int) -> None:
-    """Of Node or View: an attribute that is set when one is made, or a property."""
+    """Of Node, View or OwnSeat: an attribute that is set when one is made, or a property."""
     text = source(f"{module.__name__.rpartition('.')[2]}.py")  # type: ignore[attr-defined]
     named = fields(title)
     assert len(named) >= least
-    held = r"self\.{0}\b[^=\n]* = |@property\n    def {0}\("
-    assert {name for name in named if not re.search(held.format(name), text)} == set()
+    held = r"self\.{0}\b[^=\n]* = |@property\n    def {0}\(|^    {0}: "
+    pattern = re.MULTILINE
+    assert {name for name in named if not re.search(held.format(name), text, pattern)} == set()
+
+
+def test_the_states_of_a_view() -> None:
+    """Each is named as in the code, with its meaning."""
+    found = [row[0] for row in rows("States of a view", "| state | meaning |")]
+    assert found == list(ViewState)
+
+
+def test_the_moves_of_a_view() -> None:
+    """The page allows what the code allows."""
+    found = {
+        (before, to)
+        for to, earlier, _ in rows("States of a view", "| to | from | when |")
+        for before in earlier.split(", ")
+    }
+    assert found == {(before, to) for before, row in MOVES.items() for to in row}
 
 
 def test_each_step_of_the_cluster_is_named() -> None:

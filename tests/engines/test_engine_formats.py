@@ -51,13 +51,13 @@ async def test_who_comes_second_takes_no_part(
         two = await nodes.add(node_timeout=NODE_SECONDS)
         why = "another version of videre-server uses the store (its format is 3, ours is 4): "
         assert two.engine.fault.startswith(why)
-        assert not two.engine.ready
+        assert not two.engine._node.ready
         with pytest.raises(EngineError):
             await two.join("b")
         await asyncio.sleep(NODE_SECONDS)  # for some more beats, none of which says it again
         await one.engine.publish("room", a, "text")
         await one.hears("joined", "sent")
-        assert one.engine.ready and not one.engine.fault
+        assert one.engine._node.ready and not one.engine.fault
         told = [each for each in caplog.records if "another version" in each.getMessage()]
         assert [each.levelno for each in told] == [logging.ERROR]
         await one.engine.close()
@@ -103,7 +103,7 @@ async def test_a_node_that_stood_still_while_the_other_version_began(
         await two.is_ready()
         await two.join("b")
     one.thaw()
-    await eventually(lambda: not one.engine.ready)
+    await eventually(lambda: not one.engine._node.ready)
     assert "its format is 4," in one.engine.fault
     assert await two.engine.members("room") == ["b"]
 

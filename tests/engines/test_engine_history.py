@@ -14,7 +14,7 @@ from strategies import CALM
 
 from videre.engines import Missed
 from videre.engines.events import Joined, Left, Sent
-from videre.engines.history import History, entry_bytes
+from videre.engines.history import History, _packed, _size
 
 
 def make(max_bytes: int | None = None, *users: str) -> History:
@@ -26,6 +26,11 @@ def make(max_bytes: int | None = None, *users: str) -> History:
 
 
 Event = Joined | Left | Sent
+
+
+def entry_bytes(event: Event) -> int:
+    """Return the bytes of memory that one event takes in a history."""
+    return _size(_packed(event, 0.0))
 
 
 def sent(text: str, user: str = "b", to: Any = None) -> Sent:

@@ -51,8 +51,34 @@ async def test_what_a_dropped_view_has_missed_is_not_heard_by_the_next() -> None
         dropped = one.engine._node.views["room"]
         await one.engine.leave("room", "a", seat, "done")
         await one.join("b")
-        await one.engine._seats.fetch(dropped)
+        await one.engine._following.fetch(dropped)
         await one.hears("joined", "left", "joined")
+    finally:
+        await one.engine.close()
+
+
+async def no_answer(*_: object) -> None:
+    """Fail as a step does whose answer is lost."""
+    raise EngineError("no answer")
+
+
+async def test_a_removal_whose_answer_is_lost_is_no_success(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host is told: it has to try again, because no node owes the store a removal."""
+    cluster = Cluster(Soon(), time.time, random.Random(0))
+    store = cluster.store("one")
+    one = Node(RedisEngine(store, node_timeout=NODE_SECONDS, node="one"))
+    await one.engine.start(one.heard)
+    try:
+        await one.join("a")
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "step", no_answer)
+            with pytest.raises(EngineError):
+                await one.engine.remove("room", "a", "why")
+        await one.is_ready()
+        assert await one.engine.remove("room", "a", "why") is True
+        assert await one.engine.remove("room", "a", "why") is False
     finally:
         await one.engine.close()
 
@@ -87,7 +113,7 @@ async def test_the_host_waits_for_the_nodes_of_members(tmp_path: Path) -> None:
         await one.hears("joined")
         await one.freeze()
         await server.stop()
-        await eventually(lambda: not two.engine.ready)
+        await eventually(lambda: not two.engine._node.ready)
         await server.start()
         await two.is_ready()
         with pytest.raises(EngineError, match="Not all members"):

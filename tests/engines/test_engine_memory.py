@@ -41,7 +41,7 @@ class TestMemoryEngine(EngineContract):
         assert eagerly(engine.resume("room", "a", "3", "two", "three", 1)) is None
         assert eagerly(engine.members("room")) is None
         assert eagerly(engine.rooms(None, 10)) is None
-        assert engine.leave("room", "a", "3", "why") is None
+        assert eagerly(engine.leave("room", "a", "3", "why")) is None
         assert eagerly(engine.close()) is None
 
     async def test_no_room_is_kept_without_members(self) -> None:
@@ -97,7 +97,7 @@ def test_rooms_that_come_and_go_leave_nothing() -> None:
     for number in range(1000):
         run(engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket"))
         engine.publish(f"room{number}", f"a{number}", "text")
-        engine.leave(f"room{number}", "a", f"a{number}", "why")
+        run(engine.leave(f"room{number}", "a", f"a{number}", "why"))
     assert not engine._told and not engine._histories
 
 
@@ -127,8 +127,8 @@ def flow(engine: MemoryEngine) -> None:
     run(engine.join("room0", "x", "x1", HALVES, TERMS))
     run(engine.join("room0", "x", "x2", HALVES, TERMS))
     engine.publish("room0", "x2", "text")
-    engine.leave("room0", "user", "seat0", "the longest present")
-    engine.leave("room0", "x", "x2", "the last")
+    run(engine.leave("room0", "user", "seat0", "the longest present"))
+    run(engine.leave("room0", "x", "x2", "the last"))
 
 
 @pytest.mark.parametrize(("rooms", "members"), [(1000, 2), (1, 1000)], ids=["rooms", "members"])

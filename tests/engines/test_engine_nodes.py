@@ -112,7 +112,7 @@ async def test_who_comes_and_goes_on_different_nodes_has_one_order(nodes: Nodes)
     await two.hears("joined", "joined", "left")
     for node in (one, two):
         assert await node.engine.members("room") == ["b", "c"]
-        assert [*node.engine._node.views["room"].state.members] == ["b", "c"]
+        assert [*node.engine._node.views["room"].believed.members] == ["b", "c"]
 
 
 async def test_a_duplicate_on_another_node(nodes: Nodes) -> None:
@@ -207,7 +207,7 @@ async def test_a_node_that_was_given_up_is_fenced(nodes: Nodes) -> None:
         await one.engine.publish("room", a, "late")
     one.heard.take()
     one.thaw()
-    await eventually(lambda: one.engine._node.name != name and one.engine.ready)
+    await eventually(lambda: one.engine._node.name != name and one.engine._node.ready)
     await one.is_ready()
     await one.join("c")
     await two.hears("joined")
@@ -321,7 +321,7 @@ async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) ->
             await node.sees(3)
             node.heard.take()
         await server.stop()
-        await eventually(lambda: not one.engine.ready and not two.engine.ready)
+        await eventually(lambda: not one.engine._node.ready and not two.engine._node.ready)
         for node in (one, two):
             with pytest.raises(EngineError):
                 await node.join("d")
@@ -335,7 +335,7 @@ async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) ->
         await asyncio.sleep(2 * NODE_SECONDS)  # for a doubt that should not be there to end
         for node in (one, two):
             assert await node.engine.members("room") == ["a", "b", "c"]
-            assert [*node.engine._node.views["room"].state.members] == ["a", "b", "c"]
+            assert [*node.engine._node.views["room"].believed.members] == ["a", "b", "c"]
             assert not [event for event in node.heard.take() if event[0] != "found"]
 
 
@@ -351,7 +351,7 @@ async def test_a_crowd_is_put_right_in_one_pass(tmp_path: Path) -> None:
             node.heard.take()
         await server.stop()
         await server.start()
-        await eventually(lambda: not one.engine.ready or not two.engine.ready)
+        await eventually(lambda: not one.engine._node.ready or not two.engine._node.ready)
         for node in (one, two):
             await node.is_ready()
         await eventually(

@@ -120,7 +120,7 @@ async def test_a_user_who_may_not_do_all_is_not_ready(guarded: Valkey) -> None:
         url = f"redis://u{number}:pa%3Ass%40word@127.0.0.1:{guarded.port}"
         async with nodes_on(url) as nodes:
             node = await nodes.add()
-            assert not node.engine.ready and why in node.engine.fault, node.engine.fault
+            assert not node.engine._node.ready and why in node.engine.fault, node.engine.fault
     async with nodes_on(f"redis://u0:pa%3Ass%40word@127.0.0.1:{guarded.port}") as nodes:
         await works(await nodes.add(), await nodes.add())
 
@@ -136,7 +136,7 @@ async def works(one: object, other: object) -> None:
     assert await one.engine.rooms(None, 10) == ["room"]
     one.engine.lose("room", "a", a)
     assert (await other.resume("a", "t", 1))[1] == []
-    await other.engine.leave("room", "b", None, "gone")
+    assert await other.engine.remove("room", "b", "gone")
     assert await one.engine.members("room") == ["a"]
 
 
@@ -184,7 +184,7 @@ async def test_a_right_that_is_taken_away_and_given_back(guarded: Valkey) -> Non
             await node.engine.publish("room", a, "text")
         await eventually(lambda: "its user may not SPUBLISH" in node.engine.fault)
         await asyncio.sleep(NODE_SECONDS)  # for some beats, none of which takes it for ready
-        assert not node.engine.ready
+        assert not node.engine._node.ready
         await guarded.ask("ACL", "SETUSER", "u0", "+spublish")
         await node.is_ready()
         await node.insists(a, "on we go")

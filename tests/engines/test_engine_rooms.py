@@ -112,6 +112,6 @@ async def test_a_list_that_fails_fails_alone(nodes: Nodes, monkeypatch: pytest.M
         patch.setattr(store_of(node)._client, "pipeline", lost)
         with pytest.raises(EngineError):
             await node.engine.rooms(None, 10)
-    assert node.engine.ready
+    assert node.engine._node.ready
     await node.engine.publish("room", a, "text")
     assert await node.engine.rooms(None, 10) == ["room"]

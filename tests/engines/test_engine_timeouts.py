@@ -52,7 +52,7 @@ def test_a_lost_renewal_costs_no_lease(node_timeout: float) -> None:
     time.run(100 * node_timeout)
     assert lost > 100
     assert not cluster.server.condemned
-    assert all(engine.ready or engine._node.leased_until > time.now for engine in engines)
+    assert all(engine._node.ready or engine._node.leased_until > time.now for engine in engines)
     time.end()
 
 

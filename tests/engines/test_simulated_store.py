@@ -22,7 +22,7 @@ from simulated_store import Cluster, Soon
 from valkey_server import Valkey, valkey
 
 from videre.engines.redis import RedisEngine
-from videre.engines.redis.asking import STATE_AT
+from videre.engines.redis.following import STATE_AT
 from videre.engines.redis.store import KEYS, RedisStore, parse
 from videre.settings import Retention
 

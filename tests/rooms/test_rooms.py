@@ -82,7 +82,7 @@ def test_the_number_of_rooms() -> None:
     seats = [join(rooms, "a")[0], join(rooms, "b")[0], join(rooms, "a", "other")[0]]
     assert len(rooms) == 2
     for seat, left in zip(seats, (2, 1, 0), strict=True):
-        rooms.leave(seat, "why")
+        run(rooms.leave(seat, "why"))
         assert len(rooms) == left
 
 
@@ -92,8 +92,8 @@ def test_a_seat_is_left_once() -> None:
     old, _ = join(rooms, "a")
     new, connection = join(rooms, "a")
     assert old.state is GONE
-    rooms.leave(old, "why")
-    rooms.leave(old, "why")
+    run(rooms.leave(old, "why"))
+    run(rooms.leave(old, "why"))
     assert (len(rooms), new.connection, connection.closes) == (1, connection, [])
 
 
@@ -112,7 +112,7 @@ def test_the_role_is_that_of_now() -> None:
     rooms = make()
     seats = [join(rooms, user)[0] for user in "abc"]
     assert [rooms.is_initiator(seat) for seat in seats] == [True, False, False]
-    rooms.leave(seats.pop(0), "why")
+    run(rooms.leave(seats.pop(0), "why"))
     assert [rooms.is_initiator(seat) for seat in seats] == [True, False]
 
 
@@ -124,7 +124,7 @@ def test_the_list_of_users_is_made_once_for_all_pings() -> None:
     assert run(rooms.users("room")) is rooms.users_here("room") is users
     seat, _ = join(rooms, "b")
     assert rooms.users_here("room") == r'"[\"a\",\"b\"]"'
-    rooms.leave(seat, "why")
+    run(rooms.leave(seat, "why"))
     assert rooms.users_here("room") == users
 
 

@@ -155,7 +155,7 @@ class EngineContract:
         return in_short(found)
 
     async def leave(self, room: str, user: str, seat: str, reason: str = "why") -> None:
-        await done(self.engine.leave(room, user, seat, reason))
+        await self.engine.leave(room, user, seat, reason)
 
     async def members(self, room: str) -> list[str]:
         members = await done(self.engine.members(room))
@@ -289,23 +289,24 @@ class EngineContract:
         assert [event[-1] for event in self.heard.take()[1:]] == ["first"]
 
     async def test_a_seat_is_taken_away(self) -> None:
-        """A leave with a code passes the code on, also if it names no seat."""
-        for seat, user in enumerate("ab"):
+        """Whichever the user has: its session is closed with REMOVED and the words."""
+        for seat, user in enumerate("aba"):
             await self.join("room", user, str(seat))
         self.heard.take()
-        await done(self.engine.leave("room", "a", "0", "why", 4504))
-        await done(self.engine.leave("room", "b", None, "so", 4504))
+        assert await self.engine.remove("room", "a", "why") is True
+        assert await self.engine.remove("room", "b", "so") is True
         assert self.heard.take() == [
-            ("left", "room", "a", "0", "why", "4504"),
+            ("left", "room", "a", "2", "why", "4504"),
             ("left", "room", "b", "1", "so", "4504"),
         ]
+        assert await self.members("room") == []
 
     @pytest.mark.parametrize(("room", "user"), [("room", "z"), ("other", "a")])
     async def test_whichever_seat_of_nobody_is_no_error(self, room: str, user: str) -> None:
-        """Taking away any seat of an absent user does nothing."""
+        """Taking away any seat of an absent user does nothing, and says so."""
         await self.join("room", "a", "1")
         self.heard.take()
-        await done(self.engine.leave(room, user, None, "why"))
+        assert await self.engine.remove(room, user, "why") is False
         assert self.heard.take() == [] and await self.members("room") == ["a"]
 
     async def test_a_packet_for_some_is_heard_with_their_names(self) -> None:

@@ -57,7 +57,7 @@ class Node:
 
     async def sees(self, members: int) -> None:
         """Return when the room has so many members, as far as this node knows."""
-        await eventually(lambda: len(self.engine._node.views["room"].state.members) == members)
+        await eventually(lambda: len(self.engine._node.views["room"].believed.members) == members)
 
     async def insists(self, seat: str, text: str) -> None:
         """Publish, as soon as that is not refused."""
@@ -70,7 +70,7 @@ class Node:
 
     async def is_ready(self) -> None:
         """Return when the store answers and is heard."""
-        await eventually(lambda: self.engine.ready and not self.engine._node.owed)
+        await eventually(lambda: self.engine._node.ready and not self.engine._node.owed)
 
     async def freeze(self) -> None:
         """Renew the lease no more; nothing else changes."""

@@ -25,17 +25,12 @@ class LaterEngine:
     def __init__(self, **settings: Any) -> None:
         self._memory = MemoryEngine(**settings)
         self.down: Literal["at once", "later"] | None = None
-        self.down_for = {"join", "leave", "publish", "members"}
-
-    @property
-    def ready(self) -> bool:
-        """See Engine.ready."""
-        return self.down is None
+        self.down_for = {"join", "leave", "remove", "publish", "members"}
 
     @property
     def fault(self) -> str:
         """See Engine.fault."""
-        return ""
+        return "down" if self.down else ""
 
     async def start(self, listener: Listener) -> None:
         """See Engine.start."""
@@ -69,17 +64,21 @@ class LaterEngine:
         found: Resumption = await self._work(step, room, user, to, shown, ticket, received)
         return found
 
-    def leave(
-        self, room: str, user: str, seat: str | None, reason: str, code: int | None = None
-    ) -> Awaitable[None]:
+    async def leave(self, room: str, user: str, seat: str, reason: str) -> None:
         """See Engine.leave."""
-        return self._later(self._memory.leave, room, user, seat, reason, code)
+        await self._work(self._memory.leave, room, user, seat, reason)
+
+    async def remove(self, room: str, user: str, words: str) -> bool:
+        """See Engine.remove."""
+        removed: bool = await self._work(self._memory.remove, room, user, words)
+        return removed
 
     def publish(
         self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
     ) -> Awaitable[None]:
         """See Engine.publish."""
-        return self._later(self._memory.publish, room, seat, text, to, packet_id)
+        self._check("at once", "publish")
+        return self._end(self._memory.publish, (room, seat, text, to, packet_id))
 
     async def members(self, room: str) -> list[str]:
         """See Engine.members."""
@@ -94,10 +93,6 @@ class LaterEngine:
     async def close(self) -> None:
         """See Engine.close."""
         await self._work(self._memory.close)
-
-    def _later(self, method: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
-        self._check("at once", method.__name__)
-        return self._end(method, arguments)
 
     async def _work(self, method: Callable[..., Any], *arguments: Any) -> Any:
         self._check("at once", method.__name__)

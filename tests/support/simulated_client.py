@@ -127,15 +127,11 @@ class Session:
 
     async def _sit(self, seat: Seat) -> None:
         if self.gone:
-            pending = self.rooms.leave(seat, LeaveReason.CONNECTION_LOST)
-            if pending is not None:
-                await pending
+            await self.rooms.leave(seat, LeaveReason.CONNECTION_LOST)
         else:
             held, self.seat = self.seat, seat
             if held is not None and held is not seat and held.state is HELD:
-                pending = self.rooms.leave(held, LeaveReason.MOVED)
-                if pending is not None:
-                    await pending
+                await self.rooms.leave(held, LeaveReason.MOVED)
 
     def _halves(self) -> tuple[str, str]:
         head = f'{{"Header":{{"Event":"connect","UserId":"{self.user}","RoomId":"{self.room}"}}'
@@ -180,8 +176,8 @@ class Session:
     async def leave(self, reason: str) -> None:
         """Give up the seat, with a packet or a normal close."""
         try:
-            if self.seat is not None and (pending := self.rooms.leave(self.seat, reason)):
-                await pending
+            if self.seat is not None:
+                await self.rooms.leave(self.seat, reason)
         except EngineError as error:
             self.simulation.note(f"{self!r} leaves in trouble: {error}")
         finally:
@@ -191,8 +187,8 @@ class Session:
         """The transport finds that the connection is lost."""
         self.gone = True
         try:
-            if self.seat is not None and (pending := self.rooms.lose(self.seat, LOST)):
-                await pending
+            if self.seat is not None:
+                await self.rooms.lose(self.seat, LOST)
         except EngineError as error:
             self.simulation.note(f"{self!r} is lost in trouble: {error}")
 

@@ -31,6 +31,7 @@ from virtual_time import Process, VirtualTime
 from videre.engines.redis import RedisEngine, duties
 from videre.engines.redis.connecting import COMMAND_SECONDS
 from videre.engines.redis.store import KEYS
+from videre.engines.redis.view import KNOWN
 from videre.errors import EngineError
 from videre.packets import write_broadcast
 from videre.rooms import Rooms
@@ -166,7 +167,7 @@ class Simulation:
         data = self.cluster.server.data.get(view.room)
         if data is not None and data.seq != view.number:
             return
-        for user in was.keys() - view.state.members.keys():
+        for user in was.keys() - view.believed.members.keys():
             node, seat = was[user]
             back = self.cluster.back.get(node, 0.0)
             if (
@@ -222,13 +223,16 @@ class Simulation:
             if node.process.faults:
                 self.fail(f"{node.name}: {node.process.faults}")
             replicas = node.rooms._replica.rooms
+            unheard = replicas.keys() - node.engine._node.views.keys()
+            if unheard and not node.closing:
+                self.fail(f"{node.name}: has rooms that it does not hear: {sorted(unheard)}")
             for name, view in node.engine._node.views.items():
                 replica = replicas.get(name)
                 users = list(replica.state.members) if replica else []
                 seated = [replica.seats[user] for user in users] if replica else []
-                if not view.known:
+                if view.state is not KNOWN:
                     continue
-                pairs = list(view.state.members.items())
+                pairs = list(view.believed.members.items())
                 order = [view.positions[user].number for user, _ in pairs]
                 if order != sorted(order):
                     self.fail(f"{node.name}: {name}: not in joining order: {pairs}")
@@ -308,11 +312,11 @@ class Simulation:
                 return f"{session!r} was never told {number}, and its sender was not refused"
         for node in living:
             inner = node.engine._node
-            if not node.closing and not node.engine.ready:
+            if not node.closing and not node.engine._node.ready:
                 return f"{node.name} is not ready"
             for name, view in inner.views.items():
                 if (
-                    not view.known
+                    view.state is not KNOWN
                     or view.doubted
                     or view.catching
                     or view.number != getattr(server.data.get(name), "seq", None)
@@ -325,7 +329,7 @@ class Simulation:
                 return f"{node.name} has {sorted(inner.own)}, not {sorted(seats)}: {inner.own}"
             if inner.owed or node.rooms._replica.joining:
                 return f"{node.name} owes {inner.owed}, or has seats that are asked for"
-            if node.engine._seats._graces:
+            if any(own.grace is not None for own in inner.own.values()):
                 return f"{node.name} has seats in their grace"
             noted = {each.room for each in inner.own.values()}
             if not noted <= server.noted.get(inner.name, set()) <= noted | set(inner.late):
@@ -354,12 +358,13 @@ class Simulation:
         self, process: Process, store: SimulatedStore, retention: Retention, name: str
     ) -> Node:
         engine = RedisEngine(store, retention=retention, node_timeout=TIMEOUT, node=name)
-        doubts: Any = engine._seats.doubts
+        doubts: Any = engine._following.doubts
         end_doubt = doubts._end
 
         def ends(view: Any) -> None:
             was = {
-                user: (view.positions[user].node, seat) for user, seat in view.state.members.items()
+                user: (view.positions[user].node, seat)
+                for user, seat in view.believed.members.items()
             }
             end_doubt(view)
             self._given_up(was, view)

@@ -8,10 +8,10 @@ with members always has exactly one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Protocol
 
-from videre.engines.events import Announcement, Event
+from videre.engines.events import Announcement, Event, Receivers
 from videre.errors import CloseCode
 from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.reasons import LeaveReason
@@ -47,8 +47,8 @@ Resumption = Missed | Gap | None
 class Engine(Protocol):
     """Where rooms live. Every method is atomic, including its publication to the listeners.
 
-    A method raises EngineError, at once or when awaited, if its work was not done. `lose`, `leave`
-    and `publish` return None when theirs is done at once.
+    A method raises EngineError, at once or when awaited, if its work was not done. `publish`, which
+    is called most, returns None when its work is done at once.
     """
 
     @property
@@ -56,12 +56,8 @@ class Engine(Protocol):
         """Whether no method ever waits; then its coroutines need no task (see peers.eagerly)."""
 
     @property
-    def ready(self) -> bool:
-        """Whether it can work now."""
-
-    @property
     def fault(self) -> str:
-        """Why it cannot, in words without addresses and secrets; "": it can."""
+        """Why it cannot work now, in words without addresses and secrets; "": it can."""
 
     async def start(self, listener: Listener) -> None:
         """Open the engine; `listener` hears of each room with a member on this node from now on."""
@@ -111,21 +107,20 @@ class Engine(Protocol):
         Unauthorized if `shown` is not the seat's ticket. None of the three changes anything.
         """
 
-    def leave(
-        self, room: RoomId, user: UserId, seat: SeatId | None, reason: str, code: int | None = None
-    ) -> Awaitable[None] | None:
-        """Give up a seat, or take it from its holder (`code`); see Left.
+    async def leave(self, room: RoomId, user: UserId, seat: SeatId, reason: str) -> None:
+        """Give up a seat, for this LeaveReason. If it is gone, nothing happens.
 
-        `seat` None stands for whichever seat the user has. If it is gone, nothing happens.
+        A store that is away only delays it.
+        """
+
+    async def remove(self, room: RoomId, user: UserId, words: str) -> bool:
+        """Take from a user whichever seat it has, and return whether it had one.
+
+        If a session holds it, it is closed with REMOVED and these words.
         """
 
     def publish(
-        self,
-        room: RoomId,
-        seat: SeatId,
-        text: str,
-        to: Sequence[UserId] | None = None,
-        packet_id: str = "",
+        self, room: RoomId, seat: SeatId, text: str, to: Receivers = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
         """Send a packet to the room, after everything that `seat` sent before; see Sent.
 

@@ -17,6 +17,10 @@ SERVER, SERVER_SEAT = UserId(""), SeatId("")
 Announcement = tuple[str, str]
 
 
+#: The users that a packet is for; None: all members.
+Receivers = Sequence[UserId] | None
+
+
 class Event:
     """Something that happened in a room. `packets` is how many packets it brings to a member."""
 
@@ -80,7 +84,7 @@ class Sent(Event):
     user: UserId
     seat: SeatId
     text: str
-    to: Sequence[UserId] | None = None
+    to: Receivers = None
     packets = 1
 
     def concerns(self, user: UserId) -> bool:

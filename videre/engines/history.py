@@ -139,10 +139,5 @@ def _unpacked(entry: bytes) -> Event:
     return event
 
 
-def entry_bytes(event: Joined | Left | Sent) -> int:
-    """Return the bytes of memory that one event takes in a history."""
-    return _size(_packed(event, 0.0))
-
-
 def _size(entry: bytes) -> int:
     return sys.getsizeof(entry) + _REFERENCE

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from videre.engines import REPLACED, Gap, Listener, Resumption
-from videre.engines.events import SERVER, Announcement, Joined, Left, Moved, Sent
+from videre.engines.events import SERVER, Announcement, Joined, Left, Moved, Receivers, Sent
 from videre.engines.history import UNNOTICED, History
 from videre.engines.names import Names
 from videre.engines.state import RoomState
@@ -59,17 +59,7 @@ class MemoryEngine:
         self._told: OrderedDict[RoomId, float] = OrderedDict()
         self._listener: Listener
 
-    in_process = True
-
-    @property
-    def ready(self) -> bool:
-        """See Engine.ready."""
-        return True
-
-    @property
-    def fault(self) -> str:
-        """See Engine.fault."""
-        return ""
+    in_process, fault = True, ""
 
     async def start(self, listener: Listener) -> None:
         """See Engine.start."""
@@ -90,7 +80,7 @@ class MemoryEngine:
         if held is not None:
             if not policy.replace:
                 raise UserTaken("Header.UserId: is already in the room")
-            self.leave(room, user, held, *REPLACED)
+            self._end(room, user, held, *REPLACED)
             state = self._rooms.get(room)
         elif state is None:
             if policy.max_rooms is not None and len(self._rooms) >= policy.max_rooms:
@@ -120,7 +110,7 @@ class MemoryEngine:
         history = self._histories.get(room)
         if history is None or user not in history.tickets or not self._holds(room, user, seat):
             return
-        over = partial(self.leave, room, user, seat, LeaveReason.GRACE_OVER)
+        over = partial(self._end, room, user, seat, LeaveReason.GRACE_OVER)
         self._held[seat].grace = self._later(self._retention.grace, over)
 
     async def resume(
@@ -139,17 +129,28 @@ class MemoryEngine:
         self._move(room, user, to, ticket, missed.count)
         return missed
 
-    def leave(
-        self, room: RoomId, user: UserId, seat: SeatId | None, reason: str, code: int | None = None
-    ) -> None:
+    async def leave(self, room: RoomId, user: UserId, seat: SeatId, reason: str) -> None:
         """See Engine.leave."""
+        self._end(room, user, seat, reason)
+
+    async def remove(self, room: RoomId, user: UserId, words: str) -> bool:
+        """See Engine.remove."""
         state = self._rooms.get(room)
-        held = None if state is None else state.members.get(user)
-        if state is None or held is None or seat not in (held, None):
+        if state is None or user not in state.members:
+            return False
+        self._end(room, user, state.members[user], words, CloseCode.REMOVED)
+        return True
+
+    def _end(
+        self, room: RoomId, user: UserId, seat: SeatId, reason: str, code: int | None = None
+    ) -> None:
+        """End a seat, unless it is gone; see Left."""
+        if not self._holds(room, user, seat):
             return
-        event = Left(user, held, reason, code, state.heir(user))
+        state = self._rooms[room]
+        event = Left(user, seat, reason, code, state.heir(user))
         state.apply(event)
-        self._release(held)
+        self._release(seat)
         if not state.members:
             del self._rooms[room]
             self._names.remove(room)
@@ -162,12 +163,7 @@ class MemoryEngine:
         self._listener.hear(room, event)
 
     def publish(
-        self,
-        room: RoomId,
-        seat: SeatId,
-        text: str,
-        to: Sequence[UserId] | None = None,
-        packet_id: str = "",
+        self, room: RoomId, seat: SeatId, text: str, to: Receivers = None, packet_id: str = ""
     ) -> None:
         """See Engine.publish."""
         held = self._held.get(seat)

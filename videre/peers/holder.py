@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from videre import packets
 from videre.auth import Grant
@@ -18,6 +19,7 @@ from videre.interfaces import Connection, Timer
 from videre.limits import Throttle, throttle
 from videre.packets import Event, Packet
 from videre.peers.context import Context
+from videre.peers.eagerly import eagerly
 from videre.reasons import End, LeaveReason
 from videre.rooms.room import HELD, Seat
 
@@ -127,17 +129,15 @@ class Holder:
         """See transport's Handler."""
         return self.seat is not None
 
-    def sit(self, seat: Seat) -> Awaitable[None] | None:
+    async def sit(self, seat: Seat) -> None:
         """Sit in a seat that the engine granted; give up a seat in another room."""
         if self.gone:
-            return self._rooms.leave(seat, LeaveReason.CONNECTION_LOST)
+            await self._rooms.leave(seat, LeaveReason.CONNECTION_LOST)
+            return
         held, self._seat = self.seat, seat
         self._context.log("session-seated", session=self.name, user=seat.user, room=seat.room)
-        return None if held is seat else self._leave(held, LeaveReason.MOVED)
-
-    def _leave(self, seat: Seat | None, reason: LeaveReason) -> Awaitable[None] | None:
-        # The seat is its own until the engine says otherwise (see `seat`).
-        return None if seat is None else self._rooms.leave(seat, reason)
+        if held is not None and held is not seat:
+            await self._rooms.leave(held, LeaveReason.MOVED)
 
     def closed(self, end: End) -> Awaitable[None] | None:
         """Give up the seat; keep a resumable one if the connection was lost."""
@@ -145,9 +145,15 @@ class Holder:
         self._context.log("session-ended", session=self.name, **end.fields())
         self.set_deadline(None)
         seat = self.seat
-        if seat is None or end.clean:
-            return self._leave(seat, end.reason)
-        return self._rooms.lose(seat, end, self.address)
+        if seat is None:
+            return None
+        if end.clean:
+            return self._begin(self._rooms.leave(seat, end.reason))
+        return self._begin(self._rooms.lose(seat, end, self.address))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+        """Do the work of an engine that never waits at once; return any other, to be awaited."""
+        return eagerly(work) if self._rooms.in_process else work
 
     # Deadlines: a session must join a room in time, and send a fresh token before its grant ends.
 

@@ -8,8 +8,7 @@ next packet is handed over; that keeps a sender's packets in order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from videre import packets, tally
 from videre.errors import (
@@ -29,7 +28,6 @@ from videre.packets import Event, Packet
 from videre.payload import around_payload, head_of
 from videre.peers.connect import enter
 from videre.peers.context import Context
-from videre.peers.eagerly import eagerly
 from videre.peers.holder import Holder
 from videre.reasons import LeaveReason
 from videre.rooms.room import HELD, Seat, weight
@@ -141,16 +139,12 @@ class Peer(Holder):
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         return self._begin(self._enter(packet))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
-        return eagerly(work) if self._rooms.in_process else work
-
     async def _enter(self, packet: Packet) -> None:
         seat = await enter(self, self._context, packet)
         if seat is not None:
             self._ping = self._head = None
             self._heads = 0
-            if (leaving := self.sit(seat)) is not None:
-                await leaving
+            await self.sit(seat)
 
     def _broadcast(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
@@ -211,7 +205,7 @@ class Peer(Holder):
     def _disconnect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         own = _own(seat, packet)
         self.pay(tally.size(packet.text) * own.replica.weight)
-        return self._leave(own, LeaveReason.DISCONNECT)
+        return self._begin(self._rooms.leave(own, LeaveReason.DISCONNECT))
 
 
 def _own(seat: Seat | None, packet: Packet) -> Seat:

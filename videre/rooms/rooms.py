@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 
 from videre import packets
 from videre.engines import Engine, Gap, Missed
-from videre.engines.events import SERVER_SEAT, Announcement
-from videre.engines.listing import list_rooms
-from videre.errors import MAX_REASON, CloseCode
+from videre.engines.events import SERVER_SEAT, Announcement, Receivers
+from videre.errors import MAX_REASON
 from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
 from videre.reasons import End, LeaveReason
@@ -29,6 +28,9 @@ from videre.settings import JoinPolicy
 from videre.tally import Tally
 
 Found = TypeVar("Found")
+
+# Names of rooms to request at a time when all are wanted.
+PAGE = 1000
 
 
 class Rooms:
@@ -63,7 +65,6 @@ class Rooms:
         self._secret = secret
         self._grace = grace
         self.policy = policy or JoinPolicy()  # replaced on reload
-        self._spawn = spawn
         self._hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
         self._replica = Replica(
             clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
@@ -82,7 +83,7 @@ class Rooms:
     @property
     def ready(self) -> bool:
         """Whether the engine is reachable; if not, peers get `unavailable`."""
-        return self._engine.ready
+        return not self._engine.fault
 
     @property
     def fault(self) -> str:
@@ -121,8 +122,7 @@ class Rooms:
             policy = dataclasses.replace(policy, capacity=capacity)
         if replace:
             policy = dataclasses.replace(policy, replace=True)
-        seat = self._seat(user, room, connection, welcome)
-        ticket = self._ticket(seat)
+        seat, ticket = self._request(user, room, connection, welcome)
         await self._ask(seat, self._engine.join(room, user, seat.id, announcement, policy, ticket))
         return seat
 
@@ -154,8 +154,7 @@ class Rooms:
         seat's. See Engine.resume for `received`.
         """
         returning = Returning(connection, announcement)
-        seat = self._seat(user, room, returning, {"Resumed": True})
-        ticket = self._ticket(seat)
+        seat, ticket = self._request(user, room, returning, {"Resumed": True})
         if ticket is None:
             return None
         step = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
@@ -171,64 +170,50 @@ class Rooms:
 
         Returns the member's new seat, at the same place.
         """
-        if self._grace <= 0:
+        new, ticket = self._request(seat.user, seat.room, seat.connection, {})
+        if ticket is None:
             seat.welcome = {}
             self._replica.greet(self._replica.rooms[seat.room], seat)
             return seat
-        new = self._seat(seat.user, seat.room, seat.connection, {})
-        new.secret = self._secret()
-        ticket = digest(new.secret)
         await self._ask(new, self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket))
         return new
 
-    def _seat(
+    def _request(
         self,
         user: UserId,
         room: RoomId,
         connection: Connection,
         welcome: Mapping[str, object] | None,
-    ) -> Seat:
-        return Seat(
-            next(self._seat_ids),
-            user,
-            room,
-            state=ASKED,
-            connection=connection,
-            since=self._clock(),
-            welcome=welcome,
-        )
-
-    def _ticket(self, seat: Seat) -> Digest | None:
-        """Give the seat a secret if its holder asked for a welcome; return the ticket."""
-        if seat.welcome is None or self._grace <= 0:
-            return None
+    ) -> tuple[Seat, Digest | None]:
+        """Return a seat to ask for, and its ticket if it can be resumed: with a welcome."""
+        new, now = next(self._seat_ids), self._clock()
+        seat = Seat(new, user, room, state=ASKED, connection=connection, since=now, welcome=welcome)
+        if welcome is None or self._grace <= 0:
+            return seat, None
         seat.secret = self._secret()
-        return digest(seat.secret)
+        return seat, digest(seat.secret)
 
-    def leave(self, seat: Seat, reason: LeaveReason) -> Awaitable[None] | None:
+    async def leave(self, seat: Seat, reason: LeaveReason) -> None:
         """Give up a seat; the others get a disconnect. The holder keeps it until that is done."""
-        if seat.state is not HELD:
-            return None
-        return self._engine.leave(seat.room, seat.user, seat.id, reason)
+        if seat.state is HELD:
+            await self._engine.leave(seat.room, seat.user, seat.id, reason)
 
-    def lose(self, seat: Seat, end: End, address: str = "") -> Awaitable[None] | None:
+    async def lose(self, seat: Seat, end: End, address: str = "") -> None:
         """Keep the seat of a lost connection for its grace; give it up if it is not resumable.
 
         If its address then has too many lost seats, give one of them up.
         """
         if seat.state is not HELD or seat.welcome is None or self._grace <= 0:
-            return self.leave(seat, end.reason)
+            await self.leave(seat, end.reason)
+            return
         self._replica.lose(seat)
         self._log("lost", room=seat.room, user=seat.user, **end.fields())
         self._engine.lose(seat.room, seat.user, seat.id)
         for gone in self.lost.add(seat, address):
-            left = self._engine.leave(gone.room, gone.user, gone.id, LeaveReason.GRACE_OVER)
-            if left is not None:
-                self._spawn(left)
-        return None
+            await self._engine.leave(gone.room, gone.user, gone.id, LeaveReason.GRACE_OVER)
 
     def broadcast(
-        self, seat: Seat, text: str, to: Sequence[UserId] | None = None, packet_id: str = ""
+        self, seat: Seat, text: str, to: Receivers = None, packet_id: str = ""
     ) -> Awaitable[None] | None:
         """Send `text` to the other members of the seat's room, or only to those in `to`.
 
@@ -274,7 +259,13 @@ class Rooms:
 
     async def rooms(self, *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Return the rooms with members, sorted; with `limit`, the first `limit` after `after`."""
-        return await list_rooms(self._engine, after, limit)
+        if limit is not None:
+            return await self._engine.rooms(after, limit)
+        found: list[str] = []
+        while len(page := await self._engine.rooms(after, PAGE)) == PAGE:
+            found += page
+            after = page[-1]
+        return found + page
 
     async def members(self, room: str) -> list[str]:
         """Return a room's user ids in joining order; empty for an unknown room."""
@@ -288,12 +279,7 @@ class Rooms:
         """
         if len(reason.encode()) > MAX_REASON:
             raise ValueError(f"the reason has more than {MAX_REASON} bytes")
-        if user not in await self.members(room):
-            return False
-        left = self._engine.leave(RoomId(room), UserId(user), None, reason, CloseCode.REMOVED)
-        if left is not None:
-            await left
-        return True
+        return await self._engine.remove(RoomId(room), UserId(user), reason)
 
     async def send(
         self, room: str, payload: Any, *, to: str | Sequence[str] | None = None, sender: str = ""

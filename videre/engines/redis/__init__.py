@@ -12,19 +12,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 
 import orjson
 
 from videre.engines import Gap, Listener, Missed, Resumption
-from videre.engines.events import Announcement
+from videre.engines.events import Announcement, Receivers
+from videre.engines.redis.burying import Burying
 from videre.engines.redis.duties import Duties
+from videre.engines.redis.following import Following
+from videre.engines.redis.leaving import Leaving
 from videre.engines.redis.messages import event_of
 from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import RedisStore, parse
-from videre.engines.redis.view import OwnSeat, View
+from videre.engines.redis.view import KNOWN, OwnSeat, View
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
 from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.settings import JoinPolicy, Process, Retention
@@ -51,16 +54,21 @@ class RedisEngine:
         self._relays = tally.relays
         self._node = Node(store, tally, node)
         notes = Notes(self._node, node_timeout)
-        self._seats = Seats(self._node, notes, doubt=node_timeout, grace=retention.grace)
-        self._duties = Duties(self._node, notes, self._seats, node_timeout)
+        self._seats = Seats(self._node, notes)
+        self._following = Following(self._node, self._seats, doubt=node_timeout)
+        leaving = Leaving(self._node, self._seats, self._following, grace=retention.grace)
+        self.leave, self.remove, self.lose = leaving.leave, leaving.remove, leaving.lose
+        self._duties = Duties(
+            self._node,
+            notes,
+            seats=self._seats,
+            following=self._following,
+            burying=Burying(self._node, notes, leaving, timeout=node_timeout),
+            timeout=node_timeout,
+        )
         self._beating: asyncio.Task[None] | None = None
 
     in_process = False
-
-    @property
-    def ready(self) -> bool:
-        """Whether the store answers and its messages arrive."""
-        return self._node.ready
 
     @property
     def fault(self) -> str:
@@ -108,8 +116,8 @@ class RedisEngine:
             raise RoomFull("The limit on rooms is reached")
         own = OwnSeat(seat, user, room, ticket)
         async with self._seats.interest(room) as view:
-            with self._seats.asked(own):
-                answer = await self._seats.ask(
+            with self._seats.asked(own, view):
+                answer = await self._following.ask(
                     view,
                     "join",
                     lambda known: (
@@ -133,7 +141,7 @@ class RedisEngine:
         if view is None or seat not in self._node.own:
             return
         own = OwnSeat(to, user, room, ticket)
-        with self._seats.asked(own):
+        with self._seats.asked(own, view):
             answer = await self._node.step(
                 room, "renew", user, seat, to, self._node.name, ticket, view.known_as
             )
@@ -144,16 +152,6 @@ class RedisEngine:
             else:
                 await view.seated(own, int(answer[1]))
 
-    def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
-        """See Engine.lose."""
-        self._seats.lose(room, user, seat)
-
-    async def leave(
-        self, room: RoomId, user: UserId, seat: SeatId | None, reason: str, code: int | None = None
-    ) -> None:
-        """See Engine.leave."""
-        await self._seats.leave(room, user, seat, reason, code)
-
     async def resume(
         self, room: RoomId, user: UserId, to: SeatId, shown: Digest, ticket: Digest, received: int
     ) -> Resumption:
@@ -161,8 +159,8 @@ class RedisEngine:
         self._node.require("resume")
         own = OwnSeat(to, user, room, ticket)
         async with self._seats.interest(room) as view:
-            with self._seats.asked(own):
-                answer = await self._seats.ask(
+            with self._seats.asked(own, view):
+                answer = await self._following.ask(
                     view,
                     "resume",
                     lambda known: (
@@ -178,12 +176,7 @@ class RedisEngine:
             return Missed(int(answer[2]), [event_of(*parse(each)) for each in answer[3]])
 
     def publish(
-        self,
-        room: RoomId,
-        seat: SeatId,
-        text: str,
-        to: Sequence[UserId] | None = None,
-        packet_id: str = "",
+        self, room: RoomId, seat: SeatId, text: str, to: Receivers = None, packet_id: str = ""
     ) -> Awaitable[None]:
         """See Engine.publish."""
         return self._publish(room, seat, text, to, packet_id, arrived=self._relays.arrived)
@@ -193,7 +186,7 @@ class RedisEngine:
         room: RoomId,
         seat: SeatId,
         text: str,
-        to: Sequence[UserId] | None,
+        to: Receivers,
         packet_id: str,
         *,
         arrived: float | None,
@@ -203,13 +196,15 @@ class RedisEngine:
         if own is None and seat:
             raise EngineError("The seat is gone")
         view = self._node.views.get(room)
-        if view is not None and (view.doubted or not view.known):
+        if view is None:
+            # A host's packet to a room without members here: only the store knows its members.
+            whole = asyncio.get_running_loop().time() >= self._node.whole_at
+        else:
+            whole = view.state is KNOWN and not view.doubted
+        if not whole:
             # The store has lost data, and some members' nodes have not restored them: those members
             # would miss the packet, and nobody would notice.
             raise EngineError("Not all members can be reached")
-        if view is None:
-            # A host's packet to a room without members here: only the store knows its members.
-            self._node.require_whole()
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
         born = "" if view is None else view.known_as

@@ -21,15 +21,12 @@ class Doubts:
         self._seconds = seconds
         self._due: set[RoomId] = set()  # rooms with doubts whose time is over
 
-    def watch(self, view: View) -> None:
-        """Start the time of a room's doubted members, if any."""
-        self._watch(view, self._seconds)
-
-    def _watch(self, view: View, seconds: float) -> None:
+    def watch(self, view: View, *, again: bool = False) -> None:
+        """Start the time of a room's doubted members, if any; `again`: a quarter of it."""
         if view.doubting is not None:
             view.doubting.cancel()
         if view.doubted:
-            loop = asyncio.get_running_loop()
+            loop, seconds = asyncio.get_running_loop(), self._seconds / (4 if again else 1)
             view.doubting = loop.call_later(seconds, self._expire, view)
 
     def _expire(self, view: View) -> None:
@@ -49,4 +46,4 @@ class Doubts:
     def _end(self, view: View) -> None:
         if (found := view.dispel(self._node.restoring)) is not None:
             self._node.listener.hear(view.room, found)
-        self._watch(view, self._seconds / 4)
+        self.watch(view, again=True)

@@ -11,23 +11,26 @@ from typing import NamedTuple
 
 import orjson
 
-from videre.engines.redis.leases import Leases
-from videre.engines.redis.node import AWAY, LATE_SECONDS, READY, Node, logger
+from videre.engines.redis.burying import Burying
+from videre.engines.redis.following import Following
+from videre.engines.redis.leases import BEATS
+from videre.engines.redis.node import AWAY, READY, Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
-from videre.engines.redis.view import OwnSeat, View
+from videre.engines.redis.view import KNOWN, STRAYED, OwnSeat, View
 from videre.errors import EngineError
 from videre.ids import RoomId
 from videre.reasons import LeaveReason
 
-# Renewals of a lease in one NodeTimeout; some may be lost.
-BEATS = 4
-
 # Rooms to restore concurrently.
 AT_A_TIME = 16
 
-# Members that one reap step looks at: at most 3 ms, during which the store serves nobody else.
-REAPED_AT_ONCE = 100
+
+# Why a node takes no part, for the operator who started it.
+FOREIGN = (
+    "another version of videre-server uses the store (its format is {other}, ours is {ours}):"
+    " stop those servers first, or set another Engine"
+)
 
 
 class Beat(NamedTuple):
@@ -43,15 +46,23 @@ class Beat(NamedTuple):
 class Duties:
     """A node's periodic work. `timeout` is how long a lease lasts, in seconds."""
 
-    def __init__(self, node: Node, notes: Notes, seats: Seats, timeout: float) -> None:
+    def __init__(
+        self,
+        node: Node,
+        notes: Notes,
+        *,
+        seats: Seats,
+        following: Following,
+        burying: Burying,
+        timeout: float,
+    ) -> None:
         self._node = node
         self._notes = notes
         self._seats = seats
+        self._following = following
+        self._burying = burying
         self._timeout = timeout
-        self._leases = Leases(longest=2 * timeout / BEATS)  # of all nodes
         self._renewed = 0.0  # when the lease was renewed, by the loop's clock
-        # Own names that died: when, and rooms.
-        self._past: dict[str, tuple[float, set[RoomId]]] = {}
 
     async def run(self) -> None:
         """Do the duties until cancelled."""
@@ -61,7 +72,7 @@ class Duties:
             self._node.trouble.clear()
             try:
                 await self.beat()
-                wait = self._leases.next_end(pause)
+                wait = self._burying.leases.next_end(pause)
             except EngineError as error:
                 self._node.unsound(error)
                 wait = random.uniform(0, pause)  # noqa: S311  # so that nodes do not act in lockstep
@@ -80,12 +91,12 @@ class Duties:
         node = self._node
         before = node.state
         if before is not READY:
-            await node.store.open(self._seats.heard, self._seats.broken)
+            await node.store.open(self._following.heard, self._following.broken)
         beat = await self._renew()
         if beat.state == "condemned":
             self._die()
             return
-        self._seats.doubts.end()
+        self._following.doubts.end()
         deaf, breaks = node.deaf, node.breaks
         if before is AWAY or deaf or beat.state == "new" or beat.server != node.server:
             await self._owe_all(beat.server)
@@ -96,8 +107,8 @@ class Duties:
             node.sound()
             await self._warn_of_evictions()
         await self._pay()
-        await self._bury_past()
-        await self._bury_dead(beat.condemned)
+        await self._burying.bury_past()
+        await self._burying.bury_dead(beat.condemned)
 
     async def _owe_all(self, server: str) -> None:
         """Owe all rooms: the store's data on this node may be older than the node's own."""
@@ -116,18 +127,6 @@ class Duties:
         node.forget_released()
         await self._each(sorted(node.owed), self._put_right)
         self._report_losses()
-
-    async def _bury_dead(self, condemned: Sequence[str]) -> None:
-        """Bury the nodes that others condemned, and those whose leases have ended.
-
-        A node that was cut off itself gives the others time to renew first.
-        """
-        since, now = self._node.sound_since, asyncio.get_running_loop().time()
-        if since is None or now - since < self._timeout:
-            return
-        ended = dict.fromkeys(condemned, "") | dict(self._leases.ended())
-        for node in sorted(ended.keys() - {self._node.name}):
-            await self._bury(node, ended[node])
 
     def _report_losses(self) -> None:
         """Log all rooms that the store had lost in one line; after a restart they are many."""
@@ -155,12 +154,13 @@ class Duties:
         lease = self._node.lease(self._timeout)
         owes = "1" if self._node.owed or not self._node.ready else "0"
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
-        self._node.meet(answer[1] if answer[0] == "other" else None)
+        if answer[0] == "other":  # living nodes write another format
+            raise EngineError(FOREIGN.format(other=answer[1], ours=self._node.store.format))
         beat = Beat(*answer)
         self._node.restoring = {*beat.restoring} - {self._node.name}
         pairs = iter(beat.leases)
         now = asyncio.get_running_loop().time()
-        self._leases.look(now, dict(zip(pairs, pairs, strict=True)))
+        self._burying.leases.look(now, dict(zip(pairs, pairs, strict=True)))
         if beat.state != "condemned":
             self._node.leased_until = self._renewed + self._timeout
         return beat
@@ -179,8 +179,7 @@ class Duties:
     def _die(self) -> None:
         """Close all sessions, whose seats are gone, and continue under a new name."""
         logger.error("the other nodes gave up node %s", self._node.name)
-        node = self._node
-        self._past[node.name] = asyncio.get_running_loop().time(), self._rooms()
+        self._burying.died(self._rooms())
         self._seats.forget_all()
         self._node.name = secrets.token_hex(8)
         self._node.trouble.set()
@@ -191,7 +190,7 @@ class Duties:
 
     def left(self) -> dict[str, set[RoomId]]:
         """Return the rooms where seats may remain, by each name this node has had."""
-        past = {name: rooms for name, (_, rooms) in self._past.items()}
+        past = {name: rooms for name, (_, rooms) in self._burying.past.items()}
         return past | {self._node.name: self._rooms()}
 
     async def _put_right(self, room: RoomId) -> None:
@@ -207,8 +206,8 @@ class Duties:
         view = self._node.views.get(room)
         if self._notes.has(room):
             await self._notes.note(room)
-        if view is not None and (view.known or view.strayed):
-            await self._seats.fetch(view)
+        if view is not None and view.state in (KNOWN, STRAYED):
+            await self._following.fetch(view)
         seats, lost = await self._restore(room, view)
         view = self._node.views.get(room)
         for own in self._node.own_in(room):
@@ -236,47 +235,5 @@ class Duties:
         if view is None:
             answer = await self._node.step(room, "restore", *take("-"))
         else:
-            answer = await self._seats.ask(view, "restore", take)
+            answer = await self._following.ask(view, "restore", take)
         return seats, answer[1]
-
-    async def _bury(self, node: str, lease: str) -> None:
-        """Give up the seats of a node whose lease has ended; adopt the resumable ones."""
-        if not await self._node.store.node("condemn", node, lease):
-            return
-        await self._reap(node, set())
-        await self._node.store.node("buried", node)
-
-    async def _bury_past(self) -> None:
-        """Give up seats granted to this node's old names after they were buried.
-
-        The node may have asked for them before it knew, and the store may have granted them late.
-        """
-        now = asyncio.get_running_loop().time()
-        for name, (died, rooms) in list(self._past.items()):
-            await self._reap(name, rooms)
-            if now - died > LATE_SECONDS:
-                del self._past[name]
-
-    async def _reap(self, node: str, rooms: set[RoomId]) -> None:
-        """Give up a node's seats in all rooms noted for it, and in `rooms`."""
-        for room in sorted({*await self._node.store.noted(node), *rooms}):
-            self._node.adopting.add(room)
-            try:
-                await self._notes.note(room)  # before a seat there may become ours
-                start = "-inf"
-                while start:
-                    start = await self._reap_some(room, node, start)
-            finally:
-                self._node.adopting.discard(room)
-            self._notes.release(room)
-            await self._node.unnote(node, room)
-
-    async def _reap_some(self, room: RoomId, node: str, start: str) -> str:
-        """Reap one slice of members; return where to continue, "" at the end."""
-        _, adopted, after = await self._node.step(
-            room, "reap", node, self._node.name, start, str(REAPED_AT_ONCE)
-        )
-        for user, seat, ticket, place in adopted:
-            own = OwnSeat(seat, user, room, ticket, float(place), adopted=True)
-            self._seats.begin_grace(self._node.take(own))
-        return str(after)

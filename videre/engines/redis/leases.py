@@ -10,6 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+# Renewals of a lease while it lasts; some may be lost.
+BEATS = 4
+
 
 def lease(count: int, seconds: float) -> str:
     """Return the text of a renewed lease that lasts for `seconds`."""

@@ -36,12 +36,6 @@ LATE_SECONDS = 10.0
 # back with older data than the shard with the notes.
 RELEASED_SECONDS = 60.0
 
-# Why a node takes no part, for the operator who started it.
-FOREIGN = (
-    "another version of videre-server uses the store (its format is {other}, ours is {ours}):"
-    " stop those servers first, or set another Engine"
-)
-
 NOT_HEARD = "the messages of the rooms do not arrive"
 
 Found = TypeVar("Found")
@@ -115,12 +109,12 @@ class Node:
     def take(self, own: OwnSeat) -> OwnSeat:
         """Add a seat."""
         self.own[own.seat] = self._own_in.setdefault(own.room, {})[own.seat] = own
-        if not own.adopted and (view := self.views.get(own.room)) is not None:
-            view.own[own.seat] = own
         return own
 
     def drop(self, own: OwnSeat) -> None:
-        """Forget a seat."""
+        """Forget a seat, and end its grace."""
+        if own.grace is not None:
+            own.grace.cancel()
         self.own.pop(own.seat, None)
         if (here := self._own_in.get(own.room)) is not None:
             here.pop(own.seat, None)
@@ -131,8 +125,8 @@ class Node:
 
     def drop_all(self) -> None:
         """Forget all seats."""
-        self.own.clear()
-        self._own_in.clear()
+        for own in list(self.own.values()):
+            self.drop(own)
 
     def own_in(self, room: RoomId) -> list[OwnSeat]:
         """Return this node's seats in a room."""
@@ -151,11 +145,6 @@ class Node:
                 self._tally.failures[step] += 1
             raise EngineError("The rooms cannot be reached")
         return self.name
-
-    def require_whole(self) -> None:
-        """Raise EngineError while other nodes may not have restored the store."""
-        if asyncio.get_running_loop().time() < self.whole_at:
-            raise EngineError("Not all members can be reached")
 
     async def require_same(self) -> None:
         """Raise EngineError if the store is not the process that this node knows."""
@@ -221,11 +210,6 @@ class Node:
             if since > old:
                 break
             del self.released[room]
-
-    def meet(self, other: str | None) -> None:
-        """Raise EngineError if living nodes write another format."""
-        if other is not None:
-            raise EngineError(FOREIGN.format(other=other, ours=self.store.format))
 
     @property
     def is_waiting(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import enum
+import math
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,13 +15,35 @@ from videre.engines.state import RoomState
 from videre.errors import EngineError
 from videre.ids import Digest, RoomId, SeatId, UserId
 
+
+class ViewState(enum.StrEnum):
+    """What a node knows of a room (docs/cluster-protocol.md)."""
+
+    UNKNOWN = "unknown"  # messages are heard, but there is no state to apply them to
+    KNOWN = "known"  # all messages up to `number`, and the members that follow from them
+    STRAYED = "strayed"  # the store does not know the last message: later ones wait for a state
+    OVER = "over"  # dropped; the room may have another view by now
+
+
+UNKNOWN, KNOWN, STRAYED, OVER = ViewState
+
+#: The allowed changes of state. A state of the room, a loss of data or a trimmed log may come at
+#: any time, also twice; but nothing may happen to a view that is over.
+MOVES: Mapping[ViewState, frozenset[ViewState]] = {
+    **dict.fromkeys((UNKNOWN, KNOWN, STRAYED), frozenset(ViewState)),
+    OVER: frozenset(),
+}
+
 # Seconds to wait for a message: longer than it takes to notice a lost subscription.
 HEARD_SECONDS = 10.0
 
 
 @dataclasses.dataclass
 class OwnSeat:
-    """A seat of this node: of a session, lost by one, or adopted from a dead node."""
+    """A seat of this node: of a session, lost by one, or adopted from a dead node.
+
+    An adopted seat is in no view's `own`, because it needs no messages.
+    """
 
     seat: SeatId
     user: UserId
@@ -27,8 +51,8 @@ class OwnSeat:
     ticket: Digest | None
     place: float = 0.0  # in joining order; 0: not known yet
     last_id: str = "null"  # of its last packet, see Engine.publish
-    adopted: bool = False  # from a dead node: it needs no messages
-    leaving: bool = False
+    grace: asyncio.TimerHandle | None = None  # of a lost or adopted seat
+    leaving: bool = False  # from then on it is not restored; never false again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +90,19 @@ class View:
         self.looking = looking  # until the room is noted and subscribed
         self.interest = 0  # steps in progress that want a seat
         self.own: dict[SeatId, OwnSeat] = {}
-        self.known = False  # whether a state is believed
+        self.state = UNKNOWN
         self.states = 0  # number of states believed
         self._asking = asyncio.Lock()  # one step at a time asks for the state
         self.heard = 0  # the number of the last message received
         self.told: Answer | None = None  # a state answered before its messages arrived
         self.born = ""  # the room's first number; a different one means that the store lost data
         self.number = 0  # of the last message applied
-        self.state = RoomState()
+        self.believed = RoomState()
         self.positions: dict[UserId, Position] = {}
         self.doubted: set[UserId] = set()  # members that the store no longer has
         self.doubting: asyncio.TimerHandle | None = None
-        self.catching = False
+        self.catching = False  # whether the log is asked for missing messages, in any state
         self.early: list[tuple[list[Any], str]] = []  # messages that wait for their turn
-        self.strayed = False  # whether the last message is lost: early ones wait for a state
-        self.over = False  # whether the view is dropped
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @contextlib.asynccontextmanager
@@ -99,18 +121,24 @@ class View:
     @property
     def known_as(self) -> str:
         """The first number of the known state; "" if there is none."""
-        return self.born if self.known else ""
+        return self.born if self.state is KNOWN else ""
 
-    def become(self, answer: Answer) -> None:
+    def become(self, state: ViewState) -> None:
+        """Change the state; raises ValueError for a change that MOVES does not allow: a bug."""
+        if state not in MOVES[self.state]:
+            raise ValueError(f"a view that is {self.state} cannot be {state}")
+        self.state = state
+
+    def believe(self, answer: Answer) -> None:
         """Believe a state; doubt the members it lacks. Later messages stay early."""
-        members = self.state.members if answer.born else {}  # else there is no such room
+        members = self.believed.members if answer.born else {}  # else there is no such room
         self.doubted = members.keys() - answer.seats.keys()
         self.positions |= answer.positions
         self.find(members | answer.seats)
-        self.known, self.number, self.born = bool(answer.born), answer.number, answer.born
+        self.become(KNOWN if answer.born else UNKNOWN)
+        self.number, self.born = answer.number, answer.born
         self.states += 1
         self.early = [each for each in self.early if int(each[0][0]) > self.number]
-        self.strayed = False
         self.advance()
 
     def find(self, seats: Mapping[UserId, SeatId]) -> Found:
@@ -118,12 +146,12 @@ class View:
         self.positions = {user: self.positions[user] for user in seats}
         members = sorted(seats.items(), key=lambda each: (self.positions[each[0]].number, each[0]))
         event = Found(members)
-        self.state.apply(event)
+        self.believed.apply(event)
         return event
 
     def follow(self, event: Event, node: str = "", number: float = 0.0) -> None:
         """Apply an event of one member: its seat is on `node`, and a new one has this number."""
-        if not self.state.apply(event):
+        if not self.believed.apply(event):
             return
         if isinstance(event, Left):
             del self.positions[event.user]
@@ -142,7 +170,7 @@ class View:
 
     def lacks(self, own: OwnSeat) -> bool:
         """Return whether the store lacks a seat that this node had."""
-        seated = self.state.holds(own.user, own.seat) and own.user not in self.doubted
+        seated = self.believed.holds(own.user, own.seat) and own.user not in self.doubted
         return own.place > 0 and not seated
 
     def dispel(self, restoring: set[str]) -> Found | None:
@@ -157,13 +185,13 @@ class View:
 
     def find_without(self, gone: Collection[str]) -> Found:
         """Drop some members; return the event that says so."""
-        return self.find({u: seat for u, seat in self.state.members.items() if u not in gone})
+        return self.find({u: seat for u, seat in self.believed.members.items() if u not in gone})
 
     async def reached(self, number: int) -> None:
         """Wait until message `number` is applied; raises EngineError if it never will be."""
         if self.number >= number:
             return
-        if self.over:
+        if self.state is OVER:
             raise EngineError("The rooms cannot be reached")
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.append((number, waiting))
@@ -181,29 +209,24 @@ class View:
 
     def advance(self) -> None:
         """Wake those that wait for a message now applied."""
-        still = []
-        for number, waiting in self._waiting:
-            if waiting.done():
-                continue
-            if number <= self.number:
+        if self._waiting:
+            for waiting in self._due(self.number):
                 waiting.set_result(None)
-            else:
-                still.append((number, waiting))
-        self._waiting = still
 
     def fail(self, before: int | None = None) -> None:
         """Fail those that wait for a message that may never come: all, or those before a number."""
-        still = []
-        for number, waiting in self._waiting:
-            if before is not None and number >= before:
-                still.append((number, waiting))
-            elif not waiting.done():
-                waiting.set_exception(EngineError("The rooms cannot be reached"))
-        self._waiting = still
+        for waiting in self._due(math.inf if before is None else before - 1):
+            waiting.set_exception(EngineError("The rooms cannot be reached"))
+
+    def _due(self, number: float) -> list[asyncio.Future[None]]:
+        """Remove those that wait for a message up to this number; return those that still do."""
+        due = [waiting for at, waiting in self._waiting if at <= number]
+        self._waiting = [each for each in self._waiting if each[0] > number]
+        return [waiting for waiting in due if not waiting.done()]
 
     def end(self) -> None:
         """Mark the view as over, and fail all who wait for its messages."""
-        self.over = True
+        self.become(OVER)
         if self.doubting is not None:
             self.doubting.cancel()
         self.fail()
