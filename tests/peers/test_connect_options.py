@@ -1,4 +1,4 @@
-"""What the Payload of a connect may ask for."""
+"""The keys of a connect's Payload, and how wrong ones are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from videre.peers.connect_options import (
     connect_options,
 )
 
-#: As an object, and as the JSON text of one.
+#: Each payload is tried as an object and as the JSON text of that object.
 either = pytest.mark.parametrize("form", [lambda payload: payload, json.dumps], ids=["", "text"])
 
 
@@ -36,13 +36,13 @@ either = pytest.mark.parametrize("form", [lambda payload: payload, json.dumps], 
     ids=lambda payload: None,
 )
 def test_most_payloads_ask_for_nothing(payload: Any) -> None:
-    """What is no object, and keys that nobody knows, are as good as the real client's `{}`."""
+    """A payload that is no object, or has only unknown keys, counts as the real client's `{}`."""
     assert connect_options(payload) == NOTHING == ConnectOptions()
     assert NOTHING.greeting is None
 
 
 def resumes(secret: str, received: int, token: object = None) -> ConnectOptions:
-    """Return the options of a client that comes back."""
+    """Return the options of a client that resumes its seat."""
     return ConnectOptions(token=token, welcome=True, resume=(secret, received), again=True)
 
 
@@ -66,7 +66,7 @@ def resumes(secret: str, received: int, token: object = None) -> ConnectOptions:
     ids=lambda value: None,
 )
 def test_what_is_asked_for(form: Any, payload: Any, expected: ConnectOptions) -> None:
-    """Each key alone and together; who resumes gets a welcome, asked for or not."""
+    """Each key works alone and with others; a resuming client always gets a welcome."""
     assert connect_options(form(payload)) == expected
 
 
@@ -80,7 +80,7 @@ def test_what_is_asked_for(form: Any, payload: Any, expected: ConnectOptions) ->
     ],
 )
 def test_wrong_types(form: Any, key: str, values: list[Any]) -> None:
-    """The message names the key, whatever else is asked for."""
+    """The message names the key at fault, whatever else the payload asks for."""
     for value in values:
         for more in ({}, {"Token": "t"}, {"Other": 1}):
             with pytest.raises(InvalidPacket) as caught:
@@ -89,7 +89,7 @@ def test_wrong_types(form: Any, key: str, values: list[Any]) -> None:
 
 
 def test_every_fault_is_named() -> None:
-    """In one message, in the order of the alphabet; the token is auth's to judge."""
+    """One message names all faulty keys in alphabetical order; the token is left to auth."""
     with pytest.raises(InvalidPacket) as caught:
         connect_options({"Welcome": "yes", "Token": [], "Resume": 5, "Received": True})
     assert str(caught.value) == (
@@ -99,15 +99,15 @@ def test_every_fault_is_named() -> None:
 
 
 def test_no_message_repeats_a_secret() -> None:
-    """What was shown, good or not, is in no error."""
+    """No error message contains a token or secret, valid or not."""
     for payload in ({"Resume": "secret" * 99}, {"Resume": ["secret"]}, {"Received": "secret"}):
         with pytest.raises(InvalidPacket) as caught:
             connect_options(payload)
         assert "secret" not in str(caught.value)
 
 
-def test_what_the_welcome_says_of_a_seat_taken_anew() -> None:
-    """Nothing more to who asked for a welcome alone; that it is no resumption to who resumes."""
+def test_the_welcome_after_a_fresh_join() -> None:
+    """The welcome says that the resumption failed, but only to a client that tried to resume."""
     assert connect_options({"Welcome": True}).greeting == {}
     for resume in ({"Resume": "s"}, {"Resume": "s", "Received": 0}):
         assert connect_options(resume).greeting == {"Resumed": False}
@@ -119,7 +119,7 @@ KEYS = st.sampled_from(["Welcome", "Resume", "Received", "Token", "__proto__", "
 @CALM
 @given(payload=st.one_of(ANY_TEXT, VALUES, st.dictionaries(KEYS, VALUES)))
 def test_any_payload_is_answered(payload: Any) -> None:
-    """With what an object asks for, or InvalidPacket; the text of an object is the object."""
+    """Every payload yields options or InvalidPacket; an object and its JSON text mean the same."""
 
     def answer(payload: Any) -> ConnectOptions | str:
         try:
@@ -158,8 +158,8 @@ ASKED = st.dictionaries(st.sampled_from(sorted(SCHEMA)), WRONG, min_size=1)
 
 @CALM
 @given(asked=ASKED)
-def test_it_says_what_the_schema_says(asked: dict[str, Any]) -> None:
-    """It accepts and refuses the same, and in the same words, though cerberus sees an outline."""
+def test_options_agree_with_the_schema(asked: dict[str, Any]) -> None:
+    """It accepts and refuses the same, in the same words, though cerberus sees only an outline."""
     whole = Validator(SCHEMA)
     good = whole.validate(asked, normalize=False)
     try:

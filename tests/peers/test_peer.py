@@ -35,7 +35,7 @@ def test_the_first_member_is_the_initiator(world: World) -> None:
 
 
 def test_a_connect_goes_to_every_member(world: World) -> None:
-    """To every member of the room, the sender included, with the sender's role."""
+    """Every member, the sender included, gets the packet with the sender's role."""
     a, b, c = world.members("a", "b", "c")
     d = world.member("d")
     for client in (a, b, c):
@@ -44,7 +44,7 @@ def test_a_connect_goes_to_every_member(world: World) -> None:
 
 
 def test_a_role_is_the_json_text_of_a_boolean(world: World) -> None:
-    """`Payload` is replaced by a string, `"true"`: not `"{true}"`, and no boolean."""
+    """`Payload` becomes the string `"true"` or `"false"`: neither a boolean nor `"{true}"`."""
     a = world.client()
     a.say('{"Header":{"Event":"connect","UserId":"a","RoomId":"room"},"Payload":{"x":[1]}}')
     (text,) = a.texts()
@@ -52,7 +52,7 @@ def test_a_role_is_the_json_text_of_a_boolean(world: World) -> None:
 
 
 def test_the_own_connect_comes_first(world: World) -> None:
-    """The sender hears its own `connect` before any later `connect` of another member."""
+    """The sender hears its own `connect` before any later member's."""
     a, b = world.client(), world.client()
     a.connect("a", "room")
     b.connect("b", "room")
@@ -61,7 +61,7 @@ def test_the_own_connect_comes_first(world: World) -> None:
 
 
 def test_all_members_see_one_order(world: World) -> None:
-    """All members see joins and leaves of a room in one and the same order."""
+    """All members hear the joins and leaves of a room in the same order."""
     a, b = world.members("a", "b")
     c, d = world.member("c"), world.member("d")
     c.say(packet("disconnect", "c", "room"))
@@ -74,7 +74,7 @@ def test_all_members_see_one_order(world: World) -> None:
 
 
 def test_connect_again_changes_nothing(world: World) -> None:
-    """As the same user to the same room: the sender alone gets its current role again."""
+    """A repeated connect to the same room returns the current role to the sender alone."""
     a, b = world.members("a", "b")
     b.connect("b", "room")
     assert b.heard() == [("connect", "b", "room", "false")]
@@ -87,8 +87,8 @@ def test_connect_again_changes_nothing(world: World) -> None:
     assert b.heard() == [("ping", "b", "room", '["a","b"]')]
 
 
-def test_connect_again_tells_the_role_of_now(world: World) -> None:
-    """The current role: that of an heir is `"true"`."""
+def test_connect_again_returns_the_current_role(world: World) -> None:
+    """A promoted heir that connects again gets `"true"`."""
     a, b = world.members("a", "b")
     a.end()
     b.texts()
@@ -97,7 +97,7 @@ def test_connect_again_tells_the_role_of_now(world: World) -> None:
 
 
 def test_connect_to_another_room_leaves_the_first(world: World) -> None:
-    """A session is in one room at a time: as if by `disconnect`."""
+    """A session is in one room at a time: a connect to another room leaves the first."""
     a, b = world.members("a", "b")
     (other,) = world.members("x", room="other")
     a.connect("a", "other")
@@ -111,7 +111,7 @@ def test_connect_to_another_room_leaves_the_first(world: World) -> None:
 
 
 def test_connect_to_another_room_under_another_name(world: World) -> None:
-    """Who moves may take another name."""
+    """A client may take another name as it moves to another room."""
     (a,) = world.members("a")
     a.connect("z", "other")
     assert a.heard() == [("connect", "z", "other", "true")]
@@ -119,7 +119,7 @@ def test_connect_to_another_room_under_another_name(world: World) -> None:
 
 
 def test_a_connect_under_another_name_is_refused(world: World) -> None:
-    """A member's packet under another UserId to its own room is `wrong-user`."""
+    """A member that connects to its own room under another UserId gets `wrong-user`."""
     a, b = world.members("a", "b")
     a.connect("z", "room")
     assert a.heard() == [("error", "a", "room", "wrong-user")]
@@ -132,7 +132,7 @@ def test_a_connect_under_another_name_is_refused(world: World) -> None:
     "payload", ["secret", {"Token": "secret"}, '{"Other":"secret"}', ["secret"]]
 )
 def test_the_payload_of_a_connect_is_never_shown(world: World, payload: Any) -> None:
-    """It is for the signaller, also where a client says it twice or connects again."""
+    """No client ever sees it, even when it is repeated or the client connects again."""
     (a,) = world.members("a")
     b = world.client()
     text = packet("connect", "b", "room", payload)
@@ -146,7 +146,7 @@ def test_the_payload_of_a_connect_is_never_shown(world: World, payload: Any) -> 
 
 
 def test_what_else_a_connect_holds_travels_with_it(world: World) -> None:
-    """Further header keys and further top-level keys are forwarded; values and order stay."""
+    """Extra keys of the header and the packet are forwarded unchanged and in order."""
     (a,) = world.members("a")
     b = world.client()
     form = (
@@ -161,7 +161,7 @@ def test_what_else_a_connect_holds_travels_with_it(world: World) -> None:
 
 
 def test_replace(world: World) -> None:
-    """The old seat is given up (`disconnect` to the others, 4503), then the new one joins."""
+    """Others hear the old seat's `disconnect`, its session closes with 4503, the new one joins."""
     a, b = world.members("a", "b")
     newer = world.client()
     newer.connect("a", "room")
@@ -180,7 +180,7 @@ def test_replace(world: World) -> None:
 
 
 def test_replace_in_a_room_of_its_own(world: World) -> None:
-    """Who replaces the only member is the initiator."""
+    """A user that replaces the only member becomes the initiator."""
     (a,) = world.members("a")
     newer = world.member("a")
     assert (a.code, newer.code) == (4503, None)
@@ -188,8 +188,8 @@ def test_replace_in_a_room_of_its_own(world: World) -> None:
     assert newer.heard() == [("connect", "a", "room", "true")]
 
 
-def test_the_replaced_is_nobody(world: World) -> None:
-    """What a replaced session has still sent reaches nobody."""
+def test_a_replaced_session_reaches_nobody(world: World) -> None:
+    """Packets that a replaced session still sends are not delivered."""
     a, b = world.members("a", "b")
     world.member("a")
     b.texts()
@@ -199,7 +199,7 @@ def test_the_replaced_is_nobody(world: World) -> None:
 
 
 def test_the_same_user_in_two_rooms(world: World) -> None:
-    """A user id belongs to a room: the same one elsewhere is another."""
+    """User ids are local to a room: the same id in another room is another user."""
     (a,) = world.members("a")
     other = world.member("a", "other")
     assert (a.code, other.code) == (None, None)
@@ -207,7 +207,7 @@ def test_the_same_user_in_two_rooms(world: World) -> None:
 
 
 def test_reject(strict: World) -> None:
-    """The newcomer gets `user-taken`, with Retry true; nobody else hears of it."""
+    """The newcomer gets `user-taken` with Retry true; the others hear nothing."""
     a, b = strict.members("a", "b")
     newer = strict.client()
     newer.connect("a", "room", Id="x")
@@ -222,7 +222,7 @@ def test_reject(strict: World) -> None:
 
 
 def test_a_refused_connect_leaves_the_old_seat(strict: World) -> None:
-    """Who is refused in another room stays where it is, in its place and role."""
+    """A member that is refused in another room keeps its seat and its role."""
     a, b = strict.members("a", "b")
     (taken,) = strict.members("a", room="other")
     a.connect("a", "other")

@@ -1,4 +1,4 @@
-"""Bad input: the sender is told, stays connected, and nobody else notices."""
+"""Bad input: the sender gets an error and stays connected, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fakes import ENGINES, FakeClient, World, brief, error_of, packet
 
 from videre.settings import Limits
 
-#: A packet for each code that a stranger can earn.
+#: One packet for each error code that a client without a seat can cause.
 BAD = {
     "malformed-packet": "nonsense",
     "invalid-packet": packet("welcome", "a", "room"),
@@ -36,14 +36,14 @@ def strict(request: pytest.FixtureRequest) -> World:
 
 
 def fail(client: FakeClient, times: int) -> None:
-    """Send so many bad packets."""
+    """Send this many bad packets."""
     for _ in range(times):
         client.say("nonsense")
 
 
 @pytest.mark.parametrize("code", BAD)
-def test_the_sender_is_told_and_stays_connected(world: World, code: str) -> None:
-    """An error with its code, a message, and Retry false; then the client goes on."""
+def test_the_sender_gets_an_error_and_stays_connected(world: World, code: str) -> None:
+    """The error has its code, a message and Retry false; the client can go on."""
     a = world.client()
     a.say(BAD[code])
     error = a.error()
@@ -55,15 +55,15 @@ def test_the_sender_is_told_and_stays_connected(world: World, code: str) -> None
 
 
 @pytest.mark.parametrize("text", NULL_NAMES, ids=["UserId", "RoomId"])
-def test_a_name_that_is_null_is_answered_like_any_bad_input(world: World, text: str) -> None:
-    """It never kills a session without a word."""
+def test_a_null_name_is_answered_like_any_bad_input(world: World, text: str) -> None:
+    """It gets an error instead of ending the session silently."""
     a = world.client()
     a.say(text)
     assert a.error()["Code"] == "invalid-packet"
 
 
 def test_the_form_of_an_error(world: World) -> None:
-    """The protocol's example, to the letter."""
+    """The error equals the protocol's example byte for byte."""
     (peer1,) = world.members("peer1", room="some_room_id")
     peer1.say('{"Header":{"Event":"ping","RoomId":"some_room_id"},"Payload":""}')
     (text,) = peer1.texts()
@@ -76,7 +76,7 @@ def test_the_form_of_an_error(world: World) -> None:
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
 def test_nobody_else_notices(world: World, text: str) -> None:
-    """Neither the room that was named nor that of the sender hears of it."""
+    """No error reaches the room named in the packet or the sender's room."""
     a, b = world.members("a", "b")
     (elsewhere,) = world.members("x", room="elsewhere")
     for client in (world.client(), elsewhere):
@@ -85,11 +85,11 @@ def test_nobody_else_notices(world: World, text: str) -> None:
     assert (a.heard(), b.heard()) == ([], [])
 
 
-# whose seat, room and id
+# the sender's seat, its room, and a packet id
 
 
 def test_an_error_names_the_senders_seat(world: World) -> None:
-    """UserId and RoomId are the sender's seat, whatever the packet claims."""
+    """UserId and RoomId of the error are those of the sender's seat, whatever the packet claims."""
     (a,) = world.members("a")
     for text in [*BAD.values(), packet("broadcast", "z", "room"), packet("ping", "z", "r" * 257)]:
         a.say(text.replace('"a"', '"someone"').replace('"room"', '"somewhere"'))
@@ -97,7 +97,7 @@ def test_an_error_names_the_senders_seat(world: World) -> None:
 
 
 def test_else_it_names_what_the_packet_claimed(world: World) -> None:
-    """Without a seat, what the packet claimed comes back, as far as it is a name."""
+    """Without a seat, the error repeats the names from the packet, if they are valid."""
     a = world.client()
     for text in (packet("welcome", "u", "r"), packet("broadcast", "u", "r")):
         a.say(text)
@@ -110,14 +110,14 @@ def test_else_it_names_what_the_packet_claimed(world: World) -> None:
 
 @pytest.mark.parametrize("text", ["nonsense", "[]", "{}", '{"Header":[]}', '{"Header":"u"}'])
 def test_else_it_names_nobody(world: World, text: str) -> None:
-    """Without a claim either, both are empty strings."""
+    """Without a seat or valid names in the packet, both fields are empty strings."""
     a = world.client()
     a.say(text)
     assert [each[1:3] for each in a.heard()] == [("", "")]
 
 
 def test_an_error_after_a_leave_names_the_claim(world: World) -> None:
-    """Who has left a room has no seat any more."""
+    """A client that has left its room has no seat, so the error repeats the packet's names."""
     (a,) = world.members("a")
     a.say(packet("disconnect", "a", "room"))
     a.say(packet("broadcast", "z", "elsewhere"))
@@ -126,7 +126,7 @@ def test_an_error_after_a_leave_names_the_claim(world: World) -> None:
 
 @pytest.mark.parametrize("packet_id", ["", "x", "\u00e9" * 64, 0, -1, 1.5, 2**53])
 def test_the_packets_id_comes_back(world: World, packet_id: Any) -> None:
-    """`Header.Id`, a string up to 64 characters or a number, comes back in the error's header."""
+    """A string `Header.Id` of up to 64 characters, or a number, is repeated in the error."""
     (a,) = world.members("a")
     for text in (
         packet("broadcast", "z", "room", Id=packet_id),  # refused by a rule
@@ -139,8 +139,8 @@ def test_the_packets_id_comes_back(world: World, packet_id: Any) -> None:
 
 
 @pytest.mark.parametrize("packet_id", ["x" * 65, True, False, None, [], ["x"], {}, {"a": 1}])
-def test_what_is_no_id_does_not_come_back(world: World, packet_id: Any) -> None:
-    """Longer strings, booleans, null and objects are not repeated, and are no fault."""
+def test_an_invalid_id_is_not_repeated(world: World, packet_id: Any) -> None:
+    """Longer strings, booleans, null and objects are dropped, but are not errors."""
     a = world.client()
     a.say(packet("broadcast", "a", "room", Id=packet_id))
     (answer,) = a.texts()
@@ -149,7 +149,7 @@ def test_what_is_no_id_does_not_come_back(world: World, packet_id: Any) -> None:
 
 
 def test_an_error_without_an_id_has_none(world: World) -> None:
-    """No id, no key."""
+    """The error has no `Id` key if the packet had none."""
     a = world.client()
     a.say(BAD["not-in-room"])
     assert set(json.loads(a.texts()[0])["Header"]) == {"Event", "UserId", "RoomId"}
@@ -160,7 +160,7 @@ def test_an_error_without_an_id_has_none(world: World) -> None:
 
 @pytest.mark.parametrize("code", BAD)
 def test_ten_bad_packets_in_a_row_close_the_session(world: World, code: str) -> None:
-    """Ten errors, then the close with 4500; nine do not."""
+    """Ten bad packets get ten errors, then the close with 4500; nine do not close."""
     a = world.client()
     for _ in range(9):
         a.say(BAD[code])
@@ -171,8 +171,8 @@ def test_ten_bad_packets_in_a_row_close_the_session(world: World, code: str) -> 
 
 
 @pytest.mark.parametrize("event", ["connect", "broadcast", "ping", "disconnect"])
-def test_a_good_packet_begins_the_count_anew(world: World, event: str) -> None:
-    """Ten in a row: any good packet between them resets."""
+def test_a_good_packet_resets_the_count(world: World, event: str) -> None:
+    """Only ten bad packets in a row count: any good packet between them starts over."""
     (a,) = world.members("a")
     fail(a, 9)
     a.say(packet(event, "a", "room"))
@@ -182,8 +182,8 @@ def test_a_good_packet_begins_the_count_anew(world: World, event: str) -> None:
     assert a.code == 4500
 
 
-def test_the_usual_ping_begins_the_count_anew(world: World) -> None:
-    """A ping that is repeated to the letter is a good packet too."""
+def test_a_repeated_ping_resets_the_count(world: World) -> None:
+    """A ping identical to the one before counts as a good packet."""
     (a,) = world.members("a")
     a.say(packet("ping", "a", "room"))
     fail(a, 9)
@@ -193,7 +193,7 @@ def test_the_usual_ping_begins_the_count_anew(world: World) -> None:
 
 
 def test_bad_packets_of_all_kinds_count_together(world: World) -> None:
-    """In a row, whatever is wrong with each, frames that were too large to be read included."""
+    """All kinds of bad packets count towards the ten, oversized frames included."""
     a = world.client()
     for text in [*BAD.values()] * 2:
         a.say(text)
@@ -205,15 +205,15 @@ def test_bad_packets_of_all_kinds_count_together(world: World) -> None:
 
 
 def test_bad_packets_are_counted_for_each_session(world: World) -> None:
-    """The fault of one is not that of another."""
+    """Bad packets of one session do not count against another."""
     a, b = world.members("a", "b")
     fail(a, 9)
     fail(b, 1)
     assert (a.code, b.code) == (None, None)
 
 
-def test_being_refused_a_name_is_not_bad(strict: World) -> None:
-    """Retry true means that trying again, and again, is right."""
+def test_a_taken_name_is_not_a_bad_packet(strict: World) -> None:
+    """Retry true invites retries, so they never close the session."""
     strict.members("a")
     newer = strict.client()
     for _ in range(30):
@@ -225,8 +225,8 @@ def test_being_refused_a_name_is_not_bad(strict: World) -> None:
     assert newer.code == 4500
 
 
-def test_what_is_refused_is_logged_by_its_code(world: World) -> None:
-    """Errors with their code, never with what the packet held."""
+def test_errors_are_logged_by_code(world: World) -> None:
+    """The log has the error's code, and never the packet's content."""
     a = world.client()
     a.say(packet("broadcast", "a", "room", "secret"))
     (record,) = world.log.of("error")
@@ -234,7 +234,7 @@ def test_what_is_refused_is_logged_by_its_code(world: World) -> None:
 
 
 def test_bad_packets_count_towards_the_rate() -> None:
-    """Who mixes good packets in is not answered for ever: bad ones take from the bucket too."""
+    """Good packets in between do not help: bad ones use up the packet rate too."""
     world = World(limits=Limits(packets_per_second=1, packet_burst=20, join_timeout=None))
     client = world.client()
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""What a session pays for, in bytes: what it sends, and what that causes in a crowded room."""
+"""What a session is charged in bytes: for what it sends, and for the copies this causes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def debt(client: FakeClient) -> int:
-    """Return the bytes that a client has been charged for and that have not come back."""
+    """Return the bytes that a client was charged and that have not been refilled."""
     held = client.peer._throttle
     assert held is not None
     now = client.peer._context.clock()
@@ -31,29 +31,29 @@ def debt(client: FakeClient) -> int:
 
 
 def cost(client: FakeClient, act: Callable[[], None]) -> int:
-    """Return what a client is charged for what it does."""
+    """Return what a client is charged for an action."""
     before = debt(client)
     act()
     return debt(client) - before
 
 
 def crowd(world: World, size: int, name: str = "u{}") -> list[FakeClient]:
-    """Return so many members of one room."""
+    """Return this many members of one room."""
     return world.members(*(name.format(number) for number in range(size)))
 
 
 @pytest.mark.parametrize(
     ("copies", "times"), [(-1, 0), (0, 0), (1, 0), (7, 0), (8, 0), (9, 1), (16, 1), (17, 2)]
 )
-def test_so_many_copies_weigh(copies: int, times: int) -> None:
-    """One packet for each eight copies begun, the packet itself aside."""
+def test_weight_of_copies(copies: int, times: int) -> None:
+    """Up to eight copies cost nothing extra; each further eight begun cost one packet more."""
     assert weight(copies) == times == max(0, -(-copies // COPIES) - 1)
 
 
 @engines
 @pytest.mark.parametrize(("members", "times"), [(2, 1), (8, 1), (9, 1), (10, 2), (50, 7)])
 def test_a_packet_to_many_is_charged_by_copies(engine: Make, members: int, times: int) -> None:
-    """In a mesh of eight once; whether its header is that of the one before or not."""
+    """A packet costs once in a room of eight, and more beyond; a known header changes nothing."""
     world = World(engine, limits=PAID)
     a, *_ = crowd(world, members)
     for number in range(3):
@@ -66,7 +66,7 @@ def test_a_packet_to_many_is_charged_by_copies(engine: Make, members: int, times
 
 @engines
 def test_a_packet_to_some_is_charged_by_those(engine: Make) -> None:
-    """However crowded the room is; names that nobody has count as well."""
+    """A packet with `To` is charged by the names listed, unknown ones included."""
     world = World(engine, limits=PAID)
     a, *_ = crowd(world, 30)
     for to, times in (("u1", 1), (["u1", "u2"], 1), ([f"x{n}" for n in range(64)], 8)):
@@ -76,7 +76,7 @@ def test_a_packet_to_some_is_charged_by_those(engine: Make) -> None:
 
 @engines
 def test_joins_and_leaves_are_charged_by_copies(engine: Make) -> None:
-    """A storm of them in a crowded room is paid by who makes it."""
+    """A storm of joins and leaves in a crowded room is charged to its sender."""
     world = World(engine, limits=PAID)
     crowd(world, 49)
     a = world.client()
@@ -87,7 +87,7 @@ def test_joins_and_leaves_are_charged_by_copies(engine: Make) -> None:
 
 @engines
 def test_pings_of_a_crowded_room(engine: Make) -> None:
-    """Each is charged with its answer, also from outside: one passes, the next when it is paid."""
+    """A ping is charged with its answer, from outside too; the next passes once that is paid."""
     world = World(engine, limits=replace(PAID, byte_burst=4000))
     crowd(world, 60, "{:03d}" + "\U0001f600" * 120)
     for client, user in ((world.client(), "x"), (world.member("m"), "m")):
@@ -108,7 +108,7 @@ def test_pings_of_a_crowded_room(engine: Make) -> None:
 
 @engines
 def test_a_welcome_is_charged(engine: Make) -> None:
-    """It grows with the room; one that is asked for again is charged again."""
+    """A welcome's cost grows with the room; each request for a new one is charged again."""
     world = World(engine, limits=PAID)
     crowd(world, 5, "{}" + "\U0001f600" * 100)
     a = world.client()
@@ -123,7 +123,7 @@ def test_a_welcome_is_charged(engine: Make) -> None:
 
 @engines
 def test_lost_seats_weigh_nothing(engine: Make) -> None:
-    """Nobody makes others' packets dearer by seats that nobody hears in."""
+    """Lost seats do not make the packets of others dearer."""
     world = World(engine, limits=replace(PAID, grace=20.0))
     a, b = world.members("a", "b")
     for number in range(40):
@@ -134,13 +134,13 @@ def test_lost_seats_weigh_nothing(engine: Make) -> None:
     assert cost(a, lambda: a.say(text)) == len(text)
     b.texts()
     world.clock.advance(20)
-    assert len(b.texts()) == 40  # who has left by now
+    assert len(b.texts()) == 40  # the lost seats have left by now
     assert cost(a, lambda: a.say(text)) == len(text)
 
 
 @engines
-def test_a_seat_that_is_resumed_weighs_again(engine: Make) -> None:
-    """One that comes back is one that hears."""
+def test_a_resumed_seat_counts_again(engine: Make) -> None:
+    """A resumed seat receives packets, so it is charged for again."""
     world = World(engine, limits=PAID)
     a, *_ = crowd(world, 9)
     guest = world.client()
@@ -159,7 +159,7 @@ def test_a_seat_that_is_resumed_weighs_again(engine: Make) -> None:
 
 @engines
 def test_bad_packets_are_charged(engine: Make) -> None:
-    """What cannot be read costs its bytes: a stranger's nonsense is bounded by them."""
+    """Unreadable packets cost their bytes, so that the limit bounds them too."""
     world = World(engine, limits=replace(PAID, byte_burst=100_000))
     a = world.client()
     for _ in range(9):
@@ -170,7 +170,7 @@ def test_bad_packets_are_charged(engine: Make) -> None:
 
 @engines
 def test_a_burst_of_bytes(engine: Make) -> None:
-    """Said once, then dropped, then 4003, as with packets; others have what passed."""
+    """The first excess gets an error, then packets are dropped, then 4003; accepted ones arrive."""
     world = World(engine, limits=replace(PAID, byte_burst=100_000))
     a, b = world.members("a", "b")
     world.clock.advance(1000)
@@ -182,7 +182,7 @@ def test_a_burst_of_bytes(engine: Make) -> None:
 
 
 def test_a_mesh_of_eight_old_clients_begins_within_the_defaults() -> None:
-    """Each comes at once and broadcasts all to everybody: 7 offers, and 40 candidates a peer."""
+    """Eight clients join at once and broadcast 7 offers and 40 candidates a peer to everybody."""
     world = World(limits=replace(Limits(), join_timeout=None))
     users = "abcdefgh"
     clients = world.members(*users)

@@ -1,4 +1,4 @@
-"""Addresses that bring wrong tokens wait for their answers, and nobody else does."""
+"""Addresses that show wrong tokens wait for their answers; nobody else does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILURES = 10
 
 
 class Slow(World):
-    """A namespace that requires tokens, and where a sleep takes a step: see `begin`."""
+    """A namespace that requires tokens, and whose delays the test steps through: see `begin`."""
 
     def __init__(self, engine: Any = None, limits: Limits = UNLIMITED) -> None:
         super().__init__(engine, limits=limits, auth=TokenAuth([secret_key(SECRET)]))
@@ -28,7 +28,7 @@ class Slow(World):
         self.context = replace(self.context, sleep=self.sleep)
 
     async def sleep(self, seconds: float, needless: Callable[[], bool]) -> None:
-        """Note for how long, and wait until the test goes on."""
+        """Record the delay, and wait until the test goes on."""
         self.slept.append(seconds)
         await asyncio.sleep(0)  # one step, needs no loop
 
@@ -40,7 +40,7 @@ def world(request: pytest.FixtureRequest) -> Slow:
 
 
 def fail(world: World, times: int, address: str = HERE) -> None:
-    """Bring so many wrong tokens, each by a session of its own."""
+    """Show this many wrong tokens, each from its own session."""
     for _ in range(times):
         client = world.client(address)
         show(client, "nonsense")
@@ -48,12 +48,12 @@ def fail(world: World, times: int, address: str = HERE) -> None:
 
 
 def connecting(client: FakeClient, shown: str) -> Any:
-    """Return a connect that waits."""
+    """Return a connect that is being delayed."""
     return begin(client.peer.receive(packet("connect", "a", "room", {"Token": shown})))
 
 
 def test_ten_failures_slow_the_next_tries(world: Slow) -> None:
-    """By half a second, then twice as long each time, up to 25 s."""
+    """The delay starts at half a second and doubles up to 25 s."""
     fail(world, FAILURES)
     assert world.slept == []
     fail(world, 9)
@@ -61,7 +61,7 @@ def test_ten_failures_slow_the_next_tries(world: Slow) -> None:
 
 
 def test_after_a_minute_nothing_is_slow(world: Slow) -> None:
-    """An address is as good as new."""
+    """After a quiet minute, an address has no delay."""
     fail(world, FAILURES + 3)
     world.slept.clear()
     world.clock.advance(61)
@@ -74,15 +74,15 @@ def test_after_a_minute_nothing_is_slow(world: Slow) -> None:
     [token("b"), token(room="other"), token(exp=NOW - 1), "nonsense", "", 5],
     ids=["of another", "elsewhere", "expired", "nonsense", "empty", "a number"],
 )
-def test_what_is_a_failure(world: Slow, shown: Any) -> None:
-    """Every token that is refused."""
+def test_what_counts_as_a_failure(world: Slow, shown: Any) -> None:
+    """Every refused token counts."""
     for _ in range(FAILURES + 1):
         show(world.client(), shown)
     assert world.slept == [0.5]
 
 
-def test_what_is_no_failure(world: Slow) -> None:
-    """No token at all is no guess; nor is a ping, a full room, or any other packet."""
+def test_what_does_not_count_as_a_failure(world: Slow) -> None:
+    """A missing token, a ping, a full room or any other packet is no guess."""
     client = world.client()
     for _ in range(3 * FAILURES):
         show(client, None)
@@ -94,8 +94,8 @@ def test_what_is_no_failure(world: Slow) -> None:
     assert world.slept == []
 
 
-def test_nobody_else_is_held_up(world: Slow) -> None:
-    """While one address waits, another one enters at once, and members go on."""
+def test_other_addresses_are_not_delayed(world: Slow) -> None:
+    """While one address waits, another one joins at once and members go on."""
     member = enter(world, "m")
     fail(world, FAILURES, THERE)
     late = world.client(THERE)
@@ -109,7 +109,7 @@ def test_nobody_else_is_held_up(world: Slow) -> None:
 
 
 def test_a_good_token_is_delayed_but_good(world: Slow) -> None:
-    """Who shares an address with a guesser waits, and gets in."""
+    """A client that shares its address with a guesser waits, then gets in."""
     fail(world, FAILURES + 2)
     a = world.client()
     show(a, token())
@@ -117,8 +117,8 @@ def test_a_good_token_is_delayed_but_good(world: Slow) -> None:
     assert world.slept[-1] == 2
 
 
-def test_members_of_the_address_are_not_held_up_in_what_they_say(world: Slow) -> None:
-    """Only a connect waits: calls of the same address that stand go on."""
+def test_packets_of_members_are_not_delayed(world: Slow) -> None:
+    """Only a connect waits: running calls from the same address go on."""
     a = enter(world)
     fail(world, 3 * FAILURES)
     world.slept.clear()
@@ -127,8 +127,8 @@ def test_members_of_the_address_are_not_held_up_in_what_they_say(world: Slow) ->
     assert world.slept == []
 
 
-def test_who_goes_away_while_it_waits_leaves_no_ghost(world: Slow) -> None:
-    """It is never seated, nobody hears of it, and nothing is kept."""
+def test_a_client_that_leaves_while_it_waits_is_never_seated(world: Slow) -> None:
+    """No member hears of it, and nothing is kept."""
     member = enter(world, "m")
     fail(world, FAILURES)
     a = world.client()
@@ -142,7 +142,7 @@ def test_who_goes_away_while_it_waits_leaves_no_ghost(world: Slow) -> None:
 
 
 def test_a_token_that_expires_while_it_waits(world: Slow) -> None:
-    """What counts is when the answer is given."""
+    """A token must be valid when the answer is given."""
     fail(world, FAILURES)
     a = world.client()
     steps = connecting(a, token(exp=NOW + 0.4))
@@ -152,8 +152,8 @@ def test_a_token_that_expires_while_it_waits(world: Slow) -> None:
     assert len(world.rooms) == 0
 
 
-def test_a_connect_that_is_delayed_does_not_run_into_the_join_timeout() -> None:
-    """A delay is our doing: with 25 s of it, 10 s for the join would refuse every good token."""
+def test_a_delay_does_not_count_towards_the_join_timeout() -> None:
+    """The server causes the delay: 25 s of it with JoinTimeout 10 would refuse every good token."""
     world = Slow(limits=replace(UNLIMITED, join_timeout=10.0))
     fail(world, FAILURES + 6)
     a = world.client()
@@ -165,8 +165,8 @@ def test_a_connect_that_is_delayed_does_not_run_into_the_join_timeout() -> None:
     assert a.heard() == [("connect", "a", "room", "true")]
 
 
-def test_who_is_refused_after_a_delay_still_has_to_join_in_time() -> None:
-    """The time begins when the delay is over: nobody stays for ever by a wrong token."""
+def test_a_refused_client_still_has_to_join_in_time() -> None:
+    """The join timeout starts when the delay ends, so a wrong token does not avoid it."""
     world = Slow(limits=replace(UNLIMITED, join_timeout=10.0))
     fail(world, FAILURES)
     a = world.client()
@@ -180,8 +180,8 @@ def test_who_is_refused_after_a_delay_still_has_to_join_in_time() -> None:
     assert a.code == CloseCode.NO_PACKET
 
 
-def test_who_has_a_seat_is_not_sent_away_after_a_delay() -> None:
-    """A member that shows a wrong token waits, is refused, and stays: it need not join."""
+def test_a_member_is_not_closed_after_a_delay() -> None:
+    """A member with a wrong token waits and is refused, but keeps its seat: it need not join."""
     world = Slow(limits=replace(UNLIMITED, join_timeout=10.0))
     member = enter(world)
     fail(world, FAILURES)
@@ -191,8 +191,8 @@ def test_who_has_a_seat_is_not_sent_away_after_a_delay() -> None:
     assert member.code is None
 
 
-def test_tries_that_wait_side_by_side_are_all_counted() -> None:
-    """A hundred sessions at once guess no faster than one: each waits for those before it."""
+def test_concurrent_tries_are_all_counted() -> None:
+    """A hundred sessions at once guess no faster than one: each delay counts those before it."""
     world = Slow()
     fail(world, FAILURES)
     clients = [world.client() for _ in range(100)]

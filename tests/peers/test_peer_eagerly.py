@@ -1,4 +1,4 @@
-"""Coroutines that begin at once: what is done, what waits, and how each ends."""
+"""Coroutines that start at once: what runs before the first wait, and how each ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from videre.peers.eagerly import eagerly
 
 
 class Work:
-    """Work that notes how far it has come, and waits for futures on its way."""
+    """Work that records its progress and waits for futures on its way."""
 
     def __init__(self, *futures: asyncio.Future[str]) -> None:
         self.notes: list[str] = []
@@ -31,15 +31,15 @@ class Work:
             self.notes.append("ended")
 
 
-def test_work_that_does_not_wait_is_done_at_once() -> None:
-    """No loop is needed, and nothing is left to be awaited."""
+def test_work_that_does_not_wait_finishes_at_once() -> None:
+    """It needs no loop and leaves nothing to await."""
     work = Work()
     assert eagerly(work()) is None
     assert work.notes == ["begun", "ended"]
 
 
-def test_what_it_raises_at_once_is_raised() -> None:
-    """As by a function."""
+def test_an_early_exception_is_raised_at_once() -> None:
+    """It is raised as if by a plain function."""
 
     async def fail() -> None:
         raise LookupError("why")
@@ -48,8 +48,8 @@ def test_what_it_raises_at_once_is_raised() -> None:
         eagerly(fail())
 
 
-async def test_work_that_waits_goes_on_when_its_rest_is_awaited() -> None:
-    """It gets what it waited for, results and exceptions, as often as it waits."""
+async def test_waiting_work_continues_when_its_rest_is_awaited() -> None:
+    """It gets the results and exceptions of all futures that it waits for."""
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in range(3)]
     work = Work(*futures)
@@ -63,8 +63,8 @@ async def test_work_that_waits_goes_on_when_its_rest_is_awaited() -> None:
     assert work.notes == ["begun", "first", "failed", "last", "ended"]
 
 
-async def test_what_it_waits_for_may_come_before_its_rest_is_awaited() -> None:
-    """Nothing is waited for twice."""
+async def test_a_future_may_be_done_before_the_rest_is_awaited() -> None:
+    """No future is awaited twice."""
     future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     work = Work(future)
     rest = eagerly(work())
@@ -75,20 +75,20 @@ async def test_what_it_waits_for_may_come_before_its_rest_is_awaited() -> None:
 
 
 async def test_its_rest_can_be_cancelled() -> None:
-    """The work hears of it where it waits, and ends."""
+    """The work gets the cancellation where it waits, and ends."""
     work = Work(asyncio.get_running_loop().create_future())
     rest = eagerly(work())
     assert rest is not None
     task = asyncio.ensure_future(rest)
-    await asyncio.sleep(0)  # it begins
+    await asyncio.sleep(0)  # the work begins
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert work.notes == ["begun", "cancelled", "ended"]
 
 
-async def test_what_it_raises_later_is_raised_from_its_rest() -> None:
-    """Also after it has waited."""
+async def test_a_late_exception_is_raised_by_the_rest() -> None:
+    """It is raised to whoever awaits the rest."""
 
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -100,8 +100,8 @@ async def test_what_it_raises_later_is_raised_from_its_rest() -> None:
         await rest
 
 
-def test_a_rest_that_nobody_awaits_ends_with_it() -> None:
-    """As a coroutine does: what it has begun is cleaned up."""
+def test_an_unawaited_rest_closes_its_coroutine() -> None:
+    """When it is dropped, the work cleans up like any coroutine."""
 
     class Never:
         def __await__(self):  # type: ignore[no-untyped-def]

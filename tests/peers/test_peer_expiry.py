@@ -1,4 +1,4 @@
-"""The end of a token: its seat is told, outlives it by the leeway, and is kept by a fresh one."""
+"""Expiry of a token: an error warns the member, whose seat lasts for the leeway unless renewed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def renewed(ttl: float = 1000.0, user: str = "a", room: str = "room") -> str:
-    """Return a token that is good for longer."""
+    """Return a token that is valid for longer."""
     return token(user, room, exp=NOW + ttl)
 
 
 def test_a_seat_outlives_its_token_by_the_leeway(world: World) -> None:
-    """It is told, then closed with 4502; the others hear a disconnect only then."""
+    """The member gets an error, then the close with 4502; only then do others hear a disconnect."""
     a, b = enter(world), enter(world, "b", exp=NOW + 10_000)
     a.texts()
     world.clock.advance(TTL - 0.01)
@@ -49,7 +49,7 @@ def test_a_seat_outlives_its_token_by_the_leeway(world: World) -> None:
 
 @pytest.mark.parametrize("late", [False, True], ids=["in time", "in the leeway"])
 def test_a_fresh_token_keeps_the_seat(world: World, late: bool) -> None:
-    """In a connect to the own room: the sender hears its role, and nobody else anything."""
+    """A member renews its token by a connect to its own room; only it hears an answer."""
     a, b = enter(world), enter(world, "b", exp=NOW + 10_000)
     a.texts()
     world.clock.advance(TTL + LEEWAY / 2 if late else TTL / 2)
@@ -64,7 +64,7 @@ def test_a_fresh_token_keeps_the_seat(world: World, late: bool) -> None:
 
 
 def test_a_shorter_token_shortens(world: World) -> None:
-    """The last token counts."""
+    """The last token shown counts, even if it expires earlier."""
     a = enter(world)
     show(a, token(exp=NOW + 5))
     a.texts()
@@ -73,8 +73,8 @@ def test_a_shorter_token_shortens(world: World) -> None:
 
 
 @pytest.mark.parametrize("shown", [None, token(exp=NOW + 1), token("b"), "nonsense"])
-def test_another_token_keeps_no_seat(world: World, shown: Any) -> None:
-    """Who brings a wrong one in the leeway is told, and closed all the same."""
+def test_a_wrong_token_keeps_no_seat(world: World, shown: Any) -> None:
+    """A wrong token in the leeway gets an error, and the session is closed all the same."""
     a = enter(world)
     world.clock.advance(TTL)
     a.texts()
@@ -85,7 +85,7 @@ def test_another_token_keeps_no_seat(world: World, shown: Any) -> None:
 
 
 def test_a_move_brings_its_own_token(world: World) -> None:
-    """What the first room's token said is over with the first room."""
+    """The first room's token no longer matters after a move."""
     a = enter(world)
     show(a, renewed(room="other"), "a", "other")
     assert [heard[:3] for heard in a.heard()] == [("connect", "a", "other")]
@@ -94,8 +94,8 @@ def test_a_move_brings_its_own_token(world: World) -> None:
 
 
 @pytest.mark.parametrize("told", [False, True], ids=["before", "after it was told"])
-def test_who_has_left_has_nothing_to_lose(world: World, told: bool) -> None:
-    """A session that has given its seat up is not closed for that seat's token."""
+def test_a_session_without_a_seat_is_not_closed(world: World, told: bool) -> None:
+    """A token's expiry does not close a session that has left its seat."""
     a = enter(world)
     if told:
         world.clock.advance(TTL)
@@ -105,8 +105,8 @@ def test_who_has_left_has_nothing_to_lose(world: World, told: bool) -> None:
     assert a.texts() == [] and a.code is None
 
 
-def test_who_comes_back_in_the_leeway_stays(world: World) -> None:
-    """A disconnect and a connect with a fresh token are as good as the connect alone."""
+def test_leave_and_rejoin_in_the_leeway(world: World) -> None:
+    """A disconnect and a connect with a fresh token renew the seat like the connect alone."""
     a = enter(world)
     world.clock.advance(TTL)
     a.say(packet("disconnect", "a", "room"))
@@ -118,7 +118,7 @@ def test_who_comes_back_in_the_leeway_stays(world: World) -> None:
 
 @pytest.mark.parametrize("told", [False, True])
 def test_a_session_that_ends_leaves_no_timer(world: World, told: bool) -> None:
-    """Nothing is kept of who has gone."""
+    """When a session has ended, nothing of it is kept."""
     a = enter(world)
     world.clock.advance(TTL if told else 1)
     a.end()
@@ -127,8 +127,8 @@ def test_a_session_that_ends_leaves_no_timer(world: World, told: bool) -> None:
     assert a.code is None
 
 
-def test_without_a_token_nothing_expires() -> None:
-    """Where none is required, who shows one has its seat until then, the others for ever."""
+def test_only_a_shown_token_expires() -> None:
+    """Where tokens are optional, a seat expires only if its member showed one."""
     lenient = World(auth=TokenAuth([secret_key(SECRET)], required=False))
     a, b = enter(lenient), lenient.member("b")
     lenient.clock.advance(TTL + LEEWAY)
@@ -136,7 +136,7 @@ def test_without_a_token_nothing_expires() -> None:
 
 
 def test_a_session_that_ends_while_it_is_seated() -> None:
-    """On an engine that answers later: no ghost, and no timer."""
+    """On an engine that answers later it leaves neither a ghost nor a timer."""
     world = World(LaterEngine, auth=AUTH)
     a = world.client()
     steps = begin(a.peer.receive(packet("connect", "a", "room", {"Token": token()})))

@@ -1,4 +1,4 @@
-"""Ghosts: seats that are gone or taken, gaps, and the same user without the secret."""
+"""Resuming gone or taken seats, gaps, and joins under a taken name without its secret."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def either(request: pytest.FixtureRequest) -> World:
     return World(duplicate=request.param)
 
 
-# No seat to come back to.
+# The seat is gone.
 
 
-def test_after_the_grace_it_is_a_fresh_join(world: World) -> None:
-    """Said in the welcome; the new secret is good."""
+def test_resuming_after_the_grace_is_a_fresh_join(world: World) -> None:
+    """The welcome says so, and its new secret is valid."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     a.end()
@@ -42,15 +42,15 @@ def test_after_the_grace_it_is_a_fresh_join(world: World) -> None:
     assert (role, again["Resumed"]) == ("false", True)
 
 
-def test_in_an_empty_room_it_is_a_fresh_join(world: World) -> None:
-    """As after a restart of the server."""
+def test_resuming_in_an_empty_room_is_a_fresh_join(world: World) -> None:
+    """This is what happens after a restart of the server."""
     _, role, welcome, missed = back(world, "a", "of another life")
     assert (role, welcome["Resumed"], welcome["Users"], missed) == ("true", False, ["a"], [])
 
 
 @pytest.mark.parametrize("duplicate", DUPLICATES)
-def test_a_gap_is_said(duplicate: Duplicate) -> None:
-    """Under both policies: the others see a leave and a join, and the client is told."""
+def test_a_gap_is_reported(duplicate: Duplicate) -> None:
+    """Under both policies the client is told of the gap, and others see a leave and a join."""
     small = World(
         duplicate=duplicate,
         limits=Limits(packets_per_second=None, join_timeout=None, max_resume_bytes=200),
@@ -70,8 +70,8 @@ def test_a_gap_is_said(duplicate: Duplicate) -> None:
     assert small.clock.waiting == []  # the old seat's grace is over
 
 
-def test_a_gap_in_a_full_room_takes_no_further_place() -> None:
-    """Its own old seat is the place it gets."""
+def test_a_gap_in_a_full_room_takes_no_extra_place() -> None:
+    """The client joins afresh in the place of its own old seat."""
     limits = Limits(room_capacity=2, max_resume_bytes=0, packets_per_second=None, join_timeout=None)
     world = World(limits=limits)
     a, secret = guest(world, "a")
@@ -82,8 +82,8 @@ def test_a_gap_in_a_full_room_takes_no_further_place() -> None:
 
 
 @pytest.mark.parametrize("received", [0, 1])
-def test_a_slow_consumer_comes_back(world: World, received: int) -> None:
-    """What it has got nobody knows but itself."""
+def test_a_slow_reader_resumes(world: World, received: int) -> None:
+    """Only the client knows which packets it received before it was closed."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     say(b, "b", 1)
@@ -103,7 +103,7 @@ def test_a_slow_consumer_comes_back(world: World, received: int) -> None:
 
 
 def test_a_seat_in_grace_is_replaced(world: World) -> None:
-    """By a newcomer of its name: a leave and a join; the old secret opens nothing any more."""
+    """A newcomer under its name causes a leave and a join; the old secret becomes invalid."""
     (b,) = world.members("b")
     a, secret = guest(world, "a")
     a.end()
@@ -118,7 +118,7 @@ def test_a_seat_in_grace_is_replaced(world: World) -> None:
     assert back(world, "a", new_secret)[2]["Resumed"] is True
 
 
-def test_a_seat_in_grace_is_not_replaced_where_that_is_refused() -> None:
+def test_a_seat_in_grace_is_kept_where_replacing_is_refused() -> None:
     """The newcomer gets `user-taken` until the grace is over."""
     world = World(duplicate="reject")
     a, secret = guest(world, "a")
@@ -134,8 +134,8 @@ def test_a_seat_in_grace_is_not_replaced_where_that_is_refused() -> None:
     assert newer.heard() == [("connect", "a", "room", "true")]
 
 
-def test_a_replaced_session_is_told(world: World) -> None:
-    """With 4503, also one that has a secret: which is not good any more."""
+def test_a_replaced_session_closes_with_its_code(world: World) -> None:
+    """It closes with 4503, and its secret, if it had one, is no longer valid."""
     a, secret = guest(world, "a")
     world.client().connect("a", "room")
     assert a.connection.closes == [(4503, "Replaced by a newer connection")]
@@ -146,7 +146,7 @@ def test_a_replaced_session_is_told(world: World) -> None:
 
 
 def test_a_living_connection_loses_its_seat_to_its_secret(either: World) -> None:
-    """It is closed with 4503, its seat moves, and the others see nothing, under both policies."""
+    """Under both policies the old session closes with 4503, the seat moves, others hear nothing."""
     a, secret = guest(either, "a")
     (b,) = either.members("b")
     a.texts()
@@ -158,8 +158,8 @@ def test_a_living_connection_loses_its_seat_to_its_secret(either: World) -> None
     assert b.heard() == [] and again.heard() == [("broadcast", "b", "room", 1)]
 
 
-def test_a_seat_that_moved_is_not_the_old_sessions(world: World) -> None:
-    """What it still says, it says from outside of the room."""
+def test_a_session_whose_seat_moved_is_an_outsider(world: World) -> None:
+    """Its later packets are treated as from outside the room."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     back(world, "a", secret)
@@ -170,7 +170,7 @@ def test_a_seat_that_moved_is_not_the_old_sessions(world: World) -> None:
 
 
 def test_a_living_connection_takes_its_count_along(world: World) -> None:
-    """What did not arrive yet, by the client's word."""
+    """Packets that had not arrived, by the client's count, are sent again."""
     _, secret = guest(world, "a")
     (b,) = world.members("b")
     say(b, "b", 1)
@@ -182,7 +182,7 @@ def test_a_living_connection_takes_its_count_along(world: World) -> None:
 
 
 def test_a_seat_without_a_secret_cannot_be_resumed(either: World) -> None:
-    """Whoever sits there without one is not replaced by who says that it resumes."""
+    """Nobody replaces a seat without a secret by claiming to resume it."""
     (a,) = either.members("a")
     for secret in ("secret-1", "None", "x"):
         thief = either.client()
@@ -192,7 +192,7 @@ def test_a_seat_without_a_secret_cannot_be_resumed(either: World) -> None:
 
 
 def test_a_refused_resumption_costs_nothing(world: World) -> None:
-    """The session stays connected and where it is, and may come as anybody else."""
+    """The session stays connected and in its room, and may join normally."""
     a, _ = guest(world, "a")
     a.end()
     (thief,) = world.members("t", room="other")
@@ -203,8 +203,8 @@ def test_a_refused_resumption_costs_nothing(world: World) -> None:
     assert (thief.heard(), thief.code, users(world)) == ([], None, '["a"]')
 
 
-def test_wrong_secrets_are_slowed_like_wrong_tokens(world: World) -> None:
-    """After ten in a minute the address waits, with a good one too; no session is closed."""
+def test_wrong_secrets_are_delayed_like_wrong_tokens(world: World) -> None:
+    """After ten in a minute even a valid secret waits; no session is closed."""
     a, secret = guest(world, "a")
     a.end()
     guesser = world.client("192.0.2.66")
@@ -215,5 +215,5 @@ def test_wrong_secrets_are_slowed_like_wrong_tokens(world: World) -> None:
     ask(guesser, "a", Resume=secret)
     assert answer(guesser)[1]["Resumed"] is True
     assert world.clock.slept == [0.5, 1.0]
-    back(world, "b", "nobody's")  # from elsewhere, and no failure
+    back(world, "b", "nobody's")  # from another address, and no failure
     assert world.clock.slept == [0.5, 1.0]

@@ -1,4 +1,4 @@
-"""The grace: a lost connection keeps its seat for a while, and its role."""
+"""The grace period: a lost connection keeps its seat and its role for a while."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def test_a_lost_seat_is_kept(world: World) -> None:
-    """The others see nothing until the grace is over, and then a leave like any other."""
+    """The others hear nothing until the grace period ends, then an ordinary leave."""
     a, b = world.members("a", "b")
     c, _ = guest(world, "c")
     for client in (a, b):
@@ -38,7 +38,7 @@ def test_a_lost_seat_is_kept(world: World) -> None:
 
 
 def test_the_last_seat_of_a_room_is_kept_too(world: World) -> None:
-    """The room is there until the grace is over."""
+    """The room lasts until the grace period ends."""
     a, _ = guest(world, "a")
     a.end()
     assert len(world.rooms) == 1
@@ -46,8 +46,8 @@ def test_the_last_seat_of_a_room_is_kept_too(world: World) -> None:
     assert len(world.rooms) == 0 and users(world) == "[]"
 
 
-def test_who_never_asked_is_given_up_at_once(world: World) -> None:
-    """A lost connection is then a disconnect."""
+def test_a_client_without_a_welcome_has_no_grace(world: World) -> None:
+    """When its connection is lost, it leaves at once."""
     a, b = world.members("a", "b")
     b.end()
     assert a.heard() == [("disconnect", "b", "room", "")]
@@ -55,8 +55,8 @@ def test_who_never_asked_is_given_up_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "disconnect", "move"])
-def test_who_leaves_for_good_keeps_no_seat(world: World, how: str) -> None:
-    """A normal close, a disconnect and a connect to another room are at once, and for good."""
+def test_a_deliberate_leave_keeps_no_seat(world: World, how: str) -> None:
+    """A normal close, a disconnect and a connect to another room are final."""
     (a,) = world.members("a")
     b, secret = guest(world, "b")
     a.texts()
@@ -73,8 +73,8 @@ def test_who_leaves_for_good_keeps_no_seat(world: World, how: str) -> None:
     assert a.heard() == [("connect", "b", "room", "false")]
 
 
-def test_a_grace_of_none(world: World) -> None:
-    """With Grace 0 no seat is kept, and a secret from elsewhere gives nothing back."""
+def test_grace_zero(world: World) -> None:
+    """With Grace 0 no seat is kept, and an attempt to resume is a fresh join."""
     world = World(world.engine.__class__, limits=Limits(grace=0, packets_per_second=None))
     (a,) = world.members("a")
     b = world.client()
@@ -91,7 +91,7 @@ def test_a_grace_of_none(world: World) -> None:
 
 
 def test_while_the_initiator_is_in_grace_nobody_is_promoted(world: World) -> None:
-    """Newcomers meet it as the initiator; it comes back as such."""
+    """Newcomers hear that it is the initiator; it returns as the initiator."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     a.end()
@@ -104,7 +104,7 @@ def test_while_the_initiator_is_in_grace_nobody_is_promoted(world: World) -> Non
 
 
 def test_when_the_initiators_grace_ends_the_next_is_promoted(world: World) -> None:
-    """After its disconnect, as when it leaves at once."""
+    """The others hear its disconnect and then the promotion, as after any leave."""
     a, _ = guest(world, "a")
     (b,) = world.members("b")
     c, _ = guest(world, "c")
@@ -116,8 +116,8 @@ def test_when_the_initiators_grace_ends_the_next_is_promoted(world: World) -> No
     assert c.heard() == [gone, ("role", "b", "room", "true")]
 
 
-def test_the_heir_may_be_in_grace_itself(world: World) -> None:
-    """The longest-present is, wherever its connection is; when its grace ends, the next one."""
+def test_the_heir_may_be_in_grace(world: World) -> None:
+    """The longest-present member is promoted even in grace; when that ends, the next one is."""
     a, _ = guest(world, "a")
     b, secret = guest(world, "b")
     c, _ = guest(world, "c")
@@ -135,8 +135,8 @@ def test_the_heir_may_be_in_grace_itself(world: World) -> None:
     assert c.heard() == [("disconnect", "b", "room", ""), ("connect", "c", "room", "true")]
 
 
-def test_all_in_grace(world: World) -> None:
-    """One after the other gives up; who comes back in time is the initiator of what is left."""
+def test_all_members_in_grace(world: World) -> None:
+    """Their graces end in turn; the last one left resumes as the initiator."""
     clients = [guest(world, user) for user in "abc"]
     for client, _ in clients:
         client.texts()
@@ -154,11 +154,11 @@ def test_all_in_grace(world: World) -> None:
     ]
 
 
-# What else is true of a seat in grace.
+# What else holds for a seat in grace.
 
 
 def test_a_seat_in_grace_counts_for_the_capacity() -> None:
-    """A room that is full of them is full."""
+    """A room full of seats in grace is full."""
     limits = Limits(room_capacity=1, packets_per_second=None, join_timeout=None)
     world = World(limits=limits)
     a, secret = guest(world, "a")
@@ -169,8 +169,8 @@ def test_a_seat_in_grace_counts_for_the_capacity() -> None:
     assert back(world, "a", secret)[1] == "true"
 
 
-def test_a_closing_namespace_forgets_those_in_grace(world: World) -> None:
-    """No timer goes off after it."""
+def test_a_closing_namespace_drops_seats_in_grace(world: World) -> None:
+    """No timer fires afterwards."""
     a, _ = guest(world, "a")
     b, _ = guest(world, "b")
     a.end()
@@ -180,7 +180,7 @@ def test_a_closing_namespace_forgets_those_in_grace(world: World) -> None:
 
 
 def test_the_log_of_a_loss(world: World) -> None:
-    """Lost, resumed with so many packets, left when the grace was over; no secret is written."""
+    """It has the loss, the resumption with its packet count, the late leave, but no secret."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     run(a.peer.closed(SILENT))

@@ -1,4 +1,4 @@
-"""A peer on an engine that answers later, or not at all."""
+"""A peer on an engine that answers late, or not at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def engine(world: World) -> Engine:
 
 
 def users(world: World, room: str = "room") -> list[str]:
-    """Return who is in a room, as an outsider hears it."""
+    """Return the users of a room, as an outsider's ping shows them."""
     client = world.client()
     client.say(packet("ping", "outsider", room))
     ((event, _, _, payload),) = client.heard()
@@ -38,7 +38,7 @@ def users(world: World, room: str = "room") -> list[str]:
 
 
 def refused(client: FakeClient) -> tuple[str, str]:
-    """Return the seat in the error that is the one thing a client heard: to be tried again."""
+    """Return the seat named in the client's only packet, an error with Retry true."""
     (text,) = client.texts()
     event, user, room, code = brief(text)
     assert (event, code) == ("error", "unavailable")
@@ -47,7 +47,7 @@ def refused(client: FakeClient) -> tuple[str, str]:
 
 
 def test_nothing_is_answered_before_the_engine_is_done(world: World) -> None:
-    """What `receive` returns must be awaited: only then is the packet carried out."""
+    """The packet is carried out only once the awaitable from `receive` is done."""
     a, b = world.members("a", "b")
     c = world.client()
     connecting = begin(c.peer.receive(packet("connect", "c", "room")))
@@ -60,8 +60,8 @@ def test_nothing_is_answered_before_the_engine_is_done(world: World) -> None:
     assert len(b.heard()) == 1
 
 
-def test_the_first_that_the_engine_seats_is_the_initiator(world: World) -> None:
-    """Of two that connect at once one is the initiator, and both hear the same order."""
+def test_the_first_seated_is_the_initiator(world: World) -> None:
+    """Of two concurrent connects, one becomes the initiator, and both hear the same order."""
     a, b = world.client(), world.client()
     first = begin(a.peer.receive(packet("connect", "a", "room")))
     second = begin(b.peer.receive(packet("connect", "b", "room")))
@@ -71,8 +71,8 @@ def test_the_first_that_the_engine_seats_is_the_initiator(world: World) -> None:
     assert a.heard() == [("connect", "a", "room", "false")]
 
 
-def test_two_under_one_name_at_once(world: World) -> None:
-    """The one whom the engine seats last has replaced the other, and each knows."""
+def test_two_concurrent_connects_under_one_name(world: World) -> None:
+    """The connect that the engine seats last replaces the other, and both clients are told."""
     a, b = world.client(), world.client()
     first = begin(a.peer.receive(packet("connect", "x", "room")))
     second = begin(b.peer.receive(packet("connect", "x", "room")))
@@ -87,10 +87,10 @@ def test_two_under_one_name_at_once(world: World) -> None:
 
 @either_way
 @pytest.mark.parametrize("event", ["broadcast", "connect"])
-def test_a_member_is_told_that_the_engine_is_down(
+def test_a_member_gets_unavailable_while_the_engine_is_down(
     world: World, engine: LaterEngine, event: str, down: Down
 ) -> None:
-    """`unavailable`, with Retry true; it stays where it is, and may try again."""
+    """The error has Retry true; the member keeps its seat and may try again."""
     a, b = world.members("a", "b")
     engine.down = down
     a.say(packet(event, "a", "room" if event == "broadcast" else "other"))
@@ -102,10 +102,10 @@ def test_a_member_is_told_that_the_engine_is_down(
 
 
 @either_way
-def test_a_newcomer_is_told_that_the_engine_is_down(
+def test_a_newcomer_gets_unavailable_while_the_engine_is_down(
     world: World, engine: LaterEngine, down: Down
 ) -> None:
-    """It has no seat then, and gets one when it tries again."""
+    """It gets a seat when it tries again later."""
     a = world.client()
     engine.down = down
     a.connect("a", "room")
@@ -119,8 +119,8 @@ def test_a_newcomer_is_told_that_the_engine_is_down(
 
 
 @either_way
-def test_a_disconnect_may_be_tried_again(world: World, engine: LaterEngine, down: Down) -> None:
-    """A disconnect that was `unavailable` was not carried out: the same packet does it later."""
+def test_a_disconnect_may_be_retried(world: World, engine: LaterEngine, down: Down) -> None:
+    """A disconnect answered with `unavailable` had no effect; sent again, it works."""
     a, b = world.members("a", "b")
     engine.down = down
     a.say(packet("disconnect", "a", "room"))
@@ -136,7 +136,7 @@ def test_a_disconnect_may_be_tried_again(world: World, engine: LaterEngine, down
 def test_a_move_that_fails_half_way_keeps_the_new_seat(
     world: World, engine: LaterEngine, down: Down
 ) -> None:
-    """Where the new seat was taken and the old one could not be given up, the new one counts."""
+    """If the new seat was granted but the old one could not be left, the new one counts."""
     (a,) = world.members("a")
     (witness,) = world.members("w", room="new")
     engine.down, engine.down_for = down, {"leave"}
@@ -149,8 +149,8 @@ def test_a_move_that_fails_half_way_keeps_the_new_seat(
     assert users(world, "new") == ["w"]
 
 
-def test_a_connection_that_ends_while_it_connects_leaves_no_ghost(world: World) -> None:
-    """Closing takes the peer out of its room, also when its seat is only on the way."""
+def test_a_connection_lost_while_it_connects_leaves_no_ghost(world: World) -> None:
+    """Closing removes the peer from its room, even if the engine grants the seat later."""
     a = world.members("a")[0]
     b = world.client()
     connecting = begin(b.peer.receive(packet("connect", "b", "room")))
@@ -161,8 +161,8 @@ def test_a_connection_that_ends_while_it_connects_leaves_no_ghost(world: World) 
     assert a.heard() in ([], [("connect", "b", "room", "false"), ("disconnect", "b", "room", "")])
 
 
-def test_a_connection_that_ends_while_it_moves_leaves_no_ghost(world: World) -> None:
-    """Of the two rooms neither keeps who is gone."""
+def test_a_connection_lost_while_it_moves_leaves_no_ghost(world: World) -> None:
+    """Neither of the two rooms keeps the user."""
     (a,) = world.members("a")
     moving = begin(a.peer.receive(packet("connect", "a", "other")))
     closing = a.peer.closed(LOST)
@@ -175,7 +175,7 @@ def test_a_connection_that_ends_while_it_moves_leaves_no_ghost(world: World) -> 
 def test_a_dead_engine_is_not_the_clients_fault(
     world: World, engine: LaterEngine, down: Down
 ) -> None:
-    """However often it fails, no session is closed, and bad packets before it still count."""
+    """Failures of the engine neither close a session nor reset its count of bad packets."""
     (a,) = world.members("a")
     for _ in range(9):
         a.say("nonsense")
@@ -187,8 +187,8 @@ def test_a_dead_engine_is_not_the_clients_fault(
     assert a.code == 4500
 
 
-def test_a_packet_that_succeeds_later_begins_the_count_anew(world: World) -> None:
-    """Ten in a row: a good packet counts as one when it is carried out."""
+def test_a_late_success_resets_the_count_of_bad_packets(world: World) -> None:
+    """A packet counts as good once the engine has carried it out."""
     (a,) = world.members("a")
     for _ in range(9):
         a.say("nonsense")
@@ -198,8 +198,8 @@ def test_a_packet_that_succeeds_later_begins_the_count_anew(world: World) -> Non
     assert a.code is None
 
 
-def test_no_request_is_remembered_that_failed() -> None:
-    """Joins that the engine refused leave nothing behind."""
+def test_failed_joins_leave_nothing() -> None:
+    """Joins that the engine refused keep no memory."""
     strict = World(LaterEngine, duplicate="reject")
     engine = strict.engine
     strict.members("a")

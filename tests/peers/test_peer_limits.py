@@ -1,4 +1,4 @@
-"""Limits as a peer's session meets them: what is refused, how often it is said, and what closes."""
+"""Limits in a peer's session: what is refused, how often an error says so, and what closes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def limited(engine: Make, **limits: Any) -> World:
 
 
 def said(client: FakeClient) -> list[Any]:
-    """Return the Payloads (of errors: the Codes) that a client heard."""
+    """Return the Payloads (for errors, the Codes) that a client heard."""
     return [heard[3] for heard in client.heard()]
 
 
@@ -37,7 +37,7 @@ def said(client: FakeClient) -> list[Any]:
 
 @engines
 def test_a_room_is_full(engine: Make) -> None:
-    """Who is one too many is told `room-full`, may retry, and nobody else hears of it."""
+    """A newcomer in excess gets `room-full` with Retry true; the others hear nothing."""
     world = limited(engine, room_capacity=2)
     a, b = world.members("a", "b")
     c = world.client()
@@ -52,7 +52,7 @@ def test_a_room_is_full(engine: Make) -> None:
 
 @engines
 def test_a_full_room_is_open_to_its_members(engine: Make) -> None:
-    """A repeated connect, and a second connection of the same user, take no further place."""
+    """A repeated connect or a second connection of a member takes no extra place."""
     world = limited(engine, room_capacity=2)
     a, b = world.members("a", "b")
     b.connect("b", "room")
@@ -66,7 +66,7 @@ def test_a_full_room_is_open_to_its_members(engine: Make) -> None:
 
 @engines
 def test_a_refused_move_costs_no_seat(engine: Make) -> None:
-    """Who finds a full room stays where it was."""
+    """A member that finds another room full keeps its seat."""
     world = limited(engine, room_capacity=1)
     a, x = world.member("a"), world.member("x", "other")
     a.connect("a", "other")
@@ -76,8 +76,8 @@ def test_a_refused_move_costs_no_seat(engine: Make) -> None:
 
 
 @engines
-def test_being_refused_a_place_is_not_bad(engine: Make) -> None:
-    """A client may knock until somebody leaves."""
+def test_room_full_is_no_bad_packet(engine: Make) -> None:
+    """A client may try until somebody leaves."""
     world = limited(engine, room_capacity=1)
     world.member("a")
     c = world.client()
@@ -87,8 +87,8 @@ def test_being_refused_a_place_is_not_bad(engine: Make) -> None:
 
 
 @engines
-def test_there_are_as_many_rooms_as_may_be(engine: Make) -> None:
-    """A further one is not made; those that are there stay open, and one that ends makes place."""
+def test_the_number_of_rooms_is_limited(engine: Make) -> None:
+    """No further room is created; existing ones stay open, and a room that ends frees its place."""
     world = limited(engine, max_rooms=2)
     one, _two = world.member("a", "one"), world.member("a", "two")
     c = world.client()
@@ -104,7 +104,7 @@ def test_there_are_as_many_rooms_as_may_be(engine: Make) -> None:
 
 @engines
 def test_a_token_names_the_capacity(engine: Make) -> None:
-    """`max` beats what is configured, for who shows it: below and above."""
+    """For the holder, the token's `max` overrides the configured capacity in both directions."""
     secret = "a secret of these tests, 32 bytes and more"
     world = World(
         engine,
@@ -129,7 +129,7 @@ def test_a_token_names_the_capacity(engine: Make) -> None:
 
 @engines
 def test_too_many_packets(engine: Make) -> None:
-    """Said once, then dropped without a word, then the session is closed with 4003."""
+    """The first gets an error, later ones are dropped silently, then the close has 4003."""
     world = World(engine, limits=PACED)
     a, b = world.members("a", "b")
     world.clock.advance(10)
@@ -144,8 +144,8 @@ def test_too_many_packets(engine: Make) -> None:
 
 
 @engines
-def test_an_episode_is_over_when_the_sender_has_calmed_down(engine: Make) -> None:
-    """Then packets pass again; the next episode is said again."""
+def test_an_episode_ends_when_the_sender_slows_down(engine: Make) -> None:
+    """Then packets pass again, and the next episode gets an error again."""
     world = World(engine, limits=PACED)
     a, b = world.members("a", "b")
     for _ in range(3):
@@ -159,7 +159,7 @@ def test_an_episode_is_over_when_the_sender_has_calmed_down(engine: Make) -> Non
 
 @engines
 def test_pings_are_counted_apart(engine: Make) -> None:
-    """A sender of too many packets may ask who is there, and one of too many pings may speak."""
+    """Too many packets leave the pings their rate, and too many pings leave the packets theirs."""
     world = World(engine, limits=PACED)
     (a,) = world.members("a")
     world.clock.advance(10)
@@ -177,7 +177,7 @@ def test_pings_are_counted_apart(engine: Make) -> None:
 
 @engines
 def test_too_many_pings(engine: Make) -> None:
-    """The usual ping, which takes a short way, is counted like any other."""
+    """A repeated ping is counted like any other, although it takes a shortcut."""
     world = World(engine, limits=PACED)
     (a,) = world.members("a")
     for _ in range(2 * BURST):
@@ -190,7 +190,7 @@ def test_too_many_pings(engine: Make) -> None:
 
 @engines
 def test_bad_packets_count_against_the_rate(engine: Make) -> None:
-    """Nine of ten may be nonsense: the tenth resets that count, so it must not be the only one."""
+    """A good packet after nine bad ones resets their count, so the rate must count bad ones too."""
     world = World(engine, limits=PACED)
     a = world.client()
     for _ in range(20):
@@ -203,8 +203,8 @@ def test_bad_packets_count_against_the_rate(engine: Make) -> None:
 
 
 @engines
-def test_each_session_has_its_own_share(engine: Make) -> None:
-    """Who floods costs nobody else a packet."""
+def test_each_session_has_its_own_rate(engine: Make) -> None:
+    """A flooding session takes nothing from the others' rate."""
     world = World(engine, limits=PACED)
     a, b = world.members("a", "b")
     world.clock.advance(10)
@@ -216,7 +216,7 @@ def test_each_session_has_its_own_share(engine: Make) -> None:
 
 
 def test_a_mesh_of_six_begins_within_the_defaults() -> None:
-    """Each of six: a connect, five offers or answers, and 30 candidates a peer, at once."""
+    """Each of six sends a connect, five offers or answers and 30 candidates a peer at once."""
     world = World(limits=Limits())
     clients = world.members(*"abcdef")
     for client, user in zip(clients, "abcdef", strict=True):
@@ -228,7 +228,7 @@ def test_a_mesh_of_six_begins_within_the_defaults() -> None:
 
 
 def test_no_rate() -> None:
-    """`null` switches it off."""
+    """`null` switches the rate limit off."""
     world = World(limits=replace(PACED, packets_per_second=None))
     (a,) = world.members("a")
     for _ in range(1000):
@@ -236,12 +236,12 @@ def test_no_rate() -> None:
     assert said(a) == ['["a"]'] * 1000
 
 
-# Who enters no room.
+# Sessions that join no room.
 
 
 @engines
-def test_a_session_that_enters_no_room(engine: Make) -> None:
-    """It is closed with 4004, whatever else it has said; one with a seat is not."""
+def test_a_session_that_joins_no_room(engine: Make) -> None:
+    """It is closed with 4004, whatever else it sends; a session with a seat is not."""
     world = limited(engine, join_timeout=10.0)
     idle, busy, member = world.client(), world.client(), world.client()
     world.clock.advance(9.9)
@@ -258,7 +258,7 @@ def test_a_session_that_enters_no_room(engine: Make) -> None:
 
 @engines
 def test_a_user_who_is_slow_to_allow_the_camera(engine: Make) -> None:
-    """The original's client joins when its user has: two minutes are left for that by default."""
+    """The original client joins once its user allows the camera; the default leaves 2 minutes."""
     world = limited(engine, join_timeout=Limits().join_timeout)
     slow, gone = world.client(), world.client()
     world.clock.advance(119)
@@ -268,8 +268,8 @@ def test_a_user_who_is_slow_to_allow_the_camera(engine: Make) -> None:
 
 
 @engines
-def test_a_session_that_was_in_a_room_may_wait(engine: Make) -> None:
-    """After a join it may leave and stay as long as it likes."""
+def test_a_session_that_has_been_in_a_room_may_stay(engine: Make) -> None:
+    """Once it has joined, it may leave and stay connected for as long as it likes."""
     world = limited(engine, join_timeout=10.0)
     a = world.member("a")
     a.say(packet("disconnect", "a", "room"))
@@ -277,8 +277,8 @@ def test_a_session_that_was_in_a_room_may_wait(engine: Make) -> None:
     assert a.code is None
 
 
-def test_a_session_that_is_refused_is_in_no_room() -> None:
-    """Knocking is not entering."""
+def test_a_refused_connect_does_not_stop_the_join_timeout() -> None:
+    """Only a seat stops the join timeout."""
     world = World(limits=replace(UNLIMITED, room_capacity=1, join_timeout=10.0))
     world.member("a")
     b = world.client()
@@ -288,7 +288,7 @@ def test_a_session_that_is_refused_is_in_no_room() -> None:
 
 
 def test_a_session_that_ends_leaves_no_timer() -> None:
-    """Nothing is kept of who has gone before its time was up."""
+    """When a session ends early, nothing of it is kept."""
     world = World(limits=replace(UNLIMITED, join_timeout=10.0))
     a = world.client()
     a.end()

@@ -30,7 +30,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 @pytest.mark.parametrize("text", TEXT_FORMS)
 def test_a_broadcast_goes_byte_for_byte_to_every_other_member(world: World, text: str) -> None:
-    """Exactly as received, to every other member: never back to the sender, nor to other rooms."""
+    """Every other member gets it unchanged; the sender and other rooms get nothing."""
     a, b, c = world.members("a", "b", "c")
     (other,) = world.members("b", room="other")
     a.say(text)
@@ -39,7 +39,7 @@ def test_a_broadcast_goes_byte_for_byte_to_every_other_member(world: World, text
 
 
 def test_the_order_of_broadcasts_is_kept(world: World) -> None:
-    """Order is kept per sender."""
+    """Each sender's broadcasts arrive in order."""
     a, b, c = world.members("a", "b", "c")
     texts = [packet("broadcast", "a", "room", number) for number in range(20)]
     for text in texts:
@@ -47,15 +47,15 @@ def test_the_order_of_broadcasts_is_kept(world: World) -> None:
     assert b.texts() == c.texts() == texts
 
 
-def test_a_lonely_broadcast(world: World) -> None:
-    """With nobody else in the room there is nothing to hear, and it is no error."""
+def test_a_broadcast_without_other_members(world: World) -> None:
+    """It is no error, and nobody hears anything."""
     (a,) = world.members("a")
     a.say(packet("broadcast", "a", "room"))
     assert a.heard() == []
 
 
-def test_heads_are_looked_for_so_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client whose headers differ each time costs no search after its first eight broadcasts."""
+def test_how_often_headers_are_searched_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After eight broadcasts with different headers, the server looks for no repetition."""
     searched: list[str] = []
     head_of = peer.head_of
 
@@ -69,15 +69,15 @@ def test_heads_are_looked_for_so_often(world: World, monkeypatch: pytest.MonkeyP
         a.say(packet("broadcast", "a", "room", Id=number))
     assert len(searched) == peer.MAX_HEADS == 8
     assert len(b.texts()) == 30
-    a.connect("a", "other")  # a seat of its own: its headers may be alike
+    a.connect("a", "other")  # It has a seat of its own: its headers may be alike.
     for _ in range(5):
         a.say(packet("broadcast", "a", "other"))
     assert len(searched) == 9
 
 
 @pytest.mark.parametrize("event", ["broadcast", "disconnect"])
-def test_only_a_member_may(world: World, event: str) -> None:
-    """By a session that is not in that room, `broadcast` and `disconnect` are `not-in-room`."""
+def test_only_a_member_may_broadcast_and_disconnect(world: World, event: str) -> None:
+    """A session outside the room gets `not-in-room` for `broadcast` and `disconnect`."""
     a, b = world.members("a", "b")
     stranger = world.client()
     stranger.say(packet(event, "a", "room"))
@@ -91,8 +91,8 @@ def test_only_a_member_may(world: World, event: str) -> None:
 
 
 @pytest.mark.parametrize("event", ["broadcast", "disconnect"])
-def test_only_under_its_own_name(world: World, event: str) -> None:
-    """Only under its own UserId: another one is `wrong-user`, also that of another member."""
+def test_a_member_speaks_only_under_its_own_name(world: World, event: str) -> None:
+    """Another UserId is `wrong-user`, even that of another member."""
     a, b = world.members("a", "b")
     for name in ("b", "z"):
         a.say(packet(event, name, "room"))
@@ -106,7 +106,7 @@ def test_only_under_its_own_name(world: World, event: str) -> None:
 
 
 def test_disconnect(world: World) -> None:
-    """Every remaining member gets the packet, to the letter; the sender gets nothing."""
+    """All remaining members get the packet unchanged; the sender gets nothing."""
     a, b, c = world.members("a", "b", "c")
     b.say(packet("disconnect", "b", "room", {"secret": 1}))
     gone = '{"Header":{"Event":"disconnect","UserId":"b","RoomId":"room"},"Payload":""}'
@@ -115,7 +115,7 @@ def test_disconnect(world: World) -> None:
 
 
 def test_disconnect_and_connect_again(world: World) -> None:
-    """The connection stays open and may `connect` again, anywhere and as anyone."""
+    """The connection stays open and may connect again to any room, as any user."""
     a, b = world.members("a", "b")
     b.say(packet("disconnect", "b", "room"))
     b.connect("b", "room")
@@ -127,7 +127,7 @@ def test_disconnect_and_connect_again(world: World) -> None:
 
 
 def test_disconnect_twice(world: World) -> None:
-    """Who has left is not in that room."""
+    """The second one gets `not-in-room`."""
     (a,) = world.members("a")
     a.say(packet("disconnect", "a", "room"))
     a.say(packet("disconnect", "a", "room"))
@@ -135,16 +135,16 @@ def test_disconnect_twice(world: World) -> None:
 
 
 @pytest.mark.parametrize("clean", [True, False])
-def test_closing_or_losing_the_connection_does_the_same(world: World, clean: bool) -> None:
-    """The others get the same `disconnect`, once."""
+def test_a_closed_or_lost_connection_is_a_disconnect(world: World, clean: bool) -> None:
+    """The others get one `disconnect`, as if the client had sent it."""
     a, b = world.members("a", "b")
     b.end(clean=clean)
     assert a.heard() == [("disconnect", "b", "room", "")]
     assert [record["reason"] for record in world.log.of("leave")] == ["connection-lost"]
 
 
-def test_who_left_before_it_closes_has_left_once(world: World) -> None:
-    """A false `disconnect` is never sent, nor one too many."""
+def test_a_close_after_a_disconnect_adds_none(world: World) -> None:
+    """The others never hear a second `disconnect`, or one for a user who never joined."""
     a, b = world.members("a", "b")
     b.say(packet("disconnect", "b", "room"))
     newer = world.member("b")
@@ -155,12 +155,12 @@ def test_who_left_before_it_closes_has_left_once(world: World) -> None:
     assert a.heard() == []
 
 
-# the initiator leaves
+# The initiator leaves.
 
 
 @pytest.mark.parametrize("how", ["packet", "close", "move", "replaced"])
 def test_promotion(world: World, how: str) -> None:
-    """The longest-present becomes initiator; it alone gets a `connect`, after the `disconnect`."""
+    """The longest-present member is promoted and alone gets a `connect`, after the `disconnect`."""
     a, b, c = world.members("a", "b", "c")
     if how == "packet":
         a.say(packet("disconnect", "a", "room"))
@@ -179,7 +179,7 @@ def test_promotion(world: World, how: str) -> None:
 
 
 def test_the_heirs_follow_in_joining_order(world: World) -> None:
-    """Longest-present, not the first by name nor by any earlier visit."""
+    """The longest-present is promoted: neither names nor earlier visits count."""
     clients = dict(zip("cab", world.members("c", "a", "b"), strict=True))
     clients["c"].say(packet("disconnect", "c", "room"))
     clients["c"].connect("c", "room")
@@ -190,15 +190,15 @@ def test_the_heirs_follow_in_joining_order(world: World) -> None:
         assert clients[heir].heard()[-1] == ("connect", heir, "room", "true")
 
 
-def test_nobody_is_promoted_when_another_leaves(world: World) -> None:
-    """The leave of who is no initiator changes no role."""
+def test_no_promotion_when_another_member_leaves(world: World) -> None:
+    """The leave of a member that is not the initiator changes no role."""
     a, b, c = world.members("a", "b", "c")
     b.end()
     assert a.heard() == c.heard() == [("disconnect", "b", "room", "")]
 
 
-def test_a_newcomer_meets_the_heir(world: World) -> None:
-    """There is one initiator: whoever joins after a promotion is none."""
+def test_a_newcomer_after_a_promotion(world: World) -> None:
+    """The heir stays the only initiator."""
     a, _ = world.members("a", "b")
     a.end()
     assert world.client().peer is not None
@@ -207,11 +207,11 @@ def test_a_newcomer_meets_the_heir(world: World) -> None:
     assert c.heard() == [("connect", "c", "room", "false")]
 
 
-# the log
+# The log.
 
 
 def test_the_log_of_a_visit(world: World) -> None:
-    """Each join and leave, with reason and duration; rooms made and dropped; packets' headers."""
+    """It has joins and leaves with reason and duration, rooms made and dropped, and headers."""
     a = world.client()
     a.connect("a", "room")
     world.clock.advance(2.5)

@@ -1,4 +1,4 @@
-"""Ping: who is in a room, asked by anyone who knows its id."""
+"""Ping: anyone who knows a room's id may ask who is in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def test_the_answer(world: World) -> None:
-    """The sender alone hears its packet, `Payload` replaced by the list in joining order."""
+    """The sender alone gets its packet back, with the users in joining order as its `Payload`."""
     b, a = world.members("b", "a")
     a.say('{"Header":{"Event":"ping","UserId":"a","RoomId":"room"},"Payload":"{}"}')
     answer = r'{"Header":{"Event":"ping","UserId":"a","RoomId":"room"},"Payload":"[\"b\",\"a\"]"}'
@@ -24,15 +24,15 @@ def test_the_answer(world: World) -> None:
 
 
 def test_a_room_that_does_not_exist(world: World) -> None:
-    """`"[]"`, and asking does not make it."""
+    """The answer is `"[]"`, and asking does not create the room."""
     a = world.client()
     a.say(packet("ping", "a", "nowhere"))
     assert a.heard() == [("ping", "a", "nowhere", "[]")]
     assert len(world.rooms) == 0
 
 
-def test_any_client_may_ask(world: World) -> None:
-    """About any room whose id it knows, in a room or in none; its own seat stays."""
+def test_any_client_may_ping(world: World) -> None:
+    """With or without a seat, it may ask about any room whose id it knows; its seat stays."""
     a, b = world.members("a", "b")
     (other,) = world.members("x", room="other")
     for client in (world.client(), other):
@@ -44,7 +44,7 @@ def test_any_client_may_ask(world: World) -> None:
 
 
 def test_what_else_a_ping_holds_comes_back(world: World) -> None:
-    """Further header keys and further top-level keys travel with the packet, in their order."""
+    """Extra keys of the header and the packet come back unchanged and in order."""
     (a,) = world.members("a")
     form = (
         '{ "Z":1.0,"Payload" : %s,"Header":{"T":1e3,"RoomId":"room","UserId":"a",'
@@ -56,7 +56,7 @@ def test_what_else_a_ping_holds_comes_back(world: World) -> None:
 
 
 def test_the_answer_follows_the_members(world: World) -> None:
-    """A ping that is repeated to the letter gets what is so now, not what was."""
+    """A ping identical to the last one gets the current members, not a cached list."""
     (a,) = world.members("a")
     ping = packet("ping", "a", "room")
 
@@ -80,7 +80,7 @@ def test_the_answer_follows_the_members(world: World) -> None:
 
 
 def test_the_answer_follows_the_seat(world: World) -> None:
-    """The same ping after a move asks about the room it names, and after that about none."""
+    """After a move, the same ping is answered for the room it names, and after a leave for none."""
     (a,) = world.members("a")
     world.members("b", room="other")
     pings = [packet("ping", "a", "room"), packet("ping", "a", "other")]
@@ -104,19 +104,19 @@ def test_the_answer_follows_the_seat(world: World) -> None:
 
 
 def test_a_ping_of_the_replaced(world: World) -> None:
-    """A session whose seat was taken is an outsider, its usual ping no shortcut."""
+    """A session whose seat was taken is an outsider, even for a ping it has sent before."""
     (a,) = world.members("a")
     ping = packet("ping", "a", "room")
     a.say(ping)
     world.member("a")
-    a.connection.closes.clear()  # a transport would bring no packet any more
+    a.connection.closes.clear()  # A real transport would deliver no packet now.
     a.texts()
     a.say(ping)
     assert a.heard() == [("ping", "a", "room", '["a"]')]
 
 
 def test_names_are_json_in_json(world: World) -> None:
-    """Names of any characters come out of two rounds of JSON as they went in."""
+    """Any characters in names survive the two layers of JSON."""
     names = ['"', "\\", "__proto__", "\u2028", "\U0001f600", "a,b", "[]"]
     world.members(*names)
     a = world.client()
@@ -126,7 +126,7 @@ def test_names_are_json_in_json(world: World) -> None:
 
 
 def test_every_ping_is_traced(world: World) -> None:
-    """The debug log has each packet's header and size, the repeated pings' too."""
+    """The debug log has the header and size of each packet, repeated pings included."""
     (a,) = world.members("a")
     ping = packet("ping", "a", "room")
     world.log.traced.clear()

@@ -1,4 +1,4 @@
-"""Resuming: who shows its secret in time has its seat again, and all that it has missed."""
+"""Resuming: a client that shows its secret in time gets its seat and all missed packets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def world(request: pytest.FixtureRequest) -> World:
     return World(request.param)
 
 
-def test_a_seat_is_given_back(world: World) -> None:
-    """The own connect with the role, a welcome, and all that was missed, in order; once."""
+def test_a_seat_is_resumed(world: World) -> None:
+    """The client gets its own connect, a welcome, then each missed packet once, in order."""
     a, secret = guest(world, "a")
     b, c = world.members("b", "c")
     say(b, "b", 1)
@@ -45,8 +45,8 @@ def test_a_seat_is_given_back(world: World) -> None:
     assert users(world) == '["a","b","d"]'
 
 
-def test_after_coming_back_all_is_as_before(world: World) -> None:
-    """It speaks, hears and leaves as a member does, and no timer ends that."""
+def test_a_resumed_member_is_like_any_other(world: World) -> None:
+    """It speaks, hears and leaves as before, and the grace timer is gone."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     a.end()
@@ -62,11 +62,11 @@ def test_after_coming_back_all_is_as_before(world: World) -> None:
     a.say(packet("disconnect", "a", "room"))
     assert b.heard() == [("disconnect", "a", "room", ""), ("connect", "b", "room", "true")]
     (left,) = world.log.of("leave")
-    assert left["seconds"] == 10.5 * GRACE  # since it joined, not since it came back
+    assert left["seconds"] == 10.5 * GRACE  # since it joined, not since it resumed
 
 
 def test_the_echo_is_the_own_packet(world: World) -> None:
-    """With its role for a Payload, and every other key as it was; the secret is not in it."""
+    """It repeats the client's connect with its role for a Payload, but not the secret."""
     a, secret = guest(world, "a")
     a.end()
     client = world.client()
@@ -79,8 +79,8 @@ def test_the_echo_is_the_own_packet(world: World) -> None:
     )
 
 
-def test_a_secret_is_good_once(world: World) -> None:
-    """Each welcome has a new one; the used one is no better than a wrong one."""
+def test_a_secret_is_valid_once(world: World) -> None:
+    """Each welcome has a new secret; the old one then counts as a wrong one."""
     a, first = guest(world, "a")
     a.end()
     a, _, welcome, _ = back(world, "a", first)
@@ -95,8 +95,8 @@ def test_a_secret_is_good_once(world: World) -> None:
     assert (role, welcome["Resumed"]) == ("true", True)
 
 
-def test_a_new_welcome_takes_the_old_secret_away(world: World) -> None:
-    """Who asks again holds what it was shown last."""
+def test_a_new_welcome_invalidates_the_old_secret(world: World) -> None:
+    """Only the secret of the last welcome resumes the seat."""
     a, first = guest(world, "a")
     ask(a, "a", Welcome=True)
     second = answer(a)[1]["Resume"]
@@ -107,8 +107,8 @@ def test_a_new_welcome_takes_the_old_secret_away(world: World) -> None:
     assert back(world, "a", second)[2]["Resumed"] is True
 
 
-def test_losses_in_a_row(world: World) -> None:
-    """Every packet once through any number of them; each one has its whole grace."""
+def test_repeated_losses(world: World) -> None:
+    """Every packet arrives exactly once, and each loss starts a full grace period."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     a.texts()
@@ -126,7 +126,7 @@ def test_losses_in_a_row(world: World) -> None:
 
 
 def test_missed_packets_are_missed_again(world: World) -> None:
-    """What a connection was given that did not arrive either, by the client's count."""
+    """Packets sent to a connection that then broke are sent again, by the client's count."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     a.end()
@@ -141,7 +141,7 @@ def test_missed_packets_are_missed_again(world: World) -> None:
 
 
 def test_every_counted_event_counts(world: World) -> None:
-    """Connects, disconnects, broadcasts and roles; no ping, no ice, no error, no welcome."""
+    """Connects, disconnects, broadcasts and roles count; ping, ice, error and welcome do not."""
     world.members("x", "y")
     a, secret = guest(world, "a")
     heard: list[Any] = []
@@ -163,8 +163,8 @@ def test_every_counted_event_counts(world: World) -> None:
 
 
 @pytest.mark.parametrize("count", [{}, {"Received": None}], ids=["missing", "null"])
-def test_without_a_count_it_is_a_fresh_join(world: World, count: dict[str, Any]) -> None:
-    """Nobody knows what arrived. The others see a leave and a join, and the client is told."""
+def test_resuming_without_a_count_is_a_fresh_join(world: World, count: dict[str, Any]) -> None:
+    """Nobody knows what arrived: others hear a leave and a join, and the client is told."""
     a, secret = guest(world, "a")
     (b,) = world.members("b")
     say(b, "b", 1)
@@ -181,8 +181,8 @@ def test_without_a_count_it_is_a_fresh_join(world: World, count: dict[str, Any])
     assert back(world, "a", welcome["Resume"])[2]["Resumed"] is True
 
 
-def test_without_a_count_no_secret_counts(world: World) -> None:
-    """It is a join like any other: the policy for duplicates decides, and no guess is counted."""
+def test_without_a_count_secrets_are_ignored(world: World) -> None:
+    """It is an ordinary join: the duplicate policy decides, and no guess is counted."""
     reject = World(type(world.engine), duplicate="reject")
     a, secret = guest(reject, "a")
     a.end()
@@ -199,8 +199,8 @@ def test_without_a_count_no_secret_counts(world: World) -> None:
 
 
 @pytest.mark.parametrize("last", [7, 0, 1.5, "seven", None, True, ["x"], "x" * 65])
-def test_the_welcome_tells_which_broadcast_came_last(world: World, last: Any) -> None:
-    """By its Header.Id, if it had a proper one: what went after it can be sent again."""
+def test_the_welcome_names_the_last_broadcast(world: World, last: Any) -> None:
+    """It has the valid Header.Id of the last broadcast, so the client can resend later ones."""
     a, secret = guest(world, "a")
     a.say(packet("broadcast", "a", "room", Id=6))
     a.say(packet("broadcast", "a", "room", Id=last))
@@ -210,7 +210,7 @@ def test_the_welcome_tells_which_broadcast_came_last(world: World, last: Any) ->
     told = None if last in (None, True, ["x"], "x" * 65) else last
     assert welcome["LastId"] == told and type(welcome["LastId"]) is type(told)
     a.say(packet("broadcast", "a", "room", Id=8))
-    a.say(packet("broadcast", "a", "room", 2, Id=8))  # behind a head that is known
+    a.say(packet("broadcast", "a", "room", 2, Id=8))  # behind a header that is already known
     a.end()
     a, _, welcome, _ = back(world, "a", welcome["Resume"])
     assert welcome["LastId"] == 8
@@ -219,8 +219,8 @@ def test_the_welcome_tells_which_broadcast_came_last(world: World, last: Any) ->
     assert welcome["LastId"] == 8
 
 
-def test_no_broadcast_came(world: World) -> None:
-    """None before the seat was taken counts; a welcome that is no resumption says nothing of it."""
+def test_the_welcome_names_no_broadcast(world: World) -> None:
+    """Broadcasts before the seat do not count, and a welcome after a plain join names none."""
     a, secret = guest(world, "a")
     a.end()
     _, _, welcome, _ = back(world, "a", secret)
@@ -231,8 +231,8 @@ def test_no_broadcast_came(world: World) -> None:
     assert welcome["Resumed"] is False and "LastId" not in welcome
 
 
-def test_a_role_may_change_while_one_is_away(world: World) -> None:
-    """The echo has the role of now, and what happened to it is among what was missed."""
+def test_a_role_may_change_during_the_grace(world: World) -> None:
+    """The echo has the current role, and the change is among the missed packets."""
     (a,) = world.members("a")
     b, secret = guest(world, "b")
     c, third = guest(world, "c")
@@ -249,7 +249,7 @@ def test_a_role_may_change_while_one_is_away(world: World) -> None:
 
 
 def test_resuming_leaves_another_room(world: World) -> None:
-    """Who sat elsewhere meanwhile is in one room again."""
+    """A client that meanwhile sits in another room leaves it."""
     (w,) = world.members("w", room="other")
     a, secret = guest(world, "a")
     a.end()
@@ -266,7 +266,7 @@ def test_resuming_leaves_another_room(world: World) -> None:
 
 
 def test_seats_of_one_name_in_two_rooms(world: World) -> None:
-    """Each has its own secret; that of one does not open the other."""
+    """The secret of one does not resume the other."""
     first, one = guest(world, "a", "one")
     second, two = guest(world, "a", "two")
     first.end()
@@ -278,8 +278,8 @@ def test_seats_of_one_name_in_two_rooms(world: World) -> None:
     assert back(world, "a", two, "two")[2]["Resumed"] is True
 
 
-def test_a_secret_is_the_users(world: World) -> None:
-    """Another user of the room gets nothing by it."""
+def test_a_secret_belongs_to_its_user(world: World) -> None:
+    """Another user of the room cannot use it."""
     a, secret = guest(world, "a")
     b, _ = guest(world, "b")
     a.end()
@@ -289,8 +289,8 @@ def test_a_secret_is_the_users(world: World) -> None:
     assert thief.error()["Code"] == "unauthorized"
 
 
-def test_a_welcome_comes_before_what_was_missed(world: World) -> None:
-    """So that a client knows what the packets after it continue."""
+def test_a_welcome_comes_before_missed_packets(world: World) -> None:
+    """The client then knows what the packets after it continue."""
     a, secret = guest(world, "a")
     a.end()
     world.member("b")
@@ -301,8 +301,8 @@ def test_a_welcome_comes_before_what_was_missed(world: World) -> None:
     assert welcome_of(texts[1])["Users"] == ["a", "b"]
 
 
-def test_limits_may_keep_everything() -> None:
-    """Without MaxResumeBytes nothing is dropped while the grace lasts."""
+def test_without_a_size_limit_all_packets_are_kept() -> None:
+    """Without MaxResumeBytes nothing is dropped during the grace period."""
     limits = replace(UNLIMITED, max_resume_bytes=None)
     world = World(limits=limits, max_bytes=None)
     a, secret = guest(world, "a")
@@ -313,8 +313,8 @@ def test_limits_may_keep_everything() -> None:
     assert [payload[0] for *_, payload in back(world, "a", secret)[3]] == ["0", "1", "2"]
 
 
-def test_for_how_long_a_packet_may_be_asked_for(world: World) -> None:
-    """For the 40 s in which a dead connection goes unnoticed, and the grace; then it is a gap."""
+def test_how_long_missed_packets_are_kept(world: World) -> None:
+    """For the 40 s in which a dead connection may go unnoticed, and the grace; then it is a gap."""
     for seconds, resumed in ((59.9, True), (60.1, False)):
         room = f"room {seconds}"
         a, secret = guest(world, "a", room)
@@ -329,8 +329,8 @@ def test_for_how_long_a_packet_may_be_asked_for(world: World) -> None:
         assert [payload for *_, payload in missed] == ([1, 2] if resumed else [])
 
 
-def test_whatever_kind_it_is_that_did_not_arrive(world: World) -> None:
-    """Joins, leaves, packets and roles come again, each once."""
+def test_all_kinds_of_packets_are_sent_again(world: World) -> None:
+    """Missed joins, leaves, packets and roles are each sent once."""
     (x, _) = world.members("x", "y")
     a, secret = guest(world, "a")
     (b,) = world.members("b")

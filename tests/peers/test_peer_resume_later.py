@@ -1,4 +1,4 @@
-"""Resuming while an engine still works on something: whoever is told that it sits does sit."""
+"""Resuming while the engine is busy: a client that is told it has a seat has one."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def engine(world: World) -> Any:
 
 
 def sits(client: FakeClient, user: str, other: FakeClient, name: str) -> bool:
-    """Tell whether a client and another one hear each other."""
+    """Return whether a client and another one hear each other."""
     client.texts(), other.texts()
     say(client, user, 1)
     say(other, name, 2)
     return [each[3] for each in (*client.heard(), *other.heard())] == [2, 1]
 
 
-def test_a_disconnect_that_is_not_done_yet(world: World) -> None:
-    """It was of the connection that is gone: who comes back before it is done sits, and stays."""
+def test_an_unfinished_disconnect(world: World) -> None:
+    """It was the lost connection's, so a client that resumes before it is done keeps its seat."""
     (b,) = world.members("b")
     a, secret = guest(world, "a")
     leaving = begin(a.peer.receive(packet("disconnect", "a", "room")))
@@ -48,8 +48,8 @@ def test_a_disconnect_that_is_not_done_yet(world: World) -> None:
     assert sits(again, "a", b, "b")
 
 
-def test_a_loss_before_a_disconnect_is_done(world: World) -> None:
-    """The seat is given up when the engine is done, and there is no grace."""
+def test_a_loss_during_a_disconnect(world: World) -> None:
+    """The seat is left when the engine is done, without a grace period."""
     (b,) = world.members("b")
     a, _ = guest(world, "a")
     b.texts()
@@ -60,8 +60,8 @@ def test_a_loss_before_a_disconnect_is_done(world: World) -> None:
     assert world.clock.waiting == []
 
 
-def test_a_replacement_that_is_not_done_yet(world: World) -> None:
-    """Who resumes before it is done sits, until it is, and is told why not any more."""
+def test_an_unfinished_replacement(world: World) -> None:
+    """A client that resumes has its seat until it is replaced, and is then told why."""
     a, secret = guest(world, "a")
     newer = world.client()
     joining = begin(newer.peer.receive(packet("connect", "a", "room")))
@@ -71,8 +71,8 @@ def test_a_replacement_that_is_not_done_yet(world: World) -> None:
     assert (again.code, newer.code) == (4503, None)
 
 
-def test_a_kick_that_is_not_done_yet(world: World) -> None:
-    """It is of the user, on whatever connection it is."""
+def test_an_unfinished_kick(world: World) -> None:
+    """A kick removes the user, whatever connection it has by then."""
     _, secret = guest(world, "a")
     (b,) = world.members("b")
     kicking = begin(world.rooms.kick("room", "a", "why"))
@@ -83,7 +83,7 @@ def test_a_kick_that_is_not_done_yet(world: World) -> None:
 
 
 def test_a_connection_lost_before_its_connect_is_done(world: World) -> None:
-    """It was never shown a secret: no seat is kept for it."""
+    """It never got a secret, so no seat is kept for it."""
     a = world.client()
     connecting = begin(a.peer.receive(packet("connect", "a", "room", {"Welcome": True})))
     ending = a.peer.closed(LOST)
@@ -93,7 +93,7 @@ def test_a_connection_lost_before_its_connect_is_done(world: World) -> None:
 
 
 def test_a_connection_lost_while_it_moves(world: World) -> None:
-    """The seat that it still had is kept, the one that it did not have yet is not."""
+    """Its old seat is kept for the grace; the seat not yet granted is not."""
     a, secret = guest(world, "a")
     moving = begin(a.peer.receive(packet("connect", "a", "other", {"Welcome": True})))
     ending = a.peer.closed(LOST)
@@ -105,7 +105,7 @@ def test_a_connection_lost_while_it_moves(world: World) -> None:
 
 @either_way
 def test_a_resumption_needs_the_engine(world: World, engine: LaterEngine, down: Down) -> None:
-    """`unavailable` while it is down; the same secret is good afterwards."""
+    """It gets `unavailable` while the engine is down; the secret stays valid."""
     (b,) = world.members("b")
     a, secret = guest(world, "a")
     a.end()
@@ -122,7 +122,7 @@ def test_a_resumption_needs_the_engine(world: World, engine: LaterEngine, down: 
 
 @either_way
 def test_a_new_welcome_needs_the_engine(world: World, engine: LaterEngine, down: Down) -> None:
-    """The member is told its role, and that it is `unavailable`; its old secret is good still."""
+    """The member gets its role and `unavailable`; its old secret stays valid."""
     a, secret = guest(world, "a")
     engine.down_for |= {"renew"}
     engine.down = down
@@ -133,8 +133,8 @@ def test_a_new_welcome_needs_the_engine(world: World, engine: LaterEngine, down:
     assert back(world, "a", secret)[2]["Resumed"] is True
 
 
-def test_what_is_said_while_one_comes_back(world: World) -> None:
-    """It comes after what was missed, once, and the greeting before all of it."""
+def test_packets_sent_during_a_resumption(world: World) -> None:
+    """They arrive once, after the missed ones, and the echo comes before both."""
     (b,) = world.members("b")
     a, secret = guest(world, "a")
     a.end()
@@ -151,8 +151,8 @@ def test_what_is_said_while_one_comes_back(world: World) -> None:
     assert [payload for *_, payload in missed] == [1, 2, 3]
 
 
-def test_a_connection_lost_while_it_comes_back(world: World) -> None:
-    """The seat was given back to who is gone: nobody sits there for ever."""
+def test_a_connection_lost_while_it_resumes(world: World) -> None:
+    """The client is gone before its seat is resumed; after the grace the seat is free."""
     (b,) = world.members("b")
     a, secret = guest(world, "a")
     a.end()
@@ -170,7 +170,7 @@ def test_a_connection_lost_while_it_comes_back(world: World) -> None:
 
 @either_way
 def test_a_fresh_join_needs_the_engine(world: World, engine: LaterEngine, down: Down) -> None:
-    """`unavailable`: the client may try again."""
+    """It gets `unavailable`, and may try again."""
     client = world.client()
     engine.down = down
     ask(client, "a", Resume="of another life")
@@ -180,8 +180,8 @@ def test_a_fresh_join_needs_the_engine(world: World, engine: LaterEngine, down: 
     assert answer(client)[1]["Resumed"] is False
 
 
-def test_a_loss_of_a_seat_that_was_replaced(world: World) -> None:
-    """It comes too late: the newcomer's seat is not lost, and no grace begins for it."""
+def test_a_late_loss_of_a_replaced_seat(world: World) -> None:
+    """The newcomer's seat is not lost, and no grace begins for it."""
     a, _ = guest(world, "a")
     newer, secret = guest(world, "a")
     run(a.peer.closed(LOST))
@@ -193,7 +193,7 @@ def test_a_loss_of_a_seat_that_was_replaced(world: World) -> None:
 
 
 def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
-    """Who is removed while it asks again has no seat afterwards, and does not believe to."""
+    """A member that is removed while it asks for a welcome ends without a seat and knows it."""
     (b,) = world.members("b")
     a, _ = guest(world, "a")
     asking = begin(a.peer.receive(packet("connect", "a", "room", {"Welcome": True})))
@@ -205,8 +205,8 @@ def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
     assert (a.code, b.texts(), a.peer.seat, users(world)) == (4504, [], None, '["b"]')
 
 
-def test_a_broadcast_that_was_not_carried_out_is_not_the_last() -> None:
-    """It was refused as `unavailable`: a client may send it again."""
+def test_a_refused_broadcast_is_not_the_last() -> None:
+    """A client may send a broadcast again that got `unavailable`."""
     world = World(LaterEngine)
     engine = world.engine
     assert isinstance(engine, LaterEngine)

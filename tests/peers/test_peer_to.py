@@ -1,4 +1,4 @@
-"""Broadcasts for some: Header.To."""
+"""Broadcasts to selected members: Header.To."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 @pytest.mark.parametrize("to", ["b", ["b"], ["b", "b", "b"], ["b", "a"], ["a", "b"]], ids=str)
-def test_only_these_get_it(world: World, to: Any) -> None:
-    """By a name or a list, each once and byte for byte, and never the sender."""
+def test_only_named_members_get_it(world: World, to: Any) -> None:
+    """`To` takes a name or a list; each gets the packet once, unchanged, and never the sender."""
     a, b, c = world.members("a", "b", "c")
     text = packet("broadcast", "a", "room", {"x": 1}, To=to)
     a.say(text)
     assert (a.texts(), b.texts(), c.texts()) == ([], [text], [])
 
 
-def test_several_get_it(world: World) -> None:
-    """One text for all of them, in the order in which they were sent."""
+def test_several_members_get_it(world: World) -> None:
+    """They share one text, and packets arrive in the order sent."""
     a, b, c, d = world.members(*"abcd")
     say(a, "a", 1, To=["d", "b"])
     say(a, "a", 2)
@@ -39,7 +39,7 @@ def test_several_get_it(world: World) -> None:
 
 
 def test_unknown_names_are_reported(world: World) -> None:
-    """All of them in one error, with the packet's id; the others still get it."""
+    """One error with the packet's id lists them all; the others still get the packet."""
     a, b, _ = world.members("a", "b", "c")
     world.members("elsewhere", room="other")
     say(a, "a", 1, To=["x", "b", "elsewhere", "x"], Id=7)
@@ -56,8 +56,8 @@ def test_unknown_names_are_reported(world: World) -> None:
     assert b.heard() == [("broadcast", "a", "room", 1)]
 
 
-def test_unknown_names_are_no_bad_packets(world: World) -> None:
-    """However often it happens: who is there may leave at any time."""
+def test_unknown_names_are_not_bad_packets(world: World) -> None:
+    """They never close the session: a member may leave at any time."""
     a, b = world.members("a", "b")
     for _ in range(9):
         a.say("nonsense")
@@ -74,8 +74,8 @@ def test_unknown_names_are_no_bad_packets(world: World) -> None:
     [None, "", [], 5, True, {}, {"b": 1}, [5], [""], [["b"]], [None], "x" * 129, ["b", "x\n"]],
     ids=str,
 )
-def test_what_names_nobody(world: World, to: Any) -> None:
-    """It is refused as a whole: nobody gets it."""
+def test_an_empty_or_invalid_to_is_refused(world: World, to: Any) -> None:
+    """The whole packet is refused, and nobody gets it."""
     a, b = world.members("a", "b")
     say(a, "a", 1, To=to)
     error = a.error()
@@ -84,8 +84,8 @@ def test_what_names_nobody(world: World, to: Any) -> None:
     assert b.heard() == []
 
 
-def test_as_many_names_as_may_be(world: World) -> None:
-    """64; one more is too many."""
+def test_how_many_names_are_allowed(world: World) -> None:
+    """64 names are accepted; one more is too many."""
     a, *others = world.members("a", *(f"u{number}" for number in range(64)))
     names = [f"u{number}" for number in range(64)]
     say(a, "a", 1, To=names)
@@ -95,8 +95,8 @@ def test_as_many_names_as_may_be(world: World) -> None:
     assert not any(client.texts() for client in others)
 
 
-def test_who_is_in_grace_gets_it_later(world: World) -> None:
-    """It is kept, and nobody is reported."""
+def test_a_seat_in_grace_gets_it_later(world: World) -> None:
+    """The packet is kept for it, and its name is not reported as unknown."""
     (a,) = world.members("a")
     b, secret = guest(world, "b")
     c, third = guest(world, "c")
@@ -113,7 +113,7 @@ def test_who_is_in_grace_gets_it_later(world: World) -> None:
 
 
 def test_the_same_header_with_another_payload_is_for_the_same(world: World) -> None:
-    """Also where a broadcast for all came before it, and between them."""
+    """A broadcast to all before it or between them does not change that."""
     a, b, c = world.members("a", "b", "c")
     for number in range(3):
         say(a, "a", number)
@@ -122,7 +122,7 @@ def test_the_same_header_with_another_payload_is_for_the_same(world: World) -> N
 
 
 def test_names_are_for_broadcasts_alone(world: World) -> None:
-    """On other packets it is a key like any other."""
+    """On other packets `To` is a key like any other."""
     a, b = world.members("a", "b")
     for to in ("b", 5, None):
         a.say(packet("ping", "a", "room", To=to))
@@ -131,8 +131,8 @@ def test_names_are_for_broadcasts_alone(world: World) -> None:
     assert b.heard() == []
 
 
-def test_who_may_not_broadcast_may_not_with_names_either(world: World) -> None:
-    """Only a member, under its own name, in its own room."""
+def test_only_a_member_may_address_others(world: World) -> None:
+    """`To` needs a member that speaks under its own name in its own room."""
     a, b = world.members("a", "b")
     stranger = world.client()
     say(stranger, "x", 1, To="b")
@@ -144,8 +144,8 @@ def test_who_may_not_broadcast_may_not_with_names_either(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "*", "\u00e9"])
-def test_any_name_is_an_ordinary_one(world: World, name: str) -> None:
-    """There or not."""
+def test_no_name_is_special(world: World, name: str) -> None:
+    """Any name works, present or not."""
     a, b = world.members("a", "b")
     say(a, "a", 1, To=name)
     assert a.error()["Code"] == "no-such-user"
@@ -156,7 +156,7 @@ def test_any_name_is_an_ordinary_one(world: World, name: str) -> None:
 
 
 def test_a_sender_waits_for_the_engine() -> None:
-    """The packet is out when what `receive` returned is done, and names are checked at once."""
+    """The packet is delivered when `receive` is done; the names are checked at once."""
     world = World(LaterEngine)
     a, b = world.members("a", "b")
     sending = begin(a.peer.receive(packet("broadcast", "a", "room", 1, To=["b", "x"])))
@@ -167,7 +167,7 @@ def test_a_sender_waits_for_the_engine() -> None:
 
 @pytest.mark.parametrize("down", ["at once", "later"])
 def test_an_engine_that_is_down(down: Any) -> None:
-    """The sender is told; nobody got it."""
+    """The sender gets an error, and nobody gets the packet."""
     world = World(LaterEngine)
     a, b = world.members("a", "b")
     engine: Any = world.engine

@@ -1,4 +1,4 @@
-"""Tokens as a peer's session sees them: who gets in, who may ask, and what happens at the end."""
+"""Tokens in a peer's session: who may join and ping, and what ends with a token."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def world(request: pytest.FixtureRequest) -> World:
 
 @pytest.fixture(params=ENGINES)
 def lenient(request: pytest.FixtureRequest) -> World:
-    """Give a namespace where a token may be shown."""
+    """Give a namespace where tokens are optional."""
     return World(request.param, auth=TokenAuth([secret_key(SECRET)], required=False))
 
 
-# Getting in.
+# Joining.
 
 
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_token_in_the_payload(world: World, as_text: bool) -> None:
-    """As an object or as the JSON text of one, beside any other key."""
+    """The payload may be an object or the JSON text of one, with any other keys."""
     payload: Any = {"Token": token(), "Other": [1]}
     client = world.client()
     client.say(packet("connect", "a", "room", json.dumps(payload) if as_text else payload))
@@ -63,8 +63,8 @@ def test_a_token_in_the_payload(world: World, as_text: bool) -> None:
     ],
     ids=lambda payload: None,
 )
-def test_without_a_good_token_nobody_gets_in(world: World, payload: Any) -> None:
-    """The sender is told `unauthorized`, stays connected, and nobody hears of it."""
+def test_without_a_valid_token_nobody_joins(world: World, payload: Any) -> None:
+    """The sender gets `unauthorized` and stays connected; nobody else hears of it."""
     member = enter(world, "m")
     client = world.client()
     client.say(packet("connect", "a", "room", payload, Id=7))
@@ -83,15 +83,15 @@ def test_without_a_good_token_nobody_gets_in(world: World, payload: Any) -> None
 
 
 def test_an_expired_token(world: World) -> None:
-    """It is told apart, so that the client asks its site for a fresh one."""
+    """It has its own code, so that the client asks its site for a fresh token."""
     client = world.client()
     show(client, token(exp=NOW - 1))
     assert client.error()["Code"] == "token-expired"
     assert len(world.rooms) == 0
 
 
-def test_of_repeated_payloads_the_last_counts(world: World) -> None:
-    """What is judged is what a reader of JSON would see."""
+def test_the_last_of_repeated_payloads_counts(world: World) -> None:
+    """The token is checked where a JSON parser would find it."""
     good, bad = json.dumps({"Token": token()}), "{}"
     text = packet("connect", "a", "room", 0).replace('"Payload": 0', '"Payload": %s, "Payload": %s')
     client = world.client()
@@ -103,7 +103,7 @@ def test_of_repeated_payloads_the_last_counts(world: World) -> None:
 
 
 def test_refusals_are_no_bad_packets(world: World) -> None:
-    """Ten in a row do not close the session: they are slowed instead."""
+    """Ten in a row do not close the session: they are delayed instead."""
     client = world.client()
     for _ in range(12):
         client.connect("a", "room")
@@ -111,8 +111,8 @@ def test_refusals_are_no_bad_packets(world: World) -> None:
     assert client.code is None
 
 
-def test_a_member_cannot_go_where_its_token_is_not_for(world: World) -> None:
-    """Neither elsewhere nor under another name; its seat is as it was."""
+def test_a_token_is_bound_to_its_room_and_user(world: World) -> None:
+    """A member is refused elsewhere or under another name, and keeps its seat."""
     a, b = enter(world), enter(world, "b")
     a.texts()
     show(a, token(), "a", "other")
@@ -124,8 +124,8 @@ def test_a_member_cannot_go_where_its_token_is_not_for(world: World) -> None:
     assert b.heard() == [("broadcast", "a", "room", 1)]
 
 
-def test_a_stranger_cannot_take_a_seat_over(world: World) -> None:
-    """The same UserId without a token for it replaces nobody."""
+def test_a_stranger_cannot_take_a_seat(world: World) -> None:
+    """A connect under the same UserId without its token replaces nobody."""
     a = enter(world)
     stranger = world.client()
     for shown in (None, token("b"), token(room="other")):
@@ -135,7 +135,7 @@ def test_a_stranger_cannot_take_a_seat_over(world: World) -> None:
 
 
 def test_a_stranger_cannot_tell_whether_a_room_exists(world: World) -> None:
-    """Every packet is answered alike for a room that is there and for one that is not."""
+    """It gets the same answer to every packet for an existing and a missing room."""
     member = enter(world, "m", "somewhere")
     answers = []
     for room in ("somewhere", "elsewhere"):
@@ -155,8 +155,8 @@ def test_a_stranger_cannot_tell_whether_a_room_exists(world: World) -> None:
 # Pings.
 
 
-def test_a_ping_is_for_the_own_room(world: World) -> None:
-    """A member hears who is in its room, and of no other; who is in none hears nothing."""
+def test_a_ping_is_answered_for_the_own_room_only(world: World) -> None:
+    """A member may ping its own room and no other; a client without a room may ping none."""
     a, x = enter(world), enter(world, "x", "other")
     stranger = world.client()
     a.say(packet("ping", "a", "room"))
@@ -167,8 +167,8 @@ def test_a_ping_is_for_the_own_room(world: World) -> None:
     assert x.texts() == []
 
 
-def test_a_ping_of_who_has_left(world: World) -> None:
-    """The usual ping, which is known to the letter, is no way back in."""
+def test_a_ping_after_leaving(world: World) -> None:
+    """A client that has left gets no answer, even to a ping that it sent before."""
     a, b = enter(world), enter(world, "b")
     for _ in range(3):
         a.say(packet("ping", "a", "room"))
@@ -184,7 +184,7 @@ def test_a_ping_of_who_has_left(world: World) -> None:
 
 
 def test_where_no_token_is_required_any_ping_is_answered(lenient: World) -> None:
-    """As ever."""
+    """Then a ping about any room is answered."""
     enter(lenient)
     outsider = lenient.client()
     outsider.say(packet("ping", "x", "room"))
@@ -195,7 +195,7 @@ def test_where_no_token_is_required_any_ping_is_answered(lenient: World) -> None
 
 
 def test_a_token_reaches_nobody(world: World) -> None:
-    """Neither another member, nor the sender's own answers, nor the log, at any level."""
+    """Other members, the sender's own answers and the log, at any level, never contain it."""
     a = enter(world)
     shown = [token("b"), token("b", exp=NOW - 1), token("c"), hs256(b"nonsense")]
     b = world.client()

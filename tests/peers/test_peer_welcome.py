@@ -1,4 +1,4 @@
-"""The welcome, the role packet and `ice`: what a client hears that asks for more."""
+"""Welcome, role and `ice` packets: what a client hears that asks for more."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 @pytest.mark.parametrize("as_text", [False, True])
-def test_a_welcome_says_it_all(world: World, as_text: bool) -> None:
-    """Right after the own connect: initiator, users in joining order, secret, grace, ICE."""
+def test_the_content_of_a_welcome(world: World, as_text: bool) -> None:
+    """It follows the own connect: initiator, users in joining order, secret, grace, ICE."""
     world.members("a", "b")
     c = world.client()
     payload: Any = {"Welcome": True}
@@ -41,8 +41,8 @@ def test_a_welcome_says_it_all(world: World, as_text: bool) -> None:
     }
 
 
-def test_the_first_is_welcome_too(world: World) -> None:
-    """It is the initiator of a room of one."""
+def test_the_first_member_gets_a_welcome(world: World) -> None:
+    """It says that the member is the initiator of a room of one."""
     a = world.client()
     ask(a, "a", Welcome=True)
     role, welcome, rest = answer(a)
@@ -50,8 +50,8 @@ def test_the_first_is_welcome_too(world: World) -> None:
 
 
 @pytest.mark.parametrize("payload", ["{}", {}, {"Welcome": False}, {"Welcome": None}, "", None, 5])
-def test_who_does_not_ask_is_not_told(world: World, payload: Any) -> None:
-    """Section 2, and nothing else."""
+def test_no_welcome_unless_asked_for(world: World, payload: Any) -> None:
+    """Such a client hears only the packets of section 2."""
     a = world.client()
     a.say(packet("connect", "a", "room", payload))
     assert a.heard() == [("connect", "a", "room", "true")]
@@ -60,8 +60,8 @@ def test_who_does_not_ask_is_not_told(world: World, payload: Any) -> None:
 @pytest.mark.parametrize(
     "options", [{"Welcome": 1}, {"Resume": 5}, {"Received": True}, {"Resume": ""}], ids=str
 )
-def test_what_is_asked_for_wrongly(world: World, options: dict[str, Any]) -> None:
-    """The sender is told which key is at fault, and nobody has joined; it counts as bad."""
+def test_invalid_requests(world: World, options: dict[str, Any]) -> None:
+    """The error names the key at fault, nobody joins, and it counts as a bad packet."""
     (a,) = world.members("a")
     client = world.client()
     for _ in range(10):
@@ -74,7 +74,7 @@ def test_what_is_asked_for_wrongly(world: World, options: dict[str, Any]) -> Non
 
 
 def test_every_welcome_has_a_secret_of_its_own(world: World) -> None:
-    """Nobody is shown another one's, and no other packet holds it."""
+    """No client sees another's secret, and no other packet contains it."""
     (plain,) = world.members("z")
     clients = [guest(world, user) for user in "abc"]
     secrets = [secret for _, secret in clients]
@@ -85,7 +85,7 @@ def test_every_welcome_has_a_secret_of_its_own(world: World) -> None:
 
 
 def test_without_a_grace_there_is_no_secret() -> None:
-    """The welcome says that a lost seat is lost."""
+    """The welcome says that a lost seat is not kept."""
     world = World(limits=Limits(grace=0, packets_per_second=None))
     a = world.client()
     ask(a, "a", Welcome=True)
@@ -93,8 +93,8 @@ def test_without_a_grace_there_is_no_secret() -> None:
     assert (welcome["Resume"], welcome["Grace"], welcome["Users"]) == (None, 0, ["a"])
 
 
-def test_two_kinds_of_clients_in_one_room(world: World) -> None:
-    """One that asked and one that did not: in a whole visit neither notices the other's kind."""
+def test_clients_with_and_without_a_welcome_in_one_room(world: World) -> None:
+    """Neither notices the other's kind during a whole visit."""
     stories = []
     for asks in (False, True):
         a, b = world.client(), world.client()
@@ -123,7 +123,7 @@ def test_two_kinds_of_clients_in_one_room(world: World) -> None:
 
 
 def test_a_member_asks_again(world: World) -> None:
-    """Its role, and a new welcome with a new secret; the others hear nothing."""
+    """It gets its role and a new welcome with a new secret; the others hear nothing."""
     (b,) = world.members("b")
     a, old = guest(world, "a")
     b.texts()
@@ -133,7 +133,7 @@ def test_a_member_asks_again(world: World) -> None:
     assert welcome["Resume"] != old and "Resumed" not in welcome
 
 
-def test_a_member_asks_when_it_sits_already(world: World) -> None:
+def test_a_member_asks_for_its_first_welcome(world: World) -> None:
     """From then on it hears of roles, and its seat can be resumed."""
     a, b, c = world.members("a", "b", "c")
     ask(c, "c", Welcome=True)
@@ -145,8 +145,8 @@ def test_a_member_asks_when_it_sits_already(world: World) -> None:
     assert b.heard() == []
 
 
-def test_a_member_that_does_not_ask_again_keeps_what_it_has(world: World) -> None:
-    """A plain connect of one that asked before is answered like it was: with a new welcome."""
+def test_a_plain_connect_of_a_welcomed_member(world: World) -> None:
+    """It is answered with a new welcome, like the first connect."""
     a, _ = world.members("a", "b")
     c, _ = guest(world, "c")
     c.connect("c", "room")
@@ -164,8 +164,8 @@ def test_a_member_that_does_not_ask_again_keeps_what_it_has(world: World) -> Non
 # The role of others.
 
 
-def test_promotions_are_told(world: World) -> None:
-    """Who asked hears who is initiator now; the heir hears its own connect, as ever."""
+def test_promotions_are_announced(world: World) -> None:
+    """Welcomed members get the role packet; the heir gets its own connect as usual."""
     a, b = world.members("a", "b")
     c, _ = guest(world, "c")
     (d,) = world.members("d")
@@ -182,8 +182,8 @@ def test_promotions_are_told(world: World) -> None:
     assert d.heard() == [gone]
 
 
-def test_no_role_is_told_when_nobody_is_promoted(world: World) -> None:
-    """A leave of another changes none."""
+def test_no_role_packet_without_a_promotion(world: World) -> None:
+    """The leave of another member changes no role."""
     world.members("a", "b")
     c, _ = guest(world, "c")
     (d,) = world.members("d")
@@ -192,8 +192,8 @@ def test_no_role_is_told_when_nobody_is_promoted(world: World) -> None:
     assert c.heard() == [("disconnect", "d", "room", "")]
 
 
-def test_a_role_is_one_text_for_all(world: World) -> None:
-    """A transport frames it once."""
+def test_a_role_packet_is_one_text_for_all(world: World) -> None:
+    """A transport needs to frame it only once."""
     (a,) = world.members("a")
     world.members("b")
     guests = [guest(world, user)[0] for user in "cde"]
@@ -205,7 +205,7 @@ def test_a_role_is_one_text_for_all(world: World) -> None:
 
 
 def test_ice_for_members(world: World) -> None:
-    """Fresh servers as in the welcome, in the sender's own packet; the others hear nothing."""
+    """The sender gets its packet back with fresh servers; the others hear nothing."""
     a, b = world.members("a", "b")
     b.say('{"X":1,"Payload":[2],"Header":{"Id":7,"Event":"ice","UserId":"b","RoomId":"room"}}')
     (text,) = b.texts()
@@ -216,8 +216,8 @@ def test_ice_for_members(world: World) -> None:
     assert a.heard() == []
 
 
-def test_ice_is_for_members_alone(world: World) -> None:
-    """Under their own names, in their own room."""
+def test_ice_is_for_members_only(world: World) -> None:
+    """The sender must use its own name and be in the room."""
     (a,) = world.members("a")
     stranger = world.client()
     stranger.say(packet("ice", "b", "room"))
@@ -227,8 +227,8 @@ def test_ice_is_for_members_alone(world: World) -> None:
     assert [code for *_, code in a.heard()] == ["not-in-room", "wrong-user"]
 
 
-def test_ice_counts_as_a_packet() -> None:
-    """Not as a ping: the rate of both is that of packets."""
+def test_ice_counts_against_the_packet_rate() -> None:
+    """It counts as a packet, not as a ping."""
     world = World(limits=Limits(packets_per_second=1, packet_burst=2, join_timeout=None))
     (a,) = world.members("a")
     for _ in range(2):
@@ -237,15 +237,15 @@ def test_ice_counts_as_a_packet() -> None:
 
 
 @pytest.mark.parametrize("event", ["welcome", "role", "error"])
-def test_what_the_server_says_is_not_for_clients(world: World, event: str) -> None:
-    """Nobody can send one in its name."""
+def test_clients_cannot_send_server_packets(world: World, event: str) -> None:
+    """A client that sends a server's packet type gets an error."""
     a, b = world.members("a", "b")
     a.say(packet(event, "a", "room"))
     assert a.heard() == [("error", "a", "room", "invalid-packet")] and b.heard() == []
 
 
-def test_limits_as_they_are() -> None:
-    """What the welcome calls the grace is what the namespace is configured for."""
+def test_the_welcome_states_the_configured_grace() -> None:
+    """Its grace is the one in the namespace's configuration."""
     world = World(limits=Limits(grace=2.5, packets_per_second=UNLIMITED.packets_per_second))
     a = world.client()
     ask(a, "a", Welcome=True)
