@@ -1,4 +1,4 @@
-"""The URL of an engine, as the log and the status page show it."""
+"""How the log and the status page show the URL of an engine."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ from videre.engine_url import without_secrets
         ("redis://h?password=a@b", "redis://***"),
     ],
 )
-def test_an_engines_password_is_not_told(url: str, shown: str) -> None:
-    """Nor its user, nor a secret in the query."""
+def test_an_engines_password_is_not_shown(url: str, shown: str) -> None:
+    """Its user and the secrets in its query are not shown either."""
     assert without_secrets(url) == shown

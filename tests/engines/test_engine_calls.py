@@ -1,4 +1,4 @@
-"""Our own connections to a store: what leaves together, whose answer it is, what is lost."""
+"""Our own connections to a store: pipelining, matching of answers, and losses."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from videre.engines.redis.servers import Script, Servers
 GREETING = {"HELLO": b"%1\r\n+proto\r\n:3\r\n", "CLIENT": b"+OK\r\n"}
 NO_SCRIPT = b"-NOSCRIPT No matching script.\r\n"
 
-#: Returns what a server says to a command; "": nothing.
+#: Returns what the server answers to a command; "" for nothing.
 Say = Callable[[list[str]], bytes]
 
 
 class Fake:
-    """A server that says what a test wants; it keeps what it was asked, and in how many pieces."""
+    """A scripted server that keeps its commands, and the number of chunks they came in."""
 
     def __init__(self) -> None:
         self.say: Say = lambda words: b"+OK\r\n"
-        self.asked: list[list[str]] = []  # without the greetings
+        self.asked: list[list[str]] = []  # without those of the greeting
         self.pieces = 0
         self.writers: list[asyncio.StreamWriter] = []
         self.serving: list[asyncio.Task[None]] = []
         self.port = 0
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Begin to answer on one connection."""
+        """Serve one connection."""
         self.writers.append(writer)
         self.serving.append(asyncio.create_task(self._serve(reader, writer)))
 
@@ -60,7 +60,7 @@ class Fake:
         writer.close()
 
     async def has_heard(self, count: int) -> None:
-        """Return once so many commands have come."""
+        """Return once this many commands have arrived."""
 
         async def heard() -> bool:
             return len(self.asked) >= count
@@ -77,7 +77,7 @@ async def fake() -> AsyncIterator[Fake]:
 
 @contextlib.asynccontextmanager
 async def fake_server() -> AsyncIterator[Fake]:
-    """Run a server, on this loop."""
+    """Run a scripted server on this loop."""
     fake = Fake()
     server = await asyncio.start_server(fake.accept, "127.0.0.1", 0)
     fake.port = server.sockets[0].getsockname()[1]
@@ -90,7 +90,7 @@ async def fake_server() -> AsyncIterator[Fake]:
 
 @contextlib.asynccontextmanager
 async def servers_at(port: int, seconds: float = WAIT_SECONDS) -> AsyncIterator[Servers]:
-    """Give a way to a server."""
+    """Give a node's connections to a server."""
     servers = Servers(engine_url.read(f"redis://127.0.0.1:{port}"), seconds)
     try:
         yield servers
@@ -99,12 +99,12 @@ async def servers_at(port: int, seconds: float = WAIT_SECONDS) -> AsyncIterator[
 
 
 def echo(words: list[str]) -> bytes:
-    """Say the last word again."""
+    """Return the command's last word."""
     return f"+{words[-1]}\r\n".encode()
 
 
-async def test_calls_of_one_turn_leave_together(fake: Fake) -> None:
-    """In one piece, and each gets its own answer."""
+async def test_calls_of_one_turn_are_sent_together(fake: Fake) -> None:
+    """They go out in one write, and each gets its own answer."""
     fake.say = echo
     async with servers_at(fake.port) as servers:
         assert await servers.call("key", ("ECHO", "first")) == "first"
@@ -115,8 +115,8 @@ async def test_calls_of_one_turn_leave_together(fake: Fake) -> None:
         assert len(fake.writers) == 1
 
 
-async def test_who_does_not_wait_any_more_gets_no_answer(fake: Fake) -> None:
-    """The others still get theirs."""
+async def test_a_cancelled_call_gets_no_answer(fake: Fake) -> None:
+    """The other calls still get theirs."""
     fake.say = lambda words: b"" if words[-1] != "3" else b"+1\r\n+2\r\n+3\r\n"
     async with servers_at(fake.port) as servers:
         asked = [asyncio.create_task(servers.call("key", ("ECHO", n))) for n in ("1", "2")]
@@ -126,8 +126,8 @@ async def test_who_does_not_wait_any_more_gets_no_answer(fake: Fake) -> None:
         assert await asked[1] == "2"
 
 
-async def test_an_error_is_the_callers_alone(fake: Fake) -> None:
-    """An error that the server answers costs no connection, nor does a notice of its own."""
+async def test_an_error_reaches_its_caller_only(fake: Fake) -> None:
+    """Neither a server's error nor its push message costs the connection."""
     fake.say = lambda words: b"-ERR no\r\n" if words[-1] == "bad" else b">1\r\n+news\r\n+fine\r\n"
     async with servers_at(fake.port) as servers:
         bad, good = await asyncio.gather(
@@ -139,8 +139,8 @@ async def test_an_error_is_the_callers_alone(fake: Fake) -> None:
         assert len(fake.writers) == 1
 
 
-async def test_what_may_have_been_done_is_not_sent_again(fake: Fake) -> None:
-    """The server closes in the middle: the calls fail, and the next one has a new connection."""
+async def test_a_call_that_may_have_been_carried_out_is_not_repeated(fake: Fake) -> None:
+    """If the server closes in the middle, the calls fail, and the next one opens a connection."""
     fake.say = lambda words: b""
     async with servers_at(fake.port) as servers:
         asked = [asyncio.create_task(servers.call("key", ("STEP", str(n)))) for n in range(3)]
@@ -155,7 +155,7 @@ async def test_what_may_have_been_done_is_not_sent_again(fake: Fake) -> None:
 
 
 async def test_a_server_that_hangs_costs_the_connection(fake: Fake) -> None:
-    """What waits fails in time, also what has not left yet, which never does."""
+    """All waiting calls fail in time, and those not sent yet are never sent."""
     fake.say = lambda words: b""
     async with servers_at(fake.port, patient(0.3)) as servers:
         found = await asyncio.gather(
@@ -167,8 +167,8 @@ async def test_a_server_that_hangs_costs_the_connection(fake: Fake) -> None:
         assert len(fake.writers) == 2
 
 
-async def test_a_replica_is_left(fake: Fake) -> None:
-    """A primary that has become one refuses; whoever is the primary now is looked for."""
+async def test_a_demoted_primary_is_left(fake: Fake) -> None:
+    """A primary that became a replica refuses; the node looks for the new primary."""
     fake.say = lambda words: b"-READONLY You can't write against a read only replica.\r\n"
     async with servers_at(fake.port) as servers:
         with pytest.raises(ReadOnlyError):
@@ -179,7 +179,7 @@ async def test_a_replica_is_left(fake: Fake) -> None:
 
 
 async def test_a_script_is_sent_once(fake: Fake, tmp_path: Path) -> None:
-    """However many calls find that the server does not have it."""
+    """This holds however many calls find that the server lacks the script."""
     (tmp_path / "script.lua").write_text("return 1")
     known = False
 
@@ -200,7 +200,7 @@ async def test_a_script_is_sent_once(fake: Fake, tmp_path: Path) -> None:
 
 
 async def test_a_server_that_cannot_be_reached(fake: Fake) -> None:
-    """All that wait for the one attempt hear why; the next call tries again."""
+    """All calls that wait for one attempt get its error; the next call tries again."""
     async with servers_at(1) as servers:
         for _ in range(2):
             found = await asyncio.gather(
@@ -210,8 +210,8 @@ async def test_a_server_that_cannot_be_reached(fake: Fake) -> None:
 
 
 @pytest.mark.process
-async def test_what_is_closed_while_it_connects(tmp_path: Path) -> None:
-    """Nothing stays open: neither redis-py's connection nor ours (ResourceWarning is an error)."""
+async def test_closing_while_connecting(tmp_path: Path) -> None:
+    """Neither redis-py's connection nor ours stays open (ResourceWarning is an error)."""
     async with valkey(tmp_path) as server:
         for turns in range(12):
             async with servers_at(server.port) as servers:
@@ -230,10 +230,10 @@ async def test_what_is_closed_while_it_connects(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-async def test_what_redis_py_hands_over(tmp_path: Path) -> None:
-    """Of redis-py's connection we take `_reader` and `_writer`, which are private to it.
+async def test_what_we_take_from_redis_py(tmp_path: Path) -> None:
+    """We take `_reader` and `_writer`, private attributes of redis-py's connection.
 
-    Afterwards it must know of no connection: when it is garbage, it would close ours.
+    It must hold neither afterwards: when it is collected, it would close our connection.
     """
     async with valkey(tmp_path) as server, servers_at(server.port) as servers:
         made: list[Any] = []
@@ -256,7 +256,7 @@ async def test_what_redis_py_hands_over(tmp_path: Path) -> None:
 
 
 async def client_id(servers: Servers) -> str:
-    """Return the id of our connection at the server."""
+    """Return the id of our connection on the server."""
     return str(await servers.call("key", ("CLIENT", "ID")))
 
 
@@ -264,7 +264,7 @@ async def client_id(servers: Servers) -> str:
 
 
 class Ears:
-    """The channels of a server, and what is heard on them."""
+    """The channels of a server, and the messages heard on them."""
 
     def __init__(self, servers: Servers, timeout: float) -> None:
         self._servers = servers
@@ -283,7 +283,7 @@ class Ears:
 
 @contextlib.asynccontextmanager
 async def ears_at(port: int, seconds: float = WAIT_SECONDS) -> AsyncIterator[Ears]:
-    """Give ears at a server."""
+    """Give the channels of a server."""
     async with servers_at(port, seconds) as servers:
         ears = Ears(servers, seconds)
         try:
@@ -300,7 +300,7 @@ def subscribed(words: list[str]) -> bytes:
 
 
 async def quiet_server() -> None:
-    """As long as it answers it is believed; then the subscriptions are lost, once."""
+    """Pings keep its subscriptions alive while it answers; then they are lost, once."""
     async with fake_server() as fake:
         fake.say = subscribed
         async with ears_at(fake.port, patient(0.2)) as ears:
@@ -312,19 +312,19 @@ async def quiet_server() -> None:
             await asyncio.wait_for(ears.broken.wait(), WAIT_SECONDS)
 
 
-async def test_a_quiet_server_is_asked_whether_it_is_there() -> None:
-    """On asyncio's loop."""
+async def test_a_quiet_server_is_pinged() -> None:
+    """This is the case on asyncio's loop."""
     await quiet_server()
 
 
 def test_a_quiet_server_on_uvloop() -> None:
-    """Its clock counts milliseconds: an answer comes at the time at which it was asked for."""
+    """uvloop's clock counts milliseconds, so an answer may have the same time as its ping."""
     uvloop.run(quiet_server())
 
 
 @pytest.mark.process
 def test_tls_on_uvloop(tmp_path: Path) -> None:
-    """Its transports are handed over like asyncio's, with TLS too."""
+    """uvloop's transports are handed over like asyncio's, with TLS too."""
 
     async def calls() -> None:
         async with redis_tls(tmp_path) as server:
@@ -344,12 +344,12 @@ def test_tls_on_uvloop(tmp_path: Path) -> None:
 
 
 async def is_so(met: bool) -> bool:
-    """Return a condition, for `until`."""
+    """Return a condition as a coroutine, for `until`."""
     return met
 
 
-async def test_a_channel_that_has_gone_to_another_server(fake: Fake) -> None:
-    """A server says so by itself: the subscriptions are lost."""
+async def test_a_channel_that_moved_to_another_server(fake: Fake) -> None:
+    """The server says so, and the subscriptions count as lost."""
     fake.say = subscribed
     async with ears_at(fake.port) as ears:
         await ears.subscribe("a")
@@ -360,8 +360,8 @@ async def test_a_channel_that_has_gone_to_another_server(fake: Fake) -> None:
         assert ears.heard == [("a", "text")]
 
 
-async def test_a_subscription_that_is_refused(fake: Fake) -> None:
-    """Whoever subscribes gets the error of the server."""
+async def test_a_refused_subscription(fake: Fake) -> None:
+    """The subscriber gets the server's error."""
     fake.say = lambda words: b"-NOPERM No permissions\r\n"
     async with ears_at(fake.port) as ears:
         with pytest.raises((ResponseError, ConnectionError)):

@@ -1,4 +1,4 @@
-"""The clock of the store's machine is set while a cluster runs: no node that lives is given up."""
+"""Changing the clock of the store's machine does not make a cluster give up a live node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 
 
 class Clock:
-    """The clock of one server, which can be set while that runs."""
+    """The clock of one server, which can be changed while the server runs."""
 
     def __init__(self, folder: Path) -> None:
         self._offset = folder / "offset"
@@ -41,7 +41,7 @@ class Clock:
         self.binary.chmod(0o755)
 
     def set(self, seconds: int) -> None:
-        """Set it so many seconds before or after the true time."""
+        """Set it this many seconds ahead of the true time, or behind it."""
         self._offset.write_text(f"{seconds:+}\n", encoding="utf-8")
 
 
@@ -60,7 +60,7 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Valkey]:
 
 
 async def renews(*nodes: Node) -> None:
-    """Return when each node has renewed its lease for longer than one lasts."""
+    """Return when each node has renewed its lease for longer than a lease lasts."""
     before = [node.engine._node._leases for node in nodes]
     await eventually(
         lambda: all(
@@ -72,7 +72,7 @@ async def renews(*nodes: Node) -> None:
 
 @pytest.mark.parametrize("seconds", [30, 7 * 86400, -30, -86400])
 async def test_the_clock_of_the_store_is_set(store: Valkey, clock: Clock, seconds: int) -> None:
-    """Members stay, packets go through; and a node that is dead is found dead all the same."""
+    """Members stay and packets arrive; a dead node is still detected."""
     async with nodes_on(store.url) as nodes:
         one, two, dead = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(3)]
         a = await one.join("a")

@@ -1,4 +1,4 @@
-"""Every way to a store that a URL can name, with real servers: logins, Sentinels, TLS, sockets."""
+"""Every way to a store that a URL can name, on real servers: logins, Sentinels, TLS, sockets."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from videre.engines.redis.connecting import connect, sentinels_of
 
 pytestmark = pytest.mark.process
 
-HARD = "p@ss/w#r%d?[ ]:ä&="  # each of its characters means something elsewhere in a URL
+HARD = "p@ss/w#r%d?[ ]:ä&="  # Each of its characters has a meaning somewhere else in a URL.
 ENCODED = quote(HARD, safe="")
 
 
 async def meet(nodes: Nodes) -> None:
-    """See that two nodes are in one room."""
+    """Check that two nodes share a room."""
     one, two = await nodes.add(), await nodes.add()
     await one.join("a")
     await two.join("b")
@@ -43,7 +43,7 @@ async def sentinel(
     options: tuple[str, ...] = ("--port", "{port}"),
     binary: str | None = None,
 ) -> AsyncIterator[int]:
-    """Run a Sentinel on both loopback addresses that watches a server; give its port."""
+    """Run a Sentinel for a server on both loopback addresses; give its port."""
     (home := folder / "watch").mkdir()
     port = free_port()
     lines = [f"sentinel monitor main 127.0.0.1 {server.port} 1", *settings]
@@ -69,7 +69,7 @@ async def sentinel(
 
 
 async def found(url: str) -> bool:
-    """Tell whether a URL leads to a server that answers; raises what stands in the way."""
+    """Return whether a URL leads to a server that answers; raise the error if not."""
     client = connect(engine_url.read(url))
     try:
         return bool(await client.ping())
@@ -80,27 +80,27 @@ async def found(url: str) -> bool:
 
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """Run a server with a hard password."""
+    """Run a server whose password needs percent-encoding."""
     url = f"redis://:{ENCODED}@127.0.0.1:{{port}}"
     async with valkey(tmp_path, "--requirepass", HARD, url=url) as server:
         yield server
 
 
-async def test_a_password_that_is_percent_encoded(guarded: Valkey) -> None:
-    """It is decoded for a server."""
+async def test_a_percent_encoded_password(guarded: Valkey) -> None:
+    """The server gets it decoded."""
     async with nodes_on(f"redis://:{ENCODED}@127.0.0.1:{guarded.port}") as nodes:
         await meet(nodes)
 
 
 async def test_a_user_of_an_acl(guarded: Valkey) -> None:
-    """So is a user's name."""
+    """A user's name is decoded as well."""
     await guarded.ask("ACL", "SETUSER", "m/e", "on", f">{HARD}", "~*", "&*", "+@all")
     async with nodes_on(f"redis://m%2Fe:{ENCODED}@127.0.0.1:{guarded.port}") as nodes:
         await meet(nodes)
 
 
 async def test_a_database_number(tmp_path: Path) -> None:
-    """The keys are in the database that the URL names, for each way to name it."""
+    """The keys are in the URL's database, for every syntax that can name one."""
     async with valkey(tmp_path) as server, sentinel(tmp_path, server) as port:
         for number, url in enumerate(
             (
@@ -118,7 +118,7 @@ async def test_a_database_number(tmp_path: Path) -> None:
 
 
 async def test_a_unix_socket(tmp_path: Path) -> None:
-    """A server on this machine needs no port."""
+    """A server on the same machine needs no port."""
     path = tmp_path / "a socket"
     options = ("--unixsocket", str(path), "--requirepass", HARD)
     async with (
@@ -133,7 +133,7 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
 async def test_a_login_behind_a_sentinel(
     own: str, host: str, guarded: Valkey, tmp_path: Path
 ) -> None:
-    """The Sentinel has no login, that of the server, or one of its own, on IPv4 and IPv6."""
+    """A Sentinel may have no login, the server's or its own, on IPv4 and IPv6."""
     settings, query = {
         "none": ([], ""),
         "the same": ([f'requirepass "{HARD}"'], ""),
@@ -150,8 +150,8 @@ async def test_a_login_behind_a_sentinel(
             await meet(nodes)
 
 
-async def test_a_wrong_login_of_a_sentinel(guarded: Valkey, tmp_path: Path) -> None:
-    """The error tells which Sentinel refuses, and that it is the login."""
+async def test_a_sentinel_refuses_the_login(guarded: Valkey, tmp_path: Path) -> None:
+    """The error names the Sentinel, and says that the login is wrong."""
     auth = f'sentinel auth-pass main "{HARD}"'
     async with sentinel(tmp_path, guarded, auth, "requirepass other") as port:
         for login in ("", f":{ENCODED}@"):
@@ -159,8 +159,8 @@ async def test_a_wrong_login_of_a_sentinel(guarded: Valkey, tmp_path: Path) -> N
                 await found(f"redis+sentinel://{login}127.0.0.1:{port}/main")
 
 
-async def test_a_sentinel_that_is_gone(tmp_path: Path) -> None:
-    """The next in the URL is asked; a service that none knows is an error."""
+async def test_a_sentinel_is_down(tmp_path: Path) -> None:
+    """The next one in the URL is asked; a service that no Sentinel knows is an error."""
     async with valkey(tmp_path) as server, sentinel(tmp_path, server) as port:
         url = f"redis+sentinel://127.0.0.1:{free_port()},[::1]:{port}/"
         await until(lambda: found(f"{url}main"))
@@ -198,7 +198,7 @@ async def test_tls_to_sentinels(both: bool, tmp_path: Path) -> None:
 
 
 async def test_seeds_of_a_cluster(tmp_path: Path) -> None:
-    """A cluster is found by any of the servers that the URL names, as long as one answers."""
+    """One reachable server of those in the URL is enough to find the cluster."""
     async with valkey_cluster(tmp_path) as url:
         alive = re.sub(r".*//", "", url)
         seeds = f"redis+cluster://127.0.0.1:{free_port()},[::1]:{free_port()},{alive}"
@@ -210,7 +210,7 @@ async def test_seeds_of_a_cluster(tmp_path: Path) -> None:
 
 
 async def test_a_cluster_with_a_password(tmp_path: Path) -> None:
-    """The login is that of each server of a cluster, whose messages are heard too."""
+    """The login is used on every server of the cluster, for messages too."""
     async with valkey_cluster(tmp_path) as url:
         port = int(url.rpartition(":")[2])
         async with Redis(port=port, decode_responses=True) as first:
@@ -224,8 +224,8 @@ async def test_a_cluster_with_a_password(tmp_path: Path) -> None:
             await meet(nodes)
 
 
-async def test_a_server_that_was_restarted_costs_no_command(tmp_path: Path) -> None:
-    """redis-py looks whether a connection of its pool still stands before it uses it."""
+async def test_a_restarted_server_costs_no_command(tmp_path: Path) -> None:
+    """redis-py checks that a pooled connection is alive before it uses it."""
     async with valkey(tmp_path) as server, sentinel(tmp_path, server) as port:
         url = f"redis+sentinel://127.0.0.1:{port}/main"
         await until(lambda: found(url))

@@ -1,4 +1,4 @@
-"""A room loses a key in the store, evicted or deleted: it mends in seconds, and the log tells."""
+"""When the store evicts or deletes a room's key, the room recovers in seconds and logs it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def lose(server: Valkey, node: Node, *keys: str) -> None:
 async def test_a_room_loses_a_key(
     server: Valkey, nodes: Nodes, caplog: pytest.LogCaptureFixture, keys: tuple[str, ...]
 ) -> None:
-    """Nobody leaves, all that is accepted is heard, and the room is as it was."""
+    """Nobody leaves, every accepted packet arrives, and the room keeps its members."""
     one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
     a, b = await one.join("a", ticket="t"), await two.join("b", ticket="u")
     c = await one.join("c")
@@ -34,7 +34,7 @@ async def test_a_room_loses_a_key(
     await two.hears("joined", "joined", "sent")
     await one.hears("joined", "joined", "joined", "sent")
     await lose(server, one, *keys)
-    await two.insists(b, "before it mends, or after")  # what is accepted comes to both
+    await two.insists(b, "before it mends, or after")  # an accepted packet reaches both
     await one.insists(a, "after")
     for node in (one, two):
         heard = await node.hears("sent", "sent")
@@ -52,8 +52,8 @@ async def test_a_room_loses_a_key(
 
 
 @pytest.mark.parametrize("key", KEYS)
-async def test_a_room_without_speech_loses_a_key(server: Valkey, nodes: Nodes, key: str) -> None:
-    """A packet of the host's, from a node without members there, is heard or refused."""
+async def test_a_quiet_room_loses_a_key(server: Valkey, nodes: Nodes, key: str) -> None:
+    """The host's packet, sent from a node without members, either arrives or is refused."""
     one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
     await one.join("a", ticket="t")
     await one.hears("joined")
@@ -62,8 +62,8 @@ async def test_a_room_without_speech_loses_a_key(server: Valkey, nodes: Nodes, k
     assert (await one.hears("sent"))[0][3] == "from the host"
 
 
-async def test_a_member_leaves_a_room_that_has_lost_all(server: Valkey, nodes: Nodes) -> None:
-    """No message tells of its end, and its node forgets it all the same."""
+async def test_a_member_leaves_a_room_that_lost_all_keys(server: Valkey, nodes: Nodes) -> None:
+    """No message announces its end, but its node forgets it all the same."""
     one = await nodes.add(node_timeout=NODE_SECONDS)
     a = await one.join("a")
     await lose(server, one, *(key for key in KEYS))
@@ -74,10 +74,10 @@ async def test_a_member_leaves_a_room_that_has_lost_all(server: Valkey, nodes: N
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "noeviction"])
 @pytest.mark.parametrize("forbidden", [False, True], ids=["", "CONFIG is forbidden"])
-async def test_a_store_that_may_evict_is_warned_of(
+async def test_a_store_that_may_evict_causes_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: str, forbidden: bool
 ) -> None:
-    """At the start, also by a user who may not ask for the configuration."""
+    """It is logged at the start, even if the user may not read the configuration."""
     options = ["--maxmemory-policy", policy]
     if forbidden:
         options += ["--rename-command", "CONFIG", "hidden"]
@@ -89,10 +89,10 @@ async def test_a_store_that_may_evict_is_warned_of(
     assert all(policy in text for text in warned)
 
 
-async def test_each_server_of_a_cluster_is_asked(
+async def test_each_server_of_a_cluster_is_checked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One of them may evict."""
+    """One server that may evict is enough for the warning."""
     async with valkey_cluster(tmp_path) as url:
         client = RedisCluster.from_url(url.replace("+cluster", ""))
         await client.initialize()

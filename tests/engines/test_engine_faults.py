@@ -1,4 +1,4 @@
-"""Whatever the library raises when a connection dies, a caller sees an EngineError."""
+"""Whatever the library raises when a connection dies, the caller gets an EngineError."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 
 
 def tracebacks(caplog: pytest.LogCaptureFixture) -> list[type[BaseException] | None]:
-    """Return the classes of the errors that were logged with a traceback."""
+    """Return the classes of the errors logged with a traceback."""
     return [record.exc_info[0] for record in caplog.records if record.exc_info]
 
 
 async def goes_on(node: Node) -> None:
-    """See that the node works."""
+    """Check that the node still works."""
     await node.is_ready()
     seat = next(iter(node.engine._node.own))
     await node.insists(seat, "on we go")
     await node.hears("sent")
 
 
-async def test_the_transport_of_a_connection_is_gone(
+async def test_a_closed_transport(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """uvloop raises RuntimeError for what is written to a transport that has just closed."""
+    """uvloop raises RuntimeError for a write to a transport that has just closed."""
     flush = Pipe._flush
 
     class Closed:
@@ -75,7 +75,7 @@ async def test_the_transport_of_a_connection_is_gone(
 async def test_a_connection_of_the_library_fails(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another task has closed it while a command was on its way: redis-py's writer is gone."""
+    """Another task closed it while a command was in flight, so redis-py's writer is None."""
     send = AbstractConnection._send_packed_command
 
     async def closed(connection: Any, command: Any) -> None:
@@ -92,13 +92,13 @@ async def test_a_connection_of_the_library_fails(
 
 
 @pytest.mark.parametrize("kind", [AttributeError, KeyError, ValueError, TypeError, RecursionError])
-async def test_a_library_may_raise_anything(
+async def test_the_library_may_raise_anything(
     node: Node,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     kind: type[Exception],
 ) -> None:
-    """It is told as an outage, and logged with a traceback: it may be a mistake of ours."""
+    """It is reported as an outage, with a traceback: it may be our own mistake."""
 
     async def fails(*_: object) -> None:
         raise kind("something is wrong")
@@ -112,16 +112,16 @@ async def test_a_library_may_raise_anything(
         for call in (node.engine.members("room"), node.engine.rooms(None, 10)):
             with pytest.raises(EngineError):
                 await call
-            node.engine._node.sound_since = 0.0  # so that the next is tried as well
+            node.engine._node.sound_since = 0.0  # so that the next one is tried as well
     assert kind in tracebacks(caplog)
     await goes_on(node)
 
 
-async def test_an_answer_that_cannot_be_read(node: Node, caplog: pytest.LogCaptureFixture) -> None:
-    """The connection is of no use any more: whoever waits for it gets an error."""
+async def test_an_unreadable_answer(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection is given up, and all callers that wait on it get an error."""
     calls = next(iter(node.engine._node.store._servers._found.values()))
     asked = [asyncio.create_task(node.engine.members("room")) for _ in range(3)]
-    await asyncio.sleep(0)  # one turn, in which all have been sent, and none is answered yet
+    await asyncio.sleep(0)  # one turn, in which all are sent and none is answered yet
     assert len(calls._waiting) == 3
     calls._pipe.data_received(b"?what\r\n")
     for each in asked:
@@ -131,10 +131,10 @@ async def test_an_answer_that_cannot_be_read(node: Node, caplog: pytest.LogCaptu
     await goes_on(node)
 
 
-async def test_what_hears_the_messages_may_fail(
+async def test_the_receiver_of_messages_may_fail(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The subscriptions are made again, and nothing of what was published is missed."""
+    """The node subscribes again and misses none of the published messages."""
     heard, failed = node.engine._node.store._heard, []
 
     def fails(room: str, message: Any) -> None:
@@ -153,7 +153,7 @@ async def test_what_hears_the_messages_may_fail(
 async def test_a_known_loss_has_no_traceback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that is restarted is a line in the log."""
+    """A restarted server is one line in the log."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
         one = await nodes.add(node_timeout=NODE_SECONDS)
         await one.join("a")

@@ -1,4 +1,4 @@
-"""Two versions of the server on one store: they take no part together, and say so."""
+"""Two versions of the server on one store: the second one refuses to take part, and says why."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ pytestmark = pytest.mark.process
 
 
 def be(version: str, patch: pytest.MonkeyPatch) -> None:
-    """Have nodes that begin from now on write another format."""
+    """Make new nodes write another format."""
     patch.setattr(this_version, "FORMAT", version)
 
 
 class Elder:
-    """A node of the first version, as far as it matters: it renews its lease as that did."""
+    """A node of the first version, reduced to the renewal of its lease."""
 
     def __init__(self, server: Valkey, nodes: Nodes) -> None:
         self._server = server
         self._key = f"videre:{this_version._digest(nodes.namespace)}:{{nodes}}:leases"
 
     async def beat(self, seconds: float) -> None:
-        """Renew the lease: the first thing that its script did was this."""
+        """Renew the lease with the command that its script began with."""
         await self._server.ask("ZSCORE", self._key, "elder")
         now = await self._server.ask("TIME")
         until = int(now[0]) * 1000 + int(now[1]) // 1000 + round(seconds * 1000)
         await self._server.ask("ZADD", self._key, until, "elder")
 
 
-async def test_who_comes_second_takes_no_part(
+async def test_the_second_version_takes_no_part(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says why, once; the first goes on; when all of that version have ended it is its turn."""
+    """It says why, once, and the first goes on; when all nodes of that have ended, it starts."""
     one = await nodes.add(node_timeout=NODE_SECONDS)
     a = await one.join("a")
     with monkeypatch.context() as patch:
@@ -54,7 +54,7 @@ async def test_who_comes_second_takes_no_part(
         assert not two.engine._node.ready
         with pytest.raises(EngineError):
             await two.join("b")
-        await asyncio.sleep(NODE_SECONDS)  # for some more beats, none of which says it again
+        await asyncio.sleep(NODE_SECONDS)  # for some more beats, none of which logs it again
         await one.engine.publish("room", a, "text")
         await one.hears("joined", "sent")
         assert one.engine._node.ready and not one.engine.fault
@@ -67,8 +67,8 @@ async def test_who_comes_second_takes_no_part(
         await two.join("b", replace=False)
 
 
-async def test_the_first_version_is_respected_while_it_lives(server: Valkey, nodes: Nodes) -> None:
-    """It wrote no number; what it left behind is not looked at, and goes away by a FLUSHDB."""
+async def test_the_first_version_is_respected_while_it_runs(server: Valkey, nodes: Nodes) -> None:
+    """It wrote no number; its remaining keys are ignored until a FLUSHDB removes them."""
     elder = Elder(server, nodes)
     await elder.beat(NODE_SECONDS)
     one = await nodes.add(node_timeout=NODE_SECONDS)
@@ -78,7 +78,7 @@ async def test_the_first_version_is_respected_while_it_lives(server: Valkey, nod
 
 
 async def test_the_first_version_is_refused(server: Valkey, nodes: Nodes) -> None:
-    """Its own first command fails, so that it is never ready: until none of ours lives."""
+    """Its own first command fails, so it is not ready until none of our nodes runs."""
     one = await nodes.add(node_timeout=NODE_SECONDS)
     elder = Elder(server, nodes)
     with pytest.raises(Exception, match="WRONGTYPE"):
@@ -90,10 +90,10 @@ async def test_the_first_version_is_refused(server: Valkey, nodes: Nodes) -> Non
     await elder.beat(NODE_SECONDS)
 
 
-async def test_a_node_that_stood_still_while_the_other_version_began(
+async def test_a_node_that_was_frozen_while_another_version_started(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not ready any more, and says why: nothing of it is mixed with the other's."""
+    """It is no longer ready and says why; it mixes nothing with the other version's data."""
     one = await nodes.add(node_timeout=NODE_SECONDS)
     await one.join("a")
     await one.freeze()
@@ -109,7 +109,7 @@ async def test_a_node_that_stood_still_while_the_other_version_began(
 
 
 async def test_readiness_says_why(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`/ready` gives the reason to who looks why a server takes no clients."""
+    """`/ready` gives the reason for which a server takes no clients."""
     config = Config(engine=server.url, node_timeout=NODE_SECONDS)
     async with serving(videre.create_app(config)):
         with monkeypatch.context() as patch:

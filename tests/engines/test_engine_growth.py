@@ -1,9 +1,9 @@
-"""What one step costs the store: its own time, over members, names, bytes and histories.
+"""The store's cost of one step, as its own CPU time, by members, names, bytes and histories.
 
-A step for one member costs the same in any room; a step about all of a room, or about much that was
-missed, costs in proportion. What is measured is the processor time of the server's only thread that
-carries out commands (Linux), answers and messages included: the times of INFO commandstats are
-longer where others use the processor.
+A step for one member costs the same in any room; a step about a whole room, or about many missed
+packets, costs in proportion. We measure the processor time of the server's only command thread
+(Linux), answers and messages included: INFO commandstats is higher when other programs use the
+processor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.process
 LARGEST = 1024
 AT_ONCE = 32  # calls
 SAID = '["{\\"Header\\":{\\"Event\\":\\"connect\\"},\\"Payload\\":","}"]'
-STEPS = 8  # of a kind that are measured together: a single one is too short for the clock
+STEPS = 8  # measured together: a single one is too short for the clock
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 class Rooms:
-    """A store whose rooms are made by its scripts, and the clock of its server."""
+    """A store whose rooms are made by its scripts, with the clock of its server."""
 
     def __init__(self, server: Valkey, keep_bytes: int | None = 256 * 1024) -> None:
         self.store = RedisStore(server.url, uuid.uuid4().hex, keep_ms=60_000, keep_bytes=keep_bytes)
@@ -49,21 +49,21 @@ class Rooms:
         self.seats: dict[tuple[str, str], str] = {}
 
     def clock(self) -> float:
-        """Return the seconds of processor time that the server's thread of commands has used."""
+        """Return the CPU seconds that the server's command thread has used."""
         return int(self._schedule.read_text().split()[0]) / 1e9
 
     def fresh(self) -> str:
-        """Return a name that was never used."""
+        """Return a name that no other call returned."""
         return next(self._fresh)
 
     async def step(self, room: str, op: str, *arguments: str) -> Any:
-        """Take a step that must be taken."""
+        """Take a step, which must succeed."""
         answer = await self.store.step(room, op, *arguments)
         assert not isinstance(answer, list) or answer[0] not in ("gone", "gap", "wrong", "none")
         return answer
 
     async def born(self, room: str) -> str:
-        """Return what a node knows that knows a room."""
+        """Return what a node must know to take part in a room."""
         return str(self._client.hget(f"{self.store._tag(room)}:room", "born") or "")
 
     async def join(self, room: str, user: str, *, node: str = "far", known: str = "") -> Any:
@@ -90,7 +90,7 @@ class Rooms:
         return answer
 
     async def fill(self, room: str, count: int) -> None:
-        """Have so many members."""
+        """Add this many members."""
         await self.join(room, "u0")
         known = await self.born(room)
         for start in range(1, count, AT_ONCE):
@@ -115,7 +115,7 @@ async def sized(rooms: Rooms) -> list[int]:
 
 
 async def flat(rooms: Rooms, sizes: list[int], work: Callable[[str], Awaitable[object]]) -> None:
-    """Check that work in a large room costs as in a small one; a busy machine may only add."""
+    """Check that work costs the same in a large and a small room; a busy machine only adds."""
     spent = dict.fromkeys(sizes, float("inf"))
     for _ in range(ROUNDS):
         for size in sizes:
@@ -129,7 +129,7 @@ async def flat(rooms: Rooms, sizes: list[int], work: Callable[[str], Awaitable[o
 
 
 async def test_a_step_for_one_member_costs_the_same_in_any_room(rooms: Rooms) -> None:
-    """A join and leave, a packet for all or for one, a renewal, a resume of nothing."""
+    """This covers a join and leave, a packet to all or one, a renewal, and an empty resume."""
     sizes = await sized(rooms)
 
     async def comes_and_goes(room: str) -> None:
@@ -152,7 +152,7 @@ async def test_a_step_for_one_member_costs_the_same_in_any_room(rooms: Rooms) ->
 async def check_rooms(
     rooms: Rooms, work: Callable[[int], Awaitable[object]], *, most: float, largest: int = LARGEST
 ) -> None:
-    """Check that work about so much grows in proportion, and costs at most so many s for each."""
+    """Check that the cost of work grows in proportion to a size, at most `most` s for each."""
     await check_async(
         lambda size: size,
         work,
@@ -163,8 +163,8 @@ async def check_rooms(
     )
 
 
-async def test_what_is_about_all_members_costs_in_proportion(rooms: Rooms) -> None:
-    """The state for who comes to a node where nobody is, the list, what is put right, a burial."""
+async def test_steps_about_all_members_cost_in_proportion(rooms: Rooms) -> None:
+    """This covers a new node's state, the list of members, a repair, and a dead node's burial."""
     await sized(rooms)
 
     async def comes_alone(size: int) -> None:
@@ -200,7 +200,7 @@ async def test_what_is_about_all_members_costs_in_proportion(rooms: Rooms) -> No
 
 
 async def test_a_slice_of_a_burial_costs_the_same_in_any_room(rooms: Rooms) -> None:
-    """A large room does not keep the store from others at one stretch."""
+    """A large room does not block the store for others in one long step."""
     sizes = await sized(rooms)
     held = dict.fromkeys(map(str, sizes), "far")
 
@@ -214,8 +214,8 @@ async def test_a_slice_of_a_burial_costs_the_same_in_any_room(rooms: Rooms) -> N
     await flat(rooms, sizes, is_begun)
 
 
-async def test_a_room_that_is_put_back_costs_in_proportion(rooms: Rooms) -> None:
-    """After a loss of data, all members of a node in one step."""
+async def test_restoring_a_room_costs_in_proportion(rooms: Rooms) -> None:
+    """After a loss of data, a node restores all its members in one step."""
 
     async def is_put_back(size: int) -> None:
         room = rooms.fresh()
@@ -227,8 +227,8 @@ async def test_a_room_that_is_put_back_costs_in_proportion(rooms: Rooms) -> None
 
 
 @pytest.mark.parametrize("op", ["resume", "since"])
-async def test_what_was_missed_costs_in_proportion(rooms: Rooms, op: str) -> None:
-    """Much that is small, told again to a member, or to a node that was cut off."""
+async def test_missed_packets_cost_in_proportion(rooms: Rooms, op: str) -> None:
+    """A member or a node that was cut off gets many small packets again."""
     sizes, numbers = Figures(LARGEST, dense=None, most=None).sizes, {}
     for size in sizes:
         room = str(size)
@@ -250,7 +250,7 @@ async def test_what_was_missed_costs_in_proportion(rooms: Rooms, op: str) -> Non
 
 
 async def test_a_packet_costs_in_proportion_to_its_bytes(rooms: Rooms) -> None:
-    """And to the names that it is for, however often each stands there."""
+    """Naming receivers costs in proportion too, even when a name is repeated."""
     await rooms.fill("room", 2)
 
     async def is_long(size: int) -> None:
@@ -268,7 +268,7 @@ async def test_a_packet_costs_in_proportion_to_its_bytes(rooms: Rooms) -> None:
 
 
 async def test_long_names_cost_in_proportion(rooms: Rooms) -> None:
-    """128 characters of four bytes are what a user may be called; more than that is tried."""
+    """A user's name has at most 128 characters of four bytes; this test tries more."""
     await rooms.fill("room", 2)
 
     async def is_long(size: int) -> None:
@@ -281,8 +281,8 @@ async def test_long_names_cost_in_proportion(rooms: Rooms) -> None:
     await check_rooms(rooms, is_long, largest=8192, most=1e-6)
 
 
-async def test_a_history_makes_room_in_proportion(rooms: Rooms) -> None:
-    """A packet that drives out so many small ones costs that, and no more."""
+async def test_making_space_in_a_history_costs_in_proportion(rooms: Rooms) -> None:
+    """A packet that displaces many small ones pays for those, and no more."""
     await rooms.fill("room", 2)
     small = "x" * 100
     large = "x" * (256 * 1024 - 1000)
@@ -297,8 +297,8 @@ async def test_a_history_makes_room_in_proportion(rooms: Rooms) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100, 3000])
-async def test_a_history_takes_no_more_memory_than_it_may(rooms: Rooms, size: int) -> None:
-    """What the store keeps of a room is bounded in bytes, small packets and large ones alike."""
+async def test_a_history_keeps_to_its_memory(rooms: Rooms, size: int) -> None:
+    """The history of a room is bounded in bytes, for small packets and large ones."""
     await rooms.fill("room", 2)
     tag = rooms.store._tag("room")
     for _ in range(2 * 256 * 1024 // (size + 80) // AT_ONCE + 1):

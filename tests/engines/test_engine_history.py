@@ -1,4 +1,4 @@
-"""The history of a room: who was told of what, and what of it a member has missed."""
+"""The history of a room: what each member was sent, and which part of it a member missed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from videre.engines.history import History, _packed, _size
 
 
 def make(max_bytes: int | None = None, *users: str) -> History:
-    """Return a history with a ticket for each of these, "a" alone unless others are named."""
+    """Return a history with a ticket for each user, "a" by default."""
     history = History(max_bytes)
     for user in users or ("a",):
         history.issue(user, f"digest of {user}")
@@ -49,7 +49,7 @@ def left(user: str, heir: str | None = None) -> Left:
 
 
 def texts(missed: Missed | None) -> list[str] | None:
-    """Return the texts of what was missed."""
+    """Return the texts of the missed packets."""
     return None if missed is None else [event.text for event in missed.events]  # type: ignore
 
 
@@ -66,8 +66,8 @@ def texts(missed: Missed | None) -> list[str] | None:
     ],
     ids=str,
 )
-def test_whom_it_concerns(event: Event, counts: dict[str, int]) -> None:
-    """Packets all but the sender, or those who are named; joins and leaves all; heirs once more."""
+def test_whom_an_event_concerns(event: Event, counts: dict[str, int]) -> None:
+    """Packets go to all but the sender, or to those named; joins, leaves and new roles to all."""
     history = make(None, "a", "b", "c")
     history.record(event, 0)
     for user, count in counts.items():
@@ -75,8 +75,8 @@ def test_whom_it_concerns(event: Event, counts: dict[str, int]) -> None:
         assert history.missed(user, 0) == Missed(count, [event] * (count > 0))
 
 
-def test_what_is_missed_by_count() -> None:
-    """All after what has been got; more than there was is nothing."""
+def test_missed_events_by_count() -> None:
+    """All events after the count are missed; a count beyond the last misses none."""
     history = make()
     for text in "xyz":
         history.record(sent(text), 0)
@@ -84,21 +84,21 @@ def test_what_is_missed_by_count() -> None:
     assert answers == [["x", "y", "z"], ["y", "z"], [], []]
 
 
-def test_a_new_ticket_counts_anew() -> None:
-    """What was told before it is not the holder's to ask for."""
+def test_a_new_ticket_starts_a_new_count() -> None:
+    """Its holder cannot ask for events before the ticket."""
     history = make()
     history.record(sent("x"), 0)
     history.issue("a", "another")
     history.record(sent("y"), 0)
     assert texts(history.missed("a", 0)) == ["y"]
-    history.issue("a", "a third", 1)  # whose holder is sent the last packet again
+    history.issue("a", "a third", 1)  # whose holder gets the last packet again
     assert texts(history.missed("a", 0)) == ["y"]
     assert texts(history.missed("a", 1)) == []
 
 
 @pytest.mark.parametrize("text", ["xxxx", "\u00e9\u00e9", "\u20acx", "\U0001f600"])
-def test_so_many_bytes_are_kept(text: str) -> None:
-    """Of what each entry takes, texts as UTF-8: each of these has four. The oldest goes first."""
+def test_the_history_is_bounded_in_bytes(text: str) -> None:
+    """Texts count as UTF-8, here four bytes an entry; the oldest entry is dropped first."""
     several: list[Event] = [sent(text), Joined("c", "", (text[:1], text[1:])), left("c")]
     assert entry_bytes(several[0]) == entry_bytes(sent("xxxx"))
     history = make(sum(map(entry_bytes, several)))
@@ -110,8 +110,8 @@ def test_so_many_bytes_are_kept(text: str) -> None:
     assert history.missed("a", 1) == Missed(3, [*several[1:], sent("")])
 
 
-def test_what_is_too_large_is_a_gap() -> None:
-    """Not a failure; what comes after it is kept again."""
+def test_an_entry_that_is_too_large_is_a_gap() -> None:
+    """It is no failure, and later entries are kept."""
     history = make(entry_bytes(sent("a")))
     for text in ("a", "x" * 6, "b"):
         history.record(sent(text), 0)
@@ -123,8 +123,8 @@ def test_what_is_too_large_is_a_gap() -> None:
     ]
 
 
-def test_what_is_old_is_forgotten() -> None:
-    """Before a time, not at it; and its bytes are given back."""
+def test_old_entries_are_forgotten() -> None:
+    """Entries before a time go, those at it stay, and the bytes are released."""
     history = make(2 * entry_bytes(sent("x")))
     history.record(sent("x"), 1)
     history.record(sent("y"), 2)
@@ -138,8 +138,8 @@ def test_what_is_old_is_forgotten() -> None:
     assert (history.missed("a", 2), texts(history.missed("a", 3))) == (None, [])
 
 
-def test_what_is_old_is_forgotten_in_slices() -> None:
-    """No more than so many at a time, and it is said whether there is more."""
+def test_old_entries_are_forgotten_in_slices() -> None:
+    """Each call drops a bounded number, and says whether it is done."""
     history = make()
     for text in "xyz":
         history.record(sent(text), 1)
@@ -162,8 +162,8 @@ def test_what_is_old_is_forgotten_in_slices() -> None:
     ids=["small", "large", "emoji", "cjk"],
 )
 @pytest.mark.parametrize("to", [None, ["somebody"] * 64])
-def test_what_is_counted_is_what_is_held(text: str, count: int, to: list[str] | None) -> None:
-    """As memory is measured, whatever the packets are like: the limit and 10 % at the most."""
+def test_the_counted_bytes_are_the_memory_used(text: str, count: int, to: list[str] | None) -> None:
+    """For packets of every kind, memory exceeds the limit by 10 % at the most."""
     limit = 256 * 1024
     tracemalloc.start()
     try:
@@ -178,8 +178,8 @@ def test_what_is_counted_is_what_is_held(text: str, count: int, to: list[str] | 
 
 
 @pytest.mark.parametrize("tickets", [1, 1000])
-def test_a_packet_costs_the_same_however_many_may_come_back(tickets: int) -> None:
-    """To all, or to 64 names that nobody has."""
+def test_a_packet_costs_the_same_for_any_number_of_tickets(tickets: int) -> None:
+    """This holds for a packet to all, and for one to 64 names that nobody has."""
     few, many = make(None, "a"), make(None, *(f"u{number}" for number in range(tickets)))
     packets = [sent("x"), sent("x", to=[f"nobody{number}" for number in range(64)])]
     for event in packets:
@@ -204,12 +204,12 @@ EVENTS = st.one_of(
     story=st.lists(st.tuples(EVENTS, st.sampled_from([0, 1, 50])), max_size=20),
     max_bytes=st.sampled_from([0, 60, 130, 400, None]),
 )
-def test_what_is_missed_is_exactly_the_rest(
+def test_the_missed_part_is_exactly_the_rest(
     story: list[tuple[Event, int]], max_bytes: int | None
 ) -> None:
-    """Whatever happens, is forgotten and received: the rest, in order; or None, if it is not kept.
+    """After any steps it is the rest in order, or None if part of that is no longer kept.
 
-    What is kept is the longest end of the story that fits, and is not too old.
+    The history keeps the longest end of the events that fits and is not too old.
     """
     history = make(max_bytes, "a", "b")
     now, kept = 0, 0

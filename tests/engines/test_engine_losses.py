@@ -1,4 +1,4 @@
-"""The store loses the data of rooms: what their nodes then believe, and tell it again."""
+"""The store loses the data of rooms: what their nodes then believe, and restore."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.process
 
 
 async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
-    """A node did not hear that its user sat down elsewhere, and the store lost the room.
+    """A node missed that its user joined elsewhere, and then the store lost the room.
 
-    It restores its own seat, then reads that the user was seen on the other node and left. Its
+    It restores its own seat, then reads that the user joined on the other node and left. Its
     listener has closed the session by then, so the seat must not stay.
     """
     cluster = Cluster(Soon(), time.time, random.Random(0))
@@ -41,8 +41,8 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
         await one.engine.close()
 
 
-async def test_what_a_dropped_view_has_missed_is_not_heard_by_the_next() -> None:
-    """A node that owed a room left it, and entered again, before it asked what it had missed."""
+async def test_a_new_view_does_not_hear_what_a_dropped_one_missed() -> None:
+    """A node left a room and joined it again before it fetched the messages it had missed."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     one = Node(RedisEngine(cluster.store("one"), node_timeout=60.0, node="one"))
     await one.engine.start(one.heard)
@@ -83,8 +83,8 @@ async def test_a_removal_whose_answer_is_lost_is_no_success(
         await one.engine.close()
 
 
-async def test_the_host_does_not_know_that_the_store_began_again() -> None:
-    """Its packet goes to a room that is empty there, but has members on another node: refused."""
+async def test_the_host_does_not_know_that_the_store_restarted() -> None:
+    """The room is empty in the store but has members on another node: the packet is refused."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     one, two = [
         Node(RedisEngine(cluster.store(name), node_timeout=60.0, node=name))
@@ -105,8 +105,8 @@ async def test_the_host_does_not_know_that_the_store_began_again() -> None:
             await node.engine.close()
 
 
-async def test_the_host_waits_for_the_nodes_of_members(tmp_path: Path) -> None:
-    """After a restart of the store they may still be on their way: what is accepted is heard."""
+async def test_the_host_waits_for_the_other_nodes(tmp_path: Path) -> None:
+    """After a restart of the store they may still be absent: no accepted packet is lost."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
         one, two = await nodes.add(), await nodes.add(node_timeout=patient(4.0))
         await one.join("a")

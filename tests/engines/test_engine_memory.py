@@ -1,4 +1,4 @@
-"""The memory engine passes the contract of all engines, and costs nothing that grows."""
+"""The memory engine passes the contract of all engines, at a constant cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestMemoryEngine(EngineContract):
         """See EngineContract.pass_seconds."""
         self.clock.advance(seconds)
 
-    async def test_every_method_is_done_when_it_returns(self) -> None:
+    async def test_no_method_waits(self) -> None:
         """No coroutine of this engine waits, and the other methods return no awaitable."""
         engine = memory_engine(FakeClock())
         assert engine.in_process
@@ -45,7 +45,7 @@ class TestMemoryEngine(EngineContract):
         assert eagerly(engine.close()) is None
 
     async def test_no_room_is_kept_without_members(self) -> None:
-        """An emptied room, an unknown one and a refused leave take no memory."""
+        """Emptied rooms, unknown rooms and refused leaves take no memory."""
         for number in range(10):
             await self.join(f"room {number}", "a", str(number))
             await self.leave(f"room {number}", "a", str(number))
@@ -54,8 +54,8 @@ class TestMemoryEngine(EngineContract):
         assert self.engine._rooms == {}
 
 
-def test_what_was_told_where_nobody_speaks_any_more_is_forgotten() -> None:
-    """A few rooms with each packet of others, and what remembers them does not grow."""
+def test_histories_of_quiet_rooms_are_forgotten() -> None:
+    """Each packet in another room drops some of them, so that memory does not grow."""
     clock = FakeClock()
     engine = memory_engine(clock)
     run(engine.start(Recorder()))
@@ -71,8 +71,8 @@ def test_what_was_told_where_nobody_speaks_any_more_is_forgotten() -> None:
     assert sum(len(history._entries) for history in engine._histories.values()) == 30
 
 
-def test_the_first_packet_after_a_quiet_minute_forgets_a_part() -> None:
-    """What it costs is bounded, however much there is to forget."""
+def test_forgetting_is_done_in_slices() -> None:
+    """The first packet after a quiet minute has a bounded cost, however much is old."""
     clock = FakeClock()
     engine = memory_engine(clock, retention=Retention(max_bytes=None))
     run(engine.start(Recorder()))
@@ -87,11 +87,11 @@ def test_the_first_packet_after_a_quiet_minute_forgets_a_part() -> None:
         engine.publish("busy", "busy", "text")
         dropped = [left - len(entries) for left, entries in zip(before, held, strict=True)]
         assert max(dropped) <= 64 and sum(dropped) > 0
-    assert len(held[0]) < 200  # the packets since
+    assert len(held[0]) < 200  # packets published since then
 
 
 def test_rooms_that_come_and_go_leave_nothing() -> None:
-    """Neither a history nor a note of when something was told there."""
+    """No history remains, and no time of a last packet."""
     engine = memory_engine(FakeClock())
     run(engine.start(Recorder()))
     for number in range(1000):
@@ -102,7 +102,7 @@ def test_rooms_that_come_and_go_leave_nothing() -> None:
 
 
 class FirstTwo(Unwalkable):
-    """Members of which only the initiator and its heir may be looked at without their names."""
+    """Members of which only the first two, the initiator and its heir, may be iterated over."""
 
     def __iter__(self) -> Iterator[str]:
         first = dict.__iter__(self)
@@ -112,7 +112,7 @@ class FirstTwo(Unwalkable):
 
 
 def engine_with(rooms: int, members: int) -> MemoryEngine:
-    """Return an engine with so many rooms, in the first of which so many members sit."""
+    """Return an engine with this many rooms, and this many members in the first of them."""
     engine = memory_engine(FakeClock())
     run(engine.start(Recorder()))
     for number in range(rooms):
@@ -123,7 +123,7 @@ def engine_with(rooms: int, members: int) -> MemoryEngine:
 
 
 def flow(engine: MemoryEngine) -> None:
-    """Let things happen in the first room."""
+    """Join, publish and leave in the first room."""
     run(engine.join("room0", "x", "x1", HALVES, TERMS))
     run(engine.join("room0", "x", "x2", HALVES, TERMS))
     engine.publish("room0", "x2", "text")
@@ -132,11 +132,11 @@ def flow(engine: MemoryEngine) -> None:
 
 
 @pytest.mark.parametrize(("rooms", "members"), [(1000, 2), (1, 1000)], ids=["rooms", "members"])
-def test_what_happens_costs_the_same_however_much_there_is(rooms: int, members: int) -> None:
+def test_the_cost_is_the_same_for_any_number(rooms: int, members: int) -> None:
     """Every method but `members` costs O(1) in the rooms and in the members of the room."""
     small, large = engine_with(1, 2), engine_with(rooms, members)
     large._rooms = Unwalkable(large._rooms)
-    for engine in (small, large):  # both, so that the same is counted
+    for engine in (small, large):  # both, so that the counts are comparable
         state = engine._rooms["room0"]
         state.members = FirstTwo(state.members)
     assert operations(lambda: flow(large)) == operations(lambda: flow(small))

@@ -1,4 +1,4 @@
-"""Names that are sorted when they are listed: always the same as a sorted set, and cheap."""
+"""Names sorted only when they are listed: the same result as a sorted set, at a low cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["turn", "page"]), st.integers(0, 12)
 @CALM
 @given(steps=STEPS, few=st.sampled_from([0, 3, 64]))
 def test_pages_are_those_of_a_sorted_set(steps: Sequence[tuple[str, int]], few: int) -> None:
-    """Whatever comes and goes between two pages, and however much of it."""
+    """The pages agree, whatever names come and go between two of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FEW", few)
         names, model = Names(), set[str]()
@@ -39,7 +39,7 @@ def test_pages_are_those_of_a_sorted_set(steps: Sequence[tuple[str, int]], few: 
 
 
 def test_names_that_come_and_go_leave_nothing() -> None:
-    """Also where nobody ever lists them."""
+    """They leave nothing even if nobody ever lists them."""
     names = Names()
     for number in range(1000):
         names.add(str(number))
@@ -48,7 +48,7 @@ def test_names_that_come_and_go_leave_nothing() -> None:
 
 
 def test_pages_of_many_names() -> None:
-    """All pages together cost what there is, in spite of a change before each of them."""
+    """All pages together cost in proportion to the names, despite a change before each page."""
     made = [secrets.token_hex(8) for _ in range(2**14)]
 
     def fill(size: int) -> Names:
@@ -66,8 +66,8 @@ def test_pages_of_many_names() -> None:
     check(fill, list_all, largest=len(made), weigh=lambda names: len(names._added))
 
 
-def test_names_that_are_added() -> None:
-    """One more costs the same among 100,000: others do not move until somebody lists them."""
+def test_adding_a_name() -> None:
+    """It costs the same among 100,000 others, which are not sorted until somebody lists them."""
     made = [secrets.token_hex(8) for _ in range(2**17)]
 
     def add(some: Sequence[str]) -> None:

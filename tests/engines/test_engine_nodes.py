@@ -1,4 +1,4 @@
-"""Nodes that share a store: what happens on one is so on all, in one order."""
+"""Nodes that share a store: all see the same events in the same order."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from videre.errors import EngineError, Unauthorized, UserTaken
 
 pytestmark = pytest.mark.process
 
-GRACE = patient(2.0)  # in which a lost seat is resumed
+GRACE = patient(2.0)  # during which a lost seat is resumed
 
 
 @pytest.fixture
 async def client(server: Valkey) -> AsyncIterator[Redis]:
-    """Give a client of the server, to look and to harm."""
+    """Give a client of the server that inspects and disturbs it."""
     client = Redis.from_url(server.url, decode_responses=True)
     yield client
     await client.aclose()
 
 
 async def meet(nodes: Nodes, seconds: float = NODE_SECONDS) -> None:
-    """Have members of two nodes meet, lose and resume a seat, and part; then a node dies."""
+    """Let members of two nodes meet, lose and resume a seat, and leave; then let a node die."""
     one, two = (
         await nodes.add(node_timeout=seconds),
         await nodes.add(node_timeout=seconds),
@@ -75,11 +75,11 @@ async def test_nodes_meet_behind_a_sentinel(tmp_path: Path) -> None:
 async def test_nodes_meet_over_tls(tmp_path: Path) -> None:
     """Two nodes share a room on a Redis with TLS, a certificate and a password."""
     async with redis_tls(tmp_path) as server, nodes_on(server.url) as nodes:
-        await meet(nodes, patient(9.0))  # a command has a third, and connections take their time
+        await meet(nodes, patient(9.0))  # a command has a third of it, and connections need time
 
 
-async def test_all_nodes_hear_one_order(nodes: Nodes) -> None:
-    """Members of three nodes come, talk and go at once: all hear the same, in the same order."""
+async def test_all_nodes_hear_the_same_order(nodes: Nodes) -> None:
+    """Members of three nodes join, talk and leave at once; all hear it in the same order."""
     three = [await nodes.add() for _ in range(3)]
     for number, node in enumerate(three):
         await node.join(f"stays{number}")
@@ -102,8 +102,8 @@ async def test_all_nodes_hear_one_order(nodes: Nodes) -> None:
     assert await three[0].engine.members("room") == ["stays0", "stays1", "stays2"]
 
 
-async def test_who_comes_and_goes_on_different_nodes_has_one_order(nodes: Nodes) -> None:
-    """Joining order is the room's; the next on whatever node stands first when the first leaves."""
+async def test_the_joining_order_is_shared_by_all_nodes(nodes: Nodes) -> None:
+    """When the first member leaves, the next to have joined is first, whatever its node."""
     one, two = await nodes.add(), await nodes.add()
     a = await one.join("a")
     await two.join("b")
@@ -116,7 +116,7 @@ async def test_who_comes_and_goes_on_different_nodes_has_one_order(nodes: Nodes)
 
 
 async def test_a_duplicate_on_another_node(nodes: Nodes) -> None:
-    """It replaces the first, which that one's node hears; or is refused."""
+    """The new join replaces the old one, whose node hears of it, or it is refused."""
     one, two = await nodes.add(), await nodes.add()
     await one.join("stays")
     first = await one.join("a")
@@ -135,7 +135,7 @@ async def test_a_duplicate_on_another_node(nodes: Nodes) -> None:
 
 
 async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
-    """It keeps its place; both nodes hear it move, and the first has done with it."""
+    """It keeps its place; both nodes hear it move, and the first no longer owns it."""
     one, two = await nodes.add(grace=GRACE), await nodes.add(grace=GRACE)
     old = await one.join("a", ticket="t")
     b = await two.join("b", ticket="u")
@@ -149,13 +149,13 @@ async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
     with pytest.raises(Unauthorized):
         await one.resume("a", "wrong")
     await two.hears("joined", "sent", "moved")
-    two.engine.lose("room", "b", b)  # a's grace ended earlier, had it not come back
+    two.engine.lose("room", "b", b)  # a's grace would have ended before this, if it had not resumed
     assert (await two.hears("left"))[0][2:] == ("b", b, "grace-over")
     assert await two.engine.members("room") == ["a"]
 
 
-async def test_a_seat_that_is_not_lost_yet_is_resumed_on_another_node(nodes: Nodes) -> None:
-    """Its holder says what it has got, and hears the rest from either."""
+async def test_a_live_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
+    """The client states what it received, and gets the rest from either node."""
     one, two = await nodes.add(), await nodes.add()
     await one.join("a", ticket="t")
     b = await two.join("b")
@@ -165,8 +165,8 @@ async def test_a_seat_that_is_not_lost_yet_is_resumed_on_another_node(nodes: Nod
     assert (await two.resume("a", "t", received=1))[1] == []
 
 
-async def test_the_seats_of_a_dead_node_are_given_up(nodes: Nodes) -> None:
-    """Once, whoever buries it; those that may be resumed live on for their grace, elsewhere."""
+async def test_the_seats_of_a_dead_node_are_removed(nodes: Nodes) -> None:
+    """One node removes them, once; those with a ticket keep their grace on that node."""
     living = [await nodes.add(node_timeout=NODE_SECONDS, grace=patient(5.0)) for _ in range(2)]
     dead = await nodes.add(node_timeout=NODE_SECONDS, grace=patient(5.0))
     await dead.join("a", ticket="t")
@@ -179,7 +179,7 @@ async def test_the_seats_of_a_dead_node_are_given_up(nodes: Nodes) -> None:
         node.heard.take()
     await dead.die()
     await living[0].engine.publish("room", "", "while away")
-    # a was there first, and still is: nobody is promoted by the leave of b.
+    # a was there first, and still is: b's leave promotes nobody.
     for node in living:
         heard = await node.hears("sent", "moved", "left", "moved")
         assert ("left", "room", "b", b, "engine", "4001") in heard
@@ -192,7 +192,7 @@ async def test_the_seats_of_a_dead_node_are_given_up(nodes: Nodes) -> None:
 
 
 async def test_a_node_that_was_given_up_is_fenced(nodes: Nodes) -> None:
-    """It finds its seats gone, says nothing in their name, and goes on under another name."""
+    """It loses its seats, publishes nothing for them, and goes on under another name."""
     one, two = (
         await nodes.add(node_timeout=NODE_SECONDS),
         await nodes.add(node_timeout=NODE_SECONDS),
@@ -215,8 +215,8 @@ async def test_a_node_that_was_given_up_is_fenced(nodes: Nodes) -> None:
     assert await one.engine.members("room") == ["b", "c"]
 
 
-async def test_a_lost_subscription_is_caught_up_with(nodes: Nodes, client: Redis) -> None:
-    """What is published while a node hears nothing is heard afterwards, in order, once."""
+async def test_messages_missed_by_a_lost_subscription(nodes: Nodes, client: Redis) -> None:
+    """The node hears them afterwards, in order and once."""
     one, two = (
         await nodes.add(node_timeout=NODE_SECONDS),
         await nodes.add(node_timeout=NODE_SECONDS),
@@ -226,7 +226,7 @@ async def test_a_lost_subscription_is_caught_up_with(nodes: Nodes, client: Redis
     await one.hears("joined", "joined")
     await two.hears("joined")
     for number in range(3):
-        # All at once: the first packets come before the nodes know that they are deaf.
+        # All at once: the first packets come before the nodes notice the loss.
         killed, *_ = await asyncio.gather(
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"),
             *(one.engine.publish("room", a, f"{number} {line}") for line in range(5)),
@@ -240,7 +240,7 @@ async def test_a_lost_subscription_is_caught_up_with(nodes: Nodes, client: Redis
 
 
 async def test_the_server_may_forget_the_scripts(nodes: Nodes, client: Redis) -> None:
-    """They are sent again."""
+    """The node sends them again."""
     one = await nodes.add()
     await one.join("a")
     await client.execute_command("SCRIPT", "FLUSH")
@@ -249,8 +249,8 @@ async def test_the_server_may_forget_the_scripts(nodes: Nodes, client: Redis) ->
 
 
 @pytest.mark.parametrize("name", ["{a}", "{", "}{", "{}", "a{b}c", "\u00e9\U0001f600", "*", "a:b"])
-async def test_names_do_not_lead_a_key_astray(nodes: Nodes, name: str) -> None:
-    """A room may have the signs that a cluster's keys mean something by."""
+async def test_special_characters_in_names(nodes: Nodes, name: str) -> None:
+    """Braces and other characters with a meaning in a cluster's keys are ordinary in names."""
     one, two = await nodes.add(), await nodes.add()
     seat = await one.join(name, room=name)
     await two.join("b", room=name)
@@ -262,7 +262,7 @@ async def test_names_do_not_lead_a_key_astray(nodes: Nodes, name: str) -> None:
 
 
 async def test_a_dropped_room_leaves_nothing(nodes: Nodes, client: Redis) -> None:
-    """No key that lasts and no subscription, on the server or in the nodes."""
+    """No persistent key and no subscription remains, on the server or in the nodes."""
     await client.flushall()
     one, two = await nodes.add(), await nodes.add()
     for number in range(5):
@@ -295,8 +295,8 @@ async def test_namespaces_share_nothing(nodes: Nodes) -> None:
     assert await other.engine.rooms(None, 1000) == ["room"]
 
 
-async def test_a_closed_node_gives_its_seats_up_at_once(nodes: Nodes) -> None:
-    """A node that ends leaves its seats to the others, whatever the timeout."""
+async def test_a_closed_node_gives_up_its_seats_at_once(nodes: Nodes) -> None:
+    """The other nodes take them over without waiting for the timeout."""
     one, two = await nodes.add(node_timeout=60), await nodes.add(node_timeout=NODE_SECONDS)
     await one.join("a", ticket="t")
     await one.join("b")
@@ -307,8 +307,8 @@ async def test_a_closed_node_gives_its_seats_up_at_once(nodes: Nodes) -> None:
     assert (await two.resume("a", "t", received=9))[1] == []
 
 
-async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) -> None:
-    """Both nodes seat their members again, in the old order; nobody is heard to leave."""
+async def test_an_empty_store_is_restored(tmp_path: Path) -> None:
+    """Both nodes restore their members in the old order; nobody hears a leave."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
         one, two = (
             await nodes.add(node_timeout=NODE_SECONDS),
@@ -328,19 +328,19 @@ async def test_a_store_that_comes_back_empty_is_told_what_was(tmp_path: Path) ->
         await server.start()
         for node in (one, two):
             await node.is_ready()
-        await one.insists(a, "from a")  # the room may not be whole yet
+        await one.insists(a, "from a")  # the room may not be complete yet
         await two.insists(b, "from b")
         for node in (one, two):
             assert [event[3] for event in await node.hears("sent", "sent")] == ["from a", "from b"]
-        await asyncio.sleep(2 * NODE_SECONDS)  # for a doubt that should not be there to end
+        await asyncio.sleep(2 * NODE_SECONDS)  # long enough for a wrong doubt about a seat to end
         for node in (one, two):
             assert await node.engine.members("room") == ["a", "b", "c"]
             assert [*node.engine._node.views["room"].believed.members] == ["a", "b", "c"]
             assert not [event for event in node.heard.take() if event[0] != "found"]
 
 
-async def test_a_crowd_is_put_right_in_one_pass(tmp_path: Path) -> None:
-    """However many seats a node has in a room: one message has them, and is looked through once."""
+async def test_a_crowd_is_restored_in_one_pass(tmp_path: Path) -> None:
+    """One message has all seats of a node in a room, and is processed once."""
     crowd = [f"u{number}" for number in range(200)]
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
         one, two = await nodes.add(), await nodes.add()
@@ -359,13 +359,13 @@ async def test_a_crowd_is_put_right_in_one_pass(tmp_path: Path) -> None:
         )
         for node in (one, two):
             found = node.heard.take()
-            assert 0 < len(found) <= 4, len(found)  # a state, and one message of each node
+            assert 0 < len(found) <= 4, len(found)  # a state, and one message from each node
             assert all(event[0] == "found" and len(event) == 2 + 201 for event in found)
         assert sorted(await one.engine.members("room")) == sorted([*crowd, "z"])
 
 
-async def test_what_is_said_while_a_node_comes_back_is_refused(tmp_path: Path) -> None:
-    """It passed its check before the loss was known, and the other node is not back yet."""
+async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
+    """It passed its check before the loss was noticed, and the other node is not back yet."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
         one, two = await nodes.add(node_timeout=NODE_SECONDS), await nodes.add()
         seat = await one.join("a")
@@ -378,7 +378,7 @@ async def test_what_is_said_while_a_node_comes_back_is_refused(tmp_path: Path) -
         async def overtaken(room: str, op: str, *arguments: str) -> Any:
             if op == "since" and not said:
                 said.append(asyncio.create_task(one.engine.publish("room", seat, "too early")))
-                await asyncio.sleep(0)  # it is checked
+                await asyncio.sleep(0)  # now it has passed its check
             elif op == "publish":
                 await restored.wait()
             answer = await step(room, op, *arguments)
@@ -401,7 +401,7 @@ async def test_what_is_said_while_a_node_comes_back_is_refused(tmp_path: Path) -
 
 
 async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
-    """What has no place is an EngineError; when there is place again all goes on."""
+    """A step without space is an EngineError; when there is space again, all goes on."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
         one = await nodes.add(node_timeout=NODE_SECONDS)
         await one.join("a")
@@ -415,10 +415,10 @@ async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_STEP_CHARACTERS"])
-async def test_what_waits_for_the_store_is_limited(
+async def test_steps_waiting_for_the_store_are_limited(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """What is too much is refused, and a leave that was is made up for."""
+    """Excess steps are refused, and a refused leave is carried out later."""
     one, two = await nodes.add(node_timeout=NODE_SECONDS), await nodes.add()
     a = await one.join("a")
     await two.join("b")
@@ -433,7 +433,7 @@ async def test_what_waits_for_the_store_is_limited(
 
 
 async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Nodes) -> None:
-    """On Python 3.11 redis-py may swallow one that comes as its command is sent (wait_for)."""
+    """On Python 3.11 redis-py may swallow a cancellation while a command is sent (wait_for)."""
     one = await nodes.add(node_timeout=NODE_SECONDS)
     store, asked = one.engine._node.store, asyncio.Event()
     ask = store.node
@@ -451,8 +451,8 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
         await closing
 
 
-async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) -> None:
-    """It takes longer than a lease lasts: that is renewed meanwhile, and nobody is doubted."""
+async def test_restoring_many_rooms_keeps_the_node(tmp_path: Path) -> None:
+    """It takes longer than a lease, which is renewed meanwhile, so nobody doubts the node."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
         one, two = (
             await nodes.add(node_timeout=NODE_SECONDS),
@@ -460,7 +460,7 @@ async def test_many_rooms_are_put_right_without_a_node_given_up(tmp_path: Path) 
         )
         for number in range(100):
             await one.join("a", room=f"room {number}")
-        await two.join("b", room="room 99")  # which is put right last
+        await two.join("b", room="room 99")  # the last one to be restored
         two.heard.take()
         step = one.engine._node.store.step
 

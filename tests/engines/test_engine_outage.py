@@ -1,4 +1,4 @@
-"""A store that cannot be used: the log says why, `/ready` does, and so does the command."""
+"""A store that cannot be used: the log, `/ready` and the command say why."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from videre.errors import EngineError
 
 pytestmark = pytest.mark.process
 
-#: The rule of docs/cluster.md, which is to be enough.
+#: The rule of docs/cluster.md, which must be sufficient.
 ENOUGH = claim("docs/cluster.md", "ACL SETUSER").text.partition(">secret ")[2].strip()
 
-#: Rules that are not enough, and what is missing.
+#: Insufficient rules, and the right that each one lacks.
 TOO_LITTLE = {
     "+@all ~*": "its user may not use the channels videre:*;",
     "+@all -@dangerous ~videre:* &videre:*": "its user may not INFO;",
@@ -50,7 +50,7 @@ TOO_LITTLE = {
 
 
 def users(*rules: str) -> list[str]:
-    """Return the options of a server with a user for each rule: u0, u1, ... with a password."""
+    """Return options that give a server a user per rule (u0, u1, ...), with a password."""
     words = [
         f"--user u{n} on >pa:ss@word resetkeys resetchannels {rule}" for n, rule in enumerate(rules)
     ]
@@ -59,7 +59,7 @@ def users(*rules: str) -> list[str]:
 
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """Run a server with a password, and a user for each rule."""
+    """Run a server with a password and a user for each rule."""
     options = users(ENOUGH, *TOO_LITTLE)
     async with valkey(tmp_path, *options) as server:
         await server.ask("CONFIG", "SET", "requirepass", "good")
@@ -67,14 +67,14 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what the log says of the store."""
+    """Return the errors that were logged."""
     return [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
 
 
-async def test_each_reason_is_told(
+async def test_each_reason_is_logged(
     tmp_path: Path, guarded: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In one line at the start, with the URL but not its password; nobody is let in."""
+    """One line at the start has the URL without its password, and all joins are refused."""
     here = f"127.0.0.1:{guarded.port}"
     (tls := tmp_path / "tls").mkdir()
     async with redis_tls(tls) as secure:
@@ -99,7 +99,7 @@ async def test_each_reason_is_told(
             caplog.clear()
             async with nodes_on(url) as nodes:
                 node = await nodes.add(node_timeout=NODE_SECONDS)
-                if why.startswith("; "):  # parted, in one way or the other
+                if why.startswith("; "):  # split off by redis-py one way or another
                     why = node.engine.fault.partition(";")[0] + why
                 assert node.engine.fault == why
                 with pytest.raises(EngineError):
@@ -114,8 +114,8 @@ async def test_each_reason_is_told(
             assert "TLS?" in why or await choice.attempt(url, "", NODE_SECONDS) == why
 
 
-async def test_a_user_who_may_not_do_all_is_not_ready(guarded: Valkey) -> None:
-    """What is missing is found before the first client comes; the documented rule is enough."""
+async def test_a_user_without_all_rights_is_not_ready(guarded: Valkey) -> None:
+    """The missing right shows before the first client comes; the documented rule is sufficient."""
     for number, why in enumerate(TOO_LITTLE.values(), 1):
         url = f"redis://u{number}:pa%3Ass%40word@127.0.0.1:{guarded.port}"
         async with nodes_on(url) as nodes:
@@ -126,7 +126,7 @@ async def test_a_user_who_may_not_do_all_is_not_ready(guarded: Valkey) -> None:
 
 
 async def works(one: object, other: object) -> None:
-    """See that all that rooms do is allowed."""
+    """Check that all operations of rooms are allowed."""
     assert one.engine.fault == other.engine.fault == ""
     a = await one.join("a", ticket="t")
     await other.join("b")
@@ -140,8 +140,8 @@ async def works(one: object, other: object) -> None:
     assert await one.engine.members("room") == ["a"]
 
 
-async def test_the_rule_is_enough_on_redis_7(tmp_path: Path) -> None:
-    """Debian's, which has sharded channels as well."""
+async def test_the_rule_is_sufficient_on_redis_7(tmp_path: Path) -> None:
+    """Debian's Redis has sharded channels too."""
     binary = redis_binary(tmp_path)
     async with valkey(tmp_path, *users(ENOUGH, "+@all ~*"), binary=binary) as server:
         async with nodes_on(f"redis://u0:pa%3Ass%40word@127.0.0.1:{server.port}") as nodes:
@@ -150,8 +150,8 @@ async def test_the_rule_is_enough_on_redis_7(tmp_path: Path) -> None:
             assert "the channels videre:*" in (await nodes.add()).engine.fault
 
 
-async def test_the_rule_is_enough_on_a_cluster(tmp_path: Path) -> None:
-    """And a user whom one of its servers allows less is not ready."""
+async def test_the_rule_is_sufficient_on_a_cluster(tmp_path: Path) -> None:
+    """A user with fewer rights on one of its servers is not ready."""
     async with valkey_cluster(tmp_path) as url:
         from redis.asyncio import RedisCluster
 
@@ -171,8 +171,8 @@ async def test_the_rule_is_enough_on_a_cluster(tmp_path: Path) -> None:
             assert "its user may not HSETNX" in (await nodes.add()).engine.fault
 
 
-async def test_a_right_that_is_taken_away_and_given_back(guarded: Valkey) -> None:
-    """The node is not ready from the next step on, and comes back by itself."""
+async def test_a_right_is_revoked_and_granted_again(guarded: Valkey) -> None:
+    """The node is not ready from its next step on, and recovers by itself."""
     admin = f"redis://:good@127.0.0.1:{guarded.port}"
     guarded.url = admin
     url = f"redis://u0:pa%3Ass%40word@127.0.0.1:{guarded.port}"
@@ -183,15 +183,15 @@ async def test_a_right_that_is_taken_away_and_given_back(guarded: Valkey) -> Non
         with pytest.raises(EngineError):
             await node.engine.publish("room", a, "text")
         await eventually(lambda: "its user may not SPUBLISH" in node.engine.fault)
-        await asyncio.sleep(NODE_SECONDS)  # for some beats, none of which takes it for ready
+        await asyncio.sleep(NODE_SECONDS)  # for some beats, none of which makes it ready
         assert not node.engine._node.ready
         await guarded.ask("ACL", "SETUSER", "u0", "+spublish")
         await node.is_ready()
         await node.insists(a, "on we go")
 
 
-def test_all_that_the_scripts_and_the_client_do_is_asked() -> None:
-    """A command that is added to a script is one that a user must be allowed."""
+def test_all_commands_of_scripts_and_client_are_checked() -> None:
+    """A command added to a script is also checked among the user's rights."""
     folder = ROOT / "videre" / "engines" / "redis"
     scripts = "".join((folder / each).read_text() for each in ("room.lua", "nodes.lua"))
     given = {*re.findall(r"redis\.p?call\('([A-Z]+)'", scripts)} | {"SADD", "SREM"}
@@ -205,14 +205,14 @@ def test_all_that_the_scripts_and_the_client_do_is_asked() -> None:
     ours = client + (folder / "servers.py").read_text() + (folder / "calls.py").read_text()
     words = {*re.findall(r'"([A-Z]{4,})"', ours)} - {"SPUBLISH", "PUBLISH"}
     on_channels = {f"{kind}{word}SUBSCRIBE" for kind in ("", "S") for word in ("", "UN")}
-    assert words - on_channels - asked == {"ASKING"}  # a cluster's, which no user is forbidden
+    assert words - on_channels - asked == {"ASKING"}  # only for clusters; no user can be denied it
 
 
-# How often it is said.
+# How often it is logged.
 
 
-def test_it_is_said_at_once_and_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """Each reason by itself; a store that was back is a new outage."""
+def test_an_outage_is_logged_at_once_and_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Each reason has its own minute; an outage after a recovery is a new one."""
     one = Outage("redis://h")
     refused, full = EngineError("refused"), EngineError("full")
     for now in range(0, 120):
@@ -230,8 +230,8 @@ def test_it_is_said_at_once_and_once_a_minute(caplog: pytest.LogCaptureFixture) 
     assert told(caplog)[4:] == ["the store cannot be used: refused (redis://h)"]
 
 
-def test_reasons_that_are_different_each_time(caplog: pytest.LogCaptureFixture) -> None:
-    """A server that says something else each time fills neither the log nor the memory."""
+def test_reasons_that_differ_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A server with a new message each time fills neither the log nor the memory."""
     one = Outage("redis://h")
     for number in range(1_000):
         one.tell(EngineError(f"reason {number} " + "x" * 10_000), number * REMINDER_SECONDS / 100)
@@ -242,7 +242,7 @@ def test_reasons_that_are_different_each_time(caplog: pytest.LogCaptureFixture) 
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:
-    """Return an error that came from others, the nearest first."""
+    """Return an error with these causes, nearest first."""
     if causes:
         error.__cause__ = caused(*causes)
     return error
@@ -264,16 +264,16 @@ def caused(error: Exception, *causes: Exception) -> Exception:
         (KeyError(), "KeyError"),
     ],
 )  # fmt: skip
-def test_words(error: Exception, words: str) -> None:
-    """They name the first cause that is known, and no address."""
+def test_words_of_a_reason(error: Exception, words: str) -> None:
+    """They name the first known cause, and no address."""
     assert reason(error) == words
 
 
-# Who sees it.
+# Where it shows.
 
 
 async def test_readiness_says_why(guarded: Valkey) -> None:
-    """As long as it is so."""
+    """It does so as long as the outage lasts."""
     url = f"redis://:wrong-one@127.0.0.1:{guarded.port}"
     app = videre.create_app(Config(engine=url, node_timeout=NODE_SECONDS))
     async with serving(app) as server, aiohttp.ClientSession() as http:
@@ -295,8 +295,8 @@ async def test_readiness_says_why(guarded: Valkey) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_the_command_says_it(tmp_path: Path) -> None:
-    """On the terminal below where it listens, and in the log."""
+async def test_the_command_says_why(tmp_path: Path) -> None:
+    """The reason is on the terminal, below the listening address, and in the log."""
     url = f"redis://:wrong-one@127.0.0.1:{free_port()}"
     config = {"Engine": url, "LogFile": str(tmp_path / "debug.log"), "Prefix": ["/a", "/b"]}
     async with signaller(tmp=tmp_path, config=config) as running:

@@ -1,4 +1,4 @@
-"""The engine of many processes passes the contract of all engines, on every kind of server."""
+"""The engine for many processes passes the contract of all engines, on every kind of server."""
 
 from __future__ import annotations
 

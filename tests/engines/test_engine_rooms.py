@@ -1,4 +1,4 @@
-"""A list of rooms in a store: pages, whose cost does not grow, and which nobody else waits for."""
+"""The list of rooms in a store: pages at a constant cost, which block nobody."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ AT_ONCE = 32  # calls
 
 
 def store_of(node: Node) -> RedisStore:
-    """Return the way of a node to the store."""
+    """Return a node's connection to the store."""
     store = node.engine._node.store
     assert isinstance(store, RedisStore)
     return store
 
 
 async def fill(store: RedisStore, numbers: range) -> None:
-    """Have a room for each number, as a node leaves them that has a member in each."""
+    """Create the rooms' entries as a node with a member in each of them does."""
 
     async def seat(number: int) -> None:
         room = f"room {number:05}"
@@ -38,7 +38,7 @@ async def fill(store: RedisStore, numbers: range) -> None:
 
 
 async def calls(server: Valkey) -> int:
-    """Return how many commands the server has carried out."""
+    """Return the number of commands that the server has carried out."""
     stats: dict[str, Any] = await server.ask("INFO", "commandstats")
     return sum(each["calls"] for name, each in stats.items() if "info" not in name)
 
@@ -46,7 +46,7 @@ async def calls(server: Valkey) -> int:
 async def test_a_page_costs_the_same_however_many_rooms_there_are(
     server: Valkey, nodes: Nodes
 ) -> None:
-    """The server carries out as many commands in a store of 1,600 rooms as in one of 100."""
+    """A page takes as many commands in a store of 1,600 rooms as in one of 100."""
     node = await nodes.add(node_timeout=60)
     store, spent, there = store_of(node), [], 0
     for count in (100, 1600):
@@ -58,12 +58,12 @@ async def test_a_page_costs_the_same_however_many_rooms_there_are(
             f"room {number:05}" for number in range(80, 100)
         ]
         spent.append(await calls(server) - before)
-    assert abs(spent[1] - spent[0]) <= 6, spent  # a beat may come in between
+    assert abs(spent[1] - spent[0]) <= 6, spent  # a beat may run in between
     assert len(await node.engine.rooms(None, 2000)) == 1600
 
 
 async def test_rooms_of_all_nodes_are_listed_once(nodes: Nodes) -> None:
-    """Sorted; also rooms of a node that has just died, and none that was left."""
+    """They are sorted; a dead node's rooms are in the list, emptied ones are not."""
     one, two = await nodes.add(), await nodes.add()
     for node, rooms in ((one, "dba"), (two, "cbe")):
         for room in rooms:
@@ -75,8 +75,8 @@ async def test_rooms_of_all_nodes_are_listed_once(nodes: Nodes) -> None:
     assert await one.engine.rooms("b", 2) == ["c", "d"]
 
 
-async def test_rooms_that_are_noted_and_empty_do_not_end_a_list(nodes: Nodes) -> None:
-    """A page is full as long as there are more rooms."""
+async def test_empty_entries_do_not_end_a_list(nodes: Nodes) -> None:
+    """A page is full as long as there are more rooms, even if some entries are empty."""
     node = await nodes.add(node_timeout=60)
     store = store_of(node)
     for number in range(10):
@@ -87,8 +87,8 @@ async def test_rooms_that_are_noted_and_empty_do_not_end_a_list(nodes: Nodes) ->
     assert await node.engine.rooms("c", 2) == ["d"]
 
 
-async def test_a_list_and_steps_do_not_wait_for_each_other(nodes: Nodes) -> None:
-    """While all places for steps are taken, rooms are listed; while a list is made, steps go on."""
+async def test_lists_and_steps_do_not_block_each_other(nodes: Nodes) -> None:
+    """Rooms are listed while all places for steps are taken, and steps go on during a list."""
     node = await nodes.add(node_timeout=60)
     a = await node.join("a")
     store = store_of(node)
@@ -100,8 +100,8 @@ async def test_a_list_and_steps_do_not_wait_for_each_other(nodes: Nodes) -> None
     await node.hears("joined", "sent")
 
 
-async def test_a_list_that_fails_fails_alone(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asked hears of it; the node goes on, and is ready."""
+async def test_a_failing_list_fails_alone(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller gets the error; the node goes on and stays ready."""
     node = await nodes.add(node_timeout=60)
     a = await node.join("a")
 

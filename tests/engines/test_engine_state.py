@@ -1,4 +1,4 @@
-"""The state of a room is what its events say; what each brings to a member."""
+"""The state of a room follows from its events, and so does what a member receives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEATS = (("a", "1"), ("b", "2"), ("c", "3"))
 
 
 def state_of(*members: tuple[str, str]) -> RoomState:
-    """Return a room that these have joined, one after the other."""
+    """Return a room in which these users have joined in this order."""
     state = RoomState()
     for user, seat in members:
         assert state.apply(Joined(user, seat, HALVES))
@@ -51,18 +51,18 @@ def state_of(*members: tuple[str, str]) -> RoomState:
     ],
     ids=str,
 )
-def test_what_follows_from_an_event(
+def test_the_state_after_an_event(
     event: Event, counts: bool, members: list[tuple[str, str]]
 ) -> None:
-    """The table, entry by entry. One about a seat that is gone changes nothing, and says so."""
+    """Each row is one case; an event about a seat that is gone changes nothing, and says so."""
     state = state_of(*SEATS)
     assert state.apply(event) is counts
     assert list(state.members.items()) == members
     assert state.initiator == (members[0][0] if members else None)
 
 
-def test_a_found_state_is_the_rooms_own() -> None:
-    """What follows does not change the event, which others hear as well."""
+def test_a_state_does_not_share_its_event() -> None:
+    """Later changes do not alter the event, which others receive as well."""
     event = Found([("a", "1")])
     state = RoomState()
     state.apply(event)
@@ -71,7 +71,7 @@ def test_a_found_state_is_the_rooms_own() -> None:
 
 
 @pytest.mark.parametrize(("user", "heir"), [("a", "b"), ("b", None), ("c", None), ("nobody", None)])
-def test_who_becomes_initiator(user: str, heir: str | None) -> None:
+def test_who_is_promoted(user: str, heir: str | None) -> None:
     """The next member, when the first one leaves; otherwise nobody."""
     assert state_of(*SEATS).heir(user) == heir
     assert state_of(SEATS[0]).heir("a") is None
@@ -79,7 +79,7 @@ def test_who_becomes_initiator(user: str, heir: str | None) -> None:
 
 
 def test_who_holds_a_seat() -> None:
-    """The user that has it, and only this seat."""
+    """Only the user that has exactly this seat."""
     state = state_of(*SEATS)
     assert [state.holds(*place) for place in (("a", "1"), ("a", "2"), ("d", "4"))] == [
         *(True, False, False)
@@ -102,8 +102,8 @@ def test_who_holds_a_seat() -> None:
     ],
     ids=str,
 )
-def test_what_an_event_brings(event: Event, concerned: str, packets: int) -> None:
-    """Whom it concerns, and how many packets each of them gets."""
+def test_packets_of_an_event(event: Event, concerned: str, packets: int) -> None:
+    """They depend on whom it concerns; some members get two."""
     for user in "abc":
         assert event.concerns(user) is (user in concerned)
     assert event.packets == packets
@@ -123,8 +123,8 @@ EVENTS = st.one_of(
 
 @CALM
 @given(st.lists(EVENTS, max_size=20))
-def test_there_is_one_initiator_and_an_heir(story: list[Event]) -> None:
-    """Whatever happens: the first is initiator, and who is to inherit does."""
+def test_one_initiator_and_one_heir(story: list[Event]) -> None:
+    """After any events the first member is the initiator, and the named heir inherits."""
     state = RoomState()
     for event in story:
         before, heir = state.initiator, None

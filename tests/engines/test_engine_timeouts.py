@@ -1,4 +1,4 @@
-"""A node that loses a command finds out in time: the others do not give it up."""
+"""A node notices a lost command in time, so that the others do not give it up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from videre.settings import Retention
 @pytest.mark.process
 @pytest.mark.parametrize("node_timeout", [1.0, 2.0, 4.0, 9.0, 30.0])
 def test_a_lost_renewal_costs_no_lease(node_timeout: float) -> None:
-    """Every other renewal is lost, whatever the NodeTimeout: no node is given up."""
+    """Whatever the NodeTimeout, no node is given up if every other renewal is lost."""
     time = VirtualTime()
     cluster = Cluster(time, lambda: time.now, random.Random(0))
     engines: list[RedisEngine] = []
@@ -59,10 +59,8 @@ def test_a_lost_renewal_costs_no_lease(node_timeout: float) -> None:
 @pytest.mark.parametrize(
     ("node_timeout", "seconds"), [(1.0, 1 / 3), (6.0, 2.0), (10.0, COMMAND_SECONDS)]
 )
-async def test_a_store_is_waited_for_by_the_node_timeout(
-    node_timeout: float, seconds: float
-) -> None:
-    """A third of it, and never longer than COMMAND_SECONDS: for commands and for messages."""
+async def test_how_long_a_node_waits_for_the_store(node_timeout: float, seconds: float) -> None:
+    """A third of NodeTimeout, and at most COMMAND_SECONDS, for commands and for messages."""
     later = FakeClock().later
     for url in ("redis://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/videre"):
         engine: Any = choice.make(url, "space", Retention(), node_timeout, later)

@@ -1,4 +1,4 @@
-"""The URL of an engine: what people write, what is wrong with it, and no word of a password."""
+"""The URL of an engine: its forms and its faults, and no message that shows a password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from videre.config import load
 from videre.engine_url import EngineURL, fault, read, shown
 from videre.errors import ConfigError
 
-#: What a URL says: of its parts, those that are not the defaults.
+#: URLs, and those of their parts that differ from the defaults.
 GOOD: dict[str, dict[str, Any]] = {
     "redis://h": {"kind": "server", "servers": (("h", 6379),)},
     "redis://h/": {"kind": "server", "servers": (("h", 6379),)},
@@ -76,7 +76,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
 }
 
-#: URLs that cannot be used, and some of what is said of each. SECRET stands for the password.
+#: Unusable URLs, and a part of the message for each. SECRET stands for the password.
 BAD = {
     "http://h": "must be memory://",
     "h:6379": "must be memory://",
@@ -145,15 +145,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("url", GOOD)
-def test_what_a_url_says(url: str) -> None:
-    """Its parts are decoded, and what it leaves out has its default."""
+def test_the_parts_of_a_url(url: str) -> None:
+    """They are decoded, and missing ones have their defaults."""
     assert fault(url) is None
     assert read(url) == EngineURL(**GOOD[url])
 
 
 @pytest.mark.parametrize("url", BAD)
-def test_what_is_wrong_with_a_url(url: str) -> None:
-    """The words say what, as a fault of Engine, and repeat no part of a password."""
+def test_an_unusable_url(url: str) -> None:
+    """The fault of Engine says why, and shows no part of a password."""
     assert BAD[url] in str(fault(url))
     with pytest.raises(ConfigError) as caught:
         load(None, {"Engine": ("VIDERE_ENGINE", url)})
@@ -165,11 +165,11 @@ def test_what_is_wrong_with_a_url(url: str) -> None:
 
 @given(st.text(min_size=1), st.text(alphabet="ab@:/?#[]%,&= \n", max_size=30))
 def test_any_password_can_be_written(password: str, rest: str) -> None:
-    """Encoded it comes out as it was; whatever a URL is, it is read or refused in words."""
+    """An encoded one is read unchanged; any URL is either read or refused with a message."""
     try:
         code = "".join(f"%{byte:02X}" for byte in password.encode())
     except UnicodeEncodeError:
-        return  # half a surrogate pair: no text
+        return  # half a surrogate pair, which is no text
     assert read(f"redis://:{code}@h").password == password
     for start in ("redis://", "redis+sentinel://", "unix://", ""):
         words = fault(start + rest)
@@ -177,8 +177,8 @@ def test_any_password_can_be_written(password: str, rest: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "no PEM", "no key of it"])
-def test_files_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
-    """A file that the URL names is looked at before the start."""
+def test_unusable_files(kind: str, tmp_path: Path) -> None:
+    """Files named by the URL are checked before the start."""
     certificate, key = self_signed(tmp_path)
     (tmp_path / "text").write_text("no PEM", encoding="utf-8")
     option, words = {
@@ -197,7 +197,7 @@ def test_files_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("check", [["--check"], []])
 def test_the_command_refuses_it(check: list[str], tmp_path: Path) -> None:
-    """So do --check and the start: exit code 2, one sentence, and no traceback."""
+    """The start and --check end with code 2 and one sentence, without a traceback."""
     config = tmp_path / "conf.json"
     config.write_text(json.dumps({"Engine": "redis://:sec#ret@h"}), encoding="utf-8")
     done = run("--config", str(config), *check)

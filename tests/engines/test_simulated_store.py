@@ -1,4 +1,4 @@
-"""The simulated store is what it stands for: the contract holds on it, and it answers as Lua."""
+"""The simulated store acts like the real one: it passes the contract, and answers like the Lua."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class TestSimulatedStore(EngineContract):
 
     @pytest.fixture
     def made(self, retention: Retention) -> RedisEngine:
-        """Give the one node of a cluster of its own."""
+        """Give the only node of its own cluster."""
         cluster = Cluster(Soon(), time.time, random.Random(0), keep_bytes=retention.max_bytes)
         return RedisEngine(cluster.store("node"), retention=retention, node="node")
 
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """Give a loop that outlives an example."""
+    """Give a loop that outlives a single example."""
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()
@@ -61,7 +61,7 @@ def server(
 
 USERS = st.sampled_from(["a", "b", "c/\x7f\u00e9"])
 NODES = st.sampled_from(["n", "m"])
-#: Seats, tickets and numbers are named by what they are in relation to what is there.
+#: Seats, tickets and numbers are named relative to what exists.
 SEATS = st.sampled_from(["held", "held", "held", "1", ""])
 TICKETS = st.sampled_from(["", "t", "u"])
 LASTS = st.sampled_from(["", "null", "7"])
@@ -111,10 +111,10 @@ STEPS = st.one_of(
 
 
 class Side:
-    """One of the two: its steps, and what it publishes."""
+    """One of the two stores: it takes steps, and records what it publishes."""
 
     def __init__(self) -> None:
-        self.numbers: list[str] = []  # in the order in which they were seen
+        self.numbers: list[str] = []  # in the order in which they first appeared
         self.heard: list[Any] = []
 
     async def step(self, *arguments: str) -> Any:
@@ -130,7 +130,7 @@ class Side:
         raise NotImplementedError
 
     async def take(self, step: Any, seat: str, held: dict[str, str], shown: str) -> Any:
-        """Take a step; return its answer, in which numbers are relative to the room's first."""
+        """Take a step; return its answer, with numbers relative to the room's first."""
         op, *rest = step
         born = await self.number("born")
         if op == "lose key":
@@ -173,18 +173,18 @@ class Side:
             arguments = rest
         answer = await self.step(op, *arguments)
         for state in answer[STATE_AT[op] :] if op in STATE_AT else ():
-            seats = state[2]  # in no order
+            seats = state[2]  # in no particular order
             state[2] = sorted(
                 [user, kept] for user, kept in zip(seats[::2], seats[1::2], strict=True)
             )
         return self.plain(answer)
 
     def known(self, known: bool, born: int) -> str:
-        """Return what a node says that it knows."""
+        """Return what a node claims to know."""
         return str(born or "") if known else ""
 
     def plain(self, value: Any) -> Any:
-        """Return a value without what two servers cannot have in common."""
+        """Return a value without the parts that differ between two servers."""
         if isinstance(value, list):
             return [self.plain(each) for each in value]
         if isinstance(value, str) and "\n" in value and value.startswith("["):
@@ -221,7 +221,7 @@ class Model(Side):
         return 0 if room is None else int(getattr(room, name) or 0)
 
     async def wipe(self) -> None:
-        """Lose all."""
+        """Lose all data."""
         self.server.wipe()
 
     async def lose_key(self, key: str) -> None:
@@ -230,7 +230,7 @@ class Model(Side):
 
 
 class Real(Side):
-    """Room.lua on a real server."""
+    """room.lua on a real server."""
 
     def __init__(self, store: RedisStore) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ class Real(Side):
         self.news = asyncio.Event()
 
     def listen(self, room: str, message: Any) -> None:
-        """Hear a message."""
+        """Receive a message."""
         self.heard.append([message[0], message[1]])
         self.news.set()
 
@@ -252,7 +252,7 @@ class Real(Side):
         return int(await self._store._client.hget(key, name) or 0)
 
     async def wipe(self) -> None:
-        """Lose all."""
+        """Lose all data."""
         await self._store._client.flushdb()
 
     async def lose_key(self, key: str) -> None:
@@ -265,10 +265,10 @@ class Real(Side):
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=st.lists(STEPS, min_size=4, max_size=20), keep=st.sampled_from([None, 300, 1000]))
-def test_the_model_does_what_the_lua_does(
+def test_the_model_agrees_with_the_lua(
     loop: asyncio.AbstractEventLoop, server: Valkey, steps: list[Any], keep: int | None
 ) -> None:
-    """After any steps both have given the same answers, and published the same."""
+    """After any steps, both have given the same answers and published the same messages."""
 
     async def compare() -> None:
         store = RedisStore(server.url, uuid.uuid4().hex, keep_ms=60_000, keep_bytes=keep)
@@ -296,8 +296,8 @@ def test_the_model_does_what_the_lua_does(
     loop.run_until_complete(compare())
 
 
-def test_the_lua_is_where_it_is_looked_for() -> None:
-    """All operations of room.lua are in the model."""
+def test_the_model_has_all_operations() -> None:
+    """Every operation of room.lua is in the model."""
     text = (Path(__file__).parents[2] / "videre/engines/redis/room.lua").read_text()
     ops = {
         line.split("(")[0].removeprefix("function ops.")

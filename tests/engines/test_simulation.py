@@ -1,4 +1,4 @@
-"""The cluster under a scheduler that injects faults: simulation.py says what is checked."""
+"""The cluster under a scheduler that injects faults; simulation.py lists what is checked."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from simulated_server import _Step
 
 pytestmark = pytest.mark.process
 
-#: Runs of one test; 100,000 were made once (docs/cluster.md).
+#: Runs in one test; 100,000 were made once (docs/cluster.md).
 RUNS = 125
 
 
 @pytest.mark.parametrize("first", range(0, 8 * RUNS, RUNS))
 def test_the_cluster_keeps_its_promises(first: int) -> None:
-    """Whatever goes wrong, nobody is told what is not so, and all recover in time."""
+    """Whatever fails, nobody hears anything untrue, and all recover in time."""
     for seed in range(first, first + RUNS):
         found = simulation.run(seed)
         assert found is None, f"simulation.py --runs 1 --seed {seed} --trace: {found}"
 
 
 def test_a_seed_replays() -> None:
-    """What happens in a run is decided by its seed."""
+    """The seed decides all that happens in a run."""
     assert simulation.story(3) == simulation.story(3)
     assert simulation.story(3) != simulation.story(4)
 
 
-def test_the_simulation_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that does not settle what is owed leaves ghosts, and these are found."""
+def test_the_simulation_finds_ghosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reports the ghosts of a node that does not settle unfinished leaves."""
 
     async def nothing(*_: object) -> None:
         pass
@@ -38,8 +38,8 @@ def test_the_simulation_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> 
     assert any(simulation.run(seed) is not None for seed in range(50))
 
 
-def test_the_simulation_finds_a_broadcast_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within 2,000 runs, of a store that takes what was meant for the data that it lost."""
+def test_the_simulation_finds_a_lost_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 2,000 runs it detects a store that accepts packets meant for data it has lost."""
     publish, since = _Step._op_publish, _Step._op_since
 
     def forgiving(step: _Step, *arguments: str) -> Any:

@@ -1,4 +1,4 @@
-"""The way to a client that comes back: what comes first, what waits, what passes."""
+"""The connection to a resuming client: what is sent first, what waits, and what passes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from videre.rooms.returning import Returning
 
 @pytest.fixture
 def connection() -> FakeConnection:
-    """Give a connection that nothing was sent to."""
+    """Give a connection that has received nothing."""
     return FakeConnection()
 
 
 @pytest.fixture
 def returning(connection: FakeConnection) -> Returning:
-    """Give the way to a client that comes back by it."""
+    """Give the wrapper of that connection for a resuming client."""
     return Returning(connection, ("{", "}"))
 
 
-def test_what_it_hears_first(returning: Returning, connection: FakeConnection) -> None:
-    """The greeting, what was missed, and what was sent since the seat is its own: once, in order.
+def test_what_a_client_hears_first(returning: Returning, connection: FakeConnection) -> None:
+    """It hears the greeting, the missed packets, then those sent since it took the seat, once each.
 
-    Nothing before all of it is there: on an engine that is elsewhere the room goes on meanwhile.
+    It hears nothing before all of these are there: on a remote engine the room goes on meanwhile.
     """
     returning.send("sent 1")
     returning.greeting += ["role", "welcome"]
@@ -34,6 +34,6 @@ def test_what_it_hears_first(returning: Returning, connection: FakeConnection) -
 
 
 def test_a_close_passes(returning: Returning, connection: FakeConnection) -> None:
-    """Who is removed while it comes back is told at once."""
+    """A client that is removed while it resumes is closed at once."""
     returning.close(4504, "why")
     assert connection.closes == [(4504, "why")]

@@ -1,4 +1,4 @@
-"""A room as an engine has found it again: what its members here are told of the difference."""
+"""An engine finds a room again: members here are told how it differs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from videre.errors import CloseCode
 
 
 class Frank(MemoryEngine):
-    """An engine that tells what a test wants."""
+    """A scripted engine."""
 
     listener: Listener
 
@@ -41,15 +41,15 @@ def world() -> World:
 
 
 def find(world: World, *users: str, elsewhere: tuple[str, ...] = ()) -> None:
-    """Have the engine find these members; some of them have a seat on another node."""
+    """Let the engine find these members; some have a seat on another node."""
     engine = world.engine
     assert isinstance(engine, Frank)
     seats = {**engine.seats, **dict.fromkeys(elsewhere, "elsewhere")}
     engine.listener.hear("room", Found([(user, seats[user]) for user in users]))
 
 
-def test_the_initiator_is_another_one(world: World) -> None:
-    """The old one hears that it is none, the new one that it is: each once, and nobody else."""
+def test_a_new_initiator(world: World) -> None:
+    """The old one and the new one each hear their role once; the others hear nothing."""
     a, b, c = world.members("a", "b", "c")
     find(world, "b", "a", "c")
     assert a.heard() == [("connect", "a", "room", "false")]
@@ -57,11 +57,11 @@ def test_the_initiator_is_another_one(world: World) -> None:
     assert c.heard() == []
     assert world.log.of("promote") == [{"room": "room", "user": "b"}]
     find(world, "b", "a", "c")
-    assert a.heard() == b.heard() == []  # nothing has changed since
+    assert a.heard() == b.heard() == []  # nothing has changed since then
 
 
-def test_who_asked_for_a_welcome_hears_of_the_new_initiator(world: World) -> None:
-    """By the role packet, as after any promotion."""
+def test_welcomed_members_hear_of_the_new_initiator(world: World) -> None:
+    """They get the role packet, as after any promotion."""
     a, _ = guest(world, "a")
     b, _ = guest(world, "b")
     c, _ = guest(world, "c")
@@ -74,7 +74,7 @@ def test_who_asked_for_a_welcome_hears_of_the_new_initiator(world: World) -> Non
 
 
 def test_an_initiator_on_another_node(world: World) -> None:
-    """It was here before all others: it is announced, and ours is the initiator no more."""
+    """It joined before all others: it is announced, and ours loses the role."""
     a, b = world.members("a", "b")
     find(world, "far", "a", "b", elsewhere=("far",))
     assert a.heard() == [("connect", "far", "room", "false"), ("connect", "a", "room", "false")]
@@ -82,13 +82,13 @@ def test_an_initiator_on_another_node(world: World) -> None:
 
 
 def test_members_that_are_gone(world: World) -> None:
-    """The others hear it; their sessions end with 4001, and the reason is the engine."""
+    """The others hear it; the sessions close with 4001, and the reason is the engine."""
     left: list[tuple[str, str, str]] = []
     world.rooms.on_leave(lambda room, user, reason: left.append((room, user, reason)))
     a, b, c = world.members("a", "b", "c")
     find(world, "b")
     assert [each.code for each in (a, b, c)] == [CloseCode.ENGINE_UNAVAILABLE, None, 4001]
-    assert a.heard() == c.heard() == []  # not even of each other
+    assert a.heard() == c.heard() == []  # they do not even hear each other leave
     assert b.heard() == [
         ("disconnect", "a", "room", ""),
         ("connect", "b", "room", "true"),
@@ -99,16 +99,16 @@ def test_members_that_are_gone(world: World) -> None:
     assert world.rooms.tally.leaves["engine"] == 2
 
 
-def test_nobody_is_left(world: World) -> None:
-    """The room is gone, and counted no more."""
+def test_no_member_is_left(world: World) -> None:
+    """The room is gone and no longer counted."""
     (a,) = world.members("a")
     find(world)
     assert a.code == CloseCode.ENGINE_UNAVAILABLE
     assert len(world.rooms) == 0
 
 
-def test_a_seat_that_was_taken_elsewhere(world: World) -> None:
-    """The same user under another seat: the session here ends; to the others it came and went."""
+def test_a_seat_taken_elsewhere(world: World) -> None:
+    """The user has another seat now, so its session here closes; others hear a leave and a join."""
     a, b = world.members("a", "b")
     find(world, "a", "b", elsewhere=("a",))
     assert a.code == CloseCode.ENGINE_UNAVAILABLE and b.code is None

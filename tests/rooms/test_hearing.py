@@ -1,4 +1,4 @@
-"""What a member hears of an event: live and on coming back it is one and the same."""
+"""A member receives the same for an event whether it is live or resumes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = '{"Header":{"Event":"broadcast","UserId":"x","RoomId":"room"},"Payload":1
 
 
 def room_of(*users: str, welcome: str = "") -> tuple[Rooms, dict[str, Seat]]:
-    """Return a room that these have joined; those in `welcome` have asked for one."""
+    """Return a room in which these users have joined; those in `welcome` asked for one."""
     numbers = itertools.count()
     rooms = Rooms(
         MemoryEngine(clock=FakeClock(), later=FakeClock().later),
@@ -66,8 +66,8 @@ def room_of(*users: str, welcome: str = "") -> tuple[Rooms, dict[str, Seat]]:
     ],
     ids=str,
 )
-def test_what_a_member_hears(event: Event, heard: list[tuple[str, ...]]) -> None:
-    """Of each kind of event, as a member that has asked for a welcome."""
+def test_packets_of_each_event(event: Event, heard: list[tuple[str, ...]]) -> None:
+    """The member has asked for a welcome."""
     _, seats = room_of("a", "b", welcome="a")
     told = packets_for(event, seats["a"])
     assert [brief(text) for _, text in told] == heard
@@ -75,16 +75,16 @@ def test_what_a_member_hears(event: Event, heard: list[tuple[str, ...]]) -> None
     assert len(told) == event.concerns("a") * event.packets
 
 
-def test_who_has_not_asked_for_a_welcome_hears_no_roles() -> None:
-    """But its own, and each leave."""
+def test_without_a_welcome_no_roles_are_heard() -> None:
+    """Such a member hears its own role and each leave."""
     _, seats = room_of("a", "b")
     assert promotion_for("b", seats["a"]) == ()
     assert [kind for kind, _ in promotion_for("a", seats["a"])] == ["connect"]
     assert len(packets_for(Left("x", "9", "why", heir="b"), seats["a"])) == 1
 
 
-def test_the_first_member_hears_that_it_is_initiator() -> None:
-    """Of its own join, and nobody else of theirs."""
+def test_the_first_member_hears_its_role() -> None:
+    """Its own connect says "true", a later member's says "false"."""
     _, seats = room_of("a", "b")
     for user, role in (("a", "true"), ("b", "false")):
         ((_, text),) = packets_for(Joined(user, seats[user].id, HALVES), seats[user])
@@ -92,7 +92,7 @@ def test_the_first_member_hears_that_it_is_initiator() -> None:
 
 
 def test_all_members_get_one_text() -> None:
-    """The same object, which is framed once."""
+    """All get the same object, so that a transport frames it once."""
     _, seats = room_of("a", "b", "c", welcome="abc")
     for event in (Joined("x", "9", HALVES), Left("x", "9", "why", heir="a")):
         told = [packets_for(event, seats[user]) for user in "bc"]
@@ -100,7 +100,7 @@ def test_all_members_get_one_text() -> None:
 
 
 def test_a_state_announces_its_members_in_one_text() -> None:
-    """To all members the same object; it takes the role from an initiator that is none by it."""
+    """All members get the same object, and an initiator that is not first loses its role."""
     rooms, seats = room_of("a", "b", "c", welcome="bc")
     places = [("x", "9"), *((user, seat.id) for user, seat in seats.items())]
     rooms._replica.hear("room", Found(places))
@@ -129,8 +129,8 @@ EVENTS = st.one_of(
 
 @CALM
 @given(EVENTS, st.sets(st.sampled_from("abc")))
-def test_what_is_sent_at_once_is_what_is_told_later(event: Event, welcome: set[str]) -> None:
-    """Each member gets live what it would get on coming back."""
+def test_live_and_missed_packets_are_equal(event: Event, welcome: set[str]) -> None:
+    """Each member gets live the packets that it would get on resuming."""
     rooms, seats = room_of("a", "b", "c", welcome="".join(welcome))
     told = {user: [text for _, text in packets_for(event, seat)] for user, seat in seats.items()}
     wires = {user: seat.connection for user, seat in seats.items()}

@@ -1,4 +1,4 @@
-"""Hooks: the application's functions, which harm nobody, whatever they do."""
+"""Hooks are functions of the application, which harm nobody, whatever they do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videre.rooms.hooks import Hooks
 
 
 class Failures:
-    """Counts the hooks that failed, and keeps what they raised."""
+    """Counts failed hooks, and keeps their exceptions."""
 
     def __init__(self) -> None:
         self.raised: list[BaseException | None] = []
@@ -25,13 +25,13 @@ class Failures:
 
 @pytest.fixture
 def failures() -> Failures:
-    """Give what hears of failing hooks."""
+    """Give a recorder of failing hooks."""
     return Failures()
 
 
 @pytest.fixture
 def hooks(failures: Failures) -> Hooks:
-    """Give hooks without any function yet; what is async is done at once."""
+    """Give hooks without any functions; async ones run at once."""
     return Hooks(run, failures)
 
 
@@ -42,14 +42,14 @@ def both(hooks: Hooks) -> None:
 
 
 def test_without_a_hook_nothing_happens(hooks: Hooks, failures: Failures) -> None:
-    """Nobody wants to hear of it."""
+    """No hook means no error."""
     both(hooks)
     assert failures.raised == []
 
 
 @pytest.mark.parametrize("later", [False, True])
 def test_each_hook_is_called(hooks: Hooks, later: bool) -> None:
-    """In the order in which they were given, sync or async, with room, user and reason."""
+    """Sync and async hooks run in the given order, with room, user and reason."""
     heard: list[tuple[Any, ...]] = []
 
     def hook(number: int) -> Any:
@@ -73,8 +73,8 @@ def test_each_hook_is_called(hooks: Hooks, later: bool) -> None:
     ]
 
 
-def test_whatever_can_be_awaited_is(hooks: Hooks) -> None:
-    """What a plain function returns, too; and what cannot is let alone."""
+def test_any_awaitable_is_awaited(hooks: Hooks) -> None:
+    """A plain function may return one; any other result is ignored."""
     done: list[str] = []
 
     class Job:
@@ -88,7 +88,7 @@ def test_whatever_can_be_awaited_is(hooks: Hooks) -> None:
 
 
 def test_a_failing_hook_harms_nobody(hooks: Hooks, failures: Failures) -> None:
-    """Not its caller, not the hooks after it; each failure is told, with what was raised."""
+    """Its caller and later hooks go on; each failure is reported with its exception."""
     heard: list[tuple[str, ...]] = []
     first, second = ValueError("first"), KeyError("second")
 
@@ -110,8 +110,8 @@ def test_a_failing_hook_harms_nobody(hooks: Hooks, failures: Failures) -> None:
     assert [type(each) for each in failures.raised[2::3]] == [TypeError] * 2
 
 
-def test_an_async_hook_is_not_waited_for(failures: Failures) -> None:
-    """It is handed to who runs it, and the server goes on."""
+def test_an_async_hook_does_not_block(failures: Failures) -> None:
+    """It is handed to a runner, and the server goes on."""
     jobs: list[Awaitable[Any]] = []
     hooks = Hooks(jobs.append, failures)
     heard: list[tuple[str, ...]] = []

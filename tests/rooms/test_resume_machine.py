@@ -1,4 +1,4 @@
-"""Connections are lost and seats resumed in any order, and every packet is the model's."""
+"""Connections are lost and seats resumed in any order, and every packet equals the model's."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from test_rooms_machine import RUNS
 
 
 class Replace(ResumeMachine):
-    """A user who comes twice replaces itself."""
+    """A second join under the same name replaces the first."""
 
 
 class Reject(ResumeMachine):
-    """A user who comes twice without its secret is refused."""
+    """A second join without the secret is refused."""
 
     duplicate = "reject"
 
 
 class Gaps(ResumeMachine):
-    """Nothing is kept: whatever is missed is a gap."""
+    """Nothing is kept: every missed packet is a gap."""
 
     keeps = False
 

@@ -1,4 +1,4 @@
-"""Rooms: what they cost, what they keep, and what they write down."""
+"""Rooms: their cost, what they keep, and what they log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from videre.settings import JoinPolicy
 
 
 class RecordingEngine(MemoryEngine):
-    """The memory engine, which writes down what it is asked for."""
+    """The memory engine, which records its calls."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -57,7 +57,7 @@ def join(rooms: Rooms, user: str, room: str = "room") -> tuple[Seat, FakeConnect
 
 
 def test_a_seat_says_who_sits_where() -> None:
-    """User, room and connection; no two seats have the same id, nor one of another node."""
+    """Each seat has its user, room and connection, and an id unique across nodes."""
     rooms = make()
     seat, connection = join(rooms, "a")
     assert (seat.user, seat.room, seat.connection) == ("a", "room", connection)
@@ -67,7 +67,7 @@ def test_a_seat_says_who_sits_where() -> None:
 
 
 def test_an_announcement_carries_the_role() -> None:
-    """The halves of the packet come out around the JSON string of a boolean."""
+    """The two halves of the packet enclose the JSON string of a boolean."""
     rooms = make()
     _, first = join(rooms, "a")
     _, second = join(rooms, "b")
@@ -77,7 +77,7 @@ def test_an_announcement_carries_the_role() -> None:
 
 
 def test_the_number_of_rooms() -> None:
-    """Rooms count while they have members."""
+    """A room counts as long as it has members."""
     rooms = make()
     seats = [join(rooms, "a")[0], join(rooms, "b")[0], join(rooms, "a", "other")[0]]
     assert len(rooms) == 2
@@ -86,8 +86,8 @@ def test_the_number_of_rooms() -> None:
         assert len(rooms) == left
 
 
-def test_a_seat_is_left_once() -> None:
-    """Who leaves a seat that is gone takes nobody else's."""
+def test_a_seat_leaves_once() -> None:
+    """A second leave for a gone seat removes no newer one."""
     rooms = make()
     old, _ = join(rooms, "a")
     new, connection = join(rooms, "a")
@@ -97,8 +97,8 @@ def test_a_seat_is_left_once() -> None:
     assert (len(rooms), new.connection, connection.closes) == (1, connection, [])
 
 
-def test_a_join_that_is_rejected_leaves_no_trace() -> None:
-    """UserTaken is raised, nobody is told, nothing is kept."""
+def test_a_rejected_join_leaves_no_trace() -> None:
+    """It raises UserTaken, nobody hears of it, and nothing is kept."""
     rooms = make(replace=False)
     _, connection = join(rooms, "a")
     connection.take()
@@ -107,8 +107,8 @@ def test_a_join_that_is_rejected_leaves_no_trace() -> None:
     assert (connection.sent, connection.closes, rooms._replica.joining) == ([], [], {})
 
 
-def test_the_role_is_that_of_now() -> None:
-    """`is_initiator` is true for one member at any time."""
+def test_is_initiator_is_the_current_role() -> None:
+    """It is true for exactly one member at any time."""
     rooms = make()
     seats = [join(rooms, user)[0] for user in "abc"]
     assert [rooms.is_initiator(seat) for seat in seats] == [True, False, False]
@@ -116,8 +116,8 @@ def test_the_role_is_that_of_now() -> None:
     assert [rooms.is_initiator(seat) for seat in seats] == [True, False]
 
 
-def test_the_list_of_users_is_made_once_for_all_pings() -> None:
-    """The answer to a ping is the same object until the members change."""
+def test_pings_share_one_list_of_users() -> None:
+    """Pings get the same object until the members change."""
     rooms = make()
     join(rooms, "a")
     users = rooms.users_here("room")
@@ -129,7 +129,7 @@ def test_the_list_of_users_is_made_once_for_all_pings() -> None:
 
 
 def test_everything_goes_through_the_engine() -> None:
-    """Local delivery included: a packet is handed to the engine once, whoever is to hear it."""
+    """A packet goes to the engine once, whoever receives it, members on this node included."""
     world = World(RecordingEngine)
     engine = world.engine
     assert isinstance(engine, RecordingEngine)
@@ -140,7 +140,7 @@ def test_everything_goes_through_the_engine() -> None:
 
 
 def test_one_text_for_all_receivers() -> None:
-    """Each member gets the very same str: a transport frames it once."""
+    """All get the very same str, so that a transport frames it once."""
     world = World()
     a, *others = world.members(*"abcd")
     a.say(packet("broadcast", "a", "room"))
@@ -152,7 +152,7 @@ def test_one_text_for_all_receivers() -> None:
 
 
 def test_a_member_elsewhere_is_a_member() -> None:
-    """What an engine tells of seats of other nodes counts for roles, pings and promotion."""
+    """Seats reported from other nodes count for roles, pings and promotion."""
     rooms = make()
     rooms._replica.hear("room", Joined("far", "elsewhere1", HALVES))
     seat, connection = join(rooms, "near")
@@ -166,8 +166,8 @@ def test_a_member_elsewhere_is_a_member() -> None:
     ]
 
 
-def test_what_is_told_of_unknown_rooms_and_seats_is_ignored() -> None:
-    """An engine may tell of what is over already."""
+def test_events_of_unknown_rooms_and_seats_are_ignored() -> None:
+    """An engine may report events that are already outdated."""
     rooms = make()
     rooms._replica.hear("nowhere", Left("a", "elsewhere1", "why"))
     rooms._replica.hear("nowhere", Sent("a", "elsewhere1", "text"))
@@ -178,11 +178,11 @@ def test_what_is_told_of_unknown_rooms_and_seats_is_ignored() -> None:
     assert (connection.sent, len(rooms)) == ([], 1)
 
 
-# what it costs
+# Costs.
 
 
 def visit(world: World) -> None:
-    """Let everything that can happen in a room happen in one, among five clients."""
+    """Let everything that can happen in a room happen to five clients in one."""
     a, b, c = world.members("a", "b", "c")
     for client, user in ((a, "a"), (b, "b"), (c, "c")):
         client.say(packet("broadcast", user, "room"))
@@ -198,7 +198,7 @@ def visit(world: World) -> None:
 
 
 def crowded(rooms: int) -> World:
-    """Return a namespace with so many rooms more."""
+    """Return a namespace with this many more rooms."""
     world = World()
     for number in range(rooms):
         world.member("someone", f"room{number}")
@@ -206,7 +206,7 @@ def crowded(rooms: int) -> World:
 
 
 def unwalkable(world: World) -> World:
-    """Make every dictionary that grows with the rooms one that may only be looked into."""
+    """Make every dictionary that grows with the rooms refuse iteration."""
     engine: Any = world.engine
     engine._rooms = Unwalkable(engine._rooms)
     world.rooms._replica.rooms = Unwalkable(world.rooms._replica.rooms)
@@ -214,14 +214,14 @@ def unwalkable(world: World) -> World:
     return world
 
 
-def test_what_happens_in_a_room_costs_the_same_in_a_crowd() -> None:
-    """O(the members of the room), never O(rooms): no more instructions, and no key is walked past.
+def test_a_room_costs_the_same_among_many() -> None:
+    """The cost is O(the members of the room), never O(rooms).
 
-    They are counted, not timed; that 500 rooms cost less than 5 % more leaves room for what depends
-    on the room's name alone.
+    Instructions are counted, not timed; the allowed 5 % more among 500 rooms covers what depends on
+    the room's name alone. Iterating over rooms fails.
     """
     alone, crowd = unwalkable(crowded(1)), unwalkable(crowded(500))
-    visit(crowded(1))  # what is imported or cached at the first use
+    visit(crowded(1))  # things imported or cached at the first use
     one, many = operations(lambda: visit(alone)), operations(lambda: visit(crowd))
     assert abs(many - one) < 0.05 * one
     assert len(alone.rooms) == 2  # room0, and the room that b and z are still in

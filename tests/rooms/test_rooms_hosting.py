@@ -1,4 +1,4 @@
-"""What the hosting application may do: look, send, remove, and hear who comes and goes."""
+"""What the hosting application can do: look, send, remove, and follow joins and leaves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def do(work: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine returns; no loop is needed."""
+    """Return the result of a coroutine that needs no loop."""
     while True:
         try:
             work.send(None)
@@ -35,7 +35,7 @@ def do(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def test_rooms_and_members(world: World) -> None:
-    """All rooms that have members, and who is in them, in joining order, those in grace too."""
+    """All rooms with members, and each room's members in joining order, those in grace included."""
     assert do(world.rooms.rooms()) == []
     world.members("b", "a")
     away, _ = guest(world, "c")
@@ -48,8 +48,8 @@ def test_rooms_and_members(world: World) -> None:
     assert do(world.rooms.rooms()) == ["room"]
 
 
-def test_what_was_looked_up_is_the_applications(world: World) -> None:
-    """To change it changes no room."""
+def test_lookups_return_copies(world: World) -> None:
+    """Changing the result changes no room."""
     world.members("a", "b")
     do(world.rooms.members("room")).clear()
     do(world.rooms.rooms()).clear()
@@ -60,16 +60,16 @@ def test_what_was_looked_up_is_the_applications(world: World) -> None:
 
 
 @pytest.mark.parametrize("payload", [None, 0, "text", {"type": "offer"}, [1, "\u00e9"], True])
-def test_a_packet_of_the_applications(world: World, payload: Any) -> None:
-    """Every member gets it as a broadcast, with its type."""
+def test_a_packet_of_the_application(world: World, payload: Any) -> None:
+    """Every member gets it as a broadcast with its type."""
     clients = world.members("a", "b")
     do(world.rooms.send("room", payload, sender="the site"))
     for client in clients:
         assert client.heard() == [("broadcast", "the site", "room", payload)]
 
 
-def test_the_server_has_no_name(world: World) -> None:
-    """Unless one is given, which keeps it from nobody, whatever it is: a member's, or a seat's."""
+def test_the_sender_of_the_applications_packets(world: World) -> None:
+    """It is empty unless given; any name may be given, and reaches a member of that name too."""
     (a,) = world.members("a")
     do(world.rooms.send("room", 1))
     senders = ["a", *(str(number) for number in range(5))]
@@ -80,7 +80,7 @@ def test_the_server_has_no_name(world: World) -> None:
 
 
 def test_a_packet_for_some(world: World) -> None:
-    """Each once, however often it is named; who is not there does not get it."""
+    """Each named member gets it once, even if repeated; absent names get nothing."""
     a, b, c = world.members("a", "b", "c")
     do(world.rooms.send("room", 1, to=["c", "nobody", "a", "c"]))
     do(world.rooms.send("room", 2, to=[]))
@@ -89,14 +89,14 @@ def test_a_packet_for_some(world: World) -> None:
 
 
 def test_a_packet_for_one(world: World) -> None:
-    """A name stands for itself, as on the wire, and not for its letters."""
+    """A single string is one name, not a list of letters."""
     a, b, ab = world.members("a", "b", "ab")
     do(world.rooms.send("room", 1, to="ab"))
     assert (len(a.texts()), len(b.texts()), len(ab.texts())) == (0, 0, 1)
 
 
-def test_a_packet_for_who_is_in_grace(world: World) -> None:
-    """It is kept."""
+def test_a_packet_for_a_member_in_grace(world: World) -> None:
+    """The packet is kept for it."""
     a, secret = guest(world, "a")
     a.end()
     do(world.rooms.send("room", 1))
@@ -104,8 +104,8 @@ def test_a_packet_for_who_is_in_grace(world: World) -> None:
     assert [payload for *_, payload in back(world, "a", secret)[3]] == [1, 2]
 
 
-def test_a_packet_for_nobody(world: World) -> None:
-    """Nobody gets it, and the engine is not asked: an empty list is not all."""
+def test_a_packet_for_an_empty_list(world: World) -> None:
+    """An empty list does not mean all: nobody gets it, and the engine is not called."""
     (a,) = world.members("a")
     world.engine.publish = None  # type: ignore[assignment, method-assign]
     do(world.rooms.send("room", 1, to=[]))
@@ -117,8 +117,8 @@ def test_a_packet_for_nobody(world: World) -> None:
     [object(), {1: 2}, {"x": {1}}, 2**70, "\ud800", b"x"],
     ids=["object", "key", "set", "large", "surrogate", "bytes"],
 )
-def test_what_is_no_json(world: World, payload: Any) -> None:
-    """TypeError, and nobody gets anything."""
+def test_a_payload_that_is_no_json(world: World, payload: Any) -> None:
+    """It raises TypeError, and nobody gets anything."""
     (a,) = world.members("a")
     with pytest.raises(TypeError):
         do(world.rooms.send("room", payload))
@@ -129,7 +129,7 @@ def test_what_is_no_json(world: World, payload: Any) -> None:
 
 
 def test_a_kick(world: World) -> None:
-    """The others hear a disconnect, the session is closed with 4504 and told why."""
+    """The others hear a disconnect, and the session closes with 4504 and the reason."""
     a, b, c = world.members("a", "b", "c")
     assert do(world.rooms.kick("room", "b", "was rude")) is True
     assert b.connection.closes == [(4504, "was rude")]
@@ -141,14 +141,14 @@ def test_a_kick(world: World) -> None:
 
 
 def test_a_kick_without_a_reason(world: World) -> None:
-    """Is one all the same."""
+    """A kick needs no reason."""
     (a,) = world.members("a")
     do(world.rooms.kick("room", "a"))
     assert a.connection.closes == [(4504, "Removed")]
 
 
 def test_a_kick_of_the_initiator(world: World) -> None:
-    """The next one is promoted, as ever."""
+    """The next member is promoted as usual."""
     _, b = world.members("a", "b")
     c, _ = guest(world, "c")
     b.texts()
@@ -159,15 +159,15 @@ def test_a_kick_of_the_initiator(world: World) -> None:
 
 
 def test_a_kick_of_nobody(world: World) -> None:
-    """False, and nothing happens."""
+    """It returns False and has no effect."""
     (a,) = world.members("a")
     assert do(world.rooms.kick("room", "b")) is False
     assert do(world.rooms.kick("nowhere", "a")) is False
     assert (a.texts(), a.code) == ([], None)
 
 
-def test_a_kick_takes_the_grace_too(world: World) -> None:
-    """Who is in grace is removed at once; its secret gives nothing back."""
+def test_a_kick_of_a_member_in_grace(world: World) -> None:
+    """It is removed at once, and its secret no longer resumes anything."""
     (b,) = world.members("b")
     a, secret = guest(world, "a")
     b.texts()
@@ -178,8 +178,8 @@ def test_a_kick_takes_the_grace_too(world: World) -> None:
     assert back(world, "a", secret)[2]["Resumed"] is False
 
 
-def test_who_was_kicked_is_in_no_room(world: World) -> None:
-    """What it still says before it is closed is not heard."""
+def test_a_kicked_member_is_in_no_room(world: World) -> None:
+    """Packets that it sends before its close reach nobody."""
     a, b = world.members("a", "b")
     do(world.rooms.kick("room", "b"))
     a.texts()
@@ -189,8 +189,8 @@ def test_who_was_kicked_is_in_no_room(world: World) -> None:
 
 
 @pytest.mark.parametrize("reason", ["x" * 124, "\u20ac" * 42])
-def test_a_reason_that_no_close_frame_can_carry(world: World, reason: str) -> None:
-    """ValueError, and nobody is removed; one byte less is good."""
+def test_a_reason_too_long_for_a_close_frame(world: World, reason: str) -> None:
+    """It raises ValueError and removes nobody; one byte less is accepted."""
     (a,) = world.members("a")
     with pytest.raises(ValueError, match="123"):
         do(world.rooms.kick("room", "a", reason))
@@ -200,7 +200,7 @@ def test_a_reason_that_no_close_frame_can_carry(world: World, reason: str) -> No
 
 @pytest.mark.parametrize("down", ["at once", "later"])
 def test_an_engine_that_is_down(down: Any) -> None:
-    """The application is told; nothing has happened."""
+    """The application gets the error, and nothing has happened."""
     world = World(LaterEngine)
     engine: Any = world.engine
     engine.down_for |= {"rooms"}
@@ -221,7 +221,7 @@ def test_an_engine_that_is_down(down: Any) -> None:
 
 
 class Visits:
-    """What the hooks of a namespace heard."""
+    """The calls of a namespace's hooks."""
 
     def __init__(self, world: World, *, later: bool = False) -> None:
         self.heard: list[tuple[str, ...]] = []
@@ -242,14 +242,14 @@ class Visits:
         world.rooms.on_leave(left_later if later else left)
 
     def take(self) -> list[tuple[str, ...]]:
-        """Return what was heard since the last call."""
+        """Return the calls since the last time."""
         heard, self.heard = self.heard, []
         return heard
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_who_comes_and_goes(world: World, later: bool) -> None:
-    """Every way to take a seat and to give it up, once; a connect again is neither."""
+def test_joins_and_leaves_call_hooks(world: World, later: bool) -> None:
+    """Every way to get and to lose a seat calls one hook, once; a repeated connect calls none."""
     visits = Visits(world, later=later)
     a, b = world.members("a", "b")
     a.connect("a", "room")
@@ -276,7 +276,7 @@ def test_who_comes_and_goes(world: World, later: bool) -> None:
 
 
 def test_a_loss_is_no_leave_yet(world: World) -> None:
-    """Hooks hear nothing of who comes back, and of who does not when the grace is over."""
+    """No hook runs for a member that resumes; if it does not, one runs when its grace ends."""
     visits = Visits(world)
     a, secret = guest(world, "a")
     assert visits.take() == [("join", "room", "a")]
@@ -288,8 +288,8 @@ def test_a_loss_is_no_leave_yet(world: World) -> None:
     assert visits.take() == [("leave", "room", "a", "grace-over")]
 
 
-def test_a_refused_join_is_none(world: World) -> None:
-    """Hooks hear of seats, not of tries."""
+def test_a_refused_join_calls_no_hook(world: World) -> None:
+    """Hooks are for seats, not for attempts."""
     strict = World(world.engine.__class__, duplicate="reject")
     visits = Visits(strict)
     strict.members("a")
@@ -297,8 +297,8 @@ def test_a_refused_join_is_none(world: World) -> None:
     assert visits.take() == [("join", "room", "a")]
 
 
-def test_a_hook_is_called_when_the_connect_has_been_answered(world: World) -> None:
-    """What the application sends then comes after the role and the welcome."""
+def test_a_hook_runs_after_the_answer_to_the_connect(world: World) -> None:
+    """Packets that it sends arrive after the role and the welcome."""
 
     @world.rooms.on_join
     async def greet(room: str, user: str) -> None:
@@ -310,8 +310,8 @@ def test_a_hook_is_called_when_the_connect_has_been_answered(world: World) -> No
     assert callable(greet)
 
 
-def test_a_hook_may_remove_who_comes(world: World) -> None:
-    """The newcomer is out again before it has said anything."""
+def test_a_hook_may_remove_the_newcomer(world: World) -> None:
+    """The newcomer is removed before it has sent anything."""
     (a,) = world.members("a")
 
     @world.rooms.on_join
@@ -329,7 +329,7 @@ def test_a_hook_may_remove_who_comes(world: World) -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_a_failing_hook_harms_nobody(world: World, later: bool) -> None:
-    """The member is seated and leaves, other hooks are called; the failure is in the log."""
+    """The member joins and leaves, other hooks run, and the failure is in the log."""
 
     def fail(*_: str) -> None:
         raise RuntimeError("the application's fault")
@@ -347,8 +347,8 @@ def test_a_failing_hook_harms_nobody(world: World, later: bool) -> None:
     assert len(world.log.of("hook-failed")) == 3
 
 
-def test_members_of_other_nodes_have_their_hooks_there(world: World) -> None:
-    """What an engine tells of seats elsewhere is no join or leave here."""
+def test_members_of_other_nodes_call_no_hook_here(world: World) -> None:
+    """Their own node calls its hooks."""
     visits = Visits(world)
     replica = world.rooms._replica
     replica.hear("room", Joined("far", "elsewhere1", ("{", "}")))
@@ -357,7 +357,7 @@ def test_members_of_other_nodes_have_their_hooks_there(world: World) -> None:
 
 
 def test_a_kick_waits_for_the_engine() -> None:
-    """The seat is the member's until the engine has taken it away."""
+    """The member keeps its seat until the engine has removed it."""
     world = World(LaterEngine)
     a, b = world.members("a", "b")
     kicking = begin(world.rooms.kick("room", "b"))

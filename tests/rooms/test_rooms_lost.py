@@ -1,4 +1,4 @@
-"""Lost seats: who holds most pays, with what it lost first; beside a model."""
+"""Limits of lost seats: the address with most of them gives up its oldest; beside a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seat(number: int) -> Seat:
 
 
 def make(per_address: int | None = None, in_all: int | None = None) -> LostSeats:
-    """Return no lost seats yet, with these limits."""
+    """Return an empty LostSeats with these limits."""
     lost = LostSeats(FakeClock(), FakeLog(), GRACE)
     lost.per_address, lost.in_all = per_address, in_all
     return lost
@@ -39,11 +39,11 @@ def make(per_address: int | None = None, in_all: int | None = None) -> LostSeats
 def test_lost_seats_are_like_their_model(
     steps: list[tuple[str, int | None]], per_address: int | None, in_all: int | None
 ) -> None:
-    """Each address's seats in the order of their loss; the oldest of the right one is given up."""
+    """Seats of an address are in the order of their loss; the right address loses its oldest."""
     lost = make(per_address, in_all)
     model: dict[str, list[str]] = defaultdict(list)
     for number, (address, resumed) in enumerate(steps):
-        if resumed is not None:  # the seat that the address lost as the n-th
+        if resumed is not None:  # the n-th seat that the address lost
             for name in model[address][resumed : resumed + 1]:
                 model[address].remove(name)
                 lost.forget(name)
@@ -63,8 +63,8 @@ def test_lost_seats_are_like_their_model(
         assert {each: lost.of(each) for each in "abc"} == {e: len(model[e]) for e in "abc"}
 
 
-def test_nothing_is_kept_of_who_has_none() -> None:
-    """Of an address whose seats are all forgotten, or of a seat that was never lost."""
+def test_no_memory_without_lost_seats() -> None:
+    """Nothing is kept of an address whose seats are all forgotten, or of a seat never lost."""
     lost = make(5, 5)
     for number in range(100):
         assert list(lost.add(seat(number), f"address {number}")) == []
@@ -73,8 +73,8 @@ def test_nothing_is_kept_of_who_has_none() -> None:
     assert not lost._ids and not lost._seats and not [*lost._addresses.sizes()]
 
 
-def test_what_nobody_tells_of_is_forgotten_after_the_grace() -> None:
-    """A room that this node hears of no more: its seats do not count for ever."""
+def test_unreported_seats_are_forgotten_after_the_grace() -> None:
+    """If this node hears no more of a room, its lost seats stop counting."""
     clock = FakeClock()
     lost = LostSeats(clock, FakeLog(), GRACE)
     for number in range(10):
@@ -85,8 +85,8 @@ def test_what_nobody_tells_of_is_forgotten_after_the_grace() -> None:
     assert (lost.of("a"), lost.of("b")) == (0, 10)
 
 
-def test_it_is_logged_once_a_minute() -> None:
-    """With how many seats there are."""
+def test_the_limit_is_logged_once_a_minute() -> None:
+    """The line has the number of lost seats."""
     clock, log = FakeClock(), FakeLog()
     lost = LostSeats(clock, log, 1000.0)
     lost.per_address = 2
@@ -98,8 +98,8 @@ def test_it_is_logged_once_a_minute() -> None:
     assert len(log.of("too-many-lost-seats")) == 2
 
 
-def test_a_surplus_costs_the_same_however_many_there_are() -> None:
-    """Neither other addresses nor their seats are looked at."""
+def test_a_surplus_has_a_constant_cost() -> None:
+    """Other addresses and their seats are not examined."""
     costs = []
     for addresses in (10, 1000):
         lost = make(None, 2 * addresses)
@@ -110,8 +110,8 @@ def test_a_surplus_costs_the_same_however_many_there_are() -> None:
 
 
 @pytest.mark.parametrize("resumes", [False, True])
-def test_a_seat_that_comes_back_counts_no_more(resumes: bool) -> None:
-    """Resumed, or given up when its grace is over."""
+def test_an_ended_loss_no_longer_counts(resumes: bool) -> None:
+    """A seat stops counting when it is resumed, or when its grace is over."""
     world = World()
     lost = world.rooms.lost
     lost.per_address = 2
@@ -128,7 +128,7 @@ def test_a_seat_that_comes_back_counts_no_more(resumes: bool) -> None:
     assert not world.log.of("too-many-lost-seats")
 
 
-def test_packets_look_at_no_lost_seat() -> None:
+def test_packets_skip_lost_seats() -> None:
     """A packet costs the same in a room with a thousand of them, to all and to unknown names."""
     costs = []
     for ghosts in (1, 1000):
@@ -147,4 +147,4 @@ def test_packets_look_at_no_lost_seat() -> None:
             a.say(text)
         costs.append([operations(lambda a=a, text=text: a.say(text)) for text in texts])
     for few, many in zip(*costs, strict=True):
-        assert many < 1.05 * few  # the judge of packets varies by a few
+        assert many < 1.05 * few  # the instruction count of a packet varies slightly

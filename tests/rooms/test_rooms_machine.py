@@ -1,4 +1,4 @@
-"""Many peers come and go, and every packet that each of them hears is the model's."""
+"""Many peers join and leave, and every packet that each hears equals the model's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from strategies import CALM
 
 
 class Replace(RoomsMachine):
-    """A user who comes twice replaces itself."""
+    """A second join under the same name replaces the first."""
 
 
 class Reject(RoomsMachine):
-    """A user who comes twice is refused."""
+    """A second join under the same name is refused."""
 
     duplicate = "reject"
 
@@ -24,7 +24,7 @@ class Later(RoomsMachine):
     engine = LaterEngine
 
 
-# Without `explain`, and one failure at a time: what fails says so soon.
+# Without `explain`, and one failure at a time, so that a failure reports quickly.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 RUNS = settings(
     CALM, max_examples=50, stateful_step_count=40, phases=PHASES, report_multiple_bugs=False

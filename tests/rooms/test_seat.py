@@ -1,4 +1,4 @@
-"""The states of a seat: the table alone, and what a seat lets go of."""
+"""The states of a seat: which changes the table allows, and what a seat then drops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from process import ROOT
 
 from videre.rooms.room import ASKED, ELSEWHERE, GONE, HELD, LOST, MOVES, NOBODY, Seat, SeatState
 
-#: All that may happen to a seat; nothing else may.
+#: All changes that may happen to a seat; any other is an error.
 ALLOWED = {
     (ASKED, HELD),  # the engine grants it
     (ASKED, GONE),  # the engine refuses it, or fails
@@ -28,8 +28,8 @@ def seat_in(state: SeatState) -> Seat:
 
 
 @pytest.mark.parametrize(("before", "after"), [*itertools.product(SeatState, SeatState)])
-def test_the_table(before: SeatState, after: SeatState) -> None:
-    """Each state to each: what is not allowed raises, and changes nothing."""
+def test_allowed_changes(before: SeatState, after: SeatState) -> None:
+    """A change that is not allowed raises, and has no effect."""
     seat = seat_in(before)
     connection = seat.connection
     if (before, after) in ALLOWED:
@@ -43,28 +43,28 @@ def test_the_table(before: SeatState, after: SeatState) -> None:
 
 
 def test_the_table_has_all_states() -> None:
-    """Each one has a row, and what is gone stays gone."""
+    """Each state has a row, and a gone seat stays gone."""
     assert MOVES.keys() == set(SeatState)
     assert {(a, b) for a, row in MOVES.items() for b in row} == ALLOWED
     assert not MOVES[GONE]
 
 
 @pytest.mark.parametrize("state", SeatState)
-def test_whose_seat_it_is(state: SeatState) -> None:
-    """This node's, while it is held or may be resumed."""
+def test_local_seats(state: SeatState) -> None:
+    """A seat is this node's while it is held or may be resumed."""
     assert seat_in(state).local is (state in (HELD, LOST))
 
 
-def test_how_a_seat_begins() -> None:
-    """Unless said otherwise it is another node's, and behind it is nobody here."""
+def test_the_default_seat() -> None:
+    """It is on another node, and has no connection here."""
     elsewhere = Seat("2", "b", "room", since=0.0)
     assert (elsewhere.state, elsewhere.connection) == (ELSEWHERE, NOBODY)
     elsewhere.connection.send("into the void")
     elsewhere.connection.close(4503, "why")
 
 
-def test_the_replica_alone_moves_seats() -> None:
-    """Nobody else changes a state, or what connection is behind a seat."""
+def test_only_the_replica_moves_seats() -> None:
+    """No other module changes a seat's state or connection."""
     moves = re.compile(r"\.become\(|\bseat\.(?:state|connection) = ")
     files = [*(ROOT / "videre/rooms").glob("*.py"), *(ROOT / "videre/peers").glob("*.py")]
     assert {file.stem for file in files if moves.search(file.read_text("utf-8"))} == {"replica"}
