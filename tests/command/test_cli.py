@@ -1,4 +1,4 @@
-"""The command: its options, its exit codes, and how it ends."""
+"""The command: its options, its exit codes, and how it stops."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ pytestmark = pytest.mark.process
 
 SCRIPT = str(ROOT / "bin" / "signaller.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500"}
-ENDS_WITHIN = 5.0  # seconds from a signal to the end: issue 2, point 8
+ENDS_WITHIN = 5.0  # seconds from the signal to the exit: issue 2, point 8
 
 
 @pytest.fixture(autouse=True)
 async def hang_up() -> AsyncIterator[None]:
-    """End the connections that a test has left open."""
+    """Close the connections that a test left open."""
     yield
     await Wire.hang_up()
 
 
 @asynccontextmanager
 async def running(*command: str, cwd: Path) -> AsyncIterator[Signaller]:
-    """Run any command that starts a signaller, and stop it in the end."""
+    """Run any command that starts a server, and stop it at the end."""
     process = await asyncio.create_subprocess_exec(
         *command, cwd=cwd, env=ENVIRONMENT, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES
     )
@@ -55,8 +55,8 @@ async def running(*command: str, cwd: Path) -> AsyncIterator[Signaller]:
     assert code == 0, str(started)
 
 
-def test_help_tells_every_option_and_its_default() -> None:
-    """Each option is in --help, those that take a value with their default."""
+def test_help_lists_every_option_and_its_default() -> None:
+    """Each option is in --help, with its default if it takes a value."""
     done = run("--help", environ=ENVIRONMENT)
     options = " ".join(done.stdout.partition("options:")[2].split())
     told = {text.split()[0]: text for text in re.split(r" (?=--\w)", options)}
@@ -80,14 +80,14 @@ def test_help_tells_every_option_and_its_default() -> None:
 
 
 def test_help_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
-    """The default configuration's path is shown as it is, whatever it looks like."""
+    """The default configuration's path is printed literally."""
     config = tmp_path / "100%done" / "conf.json"
     done = run("--help", environ=ENVIRONMENT, default_config=config)
     assert done.returncode == 0 and "100%done" in done.stdout, done.stderr
 
 
 def test_version() -> None:
-    """--version tells name and version."""
+    """--version prints the name and the version."""
     assert run("--version").stdout == f"videre-server {__version__}\n"
 
 
@@ -98,8 +98,8 @@ def test_the_shipped_configuration_logs_in_detail() -> None:
     assert (config.port, config.tls, config.log_level) == (1111, False, "debug")
 
 
-async def test_it_says_in_one_line_where_it_listens(tmp_path: Path) -> None:
-    """With --port 0 it listens on the port that it prints."""
+async def test_one_line_says_where_it_listens(tmp_path: Path) -> None:
+    """With --port 0, the line has the port that the server listens on."""
     async with signaller(tmp=tmp_path) as server, ClientSession() as client:
         assert server.port > 0
         async with client.get(server.url) as answer:
@@ -107,8 +107,8 @@ async def test_it_says_in_one_line_where_it_listens(tmp_path: Path) -> None:
         assert sum("Listening on" in line for line in server.output) == 1
 
 
-async def test_as_a_module(tmp_path: Path) -> None:
-    """`python -m videre` serves as bin/signaller.py does, with the defaults."""
+async def test_run_as_a_module(tmp_path: Path) -> None:
+    """`python -m videre` serves like bin/signaller.py does, with the defaults."""
     args = ("--host", "127.0.0.1", "--port", "0")
     async with (
         running(sys.executable, "-m", "videre", *args, cwd=tmp_path) as server,
@@ -118,7 +118,7 @@ async def test_as_a_module(tmp_path: Path) -> None:
 
 
 async def test_several_prefixes_share_no_room(tmp_path: Path) -> None:
-    """--prefix may be repeated: each is served and printed, and its rooms are its own."""
+    """--prefix may be repeated: each prefix is served and printed, and has its own rooms."""
     async with signaller("--prefix", "/a", "--prefix", "/b/c", tmp=tmp_path) as server:
         base = f"http://127.0.0.1:{server.port}"
         assert f"Listening on {base}/a, {base}/b/c" in server.output
@@ -147,7 +147,7 @@ async def test_tls_by_options(tmp_path: Path) -> None:
 
 
 async def test_ipv6(tmp_path: Path) -> None:
-    """It listens on an IPv6 address, and prints a URL that can be used."""
+    """It listens on an IPv6 address, and prints a usable URL."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -161,14 +161,14 @@ async def test_ipv6(tmp_path: Path) -> None:
 
 
 def joins(user: str) -> str:
-    """Return a packet by which a user enters the one room."""
+    """Return a packet with which a user joins the room."""
     return json.dumps(
         {"Header": {"Event": "connect", "UserId": user, "RoomId": "r"}, "Payload": ""}
     )
 
 
 async def told(ws: Socket) -> tuple[list[str], int]:
-    """Answer the close frame; return the messages before it, and its code."""
+    """Answer the close frame; return the packets before it, and its code."""
     texts = []
     while (frame := await ws.frame())[0] != CLOSE:
         texts += [frame[1].decode()] if frame[0] == TEXT else []
@@ -177,8 +177,8 @@ async def told(ws: Socket) -> tuple[list[str], int]:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_says_goodbye_to_everyone(sign: signal.Signals, tmp_path: Path) -> None:
-    """Every session hears 1001, nobody hears that another left, and it ends in time, code 0."""
+async def test_a_signal_closes_every_session(sign: signal.Signals, tmp_path: Path) -> None:
+    """Each gets 1001 and hears no other's leave; the process exits in time, with code 0."""
     async with signaller(tmp=tmp_path) as server:
         base = f"http://127.0.0.1:{server.port}"
         raw = await Socket.open(base, "/echo/websocket")
@@ -211,18 +211,18 @@ async def test_a_signal_says_goodbye_to_everyone(sign: signal.Signals, tmp_path:
 
 
 async def poll_greeting(base: str) -> str:
-    """Return the greeting: what was sent before, on whatever connection, has been received."""
+    """Get the greeting, which proves that earlier data has been received on any connection."""
     async with ClientSession() as client, client.get(f"{base}/echo") as answer:
         return await answer.text()
 
 
 @pytest.mark.parametrize("signs", [[signal.SIGTERM] * 2, [signal.SIGINT, signal.SIGTERM]])
 async def test_a_second_signal_ends_it_at_once(signs: list[signal.Signals], tmp_path: Path) -> None:
-    """Who signals twice does not wait for a client that answers no close frame; code 0."""
+    """It does not wait for a client that answers no close frame; the exit code is 0."""
     async with signaller(tmp=tmp_path) as server:
         silent = await Socket.open(f"http://127.0.0.1:{server.port}", "/echo/websocket")
         server.process.send_signal(signs[0])
-        _, payload = await silent.frame()  # read, but not answered: the server waits for that
+        _, payload = await silent.frame()  # read but not answered, so that the server waits
         assert payload == (1001).to_bytes(2, "big") + b"Server is going away"
         server.process.send_signal(signs[1])
         assert await server.process.wait() == 0
@@ -244,8 +244,8 @@ sys.exit(main(["--port", "0", "--config", "conf.json"]))
 """
 
 
-async def test_it_writes_nothing_outside_of_the_log_folder(tmp_path: Path) -> None:
-    """Of all files that the process opens, it writes to the log alone."""
+async def test_it_writes_only_to_the_log_folder(tmp_path: Path) -> None:
+    """Of all files that the process opens, only the log is opened for writing."""
     values = {"Host": "127.0.0.1", "LogFile": "log/debug.log", "LogMaxBytes": 500, "LogBackups": 1}
     (tmp_path / "conf.json").write_text(json.dumps(values))
     async with (

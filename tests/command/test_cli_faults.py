@@ -1,4 +1,4 @@
-"""What the command says of a configuration that cannot be used."""
+"""What the command says about an unusable configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from process import ROOT, START_SECONDS, self_signed
 
 
 def refused(*args: str) -> str:
-    """Run the command, which must end with exit code 2 without a traceback; return its words."""
+    """Run the command, which must exit with 2 and without a traceback; return its output."""
     done = run(*args)
     assert "Traceback" not in done.stderr, done.stderr
     assert (done.returncode, done.stdout) == (2, ""), done
@@ -26,8 +26,8 @@ def refused(*args: str) -> str:
 
 
 @pytest.mark.process
-def test_a_process_of_its_own(tmp_path: Path) -> None:
-    """Exit code, output and errors of a process are those that the other tests see in this one."""
+def test_a_separate_process(tmp_path: Path) -> None:
+    """Its exit code, output and errors equal those that other tests see in this process."""
     (tmp_path / "conf.json").write_text('{"Port": 70000}')
     for args in (["--version"], ["--nonsense"], ["--config", str(tmp_path / "conf.json")]):
         command = [sys.executable, str(ROOT / "bin" / "signaller.py"), *args]
@@ -36,7 +36,7 @@ def test_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_check(tmp_path: Path) -> None:
-    """--check says whether a configuration is good, and leaves nothing behind."""
+    """--check says whether a configuration is valid, and leaves nothing behind."""
     conf = tmp_path / "conf.json"
     conf.write_text('{"LogFile": "log/debug.log"}')
     done = run("--check", "--config", str(conf))
@@ -55,8 +55,8 @@ def test_check(tmp_path: Path) -> None:
         ({"BytesPerSecond": None}, "BytesPerSecond: null"),
     ],
 )
-def test_check_complains_of_bursts(tmp_path: Path, values: dict[str, Any], key: str) -> None:
-    """--check ends with 2 where what a member sends at once can close others, and says why."""
+def test_check_reports_bursts(tmp_path: Path, values: dict[str, Any], key: str) -> None:
+    """--check exits with 2 and a reason if one member's burst can close other sessions."""
     conf = tmp_path / "conf.json"
     conf.write_text(json.dumps(values))
     said = refused("--check", "--config", str(conf))
@@ -68,7 +68,7 @@ def test_check_complains_of_bursts(tmp_path: Path, values: dict[str, Any], key: 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with a certificate, its key, a key of another one, and a regular file."""
+    """Give a folder with a certificate, its key, another key, and a regular file."""
     path = tmp_path_factory.mktemp("faults")
     (path / "other").mkdir()
     for directory in (path, path / "other"):
@@ -99,12 +99,12 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
     "log is a folder": ({"LogFile": "other"}, ["LogFile: ", "other", "directory"]),
     "log is no path": ({"LogFile": "nul\0"}, ["LogFile: ", "nul"]),
 }
-LATE = list(FAULTS)[3:]  # what only shows once the file has been found good
+LATE = list(FAULTS)[3:]  # faults that only show once the file is valid
 
 
 @pytest.fixture(scope="module")
 def said(folder: Path, taken: int) -> Callable[[str], str]:
-    """Give a function that returns what the command says of one of the faults."""
+    """Return a function that returns the command's message for a fault."""
 
     @functools.cache
     def said(fault: str) -> str:
@@ -119,27 +119,27 @@ def said(folder: Path, taken: int) -> Callable[[str], str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_end_it_in_words(fault: str, said: Callable[[str], str]) -> None:
-    """A configuration that cannot be used ends it with code 2, the key and the value."""
+def test_faults_of_the_file(fault: str, said: Callable[[str], str]) -> None:
+    """An unusable configuration exits with 2, and names the key and the value."""
     assert [words for words in FAULTS[fault][1] if words not in said(fault)] == []
 
 
 @pytest.mark.parametrize("fault", LATE)
-def test_faults_found_late_name_the_file_too(
+def test_late_faults_name_the_file_too(
     fault: str, said: Callable[[str], str], folder: Path
 ) -> None:
-    """Also of a fault that only the system finds, the configuration file is named."""
+    """A fault that only the operating system finds also names the configuration file."""
     assert f"{folder}/conf.json: " in said(fault)
 
 
-def test_faults_found_late_name_the_option(taken: int) -> None:
+def test_late_faults_name_the_option(taken: int) -> None:
     """A value that came from an option is reported with the option."""
     args = ("--host", "127.0.0.1", "--port", str(taken))
     assert re.search(rf"--port: Port: {taken}: .*in use", refused(*args))
 
 
-def test_faults_of_files_are_told_with_the_others(folder: Path) -> None:
-    """A port out of range does not hide that the certificate is missing."""
+def test_all_faults_are_reported_together(folder: Path) -> None:
+    """An invalid port does not hide that the certificate is missing."""
     path = folder / "both.json"
     path.write_text(json.dumps({"Port": 70000, **MISMATCH, "Cert": "no.pem"}))
     said = refused("--config", str(path))
@@ -147,6 +147,6 @@ def test_faults_of_files_are_told_with_the_others(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [("--port", "x"), ("--nonsense",)])
-def test_faults_of_options_end_it_in_words(args: tuple[str, ...]) -> None:
-    """An option that makes no sense ends it with code 2 and is named."""
+def test_faults_of_options(args: tuple[str, ...]) -> None:
+    """An invalid option exits with 2, and the message names it."""
     assert args[0] in refused(*args)

@@ -1,4 +1,4 @@
-"""The gate: how many connections there may be, of whom, and who goes when they run out."""
+"""The gate: the limits of connections, and which ones are closed when they run out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RAW = "/echo/websocket"
 
 
 class Served:
-    """A signaller behind a gate, in this process."""
+    """A server behind a gate, in this process."""
 
     def __init__(self, runner: Runner, gate: Gate, log: HeardLog) -> None:
         self.gate = gate
@@ -38,7 +38,7 @@ class Served:
         self.url = "http://{}:{}".format(*runner.addresses[0][:2])
 
     async def count(self, count: int) -> None:
-        """Return when there are so many connections."""
+        """Return once this many connections are open."""
         async with asyncio.timeout(PATIENCE):
             while self.gate.open != count:  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.01)
@@ -46,7 +46,7 @@ class Served:
 
 @asynccontextmanager
 async def served(files: int | None = None, **settings: Any) -> AsyncIterator[Served]:
-    """Serve behind a gate that has so many files."""
+    """Serve behind a gate with this limit of open files."""
     log = HeardLog()
     config = Config(**settings)
     gate = Gate(config, EventLog(Journal(log.logger), ""), files)
@@ -65,7 +65,7 @@ async def served(files: int | None = None, **settings: Any) -> AsyncIterator[Ser
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sweep as often as tests are patient."""
+    """Sweep often enough for a test."""
     monkeypatch.setattr(gates, "SWEEP", 0.05)
 
 
@@ -74,8 +74,8 @@ async def answer_of(wire: Wire) -> int:
     return (await wire.ask("GET", "/health")).status
 
 
-async def test_so_many_in_all() -> None:
-    """One more is answered with 503, whoever it is; the log has a line, the rest is counted."""
+async def test_the_limit_in_all() -> None:
+    """A further connection gets a 503; the log has one line, and later refusals are counted."""
     async with served(max_sockets=3) as site:
         sessions = [await Socket.open(site.url, RAW) for _ in range(3)]
         await site.count(3)
@@ -86,11 +86,11 @@ async def test_so_many_in_all() -> None:
         sessions[0].wire.reset()
         await site.count(2)
         assert await answer_of(await Wire.open(site.url)) == 200
-    await site.log.until("sockets-refused", sockets=4)  # what was not said is said at the end
+    await site.log.until("sockets-refused", sockets=4)  # the rest is logged at the end
 
 
-async def test_so_many_of_an_address() -> None:
-    """Who has its share is refused; others are not, nor is a proxy that is trusted."""
+async def test_the_limit_of_an_address() -> None:
+    """It refuses connections in excess; it limits no other address and no trusted proxy."""
     options = Options(trusted_proxies=("127.0.0.3",))
     async with served(max_sockets_per_address=2, transport=options) as site:
         for _ in range(2):
@@ -103,8 +103,8 @@ async def test_so_many_of_an_address() -> None:
 
 
 @pytest.mark.parametrize(("sessions", "share"), [(0, None), (1, 32), (10, 60), (100, 600)])
-def test_the_share_of_an_address(sessions: int, share: int | None) -> None:
-    """It comes from MaxConnectionsPerAddress: clients that poll have several for each session."""
+def test_the_default_limit_of_an_address(sessions: int, share: int | None) -> None:
+    """It follows MaxConnectionsPerAddress: a polling client has several connections a session."""
     config = Config(transport=Options(max_connections_per_address=sessions))
     assert Gate(config, EventLog(Journal(HeardLog().logger), ""), None)._per_address == share
 
@@ -120,8 +120,8 @@ def test_the_share_of_an_address(sessions: int, share: int | None) -> None:
         (64, None, 48),
     ],
 )
-def test_what_files_allow(files: int | None, wanted: int | None, most: int | None) -> None:
-    """MaxSockets is no more than the limit of files allows, less what we need."""
+def test_the_limit_from_open_files(files: int | None, wanted: int | None, most: int | None) -> None:
+    """MaxSockets is at most the limit of open files, less a reserve."""
     assert most_sockets(Config(max_sockets=wanted), files) == most
 
 
@@ -133,11 +133,11 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize("data", BEGINNINGS.values(), ids=BEGINNINGS)
-async def test_idle_connections_go_when_they_run_out(
+async def test_idle_connections_are_closed_when_places_run_out(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then whose address has most idle ones loses some; sessions and others' stay."""
-    monkeypatch.setattr(gates, "LEAST_KEEP_ALIVE", PATIENCE)  # none goes by its age alone
+    """The address with most idle ones loses some; sessions and other addresses' ones stay."""
+    monkeypatch.setattr(gates, "LEAST_KEEP_ALIVE", PATIENCE)  # none is closed for its age alone
     async with served(max_sockets=20) as site:
         session = await Socket.open(site.url, RAW)
         other = await Wire.open(site.url, source="127.0.0.2")
@@ -152,8 +152,8 @@ async def test_idle_connections_go_when_they_run_out(
         assert (await session.frame())[0] == 10
 
 
-def test_keep_alive_shortens() -> None:
-    """From half of the connections on, down to a few seconds."""
+def test_keep_alive_gets_shorter() -> None:
+    """From half of all connections on it shrinks, to a few seconds."""
     gate = Gate(Config(max_sockets=100), EventLog(Journal(HeardLog().logger), ""), None)
     told = []
     for gate.open in range(0, 101, 10):
@@ -164,7 +164,7 @@ def test_keep_alive_shortens() -> None:
 
 
 async def test_a_connection_is_counted_until_its_end() -> None:
-    """However it ends, and whatever it was for: nothing is left behind."""
+    """This holds however it ends and whatever it served: nothing remains."""
     async with served(max_sockets=100) as site:
         wires = [await Wire.open(site.url) for _ in range(4)]
         wires[1].writer.write(b"GET /heal")
@@ -176,8 +176,8 @@ async def test_a_connection_is_counted_until_its_end() -> None:
         await site.count(0)
 
 
-async def test_a_websocket_is_counted_and_never_idle() -> None:
-    """It counts until it has gone, but the gate does not look at it in a search for idle ones."""
+async def test_a_websocket_is_never_idle() -> None:
+    """It counts as a connection, but the gate skips it in a search for idle ones."""
     async with served(max_sockets=100) as site:
         socket = await Socket.open(site.url, RAW)
         await site.count(1)
@@ -186,8 +186,8 @@ async def test_a_websocket_is_counted_and_never_idle() -> None:
         await site.count(0)
 
 
-async def test_a_crowd_is_accepted_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that wait for the server come through the loop a few at a time, beside the others."""
+async def test_a_crowd_is_accepted_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop accepts a few waiting connections at a time, between its other work."""
     turns: list[int] = [0]
     admit = Gate.admit
 
@@ -201,7 +201,7 @@ async def test_a_crowd_is_accepted_in_turns(monkeypatch: pytest.MonkeyPatch) -> 
         wires = [await Wire.open(site.url) for _ in range(2)]
         await site.count(len(wires))
         host, port = wires[0].writer.get_extra_info("peername")
-        # They connect while the loop stands still.
+        # They connect while the loop is blocked.
         waiting = [socket.create_connection((host, port)) for _ in range(crowd)]
         while sum(turns) < len(wires) + crowd:
             turns.append(0)
@@ -214,7 +214,7 @@ async def test_a_crowd_is_accepted_in_turns(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_reload() -> None:
-    """Other limits are gone by at once."""
+    """New limits apply at once."""
     async with served(max_sockets=1) as site:
         await Socket.open(site.url, RAW)
         assert await answer_of(await Wire.open(site.url)) == 503
@@ -226,21 +226,21 @@ async def test_reload() -> None:
 
 
 def limited(soft: int, hard: int) -> list[str]:
-    """Return what runs a command with these limits of open files."""
+    """Return a function that runs a command with these limits of open files."""
     return ["prlimit", f"--nofile={soft}:{hard}"]
 
 
 def connected(
     server: Signaller, count: int, *, source: str = "127.0.0.1"
 ) -> Iterator[socket.socket]:
-    """Yield connections to a server."""
+    """Give connections to a server."""
     for _ in range(count):
         yield socket.create_connection(("127.0.0.1", server.port), PATIENCE, (source, 0))
 
 
 @pytest.mark.process
 async def test_the_soft_limit_is_raised(tmp_path: Path) -> None:
-    """All are served, and the log says how many may be."""
+    """All are served, and the log has the new limit."""
     async with signaller(tmp=tmp_path, config={}, within=limited(64, 1024)) as server:
         await said(server, " sockets=824")
         async with asyncio.timeout(PATIENCE):
@@ -250,16 +250,16 @@ async def test_the_soft_limit_is_raised(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-async def test_too_few_files_for_the_sessions(tmp_path: Path) -> None:
-    """Where MaxConnections promises more, the start warns."""
+async def test_too_few_files_for_all_sessions(tmp_path: Path) -> None:
+    """The start warns if MaxConnections allows more sessions than files."""
     config = {"MaxConnections": 1000}
     async with signaller(tmp=tmp_path, config=config, within=limited(64, 1024)) as server:
         await said(server, "few-descriptors sockets=824 max_connections=1000")
 
 
 @pytest.mark.process
-async def test_there_is_no_descriptor(tmp_path: Path) -> None:
-    """Nothing is accepted, the log says so once, the loop does not spin; then all goes on."""
+async def test_out_of_file_descriptors(tmp_path: Path) -> None:
+    """Nothing is accepted, the log says so once, and the loop does not spin; then all goes on."""
     config = {"LogFormat": "text"}
     async with signaller(tmp=tmp_path, config=config, within=limited(100, 100)) as server:
         pid = server.process.pid
@@ -280,28 +280,28 @@ async def test_there_is_no_descriptor(tmp_path: Path) -> None:
 
 
 async def limit_files(pid: int, files: int) -> None:
-    """Change a process's limit of open files while it runs."""
+    """Change the limit of open files of a running process."""
     command = ("prlimit", f"--nofile={files}:{files}", "--pid", str(pid))
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == 0
 
 
 async def said(server: Signaller, words: str) -> None:
-    """Return when a line of the output has these words."""
+    """Return once a line of the output contains these words."""
     async with asyncio.timeout(PATIENCE):
         while not any(words in line for line in server.output):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.05)
 
 
 def cpu(pid: int) -> float:
-    """Return the seconds of CPU that a process has used."""
+    """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
 
 @pytest.mark.process
 async def test_tls_handshakes_are_counted(tmp_path: Path) -> None:
-    """Who says nothing to a TLS port holds a place of its address, until the handshake's time."""
+    """A silent client on a TLS port counts for its address until the handshake times out."""
     cert, key = self_signed(tmp_path)
     config = {"TLS": True, "Cert": str(cert), "Key": str(key), "MaxSocketsPerAddress": 5}
     context = ssl.create_default_context(cafile=cert)
@@ -326,7 +326,7 @@ async def test_tls_handshakes_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.process
 async def test_the_metrics(tmp_path: Path) -> None:
-    """The admin port tells how many there are, and were refused."""
+    """The admin port shows how many are open, and how many were refused."""
     config = {"AdminPort": 0, "MaxSocketsPerAddress": 1}
     async with signaller(tmp=tmp_path, config=config) as server:
         (admin,) = [line.split()[-1] for line in server.output if "Admin port on" in line] or [""]

@@ -1,4 +1,4 @@
-"""Where the command listens: both families, lists, names, Unix sockets."""
+"""Where the command listens: both IP families, lists, names, Unix sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOUR, SIX = "127.0.0.1", "[::1]"
 
 @asynccontextmanager
 async def serving(tmp_path: Path, host: Any, **config: Any) -> AsyncIterator[Signaller]:
-    """Run a signaller that is configured to listen at `host`."""
+    """Run a server configured to listen at `host`."""
     values = {"Host": host, "Port": 0, **config}
     (tmp_path / "conf.json").write_text(json.dumps(values), encoding="utf-8")
     async with signaller(tmp=tmp_path, config=values, host=None) as running:
@@ -35,7 +35,7 @@ async def serving(tmp_path: Path, host: Any, **config: Any) -> AsyncIterator[Sig
 
 
 async def answers(server: Signaller, host: str) -> bool:
-    """Tell whether the server can be reached at an address."""
+    """Return whether the server can be reached at an address."""
     try:
         async with (
             aiohttp.ClientSession() as http,
@@ -61,7 +61,7 @@ async def answers(server: Signaller, host: str) -> bool:
     ],
 )
 async def test_where_it_listens(host: Any, reached: set[str], tmp_path: Path) -> None:
-    """On the addresses that are named, with one port, which the line at the start says of each."""
+    """It listens on each named address with the same port, and the first line lists them all."""
     async with serving(tmp_path, host) as server:
         found = {each for each in (FOUR, SIX) if await answers(server, each)}
         (line,) = [each for each in server.output if each.startswith("Listening on ")]
@@ -71,18 +71,18 @@ async def test_where_it_listens(host: Any, reached: set[str], tmp_path: Path) ->
 
 
 async def test_the_option(tmp_path: Path) -> None:
-    """`--host` beats the file, and of two the last counts."""
+    """`--host` overrides the file, and the last of two options counts."""
     options = ("--host", "192.0.2.1", "--host", "*")
     async with signaller(*options, tmp=tmp_path, config={"Host": ["::1"]}, host=None) as server:
         assert await answers(server, FOUR) and await answers(server, SIX)
 
 
 async def test_a_unix_socket(tmp_path: Path) -> None:
-    """A proxy reaches it by its file, which is for our user and group, and gone in the end."""
+    """A proxy connects through its file, which our user and group own, and which is removed."""
     path = tmp_path / "videre.sock"
     config = {"MaxConnectionsPerAddress": 1, "TrustedProxies": ["unix:"]}
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))  # of a process that was killed
+        dead.bind(str(path))  # left by a process that was killed
     async with serving(tmp_path, [f"unix:{path}", "127.0.0.1"], **config) as server:
         assert path.stat().st_mode & 0o777 == 0o660
         assert f"http://unix:{path}:/echo" in server.output[0]
@@ -106,8 +106,8 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_cannot_be_had(tmp_path: Path) -> None:
-    """The fault names the host or the port, and nothing stays open."""
+def test_an_unusable_address(tmp_path: Path) -> None:
+    """The fault names the host or the port, and no socket stays open."""
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     files = (f"unix:{tmp_path}/no/s", f"unix:{tmp_path}/file")
     for host in ("192.0.2.1", "no.such.host.invalid", *files):
@@ -123,8 +123,8 @@ def test_what_cannot_be_had(tmp_path: Path) -> None:
     listening.listen(Config(host=("127.0.0.1", "::1"), port=port)).close()
 
 
-def test_one_family_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without IPv6 `*` is IPv4; an address that was named must be there."""
+def test_a_machine_with_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without IPv6, `*` means IPv4; an address named explicitly must exist."""
     make = socket.create_server
 
     def without_six(address: Any, *, family: int, **rest: Any) -> socket.socket:
@@ -141,8 +141,8 @@ def test_one_family_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         listening.listen(Config(host="::1", port=0))
 
 
-def test_a_free_port_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that is free at one address and not at another is not taken."""
+def test_a_port_free_at_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is free at one address and used at another is not chosen."""
     make, refused = socket.create_server, []
 
     def taken_once(address: Any, *, family: int, **rest: Any) -> socket.socket:
@@ -161,7 +161,7 @@ def test_a_free_port_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_keep_alive(tmp_path: Path) -> None:
-    """A connection that waits is kept for KeepAlive, and no longer."""
+    """An idle connection is kept for KeepAlive, and no longer."""
     async with serving(tmp_path, "127.0.0.1", KeepAlive=1) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")

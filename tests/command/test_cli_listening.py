@@ -1,4 +1,4 @@
-"""Connections that the command gives up: who reads no answer, and who asks for nothing."""
+"""Connections that the command closes: clients that read no answer, or send no request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAGE = b"GET /echo/iframe.html HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def test_connections_have_the_timeout_of_the_listener() -> None:
-    """The kernel hands it on: nobody has to set it for each of them."""
+    """The kernel passes it on, so that no code sets it for each connection."""
     with listening.listen(LOCAL).public as opened, socket.create_connection(opened.getsockname()):
         accepted, _ = opened.accept()
         with accepted:
@@ -38,7 +38,7 @@ def test_connections_have_the_timeout_of_the_listener() -> None:
 
 @pytest.fixture
 async def runner(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[web.AppRunner]:
-    """Give a signaller on the command's own socket, with a short timeout."""
+    """Give a server on the command's own socket, with a short timeout."""
     monkeypatch.setattr(listening, "UNREAD_MS", SOON_MS)
     running = web.AppRunner(create_app(LOCAL), access_log=None, shutdown_timeout=1.0)
     await running.setup()
@@ -51,7 +51,7 @@ async def runner(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[web.AppRunner
 
 
 async def until(true: Callable[[], bool]) -> bool:
-    """Tell whether something becomes true within PATIENCE."""
+    """Return whether a condition becomes true within PATIENCE."""
     for _ in range(int(PATIENCE / 0.05)):
         if true():
             return True
@@ -59,8 +59,8 @@ async def until(true: Callable[[], bool]) -> bool:
     return False
 
 
-async def test_who_reads_no_answer_is_given_up(runner: web.AppRunner) -> None:
-    """Pages are asked for and not read: the connection ends; who only waits, keeps its own."""
+async def test_a_client_that_reads_no_answer(runner: web.AppRunner) -> None:
+    """It asks for pages and does not read: its connection ends; a client that only waits stays."""
     base = "http://{}:{}".format(*runner.addresses[0][:2])
     assert runner.server is not None
     patient = await Wire.open(base)
@@ -69,15 +69,15 @@ async def test_who_reads_no_answer_is_given_up(runner: web.AppRunner) -> None:
     deaf.writer.transport.pause_reading()
     assert await until(lambda: len(runner.server.connections) == 2)
     transport = deaf.writer.transport
-    while not transport.get_write_buffer_size():  # until the server reads no more, either
+    while not transport.get_write_buffer_size():  # until the server stops reading, too
         transport.write(PAGE * 500)
         await asyncio.sleep(0)
     assert await until(lambda: len(runner.server.connections) == 1), "an unread answer is kept"
     assert (await patient.ask("GET", "/echo/info")).status == 200
 
 
-async def test_who_asks_for_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command's own keep-alive time: without it aiohttp would wait for an hour."""
+async def test_a_client_that_sends_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed after the command's own keep-alive time; aiohttp would wait for an hour."""
     monkeypatch.setattr(http, "http_logger", lambda: logging.Logger("aiohttp.server"))
     monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)
     config = dataclasses.replace(LOCAL, keep_alive=SOON_MS / 1000)

@@ -1,4 +1,4 @@
-"""The garbage collector: its runs are short, and sessions leave nothing that only it could free."""
+"""The garbage collector: its runs are short, and sessions leave no reference cycles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from videre.command.speedups import Collector
 
 
 class Thing:
-    """What refers to itself."""
+    """An object that refers to itself."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -29,7 +29,7 @@ class Thing:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """Give a collector, and leave Python's as it was."""
+    """Give a collector, and restore Python's own afterwards."""
     threshold = gc.get_threshold()
     made = Collector()
     made.start()
@@ -40,8 +40,8 @@ def collector() -> Iterator[Collector]:
     gc.freeze()  # as conftest.py did
 
 
-def test_what_is_much_is_frozen(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has lived through a run is not looked at again; without references it is freed."""
+def test_many_objects_are_frozen(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Survivors of a run are not examined again; without references they are freed."""
     monkeypatch.setattr(speedups, "FEW_BLOCKS", 1000)
     before = gc.get_freeze_count()
     much = [[number] for number in range(10_000)]
@@ -53,8 +53,10 @@ def test_what_is_much_is_frozen(collector: Collector, monkeypatch: pytest.Monkey
     assert gc.get_freeze_count() - before < 10_000
 
 
-def test_what_is_little_is_looked_at(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cycle that was frozen is freed when there is little again, and not before."""
+def test_frozen_objects_are_thawed_when_few_remain(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen cycle is freed then, and not before."""
     monkeypatch.setattr(speedups, "FEW_BLOCKS", 1000)
     thing = Thing()
     alive = weakref.ref(thing)
@@ -69,8 +71,8 @@ def test_what_is_little_is_looked_at(collector: Collector, monkeypatch: pytest.M
     assert alive() is None
 
 
-def test_little_is_not_frozen(collector: Collector) -> None:
-    """A small process is collected as ever."""
+def test_few_objects_are_not_frozen(collector: Collector) -> None:
+    """A small process is collected as usual."""
     before = gc.get_freeze_count()
     thing = Thing()
     alive = weakref.ref(thing)
@@ -82,9 +84,9 @@ def test_little_is_not_frozen(collector: Collector) -> None:
 
 
 async def test_sessions_leave_no_cycles() -> None:
-    """Without the collector, what a session was is gone soon after its end."""
+    """Without the collector, a session's objects are gone soon after its end."""
     async with serving(videre.create_app()) as server:
-        # One beforehand, since what is made but once is no leak.
+        # one visit beforehand, so that objects made only once do not count as a leak
         for _ in range(2):
             gc.collect()
             gc.disable()
@@ -102,7 +104,7 @@ async def test_sessions_leave_no_cycles() -> None:
 
 
 async def _visit(url: str) -> list[weakref.ref[object]]:
-    """Let sessions come and go, and return references to what they were made of."""
+    """Let sessions come and go, and return weak references to their objects."""
     sockets = [await Socket.open(url, "/echo/websocket") for _ in range(4)]
     for number, socket in enumerate(sockets):
         socket.send(packet("connect", f"u{number}", "room"))
@@ -134,7 +136,7 @@ REFUSED = [
 
 
 async def test_refused_requests_leave_no_cycles() -> None:
-    """They would hold what has come of their bodies: 64 KB for each that is on its way."""
+    """They would keep their partly received bodies alive, 64 KB each."""
 
     def alive() -> list[object]:
         return [each for each in gc.get_objects() if type(each) is web.Request]

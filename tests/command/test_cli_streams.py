@@ -1,4 +1,4 @@
-"""The command without its standard streams: closed, or with nobody at their other end."""
+"""The command without its standard streams: closed ones, or pipes without a reader."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from test_logs_writing import read, visit
 pytestmark = pytest.mark.process
 
 WAYS = ["", ">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", ">/dev/full 2>&1"]
-#: Which of them are a pipe that nobody reads any more.
+#: Which streams are a pipe without a reader.
 GONE = ["stdout", "stderr", "both"]
 
 
 def free_port() -> int:
-    """Return a port that nobody listens to."""
+    """Return a port that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -36,7 +36,7 @@ def free_port() -> int:
 async def serving(
     tmp: Path, *args: str, way: str = "", gone: str = ""
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """Run a signaller by a shell that redirects its streams; give the process and its URL."""
+    """Run a server in a shell that redirects its streams; give the process and its URL."""
     port = free_port()
     command = [sys.executable, "-m", "videre", "--host", "127.0.0.1"]
     reader, writer = os.pipe()
@@ -60,12 +60,12 @@ async def serving(
 
 
 def leads_to(pid: int, number: int) -> Path:
-    """Return what a process has opened under a number."""
+    """Return what a file descriptor of a process refers to."""
     return Path(f"/proc/{pid}/fd/{number}").readlink()
 
 
 async def healthy(url: str, process: asyncio.subprocess.Process) -> None:
-    """Return when the server serves."""
+    """Return once the server answers."""
     async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as http:
         while True:
             assert process.returncode is None, process.stderr and await process.stderr.read()
@@ -78,7 +78,7 @@ async def healthy(url: str, process: asyncio.subprocess.Process) -> None:
 
 
 async def used(process: asyncio.subprocess.Process, url: str) -> bytes:
-    """Let somebody come and go, stop the server, which must end well, and return its errors."""
+    """Let clients come and go, stop the server cleanly, and return its standard error."""
     async with connect(f"{url}/echo", "raw", user="user", room="room") as peer:
         await visit(peer, 3)
     process.send_signal(signal.SIGTERM)
@@ -90,8 +90,8 @@ async def used(process: asyncio.subprocess.Process, url: str) -> bytes:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_streams_that_are_closed(tmp_path: Path, way: str) -> None:
-    """It serves, and with a LogFile nothing is missing."""
+async def test_closed_streams(tmp_path: Path, way: str) -> None:
+    """It serves, and its LogFile is complete."""
     async with serving(tmp_path, "--log-file", "debug.log", way=way) as (process, url):
         await used(process, url)
     events = [line["event"] for line in read(tmp_path / "debug.log")]
@@ -99,16 +99,16 @@ async def test_streams_that_are_closed(tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_log_on_a_stream_that_is_closed(tmp_path: Path, way: str) -> None:
-    """Without a LogFile too."""
+async def test_a_log_on_a_closed_stream(tmp_path: Path, way: str) -> None:
+    """It serves without a LogFile too."""
     async with serving(tmp_path, way=way) as (process, url):
         await used(process, url)
 
 
 @pytest.mark.parametrize("gone", GONE)
 @pytest.mark.parametrize("log", [[], ["--log-file", "debug.log"]])
-async def test_a_pipe_that_nobody_reads_any_more(tmp_path: Path, gone: str, log: list[str]) -> None:
-    """What reads the output has ended: that is no reason to."""
+async def test_a_pipe_without_a_reader(tmp_path: Path, gone: str, log: list[str]) -> None:
+    """The end of the program that read the output does not end the server."""
     async with serving(tmp_path, *log, gone=gone) as (process, url):
         errors = await used(process, url)
     if gone == "stdout" and not log:
@@ -116,8 +116,8 @@ async def test_a_pipe_that_nobody_reads_any_more(tmp_path: Path, gone: str, log:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-async def test_a_closed_stream_is_nobody_elses(tmp_path: Path, number: int) -> None:
-    """Its number is given to no file and no socket, into which the log would be written."""
+async def test_the_number_of_a_closed_stream_is_not_reused(tmp_path: Path, number: int) -> None:
+    """No file or socket gets it, or the log would be written into that."""
     async with serving(tmp_path, way=f"{number}>&-") as (process, url):
         assert leads_to(process.pid, number) == Path("/dev/null")
         await used(process, url)
@@ -125,7 +125,7 @@ async def test_a_closed_stream_is_nobody_elses(tmp_path: Path, number: int) -> N
 
 @pytest.mark.parametrize("way", [">&-", "2>&-", ">&- 2>&-"])
 async def test_a_bad_configuration_without_streams(tmp_path: Path, way: str) -> None:
-    """The exit code says it all the same."""
+    """The exit code still says so."""
     (tmp_path / "conf.json").write_text(json.dumps({"Port": "x"}))
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", f'exec "$@" {way}', "_", sys.executable),

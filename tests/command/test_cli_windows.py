@@ -1,6 +1,6 @@
-"""The command where Python lacks what Windows' lacks: signals, fork, uvloop, Unix sockets.
+"""The command without the parts of Python that Windows lacks: signals, fork, uvloop, Unix sockets.
 
-It is simulated: what is missing there is taken away here, before the command is imported.
+This is simulated: the test removes them before it imports the command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from process import LINE_BYTES, NO_DRAIN, ROOT, START_SECONDS, supervised
 
 pytestmark = pytest.mark.process
 
-#: Takes away what Windows lacks, and runs a line of Python.
+#: Removes the parts that Windows lacks, and runs a line of Python.
 WINDOWS = """
 import asyncio, asyncio.unix_events, os, signal, socket, sys
 missing = [name for name in dir(signal) if name.startswith(("SIG", "pthread_"))]
@@ -44,7 +44,7 @@ SERVE = f"{WINDOWS}\nfrom videre.command.cli import main\nsys.exit(main())"
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of Python to its end."""
+    """Run a line of Python until it ends."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -68,15 +68,15 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         "videre.siblings",
     ],
 )
-def test_what_can_be_imported(module: str) -> None:
-    """Nothing asks at its import for what is not there."""
+def test_all_modules_can_be_imported(module: str) -> None:
+    """No import needs the missing parts."""
     done = run(f"{WINDOWS}\nimport {module}")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 async def test_it_serves(sign: signal.Signals, tmp_path: Path) -> None:
-    """A client enters a room; Ctrl-C ends it well, with a goodbye."""
+    """A client joins a room; Ctrl-C stops the server cleanly, with a close frame."""
     log = tmp_path / "debug.log"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SERVE, "--host", "localhost", "--port", "0"),
@@ -100,8 +100,8 @@ async def test_it_serves(sign: signal.Signals, tmp_path: Path) -> None:
     assert "signal" in events and events[-1] == "stop"
 
 
-def test_what_it_cannot_do(tmp_path: Path) -> None:
-    """Workers and Unix sockets are refused in one sentence, and so by --check."""
+def test_unsupported_options(tmp_path: Path) -> None:
+    """Workers and Unix sockets are refused in one sentence, by --check too."""
     for options, words in (
         (("--workers", "2"), "Workers: 2: this system cannot fork, so one is the most"),
         (("--host", "unix:x"), "there are no Unix sockets here"),

@@ -1,4 +1,4 @@
-"""The command's HTTP connections: what goes wrong with an answer."""
+"""Failing answers on the command's HTTP connections."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from videre.command.http import Connection
 
 
 @pytest.mark.parametrize(("text", "passes"), [("the handler is closed", True), ("odd", False)])
-async def test_a_client_is_gone_before_its_answer(
+async def test_a_client_disconnects_before_its_answer(
     monkeypatch: pytest.MonkeyPatch, text: str, passes: bool
 ) -> None:
-    """uvloop raises RuntimeError then: that is the end of the connection, and no fault of ours."""
+    """uvloop then raises RuntimeError, which ends the connection and is not our fault."""
 
     async def refuses(*_: object) -> Any:
         raise RuntimeError(text)

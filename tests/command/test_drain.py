@@ -1,4 +1,4 @@
-"""A drain: clients are sent away, served meanwhile, and closed with 4005 when it takes too long."""
+"""A drain: clients are asked to leave and still served, then closed with 4005 at its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHORT = 0.5  # one that closes those that stay
 
 
 class Draining:
-    """A signaller whose one namespace drains when it is told to."""
+    """A server whose only namespace drains on demand."""
 
     def __init__(self, server: Server, namespace: Namespace, log: HeardLog) -> None:
         self.server = server
@@ -42,7 +42,7 @@ class Draining:
         self._drain: asyncio.Task[None] | None = None
 
     def begin(self, seconds: float) -> None:
-        """Begin to drain."""
+        """Start to drain."""
         self._drain = asyncio.create_task(self.namespace.drain(seconds))
 
     async def ended(self) -> None:
@@ -64,7 +64,7 @@ async def draining(**limits: Any) -> AsyncIterator[Draining]:
 
 
 def goaway(text: str) -> tuple[str, str, int]:
-    """Return the user and room in a goaway, and its RetryAfter, in ms."""
+    """Return the user, the room and RetryAfter, in ms, of a goaway."""
     said = json.loads(text)
     header = said["Header"]
     assert header.pop("Event") == "goaway" and set(header) == {"UserId", "RoomId"}
@@ -74,14 +74,14 @@ def goaway(text: str) -> tuple[str, str, int]:
 
 
 async def status(url: str) -> tuple[int, str | None]:
-    """Return what a GET is answered: the status, and its Retry-After."""
+    """Return the status and the Retry-After of a GET."""
     async with aiohttp.ClientSession() as http, http.get(url) as response:
         return response.status, response.headers.get("Retry-After")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_clients_of_each_transport_are_told_and_served_and_closed(transport: str) -> None:
-    """A goaway to each; packets go both ways afterwards; then 4005."""
+async def test_clients_of_each_transport(transport: str) -> None:
+    """Each gets a goaway, can still send and receive, and is closed with 4005."""
     async with draining() as run:
         visitor = await Visitor.enter(run.server.url, transport)
         await visitor.say(packet("connect", "v", "room"))
@@ -101,7 +101,7 @@ async def test_clients_of_each_transport_are_told_and_served_and_closed(transpor
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_new_sessions_are_refused(transport: str) -> None:
-    """503 and when to come again, to whoever opens one; `/info` says so before."""
+    """They get a 503 with Retry-After; `/info` announces it."""
     paths = {"raw": "/echo/websocket", "websocket": "/echo/1/new/websocket"}
     path = paths.get(transport, f"/echo/1/new/{transport}")
     method = "POST" if transport.startswith("xhr") else "GET"
@@ -117,8 +117,8 @@ async def test_new_sessions_are_refused(transport: str) -> None:
         await run.ended()
 
 
-async def test_it_ends_when_all_have_gone() -> None:
-    """The drain is over with the last session, long before its time."""
+async def test_it_ends_with_the_last_session() -> None:
+    """It does not wait for the rest of its time."""
     async with draining() as run:
         members = await run.server.members("a", "b")
         run.begin(LONG)
@@ -126,21 +126,21 @@ async def test_it_ends_when_all_have_gone() -> None:
             goaway(await each.text())
         await members[0].close()
         assert (await members[1].heard())[0] == "disconnect"
-        assert (await members[1].heard())[0] == "connect"  # the initiator now
+        assert (await members[1].heard())[0] == "connect"  # now the initiator
         await members[1].quiet()
         await members[1].close()
         await run.ended()
 
 
-async def test_nobody_there() -> None:
-    """A drain without a session is over at once."""
+async def test_a_drain_without_sessions() -> None:
+    """It is over at once."""
     async with draining() as run:
         run.begin(LONG)
         await run.ended()
 
 
-async def test_each_client_is_told_another_time() -> None:
-    """RetryAfter is spread over the drain, and is never after its end."""
+async def test_each_client_gets_another_retry_after() -> None:
+    """The values are spread over the drain, and none is after its end."""
     async with draining(join_timeout=None) as run:
         clients = [await run.server.client() for _ in range(30)]
         run.begin(LONG)
@@ -155,7 +155,7 @@ async def test_each_client_is_told_another_time() -> None:
 
 
 async def test_ready_says_so() -> None:
-    """`/ready` is 503 from the first moment, `/health` stays 200."""
+    """`/ready` is 503 from the start of the drain, while `/health` stays 200."""
     async with draining() as run:
         (member,) = await run.server.members("m")
         assert (await status(f"{run.server.url}/ready"))[0] == 200
@@ -167,8 +167,8 @@ async def test_ready_says_so() -> None:
         await run.ended()
 
 
-async def test_seats_are_kept_for_their_grace() -> None:
-    """Who asked for a welcome has lost its connection only; who did not has left."""
+async def test_seats_keep_their_grace() -> None:
+    """A client with a welcome only loses its connection; one without has left."""
     async with draining() as run:
         a, b = [await run.server.client() for _ in range(2)]
         await a.send("connect", "a", "room", {"Welcome": True})
@@ -184,8 +184,8 @@ async def test_seats_are_kept_for_their_grace() -> None:
         assert await run.namespace.rooms.members("room") == ["a"]
 
 
-async def test_what_was_answered_for_arrives_before_the_close() -> None:
-    """A ping's answer says that all before it was carried out: every one of it is heard."""
+async def test_acknowledged_packets_arrive_before_the_close() -> None:
+    """The answer to a ping proves that earlier packets were carried out: all of them arrive."""
     async with draining(packets_per_second=None) as run:
         sender, hearer = await run.server.members("a", "b")
         run.begin(SHORT)
@@ -203,7 +203,7 @@ async def test_what_was_answered_for_arrives_before_the_close() -> None:
 
 
 async def spoken(client: Client, number: int) -> bool:
-    """Broadcast a number; tell whether the server said that it has, before it closed."""
+    """Broadcast a number and ping; return whether the answer came before the close."""
     try:
         await client.send("broadcast", "a", "room", number)
         await client.send("ping", "a", "room")
@@ -220,7 +220,7 @@ async def spoken(client: Client, number: int) -> bool:
 
 
 async def test_sigterm_drains(tmp_path: Path) -> None:
-    """The clients are told, and closed after DrainSeconds; the exit code is 0, the log tells."""
+    """Clients get a goaway, and the close after DrainSeconds; the exit code is 0. It is logged."""
     config = {"DrainSeconds": 1, "LogFile": "log"}
     async with (
         signaller(tmp=tmp_path, config=config) as server,
@@ -245,7 +245,7 @@ async def test_sigterm_drains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_at_once(second: signal.Signals, tmp_path: Path) -> None:
-    """Whoever is in a hurry need not wait for a drain."""
+    """It does not wait for the end of the drain."""
     async with (
         signaller(tmp=tmp_path, config={"DrainSeconds": 600}) as server,
         connect(server.url, "raw", user="a", room="room") as a,
@@ -260,7 +260,7 @@ async def test_a_second_signal_ends_at_once(second: signal.Signals, tmp_path: Pa
     ("sign", "seconds"), [(signal.SIGINT, 600), (signal.SIGTERM, 0)], ids=["SIGINT", "0 s"]
 )
 async def test_without_a_drain(sign: signal.Signals, seconds: int, tmp_path: Path) -> None:
-    """Ctrl-C, or SIGTERM with DrainSeconds 0: a goodbye with 1001, and the end."""
+    """Ctrl-C, or SIGTERM with DrainSeconds 0, closes with 1001 and ends the process."""
     async with (
         signaller(tmp=tmp_path, config={"DrainSeconds": seconds}) as server,
         connect(server.url, "raw", user="a", room="room") as a,

@@ -1,4 +1,4 @@
-"""Growth: a path of many parts costs its bytes, on each port that the command opens."""
+"""Growth: a path of many parts costs in proportion to its bytes, on each of the command's ports."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from videre.command.http import Runner
 from videre.config import Config
 from videre.logs import EventLog, Journal
 
-LONGEST = 8000  # bytes: aiohttp takes lines of 8190
+LONGEST = 8000  # bytes: aiohttp accepts lines of 8190
 
 CONFIG = Config(prefixes=("/echo", "/a/b/c", ""), demo=True)
 
 
 def public() -> web.Application:
-    """Return what clients reach: a prefix at the root, and a deep one."""
+    """Return the application for clients: a prefix at the root, and a deep one."""
     return create_app(CONFIG)
 
 
 def private() -> web.Application:
-    """Return what is on the admin port."""
+    """Return the application on the admin port."""
     logger = logging.getLogger("videre.growth")
     return admin.create_app(create_app(CONFIG)[NAMESPACES], drain=lambda: None, logger=logger)
 
@@ -74,7 +74,7 @@ PATHS: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("made", APPS.values(), ids=APPS)
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 async def test_paths(made: Callable[[], web.Application], method: str) -> None:
-    """Twenty requests on a connection, one after another; none of them finds anything."""
+    """A connection carries twenty requests in a row, none of which finds anything."""
     async with served(made()) as base:
         wire = await Wire.open(base)
 
@@ -88,7 +88,7 @@ async def test_paths(made: Callable[[], web.Application], method: str) -> None:
 
 @pytest.mark.parametrize("made", APPS.values(), ids=APPS)
 def test_no_route_is_deeper_than_its_path(made: Callable[[], web.Application]) -> None:
-    """No folder, no application below a path, no part that matches a slash."""
+    """There is no static folder, no nested application, and no parameter that matches a slash."""
     for resource in made().router.resources():
         assert isinstance(resource, web.PlainResource | web.DynamicResource)
         pattern = resource.get_info().get("pattern")
@@ -96,7 +96,7 @@ def test_no_route_is_deeper_than_its_path(made: Callable[[], web.Application]) -
 
 
 async def test_paths_at_the_bound() -> None:
-    """The deepest route is found, also with a query that has slashes; one part more is not."""
+    """The deepest route is found, even with slashes in its query; a path one part deeper is not."""
     async with served(public()) as base:
         wire = await Wire.open(base)
         deepest = "/a/b/c/000/session/xhr"

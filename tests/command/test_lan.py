@@ -39,31 +39,31 @@ HERE = lan.Lan(
         ("::ffff:192.168.1.9", "192.168.1.7", True),
         ("fd12::9", "[fd12::7]:1111", True),
         ("127.0.0.1", "localhost", True),
-        ("192.168.2.9", "192.168.1.7", False),  # of another network
+        ("192.168.2.9", "192.168.1.7", False),  # in another network
         ("203.0.113.1", "192.168.1.7", False),
         ("fd13::9", "[fd12::7]", False),
-        ("192.168.1.9", "evil.example", False),  # a name that was made to lead here
+        ("192.168.1.9", "evil.example", False),  # a name that resolves to this machine
         ("192.168.1.9", "", False),
         ("192.168.1.9", "[", False),
-        (None, "box", False),  # a Unix socket, which has a proxy at its other end
+        (None, "box", False),  # a Unix socket, which only a proxy connects to
     ],
 )
 def test_who_sees_the_demo(remote: str | None, host: str, shown: bool) -> None:
-    """Whoever is in one of this machine's networks, and asks for this machine."""
+    """Clients in one of this machine's networks that ask for it by its own address or name."""
     request = make_mocked_request("GET", "/demo", headers={"Host": host}).clone(remote=remote)
     assert HERE.shows(request) is shown
 
 
 @pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
-def test_nobody_sees_it_through_a_proxy(header: str) -> None:
-    """The client of a proxy may be anybody."""
+def test_the_demo_is_hidden_behind_a_proxy(header: str) -> None:
+    """The proxy's client may be anywhere."""
     headers = {"Host": "box", header: "192.168.1.9"}
     request = make_mocked_request("GET", "/demo", headers=headers).clone(remote="192.168.1.9")
     assert not HERE.shows(request)
 
 
-def test_a_link_of_ipv6() -> None:
-    """It has brackets; each link is a room of its own."""
+def test_a_link_with_an_ipv6_address() -> None:
+    """The address is in brackets; each link has its own room."""
     alone = HERE._replace(addresses=HERE.addresses[1:])
     links = {alone.link(8443) for _ in range(2)}
     assert len(links) == 2
@@ -79,14 +79,14 @@ def test_a_link_of_ipv6() -> None:
         (("--prefix", "/demo"), "--lan: /demo is also a Prefix"),
     ],
 )
-def test_what_it_cannot_be_combined_with(
+def test_incompatible_options(
     options: tuple[str, ...],
     words: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The reason is said, and nothing starts."""
+    """The command says why, and does not start."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
     assert cli.main(["--lan", "--check", *options]) == 2
@@ -116,7 +116,7 @@ def test_a_demo_that_could_not_work(
     assert words in capfd.readouterr().err
 
 
-def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server itself does not need them."""
     found = builtins.__import__
 
@@ -131,28 +131,28 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that nobody can reach cannot be called."""
+    """A machine without a network cannot be called."""
     monkeypatch.setattr(lan, "_addresses", list)
     with pytest.raises(ConfigError, match="not connected to a network"):
         lan.prepare({})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is where nobody may write")
-def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder is named, with the reason."""
+def test_an_unwritable_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has the folder and the reason."""
     monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
     with pytest.raises(ConfigError, match="/proc/nowhere/videre/lan"):
         lan.prepare({"XDG_STATE_HOME": "/proc/nowhere"})
 
 
 def test_the_folder() -> None:
-    """It is the user's, unless the environment names another one."""
+    """It is the user's, unless a variable names another one."""
     assert lan.folder({"XDG_STATE_HOME": "/state"}) == Path("/state/videre/lan")
     assert lan.folder({}) == Path.home() / ".local/state/videre/lan"
 
 
-def test_a_terminal_shows_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file gets the text alone."""
+def test_a_terminal_shows_a_qr_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file gets the text only."""
     monkeypatch.setattr("os.isatty", lambda _: True)
     told = HERE.told(HERE.link(8443))
     assert "█" in told
@@ -170,14 +170,14 @@ await page.waitForFunction(() =>
 
 @pytest.fixture
 async def house() -> AsyncIterator[Island]:
-    """Give a machine of its own, to which a cable leads from here."""
+    """Give a network namespace as a machine, with a cable to it."""
     async with island() as way:
         yield way
 
 
 @pytest.mark.process
 async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
-    """Chromium on another machine warns; who proceeds has a camera and a call."""
+    """Chromium on another machine warns; a user who proceeds has a camera and a call."""
     within = (*house.within, "env", f"XDG_STATE_HOME={tmp_path}")
     async with signaller("--lan", tmp=tmp_path, host=None, within=within) as server:
         await server.listening()
@@ -189,7 +189,7 @@ async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
         ca = tmp_path / "videre" / "lan" / "ca.pem"
         assert str(ca) in text
 
-        # A device that has installed the CA is not warned.
+        # A device that has installed the CA shows no warning.
         trusting = ssl.create_default_context(cafile=ca)
         async with (
             aiohttp.ClientSession() as http,

@@ -19,13 +19,13 @@ NAMES = ("localhost", "box", "box.local")
 
 
 def make(folder: Path, *addresses: str, now: datetime.datetime = NOW) -> Files:
-    """Make, or find, the certificate for addresses."""
+    """Create or reuse the certificate for addresses."""
     wanted = [ipaddress.ip_address(each) for each in addresses] or ADDRESSES
     return certificate(folder, addresses=wanted, names=NAMES, now=now)
 
 
 def shaken(files: Files, host: str) -> None:
-    """Shake hands, as a device that trusts the CA does with a server of this name."""
+    """Do a TLS handshake as a device that trusts the CA, for a server of this name."""
     client = ssl.create_default_context(cafile=files.ca)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(files.cert, files.key)
@@ -41,19 +41,19 @@ def shaken(files: Files, host: str) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", *NAMES])
 def test_devices_that_trust_the_ca_trust_the_server(tmp_path: Path, host: str) -> None:
-    """By each of its addresses and names."""
+    """It is valid for each of its addresses and names."""
     shaken(make(tmp_path / "new" / "folder"), host)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.8", "example.com"])
-def test_nobody_else_is_trusted(tmp_path: Path, host: str) -> None:
-    """The certificate names this machine alone."""
+def test_other_names_are_not_trusted(tmp_path: Path, host: str) -> None:
+    """The certificate is for this machine only."""
     with pytest.raises(ssl.SSLCertVerificationError):
         shaken(make(tmp_path), host)
 
 
-def test_the_ca_vouches_for_nobody_else(tmp_path: Path) -> None:
-    """Its constraints say so, and the key with which it signed is not kept."""
+def test_the_ca_signs_for_no_other_name(tmp_path: Path) -> None:
+    """Its name constraints say so, and its key is not kept."""
     files = make(tmp_path)
     authority = x509.load_pem_x509_certificate(files.ca.read_bytes())
     limits = authority.extensions.get_extension_for_class(x509.NameConstraints)
@@ -67,8 +67,8 @@ def test_the_ca_vouches_for_nobody_else(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
-def test_a_good_certificate_is_kept(tmp_path: Path) -> None:
-    """A device that trusts it, or was told to proceed, is asked once."""
+def test_a_valid_certificate_is_kept(tmp_path: Path) -> None:
+    """A device that trusts it, or whose user proceeded once, shows no second warning."""
     before = make(tmp_path).cert.read_bytes()
     assert make(tmp_path).cert.read_bytes() == before
     soon = NOW + datetime.timedelta(days=330)
@@ -76,7 +76,7 @@ def test_a_good_certificate_is_kept(tmp_path: Path) -> None:
 
 
 def damages(files: Files) -> Iterator[None]:
-    """Damage the files, one way after the other."""
+    """Damage the files in one of several ways."""
     for path in files:
         path.unlink()
         yield
@@ -88,8 +88,8 @@ def damages(files: Files) -> Iterator[None]:
     yield
 
 
-def test_a_certificate_of_no_use_is_replaced(tmp_path: Path) -> None:
-    """After a move to another network, near its end, or when a file is damaged."""
+def test_an_unusable_certificate_is_replaced(tmp_path: Path) -> None:
+    """This happens after a move to another network, near its expiry, or if a file is damaged."""
     files = make(tmp_path)
     before = files.cert.read_bytes()
     assert (moved := make(tmp_path, "192.0.2.9").cert.read_bytes()) != before

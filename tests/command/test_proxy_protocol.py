@@ -1,4 +1,4 @@
-"""The PROXY protocol, as bytes and by a real HAProxy: who a connection is from, and lies."""
+"""The PROXY protocol, as bytes and from a real HAProxy: client addresses, and forged headers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ BAD = [
 
 
 async def read(text: bytes) -> tuple[str | None, bytes]:
-    """Return the client that a connection names, and what is left of what came."""
+    """Return the client that a header names, and the bytes after the header."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -59,14 +59,14 @@ async def read(text: bytes) -> tuple[str | None, bytes]:
 
 
 @pytest.mark.parametrize("text", GOOD)
-async def test_who_it_names(text: bytes) -> None:
-    """It names the client, or nobody for the proxy itself; the next byte is the connection's."""
+async def test_valid_headers(text: bytes) -> None:
+    """They name the client, or nobody for the proxy itself; the connection's bytes follow."""
     assert await read(text) == (GOOD[text], b"rest")
 
 
 @pytest.mark.parametrize("text", BAD)
-async def test_what_it_is_not(text: bytes) -> None:
-    """Anything else is refused."""
+async def test_invalid_headers(text: bytes) -> None:
+    """Everything else is refused."""
     with pytest.raises(ValueError, match=r"PROXY|appear|decode"):
         await read(text)
 
@@ -87,7 +87,7 @@ listen videre
 @pytest.mark.process
 @pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
 async def test_behind_haproxy(send: str, tmp_path: Path) -> None:
-    """Clients are told apart by their own addresses; others than the proxy need no protocol."""
+    """Each client has its own address; only the trusted proxy needs the protocol."""
     config: dict[str, Any] = {
         "ProxyProtocol": True, "TrustedProxies": ["127.0.0.2"], "MaxConnectionsPerAddress": 1
     }  # fmt: skip
@@ -109,7 +109,7 @@ async def test_behind_haproxy(send: str, tmp_path: Path) -> None:
                         assert error.status == 503
                         return False
                     async with held:
-                        if address == "127.0.0.3":  # while this one is open
+                        if address == "127.0.0.3":  # while this connection is open
                             assert await opens("127.0.0.4", port)
                             assert not await opens(address, server.port)
                         return True
@@ -125,8 +125,8 @@ async def test_behind_haproxy(send: str, tmp_path: Path) -> None:
                 "127.0.0.1", server.port, local_addr=("127.0.0.2", 0)
             )
             writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-            with contextlib.suppress(ConnectionResetError):  # what it said was not read
-                assert await reader.read() == b""  # the proxy must speak the protocol
+            with contextlib.suppress(ConnectionResetError):  # its data was not read
+                assert await reader.read() == b""  # the proxy must use the protocol
             writer.close()
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""SIGHUP: what may change does, what may not says so, and a bad configuration changes nothing."""
+"""SIGHUP applies some settings, reports the others, and rejects an invalid file as a whole."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from videre.settings import Limits
 pytestmark = pytest.mark.process
 
 PATIENCE = 20  # seconds
-FOREVER = 10_000_000_000  # in Unix time
+FOREVER = 10_000_000_000  # as Unix time
 
 
 class Reloading:
-    """A signaller whose configuration changes while it runs."""
+    """A server whose configuration changes while it runs."""
 
     def __init__(self, tmp: Path, server: Signaller, stack: AsyncExitStack) -> None:
         self.tmp = tmp
@@ -55,20 +55,20 @@ class Reloading:
         return client
 
     async def seated(self, user: str, payload: object = "{}", **options: Any) -> Signalling:
-        """Return a client that has its seat."""
+        """Return a client that has a seat."""
         client = await self.enter(user, payload, **options)
         assert (await client.receive())["Header"]["Event"] == "connect"
         return client
 
     async def change(self, config: Mapping[str, Any] | str) -> dict[str, Any]:
-        """Put another configuration in the file, say so, and return what the log says of it."""
+        """Write another configuration, send SIGHUP, and return the event in the log."""
         text = config if isinstance(config, str) else json.dumps({"LogFile": "log", **config})
         (self.tmp / "conf.json").write_text(text)
         self.server.process.send_signal(signal.SIGHUP)
         return await self.logged("reload", "reload-refused")
 
     async def logged(self, *events: str) -> dict[str, Any]:
-        """Return the next line of the log with one of these events."""
+        """Return the next log line with one of these events."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 lines = (self.tmp / "log").read_text().splitlines(keepends=True)
@@ -99,7 +99,7 @@ def code(packet: Packet) -> str:
 
 
 async def test_limits_of_rooms_and_packets(tmp_path: Path) -> None:
-    """Who is connected already has the new ones, too; and what is taken away is without limit."""
+    """Connected clients get new limits, too; a limit removed from the file is switched off."""
     async with reloading(tmp_path) as run:
         a = await run.seated("a")
         told = await run.change({"RoomCapacity": 1, "PacketsPerSecond": 0.01, "PacketBurst": 1})
@@ -124,8 +124,8 @@ async def test_limits_of_rooms_and_packets(tmp_path: Path) -> None:
         assert b.user == "b"
 
 
-async def test_many_sessions_go_by_it_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few at once, the others in the turns of the event loop that follow: all do in the end."""
+async def test_many_sessions_change_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones change at once, and the rest in the following turns of the event loop."""
     monkeypatch.setattr(namespace_module, "REFRESHED_AT_ONCE", 2)
     app = web.Application()
     namespace = videre.setup(app)
@@ -155,7 +155,7 @@ async def test_many_sessions_go_by_it_in_slices(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_limits_of_bytes(tmp_path: Path) -> None:
-    """Who is connected has the new ones; and what is odd about them is used, and logged."""
+    """Connected clients get the new ones; odd values are applied, and logged as such."""
     async with reloading(tmp_path) as run:
         a = await run.seated("a")
         told = await run.change({"BytesPerSecond": 0.01, "ByteBurst": 1000})
@@ -172,7 +172,7 @@ async def test_limits_of_bytes(tmp_path: Path) -> None:
 
 
 async def test_limits_of_lost_seats(tmp_path: Path) -> None:
-    """Who loses its connection from now on counts by the new one."""
+    """A connection lost from now on counts under the new limit."""
     async with reloading(tmp_path) as run:
         a = await run.seated("a")
         await run.change({"MaxLostSeatsPerAddress": 1})
@@ -187,7 +187,7 @@ async def test_limits_of_lost_seats(tmp_path: Path) -> None:
 
 
 async def test_limits_of_connections(tmp_path: Path) -> None:
-    """In all, for an address, for each second; the backlog; the time to enter a room."""
+    """These are the limits in all, per address and per second, the backlog, the join timeout."""
     async with reloading(tmp_path) as run:
         await run.seated("a")
         for limit in ("MaxConnections", "MaxConnectionsPerAddress"):
@@ -208,7 +208,7 @@ async def test_limits_of_connections(tmp_path: Path) -> None:
 
 
 async def test_origins_and_proxies(tmp_path: Path) -> None:
-    """Requests of other origins are refused; a proxy's word is taken."""
+    """Other origins are refused, and the proxy is trusted."""
     async with reloading(tmp_path, MaxConnectionsPerAddress=1) as run:
         info = f"{run.server.url}/info"
         async with aiohttp.ClientSession(headers={"Origin": "https://other.example"}) as http:
@@ -224,7 +224,7 @@ async def test_origins_and_proxies(tmp_path: Path) -> None:
             async with http.get(info) as answer:
                 assert answer.status == 403
         async with aiohttp.ClientSession() as http:
-            for client in ("192.0.2.1", "192.0.2.2"):  # two addresses: one connection for each
+            for client in ("192.0.2.1", "192.0.2.2"):  # one connection for each of two addresses
                 headers = {"X-Forwarded-For": client}
                 socket = await http.ws_connect(f"{run.server.url}/websocket", headers=headers)
                 assert not socket.closed
@@ -236,7 +236,7 @@ async def test_origins_and_proxies(tmp_path: Path) -> None:
 
 
 async def test_limits_of_sockets(tmp_path: Path) -> None:
-    """For an address and in all, whether or not a connection is a session."""
+    """They limit an address and the total, for sessions and other connections alike."""
     async with reloading(tmp_path) as run:
         await run.seated("a")
         assert (await run.change({"MaxSocketsPerAddress": 1}))["changed"]
@@ -251,7 +251,7 @@ async def test_limits_of_sockets(tmp_path: Path) -> None:
 
 
 async def test_secrets(tmp_path: Path) -> None:
-    """Tokens by the new secret are good, by the old one no more; who is in stays."""
+    """Tokens signed with the new secret are valid, those with the old one are not; members stay."""
 
     def bearer(secret: str, user: str) -> dict[str, str]:
         claims = {"sub": user, "room": "room", "exp": FOREVER}
@@ -267,8 +267,8 @@ async def test_secrets(tmp_path: Path) -> None:
         assert (await a.receive())["Header"]["UserId"] == "b"
 
 
-async def test_ice_servers(tmp_path: Path) -> None:
-    """Members are told of the new ones from now on."""
+async def test_new_ice_servers(tmp_path: Path) -> None:
+    """Members that ask from now on get the new ones."""
     old, new = [{"urls": "stun:old.example"}], [{"urls": "stun:new.example"}]
     async with reloading(tmp_path, IceServers=old) as run:
         a = await run.seated("a")
@@ -282,7 +282,7 @@ async def test_ice_servers(tmp_path: Path) -> None:
 
 
 async def test_the_log_level(tmp_path: Path) -> None:
-    """At debug packets are logged, of who is connected already as well; later no more."""
+    """Debug logs packets, of connected clients too, until the level rises again."""
     async with reloading(tmp_path) as run:
         a = await run.seated("a")
         await run.change({"LogLevel": "debug"})
@@ -297,8 +297,8 @@ async def test_the_log_level(tmp_path: Path) -> None:
         assert [json.loads(line)["event"] for line in lines[-2:]] == ["reload", "error"]
 
 
-async def test_the_drain(tmp_path: Path) -> None:
-    """A restart that has become urgent."""
+async def test_the_drain_time(tmp_path: Path) -> None:
+    """A planned restart may become urgent."""
     async with reloading(tmp_path, DrainSeconds=600) as run:
         a = await run.seated("a")
         await run.change({"DrainSeconds": 0})
@@ -313,7 +313,7 @@ async def test_the_drain(tmp_path: Path) -> None:
 async def test_the_token_of_the_admin_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool
 ) -> None:
-    """Another one, wherever it stands; none, unless others reach the port until the restart."""
+    """It may change wherever it is stored, and be removed only if the port is not public."""
     tokens = {key: f"the-admin-token-by-{key}" for key in ("one", "file", "variable")}
     monkeypatch.setenv("TOKEN_OF_THIS_TEST", tokens["variable"])
     (tmp_path / "token").write_text(tokens["file"])
@@ -343,7 +343,7 @@ async def test_the_token_of_the_admin_port(
 
 
 async def test_compression(tmp_path: Path) -> None:
-    """New connections may deflate."""
+    """New connections may negotiate permessage-deflate."""
     async with reloading(tmp_path) as run, aiohttp.ClientSession() as http:
         url = f"{run.server.url}/websocket"
         async with http.ws_connect(url, compress=15) as socket:
@@ -353,14 +353,14 @@ async def test_compression(tmp_path: Path) -> None:
             assert socket.compress
 
 
-async def test_what_needs_a_restart_says_so(tmp_path: Path) -> None:
-    """Each time, until it is restarted; what else is in the file is gone by."""
+async def test_changes_that_need_a_restart(tmp_path: Path) -> None:
+    """Each reload reports them until the restart; the file's other changes apply."""
     async with reloading(tmp_path) as run:
         change = {"Port": 1, "Prefix": "/other", "Grace": 5, "RoomCapacity": 1}
         told = await run.change(change)
         assert (told["changed"], told["restart"]) == (
             ["RoomCapacity"],
-            ["Grace", "Prefix"],  # the port is an option's
+            ["Grace", "Prefix"],  # the port comes from an option
         )
         told = await run.change(change)
         assert (told["changed"], told["restart"]) == ([], ["Grace", "Prefix"])
@@ -380,8 +380,8 @@ async def test_what_needs_a_restart_says_so(tmp_path: Path) -> None:
         ('{"Auth": {"Secrets": ["short"]}}', ["Auth"]),
     ],
 )
-async def test_a_bad_configuration(text: str, faults: list[str], tmp_path: Path) -> None:
-    """All that is wrong with it is told, with the file's name; the old one stays as it was."""
+async def test_an_invalid_configuration(text: str, faults: list[str], tmp_path: Path) -> None:
+    """The log has all faults and the file's name; the old configuration stays complete."""
     async with reloading(tmp_path, RoomCapacity=1) as run:
         a = await run.seated("a")
         told = await run.change(text)
@@ -393,7 +393,7 @@ async def test_a_bad_configuration(text: str, faults: list[str], tmp_path: Path)
 
 
 async def test_reloads_in_a_row_under_load(tmp_path: Path) -> None:
-    """However often: the last one counts, and no packet is lost."""
+    """However many there are, the last one counts, and no packet is lost."""
     async with reloading(tmp_path, PacketsPerSecond=None) as run:
         a, b = await run.seated("a"), await run.seated("b")
         await a.receive()
@@ -412,7 +412,7 @@ async def test_reloads_in_a_row_under_load(tmp_path: Path) -> None:
 
 
 async def serial(server: Signaller) -> int:
-    """Return the serial number of the certificate that a new connection gets."""
+    """Return the serial number of the certificate that a new connection sees."""
     trusting = ssl.create_default_context()
     trusting.check_hostname = False
     trusting.verify_mode = ssl.CERT_NONE
@@ -429,7 +429,7 @@ def serial_in(path: Path) -> int:
 
 
 async def test_a_new_certificate(tmp_path: Path) -> None:
-    """New handshakes get it, with and without SIGHUP's other news; who is connected stays."""
+    """New handshakes use it, on SIGHUP with or without other changes; connections stay."""
     certificate, key = self_signed(tmp_path)
     files = {"TLS": True, "Cert": certificate.name, "Key": key.name}
     async with reloading(tmp_path, **files) as run:
@@ -455,10 +455,10 @@ async def test_a_new_certificate(tmp_path: Path) -> None:
         assert (await a.ask("ping"))["Payload"] == '["a"]'
 
 
-async def test_a_certificate_that_changes_is_noticed(
+async def test_a_changed_certificate_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a signal; half of a pair is not used, told of once, and the whole one is taken."""
+    """No signal is needed; a mismatched pair is ignored and logged once, a complete one is used."""
     monkeypatch.setattr(certificates, "WATCH", 0.01)
     certificate, key = self_signed(tmp_path)
     (conf := tmp_path / "conf.json").write_text(
@@ -503,15 +503,15 @@ async def test_a_certificate_that_changes_is_noticed(
         server.close()
 
 
-def test_each_key_that_may_change_is_tested() -> None:
+def test_each_reloadable_key_is_tested() -> None:
     """This module names every key of RELOADED, and each of these is a key."""
     text = Path(__file__).read_text()
     assert {key for key in RELOADED if f'"{key}"' not in text and f"{key}=" not in text} == set()
     assert set(SCHEMA) >= RELOADED
 
 
-def test_the_docs_tell_what_may_change() -> None:
-    """docs/operations.md names every key of RELOADED, and no other, before what needs a restart."""
+def test_the_docs_list_the_reloadable_keys() -> None:
+    """docs/operations.md names exactly the keys of RELOADED, before those that need a restart."""
     text = (ROOT / "docs" / "operations.md").read_text()
     told = text.partition("## Reload")[2].partition("- All other keys")[0]
     assert set(re.findall(r"`([A-Z][A-Za-z]+)`", told)) == RELOADED

@@ -1,4 +1,4 @@
-"""Who else serves the same port: seen in /proc, by processes of their own."""
+"""Other processes on the same port, found in /proc, with real processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from process import ROOT
 
 pytestmark = pytest.mark.process
 
-#: Listens in some way, forks if it is told to, and says what each process finds.
+#: Listens in some way, forks on demand, and prints what each process finds.
 SCRIPT = """
 import os, socket, sys
 from videre import siblings
@@ -63,7 +63,7 @@ elif how == "reuse":
 
 
 def says(how: str, kind: str) -> list[str]:
-    """Return what the script says."""
+    """Return what the script prints."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, how, kind],
         cwd=ROOT,
@@ -77,19 +77,19 @@ def says(how: str, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
-def test_who_listens_alone(kind: str) -> None:
-    """Nobody is seen, however many sockets there are of its own."""
+def test_no_sibling(kind: str) -> None:
+    """A process that has several sockets of its own finds nobody."""
     for how in ("alone", "nothing", "beside"):
         assert says(how, kind) == [""]
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
-def test_workers_that_were_forked(kind: str) -> None:
-    """As gunicorn's: they have the same socket."""
+def test_forked_workers(kind: str) -> None:
+    """They share one socket, like gunicorn's workers."""
     assert says("workers", kind) == ["True", "True"]
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp6"])
-def test_sockets_that_share_a_port(kind: str) -> None:
-    """By SO_REUSEPORT; when the other has ended nobody is there."""
+def test_processes_that_share_a_port(kind: str) -> None:
+    """They use SO_REUSEPORT; when the other one has ended, nobody is found."""
     assert says("reuse", kind) == ["another process listens on the same port", ""]

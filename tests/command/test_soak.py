@@ -1,4 +1,4 @@
-"""The soak of docs/operations.md, for seconds: what is left over when all clients have gone."""
+"""The soak of docs/operations.md, for a few seconds: what remains after all clients are gone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from soak import CONFIG, Sample, admin_of, faults, leaks, soak
 
 
 @pytest.mark.process
-async def test_nothing_is_left_of_clients_that_come_and_go(tmp_path: Path) -> None:
-    """By every transport, and in every way; memory is for ten minutes of tests/support/soak.py."""
+async def test_nothing_remains_of_clients(tmp_path: Path) -> None:
+    """They use every transport and way to end.
+
+    tests/support/soak.py checks memory, in ten minutes.
+    """
     told: list[object] = []
     async with signaller(tmp=tmp_path, config=CONFIG) as server:
         wrong = await soak(server, await admin_of(server), 6, 40, told.append)
@@ -26,15 +29,15 @@ IDLE = Sample(0, 0, 0, 50 << 20, 10, 3, 0)
 
 
 @pytest.mark.parametrize("name", ["sessions", "rooms", "descriptors", "tasks", "backlog"])
-def test_what_is_left_over_is_told(name: str) -> None:
-    """One of anything is enough."""
+def test_remains_are_reported(name: str) -> None:
+    """A single one of any kind is enough."""
     after = dataclasses.replace(IDLE, **{name: getattr(IDLE, name) + 1})
     assert len(leaks(IDLE, after)) == 1 and name in leaks(IDLE, after)[0]
     assert leaks(IDLE, IDLE) == []
 
 
-def test_memory_that_grows_is_told() -> None:
-    """From the second quarter to the last, by more than the allocator's ups and downs."""
+def test_growing_memory_is_reported() -> None:
+    """From the second quarter to the last, it grows more than the allocator varies."""
     flat = [dataclasses.replace(IDLE, seconds=number) for number in range(16)]
     growing = [
         dataclasses.replace(each, memory=(50 + number * 4) << 20)

@@ -1,4 +1,4 @@
-"""What a service manager passes, and what it is told: sockets, READY, RELOADING, STOPPING."""
+"""What a service manager passes to us (sockets), and hears from us: READY, RELOADING, STOPPING."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DRAINS = {"VIDERE_DRAIN_SECONDS": "0"}
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Return when something is true."""
+    """Return once a condition is true."""
     async with asyncio.timeout(START_SECONDS):
         while True:
             if true():
@@ -59,14 +59,14 @@ async def enters(url: str) -> None:
 
 
 def backlog(listening: socket.socket) -> int:
-    """Return how many connections may wait: tcpi_sacked of tcp_info, in a listener (Linux)."""
+    """Return a listener's backlog: tcpi_sacked of tcp_info (Linux)."""
     info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     return int.from_bytes(info[28:32], sys.byteorder)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_a_socket_that_is_passed_is_served(host: str) -> None:
-    """It beats Host and Port, and those who connected before the start are answered."""
+async def test_a_passed_socket_is_served(host: str) -> None:
+    """It overrides Host and Port, and clients that connected before the start are answered."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, 0), family=family)
@@ -83,8 +83,8 @@ async def test_a_socket_that_is_passed_is_served(host: str) -> None:
             assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_tls_on_a_socket_that_is_passed(tmp_path: Path) -> None:
-    """With the certificate of the configuration."""
+async def test_tls_on_a_passed_socket(tmp_path: Path) -> None:
+    """It uses the configured certificate."""
     cert, key = self_signed(tmp_path)
     options = ("--cert", str(cert), "--key", str(key))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -92,8 +92,8 @@ async def test_tls_on_a_socket_that_is_passed(tmp_path: Path) -> None:
             assert server.url.startswith("https://127.0.0.1:")
 
 
-async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
-    """Each is a fault of the configuration: exit code 2, and words."""
+async def test_unusable_descriptors(tmp_path: Path) -> None:
+    """Each is a fault of the configuration: exit code 2 and a message."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         socket.socket() as idle,
@@ -137,7 +137,7 @@ async def test_what_is_said_of_wrong_descriptors(tmp_path: Path) -> None:
     ids=str,
 )
 def test_without_a_socket(told: dict[str, str]) -> None:
-    """What is for another process, or nothing at all, is no socket; it is not handed on."""
+    """Descriptors for another process, or none, are ignored, and not passed on."""
     told = {name: value.replace("ours", str(os.getpid())) for name, value in told.items()}
     variables = {**told, "LISTEN_FDNAMES": "a", "OTHER": "1"}
     assert systemd.take_socket(variables) is None
@@ -146,7 +146,7 @@ def test_without_a_socket(told: dict[str, str]) -> None:
 
 @contextmanager
 def descriptor_3(taken: int) -> Iterator[None]:
-    """Have a descriptor as number 3 as well, and put back what was there."""
+    """Duplicate a descriptor to number 3, and restore what was there afterwards."""
     saved = os.dup(systemd.FIRST)
     os.dup2(taken, systemd.FIRST)
     try:
@@ -156,8 +156,8 @@ def descriptor_3(taken: int) -> Iterator[None]:
         os.close(saved)
 
 
-def test_the_socket_is_not_for_children() -> None:
-    """Neither it nor the variables that tell of it are inherited: they would keep it open."""
+def test_children_do_not_inherit_the_socket() -> None:
+    """Neither the socket nor its variables are inherited: a child would keep it open."""
     told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
@@ -206,7 +206,7 @@ RESTARTS = 3
 
 
 async def knock(port: int, *, websocket: bool) -> int:
-    """Return the status that a new connection is answered with; raise OSError if it is not."""
+    """Return the status that a new connection gets; raise OSError if it is refused."""
     wire = await Wire.open(f"http://127.0.0.1:{port}")
     try:
         if websocket:
@@ -222,7 +222,7 @@ async def knock(port: int, *, websocket: bool) -> int:
 
 
 async def test_a_restart_refuses_nobody() -> None:
-    """Who connects all the time is accepted each time, and answered: served, or sent elsewhere."""
+    """Every connection made meanwhile is accepted and answered: with a page or a 503."""
     statuses: Counter[int] = Counter()
     going = True
 
@@ -248,16 +248,16 @@ async def test_a_restart_refuses_nobody() -> None:
                     server.process.send_signal(signal.SIGTERM)
                     assert await server.process.wait() == 0
         going = False
-        async with activated(listening, variables=DRAINS):  # who waits now is answered
+        async with activated(listening, variables=DRAINS):  # now those that wait are answered
             await asyncio.gather(*clients)
     assert statuses.keys() == {200, 101, 503}, statuses
 
 
-# What the service manager is told.
+# Messages to the service manager.
 
 
 class Manager:
-    """A service manager's end of NOTIFY_SOCKET; `path` is what the variable says."""
+    """A service manager's end of NOTIFY_SOCKET; `path` is the variable's value."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -266,26 +266,26 @@ class Manager:
         self._socket.bind(path.replace("@", "\0", 1) if path.startswith("@") else path)
 
     async def told(self) -> dict[str, str]:
-        """Return what it is told next, as variables."""
+        """Return the variables in the next message."""
         async with asyncio.timeout(START_SECONDS):
             data = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
         return dict(line.split("=", 1) for line in data.decode().splitlines())
 
     def nothing_more(self) -> bool:
-        """Tell whether it has been told all."""
+        """Return whether there is no further message."""
         try:
             return not self._socket.recv(4096)
         except BlockingIOError:
             return True
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.close()
 
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    """Give a manager that listens on a path, and one with an abstract address."""
+    """Give a manager that listens on a path, and one on an abstract address."""
     name = f"@videre-{secrets.token_hex(8)}"
     made = Manager(str(tmp_path / "notify") if request.param == "path" else name)
     yield made
@@ -293,11 +293,11 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 
 
 def now_us() -> int:
-    """Return the time as systemd has it."""
+    """Return the time in the unit and clock of systemd."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
-async def test_the_manager_is_told(manager: Manager, tmp_path: Path) -> None:
+async def test_messages_to_the_manager(manager: Manager, tmp_path: Path) -> None:
     """READY when clients are served, RELOADING with its time, READY again, STOPPING."""
     (tmp_path / "conf.json").write_text("{}")
     variables = {**DRAINS, "NOTIFY_SOCKET": manager.path}
@@ -313,7 +313,7 @@ async def test_the_manager_is_told(manager: Manager, tmp_path: Path) -> None:
             assert reloading.keys() == {"RELOADING", "MONOTONIC_USEC"}
             assert before <= int(reloading["MONOTONIC_USEC"]) <= now_us()
             assert await manager.told() == {"READY": "1"}
-            (tmp_path / "conf.json").write_text("{")  # is refused, and the server goes on
+            (tmp_path / "conf.json").write_text("{")  # it is refused, and the server goes on
             server.process.send_signal(signal.SIGHUP)
             assert "RELOADING" in await manager.told()
             assert await manager.told() == {"READY": "1"}
@@ -323,8 +323,8 @@ async def test_the_manager_is_told(manager: Manager, tmp_path: Path) -> None:
     assert manager.nothing_more()
 
 
-async def test_the_watchdog_is_fed(tmp_path: Path) -> None:
-    """For as long as the event loop turns: READY first, then again and again."""
+async def test_the_watchdog_gets_its_messages(tmp_path: Path) -> None:
+    """READY comes first, then WATCHDOG as long as the event loop turns."""
     manager = Manager(str(tmp_path / "notify"))
     variables = {**DRAINS, "NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "100000"}
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -347,13 +347,13 @@ async def test_the_watchdog_is_fed(tmp_path: Path) -> None:
         ({"WATCHDOG_USEC": "-1"}, None),
     ],
 )
-def test_who_is_watched(environ: dict[str, str], seconds: float | None) -> None:
-    """Half of the time that is allowed; another process's watchdog is none of ours."""
+def test_the_interval_of_the_watchdog(environ: dict[str, str], seconds: float | None) -> None:
+    """It is half of the allowed time; a watchdog for another process is ignored."""
     assert systemd.watchdog(environ) == seconds
 
 
-async def test_stopping_is_told_when_a_drain_begins(manager: Manager) -> None:
-    """Not when it is over: the manager's patience counts from there."""
+async def test_stopping_is_sent_when_a_drain_begins(manager: Manager) -> None:
+    """It is not sent at the end: the manager's stop timeout starts with it."""
     variables = {"VIDERE_DRAIN_SECONDS": "1000", "NOTIFY_SOCKET": manager.path}
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with (
@@ -368,8 +368,8 @@ async def test_stopping_is_told_when_a_drain_begins(manager: Manager) -> None:
             assert {each["Header"]["Event"] for each in heard} == {"goaway", "ping"}
 
 
-async def test_of_workers_the_parent_tells(tmp_path: Path) -> None:
-    """Once each: a manager takes no word of other processes than the first."""
+async def test_the_parent_of_workers_sends_the_messages(tmp_path: Path) -> None:
+    """Each is sent once: a manager accepts messages from the main process only."""
     (tmp_path / "valkey").mkdir()
     listener = Manager(str(tmp_path / "notify"))
     async with valkey(tmp_path / "valkey") as store:
@@ -392,14 +392,14 @@ async def test_of_workers_the_parent_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "relative", "/nobody/listens", "@nobody-listens", "\udcff"])
-def test_without_a_manager_nothing_happens(path: str) -> None:
-    """Nobody asked, or nobody listens: neither is a fault of ours."""
+def test_without_a_manager(path: str) -> None:
+    """A missing variable, or one that leads nowhere, is no fault."""
     systemd.notify("READY=1", {"NOTIFY_SOCKET": path})
     systemd.notify("RELOADING=1", {})
 
 
-async def test_signals_before_the_server_is_ready_are_kept(tmp_path: Path) -> None:
-    """SIGHUP and SIGUSR1 at any time after the start end nothing, and are followed when it can."""
+async def test_early_signals_are_kept(tmp_path: Path) -> None:
+    """SIGHUP and SIGUSR1 never end a starting process, and are handled once it can."""
     log = tmp_path / "debug.log"
     code = f"""
 import os, signal, sys

@@ -1,4 +1,4 @@
-"""docs/videre.service and docs/videre.socket: what systemd says of them, and life in their cage."""
+"""docs/videre.service and docs/videre.socket: systemd's checks, and a run in their sandbox."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CONFINED = str(ROOT / "tests" / "support" / "confined.py")
 
 
 def parsed(name: str) -> configparser.ConfigParser:
-    """Return a unit's sections; of a key that is repeated, the last value."""
+    """Return the sections of a unit, with the last value of a repeated key."""
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(DOCS / name, encoding="utf-8")
@@ -53,7 +53,7 @@ def parsed(name: str) -> configparser.ConfigParser:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """Give a folder with the units, whose command is one that this machine has."""
+    """Give a folder with the units, whose command exists on this machine."""
     assert UNIT.count(f"ExecStart={COMMAND}\n") == 1
     text = UNIT.replace(COMMAND, f"{sys.executable} -m videre")
     (tmp_path / "videre.service").write_text(text, encoding="utf-8")
@@ -68,8 +68,8 @@ def analyze(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *args], cwd=cwd, env=environ, capture_output=True, text=True)
 
 
-def test_systemd_finds_no_fault(units: Path) -> None:
-    """No key is unknown to it, no value wrong, nothing missing."""
+def test_systemd_accepts_the_units(units: Path) -> None:
+    """It knows every key, accepts every value, and misses nothing."""
     done = analyze("verify", "./videre.service", "./videre.socket", cwd=units)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     text = (units / "videre.service").read_text()
@@ -77,8 +77,8 @@ def test_systemd_finds_no_fault(units: Path) -> None:
     assert "ProtectKlock" in analyze("verify", "./videre.service", cwd=units).stderr
 
 
-def test_the_exposure_is_as_quoted(units: Path) -> None:
-    """docs/operations.md says the level; it may not be worse, and is the same with that systemd."""
+def test_the_exposure_is_as_documented(units: Path) -> None:
+    """It is at most the level in docs/operations.md, and equal to it with the same systemd."""
     quoted, version = QUOTED.findall(OPERATIONS)[0]
     threshold = str(round(float(quoted) * 10))
     args = ("security", "--offline=true", "--no-pager")
@@ -92,7 +92,7 @@ def test_the_exposure_is_as_quoted(units: Path) -> None:
 
 
 def test_the_unit_agrees_with_the_defaults() -> None:
-    """systemd waits longer than a drain takes; the socket's address is the server's own."""
+    """systemd waits longer than a drain takes, and the socket's address is the server's default."""
     service, passed = parsed("videre.service")["Service"], parsed("videre.socket")["Socket"]
     default = Config()
     after = server.LAST_ANSWERS + http.SHUTDOWN + writers.END_SECONDS
@@ -104,7 +104,7 @@ def test_the_unit_agrees_with_the_defaults() -> None:
 
 
 def needs_a_cage() -> None:
-    """Skip a test for which there is no cage."""
+    """Skip a test where no sandbox is available."""
     require("systemd-analyze")
     if ctypes.util.find_library("seccomp") is None:
         missing("libseccomp is not installed")
@@ -112,7 +112,7 @@ def needs_a_cage() -> None:
 
 @asynccontextmanager
 async def confined(cwd: Path, *args: str, **variables: str) -> AsyncIterator[Signaller]:
-    """Run the signaller in the unit's cage; at the end it must stop cleanly."""
+    """Run the server in the unit's sandbox; it must stop cleanly."""
     needs_a_cage()
     cage = [sys.executable, CONFINED, str(DOCS / "videre.service")]
     if os.geteuid() == 0:
@@ -152,7 +152,7 @@ tell(lambda: os.chroot("/"))
 
 
 def test_the_cage_is_one() -> None:
-    """What is forbidden fails in it, and what is not does not: else the next tests say nothing."""
+    """Forbidden actions fail in it and others work, or the next tests would prove nothing."""
     needs_a_cage()
     command = [sys.executable, CONFINED, str(DOCS / "videre.service"), sys.executable, "-c", PROBE]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -165,7 +165,7 @@ def test_the_cage_is_one() -> None:
 
 
 async def test_a_server_lives_in_the_cage(tmp_path: Path) -> None:
-    """TLS, tokens (whose library brings code of its own), rooms in a Valkey, a log, each signal."""
+    """It has TLS, tokens (whose library is native code), rooms in a Valkey, a log, each signal."""
     cert, key = self_signed(tmp_path)
     (tmp_path / "public.pem").write_bytes(public_pem("ES256"))
     (tmp_path / "valkey").mkdir()
@@ -208,8 +208,8 @@ async def test_a_server_lives_in_the_cage(tmp_path: Path) -> None:
     assert {"join", "packet", "reload", "stop"} <= set(events)
 
 
-async def test_a_server_in_the_cage_tells_its_manager(tmp_path: Path) -> None:
-    """A Unix socket is what it may use as well."""
+async def test_a_server_in_the_sandbox_notifies_its_manager(tmp_path: Path) -> None:
+    """The sandbox allows Unix sockets, too."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         told = {"NOTIFY_SOCKET": str(tmp_path / "notify")}

@@ -1,4 +1,4 @@
-"""A Unix socket from a service manager: served, its clients' addresses from a proxy alone."""
+"""A Unix socket from a service manager: only a proxy connects, and names its clients' addresses."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ ADDRESSES = ("path", "abstract")
 
 
 def name_of(kind: str, tmp: Path) -> str:
-    """Return an address for a Unix socket: a path, or `@` and an abstract name."""
+    """Return an address for a Unix socket: a path, or `@` with an abstract name."""
     return str(tmp / "videre.sock") if kind == "path" else f"@videre-{secrets.token_hex(8)}"
 
 
 def native(name: str) -> str:
-    """Return the address as the kernel has it."""
+    """Return the address as the kernel writes it."""
     return name.replace("@", "\0", 1) if name.startswith("@") else name
 
 
 def is_there(path: str) -> bool:
-    """Tell whether a socket's file is there."""
+    """Return whether a socket's file exists."""
     return Path(path).is_socket()
 
 
 @asynccontextmanager
 async def running(*words: str, fds: tuple[int, ...] = (), **more: str) -> AsyncIterator[Signaller]:
-    """Run a command that ends well on SIGTERM."""
+    """Run a command that exits cleanly on SIGTERM."""
     process = await asyncio.create_subprocess_exec(
         *words,
         pass_fds=fds,
@@ -71,7 +71,7 @@ async def running(*words: str, fds: tuple[int, ...] = (), **more: str) -> AsyncI
 
 @asynccontextmanager
 async def activated(listening: socket.socket, **more: str) -> AsyncIterator[Signaller]:
-    """Run the command on a socket that stays ours."""
+    """Run the command on a socket that the test keeps."""
     words = command([listening.fileno()])
     async with running(*words, fds=(listening.fileno(),), **more) as server:
         yield server
@@ -83,7 +83,7 @@ def through(name: str) -> aiohttp.ClientSession:
 
 
 async def enters(http: aiohttp.ClientSession, client: str) -> aiohttp.ClientWebSocketResponse:
-    """Open a WebSocket for a client whose address the proxy names, and join a room."""
+    """Open a WebSocket for the client that the proxy names, and join a room."""
     headers = {"X-Forwarded-For": client}
     opened = await http.ws_connect("http://server/echo/websocket", headers=headers)
     await opened.send_str(packet("connect", client, "room"))
@@ -94,7 +94,7 @@ async def enters(http: aiohttp.ClientSession, client: str) -> aiohttp.ClientWebS
 
 @pytest.mark.parametrize("kind", ADDRESSES)
 async def test_a_unix_socket_is_served(kind: str, tmp_path: Path) -> None:
-    """Each client counts for the address that the proxy names; the demo is not served."""
+    """Each client has the address that the proxy names; the demo is not served."""
     name = name_of(kind, tmp_path)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(native(name))
@@ -111,8 +111,8 @@ async def test_a_unix_socket_is_served(kind: str, tmp_path: Path) -> None:
         assert f"Listening on http://unix:{name}:/echo" in server.output
 
 
-async def test_the_next_process_serves_the_same_file(tmp_path: Path) -> None:
-    """The file is the manager's: a process that ends leaves it, and clients wait for the next."""
+async def test_the_next_process_uses_the_same_file(tmp_path: Path) -> None:
+    """The manager owns the file: a process leaves it, and clients wait for the next process."""
     name = name_of("path", tmp_path)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(name)
@@ -127,10 +127,10 @@ async def test_the_next_process_serves_the_same_file(tmp_path: Path) -> None:
             assert is_there(name)
 
 
-async def test_a_name_that_a_client_has_bound_is_no_address(
+async def test_a_name_bound_by_a_client_is_no_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client of a Unix socket may call itself 127.0.0.1: it gets no demo even so."""
+    """A client that binds the name 127.0.0.1 does not get the demo."""
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
         listening.bind("server")
@@ -153,20 +153,20 @@ async def test_real_activation(kind: str, tmp_path: Path) -> None:
             await (await enters(http, "192.0.2.1")).close()
 
 
-def test_our_own_file_goes_with_the_socket(tmp_path: Path) -> None:
-    """Closed before it is served, too: another host of the same configuration was refused."""
+def test_our_own_file_is_removed_with_the_socket(tmp_path: Path) -> None:
+    """It is removed even if serving never began, as with a refused second host."""
     path = tmp_path / "videre.sock"
     opened = listening.UnixSocket(socket.AF_UNIX)
     opened.bind(str(path))
     assert path.is_socket()
     opened.close()
-    opened.close()  # again: nothing happens
+    opened.close()  # again: no effect
     assert not path.exists()
 
 
 @runs("docs/operations.md", "ListenStream=/run/videre.sock")
 def test_the_drop_in(block: Block, tmp_path: Path) -> None:
-    """systemd takes it, and finds no address but this one."""
+    """systemd accepts it, and sees only this address."""
     shutil.copy(ROOT / "docs/videre.socket", tmp_path)
     unit = (ROOT / "docs/videre.service").read_text(encoding="utf-8")
     unit = re.sub(r"(?m)^ExecStart=.*$", "ExecStart=/bin/true", unit)

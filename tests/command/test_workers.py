@@ -1,4 +1,4 @@
-"""Several workers on one machine: their rooms are one, and one that dies is started again."""
+"""Several workers on one machine: they share their rooms, and a dead one is restarted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 async def urls(server: Signaller, count: int) -> list[str]:
-    """Return where the workers listen, once so many do."""
+    """Return the workers' URLs, once this many listen."""
     async with asyncio.timeout(SECONDS):
         while True:
             found = [match for line in server.output if (match := LISTENING.search(line))]
@@ -51,7 +51,7 @@ async def urls(server: Signaller, count: int) -> list[str]:
 
 
 async def started(server: Signaller) -> int:
-    """Return the process id of a worker: the log says it, maybe after it says where it listens."""
+    """Return a worker's process id from the log, which may come after its URL."""
     async with asyncio.timeout(SECONDS):
         while True:
             for line in server.output:
@@ -61,7 +61,7 @@ async def started(server: Signaller) -> int:
 
 
 async def member(stack: AsyncExitStack, url: str, user: str) -> Any:
-    """Return a WebSocket whose user sits in the room."""
+    """Return a WebSocket whose user has a seat in the room."""
     http = await stack.enter_async_context(aiohttp.ClientSession())
     socket = await stack.enter_async_context(http.ws_connect(url))
     await socket.send_str(packet("connect", user, "room"))
@@ -71,8 +71,8 @@ async def member(stack: AsyncExitStack, url: str, user: str) -> Any:
 
 
 @pytest.mark.parametrize("ports", ["each", "shared"])
-async def test_workers_have_one_room(store: Valkey, tmp_path: Path, ports: str) -> None:
-    """Whichever worker a member is connected to."""
+async def test_workers_share_their_rooms(store: Valkey, tmp_path: Path, ports: str) -> None:
+    """Members meet whichever worker each is connected to."""
     settings = {"Engine": store.url, "Workers": 2, "WorkerPorts": ports}
     async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
         found = await urls(server, 2)
@@ -85,8 +85,8 @@ async def test_workers_have_one_room(store: Valkey, tmp_path: Path, ports: str) 
         assert json.loads(heard["Payload"]) == [f"user{number}" for number in range(6)]
 
 
-async def test_a_worker_that_dies_is_started_again(store: Valkey, tmp_path: Path) -> None:
-    """On its port; the other one has gone on meanwhile."""
+async def test_a_dead_worker_is_restarted(store: Valkey, tmp_path: Path) -> None:
+    """It uses its old port; the other worker went on meanwhile."""
     settings = {"Engine": store.url, "Workers": 2}
     async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
         found = await urls(server, 2)
@@ -100,8 +100,8 @@ async def test_a_worker_that_dies_is_started_again(store: Valkey, tmp_path: Path
                 pass
 
 
-async def test_ctrl_c_ends_all(store: Valkey, tmp_path: Path) -> None:
-    """As SIGTERM does, with which the other tests end."""
+async def test_ctrl_c_ends_all_workers(store: Valkey, tmp_path: Path) -> None:
+    """It works like SIGTERM, with which the other tests stop."""
     settings = {"Engine": store.url, "Workers": 3, "WorkerPorts": "shared"}
     async with signaller(tmp=tmp_path, config=settings) as server:
         await urls(server, 3)
@@ -135,7 +135,7 @@ sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), 
 """
 
 
-def test_the_end_of_another_ones_child_is_nothing_to_the_parent() -> None:
+def test_the_parent_ignores_orphans() -> None:
     """In a container it is given orphans, as of a health check: they are no workers."""
     with subprocess.Popen(
         [sys.executable, "-c", ORPHANS],
@@ -169,8 +169,8 @@ sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), 
 
 
 @pytest.mark.parametrize("number", worker.ENDING)
-def test_workers_that_are_stopped_as_they_start(number: int) -> None:
-    """They end by the signal itself, as they were told to: that is no failure."""
+def test_workers_stopped_while_they_start(number: int) -> None:
+    """They die of the signal itself, which is no failure."""
     with subprocess.Popen(
         [sys.executable, "-c", EARLY], cwd=ROOT, stdout=subprocess.PIPE
     ) as parent:
@@ -205,7 +205,7 @@ LASTING = "signal.sigwait([signal.SIGTERM, signal.SIGINT]); return 0"
 
 
 class Scripted:
-    """A parent whose two workers do what lines of Python say, and who hears of it."""
+    """A parent whose two workers run lines of Python, with a service manager that records."""
 
     def __init__(self, tmp: Path, serve: str, then: str = LASTING, before: str = "") -> None:
         text = SCRIPT.format(serve=serve, then=then, before=before)
@@ -222,7 +222,7 @@ class Scripted:
         )
 
     def told(self) -> list[str]:
-        """Return what the service manager has been told until now."""
+        """Return the service manager's messages so far."""
         found = []
         self.manager.setblocking(False)
         with contextlib.suppress(BlockingIOError):
@@ -232,7 +232,7 @@ class Scripted:
         return found
 
     def end(self, number: int | None = signal.SIGTERM) -> tuple[int, str]:
-        """Stop it, if with a signal, and return its exit code and its errors."""
+        """Stop it, with a signal if need be, and return its exit code and its errors."""
         if number is not None:
             self.process.send_signal(number)
         try:
@@ -245,8 +245,8 @@ class Scripted:
         return self.process.returncode, errors.decode()
 
 
-def test_all_are_ready_before_the_parent_says_so(tmp_path: Path) -> None:
-    """A service manager that is told too early sends clients, or ends what served before."""
+def test_the_parent_waits_until_all_are_ready(tmp_path: Path) -> None:
+    """An early READY would bring clients too soon, or end the old service."""
     run = Scripted(tmp_path, 'if number == "1": os.read(0, 1)')
     assert run.process.stdout is not None and run.process.stdin is not None
     assert sorted(run.process.stdout.read(2)) == sorted(b"01")
@@ -258,8 +258,8 @@ def test_all_are_ready_before_the_parent_says_so(tmp_path: Path) -> None:
     assert run.end() == (0, "")
 
 
-def test_the_watchdog_is_fed_by_all(tmp_path: Path) -> None:
-    """A worker whose event loop stands still is what it watches for."""
+def test_the_watchdog_needs_all_workers(tmp_path: Path) -> None:
+    """It notices a single worker whose event loop is blocked."""
     feeds = f"""
     for _ in range(3 if number == "0" else 0):
         systemd.notify("WATCHDOG=1")
@@ -293,7 +293,7 @@ def test_the_watchdog_is_fed_by_all(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_start_ends_all(
     tmp_path: Path, dies: str, code: int, words: str
 ) -> None:
-    """With its reason and its exit code; nothing is started again, and READY is never said."""
+    """The parent exits with the worker's message and code, restarts nothing and sends no READY."""
     run = Scripted(tmp_path, f'if number == "1": {dies}')
     ended, errors = run.end(None)
     assert ended == code
@@ -302,7 +302,7 @@ def test_a_worker_that_cannot_start_ends_all(
 
 
 async def test_a_worker_without_its_log_ends_all(tmp_path: Path) -> None:
-    """As a configuration that cannot be used ends one process: with 2, and the fault."""
+    """As with any unusable configuration, the exit code is 2, and the fault is printed."""
     (tmp_path / "debug.1.log").mkdir()
     conf = tmp_path / "conf.json"
     settings = {"Engine": "redis://127.0.0.1:1", "Workers": 2, "LogFile": "debug.log", "Port": 0}
@@ -324,11 +324,11 @@ async def test_a_worker_without_its_log_ends_all(tmp_path: Path) -> None:
 QUICK = "worker.FIRST_RESTART = 0.01; worker.LONGEST_RESTART = 0.04"
 
 
-def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
-    """It is started again after longer and longer waits, each of which is said."""
+def test_a_worker_that_keeps_dying(tmp_path: Path) -> None:
+    """It is restarted after growing delays, each of which is logged."""
     folder = tmp_path / "deaths"
     folder.mkdir()
-    # The first one dies when all have been ready, five more at once, and the seventh lasts.
+    # The first one dies when all are ready, five more at once, and the seventh lasts.
     dies = f"""
     deaths = len(list(Path({str(folder)!r}).iterdir()))
     if number == "1" and deaths < 6:
@@ -353,8 +353,8 @@ def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
     ]
 
 
-def test_a_worker_that_was_sound_is_restarted_soon() -> None:
-    """Waits grow while it dies soon; one that served for long has no past."""
+def test_a_worker_that_served_long_restarts_soon() -> None:
+    """Delays grow only for workers that die soon; long service resets them."""
     one = worker.Worker(0, (Config(), Ports(socket.socket())))
     waits = []
     for _ in range(8):
@@ -366,8 +366,8 @@ def test_a_worker_that_was_sound_is_restarted_soon() -> None:
     one.served[1].close()
 
 
-def test_each_worker_has_its_port_and_log() -> None:
-    """One after the other; a free port is found by each, unless they share one."""
+def test_each_worker_has_its_own_port_and_log() -> None:
+    """They are numbered; with port 0 each finds a free one, unless they share a port."""
     many = Config(workers=3, port=1111, log_file=Path("log/debug.log"))
     each = workers.configs(many)
     assert [one.port for one in each] == [1111, 1112, 1113]
@@ -384,16 +384,16 @@ def test_each_worker_has_its_port_and_log() -> None:
         ({"Workers": 2, "Engine": "redis://h", "Port": 65535}, "not enough ports after Port"),
     ],
 )
-def test_what_workers_need(options: dict[str, Any], words: str) -> None:
-    """It is said what is missing, before a port is opened."""
+def test_requirements_of_workers(options: dict[str, Any], words: str) -> None:
+    """A missing one is reported before any port is opened."""
     given = {key: (f"--{key.lower()}", value) for key, value in options.items()}
     with pytest.raises(ConfigError, match=words):
         load(None, given)
 
 
-async def test_a_port_that_is_taken(store: Valkey, tmp_path: Path) -> None:
-    """Nothing is started: the fault names the port."""
-    # Below the ports that the system gives to others, by this process's id.
+async def test_a_taken_port(store: Valkey, tmp_path: Path) -> None:
+    """Nothing is started, and the fault names the port."""
+    # Below the range of ephemeral ports, by this process's id.
     port = 10_000 + os.getpid() % 10_000 * 2
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", port + 1)
     try:
