@@ -1,4 +1,4 @@
-"""Who may open a session: the rate of each address, and how many addresses are remembered."""
+"""Who may open a session: each address has a rate, and a bounded number is remembered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from videre.transport.admission import Admission
 
 
 def opens(door: Admission, address: str) -> bool:
-    """Tell whether an address may open a session."""
+    """Return whether an address may open a session."""
     request = make_mocked_request("GET", "/", headers={"X-Forwarded-For": address})
     try:
         door.new_client(request.clone(remote=address))
@@ -24,19 +24,19 @@ def opens(door: Admission, address: str) -> bool:
 
 @pytest.fixture
 def door(monkeypatch: pytest.MonkeyPatch) -> Admission:
-    """Give an admission that lets an address in once a day, and remembers two of them."""
+    """Give an admission that allows an address one session a day, and remembers two addresses."""
     monkeypatch.setattr(admission, "MAX_PACED_ADDRESSES", 2)
     return Admission(Options(connects_per_second_per_address=1 / 86_400), Tally(lambda: 0.0))
 
 
 async def test_each_address_has_its_own_rate(door: Admission) -> None:
-    """One that has used it up waits, and nobody else does."""
+    """An address that has used up its rate waits; others do not."""
     assert [opens(door, "192.0.2.1") for _ in range(3)] == [True, False, False]
     assert opens(door, "192.0.2.2")
 
 
 async def test_the_least_recently_used_address_is_forgotten(door: Admission) -> None:
-    """No more are remembered than that: not who came first, but who came last stays."""
+    """It is the one seen longest ago, not the one seen first."""
     assert opens(door, "192.0.2.1") and opens(door, "192.0.2.2")
     assert not opens(door, "192.0.2.1")
     assert opens(door, "192.0.2.3")
@@ -44,8 +44,8 @@ async def test_the_least_recently_used_address_is_forgotten(door: Admission) -> 
     assert opens(door, "192.0.2.2"), "more are remembered than that"
 
 
-async def test_no_more_addresses_are_remembered_than_that(door: Admission) -> None:
-    """However many come."""
+async def test_the_number_of_remembered_addresses_is_bounded(door: Admission) -> None:
+    """It stays so however many addresses come."""
     for number in range(1, 100):
         assert opens(door, f"192.0.2.{number}")
     assert len(door._buckets) == 2

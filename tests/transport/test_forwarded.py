@@ -1,4 +1,4 @@
-"""Who a request is from, behind proxies of every kind: how they write it, and what lies do."""
+"""The client of a request, behind proxies of every kind: their formats, and forged headers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import videre
 from videre.transport import Options, forwarded
 from videre.transport.clients import Proxies
 
-NEAR = "10.0.0.1"  # a trusted proxy, to which the request came
+NEAR = "10.0.0.1"  # the trusted proxy that sends the request to us
 
-#: How a text is read as an address.
+#: Texts, and the address read from each.
 ADDRESSES = {
     "192.0.2.1": "192.0.2.1",
     "192.0.2.1:51008": "192.0.2.1",
@@ -46,7 +46,7 @@ ADDRESSES = {
     "192.0.2.1 ": None,
 }
 
-#: What a header says, and the address and scheme that come of it.
+#: Headers, and the address and scheme found in each.
 CHAINS: dict[tuple[str, tuple[str, ...]], tuple[str, bool]] = {
     ("X-Forwarded-For", ()): (NEAR, False),
     ("X-Forwarded-For", ("192.0.2.1",)): ("192.0.2.1", False),
@@ -68,7 +68,7 @@ CHAINS: dict[tuple[str, tuple[str, ...]], tuple[str, bool]] = {
     ("Forwarded", ("for=192.0.2.66;proto=https", "for=192.0.2.1;proto=http")): ("192.0.2.1", False),
     ("Forwarded", ("for=_hidden, for=10.0.0.2",)): ("10.0.0.2", False),
     ("Forwarded", ("proto=https",)): (NEAR, True),
-    # A quote that a client leaves open hides nothing.
+    # A client's unclosed quote hides nothing.
     ("Forwarded", ('for="192.0.2.66', "for=192.0.2.1;proto=http")): ("192.0.2.1", False),
     ("Forwarded", ('for="192.0.2.66, for=192.0.2.1;proto=https',)): ("192.0.2.1", True),
     ("Forwarded", ('for=192.0.2.66;x=", for=192.0.2.1',)): ("192.0.2.1", False),
@@ -76,27 +76,27 @@ CHAINS: dict[tuple[str, tuple[str, ...]], tuple[str, bool]] = {
 
 
 def request(remote: str, headers: Any = ()) -> Any:
-    """Return a request of a connection from `remote`."""
+    """Return a request on a connection from `remote`."""
     return SimpleNamespace(remote=remote, headers=CIMultiDict(headers), secure=False)
 
 
 @pytest.mark.parametrize("text", ADDRESSES)
 def test_an_address(text: str) -> None:
-    """A port, brackets and a mapping are no part of it."""
+    """It is read without port, brackets and IPv4 mapping."""
     parsed = forwarded.parse(text)
     assert (None if parsed is None else str(parsed)) == ADDRESSES[text]
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
 def test_any_address_with_a_port(address: Any, port: int) -> None:
-    """It is the address without the port."""
+    """The result is the address without the port."""
     written = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
     assert forwarded.parse(written) == forwarded.parse(str(address)) is not None
 
 
 @given(st.text(max_size=60), st.sampled_from(["X-Forwarded-For", "Forwarded"]))
-def test_no_text_fails(text: str, header: str) -> None:
-    """Whatever a client writes before it, what the proxy adds is taken."""
+def test_no_text_hides_the_proxys_word(text: str, header: str) -> None:
+    """Whatever a client writes before it, the part added by the proxy is read."""
     added = "for=192.0.2.1" if header == "Forwarded" else "192.0.2.1"
     proxies = Proxies([NEAR], header)
     assert proxies.address(request(NEAR, [(header, f"{text},{added}")])) == "192.0.2.1"
@@ -105,7 +105,7 @@ def test_no_text_fails(text: str, header: str) -> None:
 
 @pytest.mark.parametrize(("header", "values"), CHAINS)
 def test_a_chain_of_proxies(header: str, values: tuple[str, ...]) -> None:
-    """The client is the first that is no trusted proxy, read from the end; others are not asked."""
+    """The client is the last untrusted address in the list; those before it are not believed."""
     lie = "192.0.2.99"
     headers = [(header, value) for value in values]
     headers += [
@@ -122,21 +122,21 @@ def test_a_chain_of_proxies(header: str, values: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("trusted", ["10.0.0.0/8", "::ffff:10.0.0.0/104", "::ffff:10.0.0.1"])
 @pytest.mark.parametrize("remote", [NEAR, f"::ffff:{NEAR}"])
 def test_a_proxy_on_a_socket_for_both_families(trusted: str, remote: str) -> None:
-    """It is the same proxy, however either of its address and the setting is written."""
+    """It is recognised however its address and the setting are written."""
     proxies = Proxies([trusted])
     assert proxies.trusts(remote)
     assert not proxies.trusts("192.0.2.1") and not proxies.trusts("::ffff:192.0.2.1")
     assert not proxies.trusts("::")
 
 
-def test_all_of_ipv6_is_not_ipv4() -> None:
-    """A network of IPv6 does not hold the addresses of IPv4."""
+def test_ipv6_networks_contain_no_ipv4() -> None:
+    """The network of all IPv6 addresses does not include IPv4 ones."""
     assert Proxies(["::/0"]).trusts("2001:db8::1") and not Proxies(["::/0"]).trusts(NEAR)
     assert forwarded.network("::/0") == ipaddress.ip_network("::/0")
 
 
 def test_a_unix_socket() -> None:
-    """Who comes by one is a proxy if that is configured, and has no address otherwise."""
+    """Its peer is a proxy if so configured, and has no address otherwise."""
     told = request("", [("X-Forwarded-For", "192.0.2.1"), ("X-Forwarded-Proto", "https")])
     assert Proxies(["unix:"]).address(told) == "192.0.2.1" and Proxies(["unix:"]).secure(told)
     assert Proxies([NEAR]).address(told) == "" and not Proxies([NEAR]).secure(told)
@@ -155,8 +155,8 @@ PAIRS = [
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::"])
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
-async def test_clients_behind_a_proxy(host: str, header: str) -> None:
-    """Two clients are two, and one is one, by each way to write them, on either kind of socket."""
+async def test_counting_clients_behind_a_proxy(host: str, header: str) -> None:
+    """Each client counts as one, in every header format, on TCP and Unix sockets."""
     app = web.Application()
     options = Options(
         trusted_proxies=("127.0.0.1",), max_connections_per_address=1, client_address_header=header
@@ -181,7 +181,7 @@ async def test_clients_behind_a_proxy(host: str, header: str) -> None:
             assert refused.value.status == 503
             for each in held:
                 await each.close()
-            async with asyncio.timeout(5):  # the place is free when the end was noticed
+            async with asyncio.timeout(5):  # the place is free once the server has noticed the end
                 while True:
                     try:
                         await (await opens(http, first)).close()

@@ -1,4 +1,4 @@
-"""What is taken of a WebSocket handshake's offers."""
+"""Which offers of a WebSocket handshake are accepted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WIDEST = f"{DEFLATE}; server_max_window_bits=15"
         (["chat, videre"], "videre"),
         (["chat", "b,  videre "], "videre"),
         (["chat, superchat"], "chat"),
-        (["b, a"], "a"),  # "a" is the second known one
-        (["VIDERE"], "VIDERE"),  # they are case-sensitive
+        (["b, a"], "a"),  # "a" comes second in the server's list
+        (["VIDERE"], "VIDERE"),  # the comparison is case-sensitive
         (["access_token, eyJhbGciOi.J9-_"], "access_token"),
         ([""], None),
         ([" , ,"], None),
@@ -33,7 +33,7 @@ WIDEST = f"{DEFLATE}; server_max_window_bits=15"
     ],
 )
 def test_a_subprotocol(offered: list[str], chosen: str | None) -> None:
-    """The first known one, else the first offered that is a token."""
+    """The first known one is chosen, else the first offered one that is a token."""
     assert subprotocol(offered, ("videre", "a")) == chosen
 
 
@@ -44,7 +44,7 @@ def test_a_subprotocol(offered: list[str], chosen: str | None) -> None:
         (["x-webkit-deflate-frame"], None),
         (["permessage-deflate"], DEFLATE),
         (["Permessage-Deflate"], DEFLATE),
-        (["permessage-deflate; client_max_window_bits"], DEFLATE),  # browsers
+        (["permessage-deflate; client_max_window_bits"], DEFLATE),  # as browsers offer it
         (["permessage-deflate; client_max_window_bits=10"], DEFLATE),
         (["permessage-deflate; server_no_context_takeover;client_no_context_takeover"], DEFLATE),
         (["permessage-deflate; server_max_window_bits=15"], WIDEST),
@@ -66,13 +66,13 @@ def test_a_subprotocol(offered: list[str], chosen: str | None) -> None:
     ],
 )
 def test_deflate(offered: list[str], answer: str | None) -> None:
-    """The first offer that can be kept; one that cannot is declined (RFC 7692, 5.1)."""
+    """The first acceptable offer is chosen, unacceptable ones are declined (RFC 7692, 5.1)."""
     assert deflate(offered) == answer
 
 
 @pytest.mark.parametrize("path", ["/echo/websocket", "/echo/000/session/websocket"])
-async def test_the_answer(path: str) -> None:
-    """A real client finds what it asked for, and talks."""
+async def test_a_real_client_negotiates(path: str) -> None:
+    """A real client gets the extension it asked for, and can talk."""
     options = Options(compression=True, subprotocols=("v2", "v1"))
     async with serving(videre.create_app(Config(transport=options))) as server:
         connect = server.http.ws_connect
@@ -88,7 +88,7 @@ async def test_the_answer(path: str) -> None:
 
 
 async def test_the_default() -> None:
-    """Ours is chosen, wherever it stands."""
+    """Our subprotocol is chosen at any position in the list."""
     async with serving(videre.create_app(Config())) as server:
         offered = ["first", "videre"]
         async with server.http.ws_connect(f"{server.url}/echo/websocket", protocols=offered) as one:

@@ -1,4 +1,4 @@
-"""Which origins pass which patterns: a table to keep."""
+"""Which origins match which patterns: a table to keep."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TRIED = [
     "https://\xff.example.com",
 ]
 
-#: What each pattern lets in, of these.
+#: The origins that each pattern allows, from the list above.
 PASSES = {
     "https://example.com": {"https://example.com"},
     "https://example.com:*": {"https://example.com:8443"},
@@ -71,7 +71,7 @@ def request(*origins: str) -> Any:
 
 @pytest.mark.parametrize("pattern", PASSES)
 def test_which_origins_pass(pattern: str) -> None:
-    """A wildcard stands for labels of a host, never for what could lead elsewhere."""
+    """A wildcard stands for labels of a host, never for anything that leads to another host."""
     origins = Origins([pattern])
     assert {each for each in TRIED if origins.allow(request(each))} == PASSES[pattern]
     assert origins.allow(request()), "no browser sent it"
@@ -80,7 +80,7 @@ def test_which_origins_pass(pattern: str) -> None:
 @pytest.mark.parametrize("first", TRIED)
 @pytest.mark.parametrize("second", TRIED)
 def test_several_origins(first: str, second: str) -> None:
-    """Who sends two has to be allowed by both."""
+    """A request with two origins needs both to be allowed."""
     origins = Origins(["https://*.example.com"])
     both = origins.allow(request(first)) and origins.allow(request(second))
     assert origins.allow(request(first, second)) == both

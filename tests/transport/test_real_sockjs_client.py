@@ -1,4 +1,4 @@
-"""Drive a running signaller with the real sockjs-client, the one that browsers load."""
+"""Drive a running server with the real sockjs-client, the one that browsers load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANSPORTS = ["websocket", "xhr-streaming", "eventsource", "xhr-polling"]
 PAIRS = [*((name, name) for name in TRANSPORTS), ("websocket", "xhr-polling")]
 LEFT_MS = {"websocket": 2_000}  # the contract's 100 ms and 6 s, with room for a loaded machine
 LEFT_POLLING_MS = 10_000
-SCENARIO_SECONDS = 40  # over the script's own limit, which says more
+SCENARIO_SECONDS = 40  # longer than the script's own limit, whose message says more
 
 Packet = dict[str, Any]
 
@@ -59,8 +59,8 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sign
 
 
 async def play(server: Signaller, script: str, *args: str) -> Transcript:
-    """Run a script of tests/node in a room of its own; its arguments are URL, room, args."""
-    room = f"{uuid4()} room"  # the log shows how it begins
+    """Run a script of tests/node in its own room; its arguments are URL, room, args."""
+    room = f"{uuid4()} room"  # the log shows how it starts
     try:
         async with asyncio.timeout(SCENARIO_SECONDS):
             return Transcript(room, await node(script, server.url, room, *args))
@@ -71,39 +71,39 @@ async def play(server: Signaller, script: str, *args: str) -> Transcript:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=PAIRS, ids="+".join)
 async def call(server: Signaller, request: pytest.FixtureRequest) -> Transcript:
-    """The seven steps of the original's README, walked once with each pair of transports."""
+    """The seven steps of the original's README, once with each pair of transports."""
     transcript = await play(server, "seven_steps.mjs", *request.param)
     used = [transcript.of(peer, "opened")[0]["transport"] for peer in ("peer1", "peer2")]
     assert used == list(request.param)
     return transcript
 
 
-async def test_the_first_peer_hears_that_it_is_the_initiator(call: Transcript) -> None:
+async def test_the_first_peer_hears_its_role(call: Transcript) -> None:
     """Step 1: peer1's own connect comes back first, with Payload "true"."""
     first = json.loads(call.of("peer1", "heard")[0]["text"])
     assert first == call.packet("connect", "peer1", "true")
 
 
 async def test_both_peers_hear_the_second_connect(call: Transcript) -> None:
-    """Step 2: peer2's connect reaches both with Payload "false", and it hears no other's."""
+    """Step 2: peer2's connect reaches both with Payload "false"; peer2 hears no other connect."""
     second = call.packet("connect", "peer2", "false")
     assert json.loads(call.of("peer2", "heard")[0]["text"]) == second
     assert call.heard("peer1", "connect")[1:] == [second]
 
 
 @pytest.mark.parametrize(("sender", "receiver"), [("peer1", "peer2"), ("peer2", "peer1")])
-async def test_broadcasts_reach_the_other_peer_alone(
+async def test_broadcasts_reach_only_the_other_peer(
     call: Transcript, sender: str, receiver: str
 ) -> None:
-    """Steps 3 to 6: offer, answer and candidates arrive byte for byte, once and in order."""
+    """Steps 3 to 6: offer, answer and candidates arrive unchanged, once and in order."""
     sent = call.texts(sender, "sent", "broadcast")
     assert len(sent) == 11
     assert len(sent[0]) > 6_000
     assert call.texts(receiver, "heard", "broadcast") == sent
 
 
-async def test_pings_tell_who_is_in_the_room(call: Transcript) -> None:
-    """A ping's answer is the JSON text of the user ids, in joining order."""
+async def test_pings_list_the_users_of_the_room(call: Transcript) -> None:
+    """The answer is the JSON text of the user ids, in joining order."""
     both = call.packet("ping", "peer1", '["peer1","peer2"]')
     assert call.heard("peer1", "ping") == [both] * 2
     lists = [json.loads(found["Payload"]) for found in call.heard("peer2", "ping")]
@@ -111,7 +111,7 @@ async def test_pings_tell_who_is_in_the_room(call: Transcript) -> None:
 
 
 async def test_the_other_peer_hears_the_leave_and_is_promoted(call: Transcript) -> None:
-    """Step 7: peer2 hears peer1's disconnect once, and then that it is the initiator now."""
+    """Step 7: peer2 hears peer1's disconnect once, and then its new role."""
     assert call.heard("peer2", "connect", "disconnect")[1:] == [
         call.packet("disconnect", "peer1", ""),
         call.packet("connect", "peer2", "true"),
@@ -126,8 +126,8 @@ async def test_the_leave_is_heard_in_time(call: Transcript) -> None:
     assert heard - left < LEFT_MS.get(transport, LEFT_POLLING_MS)
 
 
-async def test_nothing_but_the_contract_is_heard(call: Transcript) -> None:
-    """A client that asked for nothing new hears only what the original sent."""
+async def test_an_old_client_hears_nothing_new(call: Transcript) -> None:
+    """A client that asked for no extension hears only packets that the original sent."""
     for peer in ("peer1", "peer2"):
         kinds = {json.loads(line["text"])["Header"]["Event"] for line in call.of(peer, "heard")}
         assert kinds <= {"connect", "broadcast", "ping", "disconnect"}
@@ -135,7 +135,7 @@ async def test_nothing_but_the_contract_is_heard(call: Transcript) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ten_bad_packets_close_the_session(server: Signaller, transport: str) -> None:
-    """The client's onclose gets code 4500, after an error packet for each bad one."""
+    """The client's onclose gets code 4500, after an error packet for each bad packet."""
     transcript = await play(server, "closes.mjs", transport, "bad-packets")
     errors = transcript.heard("first", "error")
     codes = Counter(json.loads(error["Payload"])["Code"] for error in errors)
@@ -147,7 +147,7 @@ async def test_ten_bad_packets_close_the_session(server: Signaller, transport: s
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_newer_connection_replaces_the_older(server: Signaller, transport: str) -> None:
-    """The same UserId from a second session closes the first with 4503 and takes its seat."""
+    """A second session with the same UserId closes the first with 4503 and takes its seat."""
     transcript = await play(server, "closes.mjs", transport, "replaced")
     [closed] = transcript.of("first", "closed")
     assert (closed["code"], closed["wasClean"]) == (4503, True)
@@ -159,7 +159,7 @@ async def test_a_newer_connection_replaces_the_older(server: Signaller, transpor
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_long_and_strange_texts_arrive_unchanged(server: Signaller, transport: str) -> None:
-    """Packets of 60 KB, emoji, CJK, control characters and every JSON type survive the way."""
+    """Packets of 60 KB, emoji, CJK, control characters and every JSON type survive."""
     transcript = await play(server, "texts.mjs", transport)
     for sender, receiver in (("peer1", "peer2"), ("peer2", "peer1")):
         sent = transcript.texts(sender, "sent", "broadcast")

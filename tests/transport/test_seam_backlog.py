@@ -1,4 +1,4 @@
-"""One client that does not read, and one handler that hangs or fails, cost nobody else."""
+"""A client that does not read, and a handler that hangs or fails, disturb nobody else."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pytest_plugins = ("sockjs_fixtures",)
 
 CHUNK = "x" * 65_536
 LIMIT = 256 * 1024  # bytes
-FLOOD = 320  # chunks, 20 MB: more than the kernel's buffers and the limit hold together
+FLOOD = 320  # chunks, 20 MB: more than the kernel's buffers and the limit together
 WITHIN = 5.0
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_who_never_reads_is_dropped(seam, transport: str) -> None:
-    """A client which stops reading is dropped at its limit, others hear everything (fault 5)."""
+async def test_a_client_that_never_reads_is_dropped(seam, transport: str) -> None:
+    """It is dropped at its limit, and all others hear everything (fault 5)."""
     server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
     slow = await Visitor.enter(server.base, transport, receive_buffer=4096)
     brisk = await Visitor.enter(server.base, "raw")
@@ -53,12 +53,12 @@ GIANT = "y" * 16_000_000  # more than the kernel's buffers hold
 
 @pytest.mark.parametrize("corked", [False, True])
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_one_packet_passes_however_large_it_is(seam, transport: str, corked: bool) -> None:
-    """It is not counted, what waits beside it is, up to the limit; all of it comes, in order."""
+async def test_one_packet_of_any_size_passes(seam, transport: str, corked: bool) -> None:
+    """It does not count towards the limit, other packets do; all of them arrive in order."""
     server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
     visitor = await Visitor.enter(server.base, transport)
     (session,) = server.tape.sessions
-    for number in range(2):  # once it has been read another one may come
+    for number in range(2):  # now another one may come
         if corked:
             server.manager.shared.cork = []
         session.send(f"before {number}")
@@ -78,7 +78,7 @@ async def test_one_packet_passes_however_large_it_is(seam, transport: str, corke
 async def test_what_waits_beside_one_large_packet_is_limited(
     seam, transport: str, rest: str
 ) -> None:
-    """A second one of the kind, or more than the limit of usual ones, are too much."""
+    """A second large one, or more small ones than the limit allows, are too much."""
     server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
     await Visitor.enter(server.base, transport, receive_buffer=4096)
     (session,) = server.tape.sessions
@@ -89,7 +89,7 @@ async def test_what_waits_beside_one_large_packet_is_limited(
 
 
 async def test_one_large_packet_waits_for_a_poll(seam) -> None:
-    """For a client that is between two polls, too; then a second one may wait."""
+    """It may wait between two polls, too; after that, a second one may."""
     server: Seam = await seam(max_backlog_bytes=LIMIT)
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -102,8 +102,8 @@ async def test_one_large_packet_waits_for_a_poll(seam) -> None:
     await server.tape.until("goodbye", within=WITHIN)
 
 
-async def test_after_a_large_packet_the_limit_is_what_it_was(seam) -> None:
-    """Once it has been read a client that stops reading is dropped at its limit."""
+async def test_the_limit_after_a_large_packet(seam) -> None:
+    """Once it has been read, a client that stops reading is dropped at its usual limit."""
     server: Seam = await seam(max_backlog_bytes=LIMIT, heartbeat=0.5, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, "raw")
     (session,) = server.tape.sessions
@@ -121,8 +121,8 @@ async def test_after_a_large_packet_the_limit_is_what_it_was(seam) -> None:
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_who_was_dropped_is_cut_off(seam, transport: str) -> None:
-    """A dropped client's connection ends soon, though it reads nothing of its goodbye (fault 5)."""
+async def test_a_dropped_client_is_cut_off(seam, transport: str) -> None:
+    """Its connection ends soon, even if it does not read the close frame (fault 5)."""
     server: Seam = await seam(max_backlog_bytes=LIMIT)
     slow = await Visitor.enter(server.base, transport, receive_buffer=4096)
     for _ in range(FLOOD):
@@ -134,8 +134,8 @@ async def test_who_was_dropped_is_cut_off(seam, transport: str) -> None:
                 await slow.socket.text()
 
 
-async def test_who_does_not_poll_is_told_why(seam) -> None:
-    """A polling client whose backlog overflows gets 4002 at its next poll (fault 5)."""
+async def test_a_dropped_polling_client_is_told_why(seam) -> None:
+    """Its next poll gets 4002 (fault 5)."""
     server: Seam = await seam(max_backlog_bytes=LIMIT)
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -147,7 +147,7 @@ async def test_who_does_not_poll_is_told_why(seam) -> None:
 
 
 async def test_a_backlog_below_the_limit_is_kept(seam) -> None:
-    """A polling client gets all that waited for it, in order, as long as it fits."""
+    """A polling client gets all waiting messages, in order, as long as they fit."""
     server: Seam = await seam(max_backlog_bytes=LIMIT)
     visitor = await Visitor.enter(server.base, "xhr_streaming")
     session = fresh()
@@ -164,8 +164,8 @@ async def test_a_backlog_below_the_limit_is_kept(seam) -> None:
 
 
 @pytest.mark.parametrize("fault", ["hangs", "raises"])
-async def test_a_bad_goodbye_stops_nobody(seam, fault: str) -> None:
-    """A handler which hangs or raises at its session's end delays no other's end (fault 10)."""
+async def test_a_failing_goodbye_delays_no_other(seam, fault: str) -> None:
+    """Handlers that hang or raise at a session's end do not delay the end of others (fault 10)."""
     gate = asyncio.get_running_loop().create_future()
 
     def closed(session) -> asyncio.Future[None] | None:
@@ -190,8 +190,8 @@ async def test_a_bad_goodbye_stops_nobody(seam, fault: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_hanging_handler_stops_nobody(seam, transport: str) -> None:
-    """A handler which hangs in one message holds up its own session's messages alone (10)."""
+async def test_a_hanging_handler_blocks_its_own_session_only(seam, transport: str) -> None:
+    """While one message hangs, only the messages of the same session wait (10)."""
     gate = asyncio.get_running_loop().create_future()
 
     def received(session, text: str) -> asyncio.Future[None] | None:
@@ -215,8 +215,8 @@ async def test_a_hanging_handler_stops_nobody(seam, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_a_client_lost_while_its_handler_hangs_is_gone(seam, transport: str) -> None:
-    """A lost connection is noticed, by the next ping, though its handler is busy (10)."""
+async def test_a_client_lost_while_its_handler_hangs(seam, transport: str) -> None:
+    """The next ping notices the lost connection although the handler is busy (10)."""
     gate = asyncio.get_running_loop().create_future()
     server: Seam = await seam(Script(received=lambda session, text: gate), heartbeat=1.0)
     visitor = await Visitor.enter(server.base, transport)
@@ -232,7 +232,7 @@ async def test_a_client_lost_while_its_handler_hangs_is_gone(seam, transport: st
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 async def test_a_live_client_outlives_its_busy_handler(seam, transport: str) -> None:
-    """A client is not given up for silent because its handler is slow to hear it."""
+    """A slow handler does not make its client count as silent."""
     gate = asyncio.get_running_loop().create_future()
     server: Seam = await seam(Script(received=lambda session, text: gate), heartbeat=0.4)
     visitor = await Visitor.enter(server.base, transport)
@@ -246,10 +246,10 @@ async def test_a_live_client_outlives_its_busy_handler(seam, transport: str) -> 
     assert server.tape.story() == ["open", "message work"]
 
 
-async def test_a_failing_handler_costs_its_own_session(
+async def test_a_failing_handler_closes_its_own_session(
     seam, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A handler which raises is logged and its session closed with 4000; others go on."""
+    """The exception is logged and the session closed with 4000; others go on."""
 
     def received(session, text: str) -> None:
         if text == "break":
@@ -268,7 +268,7 @@ async def test_a_failing_handler_costs_its_own_session(
 
 
 async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
-    """Messages that wait for a hanging handler are bounded, as those for a client are (5)."""
+    """Messages that wait for a hanging handler are bounded like those for a client (5)."""
     gate = asyncio.get_running_loop().create_future()
     server: Seam = await seam(Script(received=lambda session, text: gate), max_backlog_bytes=LIMIT)
     session = fresh()
@@ -280,7 +280,7 @@ async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
                 async with asyncio.timeout(0.5):
                     answer = await send(server.base, session, CHUNK)
             except TimeoutError:
-                break  # held up: as good a bound
+                break  # not read any further, which is just as good a bound
             if answer.status != 204:
                 break
         else:
@@ -289,8 +289,8 @@ async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
         gate.set_result(None)
 
 
-async def test_what_waits_for_all_handlers_is_limited(seam, monkeypatch) -> None:
-    """When all handlers wait, who sends too much is closed with 4001; what waits is counted."""
+async def test_messages_waiting_for_all_handlers_are_limited(seam, monkeypatch) -> None:
+    """When all handlers hang, a sender of too many is closed with 4001, and the sum stays right."""
     gate = asyncio.get_running_loop().create_future()
     monkeypatch.setattr("videre.transport.session.MAX_WAITING", 3 * len(CHUNK))
     server: Seam = await seam(Script(received=lambda session, text: gate))
@@ -309,8 +309,8 @@ async def test_what_waits_for_all_handlers_is_limited(seam, monkeypatch) -> None
     assert server.manager.shared.inboxes.total == 0
 
 
-async def test_who_has_most_waiting_pays(seam, monkeypatch) -> None:
-    """When all handlers wait, whose messages fill what may wait is closed, not who comes next."""
+async def test_the_address_with_most_waiting_messages_pays(seam, monkeypatch) -> None:
+    """When all handlers hang, a session that fills the limit is closed, not the next sender."""
     gate = asyncio.get_running_loop().create_future()
     monkeypatch.setattr("videre.transport.session.MAX_WAITING", 10 * len(CHUNK))
     server: Seam = await seam(Script(received=lambda session, text: gate))
@@ -336,8 +336,8 @@ async def test_who_has_most_waiting_pays(seam, monkeypatch) -> None:
     assert server.tape.count("goodbye") == 1
 
 
-async def test_a_stranger_may_have_little_waiting(seam) -> None:
-    """Who has no seat is closed for a fraction of what a member may have waiting."""
+async def test_a_session_without_a_seat_has_a_lower_limit(seam) -> None:
+    """It is closed for a fraction of what a member may have waiting."""
     gate = asyncio.get_running_loop().create_future()
     server: Seam = await seam(Script(received=lambda session, text: gate), max_packet_bytes=4096)
     member, stranger = [await Visitor.enter(server.base, "raw") for _ in range(2)]
@@ -356,8 +356,8 @@ async def test_a_stranger_may_have_little_waiting(seam) -> None:
     assert len(server.tape.story(0)) == 23
 
 
-async def test_what_waits_is_moved_once() -> None:
-    """Work grows with what waits, though the handler is busy after each message."""
+async def test_waiting_messages_are_moved_once() -> None:
+    """The work grows with the messages even if the handler is busy after each one."""
     taken = 0
 
     class Busy:

@@ -1,4 +1,4 @@
-"""Time and the end: sessions by the loop's clock, losses without a word, quick shutdowns."""
+"""Time and ends: sessions use the loop's clock, losses are silent, shutdowns are quick."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from websocket_client import CLOSE
 
 pytest_plugins = ("sockjs_fixtures",)
 
-QUICK = 0.7  # seconds, for a shutdown which has nobody to wait for
+QUICK = 0.7  # seconds, for a shutdown that waits for nobody
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock can be put forward; the wall clock stays."""
+    """An event loop whose clock can be advanced, unlike the wall clock."""
 
     leap = 0.0
 
@@ -25,7 +25,7 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         return super().time() + self.leap
 
     async def forward(self, seconds: float) -> None:
-        """Let time pass, a tenth of a second in an instant."""
+        """Advance the time in steps of a tenth of a second, without waiting."""
         for _ in range(round(seconds * 10)):
             self.leap += 0.1
             for _ in range(5):
@@ -33,14 +33,14 @@ class LeapingLoop(asyncio.SelectorEventLoop):
 
 
 async def seconds_to_stop(server: Seam) -> float:
-    """Return how long the server takes to stop."""
+    """Return how many seconds the server takes to stop."""
     started = asyncio.get_running_loop().time()
     await server.stop()
     return asyncio.get_running_loop().time() - started
 
 
-async def test_who_answers_no_close_frame_is_cut_off(seam) -> None:
-    """After a second, by the shutdown itself: the next sweep may be far away."""
+async def test_an_unanswered_close_frame(seam) -> None:
+    """Shutdown itself cuts the connection after a second: the next sweep may be far off."""
     server: Seam = await seam(heartbeat=600, disconnect_delay=600)
     silent = await Visitor.enter(server.base, "raw")
     assert silent.socket is not None
@@ -53,7 +53,7 @@ async def test_who_answers_no_close_frame_is_cut_off(seam) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_shutdown_says_goodbye(seam, transport: str) -> None:
-    """A shutdown takes no time, and every client gets its close frame with 1001 (fault 7)."""
+    """A shutdown takes no time, and every client gets a close frame with 1001 (fault 7)."""
     server: Seam = await seam(stop_within=5.0)
     visitors = [await Visitor.enter(server.base, transport) for _ in range(3)]
     stopping = asyncio.create_task(seconds_to_stop(server))
@@ -73,7 +73,7 @@ async def test_shutdown_says_goodbye(seam, transport: str) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("how", ["fin", "rst"])
 async def test_shutdown_after_losses(seam, transport: str, how: str) -> None:
-    """Clients which have just left are not waited for (fault 7)."""
+    """Clients that have just left are not waited for (fault 7)."""
     server: Seam = await seam(stop_within=3.0)
     for _ in range(3):
         wire = (await Visitor.enter(server.base, transport)).wire
@@ -86,8 +86,8 @@ async def test_shutdown_after_losses(seam, transport: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_shutdown_waits_for_nobody(seam, transport: str) -> None:
-    """Clients which do not answer their goodbye delay a shutdown by 1 s at most (fault 7)."""
+async def test_shutdown_waits_a_second_at_most(seam, transport: str) -> None:
+    """Clients that do not answer their close frame delay it no longer (fault 7)."""
     server: Seam = await seam(stop_within=3.0)
     for _ in range(3):
         await Visitor.enter(server.base, transport)
@@ -95,8 +95,8 @@ async def test_shutdown_waits_for_nobody(seam, transport: str) -> None:
     assert server.tape.count("goodbye") == 3
 
 
-async def test_shutdown_keeps_newcomers_out(seam) -> None:
-    """A goodbye during a shutdown is final: the session is told once, and none opens (fault 7)."""
+async def test_shutdown_refuses_new_sessions(seam) -> None:
+    """A close during a shutdown is final: the session hears it once, no new one opens (fault 7)."""
     server: Seam = await seam()
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -110,7 +110,7 @@ async def test_shutdown_keeps_newcomers_out(seam) -> None:
 
 
 def test_timers_are_monotonic() -> None:
-    """Sessions end by the event loop's clock, not by the wall's (fault 19)."""
+    """Sessions end by the event loop's clock, not by the wall clock (fault 19)."""
 
     async def story() -> list[str]:
         server = await Seam(Script(), 1.0, {}).start()
@@ -126,7 +126,7 @@ def test_timers_are_monotonic() -> None:
 
 
 def test_a_silent_websocket_is_gone_by_default_within_40_seconds() -> None:
-    """With the default heartbeat a peer which died in a busy room is gone in 40 s (fault 6)."""
+    """With the default heartbeat, a dead peer in a busy room is gone in 40 s (fault 6)."""
 
     async def seconds() -> float:
         loop = runner.get_loop()
@@ -145,8 +145,8 @@ def test_a_silent_websocket_is_gone_by_default_within_40_seconds() -> None:
         assert 25 < runner.run(seconds()) <= 40
 
 
-async def test_clients_come_and_go_without_a_word(seam, caplog: pytest.LogCaptureFixture) -> None:
-    """A client which leaves, politely or not, is no error, and leaves no traceback."""
+async def test_leaving_clients_log_nothing(seam, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that leaves, politely or not, causes no error and no traceback."""
     caplog.set_level(logging.WARNING)
     server: Seam = await seam(disconnect_delay=0.5)
     visitors = [await Visitor.enter(server.base, each) for each in TRANSPORTS * 2]

@@ -1,4 +1,4 @@
-"""The cork: what is sent while a chunk of several frames is handled goes out in one write."""
+"""The cork: messages sent while a chunk of several frames is handled go out in one write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRAMES = 10
 
 
 class Echo:
-    """Answers each message twice; notes whether writes were collected meanwhile, and each write."""
+    """Answers each message twice; records each write, and whether the cork was on meanwhile."""
 
     def __init__(self) -> None:
         self.corked: list[bool] = []
@@ -27,7 +27,7 @@ class Echo:
         session.send(text)
 
     def watch(self, session: Any, patch: pytest.MonkeyPatch) -> None:
-        """Note the writes to a session's connection from now on."""
+        """Record the writes to a session's connection from now on."""
         write = session._tcp.write
 
         def noted(data: bytes) -> None:
@@ -38,7 +38,7 @@ class Echo:
 
 
 async def enter(server: Seam, number: int = 0) -> Socket:
-    """Return a client whose session is open."""
+    """Return a client with an open session."""
     client = await Socket.open(server.base, "/echo/websocket")
     await server.tape.until("open", number)
     return client
@@ -47,7 +47,7 @@ async def enter(server: Seam, number: int = 0) -> Socket:
 async def test_answers_to_several_frames_are_one_write(
     seam: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the sender, and to each other session; a chunk of one frame needs no cork."""
+    """The sender and each other session get one write; a chunk of one frame needs no cork."""
     echo = Echo()
     server: Seam = await seam(Script(received=echo.received))
     client = await enter(server)
@@ -63,7 +63,7 @@ async def test_answers_to_several_frames_are_one_write(
 
 
 async def test_others_get_one_write_too(seam: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A room's members hear what a chunk brought at once."""
+    """A room's members get all messages of a chunk at once."""
     echo = Echo()
     server: Seam = await seam()
     sender, receiver = await enter(server), await enter(server, 1)
@@ -75,7 +75,7 @@ async def test_others_get_one_write_too(seam: Any, monkeypatch: pytest.MonkeyPat
 
 
 async def test_the_cork_is_off_afterwards(seam: Any) -> None:
-    """What is sent later, by nobody's frame, does not wait for one."""
+    """Messages sent later, without a frame, go out at once."""
     server: Seam = await seam()
     client = await enter(server)
     client.wire.writer.write(b"".join(encode(b"x", TEXT) for _ in range(FRAMES)))

@@ -1,4 +1,4 @@
-"""The faults of the stock plugin that are neither of goodbyes, sessions nor backlogs."""
+"""Faults of the stock plugin other than those of goodbyes, sessions and backlogs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_STRINGS = ["[1]", "[null]", '[["a"]]', '["a",1]', '[{"a":"b"}]']
 async def test_xhr_send_takes_arrays_of_strings(
     seam, body: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Any other JSON is refused whole, without a traceback, and nothing handed on (fault 12)."""
+    """Any other JSON is refused as a whole without a traceback (fault 12)."""
     caplog.set_level(logging.ERROR)
     server: Seam = await seam()
     session = fresh()
@@ -48,7 +48,7 @@ async def test_xhr_send_takes_arrays_of_strings(
 
 @pytest.mark.parametrize("body", ["5", "null", "{}", *NO_STRINGS])
 async def test_a_websocket_takes_arrays_of_strings(seam, body: str) -> None:
-    """Any other JSON ends a framed WebSocket, and nothing is handed on (fault 12)."""
+    """Any other JSON ends a framed WebSocket, and none of it is delivered (fault 12)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
     visitor.socket.send(body)
@@ -59,7 +59,7 @@ async def test_a_websocket_takes_arrays_of_strings(seam, body: str) -> None:
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\t", "\r\n "])
 async def test_a_leading_blank_is_no_part_of_an_array(seam, blank: str) -> None:
-    """An array after a blank is an array still: two messages, not one list (fault 12)."""
+    """An array after a blank is still an array: two messages, not one list (fault 12)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
     visitor.socket.send(f'{blank}["a","b"]')
@@ -68,7 +68,7 @@ async def test_a_leading_blank_is_no_part_of_an_array(seam, blank: str) -> None:
 
 
 async def test_a_broadcast_reaches_a_raw_websocket_plain(seam) -> None:
-    """A raw WebSocket gets the text itself, a framed one gets it in an array (fault 13)."""
+    """A raw WebSocket gets the text itself, a framed one an array with the text (fault 13)."""
     server: Seam = await seam()
     raw = await Visitor.enter(server.base, "raw")
     framed = await Visitor.enter(server.base, "websocket")
@@ -80,10 +80,10 @@ async def test_a_broadcast_reaches_a_raw_websocket_plain(seam) -> None:
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 @pytest.mark.parametrize(("code", "reason"), [(4502, "unauthorized"), (1001, "\u00e9" * 100)])
-async def test_a_websocket_is_closed_with_the_very_code(
+async def test_a_websocket_gets_the_exact_close_code(
     seam, transport: str, code: int, reason: str
 ) -> None:
-    """Code and reason reach the client, a raw one cut to what a frame holds (fault 13)."""
+    """The client gets code and reason, on a raw one cut to the size of a frame (fault 13)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, transport)
     server.tape.sessions[0].close(code, reason)
@@ -93,8 +93,8 @@ async def test_a_websocket_is_closed_with_the_very_code(
     assert reason.startswith(why)
 
 
-async def test_a_lone_surrogate_hangs_up_on_nobody(seam) -> None:
-    """A relayed lone surrogate does not end a raw receiver's connection (fault 14)."""
+async def test_a_lone_surrogate_disconnects_nobody(seam) -> None:
+    """Relaying one does not end a raw receiver's connection (fault 14)."""
     server: Seam = await seam(Script(received=lambda _, text: server.broadcast(text)))
     receiver = await Visitor.enter(server.base, "raw")
     session = fresh()
@@ -107,7 +107,7 @@ async def test_a_lone_surrogate_hangs_up_on_nobody(seam) -> None:
 
 
 async def test_htmlfile_escapes_the_end_of_its_script(seam) -> None:
-    """A message cannot end the script element that carries it (fault 16)."""
+    """A message cannot close the script element that contains it (fault 16)."""
     server: Seam = await seam(htmlfile=True)
     stream = await Stream.open(server.base, "GET", f"{fresh()}/htmlfile?c=call")
     await stream.until('p("o");\n</script>\r\n')
@@ -119,8 +119,8 @@ async def test_htmlfile_escapes_the_end_of_its_script(seam) -> None:
 
 
 @pytest.mark.parametrize("url", ["jsonp?c=x", "jsonp_send", "htmlfile?c=x"])
-async def test_what_no_browser_needs_is_off(seam, url: str) -> None:
-    """htmlfile and jsonp are not served unless they are asked for (fault 16)."""
+async def test_old_transports_are_off(seam, url: str) -> None:
+    """htmlfile and jsonp are only served if configured (fault 16)."""
     server: Seam = await seam()
     method = "POST" if url == "jsonp_send" else "GET"
     assert (await ask(server.base, method, f"{fresh()}/{url}", b"")).status == 404
@@ -141,7 +141,7 @@ async def test_nothing_warns() -> None:
 
 
 async def test_the_iframe_page_names_one_version(seam) -> None:
-    """The page loads one exact version of sockjs-client unless told otherwise (fault 21)."""
+    """The page loads one exact version of sockjs-client by default (fault 21)."""
     server: Seam = await seam()
     page = await ask(server.base, "GET", f"{PREFIX}/iframe.html")
     (url,) = re.findall(r'src="([^"]+)"', page.text)
@@ -149,7 +149,7 @@ async def test_the_iframe_page_names_one_version(seam) -> None:
 
 
 async def test_the_iframe_page_loads_what_is_configured(seam) -> None:
-    """The URL of sockjs-client can be set, and another URL is another page (fault 21)."""
+    """The URL of sockjs-client can be set, which changes the page (fault 21)."""
     mine = "https://static.example.com/sockjs.min.js"
     ours, default = await seam(sockjs_url=mine), await seam()
     page = await ask(ours.base, "GET", f"{PREFIX}/iframe.html")
@@ -159,7 +159,7 @@ async def test_the_iframe_page_loads_what_is_configured(seam) -> None:
 
 
 async def script_of(server: Seam) -> str:
-    """Return the attributes of the script element that has a URL."""
+    """Return the attributes of the script element with a URL."""
     page = await ask(server.base, "GET", f"{PREFIX}/iframe.html")
     (attributes,) = re.findall(r"<script (src=[^>]*)></script>", page.text)
     return str(attributes)
@@ -167,15 +167,15 @@ async def script_of(server: Seam) -> str:
 
 @pytest.mark.process
 async def test_the_iframe_page_names_the_hash_of_its_script(seam) -> None:
-    """What the CDN serves must be the file of the npm package: it runs in our origin."""
+    """The CDN must serve the npm package's file, since it runs in our origin."""
     script = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"
     digest = base64.b64encode(hashlib.sha384(script.read_bytes()).digest()).decode()
     attributes = f'src="{SOCKJS_URL}" integrity="sha384-{digest}" crossorigin="anonymous"'
     assert await script_of(await seam()) == attributes
 
 
-async def test_the_iframe_page_has_the_hash_that_is_configured(seam) -> None:
-    """Another script has another hash, or none."""
+async def test_the_iframe_page_has_the_configured_hash(seam) -> None:
+    """Another script has its own hash, or none."""
     mine = "https://static.example.com/sockjs.min.js"
     assert await script_of(await seam(sockjs_url=mine)) == f'src="{mine}"'
     digest = f"sha256-{'a' * 43}="
@@ -185,7 +185,7 @@ async def test_the_iframe_page_has_the_hash_that_is_configured(seam) -> None:
 
 
 async def test_the_plugins_globals_are_left_alone(seam) -> None:
-    """A site's own use of the plugin is not touched by ours."""
+    """Our use of the plugin does not affect a site's own."""
     before = copy.copy(sockjs.transports.transport_handlers)
     maxsize = StreamingTransport.maxsize
     server: Seam = await seam(streaming_limit=4096, jsonp=True)
@@ -197,8 +197,8 @@ async def test_the_plugins_globals_are_left_alone(seam) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
-async def test_the_plugin_works_beside_ours() -> None:
-    """Ours and the stock plugin serve one application at two prefixes."""
+async def test_the_stock_plugin_works_beside_ours() -> None:
+    """Both serve one application at two prefixes."""
 
     async def handler(manager: Any, session: Any, message: Any) -> None:
         if message.type == sockjs.MsgType.MESSAGE:
@@ -218,7 +218,7 @@ async def test_the_plugin_works_beside_ours() -> None:
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 async def test_an_idle_websocket_costs_no_task(seam, transport: str) -> None:
-    """Ten idle WebSockets run none between them, once their upgrades are done."""
+    """Ten idle WebSockets need no task once their upgrades are done."""
     server: Seam = await seam()
     await Visitor.enter(server.base, transport)
     before = len(asyncio.all_tasks())
@@ -231,7 +231,7 @@ async def test_an_idle_websocket_costs_no_task(seam, transport: str) -> None:
 
 @pytest.mark.parametrize("path", ["/echo/0/0/websocket", "/echo/websocket"])
 async def test_compression_only_if_asked_for(seam, path: str) -> None:
-    """A browser's offer to deflate is taken only where the site wants it."""
+    """A browser's offer to deflate is only accepted if the site wants it."""
     plain, deflating = await seam(), await seam(compression=True)
     refused = await Socket.open(plain.base, path, OFFER)
     assert "Sec-WebSocket-Extensions" not in refused.head.headers
@@ -243,7 +243,7 @@ async def test_compression_only_if_asked_for(seam, path: str) -> None:
 
 @pytest.mark.parametrize("transport", STREAMS)
 async def test_the_heartbeat_is_as_configured(seam, transport: str) -> None:
-    """The option for the heartbeat is not ignored (fault 20)."""
+    """The heartbeat option has an effect (fault 20)."""
     server: Seam = await seam(heartbeat=0.3)
     visitor = await Visitor.enter(server.base, transport)
     async with asyncio.timeout(5.0):
@@ -251,7 +251,7 @@ async def test_the_heartbeat_is_as_configured(seam, transport: str) -> None:
 
 
 async def test_a_frame_of_the_wrong_kind_is_no_message(seam) -> None:
-    """Control frames never reach the handler as messages."""
+    """The handler never gets control frames as messages."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, "raw")
     visitor.socket.send(b"ping", PING)

@@ -1,4 +1,4 @@
-"""One encode per room: a broadcast is framed once for each framing, however many receive it."""
+"""A broadcast is framed once for each framing, however many sessions receive it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAYLOAD = "once-for-all-" + "x" * 300
 async def test_a_broadcast_is_framed_once_for_each_framing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Twelve receivers in two framings: two frames are made of the packet."""
+    """For twelve receivers in two framings, two frames are built."""
     made: Counter[str] = Counter()
     control = Framer.control
 
@@ -44,7 +44,7 @@ async def test_a_broadcast_is_framed_once_for_each_framing(
 
 
 def test_a_text_is_quoted_once_for_all_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked up is the very object: an equal text is quoted anew, and just as well."""
+    """The cache is by object: an equal text is quoted again, with the same result."""
     quoted: list[str] = []
     quote = framing.quote
 
@@ -60,8 +60,8 @@ def test_a_text_is_quoted_once_for_all_queues(monkeypatch: pytest.MonkeyPatch) -
 
 
 @given(texts=st.lists(st.text(), min_size=1, max_size=4))
-def test_what_a_client_quoted_is_passed_on(texts: list[str]) -> None:
-    """The frame remembered for a message carries that message, and no other gets it."""
+def test_a_clients_quoting_is_passed_on(texts: list[str]) -> None:
+    """A message's original frame is reused for that message, and for no other."""
     framer = Framer(sockjs=True, deflate=False)
     for text in texts:
         array = json.dumps([text])
@@ -86,7 +86,7 @@ def test_what_a_client_quoted_is_passed_on(texts: list[str]) -> None:
     ],
     ids=["ff", "overlong", "too-far", "surrogate", "half", "utf-16", "utf-16-le", "utf-32-be"],
 )
-def test_a_body_that_is_no_utf_8_holds_no_messages(body: bytes) -> None:
-    """SockJS is UTF-8; whatever stands between us and the client reads nothing else."""
+def test_a_body_that_is_not_utf_8_is_refused(body: bytes) -> None:
+    """SockJS is UTF-8, so that no intermediary reads a body differently."""
     with pytest.raises(ValueError):
         framing.messages(body)

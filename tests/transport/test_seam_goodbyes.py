@@ -17,9 +17,9 @@ from websocket_client import CLOSE, PING, TEXT, encode
 pytest_plugins = ("sockjs_fixtures",)
 
 AT_ONCE = 1.0  # seconds; the promise is 0.1, the stock plugin takes 5 to 10
-SOON = 6.0  # seconds; the promise for a client that polls or streams
+SOON = 6.0  # seconds; the limit for a client that polls or streams
 BRIEF = {"heartbeat": 1.0, "disconnect_delay": 0.5}
-SILENT = 5.0  # seconds; with BRIEF the promise is 1.5 or 2
+SILENT = 5.0  # seconds; with BRIEF the limit is 1.5 or 2
 
 RUDE = {
     "fin": None,
@@ -33,11 +33,11 @@ RUDE = {
     "broken JSON": encode(b'["a', TEXT),
     "no array": encode(b"5", TEXT),
 }
-FRAMING = ("broken JSON", "no array")  # which a raw WebSocket has not
+FRAMING = ("broken JSON", "no array")  # which a raw WebSocket does not have
 
 
 async def misbehave(visitor: Visitor, how: str) -> None:
-    """End a WebSocket the rude way of this name."""
+    """End a WebSocket in one of the impolite ways."""
     if how == "fin":
         await visitor.wire.close()
     elif how == "rst":
@@ -69,8 +69,8 @@ async def chatter(seam: Seam) -> AsyncIterator[None]:
     ("transport", "how"),
     [("websocket", how) for how in RUDE] + [("raw", how) for how in RUDE if how not in FRAMING],
 )
-async def test_a_rude_websocket_is_gone_at_once(seam, transport: str, how: str) -> None:
-    """A WebSocket which breaks, in whatever way, is told to the handler at once (fault 2)."""
+async def test_a_broken_websocket_ends_at_once(seam, transport: str, how: str) -> None:
+    """The handler hears of it at once, in whatever way it breaks (fault 2)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("hello")
@@ -83,8 +83,8 @@ async def test_a_rude_websocket_is_gone_at_once(seam, transport: str, how: str) 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 @pytest.mark.parametrize("code", [1000, 1001])
-async def test_a_polite_websocket_is_gone_at_once(seam, transport: str, code: int) -> None:
-    """A close frame is told to the handler at once (fault 2)."""
+async def test_a_closed_websocket_ends_at_once(seam, transport: str, code: int) -> None:
+    """The handler hears of a close frame at once (fault 2)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, transport)
     visitor.socket.send(code.to_bytes(2, "big"), CLOSE)
@@ -95,7 +95,7 @@ async def test_a_polite_websocket_is_gone_at_once(seam, transport: str, code: in
 
 @pytest.mark.parametrize("transport", ["xhr", *STREAMS])
 @pytest.mark.parametrize("how", ["fin", "rst"])
-async def test_a_lost_http_client_is_gone_soon(seam, transport: str, how: str) -> None:
+async def test_a_lost_http_client_ends_soon(seam, transport: str, how: str) -> None:
     """A client whose receiving connection breaks is gone within 6 s (fault 2)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, transport)
@@ -105,8 +105,8 @@ async def test_a_lost_http_client_is_gone_soon(seam, transport: str, how: str) -
     assert server.tape.story() == ["open", "message hello", "goodbye"]
 
 
-async def test_a_client_that_stops_polling_is_gone_soon(seam) -> None:
-    """A client which never polls again is gone after 5 s, within 6 s, not sooner (fault 1)."""
+async def test_a_client_that_stops_polling_ends_soon(seam) -> None:
+    """It ends after 5 s and within 6 s (fault 1)."""
     server: Seam = await seam()
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -118,7 +118,7 @@ async def test_a_client_that_stops_polling_is_gone_soon(seam) -> None:
 
 
 async def test_sessions_that_stop_polling_leave_nothing(seam) -> None:
-    """A hundred sessions which polled once are all told goodbye and forgotten (fault 1)."""
+    """The handler hears the end of a hundred that polled once, and all are forgotten (fault 1)."""
     server: Seam = await seam(**BRIEF)
     await asyncio.gather(*(poll(server.base, fresh()) for _ in range(100)))
     for number in range(100):
@@ -127,8 +127,8 @@ async def test_sessions_that_stop_polling_leave_nothing(seam) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_silent_client_in_a_busy_room_is_gone(seam, transport: str) -> None:
-    """A client which reads nothing and answers nothing is gone, however busy its room (fault 6)."""
+async def test_a_silent_client_in_a_busy_room_ends(seam, transport: str) -> None:
+    """A client that neither reads nor answers ends, however busy its room is (fault 6)."""
     server: Seam = await seam(**BRIEF)
     await Visitor.enter(server.base, transport)
     async with chatter(server):
@@ -138,7 +138,7 @@ async def test_a_silent_client_in_a_busy_room_is_gone(seam, transport: str) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_live_client_in_a_busy_room_stays(seam, transport: str) -> None:
-    """A client which only listens, pings answered, outlives many heartbeats."""
+    """A client that only listens and answers pings outlives many heartbeats."""
     server: Seam = await seam(heartbeat=0.3, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     async with chatter(server):
@@ -149,7 +149,7 @@ async def test_a_live_client_in_a_busy_room_stays(seam, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", ["xhr", *STREAMS])
 async def test_heartbeats_by_http(seam, transport: str) -> None:
-    """An idle client gets h, or has to ask anew, and stays."""
+    """An idle client gets h, or the end of its response, and stays."""
     server: Seam = await seam(heartbeat=0.3, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     for _ in range(5):
@@ -173,8 +173,8 @@ async def test_heartbeats_by_websocket(seam, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_chatter_does_not_postpone_the_ping(seam, transport: str) -> None:
-    """Pings go out by what was received, however much is sent (fault 6)."""
+async def test_sending_does_not_postpone_the_ping(seam, transport: str) -> None:
+    """Only received data delays a ping, however much is sent (fault 6)."""
     server: Seam = await seam(**BRIEF)
     visitor = await Visitor.enter(server.base, transport)
     async with chatter(server):
@@ -199,8 +199,8 @@ while data := wire.recv(65536):
 
 
 @pytest.mark.process
-async def test_a_stopped_process_is_gone(seam) -> None:
-    """A client process which answers pings, and then is stopped by SIGSTOP, is gone (fault 6)."""
+async def test_a_stopped_process_ends(seam) -> None:
+    """A client process that answers pings and is then stopped by SIGSTOP ends (fault 6)."""
     server: Seam = await seam(**BRIEF)
     host, port = server.runner.addresses[0][:2]
     process = await asyncio.create_subprocess_exec(
@@ -220,7 +220,7 @@ async def test_a_stopped_process_is_gone(seam) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_servers_close_ends_a_session_once(seam, transport: str) -> None:
-    """close() is followed by one goodbye, though the client also leaves (fault 11)."""
+    """close() causes one end, even if the client leaves as well (fault 11)."""
 
     def received(session, text: str) -> None:
         session.close(3001, "Enough")
@@ -238,7 +238,7 @@ async def test_the_servers_close_ends_a_session_once(seam, transport: str) -> No
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 async def test_the_last_words_of_a_client_are_heard(seam, transport: str) -> None:
-    """What a client sends right before its close is handed on, however slow the handler (11)."""
+    """Messages sent right before a client's close are delivered, however slow the handler (11)."""
     gate = asyncio.get_running_loop().create_future()
     server: Seam = await seam(Script(received=lambda session, text: gate))
     visitor = await Visitor.enter(server.base, transport)
@@ -264,8 +264,10 @@ async def test_the_last_words_of_a_client_are_heard(seam, transport: str) -> Non
         ("too large", "clean"),  # the same packet would be too large again
     ],
 )
-async def test_a_handler_is_told_how_it_ended(seam, transport: str, how: str, word: str) -> None:
-    """A close is a clean end, a break is a loss: only after a loss the client may come back."""
+async def test_a_handler_hears_how_its_session_ended(
+    seam, transport: str, how: str, word: str
+) -> None:
+    """A close is a clean end, and a break is a loss, after which the client may resume."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, transport)
     if how.isdigit():

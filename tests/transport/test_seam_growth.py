@@ -1,4 +1,4 @@
-"""Growth: what a client sends to the transport costs in proportion to its bytes, route by route."""
+"""Growth: what a client sends to the transport costs in proportion to its bytes, on each route."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from websocket_client import encode as masked
 from videre.transport import checks, framing
 from videre.transport.clients import Origins, Proxies
 
-HEADERS = 65536  # bytes: eight times what aiohttp takes
+HEADERS = 65536  # bytes: eight times what aiohttp accepts
 
 
 def request(name: str, value: str) -> Any:
@@ -38,14 +38,14 @@ def request(name: str, value: str) -> Any:
 
 
 def checked(given: Any) -> None:
-    """Check a request, whatever comes of it."""
+    """Check a request, and ignore the result."""
     try:
         checks.check(given)
     except web.HTTPException:
         return
 
 
-#: A header, a unit of its value, and what looks at it.
+#: A header, the unit that its value repeats, and the code that reads it.
 LOOKS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
     "origin": ("Origin", "https://a.", Origins(["https://*.example.com", "*://*.a.*:*"]).allow),
     "origin-dots": ("Origin", ".", Origins(["https://*.*.*.example.com"]).allow),
@@ -74,7 +74,7 @@ LOOKS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
 
 @pytest.mark.parametrize(("name", "unit", "look"), LOOKS.values(), ids=LOOKS)
 def test_headers(name: str, unit: str, look: Callable[[Any], object]) -> None:
-    """A long header costs its bytes."""
+    """A long header costs in proportion to its bytes."""
     check(
         lambda size: request(name, unit * (size // len(unit))),
         look,
@@ -99,7 +99,7 @@ BATCHES = {
 
 @pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
 def test_sockjs_batches(make: Callable[[int], str]) -> None:
-    """An array of messages, or what is none."""
+    """Arrays of messages, and bodies that are no arrays."""
 
     def work(text: str) -> None:
         try:
@@ -112,7 +112,7 @@ def test_sockjs_batches(make: Callable[[int], str]) -> None:
 
 @pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
 def test_quoting(make: Callable[[int], str]) -> None:
-    """A message that is framed for those who speak SockJS."""
+    """One message, framed for SockJS clients."""
     check(make, framing.quote, largest=2**20)
 
 
@@ -131,7 +131,7 @@ FRAMES = {
 @pytest.mark.parametrize("pieces", [1, 64, 4096])
 @pytest.mark.parametrize("make", FRAMES.values(), ids=FRAMES)
 def test_frames_in_a_write(make: Callable[[int], bytes], pieces: int, longest: int) -> None:
-    """Many frames in a chunk, and frames in many chunks, are walked through once."""
+    """Many frames in a chunk, or over many chunks, are scanned once."""
 
     def work(data: bytes) -> None:
         wire = wire_of(Heard())
@@ -144,7 +144,7 @@ def test_frames_in_a_write(make: Callable[[int], bytes], pieces: int, longest: i
 
 
 def test_a_frame_by_bytes() -> None:
-    """One frame that comes a byte at a time is as long a way for each of them."""
+    """A frame that arrives byte by byte costs the same for each byte."""
 
     def work(data: bytes) -> None:
         wire = wire_of(Heard())
@@ -170,7 +170,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("make", TARGETS.values(), ids=TARGETS)
 async def test_requests(make: Callable[[int], bytes]) -> None:
-    """Whole requests to a real server, up to the longest line that it takes."""
+    """Whole requests to a real server, up to the longest line that it accepts."""
     async with own() as runner:
         base = "http://{}:{}".format(*runner.addresses[0][:2])
 

@@ -1,4 +1,4 @@
-"""An upgraded connection is ours alone: each thing that `transport.handover` expects of aiohttp."""
+"""An upgraded connection is ours alone: all that `transport.handover` relies on in aiohttp."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @contextlib.asynccontextmanager
 async def hosted(*middlewares: Any, **runner: Any) -> AsyncIterator[Seam]:
-    """Run an echo on a site that has these middlewares, and an AppRunner with these options."""
+    """Run an echo on a site with these middlewares, in an AppRunner with these options."""
     server = Seam(ECHO, 1.0, {})
     server.app.middlewares.extend(middlewares)
     options = {"access_log": None, "shutdown_timeout": 1.0, **runner}
@@ -50,10 +50,10 @@ def request_with(base: str, *texts: str) -> bytes:
 
 
 @pytest.mark.parametrize("size", [10, DEFAULT_CHUNK_SIZE])
-async def test_what_comes_with_the_request_is_heard(size: int) -> None:
-    """Messages sent without waiting for the answer: all, in order, also more than aiohttp buffers.
+async def test_messages_sent_with_the_request_arrive(size: int) -> None:
+    """Messages sent before the answer arrive in order, even more than aiohttp buffers.
 
-    A middleware that is slow makes aiohttp buffer them, and stop reading if they are many.
+    A slow middleware makes aiohttp buffer them, and stop reading if there are many.
     """
     passed = asyncio.Event()
 
@@ -79,7 +79,7 @@ async def test_what_comes_with_the_request_is_heard(size: int) -> None:
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 async def test_aiohttp_keeps_nothing_of_an_upgraded_connection(transport: str) -> None:
-    """No task, no connection, no request and no parser, without any garbage collection."""
+    """No task, connection, request or parser remains, even without garbage collection."""
     async with hosted() as server:
         await Wire.hang_up()
         tasks = len(asyncio.all_tasks())
@@ -131,7 +131,7 @@ async def test_a_middleware_cannot_write_into_a_session(
 
 @pytest.mark.parametrize("cancelling", [False, True])
 async def test_a_middleware_runs_to_its_end(cancelling: bool) -> None:
-    """It may wait for something after the upgrade, also where aiohttp cancels handlers."""
+    """It may wait for something after the upgrade, even where aiohttp cancels handlers."""
     steps: list[str] = []
     done = asyncio.Event()
 
@@ -155,7 +155,7 @@ async def test_a_middleware_runs_to_its_end(cancelling: bool) -> None:
 
 
 async def test_the_access_log_has_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    """One for each upgrade, with the client's address, written when the session begins."""
+    """Each upgrade has one, with the client's address, written when the session starts."""
     caplog.set_level(logging.INFO, "aiohttp.access")
     async with hosted(access_log=logging.getLogger("aiohttp.access")) as server:
         socket = await Socket.open(server.base, RAW)
@@ -166,17 +166,17 @@ async def test_the_access_log_has_a_line(caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_an_idle_session_outlives_keep_alive() -> None:
-    """aiohttp's timer for idle connections does not count for it."""
+    """aiohttp's timer for idle connections does not apply to it."""
     async with hosted(keepalive_timeout=0.05) as server:
         socket = await Socket.open(server.base, RAW)
         other = await Wire.open(server.base)
-        assert await other.ended()  # the timer runs for others
+        assert await other.ended()  # the timer does run for others
         socket.send("still here")
         assert await socket.text() == "still here"
 
 
-async def test_the_sites_shutdown_closes_sessions() -> None:
-    """aiohttp no longer knows them, and they get their close code all the same."""
+async def test_a_sites_shutdown_closes_sessions() -> None:
+    """aiohttp no longer knows them, but they get their close code all the same."""
     async with hosted() as server:
         socket = await Socket.open(server.base, RAW)
         stopping = asyncio.create_task(server.stop())
@@ -186,9 +186,10 @@ async def test_the_sites_shutdown_closes_sessions() -> None:
 
 
 def test_what_aiohttp_keeps_of_a_connection() -> None:
-    """A new version that keeps more, or takes other arguments, is to be looked at first.
+    """A new version of aiohttp with other fields or arguments must be reviewed first.
 
-    Whoever widens the range of versions compares `hand_over` with the new fields, and this list.
+    Before you widen the range of versions, compare `hand_over` with the new fields, and update this
+    list.
     """
     fields = {*BaseProtocol.__slots__, *web.RequestHandler.__slots__}
     assert {each for each in fields if "parser" in each or "transport" in each} == {

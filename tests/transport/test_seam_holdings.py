@@ -1,4 +1,4 @@
-"""Who holds how much: the sums are right, and who holds most pays."""
+"""How much each address holds: the sums are right, and the largest holder pays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videre.transport.holdings import Holdings
 
 @dataclass(frozen=True)
 class Holder:
-    """One of an address."""
+    """One holder at an address."""
 
     address: str
     number: int = 0
@@ -33,7 +33,7 @@ def holdings_of(held: dict[Holder, int]) -> Holdings[Holder]:
 
 @given(st.lists(st.tuples(HOLDERS, st.integers(1, 50), st.booleans()), max_size=30))
 def test_the_sums(steps: list[tuple[Holder, int, bool]]) -> None:
-    """What was added and not removed is held, and nothing is remembered of who holds nothing."""
+    """They equal what was added less what was removed, and empty holders are forgotten."""
     holdings: Holdings[Holder] = Holdings()
     model: Counter[Holder] = Counter()
     for holder, size, dropped in steps:
@@ -55,8 +55,8 @@ def test_the_sums(steps: list[tuple[Holder, int, bool]]) -> None:
 
 
 @given(HELD, st.integers(0, 700))
-def test_who_holds_most_pays(held: dict[Holder, int], excess: int) -> None:
-    """Enough is let go of, no more than is needed, and each payer's address held most then."""
+def test_the_largest_holder_pays(held: dict[Holder, int], excess: int) -> None:
+    """Just enough is released, and each payer's address held most at that moment."""
     holdings = holdings_of(held)
     paying = holdings.heaviest(excess)
     assert len(set(paying)) == len(paying)
@@ -72,8 +72,8 @@ def test_who_holds_most_pays(held: dict[Holder, int], excess: int) -> None:
     assert not left or sum(held[each] for each in paying) >= excess
 
 
-def test_it_grows_with_the_holders() -> None:
-    """Finding who pays is no more than sorting."""
+def test_cost_grows_with_the_holders() -> None:
+    """Finding a payer costs no more than sorting the holders."""
 
     def made(count: int) -> Holdings[Holder]:
         return holdings_of({Holder(str(n % 300), n): n % 7 + 1 for n in range(count)})

@@ -1,6 +1,6 @@
-"""Odd requests: each has its answer, leaves no traceback, and costs few bytes of the log.
+"""Odd requests: each gets an answer, without a traceback, and for few bytes of the log.
 
-All of them are asked for on the command's own server, and of a signaller that is mounted in a site.
+All of them go to the command's own server, and to a site in which the server is mounted.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from videre.logs import EventLog, Journal
 from videre.transport.bodies import Body
 from videre.transport.holdings import Holdings
 
-#: Bytes of the log that one odd request may cost: a line.
+#: The most bytes of log for one odd request: a line.
 LINE = 250
 
 WEBSOCKET = "".join(f"{name}: {value}\r\n" for name, value in handshake().items()).encode()
 
 
 class Place:
-    """A server that is asked odd things, and what it has logged of them."""
+    """A server that gets odd requests, with its log."""
 
     def __init__(self, runner: web.AppRunner, log: pytest.LogCaptureFixture) -> None:
         self.url = "http://{}:{}".format(*runner.addresses[0][:2])
         self.log = log
 
     async def answer(self, data: bytes) -> bytes:
-        """Return all that is answered to these bytes, until the end of the connection."""
+        """Send these bytes; return all data until the connection ends."""
         wire = await Wire.open(self.url)
         wire.writer.write(data)
         try:
@@ -55,9 +55,9 @@ class Place:
             return b""
 
     def check_log(self, asked: int = 1) -> None:
-        """Check that nothing has failed, and that few bytes tell of what was asked.
+        """Check that nothing failed, and that the log of the requests is short.
 
-        What aiohttp says of what is no HTTP is the affair of a site that has it say so.
+        What aiohttp logs about invalid HTTP is up to the site that enables it.
         """
         records = [
             record
@@ -85,7 +85,7 @@ async def own() -> AsyncIterator[web.AppRunner]:
 
 @asynccontextmanager
 async def host() -> AsyncIterator[web.AppRunner]:
-    """Run a site of somebody's own, in which the signaller is mounted."""
+    """Run another site, in which the server is mounted."""
     app = web.Application()
     setup(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -116,7 +116,7 @@ PLACES = {"own": own, "host": host, "admin": admin_port}
 async def place(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> AsyncIterator[Place]:
-    """Give a place."""
+    """Give one of these servers."""
     caplog.set_level(logging.INFO)
     async with PLACES[request.param]() as runner:
         try:
@@ -132,7 +132,7 @@ def get(
     host: bytes = b"localhost",
     body: bytes = b"",
 ) -> bytes:
-    """Return a request after which the connection ends."""
+    """Return a GET after which the connection ends."""
     lines = [method + b" " + target + b" HTTP/1.1", b"Host: " + host, *headers]
     return b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n" + body
 
@@ -143,7 +143,7 @@ def post(target: bytes, *headers: bytes, body: bytes = b"") -> bytes:
 
 
 def upgrade(*headers: bytes, version: bytes = b"1.1", body: bytes = b"") -> bytes:
-    """Return a WebSocket's handshake that is a little odd."""
+    """Return a slightly odd WebSocket handshake."""
     head = b"GET /echo/websocket HTTP/" + version + b"\r\nHost: a\r\n" + WEBSOCKET
     return head + b"".join(each + b"\r\n" for each in headers) + b"\r\n" + body
 
@@ -152,7 +152,7 @@ KEY = b"Sec-WebSocket-Key: c2l4dGVlbiBieXRlcyBvaw==\r\n"
 XHR = b"/echo/0/%s/xhr"
 CLOSE = b"\x88\x80\0\0\0\0"
 
-#: What is asked, and the statuses of which the first answer has one.
+#: Requests, and the allowed statuses of the first answer.
 ODDITIES: dict[str, tuple[bytes, set[int]]] = {
     "origin-bytes": (get(b"/echo/info", b"Origin: \xff\xfe"), {200}),
     "origin-latin-1": (get(b"/echo/info", b"Origin: http://\xe9"), {200}),
@@ -255,7 +255,7 @@ ODDITIES: dict[str, tuple[bytes, set[int]]] = {
 
 @pytest.mark.parametrize(("data", "statuses"), ODDITIES.values(), ids=ODDITIES)
 async def test_odd_requests(place: Place, data: bytes, statuses: set[int]) -> None:
-    """One answer, of a status that says what is wrong, and no traceback."""
+    """One answer has a status that says what is wrong, and there is no traceback."""
     answer = await place.answer(data)
     head, _, rest = answer.partition(b"\r\n\r\n")
     assert int(head.split()[1]) in statuses, head
@@ -274,7 +274,7 @@ SENDERS = {
 
 @pytest.mark.parametrize("target", ["sender", "other", "nowhere"])
 @pytest.mark.parametrize(("header", "first", "later"), SENDERS.values(), ids=SENDERS)
-async def test_a_body_that_breaks_later(
+async def test_a_body_that_is_invalid_late(
     place: Place,
     header: bytes,
     first: bytes,
@@ -282,7 +282,7 @@ async def test_a_body_that_breaks_later(
     target: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What turns out to be no body when its request is being answered fails nothing."""
+    """An error found in the body while its request is answered causes no failure."""
     monkeypatch.setattr("videre.transport.bodies.BODY_SECONDS", 0.3)
     session = fresh()
     assert await poll(place.url, session) == "o\n"
@@ -298,7 +298,7 @@ async def test_a_body_that_breaks_later(
 
 
 async def test_a_flood_of_odd_requests(caplog: pytest.LogCaptureFixture) -> None:
-    """The log has a line a minute of what is no HTTP, with its number."""
+    """Once a minute the log has one line with the number of invalid requests."""
     caplog.set_level(logging.INFO)
     async with own() as runner:
         place = Place(runner, caplog)
@@ -313,7 +313,7 @@ async def test_a_flood_of_odd_requests(caplog: pytest.LogCaptureFixture) -> None
 
 
 def zeros(size: int) -> bytes:
-    """Return what inflates to so many zeros."""
+    """Return compressed data that inflates to this many zeros."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return packer.compress(bytes(size)) + packer.flush()
 
@@ -330,10 +330,10 @@ PATHS["host"] += [f"/echo/0/0/{name}" for name in ("xhr", "xhr_send", "eventsour
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "GZip", "identity, gzip", "\xff"])
 @pytest.mark.parametrize("where", PLACES)
-async def test_no_body_is_inflated(
+async def test_compressed_bodies_are_refused(
     where: str, method: str, coding: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """415 for each path, before a byte of the body has come, and the end of the connection."""
+    """Each path answers 415 before the body has arrived, and the connection ends."""
     async with PLACES[where]() as runner:
         place = Place(runner, caplog)
         for path in PATHS[where]:
@@ -345,14 +345,14 @@ async def test_no_body_is_inflated(
         await Wire.hang_up()
 
 
-async def test_identity_is_no_encoding(place: Place) -> None:
-    """Who says that a body is as it is, is right."""
+async def test_identity_is_accepted(place: Place) -> None:
+    """It means that the body is not compressed."""
     answer = await place.answer(get(b"/echo/info", b"Content-Encoding: Identity"))
     assert answer.startswith(b"HTTP/1.1 200")
 
 
-async def test_what_a_compressed_body_costs(caplog: pytest.LogCaptureFixture) -> None:
-    """No more than its bytes, whatever they would inflate to."""
+async def test_the_cost_of_a_compressed_body(caplog: pytest.LogCaptureFixture) -> None:
+    """It costs its compressed size, whatever it would inflate to."""
     async with own() as runner:
         place = Place(runner, caplog)
 
@@ -365,7 +365,7 @@ async def test_what_a_compressed_body_costs(caplog: pytest.LogCaptureFixture) ->
 
 
 class Asked:
-    """A request whose body comes as it is told to."""
+    """A request whose body arrives as the test says."""
 
     def __init__(self) -> None:
         self.content = self
@@ -385,7 +385,7 @@ class Asked:
 
 
 async def begun(pieces: list[bytes], address: str, bodies: Holdings[Any]) -> tuple[Asked, Any]:
-    """Let a body begin to come; return its request, and the task that reads it."""
+    """Let a body begin to arrive; return its request, and the task that reads it."""
     asked = Asked()
     reading = asyncio.ensure_future(Body(asked, address, bodies).read(10**6))  # type: ignore[arg-type]
     for piece in pieces:
@@ -396,8 +396,8 @@ async def begun(pieces: list[bytes], address: str, bodies: Holdings[Any]) -> tup
     return asked, reading
 
 
-async def test_whose_bodies_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes on their way are counted for their address: one more than it may have is a 429."""
+async def test_too_many_bodies_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their bytes count for the address: a body beyond its limit gets a 429."""
     monkeypatch.setattr("videre.transport.bodies.MAX_ADDRESS_BODIES", 10**6)
     bodies: Holdings[Any] = Holdings()
     first, reading = await begun([b"x" * 600_000], "a", bodies)
@@ -412,8 +412,8 @@ async def test_whose_bodies_are_too_many(monkeypatch: pytest.MonkeyPatch) -> Non
     assert bodies.total == 0
 
 
-async def test_who_has_most_on_its_way_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When too much is on its way in all, the largest of the heaviest address is cut off."""
+async def test_too_many_bodies_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest body of the address with most bytes is cut off."""
     monkeypatch.setattr("videre.transport.bodies.MAX_BODIES", 10**6)
     bodies: Holdings[Any] = Holdings()
     large, _ = await begun([b"x" * 500_000], "a", bodies)

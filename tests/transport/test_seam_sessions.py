@@ -1,4 +1,4 @@
-"""A session belongs to who opened it, hears what it should, and keeps what it was sent."""
+"""A session belongs to its opener, hears what it should, and keeps messages sent to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND_RECEIVER = 'c[2010,"Another connection still open"]'
 
 @pytest.mark.parametrize("transport", ["xhr", "xhr_streaming", "eventsource"])
 async def test_a_second_receiver_leaves_the_first_alone(seam, transport: str) -> None:
-    """A refused receiver, a proxy's retry say, costs the session nothing (fault 3)."""
+    """A refused receiver, such as a proxy's retry, does not harm the session (fault 3)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, transport)
     for _ in range(3):
@@ -32,8 +32,8 @@ async def test_a_second_receiver_leaves_the_first_alone(seam, transport: str) ->
 
 
 @pytest.mark.parametrize("url", ["xhr_send", "jsonp_send"])
-async def test_nobody_sends_into_a_websocket(seam, url: str) -> None:
-    """A WebSocket session cannot be spoken for by who knows its URL (fault 4)."""
+async def test_nobody_sends_into_a_websocket_session(seam, url: str) -> None:
+    """Knowing its URL is not enough (fault 4)."""
     server: Seam = await seam(jsonp=True)
     visitor = await Visitor.enter(server.base, "websocket")
     intruder = await ask(server.base, "POST", f"{visitor.session}/{url}", array("injected"))
@@ -43,8 +43,8 @@ async def test_nobody_sends_into_a_websocket(seam, url: str) -> None:
     assert server.tape.story() == ["open", "message mine"]
 
 
-async def test_nobody_listens_to_a_websocket(seam) -> None:
-    """A poll at a WebSocket's URL is a session of its own, and kills nothing (fault 4)."""
+async def test_nobody_listens_to_a_websocket_session(seam) -> None:
+    """A poll at its URL is a session of its own, and disturbs nothing (fault 4)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
     assert await poll(server.base, visitor.session) == "o\n"
@@ -56,7 +56,7 @@ async def test_nobody_listens_to_a_websocket(seam) -> None:
 
 
 async def test_nobody_inherits_a_lost_websocket(seam) -> None:
-    """What was sent to a WebSocket which broke waits for no one at its URL (fault 4)."""
+    """Messages for a WebSocket that broke are not given to anyone at its URL (fault 4)."""
     server: Seam = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
     visitor.wire.reset()
@@ -66,8 +66,8 @@ async def test_nobody_inherits_a_lost_websocket(seam) -> None:
     assert await poll(server.base, visitor.session) == 'a["nothing secret"]\n'
 
 
-async def test_a_session_belongs_to_the_address_that_opened_it(seam) -> None:
-    """Another address has no session at this URL, neither to hear nor to say (fault 4)."""
+async def test_a_session_belongs_to_its_address(seam) -> None:
+    """Another address can neither receive nor send at this URL (fault 4)."""
     server: Seam = await seam(jsonp=True)
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -88,14 +88,14 @@ async def test_a_session_belongs_to_the_address_that_opened_it(seam) -> None:
 
 
 async def test_no_disconnect_delay(seam) -> None:
-    """A server whose polling clients may not stay away at all still serves them (fault 8)."""
+    """A server that allows no pause between polls still serves (fault 8)."""
     server: Seam = await seam(disconnect_delay=0)
     answer = await ask(server.base, "POST", f"{fresh()}/xhr", b"")
     assert (answer.status, answer.text) == (200, "o\n")
 
 
 async def test_a_last_message_waits_for_the_poll(seam) -> None:
-    """What is sent before a close is polled first, then the code and the reason (fault 9)."""
+    """A message sent before a close is polled first, then the code and the reason (fault 9)."""
 
     def received(session, text: str) -> None:
         session.send("last words")
@@ -126,7 +126,7 @@ async def test_a_last_message_is_heard_before_the_close(seam, transport: str) ->
 
 
 async def test_a_message_cannot_open_a_session(seam) -> None:
-    """A POST to the receiving jsonp URL is no message before the opening (fault 11)."""
+    """A POST to the receiving jsonp URL delivers nothing before the opening (fault 11)."""
     server: Seam = await seam(jsonp=True)
     body = b"d=%5B%22early%22%5D"
     answer = await ask(server.base, "POST", f"{fresh()}/jsonp", body, FORM)
@@ -135,7 +135,7 @@ async def test_a_message_cannot_open_a_session(seam) -> None:
 
 
 async def test_a_slow_opening_lets_no_second_receiver_in(seam) -> None:
-    """The session is taken before its handler is asked, however long that takes (fault 11)."""
+    """The session is taken before its handler runs, however long that takes (fault 11)."""
     gate = asyncio.get_running_loop().create_future()
     server: Seam = await seam(Script(opened=lambda session: gate))
     session = fresh()
@@ -150,7 +150,7 @@ async def test_a_slow_opening_lets_no_second_receiver_in(seam) -> None:
 
 
 async def test_no_message_after_the_close(seam) -> None:
-    """What a client sends after the server's close is not handed on (fault 11)."""
+    """Messages after the server's close are not delivered (fault 11)."""
     server: Seam = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -161,7 +161,7 @@ async def test_no_message_after_the_close(seam) -> None:
 
 
 async def test_no_message_after_the_close_of_a_websocket(seam) -> None:
-    """Frames that were on their way when the server closed are not handed on (fault 11)."""
+    """Frames in flight when the server closed are not delivered (fault 11)."""
     server: Seam = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
     visitor = await Visitor.enter(server.base, "raw")
     for text in ("leave", "late", "later"):
@@ -173,7 +173,7 @@ async def test_no_message_after_the_close_of_a_websocket(seam) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_session_that_is_over_is_silent(seam, transport: str) -> None:
-    """send and close on a session that is gone do nothing, and never raise."""
+    """send and close have no effect on an ended session, and never raise."""
     server: Seam = await seam(disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     visitor.wire.reset()
@@ -184,8 +184,8 @@ async def test_a_session_that_is_over_is_silent(seam, transport: str) -> None:
     assert server.tape.story() == ["open", "goodbye"]
 
 
-async def test_the_process_has_room_for_so_many(seam) -> None:
-    """Above the limit every transport is refused by 503; who is in stays, who leaves makes room."""
+async def test_the_limit_of_sessions_in_all(seam) -> None:
+    """Above it all transports get a 503; open sessions stay, and an ended one frees its place."""
     server: Seam = await seam(max_connections=2)
     first = await Visitor.enter(server.base, "raw")
     session = fresh()
@@ -199,8 +199,8 @@ async def test_the_process_has_room_for_so_many(seam) -> None:
     await assert_full(server)
 
 
-async def test_an_address_has_room_for_so_many(seam) -> None:
-    """Above the limit an address is refused by 503, another one is not."""
+async def test_the_limit_of_an_address(seam) -> None:
+    """Above it that address gets a 503, and others do not."""
     server: Seam = await seam(max_connections_per_address=1)
     await Visitor.enter(server.base, "websocket")
     await assert_full(server)
@@ -210,7 +210,7 @@ async def test_an_address_has_room_for_so_many(seam) -> None:
 
 
 async def assert_full(server: Seam, source: str | None = None) -> None:
-    """Every transport is refused, before any work."""
+    """Check that every transport is refused."""
     for method, path in (
         ("POST", f"{fresh()}/xhr"),
         ("POST", f"{fresh()}/xhr_streaming"),
@@ -239,7 +239,7 @@ async def assert_full(server: Seam, source: str | None = None) -> None:
 async def test_the_clients_address(
     seam, transport: str, trusted: tuple[str, ...], forwarded: str, address: str
 ) -> None:
-    """Only a trusted proxy's X-Forwarded-For counts, and of it only what proxies vouch for."""
+    """Only a trusted proxy's X-Forwarded-For counts, and only the part that proxies vouch for."""
     server: Seam = await seam(trusted_proxies=trusted)
     headers = {"X-Forwarded-For": forwarded}
     if transport == "xhr":
@@ -252,7 +252,7 @@ async def test_the_clients_address(
 
 
 async def test_session_ids_are_not_logged(seam, caplog: pytest.LogCaptureFixture) -> None:
-    """No log line holds a whole session id: who reads logs shall not take sessions (fault 4)."""
+    """No log line has a whole session id, so readers of logs cannot take sessions (fault 4)."""
     caplog.set_level(logging.DEBUG)
 
     def received(session, text: str) -> None:
@@ -271,8 +271,8 @@ async def test_session_ids_are_not_logged(seam, caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.skipif(STOCK, reason="the stock plugin has none of this")
-async def test_a_session_names_its_transport(seam) -> None:
-    """A handler can tell by what its session is carried."""
+async def test_a_session_has_its_transports_name(seam) -> None:
+    """A handler can see which transport carries its session."""
     server: Seam = await seam()
     for transport in TRANSPORTS:
         await Visitor.enter(server.base, transport)

@@ -1,4 +1,4 @@
-"""What is done for all sessions is done in slices: no turn is long, and no session is missed."""
+"""Work for all sessions is done in slices: no turn of the loop is long, and none is missed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SESSIONS = 5 * SLICE + 3
 
 
 class Handler:
-    """Notes when its session ended: in which turn of the loop."""
+    """Records in which turn of the loop its session ended."""
 
     seated = True
 
@@ -37,7 +37,7 @@ class Handler:
 
 
 class Turns:
-    """Counts the turns of the loop, and what was noted in each."""
+    """Counts turns of the loop, and the events in each."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -67,7 +67,7 @@ def counted() -> Iterator[Turns]:
 
 
 def crowd(turns: Turns, count: int = SESSIONS) -> tuple[Manager, list[HTTPSession]]:
-    """Return a manager with so many sessions, whose closes and sweeps are noted."""
+    """Return a manager with this many sessions, whose closes and sweeps are recorded."""
 
     class Noted(HTTPSession):
         def close(self, code: int = 3000, reason: str = "") -> None:
@@ -91,13 +91,13 @@ def crowd(turns: Turns, count: int = SESSIONS) -> tuple[Manager, list[HTTPSessio
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make slices that a test can fill."""
+    """Make slices small enough for a test."""
     for name in ("SWEPT_AT_ONCE", "CLOSED_AT_ONCE", "FINISHED_AT_ONCE"):
         monkeypatch.setattr(manager, name, SLICE)
 
 
 async def test_a_shutdown() -> None:
-    """So many are closed in a turn, then so many end; none ends before all are closed."""
+    """Sessions are closed in slices, then ended in slices; none ends before all are closed."""
     with counted() as turns:
         kept, sessions = crowd(turns)
         await kept.shutdown(1001, "Going")
@@ -110,7 +110,7 @@ async def test_a_shutdown() -> None:
 
 
 async def test_the_end_of_many_at_once() -> None:
-    """Sessions that somebody closes in one loop end in slices, each of them once."""
+    """Sessions closed in one loop end in slices, each of them once."""
     with counted() as turns:
         kept, sessions = crowd(turns)
         for session in sessions:
@@ -123,7 +123,7 @@ async def test_the_end_of_many_at_once() -> None:
 
 
 async def test_stopping() -> None:
-    """What nobody has closed ends in slices as well."""
+    """Sessions that were not closed end in slices as well."""
     with counted() as turns:
         kept, _ = crowd(turns)
         await kept.stop()
@@ -132,7 +132,7 @@ async def test_stopping() -> None:
 
 
 async def test_sweeps() -> None:
-    """In each round every session is looked at once; who has gone meanwhile is not."""
+    """Each round looks at every session once, except those that have ended meanwhile."""
     with counted() as turns:
         kept, sessions = crowd(turns)
         kept._sweep()
@@ -148,7 +148,7 @@ async def test_sweeps() -> None:
 
 
 async def test_a_few_are_swept_at_once() -> None:
-    """A round of fewer than a slice is one turn, once in an interval."""
+    """Fewer sessions than a slice are swept in one turn, once in an interval."""
     with counted() as turns:
         kept, sessions = crowd(turns, SLICE)
         began = asyncio.get_running_loop().time()

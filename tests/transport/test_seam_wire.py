@@ -1,4 +1,4 @@
-"""The check of frames before the parser: however they are cut, the same ones pass."""
+"""The check of frames before the parser: however chunks are cut, the same frames pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZES = st.sampled_from([0, 1, 2, 5, 15, 16, 124, 125, 126, 127, 128, 129, 300, 
 
 
 class Heard:
-    """What the session hears, and what all sessions share."""
+    """Records what the session hears, and what all sessions share."""
 
     def __init__(self) -> None:
         self.shared: Any = self
@@ -49,7 +49,7 @@ class Heard:
 
 
 def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
-    """Return a wire that passes every frame to its parser, which only notes what it gets."""
+    """Return a wire that passes every frame to its parser, which only records them."""
 
     def feed(data: bytes) -> tuple[bool, bytes]:
         heard.messages.append(bytes(data))
@@ -62,7 +62,7 @@ def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
 
 
 def encode(first: int, size: int, *, masked: bool = True) -> bytes:
-    """Return a frame of so many bytes; what it carries would be frames, if it were read as such."""
+    """Return a frame of this many bytes, whose payload looks like frames itself."""
     bit = 0x80 if masked else 0
     if size < 126:
         head = struct.pack("!BB", first, bit | size)
@@ -93,7 +93,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 def test_masked_frames_pass_unchanged(
     sent: list[tuple[int, int]], cuts: list[int], deflate: bool
 ) -> None:
-    """Every byte of good frames reaches the parser, once, in order."""
+    """The parser gets every byte of valid frames, once and in order."""
     heard = Heard()
     wire = wire_of(heard, deflate=deflate)
     data = b"".join(encode(first, size) for first, size in sent)
@@ -106,7 +106,7 @@ def test_masked_frames_pass_unchanged(
 def test_an_unmasked_frame_is_found(
     sent: list[tuple[int, int]], bad: tuple[int, int], cuts: list[int]
 ) -> None:
-    """However it is cut, and whatever stands before it; nothing of it or after it is parsed."""
+    """It is found in any chunk and position; neither it nor anything after it is parsed."""
     heard = Heard()
     wire = wire_of(heard)
     good = b"".join(encode(first, size) for first, size in sent)
@@ -119,10 +119,8 @@ def test_an_unmasked_frame_is_found(
 
 
 @given(sizes=st.lists(SIZES, max_size=5), amid=st.sampled_from([0x01, 0x81, 0x02, 0x82]), cuts=CUTS)
-def test_a_message_within_another_one_is_found(
-    sizes: list[int], amid: int, cuts: list[int]
-) -> None:
-    """Only continuations and control frames may stand between the fragments of a message."""
+def test_a_message_within_another_is_found(sizes: list[int], amid: int, cuts: list[int]) -> None:
+    """Only continuations and control frames may come between the fragments of a message."""
     heard = Heard()
     wire = wire_of(heard)
     parts = [encode(0x00, size) + encode(0x89, 4) for size in sizes]
@@ -134,8 +132,8 @@ def test_a_message_within_another_one_is_found(
 
 
 @given(sizes=st.lists(SIZES, min_size=1, max_size=5), cuts=CUTS)
-def test_fragments_are_told(sizes: list[int], cuts: list[int]) -> None:
-    """Each fragment but the last is told with its size; the message is unfinished until that."""
+def test_fragments_are_reported(sizes: list[int], cuts: list[int]) -> None:
+    """Each but the last is reported with its size; until that the message is unfinished."""
     heard = Heard()
     wire = wire_of(heard)
     data = encode(0x01, sizes[0]) + b"".join(encode(0x00, size) for size in sizes[1:])
@@ -148,14 +146,14 @@ def test_fragments_are_told(sizes: list[int], cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("deflate", [False, True])
 def test_control_frames_are_not_compressed(deflate: bool) -> None:
-    """RFC 7692, 6.1: RSV1 of a control frame is an error; of a message it is the parser's."""
+    """RFC 7692, 6.1: RSV1 is an error in a control frame; for messages the parser decides."""
     heard = Heard()
     wire_of(heard, deflate=deflate).data_received(encode(0xC1, 7) + encode(0xC9, 7))
     assert heard.errors == ["A control frame cannot be compressed"]
 
 
-def test_what_follows_the_end_is_dropped() -> None:
-    """A session that is cut off amid a chunk of thousands of frames costs no more of them."""
+def test_frames_after_the_end_are_dropped() -> None:
+    """The rest of a chunk of thousands of frames costs nothing once the session is cut off."""
     heard = Heard()
     wire = wire_of(heard)
     passed: list[bytes] = []
@@ -188,7 +186,7 @@ def test_what_follows_the_end_of_a_session_is_dropped() -> None:
 
 @given(count=st.integers(200, 1100), cuts=CUTS)
 def test_many_frames_pass_unchanged(count: int, cuts: list[int]) -> None:
-    """Also where they are parsed some at a time."""
+    """They pass even if they are parsed a few at a time."""
     heard = Heard()
     wire = wire_of(heard)
     data = encode(0x82, 2) * count
@@ -199,7 +197,7 @@ def test_many_frames_pass_unchanged(count: int, cuts: list[int]) -> None:
 
 
 class Told(Heard):
-    """A session that notes its messages, by whichever way they come."""
+    """A session that records its messages, whether parsed or taken directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,12 +214,12 @@ class Told(Heard):
 
     @property
     def until_broken(self) -> list[tuple[Any, ...]]:
-        """What it is told until it closes; a real one ignores the rest."""
+        """Return the messages until it closes; a real session ignores later ones."""
         errors = [number for number, (kind, _) in enumerate(self.told) if kind >= 1000]
         return self.told[: errors[0] + 1] if errors else self.told
 
 
-# Text whose size has one byte, two or eight, or is around the limit; and bytes that are no text.
+# Texts whose length takes one, two or eight bytes, or is near the limit; and invalid UTF-8.
 TEXTS = [
     *("", "a", "\xe9\U0001f600", "x" * 125, "x" * 126, "\xe9" * 100),
     *("x" * (4 * LIMIT + more) for more in (-1, 0, 1, 7)),
@@ -237,7 +235,7 @@ WHOLE = st.one_of(
 @pytest.mark.parametrize("deflate", [False, True])
 @settings(deadline=None)
 @given(sent=st.lists(WHOLE, max_size=6), cuts=CUTS, joined=st.booleans())
-def test_whole_messages_are_what_the_parser_says(
+def test_whole_messages_equal_the_parsers(
     sent: list[tuple[int, bytes]], cuts: list[int], joined: bool, deflate: bool
 ) -> None:
     """Text messages, alone in a chunk or not, come out as they do from aiohttp's parser."""
@@ -258,7 +256,7 @@ def test_whole_messages_are_what_the_parser_says(
 
 
 def test_a_whole_message_needs_no_parser() -> None:
-    """Nor the memory for one; any other frame does."""
+    """No parser is even created for it; any other frame needs one."""
     heard = Told()
     wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
     texts = ["short", "long" * 40, "x" * 125, "x" * 126]

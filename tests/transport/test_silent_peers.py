@@ -1,7 +1,7 @@
-"""Peers that die without a word leave their room within 40 s, however busy it is.
+"""Peers that die silently leave their room within 40 s, however busy it is.
 
-As a program, `test_silent_peers.py URL NAME`, this is what falls silent: a live client of every
-kind, each in a room of its own.
+Run as a program, `test_silent_peers.py URL NAME`, this is the peer that falls silent: one live
+client of every kind, each in its own room.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SILENT_SECONDS = 40.0  # the contract's bound; the shipped heartbeat makes it 37.5
 LISTENING_SECONDS = 38.5  # long enough to be taken for dead
-CHATTER_SECONDS = 0.5  # between two packets for the silent one: its room is busy
+CHATTER_SECONDS = 0.5  # between two packets for the silent client: its room is busy
 JOIN_SECONDS = 20
 
 KINDS = ["raw", "sockjs", "streaming", "polling"]
@@ -63,7 +63,7 @@ async def live(base: str, kind: str, room: str) -> None:
 
 
 async def live_all(base: str, name: str) -> None:
-    """Live as every kind of client at once."""
+    """Run a client of every kind at once."""
     async with asyncio.TaskGroup() as clients:
         for kind in KINDS:
             clients.create_task(live(base, kind, f"{name} {kind}"))
@@ -71,7 +71,7 @@ async def live_all(base: str, name: str) -> None:
 
 @asynccontextmanager
 async def living(base: str, name: str, *prefix: str) -> AsyncIterator[Process]:
-    """Run `live_all` as a process of its own, behind a command that leads to where it runs."""
+    """Run `live_all` as a process, with a command in front that chooses where it runs."""
     process = await asyncio.create_subprocess_exec(
         *prefix, sys.executable, str(Path(__file__)), base, name, env=WITH_SUPPORT
     )
@@ -83,7 +83,7 @@ async def living(base: str, name: str, *prefix: str) -> AsyncIterator[Process]:
         await process.wait()
 
 
-Seconds = dict[str, float]  # from the silence to the `disconnect`, by kind; inf: there was none
+Seconds = dict[str, float]  # seconds from the silence to the `disconnect`, by kind; inf: none came
 
 
 async def witness(
@@ -94,7 +94,7 @@ async def witness(
     seen_at: str,
     within: float = SILENT_SECONDS,
 ) -> Seconds:
-    """Talk to live clients, behind a command `prefix`, that fall silent; wait for their leaving."""
+    """Talk to live clients, run by a command `prefix`, that fall silent; wait for their leaves."""
     async with AsyncExitStack() as stack:
         talkers = [
             await stack.enter_async_context(
@@ -124,7 +124,7 @@ async def talk(talkers: list[Signalling]) -> None:
 
 
 async def until_left(talker: Signalling, within: float) -> float:
-    """Return the seconds until the talker hears that the other has left; inf if it does not."""
+    """Return the seconds until the talker hears the leave; inf if it does not."""
     start = time.monotonic()
     try:
         async with asyncio.timeout(within):
@@ -137,16 +137,16 @@ async def until_left(talker: Signalling, within: float) -> float:
 
 
 async def stay(_process: Process) -> None:
-    """Leave the clients alone."""
+    """Leave the clients running."""
 
 
 async def stop(process: Process) -> None:
-    """Let the clients' process not run any more, its connections open as they are."""
+    """Stop the clients' process, with its connections left open."""
     process.send_signal(signal.SIGSTOP)
 
 
 async def witness_a_cut(url: str, port: int) -> Seconds | str:
-    """Cut the cable to live clients; where that cannot be done, return why."""
+    """Cut the cable to live clients; return a reason where that is impossible."""
     if fault := no_cables():
         return fault
     cable = Cable()
@@ -164,7 +164,7 @@ async def witness_a_cut(url: str, port: int) -> Seconds | str:
 async def silences(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[dict[str, Seconds | str]]:
-    """Do all the waiting at once, with the heartbeat that is shipped."""
+    """Do all the waiting at once, with the default heartbeat."""
     tmp = tmp_path_factory.mktemp("signaller")
     async with signaller("--host", "0.0.0.0", tmp=tmp) as server:
         url, base = f"http://127.0.0.1:{server.port}/echo", f"http://127.0.0.1:{server.port}"
@@ -185,7 +185,7 @@ async def silences(
 async def test_a_peer_that_falls_silent_leaves_in_time(
     silences: dict[str, Seconds | str], how: str, kind: str
 ) -> None:
-    """Its process stopped or its cable cut, and sent to all the while: `disconnect` in 40 s."""
+    """Its process is stopped or its cable cut while others send to it: `disconnect` within 40 s."""
     found = silences[how]
     if isinstance(found, str):
         missing(found)
@@ -197,7 +197,7 @@ async def test_a_peer_that_falls_silent_leaves_in_time(
 async def test_a_peer_that_only_listens_stays(
     silences: dict[str, Seconds | str], kind: str
 ) -> None:
-    """Who says nothing for as long, but lives, is not taken for dead."""
+    """A live client that sends nothing for as long is not taken for dead."""
     alive = silences["alive"]
     assert isinstance(alive, dict)
     assert alive[kind] == math.inf

@@ -1,4 +1,4 @@
-"""SockJS across origins: CORS headers, preflights, and who is let in."""
+"""SockJS across origins: CORS headers, preflights, and which origins are allowed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REFUSED = [
 
 
 def assert_shared(answer: Answer, origin: str) -> None:
-    """The answer may be read by `origin`, with credentials, and caches keep it apart."""
+    """Check that `origin` may read the answer, with credentials, and that caches keep it apart."""
     allowed = answer.headers["Access-Control-Allow-Origin"]
     assert allowed == origin or (origin == "null" and allowed == "*")
     if allowed != "*":
@@ -51,7 +51,7 @@ def assert_not_shared(answer: Answer) -> None:
 @pytest.mark.parametrize("origin", [ORIGIN, "http://test", "null"])
 @pytest.mark.parametrize(("path", "method"), PREFLIGHTS)
 async def test_preflight(base: str, path: str, method: str, origin: str) -> None:
-    """A preflight is allowed for a year, with an empty body, and opens no session."""
+    """It is allowed for a year, with an empty body, and opens no session."""
     headers = {"Origin": origin, "Access-Control-Request-Method": method}
     answer = await ask(base, "OPTIONS", f"/echo{path}", headers=headers)
     assert (answer.status, answer.body) == (204, b"")
@@ -65,7 +65,7 @@ async def test_preflight(base: str, path: str, method: str, origin: str) -> None
 
 
 async def test_options_without_an_origin(base: str) -> None:
-    """OPTIONS outside of CORS is answered for any origin."""
+    """OPTIONS outside CORS is answered for any origin."""
     answer = await ask(base, "OPTIONS", "/echo/abc/abc/xhr")
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
@@ -73,7 +73,7 @@ async def test_options_without_an_origin(base: str) -> None:
 
 @pytest.mark.parametrize("asked", ["a, b, c", "", None])
 async def test_requested_headers_are_echoed(base: str, asked: str | None) -> None:
-    """A preflight allows the very headers that were asked for."""
+    """A preflight allows exactly the headers that were asked for."""
     headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     if asked is not None:
         headers["Access-Control-Request-Headers"] = asked
@@ -82,7 +82,7 @@ async def test_requested_headers_are_echoed(base: str, asked: str | None) -> Non
 
 
 async def test_a_preflight_opens_no_session(base: str) -> None:
-    """Asking leave is not opening."""
+    """Only the request that follows does."""
     session = fresh()
     headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     await ask(base, "OPTIONS", f"{session}/xhr", headers=headers)
@@ -91,15 +91,17 @@ async def test_a_preflight_opens_no_session(base: str) -> None:
 
 @pytest.mark.parametrize("origin", [ORIGIN, "null"])
 @pytest.mark.parametrize(("method", "url"), RECEIVERS)
-async def test_receivers_share(base: str, method: str, url: str, origin: str) -> None:
-    """Every receiving transport may be read across origins, with credentials (fault 17)."""
+async def test_receivers_are_readable_across_origins(
+    base: str, method: str, url: str, origin: str
+) -> None:
+    """All receiving transports may be read with credentials (fault 17)."""
     stream = await Stream.open(base, method, fresh() + url, {"Origin": origin})
     assert stream.head.status == 200
     assert_shared(stream.head, origin)
 
 
-async def test_info_and_senders_share(base: str) -> None:
-    """Info, messages and their refusals may be read across origins (fault 17)."""
+async def test_info_and_senders_are_readable_across_origins(base: str) -> None:
+    """So may info, sending, and their error answers (fault 17)."""
     headers = {"Origin": ORIGIN}
     assert_shared(await ask(base, "GET", "/echo/info", headers=headers), ORIGIN)
     session = fresh()
@@ -114,22 +116,22 @@ async def test_info_and_senders_share(base: str) -> None:
 
 
 async def test_without_an_origin_anyone_may_read(base: str) -> None:
-    """A request without an Origin gets the star."""
+    """The answer then has `*`."""
     answer = await ask(base, "GET", "/echo/info")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 @pytest.fixture
 async def guarded(seam) -> Seam:
-    """Give a server that only lets in https://*.example.com and one more origin."""
+    """Give a server that allows https://*.example.com and one more origin."""
     return await seam(
         origins=("https://*.example.com", "http://localhost:3000"), jsonp=True, htmlfile=True
     )
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, "http://localhost:3000"])
-async def test_listed_origins_enter(guarded: Seam, origin: str) -> None:
-    """Origins on the list, by name or by wildcard, have every transport (fault 17)."""
+async def test_listed_origins_are_allowed(guarded: Seam, origin: str) -> None:
+    """A listed origin may use every transport, by name or by wildcard (fault 17)."""
     headers = {"Origin": origin}
     assert_shared(await ask(guarded.base, "GET", "/echo/info", headers=headers), origin)
     for method, url in RECEIVERS:
@@ -142,7 +144,7 @@ async def test_listed_origins_enter(guarded: Seam, origin: str) -> None:
 
 @pytest.mark.parametrize("origin", REFUSED)
 async def test_other_origins_are_refused(guarded: Seam, origin: str) -> None:
-    """Any other origin gets 403 everywhere, unshared, and opens nothing (fault 17)."""
+    """Any other origin gets an unreadable 403 everywhere, and opens no session (fault 17)."""
     headers = {"Origin": origin}
     answers = [await ask(guarded.base, "GET", "/echo/info", headers=headers)]
     answers += [
@@ -171,8 +173,8 @@ async def test_a_session_is_closed_to_other_origins(guarded: Seam) -> None:
     assert guarded.tape.story() == ["open"]
 
 
-async def test_programs_without_an_origin_enter(guarded: Seam) -> None:
-    """Who sends no Origin is no browser, and passes."""
+async def test_programs_without_an_origin_are_allowed(guarded: Seam) -> None:
+    """A client that sends no Origin is not a browser."""
     assert await poll(guarded.base, fresh()) == "o\n"
     for url in (f"{fresh()}/websocket", "/echo/websocket"):
         assert (await Socket.open(guarded.base, url)).head.status == 101

@@ -1,4 +1,4 @@
-"""SockJS over HTTP as it is spoken: 1.0, keep-alive, pipelining, chunks, methods, cookies."""
+"""SockJS over HTTP: 1.0, keep-alive, pipelining, chunks, methods, cookies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SENDERS = [("POST", "/xhr_send"), ("POST", "/jsonp_send")]
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_keep_alive(base: str, version: str) -> None:
-    """A connection that is to be kept carries a second request."""
+    """A kept connection carries a second request."""
     wire = await Wire.open(base)
     headers = {"Connection": "Keep-Alive"}
     for _ in range(2):
@@ -35,7 +35,7 @@ async def test_keep_alive(base: str, version: str) -> None:
 
 
 async def test_http_1_0_ends_by_itself(base: str) -> None:
-    """An HTTP/1.0 request which asks for no keep-alive gets none."""
+    """An HTTP/1.0 request without keep-alive gets none."""
     wire = await Wire.open(base)
     answer = await wire.ask("GET", "/echo", version="1.0")
     assert answer.text == GREETING
@@ -43,7 +43,7 @@ async def test_http_1_0_ends_by_itself(base: str) -> None:
 
 
 async def test_streaming_to_http_1_0(base: str) -> None:
-    """An HTTP/1.0 client gets a stream without chunks, ended by the connection's end."""
+    """An HTTP/1.0 client gets an unchunked stream, which ends with the connection."""
     headers = {"Connection": "Keep-Alive"}
     stream = await Stream.open(
         base, "POST", f"{fresh('/close')}/xhr_streaming", headers, version="1.0"
@@ -64,7 +64,7 @@ async def test_polling_from_http_1_0(base: str) -> None:
 
 
 async def test_streaming_to_http_1_1(base: str) -> None:
-    """An HTTP/1.1 client gets each frame in a chunk, and a last chunk at the end."""
+    """An HTTP/1.1 client gets each frame as a chunk, and a last chunk at the end."""
     stream = await Stream.open(base, "POST", f"{fresh('/close')}/xhr_streaming")
     assert stream.head.headers["Transfer-Encoding"].lower() == "chunked"
     assert "Content-Length" not in stream.head.headers
@@ -85,7 +85,7 @@ async def test_pipelined_requests_are_answered_in_order(base: str) -> None:
 
 
 async def test_polls_share_a_connection(base: str) -> None:
-    """A polling client needs one connection, however often it polls and sends."""
+    """A polling client needs only one connection, however often it polls and sends."""
     wire = await Wire.open(base)
     session = fresh()
     assert (await wire.ask("POST", f"{session}/xhr", b"")).text == "o\n"
@@ -95,7 +95,7 @@ async def test_polls_share_a_connection(base: str) -> None:
 
 
 async def test_a_chunked_body_is_read(base: str) -> None:
-    """Messages may come in a chunked body."""
+    """Messages may arrive in a chunked body."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     wire = await Wire.open(base)
@@ -106,7 +106,7 @@ async def test_a_chunked_body_is_read(base: str) -> None:
 
 
 async def test_an_upgrade_to_http_2_is_declined(base: str) -> None:
-    """What `curl --http2` sends gets a normal answer, and the server lives on."""
+    """The request of `curl --http2` gets a normal answer, and the server goes on."""
     headers = {
         "Connection": "Upgrade, HTTP2-Settings",
         "Upgrade": "h2c",
@@ -133,7 +133,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("allowed", "url", "method"), WRONG)
 async def test_other_methods_are_405(base: str, allowed: str, url: str, method: str) -> None:
-    """Each transport has its method; any other is refused with Allow and opens nothing (15)."""
+    """Each transport has one method; others are refused with Allow and open nothing (15)."""
     session = fresh()
     assert_not_allowed(await ask(base, method, session + url, b""), allowed)
     assert (await ask(base, "POST", f"{session}/xhr_send", array("a"))).status == 404
@@ -141,7 +141,7 @@ async def test_other_methods_are_405(base: str, allowed: str, url: str, method: 
 
 @pytest.mark.parametrize("path", ["/echo", "/echo/", "/echo/info", "/echo/iframe.html"])
 async def test_static_urls_are_read_only(base: str, path: str) -> None:
-    """Greeting, info and iframe page can be got, nothing else."""
+    """Greeting, info and iframe page can only be read."""
     for method in ("POST", "PUT", "DELETE"):
         answer = await ask(base, method, path, b"")
         assert answer.status == 405
@@ -157,7 +157,7 @@ async def test_static_urls_are_read_only(base: str, path: str) -> None:
     ],
 )
 async def test_head_writes_no_body(base: str, url: str) -> None:
-    """The answer to HEAD ends with its head: the next answer follows at once (fault 15)."""
+    """The answer to HEAD has no body: the next answer follows at once (fault 15)."""
     wire = await Wire.open(base)
     session = fresh()
     wire.say("HEAD", session + url)
@@ -169,7 +169,7 @@ async def test_head_writes_no_body(base: str, url: str) -> None:
 
 @pytest.mark.parametrize("path", ["/echo", "/echo/info", "/echo/iframe.html", "/nowhere"])
 async def test_head_of_static_urls_writes_no_body(base: str, path: str) -> None:
-    """HEAD of a page leaves the connection in step, whether it is served or refused."""
+    """The connection stays in step after HEAD of a page, whether served or refused."""
     wire = await Wire.open(base)
     wire.say("HEAD", path)
     wire.say("GET", "/echo")
@@ -180,7 +180,7 @@ async def test_head_of_static_urls_writes_no_body(base: str, path: str) -> None:
 @pytest.mark.parametrize("jsessionid", ["dummy", "abcdef"])
 @pytest.mark.parametrize(("method", "url"), RECEIVERS)
 async def test_cookie(base: str, method: str, url: str, jsessionid: str) -> None:
-    """A service with cookies sets JSESSIONID for all paths, or echoes the client's own."""
+    """A service with cookies sets JSESSIONID for all paths, or repeats the client's."""
     headers = {} if jsessionid == "dummy" else {"Cookie": f"JSESSIONID={jsessionid}"}
     session = fresh("/cookie_needed_echo")
     stream = await Stream.open(base, method, session + url, headers)
@@ -193,28 +193,28 @@ async def test_cookie(base: str, method: str, url: str, jsessionid: str) -> None
 
 
 async def test_cookie_of_jsonp_send(base: str) -> None:
-    """Answers to jsonp_send carry the cookie as well."""
+    """Answers to jsonp_send have the cookie as well."""
     session = fresh("/cookie_needed_echo")
     await ask(base, "GET", f"{session}/jsonp?c=x")
     sent = await ask(base, "POST", f"{session}/jsonp_send", b"d=%5B%22x%22%5D", FORM)
     assert sent.headers["Set-Cookie"].startswith("JSESSIONID=dummy")
 
 
-async def test_info_tells_of_the_cookie_and_sets_none(base: str) -> None:
-    """A service with cookies says that they are needed; the question itself needs none."""
+async def test_info_announces_the_cookie_and_sets_none(base: str) -> None:
+    """Info says that cookies are needed, and works without one."""
     answer = await ask(base, "GET", "/cookie_needed_echo/info")
     assert '"cookie_needed":true' in answer.text.replace(" ", "")
     assert "Set-Cookie" not in answer.headers
 
 
 @pytest.mark.parametrize(("method", "url"), RECEIVERS)
-async def test_no_cookie_unless_asked_for(base: str, method: str, url: str) -> None:
+async def test_no_cookies_by_default(base: str, method: str, url: str) -> None:
     """A service without cookies sets none."""
     stream = await Stream.open(base, method, fresh() + url)
     assert "Set-Cookie" not in stream.head.headers
 
 
 async def test_many_sessions_at_once(base: str) -> None:
-    """Sessions opened at the same time are answered each for itself."""
+    """Sessions opened at the same time get their own answers."""
     sessions = [fresh() for _ in range(32)]
     assert await asyncio.gather(*(poll(base, each) for each in sessions)) == ["o\n"] * 32

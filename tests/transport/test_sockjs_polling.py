@@ -26,7 +26,7 @@ CONTENT_TYPES = [
 
 
 async def jsonp(base: str, session: str, callback: str = "call") -> str:
-    """Return the frame which one jsonp poll brings, out of its call."""
+    """Return the frame of one jsonp poll, taken from its call."""
     answer = await ask(base, "GET", f"{session}/jsonp?c={callback}")
     assert answer.status == 200, answer
     start, end = f"{callback}(", ");\r\n"
@@ -37,7 +37,7 @@ async def jsonp(base: str, session: str, callback: str = "call") -> str:
 
 
 async def test_xhr_opens_sends_and_receives(base: str) -> None:
-    """The first poll brings the open frame, a later one the messages, one frame a poll."""
+    """The first poll brings the open frame, later ones the messages, one frame a poll."""
     session = fresh()
     opening = await ask(base, "POST", f"{session}/xhr", b"")
     assert (opening.status, opening.text) == (200, "o\n")
@@ -51,7 +51,7 @@ async def test_xhr_opens_sends_and_receives(base: str) -> None:
 
 
 async def test_messages_wait_for_the_poll_in_one_frame(base: str) -> None:
-    """What arrives between two polls comes in one array, in order."""
+    """Messages that come between two polls are in one array, in order."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     await send(base, session, "a", "b")
@@ -60,7 +60,7 @@ async def test_messages_wait_for_the_poll_in_one_frame(base: str) -> None:
 
 
 async def test_a_waiting_poll_is_answered_by_a_message(base: str) -> None:
-    """A poll with nothing to bring waits, and ends with the first message."""
+    """A poll without a message waits, and ends with the first one."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     waiting = await Stream.open(base, "POST", f"{session}/xhr")
@@ -70,7 +70,7 @@ async def test_a_waiting_poll_is_answered_by_a_message(base: str) -> None:
 
 @pytest.mark.parametrize("send_url", ["xhr_send", "jsonp_send"])
 async def test_sending_to_no_session_is_404(base: str, send_url: str) -> None:
-    """Messages for a session which was never opened are refused."""
+    """Messages for a session that was never opened are refused."""
     answer = await ask(base, "POST", f"{fresh()}/{send_url}", array("x"))
     assert answer.status == 404
 
@@ -84,8 +84,8 @@ async def test_sending_to_no_session_is_404(base: str, send_url: str) -> None:
         (b"", "Payload expected."),
     ],
 )
-async def test_xhr_send_refuses_what_is_not_json(base: str, body: bytes, complaint: str) -> None:
-    """Broken or missing JSON is told apart in a 500, and the session lives on."""
+async def test_xhr_send_refuses_invalid_json(base: str, body: bytes, complaint: str) -> None:
+    """The 500 says whether JSON is broken or missing, and the session lives on."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     refused = await ask(base, "POST", f"{session}/xhr_send", body)
@@ -96,7 +96,7 @@ async def test_xhr_send_refuses_what_is_not_json(base: str, body: bytes, complai
 
 
 async def test_xhr_send_takes_any_content_type(base: str) -> None:
-    """Browsers and proxies name the type of a body as they like."""
+    """Browsers and proxies set a body's type as they like."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     for kind in CONTENT_TYPES:
@@ -108,7 +108,7 @@ async def test_xhr_send_takes_any_content_type(base: str) -> None:
 
 
 async def test_xhr_send_takes_an_empty_array(base: str) -> None:
-    """An array of no messages is a client's heartbeat."""
+    """Clients send an empty array as a heartbeat."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     assert (await send(base, session)).status == 204
@@ -117,14 +117,14 @@ async def test_xhr_send_takes_an_empty_array(base: str) -> None:
 
 
 async def test_a_post_without_content_length_opens(base: str) -> None:
-    """A POST which says nothing of its body has none."""
+    """A POST without Content-Length has no body."""
     wire = await Wire.open(base)
     answer = await wire.ask("POST", f"{fresh()}/xhr")
     assert (answer.status, answer.text) == (200, "o\n")
 
 
 async def test_a_second_poll_gets_2010(base: str) -> None:
-    """Two polls may not wait on one session: the second is told so, the first waits on."""
+    """Two polls cannot wait on one session: the second gets an error, the first waits on."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     first = await Stream.open(base, "POST", f"{session}/xhr")
@@ -134,7 +134,7 @@ async def test_a_second_poll_gets_2010(base: str) -> None:
 
 
 async def test_an_aborted_poll_interrupts_the_session(base: str) -> None:
-    """A session whose poll broke off is gone: 1002, or a new one."""
+    """After a poll broke off, the URL answers 1002 or opens a new session."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     first = await Stream.open(base, "POST", f"{session}/xhr")
@@ -143,8 +143,8 @@ async def test_an_aborted_poll_interrupts_the_session(base: str) -> None:
     assert await poll(base, session) in ("o\n", 'c[1002,"Connection interrupted"]\n')
 
 
-async def test_a_closed_session_says_so_at_every_poll(base: str) -> None:
-    """After the close frame each further poll gets it again."""
+async def test_every_poll_of_a_closed_session_gets_the_close(base: str) -> None:
+    """Each poll after the close frame gets it again."""
     session = fresh("/close")
     assert await poll(base, session) == "o\n"
     for _ in range(3):
@@ -152,7 +152,7 @@ async def test_a_closed_session_says_so_at_every_poll(base: str) -> None:
 
 
 async def test_jsonp_opens_sends_and_receives(base: str) -> None:
-    """A jsonp poll is a call of the named function with the frame as its string."""
+    """A jsonp poll returns a call of the named function, with the frame as a string."""
     session = fresh()
     opening = await ask(base, "GET", f"{session}/jsonp?c=%63allback")
     assert opening.status == 200
@@ -168,7 +168,7 @@ async def test_jsonp_opens_sends_and_receives(base: str) -> None:
 
 @pytest.mark.parametrize("transport", ["jsonp", "htmlfile"])
 async def test_a_callback_is_required(base: str, transport: str) -> None:
-    """Without the name of a function there is nothing to call."""
+    """Without the name of a function the poll is refused."""
     for query in ("", "?c="):
         answer = await ask(base, "GET", f"{fresh()}/{transport}{query}")
         assert answer.status == 500
@@ -177,8 +177,8 @@ async def test_a_callback_is_required(base: str, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", ["jsonp", "htmlfile"])
 @pytest.mark.parametrize("callback", ["%20", "*", "abc(", "abc%28", "a%0A", "%0Aa", "a%3Balert"])
-async def test_a_callback_is_a_plain_name(base: str, transport: str, callback: str) -> None:
-    """A callback of other characters is refused, a trailing newline too (fault 16)."""
+async def test_callbacks_have_plain_names(base: str, transport: str, callback: str) -> None:
+    """Other characters are refused, even a trailing newline (fault 16)."""
     answer = await ask(base, "GET", f"{fresh()}/{transport}?c={callback}")
     assert answer.status == 500
     assert 'invalid "callback" parameter' in answer.text
@@ -193,8 +193,8 @@ async def test_a_callback_is_a_plain_name(base: str, transport: str, callback: s
         (b"p=p", "Payload expected."),
     ],
 )
-async def test_jsonp_send_refuses_what_is_not_json(base: str, body: bytes, complaint: str) -> None:
-    """Broken or missing JSON is told apart in a 500, and the session lives on."""
+async def test_jsonp_send_refuses_invalid_json(base: str, body: bytes, complaint: str) -> None:
+    """The 500 says whether JSON is broken or missing, and the session lives on."""
     session = fresh()
     assert await jsonp(base, session) == "o"
     refused = await ask(base, "POST", f"{session}/jsonp_send", body, FORM)
@@ -217,8 +217,8 @@ async def test_jsonp_send_takes_a_form_or_plain_text(base: str) -> None:
     assert await jsonp(base, session) == 'a["a b&+=%","%61bc"]'
 
 
-async def test_a_closed_jsonp_session_says_so_at_every_poll(base: str) -> None:
-    """The close frame comes by jsonp too, as often as it is asked for."""
+async def test_every_jsonp_poll_of_a_closed_session_gets_the_close(base: str) -> None:
+    """The close frame comes by jsonp too, on each poll."""
     session = fresh("/close")
     assert await jsonp(base, session) == "o"
     for _ in range(2):

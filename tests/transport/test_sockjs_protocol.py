@@ -1,4 +1,4 @@
-"""The SockJS 0.3.3 protocol: greeting, iframe page, info, and which URLs are sessions."""
+"""The SockJS 0.3.3 protocol: greeting, iframe page, info, and the URLs of sessions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def assert_cacheable(answer: Answer) -> None:
 
 @pytest.mark.parametrize("path", ["/echo", "/echo/"])
 async def test_greeting(base: str, path: str) -> None:
-    """The prefix itself greets, in plain text and without a cookie."""
+    """The prefix itself answers in plain text, without a cookie."""
     answer = await ask(base, "GET", path)
     assert (answer.status, answer.text) == (200, "Welcome to SockJS!\n")
     assert answer.content_type == "text/plain;charset=utf-8"
@@ -50,7 +50,7 @@ async def test_greeting(base: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/a", "/a.html", "//", "///", "/a/a", "/a/a/", "/a/", "/0/0/x"])
 async def test_unknown_paths_are_404(base: str, path: str) -> None:
-    """Nothing else under the prefix exists."""
+    """Nothing else exists under the prefix."""
     assert (await ask(base, "GET", f"/echo{path}")).status == 404
 
 
@@ -74,7 +74,7 @@ async def test_paths_outside_the_prefix_are_404(base: str, path: str) -> None:
     ],
 )
 async def test_iframe_page(base: str, name: str) -> None:
-    """Every version of the iframe page is the same page, cacheable for long, with no cookie."""
+    """Every version of the iframe page is the same, cacheable for long, without a cookie."""
     answer = await ask(base, "GET", f"/echo/{name}")
     assert answer.status == 200
     assert answer.content_type == "text/html;charset=utf-8"
@@ -104,7 +104,7 @@ async def test_misspelt_iframe_pages_are_404(base: str, name: str) -> None:
 
 
 async def test_iframe_page_is_revalidated_by_its_etag(base: str) -> None:
-    """The ETag is stable; a request which names it gets 304 with neither body nor type."""
+    """The ETag is stable; a request with it gets a 304 without body and type."""
     first = await ask(base, "GET", "/echo/iframe.html")
     second = await ask(base, "GET", "/echo/iframe-0.3.3.html")
     assert first.headers["ETag"] == second.headers["ETag"]
@@ -115,7 +115,7 @@ async def test_iframe_page_is_revalidated_by_its_etag(base: str) -> None:
 
 
 async def test_iframe_page_under_another_etag_is_sent(base: str) -> None:
-    """A request which names an older ETag gets the page."""
+    """A request with an older ETag gets the page."""
     headers = {"If-None-Match": '"an-older-one"'}
     answer = await ask(base, "GET", "/echo/iframe.html", headers=headers)
     assert answer.status == 200
@@ -123,7 +123,7 @@ async def test_iframe_page_under_another_etag_is_sent(base: str) -> None:
 
 
 async def test_info(base: str) -> None:
-    """Info tells what the client needs to choose a transport, and is never cached."""
+    """Info has all that a client needs to choose a transport, and is never cached."""
     answer = await ask(base, "GET", "/echo/info", headers={"Origin": "http://test"})
     assert answer.status == 200
     assert answer.content_type == "application/json;charset=utf-8"
@@ -137,15 +137,15 @@ async def test_info(base: str) -> None:
     assert 0 <= info["entropy"] < 1 << 32
 
 
-async def test_info_brings_fresh_entropy(base: str) -> None:
-    """Two answers do not share their entropy."""
+async def test_info_has_fresh_entropy(base: str) -> None:
+    """Two answers have different entropy."""
     answers = [await ask(base, "GET", "/echo/info") for _ in range(8)]
     entropies = {json.loads(answer.body)["entropy"] for answer in answers}
     assert len(entropies) == len(answers)
 
 
 async def test_info_of_a_service_without_websockets(base: str) -> None:
-    """A service with WebSockets off says so, and has none."""
+    """It says so in info, and has no WebSocket."""
     answer = await ask(base, "GET", "/disabled_websocket_echo/info")
     assert json.loads(answer.body)["websocket"] is False
     for path in ("/disabled_websocket_echo/0/0/websocket", "/disabled_websocket_echo/websocket"):
@@ -161,7 +161,7 @@ async def test_any_server_and_session_open_a_session(base: str, part: str) -> No
 @pytest.mark.parametrize("part", ["//", "/a./a", "/a/a.", "/./.", "/", "///", "/a", "/a/b/c"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_misshapen_session_urls_are_404(base: str, method: str, part: str) -> None:
-    """Empty parts, dots, and more or fewer parts are no session."""
+    """URLs with empty parts, dots, or more or fewer parts are not sessions."""
     answer = await ask(base, method, f"/echo{part}/xhr", b"")
     assert answer.status == 404
 
@@ -182,7 +182,7 @@ async def test_misshapen_session_urls_are_404(base: str, method: str, part: str)
     ids=lambda value: str(value)[:20],
 )
 async def test_session_ids_are_short_and_printable(base: str, session: str, status: int) -> None:
-    """A session id is at most 64 printable characters once decoded (fault 18)."""
+    """A decoded session id has at most 64 printable characters (fault 18)."""
     mine = session if status == 404 else session + uuid.uuid4().hex[:14]
     answer = await ask(base, "POST", f"/echo/000/{mine}/xhr", b"")
     assert answer.status == status
@@ -190,7 +190,7 @@ async def test_session_ids_are_short_and_printable(base: str, session: str, stat
 
 @pytest.mark.parametrize("server", ["a" * 65, "new%0Aline", "null%00"], ids=lambda part: part[:20])
 async def test_server_ids_are_short_and_printable(base: str, server: str) -> None:
-    """The server part of the URL is bounded as the session part is (fault 18)."""
+    """The server part of the URL has the same limit as the session part (fault 18)."""
     answer = await ask(base, "POST", f"/echo/{server}/{uuid.uuid4()}/xhr", b"")
     assert answer.status == 404
 
@@ -204,7 +204,7 @@ async def test_session_ids_are_compared_decoded(base: str) -> None:
 
 
 async def test_the_server_part_is_ignored(base: str) -> None:
-    """A session is known by its own id, whichever server the load balancer names."""
+    """The session id alone counts, whichever server the load balancer names."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     assert (await send(base, session, "a")).status == 204

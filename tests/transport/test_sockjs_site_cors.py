@@ -1,4 +1,4 @@
-"""A site that sets up CORS for all of its routes, ours among them, with aiohttp-cors."""
+"""A site that sets up CORS for all its routes, ours included, with aiohttp-cors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREFLIGHT = {
 
 @pytest.fixture(params=["own", "site's", "site's, for one origin"])
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, set[str]]]:
-    """Give the URL of a site, and the origins that it lets read answers."""
+    """Give the URL of a site, and the origins that may read its answers."""
     app = web.Application()
     videre.setup(app, prefix="/echo")
     allowed = {HERE, ELSEWHERE} if "one" not in request.param else {HERE}
@@ -42,7 +42,7 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, set[s
 
 @pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
 async def test_a_polling_session(site: tuple[str, set[str]], origin: str) -> None:
-    """The site's word counts, one header says it, and the session works."""
+    """The site's setting counts, as a single header, and the session works."""
     base, allowed = site
     told = [origin] if origin in allowed else []
     url = f"{base}/000/{origin.partition('.')[0][8:]}"
@@ -72,7 +72,7 @@ async def test_a_polling_session(site: tuple[str, set[str]], origin: str) -> Non
 
 
 async def test_other_methods(site: tuple[str, set[str]]) -> None:
-    """They are answered as SockJS says: 405, with those that are allowed."""
+    """They get the 405 of SockJS, with the allowed methods."""
     base, _ = site
     async with aiohttp.ClientSession() as http:
         found: dict[str, Any] = {}

@@ -17,7 +17,7 @@ LIMIT = 4096  # bytes in one response of the test server
 
 @dataclass(frozen=True)
 class Framing:
-    """How one streaming transport asks for a response and puts a frame into it."""
+    """How one streaming transport is requested, and how it encloses a frame."""
 
     method: str
     url: str
@@ -33,7 +33,7 @@ class Framing:
         return stream
 
     async def frame(self, stream: Stream) -> str:
-        """Return the next frame, or "" at the response's end."""
+        """Return the next frame, or "" at the end of the response."""
         text = await stream.until(self.frame_end)
         if not text:
             return ""
@@ -60,7 +60,7 @@ every_framing = pytest.mark.parametrize(
 
 @every_framing
 async def test_opens_sends_and_receives(base: str, framing: Framing) -> None:
-    """One response brings the open frame and every message after it, as they come."""
+    """One response brings the open frame and every later message as it comes."""
     session = fresh()
     stream = await framing.open(base, session)
     assert stream.head.content_type.startswith(framing.content_type)
@@ -74,7 +74,7 @@ async def test_opens_sends_and_receives(base: str, framing: Framing) -> None:
 
 
 async def test_xhr_streaming_starts_with_two_kilobytes(base: str) -> None:
-    """The prelude which old browsers need is 2048 times h and a newline."""
+    """The prelude for old browsers is 2048 times h and a newline."""
     stream = await Stream.open(base, "POST", f"{fresh()}/xhr_streaming")
     assert await stream.until() == "h" * 2048 + "\n"
     assert await stream.until() == "o\n"
@@ -91,7 +91,7 @@ async def test_eventsource_starts_with_a_newline(base: str) -> None:
 
 
 async def test_htmlfile_starts_with_a_page(base: str) -> None:
-    """The prelude is a page over 1 KiB which calls the parent's function."""
+    """The prelude is a page over 1 KiB that calls the parent's function."""
     stream = await Stream.open(base, "GET", f"{fresh()}/htmlfile?c=%63allback")
     page = await stream.until('p("o");\n</script>\r\n')
     prelude = page.removesuffix('<script>\np("o");\n</script>\r\n')
@@ -110,7 +110,7 @@ async def test_htmlfile_starts_with_a_page(base: str) -> None:
 
 @every_framing
 async def test_a_response_ends_at_its_limit(base: str, framing: Framing) -> None:
-    """A response of 4096 bytes is ended; the next one carries on where it stopped."""
+    """A response ends at 4096 bytes; the next one continues where it stopped."""
     session = fresh()
     stream = await framing.open(base, session)
     assert await framing.frame(stream) == "o"
@@ -134,7 +134,9 @@ async def test_small_messages_count_towards_the_limit(base: str) -> None:
 
 
 @every_framing
-async def test_a_closed_session_says_so_in_every_response(base: str, framing: Framing) -> None:
+async def test_every_response_of_a_closed_session_has_the_close(
+    base: str, framing: Framing
+) -> None:
     """The close frame ends a response; a later request gets it too, not 2010."""
     session = fresh("/close")
     first = await framing.open(base, session)
@@ -145,7 +147,7 @@ async def test_a_closed_session_says_so_in_every_response(base: str, framing: Fr
 
 @every_framing
 async def test_a_second_response_gets_2010(base: str, framing: Framing) -> None:
-    """A second receiver is told so, its response is ended, and the first one lives on."""
+    """The second response gets the error and ends, while the first one lives on."""
     session = fresh()
     first = await framing.open(base, session)
     assert await framing.frame(first) == "o"
@@ -157,7 +159,7 @@ async def test_a_second_response_gets_2010(base: str, framing: Framing) -> None:
 
 @every_framing
 async def test_an_aborted_response_interrupts_the_session(base: str, framing: Framing) -> None:
-    """A session whose response broke off is gone: 1002, or a new one."""
+    """After a response broke off, the URL answers 1002 or opens a new session."""
     session = fresh()
     first = await framing.open(base, session)
     assert await framing.frame(first) == "o"

@@ -1,4 +1,4 @@
-"""SockJS carries every character: what browsers mangle is escaped on its way."""
+"""SockJS carries every character: those that browsers change are escaped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from websocket_client import Socket
 
 pytest_plugins = ("sockjs_fixtures",)
 
-# Ranges that a server must escape: browsers change or lose them in what they receive.
+# Ranges that a server must escape, since browsers change or lose them on receipt.
 RANGES = [(0x00, 0x1F), (0x200C, 0x200F), (0x2028, 0x202F), (0x2060, 0x206F), (0xFFF0, 0xFFFF)]
 KILLERS = "".join(chr(code) for low, high in RANGES for code in range(low, high + 1))
 EVERYTHING = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x10000)]))
@@ -29,13 +29,13 @@ every_sample = pytest.mark.parametrize("text", SAMPLES.values(), ids=SAMPLES)
 
 
 async def send_raw(base: str, session: str, text: str) -> None:
-    """Send one message in a body that escapes as little as JSON lets it."""
+    """Send one message with as few escapes as JSON allows."""
     body = json.dumps([text], ensure_ascii=False).encode()
     assert (await ask(base, "POST", f"{session}/xhr_send", body)).status == 204
 
 
-async def test_the_server_escapes_what_browsers_mangle(base: str) -> None:
-    """Characters that browsers change on receipt travel as escapes."""
+async def test_the_server_escapes_what_browsers_change(base: str) -> None:
+    """These characters are sent as escapes."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     await send_raw(base, session, KILLERS)
@@ -48,7 +48,7 @@ async def test_the_server_escapes_what_browsers_mangle(base: str) -> None:
 
 @pytest.mark.parametrize("escaped", [True, False], ids=["escaped", "plain"])
 async def test_the_server_decodes_every_character(base: str, escaped: bool) -> None:
-    """All of the basic plane comes back, sent as escapes or as it is."""
+    """The whole basic plane comes back, whether sent as escapes or not."""
     session = fresh()
     assert await poll(base, session) == "o\n"
     if escaped:
@@ -93,7 +93,7 @@ async def test_websocket(base: str, text: str) -> None:
 
 
 async def test_everything_by_websocket(base: str) -> None:
-    """All of the basic plane passes in one message of 196 KB, or in parts on a raw WebSocket."""
+    """The whole basic plane passes in one message of 196 KB, or in parts on a raw WebSocket."""
     framed = await Socket.open(base, f"{fresh()}/websocket")
     assert await framed.text() == "o"
     framed.send(json.dumps([EVERYTHING], ensure_ascii=False))

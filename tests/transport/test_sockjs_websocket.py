@@ -34,7 +34,7 @@ async def opened(base: str, session: str) -> Socket:
 
 
 async def test_framed(base: str) -> None:
-    """The open frame, then each array of messages answered by an array."""
+    """The open frame comes first, then an array for each array of messages."""
     client = await opened(base, fresh())
     client.send("")
     client.send('["a"]')
@@ -55,16 +55,16 @@ async def test_framed_by_the_server_closing(base: str) -> None:
     assert await client.wire.ended()
 
 
-async def test_the_clients_close_is_answered(base: str) -> None:
-    """A close frame is answered by its like, and the connection ends."""
+async def test_a_clients_close_is_answered(base: str) -> None:
+    """A close frame gets a close frame, and the connection ends."""
     client = await opened(base, fresh())
     client.send((1000).to_bytes(2, "big"), CLOSE)
     assert (await client.goodbye())[0] == 1000
     assert await client.wire.ended()
 
 
-async def test_a_session_id_may_be_used_by_two(base: str) -> None:
-    """WebSocket sessions with the same id in their URLs have nothing in common."""
+async def test_two_sessions_may_have_one_id(base: str) -> None:
+    """WebSocket sessions with the same id in their URLs share nothing."""
     session = fresh()
     first, second = await opened(base, session), await opened(base, session)
     first.send('["a"]')
@@ -82,7 +82,7 @@ async def test_a_session_id_may_be_used_by_two(base: str) -> None:
 
 @pytest.mark.parametrize("broken", ['["a', "[", "nonsense", '{"a":', "\u00e9"])
 async def test_broken_json_ends_the_connection(base: str, broken: str) -> None:
-    """Broken data ends a framed connection abruptly: no message more."""
+    """Invalid data ends a framed connection abruptly, without another message."""
     client = await opened(base, fresh())
     client.send(broken)
     await client.goodbye()
@@ -93,7 +93,7 @@ async def test_broken_json_ends_the_connection(base: str, broken: str) -> None:
 @pytest.mark.parametrize("version", ["7", "8", "13"])
 @pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade"])
 async def test_handshake(base: str, version: str, connection: str, key: str) -> None:
-    """Every version since hybi-07 is greeted, Firefox's Connection header too."""
+    """Every version since hybi-07 is accepted, and Firefox's Connection header too."""
     headers = {
         "Sec-WebSocket-Version": version,
         "Connection": connection,
@@ -123,20 +123,20 @@ async def test_handshake(base: str, version: str, connection: str, key: str) -> 
     ids=["plain", "connection", "h2c", "no-key", "version", "short-key"],
 )
 async def test_a_bad_handshake_is_400(base: str, path: str, headers: dict[str, str]) -> None:
-    """What is no WebSocket handshake is refused (426 may tell the versions)."""
+    """A request that is no WebSocket handshake is refused (a 426 may list versions)."""
     answer = await ask(base, "GET", path, headers=headers)
     assert answer.status in (400, 426)
 
 
 async def test_pings_are_answered(base: str) -> None:
-    """A ping comes back as a pong with its payload, on both kinds of connection."""
+    """A ping gets a pong with its payload, on both kinds of connection."""
     for client in (await opened(base, fresh()), await Socket.open(base, "/echo/websocket")):
         client.send(b"are you there", PING)
         assert await client.frame() == (PONG, b"are you there")
 
 
 async def test_a_fragmented_message_is_put_together(base: str) -> None:
-    """A message may come in fragments, with a ping between them."""
+    """A message may come in fragments, with a ping in between."""
     client = await opened(base, fresh())
     first, ping, last = (encode(b'["a', TEXT), encode(b"", PING), encode(b'b"]', CONTINUATION))
     client.wire.writer.write(bytes([first[0] & ~FIN]) + first[1:] + ping + last)
@@ -145,7 +145,7 @@ async def test_a_fragmented_message_is_put_together(base: str) -> None:
 
 
 async def test_raw(base: str) -> None:
-    """A raw WebSocket has neither open frame nor framing: text in, text out."""
+    """A raw WebSocket has no open frame and no framing: text in, text out."""
     client = await Socket.open(base, "/echo/websocket")
     assert client.head.status == 101
     for text in ("Hello world!\uffff", '["not", "SockJS"]', "\U0001f600", '"', "a\nb\u2028"):
@@ -154,7 +154,7 @@ async def test_raw(base: str) -> None:
 
 
 async def test_raw_ignores_empty_frames(base: str) -> None:
-    """An empty frame is no message."""
+    """An empty frame is not a message."""
     client = await Socket.open(base, "/echo/websocket")
     client.send("")
     client.send("a")
@@ -162,14 +162,14 @@ async def test_raw_ignores_empty_frames(base: str) -> None:
 
 
 async def test_raw_reads_binary_frames_as_text(base: str) -> None:
-    """A binary frame is read as its UTF-8 text and answered by text."""
+    """A binary frame is read as UTF-8 text and answered with text."""
     client = await Socket.open(base, "/echo/websocket")
     client.send("caf\u00e9".encode(), BINARY)
     assert await client.frame() == (TEXT, "caf\u00e9".encode())
 
 
 async def test_raw_by_the_server_closing(base: str) -> None:
-    """A raw WebSocket is closed with the very code and reason (fault 13)."""
+    """A raw WebSocket is closed with the exact code and reason (fault 13)."""
     client = await Socket.open(base, "/close/websocket")
     assert await client.goodbye() == (3000, "Go away!")
     assert await client.wire.ended()
@@ -187,7 +187,7 @@ async def test_sizes(base: str, size: int) -> None:
 
 
 async def test_order_is_kept(base: str) -> None:
-    """A hundred messages at once come back in their order."""
+    """A hundred messages sent at once come back in order."""
     framed, raw = await opened(base, fresh()), await Socket.open(base, "/echo/websocket")
     for number in range(100):
         framed.send(json.dumps([str(number)]))
@@ -200,5 +200,5 @@ async def test_order_is_kept(base: str) -> None:
 
 
 async def test_many_connect_at_once(base: str) -> None:
-    """Connections opened together each get their open frame."""
+    """Connections opened together each get an open frame."""
     await asyncio.gather(*(opened(base, fresh()) for _ in range(32)))
