@@ -1,7 +1,7 @@
-"""What one packet may cost: work is linear in its bytes, and each byte is cheap (docs/security.md).
+"""The cost of one packet: work is linear in its bytes, and each byte is cheap (docs/security.md).
 
 Packets of any shape go through a real Peer with the memory engine, and texts through the decoding
-of SockJS frames. growth.py says how growth is judged.
+of SockJS frames. growth.py explains how growth is measured.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from videre.auth import MAX_TOKEN, TokenAuth, secret_key
 from videre.errors import TokenExpired, Unauthorized
 from videre.transport import framing
 
-LARGEST = 65_000  # bytes: what a packet may have, nearly
+LARGEST = 65_000  # bytes: a little less than the largest packet
 
-#: Times what orjson takes for an object with thousands of keys: of anything, and of known attacks.
+#: Multiples of orjson's time for an object of thousands of keys: for any value, and for attacks.
 ANYTHING = 30.0
 KNOWN = 10.0
-KEYS = 4.0  # of keys that mean nothing: parsing them is all that there is to do
+KEYS = 4.0  # of meaningless keys: only parsing is needed
 
 EVENTS = ["connect", "broadcast", "ping", "disconnect", "ice"]
 NAMES = '"Event":"EVENT","UserId":"a","RoomId":"room"'
 HEADER = f'"Header":{{{NAMES}}}'
 
-#: Packets around a JSON text, which takes the place of `%s`.
+#: Packets with a JSON text in place of `%s`.
 FRAMES = {
     "payload": f'{{{HEADER},"Payload":%s}}',
     "payload first": f'{{"Payload":%s,{HEADER}}}',
@@ -55,7 +55,7 @@ FRAMES = {
     "resume": f'{{{HEADER},"Payload":{{"Resume":%s,"Received":0}}}}',
     "received": f'{{{HEADER},"Payload":{{"Received":%s}}}}',
 }
-#: The same around the members of an object.
+#: The same, with the members of an object.
 MEMBER_FRAMES = {
     "before": f'{{%s,{HEADER},"Payload":1}}',
     "behind": f'{{{HEADER},"Payload":1,%s}}',
@@ -68,7 +68,7 @@ WORLD = World()
 
 
 def receive(make: Callable[[int], str], dense: float) -> Figures:
-    """Check what a packet of a member costs, each from a member of its own."""
+    """Check the cost of a packet from a member, with a new member for each."""
 
     def build(size: int) -> tuple[FakeClient, str]:
         member, _ = WORLD.members("a", "b")
@@ -81,7 +81,7 @@ def receive(make: Callable[[int], str], dense: float) -> Figures:
 
 
 def framed(frame: str, event: str, inner: str) -> str:
-    """Return a packet of an event around a text."""
+    """Return a packet of an event, with a text in it."""
     return frame.replace("EVENT", event).replace("%s", inner)
 
 
@@ -91,7 +91,7 @@ THOROUGH = settings(CALM, max_examples=50)
 @THOROUGH
 @given(st.sampled_from(EVENTS), st.sampled_from(sorted(FRAMES)), shapes(), st.booleans())
 def test_any_value_anywhere(event: str, where: str, shape: Shape, quoted: bool) -> None:
-    """Whatever stands in a field, or a string that holds the JSON text of it."""
+    """It may be in any field, or in a string that holds its JSON text."""
 
     def make(size: int) -> str:
         inner = json.dumps(shape(size // 2)) if quoted else shape(size)
@@ -103,7 +103,7 @@ def test_any_value_anywhere(event: str, where: str, shape: Shape, quoted: bool) 
 @THOROUGH
 @given(st.sampled_from(EVENTS), st.sampled_from(sorted(MEMBER_FRAMES)), shapes("object"))
 def test_any_keys_anywhere(event: str, where: str, shape: Shape) -> None:
-    """Thousands of keys, also those that mean something, in packet, header and Payload."""
+    """Thousands of keys, known ones included, in packet, header and Payload."""
     receive(lambda size: framed(MEMBER_FRAMES[where], event, shape.members(size)), ANYTHING)
 
 
@@ -132,14 +132,14 @@ KNOWN_MEMBERS = {
 
 @pytest.mark.parametrize("kind", KNOWN_ATTACKS)
 def test_a_known_attack(kind: str) -> None:
-    """What has stalled a server costs little more than to parse it."""
+    """Inputs that have stalled other servers cost little more than parsing them."""
     where, event, shape = KNOWN_ATTACKS[kind]
     receive(lambda size: framed(FRAMES[where], event, shape(size)), KNOWN)
 
 
 @pytest.mark.parametrize("kind", KNOWN_MEMBERS)
 def test_a_known_attack_by_keys(kind: str) -> None:
-    """The same, of keys."""
+    """The same holds for attacks that use keys."""
     where, event, piece = KNOWN_MEMBERS[kind]
     dense = KNOWN if "Payload" in piece else KEYS
     receive(lambda size: framed(MEMBER_FRAMES[where], event, repeat(piece, size)), dense)
@@ -147,7 +147,7 @@ def test_a_known_attack_by_keys(kind: str) -> None:
 
 @pytest.mark.parametrize("field", ["UserId", "RoomId", "Event"])
 def test_each_packet_under_another_name(field: str) -> None:
-    """A name that was not seen before costs no more than one that was."""
+    """A new name costs no more than a known one."""
     member, _ = WORLD.members("a", "b")
     names = itertools.count()
 
@@ -170,8 +170,8 @@ AUTH = TokenAuth([secret_key(SECRET), secret_key(SECRET[::-1])])
 
 
 @pytest.mark.parametrize("piece", [".", "a", "a.", "e30.", "\u00e9", "=", "-_", "eyJ", "\x00"])
-def test_a_token_that_is_none(piece: str) -> None:
-    """A long one is not even looked at."""
+def test_an_invalid_token(piece: str) -> None:
+    """A long one is not examined at all."""
 
     def work(token: str) -> None:
         with pytest.raises(Unauthorized):
@@ -185,8 +185,8 @@ def test_a_token_that_is_none(piece: str) -> None:
     shapes("array", "object", "deep"),
     st.sampled_from(["room", "sub", "exp", "max", "aud", "iss", "iat", "jti", "header", "body"]),
 )
-def test_a_token_that_was_signed(shape: Shape, claim: str) -> None:
-    """Whatever its signer put into it; and whatever a stranger puts into its header."""
+def test_a_signed_token(shape: Shape, claim: str) -> None:
+    """Its signer may put anything into it, and a stranger anything into its header."""
 
     def make(size: int) -> str:
         inner = shape(size * 5 // 8 if size > 1024 else size // 2)
@@ -206,7 +206,7 @@ def test_a_token_that_was_signed(shape: Shape, claim: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["x%d", "x%d*", "*%d", "roo"])
 def test_a_token_for_many_rooms(pattern: str) -> None:
-    """A list of them is looked through once."""
+    """Its list is searched once."""
 
     def make(size: int) -> str:
         return token(room=[pattern.replace("%d", str(number)) for number in range(size // 16)])
@@ -221,7 +221,7 @@ def test_a_token_for_many_rooms(pattern: str) -> None:
 @THOROUGH
 @given(shapes(), st.sampled_from(["", "\\ud800", "\ud800"]), st.booleans())
 def test_sockjs_framing(shape: Shape, tail: str, whole: bool) -> None:
-    """One message of any text, or anything that is no array of messages."""
+    """One message of any text, or a frame that is no array of messages."""
 
     def make(size: int) -> str:
         text = shape(size // 2)
@@ -234,7 +234,7 @@ def test_sockjs_framing(shape: Shape, tail: str, whole: bool) -> None:
     "piece", ['""', '"a"', '"{\\"Header\\":1}"', '"\\ud800"', "[]", "0", '"\\"\\\\"', '"\u00e9"']
 )
 def test_a_batch_of_messages(piece: str) -> None:
-    """Thousands of them in one frame, each then received."""
+    """One frame has thousands of them, and each one is handled."""
 
     def build(size: int) -> tuple[FakeClient, str]:
         return WORLD.client(), Shape("array", (piece,))(size)
@@ -248,7 +248,7 @@ def test_a_batch_of_messages(piece: str) -> None:
 
 
 def messages(frame: str) -> list[str]:
-    """Return the messages in a SockJS frame, none of what is no such frame."""
+    """Return the messages in a SockJS frame, none if it is invalid."""
     try:
         return framing.messages(frame)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Decoding: what is a packet, what is not, and what the sender is told then."""
+"""Decoding: what is a packet, what is not, and which error the sender gets."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ LIMIT = 1000
 
 
 def decode(text: str) -> Packet:
-    """Return the packet of a text, under the usual limit."""
+    """Decode a text under the default limit."""
     return Decoder(64 * 1024).decode(text)
 
 
 def body(**changed: Any) -> str:
-    """Return a packet with these header keys changed; `...` takes one out."""
+    """Return a packet with these header keys changed; `...` removes one."""
     header = {"Event": "ping", "UserId": "a", "RoomId": "r", **changed}
     header = {key: value for key, value in header.items() if value is not ...}
     return json.dumps({"Header": header, "Payload": ""})
 
 
-def test_a_packet_holds_what_it_says() -> None:
-    """Event, user, room, the header with all its keys, and the text as it came."""
+def test_the_parts_of_a_packet() -> None:
+    """Event, user, room, the header with all its keys, and the text as received."""
     text = ' {"Payload":1, "Header":{"RoomId":"r","X":[1],"UserId":"\\u0061","Event":"ping"}}\n'
     found = decode(text)
     assert (found.event, found.user, found.room, found.text) == ("ping", "a", "r", text)
@@ -46,7 +46,7 @@ def test_a_packet_holds_what_it_says() -> None:
 @pytest.mark.parametrize("event", ["connect", "broadcast", "ping", "disconnect"])
 @pytest.mark.parametrize("payload", ["{}", "", {}, {"a": [1]}, [], None, True, 0, 1.5])
 def test_a_payload_is_any_json_value(event: str, payload: Any) -> None:
-    """Payload: any JSON value, whatever the event."""
+    """This holds for every event."""
     assert decode(packet(event, "a", "r", payload)).event == event
 
 
@@ -90,7 +90,7 @@ def test_malformed(text: str) -> None:
     assert caught.value.retry is False
 
 
-# What must not stand in a field; null in a name has a test of its own.
+# Values not allowed in a field; null in a name has its own test.
 WRONG_NAMES: list[Any] = [
     "",
     1,
@@ -118,7 +118,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("field", "value"), WRONG)
 def test_invalid_header(field: str, value: Any) -> None:
-    """A header's field that fails the schema: invalid-packet, and the message names it alone."""
+    """A header field that fails the schema is invalid-packet; the message names only that field."""
     with pytest.raises(InvalidPacket) as caught:
         decode(body(**{field: value}))
     message = str(caught.value)
@@ -129,8 +129,8 @@ def test_invalid_header(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["UserId", "RoomId"])
-def test_a_name_that_is_null_is_invalid(field: str) -> None:
-    """A null where a name belongs is the sender's fault, told as any other."""
+def test_a_null_name_is_invalid(field: str) -> None:
+    """A null name is an error like any other."""
     with pytest.raises(InvalidPacket, match=rf"^Header\.{field}: "):
         decode(body(**{field: None}))
 
@@ -150,30 +150,30 @@ def test_a_name_that_is_null_is_invalid(field: str) -> None:
         ),
     ],
 )
-def test_the_message_names_every_field_at_fault(text: str, fields: list[str]) -> None:
-    """Message names every field at fault, each with what is wrong with it."""
+def test_the_message_names_all_invalid_fields(text: str, fields: list[str]) -> None:
+    """For each field it says what is wrong."""
     with pytest.raises(InvalidPacket) as caught:
         decode(text)
     named = [fault.split(": ")[0] for fault in str(caught.value).split("; ")]
     assert sorted(named) == sorted(fields)
 
 
-def test_the_message_names_every_field_at_fault_beside_a_long_value() -> None:
-    """A long value in one field does not hide the faults of the others."""
+def test_a_long_value_hides_no_other_fault() -> None:
+    """The faults of the other fields are still named."""
     with pytest.raises(InvalidPacket) as caught:
         decode(json.dumps({"Header": {"Event": "x" * 10_000, "UserId": "", "RoomId": ""}}))
     for field in ("Header.Event", "Header.UserId", "Header.RoomId", "Payload"):
         assert f"{field}: " in str(caught.value)
 
 
-def test_the_protocols_example_of_a_message() -> None:
-    """The words of protocol.md's example."""
+def test_the_protocols_example_message() -> None:
+    """The words are those of protocol.md's example."""
     with pytest.raises(InvalidPacket, match=r"^Header\.UserId: required field$"):
         decode(body(UserId=...))
 
 
-def test_what_was_claimed_is_kept_for_the_answer() -> None:
-    """An invalid packet's error has its header."""
+def test_an_invalid_packets_header_is_kept() -> None:
+    """Its error can repeat the names and the id."""
     with pytest.raises(InvalidPacket) as caught:
         decode(body(Event="x", Id=7))
     assert caught.value.header == {"Event": "x", "UserId": "a", "RoomId": "r", "Id": 7}
@@ -184,7 +184,7 @@ def test_what_was_claimed_is_kept_for_the_answer() -> None:
 )
 @pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600"])
 def test_names_are_measured_in_characters(field: str, longest: int, character: str) -> None:
-    """1 to 128, or 256, characters, however many bytes they take."""
+    """A limit of 128 or 256 characters does not depend on their bytes."""
     assert decode(body(**{field: character}))
     assert decode(body(**{field: character * longest}))
     with pytest.raises(InvalidPacket):
@@ -194,8 +194,8 @@ def test_names_are_measured_in_characters(field: str, longest: int, character: s
 @pytest.mark.parametrize(
     "name", ["__proto__", "constructor", "toString", "hasOwnProperty", "Payload", "null", " ", "0"]
 )
-def test_any_name_is_an_ordinary_one(name: str) -> None:
-    """`__proto__`, `constructor`, `toString` and the like are ordinary names, also of keys."""
+def test_no_name_is_special(name: str) -> None:
+    """`__proto__`, `constructor`, `toString` and the like are ordinary names, and ordinary keys."""
     text = json.dumps(
         {
             name: 1,
@@ -224,7 +224,7 @@ def test_the_limit_is_in_bytes_of_utf_8(character: str) -> None:
         assert caught.value.retry is False
 
 
-def test_no_limit() -> None:
+def test_without_a_limit() -> None:
     """None switches the limit off."""
     assert Decoder(None).decode(packet("ping", "a", "r", "x" * 1_000_000)).event == "ping"
 
@@ -251,14 +251,14 @@ def test_no_limit() -> None:
     ],
 )
 def test_claimed(header: Any, claims: tuple[str, str, Any]) -> None:
-    """Names and ids up to their lengths; numbers, but no booleans; else nothing."""
+    """Names and ids up to their lengths, and numbers, but no booleans; otherwise nothing."""
     found = packets.claimed(header)
     assert found == claims
     assert type(found[2]) is type(claims[2])
 
 
-def test_a_packet_of_the_servers_own() -> None:
-    """The disconnect packet, to the letter."""
+def test_the_servers_disconnect() -> None:
+    """The server's own disconnect packet, byte for byte."""
     expected = '{"Header":{"Event":"disconnect","UserId":"a","RoomId":"r"},"Payload":""}'
     assert packets.write(Event.DISCONNECT, "a", "r") == expected
 
@@ -268,7 +268,7 @@ def test_a_packet_of_the_servers_own() -> None:
     [(MalformedPacket("x"), False), (UserTaken("x"), True), (Unavailable("x"), True)],
 )
 def test_an_error_packet(error: PeerError, retry: bool) -> None:
-    """Payload is a string of JSON: Code, Message, Retry; the id stands in the header."""
+    """Payload is a string of JSON with Code, Message and Retry; the id is in the header."""
     parsed = json.loads(packets.write_error(error, "a", "r", "id"))
     assert parsed["Header"] == {"Event": "error", "UserId": "a", "RoomId": "r", "Id": "id"}
     assert json.loads(parsed["Payload"]) == {"Code": error.code, "Message": "x", "Retry": retry}
@@ -276,5 +276,5 @@ def test_an_error_packet(error: PeerError, retry: bool) -> None:
 
 
 def test_a_long_message_is_cut() -> None:
-    """What a stranger sends is not multiplied."""
+    """A stranger's text is repeated in part only."""
     assert str(MalformedPacket("x" * 10_000)) == "x" * MAX_MESSAGE

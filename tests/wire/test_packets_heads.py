@@ -1,4 +1,4 @@
-"""The quickest path of a packet: a broadcast with the header of the last one, to the letter."""
+"""The fastest path of a packet: a broadcast whose header is identical to the last one's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JSON = st.recursive(
 
 
 def accepted(text: str) -> dict[str, Any] | None:
-    """Return the header of a packet, None of what is refused."""
+    """Return the header of a packet, or None if it is refused."""
     try:
         return DECODER.decode(text).header
     except PeerError:
@@ -36,7 +36,7 @@ def accepted(text: str) -> dict[str, Any] | None:
 
 @given(first=JSON, second=JSON)
 def test_another_payload_behind_the_same_head(first: Any, second: Any) -> None:
-    """A packet that only differs in its Payload repeats the head."""
+    """A packet that differs only in its Payload repeats the head."""
     header = {"Event": "broadcast", "UserId": "a", "RoomId": "r", "More": [1, {"Payload": 2}]}
     one, two = (json.dumps({"Header": header, "Payload": each}) for each in (first, second))
     head = head_of(one)
@@ -51,8 +51,8 @@ def test_another_payload_behind_the_same_head(first: Any, second: Any) -> None:
 @example('"\\ud800"}')
 @example("NaN}")
 @example("1},{}")
-def test_what_repeats_a_head_is_accepted_with_its_header(rest: str) -> None:
-    """Whatever follows the head: what is taken for a repetition is one for the decoder too."""
+def test_a_repetition_is_a_valid_packet_of_the_same_header(rest: str) -> None:
+    """Whatever follows the head, the decoder accepts each repetition with that header."""
     text = packet("broadcast", "a", "r")
     head = head_of(text)
     assert head is not None
@@ -61,7 +61,7 @@ def test_what_repeats_a_head_is_accepted_with_its_header(rest: str) -> None:
         assert list(json.loads(head + rest)) == ["Header", "Payload"]
 
 
-LEVELS = 1024  # of nesting that orjson reads
+LEVELS = 1024  # levels of nesting that orjson accepts
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ LEVELS = 1024  # of nesting that orjson reads
     ],
 )
 def test_a_repetition_is_nested_no_deeper_than_a_packet(levels: int) -> None:
-    """What is refused at first is refused behind a known head, too."""
+    """Nesting refused in a first packet is refused behind a known head, too."""
     head = head_of(packet("broadcast", "a", "r"))
     assert head is not None
     text = f"{head}{'[' * levels}{']' * levels}}}"
@@ -91,18 +91,18 @@ def test_a_repetition_is_nested_no_deeper_than_a_packet(levels: int) -> None:
     ],
 )
 def test_packets_that_do_not_end_with_the_payload_have_no_head(text: str) -> None:
-    """What stands behind the Payload might say something else the next time."""
+    """Keys behind the Payload may differ the next time."""
     assert accepted(text) is not None and head_of(text) is None
 
 
 def test_a_long_head_is_not_kept() -> None:
-    """A session holds no more of a header than a client needs."""
+    """A session keeps only as much of a header as clients need."""
     text = packet("broadcast", "a", "r", 1, More="x" * MAX_HEAD)
     assert accepted(text) is not None and head_of(text) is None
 
 
-def test_no_head_makes_a_packet_too_large_pass() -> None:
-    """The limit holds on the quick path too."""
+def test_a_known_head_does_not_bypass_the_size_limit() -> None:
+    """The limit holds on the fast path too."""
     decoder = Decoder(300)
     head = head_of(packet("broadcast", "a", "r"))
     assert head is not None
@@ -110,8 +110,8 @@ def test_no_head_makes_a_packet_too_large_pass() -> None:
     assert not decoder.repeats(text, head)
 
 
-def test_a_head_is_of_its_seat() -> None:
-    """After a move, or without a seat, the header of the old room is nobody's any more."""
+def test_a_head_belongs_to_its_seat() -> None:
+    """After a move, or without a seat, the old room's header is no longer known."""
     world = World()
     first, second = world.members("a", "b")
     for text in (packet("broadcast", "a", "room", "1"), packet("broadcast", "a", "room", "2")):
@@ -125,8 +125,8 @@ def test_a_head_is_of_its_seat() -> None:
     assert second.texts() == []
 
 
-def test_a_client_whose_headers_differ_is_served_all_the_same() -> None:
-    """With another header each time, every packet goes the long way."""
+def test_a_client_whose_headers_differ_is_served() -> None:
+    """With another header each time, every packet takes the slow path."""
     world = World()
     first, second = world.members("a", "b")
     sent = [packet("broadcast", "a", "room", "{}", Id=number) for number in range(30)]

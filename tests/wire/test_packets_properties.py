@@ -1,4 +1,4 @@
-"""Decoding, whatever comes: properties that hold for every text."""
+"""Decoding any input: properties that hold for every text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMIT = 1000
 @example("\ud800" * 20, 100)
 @example("\ud800" * 40, 100)
 def test_any_text_is_a_packet_or_a_refusal(text: str, limit: int | None) -> None:
-    """Any text is a Packet or one of three PeerErrors, with a bounded message, and it has UTF-8."""
+    """Any text is a Packet or one of three PeerErrors, whose bounded message is valid UTF-8."""
     try:
         found = Decoder(limit).decode(text)
     except PeerError as error:
@@ -47,7 +47,7 @@ def test_any_text_is_a_packet_or_a_refusal(text: str, limit: int | None) -> None
 
 
 def schema_says(body: dict[str, Any]) -> str | None:
-    """Return what cerberus says of a whole body by the schemas, None if it is a packet."""
+    """Return cerberus' complaint about a whole body, or None if it is a packet."""
     whole = Validator(packets.SCHEMA, allow_unknown=True)
     if not whole.validate(body, normalize=False):
         return "; ".join(faults(whole.errors))
@@ -59,7 +59,7 @@ def schema_says(body: dict[str, Any]) -> str | None:
 
 
 def faults(errors: dict[Any, Any], path: str = "") -> Iterator[str]:
-    """Yield cerberus' sentences with the paths of the fields."""
+    """Yield cerberus' messages with the paths of the fields."""
     for field, problems in errors.items():
         for problem in problems:
             if isinstance(problem, dict):
@@ -68,7 +68,7 @@ def faults(errors: dict[Any, Any], path: str = "") -> Iterator[str]:
                 yield f"{path}{field}: {problem}"
 
 
-#: Names at the edges of what a name may be.
+#: Names at the limits of what is allowed.
 LENGTHS = st.sampled_from([0, 1, 127, 128, 129, 255, 256, 257, 258, 300])
 EDGES = st.builds(
     lambda length, tail: ("x" * length + tail)[-length:] if length else "",
@@ -109,8 +109,8 @@ BODIES = st.one_of(
 @example({"Header": None, "Payload": 1})
 @example({})
 @given(BODIES)
-def test_the_decoder_says_what_the_schema_says(body: dict[str, Any]) -> None:
-    """It accepts and refuses the same, and in the same words, though cerberus sees an outline."""
+def test_the_decoder_agrees_with_the_schema(body: dict[str, Any]) -> None:
+    """It accepts and refuses the same, in the same words, though cerberus sees only an outline."""
     expected = schema_says(body)
     try:
         found = Decoder(None).decode(json.dumps(body))
@@ -125,7 +125,7 @@ def test_the_decoder_says_what_the_schema_says(body: dict[str, Any]) -> None:
 @CALM
 @given(st.one_of(ANY_NAME, EDGES, st.lists(VALUES), st.dictionaries(TEXT, VALUES)))
 def test_an_outline_is_short(value: Any) -> None:
-    """Of the same type; what is short already is itself."""
+    """It has the value's type; a short value is its own outline."""
     outline = packets.outlined(value)
     assert type(outline) is type(value)
     assert not isinstance(outline, str | list | dict) or len(outline) <= 258
@@ -135,8 +135,8 @@ def test_an_outline_is_short(value: Any) -> None:
 
 @CALM
 @given(VALUES)
-def test_what_a_header_claims_is_bounded(header: Any) -> None:
-    """Whatever stands for a header, what is repeated of it is short and of the right type."""
+def test_names_from_an_invalid_header_are_bounded(header: Any) -> None:
+    """Whatever the header is, the parts repeated from it are short and of the right type."""
     user, room, packet_id = packets.claimed(header)
     assert isinstance(user, str) and len(user) <= 128
     assert isinstance(room, str) and len(room) <= 256

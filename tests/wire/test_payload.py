@@ -1,4 +1,4 @@
-"""A Payload is replaced in place: all else in the packet stays as its sender wrote it."""
+"""A Payload is replaced in place: the rest of the packet stays as its sender wrote it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def replaced(text: str, value: str = "null") -> str:
 
 
 def members(text: str) -> list[tuple[str, Any]]:
-    """Return the top-level keys and values of a JSON object in their order, repeated ones too."""
+    """Return the top-level keys and values of a JSON object in order, repeated ones included."""
     found: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=lambda items: items)
     return found
 
 
 @CALM
 @given(pairs(), st.data())
-def test_the_payload_alone_is_replaced(drawn: list[tuple[str, Any]], data: st.DataObject) -> None:
-    """The other keys keep values, order and spelling, whatever the white space and escapes."""
+def test_only_the_payload_is_replaced(drawn: list[tuple[str, Any]], data: st.DataObject) -> None:
+    """Other keys keep their values, order and spelling, with any white space and escapes."""
     text = data.draw(written_object(drawn))
     value = data.draw(st.sampled_from([ROLE[True], ROLE[False], json_string(["a", '"\\'])]))
-    Decoder(None).decode(text)  # what is replaced has been accepted
+    Decoder(None).decode(text)  # only accepted packets have their Payload replaced
     head, tail = around_payload(text)
     result = f"{head}{value}{tail}"
 
@@ -54,8 +54,8 @@ def test_the_payload_alone_is_replaced(drawn: list[tuple[str, Any]], data: st.Da
 
 @CALM
 @given(st.data(), NAMES)
-def test_no_payload_is_shown(data: st.DataObject, secret: str) -> None:
-    """What a Payload holds, also one that a later one hides, is in neither half."""
+def test_the_payload_is_in_neither_half(data: st.DataObject, secret: str) -> None:
+    """Earlier Payloads of a packet that repeats the key are not, either."""
     secret = f"<secret {secret.encode().hex()}>"
     values = st.sampled_from(
         [secret, {"Payload": secret}, [secret], {secret: 1}, [[{"a": secret}]]]
@@ -79,7 +79,7 @@ def test_no_payload_is_shown(data: st.DataObject, secret: str) -> None:
     "frame", ['"Payload":{},"x":1', '"Payload" :\n{} , "x":1', '"x":1,"Payload":{}']
 )
 def test_values(value: str, frame: str) -> None:
-    """Each kind of value, first or last, with and without space around it."""
+    """Every kind of value is replaced, first or last, with and without white space."""
     text = f"{{{frame.replace('{}', value)}}}"
     assert replaced(text, "VALUE") == f"{{{frame.replace('{}', 'VALUE')}}}"
 
@@ -98,7 +98,7 @@ def test_values(value: str, frame: str) -> None:
     ],
 )
 def test_of_repeated_keys_the_last_counts(text: str, result: str) -> None:
-    """Readers take the last Payload: it is replaced, and the ones before are emptied."""
+    """JSON parsers take the last Payload: it is replaced, and earlier ones are emptied."""
     assert replaced(text, "NEW") == result
 
 
@@ -109,15 +109,15 @@ def test_of_repeated_keys_the_last_counts(text: str, result: str) -> None:
         '"x":"\\"Payload\\":"', '"x":["Payload"]', '"\\\\":1', '"\\"":"\\\\\\""', '"":""',
     ],
 )  # fmt: skip
-def test_what_only_looks_like_a_payload_is_left_alone(others: str) -> None:
-    """Other keys, values, and what is deeper in the packet stay."""
+def test_lookalikes_of_a_payload_stay(others: str) -> None:
+    """Other keys, values, and deeper parts of the packet are unchanged."""
     for frame in ("{OTHERS,'Payload':VALUE}", "{'Payload':VALUE,OTHERS}"):
         frame = frame.replace("'", '"').replace("OTHERS", others)
         assert replaced(frame.replace("VALUE", "1"), "NEW") == frame.replace("VALUE", "NEW")
 
 
 def test_an_answer_is_json_in_a_string() -> None:
-    """A role and a list of users are strings that hold JSON, as they always were."""
+    """A role and a list of users are strings that contain JSON, as in the original."""
     assert ROLE == {True: '"true"', False: '"false"'}
     assert json_string(["peer1", "peer2"]) == r'"[\"peer1\",\"peer2\"]"'
     assert json_string([]) == '"[]"'
@@ -126,7 +126,7 @@ def test_an_answer_is_json_in_a_string() -> None:
 
 
 def test_a_large_packet_of_many_keys() -> None:
-    """A packet of thousands of keys is read once from end to end."""
+    """A packet of thousands of keys is scanned once."""
     text = packet("ping", "a", "r")[:-1] + "".join(f',"key{n}":[{n}]' for n in range(4000)) + "}"
     head, tail = around_payload(text)
     assert head.endswith('"Payload": ')

@@ -25,7 +25,7 @@ both = pytest.mark.parametrize("framing", ["raw", "sockjs"])
 
 @both
 async def test_the_seven_steps(server: Server, framing: Framing) -> None:
-    """Connect, meet, ping, offer, answer, leave, and be told of it."""
+    """Connect, meet, ping, offer, answer, leave, and hear the leave."""
     a, b = await server.client(framing), await server.client(framing)
     assert await a.join("a") == "true"
     assert await b.join("b") == "false"
@@ -42,7 +42,7 @@ async def test_the_seven_steps(server: Server, framing: Framing) -> None:
     await b.hears(("connect", "a", "room", "false"))
 
 
-async def test_the_framings_meet(server: Server) -> None:
+async def test_both_framings_share_a_room(server: Server) -> None:
     """A SockJS and a raw client are members of the same room."""
     raw, sockjs = await server.client("raw"), await server.client("sockjs")
     await raw.join("a")
@@ -58,8 +58,8 @@ async def test_the_framings_meet(server: Server) -> None:
     assert await raw.text() == text
 
 
-async def test_connects_at_once_have_one_order(server: Server) -> None:
-    """Of ten that connect together one is the initiator, and all see the same order after it."""
+async def test_concurrent_connects_have_one_order(server: Server) -> None:
+    """Of ten that connect together, one is the initiator, and all hear the same order after it."""
     clients = [await server.client() for _ in range(10)]
     await asyncio.gather(
         *(client.send("connect", f"u{n}", "room") for n, client in enumerate(clients))
@@ -84,10 +84,10 @@ async def test_connects_at_once_have_one_order(server: Server) -> None:
         '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"room"},"Payload":"\u00e9\u2028\x7f"}',
     ],
 )
-async def test_a_broadcast_is_forwarded_byte_for_byte(
+async def test_a_broadcast_is_forwarded_unchanged(
     server: Server, framing: Framing, text: str
 ) -> None:
-    """As received, to every other member, never back to the sender."""
+    """It goes to every other member as received, and never back to the sender."""
     a, b, c = [await server.client(framing) for _ in range(3)]
     for client, user in ((a, "a"), (b, "b"), (c, "c")):
         await client.join(user)
@@ -99,7 +99,7 @@ async def test_a_broadcast_is_forwarded_byte_for_byte(
 
 
 async def test_order_is_kept_per_sender(server: Server) -> None:
-    """A hundred packets sent at once arrive in their order, at each receiver."""
+    """A hundred packets sent at once arrive in order, at each receiver."""
     a, b, c = await server.members("a", "b", "c")
     for number in range(100):
         await a.send("broadcast", "a", "room", number)
@@ -108,7 +108,7 @@ async def test_order_is_kept_per_sender(server: Server) -> None:
 
 
 async def test_moving_to_another_room(server: Server) -> None:
-    """Connect to another room leaves the first."""
+    """A connect to another room leaves the first."""
     a, b = await server.members("a", "b")
     assert await a.join("a", "other") == "true"
     await b.hears(("disconnect", "a", "room", ""), ("connect", "b", "room", "true"))
@@ -117,7 +117,7 @@ async def test_moving_to_another_room(server: Server) -> None:
 
 @both
 async def test_a_replaced_session_is_closed(server: Server, framing: Framing) -> None:
-    """The old session is closed with 4503; the others hear a disconnect, then the newcomer."""
+    """The old session closes with 4503; others hear a disconnect, then the newcomer."""
     old = await server.client(framing)
     await old.join("a")
     witness = await server.client(framing)
@@ -136,7 +136,7 @@ async def test_a_replaced_session_is_closed(server: Server, framing: Framing) ->
 
 
 async def test_rejecting_duplicates() -> None:
-    """With `Duplicate` set to reject, the newcomer is told, and may try again."""
+    """With `Duplicate` set to reject, the newcomer gets an error with Retry true."""
     async with serving(videre.create_app(Config(duplicate="reject"))) as server:
         a, b = await server.members("a", "b")
         newer = await server.client()
@@ -148,7 +148,7 @@ async def test_rejecting_duplicates() -> None:
         assert await newer.join("a") == "false"
 
 
-# the ways to leave
+# Ways to leave.
 
 
 @both
@@ -166,7 +166,7 @@ async def test_leaving_by_a_packet(server: Server, framing: Framing) -> None:
 @both
 @pytest.mark.parametrize("code", [1000, 1001, 3000])
 async def test_leaving_by_a_close(server: Server, framing: Framing, code: int) -> None:
-    """A close tells every remaining member, at once and once."""
+    """Every remaining member hears it at once, and only once."""
     a, c = await server.members("a", "c")
     b = await server.client(framing)
     await b.join("b")
@@ -179,8 +179,8 @@ async def test_leaving_by_a_close(server: Server, framing: Framing, code: int) -
 
 
 @both
-async def test_leaving_by_a_break(server: Server, framing: Framing) -> None:
-    """A connection that is reset tells every remaining member at once, far before a heartbeat."""
+async def test_leaving_by_a_reset(server: Server, framing: Framing) -> None:
+    """A reset connection is heard at once, long before a heartbeat."""
     a, c = await server.members("a", "c")
     b = await server.client(framing)
     await b.join("b")
@@ -192,7 +192,7 @@ async def test_leaving_by_a_break(server: Server, framing: Framing) -> None:
         await c.hears(("disconnect", "b", "room", ""))
 
 
-async def test_the_initiator_breaks_away(server: Server) -> None:
+async def test_the_initiator_is_lost(server: Server) -> None:
     """The heir alone hears its role, after the disconnect."""
     a, b, c = await server.members("a", "b", "c")
     a.reset()
@@ -202,19 +202,19 @@ async def test_the_initiator_breaks_away(server: Server) -> None:
 
 
 async def test_a_closed_room_is_gone(server: Server) -> None:
-    """When all have left, the next one is the first."""
+    """After all have left, the next to join is the first member."""
     a, b = await server.members("a", "b")
     await a.close()
     b.reset()
     asker = await server.client()
-    while await asker.users():  # the break takes its way through the kernel
+    while await asker.users():  # the reset takes some time in the kernel
         pass
     assert await asker.join("c") == "true"
 
 
 @both
 async def test_a_shutdown_closes_with_1001(framing: Framing) -> None:
-    """Every session is closed with 1001, and hears no leave of another before."""
+    """Every session closes with 1001, and hears no other's leave before."""
     async with serving(videre.create_app()) as server:
         clients = []
         for user in "abc":
@@ -231,7 +231,7 @@ async def test_a_shutdown_closes_with_1001(framing: Framing) -> None:
 
 
 async def test_a_ping_by_an_outsider(server: Server) -> None:
-    """Joining order for who knows the room's id, `[]` for a room that does not exist."""
+    """Joining order for a client that knows the room's id, `[]` for a room that does not exist."""
     await server.members("b", "a")
     outsider = await server.client("sockjs")
     assert await outsider.users() == ["b", "a"]

@@ -1,4 +1,4 @@
-"""The contract end to end: bad input, and what nobody else notices of it."""
+"""The contract end to end: bad input, and how nobody else notices it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def answered(server: Server, framing: Framing, text: str) -> str:
-    """Return the error that a hostile text gets; its sender goes on, the others hear nothing."""
+    """Send a hostile text, check that nobody else notices, and return its error."""
     (witness,) = await server.members("w")
     a = await server.client(framing)
     await a.join("a")
@@ -69,7 +69,7 @@ async def answered(server: Server, framing: Framing, text: str) -> str:
 @both
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 async def test_hostile_input(server: Server, framing: Framing, text: str) -> None:
-    """It never disturbs anyone: its sender gets an error and stays connected."""
+    """The sender gets an error and stays connected; nobody else is disturbed."""
     answer = await answered(server, framing, text)
     assert json.loads(answer)["Header"] == {"Event": "error", "UserId": "a", "RoomId": "room"}
     error = error_of(answer)
@@ -78,15 +78,13 @@ async def test_hostile_input(server: Server, framing: Framing, text: str) -> Non
 
 @both
 @pytest.mark.parametrize("text", NULL_NAMES.values(), ids=NULL_NAMES)
-async def test_a_name_that_is_null_is_hostile_input(
-    server: Server, framing: Framing, text: str
-) -> None:
-    """It is answered as any bad input, and closes nothing."""
+async def test_a_null_name(server: Server, framing: Framing, text: str) -> None:
+    """It is answered like any bad input, and closes nothing."""
     assert error_of(await answered(server, framing, text))["Code"] == "invalid-packet"
 
 
 async def test_each_code(server: Server) -> None:
-    """Every code of the table that a stranger can earn, with its own id back."""
+    """Every code of the table that a client without a seat can cause, with the packet's id."""
     a, _ = await server.members("a", "b")
     earned = {
         "malformed-packet": "{",
@@ -105,7 +103,7 @@ async def test_each_code(server: Server) -> None:
 
 @both
 async def test_ten_bad_packets_in_a_row(server: Server, framing: Framing) -> None:
-    """Nine are answered and forgiven, the tenth is answered and closes with 4500."""
+    """Nine get an error only; the tenth gets an error and closes with 4500."""
     (witness,) = await server.members("w")
     a = await server.client(framing)
     await a.join("a")
@@ -122,8 +120,8 @@ async def test_ten_bad_packets_in_a_row(server: Server, framing: Framing) -> Non
     await witness.quiet()
 
 
-async def test_what_comes_after_the_tenth_is_not_heard(server: Server) -> None:
-    """A session that is closing acts no more, whatever has been sent to it before it knew."""
+async def test_packets_after_the_tenth_are_ignored(server: Server) -> None:
+    """A closing session acts on nothing more, whatever was sent before it knew."""
     (witness,) = await server.members("w")
     a = await server.client()
     await a.join("a")
@@ -139,7 +137,7 @@ async def test_what_comes_after_the_tenth_is_not_heard(server: Server) -> None:
 
 
 async def test_broken_sockjs_framing_closes_only_its_sender(server: Server) -> None:
-    """What is no SockJS frame ends that session, properly; the others hear a disconnect."""
+    """An invalid SockJS frame ends that session properly; others hear a disconnect."""
     (witness,) = await server.members("w")
     for frame in ("nonsense", "{}", "[1]", '["a"', "[" * 60_000):
         a = await server.client("sockjs")
@@ -152,7 +150,7 @@ async def test_broken_sockjs_framing_closes_only_its_sender(server: Server) -> N
 
 
 async def test_noise(server: Server) -> None:
-    """A hundred connections of random texts and frames leave a room as it was."""
+    """A hundred connections of random texts and frames leave a room unchanged."""
     a, b = await server.members("a", "b")
     chance = random.Random(1)
     pieces = [

@@ -1,4 +1,4 @@
-"""Graces that end, gaps, ghosts, and tokens end to end: what a secret is not good for."""
+"""Graces that end, gaps, ghosts and tokens end to end: what a secret cannot do."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from visitors import Visitor
 from videre.auth import TokenAuth, secret_key, sign
 from videre.transport import Options
 
-#: Long enough to be noticed, short enough to be waited for.
+#: long enough to be noticed, short enough to wait for
 SHORT = replace(LIMITS, grace=0.2)
 
 
 async def witness(space: Namespace) -> Client:
-    """Return `b`, who sits beside `a`."""
+    """Return `b`, who is in the room with `a`."""
     b = await space.server.client()
     await b.join("b")
     return b
 
 
 async def hears_a_comeback(b: Client) -> None:
-    """Check that `b` hears `a` leave, is promoted, and hears it join."""
+    """Check that `b` hears `a` leave, is promoted, and hears it join again."""
     await b.hears(
         ("disconnect", "a", "room", ""),
         ("connect", "b", "room", "true"),
@@ -44,7 +44,7 @@ async def hears_a_comeback(b: Client) -> None:
 
 @pytest.mark.parametrize("transport", ["raw", "websocket", "xhr"])
 async def test_a_grace_ends(transport: str) -> None:
-    """The others hear a disconnect, and who was the initiator is one no more."""
+    """The others hear a disconnect, and the initiator loses its role."""
     async with namespace(SHORT, transport=Options(disconnect_delay=0.5)) as space:
         visitor = await space.enter(transport)
         await space.take(visitor)
@@ -59,7 +59,7 @@ async def test_a_grace_ends(transport: str) -> None:
 
 
 async def test_graces_of_a_whole_room_end() -> None:
-    """Everybody is lost; when the last grace is over the room is gone."""
+    """All members are lost; after the last grace the room is gone."""
     async with namespace(SHORT) as space:
         for user in "abc":
             visitor = await space.enter(user=user)
@@ -72,7 +72,7 @@ async def test_graces_of_a_whole_room_end() -> None:
 
 
 async def test_no_grace() -> None:
-    """With Grace 0 a break is a leave at once, and the welcome has no secret."""
+    """With Grace 0 a broken connection leaves at once, and the welcome has no secret."""
     async with namespace(replace(LIMITS, grace=0)) as space:
         visitor = await space.enter()
         _, welcome = await space.take(visitor)
@@ -82,8 +82,8 @@ async def test_no_grace() -> None:
         await b.hears(("disconnect", "a", "room", ""), ("connect", "b", "room", "true"))
 
 
-async def test_a_server_that_ends_in_a_grace() -> None:
-    """It ends at once, and tells nobody of a leave."""
+async def test_a_server_stops_during_a_grace() -> None:
+    """It stops at once, and nobody hears a leave."""
     async with namespace() as space:
         visitor = await space.enter()
         await space.take(visitor)
@@ -98,7 +98,7 @@ async def test_a_server_that_ends_in_a_grace() -> None:
 
 
 async def test_another_server_knows_no_secret() -> None:
-    """After a restart a resumption is a fresh join, and says so."""
+    """After a restart, an attempt to resume is a fresh join, and the welcome says so."""
     async with namespace() as space:
         await space.take(await space.enter())
         secret = space.secret
@@ -115,7 +115,7 @@ async def test_another_server_knows_no_secret() -> None:
 
 
 async def test_more_was_missed_than_is_kept() -> None:
-    """MaxResumeBytes: the client is told, the others see it leave and join."""
+    """Beyond MaxResumeBytes the client is told of the gap, and others hear a leave and a join."""
     async with namespace(replace(LIMITS, max_resume_bytes=1000)) as space:
         visitor = await space.enter()
         await space.take(visitor)
@@ -130,7 +130,7 @@ async def test_more_was_missed_than_is_kept() -> None:
 
 
 async def test_more_waited_for_a_poll_than_is_kept() -> None:
-    """What a polling client did not fetch in time and what is not kept is a gap like any other."""
+    """Messages that a polling client did not fetch in time and that are not kept are a gap too."""
     limits = replace(LIMITS, max_resume_bytes=1000)
     async with namespace(limits, transport=Options(disconnect_delay=0.3)) as space:
         session, url = fresh(), space.server.url
@@ -144,8 +144,8 @@ async def test_more_waited_for_a_poll_than_is_kept() -> None:
         await hears_a_comeback(b)
 
 
-async def test_who_reads_too_slowly() -> None:
-    """Closed with 4002 it comes back to everything that it did not read."""
+async def test_a_slow_reader_resumes() -> None:
+    """Closed with 4002, it resumes and gets everything that it did not read."""
     options = Options(max_backlog_bytes=4096)
     async with namespace(replace(LIMITS, max_resume_bytes=None), transport=options) as space:
         visitor = await Visitor.enter(space.server.url, "raw", receive_buffer=4096)
@@ -170,8 +170,10 @@ async def test_who_reads_too_slowly() -> None:
 
 @pytest.mark.parametrize("duplicate", ["replace", "reject"])
 @pytest.mark.parametrize("transport", ["raw", "websocket", "xhr", "xhr_streaming"])
-async def test_a_living_connection_gives_way_to_its_secret(transport: str, duplicate: Any) -> None:
-    """It is told why, its seat moves, and the others see nothing, under both policies."""
+async def test_a_living_connection_loses_its_seat_to_its_secret(
+    transport: str, duplicate: Any
+) -> None:
+    """It gets the reason, its seat moves, and others hear nothing, under both policies."""
     async with namespace(duplicate=duplicate) as space:
         old = await space.enter(transport)
         await space.take(old)
@@ -186,7 +188,7 @@ async def test_a_living_connection_gives_way_to_its_secret(transport: str, dupli
 
 
 async def test_a_stranger_of_the_same_name_replaces() -> None:
-    """Without the secret: the old one is told why, and its secret is worth nothing any more."""
+    """Without the secret: the old one gets the reason, and its secret becomes invalid."""
     async with namespace() as space:
         old = await space.enter()
         await space.take(old)
@@ -201,7 +203,7 @@ async def test_a_stranger_of_the_same_name_replaces() -> None:
 
 
 async def test_a_stranger_of_the_same_name_is_refused() -> None:
-    """Under the other policy, also while the connection is lost: its holder comes back."""
+    """Under the other policy, even while the connection is lost: its holder can resume."""
     async with namespace(duplicate="reject") as space:
         old = await space.enter()
         await space.take(old)
@@ -214,8 +216,8 @@ async def test_a_stranger_of_the_same_name_is_refused() -> None:
         assert (role, welcome["Resumed"]) == ("true", True)
 
 
-async def test_a_secret_is_good_once() -> None:
-    """The one that was used is unauthorized, the new one is good."""
+async def test_a_secret_is_valid_once() -> None:
+    """A used one is unauthorized; the new one is valid."""
     async with namespace() as space:
         visitor = await space.enter()
         await space.take(visitor)
@@ -241,7 +243,7 @@ def token(user: str = "a", ttl: float = 3600) -> str:
 
 
 async def test_a_secret_is_no_token() -> None:
-    """Where tokens are required a resumption needs one too, that is good."""
+    """Where tokens are required, resuming also needs a valid one."""
     async with namespace(auth=TokenAuth([secret_key(SECRET)])) as space:
         visitor = await space.enter(Token=token())
         await space.take(visitor)
@@ -265,8 +267,8 @@ async def test_a_secret_is_no_token() -> None:
         assert (role, welcome["Resumed"]) == ("true", True)
 
 
-async def test_a_seat_that_came_back_ends_with_its_new_token() -> None:
-    """The grant of the connection that is gone does not count any more."""
+async def test_a_resumed_seat_ends_with_its_new_token() -> None:
+    """The token of the lost connection no longer counts."""
     async with namespace(auth=TokenAuth([secret_key(SECRET)]), leeway=0.1) as space:
         visitor = await space.enter(Token=token(ttl=0.6))
         await space.take(visitor)

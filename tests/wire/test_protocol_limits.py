@@ -1,4 +1,4 @@
-"""Limits end to end, over real sockets: what is refused, with which code, and what it costs."""
+"""Limits end to end, over real sockets: what is refused, with which code, and at what cost."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from videre.transport.clients import owner
 
 ELSEWHERE = "127.0.0.2"
 RAW = "/echo/websocket"
-SLOWLY = 0.001  # a second: nothing comes back while a test runs
+SLOWLY = 0.001  # a second: no allowance returns while a test runs
 
 both = pytest.mark.parametrize("framing", ["raw", "sockjs"])
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """Give the path of a configuration file that is still to be written."""
+    """Give the path of a configuration file that is not written yet."""
     return tmp_path / "conf.json"
 
 
@@ -40,7 +40,7 @@ def conf(tmp_path: Path) -> Path:
 async def signaller(
     conf: Path, log: HeardLog | None = None, **values: Any
 ) -> AsyncIterator[Server]:
-    """Run a signaller with this configuration file; it may log to `log`."""
+    """Run a server with this configuration file, logging to `log` if given."""
     logger = None if log is None else log.logger
     async with serving(videre.create_app(read(conf, values), logger=logger)) as running:
         yield running
@@ -48,7 +48,7 @@ async def signaller(
 
 
 def read(conf: Path, values: dict[str, Any]) -> Config:
-    """Return the configuration that a file with these values makes."""
+    """Return the configuration from a file with these values."""
     conf.write_text(json.dumps(values))
     return load(conf)
 
@@ -56,7 +56,7 @@ def read(conf: Path, values: dict[str, Any]) -> Config:
 async def knock(
     server: Server, path: str, source: str | None = None, headers: dict[str, str] | None = None
 ) -> int:
-    """Ask for a session, and return the status: 200 or 101, or that of a refusal."""
+    """Ask for a session; return the status: 200, 101, or that of a refusal."""
     if path.endswith("websocket"):
         socket = await Socket.open(server.url, path, headers, source=source)
         return socket.head.status
@@ -66,8 +66,8 @@ async def knock(
 # Connections.
 
 
-async def test_an_address_opens_so_many_sessions_in_a_second(conf: Path) -> None:
-    """One more is refused with 503, by any transport; another address is not."""
+async def test_the_rate_of_new_sessions(conf: Path) -> None:
+    """Above it an address gets a 503 on any transport; another one does not."""
     async with signaller(conf, ConnectsPerSecondPerAddress=SLOWLY) as server:
         assert await knock(server, RAW) == 101
         for path in (RAW, f"{fresh()}/websocket", f"{fresh()}/xhr", f"{fresh()}/xhr_streaming"):
@@ -77,8 +77,8 @@ async def test_an_address_opens_so_many_sessions_in_a_second(conf: Path) -> None
         assert (await ask(server.url, "GET", "/echo/info")).status == 200
 
 
-async def test_polls_of_a_session_are_no_new_connections(conf: Path) -> None:
-    """Who is in polls and sends as often as it needs."""
+async def test_polls_of_a_session_are_not_limited(conf: Path) -> None:
+    """An open session may poll and send as often as it needs."""
     async with signaller(conf, ConnectsPerSecondPerAddress=SLOWLY) as server:
         session = fresh()
         assert await poll(server.url, session) == "o\n"
@@ -88,7 +88,7 @@ async def test_polls_of_a_session_are_no_new_connections(conf: Path) -> None:
 
 
 async def test_sessions_in_all_and_of_an_address(conf: Path) -> None:
-    """Above either limit it is 503; who leaves makes place."""
+    """Above either limit the answer is a 503; a session that ends frees its place."""
     async with signaller(conf, MaxConnections=3, MaxConnectionsPerAddress=2) as server:
         (a,) = await server.members("a")
         assert await knock(server, RAW) == 101
@@ -116,13 +116,13 @@ async def test_sessions_in_all_and_of_an_address(conf: Path) -> None:
         ("192.0.2.1:80", "192.0.2.1:80"),
     ],
 )
-def test_who_counts_as_one(address: str, counted: str) -> None:
-    """An IPv4 address, however it is written; of IPv6 the /64 that one client is given."""
+def test_what_counts_as_one_address(address: str, counted: str) -> None:
+    """An IPv4 address in any spelling; of IPv6 the /64 that one client has."""
     assert owner(address) == counted
 
 
 async def test_ipv6_is_counted_by_its_64(conf: Path) -> None:
-    """Whoever has a whole network of addresses is one client."""
+    """A client with a whole network of addresses counts once."""
     limits = {"MaxConnectionsPerAddress": 1, "TrustedProxies": ["127.0.0.1"]}
     async with signaller(conf, **limits) as server:
 
@@ -135,8 +135,8 @@ async def test_ipv6_is_counted_by_its_64(conf: Path) -> None:
         assert await status("2001:db8:0:1::1") == 101
 
 
-async def test_a_liar_gains_nothing(conf: Path) -> None:
-    """An X-Forwarded-For that no trusted proxy wrote changes nobody's address."""
+async def test_a_forged_header_gains_nothing(conf: Path) -> None:
+    """An X-Forwarded-For that no trusted proxy wrote changes no address."""
     async with signaller(conf, MaxConnectionsPerAddress=1) as server:
         assert await knock(server, RAW) == 101
         for number in range(3):
@@ -149,7 +149,7 @@ async def test_a_liar_gains_nothing(conf: Path) -> None:
 
 @both
 async def test_a_classic_call(conf: Path, framing: Framing) -> None:
-    """`RoomCapacity` 2: the third is told `room-full`, until one of the two leaves."""
+    """With `RoomCapacity` 2 the third gets `room-full`, until one of the two leaves."""
     async with signaller(conf, RoomCapacity=2) as server:
         a, b = await server.members("a", "b")
         c = await server.client(framing)
@@ -161,8 +161,8 @@ async def test_a_classic_call(conf: Path, framing: Framing) -> None:
         assert await c.join("c") == "false"
 
 
-async def test_so_many_rooms(conf: Path) -> None:
-    """`MaxRooms`, in each namespace."""
+async def test_the_number_of_rooms(conf: Path) -> None:
+    """`MaxRooms` counts for each namespace."""
     async with signaller(conf, MaxRooms=1, Prefix=["/echo", "/other"]) as server:
         await server.members("a")
         b, c = await server.client(), await server.client(prefix="/other")
@@ -178,7 +178,7 @@ async def test_so_many_rooms(conf: Path) -> None:
 async def leaves_a_seat(
     server: Server, log: HeardLog, user: str, room: str, source: str | None = None
 ) -> str:
-    """Take a seat, break off, and return the secret once the server has noticed."""
+    """Take a seat, break the connection, and return the secret once the server has noticed."""
     socket = await Socket.open(server.url, RAW, source=source)
     socket.send(packet("connect", user, room, {"Welcome": True}))
     while brief(text := await socket.text())[0] != "welcome":
@@ -194,8 +194,8 @@ async def ids(server: Server, room: str) -> list[str]:
 
 
 @pytest.mark.parametrize("key", ["MaxConnectionsPerAddress", "MaxLostSeatsPerAddress"])
-async def test_an_address_leaves_so_many_seats(conf: Path, key: str) -> None:
-    """Of more, the one that it lost first is given up, and announced; others' stay."""
+async def test_lost_seats_of_an_address(conf: Path, key: str) -> None:
+    """Above the limit its oldest lost seat is left and announced; other addresses keep theirs."""
     log = HeardLog()
     async with signaller(conf, log, **{key: 3}) as server:
         other = await leaves_a_seat(server, log, "other", "room", ELSEWHERE)
@@ -221,8 +221,8 @@ async def test_an_address_leaves_so_many_seats(conf: Path, key: str) -> None:
         assert json.loads(brief(text)[3])["Resumed"] is True
 
 
-async def test_an_office_that_loses_its_network_comes_back(conf: Path) -> None:
-    """As many as may connect from one address lose their seats at once, and resume all of them."""
+async def test_an_office_loses_its_network_and_resumes(conf: Path) -> None:
+    """As many as may connect from one address lose their connections at once, and all resume."""
     log = HeardLog()
     async with signaller(conf, log, MaxConnectionsPerAddress=4) as server:
         secrets = [await leaves_a_seat(server, log, f"u{number}", "office") for number in range(4)]
@@ -237,7 +237,7 @@ async def test_an_office_that_loses_its_network_comes_back(conf: Path) -> None:
 
 
 async def test_the_address_with_most_lost_seats_pays(conf: Path) -> None:
-    """Where there are as many lost seats as there may be sessions in all; it is said, once."""
+    """Lost seats are limited by the number of sessions in all; the log says it once."""
     log = HeardLog()
     async with signaller(conf, log, MaxConnections=4) as server:
         await leaves_a_seat(server, log, "modest", "room", ELSEWHERE)
@@ -252,7 +252,7 @@ async def test_the_address_with_most_lost_seats_pays(conf: Path) -> None:
 
 @both
 async def test_too_many_packets(conf: Path, framing: Framing) -> None:
-    """Said once, then dropped, then 4003; the others hear what passed, and the disconnect."""
+    """The first gets an error, later ones are dropped, then 4003; others hear those that passed."""
     async with signaller(conf, PacketsPerSecond=SLOWLY, PacketBurst=5) as server:
         a, b = await server.client(framing), await server.client()
         await a.join("a")
@@ -268,8 +268,8 @@ async def test_too_many_packets(conf: Path, framing: Framing) -> None:
         await b.hears(("disconnect", "a", "room", ""), ("connect", "b", "room", "true"))
 
 
-async def test_a_calls_beginning_passes_the_defaults(conf: Path) -> None:
-    """An offer and thirty candidates to each of five peers, as fast as a browser writes them."""
+async def test_the_start_of_a_call_fits_the_defaults(conf: Path) -> None:
+    """An offer and thirty candidates to each of five peers, as fast as a browser sends them."""
     async with signaller(conf) as server:
         a, b = await server.members("a", "b")
         for number in range(5 * 31):
@@ -278,8 +278,8 @@ async def test_a_calls_beginning_passes_the_defaults(conf: Path) -> None:
         await a.quiet()
 
 
-async def test_a_mesh_of_eight_begins_within_the_defaults(conf: Path) -> None:
-    """An offer of 6 KB and forty candidates to each of seven peers, as fast as a browser writes."""
+async def test_the_start_of_a_mesh_of_eight_fits_the_defaults(conf: Path) -> None:
+    """An offer of 6 KB and forty candidates to each of seven peers, as fast as a browser sends."""
     async with signaller(conf) as server:
         a, b = await server.members("a", "b")
         for number in range(7 * 41):
@@ -292,8 +292,8 @@ async def test_a_mesh_of_eight_begins_within_the_defaults(conf: Path) -> None:
 
 
 @both
-async def test_a_burst_throws_nobody_out(conf: Path, framing: Framing) -> None:
-    """Who has not read a byte of what a member may send at once is there, and hears it all."""
+async def test_a_burst_closes_no_receiver(conf: Path, framing: Framing) -> None:
+    """A client that has not read a byte of the largest allowed burst stays, and gets it all."""
     async with signaller(conf) as server:
         path = RAW if framing == "raw" else f"{fresh()}/websocket"
         victim = await Socket.open(server.url, path, receive_buffer=4096)
@@ -315,7 +315,7 @@ async def test_a_burst_throws_nobody_out(conf: Path, framing: Framing) -> None:
                 break
             if header == "broadcast":
                 heard.append(payload[0])
-        assert heard == list(range(9))  # 512 KiB, and the one that passed them
+        assert heard == list(range(9))  # 512 KiB, and the packet that exceeded them
         again = packet("ping", "victim", "room")
         victim.send(again if framing == "raw" else json.dumps([again]))
         while "ping" not in await victim.text():
@@ -323,8 +323,8 @@ async def test_a_burst_throws_nobody_out(conf: Path, framing: Framing) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_crowded_room_can_be_entered(conf: Path, transport: str) -> None:
-    """By every transport, though its welcome is more than may wait; a ping is answered, too."""
+async def test_a_crowded_room_can_be_joined(conf: Path, transport: str) -> None:
+    """On every transport, although the welcome exceeds the backlog; a ping is answered, too."""
     limits = {"MaxBacklogBytes": 4096, "ByteBurst": 4096, "BytesPerSecond": 1000}
     async with signaller(conf, **limits) as server:
         names = [f"{number:02d}" + "\U0001f600" * 120 for number in range(20)]
@@ -342,15 +342,15 @@ async def test_a_crowded_room_can_be_entered(conf: Path, transport: str) -> None
         await asker.say(packet("ping", "asker", "room"))
         (answer,) = await asker.hear()
         assert json.loads(brief(answer)[3]) == [*names, "new"]
-        # Each has used more than it has: what follows waits.
+        # Each has used more than its allowance: later packets wait.
         for each in (visitor, asker):
             await each.say(packet("ping", "asker", "room"))
             (error,) = await each.hear()
             assert brief(error)[3] == "rate-limited"
 
 
-async def test_a_reload_changes_the_bytes_for_everybody(conf: Path) -> None:
-    """Also for sessions that are open; and the next welcome says so."""
+async def test_a_reload_changes_the_byte_limits_of_all(conf: Path) -> None:
+    """It applies to open sessions, too, and the next welcome has the new limit."""
     async with signaller(conf) as server:
         a, b = await server.members("a", "b")
         namespace = server.runner.app[NAMESPACES][0]
@@ -373,7 +373,7 @@ async def test_a_reload_changes_the_bytes_for_everybody(conf: Path) -> None:
 
 
 @pytest.mark.parametrize("framing", ["raw", "sockjs", "polling"])
-async def test_who_enters_no_room_in_time(conf: Path, framing: str) -> None:
+async def test_a_client_joins_no_room_in_time(conf: Path, framing: str) -> None:
     """It is closed with 4004; a member is not."""
     async with signaller(conf, JoinTimeout=1) as server:
         (member,) = await server.members("m")
@@ -393,7 +393,7 @@ async def test_who_enters_no_room_in_time(conf: Path, framing: str) -> None:
 @pytest.mark.parametrize("size", [4 * 64 * 1024 + 1, 2**40])
 @both
 async def test_a_frame_is_refused_by_its_length(conf: Path, framing: Framing, size: int) -> None:
-    """Its header is enough: the error and 4501 come though not a byte of it follows."""
+    """The frame's header is enough: the error and 4501 come before any of its payload."""
     async with signaller(conf) as server:
         (witness,) = await server.members("w")
         path = RAW if framing == "raw" else f"{fresh()}/websocket"
@@ -415,7 +415,7 @@ async def test_a_frame_is_refused_by_its_length(conf: Path, framing: Framing, si
 
 
 async def begin_body(server: Server, session: str, size: int, body: bytes) -> Wire:
-    """Send the head of an xhr_send whose body is of this size, and the first of its bytes."""
+    """Send the head of an xhr_send with a body of this size, and the body's first bytes."""
     wire = await Wire.open(server.url)
     wire.say("POST", f"{session}/xhr_send", None, {"Content-Length": str(size)})
     wire.writer.write(body)
@@ -423,7 +423,7 @@ async def begin_body(server: Server, session: str, size: int, body: bytes) -> Wi
 
 
 async def test_a_slow_body(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """408 when its time is over; the session goes on, and what came of the body is gone."""
+    """It gets a 408 after its time; the session goes on without the partial body."""
     monkeypatch.setattr("videre.transport.bodies.BODY_SECONDS", 0.3)
     async with signaller(conf) as server:
         session = fresh()
@@ -437,15 +437,15 @@ async def test_a_slow_body(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert brief(text) == ("ping", "a", "room", "[]")
 
 
-async def test_a_body_for_nobody_is_not_read(conf: Path) -> None:
-    """Without a session it is 404 at once, whatever is still to come."""
+async def test_a_body_without_a_session_is_not_read(conf: Path) -> None:
+    """The answer is a 404 at once, however much is still to come."""
     async with signaller(conf) as server:
         wire = await begin_body(server, fresh(), 1 << 40, b"[")
         assert (await wire.answer()).status == 404
 
 
 async def test_a_body_that_is_too_large(conf: Path) -> None:
-    """413 when more has come than all packets that may wait in one body; the session goes on."""
+    """It gets a 413 when more has come than one body of waiting packets; the session goes on."""
     async with signaller(conf, MaxPacketBytes=1024) as server:
         session = fresh()
         assert await poll(server.url, session) == "o\n"
@@ -457,8 +457,8 @@ async def test_a_body_that_is_too_large(conf: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["http://rebound.example", "http://localhost", "null", ""])
-async def test_the_servers_own_name_is_no_origin_that_is_allowed(conf: Path, page: str) -> None:
-    """A page whose name was made to lead here (DNS rebinding) has our Host, and is not listed."""
+async def test_the_servers_own_name_is_no_allowed_origin(conf: Path, page: str) -> None:
+    """A page whose name resolves to this server (DNS rebinding) has our Host, but is not listed."""
     async with signaller(conf, Origins=["https://example.com"]) as server:
         assert await knock(server, RAW, headers={"Origin": "https://example.com"}) == 101
         port = server.url.rpartition(":")[2]

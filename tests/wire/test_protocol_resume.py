@@ -27,8 +27,8 @@ from videre.transport import Options
         *(("xhr", "raw"), ("xhr", "xhr"), ("xhr", "websocket")),
     ],
 )
-async def test_a_broken_connection_comes_back(lost: str, back: str) -> None:
-    """By a RST, on any transport, to any other: all that was missed, and peers see nothing."""
+async def test_a_broken_connection_resumes(lost: str, back: str) -> None:
+    """After a RST on any transport it resumes on any other with all packets; peers hear nothing."""
     async with namespace(transport=Options(disconnect_delay=1.0)) as space:
         visitor = await space.enter(lost)
         role, _ = await space.take(visitor)
@@ -48,7 +48,7 @@ async def test_a_broken_connection_comes_back(lost: str, back: str) -> None:
 
 
 async def test_a_polling_client_that_stops() -> None:
-    """What waited for its next poll and what came when it was lost is delivered, once."""
+    """Packets that waited for its next poll, and later ones, arrive once."""
     async with namespace(transport=Options(disconnect_delay=0.3)) as space:
         session = fresh()
         url = space.server.url
@@ -67,14 +67,14 @@ async def test_a_polling_client_that_stops() -> None:
         await b.quiet()
 
 
-async def test_a_stream_that_nobody_reads_breaks() -> None:
-    """What it did not read comes again, with what came when it was lost."""
+async def test_an_unread_stream_breaks() -> None:
+    """The packets that it did not read come again, with those sent after the loss."""
     limits = replace(LIMITS, max_resume_bytes=None)
     async with namespace(limits, transport=Options(max_backlog_bytes=None)) as space:
         visitor = await Visitor.enter(space.server.url, "xhr_streaming", receive_buffer=4096)
         await visitor.say(packet("connect", "a", "room", {"Welcome": True}))
         await space.take(visitor)
-        for _ in range(200):  # at once, so that they are one frame, and more than sockets hold
+        for _ in range(200):  # at once, so that they are one frame, larger than socket buffers
             await space.rooms.send("room", "x" * 60_000)
         b = await space.server.client()
         await b.join("b")
@@ -89,8 +89,8 @@ async def test_a_stream_that_nobody_reads_breaks() -> None:
         await texts.are(1, 2)
 
 
-async def test_many_losses() -> None:
-    """Ten in a row, with a count each time: every packet exactly once, in order."""
+async def test_repeated_losses() -> None:
+    """Ten in a row, with a count each time: every packet arrives exactly once, in order."""
     async with namespace() as space:
         visitor = await space.enter()
         await space.take(visitor)
@@ -100,7 +100,7 @@ async def test_many_losses() -> None:
         heard: list[Any] = []
         for _ in range(10):
             await speak(b, number, number + 1)
-            heard.append((await texts.next())[3])  # one is read, the others are on the wire
+            heard.append((await texts.next())[3])  # one is read, the others are in flight
             received += 1
             texts.visitor.wire.reset()
             await space.lost()
@@ -115,13 +115,13 @@ async def test_many_losses() -> None:
         await texts.are()
 
 
-# What is a loss, and what is none.
+# What counts as a loss.
 
 
 @pytest.mark.parametrize("code", [b"", (1000).to_bytes(2, "big"), (1001).to_bytes(2, "big")])
 @pytest.mark.parametrize("transport", ["raw", "websocket"])
-async def test_a_normal_close_is_for_good(transport: str, code: bytes) -> None:
-    """The others hear it at once, and the secret brings nothing back."""
+async def test_a_normal_close_is_final(transport: str, code: bytes) -> None:
+    """The others hear it at once, and the secret resumes nothing."""
     async with namespace() as space:
         visitor = await space.enter(transport)
         await space.take(visitor)
@@ -135,8 +135,8 @@ async def test_a_normal_close_is_for_good(transport: str, code: bytes) -> None:
 
 
 @pytest.mark.parametrize("how", ["3000", "4000", "fin", "half a frame", "broken frame"])
-async def test_whatever_else_ends_a_connection_is_a_loss(how: str) -> None:
-    """A close with any other code, an end without one, and what is no frame."""
+async def test_any_other_end_is_a_loss(how: str) -> None:
+    """A close with another code, an end without one, and an invalid frame."""
     async with namespace() as space:
         visitor = await space.enter()
         await space.take(visitor)
@@ -156,8 +156,8 @@ async def test_whatever_else_ends_a_connection_is_a_loss(how: str) -> None:
         assert (await space.back())[2]["Resumed"] is True
 
 
-async def test_a_disconnect_is_for_good() -> None:
-    """The connection may break then: the seat was given up already."""
+async def test_a_disconnect_is_final() -> None:
+    """If the connection breaks afterwards, the seat is already gone."""
     async with namespace() as space:
         visitor = await space.enter()
         await space.take(visitor)
@@ -169,7 +169,7 @@ async def test_a_disconnect_is_for_good() -> None:
         assert (await space.back())[2]["Resumed"] is False
 
 
-async def test_too_many_packets_are_a_loss_and_bad_ones_are_none() -> None:
+async def test_closing_for_a_rate_is_a_loss() -> None:
     """Closed with 4003 the seat is kept, with 4500 it is not."""
     limits = Limits(packets_per_second=0.001, packet_burst=10, join_timeout=None)
     async with namespace(limits) as space:
@@ -185,8 +185,8 @@ async def test_too_many_packets_are_a_loss_and_bad_ones_are_none() -> None:
         await space.log.until("leave", user="a", reason="closed-by-server")
 
 
-async def test_what_a_closed_polling_client_still_fetches_does_not_come_again() -> None:
-    """The last packets of a session that was closed with 4003 are handed over once."""
+async def test_packets_fetched_after_the_close_are_not_sent_again() -> None:
+    """The last packets of a polling session closed with 4003 arrive once."""
     limits = Limits(packets_per_second=0.001, packet_burst=10, join_timeout=None)
     async with namespace(limits) as space:
         session, url = fresh(), space.server.url

@@ -23,9 +23,9 @@ from videre.config import Config
 from videre.limits import FAILURES
 from videre.transport import Options
 
-#: Seconds. None of them is a race: each is long enough for what has to be done in it, many times.
+#: Seconds. None is a race: each is many times longer than the work done in it.
 LEEWAY = 1.0
-SHORT = 1.0  # a token's life
+SHORT = 1.0  # a token's lifetime
 ELSEWHERE = "127.0.0.2"
 
 both = pytest.mark.parametrize("framing", ["raw", "sockjs"])
@@ -33,7 +33,7 @@ both = pytest.mark.parametrize("framing", ["raw", "sockjs"])
 
 @asynccontextmanager
 async def signaller(**settings: Any) -> AsyncIterator[Server]:
-    """Run a signaller that requires tokens."""
+    """Run a server that requires tokens."""
     settings.setdefault("auth", TokenAuth([secret_key(SECRET)]))
     async with serving(videre.create_app(Config(leeway=LEEWAY, **settings))) as running:
         yield running
@@ -48,26 +48,26 @@ async def server() -> AsyncIterator[Server]:
 
 
 def token(user: str, room: str | list[str] = "room", ttl: float = 3600, **claims: Any) -> str:
-    """Return a token that is good for so many seconds; a whole number of them is not needed."""
+    """Return a token that is valid for this many seconds, which may be a fraction."""
     exp = {"exp": time.time() + ttl} | claims
     return sign(secret_key(SECRET), user, room, now=time.time(), ttl=ttl, **exp)
 
 
 def connect(user: str, room: str = "room", shown: str | None = None) -> str:
-    """Return a connect packet with a token, a good one unless another is given."""
+    """Return a connect packet with a token, a valid one by default."""
     shown = token(user, room) if shown is None else shown
     return packet("connect", user, room, {"Token": shown})
 
 
 async def enter(client: Client, user: str, room: str = "room", shown: str | None = None) -> Brief:
-    """Connect, and return what comes next."""
+    """Connect, and return the next packet."""
     await client.say(connect(user, room, shown))
     return await client.heard()
 
 
 @both
-async def test_who_may_enter(server: Server, framing: Framing) -> None:
-    """With a token for this user and room; anybody else is told why, and may try again."""
+async def test_who_may_join(server: Server, framing: Framing) -> None:
+    """Only clients with a token for this user and room; others get the reason and may try again."""
     a, b = await server.client(framing), await server.client(framing)
     assert await enter(a, "a") == ("connect", "a", "room", "true")
     for shown in ("", "nonsense", token("a"), token("b", "other")):
@@ -81,16 +81,16 @@ async def test_who_may_enter(server: Server, framing: Framing) -> None:
     assert await a.users() == ["a", "b"]
 
 
-async def test_no_member_gets_to_see_a_token(server: Server) -> None:
-    """What the others hear of a connect is the role, to the letter."""
+async def test_no_member_sees_a_token(server: Server) -> None:
+    """The connect that the others hear has the role as its Payload, byte for byte."""
     a, b = await server.client(), await server.client("sockjs")
     await enter(a, "a")
     await b.say(connect("b"))
     assert await a.text() == await b.text() == packet("connect", "b", "room", "false")
 
 
-async def test_a_ping_tells_strangers_nothing(server: Server) -> None:
-    """Neither of a room that exists nor of one that does not."""
+async def test_a_ping_shows_nothing_to_strangers(server: Server) -> None:
+    """The answer is the same for a room that exists and for one that does not."""
     a, stranger = await server.client(), await server.client()
     await enter(a, "a")
     for room in ("room", "nowhere"):
@@ -102,7 +102,7 @@ async def test_a_ping_tells_strangers_nothing(server: Server) -> None:
 
 @both
 async def test_a_seat_ends_with_its_token(server: Server, framing: Framing) -> None:
-    """First it is told, then closed with 4502; the others hear a disconnect."""
+    """The member gets an error, then the close with 4502; others hear a disconnect."""
     b, a = await server.client(), await server.client(framing)
     await enter(b, "b")
     await enter(a, "a", "room", token("a", ttl=SHORT))
@@ -112,21 +112,21 @@ async def test_a_seat_ends_with_its_token(server: Server, framing: Framing) -> N
 
 
 async def test_a_fresh_token_keeps_the_seat(server: Server) -> None:
-    """In a connect to the own room: the sender hears its role, the others nothing."""
+    """A connect to its own room shows it: the sender hears its role, the others nothing."""
     b, a = await server.client(), await server.client()
     await enter(b, "b")
     await enter(a, "a", "room", token("a", ttl=SHORT))
     await a.hears(("error", "a", "room", "token-expired"))
     again = await enter(a, "a", "room", token("a", ttl=LEEWAY + SHORT / 2))
     assert again == ("connect", "a", "room", "false")
-    # The end of the second token comes when the leeway of the first is long over.
+    # The second token ends when the first one's leeway is long over.
     await a.hears(("error", "a", "room", "token-expired"))
     await b.hears(("connect", "a", "room", "false"))
     assert await b.users() == ["b", "a"]
 
 
-async def test_a_polling_clients_seat_ends_too(server: Server) -> None:
-    """The error is polled, then the close with its code."""
+async def test_a_polling_clients_seat_ends_with_its_token(server: Server) -> None:
+    """Polls bring the error, then the close with its code."""
     session = fresh()
     assert await poll(server.url, session) == "o\n"
     await send(server.url, session, connect("a", shown=token("a", ttl=SHORT)))
@@ -137,10 +137,10 @@ async def test_a_polling_clients_seat_ends_too(server: Server) -> None:
     assert json.loads(frame[1:]) == [4502, "Token expired"]
 
 
-async def test_wrong_tokens_slow_their_address_alone(
+async def test_wrong_tokens_delay_their_address_only(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After ten the next answer has to wait; meanwhile others enter, and members talk."""
+    """After ten the next answer waits; meanwhile others join, and members talk."""
     monkeypatch.setattr(limits, "FIRST_DELAY", 2.0)
     a, b = await server.client(), await server.client()
     await enter(a, "a")
@@ -159,10 +159,10 @@ async def test_wrong_tokens_slow_their_address_alone(
     assert asyncio.get_running_loop().time() - began >= 2.0
 
 
-async def test_who_goes_away_while_it_waits_leaves_no_ghost(
+async def test_a_client_that_leaves_while_it_waits_is_never_seated(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that breaks in the delay is not seated when it is over."""
+    """A connection that breaks during the delay gets no seat after it."""
     monkeypatch.setattr(limits, "FIRST_DELAY", 1.0)
     a = await server.client()
     await enter(a, "a")
@@ -173,13 +173,13 @@ async def test_who_goes_away_while_it_waits_leaves_no_ghost(
     await ghost.say(connect("ghost"))
     await after.say(connect("after"))
     ghost.reset()
-    # Both waits end in their order: when the second is over, the first would have been heard.
+    # The delays end in order: when the second is over, the first would have been heard.
     await a.hears(("connect", "after", "room", "false"))
     assert await a.users() == ["a", "after"]
 
 
-async def test_empty_messages_are_no_way_around_the_limit_of_what_waits() -> None:
-    """While a connect waits, what its sender goes on saying is bounded, however short it is."""
+async def test_empty_messages_count_while_a_connect_waits() -> None:
+    """What a client sends during its delay is bounded, however short its messages are."""
     options = Options(max_backlog_bytes=4096, max_packet_bytes=1 << 20)
     async with signaller(transport=options) as server:
         guesser = await server.client()
@@ -192,8 +192,8 @@ async def test_empty_messages_are_no_way_around_the_limit_of_what_waits() -> Non
 
 
 @pytest.mark.parametrize("key", [b"k" * 60_000, b"\\u0000\\u001b[2J\\r\\n" * 3000])
-async def test_an_error_repeats_no_more_than_it_must(key: bytes) -> None:
-    """What a stranger sends is not multiplied: an answer is bounded, also in the log."""
+async def test_an_error_is_bounded(key: bytes) -> None:
+    """A stranger's text is not multiplied: an error repeats a bounded part, in the log too."""
     async with signaller() as server:
         client = await server.client()
         for text in (

@@ -1,4 +1,4 @@
-"""The traffic of the original's real client, replayed: it works as it always should have."""
+"""The traffic of the original's real client, replayed: calls work as they always should have."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def server() -> AsyncIterator[Server]:
 
 
 class OldClient:
-    """The original's client: its packets and its state machine, with a WebRTC that is made up.
+    """The original's client: its packets and its state machine, with simulated WebRTC.
 
-    It takes its role from any `connect` under its own name, starts the call as the initiator at
-    the next `connect` of another or when a ping shows two users, and hangs up at any disconnect.
+    It takes its role from any `connect` under its own name, starts the call as the initiator at the
+    next `connect` of another user or when a ping shows two users, and hangs up at any disconnect.
     """
 
     def __init__(self, client: Client, user: str, room: str) -> None:
@@ -39,13 +39,13 @@ class OldClient:
         self.signals: list[dict[str, Any]] = []
 
     async def send(self, event: str, payload: Any = "{}") -> None:
-        """Send a packet as the client writes it: no white space, keys in its order."""
+        """Send a packet as the client writes it: without white space, keys in its order."""
         header = {"Event": event, "UserId": self.user, "RoomId": self.room}
         body = {"Header": header, "Payload": payload}
         await self.client.say(json.dumps(body, separators=(",", ":")))
 
     async def next(self) -> str:
-        """Take one packet in, act upon it, and return its event."""
+        """Receive one packet, act on it, and return its event."""
         event, user, room, payload = await self.client.heard()
         assert room == self.room
         if user == self.user:
@@ -66,7 +66,7 @@ class OldClient:
         return event
 
     async def until(self, event: str) -> None:
-        """Take packets in up to one of this event."""
+        """Receive packets up to one of this event."""
         while await self.next() != event:
             pass
 
@@ -78,7 +78,7 @@ class OldClient:
             await self.candidates()
 
     async def signal(self, payload: Any) -> None:
-        """Hear the other's part of the call, and answer an offer."""
+        """Handle the other's part of the call, and answer an offer."""
         assert isinstance(payload, dict), "an object came as something else"
         self.signals.append(payload)
         if payload["Type"] == "Ice Offer":
@@ -87,11 +87,11 @@ class OldClient:
             await self.candidates()
 
     async def ice(self, kind: str, value: dict[str, Any]) -> None:
-        """Send a part of the call: an object, not a string."""
+        """Send a part of the call as an object, not as a string."""
         await self.send("broadcast", {"Type": kind, "IcePacket": value})
 
     async def candidates(self) -> None:
-        """Send the candidates, of about 300 bytes."""
+        """Send the candidates, of about 300 bytes each."""
         for number in range(CANDIDATES):
             line = (
                 f"candidate:{number} 1 udp 2122260223 192.0.2.{number} 50000 typ host " + "x" * 200
@@ -100,18 +100,18 @@ class OldClient:
 
 
 def kinds(client: OldClient) -> list[str]:
-    """Return what kinds of signals a client has heard."""
+    """Return the kinds of signals that a client has heard."""
     return [signal["Type"] for signal in client.signals]
 
 
 @pytest.mark.parametrize("pings", [0, 3])
 async def test_a_call(server: Server, pings: int) -> None:
-    """Two meet, whether or not the first has waited for a while, call, and hang up."""
+    """Two clients meet, call and hang up, whether or not the first has waited for a while."""
     a = OldClient(await server.client("sockjs"), "ABCDEFGHIJ", "a room")
     b = OldClient(await server.client("sockjs"), "0123456789", "a room")
     await a.send("connect")
     await a.until("connect")
-    for _ in range(pings):  # one every two seconds, while nobody comes
+    for _ in range(pings):  # one every two seconds, until somebody comes
         await a.send("ping")
         await a.until("ping")
         assert a.users == [a.user]
@@ -139,7 +139,7 @@ async def test_a_call(server: Server, pings: int) -> None:
 
 
 async def test_both_at_once(server: Server) -> None:
-    """Two that connect at the same time have one initiator between them, who starts the call."""
+    """Of two that connect at the same time, one is the initiator and starts the call."""
     a = OldClient(await server.client("sockjs"), "A", "a room")
     b = OldClient(await server.client("sockjs"), "B", "a room")
     await a.send("connect")
@@ -156,7 +156,7 @@ async def test_both_at_once(server: Server) -> None:
 
 
 async def test_the_next_call(server: Server) -> None:
-    """When the initiator has left, who stays is the initiator of the next call."""
+    """After the initiator has left, the remaining client is the initiator of the next call."""
     a = OldClient(await server.client("sockjs"), "A", "a room")
     b = OldClient(await server.client("sockjs"), "B", "a room")
     for client in (a, b):
@@ -176,7 +176,7 @@ async def test_the_next_call(server: Server) -> None:
 
 
 async def test_many_calls(server: Server) -> None:
-    """Twenty pairs at once stay among themselves."""
+    """Twenty pairs at once do not disturb each other."""
     pairs = []
     for number in range(20):
         room = f"room {number}"

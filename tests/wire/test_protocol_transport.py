@@ -1,4 +1,4 @@
-"""The contract end to end: protocol.md, section 1, what a message is and where it goes."""
+"""The contract end to end: protocol.md, section 1: messages, and where they go."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ async def server() -> AsyncIterator[Server]:
 
 
 def of_bytes(size: int, event: str = "broadcast", user: str = "a") -> str:
-    """Return a packet of so many bytes."""
+    """Return a packet of this many bytes."""
     empty = packet(event, user, "room", "")
     return packet(event, user, "room", "x" * (size - len(empty)))
 
 
 async def test_prefixes_are_namespaces() -> None:
-    """Two prefixes never share a room, nor know of each other's."""
+    """Two prefixes never share a room or see each other's rooms."""
     async with serving(videre.create_app(Config(prefixes=("/echo", "/deep/er")))) as server:
         one = await server.client(prefix="/echo")
         two = await server.client(prefix="/deep/er")
@@ -47,7 +47,7 @@ async def test_prefixes_are_namespaces() -> None:
 
 
 async def test_two_applications_share_nothing() -> None:
-    """Several in one process don't share state, also where they have the same prefix."""
+    """Several in one process share no state, even with the same prefix."""
     site = web.Application()
     site.add_subapp("/one", videre.create_app())
     site.add_subapp("/two", videre.create_app())
@@ -62,10 +62,8 @@ async def test_two_applications_share_nothing() -> None:
     "path", ["/ech", "/echoo", "/websocket", "/000/x/websocket", "/echo/nothing", "/log"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_there_is_nothing_outside_of_the_prefix(
-    server: Server, path: str, method: str
-) -> None:
-    """What is not the signaller's is 404, and the signaller goes on."""
+async def test_paths_outside_the_prefix(server: Server, path: str, method: str) -> None:
+    """They are a 404, and the server goes on."""
     async with server.http.request(method, server.url + path) as answer:
         assert answer.status == 404
     assert await (await server.client()).join("a") == "true"
@@ -73,7 +71,7 @@ async def test_there_is_nothing_outside_of_the_prefix(
 
 @pytest.mark.parametrize("path", ["/echo", "/echo/", "/echo/info"])
 async def test_an_upgrade_to_http_2_is_answered_normally(server: Server, path: str) -> None:
-    """What `curl --http2` sends is a request as any other."""
+    """The request of `curl --http2` is a request like any other."""
     headers = {
         "Connection": "Upgrade, HTTP2-Settings",
         "Upgrade": "h2c",
@@ -85,7 +83,7 @@ async def test_an_upgrade_to_http_2_is_answered_normally(server: Server, path: s
 
 
 async def test_a_binary_frame_is_read_as_its_text(server: Server) -> None:
-    """Its UTF-8 is the packet; answers, and what others get of it, are text."""
+    """Its UTF-8 is the packet; answers and forwarded packets are text."""
     a, b = await server.members("a", "b")
     ping = packet("ping", "a", "room")
     await a.socket.send_bytes(ping.encode())
@@ -100,7 +98,7 @@ async def test_a_binary_frame_is_read_as_its_text(server: Server) -> None:
 
 
 async def test_a_binary_frame_that_is_no_text_is_malformed(server: Server) -> None:
-    """Bytes that are no UTF-8 get an error; the sender stays connected."""
+    """Invalid UTF-8 gets an error; the sender stays connected."""
     a, b = await server.members("a", "b")
     for data in (
         b"\xff\xfe",
@@ -113,7 +111,7 @@ async def test_a_binary_frame_that_is_no_text_is_malformed(server: Server) -> No
 
 
 async def test_an_empty_frame_is_ignored(server: Server) -> None:
-    """Text or binary, raw or in SockJS framing: no error, and no bad packet, however many."""
+    """Text or binary, raw or in SockJS framing, however many: no error, and no bad packet."""
     raw, sockjs = await server.client("raw"), await server.client("sockjs")
     for _ in range(20):
         await raw.socket.send_str("")
@@ -125,7 +123,7 @@ async def test_an_empty_frame_is_ignored(server: Server) -> None:
 
 
 async def test_several_messages_in_one_frame(server: Server) -> None:
-    """SockJS carries several packets in a frame: each is one, and a bad one harms no other."""
+    """A SockJS frame may have several packets, and a bad one does not affect the others."""
     (b,) = await server.members("b")
     a = await server.client("sockjs")
     await a.socket.send_str(
@@ -138,7 +136,7 @@ async def test_several_messages_in_one_frame(server: Server) -> None:
     await b.hears(("connect", "a", "room", "false"), ("broadcast", "a", "room", "{}"))
 
 
-# sizes
+# Sizes.
 
 
 @both
@@ -155,7 +153,7 @@ async def test_a_packet_of_the_limit(server: Server, framing: Framing) -> None:
 @both
 @pytest.mark.parametrize("size", [LIMIT + 1, 2 * LIMIT, 4 * LIMIT - 100])
 async def test_a_packet_over_the_limit(server: Server, framing: Framing, size: int) -> None:
-    """A byte more, up to some frames more, is `packet-too-large`; the sender stays connected."""
+    """One byte more, up to some frames more, is `packet-too-large`; the sender stays connected."""
     (b,) = await server.members("b")
     a = await server.client(framing)
     await a.join("a")
@@ -167,10 +165,10 @@ async def test_a_packet_over_the_limit(server: Server, framing: Framing, size: i
 
 
 async def test_the_limit_is_in_bytes(server: Server) -> None:
-    """Characters of more than a byte count as the bytes they are."""
+    """A character of several bytes counts as these bytes."""
     a, b = await server.members("a", "b")
     form = of_bytes(LIMIT - 2)
-    text = form.replace("xxx", "x\u20ac")  # a byte and two for each three
+    text = form.replace("xxx", "x\u20ac")  # four bytes for three
     assert len(text) < LIMIT < len(text.encode())
     await a.say(text)
     await a.hears(("error", "a", "room", "packet-too-large"))
@@ -182,7 +180,7 @@ async def test_the_limit_is_in_bytes(server: Server) -> None:
 
 @both
 async def test_a_frame_far_over_the_limit(server: Server, framing: Framing) -> None:
-    """It is not read: the error comes, and the close with 4501; the others hear a disconnect."""
+    """It is not read: the error and the close with 4501 come; others hear a disconnect."""
     (b,) = await server.members("b")
     a = await server.client(framing)
     await a.join("a")
@@ -196,8 +194,8 @@ async def test_a_frame_far_over_the_limit(server: Server, framing: Framing) -> N
     await b.quiet()
 
 
-async def test_a_limit_of_ones_own() -> None:
-    """`MaxPacketBytes` moves the limit."""
+async def test_a_configured_limit() -> None:
+    """`MaxPacketBytes` sets the limit."""
     config = Config(transport=Options(max_packet_bytes=1000))
     async with serving(videre.create_app(config)) as server:
         a, b = await server.members("a", "b")
@@ -207,11 +205,11 @@ async def test_a_limit_of_ones_own() -> None:
         assert await b.text() == of_bytes(1000)
 
 
-# polling
+# Polling.
 
 
 async def test_a_polling_client_meets_a_websocket(server: Server) -> None:
-    """One room for all transports: xhr here, a raw WebSocket there."""
+    """All transports share rooms: xhr here, a raw WebSocket there."""
     url = f"{server.url}/echo/000/polling1"
 
     async def post(what: str, body: str = "") -> str:

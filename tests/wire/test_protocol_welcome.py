@@ -27,7 +27,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def welcomed(client: Client, user: str, room: str = "room") -> dict[str, Any]:
-    """Connect and return what the welcome says."""
+    """Connect and return the welcome."""
     await client.send("connect", user, room, {"Welcome": True})
     assert (await client.heard())[0] == "connect"
     event, *who, payload = await client.heard()
@@ -37,8 +37,8 @@ async def welcomed(client: Client, user: str, room: str = "room") -> dict[str, A
 
 
 @both
-async def test_who_asks_is_welcome(server: Server, framing: Framing) -> None:
-    """All that 3.1 names, in one packet right after the own connect; the others see nothing."""
+async def test_a_welcome_on_request(server: Server, framing: Framing) -> None:
+    """It has all of 3.1 in one packet right after the own connect; others see nothing of it."""
     (a,) = await server.members("a")
     b = await server.client(framing)
     welcome = await welcomed(b, "b")
@@ -62,8 +62,8 @@ async def test_who_asks_is_welcome(server: Server, framing: Framing) -> None:
     await b.quiet()
 
 
-async def test_no_two_secrets_are_the_same(server: Server) -> None:
-    """Of a hundred welcomes, to the same client or not."""
+async def test_all_secrets_differ(server: Server) -> None:
+    """A hundred welcomes, to the same client or to others, have a hundred secrets."""
     clients = [await server.client() for _ in range(5)]
     secrets = {
         (await welcomed(client, f"u{number}", f"room{number}"))["Resume"]
@@ -73,8 +73,8 @@ async def test_no_two_secrets_are_the_same(server: Server) -> None:
     assert len(secrets) == 100
 
 
-async def test_promotions_are_told_to_who_asked(server: Server) -> None:
-    """A role packet; the heir and who did not ask hear what they always heard."""
+async def test_promotions_are_announced_on_request(server: Server) -> None:
+    """Clients that asked get a role packet; the heir and the others hear the original's packets."""
     a, b = await server.members("a", "b")
     c, d = await server.client(), await server.client("sockjs")
     await c.join("c")
@@ -94,7 +94,7 @@ async def test_promotions_are_told_to_who_asked(server: Server) -> None:
 @both
 @pytest.mark.parametrize("payload", [{"Welcome": 1}, {"Resume": 5}, '{"Received":-1}'])
 async def test_wrong_types(server: Server, framing: Framing, payload: Any) -> None:
-    """`invalid-packet`, and no seat."""
+    """The client gets `invalid-packet`, and no seat."""
     client = await server.client(framing)
     await client.send("connect", "a", "room", payload)
     await client.hears(("error", "a", "room", "invalid-packet"))
@@ -103,7 +103,7 @@ async def test_wrong_types(server: Server, framing: Framing, payload: Any) -> No
 
 @both
 async def test_ice(server: Server, framing: Framing) -> None:
-    """Servers as in the welcome, for members alone, in the sender's own packet."""
+    """Members alone get servers as in the welcome, in their own packet."""
     client = await server.client(framing)
     await client.send("ice", "a", "room")
     await client.hears(("error", "a", "room", "not-in-room"))
@@ -116,7 +116,7 @@ async def test_ice(server: Server, framing: Framing) -> None:
 
 @both
 async def test_unicast(server: Server, framing: Framing) -> None:
-    """Byte for byte to those who are named; who is not there is reported."""
+    """Named members get it byte for byte; absent names are reported."""
     a = await server.client(framing)
     await a.join("a")
     b, c = await server.client("raw"), await server.client("sockjs")
@@ -138,7 +138,7 @@ async def test_unicast(server: Server, framing: Framing) -> None:
 
 
 class Site:
-    """A site with signalling in it, and a page that removes people."""
+    """A site with signalling in it, and a page that removes users."""
 
     def __init__(self) -> None:
         self.app = web.Application()
@@ -154,7 +154,7 @@ class Site:
 
 @pytest.mark.parametrize("transport", ["raw", "sockjs", "xhr"])
 async def test_a_site_removes_a_user(transport: Any) -> None:
-    """By a page of its own: the session is told why, on any transport, the others hear a leave."""
+    """Its own page does so: the session gets the reason on any transport, others hear a leave."""
     site = Site()
     async with serving(site.app) as server:
         (a,) = await server.members("a")
@@ -183,8 +183,8 @@ async def test_a_site_removes_a_user(transport: Any) -> None:
         await Wire.hang_up()
 
 
-async def test_a_site_hears_and_speaks() -> None:
-    """Hooks, sync and async, are called for real connections; what one sends arrives."""
+async def test_a_site_uses_hooks_and_sends() -> None:
+    """Sync and async hooks run for real connections; a packet that one sends arrives."""
     site = Site()
     heard: list[tuple[str, ...]] = []
 
@@ -211,7 +211,7 @@ async def test_a_site_hears_and_speaks() -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 async def test_a_failing_hook_harms_nobody(later: bool) -> None:
-    """Members come and go as ever, and the log has what was raised, with its place."""
+    """Members join and leave as usual, and the log has the exception with its place."""
     site = Site()
 
     def fail(*_: str) -> None:
@@ -228,12 +228,12 @@ async def test_a_failing_hook_harms_nobody(later: bool) -> None:
         await a.hears(("disconnect", "b", "room", ""))
         await a.quiet()
     errors = [fields["error"] for event, fields in site.log.events if event == "hook-failed"]
-    assert len(errors) == 4  # with that of a's leave when the server ends
+    assert len(errors) == 4  # with the call for a's leave when the server ends
     assert all("in fail" in error and "the site's own fault" in error for error in errors)
 
 
-async def test_a_hook_that_hangs_holds_nobody_up() -> None:
-    """Neither its room nor the end of the server; it is cancelled then."""
+async def test_a_hanging_hook_blocks_nobody() -> None:
+    """Neither its room nor the server's end waits for it; it is cancelled then."""
     site = Site()
     ended: list[str] = []
 

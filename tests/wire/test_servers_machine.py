@@ -1,7 +1,7 @@
-"""A whole server, and clients on real sockets that come and go: all that each hears is the model's.
+"""A whole server, with clients on real sockets that come and go: all packets equal the model's.
 
-Nothing waits for time. After each step every client reads what the model says that it must have
-got, and then asks a ping: the answer must be the next packet, so that nothing else has come.
+Nothing waits for time. After each step every client reads the packets that the model predicts, and
+then sends a ping: its answer must be the next packet, so no other has come.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONFIG = Config(
     limits=Limits(
         room_capacity=CAPACITY,
         max_rooms=MAX_ROOMS,
-        packets_per_second=0.001,  # nothing comes back while an example runs
+        packets_per_second=0.001,  # no allowance returns while an example runs
         packet_burst=BURST,
         join_timeout=None,
     ),
@@ -75,7 +75,7 @@ class ServersMachine(RuleBasedStateMachine):
         self.sessions: list[Session] = []
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something to its end, which comes within PATIENCE."""
+        """Run a coroutine to its end, within PATIENCE."""
 
         async def bounded() -> None:
             async with asyncio.timeout(PATIENCE):
@@ -85,7 +85,7 @@ class ServersMachine(RuleBasedStateMachine):
 
     @initialize(first=st.lists(st.sampled_from(["raw", "sockjs"]), min_size=3, max_size=3))
     def begin(self, first: list[Framing]) -> None:
-        """Start the server, and let the first clients in."""
+        """Start the server, and connect the first clients."""
         self.run(self._start())
         for framing in first:
             self.open(framing)
@@ -99,7 +99,7 @@ class ServersMachine(RuleBasedStateMachine):
         self.server = Server(runner, aiohttp.ClientSession())
 
     def teardown(self) -> None:
-        """End all: nothing is left of it."""
+        """Stop everything, and check that nothing remains."""
         if hasattr(self, "server"):
             self.run(self._end())
         self.loop.close()
@@ -112,11 +112,11 @@ class ServersMachine(RuleBasedStateMachine):
         await self.server.http.close()
         await self.server.runner.cleanup()
 
-    # What happens.
+    # Steps.
 
     @rule(framing=st.sampled_from(["raw", "sockjs"]))
     def open(self, framing: Framing) -> None:
-        """Open a session; one too many is refused by 503."""
+        """Open a session; one too many gets a 503."""
         self.run(self._open(framing))
 
     async def _open(self, framing: Framing) -> None:
@@ -129,13 +129,13 @@ class ServersMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, user=USERS, room=IN_ROOMS, most=MOST)
     def enter(self, who: int, user: str, room: str, most: int | None) -> None:
-        """Connect with a good token: rooms are to be full."""
+        """Join with a valid token, so that rooms fill up."""
         self.connect(who, user, room, "good", most)
 
     @rule(who=WHO, user=USERS, room=IN_ROOMS, kind=st.sampled_from(KINDS), most=MOST)
     def connect(self, who: int, user: str, room: str, kind: str, most: int | None) -> None:
-        """Connect with a token of some kind: anew, again, elsewhere, or in another's place."""
-        if self.model.failures >= FAILURES - 1:  # more of them are slowed
+        """Connect with some kind of token: first, again, elsewhere, or in another user's place."""
+        if self.model.failures >= FAILURES - 1:  # further ones are delayed
             kind = "good"
         shown = None if kind == "none" else token(kind, user, room, most)
         session = self.pick(who)
@@ -144,12 +144,12 @@ class ServersMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, own=st.booleans(), user=USERS, room=IN_ROOMS, times=st.sampled_from([1, 1, 5]))
     def broadcast(self, who: int, own: bool, user: str, room: str, times: int) -> None:
-        """Broadcast, as whom and where one may, or not."""
+        """Broadcast under any name, in any room, allowed or not."""
         self.broadcasts(self.pick(who), own, user, room, times)
 
     @rule(who=WHO, times=st.sampled_from([BURST + 3, 2 * BURST + 1, 2 * BURST + 1]))
     def flood(self, who: int, times: int) -> None:
-        """Broadcast, many times at once."""
+        """Send many broadcasts at once."""
         if seated := [session for session in self.sessions if session.place]:
             self.broadcasts(seated[who % len(seated)], True, "", "", times)
 
@@ -164,7 +164,7 @@ class ServersMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, user=USERS, room=IN_ROOMS)
     def ping(self, who: int, user: str, room: str) -> None:
-        """Ask about any room."""
+        """Ping any room."""
         session = self.pick(who)
         self.model.ping(session, user, room)
         self.say(session, packet("ping", user, room))
@@ -177,19 +177,19 @@ class ServersMachine(RuleBasedStateMachine):
         self.model.leave(session)
         if broken:
             session.client.reset()
-        self.run(session.client.close())  # of a broken one: what is left on this side
+        self.run(session.client.close())  # this side's half of a broken connection
         self.run(self._look(None))
 
-    # How it is seen.
+    # Checks.
 
     def pick(self, who: int) -> Session:
-        """Return one of the sessions that are open; a new one where there is none."""
+        """Return an open session, a new one if there is none."""
         if not self.sessions:
             self.open("raw")
         return self.sessions[who % len(self.sessions)]
 
     def broadcasts(self, session: Session, own: bool, user: str, room: str, times: int) -> None:
-        """Send so many broadcasts."""
+        """Send this many broadcasts."""
         user, room = session.place if own and session.place else (user, room)
         for number in range(times):
             if session.code is None and self.model.may(session, user, room):
@@ -199,7 +199,7 @@ class ServersMachine(RuleBasedStateMachine):
         self.say(session, *(packet("broadcast", user, room, number) for number in range(times)))
 
     def say(self, session: Session, *texts: str) -> None:
-        """Send packets, and look at what everybody hears."""
+        """Send packets, and check what everybody hears."""
         self.run(self._say(session, texts))
 
     async def _say(self, session: Session, texts: tuple[str, ...]) -> None:
@@ -208,7 +208,7 @@ class ServersMachine(RuleBasedStateMachine):
         await self._look(session)
 
     async def _look(self, actor: Session | None) -> None:
-        """Check what everybody has heard; who has acted comes first, so that it has happened."""
+        """Check what everybody has heard, the acting client first, so that its step is done."""
         for session in self.sessions:
             if session.code is not None:
                 self.model.leave(session)
@@ -229,13 +229,13 @@ class ServersMachine(RuleBasedStateMachine):
         assert len(self.namespace.rooms) == len(self.model.rooms)
 
     async def _settle(self, sessions: int) -> None:
-        """Wait until the server has noticed who is gone: by round trips, until it has."""
+        """Ping until the server has noticed all lost connections."""
         while self.namespace.sessions.open_sessions != sessions:
             async with self.server.http.get(f"{self.server.url}/echo/info") as answer:
                 assert answer.status == 200
 
 
 TestServers = ServersMachine.TestCase
-# Without shrinking: a packet that does not come is waited for, each time anew.
+# Without shrinking: each try would wait again for a packet that does not come.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 TestServers.settings = settings(CALM, max_examples=12, stateful_step_count=25, phases=PHASES)

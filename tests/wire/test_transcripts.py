@@ -1,4 +1,4 @@
-"""The transcripts of the documentation, played to a real server; all that there is, is in them."""
+"""The documentation's transcripts, played to a real server; they cover every event and error."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SPOKEN = [
 @pytest.mark.process
 @pytest.mark.parametrize("door", DOORS)
 @runs_all("transcript")
-async def test_it_is_so(block: Block, door: str, tmp_path: Path) -> None:
-    """Each line comes about, through each door, and nothing else does."""
+async def test_a_transcript_is_true(block: Block, door: str, tmp_path: Path) -> None:
+    """Each line happens through each door, and nothing else does."""
     framing, redis = DOORS[door]
     await play(block, framing, tmp_path, redis=redis)
 
 
 @pytest.mark.parametrize("event", Event)
 def test_each_event_is_shown(event: Event) -> None:
-    """In the protocol: sent by a client, and heard from the server."""
+    """The protocol shows it sent by a client and heard from the server."""
     shown = [step.heard for step in SPOKEN if f'"Event":"{event}"' in step.text]
     assert True in shown
     assert False in shown or event not in CLIENT_EVENTS
@@ -54,12 +54,12 @@ CODES = [
 
 @pytest.mark.parametrize("code", CODES)
 def test_each_error_is_shown(code: str) -> None:
-    """In the protocol: in its table, and in a transcript."""
+    """The protocol has it in its table, and in a transcript."""
     assert re.search(rf"^\| `{code}` \|", PROTOCOL, re.MULTILINE)
     assert any(step.heard and f'\\"Code\\":\\"{code}\\"' in step.text for step in SPOKEN)
 
 
 @pytest.mark.parametrize("code", CloseCode)
-def test_each_close_code_is_told(code: CloseCode) -> None:
-    """In the table of the protocol; what a transcript shows of it has the right words."""
+def test_each_close_code_is_listed(code: CloseCode) -> None:
+    """The protocol's table has it; a transcript that shows it has its exact words."""
     assert re.search(rf"^\| {code} \|", PROTOCOL, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What clients of sockjs-node are used to: slashes, bare strings, large cookies and URLs."""
+"""What clients of sockjs-node rely on: slashes, bare strings, large cookies and URLs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from videre.transport.framing import messages_of_frame
 
 
 @pytest.mark.parametrize("prefix", ["/echo", "/deep/er", ""])
-async def test_a_slash_at_the_end(prefix: str) -> None:
-    """Each path is the same with it, as in sockjs-node; two are none."""
+async def test_a_trailing_slash(prefix: str) -> None:
+    """Each path works with one, as in sockjs-node, and not with two."""
     async with serving(videre.create_app(Config(prefixes=(prefix,)))) as server:
         for path, status in (
             ("/info", 200),
@@ -86,8 +86,8 @@ def test_frames(frame: str | bytes, messages: list[str]) -> None:
 @pytest.mark.parametrize(
     "frame", ['"a","b"', '"a"]["b"', '"a', '"a"b', "'a'", "5", "null", "{}", "[1]", b'"\xff"']
 )
-async def test_what_is_no_frame(frame: str | bytes) -> None:
-    """It is refused as before: 1002."""
+async def test_an_invalid_frame(frame: str | bytes) -> None:
+    """It is refused with 1002."""
     with pytest.raises(ValueError):
         messages_of_frame(frame)
     async with serving(videre.create_app(Config())) as server:
@@ -101,7 +101,7 @@ async def test_what_is_no_frame(frame: str | bytes) -> None:
 
 @pytest.mark.process
 async def test_large_cookies_and_urls(tmp_path: Path) -> None:
-    """Up to 32 KiB each; what is more is refused, and the log says why but not what."""
+    """They may have 32 KiB each; larger ones are refused, and the log has the reason only."""
     large, too_large = "s" * 32_000, "s" * 33_000
     config = {"LogFile": "debug.log", "LogLevel": "info"}
     async with signaller(tmp=tmp_path, config=config) as running, aiohttp.ClientSession() as http:
