@@ -1,4 +1,4 @@
-"""The browser client in real Chromium, in calls between pages through a real server."""
+"""The browser client in real Chromium: calls between pages through a real server."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ PAGE = """<!doctype html>
 
 
 def packet(event: str, user: str, room: str, payload: object) -> dict[str, Any]:
-    """Return a packet as it goes over the wire."""
+    """Return a packet as sent on the wire."""
     return {"Header": {"Event": event, "UserId": user, "RoomId": room}, "Payload": payload}
 
 
 class Site:
-    """The pages, on a port of their own, and the signaller at the end of a wire."""
+    """The pages on their own port, and the server behind a cuttable wire."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -51,7 +51,7 @@ class Site:
         self.http: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Serve the pages and the signaller."""
+        """Start the pages and the server."""
         await self.wire.start()
         app = web.Application()
         app.router.add_get("/", self._page)
@@ -64,18 +64,18 @@ class Site:
         await self.signal()
 
     async def signal(self, config: videre.Config | None = None) -> None:
-        """Start the signaller."""
+        """Start the server."""
         app = web.Application()
         self.rooms = videre.setup(app, config=config).rooms
         self.wire.target = await self.serve(app)
 
     async def restart(self, config: videre.Config) -> None:
-        """Start the signaller anew, with this configuration."""
+        """Restart the server with this configuration."""
         await self.silence()
         await self.signal(config)
 
     async def eve(self, room: str) -> aiohttp.ClientWebSocketResponse:
-        """Join eve to a room, by a way that is not cut."""
+        """Join eve to a room, over a connection that is not cut."""
         self.http = self.http or aiohttp.ClientSession()
         socket = await self.http.ws_connect(f"http://127.0.0.1:{self.wire.target}/echo/websocket")
         await socket.send_json(packet("connect", "eve", room, "{}"))
@@ -83,7 +83,7 @@ class Site:
         return socket
 
     async def silence(self) -> None:
-        """Stop the signaller."""
+        """Stop the server."""
         await self._runners.pop().cleanup()
 
     async def stop(self) -> None:
@@ -97,10 +97,9 @@ class Site:
     async def open(
         self, *, devices: bool = True, init: str = "", script: str = "", direct: bool = False
     ) -> Page:
-        """Open a page that has the client.
+        """Open a page with the client.
 
-        `script` is one that it loads before; its way to the signaller may be `direct`, which nobody
-        cuts.
+        `script` runs before it; a `direct` page connects to the server without the wire.
         """
         if direct:
             init += f"globalThis.SIGNALLER = 'http://127.0.0.1:{self.wire.target}/echo';"
@@ -139,14 +138,14 @@ def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all."""
+    """Run one Chromium for all tests."""
     async with chromium() as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(browser: Browser) -> AsyncIterator[Site]:
-    """Serve the pages and a signaller."""
+    """Serve the pages and a server."""
     site = Site(browser)
     browser.faults.clear()
     await site.start()
@@ -158,18 +157,18 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
 
 @pytest.fixture
 def room() -> str:
-    """Name a room."""
+    """Return the name of a room."""
     return str(uuid4())
 
 
 async def every(pages: Iterable[Page], code: str, arg: object = None) -> list[Any]:
-    """Run the same in all pages at once, and return what each returns."""
+    """Run the same code in all pages at once, and return each page's result."""
     return await asyncio.gather(*(page.run(code, arg) for page in pages))
 
 
-#: The one other is seen.
+#: The other member is seen.
 FLOWS = "return advances(v.remoteVideoElement);"
-#: So many others are seen.
+#: This many others are seen.
 ALL_FLOW = """
 await until(() => Object.keys(v.remote).length === arg);
 return (await Promise.all(Object.values(v.remote).map((video) => advances(video)))).length;
@@ -181,7 +180,7 @@ return v.told.filter(({ type }) => type === "message").map(({ detail }) => detai
 
 
 async def test_two_people_see_each_other(site: Site, room: str) -> None:
-    """Frames advance on both sides, and who is left sees that the other has gone."""
+    """Frames advance on both sides, and the remaining user sees that the other has left."""
     ann = await site.client("ann", room)
     bob = await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
@@ -194,7 +193,7 @@ async def test_two_people_see_each_other(site: Site, room: str) -> None:
 
 
 async def test_three_people_are_a_mesh(site: Site, room: str) -> None:
-    """Each sees both others, and when one closes its page the other two go on."""
+    """Each sees both others; when one closes its page, the other two go on."""
     ann = await site.client("ann", room)
     bob, cid = await asyncio.gather(site.client("bob", room), site.client("cid", room))
     assert await every([ann, bob, cid], ALL_FLOW, 2) == [2, 2, 2]
@@ -207,8 +206,8 @@ async def test_three_people_are_a_mesh(site: Site, room: str) -> None:
     ]
 
 
-async def test_what_users_of_the_old_client_know(site: Site, room: str) -> None:
-    """Its options, methods and callbacks do as they did."""
+async def test_the_old_clients_interface(site: Site, room: str) -> None:
+    """Its options, methods and callbacks work as they did."""
     other = await site.client("other", room)
     page = await site.open()
     assert await page.run(
@@ -264,14 +263,14 @@ async def test_what_users_of_the_old_client_know(site: Site, room: str) -> None:
     assert await other.run("await until(() => !v.peers.size); return v.signaller.users") == [
         "other"
     ]
-    # What was muted before a call is so in it, and a client connects again.
+    # A track muted before a call is muted in it, and a client can connect again.
     await page.run("v.muteMic(); await v.connect(arg);", room)
     assert await page.run("return v.localStream.getAudioTracks()[0].enabled;") is False
     assert await every([page, other], FLOWS) == [True, True]
 
 
-async def test_who_leaves_before_the_camera_is_there_has_not_joined(site: Site, room: str) -> None:
-    """A disconnect while the user is asked is the last word, and no error."""
+async def test_a_disconnect_while_the_user_is_asked(site: Site, room: str) -> None:
+    """A client that disconnects before it has the camera does not join, and raises no error."""
     page = await site.open()
     assert await page.run(
         """
@@ -285,7 +284,7 @@ async def test_who_leaves_before_the_camera_is_there_has_not_joined(site: Site, 
 
 
 async def test_data_channels(site: Site, room: str) -> None:
-    """Words go to all or to one, also such as were said before the channel was open."""
+    """Messages go to all or to one, including those sent before the channel was open."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     await ann.run("await until(() => v.peers.size); v.send('early');")
     cid = await site.client("cid", room)
@@ -303,7 +302,7 @@ async def test_data_channels(site: Site, room: str) -> None:
 
 
 async def test_a_broken_connection_is_resumed(site: Site, room: str) -> None:
-    """The call goes on without it; each message comes exactly once, of both sides, in order."""
+    """The call goes on meanwhile; each message of both sides arrives exactly once, in order."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     bystander = await site.eve(room)
@@ -333,8 +332,8 @@ async def test_a_broken_connection_is_resumed(site: Site, room: str) -> None:
     assert await every([ann, bob], left) == [0, 0]
 
 
-async def test_what_was_said_into_a_dead_connection(site: Site, room: str) -> None:
-    """It arrives when the seat is resumed, once and in order."""
+async def test_messages_into_a_dead_connection(site: Site, room: str) -> None:
+    """They arrive when the seat is resumed, once and in order."""
     ann = await site.client("ann", room)
     bob = await site.client("bob", room, direct=True)
     say = "v.signaller.broadcast(arg);"
@@ -355,8 +354,8 @@ async def test_what_was_said_into_a_dead_connection(site: Site, room: str) -> No
     assert await bob.run(PAYLOADS) == ["before", "just before", "lost 1", "lost 2", "after"]
 
 
-async def test_a_call_that_begins_while_one_is_away(site: Site, room: str) -> None:
-    """An offer that was made for somebody without a connection reaches it when it resumes."""
+async def test_a_call_that_starts_during_an_absence(site: Site, room: str) -> None:
+    """An offer to a member without a connection arrives when it resumes."""
     ann = await site.client("ann", room)
     site.wire.cut()
     await ann.run("await until(() => v.signaller.state === 'waiting');")
@@ -365,8 +364,8 @@ async def test_a_call_that_begins_while_one_is_away(site: Site, room: str) -> No
     assert await every([ann, bob], FLOWS) == [True, True]
 
 
-async def test_who_was_away_too_long_is_called_again(site: Site, room: str) -> None:
-    """Its seat was given up and it was hung up: it joins anew, and there is a new call."""
+async def test_a_member_that_returns_too_late_is_called_again(site: Site, room: str) -> None:
+    """Its seat is gone and its call ended: it joins afresh, and a new call begins."""
     await site.restart(videre.Config(limits=Limits(grace=0.2)))
     ann, bob = await site.client("ann", room), await site.client("bob", room, direct=True)
     assert await every([ann, bob], FLOWS) == [True, True]
@@ -379,8 +378,8 @@ async def test_who_was_away_too_long_is_called_again(site: Site, room: str) -> N
     assert await every([ann, bob], "return v.heard.map(({ type }) => type);") == [heard, heard]
 
 
-async def test_a_call_that_breaks_off_looks_for_another_way(site: Site, room: str) -> None:
-    """When nothing has come for a while; the browser itself would wait longer."""
+async def test_a_broken_call_restarts_ice(site: Site, room: str) -> None:
+    """It does so after a while without media; the browser itself would wait longer."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     await bob.run(
@@ -398,8 +397,8 @@ async def test_a_call_that_breaks_off_looks_for_another_way(site: Site, room: st
     assert await every([ann, bob], FLOWS) == [True, True]
 
 
-async def test_a_server_that_starts_anew(site: Site, room: str) -> None:
-    """Both join again, the call goes on, and is the same one; a third can be called."""
+async def test_a_restarted_server(site: Site, room: str) -> None:
+    """Both rejoin, the same call goes on, and a third member can be called."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     await every([ann, bob], "globalThis.before = [...v.peers.values()];")
@@ -417,8 +416,8 @@ async def test_a_server_that_starts_anew(site: Site, room: str) -> None:
     assert await every([ann, bob, cid], hung_up) == [0, 0, 0]
 
 
-async def test_who_has_not_come_back_is_hung_up_when_the_call_fails(site: Site, room: str) -> None:
-    """After a restart a peer may be gone without a word; its call ends when it can."""
+async def test_a_member_that_did_not_return_after_a_restart(site: Site, room: str) -> None:
+    """After a restart it may be gone unannounced; its call is ended once it fails."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     await site.silence()
@@ -430,7 +429,7 @@ async def test_who_has_not_come_back_is_hung_up_when_the_call_fails(site: Site, 
 
 
 async def test_ice_is_restarted(site: Site, room: str) -> None:
-    """When a connection fails both find a new way, and the call is still the same."""
+    """When a connection fails, both find a new path, and the call stays the same."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     code = """
@@ -450,8 +449,8 @@ async def test_ice_is_restarted(site: Site, room: str) -> None:
     )
 
 
-async def test_offers_of_both_never_meet(site: Site, room: str) -> None:
-    """Both add a track at once, some times: each is seen, and no offer is rolled back."""
+async def test_offers_never_collide(site: Site, room: str) -> None:
+    """Both add tracks at once, several times: each track is seen, and no offer is rolled back."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     await every(
@@ -484,8 +483,8 @@ async def test_offers_of_both_never_meet(site: Site, room: str) -> None:
     )
 
 
-async def test_signals_that_are_lost_are_sent_again(site: Site, room: str) -> None:
-    """Both want a new way while neither has a connection to the signaller."""
+async def test_lost_signals_are_sent_again(site: Site, room: str) -> None:
+    """Both restart ICE while neither has a connection to the server."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     ufrag = """
@@ -512,10 +511,8 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-async def test_who_asks_too_often_is_answered_now_and_then(
-    site: Site, room: str, kind: str
-) -> None:
-    """Each answer counts towards the rate of who answers: it must not be closed for others."""
+async def test_too_many_requests_get_few_answers(site: Site, room: str, kind: str) -> None:
+    """Answers count towards the rate of the sender, whom a flood must not get closed."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     flood = f"""
@@ -552,7 +549,7 @@ navigator.mediaDevices.getDisplayMedia = async () => {
 
 
 async def test_the_screen_is_shown_in_place_of_the_camera(site: Site, room: str) -> None:
-    """To all who are there and to who comes later, until it is stopped."""
+    """All members see it, later ones too, until it is stopped."""
     ann, bob = await site.client("ann", room, init=SCREEN), await site.client("bob", room)
     wide = """
     const { remoteVideoElement: video } = v;
@@ -570,8 +567,8 @@ async def test_the_screen_is_shown_in_place_of_the_camera(site: Site, room: str)
     assert await ann.run("return v.localStream.getVideoTracks()[0].readyState;") == "live"
 
 
-async def test_without_camera_and_microphone_one_can_watch(site: Site, room: str) -> None:
-    """The user refuses: the callbacks say so, and the others are seen; the screen can be shown."""
+async def test_a_client_without_devices_can_watch(site: Site, room: str) -> None:
+    """When the user refuses, callbacks say so, others are seen, and the screen can be shared."""
     shy = await site.open(devices=False, init=SCREEN)
     refusals = await shy.run(
         """
@@ -601,7 +598,7 @@ async def test_without_camera_and_microphone_one_can_watch(site: Site, room: str
 
 
 async def old(site: Site, user: str, room: str) -> Page:
-    """Open a page with what behaves as the old client does."""
+    """Open a page with a script that behaves like the old client."""
     page = await site.open()
     await page.run(
         """
@@ -621,7 +618,7 @@ OLD_FLOWS = "return advances(shown);"
 
 
 async def test_an_old_client_is_called(site: Site, room: str) -> None:
-    """By the initiator alone: the other new one, though it came before, leaves it alone."""
+    """Only the initiator calls it; the other new client waits, although it joined earlier."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     eve = await old(site, "eve", room)
     assert await eve.run(OLD_FLOWS) is True
@@ -639,7 +636,7 @@ async def test_an_old_client_is_called(site: Site, room: str) -> None:
 
 
 async def test_an_old_client_calls(site: Site, room: str) -> None:
-    """It calls who comes next; who comes later has a call with that one alone."""
+    """It calls the next to join; later members have a call with that old client only."""
     eve = await old(site, "eve", room)
     ann = await site.client("ann", room)
     assert await eve.run(OLD_FLOWS) is True
@@ -648,18 +645,18 @@ async def test_an_old_client_calls(site: Site, room: str) -> None:
     assert await bob.run(ALL_FLOW, 1) == 1
     assert await every([ann, bob], "return [...v.peers.keys()];") == [["eve", "bob"], ["ann"]]
     assert await eve.run("return o.errors;") == []
-    # Its way may change, as any other's.
+    # It can change its path, like any other call.
     await ann.run("v.peers.get('eve').restart();")
     await eve.run("await until(() => o.signals.filter((type) => type === 'Ice Offer').length);")
     assert await eve.run(OLD_FLOWS) is True
-    # A packet of the room's that is no signal is nothing to a call.
+    # A packet of the room that is no signal does not affect a call.
     await bob.run("v.signaller.broadcast('{'); v.signaller.broadcast(null);")
     await ann.run("v.disconnect();")
     assert await eve.run("return until(() => o.ended);") is True
 
 
-async def test_where_sockjs_is_it_is_used(site: Site, room: str) -> None:
-    """The page has loaded sockjs-client, and the call comes about through it."""
+async def test_sockjs_is_used_if_loaded(site: Site, room: str) -> None:
+    """The page has loaded sockjs-client, and the call uses it."""
     ann, bob = (
         await site.client("ann", room, script="sockjs.min.js"),
         await site.client("bob", room),
@@ -684,12 +681,12 @@ BLOCKED = {
 
 
 @pytest.mark.parametrize("how", BLOCKED)
-async def test_where_websockets_are_blocked(site: Site, room: str, how: str) -> None:
-    """The call comes about by polling, is resumed, and ends."""
+async def test_without_websockets(site: Site, room: str, how: str) -> None:
+    """The call starts by polling, is resumed, and ends."""
     ann = await site.client("ann", room, init=BLOCKED[how])
     bob = await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
-    site.wire.cut()  # a request that only breaks is sent again by the browser itself
+    site.wire.cut()  # the browser itself repeats a request that only breaks
     await ann.run("await until(() => v.signaller.state === 'waiting');")
     site.wire.mend()
     await ann.run("await until(() => v.told.some(({ type }) => type === 'resumed'));")
@@ -706,7 +703,7 @@ async def test_where_websockets_are_blocked(site: Site, room: str, how: str) -> 
 
 
 async def test_a_wrong_token(site: Site, room: str) -> None:
-    """The promise is rejected with the protocol's code; a good token is asked for and taken."""
+    """The promise is rejected with the protocol's code; a valid token is then fetched and used."""
     await site.restart(videre.Config(auth=TokenAuth([secret_key(SECRET)])))
     page = await site.open()
     told = """
@@ -737,8 +734,8 @@ async def test_a_wrong_token(site: Site, room: str) -> None:
     await page.run("await until(() => v.told.some(({ type }) => type === 'resumed'));")
 
 
-async def test_a_token_that_ends_is_replaced(site: Site, room: str) -> None:
-    """Where the token is a function it is asked again, and nobody hears of it."""
+async def test_an_expiring_token_is_replaced(site: Site, room: str) -> None:
+    """If the token is a function, it is called again, and nobody else notices."""
     await site.restart(videre.Config(auth=TokenAuth([secret_key(SECRET)])))
     page = await site.open()
     now = time.time()
@@ -758,8 +755,8 @@ async def test_a_token_that_ends_is_replaced(site: Site, room: str) -> None:
     assert asked == ["state", "state", "token-expired"]
 
 
-async def test_who_is_removed_stays_away(site: Site, room: str) -> None:
-    """A close of 4500 and above is final, is told as an error, and hangs up."""
+async def test_a_removed_user_does_not_return(site: Site, room: str) -> None:
+    """A close of 4500 and above is final: it is reported as an error, and ends all calls."""
     ann, bob = await site.client("ann", room), await site.client("bob", room)
     assert await every([ann, bob], FLOWS) == [True, True]
     assert await site.rooms.kick(room, "bob", "Be nice")
@@ -774,7 +771,7 @@ async def test_who_is_removed_stays_away(site: Site, room: str) -> None:
 
 
 async def test_the_servers_ice_servers_are_used(site: Site, room: str) -> None:
-    """They come with the welcome, and fresh ones when they are asked for."""
+    """The welcome has them, and fresh ones are used when fetched."""
     server = StaticServer(urls=("stun:127.0.0.1:9",))
     await site.restart(videre.Config(ice=IceServers((server,))))
     ann, bob = await site.client("ann", room), await site.client("bob", room)
@@ -786,8 +783,8 @@ async def test_the_servers_ice_servers_are_used(site: Site, room: str) -> None:
     assert await ann.run("return (await v.signaller.ice())[0].urls;") == ["stun:127.0.0.1:9"]
 
 
-async def test_rooms_alone(site: Site, room: str) -> None:
-    """Signaller, for WebRTC code of one's own: who is there, who begins, and messages."""
+async def test_the_signaller_alone(site: Site, room: str) -> None:
+    """Signaller, for your own WebRTC code: members, roles and messages."""
     page = await site.open()
     assert await page.run(
         """
@@ -835,7 +832,7 @@ async def test_rooms_alone(site: Site, room: str) -> None:
 
 @pytest.mark.parametrize("burst", [None, 100])
 async def test_a_burst_arrives_once(site: Site, room: str, burst: int | None) -> None:
-    """All of a mesh of eight at once: 287 signals; also where the server takes fewer."""
+    """A mesh of eight starts at once, with 287 signals each, on a server that takes fewer, too."""
     if burst is not None:
         limits = Limits(packets_per_second=100, packet_burst=burst)
         await site.restart(videre.Config(limits=limits))

@@ -12,7 +12,7 @@ __all__ = ["browser", "room", "site"]
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-#: What a page does to make values, to compare them, and to speak as another client would.
+#: Page code that makes values, compares them, and imitates other clients.
 TOOLS = """
 globalThis.bytes = (size) => {
   const made = new Uint8Array(size);
@@ -65,7 +65,7 @@ await Promise.all(peers.map(({ data }) => until(() => data.readyState === "open"
 
 
 async def together(site: Site, room: str, *users: str, options: str = "{}") -> list[Page]:
-    """Open pages whose clients can send each other data, without cameras."""
+    """Open pages whose clients can exchange data, without cameras."""
     pages = []
     for user in users:
         page = await site.open(init=TOOLS)
@@ -103,7 +103,7 @@ VALUES = {
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 async def test_values_arrive_whole(site: Site, room: str, value: str) -> None:
-    """Of every kind and size, as what they are."""
+    """Values of every kind and size keep their type."""
     ann, bob = await together(site, room, "ann", "bob")
     expected = await ann.run(
         f"""
@@ -122,7 +122,7 @@ async def test_values_arrive_whole(site: Site, room: str, value: str) -> None:
 
 
 async def test_progress(site: Site, room: str) -> None:
-    """Of what has arrived, on both sides, up to the end; a plain message has one step."""
+    """Both sides hear it up to the end; a plain message has one step."""
     ann, bob = await together(site, room, "ann", "bob")
     await bob.run("globalThis.seen = []; v.on('progress', (each) => seen.push(each));")
     steps = await ann.run(
@@ -146,7 +146,7 @@ async def test_progress(site: Site, room: str) -> None:
 
 
 async def test_many_at_once(site: Site, room: str) -> None:
-    """256 pieces of 64 KiB in a row overflow no queue, in both directions, and keep their order."""
+    """256 pieces of 64 KiB in a row overflow no queue in either direction, and stay in order."""
     ann, bob = await together(site, room, "ann", "bob")
     sent = """
     const sending = [];
@@ -166,8 +166,8 @@ async def test_many_at_once(site: Site, room: str) -> None:
     assert await every([ann, bob], order) == [True, True]
 
 
-async def test_a_small_one_does_not_wait_for_a_large_one(site: Site, room: str) -> None:
-    """Transfers share the line, piece by piece; and plain messages pass them."""
+async def test_a_small_value_overtakes_a_large_one(site: Site, room: str) -> None:
+    """Transfers take turns piece by piece, and plain messages overtake them."""
     ann, bob = await together(site, room, "ann", "bob")
     await ann.run(
         """
@@ -185,8 +185,8 @@ async def test_a_small_one_does_not_wait_for_a_large_one(site: Site, room: str) 
     assert await bob.run(sizes) == [5, 500_000, 40_000_000]
 
 
-async def test_who_goes_away_fails_alone(site: Site, room: str) -> None:
-    """The others get it all the same; each failure says who and why."""
+async def test_only_transfers_to_a_leaving_member_fail(site: Site, room: str) -> None:
+    """The others still get theirs; each failure has the user and the reason."""
     ann, bob, cid = await together(site, room, "ann", "bob", "cid")
     await ann.run("globalThis.sending = v.send(new Blob([bytes(20_000_000)]));")
     await cid.run(
@@ -209,8 +209,8 @@ async def test_who_goes_away_fails_alone(site: Site, room: str) -> None:
     )
 
 
-async def test_to_whom(site: Site, room: str) -> None:
-    """One, some, all; whom there is no call with is named."""
+async def test_receivers_of_a_value(site: Site, room: str) -> None:
+    """One, some or all; the error names those without a call."""
     ann, bob, cid = await together(site, room, "ann", "bob", "cid")
     ends = await ann.run(
         """
@@ -236,8 +236,8 @@ async def test_to_whom(site: Site, room: str) -> None:
     assert await cid.run(heard, 2) == 2
 
 
-async def test_what_is_cancelled(site: Site, room: str) -> None:
-    """By the sender, before or in the middle, or by the receiver; nothing else is touched."""
+async def test_cancelled_transfers(site: Site, room: str) -> None:
+    """The sender cancels before or during one, or the receiver does; no other is affected."""
     ann, bob = await together(site, room, "ann", "bob")
     await bob.run(
         "v.on('progress', ({ name, bytes, refuse }) => name === 'no' && bytes && refuse());"
@@ -266,8 +266,8 @@ async def test_what_is_cancelled(site: Site, room: str) -> None:
     ]
 
 
-async def test_what_is_too_large(site: Site, room: str) -> None:
-    """For anybody: an error at once. For this receiver: it refuses, and takes what is smaller."""
+async def test_a_value_that_is_too_large(site: Site, room: str) -> None:
+    """Above the general limit it fails at once; above a receiver's own limit, it is refused."""
     ann, bob = await together(site, room, "ann", "bob", options="{ maxTransferBytes: 1_000_000 }")
     codes = await ann.run(
         """
@@ -290,7 +290,7 @@ async def test_what_is_too_large(site: Site, room: str) -> None:
 
 
 async def test_a_file_that_changes(site: Site, room: str) -> None:
-    """What cannot be read any more fails, and the next is sent."""
+    """A file that can no longer be read fails, and the next one is sent."""
     ann, bob = await together(site, room, "ann", "bob")
     codes = await ann.run(
         """
@@ -343,7 +343,7 @@ WRONG = {
 
 
 async def test_wrong_options(site: Site) -> None:
-    """Each is a TypeError that names what is wrong, before anything is opened."""
+    """Each is a TypeError that names the fault, before a connection is opened."""
     page = await site.open(init=TOOLS)
     told = await page.run(
         """
@@ -368,8 +368,8 @@ async def test_wrong_options(site: Site) -> None:
     assert wrong == {}
 
 
-async def test_what_goes_over_the_wire(site: Site, room: str) -> None:
-    """As docs/browser.md says it, byte by byte; a client of another kind can be the other end."""
+async def test_the_wire_format(site: Site, room: str) -> None:
+    """It is that of docs/browser.md, byte by byte, so another kind of client can be the peer."""
     ann, bob = await together(site, room, "ann", "bob")
     await bob.run("globalThis.wire = raw();")
     await ann.run(
@@ -380,7 +380,7 @@ async def test_what_goes_over_the_wire(site: Site, room: str) -> None:
     await until(() => size() === arg);
     return size();
     """
-    # No more than the window is sent without an Ack.
+    # Without an Ack, no more than the window is sent.
     assert await bob.run(size, 2_097_152) == 2_097_152
     start = {"Type": "Start", "Id": 1, "Kind": "blob", "Size": 3_000_000}
     assert await bob.run("return wire.controls;") == [
@@ -409,7 +409,7 @@ async def test_what_goes_over_the_wire(site: Site, room: str) -> None:
     )
     await bob.run("wire.say({ Type: 'Ack', Id: 1, Bytes: 3_000_000 });")
     assert await ann.run("return (await sending).delivered;") == ["bob"]
-    # In the other direction the numbers are others.
+    # The numbers of the other direction are independent.
     await bob.run(
         """
         wire.say({ Type: "Start", Id: 7, Kind: "json", Size: 9 });
@@ -467,7 +467,7 @@ IGNORED = {
     "a cancel of nothing": "say({ Type: 'Cancel', Id: 99 });",
     "an Ack of an Id that is none": "say({ Type: 'Ack', Id: null, Bytes: 1 });",
 }
-#: Speaks as the other end, in the terms of the tables above.
+#: Acts as the other end, in the terms of the tables above.
 SPEAK = """
 const { controls, piece: cut, say } = (globalThis.wire ??= raw());
 const channel = v.peers.get("ann").data;
@@ -484,7 +484,7 @@ const piece = (_id, offset, size, at = offset) => {
 
 
 async def test_a_peer_that_breaks_the_rules_loses_its_transfer(site: Site, room: str) -> None:
-    """With a reason on both sides; the call goes on, and so does a good transfer beside it."""
+    """Both sides get the reason; the call and a valid transfer beside it go on."""
     ann, bob = await together(site, room, "ann", "bob")
     await bob.run(f"{SPEAK} start({{ Size: 40 }}); piece(ID, 0, 20); globalThis.good = id;")
     for number, (name, (code, expected)) in enumerate(REFUSED.items()):
@@ -500,7 +500,7 @@ async def test_a_peer_that_breaks_the_rules_loses_its_transfer(site: Site, room:
         assert await ann.run("return errors();") == [
             code for _, code in list(REFUSED.values())[: number + 1]
         ]
-    # What is on its way of those is dropped without a word.
+    # Pieces of these that are in flight are dropped silently.
     await bob.run(
         f"{SPEAK} for (let each = good + 1; each <= ID; each++) {{ id = each; cut(each, 10, 10); }}"
     )
@@ -513,8 +513,8 @@ async def test_a_peer_that_breaks_the_rules_loses_its_transfer(site: Site, room:
     assert await bob.run("return messages()[0].data;") == "still here"
 
 
-async def test_messages_of_no_kind_are_ignored_and_told(site: Site, room: str) -> None:
-    """Each of them by an event; nothing is answered and nothing ends."""
+async def test_unknown_messages_are_reported_and_ignored(site: Site, room: str) -> None:
+    """Each causes an event, but no answer and no end."""
     ann, bob = await together(site, room, "ann", "bob")
     for number, (name, code) in enumerate(IGNORED.items()):
         await bob.run(f"{SPEAK} {code}")
@@ -530,8 +530,8 @@ async def test_messages_of_no_kind_are_ignored_and_told(site: Site, room: str) -
     assert await ann.run("return messages().length;") == 1
 
 
-async def test_no_more_at_once_than_agreed(site: Site, room: str) -> None:
-    """What a peer begins beside 16, or beside 512 MiB, is refused."""
+async def test_limits_of_concurrent_transfers(site: Site, room: str) -> None:
+    """Beyond 16 transfers, or 512 MiB, a peer's new one is refused."""
     ann, bob = await together(site, room, "ann", "bob")
     codes = await bob.run(
         f"""
@@ -546,7 +546,7 @@ async def test_no_more_at_once_than_agreed(site: Site, room: str) -> None:
         """
     )
     assert codes == [[each, "too-many"] for each in (17, 18, 19, 20, 23)]
-    # Our own client keeps to it: the rest waits for its turn.
+    # Our own client keeps to it: further ones wait for their turn.
     sent = "return (await Promise.all(Array.from({ length: 40 }, () => v.send([0])))).length;"
     assert (
         await ann.run(
@@ -561,7 +561,7 @@ async def test_no_more_at_once_than_agreed(site: Site, room: str) -> None:
 
 
 async def test_an_older_client(site: Site, room: str) -> None:
-    """It says no `Data`: it gets plain messages alone, as large as it takes."""
+    """It does not offer `Data`, so it gets only plain messages, up to its maximum size."""
     ann, bob = await together(site, room, "ann", "bob", options="{}")
     await ann.run("v.disconnect();")
     await bob.run(
@@ -597,8 +597,8 @@ async def test_an_older_client(site: Site, room: str) -> None:
     assert got == ["a", 200_000, '{"b":1}', 1_000]
 
 
-async def test_signals_that_are_none(site: Site, room: str) -> None:
-    """What a member sends that only looks like a signal is ignored, and told; the call goes on."""
+async def test_invalid_signals(site: Site, room: str) -> None:
+    """A member's packet that only resembles a signal is ignored and reported; the call goes on."""
     ann, bob = await together(site, room, "ann", "bob")
     eve = await site.eve(room)
     signals: list[Any] = [
@@ -620,7 +620,7 @@ async def test_signals_that_are_none(site: Site, room: str) -> None:
     count = len(signals)
     told = await ann.run("await until(() => ignored().length === arg); return ignored();", count)
     assert told == [f"{signal['Type']} is not well-formed" for signal in signals]
-    # Somebody's own words are no signals.
+    # An application's own messages are not signals.
     for words in ("{", None, {"Type": "Ice"}, {"Type": ["Ice Offer"]}, [], 7):
         head = {"Event": "broadcast", "UserId": "eve", "RoomId": room}
         await eve.send_json({"Header": head, "Payload": words})

@@ -13,7 +13,7 @@ __all__ = ["browser", "room", "site"]
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-#: Every track that is ever asked for, and a user who takes as long as a test wants.
+#: Records every requested track; the user decides when the test says so.
 DEVICES = """
 globalThis.made = [];
 globalThis.asked = [];
@@ -39,7 +39,7 @@ globalThis.hold = () => {
 };
 """
 
-#: Orders of things, with the tracks that are live at the end. `open()` lets the user decide.
+#: Sequences of steps, and the tracks alive at the end. `open()` lets the user decide.
 ORDERS = {
     "StrictMode, then left": (
         "one = v.connect(room); v.disconnect(); two = v.connect(room); open(); await two;"
@@ -141,7 +141,7 @@ navigator.mediaDevices.getDisplayMedia = async () => {
 
 @pytest.mark.parametrize("name", ORDERS)
 async def test_no_track_outlives_its_call(site: Site, room: str, name: str) -> None:
-    """Whatever the order of connect, disconnect, refusal and failure."""
+    """It holds for any order of connect, disconnect, refusal and failure."""
     code, live = ORDERS[name]
     page = await site.open(init=DEVICES)
     assert await page.run(
@@ -157,8 +157,8 @@ async def test_no_track_outlives_its_call(site: Site, room: str, name: str) -> N
     assert await page.run("return live();") == 0
 
 
-async def test_who_connects_again_waits_for_the_same_devices(site: Site, room: str) -> None:
-    """The user is asked once; the first promise is of null, the second of the welcome."""
+async def test_a_repeated_connect_waits_for_the_same_devices(site: Site, room: str) -> None:
+    """The user is asked once; the first promise yields null, the second the welcome."""
     page = await site.open(init=DEVICES)
     found = await page.run(
         f"""
@@ -175,7 +175,7 @@ async def test_who_connects_again_waits_for_the_same_devices(site: Site, room: s
 
 
 async def two(site: Site, room: str, **more: str) -> tuple[Page, Page]:
-    """Open two pages in a call; the first is the one that is looked at."""
+    """Open two pages in a call; tests look at the first one."""
     ann = await site.open(init=DEVICES)
     options = ", ".join(f"{name}: {value}" for name, value in more.items())
     code = f"globalThis.v = client({{ userId: 'ann', {options} }}); await v.connect(arg);"
@@ -187,7 +187,7 @@ async def two(site: Site, room: str, **more: str) -> tuple[Page, Page]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def two_cameras() -> AsyncIterator[Site]:
-    """Run a Chromium that has two of them."""
+    """Run a Chromium with two cameras."""
     async with chromium("--use-fake-device-for-media-stream=device-count=2") as running:
         site = Site(running)
         await site.start()
@@ -200,7 +200,7 @@ async def two_cameras() -> AsyncIterator[Site]:
 
 
 async def test_another_camera(two_cameras: Site, room: str) -> None:
-    """It is seen without a new negotiation, and is used in the next call as well."""
+    """It is seen without a renegotiation, and is used in the next call too."""
     ann, _bob = await two(two_cameras, room)
     found = await ann.run(
         """
@@ -225,8 +225,8 @@ async def test_another_camera(two_cameras: Site, room: str) -> None:
         """
     )
     assert found == [["audio", "output", "video"], True, True, True, "ended", 1, True, 0, 2]
-    # The clock of Chromium's second fake camera lags behind the first one's, so that frames of it
-    # are not sent; that a replaced track is seen, test_a_device_that_goes shows.
+    # The clock of Chromium's second fake camera is behind the first one's, so its frames are not
+    # sent. test_a_device_that_disappears shows that a replaced track is seen.
     assert await ann.run("return advances(v.localVideoElement);") is True
     told = """
     return v.heard.filter(({ type }) => type === "device").map(({ detail }) => detail.kind);
@@ -238,7 +238,7 @@ async def test_another_camera(two_cameras: Site, room: str) -> None:
     return v.localStream.getVideoTracks()[0].getSettings().deviceId === other;
     """
     assert await ann.run(again, room) is True
-    # Where it is gone by then, the default one is used.
+    # If it is gone by then, the default one is used.
     gone = """
     v.disconnect();
     globalThis.refuse = ({ video }) => {
@@ -251,7 +251,7 @@ async def test_another_camera(two_cameras: Site, room: str) -> None:
 
 
 async def test_a_camera_that_is_in_use(site: Site, room: str) -> None:
-    """Where only one can be open at a time, the old one makes way."""
+    """If only one can be open at a time, the old one is closed first."""
     ann, _bob = await two(site, room)
     found = await ann.run(
         """
@@ -267,8 +267,8 @@ async def test_a_camera_that_is_in_use(site: Site, room: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["audio", "video"])
-async def test_a_device_that_goes(site: Site, room: str, kind: str) -> None:
-    """It is told, another takes its place, and the others see it; if there is one."""
+async def test_a_device_that_disappears(site: Site, room: str, kind: str) -> None:
+    """The client reports it, and uses another one if there is one, which the others see."""
     ann, bob = await two(site, room)
     lose = """
     const track = v.localStream.getTracks().find(({ kind }) => kind === arg);
@@ -303,8 +303,8 @@ async def test_a_device_that_goes(site: Site, room: str, kind: str) -> None:
     assert failed == [[[kind, "NotFoundError"]], True]
 
 
-async def test_a_stream_of_ones_own(site: Site, room: str) -> None:
-    """Its tracks' end is told, and no device is asked for in their place."""
+async def test_a_custom_stream(site: Site, room: str) -> None:
+    """The end of its tracks is reported, and no device replaces them."""
     page = await site.open(init=DEVICES)
     found = await page.run(
         """
@@ -323,7 +323,7 @@ async def test_a_stream_of_ones_own(site: Site, room: str) -> None:
 
 
 async def test_a_track_in_place_of_the_camera(site: Site, room: str) -> None:
-    """In this call, with who comes later, and in the next one; until it is given back."""
+    """It is used in this call, for later members and in the next call, until it is removed."""
     ann, bob = await two(site, room)
     wide = """
     const { remoteVideoElement: video } = v;
@@ -357,7 +357,7 @@ async def test_a_track_in_place_of_the_camera(site: Site, room: str) -> None:
 
 
 async def test_levels(site: Site, room: str) -> None:
-    """Off unless they are asked for; then who speaks is loud, and who is mute is silent."""
+    """They are off by default; a speaker's level is high, and a muted one's is zero."""
     ann, bob = await two(site, room, levels="50")
     hear = """
     globalThis.levels ??= (() => {
@@ -378,8 +378,8 @@ async def test_levels(site: Site, room: str) -> None:
     assert await bob.run("return levels.length;") == 0
 
 
-async def test_quality(site: Site, room: str) -> None:
-    """What a call is like, in figures; rates need two measurements."""
+async def test_quality_of_a_call(site: Site, room: str) -> None:
+    """It is given in numbers; rates need two measurements."""
     ann, bob = await two(site, room)
     measure = "const [peer] = v.peers.values(); return peer.quality();"
     first = await ann.run(measure)
@@ -412,8 +412,8 @@ async def test_quality(site: Site, room: str) -> None:
     assert nothing["sent"]["width"] is None
 
 
-async def test_without_devices_there_are_none() -> None:
-    """A browser without any: the list is empty or names no camera, and asking for one fails."""
+async def test_a_browser_without_devices() -> None:
+    """The list is empty or names no camera, and asking for one fails."""
     async with chromium("--use-fake-device-for-media-stream=device-count=0") as blind:
         site = Site(blind)
         await site.start()

@@ -1,4 +1,4 @@
-"""What a large file costs in memory, in two pages of a real Chromium."""
+"""The memory that a large file needs in two pages of a real Chromium."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 MB = 1_000_000
 SIZE = 100 * MB
-ABOVE = 20 * MB  # issue 20: what may come on top of the file itself
+ABOVE = 20 * MB  # issue 20: what is allowed in addition to the file itself
 
-#: Bytes that the pages hold, which are in one process: objects, buffers, what belongs to the
-#: browser's own objects. What nobody holds any more, up to 64 MiB of it, is collected first.
+#: Bytes that the pages hold in their common process: objects, buffers, and what belongs to the
+#: browser's own objects. Up to 64 MiB of unreachable data are collected first.
 HELD = """
 const session = await page.context().newCDPSession(page);
 await session.send("HeapProfiler.collectGarbage");
@@ -29,7 +29,7 @@ return held.usedSize + held.embedderHeapUsedSize + held.backingStorageSize;
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site() -> AsyncIterator[Site]:
-    """Serve a Chromium of its own: no other page is in it."""
+    """Serve a Chromium of its own, without other pages."""
     async with chromium() as running:
         site = Site(running)
         await site.start()
@@ -42,12 +42,12 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def held(pages: list[Page]) -> list[int]:
-    """Return what is held by each page, or by the process that they share."""
+    """Return the bytes that each page holds, or their common process."""
     return [int(await page.drive(HELD)) for page in pages]
 
 
 async def most_held(pages: list[Page], task: asyncio.Task[object]) -> tuple[list[int], int]:
-    """Return the most that was held until a task was done, and how often it was looked at."""
+    """Return the most that was held until a task ended, and the number of samples."""
     most, looks = await held(pages), 1
     while not task.done():
         most = list(map(max, most, await held(pages)))
@@ -55,7 +55,7 @@ async def most_held(pages: list[Page], task: asyncio.Task[object]) -> tuple[list
     return list(map(max, most, await held(pages))), looks
 
 
-#: In small parts, which the browser has taken over when the last byte can be read.
+#: In small parts, which the browser has taken over once the last byte can be read.
 MAKE = """
 const piece = new Uint8Array(4_000_000);
 for (let at = 0; at < piece.length; at++) piece[at] = (at * 31 + (at >> 8)) % 251;
@@ -68,13 +68,13 @@ while (parts.length < arg / piece.length) {
 globalThis.value = new Blob(parts);
 await value.slice(-1).arrayBuffer();
 """
-#: What is sent, and how much of it the receiving page itself holds: a Blob is the browser's.
+#: The values sent, and the receiving page's own share: a Blob belongs to the browser.
 KINDS = {"a Blob": ("value", 0), "bytes": ("new Uint8Array(await value.arrayBuffer())", SIZE)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_large_file_costs_itself(site: Site, kind: str) -> None:
-    """100 MB: the receiver's copy, and 20 MB at the most for all that is under way."""
+async def test_a_large_file_needs_its_size(site: Site, kind: str) -> None:
+    """100 MB take the receiver's copy, and at most 20 MB for everything in flight."""
     made, own = KINDS[kind]
     ann, bob = [await site.open() for _ in "ab"]
     connect = "globalThis.v = client({ userId: arg, constraints: false }); await v.connect('room');"
@@ -98,7 +98,7 @@ async def test_a_large_file_costs_itself(site: Site, kind: str) -> None:
     print(f"{kind}: {[each / MB for each in grown]} MB of {SIZE / MB:.0f} MB, {looks} looks")
     assert max(grown) < own + ABOVE, grown
     assert looks > 3
-    # The gauge is one: it shows the receiver's copy, and what else is kept.
+    # The gauge works: it shows the receiver's copy and other data that is kept.
     await bob.run("globalThis.probe = new Uint8Array(50_000_000).fill(1);")
     (after,) = await held([bob])
     assert after - before[1] > own + 49 * MB

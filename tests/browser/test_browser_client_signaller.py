@@ -1,4 +1,4 @@
-"""Signaller of the browser client alone, under node: a WebSocket and a clock that are ours."""
+"""The browser client's Signaller alone, under node, with a fake WebSocket and clock."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ FRESH = {"Welcome": True}
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """Play all scenarios."""
+    """Run all scenarios."""
     client = ROOT / "videre" / "browser" / "videre.js"
     lines = asyncio.run(node("signaller_alone.mjs", str(client)))
     return {line["scenario"]: line["found"] for line in lines}
 
 
-def test_it_waits_longer_and_longer_with_full_jitter(found: dict[str, Any]) -> None:
-    """Half of the most it may wait, up to a limit; a seat of a second is no success, 10 s are."""
+def test_the_back_off_grows_with_full_jitter(found: dict[str, Any]) -> None:
+    """The test's jitter is half of the maximum; only a seat of 10 s, not of 1 s, resets it."""
     assert found["backOff"] == [250, 500, 1000, 1500, 1500, 1500, 250]
 
 
 def test_it_resumes(found: dict[str, Any]) -> None:
-    """With the last secret and the count of what counts; what was said meanwhile is sent then."""
+    """It shows the last secret and its count of packets; messages kept meanwhile are sent then."""
     first, sent, second, told = found["resume"]
     assert first == {"Welcome": True, "Resume": "secret 1", "Received": 4}
     assert sent == ["kept"]
@@ -41,21 +41,21 @@ def test_it_resumes(found: dict[str, Any]) -> None:
     ]
 
 
-def test_what_was_lost_with_the_connection_is_sent_again(found: dict[str, Any]) -> None:
-    """Of a seat that is resumed, what went after the last that has come; of another, nothing."""
+def test_lost_messages_are_sent_again(found: dict[str, Any]) -> None:
+    """Those after the last one received, if the seat is resumed; none after a fresh join."""
     again, third, fourth = found["whatWasLost"]
     assert again == ["lost 1", "lost 2", "kept"]
     assert third == ["lost 3", "lost with the seat"]
     assert fourth == ["kept, too"]
 
 
-def test_what_may_be_lost_is_kept_up_to_a_size(found: dict[str, Any]) -> None:
-    """The last mebibyte."""
+def test_unconfirmed_messages_are_bounded(found: dict[str, Any]) -> None:
+    """The last mebibyte is kept."""
     assert found["tooMuchToKeep"] == list(range(3, 20))
 
 
-def test_packets_can_be_watched(found: dict[str, Any]) -> None:
-    """Each as it is on the wire, with its direction and size."""
+def test_packets_can_be_observed(found: dict[str, Any]) -> None:
+    """Each as on the wire, with its direction and size."""
     assert found["packets"] == [
         [True, True, "connect", False],
         [False, True, "connect", False],
@@ -65,110 +65,110 @@ def test_packets_can_be_watched(found: dict[str, Any]) -> None:
     ]
 
 
-def test_a_secret_that_was_used_is_forgotten(found: dict[str, Any]) -> None:
-    """Its welcome was lost: the room is joined anew, over the same connection."""
+def test_a_used_secret_is_forgotten(found: dict[str, Any]) -> None:
+    """Its welcome was lost: the client joins afresh, over the same connection."""
     resume = {"Welcome": True, "Resume": "secret 1", "Received": 0}
     told = [["error", 1006], ["rejoined", None]]
     assert found["aSecretThatIsUsed"] == [[resume, FRESH], "joined", told]
 
 
 def test_a_refusal_is_final(found: dict[str, Any]) -> None:
-    """Where the token is no longer good nothing goes on."""
+    """When the token is no longer valid, the client stops."""
     told = [["error", 1006], ["closed", "unauthorized"]]
     assert found["aTokenThatIsNoLongerGood"] == ["closed", told, 0]
 
 
-def test_a_seat_that_is_taken(found: dict[str, Any]) -> None:
-    """Who comes for the first time is told; who comes back waits for its own old seat to end."""
+def test_a_taken_seat(found: dict[str, Any]) -> None:
+    """A first join fails; a returning client waits until its own old seat ends."""
     told = [["error", 1006], ["error", "user-taken"], ["rejoined", None]]
     assert found["aSeatThatIsTaken"] == [["user-taken", True], "waiting", "joined", told]
 
 
 def test_closes_from_4500_are_final(found: dict[str, Any]) -> None:
-    """All but that for an expired token, where a fresh one can be had."""
+    """The exception is the close for an expired token, if a fresh one is available."""
     *final, renewed = found["finalCloses"]
     assert final == [["closed", [["closed", code]], 0] for code in range(4500, 4505)]
     assert renewed == ["waiting", [["error", 4502]], 1]
 
 
 def test_a_dead_connection_is_noticed(found: dict[str, Any]) -> None:
-    """A ping without an answer: it is closed with a code that keeps the seat."""
+    """After a ping without an answer it is closed with a code that keeps the seat."""
     events = ["connect", "ping", "ping"]
     assert found["aConnectionThatIsDead"] == ["joined", "waiting", 3000, events]
 
 
 def test_a_server_that_goes_away(found: dict[str, Any]) -> None:
-    """It is left when it said, not earlier, with a code that keeps the seat; then it resumes."""
+    """The client leaves at the given time, with a code that keeps the seat, and then resumes."""
     before, closed, secret, state, told = found["aServerThatGoesAway"]
     assert before == ["joined", 1, "meanwhile"]
     assert (closed, secret, state) == (3000, "secret 1", "joined")
     assert told == [["error", 3000], ["resumed", None]]
 
 
-def test_a_network_that_is_back(found: dict[str, Any]) -> None:
-    """It is tried at once, and a connection that may be dead is given 3 s to answer."""
+def test_the_network_returns(found: dict[str, Any]) -> None:
+    """A reconnect starts at once; a connection that may be dead has 3 s to answer."""
     assert found["aNetworkThatIsBack"] == [2, "waiting", 0, 0]
 
 
-def test_ice_servers_that_end_are_replaced(found: dict[str, Any]) -> None:
-    """Fresh ones are asked for when four fifths of their time are over."""
+def test_expiring_ice_servers_are_replaced(found: dict[str, Any]) -> None:
+    """Fresh ones are requested after four fifths of their lifetime."""
     assert found["iceServersThatEnd"] == [["old"], ["new"]]
 
 
-def test_nothing_opens(found: dict[str, Any]) -> None:
-    """A WebSocket has 6 s, then polling is tried, and so on until it is left; no timer stays."""
+def test_no_transport_opens(found: dict[str, Any]) -> None:
+    """A WebSocket has 6 s, then polling is tried, and so on until it leaves; no timer remains."""
     expected = ["waiting", 3000, "connecting", 2, "left", "closed", 0]
     assert found["nothingOpens"] == expected
 
 
 def test_where_it_connects(found: dict[str, Any]) -> None:
-    """To SockJS's raw WebSocket, whatever scheme the URL has."""
+    """It uses SockJS's raw WebSocket, for every scheme of the URL."""
     urls = ["ws://h/echo", "wss://h/echo", "ws://h/a/echo", "wss://h:1/echo"]
     assert found["whereItConnects"] == [f"{url}/websocket" for url in urls]
 
 
-def test_a_url_that_the_browser_refuses(found: dict[str, Any]) -> None:
-    """Mixed content, say: the promise is rejected, and nothing stays."""
+def test_a_url_refused_by_the_browser(found: dict[str, Any]) -> None:
+    """With mixed content, for example, the promise is rejected, and nothing remains."""
     told = [["closed", "unreachable"]]
     assert found["aUrlThatTheBrowserRefuses"] == [True, "unreachable", 0, "closed", told, 0]
 
 
-def test_a_token_that_takes_long(found: dict[str, Any]) -> None:
-    """It is asked for once, before a connection is opened, and may take its time."""
+def test_a_slow_token(found: dict[str, Any]) -> None:
+    """It is requested once, before a connection is opened, and may take long."""
     who = [{"room": "room", "user": "me"}]
     assert found["aTokenThatTakesLong"] == [[1, 0, "connecting"], who, ["a token"], "joined"]
 
 
-def test_a_token_for_who_has_left(found: dict[str, Any]) -> None:
-    """Who joins again waits for the same one; one for another room is asked for after it."""
+def test_a_token_requested_before_leaving(found: dict[str, Any]) -> None:
+    """A new join to the room waits for the same one; for another room one is requested after it."""
     asked = ["room", "other"]
     assert found["aTokenForWhoHasLeft"] == [["room"], asked, 1, 1, ["for other"]]
 
 
-def test_a_token_that_was_not_used(found: dict[str, Any]) -> None:
-    """It is shown in the next connection, but not for ever: it may end."""
+def test_an_unused_token(found: dict[str, Any]) -> None:
+    """The next connection uses it, but not much later: it may expire."""
     assert found["aTokenThatWasNotUsed"] == [1, True]
 
 
-def test_what_wakes_it(found: dict[str, Any]) -> None:
-    """One ping, 3 s for its answer; a back-off ends; a page that is hidden does nothing."""
+def test_events_that_wake_it(found: dict[str, Any]) -> None:
+    """They cause a ping with 3 s for its answer, or end a back-off; a hidden page ignores them."""
     each = [1, "waiting", 2, 250, "joined"]
     types = ["online", "pageshow", "visibilitychange", "resume"]
     assert found["whatWakesIt"] == [dict.fromkeys(types, each), 0, 0, 0]
 
 
 def test_a_sleep_while_it_connects(found: dict[str, Any]) -> None:
-    """An attempt whose time was over in the sleep is given up, one that has begun is not."""
+    """An attempt that timed out during the sleep is given up, a new one is not."""
     assert found["aSleepWhileItConnects"] == [["connecting", None], 3000]
 
 
-def test_a_wake_up_before_a_goodbye(found: dict[str, Any]) -> None:
-    """A server that goes away is left all the same."""
+def test_a_wake_up_before_a_goaway_ends(found: dict[str, Any]) -> None:
+    """The client still leaves the server."""
     assert found["aServerThatGoesAwayAndAWakeUp"] == [3000, "waiting"]
 
 
 def test_it_keeps_to_the_limits(found: dict[str, Any]) -> None:
-    """Nine tenths of what the welcome says, in order; what an old server says nothing of, too."""
+    """It sends nine tenths of the welcome's rates, in order; for an old server, of the defaults."""
     limits = found["itKeepsToTheLimits"]
     for at, in_order, timers in limits.values():
         assert in_order and timers == 0
@@ -176,14 +176,14 @@ def test_it_keeps_to_the_limits(found: dict[str, Any]) -> None:
     assert limits["told"][0] == [18, 27, 36]
     assert limits["none"][0] == [400, 400, 400]
     assert limits["old"][0][0] == 180 and limits["old"][0][2] in (268, 269, 270)
-    # A packet has some 90 bytes here.
+    # A packet here has about 90 bytes.
     first, second, third = limits["bytes"][0]
     assert 20 < first <= 3_000 / 85
     assert 5 <= second - first <= 1_000 / 85 and 5 <= third - second <= 1_000 / 85
 
 
-def test_what_was_refused_is_sent_again(found: dict[str, Any]) -> None:
-    """From the one that was refused on, in order, when the server's limits have recovered."""
+def test_refused_packets_are_sent_again(found: dict[str, Any]) -> None:
+    """From the refused one on, in order, once the server's limits have recovered."""
     at_once, again, rising, lost, errors = found["whatWasRefused"]
     assert at_once == 5
     assert again == [[2, 2], [3, 3], [4, 4], [5, -1]]
@@ -192,14 +192,14 @@ def test_what_was_refused_is_sent_again(found: dict[str, Any]) -> None:
     assert errors[0] == ["error", "rate-limited"]
 
 
-def test_what_has_come_before_is_ignored(found: dict[str, Any]) -> None:
-    """Once it has come by one of its numbers; of other clients' numbers nothing is concluded."""
+def test_repeated_packets_are_ignored(found: dict[str, Any]) -> None:
+    """One that has arrived by its number is dropped; other clients' numbers prove nothing."""
     own = ["1", "3", "2, late"]
     assert found["whatHasComeBefore"] == [*own, "same id", "same id", "3, of a new session"]
 
 
 def test_wrong_options(found: dict[str, Any]) -> None:
-    """Each is a TypeError that names it, before anything is opened."""
+    """Each is a TypeError that names it, before a connection is opened."""
     told, sockets, timers = found["wrongOptions"]
     assert (sockets, timers) == (0, 0)
     words = {
@@ -230,7 +230,7 @@ def test_wrong_options(found: dict[str, Any]) -> None:
 
 
 def test_the_query_is_kept(found: dict[str, Any]) -> None:
-    """On every transport."""
+    """It is part of the URL on every transport."""
     assert found["theQueryIsKept"] == [
         "ws://h/echo/websocket?node=1",
         "wss://h/echo/websocket?a=b&c=%2F",
@@ -241,8 +241,8 @@ def test_the_query_is_kept(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("bare", ["EventTarget", "CustomEvent"])
-def test_without_the_events_of_a_browser(bare: str) -> None:
-    """Of React Native, or an old Node: the client's own take their place, and do the same."""
+def test_without_browser_events(bare: str) -> None:
+    """In React Native or an old Node, the client's own event classes replace them."""
     client = ROOT / "videre" / "browser" / "videre.js"
     (line,) = asyncio.run(node("no_events.mjs", str(client), bare))
     assert line == {

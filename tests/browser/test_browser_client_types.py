@@ -1,4 +1,4 @@
-"""The browser client is typed, and part of the package."""
+"""The browser client is typed, and is part of the package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = {
 
 
 def compiled(tmp_path: Path, *files: Path | str, **options: object) -> tuple[int, str]:
-    """Run the compiler of TypeScript, and return its exit code and what it says."""
+    """Run the TypeScript compiler; return its exit code and output."""
     config = {"compilerOptions": {**OPTIONS, **options}, "files": [str(file) for file in files]}
     (tmp_path / "tsconfig.json").write_text(json.dumps(config), encoding="utf-8")
     tsc = node_modules() / "typescript" / "bin" / "tsc"
@@ -35,8 +35,8 @@ def compiled(tmp_path: Path, *files: Path | str, **options: object) -> tuple[int
     return done.returncode, done.stdout
 
 
-def test_the_modules_hold(tmp_path: Path) -> None:
-    """The compiler finds nothing in the JSDoc of the client that does not hold."""
+def test_the_modules_type_check(tmp_path: Path) -> None:
+    """The compiler finds no error in the client's JSDoc."""
     sources = [CLIENT / "videre.js", *sorted((CLIENT / "videre").glob("*.js"))]
     code, output = compiled(tmp_path, *sources, allowJs=True, checkJs=True, skipLibCheck=True)
     assert code == 0, output
@@ -44,8 +44,8 @@ def test_the_modules_hold(tmp_path: Path) -> None:
     assert {source.name for source in sources} <= checked
 
 
-def test_the_demo_holds(tmp_path: Path) -> None:
-    """It uses the client as its types say. Served, it lies beside it."""
+def test_the_demo_type_checks(tmp_path: Path) -> None:
+    """It uses the client as the types say. Served, it is beside the client."""
     options = {"rootDirs": [str(DEMO), str(CLIENT)], "allowJs": True, "checkJs": True}
     code, output = compiled(tmp_path, DEMO / "demo.js", **options)
     assert code == 0, output
@@ -53,7 +53,7 @@ def test_the_demo_holds(tmp_path: Path) -> None:
     assert checked == {file.name for file in DEMO.glob("*.js")}
 
 
-#: Assignable in this direction: what the types promise, the modules have.
+#: Assignable in this direction: the modules have all that the types promise.
 PROMISED = """
 import type * as types from "CLIENT/videre.js";
 import { Videre } from "CLIENT/videre/call.js";
@@ -73,8 +73,8 @@ export const g: Omit<types.TransferError, "name"> = new TransferError("a", "b", 
 """
 
 
-def test_the_types_are_those_of_the_modules(tmp_path: Path) -> None:
-    """Each member that the types name is there, with that type."""
+def test_the_types_match_the_modules(tmp_path: Path) -> None:
+    """Each member of the types exists in the modules, with that type."""
     file = tmp_path / "promised.ts"
     file.write_text(PROMISED.replace("CLIENT", str(CLIENT)), encoding="utf-8")
     options = {"allowJs": True, "skipLibCheck": True, "allowImportingTsExtensions": True}
@@ -107,7 +107,7 @@ export { Default, SignallerError, quality, sent, welcome };
 
 
 def test_applications_compile(tmp_path: Path) -> None:
-    """In strict mode, without `allowJs`; what an event carries is inferred."""
+    """They do so in strict mode without `allowJs`; the types of events' data are inferred."""
     file = tmp_path / "app.ts"
     file.write_text(GOOD.replace("CLIENT", str(CLIENT)), encoding="utf-8")
     code, output = compiled(tmp_path, file)
@@ -132,7 +132,7 @@ MISTAKES = [
 
 
 def test_mistakes_do_not_compile(tmp_path: Path) -> None:
-    """Each is a wrong name or type, and the only fault of its file."""
+    """Each is a wrong name or type, and the only error in its file."""
     start = f"import {{ Peer, Signaller, Videre }} from '{CLIENT}/videre.js';\n"
     start += 'const videre = new Videre({ signallerURL: "/echo" }); void [Peer, Signaller];\n'
     files = [tmp_path / f"mistake{number}.ts" for number in range(len(MISTAKES))]
@@ -141,12 +141,12 @@ def test_mistakes_do_not_compile(tmp_path: Path) -> None:
     code, output = compiled(tmp_path, *files)
     faults = [line.partition(",")[0] for line in output.splitlines() if ": error " in line]
     assert code and len(faults) == len(files), output
-    found = {Path(fault).name for fault in faults}  # each in the third line of a file
+    found = {Path(fault).name for fault in faults}  # each in the third line of its file
     assert found == {f"{file.name}(3" for file in files}
 
 
-def test_it_needs_nothing() -> None:
-    """Its modules import each other alone."""
+def test_it_has_no_dependencies() -> None:
+    """Its modules import only each other."""
     for source in (CLIENT / "videre").glob("*.js"):
         text = source.read_text(encoding="utf-8")
         imports = [line for line in text.splitlines() if line.startswith("import ")]
@@ -155,7 +155,7 @@ def test_it_needs_nothing() -> None:
 
 
 def test_it_is_shipped() -> None:
-    """The Python package holds it."""
+    """The Python package contains it."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     held = config["options.package_data"]["videre"].split(", ")

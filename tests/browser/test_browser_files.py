@@ -1,4 +1,4 @@
-"""The browser client as a signaller serves it: to which pages, and with which headers."""
+"""The browser client as a server serves it: to which pages, and with which headers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HERE = "https://app.example.com"
 
 
 def set_up(config: Config) -> web.Application:
-    """Return a site with the signaller in it."""
+    """Return a site with the server in it."""
     site = web.Application()
     videre.setup(site, config=config)
     return site
@@ -32,19 +32,19 @@ MADE = {"setup": set_up, "create_app": videre.create_app}
 
 
 def config(*origins: str, **more: Any) -> Config:
-    """Return a configuration for pages of these origins."""
+    """Return a configuration that allows pages of these origins."""
     return Config(transport=Options(origins=origins or ("*",)), **more)
 
 
 def test_all_modules_are_served() -> None:
-    """What the first one imports, directly or not, and its types."""
+    """All modules that the first one imports, directly or not, and its types."""
     modules = {f"videre/{path.name}" for path in (CLIENT / "videre").iterdir()}
     assert set(PATHS) == {"videre.js", "videre.d.ts"} | modules
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_it_is_served_below_the_prefix(path: str) -> None:
-    """To every page, as it lies there; it is asked for each time, and sent once."""
+    """Every page gets the unchanged file; browsers revalidate it, and download it once."""
     async with serving(set_up(config())) as server:
         url = f"{server.url}/echo/{path}"
         async with server.http.get(url, headers={"Origin": HERE}) as answer:
@@ -67,8 +67,8 @@ async def test_it_is_served_below_the_prefix(path: str) -> None:
 
 
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-async def test_however_it_is_hosted(made: Callable[[Config], web.Application]) -> None:
-    """By `setup` and by `create_app`, and off by a key."""
+async def test_every_way_of_hosting(made: Callable[[Config], web.Application]) -> None:
+    """`setup` and `create_app` serve it, unless a key switches it off."""
     for wanted, status in ((True, 200), (False, 404)):
         async with serving(made(config(client_module=wanted))) as server:
             async with server.http.get(f"{server.url}/echo/videre.js") as answer:
@@ -80,7 +80,7 @@ async def test_however_it_is_hosted(made: Callable[[Config], web.Application]) -
 @pytest.mark.process
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_the_command_serves_it(tmp_path: Path, wanted: bool) -> None:
-    """Below each prefix; `ClientModule` switches it off."""
+    """It is below each prefix; `ClientModule` switches it off."""
     document = {"Prefix": ["/echo", "/a/b"], "ClientModule": wanted}
     async with signaller(tmp=tmp_path, config=document) as server, ClientSession() as http:
         for prefix in ("/echo", "/a/b"):
@@ -91,7 +91,7 @@ async def test_the_command_serves_it(tmp_path: Path, wanted: bool) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/echo", "/a/b"])
 async def test_any_prefix(prefix: str) -> None:
-    """It stands beside the sessions' URLs, and in the way of none."""
+    """Its URL does not collide with those of sessions, below any prefix."""
     async with serving(videre.create_app(config(prefixes=(prefix,)))) as server:
         for path, status in {
             "/videre.js": 200,
@@ -102,15 +102,15 @@ async def test_any_prefix(prefix: str) -> None:
         }.items():
             async with server.http.get(f"{server.url}{prefix}/{path[1:]}") as answer:
                 assert answer.status == status, path
-        # A server and a session that are called as a module's folder are.
+        # A server and a session named like a module's folder.
         async with server.http.post(f"{server.url}{prefix}/videre/call.js/xhr") as answer:
-            assert answer.status == 404  # a dot is in the name
+            assert answer.status == 404  # with a dot in the name
         async with server.http.post(f"{server.url}{prefix}/videre/call/xhr") as answer:
             assert (answer.status, await answer.text()) == (200, "o\n")
 
 
 async def test_pages_that_may_not_connect_may_not_import() -> None:
-    """As `Origins` says, and no cache mixes up who asked; a page of the server's own host may."""
+    """`Origins` decides, caches keep requesters apart, and pages of the own host may import."""
     async with serving(set_up(config(HERE))) as server:
         url = f"{server.url}/echo/videre.js"
         async with server.http.get(url, headers={"Origin": HERE}) as answer:
@@ -140,8 +140,8 @@ async def test_pages_that_may_not_connect_may_not_import() -> None:
         ("", None),
     ],
 )
-async def test_it_is_compressed_for_who_takes_that(accepted: str, coding: str | None) -> None:
-    """With an ETag of its own; caches learn what it depends on."""
+async def test_compression(accepted: str, coding: str | None) -> None:
+    """The compressed file has its own ETag; caches hear what the answer depends on."""
     async with serving(set_up(config())) as server:
         headers = {"Accept-Encoding": accepted}
         url = f"{server.url}/echo/videre/call.js"

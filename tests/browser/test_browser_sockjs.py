@@ -1,4 +1,4 @@
-"""Drive a running signaller with the real sockjs-client in Chromium, from another origin."""
+"""Drive a running server with the real sockjs-client in Chromium, from another origin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 IFRAMES = ["iframe-eventsource", "iframe-xhr-polling"]
 MODERN = ["websocket", "xhr-streaming", "xhr-polling", "eventsource"]
-# The last two are off unless configured, but Chromium still knows how to use them.
+# The last two are off by default, but Chromium can still use them.
 TRANSPORTS = [*MODERN, *IFRAMES, "iframe-htmlfile", "jsonp-polling"]
 
 LEFT_MS = {"websocket": 1_000}
@@ -41,7 +41,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Site:
-    """Where the pages are: one site under the names of two origins."""
+    """The site of the pages, under the names of two origins."""
 
     port: int
 
@@ -56,7 +56,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a scenario printed of one transport, in order."""
+    """The output of a scenario about one transport, in order."""
 
     transport: str
     lines: list[Line]
@@ -78,7 +78,7 @@ class Transcript:
 
 
 def serve(body: str | Path, content_type: str) -> Any:
-    """Return a handler that answers with a text, or a file's."""
+    """Return a handler that answers with a text or a file."""
     text = body if isinstance(body, str) else body.read_text(encoding="utf-8")
 
     async def handler(_request: web.Request) -> web.Response:
@@ -89,7 +89,7 @@ def serve(body: str | Path, content_type: str) -> Any:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site() -> AsyncIterator[Site]:
-    """Serve a page with the client, and what the iframe page loads, on a port of its own."""
+    """Serve a page with the client, and the script of the iframe page, on their own port."""
     modules = node_modules()
     javascript = "text/javascript"
     dist = modules / "sockjs-client" / "dist"
@@ -108,9 +108,9 @@ async def site() -> AsyncIterator[Site]:
 async def browse(
     page: str, scenario: str, server: Signaller, *transports: str, host: str = "localhost"
 ) -> list[Line]:
-    """Run a scenario of browser_sockjs.mjs with the page at `page`, and return what it printed.
+    """Run a scenario of browser_sockjs.mjs with the page at `page`, and return its output.
 
-    The server is called by another name than the page, which makes it another site as well.
+    The server has another name than the page, which makes it another site as well.
     """
     arguments = [scenario, f"http://{host}:{server.port}/echo", ROOM, *transports]
     try:
@@ -122,7 +122,7 @@ async def browse(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Signaller]:
-    """Run a signaller with all transports, whose iframe page has the version of the client here."""
+    """Run a server with all transports, whose iframe page loads the client's version used here."""
     config = {"SockJSUrl": f"{site.origin}/sockjs.min.js", "HTMLFile": True, "JSONP": True}
     tmp = tmp_path_factory.mktemp("signaller")
     async with signaller(tmp=tmp, config=config) as running:
@@ -146,7 +146,7 @@ def meeting(meetings: list[Line], request: pytest.FixtureRequest) -> Transcript:
 
 
 async def test_each_transport_brings_two_tabs_together(meeting: Transcript) -> None:
-    """Both hear both connects, with their roles, and no page throws an error."""
+    """Both hear both connects with their roles, and no page throws an error."""
     first = meeting.packet("connect", "first", "true")
     second = meeting.packet("connect", "second", "false")
     assert meeting.heard("first", "connect")[:2] == [first, second]
@@ -158,14 +158,14 @@ async def test_each_transport_brings_two_tabs_together(meeting: Transcript) -> N
 async def test_long_and_strange_packets_arrive_unchanged(
     meeting: Transcript, sender: str, receiver: str
 ) -> None:
-    """Packets of 60 KB, emoji and CJK arrive as they were sent, in order."""
+    """Packets of 60 KB, emoji and CJK arrive unchanged, in order."""
     sent = meeting.texts("sent", sender, "broadcast")
     assert sorted(len(text.encode()) > 60_000 for text in sent) == [False, True, True]
     assert meeting.texts("heard", receiver, "broadcast") == sent
 
 
-async def test_a_close_by_the_server_is_heard_with_its_code(meeting: Transcript) -> None:
-    """Ten bad packets: onclose gets 4500 and a reason, after ten errors; the others hear of it."""
+async def test_a_close_by_the_server_has_its_code(meeting: Transcript) -> None:
+    """After ten bad packets and errors, onclose gets 4500 and a reason; others hear the leave."""
     assert len(meeting.heard("second", "error")) == 10
     [closed] = meeting.of("closed", "second")
     assert (closed["code"], closed["wasClean"]) == (4500, True)
@@ -174,13 +174,13 @@ async def test_a_close_by_the_server_is_heard_with_its_code(meeting: Transcript)
 
 
 async def test_the_same_page_connects_again(meeting: Transcript) -> None:
-    """After a close a new session over the same transport is like any other."""
+    """A new session over the same transport works after a close."""
     assert meeting.heard("again", "connect") == [meeting.packet("connect", "again", "false")]
     assert meeting.heard("again", "ping") == [meeting.packet("ping", "again", '["first","again"]')]
 
 
-async def test_a_page_that_is_closed_leaves_its_room_at_once(meeting: Transcript) -> None:
-    """The other tab hears one disconnect, soon after the page was gone."""
+async def test_a_closed_page_leaves_its_room_at_once(meeting: Transcript) -> None:
+    """The other tab hears one disconnect soon after the page is gone."""
     assert meeting.heard("first", "disconnect")[1:] == [meeting.packet("disconnect", "again", "")]
     [left] = meeting.of("page-closed")
     heard = [line["at"] for line in meeting.of("heard", "first") if "disconnect" in line["text"]]
@@ -188,20 +188,20 @@ async def test_a_page_that_is_closed_leaves_its_room_at_once(meeting: Transcript
 
 
 async def test_a_close_by_the_client_is_clean(meeting: Transcript) -> None:
-    """The client's own close is normal on every transport."""
+    """The client's own close is a normal one on every transport."""
     [closed] = meeting.of("closed", "first")
     assert (closed["code"], closed["wasClean"]) == (1000, True)
 
 
-async def test_no_client_that_leaves_is_an_error(server: Signaller, meetings: list[Line]) -> None:
-    """A page that goes away while it receives is daily life, no traceback in the log."""
+async def test_a_leaving_client_is_no_error(server: Signaller, meetings: list[Line]) -> None:
+    """A page that goes away while it receives is normal, and logs no traceback."""
     assert meetings
     assert [line for line in server.output if "Error" in line] == []
 
 
 @dataclass(frozen=True)
 class Tries:
-    """What a page found: by hand, and with the client what it failed with on each transport."""
+    """A page's results: by hand, and the client's error on each transport."""
 
     by_hand: list[int | str]
     errors: dict[str, str | None]
@@ -212,8 +212,8 @@ Pages = dict[str, Tries]  # of an `allowed` origin and of an `other`
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tries(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages]:
-    """Let a page of an allowed origin and one of another try a signaller that allows the one."""
-    own = "videre.localhost"  # the server's: what its iframe page sends has that origin
+    """Let a page of an allowed origin and one of another try a server."""
+    own = "videre.localhost"  # the server's own: its iframe page's requests have that origin
     origins = [site.origin, f"http://{own}:*"]
     config = {"Origins": origins, "SockJSUrl": f"{site.origin}/sockjs.min.js"}
     async with signaller(tmp=tmp_path_factory.mktemp("origins"), config=config) as server:
@@ -226,32 +226,32 @@ async def tries(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
 
 
 @pytest.mark.parametrize("transport", MODERN)
-async def test_a_page_of_an_allowed_origin_gets_in(tries: Pages, transport: str) -> None:
-    """Where Origins names the page's, every transport works as without."""
+async def test_a_page_of_an_allowed_origin_connects(tries: Pages, transport: str) -> None:
+    """If Origins has its origin, every transport works."""
     assert tries["allowed"].errors[transport] is None
 
 
 @pytest.mark.parametrize("transport", IFRAMES)
-async def test_an_allowed_page_gets_in_by_an_iframe(tries: Pages, transport: str) -> None:
-    """The iframe's requests come from the server's own origin, for a page that is allowed."""
+async def test_an_allowed_page_connects_through_an_iframe(tries: Pages, transport: str) -> None:
+    """The iframe's requests have the server's own origin, on behalf of an allowed page."""
     assert tries["allowed"].errors[transport] is None
 
 
 @pytest.mark.parametrize("transport", [*MODERN, *IFRAMES])
-async def test_a_page_of_another_origin_is_kept_out(tries: Pages, transport: str) -> None:
-    """The client gives up: no transport opens."""
+async def test_a_page_of_another_origin_is_refused(tries: Pages, transport: str) -> None:
+    """No transport opens, and the client gives up."""
     assert "was closed with 1002" in (tries["other"].errors[transport] or "")
 
 
 async def test_no_transport_can_be_used_by_hand_either(tries: Pages) -> None:
-    """The browser gets no WebSocket and no readable answer, though it does not ask for /info."""
+    """The browser gets no WebSocket and no readable answer, even without asking for /info."""
     assert tries["allowed"].by_hand[:4] == ["open", "open", 200, 200]
     assert tries["other"].by_hand[:4] == [1006, 1006, "refused", "refused"]
     assert tries["other"].by_hand[4] != "open"
 
 
-async def test_the_iframe_page_opens_no_back_door(site: Site, tmp_path: Path) -> None:
-    """Where the server's own origin is allowed, others' pages still cannot use its iframe page."""
+async def test_the_iframe_page_does_not_bypass_origins(site: Site, tmp_path: Path) -> None:
+    """If the server's own origin is allowed, pages of others still cannot use its iframe page."""
     config = {"Origins": ["http://localhost:*"], "SockJSUrl": f"{site.origin}/sockjs.min.js"}
     async with signaller(tmp=tmp_path, config=config) as server:
         [allowed] = await browse(site.other_origin, "origin", server)

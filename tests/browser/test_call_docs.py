@@ -1,4 +1,4 @@
-"""Calls in the documentation of the Python client: they run as they stand there."""
+"""The documentation of Python calls: each example runs as written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 async def received(call: Call, kind: str) -> int:
-    """Return the packets of media of this kind that a call's one peer has sent."""
+    """Return the media packets received from a call's only peer, by kind."""
     (peer,) = call.peers.values()
     report = await peer.connection.getStats()
     inbound = [each for each in report.values() if each.type == "inbound-rtp" and each.kind == kind]
@@ -49,11 +49,11 @@ async def received(call: Call, kind: str) -> int:
 async def test_the_readme_meets_the_demo(
     block: Block, first: str, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its film runs in the real page, the page's camera comes to it, and it prints the chat."""
+    """Its film plays in the demo's page, the page's camera arrives, and it prints the chat."""
     calls: asyncio.Queue[Call] = asyncio.Queue()
 
     class Observed(Call):
-        """A call that can be seen."""
+        """A call that a test can observe."""
 
         async def __aenter__(self) -> Observed:
             await super().__aenter__()
@@ -71,7 +71,7 @@ async def test_the_readme_meets_the_demo(
         call = await calls.get()
         ann = ann or await site.person("Ann")
         await ann.reads("Connected")
-        # It says no name of its own: the page calls it by the room's.
+        # It states no name of its own: the page shows the one in the room.
         seen = """
         await page.waitForFunction(() => {
           const video = document.querySelector(".tile:not(.self) video");
@@ -97,14 +97,14 @@ async def test_the_readme_meets_the_demo(
 
 @runs("README.md", "videre.client")
 def test_the_readmes_example_is_short(block: Block) -> None:
-    """Ten lines, and two that run it."""
+    """It has ten lines, and two that run it."""
     lines = [line for line in block.text.splitlines() if line.strip()]
     assert len(lines) <= 12
 
 
 @runs("docs/client.md", "@call.on")
 async def test_the_example_of_the_reference(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of it greet and see each other."""
+    """Two copies of it greet and see each other."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
     printed: asyncio.Queue[str] = asyncio.Queue()
     async with asyncio.timeout(SECONDS), serving(videre.create_app()) as server:
@@ -129,8 +129,8 @@ async def test_the_example_of_the_reference(block: Block, monkeypatch: pytest.Mo
         await asyncio.wait(running)
 
 
-def test_the_reference_has_everything() -> None:
-    """Each option, event, state and error of Call and of Client."""
+def test_the_reference_is_complete() -> None:
+    """It has each option, event, state and error of Call and Client."""
     for name in (*Call.EVENTS, *State.__args__):  # type: ignore[attr-defined]
         assert f"`{name}`" in REFERENCE or f'`"{name}"`' in REFERENCE, name
     for kind in (Call, Client):

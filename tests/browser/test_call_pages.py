@@ -1,4 +1,4 @@
-"""The Python Call with pages of the browser client, in real Chromium; test_matrix.py has more."""
+"""The Python Call with pages of the browser client, in real Chromium; see also test_matrix.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(browser: Browser) -> AsyncIterator[Site]:
-    """Serve the pages and a signaller."""
+    """Serve the pages and a server."""
     site = Site(browser)
     browser.faults.clear()
     await site.start()
@@ -40,7 +40,7 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
 
 
 class Python:
-    """A Call of py's, and what it has heard."""
+    """A Call of user py, and its events."""
 
     def __init__(self, site: Site, room: str, **options: Any) -> None:
         url = f"http://127.0.0.1:{site.wire.port}/echo"
@@ -53,14 +53,14 @@ class Python:
         self.call.on("state", lambda peer: self.states.put_nowait(peer.state))
 
     async def connected(self) -> Peer:
-        """Return the peer when there is a way to it."""
+        """Return the peer once it is connected."""
         while await self.states.get() != "connected":
             pass
         (peer,) = self.call.peers.values()
         return peer
 
 
-#: What a page sends, as the code that makes it, and what that is in Python.
+#: Code with which a page sends a value, and the value in Python.
 SENT: list[tuple[str, Any]] = [
     ("'words'", "words"),
     ("'\u00e9'.repeat(100_000)", "\u00e9" * 100_000),
@@ -82,7 +82,7 @@ return typeof data === "string" && data.length > 99 ? [data.length, data[0]] : d
 
 @pytest.mark.parametrize("first", ["page", "python"])
 async def test_values_both_ways(site: Site, first: str) -> None:
-    """Of all kinds and sizes, whoever was there first; what is too large fails alone."""
+    """Values of all kinds and sizes, whoever joined first; only one that is too large fails."""
     room = str(uuid4())
     python = Python(site, room, max_bytes=2_000_000)
     more = {"devices": False}
@@ -116,8 +116,8 @@ async def test_values_both_ways(site: Site, first: str) -> None:
 
 @pytest.mark.parametrize("first", ["page", "python"])
 @pytest.mark.parametrize("who", ["page", "python"])
-async def test_another_way_is_found(site: Site, first: str, who: str) -> None:
-    """Either side restarts ICE, whoever makes the offers: a transfer goes on in the same call."""
+async def test_either_side_restarts_ice(site: Site, first: str, who: str) -> None:
+    """Whichever side makes the offers, a transfer goes on in the same call."""
     room = str(uuid4())
     python = Python(site, room)
     async with asyncio.timeout(SECONDS):
@@ -147,8 +147,8 @@ async def test_another_way_is_found(site: Site, first: str, who: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["page", "python"])
-async def test_tracks_that_are_added_later(site: Site, first: str) -> None:
-    """By Python, whoever makes the offers: the page sees it, and its own pictures go on to come."""
+async def test_tracks_added_later(site: Site, first: str) -> None:
+    """Python adds one, whoever makes the offers: the page sees it, and its own video goes on."""
     room = str(uuid4())
     python = Python(site, room)
     frames: asyncio.Queue[str] = asyncio.Queue()
@@ -175,8 +175,8 @@ async def test_tracks_that_are_added_later(site: Site, first: str) -> None:
             assert await page.run(faults) == 0
 
 
-async def test_what_is_no_message_of_transfers(site: Site) -> None:
-    """Of a page that says something else over their channel: it is told, and the call stands."""
+async def test_a_message_that_is_no_transfer(site: Site) -> None:
+    """A page sends something else over the channel: it is reported, and the call goes on."""
     room = str(uuid4())
     python = Python(site, room)
     async with asyncio.timeout(SECONDS):

@@ -47,12 +47,12 @@ CLIENT = ROOT / "videre" / "browser"
 
 
 def source(name: str) -> Path:
-    """Return where a file of the demo lies: its own, or one of the browser client."""
+    """Return the path of a file of the demo: its own, or the browser client's."""
     return (FOLDER if name.startswith("demo") else CLIENT) / name
 
 
 def test_all_files_of_the_demo_are_served() -> None:
-    """What lies there is served, and nothing else."""
+    """Each file in the folder is served, and nothing else."""
     own = {name for _, name in FILES.values() if source(name).parent == FOLDER}
     assert own == {
         file.name for file in FOLDER.iterdir() if file.suffix != ".py" and file.is_file()
@@ -60,7 +60,7 @@ def test_all_files_of_the_demo_are_served() -> None:
 
 
 def test_the_page_loads_nothing_else() -> None:
-    """No script or style stands in it, and no address of another site in any file."""
+    """The page has no inline script or style, and no file has an address of another site."""
     page = (FOLDER / "demo.html").read_text(encoding="utf-8")
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
     assert re.findall(r"<script[^>]*>(.*?)</script>", page, re.S) == [""]
@@ -72,7 +72,7 @@ def test_the_page_loads_nothing_else() -> None:
 
 @pytest.mark.parametrize("path", FILES)
 async def test_strict_pages(path: str) -> None:
-    """Each has its type, no cookie, and headers that let it reach this server alone."""
+    """Each has its type, no cookie, and headers that let it connect to this server only."""
     content_type, name = FILES[path]
     async with serving(videre.create_app(Config(demo=True))) as server:
         async with server.http.get(server.url + path) as answer:
@@ -96,7 +96,7 @@ async def test_strict_pages(path: str) -> None:
         }
         assert "unsafe" not in headers["Content-Security-Policy"]
 
-        # It is asked for each time, and sent once.
+        # Browsers revalidate it, and download it once.
         assert headers["Cache-Control"] == "no-cache"
         known = {"If-None-Match": headers["ETag"]}
         async with server.http.get(server.url + path, headers=known) as answer:
@@ -109,8 +109,8 @@ async def test_strict_pages(path: str) -> None:
 
 
 @pytest.mark.parametrize(("config", "status"), [(Config(), 404), (Config(demo=False), 404)])
-async def test_an_application_has_none_unless_it_is_wanted(config: Config, status: int) -> None:
-    """create_app serves no page that nobody asked for."""
+async def test_an_application_serves_it_on_request(config: Config, status: int) -> None:
+    """create_app serves no page by default."""
     async with (
         serving(videre.create_app(config)) as server,
         server.http.get(f"{server.url}/demo") as answer,
@@ -122,8 +122,10 @@ async def test_an_application_has_none_unless_it_is_wanted(config: Config, statu
 @pytest.mark.parametrize(
     ("prefixes", "signaller"), [(("/echo",), "echo"), (("",), "."), (("/a/b", "/c"), "a/b")]
 )
-async def test_the_page_knows_where_to_signal(prefixes: tuple[str, ...], signaller: str) -> None:
-    """At the first prefix, relative to itself: it works below a path of a site, too."""
+async def test_the_page_knows_the_signalling_path(
+    prefixes: tuple[str, ...], signaller: str
+) -> None:
+    """It uses the first prefix relative to itself, so that it works below a site's path, too."""
     site = web.Application()
     site.add_subapp("/rtc", videre.create_app(Config(demo=True, prefixes=prefixes)))
     async with serving(site) as server:
@@ -135,20 +137,20 @@ async def test_the_page_knows_where_to_signal(prefixes: tuple[str, ...], signall
 
 
 def told(output: list[str]) -> str | None:
-    """Return the link that a signaller has printed."""
+    """Return the link that a server has printed."""
     links = [line.removeprefix("Try a call: ") for line in output if line.startswith("Try")]
     return links[0] if links else None
 
 
 @pytest.mark.process
 async def test_the_command_prints_a_link_for_this_machine(tmp_path: Path) -> None:
-    """As it is shipped it listens on all addresses, and shows the demo to its own machine alone."""
+    """By default it listens on all addresses, and shows the demo to its own machine only."""
     async with (
         signaller("--host", "0.0.0.0", tmp=tmp_path) as server,
         aiohttp.ClientSession() as http,
     ):
         async with http.get(f"http://localhost:{server.port}/echo") as answer:
-            assert answer.status == 200  # by now all is printed
+            assert answer.status == 200  # by now everything is printed
         link = told(server.output)
         assert link is not None
         assert re.fullmatch(rf"http://localhost:{server.port}/demo#[\w-]{{22}}", link)
@@ -167,8 +169,8 @@ async def test_the_command_prints_a_link_for_this_machine(tmp_path: Path) -> Non
             assert await get(None, **{header: "127.0.0.1"}) == 404, header
 
 
-async def test_who_is_not_on_this_machine_sees_none() -> None:
-    """What counts is the address that the connection comes from."""
+async def test_other_machines_get_no_demo() -> None:
+    """The connection's address decides."""
     app = web.Application()
     demo.mount(app, Config(), demo.is_here)
     for address, status in (
@@ -178,13 +180,13 @@ async def test_who_is_not_on_this_machine_sees_none() -> None:
         ("10.0.0.1", 404),
         ("::ffff:10.0.0.1", 404),
         ("2001:db8::1", 404),
-        (None, 404),  # a Unix socket, which has a proxy at its other end
+        (None, 404),  # a Unix socket, which only a proxy connects to
     ):
         assert await status_for(app, address) == status, address
 
 
 async def status_for(app: web.Application, address: str | None) -> int:
-    """Ask for the page from an address."""
+    """Return the status of the page, requested from an address."""
     request = make_mocked_request("GET", "/demo", headers={"Host": "localhost"}, app=app)
     match = await app.router.resolve(request)
     try:
@@ -211,8 +213,8 @@ async def status_for(app: web.Application, address: str | None) -> int:
         (Config(auth=TokenAuth([secret_key(SECRET)], required=False)), "0.0.0.0", "http://"),
     ],
 )
-def test_when_there_is_a_link(config: Config, address: str, expected: str | None) -> None:
-    """Where the demo can be reached and is of use; each is a room of its own."""
+def test_when_a_link_is_printed(config: Config, address: str, expected: str | None) -> None:
+    """If the demo can be reached and used; each link has its own room."""
     links = {demo.link(config, address, 1111) for _ in range(2)}
     if expected is None:
         assert links == {None}
@@ -230,8 +232,8 @@ def test_when_there_is_a_link(config: Config, address: str, expected: str | None
         ),
     ],
 )
-def test_a_demo_that_cannot_be(values: dict[str, Any], fault: str, tmp_path: Path) -> None:
-    """Who asks for one is told."""
+def test_an_impossible_demo(values: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    """Asking for one is reported as a fault."""
     conf = tmp_path / "conf.json"
     conf.write_text(json.dumps({"Demo": True, **values}))
     with pytest.raises(ConfigError) as caught:

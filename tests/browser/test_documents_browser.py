@@ -1,4 +1,4 @@
-"""The pages and scripts of the documentation, in real Chromium, through a real server."""
+"""Pages and scripts from the documentation, in real Chromium with a real server."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SECONDS = 30  # a safety net
 
-#: A page of the documentation says nothing of it, and Chromium asks for it.
+#: The documentation's pages do not mention it, and Chromium requests it.
 ICON = '<link rel="icon" href="data:,">'
-#: What the tests want to see of a page.
+#: What the tests observe of a page.
 TOOLS = """
 <script>
   async function until(look) {
@@ -50,7 +50,7 @@ LOCAL_AND_REMOTE = """
     return video;
   });
 """
-#: Each page: a camera that is quick to encode.
+#: For every page: a camera that is quick to encode.
 SMALL = """
 const { mediaDevices } = navigator;
 const ask = mediaDevices?.getUserMedia.bind(mediaDevices);
@@ -60,7 +60,7 @@ if (ask) {
 }
 """
 READY = f"{SMALL} globalThis.ready = true;"
-#: For pages that have not TOOLS.
+#: For pages without TOOLS.
 UNTIL = "while (!({})) await new Promise((resolve) => setTimeout(resolve, 20));"
 REMOTE_IS_SEEN = UNTIL.format("remote.getVideoPlaybackQuality().totalVideoFrames > 3")
 STATE_IS = UNTIL.format("state.textContent === arg")
@@ -68,7 +68,7 @@ REMOTE_FLOWS = 'return flows(document.getElementById("remote"));'
 
 
 class Site:
-    """Pages, the client and the signaller, on one port."""
+    """Pages, the client and the server, on one port."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -104,12 +104,12 @@ class Site:
         await self._stack.aclose()
 
     async def module(self, script: str, *, before: str = "", after: str = "") -> Page:
-        """Open a page with this module, after another script, and before one line more."""
+        """Open a page with this module, between another script and one more line."""
         body = f"<body><script>{before}</script><script type=module>{script}\n{after}\n"
         return await self.html(f"{body}globalThis.ready = true;</script>")
 
     async def html(self, html: str, *, devices: bool = True, ready: bool = False) -> Page:
-        """Open a page; `ready`: it does not say when it is."""
+        """Open a page; `ready` is for pages that do not report it themselves."""
         name = f"page{len(self._pages)}"
         here = self.url.partition("//")[2]
         html = re.sub(r"(?<=[/\"])localhost:1111(?=/echo)", here, html)
@@ -134,7 +134,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(browser: Browser) -> AsyncIterator[Site]:
-    """Give a site that runs; pages must not fail."""
+    """Give a running site, whose pages must not fail."""
     browser.faults.clear()
     site = Site(browser)
     try:
@@ -148,27 +148,27 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
 
 
 async def both(first: Page, second: Page, code: str, arg: Any = None) -> list[Any]:
-    """Run the same in two pages at once, and return what each returns."""
+    """Run the same code in two pages at once, and return the results."""
     return await asyncio.gather(first.run(code, arg), second.run(code, arg))
 
 
 @runs("README.md", "remoteVideoElement")
 async def test_the_lines_of_the_readme(block: Block, site: Site) -> None:
-    """Opened twice they are a call."""
+    """Opened twice, they are a call."""
     pages = [await site.module(block.text, before=LOCAL_AND_REMOTE) for _ in "ab"]
     assert await both(*pages, REMOTE_FLOWS) == [True, True]
 
 
 @runs("docs/browser.md", "remoteVideoElement")
 async def test_the_lines_of_the_reference(block: Block, site: Site) -> None:
-    """And so are these."""
+    """Opened twice, they are a call too."""
     pages = [await site.module(block.text, before=LOCAL_AND_REMOTE) for _ in "ab"]
     assert await both(*pages, REMOTE_FLOWS) == [True, True]
 
 
 @runs("docs/browser.md", "const videos")
 async def test_the_mesh_of_the_reference(block: Block, site: Site) -> None:
-    """Each of the others is shown in an element of its own, until it leaves; and they chat."""
+    """Each other member is shown in its own element until it leaves; and they chat."""
     before = """
     import { Videre } from "/echo/videre.js";
     const videre = new Videre({ signallerURL: "/echo" });
@@ -192,8 +192,8 @@ async def test_the_mesh_of_the_reference(block: Block, site: Site) -> None:
 
 
 @runs("docs/browser.md", "new Signaller")
-async def test_rooms_alone(block: Block, site: Site) -> None:
-    """Who comes is greeted by who is there."""
+async def test_the_signaller_alone(block: Block, site: Site) -> None:
+    """Members greet each newcomer."""
     after = """
     signaller.on("message", ({ payload }) => said.push(payload));
     Object.assign(globalThis, { Users });
@@ -209,7 +209,7 @@ async def test_rooms_alone(block: Block, site: Site) -> None:
 async def test_without_the_client(
     sockjs: Block, websocket: Block, script: Block, site: Site
 ) -> None:
-    """With SockJS or a WebSocket: who is first starts the call, the other hears, and hangs up."""
+    """With SockJS or a WebSocket: the first member calls, the other answers and hangs up."""
     told = "".join(
         f"const {name} = (what) => said.push(['{name}', what]);"
         for name in ("startCall", "received", "hangUp")
@@ -231,7 +231,7 @@ async def test_without_the_client(
 @runs("docs/tokens.md", "Token: token", name="line")
 @runs("docs/protocol.md", "startCall", name="script")
 async def test_a_token(line: Block, script: Block, browser: Browser) -> None:
-    """Is shown in the connect."""
+    """The connect contains it."""
     site = Site(browser)
     await site.start(auth=TokenAuth([secret_key(SECRET)]))
     try:
@@ -251,7 +251,7 @@ async def test_a_token(line: Block, script: Block, browser: Browser) -> None:
 @runs("docs/first-call.md", "echo/videre.js", name="page")
 @runs("docs/first-call.md", "by hand", name="plain")
 @runs("docs/first-call.md", "http.server", name="web_server")
-async def test_the_first_call(
+async def test_the_first_call_guide(
     serve: Block,
     folder: Block,
     page: Block,
@@ -260,7 +260,7 @@ async def test_the_first_call(
     browser: Browser,
     tmp_path: Path,
 ) -> None:
-    """Step by step as it is told, but for the ports."""
+    """Each step is done as written, except for the ports."""
     browser.faults.clear()
     checkout = Checkout(tmp_path)
     async with asyncio.timeout(SECONDS), checkout.serve(serve.text) as signaller:
@@ -282,7 +282,7 @@ async def test_the_first_call(
                 url = f"http://localhost:{found[1]}/{path}"
                 one = await browser.open(url, init=READY)
                 link = await one.run("while (!location.hash) await null; return location.href;")
-                if path:  # its room is entered when it has its camera
+                if path:  # it joins the room once it has its camera
                     await one.run(UNTIL.format("local.srcObject"))
                 two = await browser.open(link, init=READY)
                 await both(one, two, REMOTE_IS_SEEN)
@@ -300,10 +300,10 @@ async def test_the_first_call(
 
 @runs("docs/first-call.md", "echo/videre.js", name="page")
 @runs("docs/first-call.md", "add_get", name="script")
-async def test_from_a_site_of_ones_own(
+async def test_from_your_own_site(
     page: Block, script: Block, site: Site, browser: Browser, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """With the changes that are told."""
+    """With the changes that the document describes."""
     html = page.text.replace("http://localhost:1111/echo", "/echo")
     assert (html.count('from "/echo/videre.js"'), html.count("/echo")) == (1, 2)
     (tmp_path / "call").mkdir()
@@ -323,7 +323,7 @@ async def test_from_a_site_of_ones_own(
 async def test_a_site_with_a_login(
     script: Block, page: Block, site: Site, browser: Browser, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """Two who log in meet in a room, and see each other; one of them has no camera."""
+    """Two users log in, meet in a room and see each other; one of them has no camera."""
     (tmp_path / "room.html").write_text(page.text.replace("<title>", f"{ICON}<title>"))
     monkeypatch.chdir(tmp_path)
     run: list[web.Application] = []
@@ -335,7 +335,7 @@ async def test_a_site_with_a_login(
     return (await fetch("/login", { method: "POST", body })).text();
     """
     pages = []
-    for user, devices in (("ann", True), ("bob", False)):  # two contexts, with cookies of their own
+    for user, devices in (("ann", True), ("bob", False)):  # two contexts, with separate cookies
         before = await browser.open(f"{url}/echo/videre.js", devices=devices, init=READY)
         assert await before.run(login, user) == f"Hello, {user}"
         pages.append(await browser.open(f"{url}/rooms/garden", devices=devices, init=READY))
@@ -345,8 +345,8 @@ async def test_a_site_with_a_login(
 
 
 @runs("docs/browser.md", "input.files")
-async def test_a_file_is_sent(block: Block, site: Site) -> None:
-    """To everybody, with its progress; each gets it whole."""
+async def test_sending_a_file(block: Block, site: Site) -> None:
+    """Everybody gets all of it, and its progress."""
     before = """
     import { Videre } from "/echo/videre.js";
     const videre = new Videre({ signallerURL: "/echo", constraints: false });
@@ -380,7 +380,7 @@ SHOW = "const show = (...words) => said.push(words.join(' '));"
 
 @runs("docs/moving.md", "new SimplePeer")
 async def test_simple_peer(block: Block, site: Site) -> None:
-    """Three of npm's simple-peer, with cameras: each sees and greets both others."""
+    """Three users of npm's simple-peer with cameras: each sees and greets both others."""
     before = f"""
     {SHOW}
     const videos = {{}};
@@ -418,8 +418,8 @@ async def test_simple_peer(block: Block, site: Site) -> None:
 
 @runs("docs/moving.md", 'new Peer("bob"', name="bob")
 @runs("docs/moving.md", 'new Peer("ann"', name="ann")
-async def test_what_was_before_with_peerjs(bob: Block, ann: Block, site: Site) -> None:
-    """npm's PeerJS and PeerServer: they greet each other."""
+async def test_the_peerjs_code_before(bob: Block, ann: Block, site: Site) -> None:
+    """With npm's PeerJS and PeerServer, two pages greet each other."""
     script = node_modules(ROOT / "benchmarks" / "peers") / "peer" / "dist" / "bin" / "peerjs.js"
     process = await asyncio.create_subprocess_exec(
         *(require("node"), str(script), "--host", "127.0.0.1"),
@@ -442,13 +442,13 @@ async def test_what_was_before_with_peerjs(bob: Block, ann: Block, site: Site) -
         told = await both(*pages, "await until(() => said.length); return said;")
         assert told == [["ann: Hello, Bob"], ["bob: Hello, Ann"]]
     finally:
-        process.kill()  # asked to end, it would wait for its clients
+        process.kill()  # asked to stop, it would wait for its clients
         await process.wait()
 
 
 @runs("docs/moving.md", "where ann and bob meet")
-async def test_what_is_after_peerjs(block: Block, site: Site) -> None:
-    """The same with our client."""
+async def test_our_code_after_peerjs(block: Block, site: Site) -> None:
+    """Two pages greet each other with our client."""
     pages = [
         await site.module(block.text, before=f"{SHOW} const me = '{me}';") for me in ("bob", "ann")
     ]

@@ -1,4 +1,4 @@
-"""The folders of examples/: each runs by its one command, and does what its README says."""
+"""The folders of examples/: each starts with its one command, and does what its README says."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from valkey_server import free_port
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-SECONDS = 120  # npm installs some sixty packages
+SECONDS = 120  # npm installs about sixty packages
 OWN: dict[str, Any] = {"permissions": ["camera", "microphone"]}
 
 
@@ -36,7 +36,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Give a clone in which everything that bin/install installs is there already."""
+    """Give a clone in which all that bin/install installs is already present."""
     shutil.copytree(
         ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("node_modules")
     )
@@ -55,7 +55,7 @@ def clone(tmp_path: Path) -> Path:
 async def running(
     clone: Path, example: str, *options: str, **variables: str
 ) -> AsyncIterator[None]:
-    """Run an example until the end of the block; then Ctrl-C must end all of it."""
+    """Run an example during the block; then Ctrl-C must end all of it."""
     command = clone / "examples" / example / "run"
     process = await asyncio.create_subprocess_exec(
         *(str(command), *options),
@@ -75,12 +75,12 @@ async def running(
         raise
     os.killpg(process.pid, signal.SIGINT)
     async with asyncio.timeout(SECONDS):
-        output, _ = await process.communicate()  # which ends when nobody has its output open
+        output, _ = await process.communicate()  # which ends when its output is closed everywhere
     assert "Traceback" not in output.decode(errors="replace"), output.decode(errors="replace")
 
 
 async def served(url: str) -> None:
-    """Wait until somebody answers."""
+    """Wait until a server answers."""
     async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as http:
         while True:
             try:
@@ -91,12 +91,12 @@ async def served(url: str) -> None:
 
 
 async def reads(page: Page, words: str) -> None:
-    """Read these words as the state."""
+    """Wait for these words as the state."""
     await page.drive("await page.getByRole('status').getByText(arg).waitFor();", words)
 
 
 async def sees(page: Page, videos: int) -> None:
-    """See so many videos, all of them with a picture."""
+    """Wait for this many videos with a picture."""
     code = """
     await page.waitForFunction((many) => {
       const found = [...document.querySelectorAll("video")];
@@ -107,7 +107,7 @@ async def sees(page: Page, videos: int) -> None:
 
 
 async def two_of(browser: Browser, url: str) -> list[Page]:
-    """Open a page, and then in another window the address that it shows."""
+    """Open a page, and then the address that it shows in a second window."""
     first = await browser.open(url, own=OWN, ready=False)
     second = await browser.open(await first.drive("return page.url();"), own=OWN, ready=False)
     return [first, second]
@@ -127,8 +127,8 @@ async def test_a_plain_page(clone: Path, browser: Browser) -> None:
         await browser.close()
 
 
-async def test_a_file_is_dropped(clone: Path, browser: Browser, tmp_path: Path) -> None:
-    """It comes to the other as it was, under its name."""
+async def test_a_dropped_file(clone: Path, browser: Browser, tmp_path: Path) -> None:
+    """The other page gets it unchanged, with its name."""
     data = os.urandom(300_000)
     (tmp_path / "a <b> c.bin").write_bytes(data)
     port = free_port()
@@ -154,7 +154,7 @@ async def test_a_file_is_dropped(clone: Path, browser: Browser, tmp_path: Path) 
 
 
 async def test_a_site_in_fastapi(clone: Path, browser: Browser) -> None:
-    """Its users meet; others get no token; and it knows who is there."""
+    """Its users meet, others get no token, and it knows who is there."""
     site, signalling, admin = (free_port() for _ in range(3))
     ports = {"SITE_PORT": site, "SIGNALLING_PORT": signalling, "ADMIN_PORT": admin}
     url = f"http://localhost:{site}"
@@ -191,7 +191,7 @@ async def test_a_site_in_fastapi(clone: Path, browser: Browser) -> None:
 
 
 async def test_an_application_in_react(clone: Path, browser: Browser) -> None:
-    """Two windows are a call, and say hello."""
+    """Two windows are a call, and greet each other."""
     require("npm")
     site, signalling = free_port(), free_port()
     ports = {"SITE_PORT": str(site), "SIGNALLING_PORT": str(signalling)}
@@ -214,8 +214,8 @@ async def test_an_application_in_react(clone: Path, browser: Browser) -> None:
     assert build.returncode == 0, output.decode()
 
 
-async def test_each_example_has_a_test() -> None:
-    """A folder with a command has a README that says it, and each is named in a test."""
+async def test_every_example_has_a_test() -> None:
+    """A folder with a command has a README with it, and each is named in a test."""
     tests = (ROOT / "tests").rglob("test_*.py")
     source = "".join(path.read_text(encoding="utf-8") for path in tests)
     folders = [path for path in (ROOT / "examples").iterdir() if path.is_dir()]

@@ -1,8 +1,9 @@
 """Who can call whom, and what a call survives: each cell of docs/moving.md's table, in real calls.
 
-The browser client and the simple-peer example in Chromium, what behaves as the old client does
-(tests/node/old_page.mjs), and the Python Call, each side first. One side's connection to the
-signaller is reset, then dead for five seconds, then the other's; then the server is restarted.
+The kinds are the browser client and the simple-peer example in Chromium, a script that behaves like
+the old client (tests/node/old_page.mjs), and the Python Call, each joining first once. One side's
+connection to the server is reset, then dead for five seconds, then the other's; then the server is
+restarted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SIMPLE: Block = claim("docs/moving.md", "new SimplePeer")
 
 
 class Member(ABC):
-    """One side of a call, whose way to the signaller is its own."""
+    """One side of a call, with its own wire to the server."""
 
     def __init__(self, hall: Hall, user: str) -> None:
         self.hall = hall
@@ -44,20 +45,20 @@ class Member(ABC):
 
     @property
     def url(self) -> str:
-        """The signaller, at the end of the wire."""
+        """The server's URL, through the wire."""
         return f"http://127.0.0.1:{self.wire.port}/echo"
 
     @abstractmethod
     async def enter(self) -> None:
-        """Enter the room."""
+        """Join the room."""
 
     @abstractmethod
     async def flows(self) -> None:
-        """Return when pictures of the other have come that were not there yet."""
+        """Return when new frames of the other have arrived."""
 
     @abstractmethod
     async def back(self, event: str, times: int) -> None:
-        """Return when the seat was `resumed`, or the room `rejoined`, so many times."""
+        """Return when the seat was `resumed`, or the room `rejoined`, this many times."""
 
     @abstractmethod
     async def calls(self) -> int:
@@ -65,18 +66,18 @@ class Member(ABC):
 
     @abstractmethod
     async def restart(self) -> None:
-        """Look for another way to the other, where there is such a wish."""
+        """Restart ICE, where the client can."""
 
     @abstractmethod
     async def say(self, words: str) -> None:
-        """Send words over the data channel."""
+        """Send a text over the data channel."""
 
     @abstractmethod
     async def hears(self, words: str) -> None:
-        """Return when these words have come."""
+        """Return when this text has arrived."""
 
     async def leave(self) -> None:  # noqa: B027
-        """Leave; pages are closed by their browser."""
+        """Leave; a page is closed by its browser."""
 
 
 class PageMember(Member):
@@ -169,7 +170,7 @@ class PythonMember(Member):
 
 
 class OldMember(Member):
-    """A page with what behaves as the old client does."""
+    """A page with a script that behaves like the old client."""
 
     page: Page
 
@@ -205,7 +206,7 @@ class OldMember(Member):
 
 
 class SimpleMember(Member):
-    """A page of docs/moving.md's example, with npm's simple-peer."""
+    """A page of docs/moving.md's example with npm's simple-peer."""
 
     page: Page
 
@@ -279,7 +280,7 @@ class Hall:
         self.members: list[Member] = []
 
     async def enter(self, *kinds: str) -> list[Member]:
-        """Have members of these kinds enter, one after the other."""
+        """Let members of these kinds join, one after the other."""
         for number, kind in enumerate(kinds):
             member = KINDS[kind](self, f"{number}-{kind}")
             self.members.append(member)
@@ -293,12 +294,12 @@ class Hall:
         await asyncio.gather(*(member.flows() for member in self.members))
 
     async def cut(self, member: Member, *, dead: bool) -> None:
-        """Reset a member's connection, at once or after it was dead for a while."""
+        """Break a member's connection, at once or after it was dead for a while."""
         if dead:
             member.wire.dead = True
             await member.restart()  # whose signals are lost
             await self.both_flow()
-            await asyncio.sleep(DEAD_SECONDS)  # as long as it lasts, not for anything to happen
+            await asyncio.sleep(DEAD_SECONDS)  # the length of the outage; waits for nothing else
         member.wire.break_()
         member.wire.dead = False
 
@@ -311,7 +312,7 @@ class Hall:
             member.wire.target = self.site.wire.target
 
     async def stop(self) -> None:
-        """Let all leave."""
+        """Let all members leave."""
         for member in self.members:
             await member.leave()
             await member.wire.stop()
@@ -326,7 +327,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def hall(browser: Browser, tmp_path: Path) -> AsyncIterator[Hall]:
-    """Give a room; no page may fail in it."""
+    """Give a room; no page in it may fail."""
     browser.faults.clear()
     site, documents = Site(browser), test_documents_browser.Site(browser)
     await site.start()
@@ -350,7 +351,7 @@ async def hall(browser: Browser, tmp_path: Path) -> AsyncIterator[Hall]:
     ],
 )
 async def test_a_call_survives(hall: Hall, first: str, second: str) -> None:
-    """It is the same to the end, its media flow all the time, and then words get through."""
+    """It stays the same to the end, with media flowing all the time, and then a text arrives."""
     async with asyncio.timeout(SECONDS):
         members = await hall.enter(first, second)
         await hall.both_flow()
@@ -367,7 +368,7 @@ async def test_a_call_survives(hall: Hall, first: str, second: str) -> None:
         for one, other in (members, members[::-1]):
             await one.say(f"from {one.user}")
             await other.hears(f"from {one.user}")
-        # simple-peer's calls have no name by which one could be known again after the restart.
+        # simple-peer's calls have no name by which to recognise them after the restart.
         calls = 2 if first == "simple" else 1
         assert [await member.calls() for member in members] == [calls, calls]
 
@@ -380,7 +381,7 @@ async def test_a_call_survives(hall: Hall, first: str, second: str) -> None:
     ],
 )
 async def test_a_call_with_an_old_client(hall: Hall, first: str, second: str) -> None:
-    """It survives what happens to the new one's connection."""
+    """It survives faults of the new client's connection."""
     async with asyncio.timeout(SECONDS):
         members = await hall.enter(first, second)
         await hall.both_flow()

@@ -1,4 +1,4 @@
-"""The browser client as an npm package: its file, its types, and real applications with it."""
+"""The browser client as an npm package: its files, its types, and real applications with it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packed(tmp_path_factory.mktemp("packed"))
 
 
-async def test_what_is_in_it(client: Path) -> None:
-    """The modules, their types, a manifest and a README; the folder has nothing else."""
+async def test_files_of_the_package(client: Path) -> None:
+    """The modules, their types, a manifest and a README, and nothing else in the folder."""
     with tarfile.open(client) as tar:
         names = {name.removeprefix("package/") for name in tar.getnames()}
     files = {str(path.relative_to(CLIENT)) for path in CLIENT.rglob("*") if path.is_file()}
@@ -51,8 +51,8 @@ async def test_what_is_in_it(client: Path) -> None:
     assert files == own | modules
 
 
-async def test_what_it_says_of_itself() -> None:
-    """Its version is the server's; where it is kept is for its owner to say."""
+async def test_its_manifest() -> None:
+    """Its version is the server's; the repository's address is left to its owner."""
     assert MANIFEST["version"] == __version__
     told = [MANIFEST[key] for key in ("name", "license", "type")]
     assert told == ["videre-client", "MIT", "module"]
@@ -64,14 +64,14 @@ async def test_what_it_says_of_itself() -> None:
 
 
 async def test_publint(client: Path) -> None:
-    """It finds nothing to say, in strict mode."""
+    """It finds nothing to complain about in strict mode."""
     program = npm_modules() / "publint" / "src" / "cli.js"
     output = node(program, str(client), "--strict", cwd=client.parent)
     assert "All good!" in output, output
 
 
 async def test_are_the_types_wrong(client: Path) -> None:
-    """They are not, for who imports ES modules."""
+    """The tool finds no fault for importers of ES modules."""
     program = npm_modules() / "@arethetypeswrong" / "cli" / "dist" / "index.js"
     output = node(
         program, str(client), "--profile", "esm-only", "--format", "json", cwd=client.parent
@@ -80,8 +80,8 @@ async def test_are_the_types_wrong(client: Path) -> None:
     assert {each["resolutionKind"] for each in found} <= {"node16-cjs"}, output  # `require`
 
 
-async def test_without_a_browser(client: Path, tmp_path: Path) -> None:
-    """A server that renders pages imports it, and makes what it will use in the browser."""
+async def test_import_without_a_browser(client: Path, tmp_path: Path) -> None:
+    """A server that renders pages imports it, and creates the objects used in the browser."""
     project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
     project.write(
         "render.mjs",
@@ -102,7 +102,7 @@ async def test_without_a_browser(client: Path, tmp_path: Path) -> None:
 
 
 async def test_it_is_small(client: Path, tmp_path: Path) -> None:
-    """The core, and what the hook adds to it, as Vite builds them; what is not used is left out."""
+    """The core, and the hook's addition, as built by Vite without unused code."""
     sizes = {}
     for name, line in {
         "core": 'export { Videre } from "videre-client";',
@@ -124,7 +124,7 @@ async def test_it_is_small(client: Path, tmp_path: Path) -> None:
             config = config.replace('"react", /videre-client\\/videre/, ', "")
         project.write("vite.config.js", config)
         (built,) = project.build().glob("*.js")
-        # Vite leaves the white space of a library's modules; an application's is minified.
+        # Vite keeps the white space of a library's modules, but minifies an application's.
         esbuild = npm_modules() / "esbuild" / "bin" / "esbuild"
         text = node(esbuild, str(built), "--minify", "--format=esm", cwd=tmp_path)
         sizes[name] = len(gzip.compress(text.encode(), 9))
@@ -139,7 +139,7 @@ README_BLOCKS = re.findall(
 
 
 async def test_its_readme_compiles(client: Path, tmp_path: Path) -> None:
-    """In strict mode."""
+    """It does so in strict mode."""
     assert [language for language, _ in README_BLOCKS] == ["ts", "tsx"]
     project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
     project.write(
@@ -156,7 +156,7 @@ async def test_its_readme_compiles(client: Path, tmp_path: Path) -> None:
 
 @runs("README.md", "useCall")
 async def test_the_react_lines_of_the_readme(block: Block, client: Path, tmp_path: Path) -> None:
-    """They are at most ten, and an application compiles and builds with them, in strict mode."""
+    """They are at most ten, and an application with them compiles and builds in strict mode."""
     assert len([line for line in block.text.splitlines() if line.strip()]) <= 10
     project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
     project.write(
@@ -207,7 +207,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def served(browser: Browser, folder: Path) -> AsyncIterator[str]:
-    """Serve a built application beside a signaller; its pages must not fail."""
+    """Serve a built application beside a server; its pages must not fail."""
     browser.faults.clear()
     app = web.Application()
     videre.setup(app)
@@ -229,17 +229,17 @@ async def served(browser: Browser, folder: Path) -> AsyncIterator[str]:
 
 
 async def both(pages: list[Page], code: str, arg: Any = None) -> list[Any]:
-    """Run the same in all pages at once."""
+    """Run the same code in all pages at once."""
     return await asyncio.gather(*(page.run(code, arg) for page in pages))
 
 
 @pytest.mark.parametrize(
     ("template", "source"), [("vue-ts", "vue/App.vue"), ("svelte-ts", "svelte/App.svelte")]
 )
-async def test_the_examples(
+async def test_the_examples_of_the_readme(
     client: Path, browser: Browser, tmp_path: Path, template: str, source: str
 ) -> None:
-    """In Vite's own templates, in strict mode: they see each other and chat; who leaves is gone."""
+    """In Vite's own templates, in strict mode: two see each other and chat, until one leaves."""
     project = Project(tmp_path / "app", client, TEMPLATES[template])
     example = EXAMPLES / source
     project.write(f"src/{example.name}", example.read_text(encoding="utf-8"))
@@ -321,7 +321,7 @@ def react(client: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_a_call_in_react(react: Path, browser: Browser) -> None:
-    """Two see each other, chat, and mute; the actions are the same functions in each render."""
+    """Two see each other, chat and mute; the actions stay the same functions in each render."""
     async with served(browser, react) as url:
         pages = [await browser.open(url, init=SMALL) for _ in "ab"]
         await both(pages, "go(arg);", "room")
@@ -353,8 +353,8 @@ async def test_a_call_in_react(react: Path, browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("first", ["react", "python"])
-async def test_a_call_of_react_with_python(react: Path, browser: Browser, first: str) -> None:
-    """Whoever is first: each sees the other's pictures and gets its messages."""
+async def test_a_call_between_react_and_python(react: Path, browser: Browser, first: str) -> None:
+    """Whoever joins first: each sees the other's video and gets its messages."""
     frames: asyncio.Queue[str] = asyncio.Queue()
     heard: asyncio.Queue[Any] = asyncio.Queue()
     async with served(browser, react) as url:
@@ -385,13 +385,13 @@ async def test_a_call_of_react_with_python(react: Path, browser: Browser, first:
             assert await heard.get() == {"from": "React"}
 
 
-async def test_react_leaves_nothing_behind(react: Path, browser: Browser) -> None:
-    """Under StrictMode, by fast changes of the room, and when the component goes."""
+async def test_react_leaves_nothing_running(react: Path, browser: Browser) -> None:
+    """Under StrictMode, after quick changes of the room, and when the component is unmounted."""
     async with served(browser, react) as url:
         ann = await browser.open(url, init=SMALL)
         await ann.run("go('a'); await until(() => globalThis.call?.state === 'joined');")
         assert await ann.run("await until(() => live() === 2); return live();") == 2
-        # StrictMode made the component twice.
+        # StrictMode mounted the component twice.
         assert await ann.run("return [call.videre.signaller.users.length, call.peers.length];") == [
             1,
             0,
@@ -419,8 +419,8 @@ async def test_react_leaves_nothing_behind(react: Path, browser: Browser) -> Non
         assert await bob.run("go('f'); return call.localStream.active;") is True
 
 
-async def test_react_says_what_is_wrong(react: Path, browser: Browser) -> None:
-    """Who has no camera is in the call, and reads why it is not seen."""
+async def test_react_reports_errors(react: Path, browser: Browser) -> None:
+    """A user without a camera is in the call, and reads why no picture is sent."""
     async with served(browser, react) as url:
         page = await browser.open(url, devices=False, init=SMALL)
         await page.run("go('a'); await until(() => globalThis.call?.error);")
@@ -435,7 +435,7 @@ async def test_react_says_what_is_wrong(react: Path, browser: Browser) -> None:
 async def test_the_hook_of_the_reference(
     block: Block, client: Path, browser: Browser, tmp_path: Path
 ) -> None:
-    """As it stands there."""
+    """It compiles as written."""
     project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
     text = block.text.replace("http://localhost:1111/echo", "/echo")
     project.write("src/App.tsx", text + 'export const App = () => <Call room="room" />;\n')
