@@ -1,4 +1,4 @@
-"""Calls in Python, with each other: real ICE, DTLS, media and data over loopback."""
+"""Calls between Python clients: real ICE, DTLS, media and data over loopback."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Start = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """Have what is not closed warn while the test can still fail for it."""
+    """Let unclosed resources warn while the test can still fail for it."""
     yield
     gc.collect()
 
 
 @pytest.fixture(autouse=True)
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ICE use the one address that every machine has."""
+    """Make ICE use the loopback address, which every machine has."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
 
 
@@ -49,7 +49,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 class Party:
-    """A call, and all that it has told."""
+    """A call, and all its events."""
 
     def __init__(self, url: str, user: str, **options: Any) -> None:
         self.call = Call(url, user=user, room="room", **{"backoff": SOON, **options})
@@ -84,7 +84,7 @@ class Party:
             return await self.told.get()
 
     async def sees(self, kind: str, user: str) -> None:
-        """Wait until a frame of a user comes that is not there yet."""
+        """Wait for a new frame from a user."""
         while not self.frames.empty():
             self.frames.get_nowait()
         async with asyncio.timeout(SECONDS):
@@ -94,7 +94,7 @@ class Party:
 
 @pytest.fixture
 async def start(server: Server) -> AsyncIterator[Start]:
-    """Return what enters the room as a user."""
+    """Return a call that joins the room as a user."""
     async with AsyncExitStack() as stack:
 
         async def start(user: str, *tracks: MediaStreamTrack, **options: Any) -> Party:
@@ -107,8 +107,8 @@ async def start(server: Server) -> AsyncIterator[Start]:
         yield start
 
 
-async def test_two_who_see_each_other_and_talk(start: Start) -> None:
-    """Media both ways, messages both ways, and one hears the other hang up."""
+async def test_two_users_see_each_other_and_talk(start: Start) -> None:
+    """Media and messages go both ways, and each hears the other hang up."""
     ann = await start("ann", VideoStreamTrack(), AudioStreamTrack())
     bob = await start("bob", VideoStreamTrack(), AudioStreamTrack())
     for one, other in ((ann, "bob"), (bob, "ann")):
@@ -123,8 +123,8 @@ async def test_two_who_see_each_other_and_talk(start: Start) -> None:
     assert ann.call.peers == {}
 
 
-async def test_tracks_that_are_added_and_removed_later(start: Start) -> None:
-    """By either side: who does not make the offers asks for its turn."""
+async def test_tracks_added_and_removed_later(start: Start) -> None:
+    """Either side does so: the one that makes no offers asks for its turn."""
     ann, bob = await start("ann"), await start("bob")
     await ann.becomes("connected", user="bob")
     await bob.becomes("connected", user="ann")
@@ -140,7 +140,7 @@ async def test_tracks_that_are_added_and_removed_later(start: Start) -> None:
         ann.call.add_track(picture)
 
 
-async def test_three_are_a_mesh(start: Start) -> None:
+async def test_three_users_are_a_mesh(start: Start) -> None:
     """Each sees both others by one track; when one leaves, the others go on."""
     one, two, three = [await start(user, VideoStreamTrack()) for user in ("1", "2", "3")]
     for party, others in ((one, "23"), (two, "13"), (three, "12")):
@@ -154,8 +154,8 @@ async def test_three_are_a_mesh(start: Start) -> None:
     await one.sees("video", "2")
 
 
-async def test_media_that_nobody_wants(start: Start) -> None:
-    """A camera that receives nothing is sent nothing, and is seen."""
+async def test_unwanted_media(start: Start) -> None:
+    """A camera that wants no media is sent none, but is seen."""
     camera = await start("camera", VideoStreamTrack(), receive=())
     ann = await start("ann", VideoStreamTrack(), AudioStreamTrack())
     await ann.sees("video", "camera")
@@ -168,8 +168,8 @@ async def test_media_that_nobody_wants(start: Start) -> None:
 
 
 @pytest.mark.parametrize("who", ["caller", "called", "both"])
-async def test_another_way_is_found(start: Start, who: str) -> None:
-    """ICE is restarted by either side or both: the call is the same, and its media go on."""
+async def test_ice_restarts(start: Start, who: str) -> None:
+    """Either side or both restart ICE: it stays the same call, and its media go on."""
     ann, bob = await start("ann", VideoStreamTrack()), await start("bob", VideoStreamTrack())
     await ann.sees("video", "bob")
     await bob.sees("video", "ann")
@@ -189,8 +189,8 @@ async def test_another_way_is_found(start: Start, who: str) -> None:
     assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
 
 
-async def test_a_way_that_is_lost(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other end falls silent: another way is looked for, and what was sent meanwhile comes."""
+async def test_a_lost_path(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other end falls silent: ICE restarts, and data sent meanwhile arrives."""
     monkeypatch.setattr(peers, "SILENCE", 1.0)
     monkeypatch.setattr(peers, "LOOK", 0.05)
     ann, bob = await start("ann", VideoStreamTrack()), await start("bob", VideoStreamTrack())
@@ -209,8 +209,8 @@ async def test_a_way_that_is_lost(start: Start, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("who", ["ann", "bob"])
-async def test_signalling_that_is_lost(server: Server, start: Start, who: str) -> None:
-    """The call goes on, is the same afterwards, and a third can be called."""
+async def test_lost_signalling(server: Server, start: Start, who: str) -> None:
+    """The call goes on and stays the same, and a third user can be called afterwards."""
     async with Proxy(f"{server.url}/echo".replace("http", "ws"), iter(())) as proxy:
         urls = {who: proxy.url}
         ann, bob = [await start(user, **_at(urls, user)) for user in ("ann", "bob")]
@@ -219,7 +219,7 @@ async def test_signalling_that_is_lost(server: Server, start: Start, who: str) -
         sides = (ann.call.peers["bob"], bob.call.peers["ann"])
         proxy.cut()
         for side in sides:
-            side.restart()  # signals that are lost are sent again
+            side.restart()  # lost signals are sent again
         await ann.call.send("through")
         assert await bob.hears("message", user="ann") == "through"
         cid = await start("cid")
@@ -234,8 +234,8 @@ def _at(urls: dict[str, str], user: str) -> dict[str, str]:
     return {"url": urls[user]} if user in urls else {}
 
 
-async def test_a_seat_that_was_given_up(start: Start) -> None:
-    """Who comes back too late is called again by who has seen it leave."""
+async def test_returning_after_the_grace(start: Start) -> None:
+    """The members that saw the user leave call it again."""
     app = videre.create_app(Config(limits=Limits(grace=0.05)))
     async with serving(app) as short:
         target = f"{short.url}/echo".replace("http", "ws")
@@ -252,8 +252,8 @@ async def test_a_seat_that_was_given_up(start: Start) -> None:
             assert await bob.hears("message", user="ann") == "again"
 
 
-async def test_what_is_no_signal(server: Server, start: Start) -> None:
-    """Is ignored and told, whether or not it looks like one; the call stands."""
+async def test_invalid_signals(server: Server, start: Start) -> None:
+    """They are ignored and reported, whether or not they resemble signals; the call goes on."""
     ann, bob = await start("ann"), await start("bob")
     await ann.becomes("connected", user="bob")
     async with Client(f"{server.url}/echo", user="eve", room="room") as eve:
@@ -277,7 +277,7 @@ async def test_what_is_no_signal(server: Server, start: Start) -> None:
         ):
             await eve.broadcast(signal, to="ann")
             assert await ann.hears("ignored", user="eve") == signal
-        # Signals of calls that there are not mean nothing; nor does an offer of who came later.
+        # Signals of unknown calls are ignored, as is an offer from a user that joined later.
         await eve.broadcast({"Type": "Ice Ask", "Call": "c"}, to="ann")
         offer = {"Type": "Ice Offer", "IcePacket": description, "Call": "c", "Offer": 1}
         await eve.broadcast(offer, to="ann")
@@ -293,8 +293,8 @@ HIGH = "candidate:1 1 udp 1 127.0.0.1 65536 typ host"
 CANDIDATE = {"candidate": GOOD, "sdpMid": "0", "sdpMLineIndex": 0}
 
 
-async def test_who_asks_too_often(server: Server, start: Start) -> None:
-    """Is answered now and then: our own rate is for others, too."""
+async def test_too_many_requests_get_few_answers(server: Server, start: Start) -> None:
+    """Our own rate is needed for other users, too."""
     ann, bob = await start("ann"), await start("bob")
     await bob.becomes("connected", user="ann")
     call = bob.call.peers["ann"].call
@@ -310,8 +310,8 @@ async def test_who_asks_too_often(server: Server, start: Start) -> None:
     assert 1 <= len(turns) <= ANSWERS
 
 
-async def test_a_description_that_cannot_be_taken(server: Server, start: Start) -> None:
-    """Is an error of its own call; others stand."""
+async def test_an_unusable_description(server: Server, start: Start) -> None:
+    """It is an error of its own call only."""
     async with Client(f"{server.url}/echo", user="eve", room="room") as eve:
         ann = await start("ann")
         description = {"type": "offer", "sdp": "v=0\r\nm=audio x y z\r\n"}
@@ -331,8 +331,8 @@ VALUES: list[Any] = [
 ]
 
 
-async def test_values_of_all_kinds(start: Start) -> None:
-    """Arrive whole, each as what it was; the sender hears how far they are, and when they are."""
+async def test_all_kinds_of_values(start: Start) -> None:
+    """Each arrives whole, with its type; the sender hears the progress and the end."""
     ann, bob = await start("ann"), await start("bob")
     await ann.becomes("connected", user="bob")
     for value in VALUES:
@@ -348,8 +348,8 @@ async def test_values_of_all_kinds(start: Start) -> None:
             assert progress[-1][0] == progress[-1][1]
 
 
-async def test_what_cannot_be_sent(start: Start) -> None:
-    """Is named before anything is sent."""
+async def test_values_that_cannot_be_sent(start: Start) -> None:
+    """The error names the fault before anything is sent."""
     ann = await start("ann")
     for value, error in (
         ("\ud800", ValueError),
@@ -366,8 +366,8 @@ async def test_what_cannot_be_sent(start: Start) -> None:
             Blob(*arguments)
 
 
-async def test_who_does_not_take_it(start: Start) -> None:
-    """One refuses and one leaves: each is named, and the third has all of it."""
+async def test_failed_receivers(start: Start) -> None:
+    """One refuses and one leaves: the error names each, and the third has the whole value."""
     ann, bob = await start("ann"), await start("bob", max_bytes=100_000)
     cid, dan = await start("cid"), await start("dan")
     for user in ("bob", "cid", "dan"):
@@ -384,8 +384,8 @@ async def test_who_does_not_take_it(start: Start) -> None:
     assert await bob.hears("message") == bytes(100_000)
 
 
-async def test_a_transfer_that_is_cancelled(start: Start) -> None:
-    """Leaves nothing, and the next one goes through."""
+async def test_a_cancelled_transfer(start: Start) -> None:
+    """It leaves nothing behind, and the next one arrives."""
     ann, bob = await start("ann"), await start("bob")
     await ann.becomes("connected", user="bob")
     begun = asyncio.Event()
@@ -400,8 +400,8 @@ async def test_a_transfer_that_is_cancelled(start: Start) -> None:
     assert await bob.hears("message") == ["next"]
 
 
-async def test_ice_servers_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Are asked for again before they do; an answer that is none is an error, and no more."""
+async def test_expiring_ice_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are requested again in time; an invalid answer is only an error."""
     monkeypatch.setattr(servers, "IDLE", 0.01)
     errors: asyncio.Queue[Any] = asyncio.Queue()
     async with asyncio.timeout(SECONDS), scripted() as server:
@@ -424,8 +424,8 @@ async def test_ice_servers_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
         await leaving
 
 
-async def test_the_seat_ends(server: Server, start: Start) -> None:
-    """`ended` raises why, and all calls are hung up."""
+async def test_the_end_of_the_seat(server: Server, start: Start) -> None:
+    """`ended` raises the reason, and all calls are closed."""
     ann, bob = await start("ann"), await start("bob")
     await bob.becomes("connected", user="ann")
     async with Client(f"{server.url}/echo", user="bob", room="room"):
@@ -435,8 +435,8 @@ async def test_the_seat_ends(server: Server, start: Start) -> None:
         await ann.hears("hangup", user="bob")
 
 
-async def test_handlers_that_fail(start: Start) -> None:
-    """Are told by the event `error`, plain and async ones; the call goes on."""
+async def test_failing_handlers(start: Start) -> None:
+    """The event `error` reports them, plain and async ones; the call goes on."""
     ann, bob = await start("ann"), await start("bob")
 
     @bob.call.on("message")
@@ -486,7 +486,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("options", "error", "words"), WRONG, ids=lambda each: str(each)[:40])
 def test_wrong_options(options: dict[str, Any], error: type[Exception], words: str) -> None:
-    """Are named before anything is opened."""
+    """The error names them before a connection is opened."""
     good = {"url": "ws://h/echo", "user": "a", "room": "r"}
     with pytest.raises(error, match=words):
         Call(**{**good, **options})
@@ -496,8 +496,8 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception], words: s
             Client(**{**good, **options})
 
 
-def test_a_track_that_is_none() -> None:
-    """Is named."""
+def test_an_invalid_track() -> None:
+    """The error names it."""
     call = Call("ws://h/echo", room="r")
     with pytest.raises(TypeError, match=r"track must be an aiortc.MediaStreamTrack"):
         call.add_track("camera")  # type: ignore[arg-type]

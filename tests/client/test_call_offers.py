@@ -1,4 +1,4 @@
-"""Later offers of the Python Call: their numbers stay what the first description made them."""
+"""Later offers of the Python Call keep the numbers of the first description."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from videre.client.call.offers import renumbered
 
 
 def as_browsers(offer: RTCSessionDescription) -> RTCSessionDescription:
-    """Return an offer of aiortc's with the numbers of a browser."""
+    """Return an offer of aiortc's, with a browser's numbers."""
     text = offer.sdp
     parts = re.split(r"(?=^m=)", text, flags=re.MULTILINE)
     for index, part in enumerate(parts):
@@ -34,7 +34,7 @@ def as_browsers(offer: RTCSessionDescription) -> RTCSessionDescription:
 
 
 def numbers(description: RTCSessionDescription) -> list[dict[str, int]]:
-    """Return what codecs and extensions are called by in each section of media."""
+    """Return the numbers of codecs and extensions in each section of media."""
     found = []
     for media in sdp.SessionDescription.parse(description.sdp).media:
         if media.rtp.codecs:
@@ -47,7 +47,7 @@ def numbers(description: RTCSessionDescription) -> list[dict[str, int]]:
 
 
 async def answered(*tracks: type) -> RTCPeerConnection:
-    """Return a connection that has answered an offer of these, with a browser's numbers."""
+    """Return a connection that has answered an offer of these kinds, with a browser's numbers."""
     caller, called = (RTCPeerConnection(RTCConfiguration([])) for _ in "ab")
     for track in tracks:
         caller.addTrack(track())
@@ -58,7 +58,7 @@ async def answered(*tracks: type) -> RTCPeerConnection:
 
 
 async def test_sections_keep_their_numbers() -> None:
-    """Which aiortc's own offer would change."""
+    """aiortc's own offer would change them."""
     called = await answered(AudioStreamTrack, VideoStreamTrack)
     before = called.localDescription
     offer = await called.createOffer()
@@ -69,8 +69,8 @@ async def test_sections_keep_their_numbers() -> None:
     await called.close()
 
 
-async def test_a_new_section_takes_none_that_is_taken() -> None:
-    """One of a new kind, whose own numbers stand for something else already."""
+async def test_a_new_section_takes_free_numbers() -> None:
+    """Its own numbers already stand for something else."""
     called = await answered(VideoStreamTrack)
     before = called.localDescription
     called.addTrack(AudioStreamTrack())
@@ -85,8 +85,8 @@ async def test_a_new_section_takes_none_that_is_taken() -> None:
     await called.close()
 
 
-async def test_a_new_section_of_a_kind_that_is_there() -> None:
-    """Has the same numbers; and the first description of all is left as it is."""
+async def test_a_new_section_of_a_known_kind() -> None:
+    """It has the kind's numbers, and the very first description is left unchanged."""
     called = await answered(VideoStreamTrack)
     before = called.localDescription
     called.addTrack(VideoStreamTrack())

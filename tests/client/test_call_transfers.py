@@ -1,4 +1,4 @@
-"""Transfers over data channels, piece by piece: docs/browser.md, "Data", to the letter."""
+"""Transfers over data channels, piece by piece, exactly as in docs/browser.md, "Data"."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from videre.client.call.values import (
 
 
 def piece(identity: int, offset: int, data: bytes) -> bytes:
-    """Return a piece as it goes over the wire."""
+    """Return a piece in its wire format."""
     return struct.pack("!II", identity, offset) + data
 
 
 class Receiver:
-    """What receives, and what it says, takes and tells."""
+    """A receiving end, with its answers, accepted values and events."""
 
-    refusing = False  # what is told of
+    refusing = False  # reported ones
 
     def __init__(self, max_bytes: int = MAX_SIZE) -> None:
         self.said: list[dict[str, Any]] = []
@@ -54,17 +54,17 @@ class Receiver:
             transfer.refuse()  # once is enough
 
     def start(self, identity: Any = 1, kind: Any = "bytes", size: Any = 3, **more: Any) -> bool:
-        """Begin a transfer."""
+        """Start a transfer."""
         message = {"Type": "Start", "Id": identity, "Kind": kind, "Size": size, **more}
         return self.inbound.start(message)
 
     def refusals(self) -> list[tuple[int, str]]:
-        """Return what was refused, and why."""
+        """Return the refused transfers, and why."""
         return [(each["Id"], each["Code"]) for each in self.said if each["Type"] == "Refuse"]
 
 
-def test_a_value_comes_in_pieces() -> None:
-    """It is acknowledged as it comes, and at the end, when it was taken."""
+def test_a_value_in_pieces() -> None:
+    """It is acknowledged as it arrives, and at the end, when it was accepted."""
     receiver = Receiver()
     size = 3 * ACK
     assert receiver.start(size=size)
@@ -89,16 +89,16 @@ def test_a_value_comes_in_pieces() -> None:
         ("bytes", b"abc", b"abc"),
     ],
 )
-def test_kinds(kind: str, data: bytes, value: Any) -> None:
-    """Each is handed over as what it was."""
+def test_kinds_of_values(kind: str, data: bytes, value: Any) -> None:
+    """Each is delivered with its type."""
     receiver = Receiver()
     receiver.start(kind=kind, size=len(data))
     receiver.inbound.piece(piece(1, 0, data))
     assert receiver.taken == [value]
 
 
-def test_nothing_is_a_value_too() -> None:
-    """Of size 0: it is there at once; of JSON, which has no empty text, it is malformed."""
+def test_an_empty_value() -> None:
+    """It is complete at once; for JSON, which has no empty text, it is malformed."""
     receiver = Receiver()
     receiver.start(size=0)
     assert receiver.taken == [b""]
@@ -116,8 +116,8 @@ def test_nothing_is_a_value_too() -> None:
     ],
     ids=str,
 )
-def test_a_start_that_is_malformed(wrong: dict[str, Any]) -> None:
-    """Is refused; its pieces are dropped without a word, and the next transfer is taken."""
+def test_a_malformed_start(wrong: dict[str, Any]) -> None:
+    """It is refused; its pieces are dropped silently, and the next transfer is accepted."""
     receiver = Receiver()
     assert receiver.start(**wrong)
     assert receiver.refusals() == [(1, "malformed")]
@@ -130,14 +130,14 @@ def test_a_start_that_is_malformed(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("identity", [0, -1, MAX_ID + 1, "1", 1.0, True, None])
 def test_a_start_without_an_id(identity: Any) -> None:
-    """Is no message of transfers."""
+    """It is no message of transfers."""
     receiver = Receiver()
     assert not receiver.start(identity)
     assert receiver.said == []
 
 
 def test_ids_rise() -> None:
-    """One that is not higher than the last is none."""
+    """An id that is not higher than the last one is invalid."""
     receiver = Receiver()
     assert receiver.start(5)
     assert not receiver.start(5)
@@ -146,7 +146,7 @@ def test_ids_rise() -> None:
 
 
 def test_pieces_out_of_order() -> None:
-    """Lose their transfer, and no other."""
+    """They fail their own transfer only."""
     for offset in (0, 2, 5):
         receiver = Receiver()
         receiver.start(1, size=9)
@@ -160,8 +160,8 @@ def test_pieces_out_of_order() -> None:
         assert len(receiver.said) == 2
 
 
-def test_what_the_application_does_not_want() -> None:
-    """Is refused when it begins; what has come cannot be refused any more."""
+def test_a_value_that_the_application_refuses() -> None:
+    """It can refuse at the start; it cannot refuse a value that has arrived."""
     receiver = Receiver()
     receiver.refusing = True
     receiver.start(1, size=9)
@@ -176,8 +176,8 @@ def test_what_the_application_does_not_want() -> None:
     assert (receiver.taken, len(receiver.refusals())) == ([b"abc"], 2)
 
 
-def test_too_much() -> None:
-    """More than the limit, and more than it said."""
+def test_too_many_bytes() -> None:
+    """More than the limit, and more than announced."""
     receiver = Receiver(max_bytes=10)
     receiver.start(1, size=11)
     receiver.start(2, size=10)
@@ -186,8 +186,8 @@ def test_too_much() -> None:
     assert receiver.refusals() == [(1, "too-large"), (2, "too-large"), (3, "too-large")]
 
 
-def test_too_many() -> None:
-    """At once, or together; one that is over makes room."""
+def test_too_many_transfers() -> None:
+    """At once, or by their sum; one that ends frees its place."""
     receiver = Receiver()
     for identity in range(1, MAX_TRANSFERS + 2):
         receiver.start(identity, size=9)
@@ -202,16 +202,16 @@ def test_too_many() -> None:
 
 
 @pytest.mark.parametrize("data", [("text", b"\xff"), ("json", b"{"), ("json", b"[1,]")], ids=str)
-def test_a_value_that_is_none(data: tuple[str, bytes]) -> None:
-    """Is refused, and not acknowledged."""
+def test_an_invalid_value(data: tuple[str, bytes]) -> None:
+    """It is refused and not acknowledged."""
     receiver = Receiver()
     receiver.start(kind=data[0], size=len(data[1]))
     receiver.inbound.piece(piece(1, 0, data[1]))
     assert (receiver.refusals(), receiver.taken, len(receiver.said)) == ([(1, "malformed")], [], 1)
 
 
-def test_what_is_no_piece() -> None:
-    """Too short, too long, or of what was never started; of what is over it is known."""
+def test_invalid_pieces() -> None:
+    """Too short, too long, or of an unknown transfer; pieces of an ended one are no fault."""
     receiver = Receiver()
     receiver.start(2)
     for wrong in (b"", bytes(8), piece(2, 0, bytes(MAX_MESSAGE - 7)), piece(0, 0, b"a")):
@@ -223,7 +223,7 @@ def test_what_is_no_piece() -> None:
 
 
 class Wire:
-    """What sends, and what it has sent."""
+    """A sending end, and what it has sent."""
 
     def __init__(self) -> None:
         self.texts: list[dict[str, Any]] = []
@@ -239,17 +239,17 @@ class Wire:
         self.pieces.append((identity, offset, len(data) - HEADER))
 
     def send(self, size: int, told: list[Any] | None = None) -> asyncio.Task[None]:
-        """Send so many bytes."""
+        """Send this many bytes."""
         progress = None if told is None else (lambda *done: told.append(done))
         return asyncio.create_task(self.outgoing.send(Encoded("bytes", bytes(size)), progress))
 
     def on_the_way(self, identity: int) -> int:
-        """Return the bytes of a transfer that were sent."""
+        """Return how many bytes of a transfer were sent."""
         return sum(size for each, _, size in self.pieces if each == identity)
 
 
-async def test_no_more_than_the_window() -> None:
-    """Goes without an acknowledgement; with the last one the transfer has succeeded."""
+async def test_the_window() -> None:
+    """No more is sent without an acknowledgement; the last one completes the transfer."""
     wire, told = Wire(), list[Any]()
     size = WINDOW + 500_000
     sending = wire.send(size, told)
@@ -264,13 +264,13 @@ async def test_no_more_than_the_window() -> None:
     assert wire.outgoing.acknowledge(1, size)
     await sending
     assert [done for done, _ in told][-1] == size
-    assert wire.outgoing.acknowledge(1, size)  # what still comes of it is known
+    assert wire.outgoing.acknowledge(1, size)  # later acknowledgements of it are known
     offsets = [offset for _, offset, _ in wire.pieces]
     assert offsets == sorted(set(offsets))
 
 
 async def test_the_channel_is_not_flooded() -> None:
-    """Nothing is added to what waits in it already, until it has gone."""
+    """Nothing is added to its buffer until that has drained."""
     wire = Wire()
     wire.buffered = BUFFERED
     sending = wire.send(100)
@@ -284,7 +284,7 @@ async def test_the_channel_is_not_flooded() -> None:
 
 
 async def test_transfers_take_turns() -> None:
-    """A piece of each; and so many at once, the others wait for their turn in order."""
+    """They alternate piece by piece; beyond a number of them, the others wait in order."""
     wire = Wire()
     wire.buffered = BUFFERED
     sendings = [wire.send(200_000) for _ in range(MAX_TRANSFERS + 2)]
@@ -300,8 +300,8 @@ async def test_transfers_take_turns() -> None:
     assert [each["Id"] for each in wire.texts] == list(range(1, MAX_TRANSFERS + 3))
 
 
-async def test_not_too_much_together() -> None:
-    """What would be over the sum waits, though it is the third only."""
+async def test_the_sum_of_transfers() -> None:
+    """A value that would exceed it waits, even as the third one."""
     wire = Wire()
     wire.buffered = BUFFERED
     big = Encoded("bytes", bytes(MAX_SIZE))
@@ -319,8 +319,8 @@ async def test_not_too_much_together() -> None:
     assert [getattr(each, "code", None) for each in results] == [None, "gone", "gone"]
 
 
-async def test_a_refusal_fails_one() -> None:
-    """With its code and who it is of; the other transfer goes on."""
+async def test_a_refusal_fails_one_transfer() -> None:
+    """The error has its code and user; the other transfer goes on."""
     wire = Wire()
     one, two = wire.send(100), wire.send(100)
     await asyncio.sleep(0)
@@ -333,8 +333,8 @@ async def test_a_refusal_fails_one() -> None:
     await two
 
 
-async def test_answers_that_are_none() -> None:
-    """To what was never started, back, beyond what was sent, or of another type."""
+async def test_invalid_answers() -> None:
+    """To unknown transfers, backwards, beyond the bytes sent, or of another type."""
     wire = Wire()
     sending = wire.send(100)
     await asyncio.sleep(0)
@@ -349,7 +349,7 @@ async def test_answers_that_are_none() -> None:
     await sending
 
 
-async def test_where_the_other_end_takes_less() -> None:
+async def test_a_receiver_of_small_messages() -> None:
     """Pieces are as long as its description allows."""
     wire = Wire()
     wire.outgoing.max_message = 1200
@@ -361,7 +361,7 @@ async def test_where_the_other_end_takes_less() -> None:
 
 
 def test_the_limit_of_a_value() -> None:
-    """256 MiB: one byte more is named before anything is sent."""
+    """256 MiB: one more byte is an error before anything is sent."""
     assert len(encode(bytes(MAX_SIZE)).data) == MAX_SIZE
     with pytest.raises(ValueError, match=f"data must have at most {MAX_SIZE} bytes"):
         encode(bytes(MAX_SIZE + 1))

@@ -1,4 +1,4 @@
-"""The Python client with a real signaller: rooms, packets, errors, TLS."""
+"""The Python client with a real server: rooms, packets, errors, TLS."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from videre.settings import Limits
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """Have what is not closed warn while the test can still fail for it."""
+    """Let unclosed resources warn while the test can still fail for it."""
     yield
     gc.collect()
 
@@ -42,7 +42,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 def client(server: Server, user: str, **settings: Any) -> Client:
-    """Return a client that is not in the room yet."""
+    """Return a client that has not joined the room yet."""
     return Client(f"{server.url}/echo", user=user, room="room", **settings)
 
 
@@ -51,8 +51,8 @@ def tasks() -> set[str]:
     return {name for task in asyncio.all_tasks() if "videre" in (name := task.get_name())}
 
 
-async def test_a_room(server: Server) -> None:
-    """Who is there, who comes and goes, and who starts calls."""
+async def test_members_of_a_room(server: Server) -> None:
+    """The client knows who is there, who joins and leaves, and who starts calls."""
     async with client(server, "a") as a:
         assert (a.users, a.initiator, a.is_initiator, a.connected) == (["a"], "a", True, True)
         async with client(server, "b") as b:
@@ -66,7 +66,7 @@ async def test_a_room(server: Server) -> None:
 
 
 async def test_the_initiator_leaves(server: Server) -> None:
-    """The next one learns that it is initiator, and the others who is."""
+    """The next member hears its new role, and the others hear who it is."""
     a = client(server, "a")
     await a.__aenter__()
     async with client(server, "b") as b, client(server, "c") as c:
@@ -83,7 +83,7 @@ async def test_the_initiator_leaves(server: Server) -> None:
     "payload", ["text", "", {"Type": "Ice Offer"}, [1, 2.5, None], None, True, "👀\x00"]
 )
 async def test_broadcast(server: Server, payload: Any) -> None:
-    """Any JSON value reaches the others as it is, and not the sender."""
+    """Any JSON value reaches the others unchanged, and not the sender."""
     async with client(server, "a") as a, client(server, "b") as b:
         number = await a.broadcast(payload)
         message = await b.receive()
@@ -95,16 +95,16 @@ async def test_broadcast(server: Server, payload: Any) -> None:
         assert isinstance(answer := await a.receive(), Message) and answer.payload == "back"
 
 
-async def test_what_is_no_json_is_not_sent(server: Server) -> None:
-    """It is the caller's fault, who is told, and the room goes on."""
+async def test_a_value_that_is_no_json_is_not_sent(server: Server) -> None:
+    """The caller gets the error, and the client goes on."""
     async with client(server, "a") as a:
         with pytest.raises(TypeError):
             await a.broadcast(object())
         assert await a.ping() == ["a"]
 
 
-async def test_to_some(server: Server) -> None:
-    """Only those get it who are named, and the sender hears who is not there."""
+async def test_a_broadcast_to_some(server: Server) -> None:
+    """Only the named members get it, and the sender hears who is absent."""
     async with client(server, "a") as a, client(server, "b") as b, client(server, "c") as c:
         await a.broadcast(1, to="c")
         await a.broadcast(2, to=("b", "c"))
@@ -120,16 +120,16 @@ async def test_to_some(server: Server) -> None:
         assert (await a.receive()).payload == 4  # type: ignore[union-attr]
 
 
-async def test_asking(server: Server) -> None:
-    """Pings and ICE servers, at once and by several tasks."""
+async def test_ping_and_ice(server: Server) -> None:
+    """Both can be called at once and by several tasks."""
     async with client(server, "a") as a, client(server, "b") as b:
         answers = await asyncio.gather(a.ping(), b.ping(), a.ice(), a.ping())
         assert answers == [["a", "b"], ["a", "b"], [], ["a", "b"]]
         assert a.ice_servers == []
 
 
-async def test_iteration_ends_when_the_room_is_left(server: Server) -> None:
-    """After what has come, in whatever task; there is nothing to send to either."""
+async def test_iteration_ends_after_leaving(server: Server) -> None:
+    """It ends in every task after the last packets, and nothing more can be sent."""
 
     async def listen() -> list[Any]:
         return [event async for event in a]
@@ -147,8 +147,8 @@ async def test_iteration_ends_when_the_room_is_left(server: Server) -> None:
         await a.__aenter__()
 
 
-async def test_outside(server: Server) -> None:
-    """There is nothing to be done with a client that is not entered."""
+async def test_without_entering(server: Server) -> None:
+    """A client outside `async with` can do nothing."""
     a = client(server, "a")
     for call in (a.ping(), a.broadcast("too early")):
         with pytest.raises(RuntimeError):
@@ -156,7 +156,7 @@ async def test_outside(server: Server) -> None:
 
 
 async def test_ice_servers() -> None:
-    """The welcome brings them in the form that aiortc takes, and `ice` those of now."""
+    """The welcome has them in the form that aiortc takes, and `ice` returns current ones."""
     secret = SharedSecret(("turn:turn.example.com",), "sixteen characters", ttl=60)
     config = Config(ice=IceServers([StaticServer(("stun:stun.example.com",)), secret]))
     async with serving(videre.create_app(config)) as server, client(server, "a") as a:
@@ -167,7 +167,7 @@ async def test_ice_servers() -> None:
 
 
 async def test_tokens() -> None:
-    """Who brings fresh ones keeps the seat; who does not loses it."""
+    """A client with fresh tokens keeps its seat; one without loses it."""
     key = secret_key(SECRET)
     fetched = asyncio.Semaphore(0)
 
@@ -206,8 +206,10 @@ async def test_tokens() -> None:
         ("b", {"limits": Limits(room_capacity=1)}, errors.RoomFull),
     ],
 )
-async def test_refused(user: str, settings: dict[str, Any], error: type[Exception]) -> None:
-    """Entering raises what the server says."""
+async def test_entering_is_refused(
+    user: str, settings: dict[str, Any], error: type[Exception]
+) -> None:
+    """It raises the server's error."""
     async with serving(videre.create_app(Config(**settings))) as server, client(server, "a") as a:
         with pytest.raises(error):
             async with client(server, user):
@@ -215,8 +217,8 @@ async def test_refused(user: str, settings: dict[str, Any], error: type[Exceptio
         assert await a.ping() == ["a"]
 
 
-async def test_unreachable(server: Server) -> None:
-    """Entering tries once, and tells what is wrong."""
+async def test_an_unreachable_server(server: Server) -> None:
+    """Entering tries once, and the error says what is wrong."""
     for url in (f"{server.url}/nowhere", "ws://127.0.0.1:1/echo"):
         with pytest.raises(Unreachable, match=url.removeprefix("http")):
             async with Client(url, user="a", room="room"):
@@ -227,21 +229,21 @@ async def test_errors_end_no_iteration(server: Server) -> None:
     """One is raised, and the next loop goes on after it."""
     async with client(server, "a") as a, client(server, "b") as b:
         number = await a.broadcast("x" * 70_000)
-        await a.ping()  # it has been refused
+        await a.ping()  # the packet has been refused
         await b.broadcast("after")
         assert await a.receive() == Joined("b")
         with pytest.raises(errors.PacketTooLarge) as refused:
             async for _ in a:
                 pytest.fail("an event before the error")
-        # The size is judged before the packet is read, so it is not known which one it was.
+        # The size is checked before the packet is read, so its id is unknown.
         assert refused.value.packet_id in (None, number)
         async for event in a:
             assert isinstance(event, Message) and event.payload == "after"
             break
 
 
-async def test_replaced(server: Server) -> None:
-    """The seat is somebody else's now: there is no coming back."""
+async def test_being_replaced(server: Server) -> None:
+    """The seat belongs to another connection, so the client does not reconnect."""
     async with client(server, "a") as old, client(server, "a") as new:
         with pytest.raises(Closed, match="Replaced") as closed:
             async for _ in old:
@@ -254,8 +256,8 @@ async def test_replaced(server: Server) -> None:
         assert await new.ping() == ["a"]
 
 
-async def test_removed() -> None:
-    """The client is told the reason."""
+async def test_being_removed() -> None:
+    """The client gets the reason."""
     app = web.Application()
     rooms = videre.setup(app, prefix="/echo").rooms
     async with serving(app) as server, client(server, "a") as a:
@@ -264,8 +266,8 @@ async def test_removed() -> None:
             await a.receive()
 
 
-async def test_leaving_by_an_error_gives_up_the_seat(server: Server) -> None:
-    """As leaving in any other way does."""
+async def test_leaving_by_an_exception(server: Server) -> None:
+    """It leaves the seat like any other way does."""
     async with client(server, "a") as a:
         with pytest.raises(KeyError):
             async with client(server, "b"):
@@ -274,7 +276,7 @@ async def test_leaving_by_an_error_gives_up_the_seat(server: Server) -> None:
 
 
 async def test_entering_can_be_cancelled(server: Server) -> None:
-    """Nothing is left of it."""
+    """Nothing of it remains."""
 
     async def enter() -> None:
         async with client(server, "b", token=forever):
@@ -297,7 +299,7 @@ async def test_entering_can_be_cancelled(server: Server) -> None:
 
 
 async def test_without_a_welcome(server: Server) -> None:
-    """Who is there is asked for; who starts calls is known only of oneself."""
+    """The client pings to learn who is there; it knows only its own role."""
     async with (
         client(server, "a", welcome=False) as a,
         client(server, "b", welcome=False) as b,
@@ -306,7 +308,7 @@ async def test_without_a_welcome(server: Server) -> None:
         assert (b.users, await a.receive()) == (["a", "b"], Joined("b"))
 
 
-async def test_a_session_of_ones_own(server: Server) -> None:
+async def test_a_session_of_the_caller(server: Server) -> None:
     """It is used, and left open."""
     async with aiohttp.ClientSession() as session:
         async with client(server, "a", session=session) as a:
@@ -316,7 +318,7 @@ async def test_a_session_of_ones_own(server: Server) -> None:
 
 @pytest.mark.process
 async def test_over_tls(tmp_path: Path) -> None:
-    """With the server's certificate trusted, and not without."""
+    """It works if the server's certificate is trusted, and only then."""
     certificate, key = self_signed(tmp_path)
     config = {"TLS": True, "Cert": str(certificate), "Key": str(key)}
     trust = ssl.create_default_context(cafile=str(certificate))

@@ -1,4 +1,4 @@
-"""The Python client when its connection is lost: against a signaller that follows a script."""
+"""The Python client after a lost connection, against a scripted server."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ AT_ONCE = Backoff(first=0.0)
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """Have what is not closed warn while the test can still fail for it."""
+    """Let unclosed resources warn while the test can still fail for it."""
     yield
     gc.collect()
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Scripted]:
-    """Run a signaller that does as the test says."""
+    """Run a scripted server."""
     async with asyncio.timeout(60), scripted() as running:
         yield running
 
 
 class Waits:
-    """A back-off whose waits are written down, and take as long as the test wants: no time."""
+    """A back-off that records its waits, which take no time."""
 
     def __init__(self, first: float = 1e6, most: float = 1e9) -> None:
-        # No test takes 1e6 s: no connection holds long enough for the back-off to begin anew.
+        # No test takes 1e6 s: no connection lasts long enough to reset the back-off.
         self.limits: list[float] = []
         self.slept: list[float] = []
         self.backoff = Backoff(first, most, uniform=self._uniform, sleep=self._sleep)
@@ -65,7 +65,7 @@ class Waits:
 
 
 async def entered(server: Scripted, *users: str, **settings: Any) -> tuple[Client, Any]:
-    """Return a client that sits as the last of these users, and its connection's other end."""
+    """Return a client seated as the last of these users, and the server's end of its connection."""
     settings.setdefault("backoff", AT_ONCE)
     room = Client(server.url, user=users[-1], room="room", **settings)
     entering = asyncio.create_task(room.__aenter__())
@@ -76,21 +76,21 @@ async def entered(server: Scripted, *users: str, **settings: Any) -> tuple[Clien
 
 
 async def leave(server: Scripted, room: Client) -> None:
-    """Leave the room; the script does not answer."""
+    """Leave the room without an answer from the script."""
     leaving = asyncio.create_task(room.__aexit__(None, None, None))
-    await asyncio.sleep(0)  # it has begun: the client knows that it is to leave
+    await asyncio.sleep(0)  # it has started: the client knows that it is to leave
     server.end()
     await leaving
 
 
-async def test_resume(server: Scripted) -> None:
-    """The secret and the number of packets received are shown; the seat is as it was."""
+async def test_a_resumption(server: Scripted) -> None:
+    """The client shows the secret and its count of packets; the seat is as before."""
     room, link = await entered(server, "a", "me")
     await link.say("connect", "b", "false")
     await link.say("broadcast", "b", "hello")
     await link.say("disconnect", "a")
     await link.say("role", "b", "true")
-    await link.say("ping", "me", ["b", "me"])  # not asked for, and not counted
+    await link.say("ping", "me", ["b", "me"])  # unsolicited, and not counted
     expected = [Joined("b"), Message, Left("a"), Role("b")]
     for event in expected:
         heard = await room.receive()
@@ -101,7 +101,7 @@ async def test_resume(server: Scripted) -> None:
     asked = await link.seat("later", "me", secret="s2", Resumed=True)
     assert asked == {"Welcome": True, "Resume": "s1", "Received": 4}
     assert await room.receive() == Resumed()
-    # The welcome is ahead of what was missed: the members are those of before, until it is heard.
+    # The welcome precedes the missed packets: the members stay the old ones until they arrive.
     assert (room.users, room.initiator) == (["b", "me"], "b")
     await link.say("connect", "later", "false")
     assert await room.receive() == Joined("later")
@@ -112,7 +112,7 @@ async def test_resume(server: Scripted) -> None:
 
 
 async def test_a_gap(server: Scripted) -> None:
-    """The seat was given up: what the welcome says is all that is known."""
+    """The seat is gone: only the welcome says who is there."""
     room, link = await entered(server, "me")
     assert room.is_initiator
     link.cut()
@@ -124,8 +124,8 @@ async def test_a_gap(server: Scripted) -> None:
     await leave(server, room)
 
 
-async def test_a_secret_that_is_not_good(server: Scripted) -> None:
-    """The client joins anew, on the same connection."""
+async def test_an_invalid_secret(server: Scripted) -> None:
+    """The client joins afresh, on the same connection."""
     room, link = await entered(server, "me")
     link.cut()
     link = await server.link()
@@ -138,7 +138,7 @@ async def test_a_secret_that_is_not_good(server: Scripted) -> None:
 
 
 async def test_without_a_welcome(server: Scripted) -> None:
-    """There is no seat to be resumed; what happens before the ping's answer is not forgotten."""
+    """No seat can be resumed; events before the ping's answer are kept."""
     room = Client(server.url, user="me", room="room", welcome=False, backoff=AT_ONCE)
 
     async def seat() -> Any:
@@ -161,8 +161,8 @@ async def test_without_a_welcome(server: Scripted) -> None:
     await leave(server, room)
 
 
-async def test_waits_longer_and_longer(server: Scripted) -> None:
-    """Full jitter, up to the most; connections that do not hold change nothing."""
+async def test_the_back_off_grows(server: Scripted) -> None:
+    """With full jitter up to the maximum; short connections do not reset it."""
     waits = Waits(first=1e6, most=3e6)
     room, link = await entered(server, "me", backoff=waits.backoff)
     for _ in range(3):
@@ -175,9 +175,9 @@ async def test_waits_longer_and_longer(server: Scripted) -> None:
     await leave(server, room)
 
 
-async def test_starts_anew_when_a_connection_has_held(server: Scripted) -> None:
-    """One that held for longer than the wait before it: here for any time at all."""
-    waits = Waits(first=1e-9)  # doubled each time, unless it starts anew
+async def test_the_back_off_starts_over_after_a_long_connection(server: Scripted) -> None:
+    """One that lasted longer than the wait before it: here, any duration."""
+    waits = Waits(first=1e-9)  # doubled each time, unless it starts over
     room, link = await entered(server, "me", backoff=waits.backoff)
     for _ in range(3):
         link.cut()
@@ -188,8 +188,8 @@ async def test_starts_anew_when_a_connection_has_held(server: Scripted) -> None:
     await leave(server, room)
 
 
-async def test_how_long_a_connection_has_to_hold() -> None:
-    """As long as the longest wait that comes next; any less changes nothing."""
+async def test_how_long_a_connection_must_last() -> None:
+    """As long as the next longest wait; less does not reset the back-off."""
     waits = Waits(first=2.0)
     pace = Pace(waits.backoff)
     await pace.wait()
@@ -199,14 +199,14 @@ async def test_how_long_a_connection_has_to_hold() -> None:
     assert waits.limits == [2.0, 4.0, 2.0, 4.0]
 
 
-def test_the_limit_has_a_limit() -> None:
-    """However often it is tried."""
+def test_the_back_off_does_not_overflow() -> None:
+    """This holds for any number of attempts."""
     backoff = Backoff()
     assert [backoff.limit(attempt) for attempt in (0, 1, 2, 6, 10_000)] == [0.5, 1, 2, 30, 30]
 
 
-async def test_what_may_pass_is_tried_again(server: Scripted) -> None:
-    """No upgrade, no answer, a refusal to be retried: until it works."""
+async def test_temporary_faults_are_retried(server: Scripted) -> None:
+    """No upgrade, no answer, a refusal with Retry true: the client tries until it works."""
     waits = Waits()
     room, link = await entered(server, "me", backoff=waits.backoff)
     server.refusal = 503
@@ -239,10 +239,10 @@ async def test_what_may_pass_is_tried_again(server: Scripted) -> None:
         ("brand-new", errors.PeerError),
     ],
 )
-async def test_what_will_not_pass_is_raised(
+async def test_permanent_faults_are_raised(
     server: Scripted, code: str, error: type[errors.PeerError]
 ) -> None:
-    """After what has come before, and then for ever."""
+    """They are raised after earlier packets, and then on every call."""
     room, link = await entered(server, "me", token="fixed")
     await link.say("connect", "b", "false")
     link.cut()
@@ -260,8 +260,8 @@ async def test_what_will_not_pass_is_raised(
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 4000, 4005, 4499])
-async def test_closed_for_now(server: Scripted, code: int) -> None:
-    """Whatever it was, reconnecting makes sense."""
+async def test_temporary_closes(server: Scripted, code: int) -> None:
+    """After each of these codes the client reconnects."""
     room, link = await entered(server, "me")
     if code == 1006:
         link.cut()
@@ -276,8 +276,8 @@ async def test_closed_for_now(server: Scripted, code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [1002, 4500, 4501, 4502, 4503, 4504, 4999])
-async def test_closed_for_good(server: Scripted, code: int) -> None:
-    """The application is told the code and the reason."""
+async def test_final_closes(server: Scripted, code: int) -> None:
+    """The application gets the code and the reason."""
     room, link = await entered(server, "me")
     asking = asyncio.create_task(room.ping())
     await link.hears("ping")
@@ -290,7 +290,7 @@ async def test_closed_for_good(server: Scripted, code: int) -> None:
 
 
 async def test_closed_while_entering(server: Scripted) -> None:
-    """Entering raises it, whatever the code."""
+    """Entering raises it, for any code."""
     for code in (4004, 4502):
         room = Client(server.url, user="me", room="room")
         entering = asyncio.create_task(room.__aenter__())
@@ -300,7 +300,7 @@ async def test_closed_while_entering(server: Scripted) -> None:
 
 
 async def test_giving_up(server: Scripted) -> None:
-    """After so many seconds without a connection: here at once."""
+    """It happens after a time without a connection: here at once."""
     waits = Waits(first=0.0)
     room, link = await entered(server, "me", backoff=waits.backoff, give_up_after=0.0)
     waiting = asyncio.create_task(room.broadcast(1))
@@ -315,8 +315,8 @@ async def test_giving_up(server: Scripted) -> None:
     await leave(server, room)
 
 
-async def test_what_is_sent_without_a_connection_waits(server: Scripted) -> None:
-    """In order, and what was asked is asked again."""
+async def test_packets_wait_for_a_connection(server: Scripted) -> None:
+    """They are sent in order, and requests are repeated."""
     room, link = await entered(server, "me")
     asking = asyncio.create_task(room.ice())
     await link.hears("ice")
@@ -337,8 +337,8 @@ async def test_what_is_sent_without_a_connection_waits(server: Scripted) -> None
     await leave(server, room)
 
 
-async def test_errors_of_what_was_asked(server: Scripted) -> None:
-    """Raised by the call; others come with the events, with the id of their packet."""
+async def test_errors_of_requests(server: Scripted) -> None:
+    """The call raises its own; others are events, with the id of their packet."""
     room, link = await entered(server, "me")
     asking = asyncio.create_task(room.ping())
     await link.refuse(await link.hears("ping"), "unauthorized")
@@ -354,7 +354,7 @@ async def test_errors_of_what_was_asked(server: Scripted) -> None:
 
 
 async def test_a_token_is_fetched_for_each_connection(server: Scripted) -> None:
-    """And when the server says that one has expired."""
+    """It is also fetched when the server says that the last one has expired."""
     fetched = iter(["t1", "t2", "t3", "t4"])
 
     async def fetch() -> str:
@@ -370,7 +370,7 @@ async def test_a_token_is_fetched_for_each_connection(server: Scripted) -> None:
     renewal = await link.hears("connect")
     assert renewal["Payload"] == {"Token": "t2"}
     await link.answer(renewal, True)
-    # Who has a seat that can be resumed gets another secret with it.
+    # A client that can resume its seat gets another secret with it.
     await link.welcome("me", secret="s2")
     await link.close(4502, "Token expired")
     link = await server.link()
@@ -386,7 +386,7 @@ async def test_a_token_is_fetched_for_each_connection(server: Scripted) -> None:
 
 
 async def test_a_token_that_cannot_be_fetched(server: Scripted) -> None:
-    """What the network does may pass; what the application does wrong is raised."""
+    """A network fault is retried; a fault of the application's code is raised."""
     wrong: list[Exception] = [OSError("no way there"), ZeroDivisionError("a bug")]
 
     def fetch() -> str:
@@ -406,7 +406,7 @@ async def test_a_token_that_cannot_be_fetched(server: Scripted) -> None:
 
 
 async def test_a_server_that_goes_away(server: Scripted) -> None:
-    """The client leaves when it was told to, keeps its seat, and waits no longer than that."""
+    """The client leaves at the given time, keeps its seat, and waits no longer."""
     waits = Waits()
     room, link = await entered(server, "me", backoff=waits.backoff)
     await link.say("goaway", "me", {"RetryAfter": 1})
@@ -420,12 +420,12 @@ async def test_a_server_that_goes_away(server: Scripted) -> None:
     await link.close(4005)
     await (await server.link()).seat("me", Resumed=True)
     assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
-    assert waits.limits == [] and waits.slept[1] > 1e5  # as long as the server wanted
+    assert waits.limits == [] and waits.slept[1] > 1e5  # as long as the server asked for
     await leave(server, room)
 
 
 async def test_a_silent_server_is_lost(server: Scripted) -> None:
-    """It does not even answer WebSocket pings."""
+    """It answers no WebSocket pings either."""
     room, link = await entered(server, "me", heartbeat=0.1)
     assert isinstance(lost := await room.receive(), Lost)
     assert (lost.code, "PONG" in lost.reason) == (1006, True)
@@ -437,8 +437,8 @@ async def test_a_silent_server_is_lost(server: Scripted) -> None:
 @pytest.mark.parametrize(
     "text", ["", "nonsense", "[]", "{}", '{"Header":{"Event":"ping"}}', '{"Header":null}']
 )
-async def test_what_is_no_packet(server: Scripted, text: str) -> None:
-    """The other end speaks something else: that will not get better."""
+async def test_an_invalid_packet(server: Scripted, text: str) -> None:
+    """The other end speaks another protocol, so the client does not retry."""
     room, link = await entered(server, "me")
     await link.write(text)
     assert await link.ended() == 1002
@@ -447,8 +447,8 @@ async def test_what_is_no_packet(server: Scripted, text: str) -> None:
     await leave(server, room)
 
 
-async def test_what_is_not_known_is_ignored(server: Scripted) -> None:
-    """A newer server may say more."""
+async def test_unknown_packets_are_ignored(server: Scripted) -> None:
+    """A newer server may send more."""
     room, link = await entered(server, "me")
     await link.say("weather", "me", {"Sun": True})
     await link.say("connect", "b", "false")
@@ -456,13 +456,13 @@ async def test_what_is_not_known_is_ignored(server: Scripted) -> None:
     await leave(server, room)
 
 
-async def test_too_much_waits(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An application that does not iterate is told so, after what it has not received."""
+async def test_too_many_packets_wait(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that does not iterate gets an error, after those it has not received."""
     monkeypatch.setattr(inbox, "MAX_BYTES", 100_000)
     room, link = await entered(server, "me")
     for _ in range(10):
         await link.say("broadcast", "b", json.dumps("x" * 10_000))
-    assert await link.ended() == 1000  # the seat is given up
+    assert await link.ended() == 1000  # the seat is left
     for _ in range(9):
         assert isinstance(await room.receive(), Message)
     with pytest.raises(Overflow):
@@ -471,7 +471,7 @@ async def test_too_much_waits(server: Scripted, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_receiving_can_be_cancelled(server: Scripted) -> None:
-    """Nothing is lost by it, and several tasks may receive."""
+    """No packet is lost, and several tasks may receive."""
     room, link = await entered(server, "me")
     receiving = [asyncio.create_task(room.receive()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -484,8 +484,8 @@ async def test_receiving_can_be_cancelled(server: Scripted) -> None:
     await leave(server, room)
 
 
-async def test_leaving_while_there_is_no_connection(server: Scripted) -> None:
-    """At once: in a back-off, and in a handshake."""
+async def test_leaving_without_a_connection(server: Scripted) -> None:
+    """It happens at once, in a back-off and in a handshake."""
     sleeping = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
@@ -507,8 +507,8 @@ async def test_leaving_while_there_is_no_connection(server: Scripted) -> None:
     assert not [task for task in asyncio.all_tasks() if "videre" in task.get_name()]
 
 
-async def test_no_answer(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One ping too many is dropped by a server without a word."""
+async def test_a_ping_without_an_answer(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server silently drops pings beyond its rate."""
     from videre.client import requests
 
     room, link = await entered(server, "me")

@@ -1,4 +1,4 @@
-"""The Python client's outbox: what is sent again, and what is not."""
+"""The Python client's outbox: which packets are sent again, and which are not."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from videre.client.outbox import MAX_BYTES, Outbox
 
 
 def filled(*identities: int) -> Outbox:
-    """Return an outbox with these packets, each by its id."""
+    """Return an outbox with packets of these ids."""
     outbox = Outbox()
     for identity in identities:
         outbox.add(identity, str(identity))
     return outbox
 
 
-def test_what_was_not_confirmed_is_sent_again_in_order() -> None:
-    """All after the one that the server has got last."""
+def test_unconfirmed_packets_are_sent_again_in_order() -> None:
+    """All those after the last one that the server received."""
     outbox = filled(1, 3, 4, 7)
     outbox.confirm(3)
     assert outbox.texts() == ["4", "7"]
     assert [outbox.has_sent(identity) for identity in (1, 3, 4, 7, 8)] == [True] * 4 + [False]
 
 
-def test_an_id_between_two_confirms_those_before_it() -> None:
+def test_an_id_in_between_confirms_earlier_packets() -> None:
     """A ping has an id, too."""
     outbox = filled(1, 3)
     outbox.confirm(2)
     assert outbox.texts() == ["3"]
 
 
-def test_what_is_given_up_was_not_sent() -> None:
-    """Nobody knows whether it was."""
+def test_packets_given_up() -> None:
+    """Nobody knows whether they arrived, so they are not sent again."""
     outbox = filled(1, 2)
     outbox.confirm(1)
     outbox.clear()
@@ -38,7 +38,7 @@ def test_what_is_given_up_was_not_sent() -> None:
 
 
 def test_it_is_bounded() -> None:
-    """The oldest are let go, never the newest."""
+    """The oldest are dropped, never the newest."""
     outbox = Outbox()
     for identity in range(1, 4):
         outbox.add(identity, "x" * (MAX_BYTES // 2))

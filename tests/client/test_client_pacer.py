@@ -1,4 +1,4 @@
-"""The Python client keeps to the server's limits, and sends again what was dropped all the same."""
+"""The Python client keeps to the server's limits, and repeats packets that are still dropped."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIMITS = {"PacketsPerSecond": 10, "PacketBurst": 20, "BytesPerSecond": 1000, "By
 
 
 def pacer(limits: dict[str, Any] | None) -> Pacer:
-    """Return one whose connection begins at 100 s."""
+    """Return a pacer whose connection starts at 100 s."""
     found = Pacer()
     found.begin(limits, 100.0)
     return found
 
 
 def passed(found: Pacer, size: int, now: float) -> int:
-    """Count the packets of this size that may go at once."""
+    """Count how many packets of this size may be sent at once."""
     count = 0
     while not found.wait(size, now):
         found.take(size)
@@ -38,7 +38,7 @@ def passed(found: Pacer, size: int, now: float) -> int:
 
 
 def test_packets_and_bytes_are_counted() -> None:
-    """Three quarters of the burst at once, then nine tenths of the rate, whichever ends first."""
+    """Three quarters of the burst at once, then nine tenths of the rate, of whichever is lower."""
     found = pacer(LIMITS)
     assert passed(found, 0, 100.0) == 15
     assert passed(found, 0, 101.0) == 10 * SHARE
@@ -46,8 +46,8 @@ def test_packets_and_bytes_are_counted() -> None:
     assert pacer({"BytesPerSecond": 10, "ByteBurst": 10}).wait(10**9, 100.0) == 0.0  # once, if full
 
 
-def test_it_says_how_long_to_wait() -> None:
-    """Until there is enough, and not longer."""
+def test_how_long_to_wait() -> None:
+    """It is exactly until there is enough."""
     found = pacer(LIMITS)
     passed(found, 0, 100.0)
     wait = found.wait(0, 100.0)
@@ -55,15 +55,15 @@ def test_it_says_how_long_to_wait() -> None:
     assert found.wait(0, 100.0 + wait) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_what_a_server_does_not_say() -> None:
-    """A welcome without limits stands for the old defaults, a limit that is left out for none."""
+def test_missing_limits() -> None:
+    """A welcome without limits means the old defaults, and a single missing limit means none."""
     assert passed(pacer(None), 0, 100.0) == DEFAULTS["PacketBurst"] * 3 / 4
     assert pacer({}).wait(10**9, 100.0) == 0.0
     assert pacer({"PacketsPerSecond": None, "BytesPerSecond": "x"}).wait(1, 100.0) == 0.0
 
 
-def test_a_refusal_is_a_pause() -> None:
-    """Until the server's buckets are full again, then with half, on the next connection too."""
+def test_a_refusal_pauses() -> None:
+    """Until the server's buckets are full again, then half the rate, on later connections too."""
     found = pacer({"PacketsPerSecond": 10, "PacketBurst": 20})
     found.refused(100.0)
     pause = found.wait(0, 100.0)
@@ -78,12 +78,12 @@ def test_a_refusal_is_a_pause() -> None:
 
 
 def broadcast(user: str, **header: Any) -> wire.Packet:
-    """Return a broadcast as a client reads it."""
+    """Return a broadcast as a client receives it."""
     return wire.read(wire.write("broadcast", user, "room", "", **header))
 
 
-def test_what_comes_again_is_known() -> None:
-    """By the id that it had at first; another user's is another, and who left is forgotten."""
+def test_repeated_packets_are_recognised() -> None:
+    """By the id of the first attempt and the user; those of users that left are forgotten."""
     seen = Seen()
     assert [seen.before(broadcast("a", Id=number)) for number in (1, 2)] == [False, False]
     assert seen.before(broadcast("a", Id=4, Again=2))
@@ -108,7 +108,7 @@ def test_what_comes_again_is_known() -> None:
     ids=str,
 )
 async def test_a_burst_arrives_once_and_in_order(limits: dict[str, Any]) -> None:
-    """More than the server takes at once, by number or by bytes: none is lost."""
+    """It exceeds the server's limit of packets or bytes, but none is lost."""
     count = 300
     app = videre.create_app(Config(limits=Limits(**limits)))
     async with asyncio.timeout(SECONDS), serving(app) as server:
@@ -122,7 +122,7 @@ async def test_a_burst_arrives_once_and_in_order(limits: dict[str, Any]) -> None
                 for number in range(count)
             ]
             heard: list[Any] = []
-            again = False  # refused all the same: on a machine that stands still for a while
+            again = False  # refused all the same: on a machine that stalls for a while
             async for event in b:
                 if isinstance(event, Message):
                     again = again or "Again" in event.packet["Header"]
@@ -135,8 +135,8 @@ async def test_a_burst_arrives_once_and_in_order(limits: dict[str, Any]) -> None
             assert await a.ping() == ["a", "b"]
 
 
-async def test_a_mesh_of_eight_begins() -> None:
-    """Each of seven gets an answer and 40 candidates at once, by the default limits."""
+async def test_a_mesh_of_eight_starts() -> None:
+    """Each of seven gets an answer and 40 candidates at once, under the default limits."""
     others = [f"p{number}" for number in range(7)]
     signals = [{"Type": "Ice Answer", "sdp": "x" * 3000}]
     signals += [{"Type": "Ice Candidate", "candidate": f"{n} {'y' * 200}"} for n in range(40)]
@@ -166,7 +166,7 @@ async def test_a_mesh_of_eight_begins() -> None:
 
 
 async def seated(server: Scripted) -> tuple[Client, Any]:
-    """Return a client in a room, and its connection's other end."""
+    """Return a client in a room, and the server's end of its connection."""
     client = Client(server.url, user="me", room="room")
     entering = asyncio.create_task(client.__aenter__())
     link = await server.link()
@@ -175,8 +175,8 @@ async def seated(server: Scripted) -> tuple[Client, Any]:
     return client, link
 
 
-async def test_what_was_refused_is_sent_again() -> None:
-    """With all that went after it, before anything new; nobody is told of it."""
+async def test_a_refused_packet_is_sent_again() -> None:
+    """With all later ones, before any new one; the application does not notice."""
     async with asyncio.timeout(SECONDS), scripted() as server:
         client, link = await seated(server)
         ids = [await client.broadcast(number) for number in range(4)]
@@ -190,7 +190,7 @@ async def test_what_was_refused_is_sent_again() -> None:
         numbers = [each["Header"]["Id"] for each in (*packets, *again)]
         assert numbers == sorted(set(numbers))
         assert await later == numbers[-1]
-        # What is refused for another reason is told by the id that its sender knows.
+        # A refusal for another reason is reported with the id that its sender knows.
         await link.refuse(again[0], "no-such-user")
         with pytest.raises(videre.VidereError) as refused:
             await client.receive()
@@ -198,8 +198,8 @@ async def test_what_was_refused_is_sent_again() -> None:
         await leave(client, link)
 
 
-async def test_what_waits_goes_over_the_next_connection() -> None:
-    """A pause ends with its connection, and what was to be repeated is repeated there."""
+async def test_waiting_packets_use_the_next_connection() -> None:
+    """A pause ends with its connection, and packets to be repeated are repeated on the next one."""
     async with asyncio.timeout(SECONDS), scripted() as server:
         client, link = await seated(server)
         await client.broadcast("first")

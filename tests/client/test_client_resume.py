@@ -1,4 +1,4 @@
-"""The Python client across connections that break anywhere: what is sent to it arrives once."""
+"""The Python client across connections that break anywhere: each packet arrives once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LAST = "last"
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """Have what is not closed warn while the test can still fail for it."""
+    """Let unclosed resources warn while the test can still fail for it."""
     yield
     gc.collect()
 
@@ -49,7 +49,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def everything(room: Client) -> list[Any]:
-    """Return what is received up to the last message."""
+    """Return the packets up to the last message."""
     events: list[Any] = []
     async for event in room:
         if isinstance(event, Message) and event.payload == LAST:
@@ -59,27 +59,27 @@ async def everything(room: Client) -> list[Any]:
 
 
 async def speak(sender: Client, receiver: Client) -> list[Any]:
-    """Send messages from one to the other while connections break; return what it received."""
+    """Send messages from one client to another while connections break; return those received."""
     receiving = asyncio.create_task(everything(receiver))
     for number in range(MESSAGES):
         await sender.broadcast({"number": number, "padding": "x" * (number % 50 * 10)})
         if number % 5 == 0:
             await sender.ping()
             await receiver.ping()
-    # The seat that is given up by a gap is not there for a moment: until this, it is again.
+    # A seat lost by a gap is absent for a moment: from this answer on, it is there again.
     await receiver.ping()
     await sender.broadcast(LAST)
     return await receiving
 
 
 def numbers(events: list[Any]) -> list[int]:
-    """Return the messages' numbers."""
+    """Return the numbers of the messages."""
     return [event["number"] for event in events if isinstance(event, dict)]
 
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_exactly_once(seed: int) -> None:
-    """Wherever a connection breaks once the seat is taken on it."""
+    """Connections break at any point after the seat is taken."""
     async with (
         serving(videre.create_app(UNLIMITED)) as server,
         Proxy(f"{server.url}/echo", budgets(seed, 12, 2_500, 12_000)) as proxy,
@@ -92,7 +92,7 @@ async def test_exactly_once(seed: int) -> None:
         assert Rejoined() not in events
         assert events.count(Resumed()) == proxy.cuts
         assert receiver.users == ["sender", "receiver"]
-    # The sender has noticed nothing of it, but maybe that the receiver left in the end.
+    # The sender notices nothing but, maybe, that the receiver left at the end.
     assert [event async for event in sender] in (
         [Joined("receiver")],
         [Joined("receiver"), Left("receiver")],
@@ -100,12 +100,12 @@ async def test_exactly_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_once_or_the_client_says_so(seed: int) -> None:
-    """Wherever a connection breaks, in its handshake too: nothing twice, no gap in silence."""
+async def test_once_or_reported(seed: int) -> None:
+    """Connections break anywhere, even in the handshake: no duplicate, and no unreported gap."""
     async with (
         serving(videre.create_app(UNLIMITED)) as server,
         Client(f"{server.url}/echo", user="sender", room="room") as sender,
-        # The first connection is left alone at first: entering tries once.
+        # The first connection is spared at first, because entering tries only once.
         Proxy(f"{server.url}/echo", prefixed(3_000, budgets(seed, 9, 1, 1_500))) as proxy,
         Client(proxy.url, user="receiver", room="room", backoff=SOON) as receiver,
     ):
@@ -126,8 +126,8 @@ async def test_once_or_the_client_says_so(seed: int) -> None:
 
 @pytest.mark.parametrize("pinging", [True, False])
 @pytest.mark.parametrize("seed", range(4))
-async def test_what_is_sent_arrives_once(seed: int, pinging: bool) -> None:
-    """In order; also what a connection took with it, whether or not a ping has told so."""
+async def test_sent_packets_arrive_once(seed: int, pinging: bool) -> None:
+    """In order, including those lost with a connection, with or without confirming pings."""
     async with (
         serving(videre.create_app(UNLIMITED)) as server,
         Proxy(f"{server.url}/echo", budgets(seed, 9, 2_500, 6_000)) as proxy,
@@ -151,8 +151,8 @@ def prefixed(first: int, rest: Iterator[int]) -> Iterator[int]:
     yield from rest
 
 
-async def test_what_happened_meanwhile() -> None:
-    """Joins, leaves and roles are made up for, in order; the members are as the server has them."""
+async def test_events_missed_meanwhile() -> None:
+    """Joins, leaves and roles are replayed in order; the members equal the server's."""
     sleeping, awake = asyncio.Event(), asyncio.Event()
 
     async def sleep(seconds: float) -> None:
@@ -193,7 +193,7 @@ async def test_what_happened_meanwhile() -> None:
 
 
 async def test_after_a_fresh_token() -> None:
-    """The seat can be resumed still: what is shown is what the last welcome brought."""
+    """The seat can still be resumed with the secret of the last welcome."""
     key = secret_key(SECRET)
     fetched = asyncio.Semaphore(0)
 
@@ -215,8 +215,8 @@ async def test_after_a_fresh_token() -> None:
         assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
 
 
-async def test_the_server_is_started_anew() -> None:
-    """On the same port: its rooms are gone, the client joins anew and says so."""
+async def test_a_restarted_server() -> None:
+    """It uses the same port, but its rooms are gone: the client joins afresh and says so."""
     async with asyncio.timeout(60):
         async with listening(videre.create_app()) as url:
             room = Client(url, user="me", room="room", backoff=SOON)
@@ -232,7 +232,7 @@ async def test_the_server_is_started_anew() -> None:
 
 
 async def test_the_grace_is_over() -> None:
-    """The seat is given up: the others hear it, and the client joins anew."""
+    """The seat is gone: the others hear a leave, and the client joins afresh."""
     sleeping, awake = asyncio.Event(), asyncio.Event()
 
     async def sleep(seconds: float) -> None:

@@ -23,19 +23,19 @@ from videre.client.seat import Seat
     ],
 )
 def test_addresses(url: str, address: str) -> None:
-    """The URL of a signaller, in any form, is that of its WebSocket."""
+    """A server's URL, in any form, leads to its WebSocket."""
     assert str(wire.address(url)) == str(wire.URL(address))
 
 
 @pytest.mark.parametrize("url", ["", "host:1111", "/echo", "ftp://host/echo", "ws:///echo"])
-def test_what_is_no_address(url: str) -> None:
-    """It is said when the client is made."""
+def test_invalid_addresses(url: str) -> None:
+    """Creating the client raises the error."""
     with pytest.raises(ValueError, match="must be a ws, wss, http or https URL"):
         Client(url, user="a", room="room")
 
 
 def test_each_error_has_its_class() -> None:
-    """That of the server, by its code; a code that is not known makes one."""
+    """The class follows from the server's code; an unknown code gets a generic one."""
     for kind in errors.PeerError.__subclasses__():
         told = {"Code": kind.code, "Message": "Why", "Retry": kind.retry}
         text = wire.write("error", "a", "room", json.dumps(told), Id=7)
@@ -49,7 +49,7 @@ def test_each_error_has_its_class() -> None:
 
 
 def packet(event: str, user: str, payload: str = "") -> wire.Packet:
-    """Return a packet of the server's."""
+    """Return a packet from the server."""
     return wire.read(wire.write(event, user, "room", payload))
 
 

@@ -42,8 +42,8 @@ async def camera(*options: str, **variables: str) -> asyncio.subprocess.Process:
     )
 
 
-async def test_it_is_seen_and_ends_gently(tmp_path: Path) -> None:
-    """With a token from its file, until SIGTERM."""
+async def test_it_is_seen_and_stops_cleanly(tmp_path: Path) -> None:
+    """It has a token from its file, and runs until SIGTERM."""
     film = make_film(tmp_path / "film.mp4")
     key = secret_key(SECRET)
     token = tmp_path / "token"
@@ -85,10 +85,10 @@ async def test_it_is_seen_and_ends_gently(tmp_path: Path) -> None:
         (("--room", "r", "--url", "ws://127.0.0.1:1/echo"), "127.0.0.1:1", 1),
     ],
 )
-async def test_what_is_wrong_is_said(
+async def test_faults_are_reported(
     options: tuple[str, ...], words: str, code: int, tmp_path: Path
 ) -> None:
-    """In one line, with an exit code for systemd."""
+    """They are one line, with an exit code for systemd."""
     film = ("--device", str(make_film(tmp_path / "film.mp4"))) if "--device" not in options else ()
     process = await camera(*film, *options)
     async with asyncio.timeout(SECONDS):
@@ -98,8 +98,8 @@ async def test_what_is_wrong_is_said(
     assert "Traceback" not in text
 
 
-async def test_a_camera_that_is_lost(tmp_path: Path) -> None:
-    """Ends the program, so that systemd starts it again."""
+async def test_a_lost_camera(tmp_path: Path) -> None:
+    """It ends the program, so that systemd restarts it."""
     async with asyncio.timeout(SECONDS), serving(videre.create_app()) as server:
         film = make_film(tmp_path / "film.mp4", seconds=1)
         url = f"{server.url}/echo"
@@ -110,7 +110,7 @@ async def test_a_camera_that_is_lost(tmp_path: Path) -> None:
 
 
 def test_the_unit(tmp_path: Path) -> None:
-    """Systemd finds no fault in it, but that /opt/videre is not here."""
+    """Systemd finds no fault in it, except that /opt/videre does not exist here."""
     unit = (EXAMPLE / "camera.service").read_text(encoding="utf-8")
     for name in ("python", "examples/raspberry-camera/camera.py"):
         assert name in unit
@@ -128,7 +128,7 @@ def test_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_its_readme() -> None:
-    """Name files, options and variables that there are; its script runs what is tested here."""
+    """They name existing files, options and variables; its script runs what this module tests."""
     script = (EXAMPLE / "run").read_text(encoding="utf-8")
     assert os.access(EXAMPLE / "run", os.X_OK)
     assert "camera.py" in script and "bin/install call" in script

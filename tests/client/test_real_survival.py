@@ -1,7 +1,7 @@
 """A call outlives its signalling: each side's connection is cut in turn, and neither notices.
 
-As a program, `test_real_survival.py URL URL DEVICE DEVICE`, this is the call inside of a network
-namespace, where each side's connection goes over a device of its own.
+Run as a program, `test_real_survival.py URL URL DEVICE DEVICE`, this is the call inside a network
+namespace, where each side's connection uses its own device.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ CALL_SECONDS = 90  # a safety net
 CUT_SECONDS = 5.0
 SOON = Backoff(first=0.05, most=0.5)
 
-#: Cuts the connection of the first side, 0, or of the second.
+#: Cuts the connection of side 0 or 1.
 Cut = Callable[[int], Awaitable[None]]
 
 
 class Side:
-    """One side of the call: WebRTC, its signalling, and all that it has heard."""
+    """One side of the call: WebRTC, signalling, and all its events."""
 
     def __init__(self, room: Client) -> None:
         self.room = room
@@ -45,7 +45,7 @@ class Side:
         self.channel: asyncio.Future[RTCDataChannel] = asyncio.get_running_loop().create_future()
 
     def adopt(self, channel: RTCDataChannel) -> None:
-        """Take the data channel, when it is open."""
+        """Keep the data channel once it is open."""
         channel.on("message", self.said.put_nowait)
         if channel.readyState == "open":
             self.channel.set_result(channel)
@@ -53,7 +53,7 @@ class Side:
             channel.on("open", lambda: self.channel.set_result(channel))
 
     async def hear(self, kind: type[Any]) -> Any:
-        """Return the next event of a kind; what comes before it is kept in `heard`, too."""
+        """Return the next event of a kind; `heard` also has the events before it."""
         while True:
             event = await self.room.receive()
             self.heard.append(event)
@@ -61,25 +61,25 @@ class Side:
                 return event
 
     async def describe(self, description: RTCSessionDescription) -> None:
-        """Tell the other side of a description, with its candidates."""
+        """Send a description, with its candidates, to the other side."""
         await self.rtc.setLocalDescription(description)
         local = self.rtc.localDescription
         await self.room.broadcast({"type": local.type, "sdp": local.sdp})
 
     async def accept(self) -> None:
-        """Take the other side's description."""
+        """Apply the other side's description."""
         message = await self.hear(Message)
         await self.rtc.setRemoteDescription(RTCSessionDescription(**message.payload))
 
 
 @pytest.fixture(autouse=True)
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the media go over loopback alone: a cut does not concern them."""
+    """Make the media use loopback only, which no cut affects."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
 
 
 async def call(urls: list[str], cut: Cut) -> list[list[Event]]:
-    """Call; every step is taken while a connection is cut. Return what each side has heard."""
+    """Make a call whose every step happens while a connection is cut; return each side's events."""
     async with asyncio.timeout(CALL_SECONDS), AsyncExitStack() as stack:
         sides = []
         for url, user in zip(urls, ("peer1", "peer2"), strict=True):
@@ -113,7 +113,7 @@ async def call(urls: list[str], cut: Cut) -> list[list[Event]]:
 
 
 def check(heard: list[list[Event]]) -> None:
-    """Check that nobody was told of anything but the call, and that connections were lost."""
+    """Check that both heard nothing but the call, and that connections were lost."""
     for events in heard:
         kinds = [type(event) for event in events]
         assert Lost in kinds and Resumed in kinds
@@ -123,7 +123,7 @@ def check(heard: list[list[Event]]) -> None:
 
 
 async def test_a_call_survives_resets() -> None:
-    """Each side's connection is reset (RST) while it is being set up, and afterwards."""
+    """Each side's connection is reset (RST) while the call is set up, and afterwards."""
     async with serving(videre.create_app()) as server, AsyncExitStack() as stack:
         url = f"{server.url}/echo"
         proxies = [await stack.enter_async_context(Proxy(url, iter(()))) for _ in range(2)]
@@ -136,7 +136,7 @@ async def test_a_call_survives_resets() -> None:
 
 @pytest.mark.process
 async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
-    """Each side's link is down for 5 s, so that its connection dies without a word."""
+    """Each side's link is down for 5 s, so that its connection dies silently."""
     if fault := no_cables():
         missing(fault)
     cables = [Cable()]
@@ -165,7 +165,7 @@ async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
 
 
 async def inside(urls: list[str], devices: list[str]) -> None:
-    """Call inside of the namespace; a side's link goes down for 5 s, and later for shorter."""
+    """Make the call inside the namespace; a side's link goes down for 5 s, later for less."""
     ups: dict[int, asyncio.Task[None]] = {}
 
     async def up(device: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A real coturn takes our credentials, and a call goes through its relay alone."""
+"""A real coturn accepts our credentials, and a call uses only its relay."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ async def turn(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Coturn
 
 @pytest.fixture(autouse=True)
 def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave ICE no address of the machine: there is a relay, or nothing."""
+    """Give ICE no address of the machine: only a relay works."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: [])
 
 
 def offered(secret: SharedSecret, user: str, now: float | None = None) -> Server:
-    """Return the RTCIceServer that `user` is told, at Unix time `now` or just now."""
+    """Return the RTCIceServer given to `user`, at Unix time `now` or at present."""
     offer = IceServers([secret]).offer(user, time.time() if now is None else now)
     (server,) = offer["IceServers"]
     assert isinstance(server, dict)
@@ -53,7 +53,7 @@ def offered(secret: SharedSecret, user: str, now: float | None = None) -> Server
 
 
 async def relays(server: Server) -> list[tuple[str, int]]:
-    """Return the relays that a WebRTC peer gets from a server, and no other candidates."""
+    """Return the relays that a WebRTC peer gets from a server, and check for other candidates."""
     rtc = RTCPeerConnection(RTCConfiguration(iceServers=[RTCIceServer(**server)]))
     try:
         async with asyncio.timeout(CALL_SECONDS):
@@ -68,7 +68,7 @@ async def relays(server: Server) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_a_credential_allocates_a_relay(turn: Coturn, transport: str) -> None:
-    """One relay, on a port of coturn's."""
+    """It gets one relay, on a port of coturn's."""
     ((host, port),) = await relays(offered(turn.shared(transport), "peer1"))
     assert host == HOST and port in RELAY_PORTS
 
@@ -89,19 +89,19 @@ async def test_a_credential_allocates_a_relay(turn: Coturn, transport: str) -> N
     ],
 )
 async def test_any_user_gets_a_relay(turn: Coturn, user: str) -> None:
-    """Also those whose names coturn would not answer, or whose names are too long, as they are."""
+    """This includes users whose plain names coturn would reject, or that are too long."""
     assert len(await relays(offered(turn.shared(), user))) == 1
 
 
 async def test_an_expired_credential_allocates_none(turn: Coturn) -> None:
-    """A minute before its expiry it is good, a minute after it is not."""
+    """A minute before its expiry it is valid, a minute after it is not."""
     now = time.time()
     assert len(await relays(offered(turn.shared(), "peer1", now - TTL + 60))) == 1
     assert await relays(offered(turn.shared(), "peer1", now - TTL - 60)) == []
 
 
-async def test_a_credential_that_was_tampered_with_allocates_none(turn: Coturn) -> None:
-    """Neither for a longer time nor for somebody else, nor signed with another secret."""
+async def test_a_forged_credential_allocates_none(turn: Coturn) -> None:
+    """Neither with a later expiry or another user, nor signed with another secret."""
     server = offered(turn.shared(), "peer1")
     expiry, _, user = server["username"].partition(":")
     longer = {**server, "username": f"{int(expiry) + 1}:{user}"}
@@ -113,13 +113,13 @@ async def test_a_credential_that_was_tampered_with_allocates_none(turn: Coturn) 
 
 
 def selected(peer: Caller) -> list[str]:
-    """Return the types of the two candidates between which a peer's packets go."""
+    """Return the types of the two candidates that carry a peer's packets."""
     pair = peer.rtc.sctp.transport.transport._connection._nominated[1]
     return [pair.local_candidate.type, pair.remote_candidate.type]
 
 
-async def test_a_call_through_the_relay_alone(turn: Coturn, tmp_path: Path) -> None:
-    """Two peers that know no address but their relays' talk over a data channel."""
+async def test_a_call_through_the_relay_only(turn: Coturn, tmp_path: Path) -> None:
+    """Two peers that know only their relays' addresses talk over a data channel."""
     room = str(uuid4())
     async with asyncio.timeout(CALL_SECONDS), AsyncExitStack() as stack:
         config = {"IceServers": [turn.entry()]}
@@ -162,7 +162,7 @@ async def test_a_call_through_the_relay_alone(turn: Coturn, tmp_path: Path) -> N
 
 
 async def test_a_python_call_goes_through_the_relay(turn: Coturn) -> None:
-    """With the servers of the welcome; and through another relay after a restart of ICE."""
+    """It uses the welcome's servers, and another relay after an ICE restart."""
     app = videre.create_app(Config(ice=IceServers([turn.shared()])))
     heard: asyncio.Queue[Any] = asyncio.Queue()
     async with asyncio.timeout(2 * CALL_SECONDS), serving(app) as server:
@@ -185,7 +185,7 @@ async def test_a_python_call_goes_through_the_relay(turn: Coturn) -> None:
 
 
 def _relay(peer: Peer) -> set[int]:
-    """Return the ports of the relays that this end has told the other one of."""
+    """Return the ports of the relays that this end has sent to the other."""
     sdp = peer.connection.localDescription.sdp
     lines = [line for line in sdp.splitlines() if line.startswith("a=candidate:")]
     assert lines and all(" typ relay " in line for line in lines)

@@ -1,4 +1,4 @@
-"""Set up real WebRTC data channels, between aiortc peers, through a running signaller."""
+"""Set up real WebRTC data channels between aiortc peers, through a running server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(autouse=True)
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ICE use the one address that every machine has, and that none can be reached at."""
+    """Make ICE use the loopback address, which every machine has and no other can reach."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
 
 
@@ -28,7 +28,7 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 async def running(
     secure: bool, tmp: Path
 ) -> AsyncIterator[tuple[Signaller, ssl.SSLContext | None]]:
-    """Run a signaller, plain or with a certificate of its own, and a context that trusts it."""
+    """Run a server, plain or with its own certificate, and give a context that trusts it."""
     if not secure:
         async with signaller(tmp=tmp) as server:
             yield server, None
@@ -45,7 +45,7 @@ async def running(
 async def test_two_peers_talk_over_a_data_channel(
     framing: Framing, secure: bool, tmp_path: Path
 ) -> None:
-    """The seven steps set up a data channel that carries messages, and one hears the other go."""
+    """The seven steps set up a channel that carries messages; one peer hears the other leave."""
     room = str(uuid4())
     async with asyncio.timeout(CALL_SECONDS), AsyncExitStack() as stack:
         server, trust = await stack.enter_async_context(running(secure, tmp_path))

@@ -1,4 +1,4 @@
-"""Signallers on one Valkey, each a real process: nothing is lost silently when something fails."""
+"""Servers on one Valkey, each a real process: no failure loses anything silently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DURABLE = ["--appendonly", "yes", "--appendfsync", "always"]
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """Run a Valkey that keeps nothing on disk."""
+    """Run a Valkey without persistence."""
     (tmp_path / "valkey").mkdir()
     async with valkey(tmp_path / "valkey") as server:
         yield server
@@ -47,7 +47,7 @@ async def nodes(tmp_path: Path, store: Valkey) -> AsyncIterator[Cluster]:
 
 
 async def test_a_killed_node(nodes: Cluster) -> None:
-    """Its members leave within NodeTimeout + 2 s, once; a resumable seat lives on elsewhere."""
+    """Its members leave within NodeTimeout + 2 s, once; a resumable seat moves to another node."""
     first, second, third = await nodes.add(3)
     a = await nodes.seated(first, "a")
     w, secret = await nodes.welcomed(first, "w", a)
@@ -61,7 +61,7 @@ async def test_a_killed_node(nodes: Cluster) -> None:
         await each.hears(("disconnect", "a", ""))
     since.within(TOLD_SECONDS)
     back = await nodes.client(third, "w", {"Resume": secret, "Received": 2})
-    await back.hears(("connect", "w", "true"))  # its turn came while it was away
+    await back.hears(("connect", "w", "true"))  # it was promoted during its absence
     event, _, welcome = await back.hear()
     assert (event, welcome["Resumed"]) == ("welcome", True)
     await back.hears(
@@ -78,7 +78,7 @@ async def test_a_killed_node(nodes: Cluster) -> None:
 
 
 async def test_a_frozen_node(nodes: Cluster) -> None:
-    """It comes back to find its seats gone: 4001, and nothing of it appears any more."""
+    """When it continues, its seats are gone: it closes them with 4001 and publishes nothing."""
     first, second = await nodes.add(2)
     a = await nodes.seated(first, "a")
     b = await nodes.seated(second, "b", a)
@@ -98,7 +98,7 @@ async def test_a_frozen_node(nodes: Cluster) -> None:
 
 @pytest.mark.parametrize("kept", [False, True], ids=["empty", "with its data"])
 async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
-    """Who needs it is told; connections stay, roles too, and nobody hears a false disconnect."""
+    """Requests meanwhile get an error; connections and roles stay, nobody hears a false leave."""
     (tmp_path / "valkey").mkdir()
     async with (
         valkey(tmp_path / "valkey", *(DURABLE if kept else [])) as store,
@@ -115,7 +115,7 @@ async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
             await each.is_at_peace()
         newcomer = await nodes.client(first, "c")
         await newcomer.hears(("error", "c", "unavailable"))
-        await d.signalling.close()  # that must not be forgotten
+        await d.signalling.close()  # it must not be forgotten
         await store.start()
         await a.says("to all")
         await b.says("to all")
@@ -126,7 +126,7 @@ async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
         await newcomer.insists("connect")
         for each in (a, b, newcomer):
             await each.hears(("connect", "c", "false"))
-        await asyncio.sleep(2 * NODE_SECONDS)  # in which something false might be heard
+        await asyncio.sleep(2 * NODE_SECONDS)  # time in which a false packet might arrive
         for each in (a, b, newcomer):
             await each.send("ping")
             assert await each.hear() == ("ping", each.user, ["a", "b", "c"])
@@ -139,7 +139,7 @@ async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
 
 
 async def test_a_node_is_cut_off_for_long(nodes: Cluster, store: Valkey) -> None:
-    """Its clients are told, the others hear that they are gone; then they are asked to return."""
+    """Its clients get errors, others hear that they left; later its clients are asked to return."""
     async with proxy(store.port) as way:
         [first] = await nodes.add(1, engine=way.url)
         [second] = await nodes.add(1)
@@ -156,7 +156,7 @@ async def test_a_node_is_cut_off_for_long(nodes: Cluster, store: Valkey) -> None
 
 
 async def test_a_node_is_cut_off_for_a_short_while(nodes: Cluster, store: Valkey) -> None:
-    """Nobody is gone: what was said meanwhile comes late, and once."""
+    """Nobody leaves: packets sent meanwhile arrive late, and once."""
     timeout = {"NodeTimeout": 20}
     async with proxy(store.port) as way:
         [first] = await nodes.add(1, engine=way.url, **timeout)
@@ -179,7 +179,7 @@ async def test_a_node_is_cut_off_for_a_short_while(nodes: Cluster, store: Valkey
 
 
 async def test_a_store_that_does_not_answer(nodes: Cluster, store: Valkey) -> None:
-    """Whoever asks is told within seconds, however many ask; afterwards all goes on."""
+    """Every request gets an error within seconds, however many there are; later all goes on."""
     first, second = await nodes.add(2, PacketsPerSecond=None, NodeTimeout=5)
     a = await nodes.seated(first, "a")
     b = await nodes.seated(second, "b", a)
@@ -193,13 +193,13 @@ async def test_a_store_that_does_not_answer(nodes: Cluster, store: Valkey) -> No
     await a.hears(("broadcast", "b", "again"))
     await a.says("again")
     while (heard := await b.hear()) != ("broadcast", "a", "again"):
-        assert heard[0] == "broadcast"  # of those that nobody knows about
+        assert heard[0] == "broadcast"  # replies to requests whose outcome is unknown
     for each in (a, b):
         await each.is_at_peace()
 
 
 async def test_a_full_store(nodes: Cluster, store: Valkey) -> None:
-    """A newcomer is told, those who are there stay, and a leave is not forgotten."""
+    """A newcomer gets an error, members stay, and a leave is not forgotten."""
     first, second = await nodes.add(2)
     a = await nodes.seated(first, "a")
     b = await nodes.seated(second, "b", a)
@@ -216,7 +216,7 @@ async def test_a_full_store(nodes: Cluster, store: Valkey) -> None:
 
 
 async def test_a_node_is_stopped(nodes: Cluster) -> None:
-    """A rolling restart: clients are sent away with 1001, come back elsewhere, and miss nothing."""
+    """A rolling restart: clients are closed with 1001, resume elsewhere, and miss nothing."""
     first, second = await nodes.add(2)
     b = await nodes.seated(second, "b")
     a, secret = await nodes.welcomed(first, "a", b)
@@ -237,7 +237,7 @@ async def test_a_node_is_stopped(nodes: Cluster) -> None:
 
 
 class Bystanding:
-    """A caller's signalling that overhears a third member of the room."""
+    """A caller's signalling, which also hears a third member of the room."""
 
     def __init__(self, signalling: Signalling, third: str) -> None:
         self._signalling = signalling
@@ -248,7 +248,7 @@ class Bystanding:
         return getattr(self._signalling, name)
 
     async def receive(self) -> Packet:
-        """Return the next packet that is not about the third."""
+        """Return the next packet that is not about the third member."""
         while (packet := await self._signalling.receive())["Header"]["UserId"] == self._third:
             self.overheard.append(packet["Header"]["Event"])
         return packet
@@ -257,7 +257,7 @@ class Bystanding:
 async def test_a_call_is_set_up_while_a_node_is_killed(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two aiortc peers on two nodes get their data channel; a third member, and its node, die."""
+    """Two aiortc peers on two nodes get their data channel while a third member's node dies."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
     first, second, third = await nodes.add(3)
     async with (
@@ -293,7 +293,7 @@ async def test_a_call_is_set_up_while_a_node_is_killed(
 
 
 async def test_polling_clients_behind_nginx_meet(nodes: Cluster, tmp_path: Path) -> None:
-    """docs/nginx.conf, two signallers: each session's polls reach one, and the room is one."""
+    """docs/nginx.conf, two servers: each session's polls reach one, and both share the room."""
     require("nginx")
     signallers = await nodes.add(2, TrustedProxies=["127.0.0.1"])
     (own := tmp_path / "nginx").mkdir()
@@ -329,7 +329,7 @@ async def test_polling_clients_behind_nginx_meet(nodes: Cluster, tmp_path: Path)
 
 
 async def test_the_real_sockjs_client_polls_behind_nginx(nodes: Cluster, tmp_path: Path) -> None:
-    """It sets up a call through docs/nginx.conf and two signallers, whichever it is led to."""
+    """It sets up a call through docs/nginx.conf and two servers, whichever it reaches."""
     require("nginx")
     node_modules()
     (own := tmp_path / "nginx").mkdir()

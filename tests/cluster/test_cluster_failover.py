@@ -1,4 +1,4 @@
-"""The store fails over to a replica, or its slots move, while members of two nodes talk."""
+"""The store fails over to a replica, or its slots move, while members on two nodes talk."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ TALKATIVE = {"PacketsPerSecond": None}
 
 
 async def members(nodes: Cluster, room: str = "room") -> list[Client]:
-    """Return three members of one room, seated on two nodes."""
+    """Return three members of one room, on two nodes."""
     first, second = await nodes.add(2, **TALKATIVE)
     a = await nodes.seated(first, "a", room=room)
     b = await nodes.seated(second, "b", a, room=room)
     return [a, b, await nodes.seated(first, "c", a, b, room=room)]
 
 
-async def nobody_is_heard_to_leave(talk: Talk) -> None:
-    """Let pass the time in which somebody might be; talk goes on before and after it."""
+async def nobody_leaves(talk: Talk) -> None:
+    """Wait as long as a false leave could take to arrive; members talk before and after."""
     await talk.goes_on()
     await asyncio.sleep(1.5 * NODE_SECONDS)
     await talk.goes_on()
 
 
 async def one_is_initiator(a: Client, b: Client, c: Client) -> None:
-    """See that all take the same members for present, and that the next one's turn comes."""
+    """Check that all know the same members, and that the next one is promoted."""
     for each in (a, b, c):
         await each.send("ping")
         assert await each.hear() == ("ping", each.user, ["a", "b", "c"])
@@ -44,21 +44,21 @@ async def one_is_initiator(a: Client, b: Client, c: Client) -> None:
     await c.is_at_peace()
 
 
-async def test_a_sentinel_has_a_replica_take_over(tmp_path: Path) -> None:
-    """The primary is killed: all that is said is heard or refused, nobody is heard to leave."""
+async def test_a_sentinel_fails_over(tmp_path: Path) -> None:
+    """The primary is killed: every packet arrives or is refused, and nobody leaves."""
     async with watched(tmp_path / "store") as store, cluster(tmp_path, store.url) as nodes:
         a, b, c = await members(nodes)
         async with Talk(a, b, c) as talk:
             await talk.goes_on()
             await store.first.stop()
             await until(lambda: store.names(store.second))
-            await nobody_is_heard_to_leave(talk)
-        assert any(talker.refused for talker in talk.talkers)  # it was away
+            await nobody_leaves(talk)
+        assert any(talker.refused for talker in talk.talkers)  # its notice was away
         await one_is_initiator(a, b, c)
 
 
 async def shard_with(store: ValkeyCluster, pattern: str) -> tuple[Shard, int]:
-    """Return the shard that has the one key of a pattern, and the key's slot."""
+    """Return the shard with the only key of a pattern, and the key's slot."""
     for shard in store.shards:
         for key in await shard.primary.ask("KEYS", pattern):
             return await store.has(key)
@@ -66,7 +66,7 @@ async def shard_with(store: ValkeyCluster, pattern: str) -> tuple[Shard, int]:
 
 
 async def takes_over(shard: Shard) -> None:
-    """Kill the primary of a shard, and return when its replica has its place."""
+    """Kill the primary of a shard, and return when its replica has taken over."""
     assert shard.replica is not None
     replica: Valkey = shard.replica
     await shard.primary.stop()
@@ -78,8 +78,8 @@ async def takes_over(shard: Shard) -> None:
     shard.primary, shard.replica = replica, None
 
 
-async def test_a_replica_of_a_cluster_takes_over(tmp_path: Path) -> None:
-    """The shard of the room fails, then that of the leases; else as with a sentinel."""
+async def test_a_cluster_fails_over(tmp_path: Path) -> None:
+    """The room's shard fails, then that of the leases; otherwise as with a Sentinel."""
     async with (
         valkey_cluster(tmp_path / "store", replicas=True) as store,
         cluster(tmp_path, store.url) as nodes,
@@ -88,17 +88,17 @@ async def test_a_replica_of_a_cluster_takes_over(tmp_path: Path) -> None:
         room, _ = await shard_with(store, "*:order")
         leases, _ = await shard_with(store, "*:nodes")
         assert leases is not room
-        await takes_over(room)  # unasked by anybody: nobody talks yet
+        await takes_over(room)  # without traffic: nobody talks yet
         async with Talk(a, b, c) as talk:
             await talk.goes_on()
             await takes_over(leases)
-            await nobody_is_heard_to_leave(talk)
+            await nobody_leaves(talk)
         assert any(talker.refused for talker in talk.talkers)
         await one_is_initiator(a, b, c)
 
 
 async def test_the_slot_of_a_room_moves(tmp_path: Path) -> None:
-    """Key by key, then at once as Valkey 9 does it: all that is said is heard or refused."""
+    """Key by key, then in one step as in Valkey 9: every packet arrives or is refused."""
     async with (
         valkey_cluster(tmp_path / "store") as store,
         cluster(tmp_path, store.url) as nodes,

@@ -1,4 +1,4 @@
-"""A store that does not answer costs a signaller so many bytes, however much its clients say."""
+"""A hanging store costs a server a bounded amount of memory, however much its clients send."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIENTS = 150
 PACKETS = 16  # of each client: below its own limit (MaxBacklogBytes, 1 MiB)
 TEXT = "x" * 60_000
 MOST = 64 * 1024 * 1024  # transport.session.MAX_WAITING
-#: What is read of each connection, the steps that wait, and what the allocator does not give back.
+#: The read buffer of each connection, the waiting steps, and memory that the allocator keeps.
 BESIDE = 40 * 1024 * 1024
 
 
@@ -41,13 +41,13 @@ async def nodes(tmp_path: Path, store: Valkey) -> AsyncIterator[Cluster]:
 
 
 def resident(node: Signaller) -> int:
-    """Return the bytes of a signaller's memory that are in use."""
+    """Return the bytes of a server's resident memory."""
     pages = Path(f"/proc/{node.process.pid}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def floods(client: Client) -> str:
-    """Say all; return how it ends: "told" of each packet that it is not heard, or "closed"."""
+    """Send all; return how it ends: "told" if each packet is refused, or "closed"."""
     try:
         for _ in range(PACKETS):
             await client.send("broadcast", TEXT)
@@ -59,8 +59,8 @@ async def floods(client: Client) -> str:
     return "told"
 
 
-async def test_clients_go_on_while_the_store_stands_still(nodes: Cluster, store: Valkey) -> None:
-    """The signaller keeps what is allowed, and tells everybody; afterwards all goes on."""
+async def test_clients_go_on_while_the_store_hangs(nodes: Cluster, store: Valkey) -> None:
+    """The server keeps what its limits allow and refuses the rest; afterwards all goes on."""
     [node] = await nodes.add(1, PacketsPerSecond=None, BytesPerSecond=None, NodeTimeout=20)
     clients = [await nodes.client(node, "a", room=f"room {number}") for number in range(CLIENTS)]
     for client in clients:

@@ -1,4 +1,4 @@
-"""A signaller is cut off from its store by the network itself; its clients are not."""
+"""A server is cut off from its store by the network itself, but not from its clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def way() -> AsyncIterator[Island]:
 
 @pytest.fixture
 async def store(tmp_path: Path, way: Island) -> AsyncIterator[Valkey]:
-    """Run a Valkey that can be reached from there too."""
+    """Run a Valkey that the namespace can reach."""
     (tmp_path / "valkey").mkdir()
     options = ("--bind", f"127.0.0.1 {way.store.here}", "--protected-mode", "no")
     async with valkey(tmp_path / "valkey", *options) as server:
@@ -37,7 +37,7 @@ async def nodes(tmp_path: Path, store: Valkey) -> AsyncIterator[Cluster]:
 
 
 async def test_packets_are_lost_for_long(nodes: Cluster, store: Valkey, way: Island) -> None:
-    """Its clients are told, the others hear that they are gone; then they are asked to return."""
+    """Its clients get errors, others hear that they left; later its clients are asked to return."""
     [first] = await nodes.add(1, engine=f"redis://{way.store.here}:{store.port}", island=way)
     [second] = await nodes.add(1)
     a = await nodes.seated(first, "a")
@@ -46,7 +46,7 @@ async def test_packets_are_lost_for_long(nodes: Cluster, store: Valkey, way: Isl
     await a.send("broadcast", "lost, and told so")
     await b.hears(("disconnect", "a", ""), ("connect", "b", "true"))
     await a.hears(("error", "a", "unavailable"))
-    await a.is_at_peace()  # its own connection is as good as ever
+    await a.is_at_peace()  # its own connection works as before
     c = await nodes.client(first, "c")
     await c.hears(("error", "c", "unavailable"))
     await b.says("to nobody")
@@ -58,10 +58,10 @@ async def test_packets_are_lost_for_long(nodes: Cluster, store: Valkey, way: Isl
     await b.is_at_peace()
 
 
-async def test_the_card_is_down_for_a_short_while(
+async def test_the_network_card_is_down_for_a_short_while(
     nodes: Cluster, store: Valkey, way: Island
 ) -> None:
-    """Nobody is gone: what was said meanwhile comes late, and once."""
+    """Nobody leaves: packets sent meanwhile arrive late, and once."""
     engine = f"redis://{way.store.here}:{store.port}"
     timeout = {"NodeTimeout": 20}
     [first] = await nodes.add(1, engine=engine, island=way, **timeout)
@@ -78,6 +78,6 @@ async def test_the_card_is_down_for_a_short_while(
     await a.hears(*(("broadcast", "b", f"meanwhile {number}") for number in range(3)))
     await a.says("back again")
     while (heard := await b.hear()) != ("broadcast", "a", "back again"):
-        assert heard == ("broadcast", "a", "lost, and told so")  # it was not: nobody could know
+        assert heard == ("broadcast", "a", "lost, and told so")  # not lost: nobody could know
     for each in (a, b):
         await each.is_at_peace()

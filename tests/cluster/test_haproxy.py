@@ -1,4 +1,4 @@
-"""A real HAProxy with the configuration of docs/haproxy.cfg, before two signallers."""
+"""A real HAProxy with docs/haproxy.cfg, in front of two servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SESSIONS = 40
 
 
 class Proxy:
-    """HAProxy, and what is behind it."""
+    """HAProxy, and the servers behind it."""
 
     def __init__(self, url: str, servers: list[Signaller], port: int) -> None:
         self.url = url
@@ -33,7 +33,7 @@ class Proxy:
 
 @pytest.fixture
 async def proxy(tmp_path: Path) -> AsyncIterator[Proxy]:
-    """Run it before two signallers that trust it, and let an address have one session."""
+    """Run it in front of two servers that trust it, and allow an address one session."""
     binary, port = require("haproxy"), free_port()
     config = {"TrustedProxies": ["127.0.0.1"], "MaxConnectionsPerAddress": 1}
     async with AsyncExitStack() as stack:
@@ -65,8 +65,8 @@ async def proxy(tmp_path: Path) -> AsyncIterator[Proxy]:
             await process.communicate()
 
 
-async def test_polling_sessions_stay_where_they_are(proxy: Proxy) -> None:
-    """Each of many sessions enters a room by request after request, and both signallers serve."""
+async def test_polling_sessions_stay_on_their_server(proxy: Proxy) -> None:
+    """Each of many sessions joins a room by several requests, and both servers are used."""
     async with aiohttp.ClientSession() as http:
 
         async def session(number: int) -> None:
@@ -94,18 +94,19 @@ async def test_polling_sessions_stay_where_they_are(proxy: Proxy) -> None:
 
 
 async def test_websockets_and_addresses(proxy: Proxy) -> None:
-    """A WebSocket passes, and counts for the client's address, not for the proxy's."""
+    """A WebSocket passes, and counts for the client's address, not the proxy's."""
     async with aiohttp.ClientSession() as http:
         for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
-            # From an address that the signallers trust, HAProxy's client is not the last word.
+            # For an address that the servers trust as a proxy, they look further than HAProxy's
+            # client.
             headers = {"X-Forwarded-For": address}
             async with http.ws_connect(f"{proxy.url}/websocket", headers=headers) as socket:
                 await socket.send_str(packet("connect", address, "room"))
                 assert "Payload" in await socket.receive_json(timeout=10)
 
 
-async def test_a_signaller_that_is_gone(proxy: Proxy) -> None:
-    """The bare check asks `OPTIONS /`: who is gone is left out, and the other has all."""
+async def test_a_stopped_server(proxy: Proxy) -> None:
+    """The check sends `OPTIONS /`: a stopped server is left out, and the other gets everything."""
     await proxy.servers[0].stop()
     async with aiohttp.ClientSession() as http:
 

@@ -1,4 +1,4 @@
-"""A real nginx, configured by docs/nginx.conf, before two real signallers."""
+"""A real nginx with docs/nginx.conf, in front of two real servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 CONF = (ROOT / "docs" / "nginx.conf").read_text(encoding="utf-8")
 LOG = "/var/log/nginx/videre.log"
-PROXY = "127.0.0.1"  # where nginx listens, and from where it calls the signallers
+PROXY = "127.0.0.1"  # where nginx listens, and from where it connects to the servers
 LIMIT = 2  # MaxConnectionsPerAddress
 LEFT_SECONDS = {"websocket": 1.0, "xhr_streaming": 6.0}
 
@@ -50,7 +50,7 @@ http {{
 
 
 class Nginx:
-    """An nginx that listens at `base`; `log` is its access log."""
+    """An nginx at `base`; `log` is its access log."""
 
     def __init__(self, base: str, log: Path) -> None:
         self.base = base
@@ -58,24 +58,24 @@ class Nginx:
 
 
 def replace(text: str, old: str, new: str) -> str:
-    """Replace what must be there exactly once."""
+    """Replace a text that must occur exactly once."""
     assert text.count(old) == 1, old
     return text.replace(old, new)
 
 
 def write(tmp: Path, text: str) -> Path:
-    """Write our configuration and one that includes it, and return the path of the latter."""
+    """Write our configuration and one that includes it; return the path of the latter."""
     (tmp / "videre.conf").write_text(text, encoding="utf-8")
-    user = "user root;" if os.geteuid() == 0 else ""  # whoever we are: `tmp` is ours alone
+    user = "user root;" if os.geteuid() == 0 else ""  # whatever our user is: `tmp` is private
     (tmp / "nginx.conf").write_text(MAIN.format(tmp=tmp, user=user), encoding="utf-8")
     return tmp / "nginx.conf"
 
 
 @asynccontextmanager
 async def nginx(tmp: Path, upstreams: list[Signaller]) -> AsyncIterator[Nginx]:
-    """Run nginx with docs/nginx.conf, its ports and paths replaced, before these signallers.
+    """Run nginx with docs/nginx.conf, its ports and paths replaced, in front of these servers.
 
-    It inherits its listening socket, as from systemd: the port is free for sure, and a client may
+    It inherits its listening socket, as from systemd: the port is certainly free, and a client may
     connect before nginx is up.
     """
     listening = socket.create_server((PROXY, 0), backlog=128)
@@ -108,7 +108,7 @@ async def nginx(tmp: Path, upstreams: list[Signaller]) -> AsyncIterator[Nginx]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def proxies(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Nginx]]:
-    """Run two nginx, each before two signallers: who trust it, and who do not."""
+    """Run two nginx, each in front of two servers: one pair trusts it, the other does not."""
     require("nginx")
     limit = {"MaxConnectionsPerAddress": LIMIT}
     configs: dict[str, dict[str, Any]] = {
@@ -131,14 +131,14 @@ async def proxies(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dic
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def hang_up() -> AsyncIterator[None]:
-    """End what a test has left open."""
+    """Close the connections that a test left open."""
     yield
     await Wire.hang_up()
 
 
 @pytest.fixture
 def trusted(proxies: dict[str, Nginx]) -> str:
-    """Give the URL of the nginx that its signallers trust."""
+    """Give the URL of the nginx that its servers trust."""
     return proxies["trusted"].base
 
 
@@ -154,7 +154,7 @@ def messages(frame: str) -> list[str]:
 
 
 async def hear(socket: Socket) -> str:
-    """Return the one message that comes next to a client with SockJS framing."""
+    """Return the one message that a client with SockJS framing gets next."""
     [text] = messages(await socket.text())
     return text
 
@@ -176,7 +176,7 @@ async def knock(base: str, path: str, source: str, headers: Headers | None = Non
 
 
 async def test_websockets_are_upgraded(trusted: str) -> None:
-    """A raw WebSocket joins, and hears a close code as it was sent."""
+    """A raw WebSocket joins, and gets the exact close code."""
     socket = await Socket.open(trusted, "/echo/websocket", source="127.0.1.1")
     socket.send(packet("connect", "peer1"))
     assert json.loads(await socket.text()) == json.loads(packet("connect", "peer1", "true"))
@@ -186,7 +186,7 @@ async def test_websockets_are_upgraded(trusted: str) -> None:
 
 
 async def test_long_packets_pass(trusted: str) -> None:
-    """60 KB of CJK arrive byte for byte; one session id in both URLs leads to one signaller."""
+    """60 KB of CJK arrive unchanged; one session id in both URLs leads to one server."""
     path, source = fresh(), "127.0.1.2"
     first = await seat(trusted, path, "peer1", "a room", source)
     second = await seat(trusted, path, "peer2", "a room", source)
@@ -204,7 +204,7 @@ async def test_long_packets_pass(trusted: str) -> None:
 async def test_streams_are_not_buffered(
     trusted: str, transport: str, method: str, head: str, end: str
 ) -> None:
-    """Each message arrives before the next one is asked for, in one response that goes on."""
+    """Each message of one long response arrives before the next one is requested."""
     session, source = fresh(), "127.0.1.3"
     stream = await Stream.open(trusted, method, f"{session}/{transport}", source=source)
     assert (await stream.until(f"o{end}")).endswith(f"{head}o{end}")
@@ -215,7 +215,7 @@ async def test_streams_are_not_buffered(
 
 
 async def test_every_poll_reaches_its_session(proxies: dict[str, Nginx]) -> None:
-    """Many polling sessions work, each all along, though there are two signallers."""
+    """Many polling sessions all work, although there are two servers."""
     proxy = proxies["trusted"]
 
     async def live(number: int) -> None:
@@ -234,7 +234,7 @@ async def test_every_poll_reaches_its_session(proxies: dict[str, Nginx]) -> None
 
 
 async def test_a_session_belongs_to_the_address_that_nginx_names(trusted: str) -> None:
-    """Behind a trusted proxy, too, nobody else can use a session's URL."""
+    """Nobody else can use a session's URL, behind a trusted proxy either."""
     session = fresh()
     assert await poll(trusted, session, source="127.0.1.4") == "o\n"
     stranger = await ask(trusted, "POST", f"{session}/xhr", b"", source="127.0.1.5")
@@ -242,23 +242,23 @@ async def test_a_session_belongs_to_the_address_that_nginx_names(trusted: str) -
 
 
 async def test_addresses_are_counted_behind_a_trusted_proxy(trusted: str) -> None:
-    """Two connections for each address, and no more for who makes up another one."""
+    """Each address may have two connections, and a forged header does not give it more."""
     path, forged = fresh(), {"X-Forwarded-For": "192.0.2.1"}
     assert [await knock(trusted, path, "127.0.1.6") for _ in range(3)] == [101, 101, 503]
     assert await knock(trusted, path, "127.0.1.6", forged) == 503
     assert [await knock(trusted, path, "127.0.1.7") for _ in range(3)] == [101, 101, 503]
 
 
-async def test_nobody_is_believed_without_trust(proxies: dict[str, Nginx]) -> None:
-    """Without TrustedProxies all who come through nginx are nginx."""
+async def test_without_trust_headers_are_ignored(proxies: dict[str, Nginx]) -> None:
+    """Without TrustedProxies, nginx is one single client."""
     base, path = proxies["not trusted"].base, fresh()
     knocks = [await knock(base, path, f"127.0.1.{number}") for number in (1, 2, 3)]
     assert knocks == [101, 101, 503]
 
 
 @pytest.mark.parametrize("transport", ["websocket", "xhr_streaming"])
-async def test_who_leaves_nginx_leaves_the_room(trusted: str, transport: str) -> None:
-    """A connection that ends before nginx ends behind it, too: the room hears it in time."""
+async def test_leaving_nginx_leaves_the_room(trusted: str, transport: str) -> None:
+    """A connection that ends before nginx also ends behind it: the room hears it in time."""
     path, room, source = fresh(), f"left {transport}", "127.0.1.8"
     witness = await seat(trusted, path, "witness", room, "127.0.1.9")
     if transport == "websocket":
@@ -275,15 +275,15 @@ async def test_who_leaves_nginx_leaves_the_room(trusted: str, transport: str) ->
     assert (left["Event"], left["UserId"]) == ("disconnect", "leaver")
 
 
-async def test_nginx_waits_longer_than_a_heartbeat_takes() -> None:
-    """A connection on which nothing is said is the signaller's to end, after 1.5 heartbeats."""
+async def test_nginx_waits_longer_than_a_heartbeat() -> None:
+    """The server, not nginx, ends a silent connection, after 1.5 heartbeats."""
     waits = re.findall(r"proxy_(?:read|send)_timeout +(\d+)s;", CONF)
     assert len(waits) == 2
     assert all(int(wait) > 2 * Options().heartbeat for wait in waits)
 
 
-async def test_the_lines_for_tls_are_what_nginx_wants(tmp_path: Path) -> None:
-    """With the comment signs taken from them, and a certificate, nginx accepts the file."""
+async def test_the_lines_for_tls_are_valid(tmp_path: Path) -> None:
+    """Uncommented and with a certificate, nginx accepts the file."""
     text, lines = re.subn(r"# (listen 443|server_name rtc|ssl_)", r"\1", CONF)
     assert lines == 5
     text = replace(text, "    listen 80;\n    server_name _;\n", "")

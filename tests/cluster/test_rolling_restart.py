@@ -1,4 +1,4 @@
-"""A rolling restart of a loaded cluster: no packet is lost or doubled, no seat is given up."""
+"""A rolling restart of a loaded cluster: no packet is lost or doubled, and no seat is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONFIG = {"DrainSeconds": DRAIN_SECONDS, "Grace": 30, "NodeTimeout": 5, "Packets
 
 
 class Balancer:
-    """Sends each new connection to the next node that is ready, as a load balancer does."""
+    """Sends each new connection to the next ready node, like a load balancer."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self.nodes: list[Signaller] = []
@@ -38,7 +38,7 @@ class Balancer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until one of its ends is closed."""
+        """Serve one connection until either end closes it."""
         node = await self._ready()
         away, back = await asyncio.open_connection("127.0.0.1", node.port)
         pumps = [asyncio.create_task(pump(*ends)) for ends in ((reader, back), (away, writer))]
@@ -59,7 +59,7 @@ class Balancer:
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hand on what comes, and the end."""
+    """Forward the data, and the end."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
@@ -81,7 +81,7 @@ async def balancer() -> AsyncIterator[Balancer]:
 
 
 class Talker:
-    """One of two in a room: it counts aloud, and notes what it hears."""
+    """One of two members: it broadcasts numbers, and records what it hears."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -98,7 +98,7 @@ class Talker:
             await asyncio.sleep(PAUSE)
 
     async def listen(self) -> None:
-        """Note what comes."""
+        """Record what arrives."""
         async for event in self.client:
             if isinstance(event, Message):
                 self.heard.append(event.payload)
@@ -107,7 +107,7 @@ class Talker:
             self._news.set()
 
     async def has_heard(self, count: int) -> None:
-        """Return when so many numbers were heard."""
+        """Return when this many numbers have arrived."""
         while len(self.heard) < count:
             self._news.clear()
             await self._news.wait()
@@ -129,7 +129,7 @@ async def restart(nodes: Cluster, way: Balancer, index: int) -> None:
 
 @pytest.mark.parametrize("count", [2, 1])
 async def test_a_rolling_restart(count: int, tmp_path: Path) -> None:
-    """Each node is drained, stopped and started, while all members of all rooms talk.
+    """Each node is drained, stopped and started while all members of all rooms talk.
 
     A cluster of one is away for a while: its members wait, and lose nothing either.
     """
@@ -158,7 +158,7 @@ async def test_a_rolling_restart(count: int, tmp_path: Path) -> None:
             talking = [group.create_task(each.talk(enough)) for each in talkers]
             for index in range(count):
                 await restart(nodes, way, index)
-            for each in talkers:  # the last ones may still be on their way back
+            for each in talkers:  # the last ones may still be reconnecting
                 await each.has_come_back()
             enough.set()
             await asyncio.wait(talking)
@@ -170,5 +170,5 @@ async def test_a_rolling_restart(count: int, tmp_path: Path) -> None:
     for one, other in zip(talkers[::2], talkers[1::2], strict=True):
         assert one.heard == list(range(other.said)) and other.said > 0
         assert other.heard == list(range(one.said)) and one.said > 0
-    for each in talkers:  # nobody left, entered anew, or was promoted
+    for each in talkers:  # nobody left, joined afresh, or was promoted
         assert {type(event) for event in each.events} <= {Joined, Lost, Resumed}

@@ -1,8 +1,8 @@
-"""All attacks at once, as a process of its own; prints what it did.
+"""All attacks at once, run as a process; prints what it did.
 
-    attackers.py URL ADMIN SECONDS      # ADMIN is the URL of the admin port, "" for none
+attackers.py URL ADMIN SECONDS      # ADMIN is the URL of the admin port, "" for none
 
-Its sockets are left to the kernel to end, as those of a machine that is switched off.
+The kernel ends its sockets, like those of a machine that is switched off.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from target import REFUSALS, Target  # noqa: E402
 
 Attack = Callable[[Target], Awaitable[None]]
 
-#: Each attack, by how many at a time, and the seconds between two of one attacker: the attackers
-#: have one of two cores, and shall be held up by the server, not by each other.
+#: Each attack, with its number of attackers and the pause of each in seconds. They have one of two
+#: cores, and must be limited by the server, not by each other.
 ATTACKS: list[tuple[Attack, int, float]] = [
     (http.slow_handshakes, 100, 0.1),
     (http.slow_bodies, 20, 0.1),
@@ -74,7 +74,7 @@ ADMIN_ATTACKS: list[tuple[Attack, int, float]] = [
     (requests.admin_slow_ways, 10, 0.5),
     (requests.room_lists, 2, 0.3),
 ]
-FIRST_ADDRESS = 11  # 127.0.0.11 and up: an address for each attack
+FIRST_ADDRESS = 11  # 127.0.0.11 and up: each attack has an address
 
 
 async def attacker(attack: Attack, target: Target, pause: float) -> None:
@@ -88,7 +88,7 @@ async def attacker(attack: Attack, target: Target, pause: float) -> None:
 
 
 async def main(base: str, admin: str, seconds: float) -> None:
-    """Attack for so many seconds, and print the tally as JSON."""
+    """Attack for this many seconds, and print the tally as JSON."""
     tally: Counter[str] = Counter()
     attackers: list[asyncio.Task[None]] = []
     attacks = [(base, *attack) for attack in ATTACKS]
@@ -99,14 +99,14 @@ async def main(base: str, admin: str, seconds: float) -> None:
         attackers += [asyncio.create_task(attacker(attack, target, pause)) for _ in range(many)]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await asyncio.gather(*attackers)  # which raises if the code of an attack is wrong
+            await asyncio.gather(*attackers)  # raises if an attack's code is wrong
     print(json.dumps(tally, sort_keys=True), flush=True)
     os._exit(0)
 
 
 if __name__ == "__main__":
-    os.nice(10)  # a stranger has a machine of its own
+    os.nice(10)  # a stranger has its own machine
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it minds writing to who hung up
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # warnings of a write after a hangup
     asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

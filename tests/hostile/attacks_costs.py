@@ -1,4 +1,4 @@
-"""Attacks by few and lawful-looking bytes that once cost much: packets, answers, seats, waiting."""
+"""Attacks with few and legal bytes that once cost much: packets, answers, seats, waiting."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEAREST = 65_000  # bytes: a packet may have 64 KiB
 
 
 def header(user: str, **more: Any) -> str:
-    """Return the text of a header without its last bracket."""
+    """Return the text of a header without its closing brace."""
     header = {"Event": "ping", "UserId": user, "RoomId": "attack-costs", **more}
     return json.dumps({"Header": header}, separators=(",", ":"))[:-2]
 
 
-#: Packets that were dear to look through, by what they repeat.
+#: Packets that were expensive to check, by the part that they repeat.
 DEAR = {
     "names that are none": lambda user: header(user, To=[1] * 1600) + '},"Payload":1}',
     "names": lambda user: header(user, To=[f"n{n}" for n in range(7000)]) + '},"Payload":1}',
@@ -32,12 +32,12 @@ DEAR = {
 
 
 def keys(size: int) -> str:
-    """Return so many bytes of members of an object."""
+    """Return this many bytes of members of an object."""
     return ",".join(f'"k{number}":0' for number in range(size // 10))
 
 
 async def dear_packets(target: Target) -> None:
-    """Send packets that are dear to look through, without a seat, as fast as answers come."""
+    """Send packets that are expensive to check, without a seat, as fast as answers come."""
     kind = random.choice(list(DEAR))
     text = DEAR[kind](secrets.token_hex(4))
     async with target.socket() as socket:
@@ -52,7 +52,7 @@ async def dear_packets(target: Target) -> None:
 
 
 async def waiting_tokens(target: Target) -> None:
-    """Show a wrong token, and leave as much as may wait behind it, in the smallest frames."""
+    """Show a wrong token, then send as much as may wait behind it, in the smallest frames."""
     behind = encode(b"x", TEXT) * random.choice([500, 2000, 16_000])
     async with target.socket() as socket:
         socket.send(packet("connect", "u", "honest-0", {"Token": "wrong"}))
@@ -63,7 +63,7 @@ async def waiting_tokens(target: Target) -> None:
 
 
 async def bursts(target: Target) -> None:
-    """Say all that may be said at once, to a room that reads as slowly as a poor line."""
+    """Send the largest allowed burst to a room that reads as slowly as a bad line."""
     room = f"attack-burst-{random.randrange(3)}"
     async with target.member(room, receive_buffer=32768) as (socket, user):
         text = packet("broadcast", user, room, "b" * 60_000)
@@ -77,7 +77,7 @@ async def bursts(target: Target) -> None:
 
 
 async def ghosts(target: Target) -> None:
-    """Take seats that outlive their connections, with the longest names, and break off."""
+    """Take seats that outlive their connections, with the longest names, and disconnect."""
     for _ in range(5):
         async with target.socket(rude=True) as socket:
             user = secrets.token_hex(4) + "\U0001f600" * 30
@@ -88,7 +88,7 @@ async def ghosts(target: Target) -> None:
 
 
 async def crowded_answers(target: Target) -> None:
-    """Ask again and again who is in a crowded room, and name many who are not."""
+    """Ping a crowded room again and again, and address many absent users."""
     async with target.member("attack-ghosts") as (socket, user):
         hearing = asyncio.create_task(drained(socket))
         absent = [f"nobody-{number:05d}" for number in range(64)]

@@ -1,4 +1,4 @@
-"""Attacks by WebSocket frames that no client may send, or that never make a message."""
+"""Attacks with WebSocket frames that no client may send, or that never complete a message."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attacks_websocket import frame
 from target import Target, closed
 from websocket_client import CLOSE, PING
 
-#: Close codes that may not be sent (RFC 6455, 7.4), and some that may.
+#: Close codes that must not be sent (RFC 6455, 7.4), and some that may.
 CODES = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535, 1000, 3000, 4999]
 
 
 async def unmasked(target: Target) -> None:
-    """Write frames as a server does: what a proxy on the way may take for HTTP."""
+    """Write frames like a server: a proxy on the path may take them for HTTP."""
     text = b"GET /secret HTTP/1.1\r\nHost: a\r\n\r\n"
     async with target.member("attack-frames") as (socket, _):
         for first in random.sample([0x81, 0x82, 0x88, 0x89, 0x01], 5):
@@ -24,7 +24,7 @@ async def unmasked(target: Target) -> None:
 
 
 async def endless_fragments(target: Target) -> None:
-    """Send fragments without a byte, or hardly one, of a message that never ends."""
+    """Send empty or tiny fragments of a message that never ends."""
     piece = random.choice([b"", b"x"])
     async with target.member("attack-frames") as (socket, _):
         socket.wire.writer.write(frame(0x01, piece))
@@ -38,7 +38,7 @@ async def endless_fragments(target: Target) -> None:
 
 
 async def close_codes(target: Target) -> None:
-    """Close with a code that nobody may send, and go on talking."""
+    """Close with a code that must not be sent, and go on sending."""
     code = random.choice(CODES)
     async with target.member("attack-frames") as (socket, _):
         socket.send(struct.pack("!H", code), CLOSE)

@@ -1,4 +1,4 @@
-"""Attacks below and beside WebSockets: slow, silent, senseless or too many requests."""
+"""Attacks below and beside WebSockets: slow, silent, invalid or too many requests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PATHS = [
 
 
 async def slow_handshakes(target: Target) -> None:
-    """Slow loris: a handshake that never ends, a byte at a time."""
+    """Slow loris: a handshake that never ends, byte by byte."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in handshake().items())
     text = f"GET {PREFIX}/websocket HTTP/1.1\r\nHost: a\r\n{lines}"
     async with target.wire() as wire:
@@ -62,7 +62,7 @@ async def slow_handshakes(target: Target) -> None:
 
 
 async def slow_bodies(target: Target) -> None:
-    """Slow loris: bodies that never end, to a session and to who does not want any."""
+    """Slow loris: bodies that never end, to a session and to URLs that take none."""
     session = fresh(PREFIX)
     async with target.wire() as wire:
         if (await wire.ask("POST", f"{session}/xhr", b"")).status != 200:
@@ -84,7 +84,7 @@ async def _slow_body(target: Target, path: str) -> None:
 
 
 async def half_open(target: Target) -> None:
-    """Connect and say nothing, a hundred at a time."""
+    """Connect and send nothing, a hundred at a time."""
     async with asyncio.TaskGroup() as group:
         for _ in range(100):
             group.create_task(_silence(target))
@@ -97,7 +97,7 @@ async def _silence(target: Target) -> None:
 
 
 async def garbage(target: Target) -> None:
-    """Send what is no HTTP, or hardly any."""
+    """Send data that is not HTTP, or barely is."""
     async with target.wire() as wire:
         wire.writer.write(random.choice(GARBAGE))
         target.tally["garbage requests"] += 1
@@ -105,7 +105,7 @@ async def garbage(target: Target) -> None:
 
 
 async def odd_methods(target: Target) -> None:
-    """Ask for everything by every method there is."""
+    """Request everything by every method."""
     async with target.wire() as wire:
         for _ in range(20):
             body = random.choice([None, b"", b"[]", b"x" * 1000])
@@ -115,7 +115,7 @@ async def odd_methods(target: Target) -> None:
 
 
 async def deaf_requests(target: Target) -> None:
-    """Ask for pages without end, on one connection, and read none of them."""
+    """Request pages endlessly on one connection, and read none of them."""
     async with target.wire(receive_buffer=4096) as wire:
         for _ in range(40):
             wire.writer.write(f"GET {PREFIX}/iframe.html HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 50)
@@ -124,7 +124,7 @@ async def deaf_requests(target: Target) -> None:
 
 
 async def abandoned_polls(target: Target) -> None:
-    """Open polling and streaming sessions, say something, and never come back."""
+    """Open polling and streaming sessions, send something, and never return."""
     for kind in ("xhr", "xhr_streaming"):
         session = fresh(PREFIX)
         async with target.wire(rude=random.random() < 0.5) as wire:
@@ -140,7 +140,7 @@ async def abandoned_polls(target: Target) -> None:
 
 
 async def ended(reader: asyncio.StreamReader, within: float) -> bool:
-    """Tell whether the server ends the connection `within` so many seconds."""
+    """Return whether the server ends the connection `within` this many seconds."""
     try:
         async with asyncio.timeout(within):
             while await reader.read(1 << 16):

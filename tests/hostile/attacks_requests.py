@@ -14,7 +14,7 @@ CROSS_SITE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
 
 
 def packed(size: int) -> bytes:
-    """Return so many zeros as gzip, without an end."""
+    """Return this many zeros as an unfinished gzip stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return packer.compress(bytes(size)) + packer.flush(zlib.Z_SYNC_FLUSH)
 
@@ -23,7 +23,7 @@ FLOOD, HELD = packed(64 * 2**20), packed(2**20 - 1024)
 
 
 async def compressed_flood(target: Target) -> None:
-    """Send bodies of which each byte becomes a thousand, to any path."""
+    """Send bodies whose bytes inflate a thousandfold, to any path."""
     path = random.choice(["/nowhere", PREFIX, f"{PREFIX}/info", f"{PREFIX}/0/0/xhr_send"])
     async with target.wire() as wire:
         wire.say("POST", path, FLOOD, {"Content-Encoding": "gzip"})
@@ -32,7 +32,7 @@ async def compressed_flood(target: Target) -> None:
 
 
 async def compressed_hold(target: Target) -> None:
-    """Send compressed bodies to sessions of one's own, and never end them."""
+    """Send compressed bodies to your own sessions, and never end them."""
     session = fresh(PREFIX)
     async with target.wire() as wire, target.wire() as sender:
         if (await wire.ask("POST", f"{session}/xhr", b"")).status != 200:
@@ -45,7 +45,7 @@ async def compressed_hold(target: Target) -> None:
 
 
 async def idle_connections(target: Target) -> None:
-    """Hold more connections than one address may have, each after a request or without any."""
+    """Hold more connections than one address may have, each after a request or without one."""
     async with target.wire() as wire:
         if random.random() < 0.5:
             wire.say("GET", "/health")
@@ -57,7 +57,7 @@ DEEP = ["/a" * 3900, "/a" + "/" * 7900, f"{PREFIX}{'/a' * 3900}", "/.." * 2600, 
 
 
 async def deep_paths(target: Target) -> None:
-    """Ask for paths of thousands of parts, ten requests at a time."""
+    """Request paths with thousands of parts, ten requests at a time."""
     async with target.wire() as wire:
         for _ in range(5):
             for _ in range(10):
@@ -113,7 +113,7 @@ ODDITIES = _oddities()
 
 
 async def oddities(target: Target) -> None:
-    """Send requests that HTTP forbids, or that parsers read in different ways."""
+    """Send requests that HTTP forbids, or that parsers read differently."""
     for data in random.sample(ODDITIES, 10):
         async with target.wire() as wire:
             wire.writer.write(data)
@@ -124,7 +124,7 @@ async def oddities(target: Target) -> None:
 HEAD = f"GET {PREFIX}/websocket HTTP/1.1\r\nHost: a\r\n".encode()
 UPGRADE = "".join(f"{name}: {value}\r\n" for name, value in handshake().items()).encode()
 POST = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-#: How a request begins, and what comes of it a byte at a time.
+#: Beginnings of requests, and what follows byte by byte.
 WAYS = [
     (b"", b""),
     (HEAD, b""),
@@ -138,7 +138,7 @@ WAYS = [
 
 
 async def slow_ways(target: Target) -> None:
-    """Dawdle, each connection in its own way."""
+    """Send slowly, each connection in its own way."""
     await _dawdle(target, *random.choice(WAYS))
 
 
@@ -152,11 +152,11 @@ async def _dawdle(target: Target, first: bytes, trickle: bytes) -> None:
                 return
 
 
-# The admin port, which has no token: `target` is that.
+# The admin port, which has no token here: `target` is that port.
 
 
 async def admin_slow_ways(target: Target) -> None:
-    """Dawdle there, too."""
+    """Send slowly there, too."""
     await _dawdle(target, *random.choice(WAYS))
 
 
@@ -164,7 +164,7 @@ QUERIES = ["&".join(f"a{number}" for number in range(1300)), "a&" * 3900, "room=
 
 
 async def admin_queries(target: Target) -> None:
-    """Ask as a page of another site does, by way of somebody's browser, and as a program may."""
+    """Request as a page of another site does through a browser, and as a program may."""
     path = random.choice(["/api/v1/prefixes", "/api/v1/rooms", "/api/v1/members", "/status"])
     async with target.wire() as wire:
         for query in QUERIES:
@@ -174,7 +174,7 @@ async def admin_queries(target: Target) -> None:
 
 
 async def admin_bodies(target: Target) -> None:
-    """Send bodies that are dear to judge."""
+    """Send bodies that are expensive to check."""
     keys = b",".join(b'"k%d":0' % number for number in range(6000))
     body = random.choice(
         [b"{%b}" % keys, b"[" * 60_000, b'{"Payload":1,"To":[%b1]}' % (b"1," * 30_000)]

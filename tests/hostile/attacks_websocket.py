@@ -18,14 +18,14 @@ OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_take
 
 
 def bomb(size: int) -> bytes:
-    """Return so many bytes deflated, as a client sends them in a frame."""
+    """Return this many bytes deflated, as a client sends them in a frame."""
     deflate = zlib.compressobj(9, wbits=-15)
     data = deflate.compress(b"[" * size) + deflate.flush(zlib.Z_SYNC_FLUSH)
     return data.removesuffix(b"\x00\x00\xff\xff")
 
 
 def frame(first: int, payload: bytes = b"", *, length: int | None = None) -> bytes:
-    """Return a masked frame with any first byte, and any declared length."""
+    """Return a masked frame with any first byte and any declared length."""
     size = len(payload) if length is None else length
     head = struct.pack("!BBQ", first, 0xFF, size) if size > 125 else bytes((first, 0x80 | size))
     return head + b"\x00" * 4 + payload
@@ -82,7 +82,7 @@ PACKETS = [
 
 
 async def churn(target: Target) -> None:
-    """Enter and leave rooms, in every manner of leaving."""
+    """Join and leave rooms, in every way of leaving."""
     room = f"attack-churn-{random.randrange(20)}"
     rude = random.random() < 0.5
     async with target.member(room, rude=rude) as (socket, user):
@@ -96,14 +96,14 @@ async def churn(target: Target) -> None:
 
 
 async def crowd(target: Target) -> None:
-    """Open as many sessions as there may be, and say nothing."""
+    """Open as many sessions as allowed, and send nothing."""
     async with target.socket() as socket:
         target.tally["silent sessions"] += 1
         target.tally[f"silent sessions, close {await closed(socket)}"] += 1
 
 
 async def giant_room(target: Target) -> None:
-    """Sit in a room with everybody and chat as much as anybody may."""
+    """Sit in one room with all other attackers, and send as much as allowed."""
     async with target.member("attack-giant") as (socket, user):
         hearing = asyncio.create_task(drained(socket))
         for _ in range(100):
@@ -116,7 +116,7 @@ async def giant_room(target: Target) -> None:
 
 
 async def frozen(target: Target) -> None:
-    """Enter a busy room and never read."""
+    """Join a busy room and never read."""
     room = f"attack-frozen-{random.randrange(3)}"
     async with target.member(room, receive_buffer=4096) as (socket, _):
         socket.wire.writer.transport.pause_reading()
@@ -125,7 +125,7 @@ async def frozen(target: Target) -> None:
 
 
 async def speech(target: Target) -> None:
-    """Talk to the frozen, as fast as anybody may."""
+    """Send to the frozen readers as fast as allowed."""
     room = f"attack-frozen-{random.randrange(3)}"
     async with target.member(room) as (socket, user):
         hearing = asyncio.create_task(drained(socket))
@@ -140,7 +140,7 @@ async def speech(target: Target) -> None:
 
 
 async def broken_frames(target: Target) -> None:
-    """Send a frame that is none."""
+    """Send an invalid frame."""
     name = random.choice(list(FRAMES))
     async with target.member("attack-frames", headers=OFFER) as (socket, _):
         socket.wire.writer.write(FRAMES[name])
@@ -150,7 +150,7 @@ async def broken_frames(target: Target) -> None:
 
 
 async def random_frames(target: Target) -> None:
-    """Send noise where frames should be."""
+    """Send noise instead of frames."""
     async with target.member("attack-frames", rude=True) as (socket, _):
         socket.wire.writer.write(random.randbytes(random.randrange(1, 3000)))
         target.tally["random frames"] += 1
@@ -158,7 +158,7 @@ async def random_frames(target: Target) -> None:
 
 
 async def bad_packets(target: Target) -> None:
-    """Send packets that are none, until the server has enough."""
+    """Send invalid packets until the server closes."""
     async with target.member("attack-packets") as (socket, user):
         for text in random.sample(PACKETS, len(PACKETS)):
             opcode = BINARY if random.random() < 0.3 else TEXT
@@ -168,7 +168,7 @@ async def bad_packets(target: Target) -> None:
 
 
 async def flood(target: Target) -> None:
-    """Send good packets, pings and control frames far too fast."""
+    """Send valid packets, pings and control frames far too fast."""
     async with target.member("attack-flood") as (socket, user):
         texts = [packet(event, user, "attack-flood") for event in ("broadcast", "ping")]
         data = b"".join(encode(text.encode(), TEXT) for text in texts) + encode(b"p", PING)
@@ -184,7 +184,7 @@ async def flood(target: Target) -> None:
 
 
 async def idle_flood(target: Target) -> None:
-    """Send nothing, as fast as a connection takes it: pings, pongs and empty messages."""
+    """Send empty pings, pongs and messages as fast as a connection takes them."""
     kind = random.choice([PING, PONG, TEXT, BINARY])
     async with target.member("attack-flood") as (socket, _):
         data = encode(b"", kind) * 2000
@@ -199,7 +199,7 @@ async def idle_flood(target: Target) -> None:
 
 
 async def deaf_ears(target: Target) -> None:
-    """Get oneself closed, do not listen, and go on sending."""
+    """Get closed, ignore it, and go on sending."""
     async with target.member("attack-deaf") as (socket, user):
         for number in range(60):
             socket.send("nonsense" if number < 12 else packet("ping", user, "attack-deaf"))
@@ -209,7 +209,7 @@ async def deaf_ears(target: Target) -> None:
 
 
 async def wrong_tokens(target: Target) -> None:
-    """Try to enter the rooms of others with tokens that are forged, stale or stolen."""
+    """Try to join others' rooms with forged, expired or stolen tokens."""
     user = secrets.token_hex(4)
     other = token("somebody", "honest-*")
     claims: dict[str, Any] = {"sub": user, "room": "*", "exp": 2**40}

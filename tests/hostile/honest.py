@@ -1,4 +1,4 @@
-"""Ten honest calls: rooms of two, whose members ping and exchange candidates, and miss nothing."""
+"""Ten honest calls: rooms of two members that ping and exchange candidates, and miss nothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PACE = 0.5  # seconds between two pings, and between two candidates, of one memb
 
 
 class Member:
-    """One of the two in a call. `worst` is the longest round trip of each of its exchanges."""
+    """One of the two in a call. `worst` is the longest round trip of each kind."""
 
     def __init__(self, signalling: Signalling, other: str) -> None:
         self.signalling = signalling
-        self.trips: list[float] = []  # seconds, of pings and of candidates there and back
-        self.surprises: list[object] = []  # what an undisturbed call does not hear
+        self.trips: list[float] = []  # round trips of pings and of candidates, in seconds
+        self.surprises: list[object] = []  # packets that an undisturbed call does not hear
         self._other = other
         self._pinged = 0.0
         self._sent = 0  # candidates
@@ -31,7 +31,7 @@ class Member:
         self._pings = 0
 
     async def join(self) -> str:
-        """Enter the room, and return the role."""
+        """Join the room, and return the role."""
         me = self.signalling
         answer = await me.ask("connect", {"Token": token(me.user, me.room)})
         return str(answer["Payload"])
@@ -48,7 +48,7 @@ class Member:
             await asyncio.sleep(PACE)
 
     async def listen(self) -> None:
-        """Take what comes, answer candidates, and note what should not have come."""
+        """Receive packets, answer candidates, and record unexpected packets."""
         while True:
             packet = await self.signalling.receive()
             header, payload = packet["Header"], packet["Payload"]
@@ -80,12 +80,12 @@ class Member:
 
     @property
     def waiting(self) -> int:
-        """How many of its packets have not been answered."""
+        """How many of its packets have no answer yet."""
         return self._pings + self._sent - self._answered
 
 
 class Calls:
-    """The ten calls, which talk from their beginning to their end."""
+    """The ten calls, which send from start to end."""
 
     def __init__(self, members: list[Member]) -> None:
         self.members = members
@@ -99,17 +99,17 @@ class Calls:
 
     @property
     def surprises(self) -> list[object]:
-        """What was heard that no undisturbed call hears: errors, disconnects, gaps."""
+        """Packets that no undisturbed call hears: errors, disconnects, gaps."""
         return [each for member in self.members for each in member.surprises]
 
     @property
     def waiting(self) -> int:
-        """How many packets have not been answered."""
+        """How many packets have no answer yet."""
         return sum(member.waiting for member in self.members)
 
 
 async def _call(stack: AsyncExitStack, url: str, number: int) -> list[Member]:
-    """Begin one call, in both framings."""
+    """Start one call, in both framings."""
     room, users = f"honest-{number}", ("caller", "callee")
     members: list[Member] = []
     for at, user in enumerate(users):
@@ -124,7 +124,7 @@ async def _call(stack: AsyncExitStack, url: str, number: int) -> list[Member]:
 
 @asynccontextmanager
 async def calls(url: str) -> AsyncIterator[Calls]:
-    """Begin ten calls at `url`; at the end they fall silent, and wait for what is on its way."""
+    """Start ten calls at `url`; at the end they stop sending, and wait for packets in flight."""
     async with AsyncExitStack() as stack:
         members: list[Member] = []
         for number in range(CALLS):

@@ -1,4 +1,4 @@
-"""The server under attack: a process, its output in a file, and what the kernel knows of it."""
+"""The server under attack: a process, its output in a file, and the kernel's view of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from process import LISTENING, ROOT, START_SECONDS, STOP_SECONDS
 from sockjs_client import Wire
 from target import SECRET
 
-#: What a server on the open internet would have, but that deadlines are short, as the test is.
+#: The settings of a server on the open internet, but with short deadlines, like the test.
 CONFIG: dict[str, Any] = {
     "Host": "127.0.0.1",
     "Port": 0,
@@ -42,7 +42,7 @@ ATTACKERS = Path(__file__).resolve().parent / "attackers.py"
 
 
 class Server:
-    """A signaller process at `url`, and its admin port at `admin`."""
+    """A server process at `url`, and its admin port at `admin`."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, folder: Path, url: str, admin: str
@@ -56,7 +56,7 @@ class Server:
 
     @property
     def descriptors(self) -> int:
-        """How many files and sockets it has open."""
+        """The number of its open files and sockets."""
         return sum(1 for _ in (self._proc / "fd").iterdir())
 
     @property
@@ -69,7 +69,7 @@ class Server:
 
     @property
     def output(self) -> str:
-        """All that it has written to its standard output, its terminal and its log."""
+        """All of its output: standard output, terminal and log."""
         files = [self._folder / "output", self._folder / str(CONFIG["LogFile"])]
         return "".join(file.read_text(errors="replace") for file in files)
 
@@ -79,7 +79,7 @@ class Server:
         return Counter(json.loads(line)["event"] for line in lines)
 
     async def rooms(self) -> list[str]:
-        """Return all rooms that have members, by the admin port."""
+        """Return all rooms with members, from the admin port."""
         wire = await Wire.open(self.admin)
         answer = await wire.ask("GET", "/api/v1/rooms")
         await wire.close()
@@ -87,7 +87,7 @@ class Server:
         return [room["RoomId"] for room in json.loads(answer.body)["Rooms"]]
 
     async def emptied(self, within: float = 30.0) -> list[str]:
-        """Return what rooms there are once there is none, or when time is up."""
+        """Return the remaining rooms once there are none, or when time is up."""
         for _ in range(int(within / 0.2)):
             if not (rooms := await self.rooms()):
                 break
@@ -95,12 +95,12 @@ class Server:
         return rooms
 
     async def settled(self, descriptors: int, within: float = 30.0) -> int:
-        """Return how many descriptors are open once so many are, or when time is up."""
+        """Return the number of open descriptors once it is this low, or when time is up."""
         for _ in range(int(within / 0.2)):
             if self.descriptors <= descriptors:
                 break
             await asyncio.sleep(0.2)
-        await asyncio.sleep(1.0)  # what is left of polling sessions has no descriptor
+        await asyncio.sleep(1.0)  # the remains of polling sessions have no descriptor
         return self.descriptors
 
 
@@ -137,7 +137,7 @@ async def server(folder: Path) -> AsyncIterator[Server]:
 
 
 async def attack(base: str, admin: str, seconds: float) -> Counter[str]:
-    """Let the attackers do what they can for so many seconds, and return what they did."""
+    """Run all attackers for this many seconds, and return what they did."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(ATTACKERS), base, admin, str(seconds), stdout=PIPE
     )

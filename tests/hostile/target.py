@@ -1,4 +1,4 @@
-"""What an attack needs: a server, an address of its own, tokens, and a count of what was done."""
+"""The needs of an attack: a server, its own address, tokens, and a count of what was done."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KEY = secret_key(SECRET)
 PREFIX = "/echo"
 RAW = f"{PREFIX}/websocket"
 
-#: What a connection to a server under attack may bring, and no attacker minds.
+#: Exceptions that a connection to a server under attack may raise, and attackers ignore.
 REFUSALS = (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError)
 
 
 def token(user: str, room: str, ttl: float = 3600.0) -> str:
-    """Return a good token."""
+    """Return a valid token."""
     return sign(KEY, user, room, now=time.time(), ttl=ttl)
 
 
@@ -39,7 +39,7 @@ def packet(event: str, user: str, room: str, payload: Any = "{}") -> str:
 
 
 class Target:
-    """The server, as one attacker sees it from `source`, its loopback address."""
+    """The server, as an attacker sees it from `source`, its loopback address."""
 
     def __init__(self, base: str, source: str, tally: Counter[str]) -> None:
         self.base = base
@@ -68,7 +68,7 @@ class Target:
         receive_buffer: int = 0,
         rude: bool = False,
     ) -> AsyncIterator[Socket]:
-        """Open a WebSocket; ConnectionRefusedError if the server wants none."""
+        """Open a WebSocket; raise ConnectionRefusedError if the server refuses."""
         socket = await Socket.open(
             self.base, path, headers, source=self.source, receive_buffer=receive_buffer
         )
@@ -86,7 +86,7 @@ class Target:
 
     @asynccontextmanager
     async def member(self, room: str, **options: Any) -> AsyncIterator[tuple[Socket, str]]:
-        """Open a WebSocket and enter a room with a good token; give it and the user's name."""
+        """Open a WebSocket and join a room with a valid token; give it and the user's name."""
         user = secrets.token_hex(4)
         async with self.socket(**options) as socket:
             socket.send(packet("connect", user, room, {"Token": token(user, "attack-*")}))
@@ -94,7 +94,7 @@ class Target:
 
 
 async def drained(socket: Socket) -> int | None:
-    """Read and forget all that comes; return the close code, None for an end without one."""
+    """Read and discard everything; return the close code, None for an end without one."""
     reader = socket.wire.reader
     while True:
         try:
@@ -111,7 +111,7 @@ async def drained(socket: Socket) -> int | None:
 
 
 async def closed(socket: Socket, within: float = 10.0) -> int | None:
-    """Return the code with which the server closes; -1 if it does not `within` so many seconds."""
+    """Return the server's close code; -1 if it does not close `within` this many seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):
             return await drained(socket)

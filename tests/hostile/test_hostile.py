@@ -1,9 +1,8 @@
-"""A hostile hour, in a few minutes: every attack at once beside ten honest calls.
+"""A hostile hour, in a few minutes: every attack at once, beside ten honest calls.
 
-`VIDERE_HOSTILE_SECONDS` says how long the attack lasts. Without it, it is a few seconds beside the
-rest of the suite: then times and memory are hardly bounded, but nothing may be left all the same.
-The attackers share two cores with the server and the honest, so that what is measured is the worst
-of both.
+`VIDERE_HOSTILE_SECONDS` sets the length of the attack. The default is a few seconds, beside the
+rest of the suite: times and memory are then hardly bounded, but nothing may remain all the same.
+Attackers, server and honest calls share two cores, so the figures are a worst case.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ pytestmark = pytest.mark.process
 
 LONG = "VIDERE_HOSTILE_SECONDS" in os.environ
 SECONDS = float(os.environ.get("VIDERE_HOSTILE_SECONDS", "3"))
-WARM_UP = min(80.0, SECONDS * 2 / 3) if LONG else 0.0  # of attack: then memory has its usual size
-QUIET = min(20.0, max(4.0, SECONDS / 4)) if LONG else 1.0  # of peace, to know what is normal
+WARM_UP = min(80.0, SECONDS * 2 / 3) if LONG else 0.0  # of attack, until memory is as usual
+QUIET = min(20.0, max(4.0, SECONDS / 4)) if LONG else 1.0  # of quiet, to measure the normal case
 
-#: The honest p99 under attack. Beside the rest of the suite the machine may be busy: then it may be
-#: so many times the quiet one, too.
+#: The honest p99 under attack. With the rest of the suite running, the machine may be busy: then it
+#: may also be this many times the quiet one.
 BOUND_SECONDS = 0.1 if LONG else 3.0
 TIMES_QUIET = 0 if LONG else 20
-#: The most memory under attack: at most so many times that of the warm-up, and what an allocator
-#: may keep of pieces it cannot give back: glibc was seen to keep 21 MiB, now more and now less, so
-#: that only the highest of many moments can be compared. 12 MiB more in two minutes, in which some
-#: 60,000 connections come and go, would be 200 bytes of each.
+#: The limit of memory under attack: a multiple of that after the warm-up, plus what an allocator
+#: may keep in fragments: glibc kept up to 21 MiB, more or less over time, so that only the highest
+#: of many samples can be compared. 12 MiB more in two minutes, in which about 60,000 connections
+#: come and go, would be 200 bytes each.
 TIMES_MEMORY = 1.1 if LONG else 2.0
 ALLOCATOR_MEGABYTES = 12.0 if LONG else 50.0
 
@@ -54,7 +53,7 @@ def p99(trips: list[float]) -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc tells of descriptors")
 async def test_a_hostile_hour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing crashes, honest calls go on in bounded time, and nothing is left of the attackers."""
+    """Nothing crashes, honest calls stay fast, and nothing of the attackers remains."""
     figures: dict[str, object] = {"seconds": SECONDS}
     async with server(tmp_path) as running:
         await audit(running, "first")
@@ -116,7 +115,7 @@ ROOMS = [
 
 
 async def attack_and_weigh(running: Server, seconds: float) -> tuple[Counter[str], float]:
-    """Attack, and return what was done and the most memory that the server had, in MiB."""
+    """Attack; return what was done, and the highest memory of the server, in MiB."""
     attacking = asyncio.create_task(attack(running.base, running.admin, seconds))
     most = running.megabytes
     while not attacking.done():
@@ -126,7 +125,7 @@ async def attack_and_weigh(running: Server, seconds: float) -> tuple[Counter[str
 
 
 async def audit(running: Server, room: str) -> None:
-    """Check that nobody is in a room: who enters it is alone, and its initiator."""
+    """Check that nobody is in a room: a new member is alone, and its initiator."""
     async with connect(running.url, "raw", user="auditor", room=room) as auditor:
         role = await auditor.ask("connect", {"Token": token("auditor", "*")})
         assert role["Payload"] == "true"
@@ -135,16 +134,16 @@ async def audit(running: Server, room: str) -> None:
 
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
-    """Give the same server in this process, which has not started yet."""
+    """Give the same server in this process, not started yet."""
     config = tmp_path / "conf.json"
     config.write_text(json.dumps(CONFIG))
     app = web.Application()
     settings = load(config)
-    if not LONG:  # polling sessions outlive their clients by this: the test waits for their end
+    if not LONG:  # polling sessions outlive their clients by this: the test waits for them to end
         seam = dataclasses.replace(settings.transport, disconnect_delay=1.0)
         settings = dataclasses.replace(settings, transport=seam)
     app[NAMESPACE] = setup(app, config=settings)
-    # aiohttp waits so long for the rest of a body that nobody wanted, also of who has gone.
+    # aiohttp waits this long for the rest of an unread body, even if the client has gone
     linger = 10.0 if LONG else 1.0
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, lingering_time=linger)
     yield runner
@@ -154,12 +153,12 @@ async def here(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
 NAMESPACE: web.AppKey = web.AppKey("namespace", object)
 
 
-async def test_nothing_is_left_inside(
+async def test_nothing_remains_inside(
     here: web.AppRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No task, session, room or address is left when all are gone, and no failure is logged."""
+    """No task, session, room or address remains after all have gone, and no failure is logged."""
     caplog.set_level(logging.ERROR, "videre")
-    caplog.set_level(logging.CRITICAL, "aiohttp.server")  # which tells of all that is no HTTP
+    caplog.set_level(logging.CRITICAL, "aiohttp.server")  # which reports all invalid HTTP
     await here.setup()
     await web.TCPSite(here, "127.0.0.1", 0).start()
     namespace = here.app[NAMESPACE]
@@ -167,13 +166,13 @@ async def test_nothing_is_left_inside(
     base = "http://{}:{}".format(*here.addresses[0][:2])
     for seconds in (min(20.0, max(2.0, SECONDS / 4)), 5.0, 20.0):
         tally = await attack(base, "", seconds)
-        if tally["joins and leaves"]:  # a machine with much else to do may not come to it at first
+        if tally["joins and leaves"]:  # a busy machine may not get to it at first
             break
     else:
         pytest.fail("nothing was attacked")
     sessions, rooms = namespace.sessions, namespace.rooms
     for _ in range(150):
-        # A lost seat keeps its room until its grace has passed.
+        # A lost seat keeps its room until its grace is over.
         if not (sessions.sessions or len(rooms) or sessions.shared.jobs.tasks or left_over(tasks)):
             break
         await asyncio.sleep(0.1)
@@ -185,7 +184,7 @@ async def test_nothing_is_left_inside(
 
 
 def left_over(tasks: int) -> list[str]:
-    """Return what the tasks are that run beyond so many."""
+    """Return the tasks that run in addition to this many."""
     gc.collect()
     running = asyncio.all_tasks()
     return [] if len(running) <= tasks else [repr(task) for task in running]

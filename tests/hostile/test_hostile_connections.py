@@ -1,4 +1,4 @@
-"""Connections that are no clients: they get an answer or none, and are ended sooner or later."""
+"""Connections that are not clients: each gets an answer or none, and ends sooner or later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from videre.transport import Options
 
 RAW = "/echo/websocket"
 KEEP_ALIVE = 0.5  # seconds; the command has 75
-SOON = 5.0  # seconds, in which what is to end within 0.5 to 1.5 s must have ended
+SOON = 5.0  # seconds, within which a connection that should end after 0.5 to 1.5 s must have ended
 H2C = {
     "Connection": "Upgrade, HTTP2-Settings",
     "Upgrade": "h2c",
@@ -32,7 +32,7 @@ H2C = {
 
 
 class Site:
-    """A signaller at `url` whose insides can be looked at."""
+    """A server at `url` that the test can inspect."""
 
     def __init__(self, runner: web.AppRunner, namespace: Namespace) -> None:
         self.runner = runner
@@ -42,12 +42,12 @@ class Site:
 
     @property
     def connections(self) -> int:
-        """How many TCP connections it has."""
+        """The number of its TCP connections."""
         assert self.runner.server is not None
         return len(self.runner.server.connections) + len(self.sessions.websockets)
 
     async def emptied(self, within: float = SOON) -> bool:
-        """Tell whether there is no connection left `within` so many seconds."""
+        """Return whether all connections end `within` this many seconds."""
         for _ in range(int(within / 0.05)):
             if not self.connections:
                 return True
@@ -55,7 +55,7 @@ class Site:
         return False
 
     async def left(self) -> None:
-        """Return when there is no session any more."""
+        """Return when there is no session left."""
         for _ in range(int(SOON / 0.01)):
             if not self.sessions.open_sessions:
                 return
@@ -65,7 +65,7 @@ class Site:
 
 @asynccontextmanager
 async def serving(config: Config | None = None) -> AsyncIterator[Site]:
-    """Run a signaller with a short keep-alive."""
+    """Run a server with a short keep-alive."""
     app = web.Application()
     namespace = setup(app, config=config)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=1.0)
@@ -95,7 +95,7 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize("start", BEGINNINGS.values(), ids=BEGINNINGS)
 async def test_an_unfinished_handshake_is_cut(site: Site, start: bytes) -> None:
-    """Who connects and never asks for anything is cut when the keep-alive time is over."""
+    """A client that connects and sends no request is closed after the keep-alive time."""
     wire = await Wire.open(site.url)
     wire.writer.write(start)
     assert await wire.ended()
@@ -103,7 +103,7 @@ async def test_an_unfinished_handshake_is_cut(site: Site, start: bytes) -> None:
 
 
 async def test_a_slow_handshake_is_cut(site: Site) -> None:
-    """A byte now and then, of a good handshake that never ends, keeps no connection alive."""
+    """A valid handshake sent byte by byte that never ends keeps no connection open."""
     wire = await Wire.open(site.url)
     wire.writer.write(b"GET /echo/websocket HTTP/1.1\r\nHost: a\r\nA: ")
     for _ in range(int(SOON / 0.1)):
@@ -114,7 +114,7 @@ async def test_a_slow_handshake_is_cut(site: Site) -> None:
 
 
 async def test_an_idle_connection_is_cut(site: Site) -> None:
-    """Neither does an answered request."""
+    """An answered request does not keep it open either."""
     wire = await Wire.open(site.url)
     assert (await wire.ask("GET", "/echo/info")).status == 200
     assert await wire.ended()
@@ -138,7 +138,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
 async def test_garbage_is_refused(site: Site, data: bytes) -> None:
-    """What is no HTTP gets a 400 or less, and its connection ends; the next one is served."""
+    """Data that is not HTTP gets at most a 400 and ends its connection; the next one is served."""
     wire = await Wire.open(site.url)
     wire.writer.write(data)
     async with asyncio.timeout(SOON):
@@ -162,10 +162,10 @@ ECHOED = {
 
 
 @pytest.mark.parametrize("data", ECHOED.values(), ids=ECHOED)
-async def test_what_is_repeated_of_a_bad_request_is_plain_text(site: Site, data: bytes) -> None:
-    """aiohttp quotes the line at fault, as Python's repr, to its sender: text, whatever it wants.
+async def test_a_bad_request_is_quoted_as_plain_text(site: Site, data: bytes) -> None:
+    """aiohttp quotes the faulty line to its sender, as a Python repr and as plain text only.
 
-    A byte that is no character takes four: no answer is longer than that.
+    An unprintable byte becomes four characters, which bounds the answer.
     """
     wire = await Wire.open(site.url)
     wire.writer.write(data)
@@ -178,7 +178,7 @@ async def test_what_is_repeated_of_a_bad_request_is_plain_text(site: Site, data:
 
 @pytest.mark.parametrize("path", [RAW, "/echo/0/0/websocket"])
 async def test_an_upgrade_to_http_2_is_no_websocket(site: Site, path: str) -> None:
-    """It is refused with a 400; the connection serves what comes next, or ends."""
+    """It is refused with a 400; the connection serves the next request, or ends."""
     wire = await Wire.open(site.url)
     assert (await wire.ask("GET", path, headers=H2C)).status == 400
     assert (await ask(site.url, "GET", "/echo/info", headers=H2C)).status == 200
@@ -189,7 +189,7 @@ async def test_an_upgrade_to_http_2_is_no_websocket(site: Site, path: str) -> No
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
 @pytest.mark.parametrize("path", ["", "/info", "/websocket", "/0/0/xhr", "/0/0/xhr_send"])
 async def test_odd_methods_open_nothing(site: Site, method: str, path: str) -> None:
-    """Whatever is asked for by whatever method: an answer, and no session."""
+    """Any method on any URL gets an answer, and no session."""
     answer = await ask(site.url, method, f"/echo{path}")
     assert answer.status in (200, 404, 405)
     assert site.sessions.open_sessions == 0
@@ -205,8 +205,8 @@ async def test_frames_before_the_handshake_is_answered(site: Site) -> None:
     assert json.loads(await socket.text())["Payload"] == "true"
 
 
-async def test_the_end_of_a_session_is_the_end_of_its_connection(site: Site) -> None:
-    """Who was closed and goes on talking, without answering the close, is cut all the same."""
+async def test_the_end_of_a_session_ends_its_connection(site: Site) -> None:
+    """A closed client that sends on instead of answering the close is cut off all the same."""
     socket = await Socket.open(site.url, RAW)
     for _ in range(10):
         socket.send("nonsense")
@@ -218,8 +218,8 @@ async def test_the_end_of_a_session_is_the_end_of_its_connection(site: Site) -> 
     pytest.fail("a closed client keeps its connection for as long as it talks")
 
 
-async def test_pongs_for_who_does_not_read_are_bounded() -> None:
-    """Pings without end whose answers are not read fill no memory."""
+async def test_pongs_for_a_client_that_does_not_read_are_bounded() -> None:
+    """Endless pings whose answers are not read do not fill the memory."""
     limit = 64 * 1024
     async with serving(Config(transport=Options(max_backlog_bytes=limit))) as site:
         socket = await Socket.open(site.url, RAW, receive_buffer=4096)
@@ -238,8 +238,8 @@ async def test_pongs_for_who_does_not_read_are_bounded() -> None:
 
 @pytest.mark.parametrize("path", [RAW, "/echo/0/0/websocket"])
 @pytest.mark.parametrize("opcode", [PING, PONG, TEXT, BINARY])
-async def test_nothing_may_be_said_too_often(site: Site, path: str, opcode: int) -> None:
-    """Pings, pongs and empty messages by the thousand are a flood too, and end with 4003."""
+async def test_empty_messages_and_pings_are_limited(site: Site, path: str, opcode: int) -> None:
+    """Thousands of pings, pongs and empty messages are a flood too, and end with 4003."""
     socket = await Socket.open(site.url, path)
     data = b"[]" if path != RAW and opcode in (TEXT, BINARY) else b""
     for _ in range(20):
@@ -251,7 +251,7 @@ async def test_nothing_may_be_said_too_often(site: Site, path: str, opcode: int)
 async def test_a_delayed_token_is_forgotten_with_its_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What a client has said while its token waits for a failed one's delay goes when it goes."""
+    """Packets that wait behind a delayed token are dropped when the client leaves."""
     auth = TokenAuth([secret_key("s" * 32)])
     caplog.set_level(logging.ERROR, "videre")
     async with serving(Config(auth=auth, limits=Limits())) as site:
@@ -271,8 +271,8 @@ async def test_a_delayed_token_is_forgotten_with_its_client(
         pytest.fail("its packets are kept until the delay is over")
 
 
-async def test_a_session_needs_its_whole_body(site: Site) -> None:
-    """A body that stops half-way hands nothing on."""
+async def test_a_partial_body_is_dropped(site: Site) -> None:
+    """A body that stops half-way delivers nothing."""
     session = fresh()
     assert await poll(site.url, session) == "o\n"
     wire = await Wire.open(site.url)

@@ -1,4 +1,4 @@
-"""What a stranger may put on the wire, byte by byte: each is refused as documented, or harmless."""
+"""Any bytes that a stranger may send: each input is refused as documented, or harmless."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 
 @dataclass
 class Scene:
-    """A room in which a witness sits, and an attacker of whom it has heard."""
+    """A room with a witness and an attacker that know each other."""
 
     server: Server
     witness: Client
     attacker: Socket
 
     async def told(self) -> dict[str, object]:
-        """Return the next packet that the attacker gets."""
+        """Return the attacker's next packet."""
         opcode, payload = await self.attacker.frame()
         assert opcode == TEXT
         return dict(json.loads(payload))
 
     async def error(self) -> str:
-        """Return the code of the error that the attacker gets next."""
+        """Return the code of the attacker's next error."""
         answer = await self.told()
         return str(json.loads(str(answer["Payload"]))["Code"])
 
     async def goes_on(self) -> None:
-        """Check that nobody has noticed anything, and that the attacker may go on."""
+        """Check that the witness has noticed nothing, and that the attacker may go on."""
         await self.witness.quiet()
         self.attacker.send(packet("broadcast", "a", "room", "on"))
         await self.witness.hears(("broadcast", "a", "room", "on"))
 
     async def ends(self, code: int) -> None:
-        """Check that the attacker is closed with a code, and the witness hears that it left."""
+        """Check that the attacker is closed with a code, and that the witness hears its leave."""
         assert (await self.attacker.goodbye())[0] == code
         await self.witness.hears(("disconnect", "a", "room", ""))
         assert await self.witness.users() == ["w"]
@@ -60,7 +60,7 @@ class Scene:
 
 @asynccontextmanager
 async def opened(config: Config | None = None) -> AsyncIterator[Scene]:
-    """Serve, and let a witness and an attacker enter a room."""
+    """Serve, and let a witness and an attacker join a room."""
     async with serving(videre.create_app(config)) as server:
         (witness,) = await server.members("w")
         attacker = await Socket.open(server.url, RAW)
@@ -88,7 +88,7 @@ def frame(first: int, payload: bytes = b"") -> bytes:
 
 
 def deflated(data: bytes) -> bytes:
-    """Return what a client that compresses puts into a frame."""
+    """Return the payload of a compressed frame."""
     deflate = zlib.compressobj(9, wbits=-15)
     done = deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)
     return done.removesuffix(b"\x00\x00\xff\xff")
@@ -118,22 +118,22 @@ MALFORMED = {
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
-async def test_no_json(scene: Scene, text: str, opcode: int) -> None:
-    """What is no JSON, or more of it than any client needs, is `malformed-packet` and no more."""
+async def test_invalid_json(scene: Scene, text: str, opcode: int) -> None:
+    """Text that is not JSON, or is nested too deep, is `malformed-packet` and nothing else."""
     scene.attacker.send(text, opcode)
     assert await scene.error() == "malformed-packet"
     await scene.goes_on()
 
 
 @pytest.mark.parametrize("number", ["1" * 300, "-0", "1e308", "0." + "1" * 20_000, "5E-324"])
-async def test_unusual_numbers_are_relayed_as_spelled(scene: Scene, number: str) -> None:
-    """A number is the receivers' affair: it is neither rounded nor refused for its length."""
+async def test_unusual_numbers_are_relayed_unchanged(scene: Scene, number: str) -> None:
+    """Numbers are neither rounded nor refused for their length."""
     scene.attacker.send(BROADCAST % number)
     assert await scene.witness.text() == BROADCAST % number
 
 
 async def test_duplicate_keys_cannot_deceive(scene: Scene) -> None:
-    """Where a key stands twice the last one counts, as it does for those who receive it."""
+    """The last of repeated keys counts, as it does for the receivers."""
     header = '{"Event":"broadcast","UserId":"%s","RoomId":"room"}'
     twice = f'{{"Header":{header % "w"},"Header":{header % "a"},"Payload":1}}'
     scene.attacker.send(twice)
@@ -147,7 +147,7 @@ async def test_duplicate_keys_cannot_deceive(scene: Scene) -> None:
 
 
 async def test_duplicate_payloads_are_not_shown(scene: Scene) -> None:
-    """Of a `connect` none of several Payloads is shown to others: any may hold a token."""
+    """No Payload of a `connect` is shown to others, even if repeated: any may hold a token."""
     connect = '{"Payload":"secret","Header":{"Event":"connect","UserId":"b","RoomId":"room"},'
     second = await Socket.open(scene.server.url, RAW)
     second.send(connect + r'"P\u0061yload":{"Token":"secret"},"Payload":["secret"]}')
@@ -170,7 +170,7 @@ async def test_invalid_utf_8(scene: Scene, data: bytes) -> None:
 
 
 async def test_a_character_may_be_cut_by_a_fragment(scene: Scene) -> None:
-    """UTF-8 is judged by the whole message, control frames amid its fragments are answered."""
+    """UTF-8 is checked for the whole message, and control frames between fragments are answered."""
     data = (BROADCAST % '"\U0001f600"').encode()
     cut = data.index(b"\xf0") + 2
     write = scene.attacker.wire.writer.write
@@ -182,7 +182,7 @@ async def test_a_character_may_be_cut_by_a_fragment(scene: Scene) -> None:
 
 
 async def test_a_close_amid_fragments(scene: Scene) -> None:
-    """A client may leave in the middle of a message, which is not handed on."""
+    """A client may leave in the middle of a message, which is not delivered."""
     data = (BROADCAST % 1).encode()
     scene.attacker.wire.writer.write(frame(0x01, data) + frame(0x88, b"\x03\xe8"))
     await scene.ends(1000)
@@ -207,8 +207,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-async def test_broken_frames(scene: Scene, data: bytes) -> None:
-    """What is no frame closes with 1002, and the others hear a disconnect, not more."""
+async def test_invalid_frames(scene: Scene, data: bytes) -> None:
+    """They close with 1002, and others hear one disconnect."""
     scene.attacker.wire.writer.write(data + encode((BROADCAST % 1).encode(), TEXT))
     await scene.ends(1002)
 
@@ -227,17 +227,17 @@ UNMASKED = {
 @pytest.mark.parametrize("cut", ["whole", "bytes"])
 @pytest.mark.parametrize("data", UNMASKED.values(), ids=UNMASKED)
 async def test_a_frame_without_a_mask_is_refused(scene: Scene, data: bytes, cut: str) -> None:
-    """RFC 6455 (5.1) has a server close; what came before it in the same chunk is carried out."""
+    """RFC 6455 (5.1) requires a close; earlier frames of the same chunk are carried out."""
     before = encode((BROADCAST % 1).encode(), TEXT)
     for piece in [before + data] if cut == "whole" else [before, data[:1], data[1:]]:
         scene.attacker.wire.writer.write(piece)
-        await asyncio.sleep(0.01 if cut == "bytes" else 0)  # to be read one by one, if it can be
+        await asyncio.sleep(0.01 if cut == "bytes" else 0)  # to be read one by one, if possible
     assert await scene.witness.text() == BROADCAST % 1
     await scene.ends(1002)
 
 
 async def test_a_frame_without_a_mask_behind_the_handshake() -> None:
-    """What comes in one piece with the request is looked at as well."""
+    """Data in the same chunk as the request is checked as well."""
     async with opened() as scene:
         wire = await Wire.open(scene.server.url)
         lines = "".join(f"{name}: {value}\r\n" for name, value in handshake().items())
@@ -248,15 +248,15 @@ async def test_a_frame_without_a_mask_behind_the_handshake() -> None:
 
 
 @pytest.mark.parametrize("code", [*range(1004, 1007), 1015, 1016, 999, 2999, 5000, 65535])
-async def test_close_codes_that_may_not_be_sent(scene: Scene, code: int) -> None:
-    """Some codes are never on the wire (RFC 6455, 7.4): to send one is an error."""
+async def test_close_codes_that_must_not_be_sent(scene: Scene, code: int) -> None:
+    """Some codes must not be on the wire (RFC 6455, 7.4): sending one is an error."""
     scene.attacker.send(struct.pack("!H", code), CLOSE)
     await scene.ends(1002)
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 3999, 4000, 4999])
 async def test_close_codes_that_may_be_sent(scene: Scene, code: int) -> None:
-    """Others are answered with the same."""
+    """Others are answered with the same code."""
     scene.attacker.send(struct.pack("!H", code), CLOSE)
     assert (await scene.attacker.goodbye())[0] == code
 
@@ -270,8 +270,8 @@ TINY = {
 
 
 @pytest.mark.parametrize("data", TINY.values(), ids=TINY)
-async def test_fragments_without_end_are_counted(scene: Scene, data: bytes) -> None:
-    """Tiny fragments, or control frames amid a message that does not end, are a flood."""
+async def test_endless_fragments_are_counted(scene: Scene, data: bytes) -> None:
+    """Tiny fragments, or control frames within a message that does not end, are a flood."""
     write = scene.attacker.wire.writer.write
     write(frame(0x01, b"["))
     for _ in range(20):
@@ -281,7 +281,7 @@ async def test_fragments_without_end_are_counted(scene: Scene, data: bytes) -> N
 
 
 async def test_a_message_without_an_end() -> None:
-    """Who keeps its connection alive, but never ends a message that it began, is refused."""
+    """A client that keeps its connection alive but never ends its message is closed."""
     options = Options(heartbeat=0.2, disconnect_delay=0.5)
     async with opened(Config(transport=options)) as scene:
         scene.attacker.wire.writer.write(frame(0x01, b"["))
@@ -292,15 +292,15 @@ async def test_a_message_without_an_end() -> None:
 
 
 @pytest.mark.parametrize("size", [4 * LIMIT + 1, 2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1])
-async def test_a_length_is_refused_before_its_bytes_come(scene: Scene, size: int) -> None:
-    """A frame that declares too much closes with 4501 as soon as its length is read."""
+async def test_a_length_is_refused_before_its_bytes(scene: Scene, size: int) -> None:
+    """A frame that declares too many closes with 4501 as soon as its length is read."""
     scene.attacker.wire.writer.write(b"\x81\xff" + struct.pack("!Q", size))
     assert await scene.error() == "packet-too-large"
     await scene.ends(4501)
 
 
 async def test_fragments_are_counted_together(scene: Scene) -> None:
-    """Many small fragments are no way around the limit, nor is one message that never ends."""
+    """Many small fragments do not get around the limit, nor does a message that never ends."""
     tracemalloc.start()
     try:
         write = scene.attacker.wire.writer.write
@@ -317,7 +317,7 @@ async def test_fragments_are_counted_together(scene: Scene) -> None:
 
 @pytest.mark.parametrize("framing", ["raw", "sockjs"])
 async def test_a_compression_bomb(framing: str) -> None:
-    """50 MB in 50 KB close with 4501, and are never inflated; the server grows by little."""
+    """50 MB in 50 KB close with 4501 without being inflated; the server hardly grows."""
     config = Config(transport=Options(compression=True))
     bomb = frame(0xC1)[:1] + encode(deflated(b"[" * 50_000_000), TEXT)[1:]
     async with opened(config) as scene:
@@ -337,7 +337,7 @@ async def test_a_compression_bomb(framing: str) -> None:
 
 
 async def _close_code(socket: Socket) -> int:
-    """Return the code of the close frame that comes after compressed frames."""
+    """Return the code of the close frame that follows compressed frames."""
     reader = socket.wire.reader
     while True:
         first, size = await reader.readexactly(2)
