@@ -1,4 +1,4 @@
-"""The admin port in a test's own process, and a client that checks every answer of it."""
+"""The admin port in the test's process, and a client that checks each of its answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JSON_TYPES = ("application/json", "application/problem+json")
 
 @dataclasses.dataclass
 class Answer:
-    """What the admin port answered, when it had been compared with the document."""
+    """An answer of the admin port, already compared with the document."""
 
     status: int
     body: Any
@@ -43,7 +43,7 @@ class Answer:
 
 
 class Admin:
-    """A client of the admin port at `url`; `drained` counts how often it was asked to drain."""
+    """A client of the admin port at `url`; `drained` counts the requests to drain."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Admin:
     async def ask(
         self, method: str, path: str, *, json: Any = None, headers: Any = None, **query: Any
     ) -> Answer:
-        """Ask, and compare the answer with what the document says of it."""
+        """Send a request, and compare the answer with the document."""
         sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         async with self.http.request(
             method, self.url + path, params=query, json=json, headers=sent | (headers or {})
@@ -73,7 +73,7 @@ class Admin:
             return await checked(method, path, response)
 
     async def get(self, path: str, **query: Any) -> Answer:
-        """Ask for something."""
+        """Send a GET."""
         return await self.ask("GET", path, **query)
 
 
@@ -83,7 +83,7 @@ async def checked(method: str, path: str, response: aiohttp.ClientResponse) -> A
     is_json = response.content_type in JSON_TYPES
     body = await response.json(content_type=None) if is_json else await response.text()
     answer = Answer(response.status, body, response.headers)
-    if described is None:  # no such path, or method: then it must say so
+    if described is None:  # unknown path or method: then the answer must say so
         assert response.content_type == "application/problem+json"
         conforms(body, {"$ref": "#/components/schemas/Problem"})
         return answer
@@ -98,7 +98,7 @@ async def checked(method: str, path: str, response: aiohttp.ClientResponse) -> A
 
 
 def resolved(part: dict[str, Any]) -> dict[str, Any]:
-    """Return a part of the document, or what it refers to."""
+    """Return a part of the document, following a reference."""
     if "$ref" not in part:
         return part
     found: Any = DOCUMENT
@@ -108,13 +108,13 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def conforms(value: Any, schema: dict[str, Any]) -> None:
-    """Fail unless a value is what a schema of the document says."""
+    """Fail unless a value matches a schema of the document."""
     whole = {**schema, "components": DOCUMENT["components"]}
     Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
 
 
 def routes(app: web.Application) -> set[tuple[str, str]]:
-    """Return each method and path of an application; HEAD stands beside each GET."""
+    """Return each method and path of an application; each GET has a HEAD."""
     found = set()
     for route in app.router.routes():
         assert route.resource is not None
@@ -126,7 +126,7 @@ def routes(app: web.Application) -> set[tuple[str, str]]:
 async def administered(
     config: Config | None = None, *, token: str | None = None
 ) -> AsyncIterator[Admin]:
-    """Run a signaller and its admin port, and give a client that shows the token."""
+    """Run a server and its admin port, and give a client that shows the token."""
     config = dataclasses.replace(config or Config(), admin_token=token)
     async with AsyncExitStack() as stack:
         app = videre.create_app(config)

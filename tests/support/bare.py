@@ -1,7 +1,7 @@
-"""A bare Debian machine: this one's files below an overlay, its own systemd and network.
+"""A bare Debian machine: this machine's files below an overlay, its own systemd and network.
 
-Its packages are Debian's, without the programs that the documents install. Nothing that happens
-there is seen here, and it is gone when its first process ends.
+Its packages are Debian's, without the programs that the documents install. Nothing done there
+affects this machine, and it is gone when its first process ends.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 from patience import patient
 from process import ROOT, missing, require
 
-SECONDS = patient(120)  # a command that installs things, from Debian's servers and from a registry
-ADDRESS = "198.51.100.10"  # of its network card (RFC 5737), at which nobody else is
+SECONDS = patient(120)  # a command that installs, from Debian's servers and a registry
+ADDRESS = "198.51.100.10"  # of its network card (RFC 5737): no other host has it
 CLONE = "/root/videre"  # where its user has cloned the repository
 
-#: What the documents install, and what would be in their way: none of it is on the machine.
+#: Programs that the documents install, or that would be in their way: the machine has none.
 ABSENT = ("python3-venv", "nginx*", "libnginx*", "redis*", "valkey*", "coturn", "haproxy", "caddy")
 
 _LEFT_OUT = shutil.ignore_patterns(
@@ -33,7 +33,7 @@ _LEFT_OUT = shutil.ignore_patterns(
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Makes the machine in a new mount, PID, network and control group namespace, and becomes its init.
+# Makes the machine in new mount, PID, network and control group namespaces, and becomes its init.
 # $1 is a folder for it, $2 a folder with the clone.
 _BOOT = r"""
 set -eu
@@ -75,7 +75,7 @@ exec env -i container=videre PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 """
 
 
-# Ends a command when the tests end, however they do.
+# Ends a command when the tests end, in whatever way.
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 _PURGE = """
@@ -86,13 +86,13 @@ apt-get -qq --yes purge $found
 
 
 class Machine:
-    """A running machine; `pid` is its init's, as it is here."""
+    """A running machine; `pid` is its init's process id on this machine."""
 
     def __init__(self, pid: int) -> None:
         self._pid = str(pid)
 
     def command(self, *words: str, network: bool = False) -> list[str]:
-        """Return what runs a command there; with `network`, it has this machine's network."""
+        """Return the command that runs a shell there; with `network`, in this machine's network."""
         own = () if network else ("--net",)
         enter = ("--mount", "--pid", "--uts", "--ipc", "--cgroup", *own, "--root", "--wd")
         found = [require("nsenter"), "--target", self._pid, *enter, "env", "-i", f"--chdir={CLONE}"]
@@ -102,13 +102,13 @@ class Machine:
         return [*found, *(f"{name}={value}" for name, value in variables.items()), *words]
 
     async def start(self, *words: str, network: bool = False) -> Process:
-        """Start a command there, whose input and output are pipes."""
+        """Start a command there, with pipes for input and output."""
         return await asyncio.create_subprocess_exec(
             *self.command(*words, network=network), stdin=PIPE, stdout=PIPE, stderr=STDOUT
         )
 
     async def run(self, line: str, *, network: bool = False, answers: str = "") -> str:
-        """Return what a line of shell prints there; it must end well. `answers` is its input."""
+        """Return the output of a shell line there, which must succeed. `answers` is its input."""
         process = await self.start("bash", "-c", line, network=network)
         try:
             async with asyncio.timeout(SECONDS):
@@ -121,13 +121,13 @@ class Machine:
         return output.decode()
 
     async def write(self, path: str, text: str) -> None:
-        """Write a file there, and its folder."""
+        """Write a file there, creating its folder."""
         name = shlex.quote(path)
         await self.run(f'mkdir -p "$(dirname {name})" && cat > {name}', answers=text)
 
 
 def _control_groups() -> Path:
-    """Return where control groups of version 2 are mounted."""
+    """Return the mount point of version 2 control groups."""
     for line in Path("/proc/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
         if kind == "cgroup2" and os.access(place, os.W_OK):
@@ -137,13 +137,13 @@ def _control_groups() -> Path:
 
 
 def _init_of(unshare: Process) -> int | None:
-    """Return the process id of the machine's init, once it is there."""
+    """Return the process id of the machine's init once it exists."""
     found = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
     return int(found[0]) if found else None
 
 
 async def _until_there(unshare: Process) -> int:
-    """Return the process id of the machine's init when its systemd can be asked."""
+    """Return the process id of the machine's init once its systemd answers."""
     async with asyncio.timeout(SECONDS):
         while unshare.returncode is None:
             if (init := _init_of(unshare)) is not None and _is_up(init):
@@ -153,12 +153,12 @@ async def _until_there(unshare: Process) -> int:
 
 
 def _is_up(init: int) -> bool:
-    # Before this file is there, the root of the process is this machine's.
+    # Before this file exists, the process still has this machine's root.
     return Path(f"/proc/{init}/root/run/systemd/private").exists()
 
 
 async def _until_it_runs(machine: Machine) -> None:
-    """Return when its systemd has started all that there is to start."""
+    """Return when its systemd has started all units."""
     async with asyncio.timeout(SECONDS):
         while True:
             probe = await machine.start("systemctl", "is-system-running")
@@ -170,7 +170,7 @@ async def _until_it_runs(machine: Machine) -> None:
 
 @asynccontextmanager
 async def bare_machine(tmp: Path) -> AsyncIterator[Machine]:
-    """Run a machine with a clone of this repository; skip the test where none can be made."""
+    """Run a machine with a clone of this repository; skip the test where that is impossible."""
     for program in ("unshare", "nsenter", "setpriv", "apt-get", "ip"):
         require(program)
     if os.geteuid() != 0 or not os.access("/lib/systemd/systemd", os.X_OK):
@@ -208,13 +208,13 @@ async def bare_machine(tmp: Path) -> AsyncIterator[Machine]:
         raise
     finally:
         with suppress(ProcessLookupError):
-            os.kill(unshare.pid, signal.SIGKILL)  # and by --kill-child all that is in it
+            os.kill(unshare.pid, signal.SIGKILL)  # and, by --kill-child, all its processes
         await said
         await _remove(group)
 
 
 async def _remove(group: Path) -> None:
-    """Remove a control group, and those in it, once their processes have ended."""
+    """Remove a control group and its children once their processes have ended."""
     async with asyncio.timeout(SECONDS):
         while True:
             if _removed(group):

@@ -1,4 +1,4 @@
-"""Pages in a real Chromium, and a way to the server that a test can cut."""
+"""Pages in a real Chromium, and a connection to the server that a test can cut."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 
 from process import LINE_BYTES, NODE, node_modules, require
 
-ANSWER_SECONDS = 30  # over what a page waits for anything
+ANSWER_SECONDS = 30  # longer than a page waits for anything
 
 
 class Page:
-    """A page that runs what it is told."""
+    """A page that runs a test's code."""
 
     def __init__(self, browser: Browser, name: str) -> None:
         self._browser = browser
         self.name = name
 
     async def run(self, code: str, arg: Any = None) -> Any:
-        """Run the body of an async function, with `arg`, and return what it returns."""
+        """Run the body of an async function with `arg`, and return its result."""
         return await self._browser.command("run", page=self.name, code=code, arg=arg)
 
     async def drive(self, code: str, arg: Any = None) -> Any:
@@ -37,7 +37,7 @@ class Page:
 
 
 class Browser:
-    """A Chromium; `faults` are the errors that pages did not catch."""
+    """A Chromium; `faults` are the uncaught errors of its pages."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -66,10 +66,10 @@ class Browser:
         init: str = "",
         ready: bool = True,
     ) -> Page:
-        """Open a page, whose user allows it the camera and the microphone, or does not.
+        """Open a page whose user allows camera and microphone, or does not.
 
-        With `own` it has a context and so a process of its own, with these options of Playwright's.
-        With `ready` it sets a global of that name, which is waited for.
+        With `own` it has its own context and so its own process, with these options of
+        Playwright's. With `ready` it sets a global variable of that name, for which this waits.
         """
         name = f"page{next(self._names)}"
         options = {"devices": devices, "own": own, "init": init, "ready": ready}
@@ -118,7 +118,7 @@ class Browser:
 
 @asynccontextmanager
 async def chromium(*flags: str) -> AsyncIterator[Browser]:
-    """Run a Chromium, with further flags of its own."""
+    """Run a Chromium with extra flags."""
     path = require("chromium")
     node_modules()
     process = await asyncio.create_subprocess_exec(
@@ -139,10 +139,10 @@ async def chromium(*flags: str) -> AsyncIterator[Browser]:
 
 
 class Wire:
-    """A port that leads to another, until it is cut."""
+    """A port that forwards to another one until it is cut."""
 
     def __init__(self) -> None:
-        self.target = 0  # the port that it leads to
+        self.target = 0  # the port that it forwards to
         self.port = 0
         self.whole = True  # else nobody gets through
         self.deaf = False  # to what clients say: it is lost without a word
@@ -157,12 +157,12 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def break_(self) -> None:
-        """Break all connections; new ones are let through."""
+        """Break all connections; new ones get through."""
         for end in self._ends:
             end.transport.abort()
 
     def cut(self) -> None:
-        """Break all connections, and let no new one through until it is mended."""
+        """Break all connections, and let none through until `mend`."""
         self.whole = False
         self.break_()
 
@@ -201,7 +201,7 @@ class Wire:
 async def _pump(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: Callable[[], bool]
 ) -> None:
-    """Carry bytes until one side has no more, then end the other; while deaf, drop them."""
+    """Forward bytes until one side ends, then end the other; while deaf, drop them."""
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
             if not deaf():

@@ -1,4 +1,4 @@
-"""Cables to network namespaces, which can be cut so that nobody hears of it."""
+"""Cables to network namespaces, which can be cut silently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 
 
 def no_cables() -> str:
-    """Return why cables cannot be laid here; "" where they can."""
+    """Return why cables are impossible here; "" if they are possible."""
     if shutil.which("ip") is None:
         return "ip (iproute2) is not installed"
     if os.geteuid() != 0:
@@ -18,7 +18,7 @@ def no_cables() -> str:
 
 
 async def ip(*args: str) -> str:
-    """Run the command `ip` and return what it says if it fails."""
+    """Run the command `ip`; return its error output if it fails."""
     process = await asyncio.create_subprocess_exec(
         "ip", *args, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
     )
@@ -27,13 +27,13 @@ async def ip(*args: str) -> str:
 
 
 class Cable:
-    """A network namespace at the other end of a cable. Ours has the address `here`.
+    """A network namespace at the other end of a cable. Our end has the address `here`.
 
-    With `namespace`, one more cable to a namespace that there is already.
+    With `namespace`, one more cable to an existing namespace.
     """
 
     def __init__(self, namespace: str | None = None) -> None:
-        # Of 198.18.0.0/15, for tests of networks (RFC 2544): no address of any real host.
+        # From 198.18.0.0/15, for tests of networks (RFC 2544): no real host has these addresses.
         number = secrets.randbelow(1 << 15) * 4
         network = f"198.{18 + (number >> 16)}.{number >> 8 & 255}"
         self.here = f"{network}.{(number & 255) + 1}"
@@ -44,7 +44,7 @@ class Cable:
         self._ends = f"videre{number}h", self.device
 
     async def lay(self) -> str:
-        """Make the namespace and the cable; return what is wrong if that cannot be done."""
+        """Make the namespace and the cable; return the fault if that fails."""
         here, there = self._ends
         inside = ["-n", self.namespace]
         for command in (
@@ -61,11 +61,11 @@ class Cable:
         return ""
 
     async def cut(self) -> None:
-        """Take the other end down: from then on nothing arrives, and nobody says so."""
+        """Take the other end down: from then on nothing arrives, silently."""
         assert await ip("-n", self.namespace, "link", "set", self._ends[1], "down") == ""
 
     async def remove(self) -> None:
-        """Remove the cable, and the namespace that it came with."""
+        """Remove the cable, and the namespace that was made for it."""
         await ip("link", "delete", self._ends[0])
         if self._new:
             await ip("netns", "delete", self.namespace)

@@ -1,4 +1,4 @@
-"""WebRTC peers (aiortc) that call each other, as the clients of a signaller do."""
+"""WebRTC peers (aiortc) that call each other, like clients of a server do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Caller:
         self.rtc.on("datachannel", self._adopt)
 
     async def uses(self, servers: Sequence[dict[str, Any]]) -> None:
-        """Begin anew with these ICE servers, of the W3C's shape, as for a browser."""
+        """Start over with these ICE servers, in the W3C's form, as for a browser."""
         await self.rtc.close()
         ice = [RTCIceServer(**server) for server in servers]
         self.rtc = RTCPeerConnection(RTCConfiguration(iceServers=ice))
@@ -53,7 +53,7 @@ class Caller:
         assert heard == {"Header": header, "Payload": payload}
 
     async def receives(self, kind: str) -> Any:
-        """Return the packet of ICE of this kind that the other peer broadcasts next."""
+        """Return the other peer's next broadcast of this kind of ICE packet."""
         packet: Packet = await self.signalling.receive()
         assert packet["Header"]["Event"] == "broadcast"
         assert packet["Header"]["UserId"] != self.signalling.user
@@ -81,7 +81,7 @@ class Caller:
         await self.rtc.setRemoteDescription(RTCSessionDescription(**ice))
 
     async def trickles(self) -> None:
-        """Broadcast the first candidate of the SDP by itself too, as browsers do with all."""
+        """Broadcast the SDP's first candidate separately too, as browsers do with all of them."""
         lines = self.rtc.localDescription.sdp.splitlines()
         line = next(line for line in lines if line.startswith("a=candidate:"))
         candidate = {"candidate": line[2:], "sdpMid": "0", "sdpMLineIndex": 0}
@@ -96,7 +96,7 @@ class Caller:
 
 
 async def negotiate(offerer: Caller, answerer: Caller) -> None:
-    """Answer an offer that was made, and exchange a candidate each."""
+    """Answer the offer, and exchange one candidate each."""
     await answerer.accepts("Ice Offer")
     await answerer.answers()
     await offerer.accepts("Ice Answer")
@@ -115,7 +115,7 @@ async def caller(
     room: str,
     trust: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Caller]:
-    """Connect a peer to the signaller, and hang up at the end."""
+    """Connect a peer to the server, and hang up at the end."""
     async with connect(server.url, framing, user=user, room=room, ssl=trust) as signalling:
         peer = Caller(signalling)
         try:

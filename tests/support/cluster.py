@@ -1,4 +1,4 @@
-"""Signallers that share a store, each a process of its own, and clients of theirs."""
+"""Servers that share a store, each a process, and their clients."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from patience import NODE_SECONDS, WAIT_SECONDS, patient
 from process import Signaller, signaller
 from signalling import Closed, Packet, Signalling, connect
 
-TOLD_SECONDS = NODE_SECONDS + 2  # in which the others hear that a node's members are gone
-LOADED_SECONDS = patient(5)  # more, where the machine is busy with other tests
+TOLD_SECONDS = NODE_SECONDS + 2  # within which others hear that a node's members are gone
+LOADED_SECONDS = patient(5)  # extra time for a machine that is busy with other tests
 
-#: Event, user, and the Payload: of an error its code, of a welcome or an odd one what it holds.
+#: Event, user and Payload: the code of an error, the content of a welcome or of an odd packet.
 Brief = tuple[str, str, Any]
 
 
 class Client:
-    """A client with a raw WebSocket; what it hears it tells in short."""
+    """A client with a raw WebSocket, which returns packets in short form."""
 
     def __init__(self, signalling: Signalling) -> None:
         self.signalling = signalling
         self.user = signalling.user
-        self._kept: deque[Brief] = deque()  # heard while waiting for something else
+        self._kept: deque[Brief] = deque()  # heard while waiting for other packets
 
     async def send(self, event: str, payload: object = "{}") -> None:
         await self.signalling.send(self.signalling.packet(event, payload))
 
     async def hear(self) -> Brief:
-        """Return the next packet in short; raise `Closed`."""
+        """Return the next packet in short form; raise `Closed`."""
         return self._kept.popleft() if self._kept else await self._receive()
 
     async def _receive(self) -> Brief:
@@ -43,18 +43,18 @@ class Client:
             return brief(await self.signalling.receive())
 
     async def hears(self, *expected: Brief) -> None:
-        """Hear these packets, and in this order."""
+        """Check that these packets come next, in this order."""
         heard = [await self.hear() for _ in expected]
         assert heard == list(expected), (self.user, heard, expected)
 
     async def is_at_peace(self) -> None:
-        """Hear nothing but the answer to a ping."""
+        """Check that nothing arrives but the answer to a ping."""
         await self.send("ping")
         event, user, _ = await self.hear()
         assert (event, user) == ("ping", self.user), (self.user, event, user)
 
     async def insists(self, event: str, payload: object = "{}") -> None:
-        """Send a packet until it is not refused for want of a store; what else comes is kept."""
+        """Send a packet until it is not refused for lack of a store; keep the other packets."""
         refused = ("error", self.user, "unavailable")
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
@@ -71,11 +71,11 @@ class Client:
                 await asyncio.sleep(0.05)
 
     async def says(self, text: str) -> None:
-        """Broadcast, as often as it takes."""
+        """Broadcast, repeatedly if need be."""
         await self.insists("broadcast", text)
 
     async def is_closed(self) -> int | None:
-        """Return the code with which the session is closed, whatever is heard before."""
+        """Return the code of the session's close, skipping earlier packets."""
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 try:
@@ -84,14 +84,14 @@ class Client:
                     return closed.code
 
     def is_lost(self) -> None:
-        """Break the connection, without a close."""
+        """Break the connection without a close."""
         response = self.signalling._socket._response
         assert response.connection is not None and response.connection.transport is not None
         response.connection.transport.abort()
 
 
 def brief(packet: Packet) -> Brief:
-    """Return what matters of a packet."""
+    """Return a packet in short form."""
     header, payload = packet["Header"], packet["Payload"]
     if header["Event"] == "error":
         error = json.loads(payload)
@@ -103,7 +103,7 @@ def brief(packet: Packet) -> Brief:
 
 
 class Cluster:
-    """Signallers on one store."""
+    """Servers on one store."""
 
     def __init__(self, tmp: Path, engine: str, stack: AsyncExitStack) -> None:
         self._tmp = tmp
@@ -114,7 +114,7 @@ class Cluster:
     async def add(
         self, count: int, *, engine: str = "", island: Island | None = None, **config: object
     ) -> list[Signaller]:
-        """Start so many signallers at once."""
+        """Start this many servers at once."""
         return await asyncio.gather(
             *(self._add(engine or self._engine, island, config) for _ in range(count))
         )
@@ -128,7 +128,7 @@ class Cluster:
             "Engine": engine,
             "NodeTimeout": NODE_SECONDS,
             "Grace": 10,
-            "JoinTimeout": None,  # who is refused asks again
+            "JoinTimeout": None,  # a refused client asks again
             **config,
         }
         where: dict[str, Any] = {}
@@ -160,7 +160,7 @@ class Cluster:
     async def seated(
         self, node: Signaller, user: str, *others: Client, room: str = "room"
     ) -> Client:
-        """Seat a user who asks for nothing; the others hear of it."""
+        """Seat a user without a welcome; the others hear of it."""
         client = await self.comes(node, user, room=room)
         role = "false" if others else "true"
         for each in (client, *others):
@@ -168,7 +168,7 @@ class Cluster:
         return client
 
     async def welcomed(self, node: Signaller, user: str, *others: Client) -> tuple[Client, str]:
-        """Seat a user who may come back with the secret that is returned."""
+        """Seat a user with a welcome; return its secret."""
         client = await self.comes(node, user, {"Welcome": True})
         role = "false" if others else "true"
         for each in (client, *others):
@@ -180,24 +180,24 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(tmp: Path, engine: str) -> AsyncIterator[Cluster]:
-    """Give a cluster without any signaller yet; stop them at the end."""
+    """Give a cluster without servers; stop those added at the end."""
     async with AsyncExitStack() as stack:
         yield Cluster(tmp, engine, stack)
 
 
 class Stopwatch:
-    """Tells whether something came within a time from now."""
+    """Checks that something happens within a time from now."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
     def within(self, seconds: float) -> None:
-        """Fail if more than so many seconds have passed, a busy machine's share apart."""
+        """Fail if more than this many seconds have passed, with some extra for a busy machine."""
         assert time.monotonic() - self._start < seconds + LOADED_SECONDS
 
 
 class Proxy:
-    """A way to a server that may be cut: then nothing goes through it, and nobody is told."""
+    """A connection to a server that can be cut: then nothing gets through, silently."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -208,7 +208,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where the server seems to be."""
+        """The server's apparent URL."""
         return f"redis://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
@@ -216,7 +216,7 @@ class Proxy:
         self._open.clear()
 
     def mend(self) -> None:
-        """Let everything through: also what was held."""
+        """Let everything through, including the data held back."""
         self._open.set()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -248,7 +248,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy(port: int) -> AsyncIterator[Proxy]:
-    """Run a proxy before a server on this machine."""
+    """Run a proxy in front of a server on this machine."""
     way = Proxy(port)
     server = await asyncio.start_server(way._accept, "127.0.0.1", 0)
     way.port = server.sockets[0].getsockname()[1]

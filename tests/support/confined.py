@@ -36,7 +36,7 @@ class Comparison(ctypes.Structure):
 
 
 class Filter:
-    """A seccomp filter; `default` is what becomes of calls that have no rule."""
+    """A seccomp filter; `default` applies to calls without a rule."""
 
     def __init__(self, default: int) -> None:
         self._library = ctypes.CDLL("libseccomp.so.2")
@@ -44,10 +44,10 @@ class Filter:
         self._context = ctypes.c_void_p(self._library.seccomp_init(default))
 
     def rule(self, action: int, call: str, *where: Comparison) -> None:
-        """Say what becomes of a call with such arguments."""
+        """Set what happens to a call with these arguments."""
         number = self._library.seccomp_syscall_resolve_name(call.encode())
         if number < 0:
-            return  # one that this machine has not
+            return  # this machine does not have it
         array = (Comparison * len(where))(*where)
         failed = self._library.seccomp_rule_add_array(
             self._context, action, number, len(where), array
@@ -56,13 +56,13 @@ class Filter:
             raise OSError(-failed, os.strerror(-failed), call)
 
     def load(self) -> None:
-        """Begin to filter this process, and all that come of it."""
+        """Filter this process and its children from now on."""
         if failed := self._library.seccomp_load(self._context):
             raise OSError(-failed, os.strerror(-failed))
 
 
 def calls(group: str) -> set[str]:
-    """Return the system calls of a group, as @system-service."""
+    """Return the system calls of a group such as @system-service."""
     shown = subprocess.run(
         ["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True
     )
@@ -77,7 +77,7 @@ def calls(group: str) -> set[str]:
 
 
 def allowed(unit: str) -> set[str]:
-    """Return the system calls that SystemCallFilter leaves: those named, less those after a ~."""
+    """Return the system calls that SystemCallFilter allows: those named, less those after a ~."""
     lines = re.findall(r"^SystemCallFilter=(~?)(.*)$", unit, re.MULTILINE)
     kept, denied = (
         {
@@ -89,13 +89,13 @@ def allowed(unit: str) -> set[str]:
         }
         for which in ("", "~")
     )
-    # systemd allows these with any list (@default), so that a process can be started.
+    # systemd allows these with any list (@default), so that a process can start.
     return kept - denied | calls("@default")
 
 
 def confine(unit: str) -> None:
-    """Put this process into the cage."""
-    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, without which no filter is taken
+    """Put this process into the sandbox."""
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, required for a filter
     listed = Filter(ERRNO | errno.EPERM)
     for call in allowed(unit):
         listed.rule(ALLOW, call)

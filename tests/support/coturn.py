@@ -1,4 +1,4 @@
-"""Run a real coturn, Debian's package, by the lines of the README."""
+"""Run a real coturn, Debian's package, with the configuration from the README."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from process import START_SECONDS, STOP_SECONDS, require
 from videre.ice import SharedSecret
 
 HOST = "127.0.0.1"
-# Where relays are: outside of the ports that Linux gives away, so that none is taken.
+# Relay ports: outside Linux's ephemeral range, so that none is taken.
 RELAY_PORTS = range(61000, 65536)
-STEP_SECONDS = 0.1  # between two questions whether it is up
+STEP_SECONDS = 0.1  # between two checks whether it is up
 BINDING = bytes.fromhex("0001 0000 2112a442") + b"is it there?"  # a STUN request
 
 DOCUMENTED = claim("docs/turn.md", "use-auth-secret").text
 PLACEHOLDER = "the-line-in-turn-secret"
 
-# Beside what is documented: loopback, which is not allowed to peers otherwise, and files in `tmp`.
+# In addition to the documented lines: peers on loopback, normally forbidden, and files in `tmp`.
 MORE = """
 listening-ip={host}
 listening-port={port}
@@ -46,7 +46,7 @@ log-file=stdout
 
 
 class Coturn:
-    """A coturn process that shares `secret` and listens at `port`, of UDP and TCP."""
+    """A coturn process that shares `secret` and listens at `port`, on UDP and TCP."""
 
     def __init__(self, process: Process, secret: str, port: int) -> None:
         self.process = process
@@ -59,15 +59,15 @@ class Coturn:
         return f"coturn {self.process.pid}:\n" + "\n".join(self.output)
 
     def entry(self, transport: str = "udp") -> dict[str, Any]:
-        """Return what `IceServers` holds of it."""
+        """Return its entry in `IceServers`."""
         return {"Urls": f"turn:{HOST}:{self.port}?transport={transport}", "Secret": self.secret}
 
     def shared(self, transport: str = "udp") -> SharedSecret:
-        """Return the same as videre.ice has it."""
+        """Return the same as a value of videre.ice."""
         return SharedSecret((self.entry(transport)["Urls"],), self.secret)
 
     async def answers(self) -> None:
-        """Return when it answers STUN; fail if it ends before."""
+        """Return when it answers STUN; fail if it ends before that."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(START_SECONDS):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -105,7 +105,7 @@ class Coturn:
 
 
 def free_port() -> int:
-    """Return a port that is free for UDP and TCP; a listener of nobody else takes it soon."""
+    """Return a port that is free on UDP and TCP, and that no other listener is about to take."""
     while True:
         with (
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
@@ -122,7 +122,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def coturn(tmp: Path) -> AsyncIterator[Coturn]:
-    """Run coturn in `tmp`, on a free port of loopback and with a secret of its own."""
+    """Run coturn in `tmp`, on a free loopback port and with its own secret."""
     program = require("turnserver")
     secret, port = secrets.token_urlsafe(32) + "=", free_port()
     assert DOCUMENTED.count(PLACEHOLDER) == 1

@@ -1,4 +1,4 @@
-"""Counts what code costs without looking at a clock."""
+"""Counts the cost of code without a clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def operations(work: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
-    gc.disable()  # it would end what other tests have left, in Python
+    gc.disable()  # it would finalise other tests' leftovers, in Python code
     sys.settrace(trace)
     try:
         work()
@@ -31,7 +31,7 @@ def operations(work: Callable[[], object]) -> int:
 
 
 class Unwalkable(dict[str, Any]):
-    """A dictionary that is looked into by key alone: C code cannot walk it uncounted either."""
+    """A dictionary that allows only look-ups by key: C code cannot iterate over it unnoticed."""
 
     def _refuse(self, *_arguments: object) -> NoReturn:
         raise AssertionError("all keys were walked through")

@@ -21,7 +21,7 @@ from videre.settings import JoinPolicy, Retention
 
 HALVES: Announcement = ('{"Header": 1, "Payload": ', "}")
 
-MAX_BYTES = 1000  # kept of a room's log
+MAX_BYTES = 1000  # of a room's log that are kept
 
 #: What a user missed: event, user, and texts.
 Missed = list[tuple[str, ...]]
@@ -162,7 +162,7 @@ class EngineContract:
         assert type(members) is list
         return members
 
-    async def test_what_the_last_packet_was_called_goes_with_the_seat(self) -> None:
+    async def test_the_id_of_the_last_packet_belongs_to_the_seat(self) -> None:
         """The id moves from seat to seat and to nobody else; a new member has none."""
         await self.join("room", "a", "1", ticket="t1")
         await self.join("room", "b", "2")
@@ -202,7 +202,7 @@ class EngineContract:
             await self.join("room", user, str(seat))
         assert await self.members("room") == ["c", "a", "b"]
 
-    async def test_who_comes_back_stands_last(self) -> None:
+    async def test_a_member_that_rejoins_is_last(self) -> None:
         """A member that leaves and joins again loses its place."""
         for seat, user in enumerate("abc"):
             await self.join("room", user, str(seat))
@@ -272,7 +272,9 @@ class EngineContract:
         [("room", "a", "1"), ("room", "a", "9"), ("room", "z", "2"), ("other", "a", "2")],
         ids=["replaced", "never-was", "of-another-user", "of-another-room"],
     )
-    async def test_a_seat_that_is_gone_is_no_error(self, room: str, user: str, seat: str) -> None:
+    async def test_leaving_a_missing_seat_is_no_error(
+        self, room: str, user: str, seat: str
+    ) -> None:
         """Leaving a seat that does not exist does nothing, and nobody hears of it."""
         await self.join("room", "a", "1")
         await self.join("room", "a", "2")
@@ -302,7 +304,7 @@ class EngineContract:
         assert await self.members("room") == []
 
     @pytest.mark.parametrize(("room", "user"), [("room", "z"), ("other", "a")])
-    async def test_whichever_seat_of_nobody_is_no_error(self, room: str, user: str) -> None:
+    async def test_removing_an_absent_user_is_no_error(self, room: str, user: str) -> None:
         """Taking away any seat of an absent user does nothing, and says so."""
         await self.join("room", "a", "1")
         self.heard.take()
@@ -331,7 +333,7 @@ class EngineContract:
         assert self.heard.for_all == [False, False]
         assert await self.resume("b", "3", "t", received=0) == [("sent", "a", "for b")]
 
-    async def test_the_rooms_that_have_members(self) -> None:
+    async def test_the_rooms_with_members(self) -> None:
         """Every room is listed once; an emptied room is not listed."""
         for seat, (room, user) in enumerate([("one", "a"), ("one", "b"), ("two", "a")]):
             await self.join(room, user, str(seat))
@@ -363,7 +365,7 @@ class EngineContract:
         await self.heard.wait(2)
         assert self.heard.take()[1:] == [("sent", "room", "1", text)]
 
-    async def test_events_are_heard_in_the_order_they_were_asked_for(self) -> None:
+    async def test_events_are_heard_in_order(self) -> None:
         """The joins, packets and leaves of a room have one order."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2")
@@ -389,13 +391,13 @@ class EngineContract:
         await self.join("room", "c", "4", capacity=2)
         assert await self.members("room") == ["b", "c"]
 
-    async def test_a_duplicate_takes_no_further_place(self) -> None:
+    async def test_a_duplicate_takes_no_extra_place(self) -> None:
         """A duplicate may replace a member of a full room."""
         await self.join("room", "a", "1", capacity=1)
         await self.join("room", "a", "2", capacity=1)
         assert await self.members("room") == ["a"]
 
-    async def test_there_are_as_many_rooms_as_may_be(self) -> None:
+    async def test_the_number_of_rooms_is_limited(self) -> None:
         """One more raises RoomFull; existing rooms stay open, and an emptied one makes room."""
         await self.join("one", "a", "1", max_rooms=2)
         await self.join("two", "a", "2", max_rooms=2)
@@ -406,7 +408,7 @@ class EngineContract:
         await self.join("three", "a", "5", max_rooms=2)
         assert await self.members("three") == ["a"]
 
-    async def test_rooms_have_nothing_in_common(self) -> None:
+    async def test_rooms_are_independent(self) -> None:
         """One user may have seats in two rooms; leaving one does not affect the other."""
         await self.join("room", "a", "1")
         await self.join("other", "a", "2")
@@ -415,7 +417,7 @@ class EngineContract:
         assert await self.members("other") == ["a"]
 
     @pytest.mark.parametrize("name", ["__proto__", "constructor", "a b", "*", "\u00e9\U0001f600"])
-    async def test_any_name_is_an_ordinary_one(self, name: str) -> None:
+    async def test_no_name_is_special(self, name: str) -> None:
         """Names have no meaning to an engine."""
         assert await self.members(name) == []
         await self.join(name, name, "1")
@@ -432,7 +434,7 @@ class EngineContract:
     # Seats that may be resumed.
 
     async def test_a_lost_seat_is_resumed(self) -> None:
-        """A resume gives another seat at the same place, and all that was missed."""
+        """A resume gives another seat at the same place, and all missed packets."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2")
         self.lose("a", "1")
@@ -446,7 +448,7 @@ class EngineContract:
         assert self.heard.take() == [("moved", "room", "a", "1", "3", "4503")]
         assert await self.members("room") == ["a", "b"]
 
-    async def test_what_was_missed_is_told_in_order(self) -> None:
+    async def test_missed_events_come_in_order(self) -> None:
         """Missed joins, packets, leaves and promotions come in order, without one's own packets."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
@@ -470,7 +472,7 @@ class EngineContract:
             ("left", "c"),
         ]
 
-    async def test_a_promotion_of_another_is_told(self) -> None:
+    async def test_a_promotion_of_another_is_heard(self) -> None:
         """An absent user also hears that another one was promoted."""
         for seat, user in enumerate("abc"):
             await self.join("room", user, str(seat), ticket=user)
@@ -493,10 +495,10 @@ class EngineContract:
         ("received", "missed"),
         [(0, ["0", "1", "2"]), (1, ["1", "2"]), (3, []), (99, [])],
     )
-    async def test_the_user_knows_best_what_it_has_got(
+    async def test_the_user_knows_best_what_it_received(
         self, received: int, missed: list[str]
     ) -> None:
-        """All after what it counted; more than there was is nothing."""
+        """It gets all packets after its count; a count beyond the last means none."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
         for number in range(3):
@@ -505,7 +507,7 @@ class EngineContract:
         found = await self.resume("b", "3", "t", received=received)
         assert found == [("sent", "a", text) for text in missed]
 
-    async def test_a_packet_may_have_come_of_two(self) -> None:
+    async def test_a_leave_received_without_its_promotion(self) -> None:
         """A user that got an initiator's leave, but not the promotion, gets just the promotion."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
@@ -522,7 +524,7 @@ class EngineContract:
         assert await self.resume("b", "3", "t", "u", received=1) == [("sent", "a", "two")]
         assert await self.resume("b", "4", "u", "v", received=1) == []
 
-    async def test_a_late_loss_of_a_seat_that_was_resumed_is_nothing(self) -> None:
+    async def test_a_late_loss_of_a_resumed_seat_is_ignored(self) -> None:
         """The end of the first connection does not harm the second."""
         await self.join("room", "a", "1", ticket="t")
         await self.resume("a", "2", "t", "u")
@@ -531,7 +533,7 @@ class EngineContract:
         assert await self.members("room") == ["a"]
         assert await self.resume("a", "3", "u") == []
 
-    async def test_a_new_ticket_counts_what_was_missed(self) -> None:
+    async def test_a_new_ticket_counts_missed_packets(self) -> None:
         """Packets that a resume sent, and that may be lost, are sent again by the next resume."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
@@ -545,7 +547,7 @@ class EngineContract:
         assert await self.resume("b", "4", "u", "v", received=1) == [two, three]
         assert await self.resume("b", "5", "v", "w", received=0) == [two, three]
 
-    async def test_a_ticket_is_good_once(self) -> None:
+    async def test_a_ticket_is_valid_once(self) -> None:
         """A ticket that was used or never issued is refused, and changes nothing."""
         await self.join("room", "a", "1", ticket="t")
         self.lose("a", "1")
@@ -567,8 +569,8 @@ class EngineContract:
                 await self.resume("a", "3", shown)
         assert await self.members("room") == ["a", "b"]
 
-    async def test_there_may_be_nothing_to_come_back_to(self) -> None:
-        """Resuming returns None for an unknown room, an unknown user, and a seat given up."""
+    async def test_nothing_to_resume(self) -> None:
+        """Resuming returns None for an unknown room, an unknown user, and a seat that was left."""
         assert await self.resume("a", "1", "t") is None
         await self.join("room", "b", "2")
         assert await self.resume("a", "3", "t") is None
@@ -577,7 +579,7 @@ class EngineContract:
         assert await self.resume("a", "5", "t") is None
         assert await self.members("room") == ["b"]
 
-    async def test_more_than_is_kept_was_missed(self) -> None:
+    async def test_a_gap(self) -> None:
         """A Gap changes nothing: a client that missed less may still resume."""
         await self.join("room", "a", "1")
         await self.join("room", "b", "2", ticket="t")
@@ -624,9 +626,7 @@ class EngineContract:
         assert await self.resume("a", "4", "t") == [("joined", "b", *HALVES)]
 
     @pytest.mark.parametrize(("user", "seat"), [("a", "1"), ("a", "9"), ("z", "2")])
-    async def test_a_seat_that_is_gone_is_neither_renewed_nor_lost(
-        self, user: str, seat: str
-    ) -> None:
+    async def test_a_missing_seat_is_neither_renewed_nor_lost(self, user: str, seat: str) -> None:
         """Nothing changes, and nobody hears of it."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "a", "2", ticket="u")
@@ -651,8 +651,8 @@ class EngineContract:
             await self.resume("a", "4", "t")
 
     @SHORT
-    async def test_a_grace_is_over(self, retention: Retention) -> None:
-        """A seat that is not resumed in time is given up."""
+    async def test_a_grace_ends(self, retention: Retention) -> None:
+        """A seat that is not resumed in time is left."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2")
         self.lose("a", "1")
@@ -664,7 +664,7 @@ class EngineContract:
         assert await self.resume("a", "3", "t") is None
 
     @SHORT
-    async def test_the_grace_of_the_last_one_is_over(self, retention: Retention) -> None:
+    async def test_the_grace_of_the_last_member_ends(self, retention: Retention) -> None:
         """The room ends, and can begin again."""
         await self.join("room", "a", "1", ticket="t")
         self.lose("a", "1")
@@ -675,7 +675,7 @@ class EngineContract:
         assert await self.members("room") == ["a"]
 
     @SHORT
-    async def test_who_came_back_stays(self, retention: Retention) -> None:
+    async def test_a_resumed_seat_outlives_its_grace(self, retention: Retention) -> None:
         """The end of a grace spares a seat resumed before it; another's end marks the time."""
         await self.join("room", "a", "1", ticket="t")
         await self.join("room", "b", "2", ticket="u")

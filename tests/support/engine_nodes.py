@@ -1,4 +1,4 @@
-"""Nodes of a cluster in one process: engines that share a store, and what each of them hears."""
+"""Nodes of a cluster in one process: engines that share a store, and what each hears."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from videre.settings import JoinPolicy, Retention
 
 
 class Node:
-    """An engine, what it hears, and short ways to ask it."""
+    """An engine, the events it hears, and shortcuts to use it."""
 
     def __init__(self, engine: RedisEngine) -> None:
         self.engine = engine
@@ -36,13 +36,13 @@ class Node:
     async def resume(
         self, user: str, shown: str, received: int = 0
     ) -> tuple[str, list[tuple[str, ...]] | type[Gap] | None]:
-        """Resume with a ticket, which is issued anew; return the seat, and what was missed."""
+        """Resume with a ticket, which is issued again; return the seat, and the missed events."""
         seat = uuid.uuid4().hex
         found = await self.engine.resume("room", user, seat, shown, shown, received)
         return seat, in_short(found)
 
     async def hears(self, *kinds: str, room: str = "room") -> list[tuple[str, ...]]:
-        """Wait for events of these kinds, and no others, of a room; return what was heard."""
+        """Wait for exactly these kinds of events in a room; return them."""
 
         def events() -> list[tuple[str, ...]]:
             return [
@@ -56,11 +56,11 @@ class Node:
         return heard
 
     async def sees(self, members: int) -> None:
-        """Return when the room has so many members, as far as this node knows."""
+        """Return when the room has this many members, as far as this node knows."""
         await eventually(lambda: len(self.engine._node.views["room"].believed.members) == members)
 
     async def insists(self, seat: str, text: str) -> None:
-        """Publish, as soon as that is not refused."""
+        """Publish, repeatedly while it is refused."""
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 try:
@@ -69,11 +69,11 @@ class Node:
                     await asyncio.sleep(0.02)
 
     async def is_ready(self) -> None:
-        """Return when the store answers and is heard."""
+        """Return when the store answers and messages arrive."""
         await eventually(lambda: self.engine._node.ready and not self.engine._node.owed)
 
     async def freeze(self) -> None:
-        """Renew the lease no more; nothing else changes."""
+        """Stop renewing the lease; nothing else changes."""
         assert self.engine._beating is not None
         self.engine._beating.cancel()
         await asyncio.gather(self.engine._beating, return_exceptions=True)
@@ -83,7 +83,7 @@ class Node:
         self.engine._beating = asyncio.create_task(self.engine._duties.run())
 
     async def die(self) -> None:
-        """Be gone without a word, as a process that is killed."""
+        """Disappear silently, like a killed process."""
         await self.freeze()
         self.engine._seats.end()
         await self.engine._node.jobs.end()
@@ -91,7 +91,7 @@ class Node:
 
 
 class Nodes:
-    """Makes nodes that share a namespace on one store."""
+    """Creates nodes that share a namespace on one store."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -101,7 +101,7 @@ class Nodes:
     async def add(
         self, *, node_timeout: float = 10.0, grace: float = 20.0, namespace: str | None = None
     ) -> Node:
-        """Start one more."""
+        """Start one more node."""
         engine = choice.make(
             self.url,
             namespace or self.namespace,

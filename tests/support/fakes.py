@@ -1,6 +1,6 @@
-"""Fakes of what stands around the rules: connections, the clock, the log, and clients to speak.
+"""Fakes around the rules: connections, the clock, the log, and clients.
 
-No event loop runs: what an engine has to wait for is driven to its end by `run`, or step by step
+No event loop runs: a call that waits for an engine is driven to its end by `run`, or step by step
 by a test that wants something to happen in between.
 """
 
@@ -23,10 +23,10 @@ from videre.reasons import End, LeaveReason
 from videre.rooms import Rooms
 from videre.settings import Duplicate, JoinPolicy, Limits, Retention
 
-#: Makes an engine, of the arguments of MemoryEngine.
+#: Makes an engine from the arguments of MemoryEngine.
 MakeEngine = Callable[..., Engine]
 
-#: What a test compares: event, user, room, and the Payload (of an error: its Code).
+#: What tests compare: event, user, room, and the Payload (the Code of an error).
 Brief = tuple[str, str, str, Any]
 
 MAX_BYTES = 64 * 1024
@@ -34,15 +34,15 @@ MAX_BYTES = 64 * 1024
 #: The events whose packets a client counts for a resume.
 COUNTED = ("connect", "disconnect", "broadcast", "role")
 
-#: For tests of anything else.
+#: For tests of anything but limits.
 UNLIMITED = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=None)
 
-#: The flows of a peer are the same on either: one is done at once, one answers later.
+#: A peer behaves the same on both: one engine answers at once, the other one later.
 ENGINES: list[MakeEngine] = [MemoryEngine, LaterEngine]
 
 
 def run(pending: Awaitable[Any] | None) -> Any:
-    """Drive to its end what was asked for; return what comes of it."""
+    """Drive an awaitable to its end; return its result."""
     if pending is None:
         return None
     steps = pending.__await__()
@@ -54,13 +54,13 @@ def run(pending: Awaitable[Any] | None) -> Any:
 
 
 def fake_ice(user: str) -> dict[str, Any]:
-    """Return ICE servers that show for whom they are."""
+    """Return ICE servers that show whom they are for."""
     server = {"urls": ["turn:turn.example"], "username": f"9:{user}", "credential": "c"}
     return {"IceServers": [server], "IceTtl": 600}
 
 
 def begin(pending: Awaitable[None] | None) -> Generator[Any, None, None]:
-    """Drive what was asked for up to where it waits for the engine; `run_on` takes it further."""
+    """Drive an awaitable until it waits for the engine; `run_on` continues it."""
     assert pending is not None, "nothing was left to be done"
     steps = pending.__await__()
     next(steps)
@@ -68,19 +68,19 @@ def begin(pending: Awaitable[None] | None) -> Generator[Any, None, None]:
 
 
 def run_on(steps: Generator[Any, None, None]) -> None:
-    """Drive to its end what has begun."""
+    """Drive a begun awaitable to its end."""
     for _ in steps:
         pass
 
 
 def packet(event: str, user: str, room: str, payload: Any = "{}", **header: Any) -> str:
-    """Return the text of a packet as a client sends it; further header keys by name."""
+    """Return the text of a packet as a client sends it; keywords are extra header keys."""
     head = {"Event": event, "UserId": user, "RoomId": room, **header}
     return json.dumps({"Header": head, "Payload": payload})
 
 
 def brief(text: str) -> Brief:
-    """Return what matters of a packet that the server sent."""
+    """Return a server's packet in short form."""
     body = json.loads(text)
     header, payload = body["Header"], body["Payload"]
     if header["Event"] == "error":
@@ -105,13 +105,13 @@ def error_of(text: str) -> dict[str, Any]:
 
 
 class FakeConnection:
-    """A way to a client that remembers what was sent; once closed it takes nothing more."""
+    """A connection that records packets; once closed it accepts no more."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.closes: list[tuple[int, str]] = []
         self.secret: str | None = None  # of the last welcome
-        self.received = 0  # packets since then that a resume counts
+        self.received = 0  # packets since then that count for a resume
 
     def send(self, text: str) -> None:
         """See Connection.send."""
@@ -129,17 +129,17 @@ class FakeConnection:
 
     @property
     def code(self) -> int | None:
-        """The code that the connection was closed with; None while it is open."""
+        """The code of the connection's close; None while it is open."""
         return self.closes[0][0] if self.closes else None
 
     def take(self) -> list[str]:
-        """Return what was sent since the last call."""
+        """Return the packets since the last call."""
         sent, self.sent = self.sent, []
         return sent
 
 
 class FakeTimer:
-    """A call that is due at a time, unless it is called off."""
+    """A call that is due at a time, unless it is cancelled."""
 
     def __init__(self, due: float, call: Callable[[], None]) -> None:
         self.due = due
@@ -152,7 +152,7 @@ class FakeTimer:
 
 
 class FakeClock:
-    """A clock that goes when it is told to, and its timers. Sleeps are noted, and over at once."""
+    """A clock that a test advances, and its timers. Sleeps are recorded, and end at once."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -163,23 +163,23 @@ class FakeClock:
         return self.now
 
     def later(self, seconds: float, call: Callable[[], None]) -> FakeTimer:
-        """Return a timer that calls back when so much time has passed."""
+        """Return a timer that calls back after this much time."""
         timer = FakeTimer(self.now + seconds, call)
         self.timers.append(timer)
         return timer
 
     async def sleep(self, seconds: float, needless: Callable[[], bool]) -> None:
-        """Note for how long somebody wanted to sleep."""
+        """Record the length of a sleep."""
         self.slept.append(seconds)
 
     @property
     def waiting(self) -> list[FakeTimer]:
-        """The timers that are still to go off, the earliest first."""
+        """The timers that have not fired, earliest first."""
         self.timers = [timer for timer in self.timers if not timer.cancelled]
         return sorted(self.timers, key=lambda timer: timer.due)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and timers go off when they are due."""
+        """Advance the time, and fire the timers that are due."""
         end = self.now + seconds
         while (waiting := self.waiting) and waiting[0].due <= end:
             timer = waiting[0]
@@ -190,12 +190,12 @@ class FakeClock:
 
 
 def memory_engine(clock: FakeClock, *, retention: Retention | None = None) -> MemoryEngine:
-    """Return a memory engine that goes by a clock."""
+    """Return a memory engine on a clock."""
     return MemoryEngine(clock=clock, later=clock.later, retention=retention)
 
 
 class FakeLog:
-    """A log, and a trace, that keep what they were told."""
+    """A log and a trace that keep their records."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
@@ -214,7 +214,7 @@ class FakeLog:
 
 
 class FakeClient:
-    """A client: a Peer and what came through its connection."""
+    """A client: a Peer, and the packets on its connection."""
 
     def __init__(self, world: World, peer: Peer, connection: FakeConnection) -> None:
         self.world = world
@@ -222,7 +222,7 @@ class FakeClient:
         self.connection = connection
 
     def say(self, text: str) -> None:
-        """Send a text; it is carried out when this returns."""
+        """Send a text, which is carried out when this returns."""
         run(self.peer.receive(text))
 
     def connect(self, user: str, room: str, **header: Any) -> None:
@@ -230,31 +230,31 @@ class FakeClient:
         self.say(packet("connect", user, room, **header))
 
     def end(self, code: int | None = None, *, clean: bool = False) -> None:
-        """End the session as a transport does: closed with a code, or lost."""
+        """End the session like a transport does: closed with a code, or lost."""
         reason = LeaveReason.CONNECTION_LOST if code is None else LeaveReason.CLOSED_BY_SERVER
         run(self.peer.closed(End(reason, code, clean)))
 
     def texts(self) -> list[str]:
-        """Return what was heard since the last call, as it was sent."""
+        """Return the packets since the last call, as sent."""
         return self.connection.take()
 
     def heard(self) -> list[Brief]:
-        """Return what was heard since the last call, in brief."""
+        """Return the packets since the last call, in short form."""
         return [brief(text) for text in self.texts()]
 
     def error(self) -> dict[str, Any]:
-        """Return the error which is the one thing heard since the last call."""
+        """Return the error that is the only packet since the last call."""
         (text,) = self.texts()
         return error_of(text)
 
     @property
     def code(self) -> int | None:
-        """The code that the session was closed with; None while it is open."""
+        """The code of the session's close; None while it is open."""
         return self.connection.code
 
 
 class World:
-    """One namespace on an engine, with the clients that a test brings in."""
+    """One namespace on an engine, with the test's clients."""
 
     def __init__(
         self,
@@ -304,18 +304,18 @@ class World:
         )
 
     def client(self, address: str = "192.0.2.1") -> FakeClient:
-        """Return a client in no room."""
+        """Return a client without a room."""
         connection = FakeConnection()
         self.connections.append(connection)
         peer = Peer(connection, self.context, address)
         return FakeClient(self, peer, connection)
 
     def received(self, secret: str) -> int:
-        """Return how many packets came since the welcome with a secret; 0 for an unknown one."""
+        """Return the count of packets since the welcome with a secret; 0 for an unknown one."""
         return next((each.received for each in self.connections if each.secret == secret), 0)
 
     def member(self, user: str, room: str = "room") -> FakeClient:
-        """Return a client that sits in a room and has heard its role."""
+        """Return a client with a seat that has heard its role."""
         client = self.client()
         client.connect(user, room)
         (echo,) = client.heard()
@@ -323,7 +323,7 @@ class World:
         return client
 
     def members(self, *users: str, room: str = "room") -> list[FakeClient]:
-        """Return members who joined in this order; what they heard of it is forgotten."""
+        """Return members that joined in this order, with their packets discarded."""
         clients = [self.member(user, room) for user in users]
         for client in clients:
             client.texts()

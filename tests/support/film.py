@@ -1,4 +1,4 @@
-"""A film that is made for a test: what a camera would send."""
+"""A film made for a test, in place of a camera."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RATE = 15
 
 
 def make_film(path: Path, seconds: int = 90) -> Path:
-    """Write a film, small and quick to encode, whose pictures differ."""
+    """Write a film that is small and quick to encode, with changing pictures."""
     with av.open(str(path), "w") as film:
         stream = film.add_stream("mpeg4", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"

@@ -1,4 +1,4 @@
-"""Clients that ask for more than the real one: for a welcome, and for their seat back."""
+"""Clients that use extensions: a welcome, and resuming."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Welcome = dict[str, Any]
 
 
 def ask(client: FakeClient, user: str, room: str = "room", **options: Any) -> None:
-    """Send a connect that asks for something, by name; with a secret, all that came is counted."""
+    """Send a connect with these options; with a secret, it counts all received packets."""
     if "Resume" in options:
         options = {"Received": client.world.received(options["Resume"]), **options}
     client.say(packet("connect", user, room, options))
 
 
 def welcome_of(text: str) -> Welcome:
-    """Return what a welcome says."""
+    """Return the Payload of a welcome."""
     event, *_, payload = brief(text)
     assert event == "welcome", text
     welcome: Welcome = json.loads(payload)
@@ -26,14 +26,14 @@ def welcome_of(text: str) -> Welcome:
 
 
 def answer(client: FakeClient) -> tuple[str, Welcome, list[Any]]:
-    """Return a connect's answer: the role, the welcome, and in brief what was heard after it."""
+    """Return a connect's answer: role, welcome, and later packets in short form."""
     role, welcome, *rest = client.texts()
     assert brief(role)[0] == "connect"
     return brief(role)[3], welcome_of(welcome), [brief(text) for text in rest]
 
 
 def guest(world: World, user: str, room: str = "room") -> tuple[FakeClient, str]:
-    """Return a member that asked for a welcome, and its secret."""
+    """Return a member with a welcome, and its secret."""
     client = world.client()
     ask(client, user, room, Welcome=True)
     _, welcome, rest = answer(client)
@@ -56,7 +56,7 @@ def say(client: FakeClient, user: str, payload: Any, room: str = "room", **head:
 
 
 def users(world: World, room: str = "room") -> str:
-    """Return who is in a room, as an outsider hears it."""
+    """Return the users of a room, as an outsider's ping shows them."""
     client = world.client()
     client.say(packet("ping", "outsider", room))
     ((event, *_, payload),) = client.heard()
@@ -65,7 +65,7 @@ def users(world: World, room: str = "room") -> str:
 
 
 def initiator(world: World, room: str = "room") -> str:
-    """Return who is the initiator of a room, as a visitor's welcome says."""
+    """Return the initiator of a room, as a visitor's welcome says."""
     visitor = world.client()
     ask(visitor, "visitor", room, Welcome=True)
     _, welcome, _ = answer(visitor)

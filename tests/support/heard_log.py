@@ -1,4 +1,4 @@
-"""A logger that a test can wait for: what the server did is known when it says so."""
+"""A logger that a test can wait for: the server has done something once it logs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _numbers = itertools.count()
 
 
 class HeardLog(logging.Handler):
-    """Keeps the records of `logger`, to be given to a server; `until` waits for one."""
+    """Keeps the records of `logger`, which a server gets; `until` waits for one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class HeardLog(logging.Handler):
         self._news.set()
 
     async def until(self, event: str, **fields: Any) -> None:
-        """Wait for a record of an event with these fields, if it has not come yet; forget it."""
+        """Wait for an event with these fields unless it is already there; remove it."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 for number, (name, found) in enumerate(self.events):

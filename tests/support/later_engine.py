@@ -1,4 +1,4 @@
-"""The memory engine, as one that works elsewhere: it answers later, or not at all."""
+"""The memory engine as if it were remote: it answers later, or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from videre.settings import JoinPolicy
 
 
 class LaterEngine:
-    """Every method works one turn after it was first waited for.
+    """Every method works one turn after it is first awaited.
 
-    While `down`, the methods in `down_for` fail: as they begin, or a turn later.
+    While `down`, the methods in `down_for` fail: at their start, or a turn later.
     """
 
     in_process = False

@@ -1,4 +1,4 @@
-"""A signaller whose metrics are asked for as Prometheus does, over HTTP, and what moved in them."""
+"""A server whose metrics are fetched over HTTP like Prometheus does, and their changes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from videre.logs import EventLog, Journal
 from videre.metrics.sockets import Sockets
 from videre.settings import Limits
 
-#: No limit that a test would meet.
+#: Limits that no test reaches.
 UNLIMITED = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=None, grace=60)
 
-#: Values by name, without `videre_`, and labels' values, but that of `prefix`.
+#: Values by name, without `videre_`, and values of labels other than `prefix`.
 Values = Mapping[str, float]
 
 
 def values_in(text: str) -> dict[str, float]:
-    """Return the samples of an exposition; of histograms, their buckets are left out."""
+    """Return the samples of an exposition, without the buckets of histograms."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -45,7 +45,7 @@ def values_in(text: str) -> dict[str, float]:
 
 
 class Meter:
-    """A running signaller, its log and its metrics."""
+    """A running server, its log and its metrics."""
 
     def __init__(self, server: Server, log: HeardLog, namespace: Namespace) -> None:
         self.server = server
@@ -54,7 +54,7 @@ class Meter:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The server's URL."""
         return self.server.url
 
     async def text(self) -> str:
@@ -64,15 +64,15 @@ class Meter:
             return await answer.text()
 
     async def values(self) -> dict[str, float]:
-        """Return what it says."""
+        """Return the values in the exposition."""
         return values_in(await self.text())
 
     @asynccontextmanager
     async def moves(self, **expected: float | Mapping[str, float]) -> AsyncIterator[None]:
-        """Check what moves meanwhile, by exactly how much, in the metrics that are named.
+        """Check that the named metrics change during the block, by exactly these amounts.
 
-        Of a metric with labels, by the labels' values; those that are not named do not move. What
-        the server has yet to notice is waited for.
+        Metrics with labels are given by the labels' values; those not named must not change. This
+        waits for changes that the server has yet to notice.
         """
         before = await self.values()
         yield
@@ -100,7 +100,7 @@ class Meter:
 
 @asynccontextmanager
 async def metered(config: Config | None = None, **settings: Any) -> AsyncIterator[Meter]:
-    """Run a site with a signaller and its metrics."""
+    """Run a site with a server and its metrics."""
     if config is None:
         config = Config(**{"limits": UNLIMITED, **settings})
     log = HeardLog()

@@ -1,12 +1,12 @@
 """Change the code in one small way at a time, and see whether a test fails: a mutation run.
 
-    python tests/support/mutants.py limits            # every mutant of videre/limits.py
-    python tests/support/mutants.py transport --sample 60 --seed 1
+python tests/support/mutants.py limits            # every mutant of videre/limits.py
 
-The areas are in AREAS, each with the tests that have to notice. Nothing is written: the mutant is
-compiled from memory, in a process forked from one that has imported the libraries already. It
-prints each mutant that survives, and a line of figures. A mutant that runs for too long counts as
-killed.
+python tests/support/mutants.py transport --sample 60 --seed 1
+
+The areas are in AREAS, each with the tests that should fail. Nothing is written: a mutant is
+compiled from memory, in a process forked from one that has imported the libraries. The program
+prints each surviving mutant, and a line of figures. A mutant that runs too long counts as killed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (aiohttp.web, hypothesis, jwt, orjson, pytest)  # imported once, for all mutants
-SECONDS = 120  # for the tests of one mutant: 20 times what they take
+SECONDS = 120  # for the tests of one mutant: 20 times what they need
 
-#: By name: the modules of videre, and the tests that run on their mutants.
+#: By name: modules of videre, and the tests to run on their mutants.
 AREAS: dict[str, tuple[list[str], list[str]]] = {
     "limits": (["limits.py"], ["house/test_limits.py", "peers"]),
     "packets": (["packets/*.py", "payload.py"], ["wire/test_packets*.py", "wire/test_payload.py"]),
@@ -70,7 +70,7 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of a module: the number of the node in ast.walk's order, and what is done."""
+    """One change of a module: the node's number in ast.walk's order, and the kind of change."""
 
     path: Path
     node: int
@@ -89,7 +89,7 @@ class Mutant:
 
 
 def _change(node: ast.AST) -> str | None:
-    """Change a node in place and return what was done, or None if nothing can be."""
+    """Change a node in place; return a description, or None if it cannot be changed."""
     match node:
         case ast.Compare(ops=[op]) if type(op) in SWAPS:
             node.ops = [SWAPS[type(op)]()]  # type: ignore[list-item]
@@ -194,7 +194,7 @@ def _test(mutant: Mutant | None, tests: Sequence[str]) -> int:
 
 
 def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
-    """Tell whether the tests pass on a mutant; None: on the code as it is."""
+    """Return whether the tests pass on a mutant, or for None on the unchanged code."""
     if (child := os.fork()) == 0:
         os.setsid()
         code = 1
@@ -213,12 +213,12 @@ def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
 
 
 def files(patterns: Sequence[str], folder: Path) -> list[Path]:
-    """Return the files and folders that these patterns name."""
+    """Return the files and folders that match these patterns."""
     return sorted(path for pattern in patterns for path in folder.glob(pattern))
 
 
 def main() -> int:
-    """Run the mutants that were asked for; return 1 if any of them survives."""
+    """Run the requested mutants; return 1 if any survives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("area", choices=AREAS)
     parser.add_argument("--sample", type=int, help="so many of them, by chance")

@@ -1,4 +1,4 @@
-"""A network namespace for a signaller: one cable leads to its store, another one to its clients."""
+"""A network namespace for a server: one cable leads to its store, another one to its clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOBODY = "02:00:00:00:00:00"  # the address of a network card that does not exis
 
 
 async def _ip(*arguments: str) -> str:
-    """Run `ip`; return what was wrong, "": nothing."""
+    """Run `ip`; return its error, or "" for none."""
     process = await asyncio.create_subprocess_exec(
         require("ip"), *arguments, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
     )
@@ -32,7 +32,7 @@ async def _must(*arguments: str) -> None:
 
 @dataclass(frozen=True)
 class Cable:
-    """A pair of network cards, one here and one in a namespace, and their addresses."""
+    """A pair of network cards, one here and one in a namespace, with their addresses."""
 
     namespace: str
     name: str
@@ -40,7 +40,7 @@ class Cable:
     there: str
 
     async def lay(self) -> None:
-        """Make both ends."""
+        """Create both ends."""
         far = ("-n", self.namespace)
         peer = ("type", "veth", "peer", "name", self.name, "netns", self.namespace)
         await _must("link", "add", self.name, *peer)
@@ -50,28 +50,28 @@ class Cable:
         await _must(*far, "link", "set", self.name, "up")
 
     async def unplug(self) -> None:
-        """Set down the end that is in the namespace: who sends is told that there is no way."""
+        """Take down the end in the namespace: senders get an error."""
         await _must("-n", self.namespace, "link", "set", self.name, "down")
 
     async def plug(self) -> None:
-        """Set it up again."""
+        """Bring it up again."""
         await _must("-n", self.namespace, "link", "set", self.name, "up")
 
     async def cut(self) -> None:
-        """Have all packets go to nobody, both ways: who sends is told nothing."""
+        """Send all packets to nobody, both ways: senders get no error."""
         nobody = ("lladdr", NOBODY, "dev", self.name, "nud", "permanent")
         await _must("neigh", "replace", self.there, *nobody)
         await _must("-n", self.namespace, "neigh", "replace", self.here, *nobody)
 
     async def mend(self) -> None:
-        """Have them find the way again."""
+        """Let packets arrive again."""
         await _must("neigh", "del", self.there, "dev", self.name)
         await _must("-n", self.namespace, "neigh", "del", self.here, "dev", self.name)
 
 
 @dataclass(frozen=True)
 class Island:
-    """Where a signaller has a cable to its store, and another one to its clients."""
+    """The place of a server with one cable to its store and one to its clients."""
 
     name: str
     store: Cable
@@ -79,13 +79,13 @@ class Island:
 
     @property
     def within(self) -> tuple[str, ...]:
-        """What a command begins with that is to run there."""
+        """The beginning of a command that runs there."""
         return (require("ip"), "netns", "exec", self.name)
 
 
 @asynccontextmanager
 async def island() -> AsyncIterator[Island]:
-    """Give a namespace; skip the test where none can be made."""
+    """Give a namespace; skip the test where that is impossible."""
     require("ip")
     if os.geteuid() != 0:
         missing("a network namespace needs root")
@@ -98,7 +98,7 @@ async def island() -> AsyncIterator[Island]:
         await _must("-n", name, "link", "set", "lo", "up")
         cables = []
         for letter in "sn":
-            # Of the addresses that are for measuring networks (RFC 2544): nobody else has them.
+            # From the range for measuring networks (RFC 2544): no other host has these addresses.
             place = random.SystemRandom().randrange(1 << 15) * 4
             base = f"198.{18 + (place >> 16)}.{place >> 8 & 255}"
             here, there = f"{base}.{(place & 255) + 1}", f"{base}.{(place & 255) + 2}"

@@ -1,4 +1,4 @@
-"""Projects as `npm create vite` makes them, with the browser client as it would be installed."""
+"""Projects made like `npm create vite` does, with the browser client as it would be installed."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ export default defineConfig({{ plugins: [{call}], build: {{ emptyOutDir: true }}
 
 
 def npm_modules() -> Path:
-    """Return the folder of what applications build with, installed as its lock file says."""
+    """Return the folder of the applications' build tools, installed by its lock file."""
     npm = require("npm")
     lock, installed = NPM / "package-lock.json", NPM / "node_modules" / ".package-lock.json"
     directory = os.open(NPM, os.O_RDONLY)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)  # two runs of the tests must not install at once
+        fcntl.flock(directory, fcntl.LOCK_EX)  # two test runs must not install at once
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-            # With what is optional: esbuild and rollup have their programs there.
+            # Includes optional packages, since esbuild and rollup have their programs there.
             command = [npm, "ci", "--ignore-scripts"]
             done = subprocess.run(command, cwd=NPM, capture_output=True, text=True)
             if done.returncode:
@@ -74,7 +74,7 @@ def npm_modules() -> Path:
 
 
 def packed(folder: Path) -> Path:
-    """Pack the client, and return the file that `npm publish` would send."""
+    """Pack the client; return the file that `npm publish` would send."""
     command = [require("npm"), "pack", "--json", "--pack-destination", str(folder)]
     done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, check=True)
     (told,) = json.loads(done.stdout)
@@ -82,7 +82,7 @@ def packed(folder: Path) -> Path:
 
 
 def node(script: Path | str, *args: str, cwd: Path) -> str:
-    """Run a program of node, which must end well, and return what it prints."""
+    """Run a node program, which must succeed, and return its output."""
     command = [require("node"), str(script), *args]
     done = subprocess.run(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180
@@ -93,15 +93,15 @@ def node(script: Path | str, *args: str, cwd: Path) -> str:
 
 @dataclass(frozen=True)
 class Template:
-    """What one of Vite's templates is made of."""
+    """The parts of one of Vite's templates."""
 
     plugin: str
     package: str
-    check: tuple[str, ...]  # the program of the type check, and its options
+    check: tuple[str, ...]  # the type checker's program and options
     main: str
     call: str = ""
     ending: str = "ts"
-    more: tuple[tuple[str, object], ...] = ()  # of the compiler's options
+    more: tuple[tuple[str, object], ...] = ()  # from the compiler's options
 
 
 TEMPLATES = {
@@ -151,7 +151,7 @@ TEMPLATES = {
 
 
 class Project:
-    """A project in a folder of its own, into which a packed client was installed."""
+    """A project in its own folder, with a packed client installed."""
 
     def __init__(self, folder: Path, client: Path, template: Template) -> None:
         self.folder = folder
@@ -185,7 +185,7 @@ class Project:
         node(self.folder / "node_modules" / program, *options, cwd=self.folder)
 
     def build(self) -> Path:
-        """Build the application, and return the folder that a site would serve."""
+        """Build the application, and return the folder for a site to serve."""
         output = node(self.folder / "node_modules/vite/bin/vite.js", "build", cwd=self.folder)
         assert "warning" not in output.lower(), output
         return self.folder / "dist"

@@ -1,4 +1,4 @@
-"""Run the command to its end in this process: what it says before it serves costs no start."""
+"""Run the command to its end in this process, which saves the start of a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from videre.command import cli
 
 @dataclass(frozen=True)
 class Done:
-    """What a run came to, by the names of subprocess.CompletedProcess."""
+    """The result of a run, with the names of subprocess.CompletedProcess."""
 
     returncode: int
     stdout: str
@@ -29,7 +29,7 @@ class Done:
 
 @contextmanager
 def _redirected(name: str, number: int) -> Iterator[IO[str]]:
-    """Lead a standard stream to a file: both its descriptor and Python's object."""
+    """Redirect a standard stream to a file: both its descriptor and Python's object."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         kept = os.dup(number)
         os.dup2(file.fileno(), number)
@@ -43,7 +43,7 @@ def _redirected(name: str, number: int) -> Iterator[IO[str]]:
 
 @contextmanager
 def _same_signals() -> Iterator[None]:
-    """Undo what the command blocks before it serves."""
+    """Undo the command's changes of signals."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
         yield
@@ -61,7 +61,7 @@ def run(
     cwd: Path | None = None,
     default_config: Path | None = ROOT / "bin" / "conf.json",
 ) -> Done:
-    """Run the command as bin/signaller.py does, with this environment (by default ours).
+    """Run the command like bin/signaller.py, with this environment (by default ours).
 
     Only one thread at a time may do so. Fails if the command would serve.
     """

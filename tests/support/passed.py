@@ -1,4 +1,4 @@
-"""Start the signaller as a service manager does: with descriptors from 3 on, and told of them."""
+"""Start the server like a service manager does, with passed descriptors from 3 on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from process import LINE_BYTES, ROOT, START_SECONDS, Signaller, supervised
 
-# LISTEN_PID must be the id of the process that listens: exec keeps it.
+# LISTEN_PID must be the id of the listening process: exec keeps it.
 _WRAPPER = """
 import fcntl, os, sys
 count = int(sys.argv[1])
@@ -25,13 +25,13 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2 + count :]])
 
 
 def command(descriptors: Sequence[int], *args: str) -> list[str]:
-    """Return the command that runs the signaller with these descriptors, which must be passed."""
+    """Return the command that runs the server with these descriptors, which must be passed on."""
     numbers = [str(len(descriptors)), *map(str, descriptors)]
     return [sys.executable, "-c", _WRAPPER, *numbers, "-m", "videre", *args]
 
 
 def environ(**variables: str) -> dict[str, str]:
-    """Return the environment for it."""
+    """Return its environment."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
 
 
@@ -39,7 +39,7 @@ def environ(**variables: str) -> dict[str, str]:
 async def activated(
     listening: socket.socket, *args: str, variables: Mapping[str, str]
 ) -> AsyncIterator[Signaller]:
-    """Run a signaller on a socket that stays ours; at the end it must stop cleanly."""
+    """Run a server on a socket that the test keeps; at the end it must stop cleanly."""
     process = await asyncio.create_subprocess_exec(
         *command([listening.fileno()], *args),
         pass_fds=[listening.fileno()],
@@ -53,7 +53,7 @@ async def activated(
 
 
 async def refused(descriptors: Sequence[int], *args: str, **variables: str) -> str:
-    """Return what the command says of these descriptors, which must end it with exit code 2."""
+    """Return the command's message about these descriptors, which must exit with code 2."""
     process = await asyncio.create_subprocess_exec(
         *command(descriptors, *args),
         pass_fds=descriptors,

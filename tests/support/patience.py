@@ -1,6 +1,6 @@
-"""How long tests wait: all their times come from here, and grow with VIDERE_TEST_PATIENCE.
+"""How long tests wait: all their times come from here, multiplied by VIDERE_TEST_PATIENCE.
 
-`VIDERE_TEST_PATIENCE=3 bin/test` on a machine that is three times as slow, or as busy.
+Use `VIDERE_TEST_PATIENCE=3 bin/test` on a machine that is three times as slow, or as busy.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ PATIENCE = float(os.environ.get("VIDERE_TEST_PATIENCE", "1"))
 
 
 def patient(seconds: float) -> float:
-    """Return for how many seconds to wait here for what takes less on a quiet machine."""
+    """Return how long to wait here for something that takes `seconds` on a quiet machine."""
     return seconds * PATIENCE
 
 
-#: NodeTimeout of tests in which a node dies. A renewal, every quarter of it, may come late by the
-#: rest of it: on a busy machine a process has stood still for more than a second.
+#: NodeTimeout of tests in which a node dies. A renewal, due after a quarter of it, may be late by
+#: the rest of it: on a busy machine, a process has stalled for more than a second.
 NODE_SECONDS = patient(3.0)
 
-#: After which something that must come does not come any more. Tests wait for it, not for this.
+#: The limit for something that must happen. Tests wait for the event, not for this time.
 WAIT_SECONDS = patient(60)

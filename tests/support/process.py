@@ -1,4 +1,4 @@
-"""Run the real signaller, and the programs that drive it, as processes of their own."""
+"""Run the real server, and the programs that drive it, as processes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = ROOT / "tests" / "node"
-#: For programs of the tests' own, which use the modules beside this one.
+#: For the tests' own programs, which use the modules in this folder.
 WITH_SUPPORT = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"}
 LISTENING = re.compile(r"Listening on .*?(https?)://([^/ ]+):(\d+)(/[^\s,]*)?")
 
 START_SECONDS = patient(60)  # a loaded machine imports slowly
-STOP_SECONDS = patient(30)  # far over what a shutdown takes; past it the process hangs
+STOP_SECONDS = patient(30)  # far longer than a shutdown takes; after it the process hangs
 LINE_BYTES = 1 << 20  # a log line may quote a whole packet
 
 
@@ -42,14 +42,14 @@ NO_DRAIN = {**os.environ, "VIDERE_DRAIN_SECONDS": "0"}
 
 
 class Signaller:
-    """A signaller process that listens at `url` and writes the lines in `output`."""
+    """A server process that listens at `url` and writes the lines in `output`."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.output: list[str] = []
         self.url = ""
         self.port = 0
-        self.code = 0  # what it is expected to end with
+        self.code = 0  # the expected exit code
         self._listening = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
@@ -57,14 +57,14 @@ class Signaller:
         return f"signaller {self.process.pid}:\n" + "\n".join(self.output)
 
     async def listening(self) -> None:
-        """Return when the process says where it listens; fail if it ends before."""
+        """Return when the process prints its address; fail if it ends before that."""
         async with asyncio.timeout(START_SECONDS):
             await self._listening.wait()
         if not self.url:
             pytest.fail("The signaller ended before it listened")
 
     async def kill(self) -> None:
-        """Kill it, which is no fault of it then."""
+        """Kill it, which then is no fault."""
         self.code = -signal.SIGKILL
         self.process.kill()
         await self.process.wait()
@@ -93,7 +93,7 @@ class Signaller:
                 scheme, host, port, path = found.groups()
                 self.url, self.port = f"{scheme}://{host}:{port}{path or ''}", int(port)
                 self._listening.set()
-        self._listening.set()  # at the end of the output nobody need wait any longer
+        self._listening.set()  # at the end of the output no waiting test need go on
 
 
 @asynccontextmanager
@@ -106,13 +106,13 @@ async def signaller(
 ) -> AsyncIterator[Signaller]:
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
 
-    `within` is a command that runs it, as `ip netns exec`.
+    `within` is a command to run it with, such as `ip netns exec`.
 
-    `config` is written to `tmp/conf.json`; without one it is the shipped configuration, but its
-    log goes to `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
+    `config` is written to `tmp/conf.json`; without one the shipped configuration is used, but with
+    its log in `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
     """
     command = [*within, sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
-    command += ["--host", host] if host is not None else []  # None: as the configuration says
+    command += ["--host", host] if host is not None else []  # None: as configured
     if config is None:
         command += ["--log-file", str(tmp / "debug.log")]
     else:
@@ -130,7 +130,7 @@ async def signaller(
 
 @asynccontextmanager
 async def supervised(process: Process) -> AsyncIterator[Signaller]:
-    """Give a signaller once it listens; at the end it must stop cleanly, see `signaller`."""
+    """Give a server once it listens; at the end it must stop cleanly, see `signaller`."""
     running = Signaller(process)
     try:
         await running.listening()
@@ -144,7 +144,7 @@ async def supervised(process: Process) -> AsyncIterator[Signaller]:
 
 
 def self_signed(tmp: Path) -> tuple[Path, Path]:
-    """Write a certificate for localhost and 127.0.0.1 and its key, and return their paths."""
+    """Write a certificate for localhost and 127.0.0.1 and its key; return their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -173,7 +173,7 @@ def self_signed(tmp: Path) -> tuple[Path, Path]:
 
 
 def missing(what: str) -> None:
-    """Skip the test, or fail it where VIDERE_TEST_ALL=1 says that nothing may be skipped."""
+    """Skip the test, or fail it if VIDERE_TEST_ALL=1 forbids skipping."""
     if os.environ.get("VIDERE_TEST_ALL") == "1":
         pytest.fail(what)
     pytest.skip(what)
@@ -189,15 +189,15 @@ def require(program: str) -> str:
 
 
 def node_modules(folder: Path = NODE) -> Path:
-    """Return a folder's node_modules, installed as its lock file says; skip where that fails."""
+    """Return a folder's node_modules, installed by its lock file; skip where that fails."""
     require("node")
     npm = require("npm")
     lock, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
     directory = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)  # two runs of the tests must not install at once
+        fcntl.flock(directory, fcntl.LOCK_EX)  # two test runs must not install at once
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-            command = [npm, "ci", "--ignore-scripts", "--omit=optional"]  # as bin/bench
+            command = [npm, "ci", "--ignore-scripts", "--omit=optional"]  # as in bin/bench
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             if done.returncode:
                 missing(f"npm ci failed: {done.stderr}")

@@ -1,4 +1,4 @@
-"""A reader who follows a document on a bare machine, and knows no better."""
+"""A reader who follows a document literally on a bare machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _INSTALLS = r"\bapt-get |\bbin/install\b|\bpip install\b"
 
 
 class Reader:
-    """Follows a document: writes its files, and runs its lines one after the other in a shell.
+    """Follows a document: writes its files, and runs its lines one by one in a shell.
 
-    It knows no better. It answers the questions of apt-get with yes, opens another terminal for
-    what serves, and has the network for what installs.
+    It answers yes to apt-get, opens another terminal for commands that serve, and has the network
+    for those that install.
     """
 
     def __init__(self, machine: Machine, process: Process, folder: str) -> None:
@@ -41,7 +41,7 @@ class Reader:
                 self._done.put_nowait(int(code))
 
     async def line(self, line: str) -> None:
-        """Run a line, which must end well."""
+        """Run a line, which must succeed."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\necho {_MARK}$?\n".encode())
         async with asyncio.timeout(SECONDS):
@@ -49,7 +49,7 @@ class Reader:
         assert code == 0, f"{line} ended with {code}\n{self.output}"
 
     async def follow(self, block: Block) -> None:
-        """Do what a block says: run it, or write the file that the words before it name."""
+        """Follow a block: run it, or write the file named in the words before it."""
         if block.language == "shell":
             for line in block.text.replace("\\\n", "").splitlines():
                 await self._follow_line(line)
@@ -65,14 +65,14 @@ class Reader:
             await self.line(f"{line} &" if re.match(_SERVES, line) else line)
 
     async def end(self) -> None:
-        """End the shell, and all that it has started: it is the leader of their session."""
+        """End the shell, which leads the session, and all that it has started."""
         await self._machine.run("pkill -KILL --session $(cat /tmp/reader)")
-        await self._process.wait()  # and until nobody has its output any more
+        await self._process.wait()  # and until all of its output is closed
         await self._reading
 
 
 def file_of(block: Block) -> str | None:
-    """Return the file that the paragraph before a block tells its reader to write; None: none."""
+    """Return the file that the paragraph before a block tells the reader to write, if any."""
     lines = (ROOT / block.document).read_text(encoding="utf-8").splitlines()[: block.line - 1]
     paragraph = " ".join("\n".join(lines).rstrip().rpartition("\n\n")[2].split())
     found = re.findall(r"`(/?[\w./-]+\.(?:json|conf|py|html))`", paragraph)
@@ -81,7 +81,7 @@ def file_of(block: Block) -> str | None:
 
 @asynccontextmanager
 async def reader(machine: Machine, folder: str = CLONE) -> AsyncIterator[Reader]:
-    """Run a shell for a reader; what it has started ends with it."""
+    """Run a shell for a reader; its processes end with it."""
     await machine.run(f"mkdir -p {folder}")
     found = Reader(machine, await machine.start("setsid", "--wait", "bash"), folder)
     try:

@@ -1,7 +1,7 @@
 """A state machine of losses, resumptions, expiries and duplicates, beside a model of section 3.
 
-The model says which packets each client hears after each step, to the last one. What the clients
-believe by these packets, and nothing else, must be so.
+The model predicts every packet that each client hears after each step. What the clients believe
+from these packets alone must be true.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ KEPT = UNNOTICED + GRACE  # seconds
 NAMES = ["a", "b", "c", "__proto__"]
 USERS = st.sampled_from(NAMES)
 ROOMS = st.sampled_from(["room", "room", "room", "other"])
-WHO = st.integers(0, 6)  # which of the sessions that are open
-AGO = st.sampled_from([0, 0, 0, 1, 1, 2, 5])  # which of the connections that were lost
+WHO = st.integers(0, 6)  # an index into the open sessions
+AGO = st.sampled_from([0, 0, 0, 1, 1, 2, 5])  # an index into the lost connections
 
 
 class ResumeMachine(RuleBasedStateMachine):
-    """Clients that lose their connections. A subclass names policy, engine and what is kept."""
+    """Clients that lose their connections. A subclass sets policy, engine and retention."""
 
     duplicate: ClassVar[Duplicate] = "replace"
     engine: ClassVar[MakeEngine] = MemoryEngine
@@ -52,7 +52,7 @@ class ResumeMachine(RuleBasedStateMachine):
             self.sessions[-1].client.say(packet("connect", user, "room", {"Welcome": user != "c"}))
             self.takes(self.sessions[-1], user, "room", None, None if user == "c" else {})
 
-    # What happens.
+    # Steps.
 
     @precondition(lambda self: len(self.sessions) < 7)
     @rule()
@@ -62,7 +62,7 @@ class ResumeMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, user=USERS, room=ROOMS, welcome=st.booleans())
     def connect(self, who: int, user: str, room: str, welcome: bool) -> None:
-        """Connect without any secret: anew, again, elsewhere, or under a name that is taken."""
+        """Connect without a secret: first, again, elsewhere, or under a taken name."""
         session = self.pick(who)
         session.client.say(packet("connect", user, room, {"Welcome": welcome}))
         if self.sits_here(session, user, room, welcome):
@@ -76,7 +76,7 @@ class ResumeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.tickets)
     @rule(who=WHO, new=st.booleans(), which=AGO, counts=st.booleans(), right=st.integers(0, 4))
     def resume(self, who: int, new: bool, which: int, counts: bool, right: int) -> None:
-        """Show a secret: the right one mostly, else one that was used, or that is not even one."""
+        """Show a secret: mostly the right one, or else a used or invalid one."""
         if new:
             self.open()
         session = self.sessions[-1] if new else self.pick(who)
@@ -104,12 +104,12 @@ class ResumeMachine(RuleBasedStateMachine):
             self.takes(session, user, room, held, {"Resumed": False})
             return
         self.moves(session, held, held.log[start:])
-        # Two hands with one secret: what the other one got meanwhile is not in this one's story.
+        # Two clients share the secret: this one's story lacks what the other one got meanwhile.
         session.base, session.exact = ticket.story, ticket.exact
 
     @rule(who=WHO, cut=st.integers(0, 4))
     def lose(self, who: int, cut: int) -> None:
-        """Lose a connection, and maybe the last packets with it."""
+        """Lose a connection, and perhaps the last packets with it."""
         session = self.member(who)
         seat = session.seat
         self.sessions.remove(session)
@@ -127,14 +127,14 @@ class ResumeMachine(RuleBasedStateMachine):
 
     @rule(who=WHO)
     def copy(self, who: int) -> None:
-        """Duplicate a tab: the secret of a connection that is alive is in two hands."""
+        """Duplicate a tab: two clients share the secret of a live connection."""
         session = self.member(who)
         if session.seat is not None and session.seat.asked:
             self.tickets.append(session.ticket())
 
     @rule(who=WHO, by=st.sampled_from(["close", "packet", "kick"]))
     def leave(self, who: int, by: str) -> None:
-        """Leave for good, or be removed; the secret is worth nothing then."""
+        """Leave for good, or be removed; the secret then becomes invalid."""
         session = self.member(who)
         seat = session.seat
         if seat is None:
@@ -170,12 +170,12 @@ class ResumeMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, room=ROOMS)
     def ping(self, who: int, room: str) -> None:
-        """Ping: the answer is no packet that counts."""
+        """Ping: the answer does not count."""
         self.pings(self.pick(who), room)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 7.0, 13.0, GRACE, 50.0]))
     def wait(self, seconds: float) -> None:
-        """Let time pass: graces end, in their order."""
+        """Let time pass: graces end, in order."""
         self.world.clock.advance(seconds)
         end = self.now + seconds
         for seat in [seat for seat in self.away if seat.due <= end]:
@@ -186,13 +186,13 @@ class ResumeMachine(RuleBasedStateMachine):
     # The model.
 
     def pick(self, who: int) -> Session:
-        """Return one of the sessions that are open, a new one if there is none."""
+        """Return an open session, a new one if there is none."""
         if not self.sessions:
             self.open()
         return self.sessions[who % len(self.sessions)]
 
     def member(self, who: int) -> Session:
-        """Return one of the sessions that have a seat; any, if there is none."""
+        """Return a session with a seat, or any if there is none."""
         seated = [session for session in self.sessions if session.seat is not None]
         return seated[who % len(seated)] if seated else self.pick(who)
 
@@ -201,16 +201,16 @@ class ResumeMachine(RuleBasedStateMachine):
         return next((seat for seat in self.rooms.get(room, ()) if seat.user == user), None)
 
     def names(self, room: str) -> str:
-        """Return what a ping for a room brings."""
+        """Return the answer to a ping for a room."""
         return json.dumps([seat.user for seat in self.rooms.get(room, ())], separators=(",", ":"))
 
     def pings(self, session: Session, room: str) -> None:
-        """Ask who is in a room."""
+        """Ping a room."""
         session.client.say(packet("ping", "me", room))
         session.expected.append(("ping", "me", room, self.names(room)))
 
     def deliver(self, seat: Seat, heard: Brief) -> None:
-        """Send a packet that counts to a member, wherever it is."""
+        """Send a counted packet to a member, seated or in grace."""
         seat.history.append(heard)
         seat.log.append(heard)
         seat.times.append(self.now)
@@ -218,9 +218,9 @@ class ResumeMachine(RuleBasedStateMachine):
             seat.session.expected.append(heard)
 
     def forget(self, members: list[Seat]) -> None:
-        """Drop what is too old when a room is told of something, and what is too much."""
+        """Drop the entries that are too old or too many when a room hears something."""
         if not any(seat.asked for seat in members):
-            return  # nobody could come back to it, so that nothing is taken down
+            return  # no member could resume, so nothing is recorded
         if not self.keeps:
             for seat in members:
                 seat.dropped = len(seat.log)
@@ -229,7 +229,7 @@ class ResumeMachine(RuleBasedStateMachine):
                 seat.dropped += 1
 
     def greet(self, seat: Seat, more: dict[str, Any]) -> None:
-        """Send a welcome: a member's packets are counted from there."""
+        """Send a welcome, which restarts the member's count."""
         members = self.rooms[seat.room]
         users = [member.user for member in members]
         welcome = {"Initiator": users[0], "Users": users, "Grace": GRACE, **fake_ice(seat.user)}
@@ -238,17 +238,17 @@ class ResumeMachine(RuleBasedStateMachine):
         seat.log, seat.times, seat.dropped, seat.asked = [], [], 0, True
 
     def role(self, seat: Seat) -> str:
-        """Return what the role of a member is called on the wire."""
+        """Return the role of a member as on the wire."""
         return "true" if self.rooms[seat.room][0] is seat else "false"
 
     def sits_here(self, session: Session, user: str, room: str, welcome: bool) -> bool:
-        """Answer a connect to the room that its sender is in; return whether it was one."""
+        """Answer a connect to the sender's own room; return whether it was one."""
         seat = session.seat
         if seat is None or seat.room != room:
             return False
         if seat.user != user:
             self.refused(session, "wrong-user", user, room)
-            self.pings(session, room)  # a good one: ten bad ones in a row are another story
+            self.pings(session, room)  # a valid packet: ten bad ones in a row are tested elsewhere
             return True
         session.expected.append(("connect", user, room, self.role(seat)))
         if welcome or seat.asked:
@@ -267,7 +267,7 @@ class ResumeMachine(RuleBasedStateMachine):
         held: Seat | None,
         welcome: dict[str, Any] | None,
     ) -> None:
-        """Give a session a seat of its own, in place of the one held there; and say what is so."""
+        """Give a session a new seat, which replaces one held there; predict the packets."""
         if held is not None:
             holder = held.session
             self.leaves(held)
@@ -287,7 +287,7 @@ class ResumeMachine(RuleBasedStateMachine):
             self.leaves(before)
 
     def moves(self, session: Session, seat: Seat, missed: list[Brief]) -> None:
-        """Give a session the seat of a connection that is lost, or is not wanted any more."""
+        """Give a session the seat of a lost or abandoned connection."""
         if seat.session is not None:
             seat.session.code, seat.session.seat = 4503, None
         else:
@@ -303,7 +303,7 @@ class ResumeMachine(RuleBasedStateMachine):
             self.leaves(before)
 
     def leaves(self, seat: Seat) -> None:
-        """Take a seat away: the others hear it, and who is initiator then."""
+        """Remove a seat: the others hear it, and the new initiator."""
         members = self.rooms[seat.room]
         promotes = members[0] is seat
         members.remove(seat)
@@ -326,16 +326,16 @@ class ResumeMachine(RuleBasedStateMachine):
             self.forget(members)
 
     def refused(self, session: Session, code: str, user: str, room: str) -> None:
-        """Tell a session that its packet is refused."""
+        """Predict an error for a session."""
         if session.seat is not None:
             user, room = session.seat.user, session.seat.room
         session.expected.append(("error", user, room, code))
 
-    # What must be so after each step.
+    # Invariants after each step.
 
     @invariant()
     def all_is_well(self) -> None:
-        """Look at the packets first: what is believed comes from them."""
+        """Check the packets first: the beliefs come from them."""
         for session in [*self.sessions]:
             self.it_heard_what_the_model_says(session)
         for room, members in self.rooms.items():
@@ -348,7 +348,7 @@ class ResumeMachine(RuleBasedStateMachine):
         assert len(self.world.clock.waiting) == len(self.away)
 
     def it_heard_what_the_model_says(self, session: Session) -> None:
-        """Exactly its packets; who was closed, was closed with its code."""
+        """The packets are exactly those predicted; closed sessions have their code."""
         texts = session.client.texts()
         heard: list[tuple[str, str, str, Any]] = []
         for text in texts:
@@ -369,7 +369,7 @@ class ResumeMachine(RuleBasedStateMachine):
             self.sessions.remove(session)
 
     def it_believes_what_is_so(self, session: Session, seat: Seat, members: list[Seat]) -> None:
-        """One initiator, the same for all; who is here; and each packet exactly once."""
+        """One initiator, the same for all; the true members; and each packet exactly once."""
         assert session.role == self.role(seat)
         if not seat.asked:
             return

@@ -1,4 +1,4 @@
-"""Members and clients of the resume machine: what is so, and what a client believes."""
+"""Members and clients of the resume machine: the truth, and what a client believes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fakes import COUNTED, Brief, FakeClient, brief
 
 @dataclasses.dataclass(eq=False)
 class Seat:
-    """What the model knows of a member."""
+    """The model's view of a member."""
 
     user: str
     room: str
@@ -21,8 +21,8 @@ class Seat:
     log: list[Brief] = dataclasses.field(default_factory=list)  # counted, since the last welcome
     times: list[float] = dataclasses.field(default_factory=list)
     dropped: int = 0  # of the log
-    last_id: int | None = None  # the id of its holder's last broadcast
-    due: float = 0.0  # once lost: when the grace ends
+    last_id: int | None = None  # the id of its user's last broadcast
+    due: float = 0.0  # once lost: the end of the grace
     history: list[Brief] = dataclasses.field(default_factory=list)  # counted, since it was taken
 
 
@@ -35,11 +35,11 @@ class Ticket:
     secret: str
     received: int
     story: list[Brief]
-    exact: bool  # whether the story is all that happened, so far
+    exact: bool  # whether the story is complete so far
 
 
 class Session:
-    """A client, what the model says of it, and what it believes."""
+    """A client, the model's view of it, and its own beliefs."""
 
     def __init__(self, client: FakeClient) -> None:
         self.client = client
@@ -56,7 +56,7 @@ class Session:
         self.exact = True
 
     def hear(self, text: str, user: str) -> None:
-        """Take in a packet, as `user`."""
+        """Process a packet, as `user`."""
         event, who, _, payload = heard = brief(text)
         if event in COUNTED:
             self.received += 1
@@ -81,7 +81,7 @@ class Session:
             self.users.discard(who)
 
     def ticket(self, cut: int = 0) -> Ticket:
-        """Return what the client has in its hands; the last `cut` packets have not arrived."""
+        """Return what the client holds, if its last `cut` packets have not arrived."""
         assert self.seat is not None
         story = self.story[: len(self.story) - cut]
         received = self.received - cut

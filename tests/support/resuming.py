@@ -1,4 +1,4 @@
-"""A signaller over real sockets, with one user that is lost and comes back."""
+"""A server on real sockets, with one user that loses its connection and resumes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from videre.settings import Limits
 
 Welcome = dict[str, Any]
 
-#: No limit on packets; a grace that no test outlasts.
+#: No limit on packets; a grace longer than any test.
 LIMITS = Limits(packets_per_second=None, bytes_per_second=None, join_timeout=None, grace=60)
 
 
 class Namespace:
-    """A running signaller, its log, and one user that is lost and comes back."""
+    """A running server, its log, and one user that loses its connection and resumes."""
 
     def __init__(self, server: Server, log: HeardLog, rooms: Rooms) -> None:
         self.server = server
         self.log = log
         self.rooms = rooms
         self.secret = ""
-        self.visitor: Visitor | None = None  # that the secret was shown to
+        self.visitor: Visitor | None = None  # the client that got the secret
 
     async def enter(self, transport: str = "raw", user: str = "a", **options: Any) -> Visitor:
         """Return a client of any transport that has sent a connect and asked for a welcome."""
@@ -42,7 +42,7 @@ class Namespace:
         return visitor
 
     async def take(self, visitor: Visitor) -> tuple[str, Welcome]:
-        """Return the role and the welcome that a client hears; its secret is noted."""
+        """Return the role and the welcome that a client hears; record its secret."""
         texts = Texts(visitor)
         (event, *_, role), (greeting, *_, payload) = await texts.next(), await texts.next()
         assert (event, greeting, texts.left) == ("connect", "welcome", [])
@@ -55,9 +55,9 @@ class Namespace:
         await self.log.until("lost", user="a")
 
     async def back(self, transport: str = "raw", **options: Any) -> tuple[Texts, str, Welcome]:
-        """Return a client that shows the secret, its role, and its welcome.
+        """Return the client that shows the secret, its role, and its welcome.
 
-        Unless told otherwise, it counts what the client before it has heard.
+        By default it counts all packets that the client before it has heard.
         """
         received = 0 if self.visitor is None else self.visitor.counted
         options = {"Resume": self.secret, "Received": received, **options}
@@ -71,7 +71,7 @@ class Namespace:
 
 
 class Texts:
-    """What a client hears, one by one."""
+    """A client's packets, one by one."""
 
     def __init__(self, visitor: Visitor) -> None:
         self.visitor = visitor
@@ -106,7 +106,7 @@ async def namespace(limits: Limits = LIMITS, **settings: Any) -> AsyncIterator[N
 
 
 async def speak(client: Client, *payloads: Any, user: str = "b") -> None:
-    """Broadcast, and wait until that is done."""
+    """Broadcast, and wait until it is carried out."""
     for payload in payloads:
         await client.send("broadcast", user, "room", payload)
     await client.quiet()

@@ -1,8 +1,7 @@
 """A state machine that lets many peers come and go, beside a model of protocol.md's section 2.
 
-The model says which packets each client hears after each step, to the last one. Beside it a Witness
-for each client believes nothing but these packets, as the real client does; what the witnesses
-believe must fit together.
+The model predicts every packet that each client hears after each step. Each client also has a
+Witness that believes only these packets, like the real client; the witnesses' beliefs must agree.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from videre.settings import Duplicate
 USERS = st.sampled_from(["a", "b", "c", "__proto__"])
 ROOMS = ["room", "other", "constructor"]
 IN_ROOMS = st.sampled_from(ROOMS)
-WHO = st.integers(0, 7)  # which of the sessions that are open
+WHO = st.integers(0, 7)  # an index into the open sessions
 
 BAD = {
     "malformed-packet": "nonsense",
@@ -33,16 +32,16 @@ Place = tuple[str, str]  # user, room
 
 
 class Witness:
-    """What a client believes, by the packets it got."""
+    """A client's beliefs, from the packets it got."""
 
     def __init__(self) -> None:
-        self.asked: Place | None = None  # by its last connect
+        self.asked: Place | None = None  # from its last connect
         self.place: Place | None = None
         self.role = ""
         self.story: list[tuple[str, str]] = []  # joins and leaves since its own
 
     def hear(self, heard: Brief) -> None:
-        """Take a packet in."""
+        """Process a packet."""
         event, user, room, payload = heard
         if event == "error":
             self.asked = None
@@ -59,23 +58,23 @@ class Witness:
 
 
 class Session:
-    """A client, what the model says of it, and its witness."""
+    """A client, the model's view of it, and its witness."""
 
     def __init__(self, client: FakeClient) -> None:
         self.client = client
         self.witness = Witness()
         self.place: Place | None = None
         self.bad = 0
-        self.code: int | None = None  # what it has been closed with
+        self.code: int | None = None  # the code of its close
         self.expected: list[Brief] = []
 
     def expect(self, event: str, user: str, room: str, payload: Any) -> None:
-        """Note a packet that the client must hear in this step."""
+        """Predict a packet for this step."""
         self.expected.append((event, user, room, payload))
 
 
 class RoomsMachine(RuleBasedStateMachine):
-    """Peers in rooms. A subclass names the policy and the engine."""
+    """Peers in rooms. A subclass sets the policy and the engine."""
 
     duplicate: ClassVar[Duplicate] = "replace"
     engine: ClassVar[type[Engine]] = MemoryEngine
@@ -91,7 +90,7 @@ class RoomsMachine(RuleBasedStateMachine):
         for _ in range(3):
             self.open()
 
-    # What happens.
+    # Steps.
 
     @precondition(lambda self: len(self.sessions) < 8)
     @rule()
@@ -101,7 +100,7 @@ class RoomsMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, user=USERS, room=IN_ROOMS)
     def connect(self, who: int, user: str, room: str) -> None:
-        """Connect: anew, again, elsewhere, or under a name that is taken."""
+        """Connect: first, again, elsewhere, or under a taken name."""
         if (session := self.pick(who)) is None:
             return
         session.witness.asked = (user, room)
@@ -128,7 +127,7 @@ class RoomsMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, own=st.booleans(), user=USERS, room=IN_ROOMS, mark=st.integers(0, 9))
     def broadcast(self, who: int, own: bool, user: str, room: str, mark: int) -> None:
-        """Broadcast, as whom and where one may, or not."""
+        """Broadcast under any name, in any room, allowed or not."""
         if (session := self.pick(who)) is None:
             return
         user, room = session.place if own and session.place else (user, room)
@@ -152,7 +151,7 @@ class RoomsMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, own=st.booleans(), user=USERS, room=IN_ROOMS)
     def ping(self, who: int, own: bool, user: str, room: str) -> None:
-        """Ping the own room as always, or any."""
+        """Ping the own room with the same packet as before, or any room."""
         if (session := self.pick(who)) is None:
             return
         user, room = session.place if own and session.place else (user, room)
@@ -162,7 +161,7 @@ class RoomsMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, code=st.sampled_from(sorted(BAD)), times=st.integers(1, 10))
     def bad(self, who: int, code: str, times: int) -> None:
-        """Send bad packets, until the session is closed for them."""
+        """Send bad packets until the session is closed for them."""
         if (session := self.pick(who)) is None:
             return
         for _ in range(times):
@@ -184,7 +183,7 @@ class RoomsMachine(RuleBasedStateMachine):
     # The model.
 
     def pick(self, who: int) -> Session | None:
-        """Return one of the sessions that are open."""
+        """Return one of the open sessions."""
         return self.sessions[who % len(self.sessions)] if self.sessions else None
 
     def say(self, session: Session, event: str, user: str, room: str, payload: Any = "{}") -> None:
@@ -192,17 +191,17 @@ class RoomsMachine(RuleBasedStateMachine):
         session.client.say(packet(event, user, room, payload))
 
     def role(self, session: Session) -> str:
-        """Return what the role of a member is called on the wire."""
+        """Return the role of a member as on the wire."""
         assert session.place is not None
         return "true" if self.rooms[session.place[1]][0] is session else "false"
 
     def users(self, room: str) -> str:
-        """Return what a ping for a room brings."""
+        """Return the answer to a ping for a room."""
         names = [member.place[0] for member in self.rooms.get(room, ()) if member.place]
         return json.dumps(names, separators=(",", ":"))
 
     def joins(self, session: Session, user: str, room: str) -> None:
-        """Put a session into a room: every member hears it."""
+        """Add a session to a room: every member hears it."""
         members = self.rooms.setdefault(room, [])
         members.append(session)
         session.place = (user, room)
@@ -210,7 +209,7 @@ class RoomsMachine(RuleBasedStateMachine):
             member.expect("connect", user, room, self.role(session))
 
     def leaves(self, session: Session, old: Place | None = None) -> None:
-        """Take a session out of its room (`old`: it sits elsewhere already): the others hear it."""
+        """Remove a session from its room (`old`: it has a new seat already): others hear it."""
         user, room = old or session.place  # type: ignore[misc]
         members = self.rooms[room]
         promotes = members[0] is session
@@ -225,7 +224,7 @@ class RoomsMachine(RuleBasedStateMachine):
             members[0].expect("connect", members[0].place[0], room, "true")  # type: ignore[index]
 
     def may(self, session: Session, user: str, room: str) -> bool:
-        """Tell whether a session may act as a user in a room; if not, it is told so."""
+        """Return whether a session may act as a user in a room; if not, predict the error."""
         if session.place is None or session.place[1] != room:
             self.refused(session, "not-in-room", user, room)
         elif session.place[0] != user:
@@ -238,7 +237,7 @@ class RoomsMachine(RuleBasedStateMachine):
     def refused(
         self, session: Session, code: str, user: str, room: str, *, bad: bool = True
     ) -> None:
-        """Tell a session that its packet is refused; the tenth in a row is the last."""
+        """Predict an error for a session; the tenth in a row is the last."""
         user, room = session.place or (user, room)
         session.expect("error", user, room, code)
         session.bad += bad
@@ -247,11 +246,11 @@ class RoomsMachine(RuleBasedStateMachine):
             if session.place is not None:
                 self.leaves(session)
 
-    # What must be so after each step.
+    # Invariants after each step.
 
     @invariant()
     def all_is_well(self) -> None:
-        """Look at the packets first: what is believed comes from them."""
+        """Check the packets first: the beliefs come from them."""
         self.everybody_heard_what_the_model_says()
         self.the_members_agree()
         self.a_ping_equals_the_model()
@@ -259,7 +258,7 @@ class RoomsMachine(RuleBasedStateMachine):
         self.the_census_is_a_walk()
 
     def everybody_heard_what_the_model_says(self) -> None:
-        """Each client heard exactly its packets; who was closed, was closed with its code."""
+        """Each client heard exactly the predicted packets; closed ones have their code."""
         for session in [*self.sessions]:
             if session.client.code is not None:  # as a transport does, when the step is over
                 session.client.end()
@@ -275,7 +274,7 @@ class RoomsMachine(RuleBasedStateMachine):
         self.ended.clear()
 
     def the_members_agree(self) -> None:
-        """One of them believes to be the initiator; since each joined all have seen the same."""
+        """One of them believes to be the initiator; all have seen the same since each joined."""
         for room, members in self.rooms.items():
             witnesses = [member.witness for member in members]
             assert [w.place for w in witnesses] == [member.place for member in members]
@@ -285,20 +284,20 @@ class RoomsMachine(RuleBasedStateMachine):
                 assert witness.story == longest[len(longest) - len(witness.story) :]
 
     def a_ping_equals_the_model(self) -> None:
-        """An outsider hears who is in each room, in joining order."""
+        """An outsider's ping lists each room's members in joining order."""
         for room in ROOMS:
             self.outsider.say(packet("ping", "outsider", room))
             assert self.outsider.heard() == [("ping", "outsider", room, self.users(room))]
 
     def empty_rooms_are_gone(self) -> None:
-        """Nothing is kept of a room without members, nor of a join that was refused."""
+        """Nothing is kept of a room without members, or of a refused join."""
         assert len(self.world.rooms) == len(self.rooms)
         memory: Any = getattr(self.world.engine, "_memory", self.world.engine)
         assert set(memory._rooms) == set(self.rooms)
         assert self.world.rooms._replica.joining == {}
 
     def the_census_is_a_walk(self) -> None:
-        """What is kept with each change is what a walk through all rooms finds."""
+        """Counters updated with each change equal a walk through all rooms."""
         census, replica = self.world.rooms.census, self.world.rooms._replica
         walked = {room.name: len(room.seats) for room in replica.rooms.values()}
         assert dict(census.largest(len(walked) + 1)) == walked

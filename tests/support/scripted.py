@@ -1,4 +1,4 @@
-"""A signaller that says what a test tells it to say, and a proxy that cuts connections."""
+"""A server that sends what a test says, and a proxy that cuts connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 10.0  # seconds; nothing a test waits for takes a tenth of it on an i
 
 
 class Link:
-    """One client's connection, at the server's end."""
+    """The server's end of one client's connection."""
 
     def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
         self._socket = socket
@@ -39,7 +39,7 @@ class Link:
         return packet
 
     async def say(self, event: str, user: str, payload: Any = "", **header: Any) -> None:
-        """Send a packet; a Payload that is no string is sent as its JSON text."""
+        """Send a packet; a Payload that is not a string is sent as its JSON text."""
         text = payload if isinstance(payload, str) else json.dumps(payload)
         head = {"Event": event, "UserId": user, "RoomId": "room", **header}
         await self.write(json.dumps({"Header": head, "Payload": text}))
@@ -61,7 +61,7 @@ class Link:
         await self.say("error", header["UserId"], told, Id=header["Id"])
 
     async def seat(self, *users: str, secret: str | None = "s1", **more: Any) -> dict[str, Any]:
-        """Give the client a seat as the last of these users; return what it asked for."""
+        """Seat the client as the last of these users; return its connect options."""
         asked = await self.hears("connect")
         await self.answer(asked, len(users) == 1)
         await self.welcome(*users, secret=secret, **more)
@@ -75,7 +75,7 @@ class Link:
         await self.say("welcome", users[-1], welcome)
 
     async def ended(self) -> int | None:
-        """Return the code with which the client closes; nothing may come before."""
+        """Return the code of the client's close, which must come next."""
         message = await self._socket.receive(timeout=PATIENCE)
         assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED), message
         self.done.set()
@@ -87,18 +87,18 @@ class Link:
         self.done.set()
 
     def cut(self) -> None:
-        """Break it: the client sees a RST or the end, and no close."""
+        """Break it: the client sees a RST or the end, without a close."""
         if self._request.transport is not None:
             self._request.transport.abort()
         self.done.set()
 
 
 class Scripted:
-    """A signaller without a will of its own: each connection is a Link for the test."""
+    """A server without rules: each connection is a Link for the test."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.refusal: int | None = None  # the status that answers all upgrades, if any
+        self.refusal: int | None = None  # the status for all upgrades, if any
         self.refused = asyncio.Semaphore(0)  # counts them
         self._links: asyncio.Queue[Link] = asyncio.Queue()
         self._open: list[Link] = []
@@ -109,7 +109,7 @@ class Scripted:
             return await self._links.get()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Accept a WebSocket, and keep it until the test has done with it."""
+        """Accept a WebSocket, and keep it until the test is done with it."""
         if self.refusal is not None:
             self.refused.release()
             return web.Response(status=self.refusal)
@@ -129,7 +129,7 @@ class Scripted:
 
 @asynccontextmanager
 async def scripted() -> AsyncIterator[Scripted]:
-    """Run such a signaller."""
+    """Run such a server."""
     server = Scripted()
     app = web.Application()
     app.router.add_get("/echo/websocket", server.serve)
@@ -143,7 +143,7 @@ async def scripted() -> AsyncIterator[Scripted]:
 
 @asynccontextmanager
 async def listening(app: web.Application, port: int = 0) -> AsyncIterator[str]:
-    """Run an application, and give the URL of its signaller; at its end connections break."""
+    """Run an application, and give its signalling URL; at the end break all connections."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -154,10 +154,10 @@ async def listening(app: web.Application, port: int = 0) -> AsyncIterator[str]:
 
 
 class Proxy:
-    """A TCP proxy before `target` that breaks connections, when told or after so many bytes.
+    """A TCP proxy before `target` that breaks connections, on demand or after some bytes.
 
-    `budgets` says for each connection how many bytes pass, both directions counted; at its end
-    nothing is broken any more.
+    `budgets` has the number of bytes for each connection, in both directions together; once it is
+    used up, no connection is broken any more.
     """
 
     def __init__(self, target: str, budgets: Iterator[int]) -> None:
@@ -183,7 +183,7 @@ class Proxy:
         await asyncio.gather(*self._pumps)
 
     def cut(self) -> None:
-        """Break all connections, at both ends: what was under way is lost, and a RST says so."""
+        """Break all connections, at both ends, with a RST: data in flight is lost."""
         for pair in self._pairs:
             for writer in pair:
                 if not writer.is_closing():
@@ -219,7 +219,7 @@ class Proxy:
                 if pair not in self._pairs:
                     return
                 if 0 <= left[0] <= len(data):
-                    # What comes before the cut may arrive.
+                    # Data before the cut may arrive.
                     sink.write(data[: left[0]])
                     left[0] = 0
                     self.cuts += 1
@@ -233,7 +233,7 @@ class Proxy:
                 return
         self._pairs.discard(pair)
         for writer in pair:
-            # The rest is flushed to the one, the other gets a RST.
+            # One side gets the rest, the other a RST.
             if writer is sink:
                 writer.close()
             else:
@@ -241,6 +241,6 @@ class Proxy:
 
 
 def budgets(seed: int, count: int, least: int, most: int) -> Iterator[int]:
-    """Return so many random numbers of bytes."""
+    """Return this many random numbers of bytes."""
     chance = random.Random(seed)
     return iter([chance.randint(least, most) for _ in range(count)])

@@ -1,4 +1,4 @@
-"""What a seam test stands on: a server whose every session's story is taped.
+"""The base of seam tests: a server that records each session's events.
 
 `VIDERE_SEAM=stock` mounts the stock plugin instead of ours, to see the fault tests fail there.
 """
@@ -22,7 +22,7 @@ PREFIX = "/echo"
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that a handler was told: "open", "message" or "goodbye"."""
+    """One call of a handler: "open", "message" or "goodbye"."""
 
     session: int
     kind: str
@@ -36,7 +36,7 @@ def nothing(*_: object) -> None:
 
 @dataclass
 class Script:
-    """What the handler does at each event; by default nothing but the taping."""
+    """The handler's action for each event; by default it only records."""
 
     opened: Callable[[Any], Any] = nothing
     received: Callable[[Any, str], Any] = nothing
@@ -59,7 +59,7 @@ class Tape:
         self.news.set()
 
     def story(self, number: int = 0) -> list[str]:
-        """Return what one session has seen, as short words."""
+        """Return one session's events as short words."""
         mine = (event for event in self.events if event.session == number)
         return [
             f"{event.kind} {event.text}" if event.kind == "message" else event.kind
@@ -72,7 +72,7 @@ class Tape:
     async def until(
         self, kind: str, number: int = 0, *, text: str = "", within: float = PATIENCE
     ) -> Event:
-        """Return the session's first such event, waiting for it if it is still to come."""
+        """Return the session's first such event, waiting for it if need be."""
         async with asyncio.timeout(within):
             while True:
                 for event in self.events:
@@ -104,7 +104,7 @@ class Taped:
 
 
 class Seam:
-    """One running server: ours, or the stock plugin with the options that it has."""
+    """One running server: ours, or the stock plugin with those options that it has."""
 
     def __init__(self, script: Script, stop_within: float, options: dict[str, Any]) -> None:
         self.tape = Tape()

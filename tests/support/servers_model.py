@@ -1,4 +1,4 @@
-"""The model of a server with tokens and limits, by protocol.md: what each client has to hear."""
+"""The model of a server with tokens and limits, after protocol.md: what each client must hear."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from fakes import Brief
 from inprocess import Client
 
 CAPACITY, MAX_ROOMS = 3, 2
-BURST = 80  # packets of a session, and pings; none of them comes back
+BURST = 80  # packets and pings of a session; no allowance returns
 
 
 class Session:
-    """A client, and what the model says of it."""
+    """A client, and the model's view of it."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.place: tuple[str, str] | None = None  # user, room
         self.bad = 0  # refused in a row
-        self.packets = 0  # pings apart
+        self.packets = 0  # pings have their own rate
         self.code: int | None = None
         self.expected: list[Brief] = []
 
     def expect(self, event: str, user: str, room: str, payload: Any) -> None:
-        """Note a packet that must come in this step."""
+        """Predict a packet for this step."""
         self.expected.append((event, user, room, payload))
 
     def refused(self, code: str, user: str, room: str, *, bad: bool = False) -> None:
-        """Note an error; the tenth bad packet in a row is the last."""
+        """Predict an error; the tenth bad packet in a row is the last."""
         self.expect("error", *(self.place or (user, room)), code)
         self.bad += bad
         if self.bad == 10:
             self.code = 4500
 
     def spends(self, user: str, room: str) -> bool:
-        """Tell whether a packet passes the rate, and note what the client hears if it does not."""
+        """Return whether a packet passes the rate; predict the error if not."""
         self.packets += 1
         if self.packets == BURST + 1:
             self.refused("rate-limited", user, room)
@@ -45,21 +45,21 @@ class Session:
 
 
 class Model:
-    """Who is where, by protocol.md."""
+    """The members of all rooms, after protocol.md."""
 
     def __init__(self) -> None:
         self.rooms: dict[str, list[Session]] = {}  # in joining order
-        self.failures = 0  # tokens that were refused
+        self.failures = 0  # refused tokens
 
     def judge(self, kind: str, room: str) -> str | None:
-        """Return the code of the error that a token of this kind earns for a room."""
+        """Return the error code that a token of this kind gets for a room."""
         if kind in ("good", "a list") or (kind == "prefix" and room != "other"):
             return None
         self.failures += kind != "none"
         return "token-expired" if kind == "expired" else "unauthorized"
 
     def connect(self, session: Session, user: str, room: str, kind: str, most: int | None) -> None:
-        """A connect with a token."""
+        """Predict a connect with a token."""
         if not session.spends(user, room):
             return
         old = session.place
@@ -92,13 +92,13 @@ class Model:
             self._leave(session, *old)
 
     def is_full(self, room: str, most: int | None) -> bool:
-        """Tell whether there is no place in a room, or none for another room."""
+        """Return whether a room has no place, or there may be no further room."""
         if room not in self.rooms:
             return len(self.rooms) >= MAX_ROOMS
         return len(self.rooms[room]) >= (most or CAPACITY)
 
     def leave(self, session: Session) -> None:
-        """Out of its room, if it is in one."""
+        """Take a session out of its room, if it is in one."""
         if (old := session.place) is not None:
             session.place = None
             self._leave(session, *old)
@@ -115,7 +115,7 @@ class Model:
             members[0].expect("connect", members[0].place[0], room, "true")
 
     def may(self, session: Session, user: str, room: str) -> bool:
-        """Tell whether a session may act as a user in a room; if not, it is told so."""
+        """Return whether a session may act as a user in a room; if not, predict the error."""
         if not session.spends(user, room):
             return False
         if session.place is None or session.place[1] != room:
@@ -128,12 +128,12 @@ class Model:
         return False
 
     def role(self, session: Session) -> str:
-        """Return the Payload that tells a member's role."""
+        """Return the Payload of a member's role."""
         assert session.place is not None
         return "true" if self.rooms[session.place[1]][0] is session else "false"
 
     def ping(self, session: Session, user: str, room: str) -> None:
-        """Who is there: for members alone."""
+        """Predict the answer to a ping, which members alone get."""
         if session.place is None or session.place[1] != room:
             session.refused("unauthorized", user, room)
             return

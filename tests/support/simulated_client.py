@@ -1,7 +1,7 @@
-"""A client of the simulation: what it does, what it hears, and what it believes by that.
+"""A client of the simulation: its actions, the packets it hears, and its beliefs.
 
-What a member hears is compared with the room's messages, as the store has published them: to the
-last packet, in their order, unless the store has lost data.
+Each packet that a member hears is compared, in order, with the room's messages as published by the
+store, unless the store has lost data.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from videre.rooms import Rooms
 
-RETRY_SECONDS = 0.01  # after which at most a client that insists says again what was refused
+RETRY_SECONDS = 0.01  # the longest wait before a client repeats a refused broadcast
 
-#: What is compared of a packet: its event, and of whom it tells; or the text of a broadcast.
+#: What is compared of a packet: its event and the user concerned, or the text of a broadcast.
 Heard = tuple[str, ...]
 
 
@@ -43,34 +43,34 @@ class Session:
         self.user = user
         self.room = room
         self.number = simulation.next_number()
-        self.up = True  # whether what is sent arrives, and nobody has hung up
-        self.gone = False  # as Peer.gone
-        self.code: int | None = None  # with which the server has closed it
+        self.up = True  # whether data arrives, and nobody has hung up
+        self.gone = False  # as in Peer.gone
+        self.code: int | None = None  # the code of the server's close
         self.busy = False
-        self.seat: Seat | None = None  # as Peer has it
+        self.seat: Seat | None = None  # as in Peer
         self.resuming = False
         self.attempts = 0
         self.refused = False
         self.left = False
-        # What it believes.
+        # Beliefs.
         self.entered = False
         self.role = ""
         self.welcomed = False
         self.secret: str | None = None
-        self.received = 0  # since the welcome that brought the secret
-        # What it ought to hear next.
+        self.received = 0  # since the welcome with the secret
+        # The expected packets.
         self.cursor = 0
         self.expected: deque[Heard] = deque()
         self.over = False  # its seat is lost: nothing more may come
-        self.latest: dict[str, int] = {}  # of each sender, the last broadcast that came
-        self.numbers: set[int] = set()  # of all broadcasts that came
+        self.latest: dict[str, int] = {}  # the last broadcast received from each sender
+        self.numbers: set[int] = set()  # all broadcasts received
 
     def __repr__(self) -> str:
         return f"{self.user}#{self.number}@{self.process.name}"
 
     @property
     def believes(self) -> bool:
-        """Whether the client takes itself for a member."""
+        """Whether the client believes that it is a member."""
         return self.entered and self.up and not (self.refused or self.left) and self.code is None
 
     @property
@@ -97,7 +97,7 @@ class Session:
             self.simulation.note(f"{self!r} is closed with {code}")
 
     async def enter(self, secret: str | None, welcome: bool) -> None:
-        """Connect, as videre.peers.connect does."""
+        """Connect, like videre.peers.connect."""
         replace = False
         self.refused = False
         self.attempts += 1
@@ -138,7 +138,7 @@ class Session:
         return f'{head},"Payload":', "}"
 
     async def renew(self) -> None:
-        """Connect again to the room it is in."""
+        """Connect again to its own room."""
         try:
             if not self.sits or self.seat is None:
                 return
@@ -149,7 +149,7 @@ class Session:
             self.busy = False
 
     async def broadcast(self, to: Sequence[str] | None, tries: int) -> None:
-        """Broadcast; what is refused is said again within milliseconds, at most so many times."""
+        """Broadcast; repeat refused ones within milliseconds, up to a number of times."""
         try:
             while self.sits and tries > 0 and not await self._says(to):
                 tries -= 1
@@ -158,7 +158,7 @@ class Session:
             self.busy = False
 
     async def _says(self, to: Sequence[str] | None) -> bool:
-        """Broadcast a number; return whether that was accepted."""
+        """Broadcast a number; return whether it was accepted."""
         assert self.seat is not None
         number = self.simulation.next_text()
         self.simulation.note(f"{self!r} broadcasts {number} to {to}")
@@ -174,7 +174,7 @@ class Session:
         return True
 
     async def leave(self, reason: str) -> None:
-        """Give up the seat, with a packet or a normal close."""
+        """Leave the seat, with a packet or a normal close."""
         try:
             if self.seat is not None:
                 await self.rooms.leave(self.seat, reason)
@@ -184,7 +184,7 @@ class Session:
             self.busy = False
 
     async def lose(self) -> None:
-        """The transport finds that the connection is lost."""
+        """Let the transport notice that the connection is lost."""
         self.gone = True
         try:
             if self.seat is not None:
@@ -192,17 +192,17 @@ class Session:
         except EngineError as error:
             self.simulation.note(f"{self!r} is lost in trouble: {error}")
 
-    # What it hears.
+    # Packets from the server.
 
     def inherit(self, old: Session) -> None:
-        """Come back for another session, which was lost."""
+        """Resume the seat of another session, which was lost."""
         self.entered, self.role, self.welcomed = old.entered, old.role, old.welcomed
         self.secret, self.received = old.secret, old.received
         self.cursor, self.expected, self.over = old.cursor, deque(old.expected), old.over
         self.latest = dict(old.latest)
 
     def hear(self, text: str) -> None:
-        """Take a packet in."""
+        """Process a packet."""
         simulation = self.simulation
         body = orjson.loads(text)
         header, payload = body["Header"], body["Payload"]
@@ -227,7 +227,7 @@ class Session:
             self.entered, self.resuming = True, False
             return
         if self.refused or (not self.entered and self.attempts > 1):
-            return  # of a seat that the store gave, though it was told otherwise; that is given up
+            return  # of a seat that the store granted after an error, and that is then left
         if not self.entered:
             simulation.fail(f"{self!r} hears before its own connect: {text}")
         if self.left:
@@ -257,7 +257,7 @@ class Session:
             self.simulation.fail(f"{self!r} hears {heard}, should {expected}")
 
     def next_expected(self) -> Heard | None:
-        """Return what the client ought to hear next, by what the store has published."""
+        """Return the next packet that the client should hear, from the store's messages."""
         ledger = self.simulation.ledger[self.room]
         expected, me = self.expected, self.user
         while not expected and not self.over and self.cursor < len(ledger):

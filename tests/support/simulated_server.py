@@ -1,7 +1,7 @@
-"""What room.lua and nodes.lua do, in Python: a store without a server, whose clock is an argument.
+"""The operations of room.lua and nodes.lua in Python: a store without a server or a clock.
 
-Each operation here has the name that it has there, and the same answers. test_simulated_store.py
-compares the two step by step.
+Each operation has its name there, and gives the same answers. test_simulated_store.py compares the
+two step by step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from videre.engines.redis.store import parse
 
 DAY = 86_400_000  # ms
 
-#: Takes a room and a message that was published: its line and its body.
+#: Receives a room and a published message: its line and its body.
 Publish = Callable[[str, list[Any], str], None]
 
 
@@ -28,7 +28,7 @@ def encode(line: list[Any], body: str) -> str:
 
 
 def units_of(line: list[Any], user: str) -> int:
-    """Return how many packets of a message a member with a ticket was sent."""
+    """Return how many packets a member with a ticket gets for a message."""
     kind = line[1]
     if kind == "left":
         return 2 if line[6] else 1
@@ -40,7 +40,7 @@ def units_of(line: list[Any], user: str) -> int:
 
 
 def packets_of(line: list[Any]) -> int:
-    """Return how many packets a message tells members of."""
+    """Return how many packets members get for a message."""
     if line[1] == "left":
         return 2 if line[6] else 1
     return int(line[1] in ("joined", "sent"))
@@ -48,7 +48,7 @@ def packets_of(line: list[Any]) -> int:
 
 @dataclasses.dataclass(slots=True)
 class RoomData:
-    """What is kept of one room; the fields are those of room.lua."""
+    """The data of one room; the fields are those of room.lua."""
 
     name: str
     seq: int = 0
@@ -64,13 +64,13 @@ class RoomData:
     skips: dict[str, int] = dataclasses.field(default_factory=dict)
     lasts: dict[str, str] = dataclasses.field(default_factory=dict)
     log: list[tuple[str, int]] = dataclasses.field(default_factory=list)  # messages, their bytes
-    expires: float = 0.0  # when the log does, in seconds
-    dies: float = math.inf  # when all of it does, for it has no members
+    expires: float = 0.0  # when the log expires, in seconds
+    dies: float = math.inf  # when everything does, since it has no members
 
-    gone: set[str] = dataclasses.field(default_factory=set)  # keys that were deleted
+    gone: set[str] = dataclasses.field(default_factory=set)  # deleted keys
 
     def copy(self) -> RoomData:
-        """Return a copy that shares nothing which changes."""
+        """Return a copy that shares no mutable parts."""
         return RoomData(
             **{
                 **{each.name: getattr(self, each.name) for each in dataclasses.fields(self)},
@@ -93,7 +93,7 @@ class RoomData:
 
 
 class Server:
-    """The store's server; `now` is its clock, in seconds. `publish` takes what it publishes."""
+    """The store's server; `now` is its clock, in seconds. `publish` gets its messages."""
 
     def __init__(
         self,
@@ -107,15 +107,15 @@ class Server:
         self._publish = publish
         self._keep = keep_ms / 1000, keep_bytes
         self.data: dict[str, RoomData] = {}
-        self.lost: dict[str, float] = {}  # rooms that have lost a key: until when that is known
-        self.process = "0"  # changes when the server begins anew
+        self.lost: dict[str, float] = {}  # rooms that have lost a key, and until when that is known
+        self.process = "0"  # changes with each restart
         self.leases: dict[str, str] = {}
         self.condemned: dict[str, str] = {}
         self.noted: dict[str, set[str]] = {}
         self.restoring: set[str] = set()
 
     def snapshot(self) -> Callable[[bool], None]:
-        """Return what brings back the data as they are now: all, or those of the rooms alone."""
+        """Return a function that restores the present data: all, or those of the rooms only."""
         data = {name: room.copy() for name, room in self.data.items()}
         leases, condemned = dict(self.leases), dict(self.condemned)
         noted = {node: set(rooms) for node, rooms in self.noted.items()}
@@ -137,7 +137,7 @@ class Server:
             self.restoring = set()
 
     def delete(self, name: str, key: str) -> None:
-        """Lose one key of a room, as an eviction does; "all": each of them."""
+        """Delete one key of a room, as an eviction does; "all" deletes each of them."""
         room = self.data.get(name)
         if key in ("room", "all"):
             self.lost.pop(name, None)
@@ -218,7 +218,7 @@ class _Step:
         self._server = server
         self._name = name
         self._now = server._now()
-        self._room = server.data.get(name)  # what EXISTS ROOM says
+        self._room = server.data.get(name)  # the result of EXISTS ROOM
         if self._room is not None and self._room.dies <= self._now:
             del server.data[name]
             self._room = None
@@ -226,7 +226,7 @@ class _Step:
             self._wipe(self._room)
 
     def _wipe(self, room: RoomData) -> None:
-        """Begin anew: nothing is right of a room that has lost a key. See room.lua, is_broken."""
+        """Start over: a room that has lost a key is invalid. See room.lua, is_broken."""
         del self._server.data[self._name]
         self._server.lost[self._name] = self._now + self._server._keep[0]
         self._room = None
@@ -295,7 +295,7 @@ class _Step:
         ]
 
     def _state(self, known: str) -> list[Any]:
-        """Return what is added to an answer: nothing, or the state."""
+        """Return the part added to an answer: nothing, or the state."""
         room = self._room
         if room is not None and room.born == known:
             return []

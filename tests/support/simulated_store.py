@@ -1,8 +1,8 @@
-"""A store in this process: each node has its own way to one simulated server, with its own faults.
+"""A store in this process: each node's connection to one simulated server has its own faults.
 
-Calls take time, get lost, or are answered too late, each by itself: one connection for all would
-keep their order, and lose all at once, which is less. Messages keep their order in a channel, and
-overtake each other between channels; a subscription breaks, and is found broken a while later.
+Calls take time, get lost or are answered too late, independently: a single connection would keep
+their order and lose all at once, which tests less. Messages keep their order in a channel, and
+overtake each other between channels; a subscription breaks, and the node notices later.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from videre.engines.redis.connecting import COMMAND_SECONDS
 from videre.engines.redis.store import Broken, Heard
 from videre.errors import EngineError
 
-# For how long after a loss a node finds connections gone, and what it takes at most to make one.
+# How long after a loss a node notices, and how long a new connection takes at most.
 RECONNECTING_SECONDS = 5.0
 CONNECT_SECONDS = 0.01
 
 
 class Clock(Protocol):
-    """Calls back: what the server does happens anyway, what a node does while that runs."""
+    """Calls back: the server always acts, a node only while it runs."""
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call back in the world."""
@@ -36,7 +36,7 @@ class Clock(Protocol):
 
 
 class Soon:
-    """A clock for one real event loop: what takes less than a second happens at once."""
+    """A clock for one real event loop: delays of less than a second are skipped."""
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """See Clock.later."""
@@ -50,16 +50,16 @@ class Soon:
 
 @dataclasses.dataclass
 class Faults:
-    """What is wrong with a node's way to the server; at first nothing is."""
+    """The faults of a node's connection to the server; none at first."""
 
-    away: bool = False  # nothing gets through either way
+    away: bool = False  # nothing gets through, either way
     lost_calls: float = 0.0  # probability that a call, or its answer, is lost
-    call_seconds: float = 0.002  # a call, or its answer, takes at most so long
-    message_seconds: float = 0.002  # a message takes at most so long
+    call_seconds: float = 0.002  # the longest delay of a call, or its answer
+    message_seconds: float = 0.002  # the longest delay of a message
 
 
 class Cluster:
-    """One server, and the ways of all nodes to it."""
+    """One server, and the connections of all nodes."""
 
     def __init__(
         self,
@@ -73,26 +73,26 @@ class Cluster:
         self.clock = clock
         self.random = random
         self.now = now
-        self.jumped = 0.0  # by so much the server's clock was set, in seconds
+        self.jumped = 0.0  # how far the server's clock was moved, in seconds
         keep: dict[str, Any] = {"keep_ms": keep_ms, "keep_bytes": keep_bytes}
         self.server = Server(self._server_now, self._publish, **keep)
         self.stores: list[SimulatedStore] = []
-        self.era = 0  # how often the server has begun anew: what was on its way then is lost
-        self.began = -math.inf  # when it did last
+        self.era = 0  # the number of restarts: data in flight then is lost
+        self.began = -math.inf  # the time of the last one
         self.renewed: dict[str, float] = {}  # when a node has renewed its lease
         self.back: dict[str, float] = {}  # since when it has had one without a break
-        #: Sees everything that is published.
+        #: Gets everything that is published.
         self.watch: Callable[[str, list[Any], str], None] = lambda room, line, body: None
-        #: Sees which node is condemned, or was.
+        #: Gets each node that is condemned, or was.
         self.watch_condemned: Callable[[str], None] = lambda node: None
-        #: Is told when a node was buried.
+        #: Is called when a node was buried.
         self.watch_buried: Callable[[], None] = lambda: None
 
     def _server_now(self) -> float:
         return self.now() + self.jumped
 
     def node_step(self, op: str, node: str, *arguments: str) -> Any:
-        """Have the server take a step of nodes.lua."""
+        """Let the server take a step of nodes.lua."""
         taken = self.server.node(op, node, *arguments)
         if op == "beat" and taken[0] != "condemned":
             self.renewed[node] = self.now()
@@ -105,7 +105,7 @@ class Cluster:
         return taken
 
     def begin_anew(self) -> None:
-        """Lose what is on its way to the server, and all connections to it."""
+        """Lose all data in flight to the server, and all connections to it."""
         self.era += 1
         self.began = self.now()
 
@@ -116,7 +116,7 @@ class Cluster:
                 store.carry(room, lambda store=store: store.heard(room, (line, body)))
 
     def store(self, name: str) -> SimulatedStore:
-        """Return the way of one more node."""
+        """Return the connection of one more node."""
         store = SimulatedStore(self, name)
         self.stores.append(store)
         return store
@@ -133,8 +133,8 @@ class SimulatedStore:
         self._name = name
         self.faults = Faults()
         self.channels: set[str] = set()  # as the server knows them
-        self._line = 0  # the number of the connection that messages come by
-        self._arrivals: dict[str, float] = {}  # when the last message of a room comes
+        self._line = 0  # the number of the connection that carries messages
+        self._arrivals: dict[str, float] = {}  # when the last message of a room arrives
         self._waiting: set[asyncio.Future[None]] = set()  # for channels to be subscribed
         self.deaf = False  # the connection is gone, and the node does not know
         self._heard: Heard
@@ -143,7 +143,7 @@ class SimulatedStore:
     # Calls.
 
     async def _call(self, call: Callable[[], Any]) -> Any:
-        """Have the server do something, and return its answer."""
+        """Let the server do something, and return its answer."""
         cluster, faults = self._cluster, self.faults
         answered = asyncio.get_running_loop().create_future()
         name, clock, chance = self._name, cluster.clock, cluster.random
@@ -161,7 +161,7 @@ class SimulatedStore:
         began, era = cluster.now(), cluster.era
 
         def lose() -> None:
-            """The answer never comes: the node gives up in time."""
+            """Lose the answer: the node times out."""
             clock.later_on(name, max(0.0, began + COMMAND_SECONDS - cluster.now()), fail)
 
         def execute() -> None:
@@ -179,7 +179,7 @@ class SimulatedStore:
                 return lose()
             clock.later_on(name, seconds, lambda: answer(result, error))
 
-        if faults.away and chance.random() < 0.5:  # there is nobody
+        if faults.away and chance.random() < 0.5:  # nobody is there
             clock.later_on(name, 0.001, fail)
         elif faults.away or (faults.lost_calls and chance.random() < faults.lost_calls):
             lose()
@@ -262,11 +262,11 @@ class SimulatedStore:
         await self._call(end)
 
     def heard(self, room: str, message: tuple[list[Any], str]) -> None:
-        """Hand a message to the node."""
+        """Deliver a message to the node."""
         self._heard(room, message)
 
     def carry(self, room: str, call: Callable[[], None]) -> None:
-        """Call back on the node, after what came in this room before."""
+        """Call back on the node, after earlier messages of this room."""
         cluster = self._cluster
         if self.faults.away or self.deaf:
             return
@@ -277,7 +277,7 @@ class SimulatedStore:
         cluster.clock.later_on(self._name, due - now, lambda: line == self._line and call())
 
     def lose_line(self, seconds: float) -> None:
-        """Lose the connection that messages come by; the node finds out after a while."""
+        """Lose the connection that carries messages; the node notices later."""
         if self.deaf:
             return
         self.deaf = True
@@ -286,7 +286,7 @@ class SimulatedStore:
         self._cluster.clock.later_on(self._name, seconds, self._notice)
 
     def close_line(self) -> None:
-        """Lose the connection for ever: the process is no more."""
+        """Lose the connection for good: the process is gone."""
         self.channels.clear()
         self._line += 1
         self.deaf = True

@@ -30,9 +30,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sockjs_client import Wire
 from visitors import Visitor
 
-#: How visitors come, by how many in a hundred.
+#: How visitors connect, out of a hundred.
 COMING = {"raw": 55, "websocket": 15, "xhr": 10, "xhr_streaming": 10, "eventsource": 10}
-#: How they go.
+#: How they leave.
 GOING = ("close", "disconnect", "silence", "reset", "resume")
 
 #: Bytes of broadcasts: candidates, answers and offers.
@@ -47,16 +47,16 @@ CONFIG = {
     "PacketsPerSecond": None,
     "BytesPerSecond": None,
 }
-ADMIN = "Admin port on "  # what the command prints
-EMPTY_SECONDS = 60  # in which the last session must end once nobody comes any more
+ADMIN = "Admin port on "  # the line that the command prints
+EMPTY_SECONDS = 60  # within which the last session must end after the last visitor
 # Growth of the resident memory that is no leak, from the second quarter of the run to the last:
-# glibc keeps up to 21 MiB more at some times than at others, and gives it back (malloc_trim).
+# glibc keeps up to 21 MiB more at some times than at others, and returns it (malloc_trim).
 GROWTH, SPARE = 1.05, 12 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What the server said of itself at one time."""
+    """The server's figures at one time."""
 
     seconds: float
     sessions: int
@@ -75,7 +75,7 @@ class Sample:
 
 
 async def sample(admin: str, since: float) -> Sample:
-    """Ask the server for its metrics."""
+    """Fetch the server's metrics."""
     async with aiohttp.ClientSession() as http, http.get(f"{admin}/metrics") as answer:
         text = await answer.text()
     values: Counter[str] = Counter()
@@ -94,7 +94,7 @@ async def sample(admin: str, since: float) -> Sample:
 
 
 class Churn:
-    """Visitors that come and go until `enough`; `done` counts what they did."""
+    """Visitors that come and go until `enough`; `done` counts their actions."""
 
     def __init__(self, url: str, visitors: int, seed: int = 1) -> None:
         self.done: Counter[str] = Counter()
@@ -104,19 +104,19 @@ class Churn:
         self._random = random.Random(seed)
 
     async def run(self) -> None:
-        """Return when all have gone."""
+        """Return when all have left."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._visitors):
                 group.create_task(self._come_and_go(number))
 
     async def _come_and_go(self, number: int) -> None:
         while not self.enough.is_set():
-            # Two of a number are in one room, and sometimes others, too.
+            # Two of a number share a room, and sometimes others do, too.
             room = f"room-{number // 2}-{self._random.randrange(3)}"
             try:
                 await self._visit(f"user-{number}", room)
             except (OSError, asyncio.IncompleteReadError):
-                self.done["broken"] += 1  # the server was the first to close
+                self.done["broken"] += 1  # the server closed first
 
     async def _visit(self, user: str, room: str, **connect: object) -> None:
         chance = self._random
@@ -176,7 +176,7 @@ class Churn:
         if going in ("reset", "resume"):
             visitor.wire.reset()
             let_go(visitor.wire)
-        else:  # a polling client that closes just does not come again: silence
+        else:  # a polling client closes by not polling again
             if visitor.socket is not None and going != "silence":
                 visitor.socket.send(b"\x03\xe8", 8)  # 1000
             let_go(visitor.wire)
@@ -184,9 +184,9 @@ class Churn:
 
 
 def let_go(wire: Wire) -> None:
-    """Close a connection: in ten minutes there are too many to be kept until the end.
+    """Close a connection now: over ten minutes there are too many to keep.
 
-    It is not waited for: who is cancelled meanwhile would cancel the others that wait for it.
+    This does not wait for the close: a visitor cancelled meanwhile would cancel others that wait.
     """
     wire.writer.close()
     if wire in Wire.opened:
@@ -194,7 +194,7 @@ def let_go(wire: Wire) -> None:
 
 
 async def admin_of(server: Signaller) -> str:
-    """Return where the admin port is, once the process has said so."""
+    """Return the URL of the admin port once the process has printed it."""
     while not (  # noqa: ASYNC110  # the output is read elsewhere
         lines := [line for line in server.output if line.startswith(ADMIN)]
     ):
@@ -205,7 +205,7 @@ async def admin_of(server: Signaller) -> str:
 async def soak(
     server: Signaller, admin: str, seconds: float, visitors: int, tell: Callable[[object], None]
 ) -> list[str]:
-    """Return what was wrong: nothing, with a server that leaks nothing."""
+    """Return the faults: none for a server that leaks nothing."""
     since = time.monotonic()
     before = await sample(admin, since)
     tell(before)
@@ -220,7 +220,7 @@ async def soak(
     finally:
         churn.enough.set()
         await running
-        await Wire.hang_up()  # those of polls that nobody waited for any more
+        await Wire.hang_up()  # polls that nobody waits for any more
     after = await emptied(lambda: sample(admin, since), before)
     tell(after)
     tell(dict(sorted(churn.done.items())))
@@ -228,7 +228,7 @@ async def soak(
 
 
 async def emptied(look: Callable[[], Awaitable[Sample]], before: Sample) -> Sample:
-    """Return the last sample: when all is as it was, or EMPTY_SECONDS are over."""
+    """Return the last sample: when all is as at the start, or after EMPTY_SECONDS."""
     end = time.monotonic() + EMPTY_SECONDS
     while True:
         found = await look()
@@ -238,7 +238,7 @@ async def emptied(look: Callable[[], Awaitable[Sample]], before: Sample) -> Samp
 
 
 def leaks(before: Sample, after: Sample) -> list[str]:
-    """Return what there is more of than at the beginning."""
+    """Return what there is more of than at the start."""
     names = ("sessions", "rooms", "descriptors", "tasks", "backlog")
     return [
         f"{name}: {getattr(after, name)}, {getattr(before, name)} at the beginning"
@@ -248,7 +248,7 @@ def leaks(before: Sample, after: Sample) -> list[str]:
 
 
 def faults(before: Sample, samples: list[Sample], after: Sample) -> list[str]:
-    """Return what leaked, and whether the memory grew from the second quarter to the last."""
+    """Return what leaked, and whether memory grew from the second quarter to the last."""
     found = leaks(before, after)
     quarter = len(samples) // 4
     if quarter:

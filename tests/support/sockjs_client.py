@@ -1,7 +1,7 @@
-"""Clients for the transport tests: a raw HTTP/1 wire and a body read as a stream.
+"""Clients for the transport tests: a raw HTTP/1 connection, and a body read as a stream.
 
-They say exactly what they are told and answer nothing by themselves, so that a test can misbehave
-on purpose. Every wait has an end: `PATIENCE` seconds.
+They send exactly what a test says and answer nothing by themselves, so that a test can misbehave on
+purpose. Every wait is limited to `PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Headers = Mapping[str, str]
 
 
 def fresh(service: str = "/echo") -> str:
-    """Return the path of a session which does not exist yet."""
+    """Return the path of a session that does not exist yet."""
     return f"{service}/000/{uuid.uuid4()}"
 
 
 def array(*messages: str) -> bytes:
-    """Return the body by which a client sends these messages."""
+    """Return the body with which a client sends these messages."""
     return json.dumps(messages).encode()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP response; `body` is empty while it has not been read."""
+    """One HTTP response; `body` is empty until it has been read."""
 
     status: int
     version: str
@@ -54,7 +54,7 @@ class Answer:
 
 
 class Wire:
-    """One TCP connection which speaks HTTP/1, a request and an answer at a time."""
+    """One TCP connection for HTTP/1, a request and an answer at a time."""
 
     opened: ClassVar[list[Wire]] = []
 
@@ -66,7 +66,7 @@ class Wire:
 
     @classmethod
     async def open(cls, base: str, *, source: str | None = None, receive_buffer: int = 0) -> Self:
-        """Connect, from the address `source`, with a small receive buffer if asked."""
+        """Connect, from the address `source`, with a small receive buffer if wanted."""
         url = URL(base)
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
@@ -78,7 +78,7 @@ class Wire:
         try:
             await asyncio.get_running_loop().sock_connect(sock, (host, url.port))
             return cls(*await asyncio.open_connection(sock=sock))
-        except BaseException:  # also of who does not wait for it any more
+        except BaseException:  # even if nobody waits for it any more
             sock.close()
             raise
 
@@ -129,7 +129,7 @@ class Wire:
         return await self.answer(bodiless=method == "HEAD")
 
     async def ended(self) -> bool:
-        """Tell whether the server ends the connection without another byte."""
+        """Return whether the server ends the connection without another byte."""
         async with asyncio.timeout(PATIENCE):
             try:
                 return await self.reader.read(1) == b""
@@ -150,14 +150,14 @@ class Wire:
 
     @classmethod
     async def hang_up(cls) -> None:
-        """End every connection that a test has left open."""
+        """Close the connections that a test left open."""
         while cls.opened:
             cls.opened[-1].writer.transport.abort()
             await cls.opened.pop().close()
 
 
 class Stream:
-    """The body of one response, read piece by piece whatever its framing."""
+    """The body of one response, read piece by piece in any framing."""
 
     def __init__(self, wire: Wire, head: Answer) -> None:
         self.wire = wire
@@ -178,14 +178,14 @@ class Stream:
         source: str | None = None,
         receive_buffer: int = 0,
     ) -> Self:
-        """Send a request on a connection of its own and read up to the body."""
+        """Send a request on its own connection and read up to the body."""
         wire = await Wire.open(base, source=source, receive_buffer=receive_buffer)
         body = b"" if method == "POST" else None
         wire.say(method, target, body, headers, version=version)
         return cls(wire, await wire.head())
 
     async def until(self, end: str = "\n") -> str:
-        """Return the text up to and with `end`; at the body's end, what is left."""
+        """Return the text up to and including `end`, or the rest at the body's end."""
         mark = end.encode()
         while mark not in self.buffer and (more := await self.chunk()):
             self.buffer += more
@@ -228,7 +228,7 @@ async def ask(
     *,
     source: str | None = None,
 ) -> Answer:
-    """Send one request on a connection of its own and return the answer."""
+    """Send one request on its own connection and return the answer."""
     wire = await Wire.open(base, source=source)
     try:
         return await wire.ask(method, target, body, headers)
@@ -237,7 +237,7 @@ async def ask(
 
 
 async def poll(base: str, session: str, *, source: str | None = None) -> str:
-    """Return what one xhr poll of this session brings."""
+    """Return the result of one xhr poll of this session."""
     answer = await ask(base, "POST", f"{session}/xhr", b"", source=source)
     assert answer.status == 200, answer
     return answer.text

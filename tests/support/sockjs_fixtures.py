@@ -19,7 +19,7 @@ from sockjs_server import make_app
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the stock plugin warn as it does at every request (fault 20)."""
+    """Let the stock plugin warn at every request, as it does (fault 20)."""
     for item in items if STOCK else ():
         item.add_marker(pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning"))
 
@@ -41,7 +41,7 @@ async def base() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def seam() -> AsyncIterator[Callable[..., Awaitable[Seam]]]:
-    """Give a function which starts a taped server with these options."""
+    """Give a function that starts a recording server with these options."""
     async with AsyncExitStack() as stack:
 
         async def start(

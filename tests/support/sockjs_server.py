@@ -1,4 +1,4 @@
-"""The echo server that SockJS conformance suites want, on our seam or on the stock plugin.
+"""The echo server for SockJS conformance suites, on our seam or on the stock plugin.
 
 python tests/support/sockjs_server.py [--stock] [--port 8081]
 """
@@ -28,7 +28,7 @@ SERVICES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Echo:
-    """Say back whatever its session hears."""
+    """Send back all that the session receives."""
 
     session: Any
     seated = True

@@ -1,4 +1,4 @@
-"""What hypothesis makes of packets: names, headers, texts in any spelling, and broken ones."""
+"""Hypothesis strategies for packets: names, headers, texts in any spelling, and broken ones."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-#: Machines are slow when they are busy: a test fails for what it finds, never for its time.
+#: Busy machines are slow: a test fails for what it finds, never for its time.
 CALM = settings(
     deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
-#: Characters that packets may hold, those that tempt a parser more often than the rest.
+#: Characters for packets; those that stress a parser are more frequent.
 TEMPTING = '"\\{}[]:,/ \t\n\r\x00\x1f\x7f\x85\u00a0\u00e9\u2028\ufeff\U0001f600'
 CHARACTERS = st.one_of(st.sampled_from(TEMPTING), st.characters(exclude_categories=["Cs"]))
 TEXT = st.text(CHARACTERS, max_size=12)
 
-#: All values that JSON has; numbers in the range of both a double and 64 bits.
+#: All JSON values; numbers in the range of both a double and 64 bits.
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -48,7 +48,7 @@ EXTRAS = st.dictionaries(
 
 @st.composite
 def headers(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a valid header, its keys in any order."""
+    """Draw a valid header, with its keys in any order."""
     header = {
         "Event": draw(EVENTS),
         "UserId": draw(NAMES),
@@ -59,11 +59,11 @@ def headers(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def almost(valid: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Return values among which the valid ones are the most frequent."""
+    """Return values, most of which are valid."""
     return st.one_of(valid, valid, valid, VALUES, st.text(CHARACTERS, min_size=120, max_size=300))
 
 
-#: Bodies that are packets but for some field or other.
+#: Bodies that are packets except for some field.
 ALMOST_PACKETS = st.fixed_dictionaries(
     {},
     optional={
@@ -88,7 +88,7 @@ WHITE = st.text(" \t\r\n", max_size=3)
 
 @st.composite
 def spelled(draw: st.DrawFn, value: str) -> str:
-    """Draw a JSON string that means `value`: any character may be an escape."""
+    """Draw a JSON string for `value`: any character may be escaped."""
     parts = ['"']
     for character in value:
         escape = json.dumps(character)[1:-1]
@@ -120,7 +120,7 @@ def written(draw: st.DrawFn, value: Any) -> str:
 
 @st.composite
 def written_object(draw: st.DrawFn, pairs: list[tuple[str, Any]]) -> str:
-    """Draw a JSON text of an object with these keys and values, in order, also repeated ones."""
+    """Draw a JSON text of an object with these keys and values, in order and also repeated."""
     members = []
     for key, value in pairs:
         before, after, last = (draw(WHITE) for _ in range(3))
@@ -130,7 +130,7 @@ def written_object(draw: st.DrawFn, pairs: list[tuple[str, Any]]) -> str:
     return f"{{{','.join(members) or draw(WHITE)}}}"
 
 
-#: The top-level keys of a valid packet, `Payload` once or more often, in any order.
+#: The top-level keys of a valid packet, in any order, with `Payload` at least once.
 @st.composite
 def pairs(draw: st.DrawFn) -> list[tuple[str, Any]]:
     """Draw the keys and values of a valid packet."""
@@ -143,7 +143,7 @@ def pairs(draw: st.DrawFn) -> list[tuple[str, Any]]:
 
 @st.composite
 def mutated(draw: st.DrawFn) -> str:
-    """Draw the text of a packet of which some characters were taken out, put in or repeated."""
+    """Draw a packet's text with some characters removed, inserted or repeated."""
     text = draw(written_object(draw(pairs())))
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(text)))
@@ -154,7 +154,7 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
-#: Any text that may come: also with lone surrogates, which a str can hold.
+#: Any text that may arrive, lone surrogates included, which a str can hold.
 ANY_TEXT = st.one_of(
     st.text(),
     st.text(st.characters()),

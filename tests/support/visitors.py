@@ -1,4 +1,4 @@
-"""A client of any transport, which listens, speaks, and leaves as rudely as a test asks."""
+"""A client of any transport that listens, sends, and leaves as impolitely as a test wants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRANSPORTS = (*WEBSOCKETS, "xhr", *STREAMS)
 
 
 class Visitor:
-    """One client with its session, and at most one connection to receive by."""
+    """One client with its session, and at most one receiving connection."""
 
     def __init__(self, base: str, transport: str, source: str | None, receive_buffer: int) -> None:
         self.base = base
@@ -23,14 +23,14 @@ class Visitor:
         self.session = fresh()
         self.socket: Socket | None = None
         self.stream: Stream | None = None
-        self.counted = 0  # packets heard since the last welcome that a resume counts
+        self.counted = 0  # packets since the last welcome that count for a resume
         self._options = {"source": source, "receive_buffer": receive_buffer}
 
     @classmethod
     async def enter(
         cls, base: str, transport: str, *, source: str | None = None, receive_buffer: int = 0
     ) -> Self:
-        """Open a session by this transport; one that polls waits in its second poll."""
+        """Open a session with this transport; a polling one waits in its second poll."""
         visitor = cls(base, transport, source, receive_buffer)
         await visitor.connect()
         if transport != "raw":
@@ -39,7 +39,7 @@ class Visitor:
 
     @property
     def wire(self) -> Wire:
-        """The connection by which this client receives."""
+        """This client's receiving connection."""
         connection = self.socket or self.stream
         assert connection is not None
         return connection.wire
@@ -59,7 +59,7 @@ class Visitor:
             await self.stream.until("\r\n" if self.transport == "eventsource" else "\n")
 
     async def frame(self) -> str:
-        """Return the next frame (raw: the next text), "" at a streaming response's end."""
+        """Return the next frame (raw: the next text), "" at the end of a streaming response."""
         if self.socket is not None:
             return await self.socket.text()
         assert self.stream is not None
@@ -74,7 +74,7 @@ class Visitor:
         return text
 
     async def hear(self) -> list[str]:
-        """Return the next messages, asking anew where a response has ended."""
+        """Return the next messages, with a new request where a response has ended."""
         texts = await self._hear()
         for text in texts:
             event = event_in(text)
@@ -102,7 +102,7 @@ class Visitor:
             self.socket.send(text if self.transport == "raw" else json.dumps([text]))
 
     async def goodbye(self) -> tuple[int, str]:
-        """Return the code and reason by which the server ends the session."""
+        """Return the code and reason of the server's close."""
         if self.transport == "raw":
             assert self.socket is not None
             return await self.socket.goodbye()

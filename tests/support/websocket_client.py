@@ -1,4 +1,4 @@
-"""A WebSocket client for the transport tests: it sends any frame, right or wrong."""
+"""A WebSocket client for the transport tests: it sends any frame, valid or not."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WEBSOCKET_KEY = base64.b64encode(b"sixteen bytes ok").decode()
 
 
 def accept_key(key: str = WEBSOCKET_KEY) -> str:
-    """Return what a server has to answer to this Sec-WebSocket-Key."""
+    """Return the required answer to this Sec-WebSocket-Key."""
     return base64.b64encode(hashlib.sha1(key.encode() + WEBSOCKET_GUID).digest()).decode()
 
 
 def handshake(headers: Headers | None = None) -> dict[str, str]:
-    """Return the headers of a WebSocket handshake, these added or replaced."""
+    """Return the headers of a WebSocket handshake, with these added or replaced."""
     return {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
@@ -49,7 +49,7 @@ def encode(payload: bytes, opcode: int) -> bytes:
 
 
 class Socket:
-    """A WebSocket connection whose every frame is the test's own."""
+    """A WebSocket connection whose every frame the test chooses."""
 
     def __init__(self, wire: Wire, head: Answer) -> None:
         self.wire = wire
@@ -65,7 +65,7 @@ class Socket:
         source: str | None = None,
         receive_buffer: int = 0,
     ) -> Self:
-        """Shake hands; the answer, accepted or not, is in `head`."""
+        """Do the handshake; `head` is the answer, accepted or not."""
         wire = await Wire.open(base, source=source, receive_buffer=receive_buffer)
         wire.say("GET", target, headers=handshake(headers))
         return cls(wire, await wire.head())
