@@ -136,7 +136,7 @@ sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), 
 
 
 def test_the_parent_ignores_orphans() -> None:
-    """In a container it is given orphans, as of a health check: they are no workers."""
+    """In a container it inherits orphans, such as a health check's: they are no workers."""
     with subprocess.Popen(
         [sys.executable, "-c", ORPHANS],
         cwd=ROOT,

@@ -170,7 +170,7 @@ async def test_a_sentinel_is_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("both", [True, False])
 async def test_tls_to_sentinels(both: bool, tmp_path: Path) -> None:
-    """`rediss+sentinel` is TLS to both, `sentinel_tls` to the Sentinels, a certificate checked."""
+    """`rediss+sentinel` is TLS to both, `sentinel_tls` to Sentinels only, checking certificates."""
     certificate, key = self_signed(tmp_path)
     binary = redis_binary(tmp_path)
     tls = ("--tls-auth-clients", "no", "--tls-cert-file", str(certificate))

@@ -1,6 +1,6 @@
 """All attacks at once, run as a process; prints what it did.
 
-attackers.py URL ADMIN SECONDS      # ADMIN is the URL of the admin port, "" for none
+    attackers.py URL ADMIN SECONDS      # ADMIN is the URL of the admin port, "" for none
 
 The kernel ends its sockets, like those of a machine that is switched off.
 """
@@ -108,5 +108,5 @@ if __name__ == "__main__":
     os.nice(10)  # a stranger has its own machine
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # warnings of a write after a hangup
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # not about writes after a hangup
     asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

@@ -1,8 +1,7 @@
 """Change the code in one small way at a time, and see whether a test fails: a mutation run.
 
-python tests/support/mutants.py limits            # every mutant of videre/limits.py
-
-python tests/support/mutants.py transport --sample 60 --seed 1
+    python tests/support/mutants.py limits            # every mutant of videre/limits.py
+    python tests/support/mutants.py transport --sample 60 --seed 1
 
 The areas are in AREAS, each with the tests that should fail. Nothing is written: a mutant is
 compiled from memory, in a process forked from one that has imported the libraries. The program

@@ -115,7 +115,7 @@ def test_an_unmasked_frame_is_found(
         wire.data_received(piece)
     passed = b"".join(heard.messages)
     assert heard.errors == ["A frame without a mask"]
-    assert passed in (good, good + data[len(good) : len(good) + 1])  # half a header is no frame
+    assert passed in (good, good + data[len(good) : len(good) + 1])  # half a header is not a frame
 
 
 @given(sizes=st.lists(SIZES, max_size=5), amid=st.sampled_from([0x01, 0x81, 0x02, 0x82]), cuts=CUTS)

@@ -50,7 +50,7 @@ async def test_a_trailing_slash(prefix: str) -> None:
 
 @pytest.mark.parametrize("binary", [False, True])
 async def test_a_bare_string(binary: bool) -> None:
-    """In a WebSocket frame of SockJS it is a message, as an array of one; others hear it right."""
+    """In a SockJS WebSocket frame it is a message, like an array of one; others hear it."""
     async with serving(videre.create_app(Config())) as server:
         one = await server.client("sockjs")
         other, raw = await server.client("sockjs"), await server.client()
