@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from patience import WAIT_SECONDS
 from process import LISTENING, Signaller, self_signed, signaller
 from signalling import Closed, connect
 from test_cli_faults import refused
@@ -25,12 +26,11 @@ pytestmark = pytest.mark.process
 
 TOKEN = "a-token-of-the-admin-port"
 ADMIN = re.compile(r"Admin port on (https?://\S+)/status$")
-PATIENCE = 20  # seconds
 
 
 async def ports(server: Signaller, pattern: re.Pattern[str], count: int) -> list[str]:
     """Return the first groups of a pattern in the output, once there are enough."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             found = [match for line in server.output if (match := pattern.search(line))]
             if len(found) >= count:
@@ -117,7 +117,7 @@ async def test_drain_ends_the_server(tmp_path: Path) -> None:
             assert (await ask("GET", f"{url}/health"))[0] == 200
             status = (await ask("GET", f"{url}/status.json"))[1]
             assert (status["Ready"], status["Sessions"]) == (False, 1)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert await server.process.wait() == 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from admin import TOKEN, Admin, administered
 from browser import Browser, Page, chromium
+from patience import WAIT_SECONDS
 from process import node_modules
 
 from videre.config import Config
@@ -197,7 +198,7 @@ async def test_it_looks_into_rooms(browser: Browser) -> None:
         await page.drive(send, '{"n": 1}')
         await page.drive(TOLD, "The packet was sent.")
         for client in (ann, bob):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while (heard := await client.heard())[0] != "broadcast":
                     pass
             assert heard[-1] == {"n": 1}

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from admin import Admin, administered, conforms
 from fakes import FakeConnection
+from patience import WAIT_SECONDS
 
 from videre.admin import samples as sampling
 from videre.admin.faults import KEPT, Faults
@@ -42,7 +43,7 @@ async def told(admin: Admin) -> dict[str, Any]:
 
 async def until(admin: Admin, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Return the status once a condition is true of it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not true(found := await told(admin)):
             pass
     return found

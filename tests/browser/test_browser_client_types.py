@@ -8,6 +8,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from patience import patient
 from process import ROOT, node_modules, require
 
 pytestmark = pytest.mark.process
@@ -31,7 +32,7 @@ def compiled(tmp_path: Path, *files: Path | str, **options: object) -> tuple[int
     (tmp_path / "tsconfig.json").write_text(json.dumps(config), encoding="utf-8")
     tsc = node_modules() / "typescript" / "bin" / "tsc"
     command = [require("node"), str(tsc), "-p", str(tmp_path), "--listFiles"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(120))
     return done.returncode, done.stdout
 
 

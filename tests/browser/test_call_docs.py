@@ -16,6 +16,7 @@ from browser import Browser, chromium
 from documents import ROOT, Block, run_python, runs
 from film import make_film
 from inprocess import serving
+from patience import patient
 from test_demo_calls import visited
 
 import videre
@@ -23,7 +24,7 @@ import videre.client
 from videre.client import Call, Client, errors
 from videre.client.call.peer import State
 
-SECONDS = 40
+SECONDS = patient(40)
 REFERENCE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
 
 

@@ -11,13 +11,14 @@ import pytest
 import pytest_asyncio
 from aiortc import MediaStreamTrack, VideoStreamTrack
 from browser import Browser, chromium
+from patience import patient
 from test_browser_client import Site
 
 from videre.client import Blob, Call, Peer
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-SECONDS = 30
+SECONDS = patient(30)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

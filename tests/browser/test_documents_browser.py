@@ -16,6 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from browser import Browser, Page, chromium
 from documents import Block, run_python, runs
+from patience import patient
 from process import ROOT, node_modules, require
 from test_documents_shell import Checkout
 from tokens import SECRET, hs256
@@ -25,7 +26,7 @@ from videre.auth import TokenAuth, secret_key
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-SECONDS = 30  # a safety net
+SECONDS = patient(30)  # a safety net
 
 #: The documentation's pages do not mention it, and Chromium requests it.
 ICON = '<link rel="icon" href="data:,">'

@@ -18,12 +18,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from browser import Browser, Page, chromium
+from patience import patient
 from process import ROOT, require
 from valkey_server import free_port
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-SECONDS = 120  # npm installs about sixty packages
+SECONDS = patient(120)  # npm installs about sixty packages
 OWN: dict[str, Any] = {"permissions": ["camera", "microphone"]}
 
 

@@ -23,13 +23,14 @@ from aiortc.contrib.media import MediaPlayer
 from browser import Browser, Page, Wire, chromium
 from documents import Block, claim
 from film import make_film
+from patience import patient
 from test_browser_client import Site
 
 from videre.client import Backoff, Call, Event, Peer, Rejoined, Resumed
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-SECONDS = 90  # a safety net
+SECONDS = patient(90)  # a safety net
 DEAD_SECONDS = 5.0
 
 SIMPLE: Block = claim("docs/moving.md", "new SimplePeer")

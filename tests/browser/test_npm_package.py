@@ -19,6 +19,7 @@ from aiortc import MediaStreamTrack, VideoStreamTrack
 from browser import Browser, Page, chromium
 from documents import Block, runs
 from npm_projects import CLIENT, TEMPLATES, Project, node, npm_modules, packed
+from patience import patient
 from process import ROOT
 
 import videre
@@ -29,7 +30,7 @@ EXAMPLES = ROOT / "examples"
 MANIFEST = json.loads((CLIENT / "package.json").read_text(encoding="utf-8"))
 CORE_BYTES = 13_000  # minified and compressed, as an application's page loads it
 HOOK_BYTES = 1_000
-SECONDS = 60  # for a whole call
+SECONDS = patient(60)  # for a whole call
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 

@@ -12,6 +12,7 @@ import aioice.ice
 import pytest
 from aiortc import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
 from inprocess import Server, serving
+from patience import patient
 from scripted import Proxy, scripted
 
 import videre
@@ -22,7 +23,7 @@ from videre.client.call.pace import ANSWERS
 from videre.config import Config
 from videre.settings import Limits
 
-SECONDS = 20  # a safety net
+SECONDS = patient(20)  # a safety net
 SOON = Backoff(first=0.01, most=0.1)
 LATE = Backoff(uniform=lambda _least, most: most)  # half a second
 Start = Callable[..., Any]

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiortc import RTCIceServer
 from inprocess import Server, serving
+from patience import WAIT_SECONDS
 from process import self_signed, signaller
 from tokens import SECRET
 
@@ -322,7 +323,7 @@ async def test_over_tls(tmp_path: Path) -> None:
     certificate, key = self_signed(tmp_path)
     config = {"TLS": True, "Cert": str(certificate), "Key": str(key)}
     trust = ssl.create_default_context(cafile=str(certificate))
-    async with asyncio.timeout(60), signaller(tmp=tmp_path, config=config) as server:
+    async with asyncio.timeout(WAIT_SECONDS), signaller(tmp=tmp_path, config=config) as server:
         async with (
             Client(server.url, user="a", room="room", ssl=trust) as a,
             Client(server.url, user="b", room="room", ssl=trust) as b,

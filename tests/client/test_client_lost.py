@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from patience import WAIT_SECONDS
 from scripted import Scripted, scripted
 
 from videre import errors
@@ -42,7 +43,7 @@ def nothing_is_left() -> Iterator[None]:
 @pytest.fixture
 async def server() -> AsyncIterator[Scripted]:
     """Run a scripted server."""
-    async with asyncio.timeout(60), scripted() as running:
+    async with asyncio.timeout(WAIT_SECONDS), scripted() as running:
         yield running
 
 

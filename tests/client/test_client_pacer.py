@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from inprocess import serving
+from patience import patient
 from scripted import Scripted, scripted
 
 import videre
@@ -17,7 +18,7 @@ from videre.client.pacer import DEFAULTS, LONGEST, SHARE, SHORTEST, Pacer
 from videre.config import Config
 from videre.settings import Limits
 
-SECONDS = 30
+SECONDS = patient(30)
 LIMITS = {"PacketsPerSecond": 10, "PacketBurst": 20, "BytesPerSecond": 1000, "ByteBurst": 4000}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from inprocess import Server, serving
+from patience import WAIT_SECONDS
 from scripted import Proxy, budgets, listening
 from tokens import SECRET
 
@@ -217,7 +218,7 @@ async def test_after_a_fresh_token() -> None:
 
 async def test_a_restarted_server() -> None:
     """It uses the same port, but its rooms are gone: the client joins afresh and says so."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(WAIT_SECONDS):
         async with listening(videre.create_app()) as url:
             room = Client(url, user="me", room="room", backoff=SOON)
             await room.__aenter__()

@@ -16,6 +16,7 @@ import pytest
 from aiortc import MediaStreamTrack
 from film import make_film
 from inprocess import serving
+from patience import patient
 from process import ROOT, require
 from tokens import SECRET
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.process
 
 EXAMPLE = ROOT / "examples" / "raspberry-camera"
 README = (EXAMPLE / "README.md").read_text(encoding="utf-8")
-SECONDS = 40
+SECONDS = patient(40)
 
 
 async def camera(*options: str, **variables: str) -> asyncio.subprocess.Process:

@@ -19,13 +19,14 @@ import pytest
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from cable import Cable, ip, no_cables
 from inprocess import serving
+from patience import patient
 from process import WITH_SUPPORT, missing, signaller
 from scripted import Proxy
 
 import videre
 from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
 
-CALL_SECONDS = 90  # a safety net
+CALL_SECONDS = patient(90)  # a safety net
 CUT_SECONDS = 5.0
 SOON = Backoff(first=0.05, most=0.5)
 

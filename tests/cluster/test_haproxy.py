@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fakes import packet
+from patience import WAIT_SECONDS
 from process import ROOT, Signaller, require, signaller
 from test_nginx import replace
 from valkey_server import free_port, until
@@ -102,7 +103,7 @@ async def test_websockets_and_addresses(proxy: Proxy) -> None:
             headers = {"X-Forwarded-For": address}
             async with http.ws_connect(f"{proxy.url}/websocket", headers=headers) as socket:
                 await socket.send_str(packet("connect", address, "room"))
-                assert "Payload" in await socket.receive_json(timeout=10)
+                assert "Payload" in await socket.receive_json(timeout=WAIT_SECONDS)
 
 
 async def test_a_stopped_server(proxy: Proxy) -> None:

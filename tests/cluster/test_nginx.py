@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from patience import patient
 from process import ROOT, Signaller, require, self_signed, signaller
 from sockjs_client import Headers, Stream, Wire, ask, fresh, poll, send
 from websocket_client import Socket
@@ -28,7 +29,7 @@ CONF = (ROOT / "docs" / "nginx.conf").read_text(encoding="utf-8")
 LOG = "/var/log/nginx/videre.log"
 PROXY = "127.0.0.1"  # where nginx listens, and from where it connects to the servers
 LIMIT = 2  # MaxConnectionsPerAddress
-LEFT_SECONDS = {"websocket": 1.0, "xhr_streaming": 6.0}
+LEFT_SECONDS = {"websocket": patient(1), "xhr_streaming": patient(6)}
 
 # nginx.conf is included in the http block; the rest of an /etc/nginx/nginx.conf is this.
 MAIN = """

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 from oneshot import run
+from patience import patient
 from process import LINE_BYTES, ROOT, Signaller, missing, self_signed, signaller
 from signalling import connect
 from sockjs_client import Stream, Wire, fresh, poll
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.process
 
 SCRIPT = str(ROOT / "bin" / "signaller.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500"}
-ENDS_WITHIN = 5.0  # seconds from the signal to the exit: issue 2, point 8
+ENDS_WITHIN = patient(5.0)  # seconds from the signal to the exit: issue 2, point 8
 
 
 @pytest.fixture(autouse=True)

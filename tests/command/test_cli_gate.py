@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from heard_log import HeardLog
+from patience import WAIT_SECONDS
 from process import Signaller, self_signed, signaller
-from sockjs_client import PATIENCE, Wire
+from sockjs_client import Wire
 from websocket_client import Socket
 
 from videre.app import create_app
@@ -39,7 +40,7 @@ class Served:
 
     async def count(self, count: int) -> None:
         """Return once this many connections are open."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while self.gate.open != count:  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.01)
 
@@ -137,7 +138,7 @@ async def test_idle_connections_are_closed_when_places_run_out(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address with most idle ones loses some; sessions and other addresses' ones stay."""
-    monkeypatch.setattr(gates, "LEAST_KEEP_ALIVE", PATIENCE)  # none is closed for its age alone
+    monkeypatch.setattr(gates, "LEAST_KEEP_ALIVE", WAIT_SECONDS)  # none is closed for its age alone
     async with served(max_sockets=20) as site:
         session = await Socket.open(site.url, RAW)
         other = await Wire.open(site.url, source="127.0.0.2")
@@ -235,7 +236,7 @@ def connected(
 ) -> Iterator[socket.socket]:
     """Give connections to a server."""
     for _ in range(count):
-        yield socket.create_connection(("127.0.0.1", server.port), PATIENCE, (source, 0))
+        yield socket.create_connection(("127.0.0.1", server.port), WAIT_SECONDS, (source, 0))
 
 
 @pytest.mark.process
@@ -243,7 +244,7 @@ async def test_the_soft_limit_is_raised(tmp_path: Path) -> None:
     """All are served, and the log has the new limit."""
     async with signaller(tmp=tmp_path, config={}, within=limited(64, 1024)) as server:
         await said(server, " sockets=824")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             opened = [await Socket.open(server.url, RAW) for _ in range(100)]
         assert [socket.head.status for socket in opened] == [101] * 100
         await Wire.hang_up()
@@ -272,7 +273,7 @@ async def test_out_of_file_descriptors(tmp_path: Path) -> None:
             before = cpu(pid)
             await asyncio.sleep(2.0)
             assert cpu(pid) - before < 1.0
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert (await (await Wire.open(server.url)).ask("GET", "/health")).status == 200
         await Wire.hang_up()
         lines = [line for line in server.output if "sockets-refused" in line]
@@ -288,7 +289,7 @@ async def limit_files(pid: int, files: int) -> None:
 
 async def said(server: Signaller, words: str) -> None:
     """Return once a line of the output contains these words."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not any(words in line for line in server.output):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.05)
 

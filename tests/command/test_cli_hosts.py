@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from fakes import packet
+from patience import WAIT_SECONDS
 from process import Signaller, signaller
 from valkey_server import free_port
 
@@ -97,7 +98,8 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
                 headers = {"X-Forwarded-For": client}
                 sockets.append(await http.ws_connect(url, headers=headers))
                 await sockets[-1].send_str(packet("connect", client, "room"))
-                assert (await sockets[-1].receive_json(timeout=10))["Payload"] in ("true", "false")
+                role = await sockets[-1].receive_json(timeout=WAIT_SECONDS)
+                assert role["Payload"] in ("true", "false")
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await http.ws_connect(url, headers=headers)
             assert refused.value.status == 503
@@ -165,6 +167,6 @@ async def test_keep_alive(tmp_path: Path) -> None:
     async with serving(tmp_path, "127.0.0.1", KeepAlive=1) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         writer.close()

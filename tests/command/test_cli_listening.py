@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import web
-from sockjs_client import PATIENCE, Wire
+from patience import WAIT_SECONDS
+from sockjs_client import Wire
 
 from videre.app import create_app
 from videre.command import http, listening, server
@@ -51,8 +52,8 @@ async def runner(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[web.AppRunner
 
 
 async def until(true: Callable[[], bool]) -> bool:
-    """Return whether a condition becomes true within PATIENCE."""
-    for _ in range(int(PATIENCE / 0.05)):
+    """Return whether a condition becomes true within WAIT_SECONDS."""
+    for _ in range(int(WAIT_SECONDS / 0.05)):
         if true():
             return True
         await asyncio.sleep(0.05)

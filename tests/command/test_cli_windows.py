@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fakes import packet
+from patience import WAIT_SECONDS
 from process import LINE_BYTES, NO_DRAIN, ROOT, START_SECONDS, supervised
 
 pytestmark = pytest.mark.process
@@ -91,9 +92,9 @@ async def test_it_serves(sign: signal.Signals, tmp_path: Path) -> None:
     async with supervised(process) as server, aiohttp.ClientSession() as http:
         async with http.ws_connect(f"{server.url}/websocket") as socket:
             await socket.send_str(packet("connect", "a", "room"))
-            assert (await socket.receive_json(timeout=10))["Payload"] == "true"
+            assert (await socket.receive_json(timeout=WAIT_SECONDS))["Payload"] == "true"
             process.send_signal(sign)
-            message = await socket.receive(timeout=10)
+            message = await socket.receive(timeout=WAIT_SECONDS)
             assert message.type is aiohttp.WSMsgType.CLOSE
         await process.wait()
     events = [json.loads(line)["event"] for line in log.read_text(encoding="utf-8").splitlines()]

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 from fakes import packet
 from heard_log import HeardLog
-from inprocess import PATIENCE, Client, Server, serving
+from inprocess import Client, Server, serving
+from patience import WAIT_SECONDS
 from process import signaller
 from signalling import Closed, connect
 from sockjs_client import Wire, ask
@@ -207,7 +208,7 @@ async def spoken(client: Client, number: int) -> bool:
     try:
         await client.send("broadcast", "a", "room", number)
         await client.send("ping", "a", "room")
-        message = await client.socket.receive(timeout=PATIENCE)
+        message = await client.socket.receive(timeout=WAIT_SECONDS)
     except ConnectionError:
         return False
     return (

@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from cryptography import x509
 from inprocess import serving
+from patience import WAIT_SECONDS
 from process import ROOT, Signaller, self_signed, signaller
 from signalling import Closed, Framing, Packet, Signalling, connect
 from tokens import OTHER_SECRET, SECRET
@@ -33,7 +34,6 @@ from videre.settings import Limits
 
 pytestmark = pytest.mark.process
 
-PATIENCE = 20  # seconds
 FOREVER = 10_000_000_000  # as Unix time
 
 
@@ -69,7 +69,7 @@ class Reloading:
 
     async def logged(self, *events: str) -> dict[str, Any]:
         """Return the next log line with one of these events."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 lines = (self.tmp / "log").read_text().splitlines(keepends=True)
                 for line in lines[self._read :]:
@@ -144,11 +144,11 @@ async def test_many_sessions_change_in_slices(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(Peer, "refresh", noted)
         namespace.reload(Config(limits=Limits(packets_per_second=0.001, packet_burst=1)))
         assert len(refreshed) == 2
-        await asyncio.wait_for(all_are.wait(), PATIENCE)
+        await asyncio.wait_for(all_are.wait(), WAIT_SECONDS)
         for user, client in zip("abcde", clients, strict=True):
             for _ in range(2):
                 await client.send("broadcast", user, "room", "x")
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while (await client.heard())[0] != "error":
                     pass
         assert len(refreshed) == len(set(refreshed)) == len(clients)
@@ -481,7 +481,7 @@ async def test_a_changed_certificate_is_noticed(
         return x509.load_der_x509_certificate(der).serial_number
 
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             first = serial_in(certificate)
             assert await served() == first
             (elsewhere := tmp_path / "elsewhere").mkdir()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import WAIT_SECONDS
 from process import ROOT
 
 pytestmark = pytest.mark.process
@@ -70,7 +71,7 @@ def says(how: str, kind: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=WAIT_SECONDS,
     )
     assert not done.stderr
     return done.stdout.splitlines()

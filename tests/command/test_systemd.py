@@ -19,6 +19,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from passed import activated, environ, refused
+from patience import WAIT_SECONDS
 from process import (
     LINE_BYTES,
     START_SECONDS,
@@ -28,7 +29,7 @@ from process import (
     self_signed,
 )
 from signalling import connect
-from sockjs_client import PATIENCE, Wire
+from sockjs_client import Wire
 from valkey_server import valkey
 from websocket_client import handshake
 
@@ -213,7 +214,7 @@ async def knock(port: int, *, websocket: bool) -> int:
             wire.say("GET", "/echo/websocket", None, handshake())
         else:
             wire.say("GET", "/ready", None, {"Connection": "close"})
-        async with asyncio.timeout(START_SECONDS + PATIENCE):
+        async with asyncio.timeout(START_SECONDS + WAIT_SECONDS):
             block = await wire.reader.readuntil(b"\r\n\r\n")
         return int(block.split()[1])
     finally:

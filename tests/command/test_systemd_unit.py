@@ -22,9 +22,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from patience import WAIT_SECONDS
 from process import LINE_BYTES, NO_DRAIN, ROOT, Signaller, missing, require, self_signed
 from signalling import connect
-from test_logs_writing import PATIENCE, read
+from test_logs_writing import read
 from tokens import private, public_pem, token
 from valkey_server import valkey
 
@@ -195,7 +196,7 @@ async def test_a_server_lives_in_the_cage(tmp_path: Path) -> None:
             assert (await peer.ask("connect", {"Token": minted}))["Payload"] == "true"
             server.process.send_signal(signal.SIGUSR1)
             server.process.send_signal(signal.SIGHUP)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while True:
                     if "reload" in [line["event"] for line in read(log)]:
                         break

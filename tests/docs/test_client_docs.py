@@ -11,12 +11,13 @@ import pytest
 from aiohttp import web
 from documents import Block, runs
 from inprocess import serving
+from patience import patient
 
 import videre
 import videre.client
 from videre.client import Client, Closed, Joined, Left
 
-CALL_SECONDS = 30  # a safety net: a call takes less than a second
+CALL_SECONDS = patient(30)  # a safety net: a call takes less than a second
 
 
 @runs("docs/client.md", "match event")

@@ -27,6 +27,7 @@ from coturn import free_port
 from documents import ROOT, Block, runs, runs_all
 from fakes import packet
 from packaging.requirements import Requirement
+from patience import patient
 from process import LINE_BYTES, Signaller, require, self_signed
 from test_nginx import LOG, MAIN, replace
 from test_workers import urls
@@ -36,7 +37,7 @@ from videre.version import __version__
 
 pytestmark = pytest.mark.process
 
-SECONDS = 60  # for a command that ends by itself; none takes a tenth of it
+SECONDS = patient(60)  # for a command that ends by itself; none takes a tenth of it
 
 
 class Checkout:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from engine_nodes import Nodes, eventually
 from inprocess import serving
-from patience import NODE_SECONDS
+from patience import NODE_SECONDS, WAIT_SECONDS
 from valkey_server import Valkey
 
 import videre
@@ -84,7 +84,7 @@ async def test_the_first_version_is_refused(server: Valkey, nodes: Nodes) -> Non
     with pytest.raises(Exception, match="WRONGTYPE"):
         await elder.beat(NODE_SECONDS)
     await one.engine.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while await server.ask("EXISTS", elder._key):  # noqa: ASYNC110  # it expires by itself
             await asyncio.sleep(0.05)
     await elder.beat(NODE_SECONDS)

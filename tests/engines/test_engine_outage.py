@@ -17,7 +17,7 @@ from documents import claim
 from engine_nodes import eventually, nodes_on
 from inprocess import serving
 from oneshot import Done, run
-from patience import NODE_SECONDS
+from patience import NODE_SECONDS, WAIT_SECONDS
 from process import ROOT, signaller
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -290,7 +290,7 @@ async def test_readiness_says_why(guarded: Valkey) -> None:
             async with http.get(f"{server.url}/ready") as answer:
                 return answer.status == 200 and await answer.json() == {"Status": "ready"}
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not await ready():  # noqa: ASYNC110  # there is nothing else to wait for
                 await asyncio.sleep(0.05)
 

@@ -16,6 +16,7 @@ import fuzz_sockjs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import WAIT_SECONDS
 from strategies import ALMOST_PACKETS, ANY_TEXT, VALUES, mutated
 
 FUZZ = Path(__file__).resolve().parent
@@ -124,7 +125,7 @@ def test_a_corpus_is_replayed(tmp_path: Path) -> None:
     """What a fuzzer has found is run again without it."""
     (tmp_path / "found").write_bytes(b'["a"]')
     command = [sys.executable, str(FUZZ), "replay", "sockjs", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=True)
     found, dearest, *more = done.stdout.splitlines()
     assert found == "1 inputs, nothing found"
     assert dearest.startswith("dearest: ") and "5 bytes: b'[\"a\"]'" in dearest

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from patience import patient
 from process import LISTENING, ROOT, START_SECONDS, STOP_SECONDS
 from sockjs_client import Wire
 from target import SECRET
@@ -86,7 +87,7 @@ class Server:
         Wire.opened.clear()
         return [room["RoomId"] for room in json.loads(answer.body)["Rooms"]]
 
-    async def emptied(self, within: float = 30.0) -> list[str]:
+    async def emptied(self, within: float = patient(30)) -> list[str]:
         """Return the remaining rooms once there are none, or when time is up."""
         for _ in range(int(within / 0.2)):
             if not (rooms := await self.rooms()):
@@ -94,7 +95,7 @@ class Server:
             await asyncio.sleep(0.2)
         return rooms
 
-    async def settled(self, descriptors: int, within: float = 30.0) -> int:
+    async def settled(self, descriptors: int, within: float = patient(30)) -> int:
         """Return the number of open descriptors once it is this low, or when time is up."""
         for _ in range(int(within / 0.2)):
             if self.descriptors <= descriptors:

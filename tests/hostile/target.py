@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from patience import patient
 from sockjs_client import Wire
 from websocket_client import Socket
 
@@ -110,7 +111,7 @@ async def drained(socket: Socket) -> int | None:
             return int.from_bytes(payload[:2], "big")
 
 
-async def closed(socket: Socket, within: float = 10.0) -> int | None:
+async def closed(socket: Socket, within: float = patient(10)) -> int | None:
     """Return the server's close code; -1 if it does not close `within` this many seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 from fakes import packet
+from patience import patient
 from sockjs_client import Wire, ask, fresh, poll
 from websocket_client import BINARY, PING, PONG, TEXT, Socket, encode, handshake
 
@@ -23,7 +24,7 @@ from videre.transport import Options
 
 RAW = "/echo/websocket"
 KEEP_ALIVE = 0.5  # seconds; the command has 75
-SOON = 5.0  # seconds, within which a connection that should end after 0.5 to 1.5 s must have ended
+SOON = patient(5.0)  # seconds, within which a connection that should end after 0.5 to 1.5 s must have ended
 H2C = {
     "Connection": "Upgrade, HTTP2-Settings",
     "Upgrade": "h2c",

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 from fakes import packet
-from inprocess import PATIENCE, Client, Server, serving
+from inprocess import Client, Server, serving
+from patience import WAIT_SECONDS
 from sockjs_client import Wire, fresh
 from websocket_client import BINARY, CLOSE, CONTINUATION, PONG, TEXT, Socket, encode, handshake
 
@@ -285,7 +286,7 @@ async def test_a_message_without_an_end() -> None:
     options = Options(heartbeat=0.2, disconnect_delay=0.5)
     async with opened(Config(transport=options)) as scene:
         scene.attacker.wire.writer.write(frame(0x01, b"["))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while (got := await scene.attacker.frame())[0] != CLOSE:
                 scene.attacker.wire.writer.write(frame(0x8A) + frame(0x00, b" " * 16))
         assert int.from_bytes(got[1][:2], "big") == 1002
@@ -326,7 +327,7 @@ async def test_a_compression_bomb(framing: str) -> None:
         tracemalloc.start()
         try:
             bomber.wire.writer.write(bomb)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 code = await _close_code(bomber)
             _, peak = tracemalloc.get_traced_memory()
         finally:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
+from patience import WAIT_SECONDS
 from signalling import Signalling, connect
 from sockjs_client import Wire, fresh, poll
 
@@ -79,7 +80,7 @@ async def serving(site: web.Application) -> AsyncIterator[str]:
 
 async def role(peer: Signalling) -> Any:
     """Join, and return whether the peer is its room's initiator."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         return (await peer.ask("connect"))["Payload"]
 
 
@@ -131,7 +132,7 @@ async def test_the_sites_middlewares_come_first(mount: Mount) -> None:
         headers = {"Authorization": "me"}
         async with client.ws_connect(f"{base}{URL}/websocket", headers=headers) as socket:
             await socket.send_str("nonsense")
-            assert "malformed-packet" in await socket.receive_str(timeout=10)
+            assert "malformed-packet" in await socket.receive_str(timeout=WAIT_SECONDS)
         assert seen == [f"{URL}/websocket"] * 2
 
 
@@ -222,7 +223,7 @@ async def test_with_aiohttps_test_utilities() -> None:
     async with TestClient(TestServer(make_site(by_setup))) as client:
         assert await (await client.get(f"{URL}/")).text() == "Welcome to SockJS!\n"
         async with client.ws_connect(f"{URL}/000/session/websocket") as socket:
-            assert await socket.receive_str(timeout=10) == "o"
+            assert await socket.receive_str(timeout=WAIT_SECONDS) == "o"
 
 
 @pytest.mark.parametrize("mount", [by_setup, by_subapp])

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from documents import claim
+from patience import WAIT_SECONDS
 from process import LINE_BYTES, ROOT, START_SECONDS
 from signalling import Closed, Signalling, connect
 from valkey_server import Valkey, valkey
@@ -25,7 +26,6 @@ pytestmark = pytest.mark.process
 SITE = claim("docs/hosting.md", "import videre\n\napp = videre.create_app")
 COMMAND = claim("docs/hosting.md", "gunicorn --workers")
 
-WAIT_SECONDS = 40  # a safety net
 OF_EACH = 3  # members of each worker
 
 LISTENING = re.compile(r"Listening at: (http://\S+) \(\d+\)")

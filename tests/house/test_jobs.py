@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+from patience import WAIT_SECONDS
 
 from videre.jobs import Jobs
 
@@ -27,7 +28,7 @@ async def test_a_failure_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFix
     assert record.getMessage() == "background task failed"
     assert record.exc_info is not None and str(record.exc_info[1]) == "broken"
     release.set()
-    await jobs.wait(10.0)
+    await jobs.wait(WAIT_SECONDS)
     assert not jobs.tasks
     assert len(caplog.records) == 1
 
@@ -38,7 +39,7 @@ async def test_an_expected_failure_is_not_logged(caplog: pytest.LogCaptureFixtur
     jobs = Jobs(KeyError)
     jobs.spawn(fail(KeyError("expected")))
     jobs.spawn(fail(ValueError("broken")))
-    await jobs.wait(10.0)
+    await jobs.wait(WAIT_SECONDS)
     await asyncio.sleep(0)  # what is called when a task is done
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["broken"]
 

@@ -20,6 +20,7 @@ import pytest
 from fakes import packet
 from packaging.metadata import Metadata
 from packaging.requirements import Requirement
+from patience import WAIT_SECONDS, patient
 from process import LINE_BYTES, ROOT, Signaller
 
 from videre.version import __version__
@@ -53,7 +54,12 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*command: str | Path, cwd: Path) -> str:
     """Return the output of a command, which must succeed."""
     done = subprocess.run(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        command,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=patient(300),
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -213,7 +219,7 @@ async def call(url: str) -> None:
     ):
         for user, socket, role in (("a", one, "true"), ("b", two, "false")):
             await socket.send_str(packet("connect", user, "room"))
-            assert (await socket.receive_json(timeout=10))["Payload"] == role
+            assert (await socket.receive_json(timeout=WAIT_SECONDS))["Payload"] == role
         await two.send_str(packet("broadcast", "b", "room", "Hello"))
-        assert (await one.receive_json(timeout=10))["Header"]["UserId"] == "b"
-        assert (await one.receive_json(timeout=10))["Payload"] == "Hello"
+        assert (await one.receive_json(timeout=WAIT_SECONDS))["Header"]["UserId"] == "b"
+        assert (await one.receive_json(timeout=WAIT_SECONDS))["Payload"] == "Hello"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import WAIT_SECONDS
 from process import LISTENING, NO_DRAIN, ROOT, START_SECONDS, STOP_SECONDS, Signaller, signaller
 from signalling import Signalling, connect
 
@@ -26,7 +27,6 @@ from videre.logs.writers import Writer
 
 pytestmark = pytest.mark.process
 
-PATIENCE = 10.0  # seconds; nothing that a test waits for takes a tenth of it on an idle machine
 LOST = "videre: cannot write the log"
 
 
@@ -37,7 +37,7 @@ def read(*files: Path) -> list[dict[str, Any]]:
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait until a condition is true."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             if true():
                 return
@@ -46,7 +46,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def visit(peer: Signalling, times: int) -> None:
     """Let a user come and go: 4 lines of the log."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         for _ in range(times):
             assert (await peer.ask("connect"))["Payload"] == "true"
             await peer.send(peer.packet("disconnect"))
@@ -75,7 +75,7 @@ async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tu
 async def complaint(process: Process) -> str:
     """Return the next line of standard error about the log."""
     assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not (line := (await process.stderr.readline()).decode()).startswith(LOST):
             assert line, "no complaint"
     return line
@@ -239,7 +239,7 @@ class Slow:
         """Stay."""
 
     def write(self, lines: list[str]) -> None:
-        self.gate.wait(PATIENCE)
+        self.gate.wait(WAIT_SECONDS)
         self.lines += lines
 
     def close(self) -> None:
@@ -277,7 +277,7 @@ def test_the_end_does_not_wait_for_ever(
     writers.end([writer])
     assert writer.is_alive() and writer.daemon and not target.closed
     target.gate.set()
-    writer.join(PATIENCE)
+    writer.join(WAIT_SECONDS)
     assert target.lines == ["line"] and target.closed
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeClock, packet
-from inprocess import PATIENCE, serving
+from inprocess import serving
 from metering import Meter, exposed, metered, values_in
+from patience import WAIT_SECONDS
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 from sockjs_client import Stream, ask, fresh, poll, send
@@ -122,7 +123,7 @@ async def test_the_inboxes() -> None:
         text = packet("broadcast", "a", "room", "x" * 1000)
         await client.say(text)
         waiting = 0.0
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while waiting < len(text):
                 waiting = (await meter.values())["inbox_bytes"]
         async with meter.moves(inbox_bytes=-waiting):
@@ -280,7 +281,7 @@ def test_lines_beyond_the_queue() -> None:
         def write(self, lines: list[str]) -> None:
             """See Target.write."""
             self.written.set()
-            self.go_on.wait(10)
+            self.go_on.wait(WAIT_SECONDS)
             raise OSError(errno.EIO, "broken")
 
         def close(self) -> None:
@@ -290,7 +291,7 @@ def test_lines_beyond_the_queue() -> None:
     writer = writers.Writer(target, str)
     writer.start()
     writer.put(lambda: "first\nof two", 2)
-    assert target.written.wait(10)
+    assert target.written.wait(WAIT_SECONDS)
     for _ in range(writers.QUEUE_LINES + 5):
         writer.put(lambda: "more")
     writer.put(lambda: "a batch", 3)

@@ -9,7 +9,7 @@
  */
 import { chromium } from "playwright-core";
 
-const SCENARIO_MS = 100_000; // ten times what it takes
+const SCENARIO_MS = 100_000 * (process.env.VIDERE_TEST_PATIENCE ?? 1); // ten times what it takes
 const LANES = 3; // transports at a time: most of their time is waiting
 const FLAGS = [
   "--no-sandbox",

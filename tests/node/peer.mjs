@@ -1,8 +1,9 @@
 /** A peer on the real sockjs-client that prints all it sends, hears and loses, a JSON line each. */
 import SockJS from "sockjs-client";
 
-const CONNECT_MS = 15_000; // the client's own few hundred ms are too short on a loaded machine
-const SCENARIO_MS = 25_000;
+const PATIENCE = globalThis.process?.env.VIDERE_TEST_PATIENCE ?? 1; // a page has none
+const CONNECT_MS = 15_000 * PATIENCE; // the client's own few hundred ms are too short on a loaded machine
+const SCENARIO_MS = 25_000 * PATIENCE;
 const started = performance.now();
 
 function print(line) {

@@ -14,10 +14,11 @@ from typing import Any
 
 import aiohttp
 import aioice.ice
+from patience import patient
 
 from videre.client import Call, Peer
 
-SECONDS = 30  # a safety net: a call takes less than a second
+SECONDS = patient(30)  # a safety net: a call takes less than a second
 TURN = ("127.0.0.1", 3478)
 BINDING = bytes.fromhex("0001 0000 2112a442") + b"is it there?"  # a STUN request
 

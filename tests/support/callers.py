@@ -17,10 +17,11 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.sdp import candidate_from_sdp
+from patience import patient
 from process import Signaller
 from signalling import Framing, Packet, Signalling, connect
 
-CALL_SECONDS = 30  # a safety net: a call takes less than a second
+CALL_SECONDS = patient(30)  # a safety net: a call takes less than a second
 
 
 class Caller:

@@ -7,7 +7,7 @@ import itertools
 import logging
 from typing import Any
 
-PATIENCE = 10.0  # seconds
+from patience import WAIT_SECONDS
 
 _numbers = itertools.count()
 
@@ -29,7 +29,7 @@ class HeardLog(logging.Handler):
 
     async def until(self, event: str, **fields: Any) -> None:
         """Wait for an event with these fields unless it is already there; remove it."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while True:
                 for number, (name, found) in enumerate(self.events):
                     if name == event and fields.items() <= found.items():

@@ -1,7 +1,7 @@
 """A signaller in the test's own process, and clients on real sockets.
 
-Every wait has a limit, PATIENCE. To show that a client receives nothing, `quiet` pings: the answer
-must be the next packet.
+Every wait has a limit, WAIT_SECONDS. To show that a client receives nothing, `quiet` pings: the
+answer must be the next packet.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import Any, Literal
 import aiohttp
 from aiohttp import WSMsgType, web
 from fakes import Brief, brief, packet
-
-PATIENCE = 10.0  # seconds; on an idle machine no wait of a test takes a tenth of it
+from patience import WAIT_SECONDS
 
 Framing = Literal["raw", "sockjs"]
 
@@ -109,7 +108,7 @@ class Client:
         connection.transport.abort()
 
     async def _frame(self) -> aiohttp.WSMessage:
-        return await self.socket.receive(timeout=PATIENCE)
+        return await self.socket.receive(timeout=WAIT_SECONDS)
 
     def _unpack(self, frame: str) -> None:
         if not self._sockjs:
@@ -168,5 +167,5 @@ async def serving(app: web.Application) -> AsyncIterator[Server]:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         server = Server(runner, session)
         stack.callback(server.let_go)
-        async with asyncio.timeout(60):  # for a whole test, so that none hangs
+        async with asyncio.timeout(2 * WAIT_SECONDS):  # for a whole test, so that none hangs
             yield server

@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from heard_log import HeardLog
-from inprocess import PATIENCE, Server, serving
+from inprocess import Server, serving
+from patience import WAIT_SECONDS
 from prometheus_client.parser import text_string_to_metric_families
 from sockjs_client import Wire
 
@@ -85,7 +86,7 @@ class Meter:
         assert wanted.keys() <= before.keys(), "no such metric"
         moved: dict[str, float] = {}
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while moved != {name: change for name, change in wanted.items() if change}:
                     await asyncio.sleep(0.01)
                     after = await self.values()

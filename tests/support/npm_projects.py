@@ -10,6 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from patience import patient
 from process import ROOT, missing, require
 
 NPM = ROOT / "tests" / "npm"
@@ -85,7 +86,12 @@ def node(script: Path | str, *args: str, cwd: Path) -> str:
     """Run a node program, which must succeed, and return its output."""
     command = [require("node"), str(script), *args]
     done = subprocess.run(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180
+        command,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=patient(180),
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

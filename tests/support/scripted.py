@@ -12,9 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from aiohttp import WSMsgType, web
+from patience import WAIT_SECONDS
 from yarl import URL
-
-PATIENCE = 10.0  # seconds; nothing a test waits for takes a tenth of it on an idle machine
 
 
 class Link:
@@ -27,7 +26,7 @@ class Link:
 
     async def heard(self) -> dict[str, Any]:
         """Return the client's next packet."""
-        message = await self._socket.receive(timeout=PATIENCE)
+        message = await self._socket.receive(timeout=WAIT_SECONDS)
         assert message.type is WSMsgType.TEXT, message
         packet: dict[str, Any] = json.loads(message.data)
         return packet
@@ -76,7 +75,7 @@ class Link:
 
     async def ended(self) -> int | None:
         """Return the code of the client's close, which must come next."""
-        message = await self._socket.receive(timeout=PATIENCE)
+        message = await self._socket.receive(timeout=WAIT_SECONDS)
         assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED), message
         self.done.set()
         return self._socket.close_code
@@ -105,7 +104,7 @@ class Scripted:
 
     async def link(self) -> Link:
         """Return the next connection."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             return await self._links.get()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

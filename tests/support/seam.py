@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
-from sockjs_client import PATIENCE
+from patience import WAIT_SECONDS
 
 from videre.reasons import End
 
@@ -70,7 +70,7 @@ class Tape:
         return sum(event.kind == kind for event in self.events)
 
     async def until(
-        self, kind: str, number: int = 0, *, text: str = "", within: float = PATIENCE
+        self, kind: str, number: int = 0, *, text: str = "", within: float = WAIT_SECONDS
     ) -> Event:
         """Return the session's first such event, waiting for it if need be."""
         async with asyncio.timeout(within):

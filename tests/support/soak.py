@@ -25,6 +25,7 @@ from pathlib import Path
 
 import aiohttp
 from fakes import packet
+from patience import patient
 from process import Signaller, signaller
 from prometheus_client.parser import text_string_to_metric_families
 from sockjs_client import Wire
@@ -48,7 +49,7 @@ CONFIG = {
     "BytesPerSecond": None,
 }
 ADMIN = "Admin port on "  # the line that the command prints
-EMPTY_SECONDS = 60  # within which the last session must end after the last visitor
+EMPTY_SECONDS = patient(60)  # within which the last session must end after the last visitor
 # Growth of the resident memory that is no leak, from the second quarter of the run to the last:
 # glibc keeps up to 21 MiB more at some times than at others, and returns it (malloc_trim).
 GROWTH, SPARE = 1.05, 12 << 20

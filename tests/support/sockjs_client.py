@@ -1,7 +1,7 @@
 """Clients for the transport tests: a raw HTTP/1 connection, and a body read as a stream.
 
 They send exactly what a test says and answer nothing by themselves, so that a test can misbehave on
-purpose. Every wait is limited to `PATIENCE` seconds.
+purpose. Every wait is limited to `WAIT_SECONDS` seconds.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from multidict import CIMultiDict
+from patience import WAIT_SECONDS
 from yarl import URL
 
-PATIENCE = 10.0  # seconds; nothing a test waits for takes a tenth of it on an idle machine
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 Headers = Mapping[str, str]
@@ -100,7 +100,7 @@ class Wire:
 
     async def head(self) -> Answer:
         """Read a response up to its body."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             block = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status, *lines = block.rstrip("\r\n").split("\r\n")
         version, code, *_ = status.removeprefix("HTTP/").split(" ", 2)
@@ -130,7 +130,7 @@ class Wire:
 
     async def ended(self) -> bool:
         """Return whether the server ends the connection without another byte."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             try:
                 return await self.reader.read(1) == b""
             except ConnectionError:
@@ -201,7 +201,7 @@ class Stream:
 
     async def chunk(self) -> bytes:
         """Return the next piece as the server framed it; empty at the body's end."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             if self.chunked:
                 return await self._framed()
             if self.left < 0:

@@ -9,7 +9,8 @@ import os
 import struct
 from typing import Self
 
-from sockjs_client import PATIENCE, Answer, Headers, Wire
+from patience import WAIT_SECONDS
+from sockjs_client import Answer, Headers, Wire
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN, MASKED = 0x80, 0x80
@@ -78,7 +79,7 @@ class Socket:
     async def frame(self) -> tuple[int, bytes]:
         """Return the next frame's opcode and payload."""
         reader = self.wire.reader
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             first, size = await reader.readexactly(2)
             assert not size & MASKED, "a server must not mask"
             assert not first & 0x70, "an extension which nobody agreed to"

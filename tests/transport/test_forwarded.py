@@ -14,6 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from patience import patient
 
 import videre
 from videre.transport import Options, forwarded
@@ -181,14 +182,14 @@ async def test_counting_clients_behind_a_proxy(host: str, header: str) -> None:
             assert refused.value.status == 503
             for each in held:
                 await each.close()
-            async with asyncio.timeout(5):  # the place is free once the server has noticed the end
+            async with asyncio.timeout(patient(5)):  # the place is free once the server has noticed the end
                 while True:
                     try:
                         await (await opens(http, first)).close()
                         break
                     except aiohttp.WSServerHandshakeError:
                         await asyncio.sleep(0.01)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 while len(runner.server.connections if runner.server else ()) > 0:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
     await runner.cleanup()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 import pytest
 from aiohttp import web
 from growth import check_async
+from patience import patient
 from seam import PREFIX, Script, Seam
 from sockjs_client import Stream, fresh, poll, send
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
@@ -23,7 +24,7 @@ pytest_plugins = ("sockjs_fixtures",)
 CHUNK = "x" * 65_536
 LIMIT = 256 * 1024  # bytes
 FLOOD = 320  # chunks, 20 MB: more than the kernel's buffers and the limit together
-WITHIN = 5.0
+WITHIN = patient(5.0)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -182,9 +183,9 @@ async def test_a_failing_goodbye_delays_no_other(seam, fault: str) -> None:
     try:
         second = await Visitor.enter(server.base, "raw")
         second.wire.reset()
-        await server.tape.until("goodbye", 1, within=8.0)
+        await server.tape.until("goodbye", 1, within=patient(8.0))
         assert await poll(server.base, fresh()) == "o\n"
-        await server.tape.until("goodbye", 2, within=8.0)
+        await server.tape.until("goodbye", 2, within=patient(8.0))
     finally:
         gate.set_result(None)
 
@@ -224,7 +225,7 @@ async def test_a_client_lost_while_its_handler_hangs(seam, transport: str) -> No
     await server.tape.until("message")
     visitor.wire.reset()
     try:
-        await server.tape.until("goodbye", within=3.0)
+        await server.tape.until("goodbye", within=patient(3.0))
     finally:
         gate.set_result(None)
     assert server.tape.story() == ["open", "message hang", "goodbye"]
@@ -277,7 +278,7 @@ async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
     try:
         for _ in range(16):
             try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(patient(0.5)):
                     answer = await send(server.base, session, CHUNK)
             except TimeoutError:
                 break  # not read any further, which is just as good a bound

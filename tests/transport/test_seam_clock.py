@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+from patience import patient
 from seam import Script, Seam
 from sockjs_client import Wire, ask, fresh, poll
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
@@ -54,7 +55,7 @@ async def test_an_unanswered_close_frame(seam) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_shutdown_says_goodbye(seam, transport: str) -> None:
     """A shutdown takes no time, and every client gets a close frame with 1001 (fault 7)."""
-    server: Seam = await seam(stop_within=5.0)
+    server: Seam = await seam(stop_within=patient(5.0))
     visitors = [await Visitor.enter(server.base, transport) for _ in range(3)]
     stopping = asyncio.create_task(seconds_to_stop(server))
     codes = []
@@ -74,7 +75,7 @@ async def test_shutdown_says_goodbye(seam, transport: str) -> None:
 @pytest.mark.parametrize("how", ["fin", "rst"])
 async def test_shutdown_after_losses(seam, transport: str, how: str) -> None:
     """Clients that have just left are not waited for (fault 7)."""
-    server: Seam = await seam(stop_within=3.0)
+    server: Seam = await seam(stop_within=patient(3.0))
     for _ in range(3):
         wire = (await Visitor.enter(server.base, transport)).wire
         if how == "rst":
@@ -88,7 +89,7 @@ async def test_shutdown_after_losses(seam, transport: str, how: str) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_shutdown_waits_a_second_at_most(seam, transport: str) -> None:
     """Clients that do not answer their close frame delay it no longer (fault 7)."""
-    server: Seam = await seam(stop_within=3.0)
+    server: Seam = await seam(stop_within=patient(3.0))
     for _ in range(3):
         await Visitor.enter(server.base, transport)
     assert await seconds_to_stop(server) < 2.0

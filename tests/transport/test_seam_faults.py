@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import sockjs
+from patience import WAIT_SECONDS, patient
 from process import node_modules
 from seam import PREFIX, Script, Seam
 from sockjs.transports.base import StreamingTransport
-from sockjs_client import PATIENCE, Stream, Wire, ask, fresh, poll, send
+from sockjs_client import Stream, Wire, ask, fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import PING, TEXT, Socket
 
@@ -53,7 +54,7 @@ async def test_a_websocket_takes_arrays_of_strings(seam, body: str) -> None:
     visitor = await Visitor.enter(server.base, "websocket")
     visitor.socket.send(body)
     await visitor.socket.goodbye()
-    await server.tape.until("goodbye", within=1.0)
+    await server.tape.until("goodbye", within=patient(1.0))
     assert server.tape.story() == ["open", "goodbye"]
 
 
@@ -224,7 +225,7 @@ async def test_an_idle_websocket_costs_no_task(seam, transport: str) -> None:
     before = len(asyncio.all_tasks())
     for _ in range(10):
         await Visitor.enter(server.base, transport)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
 
@@ -246,7 +247,7 @@ async def test_the_heartbeat_is_as_configured(seam, transport: str) -> None:
     """The heartbeat option has an effect (fault 20)."""
     server: Seam = await seam(heartbeat=0.3)
     visitor = await Visitor.enter(server.base, transport)
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(patient(5.0)):
         assert await visitor.frame() in ("h", "")
 
 

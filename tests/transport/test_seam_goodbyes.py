@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
+from patience import patient
 from seam import STOCK, Script, Seam
 from sockjs_client import fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
@@ -16,10 +17,10 @@ from websocket_client import CLOSE, PING, TEXT, encode
 
 pytest_plugins = ("sockjs_fixtures",)
 
-AT_ONCE = 1.0  # seconds; the promise is 0.1, the stock plugin takes 5 to 10
-SOON = 6.0  # seconds; the limit for a client that polls or streams
+AT_ONCE = patient(1.0)  # seconds; the promise is 0.1, the stock plugin takes 5 to 10
+SOON = patient(6.0)  # seconds; the limit for a client that polls or streams
 BRIEF = {"heartbeat": 1.0, "disconnect_delay": 0.5}
-SILENT = 5.0  # seconds; with BRIEF the limit is 1.5 or 2
+SILENT = patient(5.0)  # seconds; with BRIEF the limit is 1.5 or 2
 
 RUDE = {
     "fin": None,

@@ -14,8 +14,9 @@ import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.helpers import DEFAULT_CHUNK_SIZE
+from patience import WAIT_SECONDS
 from seam import PREFIX, Script, Seam
-from sockjs_client import PATIENCE, Wire
+from sockjs_client import Wire
 from visitors import WEBSOCKETS, Visitor
 from websocket_client import TEXT, Socket, encode, handshake
 
@@ -60,7 +61,7 @@ async def test_messages_sent_with_the_request_arrive(size: int) -> None:
     @web.middleware
     async def slow(request: web.Request, handler: Handler) -> web.StreamResponse:
         if size == DEFAULT_CHUNK_SIZE:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while not request.protocol._buffer_paused:  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(0.01)
         passed.set()
@@ -87,7 +88,7 @@ async def test_aiohttp_keeps_nothing_of_an_upgraded_connection(transport: str) -
         gc.disable()
         try:
             visitors = [await Visitor.enter(server.base, transport) for _ in range(5)]
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while server.runner.server.connections:  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(0.01)
             assert server.manager.open_sessions == len(visitors)
@@ -147,7 +148,7 @@ async def test_a_middleware_runs_to_its_end(cancelling: bool) -> None:
 
     async with hosted(recording, handler_cancellation=cancelling) as server:
         socket = await Socket.open(server.base, RAW)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             await done.wait()
         socket.send("still here")
         assert await socket.text() == "still here"

@@ -18,7 +18,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from growth import check_async
 from heard_log import HeardLog
-from sockjs_client import PATIENCE, Wire, fresh, poll
+from patience import WAIT_SECONDS
+from sockjs_client import Wire, fresh, poll
 from websocket_client import handshake
 
 from videre import admin
@@ -49,7 +50,7 @@ class Place:
         wire = await Wire.open(self.url)
         wire.writer.write(data)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 return await wire.reader.read(-1)
         except ConnectionError:
             return b""

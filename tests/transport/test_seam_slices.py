@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
+from patience import patient
 
 from videre.reasons import End
 from videre.transport import Options, manager, mount
@@ -138,7 +139,7 @@ async def test_sweeps() -> None:
         kept._sweep()
         gone = sessions[0]  # in the last slice
         kept.released(gone)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             while getattr(sessions[1], "swept", 0) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert max(turns.noted["sweep"].values()) <= SLICE
@@ -152,7 +153,7 @@ async def test_a_few_are_swept_at_once() -> None:
     with counted() as turns:
         kept, sessions = crowd(turns, SLICE)
         began = asyncio.get_running_loop().time()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             while getattr(sessions[0], "swept", 0) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert set(turns.noted["sweep"].values()) == {SLICE}

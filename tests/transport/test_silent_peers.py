@@ -20,17 +20,22 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from cable import Cable, no_cables
+from patience import patient
 from process import WITH_SUPPORT, missing, signaller
 from signalling import Signalling, connect
 from sockjs_client import Stream, fresh, poll, send
 from websocket_client import Socket
 
+from videre.settings import Options
+
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-SILENT_SECONDS = 40.0  # the contract's bound; the shipped heartbeat makes it 37.5
+CONTRACT_SECONDS = 40.0
+#: What is tested here is that they leave, on a machine that may be busy: the bound has room.
+SILENT_SECONDS = CONTRACT_SECONDS + patient(20)
 LISTENING_SECONDS = 38.5  # long enough to be taken for dead
 CHATTER_SECONDS = 0.5  # between two packets for the silent client: its room is busy
-JOIN_SECONDS = 20
+JOIN_SECONDS = patient(20)
 
 KINDS = ["raw", "sockjs", "streaming", "polling"]
 
@@ -180,12 +185,18 @@ async def silences(
         yield {"alive": alive, "stopped": stopped, "cut": cut}
 
 
+async def test_the_shipped_heartbeat_keeps_the_contract() -> None:
+    """A silent peer is lost after one and a half heartbeats, and at most one sweep more."""
+    heartbeat, delay = Options().heartbeat, Options().disconnect_delay
+    assert 1.5 * heartbeat + min(heartbeat, delay) / 10 <= CONTRACT_SECONDS
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("how", ["stopped", "cut"])
 async def test_a_peer_that_falls_silent_leaves_in_time(
     silences: dict[str, Seconds | str], how: str, kind: str
 ) -> None:
-    """Its process is stopped or its cable cut while others send to it: `disconnect` within 40 s."""
+    """Its process is stopped or its cable cut while others send to it: `disconnect`."""
     found = silences[how]
     if isinstance(found, str):
         missing(found)

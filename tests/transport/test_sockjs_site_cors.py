@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from fakes import packet
+from patience import WAIT_SECONDS
 
 import videre
 
@@ -68,7 +69,7 @@ async def test_a_polling_session(site: tuple[str, set[str]], origin: str) -> Non
             assert (await answer.text()).startswith("a[")
         async with http.ws_connect(f"{base}/websocket") as socket:
             await socket.send_str(packet("connect", "b", "room"))
-            assert "Payload" in await socket.receive_json(timeout=10)
+            assert "Payload" in await socket.receive_json(timeout=WAIT_SECONDS)
 
 
 async def test_other_methods(site: tuple[str, set[str]]) -> None:

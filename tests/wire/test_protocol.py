@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from inprocess import Framing, Server, serving
+from patience import patient
 
 import videre
 from videre.config import Config
@@ -186,7 +187,7 @@ async def test_leaving_by_a_reset(server: Server, framing: Framing) -> None:
     await b.join("b")
     await a.heard()
     await c.heard()
-    async with asyncio.timeout(5):  # the heartbeat takes 25 s
+    async with asyncio.timeout(patient(5)):  # the heartbeat takes 25 s
         b.reset()
         await a.hears(("disconnect", "b", "room", ""))
         await c.hears(("disconnect", "b", "room", ""))

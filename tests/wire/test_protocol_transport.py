@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import WSMsgType, web
 from fakes import brief, packet
-from inprocess import PATIENCE, Framing, Server, serving
+from inprocess import Framing, Server, serving
+from patience import WAIT_SECONDS
 
 import videre
 from videre.config import Config
@@ -87,13 +88,13 @@ async def test_a_binary_frame_is_read_as_its_text(server: Server) -> None:
     a, b = await server.members("a", "b")
     ping = packet("ping", "a", "room")
     await a.socket.send_bytes(ping.encode())
-    answer = await a.socket.receive(PATIENCE)
+    answer = await a.socket.receive(WAIT_SECONDS)
     assert (answer.type, brief(answer.data)[0]) == (WSMsgType.TEXT, "ping")
     text = json.dumps(
         json.loads(packet("broadcast", "a", "room", "\u00e9\U0001f600")), ensure_ascii=False
     )
     await a.socket.send_bytes(text.encode())
-    message = await b.socket.receive(PATIENCE)
+    message = await b.socket.receive(WAIT_SECONDS)
     assert (message.type, message.data) == (WSMsgType.TEXT, text)
 
 

@@ -18,7 +18,8 @@ from fakes import packet
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from inprocess import PATIENCE, Framing, Server
+from inprocess import Framing, Server
+from patience import WAIT_SECONDS
 from servers_model import BURST, CAPACITY, MAX_ROOMS, Model, Session
 from strategies import CALM
 from tokens import OTHER_SECRET, SECRET
@@ -75,10 +76,10 @@ class ServersMachine(RuleBasedStateMachine):
         self.sessions: list[Session] = []
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine to its end, within PATIENCE."""
+        """Run a coroutine to its end, within WAIT_SECONDS."""
 
         async def bounded() -> None:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_SECONDS):
                 await work
 
         self.loop.run(bounded())

@@ -8,7 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fakes import brief, packet
-from inprocess import PATIENCE, serving
+from inprocess import serving
+from patience import WAIT_SECONDS
 from process import signaller
 
 import videre
@@ -117,7 +118,7 @@ async def test_large_cookies_and_urls(tmp_path: Path) -> None:
         headers = {"Cookie": f"a={large}"}
         async with http.ws_connect(f"{running.url}/websocket", headers=headers) as socket:
             await socket.send_str(packet("ping", "a", "room"))
-            assert (await socket.receive(timeout=PATIENCE)).type is aiohttp.WSMsgType.TEXT
+            assert (await socket.receive(timeout=WAIT_SECONDS)).type is aiohttp.WSMsgType.TEXT
     log = (tmp_path / "debug.log").read_text()
     assert "1 requests were not HTTP, the last one: its URL or a header is longer than 32768" in log
     assert "sss" not in log
