@@ -90,7 +90,7 @@ async def _relay(spec: Spec) -> Figures:
             ends.append(await stack.enter_async_context(client))
         payload = "x" * (CANDIDATE - len(text("broadcast", user, room)))
         pairs = zip(ends[::2], ends[1::2], strict=True)
-        tasks = [asyncio.create_task(relay.run(*pair, payload)) for pair in pairs]
+        tasks = [asyncio.create_task(relay.run(one, other, payload)) for one, other in pairs]  # type: ignore[arg-type]
         stack.callback(lambda: [task.cancel() for task in tasks])
         await _during(tasks, spec["warmup"])
         meter = Meter(spec)

@@ -196,7 +196,7 @@ def written(document: str, results: Results) -> str:
         pattern = rf"(<!-- {name} -->\n```text\n).*?(```\n)"
         document, count = re.subn(
             pattern,
-            lambda found, table=table: f"{found[1]}{table}\n{found[2]}",
+            lambda found, table=table: f"{found[1]}{table}\n{found[2]}",  # type: ignore[misc]
             document,
             flags=re.S,
         )

@@ -52,7 +52,7 @@ def run(*command: str | Path, cwd: Path = ROOT, **options: Any) -> str:
     )
     if done.returncode:
         raise Fault(f"{' '.join(map(str, command))}\n{done.stdout}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def program(name: str) -> Path:

@@ -173,7 +173,14 @@ def build() -> None:
     check_navigation(conf, staged)
     (BUILD / "mkdocs.yml").write_text(yaml.safe_dump(conf, sort_keys=False), encoding="utf-8")
     program = Path(sys.executable).with_name("zensical")
-    command = [program, "build", "--strict", "--clean", "--config-file", BUILD / "mkdocs.yml"]
+    command = [
+        str(program),
+        "build",
+        "--strict",
+        "--clean",
+        "--config-file",
+        str(BUILD / "mkdocs.yml"),
+    ]
     done = subprocess.run(  # noqa: S603  (it is our own)
         command, cwd=BUILD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

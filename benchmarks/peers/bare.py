@@ -8,8 +8,8 @@ import json
 import os
 
 from aiohttp import WSMsgType, web
-from mount import serve
-from relay import Peer, Relay
+from mount import serve  # type: ignore[import-not-found]
+from relay import Peer, Relay  # type: ignore[import-not-found]
 
 COMPRESS = os.environ.get("BENCH_COMPRESS") == "1"
 relay = Relay()

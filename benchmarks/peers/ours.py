@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from aiohttp import web
-from mount import STANDING, serve
+from mount import STANDING, serve  # type: ignore[import-not-found]
 
 import videre
 from videre import config, logs
@@ -43,7 +43,7 @@ def build(path: Path) -> web.Application:
     async def seat(_app: web.Application) -> None:
         packet = '{"Header":{"Event":"connect","UserId":"nobody","RoomId":"standing-%d"},"Payload":'
         for i in range(STANDING):
-            await namespace.rooms.join("nobody", f"standing-{i}", Nobody(), (packet % i, "}"))
+            await namespace.rooms.join("nobody", f"standing-{i}", Nobody(), (packet % i, "}"))  # type: ignore[arg-type]
         speedups.tune_garbage_collection()
 
     app.on_startup.append(seat)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mount import STANDING
+from mount import STANDING  # type: ignore[import-not-found]
 
 Send = Callable[[str], Any]
 

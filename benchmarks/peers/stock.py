@@ -6,8 +6,8 @@ import json
 import cerberus
 import sockjs
 from aiohttp import web
-from mount import serve
-from relay import Peer, Relay
+from mount import serve  # type: ignore[import-not-found]
+from relay import Peer, Relay  # type: ignore[import-not-found]
 
 SCHEMA = {
     "Header": {

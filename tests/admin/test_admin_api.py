@@ -275,7 +275,7 @@ async def test_a_query_of_many_parameters(admin: Admin, query: str) -> None:
 async def test_a_body_of_many_names(admin: Admin) -> None:
     """Unknown names cost no more than the body's length; a Payload may have any."""
     (member,) = await admin.signaller.members("a")
-    names = {f"name{number}" * 5: {} for number in range(1000)}
+    names: dict[str, object] = {f"name{number}" * 5: {} for number in range(1000)}
     with patch("videre.admin.requests.StrictValidator") as validator:
         status, problem = await post(admin, json.dumps({"Payload": 1, **names}).encode())
     assert validator.call_count == 1  # for the query

@@ -17,7 +17,7 @@ from videre.config import load
 from videre.config.keys import ADMIN_KEYS, admin_token
 
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-TEXT = TEXT[TEXT.index("\n## Admin port\n") :]
+TEXT = TEXT[TEXT.rindex("\n## ", 0, TEXT.index("\n| `AdminPort` |")) :]  # from its chapter on
 
 
 async def run(command: str, folder: Path) -> str:

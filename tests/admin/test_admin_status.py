@@ -21,6 +21,7 @@ from videre.admin.samples import Samples
 from videre.config import Config
 from videre.logs import EventLog, Journal
 from videre.logs.formatters import shortened
+from videre.reasons import LeaveReason
 from videre.tally import Histogram
 from videre.transport import Options
 from videre.version import __version__
@@ -242,7 +243,7 @@ async def test_the_largest_rooms_are_few(admin: Admin) -> None:
     assert sizes == [15, 14, 13, 12, 11, 10, 9, 8, 7, 6]
     assert body["LargestRooms"][0]["Room"] == shortened("14")
     for user in range(15):
-        await rooms.leave(seats[14, user], "gone")
+        await rooms.leave(seats[14, user], LeaveReason.OTHER)
     body = await told(admin)
     assert (body["Rooms"], body["Members"]) == (19, len(seats) - 15)
     assert body["LargestRooms"][0] == {

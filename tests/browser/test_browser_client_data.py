@@ -621,6 +621,7 @@ async def test_invalid_signals(site: Site, room: str) -> None:
     told = await ann.run("await until(() => ignored().length === arg); return ignored();", count)
     assert told == [f"{signal['Type']} is not well-formed" for signal in signals]
     # An application's own messages are not signals.
+    words: object
     for words in ("{", None, {"Type": "Ice"}, {"Type": ["Ice Offer"]}, [], 7):
         head = {"Event": "broadcast", "UserId": "eve", "RoomId": room}
         await eve.send_json({"Header": head, "Payload": words})

@@ -121,7 +121,7 @@ async def test_the_example_of_the_reference(block: Block, monkeypatch: pytest.Mo
                 for _ in "ab"
             ]
             assert [await greeted.get() for _ in "ab"] == [{"Hello": "ann"}] * 2
-            seen = set()
+            seen: set[str] = set()
             while len(seen) < 2:
                 seen.add(await printed.get())
             assert all("'s video" in line for line in seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -190,7 +190,7 @@ async def status_for(app: web.Application, address: str | None) -> int:
     request = make_mocked_request("GET", "/demo", headers={"Host": "localhost"}, app=app)
     match = await app.router.resolve(request)
     try:
-        answer: Any = await match.handler(request.clone(remote=address))
+        answer: Any = await match.handler(request.clone(remote=cast(str, address)))
     except web.HTTPException as error:
         return error.status
     return int(answer.status)

@@ -6,7 +6,7 @@ import asyncio
 import re
 import shlex
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -148,23 +148,23 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
     assert browser.faults == []
 
 
-async def both(first: Page, second: Page, code: str, arg: Any = None) -> list[Any]:
-    """Run the same code in two pages at once, and return the results."""
-    return await asyncio.gather(first.run(code, arg), second.run(code, arg))
+async def both(pages: Sequence[Page], code: str, arg: Any = None) -> list[Any]:
+    """Run the same code in all pages at once, and return the results."""
+    return await asyncio.gather(*(page.run(code, arg) for page in pages))
 
 
 @runs("README.md", "remoteVideoElement")
 async def test_the_lines_of_the_readme(block: Block, site: Site) -> None:
     """Opened twice, they are a call."""
     pages = [await site.module(block.text, before=LOCAL_AND_REMOTE) for _ in "ab"]
-    assert await both(*pages, REMOTE_FLOWS) == [True, True]
+    assert await both(pages, REMOTE_FLOWS) == [True, True]
 
 
 @runs("docs/browser.md", "remoteVideoElement")
 async def test_the_lines_of_the_reference(block: Block, site: Site) -> None:
     """Opened twice, they are a call too."""
     pages = [await site.module(block.text, before=LOCAL_AND_REMOTE) for _ in "ab"]
-    assert await both(*pages, REMOTE_FLOWS) == [True, True]
+    assert await both(pages, REMOTE_FLOWS) == [True, True]
 
 
 @runs("docs/browser.md", "const videos")
@@ -286,9 +286,9 @@ async def test_the_first_call_guide(
                 if path:  # it joins the room once it has its camera
                     await one.run(UNTIL.format("local.srcObject"))
                 two = await browser.open(link, init=READY)
-                await both(one, two, REMOTE_IS_SEEN)
+                await both((one, two), REMOTE_IS_SEEN)
                 if not path:
-                    await both(one, two, STATE_IS, "connected")
+                    await both((one, two), STATE_IS, "connected")
                 await two.close()
                 if not path:
                     await one.run(STATE_IS, "Waiting for somebody.")
@@ -316,7 +316,7 @@ async def test_from_your_own_site(
     url = await site.serve(run[0])
     one = await browser.open(f"{url}/#room", init=READY)
     two = await browser.open(f"{url}/#room", init=READY)
-    await both(one, two, REMOTE_IS_SEEN)
+    await both((one, two), REMOTE_IS_SEEN)
 
 
 @runs("docs/hosting.md", "RouteTableDef", name="script")
@@ -440,7 +440,7 @@ async def test_the_peerjs_code_before(bob: Block, ann: Block, site: Site) -> Non
             code = block.text.replace("9000", found[1])
             pages.append(await site.module(code, before=library, after="globalThis.peer = peer;"))
             await pages[-1].run("await until(() => peer.open);")
-        told = await both(*pages, "await until(() => said.length); return said;")
+        told = await both(pages, "await until(() => said.length); return said;")
         assert told == [["ann: Hello, Bob"], ["bob: Hello, Ann"]]
     finally:
         process.kill()  # asked to stop, it would wait for its clients
@@ -453,5 +453,5 @@ async def test_our_code_after_peerjs(block: Block, site: Site) -> None:
     pages = [
         await site.module(block.text, before=f"{SHOW} const me = '{me}';") for me in ("bob", "ann")
     ]
-    told = await both(*pages, "await until(() => said.length); return said;")
+    told = await both(pages, "await until(() => said.length); return said;")
     assert told == [["ann: Hello, bob"], ["bob: Hello, ann"]]

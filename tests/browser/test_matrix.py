@@ -117,6 +117,10 @@ class PageMember(Member):
 class PythonMember(Member):
     """A Call in Python."""
 
+    def _hear(self, value: Any, _peer: Peer) -> None:
+        self.words.append(value)
+        self.changed.set()
+
     async def enter(self) -> None:
         self.events: list[Event] = []
         self.peers: list[Peer] = []
@@ -125,11 +129,13 @@ class PythonMember(Member):
         self.changed = asyncio.Event()
         backoff = Backoff(first=0.1, most=1.0)
         self.call = Call(self.url, user=self.user, room=self.hall.room, backoff=backoff)
-        self.call.add_track(MediaPlayer(str(self.hall.film)).video)
+        video = MediaPlayer(str(self.hall.film)).video
+        assert video is not None
+        self.call.add_track(video)
         self.call.on("room", self.events.append)
         self.call.on("room", lambda _event: self.changed.set())
         self.call.on("peer", self.peers.append)
-        self.call.on("message", lambda value, _peer: (self.words.append(value), self.changed.set()))
+        self.call.on("message", self._hear)
         self.call.on("track", self._watch)
         await self.call.__aenter__()
 

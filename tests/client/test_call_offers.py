@@ -33,7 +33,7 @@ def as_browsers(offer: RTCSessionDescription) -> RTCSessionDescription:
     return RTCSessionDescription(sdp="".join(parts), type=offer.type)
 
 
-def numbers(description: RTCSessionDescription) -> list[dict[str, int]]:
+def numbers(description: RTCSessionDescription) -> list[dict[str, int | None]]:
     """Return the numbers of codecs and extensions in each section of media."""
     found = []
     for media in sdp.SessionDescription.parse(description.sdp).media:
@@ -41,7 +41,9 @@ def numbers(description: RTCSessionDescription) -> list[dict[str, int]]:
             codecs = {
                 f"{codec} {codec.parameters}": codec.payloadType for codec in media.rtp.codecs
             }
-            extensions = {each.uri: each.id for each in media.rtp.headerExtensions}
+            extensions: dict[str, int | None] = {
+                each.uri: each.id for each in media.rtp.headerExtensions
+            }
             found.append(codecs | extensions)
     return found
 

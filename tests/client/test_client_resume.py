@@ -25,6 +25,7 @@ from videre.client import (
     Message,
     Rejoined,
     Resumed,
+    Role,
 )
 from videre.config import Config
 from videre.settings import Limits
@@ -186,7 +187,8 @@ async def test_events_missed_meanwhile() -> None:
             briefs = [event.payload if isinstance(event, Message) else event for event in events]
             assert isinstance(briefs.pop(0), Lost)
             left = briefs.index(Left("a"))
-            assert briefs.pop(left + 1).initiator == "b"
+            role = briefs.pop(left + 1)
+            assert isinstance(role, Role) and role.initiator == "b"
             briefs.remove(Left("a"))
             assert briefs == [Resumed(), Joined("c"), "for all", "for me", Left("c")]
             assert (room.users, room.initiator) == (["b", "me"], "b")

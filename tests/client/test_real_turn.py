@@ -59,7 +59,7 @@ async def relays(server: Server) -> list[tuple[str, int]]:
         async with asyncio.timeout(CALL_SECONDS):
             rtc.createDataChannel("videre")
             await rtc.setLocalDescription(await rtc.createOffer())
-            candidates = rtc.sctp.transport.transport.iceGatherer.getLocalCandidates()
+            candidates = rtc.sctp.transport.transport.iceGatherer.getLocalCandidates()  # type: ignore[union-attr]
     finally:
         await rtc.close()
     assert all(candidate.type == "relay" for candidate in candidates)
@@ -114,7 +114,7 @@ async def test_a_forged_credential_allocates_none(turn: Coturn) -> None:
 
 def selected(peer: Caller) -> list[str]:
     """Return the types of the two candidates that carry a peer's packets."""
-    pair = peer.rtc.sctp.transport.transport._connection._nominated[1]
+    pair = peer.rtc.sctp.transport.transport._connection._nominated[1]  # type: ignore[union-attr]
     return [pair.local_candidate.type, pair.remote_candidate.type]
 
 

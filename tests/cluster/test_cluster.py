@@ -157,7 +157,7 @@ async def test_a_node_is_cut_off_for_long(nodes: Cluster, store: Valkey) -> None
 
 async def test_a_node_is_cut_off_for_a_short_while(nodes: Cluster, store: Valkey) -> None:
     """Nobody leaves: packets sent meanwhile arrive late, and once."""
-    timeout = {"NodeTimeout": 20}
+    timeout: dict[str, Any] = {"NodeTimeout": 20}
     async with proxy(store.port) as way:
         [first] = await nodes.add(1, engine=way.url, **timeout)
         [second] = await nodes.add(1, **timeout)
@@ -270,7 +270,7 @@ async def test_a_call_is_set_up_while_a_node_is_killed(
             await peer.hears("connect", heard, user=peer.signalling.user)
         await peer1.hears("connect", "false", user="peer2")
         overhearing = [Bystanding(peer.signalling, "third") for peer in (peer1, peer2)]
-        peer1.signalling, peer2.signalling = overhearing
+        peer1.signalling, peer2.signalling = overhearing  # type: ignore[assignment]
         await (await nodes.client(third, "third")).hears(("connect", "third", "false"))
 
         await peer1.offers()

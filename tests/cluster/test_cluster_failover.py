@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import Client, Cluster, cluster
@@ -14,7 +15,7 @@ from valkey_server import Valkey, until
 
 pytestmark = pytest.mark.process
 
-TALKATIVE = {"PacketsPerSecond": None}
+TALKATIVE: dict[str, Any] = {"PacketsPerSecond": None}
 
 
 async def members(nodes: Cluster, room: str = "room") -> list[Client]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import Cluster, cluster
@@ -63,7 +64,7 @@ async def test_the_network_card_is_down_for_a_short_while(
 ) -> None:
     """Nobody leaves: packets sent meanwhile arrive late, and once."""
     engine = f"redis://{way.store.here}:{store.port}"
-    timeout = {"NodeTimeout": 20}
+    timeout: dict[str, Any] = {"NodeTimeout": 20}
     [first] = await nodes.add(1, engine=engine, island=way, **timeout)
     [second] = await nodes.add(1, **timeout)
     a = await nodes.seated(first, "a")

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -24,7 +25,12 @@ PAUSE = 0.02  # seconds between two packets of a client
 DRAIN_SECONDS = 2
 PATIENCE = patient(180)  # seconds; a safety net
 
-CONFIG = {"DrainSeconds": DRAIN_SECONDS, "Grace": 30, "NodeTimeout": 5, "PacketsPerSecond": None}
+CONFIG: dict[str, Any] = {
+    "DrainSeconds": DRAIN_SECONDS,
+    "Grace": 30,
+    "NodeTimeout": 5,
+    "PacketsPerSecond": None,
+}
 
 
 class Balancer:

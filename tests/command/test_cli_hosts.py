@@ -131,7 +131,7 @@ def test_a_machine_with_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def without_six(address: Any, *, family: int, **rest: Any) -> socket.socket:
         if family == socket.AF_INET6:
-            raise OSError(listening.errno.EAFNOSUPPORT, "Address family not supported")
+            raise OSError(listening.errno.EAFNOSUPPORT, "Address family not supported")  # type: ignore[attr-defined]
         return make(address, family=family, **rest)
 
     monkeypatch.setattr(socket, "create_server", without_six)
@@ -145,12 +145,13 @@ def test_a_machine_with_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_port_free_at_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that is free at one address and used at another is not chosen."""
-    make, refused = socket.create_server, []
+    make = socket.create_server
+    refused: list[str] = []
 
     def taken_once(address: Any, *, family: int, **rest: Any) -> socket.socket:
         if family == socket.AF_INET6 and not refused:
             refused.append(address[1])
-            raise OSError(listening.errno.EADDRINUSE, "Address already in use")
+            raise OSError(listening.errno.EADDRINUSE, "Address already in use")  # type: ignore[attr-defined]
         return make(address, family=family, **rest)
 
     monkeypatch.setattr(socket, "create_server", taken_once)

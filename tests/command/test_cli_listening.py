@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -67,25 +68,25 @@ async def test_a_client_that_reads_no_answer(runner: web.AppRunner) -> None:
     patient = await Wire.open(base)
     assert (await patient.ask("GET", "/echo/info")).status == 200
     deaf = await Wire.open(base, receive_buffer=4096)
-    deaf.writer.transport.pause_reading()
-    assert await until(lambda: len(runner.server.connections) == 2)
+    deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    assert await until(lambda: len(runner.server.connections) == 2)  # type: ignore[union-attr]
     transport = deaf.writer.transport
     while not transport.get_write_buffer_size():  # until the server stops reading, too
         transport.write(PAGE * 500)
         await asyncio.sleep(0)
-    assert await until(lambda: len(runner.server.connections) == 1), "an unread answer is kept"
+    assert await until(lambda: len(runner.server.connections) == 1), "an unread answer is kept"  # type: ignore[union-attr]
     assert (await patient.ask("GET", "/echo/info")).status == 200
 
 
 async def test_a_client_that_sends_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is closed after the command's own keep-alive time; aiohttp would wait for an hour."""
     monkeypatch.setattr(http, "http_logger", lambda: logging.Logger("aiohttp.server"))
-    monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)
+    monkeypatch.setattr(server.speedups, "tune_garbage_collection", lambda: None)  # type: ignore[attr-defined]
     config = dataclasses.replace(LOCAL, keep_alive=SOON_MS / 1000)
     opened = listening.listen(config)
     base = "http://{}:{}".format(*opened.public.getsockname())
     serving = asyncio.create_task(
-        server.serve(config, Certificates(config), opened, None, lambda: config)
+        server.serve(config, Certificates(config), opened, cast(Any, None), lambda: config)
     )
     try:
         silent = await Wire.open(base)

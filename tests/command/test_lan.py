@@ -9,7 +9,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -50,7 +50,9 @@ HERE = lan.Lan(
 )
 def test_who_sees_the_demo(remote: str | None, host: str, shown: bool) -> None:
     """Clients in one of this machine's networks that ask for it by its own address or name."""
-    request = make_mocked_request("GET", "/demo", headers={"Host": host}).clone(remote=remote)
+    request = make_mocked_request("GET", "/demo", headers={"Host": host}).clone(
+        remote=cast(str, remote)
+    )
     assert HERE.shows(request) is shown
 
 

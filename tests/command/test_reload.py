@@ -488,14 +488,14 @@ async def test_a_changed_certificate_is_noticed(
             new, new_key = self_signed(elsewhere)
             new.replace(certificate)
             (fault,) = await news.get()  # type: ignore[misc]
-            assert "does not match the certificate" in fault and "conf.json" in fault
+            assert "does not match the certificate" in fault and "conf.json" in fault  # type: ignore[has-type]
             assert await served() == first
             new_key.replace(key)
             assert await news.get() == "new"
             assert await served() == serial_in(certificate) != first
             key.unlink()
             (fault,) = await news.get()  # type: ignore[misc]
-            assert "No such file" in fault
+            assert "No such file" in fault  # type: ignore[has-type]
             assert await served() == serial_in(certificate)
             assert news.empty()
     finally:
@@ -511,7 +511,8 @@ def test_each_reloadable_key_is_tested() -> None:
 
 
 def test_the_docs_list_the_reloadable_keys() -> None:
-    """docs/operations.md names exactly the keys of RELOADED, before those that need a restart."""
+    """A list of docs/operations.md names exactly the keys of RELOADED."""
     text = (ROOT / "docs" / "operations.md").read_text()
-    told = text.partition("## Reload")[2].partition("- All other keys")[0]
-    assert set(re.findall(r"`([A-Z][A-Za-z]+)`", told)) == RELOADED
+    lists = [each for each in re.split(r"\n\n(?!- |  )", text) if each.startswith("- ")]
+    told = [set(re.findall(r"`([A-Z][a-z]\w+)`", each)) for each in lists]
+    assert RELOADED in told

@@ -40,7 +40,7 @@ DOCS = ROOT / "docs"
 UNIT = (DOCS / "videre.service").read_text(encoding="utf-8")
 COMMAND = "/opt/videre/bin/videre-server"
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
-QUOTED = re.compile(r"exposure level of (\d+\.\d) \(systemd (\d+)\)")
+QUOTED = re.compile(r"(\d+\.\d) \(systemd (\d+)\)")
 CONFINED = str(ROOT / "tests" / "support" / "confined.py")
 
 

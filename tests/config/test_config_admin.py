@@ -120,7 +120,7 @@ def test_a_token_that_is_none(conf: Path, values: dict[str, Any], words: str) ->
 
 def test_every_worker_has_a_port(conf: Path) -> None:
     """Consecutive ports, up to the last one there is."""
-    many = {"Workers": 3, "Engine": "redis://h", "WorkerPorts": "shared"}
+    many: dict[str, Any] = {"Workers": 3, "Engine": "redis://h", "WorkerPorts": "shared"}
     assert good(conf, AdminPort=65533, **many).admin_port == 65533
     (fault,) = bad(conf, AdminPort=65534, **many)
     assert fault == "Workers: 3: not enough ports after AdminPort"

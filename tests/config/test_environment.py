@@ -276,8 +276,8 @@ def test_a_certificate_is_used_unless_tls_is_off(tmp_path: Path) -> None:
     """VIDERE_CERT implies TLS unless VIDERE_TLS is false; --cert always does."""
     cert, key = map(str, self_signed(tmp_path))
     pair = {"VIDERE_CERT": cert, "VIDERE_KEY": key}
-    assert read(**pair).tls
-    assert not read(**pair, VIDERE_TLS="false").tls
+    assert read(None, **pair).tls
+    assert not read(None, **pair, VIDERE_TLS="false").tls
     assert "required by TLS" in faults(VIDERE_CERT=cert)[0]
     assert not read(VIDERE_CERT="", VIDERE_KEY="").tls
     done = run("--check", "--cert", cert, cwd=tmp_path, VIDERE_TLS="false")

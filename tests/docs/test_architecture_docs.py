@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import ROOT
+from documents import ROOT, tables
 
 sys.path.append(str(ROOT / "tests" / "house"))
 from test_architecture import ARROWS, ROOTS
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-RECIPES = TEXT.partition("## Where to add what")[2]
 CODE = re.findall(r"`([^`\n]+)`", TEXT)
 PATHS = [each for each in CODE if re.fullmatch(r"[\w./-]+(/|\.(py|md|json))", each)]
 NAMES = [each for each in CODE if re.fullmatch(r"packets\.[A-Z]\w+", each)]
@@ -22,9 +21,11 @@ NAMES = [each for each in CODE if re.fullmatch(r"packets\.[A-Z]\w+", each)]
 
 def layers() -> list[set[str]]:
     """Return the folders and modules of each layer, lowest first."""
-    table = TEXT.partition("## What may import what")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| [\w ]+ \| (`.*?`) \| ", table, re.MULTILINE)
-    return [set(re.findall(r"`(\w+)`", row)) for row in rows]
+    named = [
+        [set(re.findall(r"`(\w+)`", row[1])) for row in rows]
+        for _, *rows in tables("docs/architecture.md")
+    ]
+    return max(named, key=lambda rows: len(set().union(*rows) & {*ARROWS, *ROOTS}))
 
 
 def test_each_folder_has_its_layer() -> None:
@@ -92,19 +93,20 @@ def test_the_places_of_the_recipes(where: str, names: list[str]) -> None:
     assert [name for name in names if name not in source] == []
 
 
-def test_each_recipe_has_five_steps() -> None:
-    """An event, a limit, a metric, an engine, a transport, a dialect."""
-    heads = re.findall(r"^\*\*An? (\w+)", RECIPES, re.MULTILINE)
-    assert heads == ["event", "limit", "metric", "engine", "transport", "dialect"]
-    for recipe in re.split(r"^\*\*An? ", RECIPES, flags=re.MULTILINE)[1:]:
-        assert re.findall(r"^(\d)\. ", recipe, re.MULTILINE) == list("12345")
+@pytest.mark.parametrize("thing", ["event", "limit", "metric", "engine", "transport", "dialect"])
+def test_each_recipe_leads_somewhere(thing: str) -> None:
+    """It has numbered steps, and names the files or the code that they are about."""
+    (recipe,) = re.findall(rf"^\*\*An? {thing}\b.*\n((?:(?:\d\.|  ) .*\n)+)", TEXT, re.MULTILINE)
+    steps = re.findall(r"^(\d)\. ", recipe, re.MULTILINE)
+    assert steps == [str(number) for number in range(1, len(steps) + 1)] and len(steps) > 1
+    assert re.search(r"`[\w/]+\.py`|`[\w/]+/`", recipe)
 
 
 def test_the_picture_shows_the_way() -> None:
     """Each step of the packet's life names a file and a function that is in it."""
     picture = (ROOT / "docs" / "packet.svg").read_text(encoding="utf-8")
     steps = re.findall(r'class="mono"[^>]*>([\w./]+) (\w+)<', picture)
-    assert len(steps) == 7
+    assert len(steps) > 4
     for where, name in steps:
         path = ROOT / "videre" / where
         files: list[Path] = [path] if path.is_file() else sorted(path.glob("*.py"))

@@ -5,31 +5,26 @@ from __future__ import annotations
 import re
 
 import pytest
-from process import ROOT
+from documents import ROOT, tables
 
-from videre.engines.redis import node, view
+from videre.engines.redis import node
 from videre.engines.redis.view import MOVES, ViewState
 
 TEXT = (ROOT / "docs" / "cluster-protocol.md").read_text(encoding="utf-8")
 SCRIPTS = ROOT / "videre" / "engines" / "redis"
 
 
-def section(title: str) -> str:
-    """Return a section of the page."""
-    return TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+def rows(*head: str) -> list[list[list[str]]]:
+    """Return the rows of each table whose head begins with these words, under any heading."""
+    found = tables("docs/cluster-protocol.md")
+    return [rows for first, *rows in found if first[: len(head)] == [*head]]
 
 
-def rows(title: str, head: str) -> list[list[str]]:
-    """Return the cells of a section's table, which begins with `head`."""
-    table = section(title).partition(head)[2].partition("\n\n")[0]
-    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
-
-
-def fields(title: str) -> set[str]:
-    """Return the names in the second column of a section's table of fields."""
-    heads = ("| state | field |", "| condition | field |")
-    cells = [row[1] for head in heads for row in rows(title, head)]
-    return {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
+#: The names in the column `field` of each table that has one: a node's, a view's, a seat's.
+FIELDS = [
+    {name for row in table for name in re.findall(r"`(\w+)", row[1])}
+    for table in (*rows("state", "field"), *rows("condition", "field"))
+]
 
 
 def source(name: str) -> str:
@@ -37,15 +32,11 @@ def source(name: str) -> str:
     return (SCRIPTS / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("title", "module", "least"),
-    [("States of a node", node, 4), ("States of a view", view, 3), ("A node's own seats", view, 4)],
-)
-def test_each_state_is_a_field(title: str, module: object, least: int) -> None:
+@pytest.mark.parametrize(("number", "module"), [(0, "node.py"), (1, "view.py"), (2, "view.py")])
+def test_each_state_is_a_field(number: int, module: str) -> None:
     """Of Node, View or OwnSeat: an attribute that is set when one is made, or a property."""
-    text = source(f"{module.__name__.rpartition('.')[2]}.py")  # type: ignore[attr-defined]
-    named = fields(title)
-    assert len(named) >= least
+    text, named = source(module), FIELDS[number]
+    assert len(named) > 2
     held = r"self\.{0}\b[^=\n]* = |@property\n    def {0}\(|^    {0}: "
     pattern = re.MULTILINE
     assert {name for name in named if not re.search(held.format(name), text, pattern)} == set()
@@ -53,15 +44,16 @@ def test_each_state_is_a_field(title: str, module: object, least: int) -> None:
 
 def test_the_states_of_a_view() -> None:
     """Each is named as in the code, with its meaning."""
-    found = [row[0] for row in rows("States of a view", "| state | meaning |")]
-    assert found == list(ViewState)
+    (table,) = rows("state", "meaning")
+    assert [row[0] for row in table] == list(ViewState)
 
 
 def test_the_moves_of_a_view() -> None:
     """The page allows what the code allows."""
+    (table,) = rows("to", "from", "when")
     found = {
         (before, to)
-        for to, earlier, _ in rows("States of a view", "| to | from | when |")
+        for to, earlier, _ in table
         for before in earlier.split(", ")
     }
     assert found == {(before, to) for before, row in MOVES.items() for to in row}
@@ -79,11 +71,11 @@ def test_each_key_is_named(script: str) -> None:
     """Of those at the top of the script."""
     keys = re.findall(r"^--   (\w+) +(?:hash|zset|set|string|list) ", source(script), re.MULTILINE)
     assert len(keys) >= 3
-    assert [key for key in keys if f"`{key}`" not in section("What the store holds")] == []
+    assert [key for key in keys if f"\n| `{key}` |" not in TEXT] == []
 
 
 @pytest.mark.parametrize("constant", re.findall(r"`([A-Z]+_SECONDS)`", TEXT))
 def test_its_times(constant: str) -> None:
     """Each constant is the engine's, with the seconds that the page says."""
-    (seconds,) = re.findall(rf"(\d+) s\s+(?:later\s+)?\(`{constant}`\)", TEXT)
+    (seconds,) = re.findall(rf"(\d+) s\b[^.|(`]*\(`{constant}`\)", TEXT)
     assert getattr(node, constant) == float(seconds)

@@ -7,7 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, ROOT, TEST, Block, defined, runs, runs_all, table, unclaimed
+from documents import (
+    DOCUMENTS,
+    ROOT,
+    TEST,
+    Block,
+    defined,
+    runs,
+    runs_all,
+    table_of_tests,
+    unclaimed,
+)
 
 from benchmarks.report import HEAD
 from videre import config
@@ -125,7 +135,7 @@ def test_what_a_picture_names_is_there(tree: Block, connect: Block) -> None:
         assert not name or re.search(rf"(def|class) {name}\b", text), f"{path}.{name}"
 
 
-LOOK = table("docs/architecture.md", "Where to look")
+LOOK = table_of_tests("docs/architecture.md")
 
 
 @pytest.mark.parametrize("row", LOOK, ids=lambda row: row[0])

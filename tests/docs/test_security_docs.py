@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import ROOT, TEST, Block, defined, runs, table
+from documents import ROOT, TEST, Block, defined, runs, table_of_tests
 from tokens import SECRET
 
 from videre.config import load
 
 TEXT = (ROOT / "docs/security.md").read_text(encoding="utf-8")
-ROWS = table("docs/security.md", "Threat model")
+ROWS = table_of_tests("docs/security.md")
 
 
 def test_the_table_is_read() -> None:

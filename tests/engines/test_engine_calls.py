@@ -119,7 +119,7 @@ async def test_a_cancelled_call_gets_no_answer(fake: Fake) -> None:
     """The other calls still get theirs."""
     fake.say = lambda words: b"" if words[-1] != "3" else b"+1\r\n+2\r\n+3\r\n"
     async with servers_at(fake.port) as servers:
-        asked = [asyncio.create_task(servers.call("key", ("ECHO", n))) for n in ("1", "2")]
+        asked = [asyncio.ensure_future(servers.call("key", ("ECHO", n))) for n in ("1", "2")]
         await fake.has_heard(2)
         asked[0].cancel()
         assert await servers.call("key", ("ECHO", "3")) == "3"
@@ -135,7 +135,7 @@ async def test_an_error_reaches_its_caller_only(fake: Fake) -> None:
             servers.call("key", ("ECHO", "good")),
             return_exceptions=True,
         )
-        assert isinstance(bad, ResponseError) and good == "fine"
+        assert isinstance(bad, ResponseError) and good == "fine"  # type: ignore[has-type]
         assert len(fake.writers) == 1
 
 
@@ -143,7 +143,7 @@ async def test_a_call_that_may_have_been_carried_out_is_not_repeated(fake: Fake)
     """If the server closes in the middle, the calls fail, and the next one opens a connection."""
     fake.say = lambda words: b""
     async with servers_at(fake.port) as servers:
-        asked = [asyncio.create_task(servers.call("key", ("STEP", str(n)))) for n in range(3)]
+        asked = [asyncio.ensure_future(servers.call("key", ("STEP", str(n)))) for n in range(3)]
         await fake.has_heard(3)
         fake.writers[0].close()
         for found in await asyncio.gather(*asked, return_exceptions=True):
@@ -215,7 +215,7 @@ async def test_closing_while_connecting(tmp_path: Path) -> None:
     async with valkey(tmp_path) as server:
         for turns in range(12):
             async with servers_at(server.port) as servers:
-                asked = asyncio.create_task(servers.call("key", ("PING",)))
+                asked = asyncio.ensure_future(servers.call("key", ("PING",)))
                 for _ in range(turns):
                     await asyncio.sleep(0)
             found = (await asyncio.gather(asked, return_exceptions=True))[0]

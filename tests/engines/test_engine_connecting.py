@@ -110,7 +110,7 @@ async def test_a_database_number(tmp_path: Path) -> None:
             ),
             1,
         ):
-            await until(lambda url=url: found(url))
+            await until(lambda url=url: found(url))  # type: ignore[misc]
             async with nodes_on(url) as nodes:
                 await meet(nodes)
             assert f"db{number}" in await server.ask("INFO", "keyspace")
@@ -120,7 +120,7 @@ async def test_a_database_number(tmp_path: Path) -> None:
 async def test_a_unix_socket(tmp_path: Path) -> None:
     """A server on the same machine needs no port."""
     path = tmp_path / "a socket"
-    options = ("--unixsocket", str(path), "--requirepass", HARD)
+    options: tuple[str, ...] = ("--unixsocket", str(path), "--requirepass", HARD)
     async with (
         valkey(tmp_path, *options, url=f"redis://:{ENCODED}@127.0.0.1:{{port}}"),
         nodes_on(f"unix://:{ENCODED}@{quote(str(path))}") as nodes,
@@ -173,13 +173,13 @@ async def test_tls_to_sentinels(both: bool, tmp_path: Path) -> None:
     """`rediss+sentinel` is TLS to both, `sentinel_tls` to Sentinels only, checking certificates."""
     certificate, key = self_signed(tmp_path)
     binary = redis_binary(tmp_path)
-    tls = ("--tls-auth-clients", "no", "--tls-cert-file", str(certificate))
+    tls: tuple[str, ...] = ("--tls-auth-clients", "no", "--tls-cert-file", str(certificate))
     tls += ("--tls-key-file", str(key))
     url, options = "redis://127.0.0.1:{port}", ()
     if both:
         url = f"rediss://127.0.0.1:{{port}}?ssl_ca_certs={certificate}"
-        options = ("--port", "0", "--tls-port", "{port}", *tls)
-    watching = (*tls, "--port", "0", "--tls-port", "{port}")
+        options = ("--port", "0", "--tls-port", "{port}", *tls)  # type: ignore[assignment]
+    watching: tuple[str, ...] = (*tls, "--port", "0", "--tls-port", "{port}")
     watching += ("--tls-ca-cert-file", str(certificate))
     watching += ("--tls-replication", "yes") if both else ()
     scheme, extra = ("rediss", "") if both else ("redis", "&sentinel_tls=true")
@@ -214,7 +214,7 @@ async def test_a_cluster_with_a_password(tmp_path: Path) -> None:
     async with valkey_cluster(tmp_path) as url:
         port = int(url.rpartition(":")[2])
         async with Redis(port=port, decode_responses=True) as first:
-            nodes = await first.execute_command("CLUSTER", "NODES")
+            nodes = await first.execute_command("CLUSTER", "NODES")  # type: ignore[no-untyped-call]
         ports = [int(each) for each in re.findall(r"127\.0\.0\.1:(\d+)@", str(nodes))]
         assert len(ports) == 3
         for each in ports:

@@ -12,13 +12,14 @@ from redis.asyncio import RedisCluster
 from valkey_server import Valkey, valkey, valkey_cluster
 
 from videre.engines.redis.store import KEYS
+from videre.ids import RoomId
 
 pytestmark = pytest.mark.process
 
 
 async def lose(server: Valkey, node: Node, *keys: str) -> None:
     """Delete keys of the room."""
-    tag = node.engine._node.store._tag("room")
+    tag = node.engine._node.store._tag("room")  # type: ignore[attr-defined]
     assert await server.ask("DEL", *(f"{tag}:{key}" for key in keys)) == len(keys)
 
 
@@ -40,7 +41,7 @@ async def test_a_room_loses_a_key(
         heard = await node.hears("sent", "sent")
         assert [event[3] for event in heard] == ["before it mends, or after", "after"]
         assert await node.engine.members("room") == ["a", "b", "c"]
-        assert [*node.engine._node.views["room"].believed.members] == ["a", "b", "c"]
+        assert [*node.engine._node.views[RoomId("room")].believed.members] == ["a", "b", "c"]
     if keys not in [("log",), KEYS]:
         assert sum("has lost a key" in record.message for record in caplog.records) == 2
     if keys != ("log",):

@@ -119,7 +119,7 @@ async def test_the_library_may_raise_anything(
 
 async def test_an_unreadable_answer(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """The connection is given up, and all callers that wait on it get an error."""
-    calls = next(iter(node.engine._node.store._servers._found.values()))
+    calls = next(iter(node.engine._node.store._servers._found.values()))  # type: ignore[attr-defined]
     asked = [asyncio.create_task(node.engine.members("room")) for _ in range(3)]
     await asyncio.sleep(0)  # one turn, in which all are sent and none is answered yet
     assert len(calls._waiting) == 3
@@ -135,7 +135,8 @@ async def test_the_receiver_of_messages_may_fail(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The node subscribes again and misses none of the published messages."""
-    heard, failed = node.engine._node.store._heard, []
+    heard = node.engine._node.store._heard  # type: ignore[attr-defined]
+    failed: list[Any] = []
 
     def fails(room: str, message: Any) -> None:
         if not failed:

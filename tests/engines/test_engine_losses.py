@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 from engine_nodes import Node, eventually, nodes_on
@@ -13,7 +14,9 @@ from simulated_store import Cluster, Soon
 from valkey_server import valkey
 
 from videre.engines.redis import RedisEngine
+from videre.engines.redis.store import Store
 from videre.errors import EngineError
+from videre.ids import RoomId
 
 pytestmark = pytest.mark.process
 
@@ -25,7 +28,9 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
     listener has closed the session by then, so the seat must not stay.
     """
     cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(RedisEngine(cluster.store("one"), node_timeout=NODE_SECONDS, node="one"))
+    one = Node(
+        RedisEngine(cast(Store, cluster.store("one")), node_timeout=NODE_SECONDS, node="one")
+    )
     await one.engine.start(one.heard)
     try:
         seat = await one.join("a")
@@ -44,11 +49,11 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
 async def test_a_new_view_does_not_hear_what_a_dropped_one_missed() -> None:
     """A node left a room and joined it again before it fetched the messages it had missed."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(RedisEngine(cluster.store("one"), node_timeout=60.0, node="one"))
+    one = Node(RedisEngine(cast(Store, cluster.store("one")), node_timeout=60.0, node="one"))
     await one.engine.start(one.heard)
     try:
         seat = await one.join("a")
-        dropped = one.engine._node.views["room"]
+        dropped = one.engine._node.views[RoomId("room")]
         await one.engine.leave("room", "a", seat, "done")
         await one.join("b")
         await one.engine._following.fetch(dropped)
@@ -87,7 +92,7 @@ async def test_the_host_does_not_know_that_the_store_restarted() -> None:
     """The room is empty in the store but has members on another node: the packet is refused."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     one, two = [
-        Node(RedisEngine(cluster.store(name), node_timeout=60.0, node=name))
+        Node(RedisEngine(cast(Store, cluster.store(name)), node_timeout=60.0, node=name))
         for name in ("one", "two")
     ]
     for node in (one, two):

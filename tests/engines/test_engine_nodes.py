@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from valkey_server import Valkey, redis_tls, until, valkey, valkey_cluster, valkey_sentinel
 
 from videre.errors import EngineError, Unauthorized, UserTaken
+from videre.ids import RoomId
 
 pytestmark = pytest.mark.process
 
@@ -112,7 +113,7 @@ async def test_the_joining_order_is_shared_by_all_nodes(nodes: Nodes) -> None:
     await two.hears("joined", "joined", "left")
     for node in (one, two):
         assert await node.engine.members("room") == ["b", "c"]
-        assert [*node.engine._node.views["room"].believed.members] == ["b", "c"]
+        assert [*node.engine._node.views[RoomId("room")].believed.members] == ["b", "c"]
 
 
 async def test_a_duplicate_on_another_node(nodes: Nodes) -> None:
@@ -228,7 +229,7 @@ async def test_messages_missed_by_a_lost_subscription(nodes: Nodes, client: Redi
     for number in range(3):
         # All at once: the first packets come before the nodes notice the loss.
         killed, *_ = await asyncio.gather(
-            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"),
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"),  # type: ignore[no-untyped-call]
             *(one.engine.publish("room", a, f"{number} {line}") for line in range(5)),
         )
         assert killed >= 2
@@ -243,7 +244,7 @@ async def test_the_server_may_forget_the_scripts(nodes: Nodes, client: Redis) ->
     """The node sends them again."""
     one = await nodes.add()
     await one.join("a")
-    await client.execute_command("SCRIPT", "FLUSH")
+    await client.execute_command("SCRIPT", "FLUSH")  # type: ignore[no-untyped-call]
     await one.join("b")
     await one.hears("joined", "joined")
 
@@ -274,14 +275,14 @@ async def test_a_dropped_room_leaves_nothing(nodes: Nodes, client: Redis) -> Non
         await two.engine.leave(room, "b", b, "done")
 
     async def gone() -> bool:
-        keys = [key for key in await client.keys("*") if not key.endswith(":nodes")]
+        keys = [key for key in await client.keys("*") if not key.endswith(":nodes")]  # type: ignore[arg-type]
         lasting = [key for key in keys if await client.ttl(key) == -1]
-        return not lasting and not await client.execute_command("PUBSUB", "SHARDCHANNELS")
+        return not lasting and not await client.execute_command("PUBSUB", "SHARDCHANNELS")  # type: ignore[no-untyped-call]
 
     await until(gone)
     for node in (one, two):
         assert not node.engine._node.views and not node.engine._node.own
-    assert not any(node.engine._node.store._rooms for node in (one, two))
+    assert not any(node.engine._node.store._rooms for node in (one, two))  # type: ignore[attr-defined]
 
 
 async def test_namespaces_share_nothing(nodes: Nodes) -> None:
@@ -335,7 +336,7 @@ async def test_an_empty_store_is_restored(tmp_path: Path) -> None:
         await asyncio.sleep(2 * NODE_SECONDS)  # long enough for a wrong doubt about a seat to end
         for node in (one, two):
             assert await node.engine.members("room") == ["a", "b", "c"]
-            assert [*node.engine._node.views["room"].believed.members] == ["a", "b", "c"]
+            assert [*node.engine._node.views[RoomId("room")].believed.members] == ["a", "b", "c"]
             assert not [event for event in node.heard.take() if event[0] != "found"]
 
 
@@ -355,7 +356,7 @@ async def test_a_crowd_is_restored_in_one_pass(tmp_path: Path) -> None:
         for node in (one, two):
             await node.is_ready()
         await eventually(
-            lambda: not any(node.engine._node.views["room"].doubted for node in (one, two))
+            lambda: not any(node.engine._node.views[RoomId("room")].doubted for node in (one, two))
         )
         for node in (one, two):
             found = node.heard.take()
@@ -373,11 +374,11 @@ async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
         await one.sees(2)
         await two.freeze()
         step, restored = one.engine._node.store.step, asyncio.Event()
-        said: list[asyncio.Task[None]] = []
+        said: list[asyncio.Future[None]] = []
 
-        async def overtaken(room: str, op: str, *arguments: str) -> Any:
+        async def overtaken(room: RoomId, op: str, *arguments: str) -> Any:
             if op == "since" and not said:
-                said.append(asyncio.create_task(one.engine.publish("room", seat, "too early")))
+                said.append(asyncio.ensure_future(one.engine.publish("room", seat, "too early")))
                 await asyncio.sleep(0)  # now it has passed its check
             elif op == "publish":
                 await restored.wait()
@@ -387,13 +388,13 @@ async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
                 await asyncio.wait(said)
             return answer
 
-        one.engine._node.store.step = overtaken
+        one.engine._node.store.step = overtaken  # type: ignore[method-assign]
         await server.stop()
         await server.start()
         await asyncio.wait_for(restored.wait(), WAIT_SECONDS)
         with pytest.raises(EngineError):
             await said[0]
-        one.engine._node.store.step = step
+        one.engine._node.store.step = step  # type: ignore[method-assign]
         two.heard.take()
         two.thaw()
         await one.insists(seat, "to all")
@@ -444,9 +445,9 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
             await asyncio.sleep(10)
         return await ask(op, *arguments)
 
-    store.node = deaf
+    store.node = deaf  # type: ignore[assignment, method-assign]
     await asked.wait()
-    store.node, closing = ask, one.engine.close()
+    store.node, closing = ask, one.engine.close()  # type: ignore[method-assign]
     async with asyncio.timeout(WAIT_SECONDS):
         await closing
 
@@ -464,18 +465,18 @@ async def test_restoring_many_rooms_keeps_the_node(tmp_path: Path) -> None:
         two.heard.take()
         step = one.engine._node.store.step
 
-        async def slow(room: str, op: str, *arguments: str) -> Any:
+        async def slow(room: RoomId, op: str, *arguments: str) -> Any:
             if op == "restore":
                 await asyncio.sleep(NODE_SECONDS / 5)
             return await step(room, op, *arguments)
 
-        one.engine._node.store.step = slow
+        one.engine._node.store.step = slow  # type: ignore[method-assign]
         name = one.engine._node.name
         await server.stop()
         await server.start()
         await one.is_ready()
         await two.is_ready()
-        await eventually(lambda: not two.engine._node.views["room 99"].doubted)
+        await eventually(lambda: not two.engine._node.views[RoomId("room 99")].doubted)
         assert len(await two.engine.rooms(None, 1000)) == 100
         found = two.heard.take()
         assert found and all(event[2:] == ("a", "b") for event in found), found

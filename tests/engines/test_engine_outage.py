@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from documents import claim
-from engine_nodes import eventually, nodes_on
+from engine_nodes import Node, eventually, nodes_on
 from inprocess import serving
 from oneshot import Done, run
 from patience import NODE_SECONDS, WAIT_SECONDS
@@ -125,7 +125,7 @@ async def test_a_user_without_all_rights_is_not_ready(guarded: Valkey) -> None:
         await works(await nodes.add(), await nodes.add())
 
 
-async def works(one: object, other: object) -> None:
+async def works(one: Node, other: Node) -> None:
     """Check that all operations of rooms are allowed."""
     assert one.engine.fault == other.engine.fault == ""
     a = await one.join("a", ticket="t")

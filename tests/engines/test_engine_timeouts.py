@@ -48,7 +48,7 @@ def test_a_lost_renewal_costs_no_lease(node_timeout: float) -> None:
 
     for name in ("one", "two"):
         process = time.process(name)
-        process.perform(lambda name=name: start(name))
+        process.perform(lambda name=name: start(name))  # type: ignore[misc]
     time.run(100 * node_timeout)
     assert lost > 100
     assert not cluster.server.condemned

@@ -34,7 +34,7 @@ def test_the_simulation_finds_ghosts(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(simulation.duties.Duties, "_settle", nothing)
+    monkeypatch.setattr(simulation.duties.Duties, "_settle", nothing)  # type: ignore[attr-defined]
     assert any(simulation.run(seed) is not None for seed in range(50))
 
 
@@ -44,7 +44,7 @@ def test_the_simulation_finds_a_lost_broadcast(monkeypatch: pytest.MonkeyPatch) 
 
     def forgiving(step: _Step, *arguments: str) -> Any:
         *most, _ = arguments
-        return publish(step, *most, "")
+        return publish(step, *most, "")  # type: ignore[call-arg]
 
     def forgetful(step: _Step, seq: str, born: str) -> Any:
         anew = step._room is not None and step._room.born != born

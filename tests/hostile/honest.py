@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from signalling import Signalling, connect
+from signalling import Framing, Signalling, connect
 from target import token
 
 CALLS = 10
@@ -113,7 +113,7 @@ async def _call(stack: AsyncExitStack, url: str, number: int) -> list[Member]:
     room, users = f"honest-{number}", ("caller", "callee")
     members: list[Member] = []
     for at, user in enumerate(users):
-        framing = "sockjs" if (number + at) % 2 else "raw"
+        framing: Framing = "sockjs" if (number + at) % 2 else "raw"
         signalling = await stack.enter_async_context(connect(url, framing, user=user, room=room))
         members.append(Member(signalling, users[1 - at]))
         assert await members[-1].join() == ("false" if at else "true")

@@ -122,11 +122,13 @@ async def server(folder: Path) -> AsyncIterator[Server]:
         )
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not LISTENING.search(text := output.read_text()):
+            while not (found := LISTENING.search(text := output.read_text())):
                 assert process.returncode is None, text
                 await asyncio.sleep(0.05)
-        scheme, host, port, path = LISTENING.search(text).groups()
-        yield Server(process, folder, f"{scheme}://{host}:{port}{path}", ADMIN.search(text)[1])
+        scheme, host, port, path = found.groups()
+        admin = ADMIN.search(text)
+        assert admin is not None, text
+        yield Server(process, folder, f"{scheme}://{host}:{port}{path}", admin[1])
         assert process.returncode is None, "the server has died"
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(STOP_SECONDS):

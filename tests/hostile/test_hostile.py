@@ -26,6 +26,7 @@ from target import token
 
 from videre.app import setup
 from videre.config import load
+from videre.namespace import Namespace
 
 pytestmark = pytest.mark.process
 
@@ -150,7 +151,7 @@ async def here(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
     await runner.cleanup()
 
 
-NAMESPACE: web.AppKey = web.AppKey("namespace", object)
+NAMESPACE = web.AppKey("namespace", Namespace)
 
 
 async def test_nothing_remains_inside(

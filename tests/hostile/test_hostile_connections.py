@@ -224,7 +224,7 @@ async def test_pongs_for_a_client_that_does_not_read_are_bounded() -> None:
     limit = 64 * 1024
     async with serving(Config(transport=Options(max_backlog_bytes=limit))) as site:
         socket = await Socket.open(site.url, RAW, receive_buffer=4096)
-        socket.wire.writer.transport.pause_reading()
+        socket.wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
         (session,) = site.sessions.websockets
         data = encode(b"p" * 125, PING) * 500
         for _ in range(200):

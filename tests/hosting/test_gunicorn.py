@@ -149,8 +149,8 @@ async def meet(running: Gunicorn, workers: list[int], room: str) -> None:
             async with running.only(worker):
                 for each in range(OF_EACH):
                     user = f"u{number}{each}"
-                    member = connect(f"{running.url}/echo", "raw", user=user, room=room)
-                    members.append(await stack.enter_async_context(member))
+                    joining = connect(f"{running.url}/echo", "raw", user=user, room=room)
+                    members.append(await stack.enter_async_context(joining))
         for member in members:
             role = await member.ask("connect")
             assert (role["Header"]["Event"], role["Payload"]) == (

@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm
 from process import self_signed
@@ -123,6 +124,7 @@ def test_a_token_does_not_bring_its_key(name: str, tmp_path: Path) -> None:
     """A key in the header, or a reference to one, is ignored."""
     certificate, pem = self_signed(tmp_path)
     stranger = load_pem_private_key(pem.read_bytes(), None)
+    assert isinstance(stranger, EllipticCurvePrivateKey)
     jwk = ECAlgorithm.to_jwk(stranger.public_key(), as_dict=True)
     (tmp_path / "keys.json").write_text(json.dumps({"keys": [jwk]}))
     der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
@@ -170,6 +172,7 @@ def test_what_no_one_asks_for_is_not_looked_at() -> None:
     """Without `Issuer`, a token's issuer is ignored."""
     auth = TokenAuth([secret_key(SECRET)])
     assert takes(auth, token(iss="anybody"))
+    nobody: object
     for nobody in (None, "", []):
         assert takes(auth, hs256(claims() | {"aud": nobody}))
 
@@ -220,7 +223,7 @@ def test_what_is_no_public_key(pem: bytes) -> None:
         public_key(pem)
 
 
-def test_a_certificate_is_no_public_key(tmp_path) -> None:
+def test_a_certificate_is_no_public_key(tmp_path: Path) -> None:
     """It has an expiry that nothing would check."""
     certificate, _ = self_signed(tmp_path)
     with pytest.raises(ValueError, match="is not a PEM public key"):

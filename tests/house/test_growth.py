@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from growth import check, check_async, orjson_seconds
@@ -81,7 +82,8 @@ def test_what_is_dear_is_seen_without_growth() -> None:
         meter.now += 300 * orjson_seconds() * len(text)
 
     check("x".__mul__, work, largest=LARGEST, clock=meter)
-    for bound in ({"dense": 10.0}, {"most": 1e-9}):
+    bounds: list[dict[str, Any]] = [{"dense": 10.0}, {"most": 1e-9}]
+    for bound in bounds:
         with pytest.raises(AssertionError, match=r"ns a unit, at most [\d.]+ are allowed"):
             check("x".__mul__, work, largest=LARGEST, clock=meter, **bound)
 

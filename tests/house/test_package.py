@@ -183,7 +183,7 @@ async def test_it_installs_clean(
     assert len(plain) > 3
     bin = environment(tmp_path / "environment", *plain, *builders)
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet"]
-    pip = [sys.executable, "-m", "pip", "--python", bin / "python", "install"]
+    pip = [sys.executable, "-m", "pip", "--python", str(bin / "python"), "install"]
     run(*pip, *options, only(dist, kind), cwd=tmp_path)
     assert run(bin / "videre-server", "--version", cwd=tmp_path) == f"videre-server {__version__}\n"
     assert str(tmp_path) in run(

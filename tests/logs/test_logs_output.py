@@ -419,7 +419,7 @@ def test_a_lone_surrogate_is_written_escaped(formatter: logging.Formatter) -> No
     records: list[logging.LogRecord] = []
     logger = logging.Logger("videre")
     logger.addHandler(logging.Handler())
-    logger.handlers[0].emit = records.append  # type: ignore[method-assign]
+    logger.handlers[0].emit = records.append  # type: ignore[assignment, method-assign]
     journal = Journal(logger, batched=True)
     journal.record(logging.INFO, "join", {"user": "a\udcff"})
     (record,) = records

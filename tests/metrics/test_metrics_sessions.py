@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from fakes import FakeClock, packet
@@ -180,7 +181,7 @@ async def test_slow_consumers_that_are_dropped(polls: bool) -> None:
             await send(meter.url, session, packet("connect", "slow", "room"))
         else:
             socket = await Socket.open(meter.url, "/echo/websocket", receive_buffer=4096)
-            socket.wire.writer.transport.pause_reading()
+            socket.wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
             socket.send(packet("connect", "slow", "room"))
         await speaker.heard()
         async with meter.moves(
@@ -219,14 +220,14 @@ async def test_the_backlog_of_a_websocket() -> None:
         socket.send(packet("connect", "b", "room"))
         await socket.text()
         await speaker.heard()
-        socket.wire.writer.transport.pause_reading()
+        socket.wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
         sent = 12_000_000  # more than the kernel buffers on loopback
         await speaker.send("broadcast", "a", "room", "x" * sent)
         await speaker.quiet()
         waiting = (await meter.values())["backlog_bytes"]
         assert 0 < waiting < sent + 200
         async with meter.moves(backlog_bytes=-waiting):
-            socket.wire.writer.transport.resume_reading()
+            socket.wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
             await socket.text()
 
 
@@ -288,7 +289,7 @@ def test_lines_beyond_the_queue() -> None:
             """See Target.close."""
 
     target = Stuck()
-    writer = writers.Writer(target, str)
+    writer = writers.Writer(cast(Any, target), str)
     writer.start()
     writer.put(lambda: "first\nof two", 2)
     assert target.written.wait(WAIT_SECONDS)
@@ -330,7 +331,7 @@ def test_the_lag_is_how_late_a_timer_is() -> None:
     timer.cancel()
     clock.now += LAG_INTERVAL + 0.75  # the loop hangs
     timer.call()
-    assert (lag.seconds.count, lag.seconds.sum) == (2, pytest.approx(0.75))
+    assert (lag.seconds.count, lag.seconds.sum) == (2, pytest.approx(0.75))  # type: ignore[comparison-overlap]
     assert lag.seconds.counts[lag.seconds.bounds.index(1.0)] == 1
     lag.stop()
     lag.stop()
@@ -428,7 +429,7 @@ async def test_names_and_units_are_conventional() -> None:
         )
     labels = {"prefix", "transport", "reason", "event", "direction", "code", "result", "step"}
     labels |= {"target", "version", "le"}
-    ours = [family for family in open_metrics(text) if family.name.startswith("videre_")]
+    ours = [family for family in open_metrics(text) if family.name.startswith("videre_")]  # type: ignore[no-untyped-call]
     assert len(ours) > 20
     for family in ours:
         assert family.documentation.endswith("."), family.name

@@ -59,7 +59,7 @@ def test_a_packet_to_many_is_charged_by_copies(engine: Make, members: int, times
     for number in range(3):
         text = packet("broadcast", "u0", "room", f"{number}" + "\u20ac" * 1000)
         size = len(text.encode())
-        assert cost(a, lambda text=text: a.say(text)) == size * times
+        assert cost(a, lambda text=text: a.say(text)) == size * times  # type: ignore[misc]
     text = packet("broadcast", "u0", "room", 1, More=1)
     assert cost(a, lambda: a.say(text)) == len(text) * times
 
@@ -71,7 +71,7 @@ def test_a_packet_to_some_is_charged_by_those(engine: Make) -> None:
     a, *_ = crowd(world, 30)
     for to, times in (("u1", 1), (["u1", "u2"], 1), ([f"x{n}" for n in range(64)], 8)):
         text = packet("broadcast", "u0", "room", 1, To=to)
-        assert cost(a, lambda text=text: a.say(text)) == len(text) * times
+        assert cost(a, lambda text=text: a.say(text)) == len(text) * times  # type: ignore[misc]
 
 
 @engines

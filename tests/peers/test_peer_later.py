@@ -205,7 +205,7 @@ def test_failed_joins_leave_nothing() -> None:
     strict.members("a")
     newer = strict.client()
     for down in (None, "at once", "later"):
-        engine.down = down
+        engine.down = down  # type: ignore[attr-defined]
         newer.connect("a", "room")
     assert [code for *_, code in newer.heard()] == ["user-taken", "unavailable", "unavailable"]
     assert strict.rooms._replica.joining == {}

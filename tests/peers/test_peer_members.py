@@ -57,7 +57,7 @@ def test_a_broadcast_without_other_members(world: World) -> None:
 def test_how_often_headers_are_searched_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After eight broadcasts with different headers, the server looks for no repetition."""
     searched: list[str] = []
-    head_of = peer.head_of
+    head_of = peer.head_of  # type: ignore[attr-defined]
 
     def counting(text: str) -> str | None:
         searched.append(text)

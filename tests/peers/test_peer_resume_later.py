@@ -197,7 +197,7 @@ def test_a_new_welcome_for_a_seat_that_is_gone(world: World) -> None:
     (b,) = world.members("b")
     a, _ = guest(world, "a")
     asking = begin(a.peer.receive(packet("connect", "a", "room", {"Welcome": True})))
-    run(world.rooms.kick("room", "a"))  # type: ignore[arg-type]
+    run(world.rooms.kick("room", "a"))
     run_on(asking)
     b.texts()
     say(a, "a", 1)
@@ -213,7 +213,7 @@ def test_a_refused_broadcast_is_not_the_last() -> None:
     a, secret = guest(world, "a")
     a.say(packet("broadcast", "a", "room", Id=7))
     for down in ("at once", "later"):
-        engine.down = down  # type: ignore[assignment]
+        engine.down = down
         a.say(packet("broadcast", "a", "room", Id=8))
         a.say(packet("broadcast", "a", "room", Id=9, To="a"))
         engine.down = None

@@ -137,7 +137,7 @@ def test_a_stranger_cannot_take_a_seat(world: World) -> None:
 def test_a_stranger_cannot_tell_whether_a_room_exists(world: World) -> None:
     """It gets the same answer to every packet for an existing and a missing room."""
     member = enter(world, "m", "somewhere")
-    answers = []
+    answers: list[Any] = []
     for room in ("somewhere", "elsewhere"):
         stranger = world.client(f"192.0.2.{len(answers)}")
         for event in ("connect", "ping", "broadcast", "disconnect"):

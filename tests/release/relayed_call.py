@@ -99,10 +99,9 @@ async def main(url: str, container: str) -> None:
     async with aiohttp.ClientSession() as http, http.get(f"{url}/demo") as page:
         assert page.status == 200, page.status
     heard: asyncio.Queue[Any] = asyncio.Queue()
-    options = {"room": "room"}
     async with (
-        Call(f"{url}/echo", user="a", **options) as a,
-        Call(f"{url}/echo", user="b", **options) as b,
+        Call(f"{url}/echo", user="a", room="room") as a,
+        Call(f"{url}/echo", user="b", room="room") as b,
     ):
         b.on("message", lambda value, _peer: heard.put_nowait(value))
         states: asyncio.Queue[str] = asyncio.Queue()

@@ -30,7 +30,7 @@ ONE: dict[str, Any] = {"replicas": 1}
 STORE = {"engine": {"secretName": "store"}}
 ADMIN = {"enabled": True, "tokenSecretName": "admin", "podMonitor": {"enabled": True}}
 ROUTE = {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]}
-ALL = {
+ALL: dict[str, Any] = {
     **STORE,
     "replicas": 3,
     "config": {

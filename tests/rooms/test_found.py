@@ -12,6 +12,7 @@ from videre.engines import Listener
 from videre.engines.events import Found
 from videre.engines.memory import MemoryEngine
 from videre.errors import CloseCode
+from videre.ids import RoomId, SeatId, UserId
 
 
 class Frank(MemoryEngine):
@@ -23,7 +24,7 @@ class Frank(MemoryEngine):
         super().__init__(**settings)
         self.seats: dict[str, str] = {}
 
-    async def join(self, room: str, user: str, seat: str, *more: Any) -> None:
+    async def join(self, room: RoomId, user: UserId, seat: SeatId, *more: Any) -> None:
         """See Engine.join."""
         self.seats[user] = seat
         await super().join(room, user, seat, *more)

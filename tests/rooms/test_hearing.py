@@ -38,7 +38,7 @@ def room_of(*users: str, welcome: str = "") -> tuple[Rooms, dict[str, Seat]]:
         joining = rooms.join(user, "room", FakeConnection(), HALVES, welcome=greeting)
         seats[user] = run(joining)
         for seat in seats.values():
-            seat.connection.take()  # type: ignore[attr-defined]
+            seat.connection.take()
     return rooms, seats
 
 

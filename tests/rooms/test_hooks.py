@@ -103,7 +103,7 @@ def test_a_failing_hook_harms_nobody(hooks: Hooks, failures: Failures) -> None:
         heard.append(event)
 
     for each in (hooks.on_join, hooks.on_leave):
-        each += [at_once, soon, lambda: None, witness]  # type: ignore[list-item]
+        each += [at_once, soon, lambda: None, witness]  # type: ignore[list-item, misc, operator]
     both(hooks)
     assert heard == [("room", "a"), ("room", "a", "why")]
     assert failures.raised[:2] == failures.raised[3:5] == [first, second]

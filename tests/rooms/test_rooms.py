@@ -14,6 +14,8 @@ from fakes import FakeClock, FakeConnection, FakeLog, World, brief, memory_engin
 from videre.engines.events import Joined, Left, Sent
 from videre.engines.memory import MemoryEngine
 from videre.errors import UserTaken
+from videre.ids import RoomId, SeatId, UserId
+from videre.reasons import LeaveReason
 from videre.rooms import Rooms
 from videre.rooms.room import GONE, Seat
 from videre.settings import JoinPolicy
@@ -27,7 +29,12 @@ class RecordingEngine(MemoryEngine):
         self.asked: list[str] = []
 
     def publish(
-        self, room: str, seat: str, text: str, to: Sequence[str] | None = None, packet_id: str = ""
+        self,
+        room: RoomId,
+        seat: SeatId,
+        text: str,
+        to: Sequence[UserId] | None = None,
+        packet_id: str = "",
     ) -> None:
         """See Engine.publish."""
         self.asked.append(text)
@@ -82,7 +89,7 @@ def test_the_number_of_rooms() -> None:
     seats = [join(rooms, "a")[0], join(rooms, "b")[0], join(rooms, "a", "other")[0]]
     assert len(rooms) == 2
     for seat, left in zip(seats, (2, 1, 0), strict=True):
-        run(rooms.leave(seat, "why"))
+        run(rooms.leave(seat, LeaveReason.OTHER))
         assert len(rooms) == left
 
 
@@ -92,8 +99,8 @@ def test_a_seat_leaves_once() -> None:
     old, _ = join(rooms, "a")
     new, connection = join(rooms, "a")
     assert old.state is GONE
-    run(rooms.leave(old, "why"))
-    run(rooms.leave(old, "why"))
+    run(rooms.leave(old, LeaveReason.OTHER))
+    run(rooms.leave(old, LeaveReason.OTHER))
     assert (len(rooms), new.connection, connection.closes) == (1, connection, [])
 
 
@@ -112,7 +119,7 @@ def test_is_initiator_is_the_current_role() -> None:
     rooms = make()
     seats = [join(rooms, user)[0] for user in "abc"]
     assert [rooms.is_initiator(seat) for seat in seats] == [True, False, False]
-    run(rooms.leave(seats.pop(0), "why"))
+    run(rooms.leave(seats.pop(0), LeaveReason.OTHER))
     assert [rooms.is_initiator(seat) for seat in seats] == [True, False]
 
 
@@ -124,7 +131,7 @@ def test_pings_share_one_list_of_users() -> None:
     assert run(rooms.users("room")) is rooms.users_here("room") is users
     seat, _ = join(rooms, "b")
     assert rooms.users_here("room") == r'"[\"a\",\"b\"]"'
-    run(rooms.leave(seat, "why"))
+    run(rooms.leave(seat, LeaveReason.OTHER))
     assert rooms.users_here("room") == users
 
 

@@ -105,7 +105,7 @@ def test_a_surplus_has_a_constant_cost() -> None:
         lost = make(None, 2 * addresses)
         for number in range(2 * addresses):
             list(lost.add(seat(number), f"a{number % addresses}"))
-        costs.append(operations(lambda lost=lost: list(lost.add(seat(-1), "a1"))))
+        costs.append(operations(lambda lost=lost: list(lost.add(seat(-1), "a1"))))  # type: ignore[misc]
     assert costs[0] == costs[1]
 
 
@@ -145,6 +145,6 @@ def test_packets_skip_lost_seats() -> None:
         ]
         for text in texts:
             a.say(text)
-        costs.append([operations(lambda a=a, text=text: a.say(text)) for text in texts])
+        costs.append([operations(lambda a=a, text=text: a.say(text)) for text in texts])  # type: ignore[misc]
     for few, many in zip(*costs, strict=True):
         assert many < 1.05 * few  # the instruction count of a packet varies slightly

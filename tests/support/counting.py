@@ -6,7 +6,10 @@ import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 def operations(work: Callable[[], object]) -> int:
@@ -30,10 +33,10 @@ def operations(work: Callable[[], object]) -> int:
     return count
 
 
-class Unwalkable(dict[str, Any]):
+class Unwalkable(dict[Key, Value]):
     """A dictionary that allows only look-ups by key: C code cannot iterate over it unnoticed."""
 
     def _refuse(self, *_arguments: object) -> NoReturn:
         raise AssertionError("all keys were walked through")
 
-    __iter__ = __reversed__ = keys = values = items = copy = _refuse  # type: ignore[assignment]
+    __iter__ = __reversed__ = keys = values = items = copy = _refuse

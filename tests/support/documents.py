@@ -89,11 +89,27 @@ def defined(file: str) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
 
 
-def table(document: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table under a heading, row by row."""
-    text = (ROOT / document).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
-    lines = text.partition("|---")[2].partition("\n\n")[0].splitlines()[1:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+def sections(document: str) -> list[str]:
+    """Return a document's sections, each from a heading `##` on, whatever it says."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.split(r"^(?=## )", text, flags=re.MULTILINE)
+
+
+def tables(document: str) -> list[list[list[str]]]:
+    """Return a document's tables, row by row, as cells; the first row is the head."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    found = [each.splitlines() for each in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+    return [[_cells(line) for line in (head, *rows)] for head, _, *rows in found]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def table_of_tests(document: str) -> list[list[str]]:
+    """Return the rows of the only table whose first row names a test, without its head."""
+    (rows,) = [rows for _, *rows in tables(document) if rows and TEST.search(rows[0][-1])]
+    return rows
 
 
 def _found(document: str, words: str) -> list[Block]:

@@ -14,6 +14,7 @@ from patience import WAIT_SECONDS
 from videre.engines import Gap, choice
 from videre.engines.redis import RedisEngine
 from videre.errors import EngineError
+from videre.ids import RoomId
 from videre.settings import JoinPolicy, Retention
 
 
@@ -57,7 +58,9 @@ class Node:
 
     async def sees(self, members: int) -> None:
         """Return when the room has this many members, as far as this node knows."""
-        await eventually(lambda: len(self.engine._node.views["room"].believed.members) == members)
+        await eventually(
+            lambda: len(self.engine._node.views[RoomId("room")].believed.members) == members
+        )
 
     async def insists(self, seat: str, text: str) -> None:
         """Publish, repeatedly while it is refused."""

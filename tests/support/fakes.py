@@ -59,7 +59,7 @@ def fake_ice(user: str) -> dict[str, Any]:
     return {"IceServers": [server], "IceTtl": 600}
 
 
-def begin(pending: Awaitable[None] | None) -> Generator[Any, None, None]:
+def begin(pending: Awaitable[object] | None) -> Generator[Any, Any, Any]:
     """Drive an awaitable until it waits for the engine; `run_on` continues it."""
     assert pending is not None, "nothing was left to be done"
     steps = pending.__await__()
@@ -67,7 +67,7 @@ def begin(pending: Awaitable[None] | None) -> Generator[Any, None, None]:
     return steps
 
 
-def run_on(steps: Generator[Any, None, None]) -> None:
+def run_on(steps: Generator[Any, Any, Any]) -> None:
     """Drive a begun awaitable to its end."""
     for _ in steps:
         pass

@@ -92,7 +92,7 @@ class Client:
                 return self.goodbye[0]
             if message.type is not WSMsgType.CLOSE:
                 return None
-            self.goodbye = message.data, message.extra
+            self.goodbye = message.data, message.extra or ""
             return self.goodbye[0]
 
     async def close(self, code: int = 1000) -> None:

@@ -33,7 +33,7 @@ Values = Mapping[str, float]
 
 def values_in(text: str) -> dict[str, float]:
     """Return the samples of an exposition, without the buckets of histograms."""
-    found = {}
+    found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if not sample.name.endswith("_bucket"):

@@ -142,7 +142,7 @@ class ResumeMachine(RuleBasedStateMachine):
         if seat.asked:
             self.tickets.append(session.ticket())
         if by == "kick":
-            run(self.world.rooms.kick(seat.room, seat.user))  # type: ignore[arg-type]
+            run(self.world.rooms.kick(seat.room, seat.user))
             session.code = 4504
         elif by == "packet":
             session.client.say(packet("disconnect", seat.user, seat.room))

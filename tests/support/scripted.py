@@ -69,7 +69,12 @@ class Link:
 
     async def welcome(self, *users: str, secret: str | None, **more: Any) -> None:
         """Welcome the last of these users."""
-        welcome = {"Initiator": users[0], "Users": users, "Resume": secret, "Grace": 20}
+        welcome: dict[str, Any] = {
+            "Initiator": users[0],
+            "Users": users,
+            "Resume": secret,
+            "Grace": 20,
+        }
         welcome |= {"IceServers": [], "IceTtl": None, **more}
         await self.say("welcome", users[-1], welcome)
 

@@ -179,3 +179,7 @@ class Seam:
             disable_transports=() if websocket else ("websocket", "websocket-raw"),
         )
         return sockjs.get_manager("stock", self.app)
+
+
+#: What the fixture `seam` gives: starts a server with a Script and options of the transport.
+Seams = Callable[..., Awaitable[Seam]]

@@ -15,6 +15,7 @@ import orjson
 
 from videre.engines import Gap
 from videre.errors import EngineError, PeerError
+from videre.ids import RoomId, UserId
 from videre.packets import write_broadcast
 from videre.reasons import LOST, LeaveReason
 from videre.rooms.room import HELD, Seat
@@ -221,7 +222,7 @@ class Session:
         if event == "connect" and user == self.user and (not self.entered or self.resuming):
             self.role = payload
             if not self.resuming:
-                seat = self.rooms._replica.rooms[self.room].seats[self.user]
+                seat = self.rooms._replica.rooms[RoomId(self.room)].seats[UserId(self.user)]
                 assert seat.connection is self
                 self.cursor = simulation.joins[self.room, seat.id]
             self.entered, self.resuming = True, False

@@ -376,7 +376,7 @@ class _Step:
         room = self._room
         if room is None or not room.seats:
             return ["ok", "0"]
-        names = orjson.loads(to) if to else False
+        names: Any = orjson.loads(to) if to else False
         if names is False:
             counted, units = {user: 1}, 1
         else:
@@ -505,7 +505,8 @@ class _Step:
             return ["lost", []]
         if room.born == born and room.seq == number:
             return ["ok", []]
-        found, packets = [], 0
+        found: list[Any] = []
+        packets = 0
         for message, _ in reversed(self._log()):
             line, _ = parse(message)
             if room.born == born and int(line[0]) <= number:

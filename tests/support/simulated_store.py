@@ -19,6 +19,7 @@ from simulated_server import Server
 from videre.engines.redis.connecting import COMMAND_SECONDS
 from videre.engines.redis.store import Broken, Heard
 from videre.errors import EngineError
+from videre.ids import RoomId
 
 # How long after a loss a node notices, and how long a new connection takes at most.
 RECONNECTING_SECONDS = 5.0
@@ -113,7 +114,7 @@ class Cluster:
         self.watch(room, line, body)
         for store in self.stores:
             if room in store.channels:
-                store.carry(room, lambda store=store: store.heard(room, (line, body)))
+                store.carry(room, lambda store=store: store.heard(room, (line, body)))  # type: ignore[misc]
 
     def store(self, name: str) -> SimulatedStore:
         """Return the connection of one more node."""
@@ -263,7 +264,7 @@ class SimulatedStore:
 
     def heard(self, room: str, message: tuple[list[Any], str]) -> None:
         """Deliver a message to the node."""
-        self._heard(room, message)
+        self._heard(RoomId(room), message)
 
     def carry(self, room: str, call: Callable[[], None]) -> None:
         """Call back on the node, after earlier messages of this room."""
@@ -274,7 +275,12 @@ class SimulatedStore:
         due = now + self.faults.message_seconds * cluster.random.random()
         due = self._arrivals[room] = max(due, self._arrivals.get(room, 0.0))
         line = self._line
-        cluster.clock.later_on(self._name, due - now, lambda: line == self._line and call())
+
+        def arrive() -> None:
+            if line == self._line:
+                call()
+
+        cluster.clock.later_on(self._name, due - now, arrive)
 
     def lose_line(self, seconds: float) -> None:
         """Lose the connection that carries messages; the node notices later."""

@@ -21,7 +21,7 @@ import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from simulated_client import Session
@@ -30,7 +30,7 @@ from virtual_time import Process, VirtualTime
 
 from videre.engines.redis import RedisEngine, duties
 from videre.engines.redis.connecting import COMMAND_SECONDS
-from videre.engines.redis.store import KEYS
+from videre.engines.redis.store import KEYS, Store
 from videre.engines.redis.view import KNOWN
 from videre.errors import EngineError
 from videre.packets import write_broadcast
@@ -41,7 +41,16 @@ NODES = 3
 USERS = ("a", "b", "c", "d")
 ROOMS = ("r", "s")
 TIMEOUT = 10.0  # NodeTimeout
-FAULTS = ("slow calls", "lost calls", "away", "slow messages", "line", "line", "pause", "pause")
+FAULTS: tuple[str, ...] = (
+    "slow calls",
+    "lost calls",
+    "away",
+    "slow messages",
+    "line",
+    "line",
+    "pause",
+    "pause",
+)
 FAULTS += ("crash", "stop", "all away", "loss", "loss", "clock", "key", "heal", "heal")
 LOSS_SECONDS = 15.0  # within which all nodes notice a loss of data
 INSISTS = 400  # how often a client repeats a refused broadcast
@@ -279,13 +288,15 @@ class Simulation:
             found = [s for s in self.sessions if s.room == room and s.believes and s.sits]
             if found and not found[0].busy:
                 session = found[0]
-                self.begin(session, lambda session=session: session.broadcast(None, 1))
+                self.begin(session, lambda session=session: session.broadcast(None, 1))  # type: ignore[misc]
 
     def what_is_left(self) -> str:
         """Return what has not recovered when all is at rest; "" if everything has."""
         server = self.cluster.server
         living = [node for node in self.nodes if not node.process.crashed]
-        by_seat = {s.seat.id: s for s in self.sessions if s.sits and not s.process.crashed}
+        by_seat = {
+            s.seat.id: s for s in self.sessions if s.sits and s.seat and not s.process.crashed
+        }
         for name, room in server.data.items():
             for user, seat in room.seats.items():
                 if seat not in by_seat:
@@ -303,7 +314,7 @@ class Simulation:
             if not self.lossy and (expected := session.next_expected()):
                 return f"{session!r} was not told {expected}"
         for seat, when in self.given_up:
-            sitting = by_seat.get(seat)
+            sitting = by_seat.get(seat)  # type: ignore[call-overload]
             if sitting is not None and sitting.believes:
                 return f"{sitting!r} was given up at {when - 1_000_000:.4f}, and sits"
         for session, number in self.since_loss:
@@ -357,7 +368,9 @@ class Simulation:
     def _make_node(
         self, process: Process, store: SimulatedStore, retention: Retention, name: str
     ) -> Node:
-        engine = RedisEngine(store, retention=retention, node_timeout=TIMEOUT, node=name)
+        engine = RedisEngine(
+            cast(Store, store), retention=retention, node_timeout=TIMEOUT, node=name
+        )
         doubts: Any = engine._following.doubts
         end_doubt = doubts._end
 
@@ -694,7 +707,7 @@ def deterministic(simulation: Simulation) -> Iterator[Complaints]:
     complaints = Complaints()
     logger = logging.getLogger("videre.engines")
     names = (f"x{number}" for number in itertools.count())
-    before = duties.random, duties.secrets, logger.propagate
+    before = duties.random, duties.secrets, logger.propagate  # type: ignore[attr-defined]
     named: Any = duties
     named.random = simulation.random
     named.secrets = types.SimpleNamespace(token_hex=lambda _: next(names))

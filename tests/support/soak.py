@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -79,7 +79,7 @@ async def sample(admin: str, since: float) -> Sample:
     """Fetch the server's metrics."""
     async with aiohttp.ClientSession() as http, http.get(f"{admin}/metrics") as answer:
         text = await answer.text()
-    values: Counter[str] = Counter()
+    values: dict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for each in family.samples:
             values[each.name] += each.value

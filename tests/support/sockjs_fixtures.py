@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from aiohttp import web
-from seam import STOCK, Script, Seam
+from seam import STOCK, Script, Seam, Seams
 from sockjs_client import Wire
 from sockjs_server import make_app
 
@@ -40,7 +40,7 @@ async def base() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def seam() -> AsyncIterator[Callable[..., Awaitable[Seam]]]:
+async def seam() -> AsyncIterator[Seams]:
     """Give a function that starts a recording server with these options."""
     async with AsyncExitStack() as stack:
 

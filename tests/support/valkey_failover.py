@@ -34,7 +34,7 @@ class Watched:
 
     async def names(self, server: Valkey) -> bool:
         """Return whether the Sentinel names a server as the primary."""
-        found = await self.sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "videre")
+        found = await self.sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "videre")  # type: ignore[no-untyped-call]
         return bool(found) and int(found[1]) == server.port
 
 
@@ -67,7 +67,7 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
         stack.push_async_callback(pair.sentinel.aclose)
 
         async def knows() -> bool:
-            found = await pair.sentinel.execute_command("SENTINEL", "REPLICAS", "videre")
+            found = await pair.sentinel.execute_command("SENTINEL", "REPLICAS", "videre")  # type: ignore[no-untyped-call]
             return bool(found) and "slave-priority" in str(found) and await pair.names(first)
 
         await until(knows)
@@ -152,7 +152,7 @@ async def valkey_cluster(folder: Path, *, replicas: bool = False) -> AsyncIterat
         async def member(name: str) -> Valkey:
             (own := folder / name).mkdir(parents=True)
             bus = free_port()
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
+            options: tuple[str, ...] = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
             options += ("--cluster-node-timeout", str(2 * DOWN_MS))
             server = await stack.enter_async_context(valkey(own, *AT_ONCE, *options))
             buses[server] = bus
@@ -190,5 +190,5 @@ async def valkey_cluster(folder: Path, *, replicas: bool = False) -> AsyncIterat
             )
 
         await until(formed)
-        pairs = zip(primaries, copies or [None] * 3, strict=True)
+        pairs = zip(primaries, copies or (None, None, None), strict=True)
         yield ValkeyCluster([Shard(primary, copy, ids) for primary, copy in pairs])

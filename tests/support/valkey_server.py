@@ -69,7 +69,7 @@ class Valkey:
         """Return the answer to a command, sent by a separate client."""
         client = Redis.from_url(self.url, decode_responses=True)
         try:
-            return await client.execute_command(*command)
+            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
         finally:
             await client.aclose()
 
@@ -186,7 +186,7 @@ async def valkey_sentinel(folder: Path) -> AsyncIterator[str]:
 
         async def knows() -> bool:
             return bool(
-                await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "videre")
+                await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "videre")  # type: ignore[no-untyped-call]
             )
 
         try:

@@ -61,7 +61,7 @@ class Process(asyncio.AbstractEventLoop):
             tasks = [task for task in self._tasks if not task.done()]
             if not tasks:
                 break
-            self.perform(lambda tasks=tasks: [task.cancel() for task in tasks])
+            self.perform(lambda tasks=tasks: [task.cancel() for task in tasks])  # type: ignore[misc]
         self.crashed = True
         self._ready.clear()
 
@@ -71,7 +71,7 @@ class Process(asyncio.AbstractEventLoop):
         """See AbstractEventLoop.time."""
         return self._time.now
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self,
         callback: Callable[..., Any],
         *args: Any,
@@ -82,7 +82,7 @@ class Process(asyncio.AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., Any],
@@ -94,7 +94,7 @@ class Process(asyncio.AbstractEventLoop):
         self._time.at(when, lambda: None if handle._cancelled else handle._run(), self)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self,
         delay: float,
         callback: Callable[..., Any],
@@ -111,7 +111,7 @@ class Process(asyncio.AbstractEventLoop):
         """See AbstractEventLoop.create_future."""
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], **named: Any) -> asyncio.Task[Any]:
+    def create_task(self, coro: Coroutine[Any, Any, Any], **named: Any) -> asyncio.Task[Any]:  # type: ignore[override]
         """See AbstractEventLoop.create_task."""
         task = asyncio.Task(coro, loop=self, **named)
         self._tasks.add(task)
@@ -146,7 +146,7 @@ class VirtualTime:
 
     def process(self, name: str) -> Process:
         """Start a process."""
-        process = self.processes[name] = Process(self, name)
+        process = self.processes[name] = Process(self, name)  # type: ignore[abstract]
         return process
 
     def at(self, when: float, call: Callable[[], Any], process: Process | None = None) -> None:

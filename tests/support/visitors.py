@@ -24,7 +24,8 @@ class Visitor:
         self.socket: Socket | None = None
         self.stream: Stream | None = None
         self.counted = 0  # packets since the last welcome that count for a resume
-        self._options = {"source": source, "receive_buffer": receive_buffer}
+        self._source = source
+        self._receive_buffer = receive_buffer
 
     @classmethod
     async def enter(
@@ -44,16 +45,26 @@ class Visitor:
         assert connection is not None
         return connection.wire
 
+    @property
+    def websocket(self) -> Socket:
+        """The WebSocket of a client that has one."""
+        assert self.socket is not None
+        return self.socket
+
     async def connect(self) -> None:
         """Open the receiving connection."""
         if self.transport in WEBSOCKETS:
             path = "/echo/websocket" if self.transport == "raw" else f"{self.session}/websocket"
-            self.socket = await Socket.open(self.base, path, **self._options)
+            self.socket = await Socket.open(
+                self.base, path, source=self._source, receive_buffer=self._receive_buffer
+            )
             assert self.socket.head.status == 101, self.socket.head
             return
         method = "GET" if self.transport == "eventsource" else "POST"
         path = f"{self.session}/{self.transport}"
-        self.stream = await Stream.open(self.base, method, path, **self._options)
+        self.stream = await Stream.open(
+            self.base, method, path, source=self._source, receive_buffer=self._receive_buffer
+        )
         assert self.stream.head.status == 200, self.stream.head
         if self.transport in STREAMS:
             await self.stream.until("\r\n" if self.transport == "eventsource" else "\n")
@@ -96,7 +107,7 @@ class Visitor:
     async def say(self, text: str) -> None:
         """Send one message."""
         if self.socket is None:
-            answer = await send(self.base, self.session, text, source=self._options["source"])
+            answer = await send(self.base, self.session, text, source=self._source)
             assert answer.status == 204, answer
         else:
             self.socket.send(text if self.transport == "raw" else json.dumps([text]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 from aiohttp import web
 from growth import check_async
 from patience import patient
-from seam import PREFIX, Script, Seam
+from seam import PREFIX, Script, Seams
 from sockjs_client import Stream, fresh, poll, send
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 
@@ -28,9 +29,9 @@ WITHIN = patient(5.0)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_client_that_never_reads_is_dropped(seam, transport: str) -> None:
+async def test_a_client_that_never_reads_is_dropped(seam: Seams, transport: str) -> None:
     """It is dropped at its limit, and all others hear everything (fault 5)."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    server = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
     slow = await Visitor.enter(server.base, transport, receive_buffer=4096)
     brisk = await Visitor.enter(server.base, "raw")
     for number in range(FLOOD):
@@ -54,9 +55,11 @@ GIANT = "y" * 16_000_000  # more than the kernel's buffers hold
 
 @pytest.mark.parametrize("corked", [False, True])
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_one_packet_of_any_size_passes(seam, transport: str, corked: bool) -> None:
+async def test_one_packet_of_any_size_passes(
+    seam: Seams, transport: str, corked: bool
+) -> None:
     """It does not count towards the limit, other packets do; all of them arrive in order."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    server = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
     visitor = await Visitor.enter(server.base, transport)
     (session,) = server.tape.sessions
     for number in range(2):  # now another one may come
@@ -77,10 +80,10 @@ async def test_one_packet_of_any_size_passes(seam, transport: str, corked: bool)
 @pytest.mark.parametrize("rest", [GIANT, CHUNK])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_waits_beside_one_large_packet_is_limited(
-    seam, transport: str, rest: str
+    seam: Seams, transport: str, rest: str
 ) -> None:
     """A second large one, or more small ones than the limit allows, are too much."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    server = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
     await Visitor.enter(server.base, transport, receive_buffer=4096)
     (session,) = server.tape.sessions
     session.send(GIANT)
@@ -89,9 +92,9 @@ async def test_what_waits_beside_one_large_packet_is_limited(
     await server.tape.until("goodbye", within=WITHIN)
 
 
-async def test_one_large_packet_waits_for_a_poll(seam) -> None:
+async def test_one_large_packet_waits_for_a_poll(seam: Seams) -> None:
     """It may wait between two polls, too; after that, a second one may."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    server = await seam(max_backlog_bytes=LIMIT)
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     for _ in range(2):
@@ -103,16 +106,16 @@ async def test_one_large_packet_waits_for_a_poll(seam) -> None:
     await server.tape.until("goodbye", within=WITHIN)
 
 
-async def test_the_limit_after_a_large_packet(seam) -> None:
+async def test_the_limit_after_a_large_packet(seam: Seams) -> None:
     """Once it has been read, a client that stops reading is dropped at its usual limit."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT, heartbeat=0.5, disconnect_delay=0.5)
+    server = await seam(max_backlog_bytes=LIMIT, heartbeat=0.5, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, "raw")
     (session,) = server.tape.sessions
     session.send(GIANT)
     assert await visitor.hear() == [GIANT]
     deaf = session.backlog
     assert deaf <= LIMIT
-    visitor.wire.writer.transport.pause_reading()
+    visitor.wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
     most = 0
     while not server.tape.count("goodbye"):
         session.send(CHUNK)
@@ -122,9 +125,9 @@ async def test_the_limit_after_a_large_packet(seam) -> None:
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_a_dropped_client_is_cut_off(seam, transport: str) -> None:
+async def test_a_dropped_client_is_cut_off(seam: Seams, transport: str) -> None:
     """Its connection ends soon, even if it does not read the close frame (fault 5)."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    server = await seam(max_backlog_bytes=LIMIT)
     slow = await Visitor.enter(server.base, transport, receive_buffer=4096)
     for _ in range(FLOOD):
         server.tape.sessions[0].send(CHUNK)
@@ -132,12 +135,12 @@ async def test_a_dropped_client_is_cut_off(seam, transport: str) -> None:
     async with asyncio.timeout(WITHIN):
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError, AssertionError)):
             while True:
-                await slow.socket.text()
+                await slow.websocket.text()
 
 
-async def test_a_dropped_polling_client_is_told_why(seam) -> None:
+async def test_a_dropped_polling_client_is_told_why(seam: Seams) -> None:
     """Its next poll gets 4002 (fault 5)."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    server = await seam(max_backlog_bytes=LIMIT)
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     for _ in range(8):
@@ -147,9 +150,9 @@ async def test_a_dropped_polling_client_is_told_why(seam) -> None:
     assert server.tape.story() == ["open", "goodbye"]
 
 
-async def test_a_backlog_below_the_limit_is_kept(seam) -> None:
+async def test_a_backlog_below_the_limit_is_kept(seam: Seams) -> None:
     """A polling client gets all waiting messages, in order, as long as they fit."""
-    server: Seam = await seam(max_backlog_bytes=LIMIT)
+    server = await seam(max_backlog_bytes=LIMIT)
     visitor = await Visitor.enter(server.base, "xhr_streaming")
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -165,18 +168,18 @@ async def test_a_backlog_below_the_limit_is_kept(seam) -> None:
 
 
 @pytest.mark.parametrize("fault", ["hangs", "raises"])
-async def test_a_failing_goodbye_delays_no_other(seam, fault: str) -> None:
+async def test_a_failing_goodbye_delays_no_other(seam: Seams, fault: str) -> None:
     """Handlers that hang or raise at a session's end do not delay the end of others (fault 10)."""
     gate = asyncio.get_running_loop().create_future()
 
-    def closed(session) -> asyncio.Future[None] | None:
+    def closed(session: Any) -> asyncio.Future[None] | None:
         if session is not server.tape.sessions[0]:
             return None
         if fault == "raises":
             raise ValueError("a broken handler")
         return gate
 
-    server: Seam = await seam(Script(closed=closed), disconnect_delay=0.5)
+    server = await seam(Script(closed=closed), disconnect_delay=0.5)
     first = await Visitor.enter(server.base, "raw")
     first.wire.reset()
     await server.tape.until("goodbye", 0)
@@ -191,14 +194,14 @@ async def test_a_failing_goodbye_delays_no_other(seam, fault: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_hanging_handler_blocks_its_own_session_only(seam, transport: str) -> None:
+async def test_a_hanging_handler_blocks_its_own_session_only(seam: Seams, transport: str) -> None:
     """While one message hangs, only the messages of the same session wait (10)."""
     gate = asyncio.get_running_loop().create_future()
 
-    def received(session, text: str) -> asyncio.Future[None] | None:
+    def received(session: Any, text: str) -> asyncio.Future[None] | None:
         return gate if text == "hang" else session.send(text)
 
-    server: Seam = await seam(Script(received=received))
+    server = await seam(Script(received=received))
     stuck = await Visitor.enter(server.base, transport)
     other = await Visitor.enter(server.base, transport)
     for text in ("hang", "2", "3"):
@@ -216,10 +219,10 @@ async def test_a_hanging_handler_blocks_its_own_session_only(seam, transport: st
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_a_client_lost_while_its_handler_hangs(seam, transport: str) -> None:
+async def test_a_client_lost_while_its_handler_hangs(seam: Seams, transport: str) -> None:
     """The next ping notices the lost connection although the handler is busy (10)."""
     gate = asyncio.get_running_loop().create_future()
-    server: Seam = await seam(Script(received=lambda session, text: gate), heartbeat=1.0)
+    server = await seam(Script(received=lambda session, text: gate), heartbeat=1.0)
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("hang")
     await server.tape.until("message")
@@ -232,14 +235,14 @@ async def test_a_client_lost_while_its_handler_hangs(seam, transport: str) -> No
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_a_live_client_outlives_its_busy_handler(seam, transport: str) -> None:
+async def test_a_live_client_outlives_its_busy_handler(seam: Seams, transport: str) -> None:
     """A slow handler does not make its client count as silent."""
     gate = asyncio.get_running_loop().create_future()
-    server: Seam = await seam(Script(received=lambda session, text: gate), heartbeat=0.4)
+    server = await seam(Script(received=lambda session, text: gate), heartbeat=0.4)
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("work")
     await server.tape.until("message")
-    reading = asyncio.ensure_future(visitor.socket.text())  # and answering pings
+    reading = asyncio.ensure_future(visitor.websocket.text())  # and answering pings
     asyncio.get_running_loop().call_later(1.2, gate.set_result, None)
     await gate
     server.tape.sessions[0].send("done")
@@ -248,17 +251,17 @@ async def test_a_live_client_outlives_its_busy_handler(seam, transport: str) -> 
 
 
 async def test_a_failing_handler_closes_its_own_session(
-    seam, caplog: pytest.LogCaptureFixture
+    seam: Seams, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The exception is logged and the session closed with 4000; others go on."""
 
-    def received(session, text: str) -> None:
+    def received(session: Any, text: str) -> None:
         if text == "break":
             raise ValueError("a broken handler")
         session.send(text)
 
     caplog.set_level(logging.ERROR)
-    server: Seam = await seam(Script(received=received))
+    server = await seam(Script(received=received))
     broken = await Visitor.enter(server.base, "websocket")
     other = await Visitor.enter(server.base, "websocket")
     await broken.say("break")
@@ -268,10 +271,10 @@ async def test_a_failing_handler_closes_its_own_session(
     assert "a broken handler" in caplog.text
 
 
-async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
+async def test_a_sender_cannot_flood_a_busy_handler(seam: Seams) -> None:
     """Messages that wait for a hanging handler are bounded like those for a client (5)."""
     gate = asyncio.get_running_loop().create_future()
-    server: Seam = await seam(Script(received=lambda session, text: gate), max_backlog_bytes=LIMIT)
+    server = await seam(Script(received=lambda session, text: gate), max_backlog_bytes=LIMIT)
     session = fresh()
     stream = await Stream.open(server.base, "POST", f"{session}/xhr_streaming")
     await stream.until("o\n")
@@ -290,11 +293,13 @@ async def test_a_sender_cannot_flood_a_busy_handler(seam) -> None:
         gate.set_result(None)
 
 
-async def test_messages_waiting_for_all_handlers_are_limited(seam, monkeypatch) -> None:
+async def test_messages_waiting_for_all_handlers_are_limited(
+    seam: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When all handlers hang, a sender of too many is closed with 4001, and the sum stays right."""
     gate = asyncio.get_running_loop().create_future()
     monkeypatch.setattr("videre.transport.session.MAX_WAITING", 3 * len(CHUNK))
-    server: Seam = await seam(Script(received=lambda session, text: gate))
+    server = await seam(Script(received=lambda session, text: gate))
     patient, hasty = [await Visitor.enter(server.base, "raw") for _ in range(2)]
     await patient.say("first")
     await patient.say(CHUNK)
@@ -310,11 +315,11 @@ async def test_messages_waiting_for_all_handlers_are_limited(seam, monkeypatch) 
     assert server.manager.shared.inboxes.total == 0
 
 
-async def test_the_address_with_most_waiting_messages_pays(seam, monkeypatch) -> None:
+async def test_the_address_with_most_waiting_messages_pays(seam: Seams, monkeypatch: pytest.MonkeyPatch) -> None:
     """When all handlers hang, a session that fills the limit is closed, not the next sender."""
     gate = asyncio.get_running_loop().create_future()
     monkeypatch.setattr("videre.transport.session.MAX_WAITING", 10 * len(CHUNK))
-    server: Seam = await seam(Script(received=lambda session, text: gate))
+    server = await seam(Script(received=lambda session, text: gate))
     hoarders = [await Visitor.enter(server.base, "raw") for _ in range(3)]
     modest = await Visitor.enter(server.base, "raw", source="127.0.0.2")
     for number, visitor in enumerate([*hoarders, modest]):
@@ -337,10 +342,10 @@ async def test_the_address_with_most_waiting_messages_pays(seam, monkeypatch) ->
     assert server.tape.count("goodbye") == 1
 
 
-async def test_a_session_without_a_seat_has_a_lower_limit(seam) -> None:
+async def test_a_session_without_a_seat_has_a_lower_limit(seam: Seams) -> None:
     """It is closed for a fraction of what a member may have waiting."""
     gate = asyncio.get_running_loop().create_future()
-    server: Seam = await seam(Script(received=lambda session, text: gate), max_packet_bytes=4096)
+    server = await seam(Script(received=lambda session, text: gate), max_packet_bytes=4096)
     member, stranger = [await Visitor.enter(server.base, "raw") for _ in range(2)]
     text = "x" * 4000
     for number, visitor in enumerate((member, stranger)):

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 from patience import patient
-from seam import Script, Seam
+from seam import Script, Seam, Seams
 from sockjs_client import Wire, ask, fresh, poll
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE
@@ -40,9 +40,9 @@ async def seconds_to_stop(server: Seam) -> float:
     return asyncio.get_running_loop().time() - started
 
 
-async def test_an_unanswered_close_frame(seam) -> None:
+async def test_an_unanswered_close_frame(seam: Seams) -> None:
     """Shutdown itself cuts the connection after a second: the next sweep may be far off."""
-    server: Seam = await seam(heartbeat=600, disconnect_delay=600)
+    server = await seam(heartbeat=600, disconnect_delay=600)
     silent = await Visitor.enter(server.base, "raw")
     assert silent.socket is not None
     shutdown = asyncio.create_task(server.manager.shutdown(1001, "Server is going away"))
@@ -53,9 +53,9 @@ async def test_an_unanswered_close_frame(seam) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_shutdown_says_goodbye(seam, transport: str) -> None:
+async def test_shutdown_says_goodbye(seam: Seams, transport: str) -> None:
     """A shutdown takes no time, and every client gets a close frame with 1001 (fault 7)."""
-    server: Seam = await seam(stop_within=patient(5.0))
+    server = await seam(stop_within=patient(5.0))
     visitors = [await Visitor.enter(server.base, transport) for _ in range(3)]
     stopping = asyncio.create_task(seconds_to_stop(server))
     codes = []
@@ -73,9 +73,9 @@ async def test_shutdown_says_goodbye(seam, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("how", ["fin", "rst"])
-async def test_shutdown_after_losses(seam, transport: str, how: str) -> None:
+async def test_shutdown_after_losses(seam: Seams, transport: str, how: str) -> None:
     """Clients that have just left are not waited for (fault 7)."""
-    server: Seam = await seam(stop_within=patient(3.0))
+    server = await seam(stop_within=patient(3.0))
     for _ in range(3):
         wire = (await Visitor.enter(server.base, transport)).wire
         if how == "rst":
@@ -87,18 +87,18 @@ async def test_shutdown_after_losses(seam, transport: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_shutdown_waits_a_second_at_most(seam, transport: str) -> None:
+async def test_shutdown_waits_a_second_at_most(seam: Seams, transport: str) -> None:
     """Clients that do not answer their close frame delay it no longer (fault 7)."""
-    server: Seam = await seam(stop_within=patient(3.0))
+    server = await seam(stop_within=patient(3.0))
     for _ in range(3):
         await Visitor.enter(server.base, transport)
     assert await seconds_to_stop(server) < 2.0
     assert server.tape.count("goodbye") == 3
 
 
-async def test_shutdown_refuses_new_sessions(seam) -> None:
+async def test_shutdown_refuses_new_sessions(seam: Seams) -> None:
     """A close during a shutdown is final: the session hears it once, no new one opens (fault 7)."""
-    server: Seam = await seam()
+    server = await seam()
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     wire = await Wire.open(server.base)
@@ -116,7 +116,7 @@ def test_timers_are_monotonic() -> None:
     async def story() -> list[str]:
         server = await Seam(Script(), 1.0, {}).start()
         assert await poll(server.base, fresh()) == "o\n"
-        await runner.get_loop().forward(7.0)
+        await runner.get_loop().forward(7.0)  # type: ignore[attr-defined]
         told = server.tape.story()
         await Wire.hang_up()
         await server.stop()
@@ -136,7 +136,7 @@ def test_a_silent_websocket_is_gone_by_default_within_40_seconds() -> None:
         started = loop.time()
         while not server.tape.count("goodbye") and loop.time() - started < 60:
             server.tape.sessions[0].send("chatter")
-            await loop.forward(0.5)
+            await loop.forward(0.5)  # type: ignore[attr-defined]
         lived = loop.time() - started
         await Wire.hang_up()
         await server.stop()
@@ -146,10 +146,12 @@ def test_a_silent_websocket_is_gone_by_default_within_40_seconds() -> None:
         assert 25 < runner.run(seconds()) <= 40
 
 
-async def test_leaving_clients_log_nothing(seam, caplog: pytest.LogCaptureFixture) -> None:
+async def test_leaving_clients_log_nothing(
+    seam: Seams, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client that leaves, politely or not, causes no error and no traceback."""
     caplog.set_level(logging.WARNING)
-    server: Seam = await seam(disconnect_delay=0.5)
+    server = await seam(disconnect_delay=0.5)
     visitors = [await Visitor.enter(server.base, each) for each in TRANSPORTS * 2]
     for visitor in visitors[::2]:
         visitor.wire.reset()

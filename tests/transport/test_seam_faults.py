@@ -15,7 +15,7 @@ import pytest
 import sockjs
 from patience import WAIT_SECONDS, patient
 from process import node_modules
-from seam import PREFIX, Script, Seam
+from seam import PREFIX, Script, Seam, Seams
 from sockjs.transports.base import StreamingTransport
 from sockjs_client import Stream, Wire, ask, fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
@@ -32,11 +32,11 @@ NO_STRINGS = ["[1]", "[null]", '[["a"]]', '["a",1]', '[{"a":"b"}]']
 
 @pytest.mark.parametrize("body", NO_ARRAYS + NO_STRINGS)
 async def test_xhr_send_takes_arrays_of_strings(
-    seam, body: str, caplog: pytest.LogCaptureFixture
+    seam: Seams, body: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Any other JSON is refused as a whole without a traceback (fault 12)."""
     caplog.set_level(logging.ERROR)
-    server: Seam = await seam()
+    server = await seam()
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     answer = await ask(server.base, "POST", f"{session}/xhr_send", body.encode())
@@ -48,29 +48,29 @@ async def test_xhr_send_takes_arrays_of_strings(
 
 
 @pytest.mark.parametrize("body", ["5", "null", "{}", *NO_STRINGS])
-async def test_a_websocket_takes_arrays_of_strings(seam, body: str) -> None:
+async def test_a_websocket_takes_arrays_of_strings(seam: Seams, body: str) -> None:
     """Any other JSON ends a framed WebSocket, and none of it is delivered (fault 12)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
-    visitor.socket.send(body)
-    await visitor.socket.goodbye()
+    visitor.websocket.send(body)
+    await visitor.websocket.goodbye()
     await server.tape.until("goodbye", within=patient(1.0))
     assert server.tape.story() == ["open", "goodbye"]
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\t", "\r\n "])
-async def test_a_leading_blank_is_no_part_of_an_array(seam, blank: str) -> None:
+async def test_a_leading_blank_is_no_part_of_an_array(seam: Seams, blank: str) -> None:
     """An array after a blank is still an array: two messages, not one list (fault 12)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
-    visitor.socket.send(f'{blank}["a","b"]')
+    visitor.websocket.send(f'{blank}["a","b"]')
     await server.tape.until("message", text="b")
     assert server.tape.story() == ["open", "message a", "message b"]
 
 
-async def test_a_broadcast_reaches_a_raw_websocket_plain(seam) -> None:
+async def test_a_broadcast_reaches_a_raw_websocket_plain(seam: Seams) -> None:
     """A raw WebSocket gets the text itself, a framed one an array with the text (fault 13)."""
-    server: Seam = await seam()
+    server = await seam()
     raw = await Visitor.enter(server.base, "raw")
     framed = await Visitor.enter(server.base, "websocket")
     text = '{"Header": "\u00e9\U0001f600"}'
@@ -82,10 +82,10 @@ async def test_a_broadcast_reaches_a_raw_websocket_plain(seam) -> None:
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 @pytest.mark.parametrize(("code", "reason"), [(4502, "unauthorized"), (1001, "\u00e9" * 100)])
 async def test_a_websocket_gets_the_exact_close_code(
-    seam, transport: str, code: int, reason: str
+    seam: Seams, transport: str, code: int, reason: str
 ) -> None:
     """The client gets code and reason, on a raw one cut to the size of a frame (fault 13)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, transport)
     server.tape.sessions[0].close(code, reason)
     heard, why = await visitor.goodbye()
@@ -94,9 +94,9 @@ async def test_a_websocket_gets_the_exact_close_code(
     assert reason.startswith(why)
 
 
-async def test_a_lone_surrogate_disconnects_nobody(seam) -> None:
+async def test_a_lone_surrogate_disconnects_nobody(seam: Seams) -> None:
     """Relaying one does not end a raw receiver's connection (fault 14)."""
-    server: Seam = await seam(Script(received=lambda _, text: server.broadcast(text)))
+    server = await seam(Script(received=lambda _, text: server.broadcast(text)))
     receiver = await Visitor.enter(server.base, "raw")
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -107,9 +107,9 @@ async def test_a_lone_surrogate_disconnects_nobody(seam) -> None:
     assert server.tape.story(0) == ["open"]
 
 
-async def test_htmlfile_escapes_the_end_of_its_script(seam) -> None:
+async def test_htmlfile_escapes_the_end_of_its_script(seam: Seams) -> None:
     """A message cannot close the script element that contains it (fault 16)."""
-    server: Seam = await seam(htmlfile=True)
+    server = await seam(htmlfile=True)
     stream = await Stream.open(server.base, "GET", f"{fresh()}/htmlfile?c=call")
     await stream.until('p("o");\n</script>\r\n')
     server.tape.sessions[0].send("</script><script>alert(1)</script><!--")
@@ -120,9 +120,9 @@ async def test_htmlfile_escapes_the_end_of_its_script(seam) -> None:
 
 
 @pytest.mark.parametrize("url", ["jsonp?c=x", "jsonp_send", "htmlfile?c=x"])
-async def test_old_transports_are_off(seam, url: str) -> None:
+async def test_old_transports_are_off(seam: Seams, url: str) -> None:
     """htmlfile and jsonp are only served if configured (fault 16)."""
-    server: Seam = await seam()
+    server = await seam()
     method = "POST" if url == "jsonp_send" else "GET"
     assert (await ask(server.base, method, f"{fresh()}/{url}", b"")).status == 404
     info = await ask(server.base, "GET", f"{PREFIX}/info")
@@ -141,15 +141,15 @@ async def test_nothing_warns() -> None:
     assert [str(warning.message) for warning in caught] == []
 
 
-async def test_the_iframe_page_names_one_version(seam) -> None:
+async def test_the_iframe_page_names_one_version(seam: Seams) -> None:
     """The page loads one exact version of sockjs-client by default (fault 21)."""
-    server: Seam = await seam()
+    server = await seam()
     page = await ask(server.base, "GET", f"{PREFIX}/iframe.html")
     (url,) = re.findall(r'src="([^"]+)"', page.text)
     assert re.search(r"@\d+\.\d+\.\d+/|^/", url), url
 
 
-async def test_the_iframe_page_loads_what_is_configured(seam) -> None:
+async def test_the_iframe_page_loads_what_is_configured(seam: Seams) -> None:
     """The URL of sockjs-client can be set, which changes the page (fault 21)."""
     mine = "https://static.example.com/sockjs.min.js"
     ours, default = await seam(sockjs_url=mine), await seam()
@@ -167,7 +167,7 @@ async def script_of(server: Seam) -> str:
 
 
 @pytest.mark.process
-async def test_the_iframe_page_names_the_hash_of_its_script(seam) -> None:
+async def test_the_iframe_page_names_the_hash_of_its_script(seam: Seams) -> None:
     """The CDN must serve the npm package's file, since it runs in our origin."""
     script = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"
     digest = base64.b64encode(hashlib.sha384(script.read_bytes()).digest()).decode()
@@ -175,7 +175,7 @@ async def test_the_iframe_page_names_the_hash_of_its_script(seam) -> None:
     assert await script_of(await seam()) == attributes
 
 
-async def test_the_iframe_page_has_the_configured_hash(seam) -> None:
+async def test_the_iframe_page_has_the_configured_hash(seam: Seams) -> None:
     """Another script has its own hash, or none."""
     mine = "https://static.example.com/sockjs.min.js"
     assert await script_of(await seam(sockjs_url=mine)) == f'src="{mine}"'
@@ -185,11 +185,11 @@ async def test_the_iframe_page_has_the_configured_hash(seam) -> None:
     assert await script_of(configured) == attributes
 
 
-async def test_the_plugins_globals_are_left_alone(seam) -> None:
+async def test_the_plugins_globals_are_left_alone(seam: Seams) -> None:
     """Our use of the plugin does not affect a site's own."""
     before = copy.copy(sockjs.transports.transport_handlers)
     maxsize = StreamingTransport.maxsize
-    server: Seam = await seam(streaming_limit=4096, jsonp=True)
+    server = await seam(streaming_limit=4096, jsonp=True)
     for transport in TRANSPORTS:
         await Visitor.enter(server.base, transport)
     assert sockjs.transports.transport_handlers == before
@@ -218,9 +218,9 @@ async def test_the_stock_plugin_works_beside_ours() -> None:
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_an_idle_websocket_costs_no_task(seam, transport: str) -> None:
+async def test_an_idle_websocket_costs_no_task(seam: Seams, transport: str) -> None:
     """Ten idle WebSockets need no task once their upgrades are done."""
-    server: Seam = await seam()
+    server = await seam()
     await Visitor.enter(server.base, transport)
     before = len(asyncio.all_tasks())
     for _ in range(10):
@@ -231,7 +231,7 @@ async def test_an_idle_websocket_costs_no_task(seam, transport: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/echo/0/0/websocket", "/echo/websocket"])
-async def test_compression_only_if_asked_for(seam, path: str) -> None:
+async def test_compression_only_if_asked_for(seam: Seams, path: str) -> None:
     """A browser's offer to deflate is only accepted if the site wants it."""
     plain, deflating = await seam(), await seam(compression=True)
     refused = await Socket.open(plain.base, path, OFFER)
@@ -243,20 +243,20 @@ async def test_compression_only_if_asked_for(seam, path: str) -> None:
 
 
 @pytest.mark.parametrize("transport", STREAMS)
-async def test_the_heartbeat_is_as_configured(seam, transport: str) -> None:
+async def test_the_heartbeat_is_as_configured(seam: Seams, transport: str) -> None:
     """The heartbeat option has an effect (fault 20)."""
-    server: Seam = await seam(heartbeat=0.3)
+    server = await seam(heartbeat=0.3)
     visitor = await Visitor.enter(server.base, transport)
     async with asyncio.timeout(patient(5.0)):
         assert await visitor.frame() in ("h", "")
 
 
-async def test_a_frame_of_the_wrong_kind_is_no_message(seam) -> None:
+async def test_a_frame_of_the_wrong_kind_is_no_message(seam: Seams) -> None:
     """The handler never gets control frames as messages."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, "raw")
-    visitor.socket.send(b"ping", PING)
-    visitor.socket.send("", TEXT)
+    visitor.websocket.send(b"ping", PING)
+    visitor.websocket.send("", TEXT)
     await visitor.say("text")
     await server.tape.until("message")
     assert server.tape.story() == ["open", "message text"]

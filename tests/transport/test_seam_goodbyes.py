@@ -7,10 +7,11 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from patience import patient
-from seam import STOCK, Script, Seam
+from seam import STOCK, Script, Seam, Seams
 from sockjs_client import fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE, PING, TEXT, encode
@@ -20,11 +21,10 @@ pytest_plugins = ("sockjs_fixtures",)
 AT_ONCE = patient(1.0)  # seconds; the promise is 0.1, the stock plugin takes 5 to 10
 SOON = patient(6.0)  # seconds; the limit for a client that polls or streams
 BRIEF = {"heartbeat": 1.0, "disconnect_delay": 0.5}
+ABRUPT = ("fin", "rst")  # without a byte
 SILENT = patient(5.0)  # seconds; with BRIEF the limit is 1.5 or 2
 
 RUDE = {
-    "fin": None,
-    "rst": None,
     "reserved opcode": bytes([0x83, 0x80, 0, 0, 0, 0]),
     "reserved bits": bytes([0xF1, 0x80, 0, 0, 0, 0]),
     "no UTF-8": encode(b"\xff\xfe", TEXT),
@@ -68,11 +68,14 @@ async def chatter(seam: Seam) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize(
     ("transport", "how"),
-    [("websocket", how) for how in RUDE] + [("raw", how) for how in RUDE if how not in FRAMING],
+    [
+        *(("websocket", how) for how in (*ABRUPT, *RUDE)),
+        *(("raw", how) for how in (*ABRUPT, *RUDE) if how not in FRAMING),
+    ],
 )
-async def test_a_broken_websocket_ends_at_once(seam, transport: str, how: str) -> None:
+async def test_a_broken_websocket_ends_at_once(seam: Seams, transport: str, how: str) -> None:
     """The handler hears of it at once, in whatever way it breaks (fault 2)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("hello")
     await server.tape.until("message")
@@ -84,21 +87,21 @@ async def test_a_broken_websocket_ends_at_once(seam, transport: str, how: str) -
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 @pytest.mark.parametrize("code", [1000, 1001])
-async def test_a_closed_websocket_ends_at_once(seam, transport: str, code: int) -> None:
+async def test_a_closed_websocket_ends_at_once(seam: Seams, transport: str, code: int) -> None:
     """The handler hears of a close frame at once (fault 2)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, transport)
-    visitor.socket.send(code.to_bytes(2, "big"), CLOSE)
+    visitor.websocket.send(code.to_bytes(2, "big"), CLOSE)
     await server.tape.until("goodbye", within=AT_ONCE)
-    await visitor.socket.goodbye()
+    await visitor.websocket.goodbye()
     assert server.tape.story() == ["open", "goodbye"]
 
 
 @pytest.mark.parametrize("transport", ["xhr", *STREAMS])
 @pytest.mark.parametrize("how", ["fin", "rst"])
-async def test_a_lost_http_client_ends_soon(seam, transport: str, how: str) -> None:
+async def test_a_lost_http_client_ends_soon(seam: Seams, transport: str, how: str) -> None:
     """A client whose receiving connection breaks is gone within 6 s (fault 2)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("hello")
     await misbehave(visitor, how)
@@ -106,9 +109,9 @@ async def test_a_lost_http_client_ends_soon(seam, transport: str, how: str) -> N
     assert server.tape.story() == ["open", "message hello", "goodbye"]
 
 
-async def test_a_client_that_stops_polling_ends_soon(seam) -> None:
+async def test_a_client_that_stops_polling_ends_soon(seam: Seams) -> None:
     """It ends after 5 s and within 6 s (fault 1)."""
-    server: Seam = await seam()
+    server = await seam()
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     opened = await server.tape.until("open")
@@ -118,9 +121,9 @@ async def test_a_client_that_stops_polling_ends_soon(seam) -> None:
     assert server.tape.story() == ["open", "goodbye"]
 
 
-async def test_sessions_that_stop_polling_leave_nothing(seam) -> None:
+async def test_sessions_that_stop_polling_leave_nothing(seam: Seams) -> None:
     """The handler hears the end of a hundred that polled once, and all are forgotten (fault 1)."""
-    server: Seam = await seam(**BRIEF)
+    server = await seam(**BRIEF)
     await asyncio.gather(*(poll(server.base, fresh()) for _ in range(100)))
     for number in range(100):
         await server.tape.until("goodbye", number, within=SOON)
@@ -128,9 +131,9 @@ async def test_sessions_that_stop_polling_leave_nothing(seam) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_silent_client_in_a_busy_room_ends(seam, transport: str) -> None:
+async def test_a_silent_client_in_a_busy_room_ends(seam: Seams, transport: str) -> None:
     """A client that neither reads nor answers ends, however busy its room is (fault 6)."""
-    server: Seam = await seam(**BRIEF)
+    server = await seam(**BRIEF)
     await Visitor.enter(server.base, transport)
     async with chatter(server):
         await server.tape.until("goodbye", within=SILENT)
@@ -138,9 +141,9 @@ async def test_a_silent_client_in_a_busy_room_ends(seam, transport: str) -> None
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_live_client_in_a_busy_room_stays(seam, transport: str) -> None:
+async def test_a_live_client_in_a_busy_room_stays(seam: Seams, transport: str) -> None:
     """A client that only listens and answers pings outlives many heartbeats."""
-    server: Seam = await seam(heartbeat=0.3, disconnect_delay=0.5)
+    server = await seam(heartbeat=0.3, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     async with chatter(server):
         for _ in range(25):
@@ -149,9 +152,9 @@ async def test_a_live_client_in_a_busy_room_stays(seam, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["xhr", *STREAMS])
-async def test_heartbeats_by_http(seam, transport: str) -> None:
+async def test_heartbeats_by_http(seam: Seams, transport: str) -> None:
     """An idle client gets h, or the end of its response, and stays."""
-    server: Seam = await seam(heartbeat=0.3, disconnect_delay=0.5)
+    server = await seam(heartbeat=0.3, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     for _ in range(5):
         frame = await visitor.frame()
@@ -162,25 +165,25 @@ async def test_heartbeats_by_http(seam, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_heartbeats_by_websocket(seam, transport: str) -> None:
+async def test_heartbeats_by_websocket(seam: Seams, transport: str) -> None:
     """An idle WebSocket gets pings, and stays while it answers."""
-    server: Seam = await seam(heartbeat=0.4, disconnect_delay=0.5)
+    server = await seam(heartbeat=0.4, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     for _ in range(3):
-        opcode, payload = await visitor.socket.frame()
+        opcode, payload = await visitor.websocket.frame()
         assert opcode == PING
-        visitor.socket.send(payload, PING + 1)
+        visitor.websocket.send(payload, PING + 1)
     assert server.tape.story() == ["open"]
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_sending_does_not_postpone_the_ping(seam, transport: str) -> None:
+async def test_sending_does_not_postpone_the_ping(seam: Seams, transport: str) -> None:
     """Only received data delays a ping, however much is sent (fault 6)."""
-    server: Seam = await seam(**BRIEF)
+    server = await seam(**BRIEF)
     visitor = await Visitor.enter(server.base, transport)
     async with chatter(server):
         for _ in range(60):
-            if (await visitor.socket.frame())[0] == PING:
+            if (await visitor.websocket.frame())[0] == PING:
                 break
         else:
             pytest.fail("60 messages in 3 s, and no ping")
@@ -200,16 +203,16 @@ while data := wire.recv(65536):
 
 
 @pytest.mark.process
-async def test_a_stopped_process_ends(seam) -> None:
+async def test_a_stopped_process_ends(seam: Seams) -> None:
     """A client process that answers pings and is then stopped by SIGSTOP ends (fault 6)."""
-    server: Seam = await seam(**BRIEF)
+    server = await seam(**BRIEF)
     host, port = server.runner.addresses[0][:2]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", STOPPABLE, host, str(port), stdout=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(SOON):
-            assert await process.stdout.readline() == b"alive\n"
+            assert process.stdout and await process.stdout.readline() == b"alive\n"
         process.send_signal(signal.SIGSTOP)
         async with chatter(server):
             await server.tape.until("goodbye", within=SILENT)
@@ -220,14 +223,14 @@ async def test_a_stopped_process_ends(seam) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_the_servers_close_ends_a_session_once(seam, transport: str) -> None:
+async def test_the_servers_close_ends_a_session_once(seam: Seams, transport: str) -> None:
     """close() causes one end, even if the client leaves as well (fault 11)."""
 
-    def received(session, text: str) -> None:
+    def received(session: Any, text: str) -> None:
         session.close(3001, "Enough")
         session.close(3002, "Twice")
 
-    server: Seam = await seam(Script(received=received))
+    server = await seam(Script(received=received))
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("enough")
     assert await visitor.goodbye() == (3001, "Enough")
@@ -238,14 +241,14 @@ async def test_the_servers_close_ends_a_session_once(seam, transport: str) -> No
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)
-async def test_the_last_words_of_a_client_are_heard(seam, transport: str) -> None:
+async def test_the_last_words_of_a_client_are_heard(seam: Seams, transport: str) -> None:
     """Messages sent right before a client's close are delivered, however slow the handler (11)."""
     gate = asyncio.get_running_loop().create_future()
-    server: Seam = await seam(Script(received=lambda session, text: gate))
+    server = await seam(Script(received=lambda session, text: gate))
     visitor = await Visitor.enter(server.base, transport)
     for text in ("first", "second", "last"):
         await visitor.say(text)
-    visitor.socket.send((1000).to_bytes(2, "big"), CLOSE)
+    visitor.websocket.send((1000).to_bytes(2, "big"), CLOSE)
     await server.tape.until("message", text="first")
     gate.set_result(None)
     await server.tape.until("goodbye", within=AT_ONCE)
@@ -266,13 +269,13 @@ async def test_the_last_words_of_a_client_are_heard(seam, transport: str) -> Non
     ],
 )
 async def test_a_handler_hears_how_its_session_ended(
-    seam, transport: str, how: str, word: str
+    seam: Seams, transport: str, how: str, word: str
 ) -> None:
     """A close is a clean end, and a break is a loss, after which the client may resume."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, transport)
     if how.isdigit():
-        visitor.socket.send(int(how).to_bytes(2, "big"), CLOSE)
+        visitor.websocket.send(int(how).to_bytes(2, "big"), CLOSE)
     else:
         await misbehave(visitor, how)
     assert (await server.tape.until("goodbye", within=AT_ONCE)).text == word

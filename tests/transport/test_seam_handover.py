@@ -89,7 +89,7 @@ async def test_aiohttp_keeps_nothing_of_an_upgraded_connection(transport: str) -
         try:
             visitors = [await Visitor.enter(server.base, transport) for _ in range(5)]
             async with asyncio.timeout(WAIT_SECONDS):
-                while server.runner.server.connections:  # noqa: ASYNC110  # nobody tells
+                while server.runner.server.connections:  # type: ignore[union-attr]  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(0.01)
             assert server.manager.open_sessions == len(visitors)
             left = [each for each in gc.get_objects() if _of_a_request(each)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from videre.transport.holdings import Holdings
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Holder:
     """One holder at an address."""
 

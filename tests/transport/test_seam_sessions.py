@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
-from seam import STOCK, Script, Seam
+from seam import STOCK, Script, Seam, Seams
 from sockjs_client import FORM, Stream, array, ask, fresh, poll, send
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import handshake
@@ -18,9 +19,9 @@ SECOND_RECEIVER = 'c[2010,"Another connection still open"]'
 
 
 @pytest.mark.parametrize("transport", ["xhr", "xhr_streaming", "eventsource"])
-async def test_a_second_receiver_leaves_the_first_alone(seam, transport: str) -> None:
+async def test_a_second_receiver_leaves_the_first_alone(seam: Seams, transport: str) -> None:
     """A refused receiver, such as a proxy's retry, does not harm the session (fault 3)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, transport)
     for _ in range(3):
         assert await poll(server.base, visitor.session) == f"{SECOND_RECEIVER}\n"
@@ -32,9 +33,9 @@ async def test_a_second_receiver_leaves_the_first_alone(seam, transport: str) ->
 
 
 @pytest.mark.parametrize("url", ["xhr_send", "jsonp_send"])
-async def test_nobody_sends_into_a_websocket_session(seam, url: str) -> None:
+async def test_nobody_sends_into_a_websocket_session(seam: Seams, url: str) -> None:
     """Knowing its URL is not enough (fault 4)."""
-    server: Seam = await seam(jsonp=True)
+    server = await seam(jsonp=True)
     visitor = await Visitor.enter(server.base, "websocket")
     intruder = await ask(server.base, "POST", f"{visitor.session}/{url}", array("injected"))
     assert intruder.status == 404
@@ -43,9 +44,9 @@ async def test_nobody_sends_into_a_websocket_session(seam, url: str) -> None:
     assert server.tape.story() == ["open", "message mine"]
 
 
-async def test_nobody_listens_to_a_websocket_session(seam) -> None:
+async def test_nobody_listens_to_a_websocket_session(seam: Seams) -> None:
     """A poll at its URL is a session of its own, and disturbs nothing (fault 4)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
     assert await poll(server.base, visitor.session) == "o\n"
     assert await send(server.base, visitor.session, "the other's")
@@ -55,9 +56,9 @@ async def test_nobody_listens_to_a_websocket_session(seam) -> None:
     assert server.tape.story(1) == ["open", "message the other's"]
 
 
-async def test_nobody_inherits_a_lost_websocket(seam) -> None:
+async def test_nobody_inherits_a_lost_websocket(seam: Seams) -> None:
     """Messages for a WebSocket that broke are not given to anyone at its URL (fault 4)."""
-    server: Seam = await seam()
+    server = await seam()
     visitor = await Visitor.enter(server.base, "websocket")
     visitor.wire.reset()
     server.tape.sessions[0].send("a secret")
@@ -66,9 +67,9 @@ async def test_nobody_inherits_a_lost_websocket(seam) -> None:
     assert await poll(server.base, visitor.session) == 'a["nothing secret"]\n'
 
 
-async def test_a_session_belongs_to_its_address(seam) -> None:
+async def test_a_session_belongs_to_its_address(seam: Seams) -> None:
     """Another address can neither receive nor send at this URL (fault 4)."""
-    server: Seam = await seam(jsonp=True)
+    server = await seam(jsonp=True)
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     for method, url in (
@@ -87,21 +88,21 @@ async def test_a_session_belongs_to_its_address(seam) -> None:
     assert server.tape.story() == ["open", "message mine"]
 
 
-async def test_no_disconnect_delay(seam) -> None:
+async def test_no_disconnect_delay(seam: Seams) -> None:
     """A server that allows no pause between polls still serves (fault 8)."""
-    server: Seam = await seam(disconnect_delay=0)
+    server = await seam(disconnect_delay=0)
     answer = await ask(server.base, "POST", f"{fresh()}/xhr", b"")
     assert (answer.status, answer.text) == (200, "o\n")
 
 
-async def test_a_last_message_waits_for_the_poll(seam) -> None:
+async def test_a_last_message_waits_for_the_poll(seam: Seams) -> None:
     """A message sent before a close is polled first, then the code and the reason (fault 9)."""
 
-    def received(session, text: str) -> None:
+    def received(session: Any, text: str) -> None:
         session.send("last words")
         session.close(4500, "bye")
 
-    server: Seam = await seam(Script(received=received))
+    server = await seam(Script(received=received))
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     assert (await send(server.base, session, "leave")).status == 204
@@ -111,33 +112,33 @@ async def test_a_last_message_waits_for_the_poll(seam) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_last_message_is_heard_before_the_close(seam, transport: str) -> None:
+async def test_a_last_message_is_heard_before_the_close(seam: Seams, transport: str) -> None:
     """On every transport the last message comes, then the code and the reason (fault 9)."""
 
-    def received(session, text: str) -> None:
+    def received(session: Any, text: str) -> None:
         session.send("last words")
         session.close(4500, "bye")
 
-    server: Seam = await seam(Script(received=received))
+    server = await seam(Script(received=received))
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("leave")
     assert await visitor.hear() == ["last words"]
     assert await visitor.goodbye() == (4500, "bye")
 
 
-async def test_a_message_cannot_open_a_session(seam) -> None:
+async def test_a_message_cannot_open_a_session(seam: Seams) -> None:
     """A POST to the receiving jsonp URL delivers nothing before the opening (fault 11)."""
-    server: Seam = await seam(jsonp=True)
+    server = await seam(jsonp=True)
     body = b"d=%5B%22early%22%5D"
     answer = await ask(server.base, "POST", f"{fresh()}/jsonp", body, FORM)
     assert answer.status == 405
     assert server.tape.events == []
 
 
-async def test_a_slow_opening_lets_no_second_receiver_in(seam) -> None:
+async def test_a_slow_opening_lets_no_second_receiver_in(seam: Seams) -> None:
     """The session is taken before its handler runs, however long that takes (fault 11)."""
     gate = asyncio.get_running_loop().create_future()
-    server: Seam = await seam(Script(opened=lambda session: gate))
+    server = await seam(Script(opened=lambda session: gate))
     session = fresh()
     first = await Stream.open(server.base, "POST", f"{session}/xhr_streaming")
     await server.tape.until("open")
@@ -149,9 +150,9 @@ async def test_a_slow_opening_lets_no_second_receiver_in(seam) -> None:
     assert await first.until() == "o\n"
 
 
-async def test_no_message_after_the_close(seam) -> None:
+async def test_no_message_after_the_close(seam: Seams) -> None:
     """Messages after the server's close are not delivered (fault 11)."""
-    server: Seam = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
+    server = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     await ask(server.base, "POST", f"{session}/xhr_send", array("leave", "and one more"))
@@ -160,21 +161,21 @@ async def test_no_message_after_the_close(seam) -> None:
     assert server.tape.story() == ["open", "message leave", "goodbye"]
 
 
-async def test_no_message_after_the_close_of_a_websocket(seam) -> None:
+async def test_no_message_after_the_close_of_a_websocket(seam: Seams) -> None:
     """Frames in flight when the server closed are not delivered (fault 11)."""
-    server: Seam = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
+    server = await seam(Script(received=lambda session, text: session.close(3000, "bye")))
     visitor = await Visitor.enter(server.base, "raw")
     for text in ("leave", "late", "later"):
-        visitor.socket.send(text)
+        visitor.websocket.send(text)
     await visitor.goodbye()
     await server.tape.until("goodbye")
     assert server.tape.story() == ["open", "message leave", "goodbye"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_session_that_is_over_is_silent(seam, transport: str) -> None:
+async def test_a_session_that_is_over_is_silent(seam: Seams, transport: str) -> None:
     """send and close have no effect on an ended session, and never raise."""
-    server: Seam = await seam(disconnect_delay=0.5)
+    server = await seam(disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     visitor.wire.reset()
     await server.tape.until("goodbye")
@@ -184,9 +185,9 @@ async def test_a_session_that_is_over_is_silent(seam, transport: str) -> None:
     assert server.tape.story() == ["open", "goodbye"]
 
 
-async def test_the_limit_of_sessions_in_all(seam) -> None:
+async def test_the_limit_of_sessions_in_all(seam: Seams) -> None:
     """Above it all transports get a 503; open sessions stay, and an ended one frees its place."""
-    server: Seam = await seam(max_connections=2)
+    server = await seam(max_connections=2)
     first = await Visitor.enter(server.base, "raw")
     session = fresh()
     assert await poll(server.base, session) == "o\n"
@@ -199,9 +200,9 @@ async def test_the_limit_of_sessions_in_all(seam) -> None:
     await assert_full(server)
 
 
-async def test_the_limit_of_an_address(seam) -> None:
+async def test_the_limit_of_an_address(seam: Seams) -> None:
     """Above it that address gets a 503, and others do not."""
-    server: Seam = await seam(max_connections_per_address=1)
+    server = await seam(max_connections_per_address=1)
     await Visitor.enter(server.base, "websocket")
     await assert_full(server)
     await Visitor.enter(server.base, "websocket", source=ELSEWHERE)
@@ -237,10 +238,10 @@ async def assert_full(server: Seam, source: str | None = None) -> None:
     ],
 )
 async def test_the_clients_address(
-    seam, transport: str, trusted: tuple[str, ...], forwarded: str, address: str
+    seam: Seams, transport: str, trusted: tuple[str, ...], forwarded: str, address: str
 ) -> None:
     """Only a trusted proxy's X-Forwarded-For counts, and only the part that proxies vouch for."""
-    server: Seam = await seam(trusted_proxies=trusted)
+    server = await seam(trusted_proxies=trusted)
     headers = {"X-Forwarded-For": forwarded}
     if transport == "xhr":
         await ask(server.base, "POST", f"{fresh()}/xhr", b"", headers)
@@ -251,15 +252,15 @@ async def test_the_clients_address(
     assert server.tape.sessions[0].address == address
 
 
-async def test_session_ids_are_not_logged(seam, caplog: pytest.LogCaptureFixture) -> None:
+async def test_session_ids_are_not_logged(seam: Seams, caplog: pytest.LogCaptureFixture) -> None:
     """No log line has a whole session id, so readers of logs cannot take sessions (fault 4)."""
     caplog.set_level(logging.DEBUG)
 
-    def received(session, text: str) -> None:
+    def received(session: Any, text: str) -> None:
         logging.getLogger("test").info("%s %r", session, session)
         raise ValueError("a broken handler")
 
-    server: Seam = await seam(Script(received=received))
+    server = await seam(Script(received=received))
     visitors = [await Visitor.enter(server.base, transport) for transport in TRANSPORTS]
     for number, visitor in enumerate(visitors):
         await visitor.say("break")
@@ -271,9 +272,9 @@ async def test_session_ids_are_not_logged(seam, caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.skipif(STOCK, reason="the stock plugin has none of this")
-async def test_a_session_has_its_transports_name(seam) -> None:
+async def test_a_session_has_its_transports_name(seam: Seams) -> None:
     """A handler can see which transport carries its session."""
-    server: Seam = await seam()
+    server = await seam()
     for transport in TRANSPORTS:
         await Visitor.enter(server.base, transport)
     names = [session.transport for session in server.tape.sessions]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from seam import Seam
+from seam import Seam, Seams
 from sockjs_client import Answer, Stream, array, ask, fresh, poll
 from test_sockjs_http import RECEIVERS
 from websocket_client import Socket
@@ -122,7 +122,7 @@ async def test_without_an_origin_anyone_may_read(base: str) -> None:
 
 
 @pytest.fixture
-async def guarded(seam) -> Seam:
+async def guarded(seam: Seams) -> Seam:
     """Give a server that allows https://*.example.com and one more origin."""
     return await seam(
         origins=("https://*.example.com", "http://localhost:3000"), jsonp=True, htmlfile=True

@@ -33,7 +33,7 @@ async def jsonp(base: str, session: str, callback: str = "call") -> str:
     text = answer.text.removeprefix("/**/")
     assert text.startswith(start)
     assert text.endswith(end)
-    return json.loads(text[len(start) : -len(end)])
+    return str(json.loads(text[len(start) : -len(end)]))
 
 
 async def test_xhr_opens_sends_and_receives(base: str) -> None:

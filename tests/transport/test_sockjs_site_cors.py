@@ -31,7 +31,7 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, set[s
     videre.setup(app, prefix="/echo")
     allowed = {HERE, ELSEWHERE} if "one" not in request.param else {HERE}
     if request.param != "own":
-        options = aiohttp_cors.ResourceOptions(
+        options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
             allow_credentials=True, expose_headers="*", allow_headers="*"
         )
         cors = aiohttp_cors.setup(app, defaults={"*" if len(allowed) > 1 else HERE: options})

@@ -44,7 +44,7 @@ class Framing:
             text = text.lstrip()
             assert text.startswith("<script>\np(")
             call = text.removeprefix("<script>\np(").removesuffix(");\n</script>\r\n")
-            return json.loads(call)
+            return str(json.loads(call))
         return text.removesuffix("\n")
 
 

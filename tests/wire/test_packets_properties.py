@@ -23,8 +23,8 @@ LIMIT = 1000
 
 @CALM
 @given(ANY_TEXT, st.sampled_from([None, 10, 100, LIMIT]))
-@example(packet("ping", None, "r"), LIMIT)
-@example(packet("ping", "a", None), LIMIT)
+@example(packet("ping", None, "r"), LIMIT)  # type: ignore[arg-type]
+@example(packet("ping", "a", None), LIMIT)  # type: ignore[arg-type]
 @example(packet("ping", "a\ud800", "r"), LIMIT)
 @example("\ud800" * 20, 100)
 @example("\ud800" * 40, 100)

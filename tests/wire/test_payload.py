@@ -60,7 +60,7 @@ def test_the_payload_is_in_neither_half(data: st.DataObject, secret: str) -> Non
     values = st.sampled_from(
         [secret, {"Payload": secret}, [secret], {secret: 1}, [[{"a": secret}]]]
     )
-    keys = [("Header", {"Event": "connect", "UserId": "a", "RoomId": "r"})]
+    keys: list[tuple[str, Any]] = [("Header", {"Event": "connect", "UserId": "a", "RoomId": "r"})]
     keys += [("Payload", value) for value in data.draw(st.lists(values, min_size=1, max_size=3))]
     text = data.draw(written_object(data.draw(st.permutations(keys))))
     shown = replaced(text)

@@ -123,7 +123,7 @@ def test_what_counts_as_one_address(address: str, counted: str) -> None:
 
 async def test_ipv6_is_counted_by_its_64(conf: Path) -> None:
     """A client with a whole network of addresses counts once."""
-    limits = {"MaxConnectionsPerAddress": 1, "TrustedProxies": ["127.0.0.1"]}
+    limits: dict[str, Any] = {"MaxConnectionsPerAddress": 1, "TrustedProxies": ["127.0.0.1"]}
     async with signaller(conf, **limits) as server:
 
         async def status(address: str) -> int:
@@ -325,7 +325,7 @@ async def test_a_burst_closes_no_receiver(conf: Path, framing: Framing) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_crowded_room_can_be_joined(conf: Path, transport: str) -> None:
     """On every transport, although the welcome exceeds the backlog; a ping is answered, too."""
-    limits = {"MaxBacklogBytes": 4096, "ByteBurst": 4096, "BytesPerSecond": 1000}
+    limits: dict[str, Any] = {"MaxBacklogBytes": 4096, "ByteBurst": 4096, "BytesPerSecond": 1000}
     async with signaller(conf, **limits) as server:
         names = [f"{number:02d}" + "\U0001f600" * 120 for number in range(20)]
         members = [await server.client() for _ in names]

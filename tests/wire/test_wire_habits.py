@@ -56,13 +56,19 @@ async def test_a_bare_string(binary: bool) -> None:
         one = await server.client("sockjs")
         other, raw = await server.client("sockjs"), await server.client()
         text = packet("connect", "a", "room")
-        send = one.socket.send_bytes if binary else one.socket.send_str
-        await send(json.dumps(text).encode() if binary else json.dumps(text))
+
+        async def send(text: str) -> None:
+            if binary:
+                await one.socket.send_bytes(text.encode())
+            else:
+                await one.socket.send_str(text)
+
+        await send(json.dumps(text))
         assert (await one.heard())[0] == "connect"
         await other.join("b")
         await raw.join("c")
         said = json.dumps(packet("broadcast", "a", "room", "hello"))
-        await send(said.encode() if binary else said)
+        await send(said)
         assert await raw.heard() == ("broadcast", "a", "room", "hello")
         assert brief(await other.text())[:2] == ("connect", "c")
         assert await other.heard() == ("broadcast", "a", "room", "hello")
