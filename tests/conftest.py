@@ -14,7 +14,18 @@ from functools import cache
 import pytest
 import pytest_asyncio
 from engine_nodes import Nodes, nodes_on
+from hypothesis import HealthCheck, settings
+from patience import examples
 from valkey_server import Valkey, valkey
+
+# Machines are slow when they are busy: a test fails for what it finds, never for its time.
+settings.register_profile(
+    "ours",
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("ours")
 
 #: What Python says of a new process (sys.addaudithook).
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}

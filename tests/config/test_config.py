@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import examples
 from process import self_signed
 
 from videre.auth import NoAuth
@@ -405,7 +406,7 @@ LIKELY = st.sampled_from([value for _, value, _ in GOOD] + [value for _, value i
 OBJECTS = st.dictionaries(st.sampled_from([*KEYS, "", "port"]) | st.text(), ANY | LIKELY)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, max_examples=examples(100))
 @given(values=OBJECTS)
 def test_any_object_is_a_configuration_or_its_faults(
     values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

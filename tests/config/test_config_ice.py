@@ -10,6 +10,7 @@ import pytest
 from documents import Block, runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import examples
 
 from videre.config import Config, load
 from videre.config.ice_servers import SCHEMA, W3C
@@ -367,7 +368,7 @@ LIKELY = st.one_of(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, max_examples=examples(100))
 @given(entries=st.lists(LIKELY | ANY, max_size=3))
 def test_any_entries_are_good_or_faults(
     entries: list[Any], tmp_path_factory: pytest.TempPathFactory

@@ -10,7 +10,6 @@ import pytest
 from counting import operations
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM
 
 from videre.engines import Missed
 from videre.engines.events import Joined, Left, Sent
@@ -199,7 +198,6 @@ EVENTS = st.one_of(
 )
 
 
-@CALM
 @given(
     story=st.lists(st.tuples(EVENTS, st.sampled_from([0, 1, 50])), max_size=20),
     max_bytes=st.sampled_from([0, 60, 130, 400, None]),

@@ -9,7 +9,6 @@ import pytest
 from growth import check
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM
 
 from videre.engines import names as module
 from videre.engines.names import Names
@@ -17,7 +16,6 @@ from videre.engines.names import Names
 STEPS = st.lists(st.tuples(st.sampled_from(["turn", "page"]), st.integers(0, 12)), max_size=80)
 
 
-@CALM
 @given(steps=STEPS, few=st.sampled_from([0, 3, 64]))
 def test_pages_are_those_of_a_sorted_set(steps: Sequence[tuple[str, int]], few: int) -> None:
     """The pages agree, whatever names come and go between two of them."""

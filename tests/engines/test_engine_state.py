@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM
 
 from videre.engines.events import (
     Dropped,
@@ -121,7 +120,6 @@ EVENTS = st.one_of(
 )
 
 
-@CALM
 @given(st.lists(EVENTS, max_size=20))
 def test_one_initiator_and_one_heir(story: list[Event]) -> None:
     """After any events the first member is the initiator, and the named heir inherits."""

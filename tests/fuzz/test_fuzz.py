@@ -16,13 +16,13 @@ import fuzz_sockjs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from patience import WAIT_SECONDS
+from patience import WAIT_SECONDS, examples
 from strategies import ALMOST_PACKETS, ANY_TEXT, VALUES, mutated
 
 FUZZ = Path(__file__).resolve().parent
 
 TARGETS = [fuzz_decode, fuzz_frames, fuzz_sockjs]
-THOROUGH = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+THOROUGH = settings(max_examples=examples(300), suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM, VALUES
+from strategies import VALUES
 from tokens import NOW, SECRET, TTL, base64url, claims, hs256, token
 
 from videre.auth import MAX_TOKEN, Grant, NoAuth, TokenAuth, secret_key, sign
@@ -276,7 +276,6 @@ CLAIMS = st.one_of(
 STRICT = TokenAuth([secret_key(SECRET)], issuer="me", audience="us")
 
 
-@CALM
 @given(SHOWN)
 def test_anything_shown_is_refused(shown: object) -> None:
     """Whatever a stranger sends, the result is a PeerError."""
@@ -284,7 +283,6 @@ def test_anything_shown_is_refused(shown: object) -> None:
         grant(shown)
 
 
-@CALM
 @given(CLAIMS, st.sampled_from([AUTH, STRICT]))
 def test_any_claims_are_granted_or_refused(body: dict[str, Any], auth: TokenAuth) -> None:
     """Whatever a signed token claims, the result is a Grant or one of two PeerErrors."""

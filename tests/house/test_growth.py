@@ -9,7 +9,6 @@ import pytest
 from growth import check, check_async, orjson_seconds
 from hypothesis import given
 from shapes import Shape, repeat, shapes
-from strategies import CALM
 
 LARGEST = 65536
 
@@ -111,7 +110,6 @@ async def test_work_that_is_awaited() -> None:
         await check_async("x".__mul__, work, largest=LARGEST, clock=meter)
 
 
-@CALM
 @given(shapes())
 def test_shapes_are_json_of_the_size_asked_for(shape: Shape) -> None:
     """To within one piece; or the shortest one possible."""

@@ -102,7 +102,7 @@ def test_a_long_user_is_cut() -> None:
 USERS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=128)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(user=USERS)
 def test_any_user_has_a_name_that_coturn_takes(user: str) -> None:
     """Short enough, without forbidden characters, beginning with the expiry."""

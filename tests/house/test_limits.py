@@ -9,7 +9,6 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM
 
 from videre.limits import (
     FAILURE_SECONDS,
@@ -64,7 +63,6 @@ class Bucket:
 # A bucket.
 
 
-@CALM
 @given(RATES, BURSTS, STEPS)
 def test_a_bucket_is_like_its_model(rate: float, burst: int, steps: list[float]) -> None:
     """It allows what a bucket of tokens allows, and is full when that is."""
@@ -74,7 +72,6 @@ def test_a_bucket_is_like_its_model(rate: float, burst: int, steps: list[float])
         assert bucket.take(now) == model.take(now)
 
 
-@CALM
 @given(
     st.floats(0.001, 1e6),
     st.integers(1, 1000),
@@ -117,7 +114,6 @@ def test_a_steady_pace_passes_for_ever() -> None:
 # A session's packets.
 
 
-@CALM
 @given(RATES, BURSTS, st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=120))
 def test_a_throttle_is_like_its_model(
     rate: float, burst: int, steps: list[tuple[bool, int]]
@@ -202,7 +198,6 @@ def passed_bytes(
     return found
 
 
-@CALM
 @given(BYTE_RATES, BYTE_BURSTS, BYTE_STEPS)
 def test_no_time_brings_more_bytes_than_it_may(
     rate: float, burst: int, steps: list[tuple[int, int, int]]
@@ -217,7 +212,6 @@ def test_no_time_brings_more_bytes_than_it_may(
             total += size
 
 
-@CALM
 @given(BYTE_RATES, BYTE_BURSTS, BYTE_STEPS)
 def test_bytes_are_charged_no_more_than_they_are(
     rate: float, burst: int, steps: list[tuple[int, int, int]]
@@ -236,7 +230,6 @@ def test_bytes_are_charged_no_more_than_they_are(
             held -= size + caused
 
 
-@CALM
 @given(BYTE_STEPS)
 def test_what_is_owed_is_charged(steps: list[tuple[int, int, int]]) -> None:
     """Deferring charges until they are due keeps the same bound."""
@@ -346,7 +339,6 @@ def test_pings_count_apart() -> None:
 # Addresses that bring wrong tokens.
 
 
-@CALM
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.integers(0, 120).map(lambda q: q / 4)), max_size=120

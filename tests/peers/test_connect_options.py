@@ -10,7 +10,7 @@ import pytest
 from cerberus import Validator
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import ANY_TEXT, CALM, VALUES
+from strategies import ANY_TEXT, VALUES
 
 from videre.errors import InvalidPacket
 from videre.peers.connect_options import (
@@ -116,7 +116,6 @@ def test_the_welcome_after_a_fresh_join() -> None:
 KEYS = st.sampled_from(["Welcome", "Resume", "Received", "Token", "__proto__", "welcome"])
 
 
-@CALM
 @given(payload=st.one_of(ANY_TEXT, VALUES, st.dictionaries(KEYS, VALUES)))
 def test_any_payload_is_answered(payload: Any) -> None:
     """Every payload yields options or InvalidPacket; an object and its JSON text mean the same."""
@@ -156,7 +155,6 @@ WRONG = st.one_of(VALUES, st.text(min_size=126, max_size=130), st.integers(-1, 1
 ASKED = st.dictionaries(st.sampled_from(sorted(SCHEMA)), WRONG, min_size=1)
 
 
-@CALM
 @given(asked=ASKED)
 def test_options_agree_with_the_schema(asked: dict[str, Any]) -> None:
     """It accepts and refuses the same, in the same words, though cerberus sees only an outline."""

@@ -8,7 +8,6 @@ import pytest
 from fakes import FakeClock, FakeConnection, FakeLog, brief, run
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM
 
 from videre.engines.events import Dropped, Event, Found, Joined, Left, Moved, Sent
 from videre.engines.memory import MemoryEngine
@@ -127,7 +126,6 @@ EVENTS = st.one_of(
 )
 
 
-@CALM
 @given(EVENTS, st.sets(st.sampled_from("abc")))
 def test_live_and_missed_packets_are_equal(event: Event, welcome: set[str]) -> None:
     """Each member gets live the packets that it would get on resuming."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from later_engine import LaterEngine
+from patience import examples
 from resume_machine import ResumeMachine
 from test_rooms_machine import RUNS
 
@@ -34,5 +35,7 @@ TestReplace = Replace.TestCase
 TestReject = Reject.TestCase
 TestGaps = Gaps.TestCase
 TestLater = Later.TestCase
-TestReplace.settings = settings(RUNS, max_examples=60)
-TestReject.settings = TestGaps.settings = TestLater.settings = settings(RUNS, max_examples=30)
+TestReplace.settings = settings(RUNS, max_examples=examples(60))
+TestReject.settings = TestGaps.settings = TestLater.settings = settings(
+    RUNS, max_examples=examples(30)
+)

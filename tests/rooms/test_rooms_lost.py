@@ -10,7 +10,6 @@ from fakes import FakeClock, FakeLog, World, packet
 from guests import back, guest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM
 
 from videre.rooms.lost import LOG_INTERVAL, LostSeats
 from videre.rooms.room import Seat
@@ -30,7 +29,6 @@ def make(per_address: int | None = None, in_all: int | None = None) -> LostSeats
     return lost
 
 
-@CALM
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, 0, 1, 2, 5])), max_size=60),
     st.sampled_from([None, 1, 3]),

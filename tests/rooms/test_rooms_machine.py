@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import Phase, settings
 from later_engine import LaterEngine
+from patience import examples
 from rooms_machine import RoomsMachine
-from strategies import CALM
 
 
 class Replace(RoomsMachine):
@@ -27,11 +27,11 @@ class Later(RoomsMachine):
 # Without `explain`, and one failure at a time, so that a failure reports quickly.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 RUNS = settings(
-    CALM, max_examples=50, stateful_step_count=40, phases=PHASES, report_multiple_bugs=False
+    max_examples=examples(50), stateful_step_count=40, phases=PHASES, report_multiple_bugs=False
 )
 
 TestReplace = Replace.TestCase
 TestReject = Reject.TestCase
 TestLater = Later.TestCase
 TestReplace.settings = TestReject.settings = RUNS
-TestLater.settings = settings(RUNS, max_examples=20)
+TestLater.settings = settings(RUNS, max_examples=examples(20))

@@ -1,18 +1,25 @@
-"""How long tests wait: all their times come from here, multiplied by VIDERE_TEST_PATIENCE.
+"""How long tests wait, multiplied by VIDERE_TEST_PATIENCE, and how many examples they try.
 
-Use `VIDERE_TEST_PATIENCE=3 bin/test` on a machine that is three times as slow, or as busy.
+Use `VIDERE_TEST_PATIENCE=3 bin/test` on a machine that is three times as slow, or as busy;
+`VIDERE_TEST_EXAMPLES=20 bin/test --fast` looks twenty times as long for what is rare.
 """
 
 from __future__ import annotations
 
 import os
 
+EXAMPLES = float(os.environ.get("VIDERE_TEST_EXAMPLES", "1"))
 PATIENCE = float(os.environ.get("VIDERE_TEST_PATIENCE", "1"))
 
 
 def patient(seconds: float) -> float:
     """Return how long to wait here for something that takes `seconds` on a quiet machine."""
     return seconds * PATIENCE
+
+
+def examples(count: int) -> int:
+    """Return how many examples to try where so many are enough for each change of the code."""
+    return max(1, round(count * EXAMPLES))
 
 
 #: NodeTimeout of tests in which a node dies. A renewal, due after a quarter of it, may be late by

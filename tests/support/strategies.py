@@ -5,13 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-
-#: Busy machines are slow: a test fails for what it finds, never for its time.
-CALM = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
 
 #: Characters for packets; those that stress a parser are more frequent.
 TEMPTING = '"\\{}[]:,/ \t\n\r\x00\x1f\x7f\x85\u00a0\u00e9\u2028\ufeff\U0001f600'

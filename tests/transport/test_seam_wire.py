@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMessage, WSMsgType
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websocket_client import BINARY, PING, PONG, TEXT
 from websocket_client import encode as masked
@@ -233,7 +233,6 @@ WHOLE = st.one_of(
 
 
 @pytest.mark.parametrize("deflate", [False, True])
-@settings(deadline=None)
 @given(sent=st.lists(WHOLE, max_size=6), cuts=CUTS, joined=st.booleans())
 def test_whole_messages_equal_the_parsers(
     sent: list[tuple[int, bytes]], cuts: list[int], joined: bool, deflate: bool

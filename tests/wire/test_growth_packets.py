@@ -16,8 +16,8 @@ from fakes import FakeClient, World
 from growth import Figures, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import examples
 from shapes import Shape, repeat, shapes
-from strategies import CALM
 from tokens import NOW, SECRET, claims, hs256, token
 
 from videre.auth import MAX_TOKEN, TokenAuth, secret_key
@@ -85,7 +85,7 @@ def framed(frame: str, event: str, inner: str) -> str:
     return frame.replace("EVENT", event).replace("%s", inner)
 
 
-THOROUGH = settings(CALM, max_examples=50)
+THOROUGH = settings(max_examples=examples(50))
 
 
 @THOROUGH

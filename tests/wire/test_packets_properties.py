@@ -10,7 +10,8 @@ from cerberus import Validator
 from fakes import packet
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import ALMOST_PACKETS, ANY_TEXT, CALM, EVENTS, NAMES, TEXT, VALUES
+from patience import examples
+from strategies import ALMOST_PACKETS, ANY_TEXT, EVENTS, NAMES, TEXT, VALUES
 
 from videre import packets
 from videre.errors import MAX_MESSAGE, PeerError
@@ -21,7 +22,6 @@ NAMED = ("Event", "UserId", "RoomId")
 LIMIT = 1000
 
 
-@CALM
 @given(ANY_TEXT, st.sampled_from([None, 10, 100, LIMIT]))
 @example(packet("ping", None, "r"), LIMIT)  # type: ignore[arg-type]
 @example(packet("ping", "a", None), LIMIT)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ BODIES = st.one_of(
 )
 
 
-@settings(CALM, max_examples=500)
+@settings(max_examples=examples(500))
 @example({"Header": {"UserId": "x" * 300 + "\0", "Event": "x" * 300, "RoomId": ["r"] * 300}})
 @example({"Header": {"Event": "broadcast", "UserId": "a", "RoomId": "r", "To": None}, "Payload": 1})
 @example({"Header": None, "Payload": 1})
@@ -122,7 +122,6 @@ def test_the_decoder_agrees_with_the_schema(body: dict[str, Any]) -> None:
         assert found.header == body["Header"]
 
 
-@CALM
 @given(st.one_of(ANY_NAME, EDGES, st.lists(VALUES), st.dictionaries(TEXT, VALUES)))
 def test_an_outline_is_short(value: Any) -> None:
     """It has the value's type; a short value is its own outline."""
@@ -133,7 +132,6 @@ def test_an_outline_is_short(value: Any) -> None:
         assert outline == value
 
 
-@CALM
 @given(VALUES)
 def test_names_from_an_invalid_header_are_bounded(header: Any) -> None:
     """Whatever the header is, the parts repeated from it are short and of the right type."""

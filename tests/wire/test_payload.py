@@ -9,7 +9,7 @@ import pytest
 from fakes import packet
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALM, NAMES, pairs, written_object
+from strategies import NAMES, pairs, written_object
 
 from videre.packets import ROLE, Decoder, json_string
 from videre.payload import around_payload
@@ -27,7 +27,6 @@ def members(text: str) -> list[tuple[str, Any]]:
     return found
 
 
-@CALM
 @given(pairs(), st.data())
 def test_only_the_payload_is_replaced(drawn: list[tuple[str, Any]], data: st.DataObject) -> None:
     """Other keys keep their values, order and spelling, with any white space and escapes."""
@@ -52,7 +51,6 @@ def test_only_the_payload_is_replaced(drawn: list[tuple[str, Any]], data: st.Dat
         assert members(f"[{old}]") == [members(text)[last][1]]
 
 
-@CALM
 @given(st.data(), NAMES)
 def test_the_payload_is_in_neither_half(data: st.DataObject, secret: str) -> None:
     """Earlier Payloads of a packet that repeats the key are not, either."""

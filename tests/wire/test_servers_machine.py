@@ -19,9 +19,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from inprocess import Framing, Server
-from patience import WAIT_SECONDS
+from patience import WAIT_SECONDS, examples
 from servers_model import BURST, CAPACITY, MAX_ROOMS, Model, Session
-from strategies import CALM
 from tokens import OTHER_SECRET, SECRET
 
 from videre.app import setup
@@ -239,4 +238,4 @@ class ServersMachine(RuleBasedStateMachine):
 TestServers = ServersMachine.TestCase
 # Without shrinking: each try would wait again for a packet that does not come.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-TestServers.settings = settings(CALM, max_examples=12, stateful_step_count=25, phases=PHASES)
+TestServers.settings = settings(max_examples=examples(12), stateful_step_count=25, phases=PHASES)
