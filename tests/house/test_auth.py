@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from strategies import VALUES
 from tokens import NOW, SECRET, TTL, base64url, claims, hs256, token
 
-from videre.auth import MAX_TOKEN, Grant, NoAuth, TokenAuth, secret_key, sign
+from videre.auth import (
+    MAX_TOKEN,
+    MIN_RSA_BITS,
+    MIN_SECRET_BYTES,
+    Grant,
+    NoAuth,
+    TokenAuth,
+    secret_key,
+    sign,
+)
 from videre.errors import PeerError, TokenExpired, Unauthorized
 
 AUTH = TokenAuth([secret_key(SECRET)])
@@ -140,6 +149,27 @@ def test_not_before() -> None:
     assert auth.grant(token(nbf=NOW + 5), "a", "room", NOW)
     assert auth.grant(token(nbf=NOW - 500), "a", "room", NOW)
     assert refused(token(nbf=NOW + 5.5), auth=auth) == "The token is not valid yet"
+
+
+def test_the_bounds_of_a_time() -> None:
+    """Within the calendar: 1e12 is none, a second less is."""
+    last = 10**12 - 1
+    assert grant(token(exp=last)) == Grant(last, None)
+    assert refused(token(exp=10**12)) == "The token is not valid"
+
+
+def test_the_bounds_of_keys_and_tokens() -> None:
+    """Those of docs/tokens.md."""
+    assert (MIN_SECRET_BYTES, MIN_RSA_BITS, MAX_TOKEN) == (32, 2048, 8192)
+    assert secret_key("x" * 32).algorithm == "HS256"
+    with pytest.raises(ValueError, match="at least 32 bytes, not 31"):
+        secret_key("x" * 31)
+
+
+def test_a_key_of_another_kind_is_no_secret() -> None:
+    """A public key that stands where the secret should is refused: everybody knows it."""
+    with pytest.raises(ValueError, match="a key of another kind"):
+        secret_key("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n")
 
 
 def test_when_it_was_made_does_not_matter() -> None:

@@ -369,6 +369,7 @@ def test_ten_failures_slow_the_next_try() -> None:
     assert delays[:9] == [0.0] * 9
     assert delays[9:] == [0.5, 1, 2, 4, 8, 16, 25, 25, 25, 25, 25]
     assert (FAILURES, FIRST_DELAY, LONGEST_DELAY) == (10, 0.5, 25.0)
+    assert (FAILURE_SECONDS, MAX_FAILING_ADDRESSES) == (60.0, 10_000)
     assert penalties.delay("b", 100.0) == penalties.delay("", 100.0) == 0.0
 
 

@@ -257,6 +257,58 @@ def test_claimed(header: Any, claims: tuple[str, str, Any]) -> None:
     assert type(found[2]) is type(claims[2])
 
 
+@pytest.mark.parametrize(
+    ("to", "good"),
+    [
+        ("a", True),
+        ("a" * 128, True),
+        ("a" * 129, False),
+        ("", False),
+        ("a\n", False),
+        (["a"], True),
+        (["a"] * 64, True),
+        (["a"] * 65, False),
+        ([], False),
+        (["a", 1], False),
+        (["a", "\x7f"], False),
+        (None, False),
+        ({"a": 1}, False),
+        (True, False),
+    ],
+)
+def test_who_may_be_named_as_receivers(to: Any, good: bool) -> None:
+    """A name, or 1 to 64 of them; another event's `To` means nothing."""
+    assert decode(body(Event="ping", To=to)).header["To"] == to
+    if good:
+        assert decode(body(Event="broadcast", To=to)).header["To"] == to
+    else:
+        with pytest.raises(InvalidPacket, match="must be a UserId, or a list of 1 to 64"):
+            decode(body(Event="broadcast", To=to))
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ({}, "null"),
+        ({"Id": 5}, "5"),
+        ({"Id": "i" * 64}, f'"{"i" * 64}"'),
+        ({"Id": "i" * 65}, "null"),
+    ],
+)
+def test_an_id_as_json(header: dict[str, Any], text: str) -> None:
+    """Of up to 64 characters; null stands for none."""
+    assert packets.id_text(header) == text
+
+
+def test_other_packets_of_the_server() -> None:
+    """Their payload is a string that holds JSON; a site's broadcast holds the JSON itself."""
+    head = '{"Header":{"Event":"%s","UserId":"a","RoomId":"r"},"Payload":%s}'
+    inner = r'"{\"a\":[1]}"'
+    assert packets.write_json(Event.WELCOME, "a", "r", {"a": [1]}) == head % ("welcome", inner)
+    assert packets.write_broadcast("a", "r", {"a": [1]}) == head % ("broadcast", '{"a":[1]}')
+    assert packets.ROLE == {True: '"true"', False: '"false"'}
+
+
 def test_the_servers_disconnect() -> None:
     """The server's own disconnect packet, byte for byte."""
     expected = '{"Header":{"Event":"disconnect","UserId":"a","RoomId":"r"},"Payload":""}'

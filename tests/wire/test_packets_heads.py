@@ -95,6 +95,23 @@ def test_packets_that_do_not_end_with_the_payload_have_no_head(text: str) -> Non
     assert accepted(text) is not None and head_of(text) is None
 
 
+@pytest.mark.parametrize("rest", ["{}x", "1}x", "1", "1 ", "}", "", "1,2}", '1,"Payload":2}'])
+def test_what_only_begins_like_a_packet_repeats_nothing(rest: str) -> None:
+    """One value and a brace: nothing else."""
+    head = head_of(packet("broadcast", "a", "r"))
+    assert head is not None
+    assert DECODER.repeats(f"{head}1}}", head) and not DECODER.repeats(head + rest, head)
+
+
+def test_a_head_of_the_most_length() -> None:
+    """1024 characters, ten times what a client needs."""
+    bare = packet("broadcast", "a", "r", 1, More="")
+    spare = MAX_HEAD - len(bare.rpartition("1}")[0])
+    longest = packet("broadcast", "a", "r", 1, More="x" * spare)
+    assert MAX_HEAD == 1024 and head_of(longest) == longest.removesuffix("1}")
+    assert head_of(packet("broadcast", "a", "r", 1, More="x" * (spare + 1))) is None
+
+
 def test_a_long_head_is_not_kept() -> None:
     """A session keeps only as much of a header as clients need."""
     text = packet("broadcast", "a", "r", 1, More="x" * MAX_HEAD)
