@@ -256,7 +256,7 @@ async def test_what_repeats_costs_the_same_with_many_rooms(admin: Admin) -> None
 
 def test_the_census_of_many_rooms() -> None:
     """A change costs the same with any number of rooms; an answer costs what it contains."""
-    census = Census()
+    census: Census[str] = Census()
 
     def grow(size: int) -> int:
         for number in range(size):

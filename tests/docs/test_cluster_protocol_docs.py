@@ -51,11 +51,7 @@ def test_the_states_of_a_view() -> None:
 def test_the_moves_of_a_view() -> None:
     """The page allows what the code allows."""
     (table,) = rows("to", "from", "when")
-    found = {
-        (before, to)
-        for to, earlier, _ in table
-        for before in earlier.split(", ")
-    }
+    found = {(before, to) for to, earlier, _ in table for before in earlier.split(", ")}
     assert found == {(before, to) for before, row in MOVES.items() for to in row}
 
 

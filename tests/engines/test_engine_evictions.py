@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 
 async def lose(server: Valkey, node: Node, *keys: str) -> None:
     """Delete keys of the room."""
-    tag = node.engine._node.store._tag("room")  # type: ignore[attr-defined]
+    tag = node.engine._node.store._tag("room")
     assert await server.ask("DEL", *(f"{tag}:{key}" for key in keys)) == len(keys)
 
 

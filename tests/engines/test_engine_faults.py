@@ -17,6 +17,7 @@ from valkey_server import valkey
 
 from videre.engines.redis.pipe import Pipe
 from videre.errors import EngineError
+from videre.ids import RoomId
 from videre.settings import JoinPolicy
 
 pytestmark = pytest.mark.process
@@ -119,10 +120,11 @@ async def test_the_library_may_raise_anything(
 
 async def test_an_unreadable_answer(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """The connection is given up, and all callers that wait on it get an error."""
-    calls = next(iter(node.engine._node.store._servers._found.values()))  # type: ignore[attr-defined]
+    calls = next(iter(node.engine._node.store._servers._found.values()))
     asked = [asyncio.create_task(node.engine.members("room")) for _ in range(3)]
     await asyncio.sleep(0)  # one turn, in which all are sent and none is answered yet
     assert len(calls._waiting) == 3
+    assert calls._pipe is not None
     calls._pipe.data_received(b"?what\r\n")
     for each in asked:
         with pytest.raises(EngineError):
@@ -135,10 +137,10 @@ async def test_the_receiver_of_messages_may_fail(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The node subscribes again and misses none of the published messages."""
-    heard = node.engine._node.store._heard  # type: ignore[attr-defined]
+    heard = node.engine._node.store._heard
     failed: list[Any] = []
 
-    def fails(room: str, message: Any) -> None:
+    def fails(room: RoomId, message: Any) -> None:
         if not failed:
             failed.append(message)
             raise LookupError("a mistake")

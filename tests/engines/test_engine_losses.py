@@ -14,7 +14,7 @@ from simulated_store import Cluster, Soon
 from valkey_server import valkey
 
 from videre.engines.redis import RedisEngine
-from videre.engines.redis.store import Store
+from videre.engines.redis.store import RedisStore
 from videre.errors import EngineError
 from videre.ids import RoomId
 
@@ -29,7 +29,7 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
     """
     cluster = Cluster(Soon(), time.time, random.Random(0))
     one = Node(
-        RedisEngine(cast(Store, cluster.store("one")), node_timeout=NODE_SECONDS, node="one")
+        RedisEngine(cast(RedisStore, cluster.store("one")), node_timeout=NODE_SECONDS, node="one")
     )
     await one.engine.start(one.heard)
     try:
@@ -49,7 +49,7 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
 async def test_a_new_view_does_not_hear_what_a_dropped_one_missed() -> None:
     """A node left a room and joined it again before it fetched the messages it had missed."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(RedisEngine(cast(Store, cluster.store("one")), node_timeout=60.0, node="one"))
+    one = Node(RedisEngine(cast(RedisStore, cluster.store("one")), node_timeout=60.0, node="one"))
     await one.engine.start(one.heard)
     try:
         seat = await one.join("a")
@@ -73,7 +73,7 @@ async def test_a_removal_whose_answer_is_lost_is_no_success(
     """The host is told: it has to try again, because no node owes the store a removal."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     store = cluster.store("one")
-    one = Node(RedisEngine(store, node_timeout=NODE_SECONDS, node="one"))
+    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=NODE_SECONDS, node="one"))
     await one.engine.start(one.heard)
     try:
         await one.join("a")
@@ -92,7 +92,7 @@ async def test_the_host_does_not_know_that_the_store_restarted() -> None:
     """The room is empty in the store but has members on another node: the packet is refused."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     one, two = [
-        Node(RedisEngine(cast(Store, cluster.store(name)), node_timeout=60.0, node=name))
+        Node(RedisEngine(cast(RedisStore, cluster.store(name)), node_timeout=60.0, node=name))
         for name in ("one", "two")
     ]
     for node in (one, two):

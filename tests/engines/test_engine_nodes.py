@@ -282,7 +282,7 @@ async def test_a_dropped_room_leaves_nothing(nodes: Nodes, client: Redis) -> Non
     await until(gone)
     for node in (one, two):
         assert not node.engine._node.views and not node.engine._node.own
-    assert not any(node.engine._node.store._rooms for node in (one, two))  # type: ignore[attr-defined]
+    assert not any(node.engine._node.store._rooms for node in (one, two))
 
 
 async def test_namespaces_share_nothing(nodes: Nodes) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import random
 import time
+from typing import cast
 
 import pytest
 from engine_nodes import Node
 from simulated_store import Cluster, Soon
 
 from videre.engines.redis import RedisEngine
+from videre.engines.redis.store import RedisStore
 from videre.engines.redis.view import KNOWN, MOVES, OVER, STRAYED, UNKNOWN, View, ViewState
 from videre.ids import RoomId
 
@@ -66,13 +68,16 @@ async def test_nothing_is_heard_of_a_room_after_the_last_seat_in_it() -> None:
     """
     cluster = Cluster(Soon(), time.time, random.Random(0))
     stores = {name: cluster.store(name) for name in ("one", "two")}
-    engines = [RedisEngine(store, node_timeout=60.0, node=name) for name, store in stores.items()]
+    engines = [
+        RedisEngine(cast(RedisStore, store), node_timeout=60.0, node=name)
+        for name, store in stores.items()
+    ]
     one, two = map(Node, engines)
     try:
         for node in (one, two):
             await node.engine.start(node.heard)
         await one.join("a")
-        view = one.engine._node.views["room"]
+        view = one.engine._node.views[RoomId("room")]
         stores["one"].channels.clear()  # messages are lost from now on
         await two.join("a")
         await two.join("b")

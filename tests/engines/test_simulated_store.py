@@ -23,7 +23,7 @@ from valkey_server import Valkey, valkey
 
 from videre.engines.redis import RedisEngine
 from videre.engines.redis.following import STATE_AT
-from videre.engines.redis.store import KEYS, RedisStore, Store, parse
+from videre.engines.redis.store import KEYS, RedisStore, parse
 from videre.settings import Retention
 
 pytestmark = pytest.mark.process
@@ -36,7 +36,9 @@ class TestSimulatedStore(EngineContract):
     def made(self, retention: Retention) -> RedisEngine:
         """Give the only node of its own cluster."""
         cluster = Cluster(Soon(), time.time, random.Random(0), keep_bytes=retention.max_bytes)
-        return RedisEngine(cast(Store, cluster.store("node")), retention=retention, node="node")
+        return RedisEngine(
+            cast(RedisStore, cluster.store("node")), retention=retention, node="node"
+        )
 
 
 @pytest.fixture(scope="module")

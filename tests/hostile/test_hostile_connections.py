@@ -24,7 +24,7 @@ from videre.transport import Options
 
 RAW = "/echo/websocket"
 KEEP_ALIVE = 0.5  # seconds; the command has 75
-SOON = patient(5.0)  # seconds, within which a connection that should end after 0.5 to 1.5 s must have ended
+SOON = patient(5.0)  # seconds, for what should end after 0.5 to 1.5 s
 H2C = {
     "Connection": "Upgrade, HTTP2-Settings",
     "Upgrade": "h2c",

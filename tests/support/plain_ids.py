@@ -11,7 +11,7 @@ from pathlib import Path
 from mypy.nodes import TypeInfo
 from mypy.plugin import FunctionSigContext, MethodSigContext, Plugin
 from mypy.type_visitor import TypeTranslator
-from mypy.types import FunctionLike, Instance, Type, TypeAliasType
+from mypy.types import FunctionLike, Instance, Type, TypeAliasType, get_proper_type
 
 TESTS = Path(__file__).resolve().parents[1]
 Context = FunctionSigContext | MethodSigContext
@@ -27,7 +27,7 @@ class _AsStrings(TypeTranslator):
         return super().visit_instance(found)
 
     def visit_type_alias_type(self, found: TypeAliasType) -> Type:
-        return found
+        return get_proper_type(found).accept(self)
 
 
 def _plain(context: Context) -> FunctionLike:

@@ -174,7 +174,7 @@ class Session:
         self.simulation.accepted.add(number)
         return True
 
-    async def leave(self, reason: str) -> None:
+    async def leave(self, reason: LeaveReason) -> None:
         """Leave the seat, with a packet or a normal close."""
         try:
             if self.seat is not None:

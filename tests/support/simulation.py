@@ -30,10 +30,11 @@ from virtual_time import Process, VirtualTime
 
 from videre.engines.redis import RedisEngine, duties
 from videre.engines.redis.connecting import COMMAND_SECONDS
-from videre.engines.redis.store import KEYS, Store
+from videre.engines.redis.store import KEYS, RedisStore
 from videre.engines.redis.view import KNOWN
 from videre.errors import EngineError
 from videre.packets import write_broadcast
+from videre.reasons import LeaveReason
 from videre.rooms import Rooms
 from videre.settings import JoinPolicy, Retention
 
@@ -369,7 +370,7 @@ class Simulation:
         self, process: Process, store: SimulatedStore, retention: Retention, name: str
     ) -> Node:
         engine = RedisEngine(
-            cast(Store, store), retention=retention, node_timeout=TIMEOUT, node=name
+            cast(RedisStore, store), retention=retention, node_timeout=TIMEOUT, node=name
         )
         doubts: Any = engine._following.doubts
         end_doubt = doubts._end
@@ -489,7 +490,7 @@ class Simulation:
         self.note(f"{session!r} leaves")
         session.left = session.gone = True
         session.up = False
-        self.begin(session, lambda: session.leave("disconnect"))
+        self.begin(session, lambda: session.leave(LeaveReason.DISCONNECT))
 
     def lose(self) -> None:
         """Lose a connection; its node notices later."""

@@ -182,7 +182,7 @@ async def test_counting_clients_behind_a_proxy(host: str, header: str) -> None:
             assert refused.value.status == 503
             for each in held:
                 await each.close()
-            async with asyncio.timeout(patient(5)):  # the place is free once the server has noticed the end
+            async with asyncio.timeout(patient(5)):  # the server notices the end
                 while True:
                     try:
                         await (await opens(http, first)).close()

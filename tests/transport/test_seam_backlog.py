@@ -55,9 +55,7 @@ GIANT = "y" * 16_000_000  # more than the kernel's buffers hold
 
 @pytest.mark.parametrize("corked", [False, True])
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_one_packet_of_any_size_passes(
-    seam: Seams, transport: str, corked: bool
-) -> None:
+async def test_one_packet_of_any_size_passes(seam: Seams, transport: str, corked: bool) -> None:
     """It does not count towards the limit, other packets do; all of them arrive in order."""
     server = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
     visitor = await Visitor.enter(server.base, transport)
@@ -315,7 +313,9 @@ async def test_messages_waiting_for_all_handlers_are_limited(
     assert server.manager.shared.inboxes.total == 0
 
 
-async def test_the_address_with_most_waiting_messages_pays(seam: Seams, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_address_with_most_waiting_messages_pays(
+    seam: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When all handlers hang, a session that fills the limit is closed, not the next sender."""
     gate = asyncio.get_running_loop().create_future()
     monkeypatch.setattr("videre.transport.session.MAX_WAITING", 10 * len(CHUNK))

@@ -146,9 +146,7 @@ def test_a_silent_websocket_is_gone_by_default_within_40_seconds() -> None:
         assert 25 < runner.run(seconds()) <= 40
 
 
-async def test_leaving_clients_log_nothing(
-    seam: Seams, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_leaving_clients_log_nothing(seam: Seams, caplog: pytest.LogCaptureFixture) -> None:
     """A client that leaves, politely or not, causes no error and no traceback."""
     caplog.set_level(logging.WARNING)
     server = await seam(disconnect_delay=0.5)
