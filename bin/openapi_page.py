@@ -1,4 +1,4 @@
-"""Render an OpenAPI document as a page of Markdown, to be read and searched like the rest."""
+"""Render an OpenAPI document as a page of Markdown, to read and search like the others."""
 
 from __future__ import annotations
 

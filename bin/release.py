@@ -42,7 +42,7 @@ class Fault(Exception):
 
 
 class NotDone(Exception):
-    """A step could not find out anything; the text says why."""
+    """A step could not find anything out; the text says why."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **options: Any) -> str:
@@ -141,7 +141,7 @@ def sdist() -> str:
 
 
 def clean() -> str:
-    """Install the wheel with what users need into an environment of its own, and start it there."""
+    """Install the wheel and what users need into a new environment, and start it there."""
     (path,) = DIST.glob("*.whl")
     run(sys.executable, "-m", "venv", CLEAN)
     run(CLEAN / "bin" / "pip", "install", "--quiet", f"{path}[{EXTRAS}]")

@@ -1,9 +1,8 @@
 """Build the documentation site from README.md, docs/ and the other pages, as they are.
 
 The pages are copied below build/site, where links to files of the repository become links within
-the site. Zensical builds them; any warning, such as a link that leads nowhere, is an error. The
-result, build/site/html, needs no other host: it loads nothing from elsewhere, and has its search
-with it.
+the site. Zensical builds them; any warning, such as a broken link, is an error. The result,
+build/site/html, needs no other host: it loads nothing from elsewhere, and includes its search.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def _service(path: str) -> tuple[str, int]:
 def _path_database(path: str) -> int:
     path = path.removesuffix("/")
     if path and not _DIGITS.fullmatch(path):
-        raise ValueError("what follows the last / must be the number of a database")
+        raise ValueError("the part after the last / must be the number of a database")
     return int(path or 0)
 
 
@@ -238,7 +238,7 @@ def _options(query: str) -> dict[str, Any]:
         if name not in OPTIONS:
             shown = f" {name}" if re.fullmatch(r"[a-z_]{1,40}", name) else ""
             known = ", ".join(OPTIONS)
-            raise ValueError(f"has an option{shown} that is not known; these are: {known}")
+            raise ValueError(f"has an unknown option{shown}; known are: {known}")
         if name in found:
             raise ValueError(f"has the option {name} twice")
         parse, words = OPTIONS[name]

@@ -1,4 +1,4 @@
-"""Background tasks: what their owner cannot wait for, until it ends them."""
+"""Background tasks: their owner starts them, does not wait for them, and ends them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("videre.jobs")
 class Jobs:
     """The background tasks of one owner. One that fails is logged, and ends no other.
 
-    `expected` are errors that need no log line: their owner deals with what they mean.
+    `expected` are errors that need no log line, because their owner handles them.
     """
 
     def __init__(self, *expected: type[Exception]) -> None:
@@ -33,12 +33,12 @@ class Jobs:
             logger.error("background task failed", exc_info=error)
 
     async def wait(self, seconds: float) -> None:
-        """Return when no task is left, or after so many seconds."""
+        """Return when no task is left, or after this many seconds."""
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=seconds)
 
     async def end(self) -> None:
-        """Cancel the tasks that are left, and return when they have ended."""
+        """Cancel the remaining tasks, and return when they have ended."""
         tasks = list(self.tasks)
         for task in tasks:
             task.cancel()

@@ -265,8 +265,7 @@ class Process:
         "MaxSocketsPerAddress",
         "TCP connections of one IPv4 address or IPv6 /64; no limit for `TrustedProxies`",
         reloaded=True,
-        shown="`null`: six for each of `MaxConnectionsPerAddress`, 32 at least; without that no "
-        "limit",
+        shown="`null`: six for each of `MaxConnectionsPerAddress`, at least 32; else no limit",
         type="integer",
         nullable=True,
         min=1,
@@ -551,8 +550,8 @@ class Options:
     subprotocols: tuple[str, ...] = setting(
         ("videre",),
         "Subprotocols",
-        "WebSocket subprotocols to choose first, in this order; of others the first that a client "
-        "offers is chosen: without an answer it would hang up",
+        "WebSocket subprotocols to choose first, in this order; otherwise the first that a client "
+        "offers, because a client that gets no answer hangs up",
         type="list",
         schema={"type": "string", "regex": r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z"},
     )

@@ -17,7 +17,7 @@ SECRET = os.environ["VIDERE_SECRET"]  # the one in the server's Auth.Secrets
 ADMIN = os.environ["VIDERE_ADMIN"]  # the URL of the server's admin port
 SIGNALLING = os.environ["VIDERE_URL"]  # its prefix, as browsers reach it
 
-USERS = {"ann": "ann's password", "bob": "bob's password"}  # replace these by your own
+USERS = {"ann": "ann's password", "bob": "bob's password"}  # replace these with your own
 ROOMS = {"garden": {"ann", "bob"}}
 
 app = FastAPI()
@@ -25,12 +25,12 @@ Session = Annotated[str | None, Cookie()]
 
 
 def signed(seconds: float, **claims: str) -> str:
-    """Return a JWT that expires in so many seconds."""
+    """Return a JWT that expires in this many seconds."""
     return jwt.encode({**claims, "exp": time.time() + seconds}, SECRET, "HS256")
 
 
 def user_of(session: str | None) -> str:
-    """Return who has logged in."""
+    """Return the logged-in user."""
     try:
         return str(jwt.decode(session or "", SECRET, ["HS256"], audience="site")["sub"])
     except jwt.InvalidTokenError:
@@ -50,7 +50,7 @@ def login(
     """Log in with a form."""
     if USERS.get(user) != password:
         raise HTTPException(401, "No such user or password")
-    # The audience keeps a login from being used as a token for a room, and the other way round.
+    # The audience prevents the use of a login as a token for a room, and the reverse.
     session = signed(3600, sub=user, aud="site")
     response.set_cookie("session", session, httponly=True, samesite="strict")
     return {"user": user}
@@ -58,7 +58,7 @@ def login(
 
 @app.post("/token/{room}")
 def token(room: str, session: Session = None) -> dict[str, str]:
-    """Give who has logged in a token for a room, good for five minutes."""
+    """Sign a token for the logged-in user and a room, valid for five minutes."""
     user = user_of(session)
     if user not in ROOMS.get(room, ()):
         raise HTTPException(403, "Not for you")
@@ -67,7 +67,7 @@ def token(room: str, session: Session = None) -> dict[str, str]:
 
 @app.get("/rooms/{room}/members")
 def members(room: str, session: Session = None) -> list[str]:
-    """Say who is in a room now; the signalling server knows."""
+    """Return who is in a room now, as the signalling server says."""
     if user_of(session) not in ROOMS.get(room, ()):
         raise HTTPException(403, "Not for you")
     answer = httpx.get(f"{ADMIN}/api/v1/members", params={"room": room})

@@ -47,7 +47,7 @@ def open_camera(device: str) -> MediaPlayer:
     if device.startswith("/dev/"):
         options = {"video_size": "640x480", "framerate": "15"}  # all that a Pi encodes in time
         return MediaPlayer(device, format="v4l2", options=options)
-    # Without loop=True: aiortc 1.16 plays every further round as fast as the machine can.
+    # Without loop=True: aiortc 1.16 plays each repetition as fast as the machine can.
     return MediaPlayer(device)
 
 
@@ -59,7 +59,7 @@ async def show(options: argparse.Namespace) -> None:
         user=options.user,
         room=options.room,
         token=file and (lambda: Path(file).read_text(encoding="utf-8").strip() or None),
-        receive=(),  # a camera watches nobody
+        receive=(),  # a camera does not watch
     )
 
     @call.on("state")

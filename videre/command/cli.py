@@ -145,7 +145,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
 
 def _lan(options: dict[str, tuple[str, Any]]) -> Lan:
     """Prepare `--lan`, and add the settings that it implies to the options."""
-    from videre.command import lan  # with what it needs to make a certificate: few want that
+    from videre.command import lan  # it imports what makes a certificate, which few need
 
     prepared = lan.prepare(os.environ)
     implied = lan.options(prepared, tuple(options))

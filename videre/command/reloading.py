@@ -25,7 +25,7 @@ Load = Callable[[], Config]
 
 
 class Reloading:
-    """The configuration in force, in `config`, and all that follows a change of it."""
+    """The configuration in force, in `config`, and the objects that a change of it updates."""
 
     def __init__(
         self,

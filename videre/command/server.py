@@ -53,7 +53,7 @@ class Server:
         load: Load,
         lan: Lan | None = None,
     ) -> None:
-        self._config = config  # of the start; Reloading has what has changed since
+        self._config = config  # as of the start; Reloading has later changes
         self._lan = lan
         self._certificates = certificates
         self._ports = ports

@@ -30,7 +30,7 @@ class Listener(Protocol):
 
 @dataclasses.dataclass(slots=True)
 class Missed:
-    """What a user that comes back missed: the last `count` packets that `events` bring to it."""
+    """What a resuming user missed: the last `count` packets that `events` bring to it."""
 
     count: int
     events: list[Event]
@@ -40,7 +40,7 @@ class Gap:
     """The seat exists, but some of the missed packets are no longer kept."""
 
 
-#: What a user that comes back finds; None if its seat is gone.
+#: The result of a resume; None if the seat is gone.
 Resumption = Missed | Gap | None
 
 
@@ -57,7 +57,7 @@ class Engine(Protocol):
 
     @property
     def fault(self) -> str:
-        """Why it cannot work now, in words without addresses and secrets; "": it can."""
+        """Why it cannot work now, in words without addresses and secrets; "" if it can."""
 
     async def start(self, listener: Listener) -> None:
         """Open the engine; `listener` hears of each room with a member on this node from now on."""
@@ -114,9 +114,9 @@ class Engine(Protocol):
         """
 
     async def remove(self, room: RoomId, user: UserId, words: str) -> bool:
-        """Take from a user whichever seat it has, and return whether it had one.
+        """Remove a user's seat, whichever it is, and return whether it had one.
 
-        If a session holds it, it is closed with REMOVED and these words.
+        If a session holds the seat, it is closed with REMOVED and these words.
         """
 
     def publish(

@@ -44,7 +44,7 @@ class Joined(Event):
 
 @dataclasses.dataclass(slots=True)
 class Moved(Event):
-    """`user` moved to another seat at the same place: it came back, or got a new ticket.
+    """`user` moved to another seat at the same place: it resumed, or got a new ticket.
 
     `last_id` is the id of its last packet (Engine.publish), "" if unknown. If another session still
     holds the old seat, it is closed with `code`.

@@ -1,4 +1,4 @@
-"""Write the server's own packets, and repeat what a refused packet claims to be."""
+"""Write the server's own packets, and repeat the names and id that a refused packet claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coroutines that begin at once, instead of in a task a turn later."""
+"""Coroutines that start at once, instead of a turn later in a task."""
 
 from __future__ import annotations
 

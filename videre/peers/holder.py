@@ -1,4 +1,4 @@
-"""The holder of a seat: one session's place in the rooms, and the way to its client."""
+"""The holder of a seat: one session's place in the rooms, and the connection to its client."""
 
 from __future__ import annotations
 

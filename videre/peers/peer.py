@@ -38,7 +38,7 @@ MAX_HEADS = 8
 # Longest ping kept for comparison with the next one, in characters (a client's has 100).
 MAX_PING = 1024
 
-# Said to a client that sends too much.
+# Sent to a client that sends too much.
 DROPPED = "Rate limit exceeded; packets are dropped until it recovers"
 
 
@@ -92,7 +92,7 @@ class Peer(Holder):
         return None
 
     def _decode(self, text: str, size: int) -> Packet | None:
-        """Decode a text; None: it is no packet, and the rates do not allow an answer."""
+        """Decode a text; None if it is no packet, and the rates do not allow an answer."""
         try:
             return self._context.decoder.decode(text)
         except PeerError as error:

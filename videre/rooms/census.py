@@ -1,7 +1,7 @@
-"""A census: how many have how many, updated with each change.
+"""A census: how many owners have how many items, updated with each change.
 
-Of rooms and their members, metrics and the status page read it during calls: walking through 50,000
-rooms would block the event loop for 20 ms. A change costs O(1), a query O(distinct sizes).
+Metrics and the status page read the number of rooms by their members during calls: walking through
+50,000 rooms would block the event loop for 20 ms. A change costs O(1), a query O(distinct sizes).
 """
 
 from __future__ import annotations

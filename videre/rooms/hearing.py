@@ -1,4 +1,4 @@
-"""What a member hears of an event: at once, or when it comes back. Pure."""
+"""What a member hears of an event: at once, or when it resumes. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Delivery = tuple[Event, str]
 def packets_for(event: events.Event, member: Seat) -> tuple[Delivery, ...]:
     """Return the packets of its room that an event brings to `member`, in order."""
     if isinstance(event, Joined):
-        # Whoever hears of another one's join was there before.
+        # A member that hears of another's join was there before.
         initiator = event.user == member.user and member.replica.initiator is member
         return (_joined(*event.announcement, initiator),)
     if isinstance(event, Left):

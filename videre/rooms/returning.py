@@ -1,4 +1,4 @@
-"""The connection of a resuming client, until it has got what it missed."""
+"""The connection of a resuming client, until it has received the packets that it missed."""
 
 from __future__ import annotations
 

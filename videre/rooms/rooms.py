@@ -98,7 +98,7 @@ class Rooms:
         """The sizes of the rooms that have members on this node."""
         return self._replica.census
 
-    # For peers. What is awaitable must be awaited before the peer's next request.
+    # For peers. An awaitable result must be awaited before the peer's next request.
 
     async def join(
         self,

@@ -20,11 +20,11 @@ ENDED = "the store is closed"
 class Calls:
     """Sends commands to the server of redis-py's client, and matches the answers by their order.
 
-    The connection is opened by the first call, and by the first one after it was lost. A call whose
-    connection is lost fails, and nobody knows whether the server has carried it out: so it is never
-    sent again. A call without an answer for `timeout` seconds costs the connection.
+    The connection is opened by the first call, and by the first one after a loss. If the connection
+    is lost, its calls fail, and nobody knows whether the server has carried them out: so they are
+    never sent again. A call without an answer for `timeout` seconds costs the connection.
 
-    How much may wait is bounded by the callers: packets by Node.step, all else by one call at a
+    The callers limit what waits: Node.step limits packets, and everything else is one call at a
     time for each room.
     """
 
@@ -102,7 +102,7 @@ class Calls:
             return
         answered.set_exception(answer)
         if isinstance(answer, ReadOnlyError) and self._pipe is not None:
-            # It has become a replica: whoever is the primary now has another connection.
+            # It has become a replica: the present primary has another connection.
             self._pipe.close(answer)
 
     def _lose(self, error: BaseException) -> None:

@@ -93,7 +93,7 @@ class Subscription:
         self._pipe = Pipe(take=self._hear, lost=lambda error: lost(self, error))
         self._opening = asyncio.create_task(self._open(client))
         self._opening.add_done_callback(retrieve)
-        self._pinged = 0.0  # when the server was last asked whether it is there
+        self._pinged = 0.0  # when the server was last pinged
         self._timer: asyncio.TimerHandle | None = None
 
     async def _open(self, client: Any) -> None:

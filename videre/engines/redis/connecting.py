@@ -27,8 +27,8 @@ from videre.engine_url import EngineURL
 # takes longer, the network is gone. A small NodeTimeout shortens it, see command_seconds.
 COMMAND_SECONDS = 3.0
 
-# Most connections of redis-py's own to a server, for what is rare: the checks at the start, notes,
-# the list of rooms. At most three are in use at once; some may still be closing.
+# Most connections of redis-py's own to a server, for rare operations: the checks at the start,
+# notes, the list of rooms. At most three are in use at once; some may still be closing.
 CONNECTIONS = 8
 
 
@@ -79,8 +79,8 @@ def _settings(timeout: float) -> dict[str, Any]:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "max_connections": CONNECTIONS,
-        # Notices of Redis Enterprise. With them redis-py 8.1 does not look whether a connection of
-        # its pool still stands: after a restart of the server, each one costs a failed command.
+        # Notices of Redis Enterprise. With them redis-py 8.1 does not check whether a pooled
+        # connection is still open: after a restart of the server, each one costs a failed command.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # No retries: callers get the error at once and decide, since no step may be taken twice.
         "retry": Retry(NoBackoff(), 0),

@@ -150,7 +150,7 @@ class Node:
         """Raise EngineError if the store is not the process that this node knows."""
         if await self.store.node("process", self.name) != self.server:
             self.trouble.set()
-            raise EngineError("The store began again, and not all members are back")
+            raise EngineError("The store restarted, and not all members are back")
 
     async def step(self, room: RoomId, op: str, *arguments: str) -> Any:
         """Take a step in the store; if its outcome is unknown, the room is owed."""

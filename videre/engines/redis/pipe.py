@@ -1,7 +1,7 @@
-"""A connection to a server: what is written in one turn of the loop leaves in one system call.
+"""A connection to a server: commands of one turn of the loop are sent in one system call.
 
-redis-py opens it, and does all that this takes: TLS, login, database, Sentinels. Then it hands over
-the transport. That is ten times as fast as its own commands, which write and read one at a time.
+redis-py opens it, including TLS, login, database and Sentinels. Then it hands over the transport.
+That is ten times as fast as its own commands, which write and read one at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Pipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         #: Why the connection is closed; None while it is open.
         self.error: BaseException | None = None
-        #: When the server last said something, on the loop's clock.
+        #: When the server last sent something, on the loop's clock.
         self.heard = 0.0
 
     async def open(self, client: Any) -> None:

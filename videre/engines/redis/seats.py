@@ -47,7 +47,7 @@ class Seats:
         except BaseException as error:
             self._node.owe(room)
             known = isinstance(error, EngineError)
-            self._node.unsound(error if known else EngineError("a room may not be heard"))
+            self._node.unsound(error if known else EngineError("messages of a room may be lost"))
             raise
 
     def _drop_if_idle(self, view: View) -> None:

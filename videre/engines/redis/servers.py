@@ -23,9 +23,9 @@ TRY_AGAIN_SECONDS = 0.05
 
 
 class Servers:
-    """One server, the one that Sentinels name, or those of a cluster.
+    """One server, the one that Sentinels name, or the servers of a cluster.
 
-    `client` is redis-py's, for commands that are rare. `timeout` is in seconds, see Calls.
+    `client` is redis-py's, for rare commands. `timeout` is in seconds, see Calls.
     """
 
     def __init__(self, url: EngineURL, timeout: float) -> None:
@@ -38,7 +38,7 @@ class Servers:
             self._found[""] = Calls(self.client, timeout)
 
     async def read_map(self) -> None:
-        """Find out which server of a cluster has what."""
+        """Read which server of a cluster has which slots."""
         if self.is_cluster:
             # redis-py does so only after one of its own commands has failed; there may be none.
             await self.client.initialize()
@@ -91,7 +91,7 @@ class Servers:
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
                 asking = False
             _, server = await self.of(key)
-        raise ClusterError("the servers of the cluster do not agree which has a room")
+        raise ClusterError("the cluster's servers disagree about which of them has a room")
 
     async def close(self) -> None:
         """Close all connections."""
@@ -104,7 +104,7 @@ class Servers:
 
 
 class Script:
-    """A script, which a server gets once, and again if it has forgotten it."""
+    """A script, which each server gets once, and again if it has forgotten it."""
 
     def __init__(self, servers: Servers, path: Path) -> None:
         self._servers = servers
@@ -122,7 +122,7 @@ class Script:
                 return await self._bring(keys[0], rest)
 
     async def _bring(self, key: str, rest: tuple[str, ...]) -> Any:
-        """Run it on a server that lacked it, and did nothing; of many calls, one brings it."""
+        """Run it on a server that lacked it; the first of many such calls loads it."""
         async with asyncio.timeout(self._servers.timeout):
             await self._bringing.acquire()
         try:

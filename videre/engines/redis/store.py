@@ -28,7 +28,7 @@ from videre.ids import RoomId
 # Rooms to query in one pipeline: one turn of the loop, a few ms.
 LISTED_AT_ONCE = 100
 
-# Rooms whose keys are kept, so that a packet does not have them computed: 1 MB.
+# Rooms whose keys are cached, so that a packet need not compute them: 1 MB.
 KEYS_KEPT = 4096
 
 # The policy under which a full server refuses writes and evicts nothing.
@@ -63,7 +63,7 @@ class RedisStore:
 
     Every method may raise EngineError. `where` is the address, without secrets. `timeout` is how
     many seconds a command waits for a connection, and again for its answer. Steps and messages have
-    connections of their own, see Calls and Channels; what is rare goes through redis-py.
+    connections of their own, see Calls and Channels; rare operations use redis-py.
     """
 
     def __init__(
