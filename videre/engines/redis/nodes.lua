@@ -18,7 +18,7 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The server process: a new one may lack what the one before was told.
+-- The server process: a new one may lack data of the one before.
 local function process()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 end

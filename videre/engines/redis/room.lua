@@ -4,7 +4,7 @@
 -- reused, even by a store that lost its latest data.
 --
 -- KEYS, all with the room's hash tag:
---   room   hash    seq, the number of the last message; born, of the first; name, as it is called;
+--   room   hash    seq, the number of the last message; born, of the first; name, of the room;
 --                  counts: the packets for all members, all packets, the last place in joining
 --                  order, the bytes of the log, and the members; or "lost", from when a key was
 --                  lost until a member is here again. And for each member:
@@ -20,7 +20,7 @@
 --
 -- A message is a line of JSON, and a body. The line ends with the number of the message before:
 --   [seq, "joined", user, seat, node, place]     body: the announcement
---   [seq, "restored", node, [[user, seat, place], ...]]   after a loss of data: known to most
+--   [seq, "restored", node, [[user, seat, place], ...]]   after a loss of data; most nodes know these
 --   [seq, "moved", user, seat, to, node, code]   body: the id of its last packet
 --   [seq, "left", user, seat, reason, code, promoted user]
 --   [seq, "sent", user, seat, to]                body: the packet
@@ -28,8 +28,8 @@
 --   [seq, "state", node, born]                   the node gets the current state as its answer; seq
 --                                                is the last message's, and there is none before
 --
--- The packet is what this file is arranged for: Lua makes every function that a script defines, each
--- time that it runs, and that costs more than the commands. So what a packet needs stands first.
+-- This file is arranged for packets: Lua creates every function that a script defines, each time it
+-- runs, and that costs more than the commands. So what a packet needs comes first.
 
 local ROOM, ORDER, LOG = unpack(KEYS)
 local op, channel, publish, keep_ms, keep_bytes = unpack(ARGV, 1, 5)
@@ -146,7 +146,7 @@ end
 local ops = {}
 
 -- A packet for all takes eight commands: HMGET for the numbers, the sender and its count; EXISTS,
--- see is_broken; and those of `tell`, which set what is counted. A packet for some, an HMGET more.
+-- see is_broken; and those of `tell`, which set what is counted. A packet for some takes one HMGET more.
 function ops.publish(user, seat, to, last, text, known)
   if is_other(known) then
     return {'other'}
@@ -387,7 +387,7 @@ local function last_told(user, need)
     local some = redis.call('LRANGE', LOG, start, at - 1)
     for i = #some, 1, -1 do
       local line = line_of(some[i])
-      -- After a loss of data, what was told is not what is so.
+      -- After a loss of data, the log may lack what the user was sent.
       if line[2] == 'restored' then
         return nil
       end
@@ -504,7 +504,7 @@ function ops.restore(name, node, list, known)
       miscount(user)
     end
   end
-  -- One message: each has all nodes look through the whole room.
+  -- A single message, because each makes all nodes go through the whole room.
   if #restored > 0 then
     tell({'restored', node, restored}, '', 0, 0)
   end
@@ -557,7 +557,7 @@ function ops.since(number, known)
     messages[#messages + 1] = message
     return is_known and line[#line] == number
   end)
-  -- Of a room that began anew: all that was said since.
+  -- For a room that began again: all messages since then.
   if not is_known then
     is_whole = told == packets
   end
