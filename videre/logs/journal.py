@@ -57,9 +57,7 @@ class Journal:
         return self._logger.isEnabledFor(level)
 
     def record(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        """Log a line, after all earlier ones."""
-        if not self._logger.isEnabledFor(level):
-            return
+        """Log a line of a level that is enabled, after all earlier ones."""
         if self._batched:
             self._add((time.time(), level, event, fields))
         else:
@@ -122,11 +120,14 @@ class EventLog:
 
     def __call__(self, event: str, /, **fields: Any) -> None:
         """Record an event with its fields and the prefix; shorten the room id."""
+        level = _LEVELS.get(event, logging.INFO)
+        if not self._journal.enabled(level):
+            return
         if "room" in fields:
             fields["room"] = shortened(fields["room"])
         if self._prefix:
             fields["prefix"] = self._prefix
-        self._journal.record(_LEVELS.get(event, logging.INFO), event, fields)
+        self._journal.record(level, event, fields)
 
     @property
     def trace(self) -> Callable[[str, str, str, int], None] | None:

@@ -24,7 +24,8 @@ async def enter(peer: Holder, context: Context, packet: Packet) -> Seat | None:
     Raises PeerError and EngineError; then the peer keeps what it has.
     """
     entry = _Entry(peer, context, packet)
-    await entry.delay()
+    if (seconds := context.penalties.delay(peer.address, context.clock())) > 0:
+        await entry.delay(seconds)
     return None if peer.gone else await entry.seat()
 
 
@@ -38,12 +39,9 @@ class _Entry:
         self._packet = packet
         self._counted = False  # as a failure, before its outcome is known
 
-    async def delay(self) -> None:
-        """Wait if the peer's address has had too many tokens refused, unless the peer leaves."""
+    async def delay(self, seconds: float) -> None:
+        """Wait: the peer's address has had too many tokens refused; not if the peer leaves."""
         context, peer = self._context, self._peer
-        seconds = context.penalties.delay(peer.address, context.clock())
-        if seconds <= 0:
-            return
         # Counted when the wait begins, so that parallel tries are delayed more and more too.
         self._count()
         outside = peer.seat is None

@@ -55,6 +55,8 @@ def connect_options(payload: Any) -> ConnectOptions:
     A Payload that is not an object means no options; unknown keys are ignored.
     """
     if isinstance(payload, str):
+        if not payload.lstrip().startswith("{"):
+            return NOTHING  # as from old clients; an exception would cost as much as a join
         try:
             payload = orjson.loads(payload)
         except ValueError:
