@@ -1,6 +1,6 @@
-"""What all tests share: the option --fast, one store for each process of pytest, nodes on it.
+"""Shared by all tests: the option --fast, one store for each pytest process, and nodes on it.
 
-`--fast` leaves out the tests marked `process`: those that start a program, as the command, a
+`--fast` leaves out the tests marked `process`: those that start a program such as the command, a
 browser, a store or an installer. An unmarked test that starts one then fails.
 """
 
@@ -27,7 +27,7 @@ settings.register_profile(
 )
 settings.load_profile("ours")
 
-#: What Python says of a new process (sys.addaudithook).
+#: Python's names for starting a process (sys.addaudithook).
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
 
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what --fast does not run."""
+    """Deselect the tests that --fast does not run."""
     if config.getoption("--fast"):
         slow = [item for item in items if item.get_closest_marker("process")]
         config.hook.pytest_deselected(items=slow)
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """See that --fast starts no program."""
+    """Check that --fast starts no program."""
     if item.config.getoption("--fast"):
         _watch()
 
@@ -61,14 +61,14 @@ def _refuse_to_start(event: str, _arguments: object) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare each collection of garbage what was collected of tests: half a second for all."""
+    """Freeze the collected tests, which saves the garbage collector half a second in all."""
     gc.collect()
     gc.freeze()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
-    """Give a Valkey that nobody stops or harms; each test has a namespace of its own there."""
+    """Give a Valkey that no test stops or disturbs; each test has its own namespace in it."""
     async with valkey(tmp_path_factory.mktemp("valkey")) as running:
         yield running
 

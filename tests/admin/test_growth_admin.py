@@ -29,7 +29,7 @@ from videre.transport import Options
 
 #: The longest line of a request, or header, that aiohttp reads has 8190 bytes.
 LONGEST = 8000
-#: All that read their query: the others are asked by whoever may, for the same each time.
+#: All routes that read their query: the others get the same request each time.
 ROUTES = [
     (method.upper(), path)
     for path, methods in DOCUMENT["paths"].items()
@@ -41,7 +41,7 @@ QUERIES = (
     *("%ff", "%d", "%2500=%00", "prefix=/%d", "reason=x", "room[%d]=a", "a%d;b", "a+b=c+d"),
 )
 LONG_VALUES = ("room=", "after=", "limit=", "prefix=", "user=", "reason=", "x=", "")
-#: Bytes of the longest answer to what is wrong: eight faults with their names.
+#: Bytes of the longest error answer: eight faults with their names.
 ANSWER = 8192
 OPEN_METRICS = "application/openmetrics-text;version=1."
 FILLERS = ("a", "1", "%41", "%F0%9F%98%80", "+", "/", "%25", "%ff", ".", "[")
@@ -159,9 +159,9 @@ STRINGS = (
 async def test_bodies(
     admin: Admin, bodies: Sequence[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Any JSON, and what is none, with names that are known and others, in all places.
+    """Any JSON, and invalid JSON, with known and unknown names in all places.
 
-    Cerberus takes 300 us whatever it is given, which would hide the rest.
+    Cerberus takes 300 us for any input, which would hide the rest.
     """
 
     def judge(document: dict[str, Any], *_: object) -> dict[str, Any]:
@@ -181,7 +181,7 @@ async def test_bodies(
 
 
 async def read(request: web.Request) -> None:
-    """Read a body as the API does; what is wrong is a short answer."""
+    """Read a body like the API does; an error must be short."""
     try:
         await read_body(request, PACKET)
     except Problem as problem:
@@ -201,7 +201,7 @@ async def test_members_of_a_crowded_room(admin: Admin) -> None:
             run(rooms.join(f"u{joined}", "crowd", FakeConnection(), ("", "")))
         return size
 
-    crowd(1024)  # a join tells all who are there: not what is measured
+    crowd(1024)  # a join is sent to all members, which is not measured here
     for target in ("/api/v1/members?room=crowd", "/api/v1/members?room=crowd&after=u30"):
         await check_async(
             crowd,

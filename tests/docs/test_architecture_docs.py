@@ -1,4 +1,4 @@
-"""docs/architecture.md: its layers are those of the imports, and what it names is there."""
+"""docs/architecture.md: its layers match the imports, and everything that it names exists."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def layers() -> list[set[str]]:
 
 
 def test_each_folder_has_its_layer() -> None:
-    """Every folder and module of the package is in one of them, and no other."""
+    """The layers together have every folder and module of the package, once each."""
     named = [name for layer in layers() for name in layer]
     assert sorted(named) == sorted({*ARROWS, *ROOTS} - {"", "__main__"})
     assert layers()[-1] == ROOTS - {"", "__main__"}
 
 
 def test_imports_point_at_the_layers_above() -> None:
-    """What each may import is in its own layer or in one that is named before."""
+    """Each folder imports only from its own layer or from those above."""
     place = {name: number for number, layer in enumerate(layers()) for name in layer}
     wrong = [
         f"{name} imports {other}"
@@ -47,14 +47,14 @@ def test_imports_point_at_the_layers_above() -> None:
     assert not wrong
 
 
-def test_what_it_names_is_found() -> None:
-    """The tests below look at something."""
+def test_the_document_names_paths_and_names() -> None:
+    """Otherwise the tests below would check nothing."""
     assert len(PATHS) > 20 and len(NAMES) >= 2
 
 
 @pytest.mark.parametrize("path", sorted(set(PATHS)))
 def test_its_files_are_there(path: str) -> None:
-    """In the repository, or in the package."""
+    """Each path is in the repository, or in the package."""
     assert any((folder / path).exists() for folder in (ROOT, ROOT / "videre"))
     found = next(folder / path for folder in (ROOT, ROOT / "videre") if (folder / path).exists())
     assert found.is_dir() == path.endswith("/")
@@ -62,7 +62,7 @@ def test_its_files_are_there(path: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(NAMES)))
 def test_its_names_are_there(name: str) -> None:
-    """In the module that they are said to be in."""
+    """Each name is in the module that the document says."""
     module, _, attribute = name.partition(".")
     assert hasattr(importlib.import_module(f"videre.{module}"), attribute)
 
@@ -88,14 +88,14 @@ def test_its_names_are_there(name: str) -> None:
     ],
 )
 def test_the_places_of_the_recipes(where: str, names: list[str]) -> None:
-    """Are where the recipes say."""
+    """Each is where the recipe says."""
     source = (ROOT / "videre" / where).read_text(encoding="utf-8")
     assert [name for name in names if name not in source] == []
 
 
 @pytest.mark.parametrize("thing", ["event", "limit", "metric", "engine", "transport", "dialect"])
 def test_each_recipe_leads_somewhere(thing: str) -> None:
-    """It has numbered steps, and names the files or the code that they are about."""
+    """It has numbered steps, and names the files or the code to change."""
     (recipe,) = re.findall(rf"^\*\*An? {thing}\b.*\n((?:(?:\d\.|  ) .*\n)+)", TEXT, re.MULTILINE)
     steps = re.findall(r"^(\d)\. ", recipe, re.MULTILINE)
     assert steps == [str(number) for number in range(1, len(steps) + 1)] and len(steps) > 1
@@ -103,7 +103,7 @@ def test_each_recipe_leads_somewhere(thing: str) -> None:
 
 
 def test_the_picture_shows_the_way() -> None:
-    """Each step of the packet's life names a file and a function that is in it."""
+    """Each step of the packet's life names a file and a function in it."""
     picture = (ROOT / "docs" / "packet.svg").read_text(encoding="utf-8")
     steps = re.findall(r'class="mono"[^>]*>([\w./]+) (\w+)<', picture)
     assert len(steps) > 4

@@ -1,6 +1,6 @@
 """The documents for operators, followed word by word on a bare Debian machine.
 
-Then what a page promises is tried there: its server is met through nginx, its TURN server relays.
+Then the tests check each page's result there: members meet through nginx, the TURN server relays.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ FOLLOWED = [
     claim("docs/hosting.md", ".venv/bin/python site.py"),
 ]
 
-# Members enter a room at each of the URLs, over WebSockets and, at the last, by polling; all know
-# of each other. The servers come before the proxy: one that a proxy finds down is left out for
-# seconds, and gets its sessions back in their middle.
+# Members join a room at each of the URLs, over WebSockets and, at the last, by polling; all hear of
+# each other. The servers start before the proxy: it would skip a server that it found down for
+# seconds, and then return its sessions to it halfway.
 MEET = """
 import asyncio, json, sys, aiohttp
 
@@ -125,7 +125,7 @@ async def test_cluster(machine: Machine) -> None:
 
 
 async def test_turn(machine: Machine) -> None:
-    """A member's credential is taken by the TURN server, which relays; a wrong one is not."""
+    """The TURN server accepts a member's credential and relays; it refuses a wrong one."""
     servers = {"Urls": f"turn:{ADDRESS}", "SecretFile": "turn-secret"}
     async with reading(machine) as reader:
         for block in page("docs/turn.md"):
@@ -163,7 +163,7 @@ asyncio.run(main())
 
 
 async def test_hosting(machine: Machine) -> None:
-    """Ann logs in and gets her room's page; then the workers of gunicorn share rooms."""
+    """Ann logs in and gets her room's page; then gunicorn's workers share rooms."""
     async with reading(machine, "/root/site") as reader:
         for block in page("docs/hosting.md"):
             if "apt-get install redis-server" in block.text:
@@ -185,7 +185,7 @@ curl -fsS http://localhost:8080/echo/videre.js | grep -q export
 
 
 async def test_the_unit(machine: Machine) -> None:
-    """Its head installs it; then its socket is a Unix socket, which outlives restarts."""
+    """Its first lines install it; then its socket is a Unix socket, which outlives restarts."""
     head = (ROOT / "docs/videre.service").read_text(encoding="utf-8").partition("\n[Unit]")[0]
     lines = re.findall(r"(?m)^#   (.*)$", head)
     assert len(lines) == 4

@@ -1,4 +1,4 @@
-"""The Python client in the documentation: its examples run as they stand there."""
+"""The Python client in the documentation: its examples run as written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CALL_SECONDS = patient(30)  # a safety net: a call takes less than a second
 
 @runs("docs/client.md", "match event")
 async def test_the_example_of_the_reference(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It hears who comes, what is said and who goes, until it is removed."""
+    """It hears joins, messages and leaves, until it is removed."""
     app = web.Application()
     rooms = videre.setup(app).rooms
     seated: asyncio.Queue[str] = asyncio.Queue()
@@ -30,7 +30,7 @@ async def test_the_example_of_the_reference(block: Block, monkeypatch: pytest.Mo
     heard: asyncio.Queue[Any] = asyncio.Queue()
 
     class Observed(Client):
-        """A client whose events can be seen."""
+        """A client whose events a test can observe."""
 
         async def receive(self) -> Any:
             event = await super().receive()

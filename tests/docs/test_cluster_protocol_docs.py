@@ -1,4 +1,4 @@
-"""docs/cluster-protocol.md: the fields, operations and keys that it names are those of the code."""
+"""docs/cluster-protocol.md: its fields, operations and keys are those of the code."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ FIELDS = [
 
 
 def source(name: str) -> str:
-    """Return the text of a script of the store."""
+    """Return the text of one of the store's scripts."""
     return (SCRIPTS / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("number", "module"), [(0, "node.py"), (1, "view.py"), (2, "view.py")])
 def test_each_state_is_a_field(number: int, module: str) -> None:
-    """Of Node, View or OwnSeat: an attribute that is set when one is made, or a property."""
+    """Each is a property of Node, View or OwnSeat, or an attribute that is set at its creation."""
     text, named = source(module), FIELDS[number]
     assert len(named) > 2
     held = r"self\.{0}\b[^=\n]* = |@property\n    def {0}\(|^    {0}: "
@@ -43,20 +43,20 @@ def test_each_state_is_a_field(number: int, module: str) -> None:
 
 
 def test_the_states_of_a_view() -> None:
-    """Each is named as in the code, with its meaning."""
+    """Each is named and explained as in the code."""
     (table,) = rows("state", "meaning")
     assert [row[0] for row in table] == list(ViewState)
 
 
 def test_the_moves_of_a_view() -> None:
-    """The page allows what the code allows."""
+    """The page has exactly the changes that the code allows."""
     (table,) = rows("to", "from", "when")
     found = {(before, to) for to, earlier, _ in table for before in earlier.split(", ")}
     assert found == {(before, to) for before, row in MOVES.items() for to in row}
 
 
 def test_each_step_of_the_cluster_is_named() -> None:
-    """Every operation of nodes.lua."""
+    """The page names every operation of nodes.lua."""
     operations = re.findall(r"op == '(\w+)'", source("nodes.lua"))
     assert len(operations) > 5
     assert [each for each in operations if not re.search(rf"\b{each}\b", TEXT)] == []
@@ -64,7 +64,7 @@ def test_each_step_of_the_cluster_is_named() -> None:
 
 @pytest.mark.parametrize("script", ["room.lua", "nodes.lua"])
 def test_each_key_is_named(script: str) -> None:
-    """Of those at the top of the script."""
+    """The page names every key listed at the top of the script."""
     keys = re.findall(r"^--   (\w+) +(?:hash|zset|set|string|list) ", source(script), re.MULTILINE)
     assert len(keys) >= 3
     assert [key for key in keys if f"\n| `{key}` |" not in TEXT] == []
@@ -72,6 +72,6 @@ def test_each_key_is_named(script: str) -> None:
 
 @pytest.mark.parametrize("constant", re.findall(r"`([A-Z]+_SECONDS)`", TEXT))
 def test_its_times(constant: str) -> None:
-    """Each constant is the engine's, with the seconds that the page says."""
+    """Each constant has the seconds that the page says."""
     (seconds,) = re.findall(rf"(\d+) s\b[^.|(`]*\(`{constant}`\)", TEXT)
     assert getattr(node, constant) == float(seconds)

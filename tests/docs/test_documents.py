@@ -1,4 +1,4 @@
-"""Every fenced block of the documentation is run; those of JSON, and tables of figures, here."""
+"""Every fenced block of the documentation is run; this module runs JSON and tables of figures."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def test_every_block_is_run() -> None:
-    """tests/support/documents.py says how."""
+    """tests/support/documents.py explains how."""
     left = [f"{block}: {block.language or 'no language'}" for block in unclaimed()]
     assert not left, "no test runs " + ", ".join(left)
 
 
 @runs_all("json")
 def test_json(block: Block, tmp_path: Path) -> None:
-    """It is a packet that a client may send, or a configuration that is good."""
+    """It is a packet that a client may send, or a valid configuration."""
     values = json.loads(block.text)
     if "Header" in values:
         assert Decoder(64 * 1024).decode(block.text).event in CLIENT_EVENTS
@@ -48,13 +48,13 @@ def test_json(block: Block, tmp_path: Path) -> None:
 
 
 def _between(figure: str) -> tuple[float, float]:
-    """Return the bounds of what a rounded figure may have been."""
+    """Return the bounds of a figure before it was rounded."""
     half = 0.5 * 10.0 ** -len(figure.partition(".")[2])
     return float(figure) - half, float(figure) + half
 
 
 def _marked(columns: list[str]) -> tuple[float, float]:
-    """Return the figure that a row's ratio is about."""
+    """Return the figure that a row's ratio compares."""
     (column,) = [each for each in columns if each.endswith("*")]
     match = re.match(r"[\d.]+", column)
     assert match
@@ -63,7 +63,7 @@ def _marked(columns: list[str]) -> tuple[float, float]:
 
 @runs_all("text", "ours/it")
 def test_figures(block: Block) -> None:
-    """A table of bin/bench: each ratio is what our figure is to the other's, as far as shown."""
+    """In tables of bin/bench, each ratio is our figure divided by the other's, as far as shown."""
     head, *groups = block.text.split("\n\n")
     if "\n" in head:  # no empty line after it
         head, first = head.split("\n", 1)
@@ -83,7 +83,7 @@ def test_figures(block: Block) -> None:
 
 
 def _anchors(path: Path) -> set[str]:
-    """Return the anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors of a document's headings, as GitHub forms them."""
     headings = re.findall(r"^#+ +(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
     return {heading.replace(" ", "-") for heading in plain}
@@ -91,7 +91,7 @@ def _anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    """Those within the repository: to a file, and to a heading in it."""
+    """Links within the repository lead to an existing file, and an existing heading in it."""
     for link in LINK.findall(path.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", link):
             continue
@@ -109,7 +109,7 @@ def _linked(path: Path) -> set[Path]:
 
 
 def test_the_readme_leads_to_every_document() -> None:
-    """Each is found from the first page, by links."""
+    """Links lead from the README to each of them."""
     found, new = set(), {DOCUMENTS[0]}
     while new:
         found |= new
@@ -119,7 +119,7 @@ def test_the_readme_leads_to_every_document() -> None:
 
 @runs("docs/architecture.md", "bin/        serve", name="tree")
 @runs("docs/architecture.md", "peers/peer.receive -> peers/connect", name="connect")
-def test_what_a_picture_names_is_there(tree: Block, connect: Block) -> None:
+def test_names_in_pictures_exist(tree: Block, connect: Block) -> None:
     """The map has every folder and module, and each `folder/module.name` is defined there."""
     package = ROOT / "videre"
     text = tree.text.partition("videre/\n")[2].partition("tests/ ")[0]
@@ -140,7 +140,7 @@ LOOK = table_of_tests("docs/architecture.md")
 
 @pytest.mark.parametrize("row", LOOK, ids=lambda row: row[0])
 def test_where_to_look(row: list[str]) -> None:
-    """Each row names modules that exist, names that they define, and a test that exists."""
+    """Each row names existing modules, names that they define, and an existing test."""
     _, code, test = row
     modules = re.findall(r"`(\w[\w/]*\.(?:py|lua))`", code)
     assert modules and all((ROOT / "videre" / module).exists() for module in modules)
@@ -152,5 +152,5 @@ def test_where_to_look(row: list[str]) -> None:
 
 
 def test_the_table_answers_the_common_questions() -> None:
-    """A search that finds nothing would pass the test above."""
+    """Without this check, the test above would pass if it found no rows."""
     assert len(LOOK) > 9

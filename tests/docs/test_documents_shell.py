@@ -1,8 +1,8 @@
-"""The shell commands of the documentation are carried out, in a checkout of their own.
+"""The documentation's shell commands are carried out, in a separate checkout.
 
-What each kind of command is, and how it is known to work, is an entry of COMMANDS. Commands run as
-they stand, but for what must not be touched here: ports are free ones, and /etc is a folder of the
-test. Nothing is installed: of a package it is checked that it is there to be had.
+COMMANDS has each kind of command, and how the test checks its effect. Commands run as written,
+except for what must not change here: ports are free ones, and /etc is a folder of the test. Nothing
+is installed: the test only checks that a package exists.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SECONDS = patient(60)  # for a command that ends by itself; none takes a tenth o
 
 
 class Checkout:
-    """A copy of the repository as its commands see it, whose .venv is this environment."""
+    """A copy of the repository for the commands, whose .venv is this environment."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,7 +52,7 @@ class Checkout:
         shutil.copytree(ROOT / "docs", path / "docs")
         for name in ("videre", "tests", "benchmarks", "setup.cfg", "setup.py", "README.md"):
             (path / name).symlink_to(ROOT / name)
-        self.program("bin/install", "true")  # it has been done, for this environment
+        self.program("bin/install", "true")  # already done for this environment
         self.program(".venv/bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
         self.program("path/python", f'exec {shlex.quote(sys.executable)} "$@"')
         self.program(".venv/bin/videre-server", 'exec .venv/bin/python -m videre "$@"')
@@ -74,7 +74,7 @@ class Checkout:
         return {"PATH": path, "HOME": str(self.path)}
 
     async def run(self, command: str) -> str:
-        """Return what a command prints that ends by itself, and well."""
+        """Return the output of a command, which must end by itself and succeed."""
         process = await asyncio.create_subprocess_exec(
             *("bash", "-euo", "pipefail", "-c", command),
             cwd=self.path,
@@ -95,7 +95,7 @@ class Checkout:
 
     @asynccontextmanager
     async def serve(self, command: str) -> AsyncIterator[Signaller]:
-        """Run a command that serves; SIGTERM must end it well."""
+        """Run a command that serves; SIGTERM must stop it cleanly."""
         process = await asyncio.create_subprocess_exec(
             *shlex.split(command),
             cwd=self.path,
@@ -118,7 +118,7 @@ class Checkout:
 
 
 async def calls(url: str, ssl: bool = True) -> None:
-    """Check that a signaller gives a seat at this URL."""
+    """Check that a server seats a user at this URL."""
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(f"{url.replace('0.0.0.0', '127.0.0.1')}/websocket", ssl=ssl) as socket,
@@ -128,7 +128,7 @@ async def calls(url: str, ssl: bool = True) -> None:
 
 
 async def _serves(checkout: Checkout, command: str) -> None:
-    """A signaller listens where the options say, and gives a seat."""
+    """A server listens where the options say, and seats a user."""
     path = re.search(r"--prefix (\S+)", command)
     command = re.sub(r"--port \d+", "--port 0", command)
     if "--cert" in command:
@@ -142,7 +142,7 @@ async def _serves(checkout: Checkout, command: str) -> None:
 
 
 async def _checks(checkout: Checkout, command: str) -> None:
-    """A configuration is judged."""
+    """The command checks a configuration."""
     file = re.search(r"--config /(\S+)", command)
     assert file
     path = checkout.path / file[1]
@@ -156,7 +156,7 @@ async def _checks(checkout: Checkout, command: str) -> None:
 
 
 async def _mints(checkout: Checkout, command: str) -> None:
-    """A token is printed that the secret of the line before has signed."""
+    """It prints a token signed with the previous line's secret."""
     auth = {"Auth": {"SecretFiles": ["secret"]}}
     (checkout.path / "conf.json").write_text(json.dumps(auth))
     token = (await checkout.run(command)).strip()
@@ -171,33 +171,33 @@ async def _mints(checkout: Checkout, command: str) -> None:
 
 
 async def _makes_a_secret(checkout: Checkout, command: str) -> None:
-    """A file holds a secret of a length that is good for tokens, and for TURN."""
+    """The file has a secret long enough for tokens and for TURN."""
     await checkout.run(command)
     assert len((checkout.path / command.split()[-1]).read_text().strip()) >= 32
 
 
 async def _tests(checkout: Checkout, command: str) -> None:
-    """The tests are found; they are not run, this is one of them."""
+    """The tests are collected, but not run: this is one of them."""
     narrow = "" if "tests/" in command else " tests/house/test_limits.py"
     output = await checkout.run(f"{command}{narrow} -n 0 -p no:cacheprovider --collect-only -q")
     assert re.search(r"tests? collected", output), output
 
 
 async def _lints(checkout: Checkout, command: str) -> None:
-    """The gate runs it."""
+    """CI runs it."""
     assert f"\n{command}\n" in (ROOT / ".ci/run").read_text()
     assert os.access(checkout.path / command, os.X_OK)
 
 
 async def _measures(checkout: Checkout, command: str) -> None:
-    """The cases are there; nothing is measured."""
+    """The cases exist; nothing is measured."""
     require("npm")
     _copy_benchmarks(checkout)
     assert "ours" in await checkout.run(f"{command} --list")
 
 
 async def _tabulates(checkout: Checkout, command: str) -> None:
-    """From the results that are kept, the tables are those that the document has."""
+    """The stored results give the tables in the document."""
     _copy_benchmarks(checkout)
     document = checkout.path / "docs/scale.md"
     there = document.read_text()
@@ -217,7 +217,7 @@ def _copy_benchmarks(checkout: Checkout) -> None:
 
 
 async def _installs(checkout: Checkout, command: str) -> None:
-    """What pip is to install is this package, with extras that it has."""
+    """pip would install this package, with existing extras."""
     metadata = await checkout.run(
         "python setup.py --quiet egg_info --egg-base path && cat path/*.egg-info/PKG-INFO"
     )
@@ -232,7 +232,7 @@ async def _installs(checkout: Checkout, command: str) -> None:
 
 
 async def _configures_nginx(checkout: Checkout, command: str) -> None:
-    """nginx takes the file where it is copied to; then systemd is asked to reload it."""
+    """nginx accepts the copied file; then systemd would reload nginx."""
     etc = checkout.path / "etc/nginx"
     (etc / "conf.d").mkdir(parents=True)
     main = MAIN.format(tmp=checkout.path, user="")
@@ -248,7 +248,7 @@ async def _configures_nginx(checkout: Checkout, command: str) -> None:
     assert (checkout.path / "systemctl.log").read_text() == "systemctl reload nginx\n"
 
 
-#: How a command is carried out, by what it looks like: the first that fits.
+#: How to carry out a command, by its form: the first match applies.
 COMMANDS: list[tuple[str, Callable[[Checkout, str], Awaitable[None]]]] = [
     (r"bin/serve token .*", _mints),
     (r"bin/serve .*--check", _checks),
@@ -282,14 +282,14 @@ async def carry_out(checkout: Checkout, line: str) -> None:
 
 @runs_all("shell")
 async def test_shell(block: Block, checkout: Checkout) -> None:
-    """Each line is a command that does what it is there for."""
+    """Each line is a command that has its intended effect."""
     for line in block.text.splitlines():
         await carry_out(checkout, line)
 
 
 @runs("README.md", "Listening on")
 async def test_what_the_first_command_prints(block: Block, checkout: Checkout) -> None:
-    """What one sees then, but for the port and the room's random name."""
+    """The output equals the document's, except for the port and the random room name."""
     async with checkout.serve("bin/serve") as server:
         port = str(server.port)
     told = block.text.splitlines()
@@ -303,7 +303,7 @@ async def test_what_the_first_command_prints(block: Block, checkout: Checkout) -
 @runs("docs/cluster.md", "videre-server --config", name="start")
 @runs("docs/cluster.md", "--workers", name="workers")
 async def test_a_cluster(conf: Block, start: Block, workers: Block, checkout: Checkout) -> None:
-    """Two signallers of that configuration share a room; so do the workers of one."""
+    """Two servers with that configuration share a room, and so do the workers of one."""
     lines = start.text.splitlines()
     one, two = [line for line in lines if "videre-server" in line]
     (nginx,) = [line for line in lines if line.startswith("cp docs/nginx.conf ")]
@@ -328,4 +328,4 @@ async def test_a_cluster(conf: Block, start: Block, workers: Block, checkout: Ch
             before.append(user)
             heard = await socket.receive_json(timeout=SECONDS)
             assert json.loads(heard["Payload"]) == before
-        assert len({*await urls(server, 4)}) == 4  # the last command's, of which each has a port
+        assert len({*await urls(server, 4)}) == 4  # the last command's, one port for each worker

@@ -1,4 +1,4 @@
-"""docs/hosting.md: the site runs as it stands there. (Its page: test_documents_browser.py.)"""
+"""docs/hosting.md: the site runs as written. (test_documents_browser.py tests its page.)"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
 
 
 class Person:
-    """Somebody with a browser of their own, as far as cookies go."""
+    """A person with a browser, reduced to its cookies."""
 
     def __init__(self, server: Server, name: str) -> None:
         self._url = server.url
@@ -42,7 +42,7 @@ class Person:
         self.http = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
 
     async def ask(self, method: str, path: str, **form: str) -> tuple[int, str]:
-        """Return the status and the text of an answer."""
+        """Send a request; return the status and the text."""
         async with self.http.request(method, self._url + path, data=form or None) as answer:
             return answer.status, await answer.text()
 
@@ -57,13 +57,13 @@ class Person:
         return token
 
     def client(self, room: str, token: str) -> Client:
-        """Return a client that brings a token."""
+        """Return a client with a token."""
         return Client(f"{self._url}/echo", user=self.name, room=room, token=token)
 
 
 @pytest.fixture
 async def people(site: Server) -> AsyncIterator[dict[str, Person]]:
-    """Give Ann and the admin, who have logged in, and somebody who has not."""
+    """Give Ann and the admin, logged in, and a stranger."""
     persons = {name: Person(site, name) for name in ("ann", "root", "eve")}
     assert await persons["ann"].login() == (200, "Hello, ann")
     assert await persons["root"].login() == (200, "Hello, root")
@@ -73,7 +73,7 @@ async def people(site: Server) -> AsyncIterator[dict[str, Person]]:
 
 
 async def test_strangers_are_kept_out(people: dict[str, Person]) -> None:
-    """Who has not logged in gets nothing, and nobody more than is theirs."""
+    """A visitor who is not logged in gets nothing, and a user only what is theirs."""
     ann, eve = people["ann"], people["eve"]
     assert (await eve.login())[0] == 401
     assert (await eve.ask("POST", "/login", user="ann", password="guessed"))[0] == 401
@@ -86,14 +86,14 @@ async def test_strangers_are_kept_out(people: dict[str, Person]) -> None:
     assert (await ann.ask("DELETE", "/admin/garden/bob"))[0] == 403
     with pytest.raises(Unauthorized):
         await eve.client("garden", "no token").__aenter__()
-    with pytest.raises(Unauthorized):  # Ann's token is for Ann
+    with pytest.raises(Unauthorized):  # Ann's token is for Ann only
         await eve.client("garden", await ann.token("garden")).__aenter__()
 
 
 async def test_the_admin_sees_and_removes(
     people: dict[str, Person], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who is removed is told why, gets no other token, and cannot come back with the old one."""
+    """A removed user gets the reason and no other token, and cannot return with the old one."""
     ann, root = people["ann"], people["root"]
     token = await ann.token("garden")
     reason = "The admin has removed you"
@@ -119,7 +119,7 @@ LIMITS = "max_line_size=32 * 1024, max_field_size=32 * 1024"
 @runs("docs/hosting.md", "max_line_size")
 @pytest.mark.parametrize(("limits", "status"), [(LIMITS, 200), ("", 400)])
 async def test_a_site_with_long_headers(block: Block, limits: str, status: int) -> None:
-    """A cookie and a URL of 30 KiB are taken, and refused without the limits; SIGTERM ends it."""
+    """A cookie and a URL of 30 KiB are accepted, only with the limits; SIGTERM stops the site."""
     port = free_port()
     assert block.text.count(LIMITS) == 1
     code = block.text.replace(LIMITS, limits).replace("8080", str(port))

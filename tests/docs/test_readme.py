@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands."""
+"""The README's Python runs as written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SITES = [
 async def test_a_site_serves_signalling(
     block: Block, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Below the path that it says."""
+    """It does so at the path that the README says."""
     apps: list[web.Application] = []
     monkeypatch.setattr(web, "run_app", lambda app, port: apps.append(app))
     run_python(block)

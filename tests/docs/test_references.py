@@ -1,4 +1,4 @@
-"""The references in docs/ name all that there is in the code: what is not told is not there."""
+"""The references in docs/ are complete: they name everything that the code offers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TEXT = {path.stem: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
 
 def in_code(document: str, name: str) -> bool:
-    """Tell whether a document has a name, in code."""
+    """Return whether a document contains a name as code."""
     return re.search(rf"`[^`\n]*\b{re.escape(name)}\b[^`\n]*`", TEXT[document]) is not None
 
 
 def public(kind: type) -> list[str]:
-    """Return the names of what a class offers."""
+    """Return the public names of a class."""
     return [name for name in vars(kind) if not name.startswith("_")]
 
 
@@ -45,19 +45,19 @@ FIELDS = [
 
 @pytest.mark.parametrize("name", [*EXPORTED, *PARAMETERS, *public(Client)])
 def test_the_python_client(name: str) -> None:
-    """All that is exported, every option, and every method and property of a client."""
+    """The reference has all exports, options, methods and properties."""
     assert in_code("client", name)
 
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_the_fields_of_the_python_client(field: str) -> None:
-    """Of an event, or of Backoff, where it is named itself."""
+    """The reference has the fields of each event, and of Backoff next to its name."""
     kind, name = field.split(".")
     assert re.search(rf"`{kind}\([^)]*\b{name}\b[^)]*\)", TEXT["client"])
 
 
 def test_the_defaults_of_the_python_client() -> None:
-    """Those of the options' table are the real ones."""
+    """The defaults in the options' table are the real ones."""
     rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", TEXT["client"], re.MULTILINE))
     told = {name: rows.get(name) for name in PARAMETERS if name not in ("url", "user", "room")}
     backoff = told.pop("backoff")
@@ -73,20 +73,20 @@ SOURCES = {
     kind: "".join((BROWSER / "videre" / f"{part}.js").read_text(encoding="utf-8") for part in parts)
     for kind, parts in {"Signaller": ["signaller"], "Videre": ["call", "peer", "transfers"]}.items()
 }
-#: Public to JavaScript, for the module's own classes.
+#: Public in JavaScript, but only for the module's own classes.
 BETWEEN_CLASSES = {
     "Signaller": set(),
     "Videre": {"failed", "received", "track"},
     "Peer": {"call", "close", "hear", "repair", "replace", "send"},
 }
-#: What options are called within; as options they have other names.
+#: Local names of options, which are called something else as options.
 OPTIONS_KEPT = {"signallerURL", "localVideoElement", "remoteVideoElement", "constraints"}
 OPTIONS_KEPT |= {"configuration", "maxTransferBytes"}
 
 
 @pytest.fixture(scope="module")
 def members() -> dict[str, Any]:
-    """Return the names of what the module and its classes offer."""
+    """Return the public names of the module and its classes."""
     path = ROOT / "videre" / "browser" / "videre.js"
     (line,) = asyncio.run(node("members.mjs", str(path)))
     return line
@@ -105,7 +105,7 @@ def section(title: str) -> str:
 @pytest.mark.process
 @pytest.mark.parametrize("kind", ["Signaller", "Videre"])
 def test_the_browser_client(members: dict[str, Any], kind: str) -> None:
-    """Every method and property, in the section of its class."""
+    """Every method and property is in the section of its class."""
     names = set(members[kind]) - BETWEEN_CLASSES[kind]
     assert len(names) > 10
     assert [
@@ -115,7 +115,7 @@ def test_the_browser_client(members: dict[str, Any], kind: str) -> None:
 
 @pytest.mark.process
 def test_the_other_classes_of_the_browser_client(members: dict[str, Any]) -> None:
-    """They are named, and so is what is in them."""
+    """Each is named, with its members."""
     assert [
         name for name in members["exports"] if name != "default" and not in_code("browser", name)
     ] == []
@@ -125,7 +125,7 @@ def test_the_other_classes_of_the_browser_client(members: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(("kind", "least"), [("Signaller", 7), ("Videre", 8)])
 def test_the_options_of_the_browser_client(kind: str, least: int) -> None:
-    """Those of the types."""
+    """The document has those of the types."""
     options = re.findall(r"^  (\w+)\??:", interface(f"{kind}Options"), re.MULTILINE)
     assert len(options) >= least
     assert [name for name in options if not re.search(rf"`{name}`", section(kind))] == []
@@ -133,7 +133,7 @@ def test_the_options_of_the_browser_client(kind: str, least: int) -> None:
 
 @pytest.mark.parametrize(("kind", "least"), [("Signaller", 9), ("Videre", 6)])
 def test_the_events_of_the_browser_client(kind: str, least: int) -> None:
-    """Those that are told by the class, or for it by its parts; its types have the same."""
+    """The document has those that the class or its parts emit; the types have the same."""
     events = {
         name
         for arguments in re.findall(r"(?:\.emit|tell)\(([^,)]+)", SOURCES[kind])
@@ -155,7 +155,7 @@ NAMESPACE = {*public(videre.Namespace), *videre.Namespace.__annotations__}
 
 
 def test_what_rooms_offer() -> None:
-    """Each method with its arguments, and their defaults."""
+    """The document has each method with its arguments and defaults."""
     assert set(public(Rooms)) - FOR_PEERS == FOR_SITES
     for name in ("rooms", "members", "kick", "send"):
         arguments = [
@@ -171,5 +171,5 @@ def test_what_rooms_offer() -> None:
 
 @pytest.mark.parametrize("name", sorted((NAMESPACE | {*videre.__all__}) - INSIDE))
 def test_what_a_site_can_call(name: str) -> None:
-    """What the package exports, and what `setup` returns."""
+    """The document has the package's exports, and the result of `setup`."""
     assert in_code("hosting", name)

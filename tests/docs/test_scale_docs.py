@@ -1,4 +1,4 @@
-"""docs/scale.md says what was measured: its tables are those that the file of results gives."""
+"""docs/scale.md: its tables follow from the file of results."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def results(million: ModuleType) -> dict[str, Any]:
 def test_the_tables_are_those_of_the_results(
     million: ModuleType, results: dict[str, Any], measured: Block, computed: Block
 ) -> None:
-    """Nobody has changed one without the other."""
+    """Neither was changed without the other."""
     document = million.DOCUMENT.read_text(encoding="utf-8")
     again = million.written(document, results)
     assert again == document and measured.text in again and computed.text in again
 
 
 def test_the_medians_are_those_of_the_runs(million: ModuleType, results: dict[str, Any]) -> None:
-    """Every case was run so many times, and what is shown is the middle."""
+    """Every case ran this many times, and the tables show the median."""
     for case in results["cases"]:
         for peer, shown in case["medians"].items():
             runs = [run for run in case["runs"][peer] if "error" not in run]
@@ -58,7 +58,7 @@ def test_the_medians_are_those_of_the_runs(million: ModuleType, results: dict[st
 
 
 def test_a_million_is_what_it_says(million: ModuleType, results: dict[str, Any]) -> None:
-    """The number of nodes and shards, computed once more."""
+    """The numbers of nodes and shards, computed independently."""
     mix = [case for case in results["cases"] if case["name"].startswith("scale mix")][-1]
     four, rate = mix["medians"]["node4"], mix["spec"]["rate"]
     table = million.million(results)
@@ -72,6 +72,6 @@ def test_a_million_is_what_it_says(million: ModuleType, results: dict[str, Any])
 def test_a_document_without_a_place_is_refused(
     million: ModuleType, results: dict[str, Any]
 ) -> None:
-    """A table that would be written nowhere is a fault."""
+    """A table without a place in the document is an error."""
     with pytest.raises(ValueError, match="no place for measured"):
         million.written("no tables", results)

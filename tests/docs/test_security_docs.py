@@ -1,4 +1,4 @@
-"""docs/security.md: each row of the threat model names tests that exist; its example is good."""
+"""docs/security.md: each row of the threat model names existing tests, and its example is valid."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ROWS = table_of_tests("docs/security.md")
 
 
 def test_the_table_is_read() -> None:
-    """A search that finds nothing would pass all tests below."""
+    """Without this check, all tests below would pass if it found no rows."""
     assert len(ROWS) > 30
     assert all(len(row) == 4 and all(row) for row in ROWS)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
 def test_each_row_names_tests_that_exist(row: list[str]) -> None:
-    """At least one, and nothing else."""
+    """It names at least one test, and nothing else."""
     named = TEST.findall(row[3])
     assert named and TEST.sub("", row[3]).strip(", ") == ""
     for file, name in named:
@@ -34,7 +34,7 @@ def test_each_row_names_tests_that_exist(row: list[str]) -> None:
 
 @runs("docs/security.md", "VIDERE_SECRETS")
 def test_the_example_is_a_good_configuration(block: Block, tmp_path: Path) -> None:
-    """As it stands, with a secret in the environment; and each key in it is worth its place."""
+    """It is valid as written, with a secret in the environment; each key in it has an effect."""
     conf = tmp_path / "conf.json"
     conf.write_text(block.text)
     config = load(conf, environ={"VIDERE_SECRETS": SECRET.replace(" ", "-")})
@@ -44,7 +44,7 @@ def test_the_example_is_a_good_configuration(block: Block, tmp_path: Path) -> No
 
 
 def test_no_address_is_invented() -> None:
-    """Holes are reported in the repository; every host in the text is one of documentation."""
+    """Vulnerabilities are reported in the repository; every host in the text is an example."""
     assert "@" not in TEXT
     hosts = {host.removeprefix("www.") for host in re.findall(r"https?://([\w.-]+)", TEXT)}
     assert hosts <= {"example.com"}

@@ -70,7 +70,7 @@ async def no_answer(*_: object) -> None:
 async def test_a_removal_whose_answer_is_lost_is_no_success(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The host is told: it has to try again, because no node owes the store a removal."""
+    """The host gets an error and must try again, because no node owes the store a removal."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     store = cluster.store("one")
     one = Node(RedisEngine(cast(RedisStore, store), node_timeout=NODE_SECONDS, node="one"))

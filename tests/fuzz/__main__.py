@@ -1,4 +1,4 @@
-"""Fuzz one target: `python tests/fuzz decode [OPTIONS of libFuzzer]`; README.md tells more.
+"""Fuzz one target: `python tests/fuzz decode [OPTIONS of libFuzzer]`; see README.md.
 
 `python tests/fuzz replay frames DIRECTORY` runs a corpus without atheris, on the compiled parser.
 """
@@ -15,13 +15,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ("decode", "frames", "sockjs")
-#: What is instrumented: ours, and what of others is Python and stands between us and the wire.
+#: What is instrumented: our code, and Python code of others between us and the wire.
 INSTRUMENTED = ["videre", "cerberus", "json", "aiohttp._websocket", "fuzz_costs"]
 
 
 def fuzz(name: str, options: list[str]) -> None:
     """Run atheris on a target, with its seeds as the first corpus. Does not return."""
-    os.environ["AIOHTTP_NO_EXTENSIONS"] = "1"  # the compiled parser tells no coverage
+    os.environ["AIOHTTP_NO_EXTENSIONS"] = "1"  # the compiled parser reports no coverage
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED):
@@ -45,7 +45,7 @@ def fuzz(name: str, options: list[str]) -> None:
 
 
 def dearest(name: str, corpus: Path) -> str:
-    """Return what tells of the dearest input of a corpus, measured without atheris."""
+    """Return a description of a corpus's most expensive input, measured without atheris."""
     work = getattr(importlib.import_module(f"fuzz_{name}"), "work", None)
     if work is None:
         return f"{name} does not measure costs"
@@ -56,7 +56,7 @@ def dearest(name: str, corpus: Path) -> str:
 
 
 def replay(name: str, files: Iterable[Path]) -> int:
-    """Run a target on these files, and return how many there were."""
+    """Run a target on these files, and return their number."""
     target = importlib.import_module(f"fuzz_{name}")
     count = 0
     for count, file in enumerate(files, 1):  # noqa: B007
@@ -65,9 +65,9 @@ def replay(name: str, files: Iterable[Path]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the arguments ask for, and return the exit code."""
+    """Carry out the arguments, and return the exit code."""
     sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-    sys.setrecursionlimit(5000)  # orjson takes 1024 levels; the check of what it took needs more
+    sys.setrecursionlimit(5000)  # orjson accepts 1024 levels; checking its result needs more
     match arguments:
         case ["replay", name, folder] if name in TARGETS:
             print(f"{replay(name, sorted(Path(folder).iterdir()))} inputs, nothing found")
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
             if all(option.startswith("-") for option in options):
                 options = [*options, tempfile.mkdtemp(prefix=f"fuzz-{name}-")]
             corpus = Path(next(option for option in options if not option.startswith("-")))
-            # libFuzzer ends its process at once: only another one can say what came of it.
+            # libFuzzer ends its process at once, so that another process must report the result.
             command = [sys.executable, str(HERE), "fuzz", name, *options]
             code = subprocess.run(command).returncode
             print(dearest(name, corpus))

@@ -1,4 +1,4 @@
-"""The fuzzers' second goal: what inputs cost for each byte. What is dear stays in the corpus."""
+"""The fuzzers' second goal: cost per byte. Expensive inputs stay in the corpus."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: Added to an input's bytes: the constant of a call says nothing of its bytes.
+#: Added to an input's bytes, because the constant cost of a call is not due to its bytes.
 CONSTANT = 512
-TRIES = 3  # of what seems to be a record: the least counts
+TRIES = 3  # of an apparent record: the minimum counts
 
 
 class Costs:
-    """The dearest input so far of `work`; each record is written into the folder `corpus`."""
+    """The most expensive input of `work` so far; each record is written to the folder `corpus`."""
 
     def __init__(
         self,
@@ -25,10 +25,10 @@ class Costs:
         self._corpus = corpus
         self._clock = clock
         self.dearest = b""
-        self.nanoseconds = 0.0  # for each byte
+        self.nanoseconds = 0.0  # per byte
 
     def note(self, data: bytes) -> None:
-        """Measure an input, and keep it if none was dearer."""
+        """Measure an input, and keep it if it is the most expensive so far."""
         cost = self._cost(data)
         for _ in range(TRIES):
             if cost <= self.nanoseconds:
@@ -51,7 +51,7 @@ class Costs:
 
 
 def reach(cost: float) -> int:
-    """Run code of its own for each step of a cost, so that a fuzzer takes a record for progress."""
+    """Run separate code for each level of cost, so that a fuzzer takes a record for progress."""
     if cost < 16:
         return 0
     if cost < 32:

@@ -24,7 +24,7 @@ LIMIT = 4096  # bytes; small, so that the fuzzer reaches it
 DOCUMENTED = (MalformedPacket, InvalidPacket, PacketTooLarge)
 DECODER = Decoder(LIMIT)
 
-#: What a broadcast was found to begin with, for `Decoder.repeats`.
+#: Heads of broadcasts found so far, for `Decoder.repeats`.
 HEAD = '{"Header":{"Event":"broadcast","UserId":"a","RoomId":"r"},"Payload":'
 
 _CALL = b'{"Header":{"Event":"%s","UserId":"a","RoomId":"r","Id":1},"Payload":%s}'
@@ -48,7 +48,7 @@ SEEDS = [
 
 
 def work(data: bytes) -> None:
-    """Do what a server does with a packet: what is measured."""
+    """Do what a server does with a packet; this is measured."""
     text = data.decode("utf-8", "replace")
     try:
         DECODER.decode(text)
@@ -81,7 +81,7 @@ def check(text: str) -> None:
 
 
 def check_repeats(text: str) -> None:
-    """Check that what is taken for a known header with another Payload is just that."""
+    """Check that an accepted repetition has the known header and another Payload."""
     assert head_of(f"{HEAD}1}}") == HEAD
     for again in (text, HEAD + text, f"{HEAD}{text}}}"):
         if DECODER.repeats(again, HEAD):
@@ -91,7 +91,7 @@ def check_repeats(text: str) -> None:
 
 
 def outcome(text: str) -> Packet | None:
-    """Return the packet in a text, or None for one that is refused as documented."""
+    """Return the packet in a text, or None if it is refused as documented."""
     try:
         return DECODER.decode(text)
     except PeerError as error:
@@ -117,7 +117,7 @@ def check_payload(text: str) -> None:
 
 
 def pairs(text: str) -> list[tuple[str, Any]]:
-    """Return the keys and values of an object as they stand there, numbers as they are spelled."""
+    """Return the keys and values of an object in order, with numbers as they are spelled."""
     found: Any = json.loads(
         text, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=str
     )

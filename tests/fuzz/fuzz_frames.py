@@ -21,13 +21,13 @@ from videre.transport.clients import Client
 from videre.transport.websocket import WebSocketSession
 from videre.transport.wire import Wire
 
-SOCKJS, DEFLATE = 1, 2  # bits of an input's first byte; the others tell how its rest is cut
+SOCKJS, DEFLATE = 1, 2  # bits of an input's first byte; the others say how to cut the rest
 LIMIT = 1024  # bytes of a packet
-WITNESS = secrets.token_hex(8)  # nobody takes the seat of one whose name cannot be guessed
+WITNESS = secrets.token_hex(8)  # nobody can take the seat of a user whose name cannot be guessed
 
 
 class FakeTransport:
-    """A connection that takes everything; once it is aborted or closed it is closing."""
+    """A connection that accepts everything; after abort or close it is closing."""
 
     def __init__(self) -> None:
         self.closing = False
@@ -61,7 +61,7 @@ class FakeTransport:
 
 
 class Complaints(logging.Handler):
-    """Keeps what is logged as a failure: every such record is a bug."""
+    """Keeps records of failures: each one is a bug."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -73,7 +73,7 @@ class Complaints(logging.Handler):
 
 
 class Witness:
-    """The other member of the room; `take` returns what it has heard."""
+    """The other member of the room; `take` returns the packets it has heard."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -113,13 +113,13 @@ class World:
         self.options = options
 
     def close(self) -> None:
-        """Let go of the event loop."""
+        """Close the event loop."""
         logging.getLogger("videre.transport").removeHandler(self.complaints)
         self.loop.run_until_complete(self.namespace.sessions.stop())
         self.loop.close()
 
     async def visit(self, data: bytes) -> bytes:
-        """Let a client send `data` and go; return what it got."""
+        """Let a client send `data` and leave; return the packets that it got."""
         flags, rest = data[0], data[1:]
         sessions, tcp = self.namespace.sessions, FakeTransport()
         deflate = bool(flags & DEFLATE)
@@ -146,7 +146,7 @@ class World:
         return bytes(tcp.written)
 
     def check(self) -> None:
-        """Check that nothing is left of any client, and that the witness heard but packets."""
+        """Check that nothing of any client remains, and that the witness heard packets only."""
         assert not self.complaints.texts, self.complaints.texts[0]
         sessions, rooms = self.namespace.sessions, self.namespace.rooms
         assert sessions.open_sessions == 0
@@ -159,7 +159,7 @@ class World:
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
-    """Cut data as a network may: into pieces of so many bytes, 0 being none."""
+    """Cut data as a network may, into pieces of this many bytes; 0 means none."""
     if not size:
         return [data]
     return [data[at : at + size] for at in range(0, len(data), size)]
@@ -169,7 +169,7 @@ _worlds: list[World] = []
 
 
 def one_input(data: bytes) -> None:
-    """Check the invariant: the first byte tells framing and cutting, the rest is on the wire."""
+    """Check the invariant: the first byte chooses framing and cutting, the rest is the data."""
     if not data:
         return
     if not _worlds:
@@ -182,13 +182,13 @@ def one_input(data: bytes) -> None:
 
 
 def end() -> None:
-    """Let go of what one_input keeps between two inputs."""
+    """Release what one_input keeps between two inputs."""
     while _worlds:
         _worlds.pop().close()
 
 
 def frame(payload: bytes, first: int = 0x81, mask: bytes | None = b"\x00\x00\x00\x00") -> bytes:
-    """Return a frame, masked (by nothing, which keeps it legible) unless told otherwise."""
+    """Return a frame, by default masked with zeros, which keeps it legible."""
     masked, size = (0, len(payload)) if mask is None else (0x80, len(payload))
     if size < 126:
         head = struct.pack("!BB", first, masked | size)
@@ -204,7 +204,7 @@ def packet(event: str, payload: str = '"{}"') -> bytes:
 
 
 def deflated(payload: bytes) -> bytes:
-    """Return what a client that compresses puts into a frame."""
+    """Return the payload of a compressed frame."""
     deflate = zlib.compressobj(wbits=-15)
     data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
     return data.removesuffix(b"\x00\x00\xff\xff")

@@ -31,7 +31,7 @@ SEEDS = [
 
 
 def work(data: bytes) -> None:
-    """Do what a server does with a body: what is measured."""
+    """Do what a server does with a body; this is measured."""
     with suppress(ValueError):
         framing.messages(data)
 
@@ -47,7 +47,7 @@ def one_input(data: bytes) -> None:
 
 
 def check(carrier: str | bytes) -> None:
-    """Check the invariant for what carries messages."""
+    """Check the invariant for something that carries messages."""
     try:
         messages = framing.messages(carrier)
     except ValueError:
@@ -63,5 +63,5 @@ def check(carrier: str | bytes) -> None:
 
 
 def whole(message: str) -> str:
-    """Return a message whose pairs of surrogates are characters: JSON cannot tell them apart."""
+    """Return a message with pairs of surrogates joined: JSON cannot distinguish them."""
     return message.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

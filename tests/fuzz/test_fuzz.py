@@ -1,4 +1,4 @@
-"""The fuzzers' invariants, tried with what hypothesis thinks of; tests/fuzz/README.md has more."""
+"""The fuzzers' invariants, checked with hypothesis; see tests/fuzz/README.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THOROUGH = settings(max_examples=examples(300), suppress_health_check=list(Healt
 
 @pytest.fixture(scope="module", autouse=True)
 def room_to_recurse() -> Iterator[None]:
-    """Let the checks read what orjson reads, and let go of the frames' event loop at the end."""
+    """Allow the recursion that orjson's nesting needs; close the frames' event loop at the end."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(5000)
     yield
@@ -52,13 +52,13 @@ def near(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def encoded(texts: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
-    """Return texts as bytes, lone surrogates too."""
+    """Return texts as bytes, lone surrogates included."""
     return texts.map(lambda text: text.encode("utf-8", "surrogatepass"))
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> bytes:
-    """Draw what a client sends: frames of any kind around packets of any kind, cut anyhow."""
+    """Draw a client's data: frames of any kind around packets of any kind, cut anywhere."""
     flags = draw(st.integers(0, 255))
     sent = [bytes((flags,))]
     for _ in range(draw(st.integers(0, 6))):
@@ -86,7 +86,7 @@ def conversations(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)
 def test_the_seeds(target: ModuleType) -> None:
-    """The fuzzers start from inputs that keep the invariants, and need no atheris to be run."""
+    """The fuzzers' first inputs keep the invariants, and run without atheris."""
     for seed in target.SEEDS:
         target.one_input(seed)
     assert "atheris" not in sys.modules
@@ -122,7 +122,7 @@ def test_sockjs(data: bytes) -> None:
 
 @pytest.mark.process
 def test_a_corpus_is_replayed(tmp_path: Path) -> None:
-    """What a fuzzer has found is run again without it."""
+    """Inputs found by a fuzzer can be run without it."""
     (tmp_path / "found").write_bytes(b'["a"]')
     command = [sys.executable, str(FUZZ), "replay", "sockjs", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=True)
@@ -132,8 +132,8 @@ def test_a_corpus_is_replayed(tmp_path: Path) -> None:
     assert more == []
 
 
-def test_what_is_dear_is_kept(tmp_path: Path) -> None:
-    """Of inputs that cost more for each byte than any before; noise makes no record."""
+def test_expensive_inputs_are_kept(tmp_path: Path) -> None:
+    """An input that costs more per byte than all before is kept; noise makes no record."""
     clock = [0.0]
     prices = {b"cheap": [1e-6] * 2, b"noisy": [9e-6, 2e-7], b"dear": [5e-6] * 9}
 
@@ -148,13 +148,13 @@ def test_what_is_dear_is_kept(tmp_path: Path) -> None:
     assert str(costs).startswith("dearest: 10 ns a byte, 4 bytes: b'dear'")
 
 
-def test_each_step_of_a_cost_is_code_of_its_own() -> None:
-    """So that a fuzzer takes a record for progress."""
+def test_each_level_of_cost_has_its_own_code() -> None:
+    """A fuzzer then takes a record for progress."""
     assert [fuzz_costs.reach(2.0**power) for power in range(3, 12)] == [0, 1, 2, 3, 4, 5, 6, 7, 7]
 
 
 @pytest.mark.parametrize("target", [fuzz_decode, fuzz_sockjs], ids=lambda target: target.__name__)
-def test_what_is_measured_takes_any_input(target: ModuleType) -> None:
-    """As the invariant does."""
+def test_the_measured_work_accepts_any_input(target: ModuleType) -> None:
+    """It accepts the same inputs as the invariant."""
     for seed in target.SEEDS:
         target.work(seed)

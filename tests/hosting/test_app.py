@@ -1,4 +1,4 @@
-"""Hosting: signalling in a site of somebody else's, which must not notice."""
+"""Hosting: signalling in another site, which must not be affected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import videre
 from videre import Config
 from videre.transport import manager
 
-URL = "/rtc/echo"  # where every way of hosting puts it
+URL = "/rtc/echo"  # the same URL for every way of hosting
 
 
 def by_setup(site: web.Application) -> None:
@@ -28,17 +28,17 @@ def by_setup(site: web.Application) -> None:
 
 
 def by_subapp(site: web.Application) -> None:
-    """Mount as an application of its own."""
+    """Mount as a subapp."""
     site.add_subapp("/rtc", videre.create_app())
 
 
 def by_rootless_subapp(site: web.Application) -> None:
-    """Mount as an application of its own which has no further prefix."""
+    """Mount as a subapp without a further prefix."""
     site.add_subapp(URL, videre.create_app(Config(prefixes=("",))))
 
 
 def by_setup_in_subapp(site: web.Application) -> None:
-    """Mount into a part of the site."""
+    """Mount into a subapp of the site."""
     part = web.Application()
     videre.setup(part, prefix="/echo/")
     site.add_subapp("/rtc", part)
@@ -49,14 +49,14 @@ Mount = Callable[[web.Application], None]
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer as the site does; badly, if asked."""
+    """Answer like the site does; with an error, if requested."""
     if "fail" in request.query:
         raise web.HTTPGone
     return web.Response(text="the site's own", headers={"Vary": "Accept-Language"})
 
 
 def make_site(mount: Mount | None = None, **more: Any) -> web.Application:
-    """Return a site with a page of its own, and signalling."""
+    """Return a site with its own page, and signalling."""
     site = web.Application(**more)
     site.router.add_get("/", page)
     if mount is not None:
@@ -86,7 +86,7 @@ async def role(peer: Signalling) -> Any:
 
 @pytest.mark.parametrize("mount", WAYS)
 async def test_a_call_in_a_site(mount: Mount) -> None:
-    """Both framings and polling are served below the prefix, whichever way it got there."""
+    """Both framings and polling work below the prefix, in every way of hosting."""
     async with (
         serving(make_site(mount)) as base,
         connect(base + URL, "raw", user="a", room="r") as raw,
@@ -137,8 +137,8 @@ async def test_the_sites_middlewares_come_first(mount: Mount) -> None:
 
 
 @pytest.mark.parametrize("mount", WAYS)
-async def test_the_sites_end_is_told(mount: Mount) -> None:
-    """When the site shuts down, every session hears 1001."""
+async def test_the_sites_end_closes_sessions(mount: Mount) -> None:
+    """When the site shuts down, every session is closed with 1001."""
     async with AsyncExitStack() as stack:
         async with serving(make_site(mount)) as base:
             peers = [
@@ -152,14 +152,14 @@ async def test_the_sites_end_is_told(mount: Mount) -> None:
 
 
 async def test_a_broken_stream_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shutdown does not wait for the goodbye of a client that is gone."""
+    """A shutdown does not wait for a client that is gone."""
     monkeypatch.setattr(manager, "GOODBYE", 60.0)
     async with serving(make_site(by_setup)) as base:
         wire = await Wire.open(base)
         wire.say("POST", f"{fresh(URL)}/xhr_streaming", b"")
         await wire.head()
         wire.reset()
-        await poll(base, fresh(URL))  # after which the server has noticed
+        await poll(base, fresh(URL))  # by then the server has noticed
         before = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - before < 3
 
@@ -177,7 +177,7 @@ async def alone(*urls: str) -> None:
 
 
 async def test_two_prefixes_of_one_app_share_no_room() -> None:
-    """Prefixes are namespaces, also where one stands below the other."""
+    """Prefixes are namespaces, even if one is below the other."""
     site = web.Application()
     for prefix in ("/a", "/b", "/a/b/c"):
         videre.setup(site, prefix=prefix)
@@ -198,7 +198,7 @@ async def test_two_apps_of_one_process_share_nothing() -> None:
 async def test_the_configuration_and_the_logger_are_the_namespaces_own(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is given to one namespace holds for it alone."""
+    """They apply to one namespace only."""
     lines: list[str] = []
     logger = logging.Logger("mine")
     handler = logging.Handler()
@@ -219,7 +219,7 @@ async def test_the_configuration_and_the_logger_are_the_namespaces_own(
 
 
 async def test_with_aiohttps_test_utilities() -> None:
-    """TestServer and TestClient serve it as they serve any application."""
+    """TestServer and TestClient work as with any application."""
     async with TestClient(TestServer(make_site(by_setup))) as client:
         assert await (await client.get(f"{URL}/")).text() == "Welcome to SockJS!\n"
         async with client.ws_connect(f"{URL}/000/session/websocket") as socket:
@@ -228,7 +228,7 @@ async def test_with_aiohttps_test_utilities() -> None:
 
 @pytest.mark.parametrize("mount", [by_setup, by_subapp])
 def test_one_loop_after_the_other(mount: Mount) -> None:
-    """An application is made without a loop, and each runs in its own."""
+    """An application is created without a loop, and each runs in its own."""
 
     async def run(site: web.Application) -> None:
         async with serving(site) as base:

@@ -1,4 +1,4 @@
-"""Hosting: what belongs to the process, or to other libraries, is left alone."""
+"""Hosting: the process's globals and other libraries are left alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from test_app import URL, WAYS, Mount, make_site, role, serving
 
 
 def shallow(value: Any) -> Any:
-    """Return what changes when a container does, and the identity of anything else."""
+    """Return a value that changes when a container does, and the identity of anything else."""
     if isinstance(value, dict | types.MappingProxyType):
         return {key: id(inner) for key, inner in value.items()}
     return [id(inner) for inner in value] if isinstance(value, list | set) else id(value)
@@ -39,12 +39,12 @@ def names(*packages: str) -> dict[str, Any]:
             if isinstance(value, type):
                 for inner, attribute in vars(value).items():
                     found[f"{name}.{key}.{inner}"] = shallow(attribute)
-    caches = ("_cached_", "._abc_", ".__abstract")  # what aiohttp and abc remember
+    caches = ("_cached_", "._abc_", ".__abstract")  # caches of aiohttp and abc
     return {key: value for key, value in found.items() if not any(map(key.__contains__, caches))}
 
 
 def globals_of_the_process() -> dict[str, Any]:
-    """Return what a library must leave alone, and what it must not keep."""
+    """Return the globals that a library must not change, and those it must not keep."""
     loggers = [
         logging.getLogger(name or None)
         for name in ("", "videre", "videre.transport", "aiohttp", "aiohttp.server", "asyncio")
@@ -66,7 +66,7 @@ def globals_of_the_process() -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any]) -> list[str]:
-    """Return what is other than it was."""
+    """Return the differences."""
     now = globals_of_the_process()
     return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
 
@@ -82,7 +82,7 @@ async def session_of_each_kind(base: str) -> None:
 @pytest.mark.parametrize("mount", WAYS)
 async def test_nothing_global_is_touched(mount: Mount) -> None:
     """Logging, signals, warnings, the loop's policy, sockjs and aiohttp stay as they are."""
-    async with serving(make_site(mount)) as base:  # what is imported or cached by the first use
+    async with serving(make_site(mount)) as base:  # things imported or cached at the first use
         await session_of_each_kind(base)
     before = globals_of_the_process()
     site = make_site(mount)
@@ -107,5 +107,5 @@ async def test_nothing_is_left_of_it(mount: Mount) -> None:
     del site, peer
     # aiohttp keeps the last 1,024 handlers of applications with middlewares, ours included.
     web_app._cached_build_middleware.cache_clear()
-    gc.collect()  # which also tells of sockets that nobody closed
+    gc.collect()  # this also reports unclosed sockets
     assert gone() is None

@@ -1,4 +1,4 @@
-"""The front page at `/`: what it says, to whom, and when there is none."""
+"""The front page at `/`: its content, for whom, and when there is none."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ async def get(
 
 
 async def described(config: Config, path: str = "/") -> Any:
-    """Return what the page says to programs."""
+    """Return the page as JSON."""
     status, headers, body = await get(videre.create_app(config), path)
     assert (status, headers["Content-Type"]) == (200, "application/json; charset=utf-8")
     return json.loads(body)
 
 
-async def test_what_programs_are_told() -> None:
-    """The version, each prefix with its links, and whether there is a demo."""
+async def test_the_page_for_programs() -> None:
+    """It has the version, each prefix with its links, and whether there is a demo."""
     assert await described(Config(prefixes=("/echo", "/a/b"), demo=True)) == {
         "Server": "videre-server",
         "Version": __version__,
@@ -57,7 +57,7 @@ async def test_what_programs_are_told() -> None:
 
 
 async def test_what_is_off_is_not_named() -> None:
-    """Neither the demo nor the client module."""
+    """Neither the demo nor the client module appears."""
     found = await described(Config(client_module=False))
     assert found["Demo"] is None
     assert found["Namespaces"][0]["Client"] is None
@@ -67,7 +67,7 @@ async def test_what_is_off_is_not_named() -> None:
 
 
 async def test_browsers_get_a_page_whose_links_work() -> None:
-    """It is HTML, and each link leads somewhere."""
+    """The page is HTML, and each link leads somewhere."""
     app = videre.create_app(Config(demo=True))
     async with serving(app) as server:
         async with server.http.get(server.url + "/", headers=BROWSER) as answer:
@@ -85,7 +85,7 @@ async def test_browsers_get_a_page_whose_links_work() -> None:
 
 
 async def test_links_lead_below_the_path_of_a_site() -> None:
-    """They are relative, so that a site may mount the application anywhere."""
+    """Links are relative, so that a site may mount the application anywhere."""
     site = web.Application()
     site.add_subapp("/rtc", videre.create_app(Config()))
     status, _, body = await get(site, "/rtc/")
@@ -99,8 +99,8 @@ async def test_a_prefix_is_escaped() -> None:
     assert "/&lt;b&gt;&amp;" in page
 
 
-async def test_nothing_secret_is_told() -> None:
-    """Limits, rooms, the store and the log are nobody's business."""
+async def test_nothing_secret_is_shown() -> None:
+    """Limits, rooms, the store and the log do not appear."""
     config = Config(limits=Limits(room_capacity=4711), engine="memory://", log_file=None)
     text = json.dumps(await described(config))
     assert "4711" not in text
@@ -119,7 +119,7 @@ async def test_when_there_is_none(config: Config, status: int) -> None:
 
 @pytest.mark.parametrize("front_page", [True, False])
 async def test_health_checks_by_options_go_on(front_page: bool) -> None:
-    """HAProxy asks `OPTIONS /`; nobody may write to the page."""
+    """HAProxy requests `OPTIONS /`; no method writes to the page."""
     app = videre.create_app(Config(front_page=front_page))
     async with serving(app) as server:
         async with server.http.options(server.url + "/") as answer:

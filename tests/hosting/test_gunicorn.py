@@ -1,4 +1,4 @@
-"""docs/hosting.md's chapter on gunicorn: the real one, with two workers, and members of both."""
+"""docs/hosting.md's chapter on gunicorn: a real one with two workers, and members of both."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOOTING = re.compile(r"Booting worker with pid: (\d+)")
 
 
 class Gunicorn:
-    """A running gunicorn; `workers` are the ids of its workers that have been started."""
+    """A running gunicorn; `workers` are the process ids of the workers started so far."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -62,13 +62,13 @@ class Gunicorn:
         return next(line for line in self.output if re.search(pattern, line))
 
     async def has_begun(self, workers: int) -> None:
-        """Return when so many workers have been started in all."""
+        """Return when this many workers have been started in all."""
         async with asyncio.timeout(START_SECONDS), self._changed:
             await self._changed.wait_for(lambda: self.url and len(self.workers) >= workers)
 
     @asynccontextmanager
     async def only(self, worker: int) -> AsyncIterator[None]:
-        """Have all workers but one stand still: new connections are its."""
+        """Freeze all workers but one, so that it gets new connections."""
         others = [pid for pid in self.workers if pid != worker]
         for pid in others:
             os.kill(pid, signal.SIGSTOP)
@@ -129,7 +129,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 async def hears(member: Signalling, events: int) -> list[tuple[str, Any]]:
-    """Return whom and what a member hears next, in so many broadcasts."""
+    """Return the sender and content of a member's next broadcasts."""
     found: list[tuple[str, Any]] = []
     async with asyncio.timeout(WAIT_SECONDS):
         while len(found) < events:
@@ -142,7 +142,7 @@ async def hears(member: Signalling, events: int) -> list[tuple[str, Any]]:
 
 
 async def meet(running: Gunicorn, workers: list[int], room: str) -> None:
-    """See that members of all workers hear each other, each once, and that pings name all."""
+    """Check that members of all workers hear each other, once each, and that pings list all."""
     async with AsyncExitStack() as stack:
         members: list[Signalling] = []
         for number, worker in enumerate(workers):
@@ -158,7 +158,7 @@ async def meet(running: Gunicorn, workers: list[int], room: str) -> None:
                 "true" if member is members[0] else "false",
             )
         users = {member.user for member in members}
-        for text in ("once", "again"):  # what came twice would come before the next
+        for text in ("once", "again"):  # a duplicate would come before the next one
             for member in members:
                 await member.send(member.packet("broadcast", text))
             for member in members:
@@ -177,7 +177,7 @@ WORKERS = ["aiohttp.GunicornWebWorker", "aiohttp.GunicornUVLoopWebWorker"]
 async def test_members_of_two_workers_meet(
     tmp_path: Path, store: Valkey, worker: str, preload: list[str]
 ) -> None:
-    """Also those of a worker that takes the place of one that was killed."""
+    """This includes a worker that replaces a killed one."""
     options = [*preload, "--worker-class", worker]
     async with gunicorn(tmp_path, store.url, *options) as running:
         one, two = running.workers
@@ -189,7 +189,7 @@ async def test_members_of_two_workers_meet(
 
 
 async def test_workers_without_a_store_say_so(tmp_path: Path) -> None:
-    """Each that sees another one."""
+    """Each worker that finds another one does so."""
     async with gunicorn(tmp_path, "memory://", "--preload") as running:
         line = await running.says("memory:// keeps the rooms in this process only")
         found = re.search(r"but process (\d+) listens on the same socket", line)
@@ -198,7 +198,7 @@ async def test_workers_without_a_store_say_so(tmp_path: Path) -> None:
 
 
 async def test_the_end(tmp_path: Path) -> None:
-    """One worker over memory:// warns of nothing; SIGTERM ends it with a goodbye to its clients."""
+    """A single worker over memory:// logs no warning; SIGTERM closes its clients properly."""
     async with gunicorn(tmp_path, "memory://", workers=1) as running:
         async with connect(f"{running.url}/echo", "raw", user="a", room="room") as member:
             assert (await member.ask("connect"))["Payload"] == "true"

@@ -1,4 +1,4 @@
-"""What load balancers ask of a signaller."""
+"""What load balancers ask of a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from videre.rooms import Rooms
 @pytest.mark.parametrize("prefixes", [("/echo",), ("",), ("/a", "/b")])
 @pytest.mark.parametrize(("path", "status"), [("health", "healthy"), ("ready", "ready")])
 async def test_a_signaller_is_well(prefixes: tuple[str, ...], path: str, status: str) -> None:
-    """It says so, whatever its prefixes, and nobody keeps the answer."""
+    """The answer does not depend on prefixes, and is not cached."""
     async with (
         serving(videre.create_app(Config(prefixes=prefixes))) as server,
         aiohttp.ClientSession() as http,
@@ -31,10 +31,10 @@ async def test_a_signaller_is_well(prefixes: tuple[str, ...], path: str, status:
 
 @pytest.mark.parametrize("prefixes", [("/echo",), ("",)])
 @pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
-async def test_what_haproxy_asks_by_itself(
+async def test_haproxys_default_check(
     prefixes: tuple[str, ...], ready: bool, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`OPTIONS / HTTP/1.0`, without a Host; a prefix at the root still greets."""
+    """`OPTIONS / HTTP/1.0` without a Host; a prefix at the root still has its greeting."""
     monkeypatch.setattr(Rooms, "ready", property(lambda _: ready))
     config = Config(prefixes=prefixes, front_page=False)
     async with serving(videre.create_app(config)) as server:
@@ -58,7 +58,7 @@ async def test_a_signaller_without_its_engine_is_not_ready(monkeypatch: pytest.M
 
 
 def test_rooms_are_as_ready_as_their_engine() -> None:
-    """Nothing else is asked."""
+    """Nothing else is checked."""
     world = World(LaterEngine)
     assert world.rooms.ready and World().rooms.ready
     assert isinstance(world.engine, LaterEngine)

@@ -29,7 +29,7 @@ SESSIONS = 32
 
 
 def found(program: str) -> str:
-    """Return the path of a program, of the system or of this environment; skip if there is none."""
+    """Return the path of a program, from the system or this environment; skip if there is none."""
     path = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if path is None:
         missing(f"{program} is not installed")
@@ -38,7 +38,7 @@ def found(program: str) -> str:
 
 
 def documented(name: str, servers: list[Signaller]) -> str:
-    """Return a configuration of docs/ for these servers."""
+    """Return a configuration from docs/, adapted to these servers."""
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     for port, server in zip((1111, 1112), servers, strict=True):
         text = replace(text, str(port), str(server.port))
@@ -49,7 +49,7 @@ def caddy(tmp: Path, port: int, servers: list[Signaller]) -> list[str]:
     """Write docs/Caddyfile, and return the command that runs it."""
     text = replace(documented("Caddyfile", servers), "interval 5s", "interval 100ms")
     text = replace(text, "\n:80 {\n", f"\n:{port} {{\n\tbind 127.0.0.1\n")
-    # The admin socket would be one for all Caddys of this machine.
+    # All Caddys of this machine would share one admin socket.
     (tmp / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}", encoding="utf-8")
     return ["run", "--config", str(tmp / "Caddyfile"), "--adapter", "caddyfile"]
 
@@ -89,7 +89,7 @@ class Proxy:
 
 @pytest.fixture(params=[caddy, envoy, traefik], ids=lambda each: each.__name__)
 async def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Proxy]:
-    """Run one before two servers that trust it, and let an address have two sessions."""
+    """Run one in front of two servers that trust it, and allow an address two sessions."""
     configure: Configure = request.param
     binary, port = found(configure.__name__), free_port()
     config = {"TrustedProxies": ["127.0.0.1"], "MaxConnectionsPerAddress": 2}
@@ -125,8 +125,8 @@ async def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             await reading
 
 
-async def test_polling_sessions_stay_where_they_are(proxy: Proxy) -> None:
-    """Each of many works all along, and both servers have some."""
+async def test_polling_sessions_stay_on_their_server(proxy: Proxy) -> None:
+    """Many sessions work all along, and both servers have some."""
 
     async def live(number: int) -> None:
         session, source, room = fresh(), f"127.0.2.{number}", f"room {number}"
@@ -150,7 +150,7 @@ async def test_polling_sessions_stay_where_they_are(proxy: Proxy) -> None:
 
 
 async def test_websockets_and_addresses(proxy: Proxy) -> None:
-    """A WebSocket counts for its client; nobody gains by a header of their own."""
+    """A WebSocket counts for its client; a forged header gains nothing."""
     forged = {"X-Forwarded-For": "192.0.2.1", "X-Videre-Session": "x"}
     path = fresh()
     assert [await knock(proxy.base, path, "127.0.1.6") for _ in range(3)] == [101, 101, 503]
@@ -167,7 +167,7 @@ async def test_websockets_and_addresses(proxy: Proxy) -> None:
 async def test_streams_are_not_buffered(
     proxy: Proxy, transport: str, method: str, head: str, end: str
 ) -> None:
-    """Each message arrives before the next one is asked for, in one response."""
+    """Each message arrives before the next one is requested, in one response."""
     session, source = fresh(), "127.0.1.3"
     stream = await Stream.open(proxy.base, method, f"{session}/{transport}", source=source)
     assert (await stream.until(f"o{end}")).endswith(f"{head}o{end}")
@@ -179,8 +179,8 @@ async def test_streams_are_not_buffered(
 
 
 @pytest.mark.parametrize("transport", ["websocket", "xhr_streaming"])
-async def test_who_leaves_the_proxy_leaves_the_room(proxy: Proxy, transport: str) -> None:
-    """A connection that ends before the proxy ends behind it: the room hears it in time."""
+async def test_leaving_the_proxy_leaves_the_room(proxy: Proxy, transport: str) -> None:
+    """A connection that ends before the proxy also ends behind it: the room hears it in time."""
     path, room, source = fresh(), f"left {transport}", "127.0.1.8"
     witness = await seat(proxy.base, path, "witness", room, source)
     if transport == "websocket":
@@ -197,8 +197,8 @@ async def test_who_leaves_the_proxy_leaves_the_room(proxy: Proxy, transport: str
     assert (left["Event"], left["UserId"]) == ("disconnect", "leaver")
 
 
-async def test_a_server_that_is_gone(proxy: Proxy) -> None:
-    """Its health check fails, and the other has all."""
+async def test_a_stopped_server(proxy: Proxy) -> None:
+    """Its health check fails, and the other one gets everything."""
     await proxy.servers[0].stop()
     async with aiohttp.ClientSession() as http:
 

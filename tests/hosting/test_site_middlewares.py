@@ -31,7 +31,7 @@ Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Compress every answer, refusals too."""
+    """Compress every answer, refusals included."""
     try:
         response = await handler(request)
     except web.HTTPException as refusal:
@@ -42,10 +42,10 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 class Limit:
-    """Limits the time of every answer, which is over when the test says so.
+    """Limits the time of every answer, which the test lets expire.
 
-    By a timeout in the handler's own task, or with a task for the handler, as asyncio.wait_for has
-    had it up to Python 3.11.
+    It uses a timeout in the handler's own task, or a task for the handler, as asyncio.wait_for did
+    up to Python 3.11.
     """
 
     def __init__(self, kind: str) -> None:
@@ -79,9 +79,9 @@ class Limit:
             running.remove(expire)
 
     async def expire(self, path: str) -> None:
-        """Return when the time of the last answer for a path is over, and that has been noticed.
+        """Let the time of the last answer for a path expire; return when that was noticed.
 
-        An answer that has been given has no time any more.
+        An answer that was already given has no time limit.
         """
         for over in self._running[path][-1:]:
             over()
@@ -118,7 +118,7 @@ REQUESTS = [
 
 
 async def test_compressed_answers() -> None:
-    """Each has the body that it has without: compressed once, or not at all."""
+    """Each has its usual body: compressed once, or not at all."""
     found: list[dict[str, tuple[int, str]]] = []
     codings = set()
     for middlewares in ((), (compress,)):
@@ -137,11 +137,11 @@ async def test_compressed_answers() -> None:
                 assert answer.status == 304
         found.append(answers)  # type: ignore[arg-type]
     assert found[0] == found[1]
-    assert {None, "deflate", "gzip"} == codings  # the middleware did something
+    assert {None, "deflate", "gzip"} == codings  # the middleware had an effect
 
 
 async def test_compressed_sessions() -> None:
-    """They enter a room over a WebSocket and by polling."""
+    """They join a room over a WebSocket and by polling."""
     async with site(compress) as (base, http):
         async with http.ws_connect(f"{base}/websocket") as socket:
             await socket.send_str(packet("connect", "a", "room"))
@@ -150,7 +150,7 @@ async def test_compressed_sessions() -> None:
 
 
 async def polls(http: aiohttp.ClientSession, url: str, user: str) -> None:
-    """Open a polling session and enter a room."""
+    """Open a polling session and join a room."""
     async with http.post(f"{url}/xhr") as answer:
         assert await answer.text() == "o\n"
     body = json.dumps([packet("connect", user, user)])
@@ -165,13 +165,13 @@ KINDS = pytest.mark.parametrize("kind", ["timeout", "task"])
 
 @KINDS
 async def test_a_websocket_outlives_the_limit(kind: str) -> None:
-    """However often; it ends as ever: by its client, and with its site."""
+    """This holds repeatedly; it ends as usual, by its client or with its site."""
     limit = Limit(kind)
     async with asyncio.timeout(WAIT_SECONDS), site(limit.middleware) as (base, http):
         async with http.ws_connect(f"{base}/websocket") as socket:
             await socket.send_str(packet("connect", "a", "room"))
             assert (await socket.receive_json())["Payload"] == "true"
-            for _ in range(3 if kind == "task" else 1):  # a timeout expires once
+            for _ in range(3 if kind == "task" else 1):  # a timeout expires only once
                 await limit.expire("/echo/websocket")
                 await socket.send_str(packet("ping", "a", "room"))
                 assert json.loads((await socket.receive_json())["Payload"]) == ["a"]
@@ -185,7 +185,7 @@ async def test_a_websocket_outlives_the_limit(kind: str) -> None:
 
 @KINDS
 async def test_a_lost_websocket_is_lost(kind: str) -> None:
-    """A connection that breaks at the moment at which the time is over ends its session."""
+    """A connection that breaks just as the time expires ends its session."""
     limit = Limit(kind)
     async with asyncio.timeout(WAIT_SECONDS), site(limit.middleware) as (base, http):
         witness = await http.ws_connect(f"{base}/websocket")
@@ -215,14 +215,14 @@ async def test_a_lost_websocket_is_lost(kind: str) -> None:
 async def test_a_session_of_requests_outlives_the_limit(
     kind: str, transport: str, method: str, greeting: str
 ) -> None:
-    """The response ends as a full one does; what comes meanwhile is in the next."""
+    """The response ends like a full one; messages that come meanwhile are in the next."""
     limit = Limit(kind)
     path = "/000/session"
     async with asyncio.timeout(WAIT_SECONDS), site(limit.middleware) as (base, http):
         await polls(http, f"{base}{path}", "a")
         for _ in range(2):
             async with http.request(method, f"{base}{path}/{transport}") as answer:
-                # The head of the response comes when the session has the request.
+                # The response's head is sent when the request has the session.
                 assert await answer.content.readexactly(len(greeting)) == greeting.encode()
                 await limit.expire(f"/echo{path}/{transport}")
                 assert (answer.status, await answer.text()) == (200, "")
@@ -235,7 +235,7 @@ async def test_a_session_of_requests_outlives_the_limit(
 
 @pytest.mark.process
 async def test_the_end_of_the_loop_is_no_limit() -> None:
-    """A site that ends without a goodbye cancels all tasks: none of ours stays."""
+    """A site that ends without closing cancels all tasks: none of ours remains."""
     code = """
 import asyncio, aiohttp, videre
 from aiohttp import web

@@ -26,7 +26,7 @@ ROOM = "room"
 
 
 class Ear:
-    """A client, and what it was told: packets and bytes, by event."""
+    """A client, and the packets and bytes that it received, by event."""
 
     def __init__(self, client: Client) -> None:
         self.client = client

@@ -271,7 +271,7 @@ def test_lines_beyond_the_queue() -> None:
     """They are counted as they arrive."""
 
     class Stuck:
-        """A disk that takes nothing, as long as it is told to."""
+        """A disk that accepts nothing until a test releases it."""
 
         name = "stuck"
 

@@ -1,8 +1,8 @@
-"""Call through relays alone: python relayed_call.py URL RELAY.
+"""Call through relays only: python relayed_call.py URL RELAY.
 
 Two members call each other at URL. RELAY is the address of a TURN server's container, whose port is
-published on loopback, as a container engine does it. The last line says which kinds of addresses
-the members have, and what was said.
+published on loopback, as a container engine does. The last line of output has the members' kinds of
+addresses, and their messages.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ BINDING = bytes.fromhex("0001 0000 2112a442") + b"is it there?"  # a STUN reques
 
 
 class Way(asyncio.DatagramProtocol):
-    """From a client of the published port to the container and back."""
+    """A client's path from the published port to the container and back."""
 
     def __init__(self, front: Published, client: Any) -> None:
         self._front = front
         self._client = client
 
     def datagram_received(self, data: bytes, _: Any) -> None:
-        """Bring an answer to the client."""
+        """Return an answer to the client."""
         self._front.transport.sendto(data, self._client)
 
 
 class Published(asyncio.DatagramProtocol):
-    """A UDP port of loopback that leads to a container's."""
+    """A UDP port on loopback that leads to a container's port."""
 
     transport: asyncio.DatagramTransport
 
@@ -50,7 +50,7 @@ class Published(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data: bytes, client: Any) -> None:
-        """Pass a datagram on, from a port that is this client's own."""
+        """Forward a datagram, from a port for this client."""
         if client not in self._ways:
             opening = asyncio.get_running_loop().create_datagram_endpoint(
                 lambda: Way(self, client), remote_addr=(self._container, TURN[1])
@@ -66,7 +66,7 @@ class Published(asyncio.DatagramProtocol):
 
 
 def kinds(peer: Peer) -> str:
-    """Return the types of the addresses that an end has told the other one of."""
+    """Return the types of the addresses that an end has sent to the other."""
     sdp = peer.connection.localDescription.sdp
     lines = [line.split() for line in sdp.splitlines() if line.startswith("a=candidate:")]
     return " ".join(sorted({line[line.index("typ") + 1] for line in lines}))
@@ -91,7 +91,7 @@ async def relay() -> None:
 
 
 async def main(url: str, container: str) -> None:
-    """See the demo's page, then call."""
+    """Load the demo's page, then call."""
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(lambda: Published(container), local_addr=TURN)
     await relay()

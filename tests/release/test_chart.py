@@ -1,7 +1,7 @@
 """charts/videre, rendered by Helm's own code (helm-python-sdk), against Kubernetes' schemas.
 
-No cluster runs it. PodMonitor and HTTPRoute are of other projects, whose schemas no registry that
-we reach has: their fields are compared here with what their documents say.
+No cluster runs it. PodMonitor and HTTPRoute belong to other projects, whose schemas no reachable
+registry has: their fields are compared with the documentation here.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def test_helm_finds_nothing_wrong(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
-def test_kubernetes_would_take_it(values: dict[str, Any], version: str) -> None:
-    """Each object is valid, with no field that is unknown."""
+def test_kubernetes_would_accept_it(values: dict[str, Any], version: str) -> None:
+    """Each object is valid, without unknown fields."""
     objects = rendered(values)
     assert {"ConfigMap", "Deployment", "Service"} <= objects.keys()
     for kind in NATIVE & objects.keys():
@@ -95,7 +95,7 @@ def container(objects: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_its_configuration_is_one() -> None:
-    """The server starts with the file and the variables that the pod has."""
+    """The server starts with the pod's file and variables."""
     objects = rendered(ALL)
     plain = {each["name"]: each["value"] for each in container(objects)["env"] if "value" in each}
     secret = {each["name"] for each in container(objects)["env"] if "valueFrom" in each}
@@ -104,7 +104,7 @@ def test_its_configuration_is_one() -> None:
     assert plain.keys() | secret <= known
     values = json.loads(objects["ConfigMap"]["data"]["conf.json"])
     assert values == ALL["config"]
-    del values["IceServers"]  # their secret is in the pod alone
+    del values["IceServers"]  # only the pod has their secret
     options = {key: ("conf.json", value) for key, value in values.items()}
     given = {**plain, "VIDERE_ADMIN_TOKEN": "t" * 16, "VIDERE_ENGINE": "redis://store:6379"}
     config = load(None, {**options, **environment.read(given)}, given)
@@ -114,7 +114,7 @@ def test_its_configuration_is_one() -> None:
 
 @pytest.mark.parametrize("drain", [0, 5, 30, 0.5])
 def test_the_drain_has_time(drain: float) -> None:
-    """Kubernetes kills only after the hook, the drain and all that comes after it."""
+    """Kubernetes kills only after the hook, the drain and the rest of the shutdown."""
     objects = rendered({**ONE, "drainSeconds": drain})
     plain = {each["name"]: each.get("value") for each in container(objects)["env"]}
     assert float(str(plain["VIDERE_DRAIN_SECONDS"])) == drain
@@ -144,7 +144,7 @@ def test_the_pod_has_no_rights() -> None:
 
 
 def test_its_probes() -> None:
-    """Ask for what the server has (tests/test_health.py), on the port that it serves."""
+    """They request the server's checks (tests/test_health.py), on its port."""
     own = container(rendered(ONE))
     asked = {name: own[name]["httpGet"] for name in own if name.endswith("Probe")}
     assert asked == {
@@ -155,7 +155,7 @@ def test_its_probes() -> None:
 
 
 def test_all_select_the_same_pods() -> None:
-    """The Service, the budget and the monitor mean the pods of the Deployment."""
+    """The Service, the budget and the monitor select the pods of the Deployment."""
     objects = rendered(ALL)
     labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
     selectors = [
@@ -183,7 +183,7 @@ def test_a_changed_configuration_rolls_the_pods() -> None:
 
 
 def test_the_monitor_has_the_token() -> None:
-    """Prometheus scrapes the admin port with the Secret that the server compares with."""
+    """Prometheus scrapes the admin port with the server's own Secret."""
     objects = rendered(ALL)
     (endpoint,) = objects["PodMonitor"]["spec"]["podMetricsEndpoints"]
     names = {each["name"]: each["containerPort"] for each in container(objects)["ports"]}
@@ -197,7 +197,7 @@ def test_the_monitor_has_the_token() -> None:
 
 
 def test_the_route() -> None:
-    """It leads every prefix to the Service, sets no end to sessions, and is sticky if asked."""
+    """It leads every prefix to the Service, limits no session's time; sticky if configured."""
     objects = rendered(ALL)
     spec = objects["HTTPRoute"]["spec"]
     (rule,) = spec["rules"]
@@ -218,14 +218,14 @@ def test_the_route() -> None:
 
 
 def test_what_is_optional_is_off() -> None:
-    """And a single pod has no budget, which would keep its node from being drained."""
+    """A single pod has no budget either, which would keep its node from being drained."""
     assert rendered(ONE).keys() == {"ConfigMap", "Deployment", "Service"}
     assert "PodDisruptionBudget" in rendered(STORE)
 
 
 @pytest.mark.parametrize("name", ["videre", "calls", "my-videre"])
 def test_its_names(name: str) -> None:
-    """Have the release's name, so that two releases can be in one namespace."""
+    """They contain the release's name, so that two releases can share a namespace."""
     for document in rendered(ALL, name).values():
         assert document["metadata"]["name"] == (name if "videre" in name else f"{name}-videre")
 
@@ -245,14 +245,14 @@ def test_its_names(name: str) -> None:
     ],
 )
 def test_values_that_cannot_work(values: dict[str, Any], words: str) -> None:
-    """Are refused with the name of the value, before anything is installed."""
+    """They are refused with the name of the value, before anything is installed."""
     with pytest.raises(HelmError, match=re.escape(words)):
         rendered(values)
 
 
 @runs("docs/containers.md", "parentRefs")
 def test_the_values_of_the_documentation(block: Block) -> None:
-    """Make every object, for Kubernetes to take."""
+    """They create every object, and Kubernetes would accept them."""
     objects = rendered(yaml.safe_load(block.text))
     assert objects.keys() == rendered(ALL).keys()
     for kind in NATIVE:
@@ -260,7 +260,7 @@ def test_the_values_of_the_documentation(block: Block) -> None:
 
 
 def test_engines_that_can() -> None:
-    """Any URL of a store will do for several replicas."""
+    """Several replicas accept any URL of a store."""
     for url in ("redis://a", "rediss://a", "redis+cluster://a", "valkey://a"):
         assert rendered({"config": {"Engine": url}})["Deployment"]["spec"]["replicas"] == 2
 
@@ -278,6 +278,6 @@ def test_its_schema_is_up_to_date() -> None:
 
 
 def test_its_version() -> None:
-    """The chart and the image that it runs are of this release."""
+    """The chart and its image have this release's version."""
     about = yaml.safe_load((FOLDER / "Chart.yaml").read_text(encoding="utf-8"))
     assert about["version"] == about["appVersion"] == __version__

@@ -1,7 +1,7 @@
 """compose.yaml: valid, and a call over TURN.
 
-There is no container engine in the tests. Its services are run by their commands and variables, as
-processes in one network namespace; the members of the call know no address but their relays'.
+The tests have no container engine. They run the services' commands with their variables, as
+processes in one network namespace; the call's members know only their relays' addresses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CALL = Path(__file__).with_name("relayed_call.py")
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """Do as compose does with ${NAME:-default}, the one form that is used."""
+    """Substitute ${NAME:-default} like compose, the only form used."""
     assert len(re.findall(r"\$", text)) == len(re.findall(r"\$\{\w+:-[^}]+\}", text))
     return re.sub(r"\$\{(\w+):-([^}]+)\}", lambda m: variables.get(m[1]) or m[2], text)
 
@@ -48,7 +48,7 @@ def services(**variables: str) -> dict[str, Any]:
 
 
 def test_it_is_valid() -> None:
-    """By the schema of the Compose specification, which check-jsonschema brings."""
+    """It is valid by the schema of the Compose specification, which check-jsonschema includes."""
     program = require(str(Path(sys.executable).with_name("check-jsonschema")))
     done = subprocess.run(
         [program, "--builtin-schema", "vendor.compose-spec", ROOT / "compose.yaml"],
@@ -59,7 +59,7 @@ def test_it_is_valid() -> None:
 
 
 def test_only_this_machine_is_served() -> None:
-    """Unless ADDRESS says so: the secret of the relay is public until it is set."""
+    """ADDRESS changes that; the default relay secret is public."""
     ports = [port for each in services().values() for port in each.get("ports", ())]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
     ports = [
@@ -69,7 +69,7 @@ def test_only_this_machine_is_served() -> None:
 
 
 def test_the_relay_cannot_reach_the_store() -> None:
-    """They share no network, and the store's leads nowhere else."""
+    """They share no network, and the store's network has no way out."""
     found = services()
     assert not {*found["turn"]["networks"]} & {*found["valkey"]["networks"]}
     networks = yaml.safe_load(TEXT)["networks"]
@@ -77,8 +77,8 @@ def test_the_relay_cannot_reach_the_store() -> None:
     assert {name for each in found.values() for name in each["networks"]} == networks.keys()
 
 
-def test_none_has_rights() -> None:
-    """None can write to its root file system, or gain a right; the relay needs one to start."""
+def test_no_service_has_rights() -> None:
+    """None can write to its root file system or gain a right; the relay needs one to start."""
     for name, service in services().items():
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -86,7 +86,7 @@ def test_none_has_rights() -> None:
 
 
 def test_the_configuration_is_one() -> None:
-    """Each variable is a key with a good value; the relay and the server share the secret."""
+    """Each variable is a key with a valid value; the relay and the server share the secret."""
     found = services(TURN_SECRET="a secret of the owner's", ADDRESS="192.0.2.1")
     given = {**{key: value for key, value in ENV.items()}, **found["videre"]["environment"]}
     ours = {name for name in given if name.startswith(environment.PREFIX)}
@@ -107,7 +107,7 @@ def test_the_configuration_is_one() -> None:
 
 @asynccontextmanager
 async def running(*command: str, until: str, env: dict[str, str]) -> AsyncIterator[None]:
-    """Run a command once it has said `until` ("": at once); end it afterwards."""
+    """Run a command, and return once it prints `until` ("": at once); end it afterwards."""
     process = await asyncio.create_subprocess_exec(
         *command, cwd="/", env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
     )
@@ -142,7 +142,7 @@ async def running(*command: str, until: str, env: dict[str, str]) -> AsyncIterat
 
 @runs("docs/containers.md", "docker compose")
 async def test_it_is_a_call_over_turn(block: Block, tmp_path: Path) -> None:
-    """By its defaults: two members on this machine reach each other through the relay alone."""
+    """With the defaults, two members on this machine reach each other through the relay only."""
     assert f"#   {block.text.strip()} " in TEXT
     found = services()
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -160,10 +160,10 @@ async def test_it_is_a_call_over_turn(block: Block, tmp_path: Path) -> None:
         assert valkey["entrypoint"] == ["valkey-server"]
         await run(str(get_binary_path()), *valkey["command"], until="Ready to accept connections")
         turn = [each.replace("/tmp/", f"{tmp_path}/") for each in found["turn"]["command"]]
-        turn += [f"--listening-ip={container}", f"--relay-ip={container}"]  # all that it has
+        turn += [f"--listening-ip={container}", f"--relay-ip={container}"]  # its only variables
         await run(require("turnserver"), *turn, until="")  # relayed_call.py waits for it
         variables = {**ENV, **found["videre"]["environment"], **path}
-        # All services are in one namespace here, in which compose's names are not known.
+        # Here all services are in one namespace, where compose's names are unknown.
         variables["VIDERE_ENGINE"] = variables["VIDERE_ENGINE"].replace("//valkey:", "//127.0.0.1:")
         await run(entry, until='"listen"', env=variables)
         port = variables["VIDERE_PORT"]

@@ -1,7 +1,7 @@
-"""Containerfile: what it copies is there, and each of its commands does what it should.
+"""Containerfile: its sources exist, and each of its commands works.
 
-There is no container engine in the tests: its RUN lines are run with a virtual environment of
-their own, its ENTRYPOINT and HEALTHCHECK as its USER, on a root file system that is read-only.
+The tests have no container engine: they run its RUN lines with a virtual environment of their own,
+and its ENTRYPOINT and HEALTHCHECK as its USER, on a read-only root file system.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INSTRUCTIONS = (
     {"FROM", "WORKDIR", "COPY", "RUN", "LABEL", "USER", "ENV", "EXPOSE", "STOPSIGNAL"}
     | {"HEALTHCHECK", "ENTRYPOINT"}
 )  # fmt: skip
-ENGINE_SECONDS = 10  # `podman stop` and `docker stop` kill after so long
+ENGINE_SECONDS = 10  # `podman stop` and `docker stop` kill after this time
 AFTER_DRAIN = server.LAST_ANSWERS + http.SHUTDOWN + writers.END_SECONDS
 
 
@@ -61,14 +61,14 @@ def of(name: str) -> list[str]:
 
 
 def exec_form(text: str) -> list[str]:
-    """Return a command that is given as a JSON array, without a shell."""
+    """Return a command given as a JSON array, without a shell."""
     command = json.loads(text)
     assert isinstance(command, list) and all(isinstance(word, str) for word in command)
     return command
 
 
-def test_it_is_made_of_what_is_known() -> None:
-    """Nothing is overlooked by the tests below; a stage is built before it is copied from."""
+def test_all_instructions_are_known() -> None:
+    """The tests below overlook none; a stage is built before files are copied from it."""
     assert {name for name, _ in FOUND} == INSTRUCTIONS
     build, last = of("FROM")
     base = r"python:3\.\d+-slim"
@@ -79,7 +79,7 @@ def test_it_is_made_of_what_is_known() -> None:
 
 @pytest.mark.process
 def test_it_passes_hadolint() -> None:
-    """Which finds what a container engine would refuse, and what is bad practice in one."""
+    """It finds what a container engine would refuse, and bad practice."""
     done = subprocess.run(
         [require(str(Path(sys.executable).with_name("hadolint"))), ROOT / "Containerfile"],
         capture_output=True,
@@ -90,7 +90,7 @@ def test_it_passes_hadolint() -> None:
 
 
 def test_nothing_else_is_sent_to_the_engine() -> None:
-    """The build's context is what is copied; neither .git nor a secret of the folder is in it."""
+    """The build context has only the copied files, without .git and the folder's secrets."""
     ignored = (ROOT / ".containerignore").read_text(encoding="utf-8")
     lines = [line for line in ignored.splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*" and lines[-1] == "**/__pycache__"
@@ -100,7 +100,7 @@ def test_nothing_else_is_sent_to_the_engine() -> None:
 
 @runs("docs/containers.md", "podman build")
 def test_the_commands_of_the_documentation(block: Block) -> None:
-    """They are those of the file's head; the variable is a key with such a value."""
+    """They are those at the top of the file; the variable is a key with this value."""
     words = shlex.split(block.text)
     lines = [line for line in TEXT.splitlines() if line.startswith("#   ")]
     assert shlex.split("\n".join(line[1:] for line in lines).replace("\\\n", "")) == words
@@ -111,7 +111,7 @@ def test_the_commands_of_the_documentation(block: Block) -> None:
 
 
 def test_its_labels() -> None:
-    """Say what it is, with no address that is made up."""
+    """They describe the image, without an invented address."""
     labels = dict(pair.split("=", 1) for text in of("LABEL") for pair in shlex.split(text))
     prefix = "org.opencontainers.image."
     assert all(name.startswith(prefix) for name in labels)
@@ -121,7 +121,7 @@ def test_its_labels() -> None:
 
 
 def sources() -> list[str]:
-    """Return what is copied from the repository."""
+    """Return the files copied from the repository."""
     return [
         source
         for text in of("COPY")
@@ -130,8 +130,8 @@ def sources() -> list[str]:
     ]
 
 
-def test_what_is_copied_is_there() -> None:
-    """Each source is in the repository; what setup.cfg reads is among them."""
+def test_the_copied_files_exist() -> None:
+    """Each source is in the repository, including all that setup.cfg reads."""
     found = sources()
     assert {"setup.cfg", "setup.py", "videre"} <= set(found)
     assert all((ROOT / source).exists() for source in found)
@@ -141,7 +141,7 @@ def test_what_is_copied_is_there() -> None:
 
 
 def test_its_variables_are_keys_with_good_values() -> None:
-    """None is a slip, and the drain ends before the engine loses its patience."""
+    """No variable is misspelled, and the drain ends before the engine kills."""
     ours = {name for name in ENV if name.startswith(environment.PREFIX)}
     assert set(ENV) - ours == {"PATH", "PYTHONDONTWRITEBYTECODE"}
     assert ENV["PATH"] == f"{TARGET}/bin:$PATH"
@@ -153,7 +153,7 @@ def test_its_variables_are_keys_with_good_values() -> None:
 
 
 def test_it_does_not_run_as_root() -> None:
-    """As a number, which Kubernetes can tell from 0; after the last command that installs."""
+    """The user is a number, which Kubernetes can compare with 0, set after the last install."""
     (user,) = of("USER")
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
     names = [name for name, _ in FOUND]
@@ -162,7 +162,7 @@ def test_it_does_not_run_as_root() -> None:
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Path]:
-    """Give the folder of commands of the environment that the RUN lines make.
+    """Give the commands' folder of the environment that the RUN lines make.
 
     Everybody may read it, as in an image.
     """
@@ -191,7 +191,7 @@ def installed() -> Iterator[Path]:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Do as COPY does: a file into a folder, a folder's contents into another."""
+    """Copy like COPY: a file into a folder, a folder's contents into another."""
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
@@ -199,14 +199,14 @@ def copy(source: Path, target: Path) -> None:
 
 
 def environ(installed: Path, **variables: str) -> dict[str, str]:
-    """Return a container's environment: the image's variables, and those of who runs it."""
+    """Return a container's environment: the image's variables, and the operator's."""
     return {**ENV, **variables, "PATH": f"{installed}:{os.defpath}"}
 
 
 def contained(*command: str) -> list[str]:
-    """Return a command that runs another one as the image's user, with nothing to write to.
+    """Return a command that runs another one as the image's user, with nothing writable.
 
-    The root file system is read-only, no capability is left, and none can be had.
+    The root file system is read-only, no capability is left, and none can be gained.
     """
     if os.geteuid() != 0:
         missing("only root can make the file system read-only")
@@ -232,8 +232,8 @@ def healthy(installed: Path, port: int) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.process
-def test_what_is_installed(installed: Path) -> None:
-    """The version of the sources, with what it needs and the client of a Valkey."""
+def test_the_installed_packages(installed: Path) -> None:
+    """The sources' version, its dependencies, and the client for a Valkey."""
     done = subprocess.run(
         ["videre-server", "--version"], env=environ(installed), capture_output=True, text=True
     )
@@ -246,7 +246,7 @@ def test_what_is_installed(installed: Path) -> None:
 
 
 async def events(stream: asyncio.StreamReader, until: str) -> Sequence[dict[str, Any]]:
-    """Return the lines of a log up to that of an event."""
+    """Return the lines of a log up to an event."""
     lines: list[dict[str, Any]] = []
     async with asyncio.timeout(START_SECONDS):
         while not lines or lines[-1]["event"] != until:
@@ -256,7 +256,7 @@ async def events(stream: asyncio.StreamReader, until: str) -> Sequence[dict[str,
 
 @pytest.mark.process
 async def test_it_runs(installed: Path) -> None:
-    """As the image would: it serves, is healthy, drains on its stop signal, logs in JSON alone.
+    """As in the image it serves, is healthy, drains on its stop signal, and logs JSON only.
 
     Contained, it is not root and can write to no file.
     """

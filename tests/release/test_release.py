@@ -1,4 +1,4 @@
-"""bin/release --check: what each step would not let pass. CI runs the steps themselves."""
+"""bin/release --check: the faults that each step finds. CI runs the steps themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHECKER = Path(sys.executable).with_name("check-jsonschema")
 
 @runs("docs/releasing.md", "bin/release")
 def test_the_steps_are_documented(block: Block) -> None:
-    """In the order in which they run; the command is the one that CI and the workflow run."""
+    """They are in order of execution; the command is the one of CI and of the workflow."""
     steps = re.findall(r"^\| (\w+) \| \S", DOCUMENT, re.MULTILINE)
     assert steps[0] == "step"
     assert steps[1:] == [step.__name__ for step in release.STEPS]
@@ -37,7 +37,7 @@ def test_the_steps_are_documented(block: Block) -> None:
 
 
 def test_the_versions_agree() -> None:
-    """In this repository."""
+    """They agree in this repository."""
     assert release.versions().startswith(release.version())
 
 
@@ -65,7 +65,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_another_version(
     name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anywhere is a fault, which names the place."""
+    """A different one anywhere is a fault that names the place."""
     path = copied(tmp_path, monkeypatch) / name
     path.write_text(path.read_text(encoding="utf-8").replace(release.version(), "9.9.9"))
     with pytest.raises(release.Fault, match=re.escape(words)):
@@ -74,7 +74,7 @@ def test_another_version(
 
 @pytest.mark.parametrize("spoil", ["less", "more", "other"])
 def test_a_wheel_that_differs(spoil: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the repository, in a name or a byte, is a fault."""
+    """A difference from the repository, in a name or a byte, is a fault."""
     names = release.run("git", "ls-files", "videre").split()
     files = {name: (ROOT / name).read_bytes() for name in names}
     if spoil == "less":
@@ -108,7 +108,7 @@ def test_a_wheel_that_differs(spoil: str, tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_a_licence(licence: str, good: bool, tmp_path: Path, monkeypatch: Any) -> None:
-    """Is compatible, or is a fault that names the package."""
+    """It is compatible, or a fault that names the package."""
     monkeypatch.setattr(release, "packages", lambda: [{"Name": "pack", "License": licence}])
     monkeypatch.setattr(release, "LICENCES", tmp_path / "licences.md")
     (tmp_path / "licences.md").write_text(release.listed())
@@ -119,8 +119,8 @@ def test_a_licence(licence: str, good: bool, tmp_path: Path, monkeypatch: Any) -
             release.licences()
 
 
-def test_a_list_of_licences_that_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is a fault that says how to write it anew."""
+def test_an_outdated_list_of_licences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault says how to rewrite the list."""
     monkeypatch.setattr(release, "packages", lambda: [{"Name": "pack", "License": "MIT"}])
     monkeypatch.setattr(release, "LICENCES", tmp_path / "licences.md")
     (tmp_path / "licences.md").write_text("")
@@ -129,7 +129,7 @@ def test_a_list_of_licences_that_is_old(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str, errors: str) -> None:
-    """Have pip-audit say this."""
+    """Make pip-audit print this."""
     (tmp_path / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
     monkeypatch.setattr(release, "CLEAN", tmp_path)
 
@@ -139,8 +139,10 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str, errors: s
     monkeypatch.setattr(subprocess, "run", run)
 
 
-def test_no_service_of_vulnerabilities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is said, and not taken for a good answer; neither are packages that it does not know."""
+def test_an_unreachable_service_of_vulnerabilities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reported, and not taken for success; neither are packages that it does not know."""
     answers(monkeypatch, tmp_path, "", "ERROR: Connection refused")
     with pytest.raises(release.NotDone, match="Connection refused"):
         release.audit()
@@ -152,8 +154,8 @@ def test_no_service_of_vulnerabilities(tmp_path: Path, monkeypatch: pytest.Monke
         release.audit()
 
 
-def test_what_is_not_done(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """Is printed and, with --audit, a failure."""
+def test_a_step_that_was_not_done(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """It is printed, and with --audit it is a failure."""
 
     def audit() -> str:
         raise release.NotDone("no service")
@@ -166,7 +168,7 @@ def test_what_is_not_done(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
 
 
 def test_a_vulnerability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is a fault; none is none."""
+    """One is a fault; none is not."""
     found = {"name": "pack", "version": "1", "vulns": [{"id": "PYSEC-1"}]}
     answers(monkeypatch, tmp_path, json.dumps({"dependencies": [found]}), "")
     with pytest.raises(release.Fault, match="pack: PYSEC-1"):
@@ -177,7 +179,7 @@ def test_a_vulnerability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_workflow_tests_every_python() -> None:
-    """That the package says it runs on, and publishes only after that."""
+    """It tests every version that the package supports, and publishes only after that."""
     jobs = yaml.safe_load(release.WORKFLOW.read_text(encoding="utf-8"))["jobs"]
     classifiers = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     named = set(re.findall(r"Python :: (3\.\d+)$", classifiers, re.MULTILINE))
@@ -193,14 +195,14 @@ def test_the_workflow_tests_every_python() -> None:
 
 @pytest.mark.parametrize("name", [*FORMS, "config.yml"])
 def test_the_forms_for_issues(name: str) -> None:
-    """Are what the forge accepts."""
+    """The forge accepts them."""
     kind = "github-issue-config" if name == "config.yml" else "github-issue-forms"
     path = ROOT / ".github" / "ISSUE_TEMPLATE" / name
     release.run(CHECKER, "--builtin-schema", f"vendor.{kind}", path)
 
 
 def test_the_hooks_before_a_commit() -> None:
-    """Run the programs of bin/lint and the checks of the documents, on files that there are."""
+    """They run bin/lint's programs and the documents' checks, on existing files."""
     text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     (local,) = yaml.safe_load(text)["repos"]
     assert local["repo"] == "local"
@@ -222,8 +224,8 @@ def test_the_hooks_before_a_commit() -> None:
 @pytest.mark.parametrize(
     "name", ["SECURITY.md", "CODE_OF_CONDUCT.md", ".github/pull_request_template.md"]
 )
-def test_the_files_for_who_joins_in(name: str) -> None:
-    """Name only files and commands that there are."""
+def test_the_files_for_contributors(name: str) -> None:
+    """They name only existing files and commands."""
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"\]\(([^)#:]+)\)|`((?:bin|tests|docs)/[\w/.-]+)`", text):
         assert (ROOT / (path[0] or path[1])).exists(), path

@@ -1,4 +1,4 @@
-"""bin/docs: the documentation builds without a warning, is searched, and needs no other host."""
+"""bin/docs: the documentation builds without a warning, is searchable, and needs no other host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ API = json.loads(site.API.read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
-    """Build below a folder of the test."""
+    """Build below the test's folder."""
     build = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "BUILD", build)
@@ -53,7 +53,7 @@ def page_of(path: Path) -> str:
 
 
 def test_every_document_is_a_page(built: Path) -> None:
-    """And each is there as Markdown, too, for llms.txt."""
+    """Each is also there as Markdown, for llms.txt."""
     for path in DOCUMENTS:
         page = built / page_of(path)
         assert page.is_file() and page.with_suffix(".md").is_file(), path
@@ -81,7 +81,7 @@ def test_the_index_for_readers(built: Path) -> None:
 
 
 def test_the_api_is_rendered(built: Path) -> None:
-    """Each operation, with its parameters and answers, and each schema."""
+    """It shows each operation with its parameters and answers, and each schema."""
     text = openapi_page.page(site.API)
     for path, item in API["paths"].items():
         for method, operation in item.items():
@@ -96,14 +96,14 @@ def test_the_api_is_rendered(built: Path) -> None:
 
 
 def test_the_schema_and_other_files_are_there(built: Path) -> None:
-    """What pages link to is part of the site, also if it is elsewhere in the repository."""
+    """Files that pages link to are part of the site, even those outside docs/."""
     for name in ("videre.schema.json", "nginx.conf", "files/compose.yaml", "files/Containerfile"):
         assert (built / name).is_file()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def url(built: Path) -> Iterator[str]:
 
 
 async def test_a_reader_searches(url: str) -> None:
-    """In a browser: a key is found, and nothing is asked of another host."""
+    """In a browser, a key is found, and no other host is asked for anything."""
     async with chromium() as browser:
         page = await browser.open(f"{url}/index.html", devices=False, ready=False)
         asked = await page.drive(
@@ -137,7 +137,7 @@ async def test_a_reader_searches(url: str) -> None:
         assert browser.faults == []
 
 
-# What is wrong is found.
+# Faults are found.
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def pages(folders: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def navigation(nav: list[dict[str, Any]]) -> None:
-    """Write the configuration of the site."""
+    """Write the site's configuration."""
     conf = yaml.safe_load((ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8"))
     del conf["extra_css"]
     site.CONF.write_text(yaml.safe_dump({**conf, "nav": nav}))
@@ -165,13 +165,13 @@ def navigation(nav: list[dict[str, Any]]) -> None:
 
 @pytest.fixture(autouse=True)
 def short_api(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Leave the page of the API out where there are two pages: it links to others."""
+    """Leave out the API's page in a site of two pages, because it links to others."""
     if "pages" in request.fixturenames:
         monkeypatch.setattr(openapi_page, "page", lambda _: "# API\n\nNothing.\n")
 
 
 def test_two_good_pages(pages: Path) -> None:
-    """Build: what the next tests spoil is good."""
+    """They build, so that the faults of the next tests are the only ones."""
     site.build()
 
 
@@ -186,7 +186,7 @@ def test_two_good_pages(pages: Path) -> None:
     ],
 )
 def test_a_bad_page(pages: Path, text: str, words: str) -> None:
-    """Links that lead nowhere, and what would be loaded from elsewhere, are errors."""
+    """Broken links, and resources from another host, are errors."""
     with (pages / "docs" / "two.md").open("a") as file:
         file.write(f"\n{text}\n")
     with pytest.raises(site.SiteError, match=re.escape(words)):
@@ -202,7 +202,7 @@ def test_a_bad_page(pages: Path, text: str, words: str) -> None:
     ],
 )
 def test_a_bad_navigation(pages: Path, nav: list[dict[str, Any]], words: str) -> None:
-    """Each page is in it, once."""
+    """Each page must be in it exactly once."""
     navigation(nav)
     with pytest.raises(site.SiteError, match=re.escape(words)):
         site.build()

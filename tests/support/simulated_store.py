@@ -124,7 +124,7 @@ class Cluster:
 
 
 class SimulatedStore:
-    """The way of one node to the server, with the methods of RedisStore."""
+    """One node's connection to the server, with the methods of RedisStore."""
 
     format = "simulated"
     where = "simulated://"

@@ -146,7 +146,8 @@ end
 local ops = {}
 
 -- A packet for all takes eight commands: HMGET for the numbers, the sender and its count; EXISTS,
--- see is_broken; and those of `tell`, which set what is counted. A packet for some takes one HMGET more.
+-- see is_broken; and those of `tell`, which set what is counted. A packet for some takes one more
+-- HMGET.
 function ops.publish(user, seat, to, last, text, known)
   if is_other(known) then
     return {'other'}
