@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 
 # Up to this many changes are made one by one: each shifts the names after it, 20 us among 100,000.
-# More are made by one sort, which takes as long as some 200 such changes.
+# More are made by one sort, which takes as long as about 200 such changes.
 FEW = 64
 
 

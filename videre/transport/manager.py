@@ -18,11 +18,11 @@ from videre.transport.admission import Admission
 from videre.transport.session import Accept, Session, logger
 from videre.transport.shared import GOODBYE, Handler, Shared
 
-# Sessions whose backlog is counted in one turn of the loop: some 2 ms.
+# Sessions whose backlog is counted in one turn of the loop: about 2 ms.
 COUNTED_AT_ONCE = 5_000
 
-# Sessions handled in one turn of the loop: some 10 ms if each is written to, or others hear that it
-# leaves.
+# Sessions handled in one turn of the loop: about 10 ms if each is written to, or others hear that
+# it leaves.
 SWEPT_AT_ONCE = 1000
 CLOSED_AT_ONCE = 500
 FINISHED_AT_ONCE = 250

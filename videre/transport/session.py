@@ -34,7 +34,7 @@ MAX_WAITING = 64 * 1024 * 1024
 # nothing to say before its connect is answered.
 STRANGERS_SHARE = 16
 
-# Messages of one session handled in one turn of the loop: some 5 ms of work.
+# Messages of one session handled in one turn of the loop: about 5 ms of work.
 HANDED_AT_ONCE = 250
 
 # The reason for a 4001 that is not the room's fault.

@@ -22,7 +22,7 @@ from videre.client.call.signals import Signal
 Step = Callable[[], Awaitable[None]]
 
 # Bounds of waiting signals, and of the candidates after one description. No machine has more than
-# some hundred candidates; a peer that sends more cannot make us try them all.
+# a hundred candidates or so; a peer that sends more cannot make us try them all.
 MAX_WAITING, MAX_CANDIDATES = 1000, 256
 
 

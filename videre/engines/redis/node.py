@@ -23,7 +23,7 @@ from videre.tally import Tally
 logger = logging.getLogger("videre.engines")
 
 # Limits on unanswered steps and the characters of their arguments; more are refused, so that a slow
-# store costs bounded memory. A join or a candidate takes some hundred characters.
+# store costs bounded memory. A join or a candidate takes a few hundred characters.
 MAX_STEPS = 5_000
 MAX_STEP_CHARACTERS = 32 * 1024 * 1024
 
