@@ -22,7 +22,7 @@ from valkey_server import Valkey, valkey
 settings.register_profile(
     "ours",
     deadline=None,
-    max_examples=examples(100),
+    max_examples=examples(50),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("ours")

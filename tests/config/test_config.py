@@ -406,7 +406,7 @@ LIKELY = st.sampled_from([value for _, value, _ in GOOD] + [value for _, value i
 OBJECTS = st.dictionaries(st.sampled_from([*KEYS, "", "port"]) | st.text(), ANY | LIKELY)
 
 
-@settings(derandomize=True, max_examples=examples(100))
+@settings(derandomize=True, max_examples=examples(50))
 @given(values=OBJECTS)
 def test_any_object_is_a_configuration_or_its_faults(
     values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

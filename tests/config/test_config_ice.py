@@ -368,7 +368,7 @@ LIKELY = st.one_of(
 )
 
 
-@settings(derandomize=True, max_examples=examples(100))
+@settings(derandomize=True, max_examples=examples(50))
 @given(entries=st.lists(LIKELY | ANY, max_size=3))
 def test_any_entries_are_good_or_faults(
     entries: list[Any], tmp_path_factory: pytest.TempPathFactory

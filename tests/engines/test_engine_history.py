@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from counting import operations
+from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videre.engines import Missed
+from videre.engines import Missed, choice
 from videre.engines.events import Joined, Left, Sent
 from videre.engines.history import History, _packed, _size
+from videre.engines.redis import RedisEngine
+from videre.settings import Retention
 
 
 def make(max_bytes: int | None = None, *users: str) -> History:
@@ -233,3 +236,12 @@ def test_the_missed_part_is_exactly_the_rest(
             if not rest or rest[0] >= kept:
                 expected = Missed(len(rest), [story[at][0] for at in dict.fromkeys(rest)])
             assert history.missed(user, received) == expected
+
+
+async def test_a_store_keeps_packets_for_as_long() -> None:
+    """In milliseconds: the grace, and the time in which a loss goes unnoticed."""
+    retention = Retention(grace=20.0, max_bytes=7)
+    engine = choice.make("redis://127.0.0.1", "room", retention, 10.0, FakeClock().later)
+    assert isinstance(engine, RedisEngine)
+    store: Any = engine._node.store
+    assert store._keep == ("60000", "7")

@@ -141,3 +141,16 @@ def test_the_cost_is_the_same_for_any_number(rooms: int, members: int) -> None:
         state = engine._rooms[RoomId("room0")]
         state.members = FirstTwo(state.members)
     assert operations(lambda: flow(large)) == operations(lambda: flow(small))
+
+
+def test_a_closed_engine_holds_nothing() -> None:
+    """Neither rooms nor names nor what was said; no timer is left."""
+    clock = FakeClock()
+    engine = memory_engine(clock)
+    run(engine.start(Recorder()))
+    run(engine.join("room", "a", "1", HALVES, TERMS, "ticket"))
+    engine.publish("room", "1", "text")
+    engine.lose("room", "a", "1")
+    run(engine.close())
+    assert not (engine._rooms or engine._histories or engine._told or engine._held)
+    assert run(engine.rooms(None, 9)) == run(engine.members("room")) == []

@@ -36,6 +36,18 @@ def test_pages_are_those_of_a_sorted_set(steps: Sequence[tuple[str, int]], few: 
         assert names.page(None, 100) == sorted(model)
 
 
+@pytest.mark.parametrize("few", [0, 64])
+def test_names_that_come_before_sorted_ones(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are listed in their places, however many come at once."""
+    monkeypatch.setattr(module, "FEW", few)
+    names = Names()
+    for pair in (("b", "d"), ("c", "a")):
+        for name in pair:
+            names.add(name)
+        names.page(None, 1)
+    assert names.page(None, 9) == ["a", "b", "c", "d"]
+
+
 def test_names_that_come_and_go_leave_nothing() -> None:
     """They leave nothing even if nobody ever lists them."""
     names = Names()

@@ -263,7 +263,7 @@ class Real(Side):
         await self._store._client.delete(*(f"{tag}:{k}" for k in KEYS if key in (k, "all")))
 
 
-@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(75), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=4, max_size=20), keep=st.sampled_from([None, 300, 1000]))
 def test_the_model_agrees_with_the_lua(
     loop: asyncio.AbstractEventLoop, server: Valkey, steps: list[Any], keep: int | None

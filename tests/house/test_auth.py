@@ -151,6 +151,12 @@ def test_not_before() -> None:
     assert refused(token(nbf=NOW + 5.5), auth=auth) == "The token is not valid yet"
 
 
+def test_the_clock_is_an_argument() -> None:
+    """The library looks at no other: what is not valid before 2255 is granted then."""
+    then = 9_000_000_000
+    assert grant(token(iat=then + 5, nbf=then, exp=then + 10), now=then) == Grant(then + 10, None)
+
+
 def test_the_bounds_of_a_time() -> None:
     """Within the calendar: 1e12 is none, a second less is."""
     last = 10**12 - 1

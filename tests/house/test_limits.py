@@ -97,6 +97,16 @@ def test_a_full_bucket_gives_its_burst_at_once(burst: int) -> None:
     assert not bucket.take(5.02)
 
 
+def test_all_is_full_at_first() -> None:
+    """Whatever the clock says: a monotonic one may have just begun."""
+    bucket = TokenBucket(1.0, 1)
+    assert bucket.is_full(0.0) and bucket.take(0.0) and not bucket.take(0.5)
+    fresh = Throttle(1.0, 1, byte_rate=1.0, byte_burst=1)
+    assert [fresh.judge(ping, 0.0, 1) for ping in (True, False)] == [PASS, WARN]
+    fresh = Throttle(1.0, 1, byte_rate=1.0, byte_burst=100)
+    assert [fresh.judge(ping, 0.0) for ping in (True, False, True)] == [PASS, PASS, WARN]
+
+
 def test_a_refused_take_costs_nothing() -> None:
     """A thousand refused takes delay no later one."""
     bucket = TokenBucket(1.0, 1)

@@ -29,7 +29,12 @@ FLOOR = 0.0  # per cent of the branches of all other modules
 
 def files(modules: Sequence[str]) -> set[str]:
     """Return the files of modules of the package, relative to the root."""
-    return {f"videre/{module.replace('.', '/')}.py" for module in modules}
+    found: set[str] = set()
+    for module in modules:
+        path = ROOT / "videre" / module.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+        found.add(str(path.relative_to(ROOT)))
+    return found
 
 
 def measured(include: Sequence[str], tests: Sequence[str]) -> dict[str, Any]:

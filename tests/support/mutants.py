@@ -226,6 +226,7 @@ def main() -> int:
     parser.add_argument("area", choices=AREAS)
     parser.add_argument("--sample", type=int, help="so many of them, by chance")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip", type=int, default=0, help="so many first")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
     arguments = parser.parse_args()
     sources, tests = AREAS[arguments.area]
@@ -238,6 +239,7 @@ def main() -> int:
     total = len(chosen)
     if arguments.sample is not None:
         chosen = random.Random(arguments.seed).sample(chosen, min(total, arguments.sample))
+    chosen = chosen[arguments.skip :]
     named = [str(path) for path in files(tests, ROOT / "tests")]
     assert survives(None, named), "the tests fail on the code as it is"
     started = time.monotonic()

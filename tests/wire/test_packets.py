@@ -90,6 +90,13 @@ def test_malformed(text: str) -> None:
     assert caught.value.retry is False
 
 
+def test_where_a_text_stops_being_json() -> None:
+    """The message says it, and quotes nothing."""
+    with pytest.raises(MalformedPacket, match=r"^Not JSON: unexpected .*line 1 column 6") as caught:
+        decode('{"a":secret}')
+    assert "secret" not in str(caught.value)
+
+
 # Values not allowed in a field; null in a name has its own test.
 WRONG_NAMES: list[Any] = [
     "",

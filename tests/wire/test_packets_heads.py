@@ -103,6 +103,16 @@ def test_what_only_begins_like_a_packet_repeats_nothing(rest: str) -> None:
     assert DECODER.repeats(f"{head}1}}", head) and not DECODER.repeats(head + rest, head)
 
 
+def test_a_long_payload_is_one_value() -> None:
+    """No further key hides behind it; a packet with it alone repeats the head."""
+    head = head_of(packet("broadcast", "a", "r"))
+    assert head is not None
+    long = f'"{"x" * 3 * LEVELS}"'
+    assert DECODER.repeats(f"{head}{long}}}", head)
+    assert not DECODER.repeats(f"{head}{long},{long}}}", head)
+    assert not DECODER.repeats(f'{head}{long},"Payload":{long}}}', head)
+
+
 def test_a_head_of_the_most_length() -> None:
     """1024 characters, ten times what a client needs."""
     bare = packet("broadcast", "a", "r", 1, More="")

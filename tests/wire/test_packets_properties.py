@@ -103,7 +103,7 @@ BODIES = st.one_of(
 )
 
 
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(200))
 @example({"Header": {"UserId": "x" * 300 + "\0", "Event": "x" * 300, "RoomId": ["r"] * 300}})
 @example({"Header": {"Event": "broadcast", "UserId": "a", "RoomId": "r", "To": None}, "Payload": 1})
 @example({"Header": None, "Payload": 1})
