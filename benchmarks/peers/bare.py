@@ -1,6 +1,6 @@
 """A bare aiohttp WebSocket relay: `send_str` to each member, raw packets only, no validation.
 
-BENCH_COMPRESS=1: take up permessage-deflate when it is offered, as aiohttp does unless told not to.
+BENCH_COMPRESS=1: accept permessage-deflate when it is offered, as aiohttp does by default.
 """
 
 import asyncio

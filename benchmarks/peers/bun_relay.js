@@ -32,7 +32,7 @@ function connect(socket, packet) {
 }
 
 function broadcast(socket, packet, text) {
-  // Measured rooms have one framing only: what came in goes out, an array behind its `a`.
+  // Measured rooms have one framing only: a message is forwarded as it came, an array behind an `a`.
   const message = socket.data.sockjs ? 'a' + text : text;
   for (const member of rooms.get(packet.Header.RoomId) || []) if (member !== socket) member.send(message);
 }

@@ -1,5 +1,5 @@
-// The floor: what the system calls of a raw relay cost, and nearly nothing else. One thread, epoll, fixed buffers. It finds the event,
-// the user and the room of a packet by searching for their keys, trusts every client, and closes whoever sends what it does not expect.
+// The floor: a raw relay that costs its system calls, and almost nothing else. One thread, epoll, fixed buffers. It finds the event,
+// the user and the room of a packet by searching for their keys, trusts every client, and closes those that send anything unexpected.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -17,7 +17,7 @@
 
 enum { FILES = 1 << 16, TABLE = 1 << 17, NAME = 64, LARGEST = 1 << 16, EVENTS = 512 };
 
-typedef struct Conn { // what stays of an idle connection
+typedef struct Conn { // the memory of an idle connection
     int fd, upgraded;
     struct Room *room;
     struct Conn *next; // in the room, in joining order
@@ -72,7 +72,7 @@ static void base64(const uint8_t *from, size_t size, char *to) {
     *to = 0;
 }
 
-static void give(Conn *conn, const void *data, size_t size) { // readers are quick enough here, or lose what does not fit
+static void give(Conn *conn, const void *data, size_t size) { // readers are fast enough here, or lose the rest
     if (send(conn->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EPIPE && errno != ECONNRESET) perror("send");
 }
 
@@ -148,7 +148,7 @@ static void join(Conn *conn, const char *user, const char *id) {
     for (Conn *member = room->first; member; member = member->next) tell(member, text, (size_t)size);
 }
 
-static int packet(Conn *conn, const char *text, size_t size) { // is it one?
+static int packet(Conn *conn, const char *text, size_t size) { // whether it is one
     char event[NAME], user[NAME], id[NAME];
     size_t within = size < 400 ? size : 400;
     if (!value(text, within, "\"Event\":", event) || !value(text, within, "\"UserId\":", user) || !value(text, within, "\"RoomId\":", id))
@@ -163,7 +163,7 @@ static int packet(Conn *conn, const char *text, size_t size) { // is it one?
     return 1;
 }
 
-static long frame(Conn *conn, uint8_t *data, size_t size) { // how many bytes it had; 0: not all is there; -1: close
+static long frame(Conn *conn, uint8_t *data, size_t size) { // returns its size in bytes; 0: incomplete; -1: close
     if (size < 6) return 0;
     size_t length = data[1] & 127, start = 6;
     if (length == 126) {

@@ -1,6 +1,6 @@
-"""What the Python relays share: an application with `/_tasks`, served at port 0 until SIGTERM.
+"""Shared by the Python relays: an application with `/_tasks`, served at port 0 until SIGTERM.
 
-BENCH_CERT and BENCH_KEY: serve TLS. BENCH_ROOMS: how many rooms stand before the first client.
+BENCH_CERT and BENCH_KEY: serve TLS. BENCH_ROOMS: how many rooms exist before the first client.
 """
 
 import asyncio
@@ -40,4 +40,4 @@ async def serve(app: web.Application) -> None:
     host, port = runner.addresses[0][:2]
     print(f"Listening on {'https' if context else 'http'}://{host}:{port}/echo", flush=True)
     await stopped.wait()
-    os._exit(0)  # thousands of sessions are open: nothing here is worth an orderly goodbye
+    os._exit(0)  # thousands of sessions are open, and none needs an orderly close

@@ -1,8 +1,8 @@
 'use strict';
 // The design of the original videre-server, on npm's sockjs and bunyan, with its log as it ships: info on stdout, debug in a file, and two
-// debug records for each packet that comes. Packets are parsed, rooms are an object of arrays, each connect walks all rooms for the session
+// debug records for each packet received. Packets are parsed, rooms are an object of arrays, each connect walks all rooms for the session
 // and then all rooms for empty ones, and a message to a room is one JSON.stringify and a write to each member.
-// Written from the protocol's description. What differs on purpose: a broadcast goes to the others only, as in every server measured
+// Written from the protocol's description. Two deliberate differences: a broadcast goes to the others only, as in every server measured
 // here (the original sent it to its sender too), and a ping about a room that does not exist is answered.
 
 const bunyan = require('bunyan');

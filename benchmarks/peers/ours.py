@@ -1,4 +1,4 @@
-"""videre-server mounted in an application of ours: for `/_tasks`, and for rooms that stand already.
+"""videre-server mounted in an application of ours: for `/_tasks`, and for rooms that exist already.
 
     ours.py conf.json
 
@@ -19,7 +19,7 @@ from videre.command import speedups
 
 
 class Nobody:
-    """The connection of who sits in a standing room."""
+    """The connection of a member of a standing room."""
 
     def send(self, text: str) -> None:
         """Drop it."""

@@ -1,4 +1,4 @@
-"""The signalling rules in the plainest Python, for the relays that are not ours."""
+"""The signalling rules in the simplest Python, for the relays that are not ours."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Send = Callable[[str], Any]
 
 
 class Peer:
-    """One connection: how to send to it, and the seat that it has."""
+    """One connection: how to send to it, and its seat."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -19,7 +19,7 @@ class Peer:
 
 
 class Relay:
-    """Rooms of peers. Every method returns who is to get which text."""
+    """Rooms of peers. Every method returns the texts to send, and their receivers."""
 
     def __init__(self) -> None:
         self.rooms: dict[str, list[Peer]] = {}

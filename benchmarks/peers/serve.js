@@ -1,6 +1,6 @@
 'use strict';
-// What the Node relays share: the listening socket, its one line, and the end on SIGTERM.
-// BENCH_CERT and BENCH_KEY: serve TLS. BENCH_ROOMS: how many rooms stand before the first client.
+// Shared by the Node relays: the listening socket, its one line of output, and the end on SIGTERM.
+// BENCH_CERT and BENCH_KEY: serve TLS. BENCH_ROOMS: how many rooms exist before the first client.
 
 const fs = require('fs');
 const http = require('http');

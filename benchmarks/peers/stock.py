@@ -1,4 +1,4 @@
-"""What one writes first: the stock sockjs plugin, one cerberus validator, json, a send to each."""
+"""A first version: the stock sockjs plugin, one cerberus validator, json, a send to each."""
 
 import asyncio
 import json

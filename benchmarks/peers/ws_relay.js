@@ -1,7 +1,7 @@
 'use strict';
 // The fastest relay that people write on Node: bare `ws`, no validation, no identity, no limits, no log, no compression. A broadcast is
-// parsed once to learn its event and room, and is forwarded as the bytes that came. At /echo/websocket one message is one packet; at
-// /echo/<server>/<session>/websocket it is SockJS's array of one string, which goes on as it came behind an `a`.
+// parsed once to learn its event and room, and its bytes are forwarded as they came. At /echo/websocket one message is one packet; at
+// /echo/<server>/<session>/websocket it is SockJS's array of one string, which is forwarded behind an `a`.
 
 const { WebSocketServer } = require('ws');
 const { createServer, listen, standing } = require('./serve');
@@ -43,7 +43,7 @@ function connect(socket, packet) {
 function broadcast(socket, packet, data) {
   const room = rooms.get(packet.Header.RoomId);
   if (!room) return;
-  // Measured rooms have one framing only: what came in goes out, an array behind its `a`.
+  // Measured rooms have one framing only: a message is forwarded as it came, an array behind an `a`.
   const message = socket.sockjs ? Buffer.concat([A, data]) : data;
   for (const member of room) if (member !== socket) member.send(message, TEXT);
 }

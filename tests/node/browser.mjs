@@ -4,10 +4,10 @@
  * A command is a JSON line on stdin, its answer one on stdout with the same `id`.
  *
  * {op: "open", page, url, devices, own, init, ready}   a page: with `devices` it may use camera and
- *     microphone; with `own` it has a context of its own, with these options of Playwright's; with
- *     `ready` it says when it is
- * {op: "run", page, code, arg}             what an async function with this body returns, in the page
- * {op: "drive", page, code, arg}           the same here, with Playwright's `page`
+ *     microphone; with `own` it has its own context, with these options of Playwright's; with
+ *     `ready` it reports that itself
+ * {op: "run", page, code, arg}             run an async function with this body in the page
+ * {op: "drive", page, code, arg}           run it here, with Playwright's `page`
  * {op: "close", page}
  * {op: "closeAll"}
  */
@@ -25,7 +25,7 @@ const FLAGS = [
   "--renderer-process-limit=1",
   "--autoplay-policy=no-user-gesture-required",
   "--use-fake-device-for-media-stream",
-  // The calls are between pages of one machine, that may have no network at all.
+  // The calls are between pages on one machine, which may have no network.
   "--allow-loopback-in-peer-connection",
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
@@ -34,12 +34,11 @@ const [executablePath, ...flags] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
 const pages = new Map();
 
-// Pages of a context share its process, which is quick.
+// Pages of one context share a process, which saves time.
 const contexts = { true: await browser.newContext(), false: await browser.newContext() };
 await contexts[true].grantPermissions(["camera", "microphone"]);
 
-// Pages with a context of their own that are open and wait to be used again: a context and its process
-// take long to make.
+// Open pages with their own context, kept for reuse: creating a context and its process takes long.
 const idle = new Map();
 const kinds = new Map();
 
@@ -51,7 +50,7 @@ async function make({ devices, own, init }) {
   return page;
 }
 
-/** Closes a page, or keeps it for the next who needs one like it. */
+/** Closes a page, or keeps it for reuse with the same options. */
 async function release(page) {
   const kind = kinds.get(page);
   if (!kind) return page.close();
@@ -60,7 +59,7 @@ async function release(page) {
   const context = page.context();
   try {
     await page.goto("about:blank");
-    // What a test may have changed.
+    // A test may have changed these.
     await context.clearCookies();
     await context.clearPermissions();
     await context.grantPermissions(own.permissions ?? []);

@@ -1,15 +1,15 @@
 /**
  * The client in headless Chromium: browser_sockjs.mjs CHROMIUM PAGE SCENARIO ARGS
  *
- * A page at PAGE has the class Peer of peer.mjs. What its peers print comes out here, a JSON line
- * each, with this process' clock as `at` and with the transport that the scenario was about.
+ * A page at PAGE has the class Peer of peer.mjs. Its peers' output is printed here, a JSON line
+ * each, with this process's clock as `at` and with the scenario's transport.
  *
  * transports URL ROOM TRANSPORT...   two tabs meet over each transport
  * origin URL ROOM TRANSPORT...       a page tries what its origin may or may not do
  */
 import { chromium } from "playwright-core";
 
-const SCENARIO_MS = 100_000 * (process.env.VIDERE_TEST_PATIENCE ?? 1); // ten times what it takes
+const SCENARIO_MS = 100_000 * (process.env.VIDERE_TEST_PATIENCE ?? 1); // ten times the usual time
 const LANES = 3; // transports at a time: most of their time is waiting
 const FLAGS = [
   "--no-sandbox",
@@ -102,7 +102,7 @@ async function meet(context, transport, url, room) {
   await first.close();
 }
 
-/** What a page can try that does not ask /info first whether it may. */
+/** What a page can try without asking /info for permission. */
 function tryByHand(base) {
   const fresh = () => `/000/${crypto.randomUUID()}`;
   const webSocket = (path) =>
@@ -130,7 +130,7 @@ function tryByHand(base) {
           say("s", JSON.stringify([SockJS.version, "xhr-polling", ...urls]));
         } else resolve(data === "o" ? "open" : data);
       });
-      // A browser tells nobody that it does not show a page in a frame.
+      // A browser does not report that it refused to frame a page.
       frame.onload = () => setTimeout(resolve, 3_000, "refused");
       frame.src = `${base}/iframe.html#frame`;
       document.body.append(frame);

@@ -1,10 +1,10 @@
-/** What the pages of the browser client's tests share. */
+/** Shared by the pages of the browser client's tests. */
 import Videre, { Signaller, SignallerError, TransferError } from "/static/videre.js";
 
 const PATIENCE_MS = 10_000;
 const HEARD = ["call", "stream", "hangup", "message", "error", "ignored", "ended", "device"];
 
-/** Resolves with the first thing that `look` returns which is true. */
+/** Resolves with the first truthy result of `look`. */
 async function until(look, ms = PATIENCE_MS) {
   const end = performance.now() + ms;
   for (;;) {
@@ -15,7 +15,7 @@ async function until(look, ms = PATIENCE_MS) {
   }
 }
 
-/** Collects events as [type, ...what of the detail can be told]. */
+/** Collects events as [type, ...printable parts of the detail]. */
 function record(target, ...types) {
   const heard = [];
   for (const type of types) target.on(type, (detail) => heard.push({ type, detail }));
@@ -37,7 +37,7 @@ function video() {
   return element;
 }
 
-/** A client as an old page makes it, and what it tells. */
+/** A client made like an old page does, and its events. */
 function client(options = {}) {
   const [localVideoElement, remoteVideoElement] = [video(), video()];
   const signallerURL = globalThis.SIGNALLER;

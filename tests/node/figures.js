@@ -1,4 +1,4 @@
-// People for pictures of the demo: a camera that shows a drawn figure, each name in other colours.
+// People for screenshots of the demo: a camera that shows a drawn figure, with colours by name.
 {
   const COLOURS = { Ann: ["#f6c28b", "#7a3e2e", "#d8663f"], Bob: ["#9cc9e8", "#2b2f4a", "#2f6f8f"] };
   const OTHERS = ["#b9d8b0", "#51361f", "#5d8a4a"];

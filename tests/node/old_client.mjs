@@ -1,4 +1,4 @@
-/** Two of the old videre-client, as it behaves: old_client.mjs URL ROOM in-turn|together */
+/** Two clients that behave like the old videre-client: old_client.mjs URL ROOM in-turn|together */
 import { randomInt } from "node:crypto";
 import SockJS from "sockjs-client";
 import { candidate, run, sdp } from "./peer.mjs";
@@ -7,7 +7,7 @@ const PING_MS = 2_000;
 const CANDIDATES = 3;
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
-/** The old client's state machine; its WebRTC is only told of. */
+/** The old client's state machine; its WebRTC is only printed. */
 class OldClient {
   isInitiator = false;
   started = false;
@@ -24,7 +24,7 @@ class OldClient {
     this.sockjs.onclose = ({ code }) => this.#close(code);
   }
 
-  /** Resolves when `condition` holds, looked at after everything that happens to this client. */
+  /** Resolves when `condition` holds, checked after each event of this client. */
   async until(condition) {
     while (!condition(this)) await new Promise((resolve) => (this.#told = resolve));
   }
@@ -109,7 +109,7 @@ await run(async (url, room, how) => {
   const second = new OldClient(url, room, "second");
   const clients = [first, second];
   for (const client of clients) await client.until(({ candidates }) => candidates === CANDIDATES);
-  // Whoever starts a call twice does so at a ping.
+  // A client that starts a call twice does so at a ping.
   for (const client of clients) await client.until(({ pings }) => pings >= 2);
   first.sockjs.close();
   for (const client of clients) await client.until(({ ended }) => ended);

@@ -1,4 +1,4 @@
-/** A peer on the real sockjs-client that prints all it sends, hears and loses, a JSON line each. */
+/** A peer on the real sockjs-client that prints what it sends, hears and loses, a JSON line each. */
 import SockJS from "sockjs-client";
 
 const PATIENCE = globalThis.process?.env.VIDERE_TEST_PATIENCE ?? 1; // a page has none
@@ -16,7 +16,7 @@ export class Peer {
   #opened;
   #lost = null;
 
-  /** `name` is how the transcript calls it; `transport` is one of SockJS's names, or "" for any. */
+  /** `name` is its name in the transcript; `transport` is one of SockJS's names, or "" for any. */
   constructor(url, transport, { name, user = name, room }) {
     Object.assign(this, { name, user, room });
     const transports = transport ? [transport] : undefined;
@@ -86,7 +86,7 @@ export class Peer {
   }
 }
 
-/** An SDP as long as a browser's; what it says does not matter to a signaller. */
+/** An SDP as long as a browser's; its content does not matter to the server. */
 export function sdp(type, length = 6_000) {
   const lines = ["v=0", `o=- 4611731400430051336 2 IN IP4 127.0.0.1`, "s=-", "t=0 0", ""];
   let text = lines.join("\r\n");

@@ -36,7 +36,7 @@ await run(async (url, room, transport1, transport2) => {
   await peer1.close(); // 7
   await peer2.hears("disconnect", "peer1");
   await peer2.hears("connect");
-  peer2.send("ping", "{}"); // what it heard by then is all there was to hear
+  peer2.send("ping", "{}"); // by its answer, everything has arrived
   await peer2.hears("ping");
   await peer2.close();
 });

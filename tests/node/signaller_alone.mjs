@@ -1,7 +1,7 @@
 /**
- * Signaller of the browser client, with a WebSocket and a clock that are ours: signaller_alone.mjs CLIENT
+ * Signaller of the browser client, with a fake WebSocket and clock: signaller_alone.mjs CLIENT
  *
- * Each scenario prints a JSON line with what it found.
+ * Each scenario prints its results as a JSON line.
  */
 import { pathToFileURL } from "node:url";
 
@@ -60,10 +60,10 @@ globalThis.clearTimeout = globalThis.clearInterval = (timer) => {
 Date.now = () => now;
 Math.random = () => 0.5;
 
-/** Lets what has been promised come true. */
+/** Lets pending promises resolve. */
 const settle = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Lets time go by. */
+/** Advances the clock. */
 async function pass(ms) {
   const end = now + ms;
   for (;;) {
@@ -164,13 +164,13 @@ const scenarios = {
     const second = await open();
     second.welcome({ Resumed: true, LastId: Id });
     const again = second.sent.slice(1).map(({ Payload }) => Payload);
-    await pass(10_000); // a heartbeat, whose answer says that all has come
+    await pass(10_000); // a heartbeat, whose answer confirms everything before it
     second.hears("ping", "me", '["me"]', { Id: second.sent.at(-1).Header.Id });
     sends("lost 3");
     second.lose();
     await pass(1_000);
     const third = await open();
-    third.welcome({ Resumed: true, LastId: null }); // it has got none
+    third.welcome({ Resumed: true, LastId: null }); // the server has received none
     sends("lost with the seat");
     third.lose();
     sends("kept, too");
@@ -386,7 +386,7 @@ const scenarios = {
     const made = signaller({ token: () => `${++asked}` });
     made.join("room").catch(() => {});
     await settle();
-    sockets[0].lose(); // the WebSocket never opened: polling has its turn, with the same token
+    sockets[0].lose(); // the WebSocket never opened: polling is next, with the same token
     globalThis.fetch = () => Promise.reject(new TypeError("no"));
     await settle();
     const soon = asked;
@@ -414,7 +414,7 @@ const scenarios = {
       wake(); // it ends the back-off
       const tried = sockets.length;
       sockets.at(-1).lose();
-      const delay = timers.at(-1).ms; // and the next one begins from the start
+      const delay = timers.at(-1).ms; // and the next one starts from the beginning
       await pass(1_000);
       (await open()).welcome();
       wake();
@@ -438,7 +438,7 @@ const scenarios = {
     made.join("room").catch(() => {});
     made.wake(); // at the start of a page
     const early = [made.state, sockets[0].closed ?? null];
-    now += 60_000; // timers do not run in a sleep
+    now += 60_000; // timers do not run while the machine sleeps
     made.wake();
     const late = sockets[0].closed;
     made.leave();
@@ -486,7 +486,7 @@ const scenarios = {
     for (let number = 0; number < 5; number++) made.broadcast(number);
     const [socket] = sockets;
     const ids = socket.sent.slice(1).map(({ Header }) => Header.Id);
-    socket.error("rate-limited", true, { Id: ids[2] }); // the rest is dropped without a word
+    socket.error("rate-limited", true, { Id: ids[2] }); // the rest is dropped silently
     made.broadcast(5);
     const sent = () => socket.sent.slice(1).filter(({ Header }) => Header.Event === "broadcast");
     const atOnce = sent().length;
@@ -494,7 +494,7 @@ const scenarios = {
     await pass(9_000);
     const again = sent().slice(5).map(({ Header, Payload }) => [Payload, ids.indexOf(Header.Again)]);
     const rising = sent().every(({ Header }, index, all) => !index || Header.Id > all[index - 1].Header.Id);
-    // The answer to a ping confirms what went before it, and no more.
+    // The answer to a ping confirms everything sent before it, and no more.
     socket.lose();
     await pass(500);
     const second = await open();
@@ -515,7 +515,7 @@ const scenarios = {
     says("2, late", { Id: 4, Again: 2 });
     says("3, again", { Id: 5, Again: 3 });
     says("3, once more", { Id: 6, Again: 3 });
-    says("same id", { Id: 6 }); // of a client that does not number them
+    says("same id", { Id: 6 }); // from a client that does not number its packets
     says("same id", { Id: 6 });
     socket.hears("disconnect", "you", "");
     socket.hears("connect", "you", "false");

@@ -15,7 +15,7 @@ const PAYLOADS = [
   "",
 ];
 
-/** JSON as no serialiser writes it: who parses and writes it again changes it. */
+/** JSON that no serialiser writes: parsing and serialising it again would change it. */
 function untidy({ user, room }) {
   const names = `"RoomId": "${room}",\t"UserId": "${user}"`;
   const header = `{${names} , "More": {"b":1,"a":2}, "Event":"broadcast"}`;
