@@ -110,6 +110,31 @@ async def test_the_host_does_not_know_that_the_store_restarted() -> None:
             await node.engine.close()
 
 
+async def test_a_beat_finds_the_restart_while_the_host_speaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The packet reached nobody in the new store, which the node knows when the answer comes."""
+    cluster = Cluster(Soon(), time.time, random.Random(0))
+    store = cluster.store("one")
+    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=60.0, node="one"))
+    await one.engine.start(one.heard)
+    step = store.step
+
+    async def overtaken(room: str, op: str, *arguments: str) -> object:
+        cluster.server.wipe()
+        cluster.server.process = "another"
+        answer = await step(room, op, *arguments)
+        await one.engine._duties.beat()
+        return answer
+
+    try:
+        monkeypatch.setattr(store, "step", overtaken)
+        with pytest.raises(EngineError, match="began again"):
+            await one.engine.publish("room", "", "lost")
+    finally:
+        await one.engine.close()
+
+
 async def test_the_host_waits_for_the_other_nodes(tmp_path: Path) -> None:
     """After a restart of the store they may still be absent: no accepted packet is lost."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:

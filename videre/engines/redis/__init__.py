@@ -208,6 +208,7 @@ class RedisEngine:
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
         born = "" if view is None else view.known_as
+        server = self._node.server  # before the step: a beat may find another one meanwhile
         new_id = "" if own is not None and packet_id == own.last_id else packet_id
         answer = await self._node.step(room, "publish", user, seat, names, new_id, text, born)
         if answer[0] == "other":
@@ -219,7 +220,7 @@ class RedisEngine:
         if own is not None and packet_id:
             own.last_id = packet_id
         if view is None:
-            await self._node.require_same()
+            await self._node.require_same(server)
         elif arrived is not None:
             self._node.jobs.spawn(self._time(view, int(answer[1]), arrived))
 

@@ -23,6 +23,7 @@ class Doubts:
 
     def watch(self, view: View, *, again: bool = False) -> None:
         """Start the time of a room's doubted members, if any; `again`: a quarter of it."""
+        self._due.discard(view.room)  # an earlier time may be over, and its beat still to come
         if view.doubting is not None:
             view.doubting.cancel()
         if view.doubted:

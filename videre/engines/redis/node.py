@@ -146,9 +146,9 @@ class Node:
             raise EngineError("The rooms cannot be reached")
         return self.name
 
-    async def require_same(self) -> None:
-        """Raise EngineError if the store is not the process that this node knows."""
-        if await self.store.node("process", self.name) != self.server:
+    async def require_same(self, server: str) -> None:
+        """Raise EngineError if the store is not the process that this node knew: `server`."""
+        if await self.store.node("process", self.name) != server:
             self.trouble.set()
             raise EngineError("The store restarted, and not all members are back")
 
