@@ -104,7 +104,7 @@ async def test_it_serves(sign: signal.Signals, tmp_path: Path) -> None:
 def test_unsupported_options(tmp_path: Path) -> None:
     """Workers and Unix sockets are refused in one sentence, by --check too."""
     for options, words in (
-        (("--workers", "2"), "Workers: 2: this system cannot fork, so one is the most"),
+        (("--workers", "2"), "Workers: 2: this system cannot fork, so it runs one process"),
         (("--host", "unix:x"), "there are no Unix sockets here"),
     ):
         done = run(SERVE.replace("main()", "main(sys.argv[1:])"), *options)

@@ -89,16 +89,19 @@ def test_this_machine_needs_none(conf: Path, host: str) -> None:
 
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"AdminToken": SHORT}, "AdminToken: must have at least 16 characters, not 9"),
-    ({"AdminToken": ""}, "AdminToken: must be of letters"),
-    ({"AdminToken": f"{TOKEN} {SHORT}"}, "AdminToken: must be of letters"),
-    ({"AdminToken": f"{SHORT}-\N{GREEK SMALL LETTER ALPHA}" * 3}, "AdminToken: must be of letters"),
+    ({"AdminToken": ""}, "AdminToken: must consist of letters"),
+    ({"AdminToken": f"{TOKEN} {SHORT}"}, "AdminToken: must consist of letters"),
+    (
+        {"AdminToken": f"{SHORT}-\N{GREEK SMALL LETTER ALPHA}" * 3},
+        "AdminToken: must consist of letters",
+    ),
     ({"AdminToken": [SHORT]}, "AdminToken: "),
     ({"AdminToken": 5}, "AdminToken: "),
     ({"AdminTokenFile": "none"}, "AdminTokenFile: 'none': No such file or directory"),
     ({"AdminTokenFile": "."}, "AdminTokenFile: '.': Is a directory"),
     ({"AdminTokenFile": "binary"}, "AdminTokenFile: 'binary': is not UTF-8 text"),
     ({"AdminTokenFile": "short"}, "AdminTokenFile: 'short': must have at least 16 characters"),
-    ({"AdminTokenFile": "two"}, "AdminTokenFile: 'two': must be of letters"),
+    ({"AdminTokenFile": "two"}, "AdminTokenFile: 'two': must consist of letters"),
     ({"AdminTokenFile": ""}, "AdminTokenFile: "),
     ({"AdminTokenVariable": "NONE"}, "AdminTokenVariable: 'NONE': the variable is not set"),
     ({"AdminTokenVariable": "SHORT"}, "AdminTokenVariable: 'SHORT': must have at least 16"),

@@ -37,7 +37,7 @@ def hosts(field: str, value: Any, error: Error) -> None:
     elif len(set(each)) < len(each):
         error(field, "names the same host twice")
     elif any(_badly_named(host) for host in each):
-        error(field, "a Unix socket is unix: and the path of a file that can be made")
+        error(field, "a Unix socket is unix: and the path of a file that can be created")
 
 
 def _badly_named(host: str) -> bool:

@@ -109,7 +109,7 @@ def admin_token(
         except ValueError as error:
             return None, [(key, f"{where}{error}")]
         if not _BEARER.fullmatch(token):
-            words = "must be of letters, digits and -._~+/, with = at its end only"
+            words = "must consist of letters, digits and -._~+/, with = only at its end"
             return None, [(key, f"{where}{words}")]
         if len(token) < MIN_ADMIN_TOKEN:
             words = f"must have at least {MIN_ADMIN_TOKEN} characters, not {len(token)}"

@@ -109,7 +109,7 @@ def _worker_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     workers, faults = document["Workers"], []
     hosts = document["Host"] if isinstance(document["Host"], list) else [document["Host"]]
     if workers > 1 and not hasattr(os, "fork"):
-        faults.append(("Workers", f"{workers}: this system cannot fork, so one is the most"))
+        faults.append(("Workers", f"{workers}: this system cannot fork, so it runs one process"))
     if workers > 1 and any(host.startswith("unix:") for host in hosts):
         faults.append(("Workers", f"{workers}: a Unix socket (Host) is for one process"))
     if workers > 1 and document["Engine"] == MEMORY:
