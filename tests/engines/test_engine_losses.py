@@ -129,7 +129,7 @@ async def test_a_beat_finds_the_restart_while_the_host_speaks(
 
     try:
         monkeypatch.setattr(store, "step", overtaken)
-        with pytest.raises(EngineError, match="began again"):
+        with pytest.raises(EngineError, match="restarted"):
             await one.engine.publish("room", "", "lost")
     finally:
         await one.engine.close()
