@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "videre"
 FILES = sorted(PACKAGE.rglob("*.py"))
-MAX_LINES = 340
+MAX_LINES = 300
 
 #: What each folder or top-level module may import of ours beside itself.
 
@@ -130,7 +130,7 @@ def packages(module: str, *, typing: bool = True) -> set[str]:
 
 def test_the_walk_sees_the_imports() -> None:
     """Guard the tests below: a walk that found nothing would pass them all."""
-    assert {"engines", "errors", "rooms.replica"} <= ours("rooms.rooms")
+    assert {"engines", "reasons", "rooms.replica"} <= ours("rooms.rooms")
     assert {"orjson"} <= packages("packets.decoder")
     assert "sockjs" in packages("transport.session")
     assert "app" in ours("")

@@ -1,4 +1,4 @@
-"""Rooms: joining, leaving and resuming seats, and what the hosting application may call.
+"""Rooms: joining, leaving and resuming seats.
 
 The engine decides and publishes; the replica receives each room's events in order and sends packets
 to the members' connections.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 from videre import packets
 from videre.engines import Engine, Gap, Missed
-from videre.engines.events import SERVER_SEAT, Announcement, Receivers
-from videre.errors import MAX_REASON
+from videre.engines.events import Announcement, Receivers
 from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.interfaces import Connection, Ice, Log, Spawn, no_ice
 from videre.reasons import End, LeaveReason
 from videre.rooms.census import Census
-from videre.rooms.hooks import Hooks, OnJoin, OnLeave
+from videre.rooms.hooks import Hooks
+from videre.rooms.hosting import Hosting
 from videre.rooms.replica import Replica
 from videre.rooms.returning import Returning
 from videre.rooms.room import ASKED, HELD, Seat, digest
@@ -29,16 +29,13 @@ from videre.tally import Tally
 
 Found = TypeVar("Found")
 
-# Names of rooms to request at a time when all are wanted.
-PAGE = 1000
 
-
-class Rooms:
+class Rooms(Hosting):
     """The rooms of one namespace. `clock` is monotonic, in seconds.
 
     `secret` returns a new resume secret: 128 random bits, as text. `grace` is the engine's, in
     seconds; 0 means that no seat outlives its connection. `seat_ids` must be unique across all
-    processes. The coroutines and hooks are for the hosting application; the rest is for peers.
+    processes. What is in Hosting is for the hosting application; the rest is for peers.
     """
 
     def __init__(
@@ -55,9 +52,10 @@ class Rooms:
         seat_ids: Iterator[SeatId] | None = None,
         tally: Tally | None = None,
     ) -> None:
+        hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
+        super().__init__(engine, hooks)
         self.in_process = engine.in_process
         self.tally = tally = tally or Tally(clock)
-        self._engine = engine
         self._publish = engine.publish
         self._relays = tally.relays
         self._clock = clock
@@ -65,9 +63,8 @@ class Rooms:
         self._secret = secret
         self._grace = grace
         self.policy = policy or JoinPolicy()  # replaced on reload
-        self._hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
         self._replica = Replica(
-            clock=clock, log=log, hooks=self._hooks, grace=grace, ice=ice, tally=tally
+            clock=clock, log=log, hooks=hooks, grace=grace, ice=ice, tally=tally
         )
         self.lost = self._replica.lost
         self._seat_ids = seat_ids or map(SeatId, map(str, itertools.count()))
@@ -236,64 +233,3 @@ class Rooms:
     async def users(self, name: RoomId) -> str:
         """Return a room's user ids in joining order as a Payload: a JSON string of JSON."""
         return self.users_here(name) or packets.json_string(await self._engine.members(name))
-
-    # For the hosting application.
-
-    def on_join(self, hook: OnJoin) -> OnJoin:
-        """Call `hook(room, user)` for each user that joins; usable as a decorator.
-
-        It may be async. It is called once for each member, after its connect was answered, on the
-        node it is connected to. Its exceptions are logged and go no further.
-        """
-        self._hooks.on_join.append(hook)
-        return hook
-
-    def on_leave(self, hook: OnLeave) -> OnLeave:
-        """Call `hook(room, user, reason)` for each seat that is given up; see `on_join`.
-
-        For a lost connection, it is called after the grace. `reason` is a LeaveReason, or the
-        reason passed to `kick`.
-        """
-        self._hooks.on_leave.append(hook)
-        return hook
-
-    async def rooms(self, *, after: str | None = None, limit: int | None = None) -> list[str]:
-        """Return the rooms with members, sorted; with `limit`, the first `limit` after `after`."""
-        if limit is not None:
-            return await self._engine.rooms(after, limit)
-        found: list[str] = []
-        while len(page := await self._engine.rooms(after, PAGE)) == PAGE:
-            found += page
-            after = page[-1]
-        return found + page
-
-    async def members(self, room: str) -> list[str]:
-        """Return a room's user ids in joining order; empty for an unknown room."""
-        return await self._engine.members(RoomId(room))
-
-    async def kick(self, room: str, user: str, reason: str = "Removed") -> bool:
-        """Remove a user: the others get a disconnect, its session is closed with 4504.
-
-        `reason` goes into the close frame; raises ValueError if it has more than 123 bytes of
-        UTF-8. Returns False if the user is not in the room. Raises EngineError.
-        """
-        if len(reason.encode()) > MAX_REASON:
-            raise ValueError(f"the reason has more than {MAX_REASON} bytes")
-        return await self._engine.remove(RoomId(room), UserId(user), reason)
-
-    async def send(
-        self, room: str, payload: Any, *, to: str | Sequence[str] | None = None, sender: str = ""
-    ) -> None:
-        """Broadcast `payload`, a JSON value, to the members of a room, or to those in `to`.
-
-        `to` is one user or several; those not in the room are skipped. `sender` is the packet's
-        UserId. Raises TypeError if `payload` is not JSON, and EngineError.
-        """
-        text = packets.write_broadcast(sender, room, payload)
-        users = None
-        if to is not None:
-            users = tuple(map(UserId, dict.fromkeys([to] if isinstance(to, str) else to)))
-            if not users:
-                return
-        if (pending := self._engine.publish(RoomId(room), SERVER_SEAT, text, users)) is not None:
-            await pending
