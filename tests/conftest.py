@@ -1,4 +1,4 @@
-"""Shared by all tests: the option --fast, one store for each pytest process, and nodes on it.
+"""Shared by all tests: the option --fast, a store for each process, a browser for each module.
 
 `--fast` leaves out the tests marked `process`: those that start a program such as the command, a
 browser, a store or an installer. An unmarked test that starts one then fails.
@@ -13,6 +13,7 @@ from functools import cache
 
 import pytest
 import pytest_asyncio
+from browser import Browser, chromium
 from engine_nodes import Nodes, nodes_on
 from hypothesis import HealthCheck, settings
 from patience import examples
@@ -78,3 +79,10 @@ async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
     """Give nodes that share a namespace."""
     async with nodes_on(server.url) as nodes:
         yield nodes
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Run one Chromium for all tests of a module."""
+    async with chromium() as running:
+        yield running

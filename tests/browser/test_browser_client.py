@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from browser import Browser, Page, Wire, chromium
+from browser import Browser, Page, Wire
 from process import NODE, ROOT, node_modules
 from tokens import SECRET, hs256
 
@@ -134,13 +134,6 @@ def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
         return web.Response(text=text, content_type="text/javascript")
 
     return handler
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all tests."""
-    async with chromium() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from browser import Page
-from test_browser_client import Site, browser, every, room, site
+from test_browser_client import Site, every, room, site
 
-__all__ = ["browser", "room", "site"]
+__all__ = ["room", "site"]
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 

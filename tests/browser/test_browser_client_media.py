@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from browser import Page, chromium
-from test_browser_client import FLOWS, Site, browser, every, room, site
+from test_browser_client import FLOWS, Site, every, room, site
 
-__all__ = ["browser", "room", "site"]
+__all__ = ["room", "site"]
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import aioice.ice
 import pytest
-import pytest_asyncio
-from browser import Browser, chromium
+from browser import Browser
 from documents import ROOT, Block, run_python, runs
 from film import make_film
 from inprocess import serving
@@ -26,13 +24,6 @@ from videre.client.call.peer import State
 
 SECONDS = patient(40)
 REFERENCE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run a Chromium."""
-    async with chromium() as running:
-        yield running
 
 
 async def received(call: Call, kind: str) -> int:

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 from aiortc import MediaStreamTrack, VideoStreamTrack
-from browser import Browser, chromium
 from patience import patient
-from test_browser_client import Site
+from test_browser_client import Site, site
 
 from videre.client import Blob, Call, Peer
+
+__all__ = ["site"]
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SECONDS = patient(30)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all."""
-    async with chromium() as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(browser: Browser) -> AsyncIterator[Site]:
-    """Serve the pages and a server."""
-    site = Site(browser)
-    browser.faults.clear()
-    await site.start()
-    yield site
-    await browser.close()
-    await site.stop()
-    assert browser.faults == []
 
 
 class Python:

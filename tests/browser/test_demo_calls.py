@@ -189,13 +189,6 @@ async def visited(browser: Browser) -> AsyncIterator[Site]:
     assert [line for line in browser.console if "Content Security Policy" in line] == []
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all."""
-    async with chromium() as running:
-        yield running
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(browser: Browser) -> AsyncIterator[Site]:
     """Serve the demo."""

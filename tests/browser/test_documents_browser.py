@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from browser import Browser, Page, chromium
+from browser import Browser, Page
 from documents import Block, run_python, runs
 from patience import patient
 from process import ROOT, node_modules, require
@@ -124,13 +124,6 @@ class Site:
 
     async def _sockjs(self, _request: web.Request) -> web.FileResponse:
         return web.FileResponse(node_modules() / "sockjs-client" / "dist" / "sockjs.min.js")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all."""
-    async with chromium() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -16,8 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
-from browser import Browser, Page, chromium
+from browser import Browser, Page
 from patience import patient
 from process import ROOT, require
 from valkey_server import free_port
@@ -26,13 +25,6 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SECONDS = patient(120)  # npm installs about sixty packages
 OWN: dict[str, Any] = {"permissions": ["camera", "microphone"]}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run a Chromium."""
-    async with chromium() as running:
-        yield running
 
 
 @pytest.fixture

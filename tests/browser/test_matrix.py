@@ -20,7 +20,7 @@ import pytest_asyncio
 import test_documents_browser
 from aiortc import MediaStreamTrack
 from aiortc.contrib.media import MediaPlayer
-from browser import Browser, Page, Wire, chromium
+from browser import Browser, Page, Wire
 from documents import Block, claim
 from film import make_film
 from patience import patient
@@ -323,13 +323,6 @@ class Hall:
         for member in self.members:
             await member.leave()
             await member.wire.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all."""
-    async with chromium() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from aiortc import MediaStreamTrack, VideoStreamTrack
-from browser import Browser, Page, chromium
+from browser import Browser, Page
 from documents import Block, runs
 from npm_projects import CLIENT, TEMPLATES, Project, node, npm_modules, packed
 from patience import patient
@@ -197,13 +196,6 @@ const before = frames();
 await until(() => frames() > before + 3);
 return true;
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all."""
-    async with chromium() as running:
-        yield running
 
 
 @asynccontextmanager
