@@ -65,7 +65,7 @@ class Lan(NamedTuple):
 
         Not through a proxy, and not to a page whose name was made to resolve to us (DNS rebinding).
         """
-        if demo.PROXY_HEADERS & request.headers.keys():
+        if not demo.is_direct(request):
             return False
         host = demo.host_of(request).lower()
         try:

@@ -124,9 +124,14 @@ def is_here(request: web.Request) -> bool:
     This excludes clients behind a local proxy, which adds a forwarding header or names its own
     host, and pages whose name was made to resolve to this machine (DNS rebinding).
     """
-    if PROXY_HEADERS & request.headers.keys():
-        return False
-    return _is_loopback(request.remote or "") and _is_loopback(host_of(request))
+    return (
+        is_direct(request) and _is_loopback(request.remote or "") and _is_loopback(host_of(request))
+    )
+
+
+def is_direct(request: web.Request) -> bool:
+    """Tell whether no proxy says that it passes this request on."""
+    return not PROXY_HEADERS & request.headers.keys()
 
 
 def host_of(request: web.Request) -> str:
