@@ -373,7 +373,7 @@ async def test_failed_receivers(start: Start) -> None:
     cid, dan = await start("cid"), await start("dan")
     for user in ("bob", "cid", "dan"):
         await ann.becomes("connected", user=user)
-    dan.call.on("progress", lambda *_: ann.call._hang_up("dan"))
+    dan.call.on("progress", lambda *_: ann.call._meeting.hang_up("dan"))
     with pytest.raises(TransfersFailed) as failed:
         await ann.call.send(bytes(3_000_000))
     codes = {error.user: error.code for error in failed.value.failed}
