@@ -259,6 +259,12 @@ def test_what_is_owed_is_charged(steps: list[tuple[int, int, int]]) -> None:
             assert before < 5000 + (passed[-1][0] - passed[first][0]) * 64.0 + 1e-3
 
 
+def test_a_burst_of_bytes_is_used_up_exactly() -> None:
+    """Its last byte passes; the next one has to wait."""
+    throttle = Throttle(None, 0, byte_rate=1.0, byte_burst=100)
+    assert [throttle.judge(False, 5.0, size) for size in (99, 1, 1)] == [PASS, PASS, WARN]
+
+
 def test_a_debt_is_paid_before_anything_passes() -> None:
     """One answer passes however large; what follows waits until the debt is paid."""
     judge = Throttle(None, 0, byte_rate=100.0, byte_burst=1000)

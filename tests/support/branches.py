@@ -41,9 +41,12 @@ def measured(include: Sequence[str], tests: Sequence[str]) -> dict[str, Any]:
     """Run the fast ones of these tests, and return coverage's report by file."""
     cover = coverage.Coverage(branch=True, data_file=None, include=[*include])
     cover.start()
-    code = pytest.main(["-n", "0", "-q", "--fast", "-p", "no:cacheprovider", *tests])
+    options = ["-n", "0", "-q", "--fast", "-p", "no:cacheprovider"]
+    options.append("--ignore-glob=*growth*")  # they measure costs, which tracing changes
+    code = pytest.main([*options, *tests])
     cover.stop()
-    assert code == 0, "a test has failed"
+    if code:
+        print("TESTS HAVE FAILED: the figures are not to be trusted")
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         cover.json_report(outfile=report.name)
         found: dict[str, Any] = json.load(report)["files"]
