@@ -14,8 +14,9 @@ from simulated_store import Cluster, Soon
 
 from videre.engines.redis import RedisEngine
 from videre.engines.redis.store import RedisStore
-from videre.engines.redis.view import KNOWN, MOVES, OVER, STRAYED, UNKNOWN, View, ViewState
-from videre.ids import RoomId
+from videre.engines.redis.view import KNOWN, MOVES, OVER, STRAYED, UNKNOWN, OwnSeat, View, ViewState
+from videre.errors import EngineError
+from videre.ids import RoomId, SeatId, UserId
 
 #: All that may happen to a view; nothing else may.
 ALLOWED = {
@@ -59,6 +60,18 @@ async def test_which_life_of_the_room_is_known(state: ViewState) -> None:
     view = view_in(state)
     view.born = "7"
     assert view.known_as == ("7" if state is KNOWN else "")
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_a_seat_that_is_given_up_is_not_granted(leaving: bool) -> None:
+    """The members had to reconnect while a step asked for it: the session must not keep it."""
+    view = view_in(KNOWN)
+    own = OwnSeat(SeatId("1"), UserId("a"), RoomId("room"), None, place=1.0, leaving=leaving)
+    if leaving:
+        with pytest.raises(EngineError):
+            await view.seated(own, 0)
+    else:
+        await view.seated(own, 0)
 
 
 async def test_nothing_is_heard_of_a_room_after_the_last_seat_in_it() -> None:

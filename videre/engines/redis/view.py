@@ -204,7 +204,7 @@ class View:
     async def seated(self, own: OwnSeat, number: int) -> None:
         """Wait until a seat is believed; raises EngineError if its message never arrives."""
         await self.reached(number)
-        if not own.place:  # a state came instead
+        if not own.place or own.leaving:  # a state came instead, or the members must reconnect
             raise EngineError("The rooms cannot be reached")
 
     def advance(self) -> None:
