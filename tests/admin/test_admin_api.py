@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import json
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
@@ -21,6 +23,7 @@ import videre
 from videre.admin.problems import CODES
 from videre.admin.requests import MAX_FAULTS, read_body
 from videre.config import Config
+from videre.engines.memory import MemoryEngine
 from videre.errors import EngineError
 from videre.rooms import Rooms
 from videre.transport import Options
@@ -90,6 +93,36 @@ async def test_prefixes(admin: Admin) -> None:
     """Each prefix, and whether its rooms are reachable."""
     listed = (await admin.get("/api/v1/prefixes")).body
     assert listed == {"Prefixes": [{"Prefix": "/echo", "Ready": True}]}
+
+
+async def test_nodes(admin: Admin) -> None:
+    """In memory, the process itself, for each prefix."""
+    await admin.signaller.members("a", "b", room="room")
+    (node,) = (await admin.get("/api/v1/nodes")).body["Nodes"]
+    process = f"{socket.gethostname()}:{os.getpid()}"
+    assert 0 <= node.pop("Age") < 60
+    assert node == {
+        "Prefix": "/echo",
+        "Node": "memory",
+        "Here": True,
+        "Silent": 0,
+        "Process": process,
+        "Members": 2,
+    }
+    assert (await admin.get("/api/v1/nodes", prefix="/echo")).code == "invalid-request"
+    assert [each["Process"] for each in (await admin.get("/status.json")).body["Nodes"]] == [
+        process
+    ]
+
+
+async def test_no_nodes_are_known_without_the_engine(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen last may be wrong by now; the status still shows it."""
+    monkeypatch.setattr(MemoryEngine, "ready", False)
+    found = await admin.get("/api/v1/nodes")
+    assert (found.status, found.code) == (503, "unavailable")
+    assert len((await admin.get("/status.json")).body["Nodes"]) == 1
 
 
 async def test_rooms_and_members(admin: Admin) -> None:

@@ -57,6 +57,22 @@ async def ask(
         return answer.status, json.loads(text) if text else None
 
 
+async def sees_two_nodes(url: str) -> None:
+    """Wait until a node knows of two, on two processes of this host, with a seat each."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            status, listed = await ask("GET", f"{url}/api/v1/nodes")
+            assert status == 200
+            nodes = listed["Nodes"]
+            assert [node["Here"] for node in nodes].count(True) == 1
+            if [node["Members"] for node in nodes] == [1, 1]:
+                break
+            await asyncio.sleep(0.1)
+    assert {node["Process"].partition(":")[0] for node in nodes} == {socket.gethostname()}
+    assert len({node["Process"] for node in nodes}) == 2
+    assert {node["Prefix"] for node in nodes} == {"/echo"}
+
+
 async def test_it_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
     """And none of it is on the public port."""
     async with signaller(tmp=tmp_path) as server:
@@ -193,6 +209,7 @@ async def test_the_rooms_of_other_nodes(store: Valkey, tmp_path: Path) -> None:
                 members = (await ask("GET", f"{url}/api/v1/members", room="room"))[1]
                 assert members["Members"] == ["a", "b"]
                 assert (await ask("GET", f"{url}/status.json"))[1]["Sessions"] == 1
+                await sees_two_nodes(url)
                 body = {"Payload": "hello", "To": ["a", "b"]}
                 sent = await ask("POST", f"{url}/api/v1/packets", room="room", body=body)
                 assert sent == (200, {"Absent": []})
@@ -212,6 +229,7 @@ async def test_the_rooms_of_other_nodes(store: Valkey, tmp_path: Path) -> None:
             for method, path, query in (
                 ("GET", "rooms", {}),
                 ("GET", "members", {"room": "elsewhere"}),
+                ("GET", "nodes", {}),
             ):
                 status, problem = await ask(method, f"{admins[1]}/api/v1/{path}", **query)
                 assert (status, problem["code"]) == (503, "unavailable")

@@ -147,6 +147,8 @@ async def test_it_shows_what_goes_on(browser: Browser) -> None:
         assert "error: wrong-user" in texts["errors"]
         assert texts["largest"].split() == ["kitche…", "/echo", "4", "…", "/echo", "2"]
         assert texts["transports"].split() == ["websocket-raw", "6"]
+        node = await page.drive("return page.locator('#nodes tbody').innerText();")
+        assert f":{os.getpid()} this node" in node and "/echo" in node
         assert "kitchen" not in texts["all"] and "user0" not in texts["all"]
         await look(page, "busy")
 

@@ -42,8 +42,17 @@ class TestMemoryEngine(EngineContract):
         assert eagerly(engine.resume("room", "a", "3", "two", "three", 1)) is None  # type: ignore[arg-type]
         assert eagerly(engine.members("room")) is None  # type: ignore[arg-type]
         assert eagerly(engine.rooms(None, 10)) is None  # type: ignore[arg-type]
+        assert len(engine.nodes()) == 1
         assert eagerly(engine.leave("room", "a", "3", "why")) is None
         assert eagerly(engine.close()) is None
+
+    async def test_its_node(self) -> None:
+        """It knows its age and its seats at once."""
+        await self.join("room", "a", "1")
+        self.clock.advance(90.5)
+        (one,) = self.engine.nodes()
+        assert one.name == "memory" and one.silent == 0.0
+        assert one.about is not None and (one.about.age, one.about.members) == (90, 1)
 
     async def test_no_room_is_kept_without_members(self) -> None:
         """Emptied rooms, unknown rooms and refused leaves take no memory."""

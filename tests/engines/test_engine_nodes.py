@@ -79,6 +79,29 @@ async def test_nodes_meet_over_tls(tmp_path: Path) -> None:
         await meet(nodes, patient(9.0))  # a command has a third of it, and connections need time
 
 
+async def test_nodes_see_each_other(nodes: Nodes, client: Redis) -> None:
+    """Each with its seats; one of an older version by name; none that is dead or has left."""
+    one, two, three = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(3)]
+    await two.join("a")
+    await two.join("b", room="other")
+
+    def seen() -> dict[str, int | None]:
+        found = one.engine.nodes()
+        assert [node.name for node in found] == sorted(node.name for node in found)
+        assert [node.name for node in found if node.here] == [one.engine._node.name]
+        return {node.name: node.about and node.about.members for node in found}
+
+    names = [node.engine._node.name for node in (one, two, three)]
+    await eventually(lambda: seen() == dict(zip(names, (0, 2, 0), strict=True)))
+    await three.engine.close()
+    await eventually(lambda: names[2] not in seen())
+    await two.die()
+    await eventually(lambda: any(node.silent > 0 for node in one.engine.nodes() if not node.here))
+    await eventually(lambda: seen() == {names[0]: 0})
+    await client.hset(f"{one.engine._node.store._nodes}:nodes", "old", "1:60000")
+    await eventually(lambda: seen() == {names[0]: 0, "old": None})
+
+
 async def test_all_nodes_hear_the_same_order(nodes: Nodes) -> None:
     """Members of three nodes join, talk and leave at once; all hear it in the same order."""
     three = [await nodes.add() for _ in range(3)]

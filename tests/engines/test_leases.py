@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videre.engines.redis.leases import Leases, lease
+from videre.engines.nodes import About, Seen, this_process
+from videre.engines.redis.leases import Leases, about, lease
+
+ABOUT = About(age=7, members=3, process="web-1:42")
 
 
 def test_a_lease_changes_each_time() -> None:
     """Both its count and its time differ."""
-    assert lease(1, 10.0) == "1:10000" != lease(2, 10.0)
+    assert lease(1, 10.0, ABOUT) == "1 7 3 web-1:42:10000" != lease(2, 10.0, ABOUT)
+
+
+def test_a_lease_tells_about_its_node() -> None:
+    """Unless an older version wrote it, or nobody that we know."""
+    assert about(lease(1, 10.0, ABOUT)) == ABOUT
+    for other in ("1:10000", "", "x", "1 2 3:10000", "1 2 -3 a:10000", "1 2 3 a b:10000"):
+        assert about(other) is None
+
+
+def test_a_process_is_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the host is called: the lease stays readable, and short."""
+    for host in ("web-1.example", "", "my host", "a:b\n", "h\u00f6st", "x" * 1000):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        told = About(0, 0, this_process())
+        assert about(lease(1, 10.0, told)) == told and len(told.process) < 80
+
+
+def test_living_nodes_are_seen() -> None:
+    """By name, with how long they have been silent; not those whose leases have ended."""
+    leases, told = Leases(longest=5.0), lease(1, 10.0, ABOUT)
+    leases.look(0.0, {"old": "1:10000", "here": told, "dead": "1:2000", "gone": told})
+    leases.look(3.0, {"old": "1:10000", "here": told + "0", "dead": "1:2000"})
+    assert list(leases.seen("here")) == [
+        Seen("here", True, 0.0, ABOUT),
+        Seen("old", False, 3.0, None),
+    ]
 
 
 def test_an_unrenewed_lease_ends() -> None:
@@ -45,5 +75,5 @@ def test_a_renewed_lease_never_ends(pauses: list[float]) -> None:
     leases, now = Leases(longest=5.0), 0.0
     for count, pause in enumerate(pauses):
         now += pause
-        leases.look(now, {"other": lease(count, 4.0)})
+        leases.look(now, {"other": lease(count, 4.0, ABOUT)})
         assert leases.ended() == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -340,6 +341,13 @@ class EngineContract:
         assert await done(self.engine.rooms(None, 1000)) == ["one", "two"]
         await self.leave("two", "a", "2")
         assert await done(self.engine.rooms(None, 1000)) == ["one"]
+
+    async def test_a_node_alone(self) -> None:
+        """It sees itself, with its process and its seats."""
+        (one,) = self.engine.nodes()
+        assert one.here and one.name and one.silent >= 0.0
+        assert one.about is not None and one.about.age >= 0
+        assert one.about.process.endswith(f":{os.getpid()}")
 
     async def test_rooms_come_in_pages(self) -> None:
         """Pages are sorted by character, and begin after a name, whether it exists or not."""

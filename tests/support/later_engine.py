@@ -10,6 +10,7 @@ from typing import Any, Literal
 from videre.engines import Listener, Resumption
 from videre.engines.events import Announcement
 from videre.engines.memory import MemoryEngine
+from videre.engines.nodes import Seen
 from videre.errors import EngineError
 from videre.settings import JoinPolicy
 
@@ -89,6 +90,10 @@ class LaterEngine:
         """See Engine.rooms."""
         found: list[str] = await self._work(self._memory.rooms, after, limit)
         return found
+
+    def nodes(self) -> list[Seen]:
+        """See Engine.nodes."""
+        return self._memory.nodes()
 
     async def close(self) -> None:
         """See Engine.close."""

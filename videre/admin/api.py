@@ -1,4 +1,4 @@
-"""The API: list rooms and members of all nodes, remove members, send packets, drain.
+"""The API: list nodes, and rooms and members of all nodes, remove members, send packets, drain.
 
 openapi.json describes it. Names are in the query, which no client or proxy normalizes: `..` and
 `a/b` are valid room ids, but would not survive in a path.
@@ -7,7 +7,7 @@ openapi.json describes it. Names are in the query, which no client or proxy norm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +16,7 @@ from aiohttp import web
 from videre import packets
 from videre.admin import requests
 from videre.admin.problems import Problem
-from videre.errors import MAX_REASON
+from videre.errors import MAX_REASON, EngineError
 from videre.namespace import Namespace
 from videre.rooms import Rooms
 
@@ -38,6 +38,7 @@ class API:
         """Return the API's routes."""
         return [
             web.get("/api/v1/prefixes", self.prefixes),
+            web.get("/api/v1/nodes", self.nodes),
             web.get("/api/v1/rooms", self.rooms),
             web.get("/api/v1/members", self.members),
             web.delete("/api/v1/members", self.remove),
@@ -53,6 +54,14 @@ class API:
             for prefix, each in self._namespaces.items()
         ]
         return answer({"Prefixes": listed})
+
+    async def nodes(self, request: web.Request) -> web.Response:
+        """List the living nodes of all prefixes."""
+        requests.read_query(request, {})
+        namespaces = self._namespaces.values()
+        if not all(each.rooms.ready for each in namespaces):
+            raise EngineError("The rooms cannot be reached")  # and nothing new is known
+        return answer({"Nodes": nodes_of(namespaces)})
 
     async def rooms(self, request: web.Request) -> web.Response:
         """List rooms and their numbers of members, ordered by id, character by character."""
@@ -152,6 +161,23 @@ class API:
         if not (members := await self._rooms(query).members(query["room"])):
             raise Problem("no-such-room", "The room has no members.")
         return members
+
+
+def nodes_of(namespaces: Iterable[Namespace]) -> list[dict[str, Any]]:
+    """Return the living nodes of each prefix, as openapi.json describes them."""
+    return [
+        {
+            "Prefix": each.prefix or "/",
+            "Node": node.name,
+            "Here": node.here,
+            "Silent": round(node.silent, 1),
+            "Process": None if node.about is None else node.about.process,
+            "Age": None if node.about is None else node.about.age,
+            "Members": None if node.about is None else node.about.members,
+        }
+        for each in namespaces
+        for node in each.rooms.nodes()
+    ]
 
 
 async def _count(rooms: Rooms, names: Sequence[str]) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from videre.admin import requests
-from videre.admin.api import answer
+from videre.admin.api import answer, nodes_of
 from videre.admin.faults import Faults
 from videre.admin.latency import Latencies
 from videre.admin.samples import DAY_INTERVAL, INTERVAL, Samples
@@ -141,6 +141,7 @@ class Status:
             "Transports": {name: opened[name] - ended[name] for name in opened},
             "History": history,
             "LargestRooms": self._largest(),
+            "Nodes": nodes_of(self._namespaces),
             "SlowConsumers": {"Count": self._slow, "Last": self._last_slow},
             "Refused": refused,
             "RecentErrors": [

@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from videre.engines.events import Announcement, Event, Receivers
+from videre.engines.nodes import Seen
 from videre.errors import CloseCode
 from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.reasons import LeaveReason
@@ -137,6 +138,12 @@ class Engine(Protocol):
         Names are sorted by code point; None begins the list. A page shorter than `limit` is the
         last one. A page costs work for its own names and for the rooms made or dropped since the
         last page, not for all rooms.
+        """
+
+    def nodes(self) -> list[Seen]:
+        """Return the living nodes that share the rooms, as this node saw them last; see Seen.
+
+        It asks nobody: while the engine is not ready, nothing new is seen.
         """
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from videre.engines import REPLACED, Gap, Listener, Resumption
 from videre.engines.events import SERVER, Announcement, Joined, Left, Moved, Receivers, Sent
 from videre.engines.history import UNNOTICED, History
 from videre.engines.names import Names
+from videre.engines.nodes import About, Seen, this_process
 from videre.engines.state import RoomState
 from videre.errors import CloseCode, RoomFull, Unauthorized, UserTaken
 from videre.ids import Digest, RoomId, SeatId, UserId
@@ -58,12 +59,15 @@ class MemoryEngine:
         # Time of the last entry, by room with a history; the longest-quiet room is first.
         self._told: OrderedDict[RoomId, float] = OrderedDict()
         self._listener: Listener
+        self._began = clock()
+        self._process = ""
 
     in_process, fault = True, ""
 
     async def start(self, listener: Listener) -> None:
         """See Engine.start."""
         self._listener = listener
+        self._process = this_process()
 
     async def join(
         self,
@@ -182,6 +186,11 @@ class MemoryEngine:
     async def rooms(self, after: str | None, limit: int) -> list[str]:
         """See Engine.rooms."""
         return self._names.page(after, limit)
+
+    def nodes(self) -> list[Seen]:
+        """See Engine.nodes: the process alone."""
+        age = int(self._clock() - self._began)
+        return [Seen("memory", True, 0.0, About(age, len(self._held), self._process))]
 
     async def close(self) -> None:
         """See Engine.close."""

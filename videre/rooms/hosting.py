@@ -8,6 +8,7 @@ from typing import Any
 from videre import packets
 from videre.engines import Engine
 from videre.engines.events import SERVER_SEAT
+from videre.engines.nodes import Seen
 from videre.errors import MAX_REASON
 from videre.ids import RoomId, UserId
 from videre.rooms.hooks import Hooks, OnJoin, OnLeave
@@ -50,6 +51,10 @@ class Hosting:
             found += page
             after = page[-1]
         return found + page
+
+    def nodes(self) -> list[Seen]:
+        """Return the living nodes that share the rooms, as this one saw them last."""
+        return self._engine.nodes()
 
     async def members(self, room: str) -> list[str]:
         """Return a room's user ids in joining order; empty for an unknown room."""

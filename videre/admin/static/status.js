@@ -17,6 +17,14 @@ function what({ Level, Event, Code }) {
   return element("span", { className: Level === "warning" ? "" : "error" }, words);
 }
 
+/** Return a node's row: by its process, or by its name if it does not tell. */
+function node({ Prefix, Node, Here, Silent, Process, Age, Members }) {
+  const name = element("span", { title: Node }, Process ?? Node);
+  if (Here) name.append(element("small", {}, " this node"));
+  const told = (value, write) => (value === null ? "unknown" : write(value));
+  return [name, Prefix, told(Age, duration), told(Members, count), `${duration(Silent)} ago`];
+}
+
 function show(status, day) {
   const ready = status.Ready ? "Ready" : "Not ready";
   say(ready, status.Ready ? "good" : "bad");
@@ -39,6 +47,7 @@ function show(status, day) {
     return [element("code", {}, `${Room}…`), Prefix, count(Members)];
   });
   fill("rooms", rooms, "No room has members on this node.");
+  fill("nodes", status.Nodes.map(node), "None.");
   const transports = Object.entries(status.Transports).filter(([, sessions]) => sessions);
   fill("transports", transports.map(([name, sessions]) => [name, count(sessions)]), "None.");
 

@@ -18,6 +18,7 @@ import orjson
 
 from videre.engines import Gap, Listener, Missed, Resumption
 from videre.engines.events import Announcement, Receivers
+from videre.engines.nodes import Seen
 from videre.engines.redis.burying import Burying
 from videre.engines.redis.duties import Duties
 from videre.engines.redis.following import Following
@@ -239,3 +240,7 @@ class RedisEngine:
         """See Engine.rooms."""
         self._node.require("rooms")
         return await self._node.timed("rooms", self._node.store.rooms(after, limit))
+
+    def nodes(self) -> list[Seen]:
+        """See Engine.nodes."""
+        return self._duties.nodes()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
+from videre.engines.nodes import Seen
 from videre.engines.redis.burying import Burying
 from videre.engines.redis.following import Following
 from videre.engines.redis.leases import BEATS
@@ -109,6 +110,10 @@ class Duties:
         await self._pay()
         await self._burying.bury_past()
         await self._burying.bury_dead(beat.condemned)
+
+    def nodes(self) -> list[Seen]:
+        """See Engine.nodes: as of the last beat."""
+        return list(self._burying.leases.seen(self._node.name))
 
     async def _owe_all(self, server: str) -> None:
         """Owe all rooms: the store's data on this node may be older than the node's own."""

@@ -1,22 +1,37 @@
 """Which nodes have renewed their leases recently, by the observer's own clock.
 
-A lease is a text that changes with each renewal, `<count>:<ms>`: it ends after that many
-milliseconds without a change. No other machine's clock counts, least of all the store's, which may
-be set.
+A lease is a text that changes with each renewal, `<count> <age> <members> <process>:<ms>`: it ends
+after that many milliseconds without a change. No other machine's clock counts, least of all the
+store's, which may be set. What is between the count and the milliseconds tells operators about the
+node (engines.nodes); a node of an older version writes `<count>:<ms>`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+
+from videre.engines.nodes import About, Seen
+
+_ABOUT = re.compile(r"\d+ (\d+) (\d+) (\S+):\d+", re.ASCII)
 
 # Renewals of a lease while it lasts; some may be lost.
 BEATS = 4
 
 
-def lease(count: int, seconds: float) -> str:
+def lease(count: int, seconds: float, about: About) -> str:
     """Return the text of a renewed lease that lasts for `seconds`."""
-    return f"{count}:{round(seconds * 1000)}"
+    told = f"{about.age} {about.members} {about.process}"
+    return f"{count} {told}:{round(seconds * 1000)}"
+
+
+def about(lease: str) -> About | None:
+    """Return what a lease says about its node, if anything."""
+    if (found := _ABOUT.fullmatch(lease)) is None:
+        return None
+    age, members, process = found.groups()
+    return About(int(age), int(members), process)
 
 
 @dataclasses.dataclass
@@ -61,3 +76,9 @@ class Leases:
     def next_end(self, most: float) -> float:
         """Return the time until the next lease ends unless renewed, at most `most`."""
         return min([most, *(each.left for each in self._watched.values() if each.left > 0)])
+
+    def seen(self, own: str) -> Iterator[Seen]:
+        """Yield all nodes with a lease that has not ended; `own` is this node's name."""
+        for node, each in sorted(self._watched.items()):
+            if each.left > 0:
+                yield Seen(node, node == own, each.idle, about(each.lease))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from videre.engines import Listener
+from videre.engines.nodes import About, this_process
 from videre.engines.redis.leases import lease
 from videre.engines.redis.outage import Outage
 from videre.engines.redis.store import RedisStore
@@ -79,6 +80,8 @@ class Node:
         self.closing = False  # whether the other nodes take over its seats
         self.trouble = asyncio.Event()  # wakes the duties early
         self._leases = 0  # number of leases written
+        self._process = ""  # see this_process; like the name, only known where it runs
+        self._began = 0.0
         self._steps = 0
         self._step_characters = 0
         # Background tasks. Steps that the store does not take are owed, and taken later.
@@ -88,11 +91,14 @@ class Node:
         """Start as a node, with a name that no other process has."""
         self.listener = listener
         self.name = self.name or secrets.token_hex(8)
+        self._process = this_process()
+        self._began = asyncio.get_running_loop().time()
 
     def lease(self, seconds: float) -> str:
         """Return a lease that lasts for `seconds`; each one differs."""
         self._leases += 1
-        return lease(self._leases, seconds)
+        age = int(asyncio.get_running_loop().time() - self._began)
+        return lease(self._leases, seconds, About(age, len(self.own), self._process))
 
     @property
     def state(self) -> NodeState:
