@@ -59,7 +59,7 @@ async def ask(
 
 async def sees_two_nodes(url: str) -> None:
     """Wait until a node knows of two, on two processes of this host, with a seat each."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             status, listed = await ask("GET", f"{url}/api/v1/nodes")
             assert status == 200

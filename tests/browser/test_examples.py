@@ -183,6 +183,52 @@ async def test_a_site_in_fastapi(clone: Path, browser: Browser) -> None:
         await browser.close()
 
 
+async def test_a_site_in_aiohttp(clone: Path, browser: Browser) -> None:
+    """Its users log in and meet, others get no token, and who logs out leaves."""
+    port = free_port()
+    url = f"http://localhost:{port}"
+    async with running(clone, "aiohttp", str(port)), aiohttp.ClientSession() as http:
+        await served(url)
+        for user, password in (("ann", "wrong"), ("nobody", ""), ("", "")):
+            async with http.post(f"{url}/login", data={"user": user, "password": password}) as no:
+                assert no.status == 401
+        async with http.post(f"{url}/login") as no:
+            assert no.status == 401
+        async with http.post(f"{url}/rooms/garden/token") as no:
+            assert no.status == 401
+        async with http.post(
+            f"{url}/login", data={"user": "ann", "password": "ann's password"}
+        ) as yes:
+            assert yes.status == 200 and "<h1>Rooms" in await yes.text()
+        for room in ("cellar", "nowhere"):
+            for method, path in (("GET", room), ("POST", f"{room}/token")):
+                async with http.request(method, f"{url}/rooms/{path}") as no:
+                    assert no.status == 403
+        pages = []
+        for user, told in (("ann", "Here: ann"), ("bob", "Here: ann, bob")):
+            # Each in a browser of its own, as it were: a context has its own cookies.
+            pages.append(page := await browser.open(url, own=OWN, ready=False))
+            await page.drive(
+                """
+                await page.getByPlaceholder("User").fill(arg);
+                await page.getByPlaceholder("Password").fill(`${arg}'s password`);
+                await page.getByRole("button", { name: "Log in" }).click();
+                await page.getByText(`You are ${arg}`).waitFor();
+                await page.getByRole("link", { name: "garden" }).click();
+                """,
+                user,
+            )
+            await reads(page, told)
+        for page in pages:
+            await reads(page, "Here: ann, bob")
+            await sees(page, 2)
+        out = "await page.evaluate(() => fetch('/logout', { method: 'POST' }));"
+        await pages[1].drive(out)
+        await reads(pages[1], "You have logged out")
+        await reads(pages[0], "Here: ann")
+        await browser.close()
+
+
 async def test_an_application_in_react(clone: Path, browser: Browser) -> None:
     """Two windows are a call, and greet each other."""
     require("npm")

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from bare import ADDRESS, CLONE, Machine, bare_machine
 from documents import BLOCKS, ROOT, Block, claim
+from meeting import MEET
 from reader import reader as reading
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
@@ -25,66 +26,6 @@ FOLLOWED = [
     claim("docs/cluster.md", "apt-get install python3-venv"),
     claim("docs/hosting.md", ".venv/bin/python site.py"),
 ]
-
-# Members join a room at each of the URLs, over WebSockets and, at the last, by polling; all hear of
-# each other. The servers start before the proxy: it would skip a server that it found down for
-# seconds, and then return its sessions to it halfway.
-MEET = """
-import asyncio, json, sys, aiohttp
-
-URLS, POLLING = sys.argv[2:], int(sys.argv[1])
-
-def packet(event, user, room, payload="{}"):
-    header = {"Event": event, "UserId": user, "RoomId": room}
-    return json.dumps({"Header": header, "Payload": payload})
-
-async def up(http, url):
-    while True:
-        try:
-            async with http.get(f"{url}/info") as answer:
-                if answer.status == 200:
-                    return
-                if answer.status == 404:
-                    sys.exit(f"{url} is not ours: {await answer.text()}")
-        except aiohttp.ClientError:
-            pass
-        await asyncio.sleep(0.1)
-
-async def poll(http, url, number):
-    session, room = f"{url}/000/session{number}", f"room{number}"
-    async with http.post(f"{session}/xhr") as answer:
-        assert await answer.text() == "o\\n", answer
-    for event in ("connect", "ping", "ping"):
-        body = json.dumps([packet(event, "a", room)])
-        async with http.post(f"{session}/xhr_send", data=body) as sent:
-            assert sent.status == 204, (number, sent.status, await sent.text())
-        async with http.post(f"{session}/xhr") as answer:
-            text = await answer.text()
-            assert text.startswith("a["), (number, text)
-
-async def main():
-    async with aiohttp.ClientSession() as http:
-        for url in URLS:
-            await up(http, url)
-        members = []
-        for number, url in enumerate([*URLS, *URLS, *URLS]):
-            member = await http.ws_connect(f"{url}/websocket")
-            await member.send_str(packet("connect", f"u{number}", "hall"))
-            while (await member.receive_json())["Header"]["UserId"] != f"u{number}":
-                pass
-            members.append(member)
-        for number, member in enumerate(members):
-            await member.send_str(packet("ping", f"u{number}", "hall"))
-            while (heard := await member.receive_json())["Header"]["Event"] != "ping":
-                pass
-            assert len(json.loads(heard["Payload"])) == len(members), heard
-        await asyncio.gather(*(poll(http, URLS[-1], number) for number in range(POLLING)))
-        for member in members:
-            await member.close()
-    print("all have met")
-
-asyncio.run(asyncio.wait_for(main(), 60))
-"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -89,7 +89,7 @@ async def test_nodes_see_each_other(nodes: Nodes, client: Redis) -> None:
         found = one.engine.nodes()
         assert [node.name for node in found] == sorted(node.name for node in found)
         assert [node.name for node in found if node.here] == [one.engine._node.name]
-        return {node.name: node.about and node.about.members for node in found}
+        return {node.name: node.about.members if node.about else None for node in found}
 
     names = [node.engine._node.name for node in (one, two, three)]
     await eventually(lambda: seen() == dict(zip(names, (0, 2, 0), strict=True)))
