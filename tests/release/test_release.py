@@ -178,6 +178,19 @@ def test_a_vulnerability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert release.audit() == "no known vulnerability in 1 packages"
 
 
+def test_the_owner_is_told_what_the_workflow_needs() -> None:
+    """Its environments and variables are in docs/releasing.md; other platforms are emulated."""
+    once = DOCUMENT.partition("## Once, by the owner")[2].partition("\n## ")[0]
+    source = release.WORKFLOW.read_text(encoding="utf-8")
+    jobs = yaml.safe_load(source)["jobs"]
+    environments = {job["environment"] for job in jobs.values() if "environment" in job}
+    needed = environments | set(re.findall(r"\bvars\.(\w+)", source))
+    assert needed == {"pypi", "npm", "image", "IMAGE", "IMAGE_REGISTRY"}
+    assert [each for each in needed if f"`{each}`" not in once] == []
+    uses = [step.get("uses", "").partition("@")[0] for step in jobs["image"]["steps"]]
+    assert uses.index("docker/setup-qemu-action") < uses.index("docker/setup-buildx-action")
+
+
 def test_the_workflow_tests_every_python() -> None:
     """It tests every version that the package supports, and publishes only after that."""
     jobs = yaml.safe_load(release.WORKFLOW.read_text(encoding="utf-8"))["jobs"]
