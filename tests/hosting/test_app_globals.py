@@ -43,6 +43,13 @@ def names(*packages: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if not any(map(key.__contains__, caches))}
 
 
+def policy() -> object:
+    """Return the loop's policy; Python 3.14 still has it, and warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return asyncio.get_event_loop_policy()
+
+
 def globals_of_the_process() -> dict[str, Any]:
     """Return the globals that a library must not change, and those it must not keep."""
     loggers = [
@@ -56,7 +63,7 @@ def globals_of_the_process() -> dict[str, Any]:
             for log in loggers
         ],
         "logging": (logging.getLoggerClass(), logging.getLogRecordFactory()),
-        "loops": (asyncio.get_event_loop_policy(), asyncio.get_running_loop()),
+        "loops": (policy(), asyncio.get_running_loop()),
         "loop": asyncio.get_running_loop().get_exception_handler(),
         "warnings": list(warnings.filters),
         "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
