@@ -360,6 +360,44 @@ async def test_a_reloaded_page(site: Site) -> None:
     await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
 
 
+COUNTED = """
+{
+  const media = navigator.mediaDevices, real = media.getUserMedia.bind(media);
+  window.asked = 0;
+  media.getUserMedia = (...wanted) => { window.asked++; return real(...wanted); };
+}
+"""
+
+
+async def test_a_duplicated_tab(site: Site) -> None:
+    """It has the memory of a tab in a call, and asks before it enters and takes the camera."""
+    ann = await site.person("Ann", init=COUNTED)
+    await ann.reads("Waiting for someone")
+    # A window that a page opens gets a copy of its sessionStorage, as a duplicated tab does.
+    seen = await ann.page.drive(
+        """
+        await page.context().addInitScript(arg);
+        const [copy] = await Promise.all([
+          page.context().waitForEvent("page"),
+          page.evaluate(() => void open(location.href)),
+        ]);
+        const look = async () => {
+          await copy.getByRole("button", { name: "Join the call" }).waitFor();
+          return copy.evaluate(() => [
+            document.getElementById("call").hidden, window.asked,
+            performance.getEntriesByType("navigation")[0].type,
+          ]);
+        };
+        const opened = await look();
+        await copy.reload();
+        return [opened, await look(), await page.evaluate(() => window.asked)];
+        """,
+        COUNTED,
+    )
+    assert seen == [[True, 0, "navigate"], [True, 0, "reload"], 1]
+    await ann.reads("Waiting for someone")
+
+
 async def test_a_killed_page(site: Site) -> None:
     """Its seat is left after a while, and its picture disappears."""
     await site.serve(Config(demo=True, limits=Limits(grace=0.5)))

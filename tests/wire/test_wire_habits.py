@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import pytest
 from fakes import brief, packet
 from inprocess import serving
 from patience import WAIT_SECONDS
-from process import signaller
+from process import ROOT, signaller
 
 import videre
 from videre.config import Config
@@ -47,6 +48,31 @@ async def test_a_trailing_slash(prefix: str) -> None:
         async with server.http.post(f"{session}/xhr/") as answer:
             (told,) = json.loads((await answer.text())[1:])
             assert brief(told)[:2] == ("ping", "a")
+
+
+@pytest.mark.parametrize("kind", ["raw", "sockjs"])
+async def test_numeric_ids(kind: Literal["raw", "sockjs"]) -> None:
+    """The original took them. Here their sender is told which, and stays (docs/moving.md)."""
+    (row,) = [
+        line
+        for line in (ROOT / "docs/moving.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| numeric ids")
+    ]
+    assert "`invalid-packet`" in row and "are strings" in row
+    async with serving(videre.create_app(Config())) as server:
+        client = await server.client(kind)
+        for user, room, wrong in ((5, "5", "UserId"), ("5", 5, "RoomId"), (5.5, "5", "UserId")):
+            for event in ("connect", "broadcast", "ping", "disconnect"):
+                header = {"Event": event, "UserId": user, "RoomId": room}
+                await client.say(json.dumps({"Header": header, "Payload": "{}"}))
+                told = json.loads(await client.text())
+                assert told["Header"]["Event"] == "error"
+                error = json.loads(told["Payload"])
+                assert error["Code"] == "invalid-packet"
+                assert error["Message"].startswith(f"Header.{wrong}: ")
+            await client.send("connect", "5", "5")  # ten bad ones in a row would close it
+            while (await client.heard())[0] != "connect":
+                pass
 
 
 @pytest.mark.parametrize("binary", [False, True])
