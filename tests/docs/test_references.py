@@ -16,6 +16,7 @@ import videre
 import videre.client
 from videre.client import Backoff, Client
 from videre.rooms import Rooms
+from videre.rooms.hosting import Hosting
 
 TEXT = {path.stem: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
@@ -156,7 +157,7 @@ NAMESPACE = {*public(videre.Namespace), *videre.Namespace.__annotations__}
 
 def test_what_rooms_offer() -> None:
     """The document has each method with its arguments and defaults."""
-    assert set(public(Rooms)) - FOR_PEERS == FOR_SITES
+    assert {*public(Rooms), *public(Hosting)} - FOR_PEERS == FOR_SITES
     for name in ("rooms", "members", "kick", "send"):
         arguments = [
             key if each.default is each.empty else f"{key}={each.default!r}".replace("'", '"')
