@@ -213,6 +213,7 @@ class Duties:
             await self._notes.note(room)
         if view is not None and view.state in (KNOWN, STRAYED):
             await self._following.fetch(view)
+            view = self._node.views.get(room)  # what was missed may have ended the view
         seats, lost = await self._restore(room, view)
         view = self._node.views.get(room)
         for own in self._node.own_in(room):
