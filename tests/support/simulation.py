@@ -286,7 +286,11 @@ class Simulation:
     def use_rooms(self) -> None:
         """Broadcast in rooms that lost all keys, because the next use restores them."""
         for room in sorted(self.all_lost - self.cluster.server.data.keys()):
-            found = [s for s in self.sessions if s.room == room and s.believes and s.sits]
+            found = [
+                s
+                for s in self.sessions
+                if s.room == room and s.believes and s.sits and not s.process.crashed
+            ]
             if found and not found[0].busy:
                 session = found[0]
                 self.begin(session, lambda session=session: session.broadcast(None, 1))  # type: ignore[misc]
