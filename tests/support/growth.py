@@ -41,7 +41,7 @@ SPAN = 16
 WORSE = 4.0  # times more than linear
 ROUNDS = 9
 FEWEST = 2  # the minimum number of rounds
-FLOOR = 10e-6  # seconds; growth counts from at least this much, or a quarter of the total
+FLOOR = 10e-6  # seconds; growth counts from at least this much, or half of the total
 
 
 class Figures:
@@ -68,7 +68,7 @@ class Figures:
         """Return what is wrong with the figures so far, None if nothing."""
         base, small, large = self.sizes[0], self.sizes[1], self.sizes[-1]
         constant = self.seconds[base]
-        before = max(FLOOR, self.seconds[small] / 4, self.seconds[small] - constant)
+        before = max(FLOOR, self.seconds[small] / 2, self.seconds[small] - constant)
         after = self.seconds[large] - constant
         grown = self.weights[large] - self.weights[base]
         more = max(1.0, grown / max(1, self.weights[small] - self.weights[base]))
