@@ -23,6 +23,7 @@ def operations(work: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # 3.12 looks for it in settrace alone
     gc.disable()  # it would finalise other tests' leftovers, in Python code
     sys.settrace(trace)
     try:
