@@ -9,7 +9,7 @@ from aiohttp.web_response import ContentCoding
 class Answer(web.Response):
     """A response that a middleware may compress, though its body is missing or compressed.
 
-    aiohttp fails to compress the former, and compresses the latter a second time.
+    aiohttp fails to compress a missing body, and compresses a compressed one a second time.
     """
 
     def enable_compression(

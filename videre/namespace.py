@@ -125,8 +125,9 @@ class Namespace:
     async def drain(self, seconds: float) -> None:
         """Refuse new sessions with 503 and ask clients to leave; return when all have gone.
 
-        A `goaway` tells each client when to connect elsewhere; it is served until it does. After
-        `seconds`, the remaining sessions are closed with 4005, and their seats kept for the grace.
+        A `goaway` tells each client when to connect elsewhere; the server serves it until
+        then. After `seconds`, it closes the remaining sessions with 4005, and keeps their seats for
+        the grace.
         """
         end = asyncio.get_running_loop().time() + seconds
         self.sessions.admission.close(seconds)

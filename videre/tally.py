@@ -139,7 +139,7 @@ class RelayTimer:
             self.observe(arrived, self.written)
 
     def observe(self, arrived: float, broadcasts: int = 1) -> None:
-        """Record that broadcasts that arrived then are written now."""
+        """Record that broadcasts that arrived at time `arrived` are written now."""
         self.seconds.observe(self._clock() - arrived, broadcasts)
 
 

@@ -1,4 +1,4 @@
-"""Sends broadcasts in order, within the server's limits, and again if they were dropped."""
+"""Sends broadcasts in order and within the server's limits; resends those that were dropped."""
 
 from __future__ import annotations
 

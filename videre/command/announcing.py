@@ -28,7 +28,7 @@ def told(
     admin_url: str | None,
     faults: Sequence[str],
 ) -> str:
-    """Return it all as one text: print makes two writes when Python's output is unbuffered."""
+    """Return everything as one text: print makes two writes when Python's output is unbuffered."""
     words = f"Listening on {', '.join(urls)}\n"
     if link is not None:
         words += f"Try a call: {link}\n"

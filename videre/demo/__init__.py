@@ -130,7 +130,7 @@ def is_here(request: web.Request) -> bool:
 
 
 def is_direct(request: web.Request) -> bool:
-    """Tell whether no proxy says that it passes this request on."""
+    """Tell whether no proxy reports that it forwarded this request."""
     return not PROXY_HEADERS & request.headers.keys()
 
 

@@ -115,7 +115,7 @@ class Engine(Protocol):
         """
 
     async def remove(self, room: RoomId, user: UserId, words: str) -> bool:
-        """Remove a user's seat, whichever it is, and return whether it had one.
+        """Remove whatever seat a user has, and return whether it had one.
 
         If a session holds the seat, it is closed with REMOVED and these words.
         """
@@ -143,7 +143,7 @@ class Engine(Protocol):
     def nodes(self) -> list[Seen]:
         """Return the living nodes that share the rooms, as this node saw them last; see Seen.
 
-        It asks nobody: while the engine is not ready, nothing new is seen.
+        This sends no request: while the engine is not ready, nothing new is seen.
         """
 
     async def close(self) -> None:

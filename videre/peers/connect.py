@@ -19,7 +19,7 @@ from videre.rooms.room import Seat
 
 
 async def enter(peer: Holder, context: Context, packet: Packet) -> Seat | None:
-    """Return the seat that a `connect` brings; None: the peer keeps its own, or has gone.
+    """Return the seat that a `connect` obtains; None if the peer keeps its own or has gone.
 
     Raises PeerError and EngineError; then the peer keeps what it has.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def eagerly(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
-    """Run `work` up to where it waits. Return the rest, to be awaited; None: it is done.
+    """Run `work` until it first waits. Return the rest, to be awaited, or None if it is done.
 
     A task costs a turn of the loop, and more than the whole work of a connect in this process. What
     runs here has no task of its own, which asyncio.timeout needs: use it with an engine that never

@@ -30,7 +30,7 @@ MAX_BAD_PACKETS = 10
 class Holder:
     """A session that may hold a seat; `connection` leads to the client. See Peer for its packets.
 
-    `name` is the session's in the log.
+    `name` is the session's name in the log.
     """
 
     __slots__ = (

@@ -118,7 +118,7 @@ class Quoter:
 class Framer:
     """Frames texts for one kind of connection, and caches the last one.
 
-    A broadcast passes the same str object to one connection after the other: it is framed for the
+    A broadcast passes the same str object to one connection after another: it is framed for the
     first, and found by identity for the rest.
     """
 

@@ -1,4 +1,4 @@
-"""Counts who makes the server hold how many bytes; at a shared bound the largest holders pay."""
+"""Counts the bytes held for each address and holder; at a shared bound the largest holders pay."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Upgrade(web.WebSocketResponse):
 async def upgrade(
     request: web.Request, manager: Manager, client: Client, *, sockjs_framing: bool
 ) -> web.StreamResponse:
-    """Open a WebSocket session and return, while it lives on; HTTPBadRequest if malformed."""
+    """Open a WebSocket session, and return while it is still open; HTTPBadRequest if malformed."""
     response = Upgrade(manager, client, sockjs_framing=sockjs_framing)
     try:
         await response.prepare(request)

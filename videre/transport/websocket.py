@@ -99,7 +99,7 @@ class WebSocketSession(FrameWriter):
     # From the wire and its parser.
 
     def heard(self, text: str) -> None:
-        """Handle a text message, the most common of messages."""
+        """Handle a text message, the most common kind of message."""
         if self.state is not OPEN or not text:
             self._count_idle()
             return

@@ -19,7 +19,7 @@ from videre.transport.session import OPEN, Keeper, Session
 class FrameWriter(Session):
     """A session that writes frames; WebSocketSession adds what it hears.
 
-    A base class instead of a part, so that no packet costs a call more.
+    A base class instead of a part, so that no packet costs an extra call.
     """
 
     def __init__(

@@ -116,7 +116,7 @@ class Call(Emitter):
     ) -> None:
         """Send a string, bytes, a Blob or a JSON value, up to 256 MiB, to all peers or to one.
 
-        Returns when they have received it; short strings and bytes are only on their way then.
+        Returns when they have received it or, for short strings and bytes, when it is on its way.
         `on_progress` is called with the bytes that one peer has received, and the total. Raises
         TransferError for one peer, or TransfersFailed with one for each peer that failed; KeyError
         if there is no call with `to`; TypeError or ValueError for a value that cannot be sent.

@@ -109,7 +109,7 @@ class Data:
             self._open.set_result(None)
 
     def close(self) -> None:
-        """Fail all that is being sent: the call has ended."""
+        """Fail everything still being sent: the call has ended."""
         if not self._open.done():
             self._open.set_exception(gone(self._peer.user))
             self._open.exception()  # retrieved, so that asyncio does not log it

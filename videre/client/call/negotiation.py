@@ -1,4 +1,4 @@
-"""Negotiation: which end sends an offer, and when; one step after the other.
+"""Negotiation: which end sends an offer, and when; one step at a time.
 
 The member present first makes the call, names it, and makes the offers. The other end asks for a
 turn to make one, so that offers never collide. Offers are numbered, so that answers can say which
@@ -35,7 +35,7 @@ class Side(Protocol):
         """Add media and channels before the first description; `kinds`: sections of their offer."""
 
     async def renew_way(self, remote: RTCSessionDescription | None) -> None:
-        """Begin a new ICE connection: the other end has, by `remote`, or we want one (None)."""
+        """Begin a new ICE connection: the other end began one (`remote`), or we want one (None)."""
 
     def arrange(self, *, offer: bool) -> None:
         """Set the directions of media, before an offer of ours (`offer`) or after one of theirs."""

@@ -1,7 +1,7 @@
 """A replaceable network path between two peers: ICE restart for aiortc.
 
 aiortc has one `aioice.Connection` for a call; when it fails, the call is over. A Path takes its
-place. It makes one connection after the other, each with its own credentials (RFC 8445, 9), and
+place. It makes one connection after another, each with its own credentials (RFC 8445, 9), and
 carries the DTLS datagrams over the latest that has connected. It keeps the previous one until then.
 
 Only this module touches aiortc's private attributes: `_connection` and `_remote_candidates_end` of

@@ -65,7 +65,7 @@ class Host(Protocol):
         """Call the application's handlers of an event."""
 
     def ended_by(self, peer: Peer) -> None:
-        """End the call: the other end has hung up, or it has failed."""
+        """End the call with a peer that has hung up or failed."""
 
 
 class Peer:
@@ -203,7 +203,7 @@ class Peer:
             self._prepared.set_result(self._data)
 
     async def renew_way(self, remote: RTCSessionDescription | None) -> None:
-        """Begin a new ICE connection: the other end has, by `remote`, or we want one (None)."""
+        """Begin a new ICE connection: the other end began one (`remote`), or we want one (None)."""
         is_new = remote is None or _credentials(remote)[0] != self._remote
         if self._path is not None and is_new:
             await self._path.renew()

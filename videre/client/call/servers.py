@@ -31,7 +31,7 @@ class Servers:
     async def keep_valid(self, failed: Callable[[Exception], None]) -> None:
         """Request new servers, for ever, before the credentials of the last ones expire.
 
-        Calls `failed` with the error of a request; the next one follows after the same time.
+        Calls `failed` with the error of a request; the next one follows after the same interval.
         """
         while True:
             ttl = self._client.ice_ttl

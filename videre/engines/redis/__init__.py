@@ -1,10 +1,10 @@
 """The engine of many processes: they share their rooms in a store, Redis or Valkey.
 
 Every change is one atomic step in the store, its publication included. A node's view of a room
-follows only the room's messages, in order, including those about its own members. A node whose
-lease another node sees unchanged for NodeTimeout, by its own clock, is condemned: that other node
-gives up its seats, and adopts the resumable ones. A node that comes back condemned closes its
-sessions. A node that was cut off catches up with the messages it missed.
+follows only the room's messages, in order, including those about its own members. A node that
+sees another node's lease unchanged for NodeTimeout, by its own clock, condemns the other node: it
+gives up the other's seats, and adopts the resumable ones. A node that comes back condemned closes
+its sessions. A node that was cut off catches up with the messages it missed.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ class Burying:
     async def bury_past(self) -> None:
         """Give up seats granted to this node's old names after they were buried.
 
-        The node may have asked for them before it knew, and the store may have granted them late.
+        The node may have asked for them before it knew of this, and the store may have granted
+        them late.
         """
         now = asyncio.get_running_loop().time()
         for name, (died, rooms) in list(self.past.items()):

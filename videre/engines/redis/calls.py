@@ -39,7 +39,7 @@ class Calls:
         self._timer: asyncio.TimerHandle | None = None
 
     def call(self, words: tuple[str, ...], *, asking: bool = False) -> Awaitable[Any]:
-        """Send a command soon; return what waits for the answer, or raises the server's error.
+        """Send a command soon; awaiting the result returns the answer or raises the server's error.
 
         `asking` sends ASKING first: the server of a cluster is about to receive the command's slot.
         """

@@ -22,7 +22,7 @@ class Doubts:
         self._due: set[RoomId] = set()  # rooms with doubts whose time is over
 
     def watch(self, view: View, *, again: bool = False) -> None:
-        """Start the time of a room's doubted members, if any; `again`: a quarter of it."""
+        """Start the timer of a room's doubted members, if any; `again`: a quarter as long."""
         self._due.discard(view.room)  # an earlier time may be over, and its beat still to come
         if view.doubting is not None:
             view.doubting.cancel()

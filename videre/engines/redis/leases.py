@@ -2,8 +2,8 @@
 
 A lease is a text that changes with each renewal, `<count> <age> <members> <process>:<ms>`: it ends
 after that many milliseconds without a change. No other machine's clock counts, least of all the
-store's, which may be set. What is between the count and the milliseconds tells operators about the
-node (engines.nodes); a node of an older version writes `<count>:<ms>`.
+store's, which may be set. The fields between the count and the milliseconds tell operators about
+the node (engines.nodes); a node of an older version writes `<count>:<ms>`.
 """
 
 from __future__ import annotations

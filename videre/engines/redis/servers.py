@@ -62,9 +62,9 @@ class Servers:
         return self._found[name]
 
     def call(self, key: str, words: tuple[str, ...]) -> Awaitable[Any]:
-        """Send a command about a key soon; return what waits for the answer.
+        """Send a command about a key soon; return an awaitable for the answer.
 
-        It raises the error that the server answers.
+        Awaiting it raises the error that the server answers.
         """
         if not self.is_cluster:
             return self._found[""].call(words)
