@@ -47,15 +47,46 @@ def services(**variables: str) -> dict[str, Any]:
     return found
 
 
-def test_it_is_valid() -> None:
-    """It is valid by the schema of the Compose specification, which check-jsonschema includes."""
+def check_schema(file: Path) -> None:
+    """Check a file by the schema of the Compose specification, which check-jsonschema includes."""
     program = require(str(Path(sys.executable).with_name("check-jsonschema")))
     done = subprocess.run(
-        [program, "--builtin-schema", "vendor.compose-spec", ROOT / "compose.yaml"],
+        [program, "--builtin-schema", "vendor.compose-spec", file],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def check_rights(found: Mapping[str, Any]) -> None:
+    """Check that no service can write to its root file system or gain a right.
+
+    The relay needs one to start.
+    """
+    for name, service in found.items():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "turn" else [])
+
+
+def check_variables(server: Mapping[str, Any], relay: Mapping[str, Any]) -> dict[str, str]:
+    """Return a server's variables: each is a key with a valid value; the relay has its secret.
+
+    The server has time to drain.
+    """
+    given = {**ENV, **server["environment"]}
+    ours = {name for name in given if name.startswith(environment.PREFIX)}
+    assert ours <= set(environment.VARIABLES)
+    config = load(None, environment.read(given), given)
+    assert config.drain_seconds + AFTER_DRAIN < int(server["stop_grace_period"][:-1])
+    (entry,) = json.loads(given["VIDERE_ICE_SERVERS"])
+    assert f"--static-auth-secret={given[entry['SecretVariable']]}" in relay["command"]
+    return given
+
+
+def test_it_is_valid() -> None:
+    """It is valid by the schema of the Compose specification."""
+    check_schema(ROOT / "compose.yaml")
 
 
 def test_only_this_machine_is_served() -> None:
@@ -79,24 +110,16 @@ def test_the_relay_cannot_reach_the_store() -> None:
 
 def test_no_service_has_rights() -> None:
     """None can write to its root file system or gain a right; the relay needs one to start."""
-    for name, service in services().items():
-        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "turn" else [])
+    check_rights(services())
 
 
 def test_the_configuration_is_one() -> None:
     """Each variable is a key with a valid value; the relay and the server share the secret."""
     found = services(TURN_SECRET="a secret of the owner's", ADDRESS="192.0.2.1")
-    given = {**{key: value for key, value in ENV.items()}, **found["videre"]["environment"]}
-    ours = {name for name in given if name.startswith(environment.PREFIX)}
-    assert ours <= set(environment.VARIABLES)
-    config = load(None, environment.read(given), given)
-    assert config.drain_seconds + AFTER_DRAIN < int(found["videre"]["stop_grace_period"][:-1])
+    given = check_variables(found["videre"], found["turn"])
     (entry,) = json.loads(given["VIDERE_ICE_SERVERS"])
     assert all(url.startswith("turn:192.0.2.1:3478?") for url in entry["Urls"])
     command = found["turn"]["command"]
-    assert f"--static-auth-secret={given[entry['SecretVariable']]}" in command
     first, last = (
         next(each.partition("=")[2] for each in command if each.startswith(option))
         for option in ("--min-port=", "--max-port=")
