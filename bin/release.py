@@ -189,9 +189,9 @@ def listed() -> str:
     ]
     return f"""# Licences
 
-videre-server has the MIT licence. These are the packages that it brings with it, with the extras
-`call`, `lan` and `redis`, and what each says its licence is. `bin/release --check` compares the
-list, and refuses a licence that it does not know to be compatible.
+videre-server has the MIT licence. These are the packages that are installed with it and its extras
+`call`, `lan` and `redis`, and the licence that each one declares. `bin/release --check` compares
+this list with an installation, and refuses a licence that it does not know to be compatible.
 
 | package | licence |
 |---|---|
