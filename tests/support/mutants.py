@@ -224,10 +224,10 @@ def main() -> int:
     """Run the requested mutants; return 1 if any survives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("area", choices=AREAS)
-    parser.add_argument("--sample", type=int, help="so many of them, by chance")
+    parser.add_argument("--sample", type=int, help="try this many, chosen at random")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--skip", type=int, default=0, help="so many first")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
+    parser.add_argument("--skip", type=int, default=0, help="leave out this many first")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="then start no more")
     arguments = parser.parse_args()
     sources, tests = AREAS[arguments.area]
     paths = [
