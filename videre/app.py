@@ -156,8 +156,8 @@ async def _warn_of_siblings() -> None:
     await asyncio.sleep(SIBLINGS_AFTER)
     if found := await asyncio.to_thread(siblings.find):
         logger.warning(
-            "memory:// keeps the rooms in this process only, but %s: members of one do not meet "
-            "those of the other; set Engine to a Redis or Valkey",
+            "memory:// keeps the rooms in this process only, but %s: the members of these two "
+            "never meet; set Engine to a Redis or Valkey",
             found,
         )
 

@@ -114,7 +114,7 @@ async def test_unusable_descriptors(tmp_path: Path) -> None:
                 ([each.fileno()], "does not listen for TCP or Unix connections")
                 for each in (udp, idle, packets, quiet)
             ),
-            ([listening.fileno(), udp.fileno()], "2 sockets were passed, one is used"),
+            ([listening.fileno(), udp.fileno()], "2 sockets were passed, only one is supported"),
         ]
         for descriptors, words in cases:
             said = await refused(descriptors, "--port", "0")

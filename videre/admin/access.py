@@ -143,7 +143,7 @@ def _check_host(request: web.Request) -> None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        detail = "Without a token, use the address of the port, or localhost."
+        detail = "This port has no token, so Host must be an IP address or localhost."
         raise Problem("wrong-host", detail) from None
 
 

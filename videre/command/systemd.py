@@ -38,7 +38,7 @@ def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
     if pid != str(os.getpid()) or not count.isdecimal() or int(count) == 0:
         return None
     if int(count) > 1:
-        raise ValueError(f"{count} sockets were passed, one is used")
+        raise ValueError(f"{count} sockets were passed, only one is supported")
     try:
         listening = socket.socket(fileno=FIRST)
     except OSError as error:

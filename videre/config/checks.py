@@ -37,7 +37,7 @@ def hosts(field: str, value: Any, error: Error) -> None:
     elif len(set(each)) < len(each):
         error(field, "names the same host twice")
     elif any(_badly_named(host) for host in each):
-        error(field, "a Unix socket is unix: and the path of a file that can be created")
+        error(field, "a Unix socket is unix: and the path of a file, of at most 107 bytes")
 
 
 def _badly_named(host: str) -> bool:
@@ -87,7 +87,7 @@ def _origin_fault(origin: str) -> str | None:
         return "must be an origin such as https://*.example.com, without a path"
     scheme, authority = parts[1].lower(), parts[2]
     if scheme in ("ws", "wss"):
-        return "is never a page's origin: that begins with https:// or http://, for WebSockets too"
+        return "is never a page's origin, which begins with https:// or http:// even for WebSockets"
     if not origin.isascii():
         return "must be in ASCII: browsers send an international name as xn--..."
     if scheme not in _DEFAULT_PORTS:

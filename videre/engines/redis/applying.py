@@ -50,7 +50,7 @@ class Applying:
             self._seats.disown(own)  # last, because it may end the view
             if line[4] == NODE_LOST or line[6] == CloseCode.ENGINE_UNAVAILABLE:
                 # Take no more steps.
-                self._node.unsound(EngineError("the other nodes gave up this node"))
+                self._node.unsound(EngineError("the other nodes declared this node dead"))
 
     def _restored(self, view: View, line: list[Any]) -> None:
         seats = {user: seat for user, seat, _ in line[3]}

@@ -143,8 +143,8 @@ class Duties:
         with contextlib.suppress(EngineError):  # a server that refuses INFO is already logged
             if policy := await self._node.store.evicts():
                 logger.warning(
-                    "maxmemory-policy %s: a full store may evict keys, and members of their rooms "
-                    "lose packets; set it to noeviction",
+                    "maxmemory-policy %s: a full store may evict a room's keys, and its members "
+                    "then lose packets; set the policy to noeviction",
                     policy,
                 )
 
@@ -179,11 +179,16 @@ class Duties:
                     raise found
             elapsed = asyncio.get_running_loop().time() - self._renewed
             if elapsed >= self._timeout / BEATS and (await self._renew()).state == "condemned":
-                raise EngineError("The other nodes gave up this node")  # the next beat handles it
+                # The next beat handles it.
+                raise EngineError("The other nodes declared this node dead")
 
     def _die(self) -> None:
         """Close all sessions, whose seats are gone, and continue under a new name."""
-        logger.error("the other nodes gave up node %s", self._node.name)
+        logger.error(
+            "the other nodes declared this node (%s) dead: it closes its sessions and continues "
+            "under a new name",
+            self._node.name,
+        )
         self._burying.died(self._rooms())
         self._seats.forget_all()
         self._node.name = secrets.token_hex(8)

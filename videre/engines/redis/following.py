@@ -45,7 +45,7 @@ class Following:
         number, before = int(line[0]), line[-1]
         if line[1] == "broken":
             logger.error(
-                "the store has lost a key of a room, evicted or deleted: its seats are restored"
+                "the store has lost a key of a room (evicted or deleted): the room is restored"
             )
             self._fetch_soon(view)
             return

@@ -26,7 +26,7 @@ class Notes:
         lease = self._node.lease(self._lease)
         if not await self._node.store.node("note", self._node.name, room, lease):
             self._node.trouble.set()
-            raise EngineError("The other nodes gave up this node")
+            raise EngineError("The other nodes declared this node dead")
 
     async def _unnoted(self, room: RoomId) -> None:
         while (unnoting := self._unnoting.get(room)) is not None:
