@@ -84,7 +84,7 @@ class Namespaces(Collector):
         )
         yield self._counters(
             "videre_connections_refused",
-            "Requests refused a session, by reason.",
+            "Refused requests for a session, by reason.",
             "reason",
             lambda tally: tally.refused,
         )
