@@ -1,4 +1,4 @@
-"""Responses that stay whole under a hosting site's middlewares, which see every response."""
+"""Responses that a hosting site's middlewares cannot break; they process every response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aiohttp.web_response import ContentCoding
 
 
 class Answer(web.Response):
-    """A response that a middleware may compress, though its body is missing or compressed.
+    """A response that a middleware may compress, even if its body is empty or compressed already.
 
     aiohttp fails to compress a missing body, and compresses a compressed one a second time.
     """

@@ -51,8 +51,9 @@ def setup(
 ) -> Namespace:
     """Serve signalling below `prefix` in an application that has not started yet.
 
-    Uses only the settings in `config` that concern a namespace; those of the process (Port, Host,
-    TLS, the log) are up to the application. Logs to `logger`, by default "videre".
+    Returns the namespace. Uses only the settings in `config` that concern a namespace; those of the
+    process (Port, Host, TLS, the log) are up to the application. Logs to `logger`, by default
+    "videre".
     """
     config = config or Config()
     journal = journal or Journal(logger or logging.getLogger("videre"))

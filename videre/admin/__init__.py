@@ -28,9 +28,10 @@ from videre.transport.checks import checked
 from videre.transport.clients import Proxies
 from videre.version import __version__
 
-# Bytes of a body beyond the packet in it: up to 64 receivers, whose characters take six bytes each
-# where JSON escapes them. And the longest body if packets have no limit.
+# Bytes of a body in addition to its packet: up to 64 receivers of 128 characters, each of which
+# takes up to six bytes if JSON escapes it.
 BESIDE_PACKET = 64 * 1024
+# Bytes of the largest body if packets have no limit.
 LARGEST_BODY = 16 * 1024 * 1024
 
 #: The access control of an application made by `create_app`.

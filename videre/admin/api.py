@@ -60,7 +60,7 @@ class API:
         requests.read_query(request, {})
         namespaces = self._namespaces.values()
         if not all(each.rooms.ready for each in namespaces):
-            raise EngineError("The rooms cannot be reached")  # and nothing new is known
+            raise EngineError("The rooms cannot be reached")  # our list would be out of date
         return answer({"Nodes": nodes_of(namespaces)})
 
     async def rooms(self, request: web.Request) -> web.Response:

@@ -10,20 +10,21 @@ from operator import add, sub
 from videre.namespace import Namespace
 from videre.tally import Histogram
 
-#: The samples, one a second, that a quantile covers. One second sees too few timed packets.
+#: Seconds that a percentile covers, one sample each: a single second has too few timed packets.
 WINDOW = 60
 
 
 class Quantile:
-    """The 99th percentile of what some histograms with the same bounds counted lately."""
+    """The 99th percentile of the values that histograms counted in the last WINDOW samples."""
 
     def __init__(self) -> None:
         self._past: deque[list[int]] = deque(maxlen=WINDOW + 1)
 
     def sample(self, histograms: Iterable[Histogram]) -> float:
-        """Count what is new; return an upper bound in seconds, 0 if nothing was measured.
+        """Add the histograms' current counts; return the percentile since the oldest sample kept.
 
-        Values above the largest bound count as that bound.
+        It is an upper bound in seconds, 0 if no values were counted in that time; values above the
+        largest bound count as that bound. All histograms must have the same bounds.
         """
         found = list(histograms)
         if not found:

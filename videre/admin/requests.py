@@ -30,7 +30,8 @@ BODY_SECONDS = 30.0
 # Faults to report per request; more would not help the client.
 MAX_FAULTS = 8
 
-#: The longest query by far has a room and a user: four bytes per character, each byte as `%xx`.
+#: Schemas of the query's parameters. Room and user take less than 5 KB of a URL: up to four bytes
+#: per character, and each byte as `%xx`.
 PREFIX = {"prefix": {"type": "string"}}
 ROOM = {"room": {"type": "string", "required": True, "minlength": 1, "maxlength": MAX_ROOM_ID}}
 USER = {"user": {"type": "string", "required": True, "minlength": 1, "maxlength": MAX_USER_ID}}

@@ -1,4 +1,4 @@
-"""Samples for the status page: the last two minutes by the second, the last day in peaks."""
+"""Samples for the status page: each second of the last two minutes, and the last day's peaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 INTERVAL = 1.0
 KEPT = 120
 
-#: Seconds of which the last day keeps the highest values, and how many of them make a day.
+#: Seconds in each of the last day's periods, of which only the highest values are kept; and the
+#: number of periods in a day.
 DAY_INTERVAL = 300.0
 DAY_KEPT = 288
 

@@ -9,7 +9,7 @@ from videre.client.connection import Connection
 
 
 class Departure:
-    """Closes a connection with `code` at the time the server named, after what was sent.
+    """Closes a connection with `code` at the time the server named, after all packets already sent.
 
     The client keeps receiving meanwhile. If it stopped, it would not wait for the closing
     handshake, and the server could lose what it has not read yet. `begun` is called before the

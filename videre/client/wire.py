@@ -49,7 +49,7 @@ def write(event: str, user: str, room: str, payload: Any = "", **header: Any) ->
 
 
 def broadcast(user: str, room: str, payload: Any, header: dict[str, Any]) -> Callable[[int], str]:
-    """Return a function from id to a broadcast's text; raise TypeError if it has no JSON."""
+    """Return a function that writes the broadcast with an id; raise TypeError, see `write`."""
     fragment = orjson.Fragment(orjson.dumps(payload))  # as it is now
     return lambda identity: write(BROADCAST, user, room, fragment, Id=identity, **header)
 

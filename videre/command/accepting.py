@@ -22,8 +22,8 @@ from videre.command.listening import BACKLOG
 
 # Seconds that a TLS handshake may take: ten round trips over a satellite link.
 TLS_HANDSHAKE = 10.0
-# Connections to accept per turn of the event loop. Each costs the next turns about 0.4 ms, until it
-# has its session: connections that arrive together must not all pass through the loop at once.
+# Connections to accept per turn of the event loop. Each costs about 0.4 ms in the turns until its
+# session is open: a crowd that connects at once must not block the loop.
 ACCEPTED_AT_ONCE = 16
 # Seconds to pause accepting when no descriptor is left (as asyncio does).
 PAUSE = 1.0

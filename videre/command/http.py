@@ -86,7 +86,10 @@ class Connection(web.RequestHandler):
             self._gate.leave(self.address)
 
     def hand_over(self) -> Callable[[], None]:
-        """Stop tracking the connection, which no longer speaks HTTP; see transport.handover."""
+        """Stop tracking the connection, which no longer speaks HTTP; see transport.handover.
+
+        Returns the function to call when the connection has gone: it still counts until then.
+        """
         self._counted = False
         self._gate.remove(self)
         return functools.partial(self._gate.leave, self.address)

@@ -180,7 +180,8 @@ class _Parent:
                     os.kill(worker.pid, number)
 
     def _start(self, worker: Worker) -> None:
-        # Block signals, so that the new worker gets those that arrive now, without our handlers.
+        # Block signals until the new worker has dropped our handlers. We forward to it those that
+        # arrive meanwhile.
         held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             if self._stopping:

@@ -23,7 +23,7 @@ _ONE_OR_MORE = {
         {"type": "array", "items": {"type": "string"}, "minItems": 1},
     ]
 }
-#: What the checks of config/checks.py require, as far as it goes.
+#: What the checks of config/checks.py require, as far as a JSON Schema can say it.
 _CHECKED = {"hosts": _ONE_OR_MORE, "prefixes": _ONE_OR_MORE}
 _BOUNDS = {"min": "minimum", "max": "maximum", "minlength": "minLength"}
 

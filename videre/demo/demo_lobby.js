@@ -26,7 +26,7 @@ export class Preview {
   });
   /** @type {MediaStream | null} */ #stream = null;
   /** @type {Meter | undefined} */ #listening;
-  #turn = 0; // what a late answer of the browser belongs to
+  #turn = 0; // counts starts and stops: an answer of the browser to an earlier one is useless
 
   constructor() {
     this.#open.hidden = !navigator.mediaDevices;

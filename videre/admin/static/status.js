@@ -17,7 +17,7 @@ function what({ Level, Event, Code }) {
   return element("span", { className: Level === "warning" ? "" : "error" }, words);
 }
 
-/** Return a node's row: by its process, or by its name if it does not tell. */
+/** Return a node's row. It shows the node's process, or its name if the process is unknown. */
 function node({ Prefix, Node, Here, Silent, Process, Age, Members }) {
   const name = element("span", { title: Node }, Process ?? Node);
   if (Here) name.append(element("small", {}, " this node"));
@@ -63,7 +63,7 @@ function show(status, day) {
 
 function say(words, look) {
   const state = $("state");
-  if (state.textContent !== words) state.textContent = words; // an unchanged text is not read out again
+  if (state.textContent !== words) state.textContent = words; // or screen readers would repeat it
   state.className = `badge ${look}`;
 }
 

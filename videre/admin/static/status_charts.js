@@ -2,7 +2,7 @@
 
 import { $, bytesPerSecond, count, element, latency, perSecond } from "./status_parts.js";
 
-/** How many values the server keeps of either. */
+/** How many values the server keeps of each history. */
 const KEPT = { minutes: 120, day: 288 };
 const HEIGHT = 40; // of a chart, in its own units
 const SVG = "http://www.w3.org/2000/svg";

@@ -38,7 +38,7 @@ function button(label, name, act) {
   return made;
 }
 
-/** List rooms, those behind the room `after` or the first ones. */
+/** List a page of rooms: the first ones, or those after the room `after`. */
 async function listRooms(after) {
   const query = { prefix: $("prefix").value, ...(after !== undefined && { after }) };
   const found = await ask("rooms", { query });
@@ -60,7 +60,7 @@ function pages(id, next, list) {
   $(id).onclick = () => list(next);
 }
 
-/** Show a room's members, those behind the user `after` or the first ones. */
+/** Show a page of a room's members: the first ones, or those after the user `after`. */
 async function showRoom(room, after) {
   const found = await ask("members", { query: { ...room, ...(after !== undefined && { after }) } });
   $("members").hidden = !found;

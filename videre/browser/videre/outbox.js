@@ -20,7 +20,11 @@ export class Outbox {
     return this.#all[this.#sent];
   }
 
-  /** Mark the next as sent. A dead connection loses no more than the system's buffers hold. @param {number} id */
+  /**
+   * Mark the next as sent. Drop the oldest beyond KEPT, which is more than a dead connection loses:
+   * what the system's buffers hold.
+   * @param {number} id
+   */
   went(id) {
     const each = this.#all[this.#sent++];
     each.id = id;
@@ -35,7 +39,7 @@ export class Outbox {
 
   /**
    * Send this one and all later ones again. `doubtful`: some may have arrived already; receivers
-   * recognise these by `Again`, their first number.
+   * recognise them by `Again`, the id with which they were first sent.
    * @param {number} id @param {boolean} [doubtful]
    */
   repeat(id, doubtful = false) {
@@ -57,7 +61,7 @@ export class Outbox {
   }
 }
 
-/** Remembers the latest numbers of each user's broadcasts, to recognise repeated ones. */
+/** Remembers the latest ids of each user's broadcasts, to recognise repeated ones. */
 export class Seen {
   /** @type {Map<string, Set<number>>} */ #ids = new Map();
 

@@ -1,4 +1,4 @@
-const ANSWERS = 10; // to one member's signals at once: answers to all seven others of a mesh fit our rate
+const ANSWERS = 10; // at once to one member's signals: ten to each of seven members stay within our own rate
 const ANSWER_MS = 1_000; // until one more is allowed
 const MAX_HELD = 64; // signals of one member
 

@@ -343,7 +343,7 @@ export class Signaller extends Emitter {
     else if (Event === "broadcast") {
       if (!this.#seen.before(user, Header)) this.emit("message", { user, payload: Payload, header: Header });
     } else if (Event === "ping" || Event === "ice") {
-      this.#outbox.confirm(Id); // everything sent before it arrived before it
+      this.#outbox.confirm(Id); // the server got everything that was sent before this request
       this.#answered(Id)?.resolve(JSON.parse(Payload));
     } else if (Event === "role") this.#promoted(user);
     else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server is going away");
@@ -382,7 +382,7 @@ export class Signaller extends Emitter {
     const again = this.#entered;
     this.#entered = true;
     this.#pacer.begin(welcome.Limits, Date.now());
-    // Send again what the server reports as lost. If it does not know, send everything at most once.
+    // Send again what the server has not received. If it does not say, send nothing twice.
     if (welcome.Resumed && welcome.LastId !== undefined) this.#outbox.confirm(welcome.LastId ?? 0);
     else this.#outbox.confirm(Infinity);
     this.#outbox.repeat(0);

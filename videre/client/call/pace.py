@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-# The burst of answers to one member's signals: all seven others of a mesh stay within our own rate.
+# Answers at once to one member's signals: ten to each of seven members stay within our own rate.
 ANSWERS = 10.0
 # Seconds until one more answer is allowed.
 SECONDS = 1.0
