@@ -1,8 +1,8 @@
-"""The engines that keep the rooms: who has a seat, in which order, and who hears of it.
+"""The engines: they keep each room's members in joining order, and publish changes and packets.
 
-An engine carries out each join and leave in one step, and calls the Listener of every node in the
-room's one order. Nothing stores the initiator: it is the first member in joining order, so a room
-with members always has exactly one.
+An engine carries out each join and leave in one atomic step. All nodes with members in the room
+hear of its events (`Listener`) in the same order. Nothing stores the initiator: it is the first
+member in joining order, so a room with members always has exactly one.
 """
 
 from __future__ import annotations
@@ -98,20 +98,20 @@ class Engine(Protocol):
     async def resume(
         self, room: RoomId, user: UserId, to: SeatId, shown: Digest, ticket: Digest, received: int
     ) -> Resumption:
-        """Move `user`, who has `shown` the ticket of its seat, to the seat `to` at the same place.
+        """Move `user` to the seat `to`, at the same place, if `shown` is the ticket of its seat.
 
         Return what the user missed up to the move; the listener hears of the move first. `received`
-        is how many packets of the room (Event.packets) it got since the ticket that it has
-        `shown`. The new `ticket` counts from the missed packets on.
+        is how many packets of the room (Event.packets) the user got since `shown` was issued. The
+        new seat has the new `ticket`, whose count begins with the missed packets.
 
         Return None if there is no such seat, and a Gap if not all missed packets are kept; raise
-        Unauthorized if `shown` is not the seat's ticket. None of the three changes anything.
+        Unauthorized if `shown` is not the seat's ticket. In these three cases nothing changes.
         """
 
     async def leave(self, room: RoomId, user: UserId, seat: SeatId, reason: str) -> None:
         """Give up a seat, for this LeaveReason. If it is gone, nothing happens.
 
-        A store that is away only delays it.
+        An outage of the store only delays it.
         """
 
     async def remove(self, room: RoomId, user: UserId, words: str) -> bool:
@@ -126,7 +126,7 @@ class Engine(Protocol):
         """Send a packet to the room, after everything that `seat` sent before; see Sent.
 
         `packet_id` is the packet's id as JSON ("null" if it has none), "" if it is the same as
-        before. It moves with the seat.
+        before. The engine keeps it with the seat, for Moved.
         """
 
     async def members(self, room: RoomId) -> list[str]:

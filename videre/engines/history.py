@@ -51,7 +51,7 @@ class Ticket:
     """One member's right to resume."""
 
     digest: Digest
-    before: int  # packets of the room not sent to the member since its last welcome
+    before: int  # History._total, less the packets sent to the member since its last welcome
 
 
 class History:

@@ -1,6 +1,7 @@
-"""The state of a room: what follows from its events. Pure.
+"""The state of a room: its members and their seats, as its events determine them. Pure.
 
-The memory engine decides by it; a node of a cluster, and the replica of each node, follow by it.
+The memory engine makes its decisions from it. A cluster node's view of a room (redis/view.py) and
+each node's replica of it (rooms/room.py) are copies, brought up to date by the events.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ class RedisEngine:
         self._seats.end()
         await self._node.jobs.end()
         with contextlib.suppress(EngineError):
-            # Unanswered steps may still be executed, and must be buried as well.
+            # The store may still execute unanswered steps: the lease must outlast them, so that the
+            # other nodes find all seats.
             lease = self._node.lease(LATE_SECONDS if self._node.is_waiting else 0)
             for name, rooms in left.items():
                 await self._node.store.node("end", name, lease, *sorted(rooms))

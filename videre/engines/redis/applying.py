@@ -43,7 +43,7 @@ class Applying:
                 gone = event.seat
                 view.follow(event, line[5])
             listener.hear(view.room, event)
-            if view.doubted and isinstance(event, Joined):  # they may have later places
+            if view.doubted and isinstance(event, Joined):  # doubted ones may have later places
                 listener.hear(view.room, view.find(view.believed.members))
         view.advance()
         if gone is not None and (own := self._node.own.get(gone)) is not None:

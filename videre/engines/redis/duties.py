@@ -204,7 +204,7 @@ class Duties:
         return past | {self._node.name: self._rooms()}
 
     async def _put_right(self, room: RoomId) -> None:
-        self._node.owed.discard(room)  # errors from now on are owed again
+        self._node.owed.discard(room)  # before the steps: one that fails owes the room again
         try:
             await self._settle(room)
         except BaseException:
@@ -222,7 +222,7 @@ class Duties:
         seats, lost = await self._restore(room, view)
         view = self._node.views.get(room)
         for own in self._node.own_in(room):
-            adopted = view is None or own.seat not in view.own  # no message may report its end
+            adopted = view is None or own.seat not in view.own  # perhaps no message reports its end
             if adopted and (own.leaving or own.user in lost):
                 self._seats.disown(own)
         for own in seats:  # the store may have restored those that left meanwhile

@@ -68,8 +68,8 @@ class Following:
     async def ask(self, view: View, op: str, take: Callable[[str], Sequence[str]]) -> Any:
         """Take a step; `take` returns its arguments for the known state (View.known_as).
 
-        While the state is unknown, steps ask one at a time: what the others hear follows the state.
-        Raises EngineError.
+        While the state is unknown, only one of these steps is under way at a time: its answer has
+        the state, and the next ones need not ask for it. Raises EngineError.
         """
         async with view.turn_to_ask():
             if view.state is not KNOWN:
@@ -161,7 +161,7 @@ class Following:
             view.early = [*map(parse, answer[1]), *early]
             self._node.owe(view.room)
         elif answer[0] == "trimmed":
-            self._come_anew(view)
+            self._make_reconnect(view)
         else:
             for message in [*map(parse, reversed(answer[1])), *early]:
                 if message[0][-1] == str(view.number):
@@ -169,7 +169,7 @@ class Following:
             if view.state is not OVER and early and int(early[-1][0][0]) > view.number:
                 self._fetch_soon(view)
 
-    def _come_anew(self, view: View) -> None:
+    def _make_reconnect(self, view: View) -> None:
         """Make this node's members of a room reconnect: nobody can say what they missed."""
         own = list(view.own.values())
         view.become(UNKNOWN)

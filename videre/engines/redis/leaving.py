@@ -34,7 +34,7 @@ class Leaving:
             return
         view = self._node.views.get(room)
         if own is not None and (view is None or own.seat not in view.own):
-            self._seats.disown(own)  # it was adopted: no message may report its end
+            self._seats.disown(own)  # it was adopted: perhaps no message reports its end
         elif answer[0] == "ok":
             await _heard(view, answer)
         elif own is not None and view is not None:
@@ -70,7 +70,7 @@ class Leaving:
 
 
 async def _heard(view: View | None, answer: Any) -> None:
-    """Wait until the end of a seat is heard. It is done even if its message is lost."""
+    """Wait until this node has heard that a seat ended; it has, even if the message is lost."""
     if view is not None:
         with contextlib.suppress(EngineError):
             await view.reached(int(answer[1]))

@@ -54,7 +54,7 @@ AWAY, DEAF, READY = NodeState
 
 
 class Node:
-    """One node, under the name that the store knows. `step` reports trouble to it."""
+    """One node, under the name that the store knows. A failed `step` wakes its duties early."""
 
     def __init__(self, store: RedisStore, tally: Tally, name: str = "") -> None:
         self.store = store

@@ -69,8 +69,8 @@ if op == 'beat' then
   end
   return {state, redis.call('HGETALL', NODES), open, process(), redis.call('SMEMBERS', RESTORING)}
 elseif op == 'note' then
-  -- Note that a node may have seats in a room. It gets a lease if the store has lost it, so that it
-  -- will be buried.
+  -- Note that a node may have seats in a room. If the store has lost the node's lease, restore it:
+  -- only a node with a lease can be buried.
   if redis.call('HGET', CONDEMNED, node) then
     return 0
   end

@@ -1,4 +1,7 @@
-"""Notes in the store of where a node may have seats: note before, unnote after."""
+"""Notes in the store of the rooms where a node may have seats.
+
+A node notes a room before it takes its first seat there, and removes the note after the last.
+"""
 
 from __future__ import annotations
 

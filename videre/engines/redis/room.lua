@@ -20,7 +20,8 @@
 --
 -- A message is a line of JSON, and a body. The line ends with the number of the message before:
 --   [seq, "joined", user, seat, node, place]     body: the announcement
---   [seq, "restored", node, [[user, seat, place], ...]]   after a loss of data; most nodes know these
+--   [seq, "restored", node, [[user, seat, place], ...]]   after a loss of data; most nodes still have
+--                                                these members
 --   [seq, "moved", user, seat, to, node, code]   body: the id of its last packet
 --   [seq, "left", user, seat, reason, code, promoted user]
 --   [seq, "sent", user, seat, to]                body: the packet
@@ -112,13 +113,14 @@ local function is_other(known)
   return is_lost or (known and known ~= '' and known ~= born)
 end
 
--- Whether the user of the op has a seat.
+-- Whether the user of the op has this seat.
 local function has(seat)
   return held and string.sub(held, 1, #seat + 1) == seat .. '\n'
 end
 
 -- The fields that count an addressed packet: its receivers that may resume have skipped one less.
--- Lua passes at most some 8,000 arguments to a command, so of very many all but the last are set.
+-- Lua passes at most some 8,000 arguments to a command. So with more than 1,000 receivers, only the
+-- last fields are returned, and the others are set here.
 local function fields_of_receivers(user, names)
   local counted, receivers, more = {[user] = true}, {}, {}
   for _, name in ipairs(names) do
@@ -218,9 +220,9 @@ local function state(known)
   return {integer(seq), born, seats}
 end
 
--- Remove a member: ZRANGE for who is promoted; HDEL and ZREM, of which the first write is one that
--- a full store does not refuse. The numbers of a room whose last member left continue if it begins
--- again soon, for nodes that have not heard of its end: PEXPIRE.
+-- Remove a member. ZRANGE tells who is promoted. HDEL, the first write, is one that a full store
+-- does not refuse. PEXPIRE keeps the numbers of a room whose last member left: if the room begins
+-- again soon, they continue, for nodes that have not heard of its end.
 local function remove(user, seat, reason, code)
   local first = redis.call('ZRANGE', ORDER, 0, 1)
   redis.call('HDEL', ROOM, '@' .. user, '%' .. user, '+' .. user, '=' .. user)
@@ -235,8 +237,8 @@ local function remove(user, seat, reason, code)
   return number
 end
 
--- A join is ZADD more than `tell`; in a room without members, PERSIST; in one that begins, DEL of
--- an older log; for a node that does not know the room, HGETALL.
+-- A join takes the commands of `tell` and ZADD; PERSIST in a room without members; DEL of an older
+-- log in a room that begins; and HGETALL for a node that does not know the room.
 function ops.join(name, user, seat, node, replace, capacity, ticket, known, announcement)
   if held then
     if replace == '0' then
@@ -341,7 +343,7 @@ local function members()
   return listed
 end
 
--- How many packets of a message a member with a ticket was sent.
+-- How many packets a message brought to a member with a ticket.
 local function units_of(line, user)
   local kind = line[2]
   if kind == 'left' then
@@ -466,9 +468,10 @@ local function miscount(user)
   end
 end
 
--- Make a node's seats what it says: [[user, seat, place, ticket], ...]; place 0 marks a seat that
--- it may have by now. `known` is the room's first number as the node knows it: if it is ours, no
--- data was lost, and a seat missing here was given up; "-": the node wants no state.
+-- Make a node's seats those in its list, [[user, seat, place, ticket], ...]; place 0 marks a seat
+-- that it has asked for and may have been granted. `known` is the room's first number as the node
+-- knows it: if it is ours, no data was lost, and a seat missing here was given up; "-": the node
+-- wants no state.
 function ops.restore(name, node, list, known)
   local mine, named, lost = cjson.decode(list), {}, {}
   local is_known = known ~= '' and born == known

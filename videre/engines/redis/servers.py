@@ -110,7 +110,7 @@ class Script:
         self._servers = servers
         self._text = path.read_text()
         self._sha = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324  # for EVALSHA
-        self._bringing = asyncio.Lock()
+        self._loading = asyncio.Lock()
 
     async def __call__(self, keys: Sequence[str], *arguments: str) -> Any:
         """Run it; raises EngineError."""
@@ -119,15 +119,15 @@ class Script:
             try:
                 return await self._servers.call(keys[0], ("EVALSHA", self._sha, *rest))
             except NoScriptError:
-                return await self._bring(keys[0], rest)
+                return await self._load(keys[0], rest)
 
-    async def _bring(self, key: str, rest: tuple[str, ...]) -> Any:
-        """Run it on a server that lacked it; the first of many such calls loads it."""
+    async def _load(self, key: str, rest: tuple[str, ...]) -> Any:
+        """Run it on a server that lacked it; the first of concurrent calls sends the whole text."""
         async with asyncio.timeout(self._servers.timeout):
-            await self._bringing.acquire()
+            await self._loading.acquire()
         try:
             return await self._servers.call(key, ("EVALSHA", self._sha, *rest))
         except NoScriptError:
             return await self._servers.call(key, ("EVAL", self._text, *rest))
         finally:
-            self._bringing.release()
+            self._loading.release()
