@@ -65,8 +65,8 @@ class Verdict(enum.Enum):
 PASS = Verdict.PASS  # needed for every packet
 
 
-# A byte burst has this many parts, and bytes are charged when one part is owed: most packets then
-# cost only an addition.
+# Bytes are added up, and charged to the bucket once they exceed this part of the burst, 1/64: most
+# packets then cost only an addition.
 PARTS = 64
 
 
@@ -122,7 +122,7 @@ class Throttle:
         self._dropped = 0  # packets in this episode
         self._dropped_bytes = 0
         #: Bytes that passed but are not charged yet. Code that adds to it calls `charge` once it
-        #: exceeds `due`.
+        #: exceeds `due`, which is -1 when the bucket is nearly empty.
         self.owed = 0
         self.due = self._part
 
@@ -156,7 +156,10 @@ class Throttle:
         return PASS
 
     def charge(self, size: int, now: float) -> None:
-        """Charge `size` bytes and what is owed. Charging late never charges less."""
+        """Charge `size` bytes and those in `owed` to the byte bucket at `now`, in seconds.
+
+        A late charge never costs the session less: the bucket begins to refill later.
+        """
         full_at = max(self._bytes_full_at, now) + (self.owed + size) * self._seconds_per_byte
         self._bytes_full_at = full_at
         self.owed = 0
