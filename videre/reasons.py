@@ -24,7 +24,7 @@ class LeaveReason(enum.StrEnum):
 
     @classmethod
     def of(cls, word: str, code: int | None = None) -> LeaveReason:
-        """Return the reason of a seat's end that an engine reports, with its close code.
+        """Return the LeaveReason for the word and the close code with which an engine ends a seat.
 
         With CloseCode.REMOVED the words are the application's. A word that another version of this
         server wrote to the store counts as OTHER.

@@ -108,7 +108,7 @@ class Histogram:
 
 
 class RelayTimer:
-    """Times the broadcasts in one of TIMED chunks, from their arrival to the last member's write.
+    """Times the broadcasts in one of TIMED chunks, from arrival to the write to the last member.
 
     The transport calls `begin` when bytes arrive, and `end` when everything they caused at once has
     been written to the sockets. A broadcast that goes through a store takes `arrived` along, and
@@ -121,7 +121,7 @@ class RelayTimer:
         self._clock = clock
         self.arrived: float | None = None  # when the chunk being handled arrived; None: not timed
         self.left = TIMED  # chunks until the next timed one, inclusive
-        self.written = 0  # broadcasts delivered since then
+        self.written = 0  # broadcasts delivered since the chunk arrived
         self.seconds = Histogram()
 
     def begin(self, arrived: float | None = None) -> None:

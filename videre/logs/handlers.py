@@ -72,7 +72,7 @@ class Logging:
             writer.start()
 
     def set_level(self, level: str) -> None:
-        """Log records of this level or above; of aiohttp and asyncio, warnings or above at most."""
+        """Log records of this level or above; those of aiohttp and asyncio from warning upwards."""
         threshold = logging.getLevelNamesMapping()[level.upper()]
         self._shown.level = max(threshold, self._least)
         self._terminal.setLevel(self._shown.level)

@@ -117,7 +117,7 @@ class Faults:
     def of(self, body: dict[str, Any], header: object) -> str:
         """Return what cerberus reports for an invalid body, of which it gets only an outline.
 
-        It takes 50 us, and copies the values it reports, some of them once for each error.
+        Cerberus takes 50 us, and copies the values it reports, some of them once for each error.
         """
         outline: dict[str, Any] = {"Payload": None} if "Payload" in body else {}
         if type(header) is dict:

@@ -40,7 +40,7 @@ class _Entry:
         self._counted = False  # as a failure, before its outcome is known
 
     async def delay(self, seconds: float) -> None:
-        """Wait: the peer's address has had too many tokens refused; not if the peer leaves."""
+        """Wait `seconds`, or until the peer leaves: its address had too many tokens refused."""
         context, peer = self._context, self._peer
         # Counted when the wait begins, so that parallel tries are delayed more and more too.
         self._count()

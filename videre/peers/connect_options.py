@@ -35,7 +35,7 @@ class ConnectOptions:
 
     token: Any = None
     welcome: bool = False
-    resume: tuple[str, int] | None = None  # a lost seat's secret, and the packets since it came
+    resume: tuple[str, int] | None = None  # a lost seat's secret, and how many packets followed it
     again: bool = False  # whether the client wants to know if its seat was resumed
 
     @property

@@ -11,8 +11,8 @@ def eagerly(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
     """Run `work` until it first waits. Return the rest, to be awaited, or None if it is done.
 
     A task costs a turn of the loop, and more than the whole work of a connect in this process. What
-    runs here has no task of its own, which asyncio.timeout needs: use it with an engine that never
-    waits.
+    runs here has no task of its own, which asyncio.timeout needs: use this function only with an
+    engine that never waits.
     """
     try:
         awaited = work.send(None)

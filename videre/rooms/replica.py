@@ -245,7 +245,7 @@ class Replica:
         self._count(delivery, len(room.here))
 
     def _send_each(self, told: Sequence[tuple[Seat, Sequence[Delivery]]]) -> None:
-        """Send some members what each of them hears: to all the first packet first."""
+        """Send some members what each of them hears: first packets first, then second ones."""
         for number in range(max([len(heard) for _, heard in told], default=0)):
             for seat, heard in told:
                 if number < len(heard):
@@ -256,7 +256,7 @@ class Replica:
         self._tally.sent[delivery[0]].add(delivery[1], copies)
 
     def retell(self, missed: Missed, seat: Seat, returning: Returning) -> None:
-        """Send the holder of a resumed seat what it missed; from now on its connection is used."""
+        """Send a resumed seat's holder what it missed; then use its connection directly."""
         told = [delivery for event in missed.events for delivery in packets_for(event, seat)]
         told = told[len(told) - missed.count :]
         for delivery in told:

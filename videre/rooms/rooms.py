@@ -182,7 +182,7 @@ class Rooms(Hosting):
         connection: Connection,
         welcome: Mapping[str, object] | None,
     ) -> tuple[Seat, Digest | None]:
-        """Return a seat to ask for, and its ticket if it can be resumed: with a welcome."""
+        """Return a seat to ask for, and its ticket. Without a welcome or a grace, that is None."""
         new, now = next(self._seat_ids), self._clock()
         seat = Seat(new, user, room, state=ASKED, connection=connection, since=now, welcome=welcome)
         if welcome is None or self._grace <= 0:
@@ -198,7 +198,7 @@ class Rooms(Hosting):
     async def lose(self, seat: Seat, end: End, address: str = "") -> None:
         """Keep the seat of a lost connection for its grace; give it up if it is not resumable.
 
-        If its address then has too many lost seats, give one of them up.
+        If there are too many lost seats now, give one up: see LostSeats.
         """
         if seat.state is not HELD or seat.welcome is None or self._grace <= 0:
             await self.leave(seat, end.reason)

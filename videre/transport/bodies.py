@@ -28,7 +28,10 @@ class Body:
         self._bodies = bodies
 
     async def read(self, limit: int | None) -> bytes:
-        """Read the body; raise an HTTPException if it is too large, too slow or broken."""
+        """Return the body of up to `limit` bytes (None: no limit).
+
+        Raises an HTTPException if it is too large, too slow or broken.
+        """
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._collect(limit)

@@ -1,7 +1,7 @@
 """The requests of polling and streaming sessions: those that receive, and those that send.
 
-The framing is the plugin's. Ours are how a request takes and leaves a session (`handle_session`),
-and what the body of a sending request may contain.
+The framing is the plugin's. This module decides how a request takes and leaves a session
+(`handle_session`), and what the body of a sending request may contain.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ logger = logging.getLogger("videre.transport")
 # Bytes that a waiting message costs in addition to its text: a tuple and a queue slot.
 MESSAGE_OVERHEAD = 80
 
-# Bytes that may wait in all inboxes together. Each inbox has its own limit, but when handlers wait
-# for something slow, they all do. At this bound the largest holders are closed.
+# Bytes that may wait in all inboxes together. Each inbox has its own limit, but while the engine is
+# slow, all of them fill up. Above this bound the largest holders are closed.
 MAX_WAITING = 64 * 1024 * 1024
 
 # A client without a seat may have 1/16 of MaxBacklogBytes waiting, but at least one packet: it has
@@ -173,7 +173,10 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
                 session.shed()
 
     def shed(self) -> None:
-        """Drop the waiting messages and close: too much waits in all sessions together."""
+        """Drop the messages that wait for the handler, and close the session with 4001.
+
+        Called on the largest holders when the messages of all sessions exceed MAX_WAITING bytes.
+        """
         self._let_go()
         self.close(CloseCode.ENGINE_UNAVAILABLE, CROWDED)
 

@@ -24,7 +24,10 @@ _VERSIONS = ("13", "8", "7")  # drafts 7 and 8 have the frames of RFC 6455
 
 
 def answer(request: web.BaseRequest, options: Options) -> dict[str, str]:
-    """Return the headers that accept a handshake (RFC 6455, 4.2); HTTPBadRequest if malformed."""
+    """Return the headers that accept a handshake (RFC 6455, 4.2).
+
+    Raises HTTPBadRequest for a malformed one.
+    """
     headers = request.headers
     if request.version < HttpVersion11:
         raise web.HTTPBadRequest(text="WebSockets need HTTP/1.1")
@@ -73,7 +76,7 @@ class Upgrade(web.WebSocketResponse):
         return self._opened
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        """Shake hands and open the session; HTTPBadRequest if the handshake is malformed."""
+        """Shake hands and open the session; raise HTTPBadRequest for a malformed handshake."""
         if not self._opened:
             headers = answer(request, self._manager.options)
             self.headers.update(headers)
@@ -105,7 +108,10 @@ class Upgrade(web.WebSocketResponse):
 async def upgrade(
     request: web.Request, manager: Manager, client: Client, *, sockjs_framing: bool
 ) -> web.StreamResponse:
-    """Open a WebSocket session, and return while it is still open; HTTPBadRequest if malformed."""
+    """Open a WebSocket session, and return while it is still open.
+
+    Raises HTTPBadRequest for a malformed handshake.
+    """
     response = Upgrade(manager, client, sockjs_framing=sockjs_framing)
     try:
         await response.prepare(request)

@@ -19,7 +19,7 @@ from videre.transport.session import OPEN, Keeper, Session
 class FrameWriter(Session):
     """A session that writes frames; WebSocketSession adds what it hears.
 
-    A base class instead of a part, so that no packet costs an extra call.
+    It is a base class instead of an attribute, so that no packet costs an extra call.
     """
 
     def __init__(
