@@ -1,5 +1,7 @@
-"""Invariant: for any bytes, `decode` gives a Packet or one of its three documented PeerErrors, and
-what `around_payload` returns of a Packet rejoins to valid JSON in which only the Payload is new.
+"""Invariant: for any bytes, `decode` returns a Packet or raises one of three documented errors.
+
+With another Payload between them, the two texts that `around_payload` returns for a Packet are
+valid JSON again, in which nothing else has changed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Invariant: any bytes that a WebSocket client sends are parsed without an exception, reach the
-others of its room as packets or not at all, and leave no session and no seat when it is gone.
+"""Invariant: no bytes that a WebSocket client sends raise an exception.
+
+The other members of its room get valid packets from it, or nothing. When it has gone, so have its
+session and its seat.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Invariant: for any bytes, `framing.messages` gives a list of str or raises ValueError, and what
-it gives can be quoted for any transport.
+"""Invariant: for any bytes, `framing.messages` returns a list of strings or raises ValueError.
+
+Each string can be quoted, and framed for any transport.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def runs(document: str, words: str, *, name: str = "block") -> pytest.MarkDecora
 
 
 def runs_all(language: str, words: str = "") -> pytest.MarkDecorator:
-    """Pass each block of a language (that contains `words`) and no claim by name to a test."""
+    """Pass to a test each block of a language (that contains `words`) that none claims by name."""
     return pytest.mark.parametrize("block", _all_of(language, words), ids=str)
 
 

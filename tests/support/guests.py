@@ -11,7 +11,7 @@ Welcome = dict[str, Any]
 
 
 def ask(client: FakeClient, user: str, room: str = "room", **options: Any) -> None:
-    """Send a connect with these options; with a secret, it counts all received packets."""
+    """Send a connect with these options; with `Resume`, `Received` counts all packets so far."""
     if "Resume" in options:
         options = {"Received": client.world.received(options["Resume"]), **options}
     client.say(packet("connect", user, room, options))
@@ -44,7 +44,7 @@ def guest(world: World, user: str, room: str = "room") -> tuple[FakeClient, str]
 def back(
     world: World, user: str, secret: str, room: str = "room", **options: Any
 ) -> tuple[FakeClient, str, Welcome, list[Any]]:
-    """Return a client that shows a secret, and its answer."""
+    """Return a new client that has shown this resume secret, and the answer it got."""
     client = world.client()
     ask(client, user, room, Resume=secret, **options)
     return client, *answer(client)

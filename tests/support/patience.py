@@ -18,7 +18,7 @@ def patient(seconds: float) -> float:
 
 
 def examples(count: int) -> int:
-    """Return how many examples to try where so many are enough for each change of the code."""
+    """Return how many examples to try here; `count` are enough when VIDERE_TEST_EXAMPLES is 1."""
     return max(1, round(count * EXAMPLES))
 
 

@@ -18,7 +18,7 @@ Context = FunctionSigContext | MethodSigContext
 
 
 class _AsStrings(TypeTranslator):
-    """Puts what each id is made of in its place."""
+    """Replaces the type of each id by what it is made of, a string."""
 
     def visit_instance(self, found: Instance) -> Type:
         if found.type.module_name == "videre.ids":
@@ -44,13 +44,13 @@ class PlainIds(Plugin):
     def get_function_signature_hook(
         self, fullname: str
     ) -> Callable[[FunctionSigContext], FunctionLike] | None:
-        """Take what our functions and classes are called with for plain."""
+        """Let our functions and classes take plain strings for ids."""
         return _plain if fullname.startswith("videre.") else None
 
     def get_method_signature_hook(
         self, fullname: str
     ) -> Callable[[MethodSigContext], FunctionLike] | None:
-        """Take what our methods are called with for plain."""
+        """Let our methods take plain strings for ids."""
         return _plain if fullname.startswith("videre.") else None
 
 
