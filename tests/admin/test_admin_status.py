@@ -34,7 +34,7 @@ async def admin() -> AsyncIterator[Admin]:
         yield client
 
 
-async def told(admin: Admin) -> dict[str, Any]:
+async def status_of(admin: Admin) -> dict[str, Any]:
     """Return the status."""
     answer = await admin.get("/status.json")
     assert answer.status == 200
@@ -45,14 +45,14 @@ async def told(admin: Admin) -> dict[str, Any]:
 async def until(admin: Admin, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Return the status once a condition is true of it."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not true(found := await told(admin)):
+        while not true(found := await status_of(admin)):
             pass
     return found
 
 
 async def test_what_runs(admin: Admin) -> None:
     """The version, since when, and the engine."""
-    found = await told(admin)
+    found = await status_of(admin)
     assert (found["Version"], found["Engine"], found["Ready"]) == (__version__, "memory://", True)
     assert 0 <= found["Uptime"] < 60
     assert found["Started"].endswith("+00:00")
@@ -63,7 +63,7 @@ async def test_who_is_there(admin: Admin) -> None:
     await admin.signaller.members("anna-of-the-hill", "b", "c", room="long-room-id")
     (other,) = await admin.signaller.members("d", room="other-room")
     await admin.signaller.client("sockjs")
-    found = await told(admin)
+    found = await status_of(admin)
     assert (found["Sessions"], found["Rooms"], found["Members"]) == (5, 2, 4)
     assert found["Transports"]["websocket-raw"] == 4
     assert found["Transports"]["websocket"] == 1
@@ -84,7 +84,7 @@ async def test_who_was_turned_away() -> None:
         for _ in range(3):
             with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
                 await admin.signaller.client()
-        found = await told(admin)
+        found = await status_of(admin)
         assert {reason: n for reason, n in found["Refused"].items() if n} == {"connections": 3}
         assert found["SlowConsumers"] == {"Count": 0, "Last": None}
 
@@ -141,7 +141,7 @@ async def test_a_day_on_request(admin: Admin) -> None:
     """The same names, in five minutes; any other span is refused."""
     await until(admin, lambda found: "Lag" in found["History"])
     body = (await admin.get("/status.json", history="day")).body
-    recent = (await told(admin))["History"]
+    recent = (await status_of(admin))["History"]
     assert body["History"].keys() == recent.keys()
     assert (body["History"]["Interval"], recent["Interval"]) == (300, 1)
     assert len(body["History"]["Rooms"]) == 1
@@ -223,7 +223,7 @@ async def test_faults_are_shown_while_the_admin_port_is_open() -> None:
         (client,) = await admin.signaller.members("a")
         await client.say("nonsense")
         await client.text()
-        (fault,) = (await told(admin))["RecentErrors"]
+        (fault,) = (await status_of(admin))["RecentErrors"]
         assert (fault["Level"], fault["Event"]) == ("warning", "error")
         assert (fault["Code"], fault["Count"]) == ("malformed-packet", 1)
     assert logging.getLogger("videre").handlers == before
@@ -237,14 +237,14 @@ async def test_the_largest_rooms_are_few(admin: Admin) -> None:
         for room in range(20)
         for user in range(1 + room % 15)
     }
-    body = await told(admin)
+    body = await status_of(admin)
     assert (body["Rooms"], body["Members"]) == (20, len(seats))
     sizes = [each["Members"] for each in body["LargestRooms"]]
     assert sizes == [15, 14, 13, 12, 11, 10, 9, 8, 7, 6]
     assert body["LargestRooms"][0]["Room"] == shortened("14")
     for user in range(15):
         await rooms.leave(seats[14, user], LeaveReason.OTHER)
-    body = await told(admin)
+    body = await status_of(admin)
     assert (body["Rooms"], body["Members"]) == (19, len(seats) - 15)
     assert body["LargestRooms"][0] == {
         "Prefix": "/echo",

@@ -29,7 +29,7 @@ globalThis.messages = () => heard("message");
 globalThis.errors = () => heard("error").map(({ code }) => code);
 globalThis.ignored = () => heard("ignored").map(({ reason }) => reason);
 /** Describes a value so that it can be compared. */
-globalThis.told = async (data) => {
+globalThis.describe = async (data) => {
   if (data instanceof Blob) {
     const { constructor, name = null, type, size } = data;
     return [constructor.name, name, type, size, await hash(await data.arrayBuffer())];
@@ -110,12 +110,12 @@ async def test_values_arrive_whole(site: Site, room: str, value: str) -> None:
         const value = {value};
         const sent = await v.send(value);
         if (sent.delivered[0] !== "bob" || sent.failed.length) throw sent.failed[0].error;
-        return told(value);
+        return describe(value);
         """
     )
     code = """
     const [{ user, data }] = await until(() => messages().length && messages());
-    return [user, await told(data)];
+    return [user, await describe(data)];
     """
     assert await bob.run(code) == ["ann", expected]
     assert await every([ann, bob], "return [errors(), ignored()];") == [[[], []], [[], []]]

@@ -136,7 +136,7 @@ async def test_the_page_knows_the_signalling_path(
             assert (await answer.json())["websocket"] is True
 
 
-def told(output: list[str]) -> str | None:
+def printed_link(output: list[str]) -> str | None:
     """Return the link that a server has printed."""
     links = [line.removeprefix("Try a call: ") for line in output if line.startswith("Try")]
     return links[0] if links else None
@@ -151,7 +151,7 @@ async def test_the_command_prints_a_link_for_this_machine(tmp_path: Path) -> Non
     ):
         async with http.get(f"http://localhost:{server.port}/echo") as answer:
             assert answer.status == 200  # by now everything is printed
-        link = told(server.output)
+        link = printed_link(server.output)
         assert link is not None
         assert re.fullmatch(rf"http://localhost:{server.port}/demo#[\w-]{{22}}", link)
 

@@ -131,18 +131,18 @@ async def test_a_call_through_the_relay_only(turn: Coturn, tmp_path: Path) -> No
             await peer.hears("connect", role, user=user)
             return peer
 
-        async def told(peer: Caller, event: str) -> list[Server]:
+        async def receive_servers(peer: Caller, event: str) -> list[Server]:
             heard = await peer.signalling.receive()
             assert heard["Header"]["Event"] == event
             servers: list[Server] = json.loads(heard["Payload"])["IceServers"]
             return servers
 
         peer1 = await enter("peer1", {"Welcome": True}, "true")
-        await peer1.uses(await told(peer1, "welcome"))
+        await peer1.restart_with(await receive_servers(peer1, "welcome"))
         peer2 = await enter("peer2", "{}", "false")
         await peer1.hears("connect", "false", user="peer2")
         await peer2.signalling.send(peer2.signalling.packet("ice"))
-        await peer2.uses(await told(peer2, "ice"))
+        await peer2.restart_with(await receive_servers(peer2, "ice"))
 
         await peer1.offers()
         await peer2.accepts("Ice Offer")

@@ -74,7 +74,7 @@ async def test_a_killed_node(nodes: Cluster) -> None:
     for each in (b, c):
         await each.hears(("disconnect", "w", ""))
     await b.hears(("connect", "b", "true"))
-    await c.is_at_peace()
+    await c.hears_nothing()
 
 
 async def test_a_frozen_node(nodes: Cluster) -> None:
@@ -89,7 +89,7 @@ async def test_a_frozen_node(nodes: Cluster) -> None:
     since.within(TOLD_SECONDS)
     c = await nodes.seated(second, "c", b)
     first.process.send_signal(signal.SIGCONT)
-    assert await a.is_closed() == 4001
+    assert await a.close_code() == 4001
     again = await nodes.seated(first, "a", b, c)
     for each in (again, b, c):
         await each.send("ping")
@@ -112,7 +112,7 @@ async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
         for each in (a, b):
             await each.send("broadcast", "lost, and told so")
             await each.hears(("error", each.user, "unavailable"))
-            await each.is_at_peace()
+            await each.hears_nothing()
         newcomer = await nodes.client(first, "c")
         await newcomer.hears(("error", "c", "unavailable"))
         await d.signalling.close()  # it must not be forgotten
@@ -123,7 +123,7 @@ async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
         left = ("disconnect", "d", "")
         assert sorted(heard[:2]) == [("broadcast", "b", "to all"), left]
         assert sorted(heard[2:]) == [("broadcast", "a", "to all"), left]
-        await newcomer.insists("connect")
+        await newcomer.keep_sending("connect")
         for each in (a, b, newcomer):
             await each.hears(("connect", "c", "false"))
         await asyncio.sleep(2 * NODE_SECONDS)  # time in which a false packet might arrive
@@ -134,7 +134,7 @@ async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
         for each in (b, newcomer):
             await each.hears(("disconnect", "a", ""))
         await b.hears(("connect", "b", "true"))
-        await newcomer.is_at_peace()
+        await newcomer.hears_nothing()
         assert secret
 
 
@@ -150,9 +150,9 @@ async def test_a_node_is_cut_off_for_long(nodes: Cluster, store: Valkey) -> None
         await b.hears(("disconnect", "a", ""), ("connect", "b", "true"))
         await a.hears(("error", "a", "unavailable"))
         way.mend()
-        assert await a.is_closed() == 4001
+        assert await a.close_code() == 4001
         await nodes.seated(first, "a", b)
-        await b.is_at_peace()
+        await b.hears_nothing()
 
 
 async def test_a_node_is_cut_off_for_a_short_while(nodes: Cluster, store: Valkey) -> None:
@@ -175,7 +175,7 @@ async def test_a_node_is_cut_off_for_a_short_while(nodes: Cluster, store: Valkey
             heard = await b.hear()
         assert heard == ("broadcast", "a", "back again")
         for each in (a, b):
-            await each.is_at_peace()
+            await each.hears_nothing()
 
 
 async def test_a_store_that_does_not_answer(nodes: Cluster, store: Valkey) -> None:
@@ -195,7 +195,7 @@ async def test_a_store_that_does_not_answer(nodes: Cluster, store: Valkey) -> No
     while (heard := await b.hear()) != ("broadcast", "a", "again"):
         assert heard[0] == "broadcast"  # replies to requests whose outcome is unknown
     for each in (a, b):
-        await each.is_at_peace()
+        await each.hears_nothing()
 
 
 async def test_a_full_store(nodes: Cluster, store: Valkey) -> None:
@@ -221,7 +221,7 @@ async def test_a_node_is_stopped(nodes: Cluster) -> None:
     b = await nodes.seated(second, "b")
     a, secret = await nodes.welcomed(first, "a", b)
     stopping = asyncio.create_task(first.stop())
-    assert await a.is_closed() == 1001
+    assert await a.close_code() == 1001
     await b.says("while away")
     back = await nodes.client(second, "a", {"Resume": secret, "Received": 0})
     await back.hears(("connect", "a", "false"))
@@ -229,7 +229,7 @@ async def test_a_node_is_stopped(nodes: Cluster) -> None:
     assert (event, welcome["Resumed"]) == ("welcome", True)
     await back.hears(("broadcast", "b", "while away"))
     assert await stopping == 0
-    await b.is_at_peace()
+    await b.hears_nothing()
     [third] = await nodes.add(1)
     c = await nodes.client(third, "c")
     for each in (b, back, c):

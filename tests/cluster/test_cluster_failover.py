@@ -42,7 +42,7 @@ async def one_is_initiator(a: Client, b: Client, c: Client) -> None:
     for each in (b, c):
         await each.hears(("disconnect", "a", ""))
     await b.hears(("connect", "b", "true"))
-    await c.is_at_peace()
+    await c.hears_nothing()
 
 
 async def test_a_sentinel_fails_over(tmp_path: Path) -> None:

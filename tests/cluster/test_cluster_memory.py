@@ -54,7 +54,7 @@ async def floods(client: Client) -> str:
         for _ in range(PACKETS):
             await client.hears(("error", client.user, "unavailable"))
     except (Closed, ConnectionError):
-        assert await client.is_closed() == 4001
+        assert await client.close_code() == 4001
         return "closed"
     return "told"
 
@@ -77,7 +77,7 @@ async def test_clients_go_on_while_the_store_hangs(nodes: Cluster, store: Valkey
     assert most < MOST + BESIDE, f"{most} bytes"
     assert ends == {"told", "closed"}
     store.signal(signal.SIGCONT)
-    a = await nodes.comes(node, "a", room="afterwards")
+    a = await nodes.join_when_ready(node, "a", room="afterwards")
     await a.hears(("connect", "a", "true"))
     b = await nodes.client(node, "b", room="afterwards")
     for each in (a, b):

@@ -168,7 +168,7 @@ def joins(user: str) -> str:
     )
 
 
-async def told(ws: Socket) -> tuple[list[str], int]:
+async def answer_close(ws: Socket) -> tuple[list[str], int]:
     """Answer the close frame; return the packets before it, and its code."""
     texts = []
     while (frame := await ws.frame())[0] != CLOSE:
@@ -204,8 +204,8 @@ async def test_a_signal_closes_every_session(sign: signal.Signals, tmp_path: Pat
         server.process.send_signal(sign)
         async with asyncio.timeout(ENDS_WITHIN):
             goodbye = 'c[1001,"Server is going away"]'
-            assert await told(raw) == ([], 1001)
-            assert await told(framed) == ([goodbye], 1001)
+            assert await answer_close(raw) == ([], 1001)
+            assert await answer_close(framed) == ([goodbye], 1001)
             assert [goodbye in (await stream.rest()).decode() for stream in streams] == [True] * 2
             assert (await poller.answer()).text == f"{goodbye}\n"
             assert await server.process.wait() == 0

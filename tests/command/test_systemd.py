@@ -266,7 +266,7 @@ class Manager:
         self._socket.setblocking(False)
         self._socket.bind(path.replace("@", "\0", 1) if path.startswith("@") else path)
 
-    async def told(self) -> dict[str, str]:
+    async def next_message(self) -> dict[str, str]:
         """Return the variables in the next message."""
         async with asyncio.timeout(START_SECONDS):
             data = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
@@ -306,20 +306,20 @@ async def test_messages_to_the_manager(manager: Manager, tmp_path: Path) -> None
         async with activated(
             listening, "--config", str(tmp_path / "conf.json"), variables=variables
         ) as server:
-            assert await manager.told() == {"READY": "1"}
+            assert await manager.next_message() == {"READY": "1"}
             await enters(server.url)
             before = now_us()
             server.process.send_signal(signal.SIGHUP)
-            reloading = await manager.told()
+            reloading = await manager.next_message()
             assert reloading.keys() == {"RELOADING", "MONOTONIC_USEC"}
             assert before <= int(reloading["MONOTONIC_USEC"]) <= now_us()
-            assert await manager.told() == {"READY": "1"}
+            assert await manager.next_message() == {"READY": "1"}
             (tmp_path / "conf.json").write_text("{")  # it is refused, and the server goes on
             server.process.send_signal(signal.SIGHUP)
-            assert "RELOADING" in await manager.told()
-            assert await manager.told() == {"READY": "1"}
+            assert "RELOADING" in await manager.next_message()
+            assert await manager.next_message() == {"READY": "1"}
             server.process.send_signal(signal.SIGTERM)
-            assert await manager.told() == {"STOPPING": "1"}
+            assert await manager.next_message() == {"STOPPING": "1"}
             await server.process.wait()
     assert manager.nothing_more()
 
@@ -330,9 +330,9 @@ async def test_the_watchdog_gets_its_messages(tmp_path: Path) -> None:
     variables = {**DRAINS, "NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "100000"}
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with activated(listening, variables=variables):
-            assert await manager.told() == {"READY": "1"}
+            assert await manager.next_message() == {"READY": "1"}
             for _ in range(4):
-                assert await manager.told() == {"WATCHDOG": "1"}
+                assert await manager.next_message() == {"WATCHDOG": "1"}
     manager.close()
 
 
@@ -362,9 +362,9 @@ async def test_stopping_is_sent_when_a_drain_begins(manager: Manager) -> None:
             connect(server.url, "raw", user="user", room="room") as peer,
         ):
             await peer.ask("connect")
-            assert await manager.told() == {"READY": "1"}
+            assert await manager.next_message() == {"READY": "1"}
             server.process.send_signal(signal.SIGTERM)
-            assert await manager.told() == {"STOPPING": "1"}
+            assert await manager.next_message() == {"STOPPING": "1"}
             heard = [await peer.ask("ping"), await peer.receive()]
             assert {each["Header"]["Event"] for each in heard} == {"goaway", "ping"}
 
@@ -383,11 +383,11 @@ async def test_the_parent_of_workers_sends_the_messages(tmp_path: Path) -> None:
         )
         server = Signaller(process)
         try:
-            assert await listener.told() == {"READY": "1"}
+            assert await listener.next_message() == {"READY": "1"}
             await until(lambda: sum("Listening on" in line for line in server.output) == 2)
         finally:
             assert await server.stop() == 0, str(server)
-    assert await listener.told() == {"STOPPING": "1"}
+    assert await listener.next_message() == {"STOPPING": "1"}
     assert listener.nothing_more()
     listener.close()
 

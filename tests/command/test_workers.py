@@ -221,7 +221,7 @@ class Scripted:
             stderr=subprocess.PIPE,
         )
 
-    def told(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Return the service manager's messages so far."""
         found = []
         self.manager.setblocking(False)
@@ -239,9 +239,9 @@ class Scripted:
             _, errors = self.process.communicate(timeout=SECONDS)
         finally:
             self.process.kill()
-            told = self.told()
+            found = self.messages()
             self.manager.close()
-        assert number is not None or "READY=1" not in told
+        assert number is not None or "READY=1" not in found
         return self.process.returncode, errors.decode()
 
 
@@ -250,11 +250,11 @@ def test_the_parent_waits_until_all_are_ready(tmp_path: Path) -> None:
     run = Scripted(tmp_path, 'if number == "1": os.read(0, 1)')
     assert run.process.stdout is not None and run.process.stdin is not None
     assert sorted(run.process.stdout.read(2)) == sorted(b"01")
-    assert run.told() == []
+    assert run.messages() == []
     run.process.stdin.write(b"-")
     run.process.stdin.flush()
     assert run.manager.recv(100) == b"READY=1"
-    assert run.told() == []
+    assert run.messages() == []
     assert run.end() == (0, "")
 
 
@@ -273,7 +273,7 @@ def test_the_watchdog_needs_all_workers(tmp_path: Path) -> None:
     assert run.process.stdout is not None and run.process.stdin is not None
     assert sorted(run.process.stdout.read(4)) == sorted(b"01--")
     assert run.manager.recv(100) == b"READY=1"
-    assert run.told() == []
+    assert run.messages() == []
     run.process.stdin.write(b"-")
     run.process.stdin.flush()
     assert run.manager.recv(100) == b"WATCHDOG=1"

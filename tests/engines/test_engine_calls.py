@@ -335,7 +335,7 @@ def test_tls_on_uvloop(tmp_path: Path) -> None:
                 ears = Ears(servers, WAIT_SECONDS)
                 await ears.subscribe("a")
                 await servers.call("a", ("SPUBLISH", "a", "text"))
-                await until(lambda: is_so(ears.heard == [("a", "text")]))
+                await until(lambda: as_coroutine(ears.heard == [("a", "text")]))
                 await ears.channels.end()
             finally:
                 await servers.close()
@@ -343,7 +343,7 @@ def test_tls_on_uvloop(tmp_path: Path) -> None:
     uvloop.run(calls())
 
 
-async def is_so(met: bool) -> bool:
+async def as_coroutine(met: bool) -> bool:
     """Return a condition as a coroutine, for `until`."""
     return met
 

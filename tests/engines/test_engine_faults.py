@@ -42,7 +42,7 @@ async def goes_on(node: Node) -> None:
     """Check that the node still works."""
     await node.is_ready()
     seat = next(iter(node.engine._node.own))
-    await node.insists(seat, "on we go")
+    await node.keep_publishing(seat, "on we go")
     await node.hears("sent")
 
 

@@ -20,7 +20,7 @@ from videre.errors import EngineError
 pytestmark = pytest.mark.process
 
 
-def be(version: str, patch: pytest.MonkeyPatch) -> None:
+def use_format(version: str, patch: pytest.MonkeyPatch) -> None:
     """Make new nodes write another format."""
     patch.setattr(this_version, "FORMAT", version)
 
@@ -47,7 +47,7 @@ async def test_the_second_version_takes_no_part(
     one = await nodes.add(node_timeout=NODE_SECONDS)
     a = await one.join("a")
     with monkeypatch.context() as patch:
-        be("4", patch)
+        use_format("4", patch)
         two = await nodes.add(node_timeout=NODE_SECONDS)
         why = "another version of videre-server uses the store (its format is 3, ours is 4): "
         assert two.engine.fault.startswith(why)
@@ -98,7 +98,7 @@ async def test_a_node_that_was_frozen_while_another_version_started(
     await one.join("a")
     await one.freeze()
     with monkeypatch.context() as patch:
-        be("4", patch)
+        use_format("4", patch)
         two = await nodes.add(node_timeout=NODE_SECONDS)
         await two.is_ready()
         await two.join("b")
@@ -113,7 +113,7 @@ async def test_readiness_says_why(server: Valkey, monkeypatch: pytest.MonkeyPatc
     config = Config(engine=server.url, node_timeout=NODE_SECONDS)
     async with serving(videre.create_app(config)):
         with monkeypatch.context() as patch:
-            be("4", patch)
+            use_format("4", patch)
             async with serving(videre.create_app(config)) as other, aiohttp.ClientSession() as http:
                 async with http.get(f"{other.url}/ready") as answer:
                     told = await answer.json()

@@ -150,5 +150,5 @@ async def test_the_host_waits_for_the_other_nodes(tmp_path: Path) -> None:
             await two.engine.publish("room", "", "too early")
         one.thaw()
         await one.is_ready()
-        await two.insists("", "to all")
+        await two.keep_publishing("", "to all")
         assert (await one.hears("sent"))[0][3] == "to all"

@@ -352,8 +352,8 @@ async def test_an_empty_store_is_restored(tmp_path: Path) -> None:
         await server.start()
         for node in (one, two):
             await node.is_ready()
-        await one.insists(a, "from a")  # the room may not be complete yet
-        await two.insists(b, "from b")
+        await one.keep_publishing(a, "from a")  # the room may not be complete yet
+        await two.keep_publishing(b, "from b")
         for node in (one, two):
             assert [event[3] for event in await node.hears("sent", "sent")] == ["from a", "from b"]
         await asyncio.sleep(2 * NODE_SECONDS)  # long enough for a wrong doubt about a seat to end
@@ -420,7 +420,7 @@ async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
         one.engine._node.store.step = step  # type: ignore[method-assign]
         two.heard.take()
         two.thaw()
-        await one.insists(seat, "to all")
+        await one.keep_publishing(seat, "to all")
         assert (await two.hears("sent"))[0][3] == "to all"
 
 

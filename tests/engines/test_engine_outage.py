@@ -66,7 +66,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Valkey]:
         yield server
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged_errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the errors that were logged."""
     return [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
 
@@ -104,7 +104,7 @@ async def test_each_reason_is_logged(
                 assert node.engine.fault == why
                 with pytest.raises(EngineError):
                     await node.join("a")
-            (line,) = told(caplog)
+            (line,) = logged_errors(caplog)
             assert line.startswith(f"the store cannot be used: {why} ({url.split(':')[0]}://")
             assert "@" not in line and "pass-1" not in line and "secret" not in line
             assert not [each for each in caplog.records if each.exc_info]
@@ -187,7 +187,7 @@ async def test_a_right_is_revoked_and_granted_again(guarded: Valkey) -> None:
         assert not node.engine._node.ready
         await guarded.ask("ACL", "SETUSER", "u0", "+spublish")
         await node.is_ready()
-        await node.insists(a, "on we go")
+        await node.keep_publishing(a, "on we go")
 
 
 def test_all_commands_of_scripts_and_client_are_checked() -> None:
@@ -217,17 +217,17 @@ def test_an_outage_is_logged_at_once_and_once_a_minute(caplog: pytest.LogCapture
     refused, full = EngineError("refused"), EngineError("full")
     for now in range(0, 120):
         one.tell(refused, float(now))
-    assert told(caplog) == [
+    assert logged_errors(caplog) == [
         "the store cannot be used: refused (redis://h)",
         "the store still cannot be used: refused (redis://h)",
     ]
     one.tell(full, 120.0)
     one.tell(refused, 120.5)
-    assert len(told(caplog)) == 4 and one.reason == "refused"
+    assert len(logged_errors(caplog)) == 4 and one.reason == "refused"
     one.end()
     assert one.reason == ""
     one.tell(refused, 121.0)
-    assert told(caplog)[4:] == ["the store cannot be used: refused (redis://h)"]
+    assert logged_errors(caplog)[4:] == ["the store cannot be used: refused (redis://h)"]
 
 
 def test_reasons_that_differ_each_time(caplog: pytest.LogCaptureFixture) -> None:
@@ -235,7 +235,7 @@ def test_reasons_that_differ_each_time(caplog: pytest.LogCaptureFixture) -> None
     one = Outage("redis://h")
     for number in range(1_000):
         one.tell(EngineError(f"reason {number} " + "x" * 10_000), number * REMINDER_SECONDS / 100)
-    lines = told(caplog)
+    lines = logged_errors(caplog)
     assert len(lines) < outage.MAX_REASONS + 1_000 / 100 * outage.MAX_REASONS
     assert max(map(len, lines)) < 400
     assert len(one._told) <= outage.MAX_REASONS

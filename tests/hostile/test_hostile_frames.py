@@ -35,7 +35,7 @@ class Scene:
     witness: Client
     attacker: Socket
 
-    async def told(self) -> dict[str, object]:
+    async def next_packet(self) -> dict[str, object]:
         """Return the attacker's next packet."""
         opcode, payload = await self.attacker.frame()
         assert opcode == TEXT
@@ -43,7 +43,7 @@ class Scene:
 
     async def error(self) -> str:
         """Return the code of the attacker's next error."""
-        answer = await self.told()
+        answer = await self.next_packet()
         return str(json.loads(str(answer["Payload"]))["Code"])
 
     async def goes_on(self) -> None:
@@ -69,7 +69,7 @@ async def opened(config: Config | None = None) -> AsyncIterator[Scene]:
         attacker.send(packet("connect", "a", "room"))
         await witness.hears(("connect", "a", "room", "false"))
         scene = Scene(server, witness, attacker)
-        assert (await scene.told())["Payload"] == "false"
+        assert (await scene.next_packet())["Payload"] == "false"
         try:
             yield scene
         finally:

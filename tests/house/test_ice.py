@@ -21,7 +21,7 @@ NOW = 1_700_000_000.75
 TURN = ("turn:turn.example.com:3478",)
 
 
-def told(user: str = "peer1", now: float = NOW, **entry: Any) -> dict[str, Any]:
+def ice_server(user: str = "peer1", now: float = NOW, **entry: Any) -> dict[str, Any]:
     """Return the RTCIceServer made from an entry with a shared secret."""
     entries = [SharedSecret(**{"urls": TURN, "secret": SECRET, **entry})]
     (server,) = IceServers(entries).offer(user, now)["IceServers"]
@@ -36,7 +36,7 @@ def test_nothing_is_configured() -> None:
 
 def test_a_known_vector() -> None:
     """As computed by `openssl dgst -sha1 -hmac north -binary | base64`."""
-    server = told("peer1", 1_700_000_000.999, secret="north", ttl=600)
+    server = ice_server("peer1", 1_700_000_000.999, secret="north", ttl=600)
     assert server == {
         "urls": ["turn:turn.example.com:3478"],
         "username": "1700000600:peer1",
@@ -49,7 +49,7 @@ def test_a_known_vector() -> None:
 )
 def test_the_credential_signs_the_user_name(user: str) -> None:
     """It is the HMAC-SHA1 of the name's UTF-8 in base64, whatever the name contains."""
-    server = told(user)
+    server = ice_server(user)
     name = server["username"]
     assert unquote(name) == f"{1_700_000_000 + TTL}:{user}"
     mac = hmac.digest(SECRET.encode(), name.encode(), hashlib.sha1)
@@ -59,7 +59,7 @@ def test_the_credential_signs_the_user_name(user: str) -> None:
 @pytest.mark.process
 def test_openssl_agrees() -> None:
     """With a secret and a name beyond ASCII."""
-    server = told("dürer 👀", secret="schlüssel-für-coturn")
+    server = ice_server("dürer 👀", secret="schlüssel-für-coturn")
     command = [require("openssl"), "dgst", "-sha1", "-hmac", "schlüssel-für-coturn", "-binary"]
     done = subprocess.run(command, input=server["username"].encode(), capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -71,7 +71,7 @@ def test_openssl_agrees() -> None:
 )
 def test_most_users_stand_in_their_name_as_they_are(user: str) -> None:
     """So that coturn's log and quotas distinguish them."""
-    assert told(user, ttl=60)["username"] == f"1700000060:{user}"
+    assert ice_server(user, ttl=60)["username"] == f"1700000060:{user}"
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_most_users_stand_in_their_name_as_they_are(user: str) -> None:
 )
 def test_what_coturn_takes_for_sql_is_encoded(user: str, name: str) -> None:
     """Coturn would not answer such names (tests/client/test_real_turn.py)."""
-    assert told(user, ttl=60)["username"] == f"1700000060:{name}"
+    assert ice_server(user, ttl=60)["username"] == f"1700000060:{name}"
 
 
 def test_a_long_user_is_cut() -> None:
     """Between characters: browsers refuse names of more than 508 bytes."""
-    name = told("👀" * 128, ttl=60)["username"]
+    name = ice_server("👀" * 128, ttl=60)["username"]
     assert name == "1700000060:" + "👀" * 124
-    assert told("a" * 128, ttl=60)["username"] == "1700000060:" + "a" * 128
+    assert ice_server("a" * 128, ttl=60)["username"] == "1700000060:" + "a" * 128
 
 
 USERS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=128)
@@ -106,7 +106,7 @@ USERS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_
 @given(user=USERS)
 def test_any_user_has_a_name_that_coturn_takes(user: str) -> None:
     """Short enough, without forbidden characters, beginning with the expiry."""
-    name = told(user, ttl=60)["username"]
+    name = ice_server(user, ttl=60)["username"]
     assert len(name.encode()) <= MAX_USERNAME_BYTES
     assert not set(name) & set(" '\"\\") and "union" not in name.lower()
     assert name.partition(":")[0] == "1700000060"

@@ -34,7 +34,7 @@ class Caller:
         self.messages: asyncio.Queue[str] = asyncio.Queue()
         self.rtc.on("datachannel", self._adopt)
 
-    async def uses(self, servers: Sequence[dict[str, Any]]) -> None:
+    async def restart_with(self, servers: Sequence[dict[str, Any]]) -> None:
         """Start over with these ICE servers, in the W3C's form, as for a browser."""
         await self.rtc.close()
         ice = [RTCIceServer(**server) for server in servers]

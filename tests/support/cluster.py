@@ -47,13 +47,13 @@ class Client:
         heard = [await self.hear() for _ in expected]
         assert heard == list(expected), (self.user, heard, expected)
 
-    async def is_at_peace(self) -> None:
+    async def hears_nothing(self) -> None:
         """Check that nothing arrives but the answer to a ping."""
         await self.send("ping")
         event, user, _ = await self.hear()
         assert (event, user) == ("ping", self.user), (self.user, event, user)
 
-    async def insists(self, event: str, payload: object = "{}") -> None:
+    async def keep_sending(self, event: str, payload: object = "{}") -> None:
         """Send a packet until it is not refused for lack of a store; keep the other packets."""
         refused = ("error", self.user, "unavailable")
         async with asyncio.timeout(WAIT_SECONDS):
@@ -72,9 +72,9 @@ class Client:
 
     async def says(self, text: str) -> None:
         """Broadcast, repeatedly if need be."""
-        await self.insists("broadcast", text)
+        await self.keep_sending("broadcast", text)
 
-    async def is_closed(self) -> int | None:
+    async def close_code(self) -> int | None:
         """Return the code of the session's close, skipping earlier packets."""
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
@@ -83,7 +83,7 @@ class Client:
                 except Closed as closed:
                     return closed.code
 
-    def is_lost(self) -> None:
+    def break_connection(self) -> None:
         """Break the connection without a close."""
         response = self.signalling._socket._response
         assert response.connection is not None and response.connection.transport is not None
@@ -146,7 +146,7 @@ class Cluster:
         await client.send("connect", payload)
         return client
 
-    async def comes(
+    async def join_when_ready(
         self, node: Signaller, user: str, payload: object = "{}", room: str = "room"
     ) -> Client:
         """Connect to a node, and ask for a seat until there is a store."""
@@ -161,7 +161,7 @@ class Cluster:
         self, node: Signaller, user: str, *others: Client, room: str = "room"
     ) -> Client:
         """Seat a user without a welcome; the others hear of it."""
-        client = await self.comes(node, user, room=room)
+        client = await self.join_when_ready(node, user, room=room)
         role = "false" if others else "true"
         for each in (client, *others):
             await each.hears(("connect", user, role))
@@ -169,7 +169,7 @@ class Cluster:
 
     async def welcomed(self, node: Signaller, user: str, *others: Client) -> tuple[Client, str]:
         """Seat a user with a welcome; return its secret."""
-        client = await self.comes(node, user, {"Welcome": True})
+        client = await self.join_when_ready(node, user, {"Welcome": True})
         role = "false" if others else "true"
         for each in (client, *others):
             await each.hears(("connect", user, role))

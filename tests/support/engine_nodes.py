@@ -62,7 +62,7 @@ class Node:
             lambda: len(self.engine._node.views[RoomId("room")].believed.members) == members
         )
 
-    async def insists(self, seat: str, text: str) -> None:
+    async def keep_publishing(self, seat: str, text: str) -> None:
         """Publish, repeatedly while it is refused."""
         async with asyncio.timeout(WAIT_SECONDS):
             while True:

@@ -150,7 +150,7 @@ class Server:
             clients.append(client)
         return clients
 
-    def let_go(self) -> None:
+    def close_sockets(self) -> None:
         """Close what the clients left open; a connection they reset still counts as open."""
         for client in self._clients:
             client.socket._response.close()
@@ -166,6 +166,6 @@ async def serving(app: web.Application) -> AsyncIterator[Server]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         session = await stack.enter_async_context(aiohttp.ClientSession())
         server = Server(runner, session)
-        stack.callback(server.let_go)
+        stack.callback(server.close_sockets)
         async with asyncio.timeout(2 * WAIT_SECONDS):  # for a whole test, so that none hangs
             yield server

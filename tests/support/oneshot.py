@@ -42,7 +42,7 @@ def _redirected(name: str, number: int) -> Iterator[IO[str]]:
 
 
 @contextmanager
-def _same_signals() -> Iterator[None]:
+def _restored_signals() -> Iterator[None]:
     """Undo the command's changes of signals."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
@@ -67,7 +67,7 @@ def run(
     """
     with ExitStack() as stack:
         enter = stack.enter_context
-        enter(_same_signals())
+        enter(_restored_signals())
         enter(patch.dict(os.environ, environ or os.environ, clear=True))
         enter(patch.object(cli, "serve", _serves))
         if cwd is not None:

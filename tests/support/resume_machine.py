@@ -341,7 +341,7 @@ class ResumeMachine(RuleBasedStateMachine):
         for room, members in self.rooms.items():
             for seat in members:
                 if seat.session is not None:
-                    self.it_believes_what_is_so(seat.session, seat, members)
+                    self.its_view_is_right(seat.session, seat, members)
             self.outsider.say(packet("ping", "outsider", room))
             assert self.outsider.heard() == [("ping", "outsider", room, self.names(room))]
         assert len(self.world.rooms) == len(self.rooms)
@@ -368,7 +368,7 @@ class ResumeMachine(RuleBasedStateMachine):
             session.client.end(clean=True)
             self.sessions.remove(session)
 
-    def it_believes_what_is_so(self, session: Session, seat: Seat, members: list[Seat]) -> None:
+    def its_view_is_right(self, session: Session, seat: Seat, members: list[Seat]) -> None:
         """One initiator, the same for all; the true members; and each packet exactly once."""
         assert session.role == self.role(seat)
         if not seat.asked:

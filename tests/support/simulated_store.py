@@ -105,8 +105,8 @@ class Cluster:
             self.watch_buried()
         return taken
 
-    def begin_anew(self) -> None:
-        """Lose all data in flight to the server, and all connections to it."""
+    def drop_connections(self) -> None:
+        """Drop all connections to the server, and the data in flight on them."""
         self.era += 1
         self.began = self.now()
 

@@ -274,7 +274,7 @@ class Simulation:
             self.time.run(1.0)
             self.use_rooms()
             self.check()
-            left = self.what_is_left()
+            left = self.unrecovered()
             if not left:
                 self.time.run(0.5)
                 self.check()
@@ -295,7 +295,7 @@ class Simulation:
                 session = found[0]
                 self.begin(session, lambda session=session: session.broadcast(None, 1))  # type: ignore[misc]
 
-    def what_is_left(self) -> str:
+    def unrecovered(self) -> str:
         """Return what has not recovered when all is at rest; "" if everything has."""
         server = self.cluster.server
         living = [node for node in self.nodes if not node.process.crashed]
@@ -558,7 +558,7 @@ class Simulation:
         elif kind == "lost calls":
             faults.lost_calls = chance.choice((0.1, 0.5))
         elif kind == "away":
-            self.away(node)
+            self.cut_off(node)
         elif kind == "slow messages":
             faults.message_seconds = chance.choice((0.1, 1.0, 2.0))
         elif kind == "line":
@@ -586,13 +586,13 @@ class Simulation:
             self.set_clock()
         elif kind == "all away":
             for each in self.nodes:
-                self.away(each)
+                self.cut_off(each)
         elif kind == "loss":
             self.lose_data()
         else:
             self.heal(node)
 
-    def away(self, node: Node) -> None:
+    def cut_off(self, node: Node) -> None:
         """Cut a node off for a while."""
         node.store.faults.away = True
         node.store.lose_line(self.random.choice((0.0, 0.1, 6.0)))
@@ -667,7 +667,7 @@ class Simulation:
         self.since_loss.clear()  # what nobody has heard yet is lost
         self.lost_at = self.time.now
         self.losses += 1
-        self.cluster.begin_anew()
+        self.cluster.drop_connections()
         returns = bool(self.snapshots) and chance.random() < 0.5
         rooms_alone = chance.random() < 0.3
         if returns and self.snapshots[-1][0] <= self.noted_since:

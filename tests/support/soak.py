@@ -151,7 +151,7 @@ class Churn:
             polled = visitor.stream
             texts = await visitor.hear()
             if polled is not None and polled is not visitor.stream:
-                let_go(polled.wire)
+                close_now(polled.wire)
             for text in texts:
                 heard = json.loads(text)
                 event = heard["Header"]["Event"]
@@ -176,15 +176,15 @@ class Churn:
             await visitor.say(packet("disconnect", user, room))
         if going in ("reset", "resume"):
             visitor.wire.reset()
-            let_go(visitor.wire)
+            close_now(visitor.wire)
         else:  # a polling client closes by not polling again
             if visitor.socket is not None and going != "silence":
                 visitor.socket.send(b"\x03\xe8", 8)  # 1000
-            let_go(visitor.wire)
+            close_now(visitor.wire)
         self.done[f"left by {going}"] += 1
 
 
-def let_go(wire: Wire) -> None:
+def close_now(wire: Wire) -> None:
     """Close a connection now: over ten minutes there are too many to keep.
 
     This does not wait for the close: a visitor cancelled meanwhile would cancel others that wait.
