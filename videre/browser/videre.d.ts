@@ -123,11 +123,17 @@ export declare class Signaller extends Emitter<SignallerEvents> {
   readonly isInitiator: boolean;
   iceServers: IceServer[];
   state: State;
+  /** Enter a room, and leave any other. Rejects with the server's refusal, a SignallerError. */
   join(room: string): Promise<Welcome>;
+  /** Leave the room and close the connection. */
   leave(): void;
+  /** Send to all other members, or to those in `to`, now or on the next connection. Throws a SignallerError if in no room. */
   broadcast(payload: Json | object, options?: { to?: string | string[] }): void;
+  /** Resolves to the users in the room, in joining order; rejects with a SignallerError without a connection. */
   ping(): Promise<string[]>;
+  /** Resolves to fresh ICE servers; rejects with a SignallerError without a connection. */
   ice(): Promise<IceServer[]>;
+  /** Check at once whether the connection is alive; without one, reconnect at once. */
   wake(): void;
 }
 
@@ -178,6 +184,7 @@ export declare class Peer {
   readonly state: RTCPeerConnectionState;
   /** Its current volume, from 0 to 1. */
   readonly level: number;
+  /** Measure the call since the previous call of this. */
   quality(): Promise<Quality>;
   /** Restart ICE, to find another route. */
   restart(): void;
@@ -267,16 +274,21 @@ export declare class Videre extends Emitter<VidereEvents> {
   onAudioError: (error: any) => void;
   /** Resolves to the welcome, or to null if `disconnect` is called first. */
   connect(room: string): Promise<Welcome | null>;
+  /** Leave the room, hang up, and stop camera and microphone. */
   disconnect(): void;
   muteMic(): void;
   unmuteMic(): void;
   muteVideo(): void;
   unmuteVideo(): void;
+  /** Send a value of up to 256 MiB to everybody, or to those in `to`. Resolves once each of them has it or has failed. */
   send(data: Data, options?: SendOptions & { to?: string | string[] }): Promise<Sent>;
+  /** Show the screen instead of the camera. Rejects if the user denies it. */
   shareScreen(): Promise<MediaStream>;
   stopSharing(): Promise<void> | undefined;
   devices(): Promise<Device[]>;
+  /** Switch to another device, or to the default one without `id`, also for later calls. */
   useDevice(kind: Kind, id?: string): Promise<MediaStreamTrack>;
+  /** Send this track instead of the device's until it is replaced by null. The caller stops it. */
   replaceTrack(kind: Kind, track: MediaStreamTrack | null): Promise<void>;
 }
 
