@@ -75,9 +75,9 @@ class Throttle:
 
     It has three buckets, each stored as the time when it will be full again, as in TokenBucket. A
     packet that arrives before the bytes are used up passes whole, and so does its answer, however
-    large they are; later packets wait until the debt is paid. In t seconds, at most `byte_burst` +
-    t * `byte_rate` bytes pass, plus one packet with everything it causes. Rates are per second;
-    None: no limit.
+    large they are; later packets are dropped until the debt is paid. In t seconds, at most
+    `byte_burst` + t * `byte_rate` bytes pass, plus one packet with everything it causes. Rates are
+    per second; None: no limit.
 
     An episode begins with the first packet that finds a bucket empty, and ends when all are full
     again. If the packets dropped in it exceed the burst of packets or of bytes, the session is

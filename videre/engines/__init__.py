@@ -92,7 +92,7 @@ class Engine(Protocol):
     def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
         """Keep a seat with a ticket for its grace period, then give it up unless it was resumed.
 
-        If the seat is gone, nothing happens.
+        If the seat is gone, or has no ticket, nothing happens.
         """
 
     async def resume(

@@ -71,7 +71,7 @@ class History:
         self.tickets: dict[UserId, Ticket] = {}  # by user
 
     def issue(self, user: UserId, digest: Digest, count: int = 0) -> None:
-        """Give a member a ticket, with `count` packets sent since."""
+        """Give a member a ticket, dated back by the `count` packets that it has yet to receive."""
         self.tickets[user] = Ticket(digest, self._total - count)
 
     def record(self, event: Joined | Left | Sent, now: float) -> None:

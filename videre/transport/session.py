@@ -1,8 +1,9 @@
 """A session: a client as its handler sees it, over any transport.
 
 This class and its Keeper own the life cycle, not the plugin: a session opens, passes on messages,
-and ends exactly once. `Handler.closed` is called in the same turn of the event loop in which the
-end is noticed, but never from within `send` or `close`.
+and ends exactly once. When the transport notices an end, `Handler.closed` is called in the same
+turn of the event loop; after a `close`, in one of the next turns. It is never called from within
+`send` or `close`.
 """
 
 from __future__ import annotations
