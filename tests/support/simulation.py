@@ -5,7 +5,7 @@
 
 A seed determines a whole run. Invariants are checked after every step, and again once the faults
 have ended and the cluster has had time to recover: see `Simulation.check`,
-`Simulation.what_is_left`, and `Session.hear` for what each client receives.
+`Simulation.unrecovered`, and `Session.hear` for what each client receives.
 """
 
 from __future__ import annotations
