@@ -83,12 +83,6 @@ class Client:
                 except Closed as closed:
                     return closed.code
 
-    def break_connection(self) -> None:
-        """Break the connection without a close."""
-        response = self.signalling._socket._response
-        assert response.connection is not None and response.connection.transport is not None
-        response.connection.transport.abort()
-
 
 def brief(packet: Packet) -> Brief:
     """Return a packet in short form."""
