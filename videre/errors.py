@@ -88,7 +88,7 @@ class ConfigError(VidereError):
 
 
 class EngineError(VidereError):
-    """The engine is unreachable or refuses to work: the packet was not carried out."""
+    """The engine is unreachable or refuses to work; an unanswered step may still take effect."""
 
 
 class PeerError(VidereError):
@@ -148,7 +148,7 @@ class UserTaken(PeerError):
 
 
 class Unavailable(PeerError):
-    """The engine could not carry the packet out; the client may retry."""
+    """The engine failed, perhaps after it had carried the packet out; the client may retry."""
 
     code = "unavailable"
     retry = True

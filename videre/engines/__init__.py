@@ -48,8 +48,9 @@ Resumption = Missed | Gap | None
 class Engine(Protocol):
     """Where rooms live. Every method is atomic, including its publication to the listeners.
 
-    A method raises EngineError, at once or when awaited, if its work was not done. `publish`, which
-    is called most, returns None when its work is done at once.
+    A method raises EngineError, at once or when awaited, if its work was not done, or if nobody
+    knows whether it was. `publish`, which is called most, returns None when its work is done at
+    once.
     """
 
     @property
@@ -77,8 +78,8 @@ class Engine(Protocol):
         With a `ticket`, the digest of a secret, the user may `resume` after losing its connection.
 
         If the user already has a seat in the room, the policy decides: the old seat goes first
-        (REPLACED), or the join raises UserTaken. It raises RoomFull beyond the policy's limits. A
-        join that raises changes nothing.
+        (REPLACED), or the join raises UserTaken. It raises RoomFull beyond the policy's limits.
+        These two errors change nothing; a seat granted in spite of an EngineError is given up.
         """
 
     async def renew(
@@ -137,7 +138,7 @@ class Engine(Protocol):
 
         Names are sorted by code point; None begins the list. A page shorter than `limit` is the
         last one. A page costs work for its own names and for the rooms made or dropped since the
-        last page, not for all rooms.
+        last page; only after many of these, also one pass over all names.
         """
 
     def nodes(self) -> list[Seen]:
