@@ -24,8 +24,8 @@ TTL = 14_400
 # one, and a user id of 128 characters may have 512 bytes.
 MAX_USERNAME_BYTES = 508
 
-# Coturn silently ignores user names with blanks, quotes, backslashes, or "union" and "select", for
-# fear of SQL injection. We percent-encode these, and the %.
+# Coturn silently ignores user names with blanks, quotes, backslashes, or both "union" and "select",
+# for fear of SQL injection. We percent-encode these (of the words, one letter), and the %.
 _REFUSED_BY_COTURN = re.compile(r"[ '\"\\%]|u(?=nion)", re.IGNORECASE)
 
 

@@ -36,7 +36,7 @@ class _Held:
 
 
 class MemoryEngine:
-    """Keeps the rooms of one process. Every operation costs O(1), whatever the room's size.
+    """Keeps the rooms of one process. A join, leave or packet costs O(1), whatever the room's size.
 
     `clock` is monotonic, in seconds; `later` calls back after a number of seconds.
     """

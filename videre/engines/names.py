@@ -12,7 +12,8 @@ FEW = 64
 class Names:
     """A set of names. Adding or removing one costs O(1); sorting is deferred until a page is read.
 
-    A page costs its own names plus the changes since the last one: 17 ms for 50,000 new names.
+    A page costs its own names plus the changes since the last one: 17 ms for 50,000 new names. More
+    than FEW changes also cost one pass over all names.
     """
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ from videre.ids import RoomId
 class Doubts:
     """Gives the nodes of doubted members `seconds` to restore them.
 
-    Then the node's next beat, which has just read which nodes are still restoring, drops the
-    members of all others.
+    Then this node's next beat, which has just read which nodes are still restoring, drops the
+    doubted members whose nodes are not.
     """
 
     def __init__(self, node: Node, seconds: float) -> None:

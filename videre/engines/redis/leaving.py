@@ -52,7 +52,7 @@ class Leaving:
         return True
 
     def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
-        """See Engine.lose. The store knows lost seats by their tickets alone."""
+        """See Engine.lose. The store is not told: any seat with a ticket can be resumed there."""
         own = self._node.own.get(seat)
         if own is None or (own.room, own.user) != (room, user) or own.ticket is None:
             return

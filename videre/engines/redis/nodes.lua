@@ -5,7 +5,7 @@
 --   rooms      zset  the rooms in which this node may have seats; all scores 0, so sorted by name
 --   restoring  set   the nodes that have not yet restored everything they have
 --   format     string  the format that living nodes write, for as long as any lease lasts; a zset:
---              the leases of nodes of the first format, which fail on a string
+--              the leases of nodes of the first format, whose beats fail when they find a string
 -- ARGV: op, node, the format that it writes, and the op's arguments.
 
 local NODES, CONDEMNED, ROOMS, RESTORING, FORMAT = unpack(KEYS)

@@ -11,8 +11,8 @@
 --                  @user  seat, node and place, a line each: all that a node learns of a room
 --                  %user  if it may resume: JSON {t: ticket, g: count incomplete}
 --                  +user  if it may resume: packets for all when its ticket was issued; since then
---                         plus one for each packet of its own, minus one for each addressed to it
---                         by name
+--                         plus one for each that it sent to all, minus one for each addressed to
+--                         it by name
 --                  =user  the id of its last packet, as JSON; "": unknown; if it has sent any
 --   order  zset    user -> place
 --   log    list    the latest messages
@@ -27,7 +27,7 @@
 --   [seq, "sent", user, seat, to]                body: the packet
 --   [seq, "broken", false, false]                the room lost a key, so everything: see is_broken
 --   [seq, "state", node, born]                   the node gets the current state as its answer; seq
---                                                is the last message's, and there is none before
+--                                                is the last message's; no number at the end
 --
 -- This file is arranged for packets: Lua creates every function that a script defines, each time it
 -- runs, and that costs more than the commands. So what a packet needs comes first.
@@ -523,8 +523,9 @@ function ops.restore(name, node, list, known)
   return {'ok', lost, now}
 end
 
--- Read the log backwards, until `ends` returns true for a line. Returns whether it did, the
--- messages read before, and the number of their packets.
+-- Read the log backwards, until `ends` returns true for a line; it collects messages in its last
+-- argument. Returns whether it did, the collected messages, and the number of packets in the lines
+-- read before that one.
 local function read_back(ends)
   local messages, told, at = {}, 0, redis.call('LLEN', LOG)
   while at > 0 do
