@@ -2,7 +2,10 @@ import type { Kind, Peer, State, Videre, VidereEvents, VidereOptions } from "./v
 
 type Settings = Omit<VidereOptions, "signallerURL" | "localVideoElement" | "remoteVideoElement" | "initComplete">;
 
-/** `url`, `room`, `userId` and `enabled` start a new call when they change; the other options are read when a call begins. */
+/**
+ * `url`, `room`, `userId` and `enabled` start a new call when they change. The latest `onMessage`
+ * and the latest `token` function are always used; the other options are read when a call begins.
+ */
 export interface CallOptions extends Settings {
   /** The server's prefix. */
   url: string;

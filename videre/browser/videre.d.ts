@@ -3,7 +3,7 @@
 /** A listener for one of a class's events. */
 type Listener<Events, Name extends keyof Events> = (detail: Events[Name]) => void;
 
-/** An EventTarget whose events are CustomEvents with typed details. */
+/** An EventTarget whose events have a typed `detail`, but are no instances of CustomEvent. */
 declare class Emitter<Events> {
   /** Listen to an event; the listener gets only the detail. */
   on<Name extends keyof Events>(type: Name, listener: Listener<Events, Name>): this;
@@ -245,7 +245,7 @@ export interface VidereEvents {
   message: { user: string; data: any };
   /** An incoming transfer. */
   progress: Progress & { kind: "text" | "json" | "bytes" | "blob"; name?: string; mime?: string; refuse(): void };
-  /** A message that does not belong to a call. */
+  /** A malformed signal or message of a transfer, or a signal too many. */
   ignored: { user: string; reason: string };
   level: { user: string; level: number };
   /** One of our tracks ended by itself. */
@@ -280,7 +280,10 @@ export declare class Videre extends Emitter<VidereEvents> {
   unmuteMic(): void;
   muteVideo(): void;
   unmuteVideo(): void;
-  /** Send a value of up to 256 MiB to everybody, or to those in `to`. Resolves once each of them has it or has failed. */
+  /**
+   * Send a value of up to 256 MiB to everybody, or to those in `to`. Resolves once each of them has
+   * it or has failed. A string or bytes of up to 64 KiB count as delivered once they are sent.
+   */
   send(data: Data, options?: SendOptions & { to?: string | string[] }): Promise<Sent>;
   /** Show the screen instead of the camera. Rejects if the user denies it. */
   shareScreen(): Promise<MediaStream>;

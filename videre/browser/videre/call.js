@@ -166,7 +166,7 @@ export class Videre extends Emitter {
   /**
    * Send a value of up to 256 MiB to all or to some. It waits for channels that are not open yet.
    * @param {Data} data @param {SendOptions & {to?: string | string[]}} [options]
-   * @returns {Promise<Sent>} resolves once each receiver has it or has failed
+   * @returns {Promise<Sent>} resolves once each receiver's `Peer.send` has succeeded or failed
    */
   send(data, options = {}) {
     check("Videre.send", options, ["to", "onProgress", "signal"]);

@@ -53,7 +53,8 @@ KINDS.userId = KINDS.user;
 
 /**
  * Throw a TypeError if an option is invalid, unknown, or missing.
- * @param {string} whose @param {any} options @param {string[]} known the first is required @param {boolean} [needed]
+ * @param {string} whose @param {any} options @param {string[]} known
+ * @param {boolean} [needed] whether the first of `known` is required
  */
 export function check(whose, options, known, needed = false) {
   if (!isObject(options) || options === null) throw new TypeError(`${whose} takes an object of options`);

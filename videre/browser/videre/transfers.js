@@ -4,7 +4,7 @@
 import { TransferError } from "./errors.js";
 
 export const VERSION = 1;
-export const PLAIN = 65_536; // most bytes of a plain message, and of any message we send
+export const PLAIN = 65_536; // most bytes of a plain message, except to old clients, and of a piece
 export const LIMIT = 2 ** 28; // bytes of a value
 const TOGETHER = 2 ** 29; // bytes of all values on the way to one peer
 const AT_ONCE = 16; // values on the way to one peer
@@ -31,7 +31,7 @@ const REASONS = {
 /**
  * @typedef {{read(): any, end?: () => void}} Source returns block after block, undefined at the end
  * @typedef {{kind: string, size: number, plain: any, open(): Source, name?: string, mime?: string}} Value
- *   `plain` is the form for older clients
+ *   `plain` is the form for a plain message
  * @typedef {{id: number, value: Value, options: SendOptions, resolve(): void, reject(error: Error): void,
  *   sent: number, acked: number, source: Source | null, block: Uint8Array, from: number,
  *   abort(): void}} Sending
