@@ -181,8 +181,8 @@ def create_app(
 ) -> web.Application:
     """Return an application that serves every prefix of `config`, to run or to add as a subapp.
 
-    It also serves `/health` and `/ready` for load balancers, the front page at `/`, and `/demo` if
-    `Demo` is set.
+    It also serves `/health` and `/ready` for load balancers, the front page if `FrontPage` is true
+    and `/` is not a prefix, and `/demo` if `Demo` is true.
     """
     config = config or Config()
     app = web.Application(middlewares=[checked])

@@ -63,7 +63,10 @@ def join_policy(config: Config) -> JoinPolicy:
 
 
 def limit_lost_seats(lost: LostSeats, config: Config) -> None:
-    """Allow as many lost seats as connections, in all and per address."""
+    """Allow as many lost seats as connections, in all and per address.
+
+    If connections per address have no limit, MaxLostSeatsPerAddress applies.
+    """
     options = config.transport
     lost.in_all = options.max_connections or None
     lost.per_address = (

@@ -1,8 +1,8 @@
 """Every setting in one place: its default, unit, bounds, key and meaning.
 
-The fields below define the cerberus schema, `Config`, the environment variables, the command-line
-options, the keys that SIGHUP reloads and the table in docs/configuration.md. To add a setting, add
-a field.
+The fields below define the cerberus schema, `Config`, the environment variables, the keys that
+SIGHUP reloads and the table in docs/configuration.md. To add a setting, add a field. The settings
+that are also command-line options are listed in command/cli.py.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from videre.client.outbox import Outbox
 from videre.client.pacer import Pacer
 
 # The server charges a packet once for its first FREE receivers, and once more for each further
-# CHARGED (protocol.md, 5).
+# CHARGED or part of them: twice for nine (protocol.md, 5).
 FREE, CHARGED = 8, 8
 
 

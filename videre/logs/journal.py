@@ -131,7 +131,7 @@ class EventLog:
 
     @property
     def trace(self) -> Callable[[str, str, str, int], None] | None:
-        """A function that records a packet's header and size (characters); None above DEBUG."""
+        """A function that records a packet's header and size (bytes); None above DEBUG."""
         if not self._journal.enabled(logging.DEBUG):
             return None
         return functools.partial(self._journal.packet, self._prefix)

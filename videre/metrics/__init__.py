@@ -30,7 +30,7 @@ MAX_ACCEPT = 1000
 
 
 class Registry(CollectorRegistry):
-    """A registry that can count sessions in slices, see `measured`."""
+    """A registry that can add up the sessions' backlogs in slices, see `measured`."""
 
     def __init__(self, namespaces: Sequence[Namespace]) -> None:
         super().__init__(auto_describe=False)
@@ -38,7 +38,7 @@ class Registry(CollectorRegistry):
         self.register(self._namespaces)
 
     async def measured(self, accept: str = "") -> tuple[bytes, str]:
-        """Return the same as `exposition`, but yield to the event loop while counting sessions.
+        """Return the same as `exposition`, but yield to the event loop while adding up backlogs.
 
         It blocks no longer than it takes to count the tasks or to write the metrics.
         """

@@ -1,7 +1,7 @@
 """What the server accepts as a packet: its events, the cerberus schema, and the limits.
 
 The schema is the one source of truth. `is_name` and `is_to` say the same, fast enough for each
-packet; `faults` lets cerberus say what is wrong with a packet that they refuse.
+packet; `Faults` lets cerberus say what is wrong with a packet that they refuse.
 """
 
 from __future__ import annotations

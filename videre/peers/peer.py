@@ -191,7 +191,7 @@ class Peer(Holder):
 
     def _tell_users(self, users: str, ping: tuple[str, str, str]) -> None:
         text = f"{ping[1]}{users}{ping[2]}"
-        # Flow.add inlined, as in Replica.sent: nothing is sent more often.
+        # Flow.add inlined, as in Replica.hear: nothing is sent more often.
         flow = self._tally.sent["ping"]
         size = len(text) if text.isascii() else tally.size(text)
         flow.packets += 1

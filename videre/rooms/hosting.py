@@ -36,8 +36,8 @@ class Hosting:
     def on_leave(self, hook: OnLeave) -> OnLeave:
         """Call `hook(room, user, reason)` for each seat that is given up; see `on_join`.
 
-        For a lost connection, it is called after the grace. `reason` is a LeaveReason, or the
-        reason passed to `kick`.
+        For a lost connection, it is called after the grace; for a seat that ended with its node,
+        not at all. `reason` is a LeaveReason, or the reason passed to `kick`.
         """
         self._hooks.on_leave.append(hook)
         return hook

@@ -165,7 +165,8 @@ class Rooms(Hosting):
     async def renew(self, seat: Seat) -> Seat:
         """Send a seated member another welcome, with a new secret.
 
-        Returns the member's new seat, at the same place.
+        Returns the member's new seat, at the same place. Without a grace there is no secret, and
+        the seat stays.
         """
         new, ticket = self._request(seat.user, seat.room, seat.connection, {})
         if ticket is None:

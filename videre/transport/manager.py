@@ -66,7 +66,8 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     def configure(self, options: Options) -> None:
         """Apply new options; routes and sweep intervals stay as they were.
 
-        Size and backlog limits apply to open sessions at once; admission limits only to new ones.
+        Admission limits apply only to new sessions. Size and backlog limits apply to open ones too,
+        but open WebSockets keep the limits of backlog and frames that they began with.
         """
         self.shared.options = options
         self.admission.configure(options)

@@ -38,8 +38,9 @@ class Call(Emitter):
 
     Events, for `on`: `peer` (peer): a call begins; `hangup` (peer): it has ended; `state` (peer);
     `track` (track, peer); `message` (value, peer); `progress` (incoming, peer); `room` (event):
-    what a Client would receive; `ignored` (message, peer or user): a message in no known format;
-    `error` (exception). Without a handler for `track`, the media received are discarded.
+    what a Client would receive; `ignored` (message, peer or user): a message in no known format, or
+    a signal too many; `error` (exception). Without a handler for `track`, the media received are
+    discarded.
 
     Raises TypeError or ValueError for an invalid option, and names it.
     """
