@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plot, report, workloads
+from benchmarks import plot, report, slices, workloads
 from benchmarks.servers import (
     ALL,
     LOAD_CORE,
@@ -49,6 +49,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--match", default="", help="only cases whose names contain this")
     parser.add_argument("--peers", help="these servers: " + ",".join(ALL))
     parser.add_argument("--rounds", type=int, help="runs of each (default 3; quick and smoke 1)")
+    parser.add_argument(
+        "--slices", action="store_true", help="servers take turns in slices: CPU to within 2 %%"
+    )
+    parser.add_argument("--against", metavar="COMMIT", help="slices, against this server then")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of latest.json and .png")
     return parser.parse_args()
@@ -214,6 +218,8 @@ def main() -> int:
     for name in ALL:
         if reason := missing(name):
             print(f"without {ALL[name].label}: {reason}", file=sys.stderr)
+    if options.slices or options.against:
+        return min(1, slices.compare(cases, lambda case: peers_of(case, options), options))
     started = time.monotonic()
     rounds = options.rounds or (1 if options.quick or options.smoke else 3)
     results = check(cases, options) if options.smoke else measure(cases, options, rounds)

@@ -1,21 +1,10 @@
-"""Closed loops, in which each answer triggers the next packet: relay, storm and hops."""
+"""Closed loops, in which each answer triggers the next packet."""
 
 import select
 from collections import deque
 from collections.abc import Callable
 
-from benchmarks.load import (
-    SALT,
-    Figures,
-    Meter,
-    Spec,
-    couples,
-    dial,
-    dialer,
-    drain,
-    percentiles,
-    target_of,
-)
+from benchmarks.load import SALT, Spec, couples, dial, dialer, drain, target_of
 from benchmarks.packets import CANDIDATE, SPEECH, Connect, broadcast
 from benchmarks.wire import Conn, LoadError, clock, frames, kind
 
@@ -26,150 +15,143 @@ def equal_parts(data: bytes, count: int) -> int:
     return size if data == data[:size] * count and data[0] == 0x81 else 0
 
 
-def relay(spec: Spec) -> Figures:
+class Relay:
     """One speaker in each room of two keeps `window` packets of 200 B in flight."""
-    window, framing = spec["window"], spec["framing"]
-    conns = dial(spec, couples(spec["rooms"]))
-    drain(conns)
-    poll = select.epoll()
-    receive: dict[int, Callable[[], bytes]] = {}
-    send: dict[int, Callable[[bytes], None]] = {}
-    batches: dict[int, list[bytes]] = {}
-    stamps: dict[int, deque[int]] = {}
-    by_fd: dict[int, Conn] = {}
-    for speaker, listener in zip(conns[::2], conns[1::2], strict=True):
-        fd = listener.fd
-        one = broadcast(framing, speaker, listener, CANDIDATE)
-        batches[fd] = [one * k for k in range(window + 1)]
-        receive[fd] = listener.receive_all if spec["tls"] else listener.receive
-        send[fd] = speaker.send
-        stamps[fd] = deque()
-        by_fd[fd] = listener
-        poll.register(fd, select.EPOLLIN)
-    latencies: list[int] = []
-    size = 0
 
-    def pump(seconds: float, again: bool) -> None:
-        nonlocal size
+    def __init__(self, spec: Spec) -> None:
+        self.window: int = spec["window"]
+        self.latencies: list[int] = []
+        self.conns = dial(spec, couples(spec["rooms"]))
+        drain(self.conns)
+        self.poll = select.epoll()
+        self.listeners: dict[int, Conn] = {}
+        self.receive: dict[int, Callable[[], bytes]] = {}
+        self.send: dict[int, Callable[[bytes], None]] = {}
+        self.batches: dict[int, list[bytes]] = {}
+        self.sent: dict[int, deque[int]] = {}
+        self.size = 0
+        for speaker, listener in zip(self.conns[::2], self.conns[1::2], strict=True):
+            fd = listener.fd
+            one = broadcast(spec["framing"], speaker, listener, CANDIDATE)
+            self.listeners[fd] = listener
+            self.receive[fd] = listener.receive_all if spec["tls"] else listener.receive
+            self.send[fd] = speaker.send
+            self.batches[fd] = [one * k for k in range(self.window + 1)]
+            self.sent[fd] = deque()
+            self.poll.register(fd, select.EPOLLIN)
+
+    def run(self, seconds: float) -> int:
+        """Keep the packets in flight for `seconds`, then read the last; return how many arrived."""
+        before = len(self.latencies)
+        for fd, batch in self.batches.items():
+            self.sent[fd].extend([clock()] * self.window)
+            self.send[fd](batch[self.window])
+        self._pump(seconds, again=True)
+        self._pump(10, again=False)
+        if lost := sum(map(len, self.sent.values())):
+            raise LoadError(f"{lost} packets never arrived")
+        return len(self.latencies) - before
+
+    def _pump(self, seconds: float, again: bool) -> None:
         end = clock() + int(seconds * 1e9)
-        while (now := clock()) < end:
-            events = poll.poll(0.5 if again else 0.05)
-            for fd, _ in events:
-                data = receive[fd]()
+        while clock() < end and (again or any(self.sent.values())):
+            for fd, _ in self.poll.poll(0.5):
+                data = self.receive[fd]()
                 now = clock()
-                count, rest = divmod(len(data), size) if size else (0, 1)
-                if rest or by_fd[fd].buffer:
-                    packets = list(frames(by_fd[fd], data))
+                count, rest = divmod(len(data), self.size) if self.size else (0, 1)
+                if rest or self.listeners[fd].buffer:
+                    packets = list(frames(self.listeners[fd], data))
                     count = len(packets)
-                    if count and not size:
-                        size = equal_parts(data, count)
-                waiting = stamps[fd]
-                latencies.extend([now - waiting.popleft() for _ in range(count)])
+                    if count and not self.size:
+                        self.size = equal_parts(data, count)
+                waiting = self.sent[fd]
+                self.latencies.extend([now - waiting.popleft() for _ in range(count)])
                 if again and count:
-                    send[fd](batches[fd][count])
+                    self.send[fd](self.batches[fd][count])
                     waiting.extend([now] * count)
-            if not again and not any(stamps.values()):
-                return
-
-    for fd, batch in batches.items():
-        stamps[fd].extend([clock()] * window)
-        send[fd](batch[window])
-    pump(spec["warmup"], again=True)
-    meter = Meter(spec)
-    latencies.clear()
-    pump(spec["seconds"], again=True)
-    figures: Figures = meter.stop()
-    figures |= {"deliveries": len(latencies), "latency": {"all": percentiles(latencies)}}
-    pump(10, again=False)
-    if lost := sum(map(len, stamps.values())):
-        raise LoadError(f"{lost} packets never arrived")
-    return figures
 
 
-def storm(spec: Spec) -> Figures:
+class Storm:
     """One speaker in a room of `peers`: 300 B; the next packet when all have the last."""
-    target = target_of(spec)
-    names = [(f"{SALT}-{i:06}", "room-" + SALT) for i in range(spec["peers"])]
-    seats = dialer(spec, target)
-    conns: list[Conn] = []
-    for start in range(0, len(names), 50):  # read the joins, which everybody receives
-        conns += seats.dial(names[start : start + 50])
-        drain(conns, 0.05)
-    drain(conns)
-    speaker, listeners = conns[0], conns[1:]
-    packet = broadcast(spec["framing"], speaker, listeners[0], SPEECH)
-    poll = select.epoll()
-    by_fd = {conn.fd: conn for conn in listeners}
-    for fd in by_fd:
-        poll.register(fd, select.EPOLLIN)
-    receive = {conn.fd: conn.receive for conn in listeners}
-    latencies: list[int] = []
-    size = 0
 
-    def pump(seconds: float) -> None:
-        nonlocal size
+    def __init__(self, spec: Spec) -> None:
+        names = [(f"{SALT}-{i:06}", "room-" + SALT) for i in range(spec["peers"])]
+        seats = dialer(spec, target_of(spec))
+        conns: list[Conn] = []
+        for start in range(0, len(names), 50):  # read the joins, which everybody receives
+            conns += seats.dial(names[start : start + 50])
+            drain(conns, 0.05)
+        drain(conns)
+        self.latencies: list[int] = []
+        self.speaker, *listeners = conns
+        self.packet = broadcast(spec["framing"], self.speaker, listeners[0], SPEECH)
+        self.poll = select.epoll()
+        self.listeners = {conn.fd: conn for conn in listeners}
+        for fd in self.listeners:
+            self.poll.register(fd, select.EPOLLIN)
+        self.size = 0
+
+    def run(self, seconds: float) -> int:
+        """Speak for `seconds`; return how many packets arrived."""
+        before = len(self.latencies)
         end = clock() + int(seconds * 1e9)
         while (sent := clock()) < end:
-            speaker.send(packet)
-            missing = len(listeners)
+            self.speaker.send(self.packet)
+            missing = len(self.listeners)
             while missing:
-                for fd, _ in poll.poll(1):
-                    data = receive[fd]()
-                    if len(data) != size or by_fd[fd].buffer:
-                        count = sum(1 for _ in frames(by_fd[fd], data))
-                        size = size or (len(data) if count == 1 else 0)
-                        if not count:
-                            continue
-                    missing -= 1
-                    latencies.append(clock() - sent)
+                for fd, _ in self.poll.poll(1):
+                    if self._arrived(fd):
+                        missing -= 1
+                        self.latencies.append(clock() - sent)
                 if clock() > end + 10**10:
-                    raise LoadError(f"{missing} of {len(listeners)} never heard the speaker")
+                    raise LoadError(f"{missing} of {len(self.listeners)} never heard the speaker")
+        return len(self.latencies) - before
 
-    pump(spec["warmup"])
-    meter = Meter(spec)
-    latencies.clear()
-    pump(spec["seconds"])
-    figures: Figures = meter.stop()
-    return figures | {"deliveries": len(latencies), "latency": {"all": percentiles(latencies)}}
+    def _arrived(self, fd: int) -> bool:
+        conn = self.listeners[fd]
+        data = conn.receive()
+        if len(data) == self.size and not conn.buffer:
+            return True
+        count = sum(1 for _ in frames(conn, data))
+        self.size = self.size or (len(data) if count == 1 else 0)
+        return bool(count)
 
 
-def hops(spec: Spec) -> Figures:
+class Hops:
     """`peers` connections move from one fresh room to the next, as soon as they have joined."""
-    framing = spec["framing"]
-    names = [(f"{SALT}-{i:05}", f"{SALT}-{i:05}") for i in range(spec["peers"])]
-    conns = dial(spec, names)
-    drain(conns)
-    fresh = {conn.fd: Connect(framing, conn.name) for conn in conns}
-    poll = select.epoll()
-    by_fd = {conn.fd: conn for conn in conns}
-    stamps: dict[int, int] = {}
-    latencies: list[int] = []
-    rooms, salt = 0, SALT.encode()
 
-    def hop(conn: Conn) -> None:
-        nonlocal rooms
-        rooms += 1
-        packet = fresh[conn.fd].to(b"%s-%08d" % (salt, rooms))
-        stamps[conn.fd] = clock()
-        conn.send(packet)
+    def __init__(self, spec: Spec) -> None:
+        names = [(f"{SALT}-{i:05}", f"{SALT}-{i:05}") for i in range(spec["peers"])]
+        conns = dial(spec, names)
+        drain(conns)
+        self.latencies: list[int] = []
+        self.fresh = {conn.fd: Connect(spec["framing"], conn.name) for conn in conns}
+        self.poll = select.epoll()
+        self.conns = {conn.fd: conn for conn in conns}
+        for fd in self.conns:
+            self.poll.register(fd, select.EPOLLIN)
+        self.sent: dict[int, int] = {}
+        self.rooms = 0
 
-    def pump(seconds: float) -> None:
+    def run(self, seconds: float) -> int:
+        """Move for `seconds`, then wait for the last to join; return how many joins it were."""
+        before = len(self.latencies)
         end = clock() + int(seconds * 1e9)
-        while clock() < end:
-            for fd, _ in poll.poll(1):
-                for payload in frames(by_fd[fd], by_fd[fd].receive()):
+        for conn in self.conns.values():
+            self._hop(conn)
+        while self.sent:
+            for fd, _ in self.poll.poll(1):
+                for payload in frames(self.conns[fd], self.conns[fd].receive()):
                     if kind(payload) == "c":
-                        latencies.append(clock() - stamps[fd])
-                        hop(by_fd[fd])
+                        self.latencies.append(clock() - self.sent.pop(fd))
+                        if clock() < end:
+                            self._hop(self.conns[fd])
+            if clock() > end + 10**10:
+                raise LoadError(f"{len(self.sent)} of {len(self.conns)} never got into a room")
+        return len(self.latencies) - before
 
-    for conn in conns:
-        poll.register(conn.fd, select.EPOLLIN)
-        hop(conn)
-    pump(spec["warmup"])
-    meter = Meter(spec)
-    latencies.clear()
-    pump(spec["seconds"])
-    figures: Figures = meter.stop()
-    if not latencies:
-        raise LoadError("nobody got into a room")
-    return figures | {"deliveries": len(latencies), "latency": {"all": percentiles(latencies)}}
+    def _hop(self, conn: Conn) -> None:
+        self.rooms += 1
+        packet = self.fresh[conn.fd].to(b"%s-%08d" % (SALT.encode(), self.rooms))
+        self.sent[conn.fd] = clock()
+        conn.send(packet)

@@ -17,23 +17,36 @@ from benchmarks.load import (
 from benchmarks.packets import connect
 
 
+class Reconnect:
+    """All connections of `peers` peers are cut at once, and all reconnect and join."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.target = spec, target_of(spec)
+        self.latencies: list[int] = []
+        self.conns = dialer(spec, self.target).dial(couples(spec["peers"] // 2))
+        drain(self.conns)
+
+    def run(self, seconds: float = 0) -> int:
+        """Cut and reconnect once, however long it takes; return how many came back."""
+        self.target.generation += 1
+        prefix = ""
+        if self.spec["framing"] == "peerjs":  # it takes a name in use for an error
+            prefix = f"again{self.target.generation:04}-"
+        again = dialer(self.spec, self.target)
+        for conn in self.conns:
+            conn.abort()
+        self.conns = again.dial(couples(self.spec["peers"] // 2, prefix))
+        self.latencies += again.latencies
+        return len(self.conns)
+
+
 def reconnect(spec: Spec) -> Figures:
-    """Cut all connections of `peers` peers at once, and let all reconnect and join."""
-    target = target_of(spec)
-    names = couples(spec["peers"] // 2)
-    conns = dialer(spec, target).dial(names)
-    drain(conns)
-    target.generation = 1
-    if spec["framing"] == "peerjs":
-        names = couples(spec["peers"] // 2, "again-")
-    again = dialer(spec, target)
+    """Measure one reconnection of all."""
+    crowd = Reconnect(spec)
     meter = Meter(spec)
-    for conn in conns:
-        conn.abort()
-    again.dial(names)
-    figures: Figures = meter.stop()
-    latency = {"all": percentiles(again.latencies)}
-    return figures | {"deliveries": len(again.latencies), "latency": latency}
+    count = crowd.run()
+    figures = meter.stop()
+    return figures | {"deliveries": count, "latency": {"all": percentiles(crowd.latencies)}}
 
 
 def idle(spec: Spec) -> Figures:

@@ -8,10 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
-from benchmarks.closed import hops, relay, storm
+from benchmarks import slices
+from benchmarks.closed import Hops, Relay, Storm
 from benchmarks.crowd import idle, reconnect
-from benchmarks.load import Figures, Spec
+from benchmarks.load import Closed, Figures, Spec, measured
 from benchmarks.mix import mix
 from benchmarks.seats import notes, seats
 from benchmarks.wire import LoadError
@@ -24,17 +26,23 @@ def client(spec: Spec) -> Figures:
     return clients.resume(spec) if spec["pattern"] == "resume" else clients.relay(spec)
 
 
+def closed(traffic: Callable[[Spec], Closed], spec: Spec) -> Figures:
+    """Run a closed loop."""
+    return measured(spec, traffic(spec))
+
+
 PATTERNS: dict[str, Callable[[Spec], Figures]] = {
-    "relay": relay,
-    "storm": storm,
+    "relay": partial(closed, Relay),
+    "storm": partial(closed, Storm),
     "mix": mix,
     "reconnect": reconnect,
-    "hops": hops,
+    "hops": partial(closed, Hops),
     "idle": idle,
     "seats": seats,
     "notes": notes,
     "client": client,
     "resume": client,
+    "slices": slices.run,
 }
 
 

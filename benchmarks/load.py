@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.packets import connect
 from benchmarks.store import StoreMeter, cpu_ns
@@ -64,6 +64,29 @@ class Meter:
     @staticmethod
     def _wait(pid: str) -> int:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+
+
+class Traffic(Protocol):
+    """Connections that carry a pattern's packets whenever they are asked to."""
+
+    def run(self, seconds: float) -> int:
+        """Carry packets for about `seconds`, until none is in flight; return how many arrived."""
+
+
+class Closed(Traffic, Protocol):
+    """Traffic in which each answer triggers the next packet."""
+
+    latencies: list[int]  # ns, of all packets so far
+
+
+def measured(spec: Spec, traffic: Closed) -> Figures:
+    """Warm the server up, then measure one interval."""
+    traffic.run(spec["warmup"])
+    traffic.latencies.clear()
+    meter = Meter(spec)
+    count = traffic.run(spec["seconds"])
+    figures = meter.stop()
+    return figures | {"deliveries": count, "latency": {"all": percentiles(traffic.latencies)}}
 
 
 def resident(pid: int) -> int:

@@ -61,6 +61,14 @@ class Mix:
             self.listen(0.05)
         return sum(map(len, self.waiting.values()))
 
+    def run(self, seconds: float) -> int:
+        """Send for `seconds` and read every answer; return how many packets were sent."""
+        before = self.sent
+        self.pump(seconds)
+        if lost := self.finish():
+            raise LoadError(f"{lost} packets of the mix were never answered")
+        return self.sent - before
+
     def expect(self, conn: Conn, letter: str) -> None:
         """Record the time for an expected answer."""
         self.waiting.setdefault((conn.fd, letter), deque()).append(clock())

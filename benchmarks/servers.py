@@ -50,6 +50,7 @@ class Peer:
     framings: tuple[str, ...]
     command: Callable[[Setting, Path], list[str]]
     nodes: int = 0  # number of nodes on one Valkey; 0: a single process without one
+    root: Path = ROOT  # the repository it is started from
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -63,9 +64,9 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return cert, key
 
 
-def configuration(setting: Setting, folder: Path) -> Path:
-    """Write the shipped conf.json, with the log in `folder` and the setting's limits."""
-    config = json.loads((ROOT / "bin" / "conf.json").read_text())
+def configuration(setting: Setting, folder: Path, root: Path = ROOT) -> Path:
+    """Write the shipped conf.json of `root`, with the log in `folder` and the setting's limits."""
+    config = json.loads((root / "bin" / "conf.json").read_text())
     config |= dict(setting.limits) | {"LogFile": str(folder / "debug.log")}
     if setting.tls:
         cert, key = certificate(folder)
@@ -75,12 +76,23 @@ def configuration(setting: Setting, folder: Path) -> Path:
     return path
 
 
-def _ours(setting: Setting, folder: Path) -> list[str]:
-    config = str(configuration(setting, folder))
+def _ours(setting: Setting, folder: Path, root: Path = ROOT) -> list[str]:
+    config = str(configuration(setting, folder, root))
     if setting.mounted or setting.rooms:
-        return [sys.executable, str(PEERS / "ours.py"), config]
-    script = str(ROOT / "bin" / "signaller.py")
+        return [sys.executable, str(root / "benchmarks" / "peers" / "ours.py"), config]
+    script = str(root / "bin" / "signaller.py")
     return [sys.executable, script, "--host", "127.0.0.1", "--port", "0", "--config", config]
+
+
+def at_commit(commit: str, root: Path) -> Peer:
+    """Return this server as of a commit, whose files are in `root`."""
+    source = "".join(path.read_text() for path in (root / "videre").rglob("*.py"))
+
+    def command(setting: Setting, folder: Path) -> list[str]:
+        known = tuple(limit for limit in setting.limits if f'"{limit[0]}"' in source)
+        return _ours(replace(setting, limits=known), folder, root)  # others were not limited yet
+
+    return Peer(commit, f"videre-server at {commit}", BOTH, command, root=root)
 
 
 def _node(script: str) -> Callable[[Setting, Path], list[str]]:
@@ -144,9 +156,9 @@ ALL = {
 }
 
 
-def _environment(setting: Setting, folder: Path) -> dict[str, str]:
+def _environment(setting: Setting, folder: Path, root: Path) -> dict[str, str]:
     values = {"BENCH_LOG": str(folder / "packets.log"), "BENCH_ROOMS": str(setting.rooms)}
-    values |= {"PORT": "0", "PYTHONPATH": str(ROOT)}
+    values |= {"PORT": "0", "PYTHONPATH": str(root)}
     if setting.tls:
         cert, key = certificate(folder)
         values |= {"BENCH_CERT": str(cert), "BENCH_KEY": str(key)}
@@ -191,7 +203,8 @@ class Server:
 def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
     """Start a server on its core and wait until it listens; stop it afterwards, by its pid."""
     if not peer.nodes:
-        with _process(peer.command(setting, folder), folder, peer.name, setting) as process:
+        command = peer.command(setting, folder)
+        with _process(command, folder, peer.name, setting, peer.root) as process:
             yield Server(_port(peer, process, folder / f"{peer.name}.out"), process.pid)
         return
     with ExitStack() as stack:
@@ -212,7 +225,7 @@ def running(peer: Peer, setting: Setting, folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def _process(
-    command: list[str], folder: Path, name: str, setting: Setting
+    command: list[str], folder: Path, name: str, setting: Setting, root: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / f"{name}.out").open("wb") as log:
         process = subprocess.Popen(
@@ -221,7 +234,7 @@ def _process(
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_environment(setting, folder),
+            env=_environment(setting, folder, root),
         )
     os.sched_setaffinity(process.pid, {SERVER_CORE})  # before it creates threads
     try:
