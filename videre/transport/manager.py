@@ -66,11 +66,13 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     def configure(self, options: Options) -> None:
         """Apply new options; routes and sweep intervals stay as they were.
 
-        Admission limits apply only to new sessions. Size and backlog limits apply to open ones too,
-        but open WebSockets keep the limits of backlog and frames that they began with.
+        Admission limits apply only to new sessions; size and backlog limits apply to open ones too.
+        Costs O(sessions).
         """
         self.shared.options = options
         self.admission.configure(options)
+        for session in self._all():
+            session.configure()
 
     @property
     def backlog(self) -> int:

@@ -132,6 +132,9 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         """Abort the connection without waiting."""
         raise NotImplementedError
 
+    def configure(self) -> None:
+        """Apply changed options, as far as the session keeps any of them."""
+
     def open(self) -> None:
         """Open the session and ask the application for a handler."""
         self.state = OPEN

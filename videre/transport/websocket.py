@@ -8,6 +8,7 @@ sends.
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol, cast
 
 import sockjs
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
@@ -37,6 +38,13 @@ _CLOSE_CODES = frozenset((0, *range(1000, 1004), *range(1007, 1015), *range(3000
 
 # Close codes for a normal end; 0 stands for a close frame without a code.
 _NORMAL_CLOSES = (0, WSCloseCode.OK, WSCloseCode.GOING_AWAY)
+
+
+class Frames(Protocol):
+    """The connection's protocol, of which a session knows only this: see wire.Wire."""
+
+    def configure(self) -> None:
+        """Apply changed options."""
 
 
 class WebSocketSession(FrameWriter):
@@ -95,6 +103,12 @@ class WebSocketSession(FrameWriter):
         self._unfinished_sweeps += 1
         if self._unfinished_sweeps >= self.shared.lost_sweeps:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Message not finished in time")
+
+    def configure(self) -> None:
+        """See Session.configure. The limit of the backlog is here, that of frames in the wire."""
+        if not self._gone and not self._tcp.is_closing():
+            self._limit_backlog()
+            cast(Frames, self._tcp.get_protocol()).configure()
 
     # From the wire and its parser.
 

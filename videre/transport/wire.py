@@ -43,6 +43,12 @@ def message_text(data: bytes, start: int, stop: int) -> str:
     return payload.decode()
 
 
+def _longest(session: WebSocketSession) -> int:
+    """Return the size of the longest frame that may be read without the parser."""
+    limit = session.shared.options.max_frame_bytes
+    return sys.maxsize if limit is None else limit + _SHORT_HEADER
+
+
 class Wire(asyncio.Protocol):
     """The connection's protocol after the upgrade: it checks frames and passes messages on.
 
@@ -62,6 +68,7 @@ class Wire(asyncio.Protocol):
         "_ignores",
         "_left",
         "_longest",
+        "_outdated",
         "_parser",
         "_quick",
         "_relays",
@@ -76,8 +83,8 @@ class Wire(asyncio.Protocol):
         self._relays = session.shared.tally.relays
         self._deflate = deflate
         self._parser: WebSocketReader | None = None  # until it is needed
-        limit = session.shared.options.max_frame_bytes
-        self._longest = sys.maxsize if limit is None else limit + _SHORT_HEADER
+        self._longest = _longest(session)
+        self._outdated = False  # whether the parser has an earlier limit of a frame's size
         self._ignores = False  # whether further input is ignored: the client broke the protocol
         self._left = 0  # bytes of the current frame still to come
         self._head = b""  # an incomplete header
@@ -122,6 +129,20 @@ class Wire(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Close the session: the client does not read."""
         self._session.congested()
+
+    def configure(self) -> None:
+        """Apply a new limit of a frame's size, from the next message on."""
+        self._longest = _longest(self._session)
+        self._outdated = True
+        self._renew()
+
+    def _renew(self) -> None:
+        """Forget a parser with another limit, between two messages: it keeps nothing of the last.
+
+        (Neither side compresses a message with what it knows of earlier ones; see offers.DEFLATE.)
+        """
+        if self._outdated and self._quick:
+            self._parser, self._outdated = None, False
 
     # Frames.
 
@@ -202,6 +223,7 @@ class Wire(asyncio.Protocol):
         self._head = data[position:]
         self._quick = position == end and not self._fragmented
         self._parse(data[fed:])
+        self._renew()
         return None
 
     def _parse(self, data: bytes) -> None:

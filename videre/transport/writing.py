@@ -37,11 +37,10 @@ class FrameWriter(Session):
         self._collected: list[bytes] | None = None  # while the cork is on
         self._tcp = tcp
         self._frame = keeper.shared.framer(sockjs=sockjs_framing, deflate=deflate)
-        limit = keeper.shared.options.max_backlog_bytes
-        self._limit = sys.maxsize if limit is None else limit  # bytes that may wait
+        self._limit = 0  # bytes that may wait
         # Bytes that are written without a look at the backlog; -1 while one larger packet waits.
-        self._plain = self._limit
-        tcp.set_write_buffer_limits(high=self._limit)
+        self._plain = 0
+        self._limit_backlog()
 
     # For the handler.
 
@@ -78,6 +77,13 @@ class FrameWriter(Session):
     def cut(self) -> None:
         """Abort the connection without waiting."""
         self._tcp.abort()
+
+    def _limit_backlog(self) -> None:
+        limit = self.shared.options.max_backlog_bytes
+        self._limit = sys.maxsize if limit is None else limit
+        if self._plain >= 0:  # otherwise when the larger packet has been read
+            self._plain = self._limit
+            self._tcp.set_write_buffer_limits(high=self._limit)
 
     # Writing.
 
