@@ -18,6 +18,8 @@ COLOURS = {
     "original": "#c8553d",
     "ws": "#4c6a92",
     "peer": "#8d7b9f",
+    "bun": "#e3b7a0",
+    "floor": "#222222",
     "stock": "#d9a441",
     "bare": "#9aa5b1",
     "plain": "#b0c4b1",
@@ -54,8 +56,9 @@ def plot(path: Path, results: list[tuple[Case, dict[str, Run]]]) -> None:
     for (name, title, unit, shown), ax in zip(panels, axes[:, 0], strict=True):
         _panel(ax, name, unit, shown)
         ax.set_title(title, loc="left", fontsize=10)
-    handles = [patches.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
-    labels = [ALL[peer].label for peer in COLOURS]
+    there = [peer for peer in COLOURS if any(peer in medians for *_, s in panels for _, medians in s)]
+    handles = [patches.Rectangle((0, 0), 1, 1, color=COLOURS[peer]) for peer in there]
+    labels = [ALL[peer].label for peer in there]
     figure_.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure_.savefig(path, dpi=110)
