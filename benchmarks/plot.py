@@ -56,7 +56,9 @@ def plot(path: Path, results: list[tuple[Case, dict[str, Run]]]) -> None:
     for (name, title, unit, shown), ax in zip(panels, axes[:, 0], strict=True):
         _panel(ax, name, unit, shown)
         ax.set_title(title, loc="left", fontsize=10)
-    there = [peer for peer in COLOURS if any(peer in medians for *_, s in panels for _, medians in s)]
+    there = [
+        peer for peer in COLOURS if any(peer in medians for *_, s in panels for _, medians in s)
+    ]
     handles = [patches.Rectangle((0, 0), 1, 1, color=COLOURS[peer]) for peer in there]
     labels = [ALL[peer].label for peer in there]
     figure_.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
@@ -87,7 +89,7 @@ def _panel(ax: Any, name: str, unit: float, shown: list[tuple[Case, dict[str, Ru
     ax.set_yticks(ticks, labels, fontsize=8)
     ax.invert_yaxis()
     ax.margins(x=0.12, y=0.01)
-    if name == "rate":  # the only figure that spans decades
+    if name in ("cpu", "rate"):  # which span decades
         ax.set_xscale("log")
         ax.set_xlim(left=1)
     ax.tick_params(axis="x", labelsize=8)

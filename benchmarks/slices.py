@@ -1,8 +1,8 @@
-"""`bin/bench --slices`: servers that run at the same time and take turns, a fraction of a second each.
+"""`bin/bench --slices`: servers that run at the same time and take turns of a quarter of a second.
 
-On a shared machine, whole runs differ by 10 to 20 %, because what disturbs one run misses the next.
-Slices of all servers are disturbed alike: the median of 40 ratios resolves 2 %. Only CPU time is
-compared: a server whose turn it is has the core to itself, but its caches are cold at first.
+On a shared machine, whole runs differ by 10 to 50 %, because what disturbs one run misses the next.
+Slices of all servers are disturbed alike. Only CPU time is compared: a server has its core to
+itself during its turn, but its caches are cold at first.
 """
 
 import argparse

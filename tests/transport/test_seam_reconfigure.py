@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from patience import patient
@@ -11,6 +12,7 @@ from seam import Seam, Seams
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CONTINUATION, TEXT, encode
 
+from videre.errors import CloseCode
 from videre.transport import Options
 
 pytest_plugins = ("sockjs_fixtures",)
@@ -23,10 +25,8 @@ FLOOD = 320  # chunks, 20 MB: more than the kernel's buffers and the limit toget
 PACKET = 100  # bytes; a frame may be four times as long
 LONG = "y" * (6 * PACKET)  # too long for a frame, unless twice the packet is allowed
 
-TOO_LONG = 1009  # RFC 6455, 7.4.1
 
-
-def options(server: Seam, **changes: int) -> Options:
+def options(server: Seam, **changes: Any) -> Options:
     """Return the server's options with changes."""
     current: Options = server.manager.options
     return dataclasses.replace(current, **changes)
@@ -92,4 +92,4 @@ async def test_a_lower_limit_of_frames(seam: Seams, transport: str, pieces: bool
     await server.tape.until("message", text=LONG)
     server.manager.configure(options(server, max_packet_bytes=PACKET))
     say(visitor, LONG, pieces=pieces)
-    assert (await visitor.websocket.goodbye())[0] == TOO_LONG
+    assert (await visitor.websocket.goodbye())[0] == CloseCode.TOO_LARGE
