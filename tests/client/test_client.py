@@ -107,6 +107,9 @@ async def test_a_value_that_is_no_json_is_not_sent(server: Server) -> None:
 async def test_a_broadcast_to_some(server: Server) -> None:
     """Only the named members get it, and the sender hears who is absent."""
     async with client(server, "a") as a, client(server, "b") as b, client(server, "c") as c:
+        for to in ([], [str(number) for number in range(65)]):
+            with pytest.raises(ValueError, match=f"1 to 64 users, not {len(to)}"):
+                await a.broadcast(0, to=to)
         await a.broadcast(1, to="c")
         await a.broadcast(2, to=("b", "c"))
         number = await a.broadcast(3, to=["b", "nobody"])
@@ -307,6 +310,14 @@ async def test_without_a_welcome(server: Server) -> None:
     ):
         assert (a.initiator, b.initiator) == ("a", None)
         assert (b.users, await a.receive()) == (["a", "b"], Joined("b"))
+
+
+async def test_additional_keys_of_the_header(server: Server) -> None:
+    """Others see them, whatever their names are."""
+    keys = {"user": "Ann", "room": 1, "event": None, "payload": {}, "Calls": ["c"]}
+    async with client(server, "a") as a, client(server, "b", header=lambda: keys):
+        joined = await a.receive()
+        assert isinstance(joined, Joined) and keys.items() <= dict(joined.header).items()
 
 
 async def test_a_session_of_the_caller(server: Server) -> None:

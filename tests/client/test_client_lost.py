@@ -28,6 +28,7 @@ from videre.client import (
     Unreachable,
     inbox,
 )
+from videre.client import link as link_module
 from videre.client.backoff import Pace
 
 AT_ONCE = Backoff(first=0.0)
@@ -406,6 +407,95 @@ async def test_a_token_that_cannot_be_fetched(server: Scripted) -> None:
     await leave(server, room)
 
 
+async def test_a_slow_token(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what follows is limited in time: a slow application is asked once."""
+    monkeypatch.setattr(link_module, "JOIN_SECONDS", 0.2)
+    asked = 0
+
+    async def fetch() -> str:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.5)
+        return f"t{asked}"
+
+    room = Client(server.url, user="me", room="room", token=fetch, backoff=AT_ONCE)
+    entering = asyncio.create_task(room.__aenter__())
+    link = await server.link()
+    assert (await link.seat("me"))["Token"] == "t1"
+    await entering
+    link.cut()
+    assert (await (await server.link()).seat("me", Resumed=True))["Token"] == "t2"
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    assert asked == 2
+    await leave(server, room)
+
+
+async def test_receiving_during_a_renewal(server: Scripted) -> None:
+    """The client goes on while the application gets a fresh token; a loss or a leave ends that."""
+    asked, answered = asyncio.Semaphore(0), asyncio.Queue[str]()
+    told = {"Code": "token-expired", "Message": "Renew", "Retry": False}
+
+    async def fetch() -> str:
+        asked.release()
+        return await answered.get()
+
+    answered.put_nowait("t1")
+    room, link = await entered(server, "me", token=fetch)
+    await asked.acquire()
+    await link.say("error", "me", told)
+    await asked.acquire()
+    await link.say("error", "me", told)  # it is asked for already
+    await link.say("connect", "b", "false")
+    assert await room.receive() == Joined("b")
+    answered.put_nowait("t2")
+    assert (await link.hears("connect"))["Payload"] == {"Token": "t2"}
+    await link.say("error", "me", told)
+    await asked.acquire()
+    link.cut()
+    await asked.acquire()  # for the next connection
+    answered.put_nowait("t3")
+    link = await server.link()
+    assert (await link.seat("me", Resumed=True))["Token"] == "t3"
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    await link.say("error", "me", told)
+    await asked.acquire()
+    before = asyncio.all_tasks()
+    await leave(server, room)
+    assert asyncio.all_tasks() < before
+
+
+async def test_a_renewal_that_fails(server: Scripted) -> None:
+    """A fault of the application's code ends the seat, as at a reconnect."""
+    wrong: list[Exception] = []
+
+    def fetch() -> str:
+        if wrong:
+            raise wrong.pop()
+        return "t1"
+
+    room, link = await entered(server, "me", token=fetch)
+    wrong += [ZeroDivisionError("a bug"), OSError("no way there")]
+    told = {"Code": "token-expired", "Message": "Renew", "Retry": False}
+    await link.say("error", "me", told)  # the network's fault: the server will close
+    while len(wrong) == 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await link.say("error", "me", told)
+    with pytest.raises(ZeroDivisionError):
+        await room.receive()
+    await leave(server, room)
+
+
+async def test_leaving_a_server_that_goes_away(server: Scripted) -> None:
+    """The client closes already, and the server does not answer: no task is left."""
+    room, link = await entered(server, "me")
+    before = asyncio.all_tasks()
+    await link.say("goaway", "me", {"RetryAfter": 0})
+    while room.connected:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await room.__aexit__(None, None, None)
+    assert asyncio.all_tasks() < before
+
+
 async def test_a_server_that_goes_away(server: Scripted) -> None:
     """The client leaves at the given time, keeps its seat, and waits no longer."""
     waits = Waits()
@@ -506,6 +596,22 @@ async def test_leaving_without_a_connection(server: Scripted) -> None:
     assert await link.ended() == 1000
     await leaving
     assert not [task for task in asyncio.all_tasks() if "videre" in task.get_name()]
+
+
+async def test_using_a_seat_that_has_ended(server: Scripted) -> None:
+    """Each call raises the same error, which does not grow with their number."""
+    room, link = await entered(server, "me")
+    await link.close(4504, "Removed")
+    with pytest.raises(Closed):
+        await room.receive()
+    lengths = []
+    for _ in range(20):
+        for call in (room.broadcast("x"), room.ping(), room.receive()):
+            with pytest.raises(Closed, match="4504 Removed") as raised:
+                await call
+            lengths.append(len(raised.traceback))
+    assert max(lengths) < 10
+    await leave(server, room)
 
 
 async def test_a_ping_without_an_answer(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

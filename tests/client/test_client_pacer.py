@@ -12,7 +12,7 @@ from patience import patient
 from scripted import Scripted, scripted
 
 import videre
-from videre.client import Client, Message, wire
+from videre.client import Client, Joined, Message, wire
 from videre.client.again import KEPT, Seen
 from videre.client.pacer import DEFAULTS, LONGEST, SHARE, SHORTEST, Pacer
 from videre.config import Config
@@ -61,6 +61,14 @@ def test_missing_limits() -> None:
     assert passed(pacer(None), 0, 100.0) == DEFAULTS["PacketBurst"] * 3 / 4
     assert pacer({}).wait(10**9, 100.0) == 0.0
     assert pacer({"PacketsPerSecond": None, "BytesPerSecond": "x"}).wait(1, 100.0) == 0.0
+
+
+def test_answers_are_counted() -> None:
+    """The server charges their bytes, but no packets."""
+    found = pacer(LIMITS)
+    found.take(2500, packets=0)
+    assert passed(found, 100, 100.0) == 5
+    assert passed(pacer({**LIMITS, "BytesPerSecond": None}), 100, 100.0) == 15
 
 
 def test_a_refusal_pauses() -> None:
@@ -176,13 +184,14 @@ async def seated(server: Scripted) -> tuple[Client, Any]:
     return client, link
 
 
-async def test_a_refused_packet_is_sent_again() -> None:
+@pytest.mark.parametrize("code", ["rate-limited", "unavailable"])
+async def test_a_refused_packet_is_sent_again(code: str) -> None:
     """With all later ones, before any new one; the application does not notice."""
     async with asyncio.timeout(SECONDS), scripted() as server:
         client, link = await seated(server)
         ids = [await client.broadcast(number) for number in range(4)]
         packets = [await link.hears("broadcast") for _ in range(4)]
-        await link.refuse(packets[1], "rate-limited", retry=True)
+        await link.refuse(packets[1], code, retry=True)
         again = [await link.hears("broadcast")]
         later = asyncio.create_task(client.broadcast("later"))
         again += [await link.hears("broadcast") for _ in range(3)]
@@ -196,6 +205,48 @@ async def test_a_refused_packet_is_sent_again() -> None:
         with pytest.raises(videre.VidereError) as refused:
             await client.receive()
         assert getattr(refused.value, "packet_id") == ids[1]  # noqa: B009
+        await leave(client, link)
+
+
+async def test_a_store_that_is_away() -> None:
+    """What it refuses is sent again until it is back, at an undiminished rate."""
+    async with asyncio.timeout(SECONDS), scripted() as server:
+        client, link = await seated(server)
+        ids = [await client.broadcast(number) for number in range(3)]
+        for _ in range(2):
+            heard = [await link.hears("broadcast") for _ in range(3)]
+            for packet in heard:  # each has an answer, which must not reach the application
+                await link.refuse(packet, "unavailable", retry=True)
+        heard = [await link.hears("broadcast") for _ in range(3)]
+        assert [each["Payload"] for each in heard] == [0, 1, 2]
+        assert [each["Header"]["Again"] for each in heard] == ids
+        assert client._sender._pacer._share == SHARE
+        asking = asyncio.create_task(client.ping())  # a request has an answer of its own
+        await link.refuse(await link.hears("ping"), "unavailable", retry=True)
+        with pytest.raises(videre.errors.Unavailable):
+            await asking
+        await link.say("connect", "b", "false")
+        assert await client.receive() == Joined("b")
+        await leave(client, link)
+
+
+async def test_a_refused_request_loses_no_broadcast() -> None:
+    """The server drops the broadcasts after a refused `ping` silently; each is sent again."""
+    async with asyncio.timeout(SECONDS), scripted() as server:
+        client, link = await seated(server)
+        await client.broadcast("before")
+        asking = asyncio.create_task(client.ping())
+        assert (await link.hears("broadcast"))["Payload"] == "before"
+        ping = await link.hears("ping")
+        ids = [await client.broadcast(number) for number in range(3)]
+        for _ in range(3):
+            await link.hears("broadcast")
+        await link.refuse(ping, "rate-limited", retry=True)
+        with pytest.raises(videre.errors.RateLimited):
+            await asking
+        again = [await link.hears("broadcast") for _ in range(3)]
+        assert [each["Payload"] for each in again] == [0, 1, 2]
+        assert [each["Header"]["Again"] for each in again] == ids
         await leave(client, link)
 
 

@@ -15,11 +15,13 @@ from videre.client.backoff import Backoff, Pace
 from videre.client.errors import Closed, Unreachable
 from videre.client.events import Event
 from videre.client.inbox import Inbox
-from videre.client.joining import JOIN_SECONDS, TRANSIENT, Joining, Token
+from videre.client.joining import TRANSIENT, Joining, Token
 from videre.client.link import Link
 from videre.client.requests import Requests
 from videre.client.seat import Seat
 from videre.client.sender import Sender
+
+MAX_TO = 64  # names in `to` (protocol.md, 4)
 
 
 class Client:
@@ -121,6 +123,8 @@ class Client:
         """
         if to is not None and not isinstance(to, str):
             to = list(to)
+            if not 1 <= len(to) <= MAX_TO:
+                raise ValueError(f"to must name 1 to {MAX_TO} users, not {len(to)}")
         make = wire.broadcast(self.user, self.room, payload, {} if to is None else {"To": to})
         identity: int | None = None
         while True:
@@ -152,6 +156,10 @@ class Client:
         """
         return await self._inbox.get()
 
+    def is_end(self, error: Exception) -> bool:
+        """Tell whether this error ended the seat: `receive` raises it from now on."""
+        return self._link.is_end(error)
+
     def __aiter__(self) -> Self:
         return self
 
@@ -182,8 +190,7 @@ class Client:
             if http is None:
                 http = await stack.enter_async_context(ClientSession())
             try:
-                async with asyncio.timeout(JOIN_SECONDS):
-                    connection = await self._link.join(http)
+                connection = await self._link.join(http)
             except TRANSIENT as error:
                 why = error or type(error).__name__
                 raise Unreachable(f"{self._joining.url}: {why}") from error

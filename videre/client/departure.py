@@ -25,7 +25,7 @@ class Departure:
 
     def schedule(self, due: float) -> None:
         """Close at this time of the event loop; replaces an earlier time."""
-        self.cancel()
+        self._cancel()
         self._timer = asyncio.get_running_loop().call_at(due, self._begin)
 
     def _begin(self) -> None:
@@ -35,13 +35,19 @@ class Departure:
 
     async def over(self) -> bool:
         """Tell whether this object closed the connection; if so, the server has read everything."""
-        self.cancel()
+        self._cancel()
         if self._closing is None:
             return False
         await self._closing
         return True
 
-    def cancel(self) -> None:
-        """Cancel the close, unless it has begun."""
+    async def end(self) -> None:
+        """Cancel the close, even if it has begun."""
+        self._cancel()
+        if self._closing is not None:
+            self._closing.cancel()
+            await asyncio.wait([self._closing])
+
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from videre.client import wire
 from videre.client.connection import Connection
 from videre.client.inbox import Inbox
@@ -9,7 +11,7 @@ from videre.client.joining import Joining
 from videre.client.requests import Requests
 from videre.client.sender import Sender
 from videre.client.wire import Packet
-from videre.errors import PeerError, RateLimited
+from videre.errors import PeerError, RateLimited, Unavailable
 
 
 class Dispatcher:
@@ -21,12 +23,15 @@ class Dispatcher:
         self._sender = sender
         self._requests = requests
         self._inbox = inbox
+        self._renewing: asyncio.Task[None] | None = None
+        self._fault: Exception | None = None  # of the application's token function
 
-    async def handle(self, connection: Connection, packet: Packet, size: int) -> None:
+    def handle(self, connection: Connection, packet: Packet, size: int) -> None:
         """Handle a packet of `size` bytes, any but a `goaway`."""
         answer: Packet | PeerError = packet
         match packet.event:
             case wire.PING:
+                self._sender.answered(size)
                 self._seat.users = packet.value()
                 if isinstance(packet.id, int):  # the server has got all that was sent before it
                     self._sender.confirm(packet.id)
@@ -37,18 +42,36 @@ class Dispatcher:
             case wire.ERROR:
                 answer = wire.error_of(packet)
                 answer.packet_id = self._sender.first_id(packet.id)
-                if isinstance(answer, RateLimited) and self._sender.refused(packet.id):
+                limited, is_asked = isinstance(answer, RateLimited), packet.id in self._requests
+                again = limited or (isinstance(answer, Unavailable) and not is_asked)
+                if again and self._sender.refused(packet.id, limited=limited):
                     return
-                if packet.id not in self._requests:
-                    await self._refused(connection, answer)
+                if not is_asked:
+                    self._refused(connection, answer)
             case _:
                 if event := self._seat.apply(packet):
                     self._inbox.put(event, size)
                 return
         self._requests.answer(packet.id, answer)
 
-    async def _refused(self, connection: Connection, error: PeerError) -> None:
-        if self._joining.can_renew(error):
-            await self._joining.renew(connection)
-        else:
+    def _refused(self, connection: Connection, error: PeerError) -> None:
+        if not self._joining.can_renew(error):
             self._inbox.put(error)
+        elif self._renewing is None or self._renewing.done():
+            # The client receives meanwhile: a token may take its time.
+            self._renewing = asyncio.create_task(self._renew(connection))
+
+    async def _renew(self, connection: Connection) -> None:
+        try:
+            await self._joining.renew(connection)
+        except Exception as error:
+            self._fault = error
+            await connection.close()
+
+    async def end(self) -> None:
+        """Note that the connection is lost; raise what the token function has raised."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
+        if self._fault is not None:
+            raise self._fault

@@ -89,12 +89,16 @@ class Joining:
             match packet.event:
                 case wire.ERROR if packet.id in (mine, None):
                     error = wire.error_of(packet)
+                    error.packet_id = None  # it answers no broadcast
                     if not isinstance(error, Unauthorized) or seat.secret is None:
                         raise error
                     seat.secret = None  # the old seat has gone: ask for a new one
                     mine = await self._connect(connection, token)
                 case wire.WELCOME if self.welcome:
-                    return seat.welcome(packet.value())
+                    resumed = seat.welcome(packet.value())
+                    if not resumed:
+                        seat.seen.forget()  # others may have left, and count anew
+                    return resumed
                 case wire.CONNECT if packet.user == seat.user:
                     if not self.welcome:  # ask for the members
                         seat.unwelcomed(packet)
@@ -118,8 +122,7 @@ class Joining:
                 while True:
                     await pace.wait()
                     try:
-                        async with asyncio.timeout(JOIN_SECONDS):
-                            return await join()
+                        return await join()
                     except Exception as error:
                         if not self.can_retry(error):
                             raise
@@ -129,9 +132,8 @@ class Joining:
     async def renew(self, connection: Connection) -> None:
         """Send a fresh token, to keep the seat."""
         try:
-            async with asyncio.timeout(JOIN_SECONDS):
-                token = await self.fetch_token()
-                await self._send(connection, wire.CONNECT, {"Token": token})
+            token = await self.fetch_token()
+            await self._send(connection, wire.CONNECT, {"Token": token})
         except TRANSIENT:
             pass  # the server will close with UNAUTHORIZED, and the client retries
 

@@ -14,7 +14,7 @@ from videre.client.dispatcher import Dispatcher
 from videre.client.errors import Closed
 from videre.client.events import Event, Lost, Rejoined, Resumed
 from videre.client.inbox import Inbox
-from videre.client.joining import Joining
+from videre.client.joining import JOIN_SECONDS, Joining
 from videre.client.requests import Requests
 from videre.client.sender import Sender
 
@@ -49,11 +49,15 @@ class Link:
         self._changed = asyncio.Event()  # set when there is a connection, or never will be
         self._end: Exception | None = RuntimeError("Use `async with` first")
 
+    def is_end(self, error: Exception) -> bool:
+        """Tell whether this error ended the seat."""
+        return error is self._end
+
     async def get(self) -> Connection:
         """Wait for a connection; raise the error that ended the seat."""
         while self.connection is None:
             if self._end is not None:
-                raise self._end
+                raise self._end.with_traceback(None)  # or each raise would lengthen it
             await self._changed.wait()
         return self.connection
 
@@ -106,8 +110,12 @@ class Link:
         self._requests.drop(self._end)
 
     async def join(self, http: ClientSession, *, again: bool = False) -> Connection:
-        """Connect and take the seat."""
+        """Connect and take the seat, within JOIN_SECONDS once there is a token."""
         token = await self._joining.fetch_token()
+        async with asyncio.timeout(JOIN_SECONDS):
+            return await self._enter(http, token, again=again)
+
+    async def _enter(self, http: ClientSession, token: str | None, *, again: bool) -> Connection:
         connection = await self._joining.open(http)
         early: list[tuple[Event, int]] = []
         try:
@@ -138,7 +146,7 @@ class Link:
                     self._pace.schedule(due)
                     departure.schedule(due)
                 else:
-                    await self._dispatcher.handle(connection, packet, size)
+                    self._dispatcher.handle(connection, packet, size)
         except Closed as error:
             if await departure.over():
                 return Lost(BACK_SOON, "The server is going away")
@@ -146,6 +154,9 @@ class Link:
                 raise
             return Lost(error.code, error.reason)
         finally:
-            departure.cancel()
             self.lose()
-            await connection.close()
+            await departure.end()
+            try:
+                await self._dispatcher.end()
+            finally:
+                await connection.close()

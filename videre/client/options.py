@@ -55,6 +55,8 @@ def check(
         if not (value is None or isinstance(value, kind)):
             raise wrong_type(option, value, wanted)
     _check_seconds("heartbeat", heartbeat)
+    if heartbeat == 0:
+        raise ValueError("heartbeat must be more than 0 seconds, or None for no pings")
     _check_seconds("give_up_after", give_up_after)
 
 

@@ -61,12 +61,16 @@ class Pacer:
                 waits.append(bucket.lacks(amount))
         return max(waits)
 
-    def take(self, size: int) -> None:
-        """Count a packet that is sent."""
+    def take(self, size: int, packets: int = 1) -> None:
+        """Count packets that are sent, or bytes alone."""
         if self._packets is not None:
-            self._packets.level -= 1
+            self._packets.level -= packets
         if self._bytes is not None:
             self._bytes.level -= size
+
+    def pause(self, until: float) -> None:
+        """Send nothing until then."""
+        self._paused = max(self._paused, until)
 
     def refused(self, now: float) -> None:
         """Pause until the server's buckets are full again, and halve the share from then on."""

@@ -24,7 +24,7 @@ class Seat:
         # After a resume: the id of the last broadcast the server got; None if it does not know.
         self.last: int | None = None
         self.limits: dict[str, Any] | None = None  # from the server; None if it states none
-        self._seen = Seen()
+        self.seen = Seen()
 
     def asks(self) -> dict[str, Any]:
         """Return the Payload of a connect packet, which asks for a welcome and for this seat."""
@@ -40,7 +40,6 @@ class Seat:
             # follow it, and they bring the view up to date.
             self.users = list(told["Users"])
             self.initiator = told["Initiator"]
-            self._seen.forget()
         self.secret = told["Resume"]
         self.received = 0
         last = told.get("LastId", ...)
@@ -67,7 +66,7 @@ class Seat:
         user = packet.user
         match packet.event:
             case wire.BROADCAST:
-                if self._seen.before(packet):
+                if self.seen.before(packet):
                     return None
                 return Message(user, packet.payload, packet.body)
             case wire.CONNECT if user == self.user:
@@ -77,7 +76,7 @@ class Seat:
                     self.users.append(user)
                 return Joined(user, packet.body["Header"])
             case wire.DISCONNECT:
-                self._seen.forget(user)
+                self.seen.forget(user)
                 if user in self.users:
                     self.users.remove(user)
                 if self.initiator == user:

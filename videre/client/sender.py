@@ -16,6 +16,9 @@ from videre.client.pacer import Pacer
 # CHARGED or part of them: twice for nine (protocol.md, 5).
 FREE, CHARGED = 8, 8
 
+# Seconds until a broadcast that the store of the rooms could not take is sent again.
+OUTAGE = 1.0
+
 
 class Sender:
     """One client's broadcasts; `ids` numbers its packets, `others` counts possible receivers."""
@@ -26,6 +29,7 @@ class Sender:
         self._pacer = Pacer()
         self._outbox = Outbox()
         self._again: deque[str] = deque()  # to be sent before any new packet
+        self._superseded = 0  # broadcasts up to this id that were refused have another one now
         self._turn = asyncio.Lock()  # the right to send next, in order of request
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
@@ -83,20 +87,32 @@ class Sender:
             self._outbox.add(identity, text)
             return identity, await connection.send(text)
 
-    def refused(self, identity: object) -> bool:
-        """Handle a rate-limited packet; tell whether it will be resent.
+    def refused(self, identity: object, *, limited: bool) -> bool:
+        """Handle a packet that was `limited` by a rate, or not; tell whether it will be resent.
 
-        The server may have silently dropped packets after it, so all of them are resent. Receivers
-        recognize repeats by `Again`.
+        The server may have silently dropped packets after a limited one, so all broadcasts from it
+        on are resent, even if it is a request itself. Receivers recognize repeats by `Again`.
         """
-        self._pacer.refused(asyncio.get_running_loop().time())
-        if not isinstance(identity, int) or self._outbox.text(identity) is None:
+        now = asyncio.get_running_loop().time()
+        is_ours = self._outbox.text(identity) is not None
+        if limited:
+            self._pacer.refused(now)
+        elif is_ours:
+            self._pacer.pause(now + OUTAGE)
+        else:
+            return isinstance(identity, int) and identity <= self._superseded
+        if not isinstance(identity, int) or (self._again and not is_ours):
             return False
+        self._superseded = next(self._ids)
         for text in self._outbox.take_from(identity):
             number = next(self._ids)
             self._outbox.add(number, wire.renumber(text, number))
         self._repeat(identity)
-        return True
+        return is_ours
+
+    def answered(self, size: int) -> None:
+        """Count the bytes of an answer to a request: the server charges them, too."""
+        self._pacer.take(size, packets=0)
 
     def _repeat(self, since: int = 0) -> None:
         """Resend the outbox, from the id `since` on."""

@@ -42,7 +42,7 @@ def address(url: str) -> URL:
     return parsed.with_scheme(_SCHEMES[parsed.scheme]).with_path(path).with_query(parsed.query)
 
 
-def write(event: str, user: str, room: str, payload: Any = "", **header: Any) -> str:
+def write(event: str, user: str, room: str, payload: Any = "", /, **header: Any) -> str:
     """Return a packet's text; raise TypeError if `payload` cannot be JSON."""
     head = {"Event": event, "UserId": user, "RoomId": room, **header}
     return orjson.dumps({"Header": head, "Payload": payload}).decode()
