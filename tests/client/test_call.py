@@ -11,6 +11,7 @@ from typing import Any
 import aioice.ice
 import pytest
 from aiortc import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
+from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from inprocess import Server, serving
 from patience import patient
 from scripted import Proxy, scripted
@@ -18,9 +19,10 @@ from scripted import Proxy, scripted
 import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
 from videre.client.call import peer as peers
-from videre.client.call import servers
+from videre.client.call import servers, signals
 from videre.client.call.pace import ANSWERS
 from videre.config import Config
+from videre.errors import TokenExpired, Unauthorized
 from videre.settings import Limits
 
 SECONDS = patient(20)  # a safety net
@@ -52,13 +54,13 @@ async def server() -> AsyncIterator[Server]:
 class Party:
     """A call, and all its events."""
 
-    def __init__(self, url: str, user: str, **options: Any) -> None:
+    def __init__(self, url: str, user: str, *, watch: bool = True, **options: Any) -> None:
         self.call = Call(url, user=user, room="room", **{"backoff": SOON, **options})
         self.told: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         self.frames: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         for event in ("peer", "hangup", "state", "message", "ignored", "error"):
             self.call.on(event, lambda *args, event=event: self.told.put_nowait((event, *args)))
-        if options.get("receive", True):
+        if watch and options.get("receive", True):
             self.call.on("track", self._watch)
 
     async def _watch(self, track: MediaStreamTrack, peer: Peer) -> None:
@@ -267,6 +269,8 @@ async def test_invalid_signals(server: Server, start: Start) -> None:
             {"Type": "Ice Offer", "IcePacket": {"type": "answer", "sdp": ""}, "Offer": 1},
             {"Type": "Ice Offer", "IcePacket": {"type": "offer", "sdp": 1}, "Offer": 1},
             {"Type": "Ice Offer", "IcePacket": description, "Call": 7},
+            {"Type": "Ice Offer", "IcePacket": description, "Call": ""},
+            {"Type": "Ice Offer", "IcePacket": description, "Call": "c" * 129},
             {"Type": "Ice Offer", "IcePacket": description, "Call": "c", "Offer": "1"},
             {"Type": "Ice Offer", "IcePacket": description, "Call": "c", "Offer": -1},
             {"Type": "Ice Answer", "IcePacket": [], "Call": "c"},
@@ -292,6 +296,31 @@ async def test_invalid_signals(server: Server, start: Start) -> None:
 GOOD = "candidate:1 1 udp 1 127.0.0.1 9 typ host"
 HIGH = "candidate:1 1 udp 1 127.0.0.1 65536 typ host"
 CANDIDATE = {"candidate": GOOD, "sdpMid": "0", "sdpMLineIndex": 0}
+
+
+@pytest.mark.parametrize(
+    ("lines", "most"),
+    [
+        (["m=audio 9 UDP/TLS/RTP/SAVPF 0"], 63),
+        (["a=rtpmap:96 VP8/90000"], 1000),
+        (["a=rtpmap:96 VP8/90000", "a=rtcp-fb:* nack"], 447),
+        (["a=rtpmap:96 VP8/90000", "a=fmtp:96 x=1"], 447),
+        (["a=ssrc:1 cname:x"], 447),
+        ([f"a={GOOD}"], 256),
+    ],
+    ids=lambda each: str(each)[:30],
+)
+def test_a_description_is_bounded(lines: list[str], most: int) -> None:
+    """One packet with more of these would stop all calls for seconds, or take a gigabyte."""
+    for end in ("\r\n", "\n", "\r", "\x0b"):
+        for count in (most, most + 1):
+            sdp = end.join(["v=0", *lines * count])
+            signal = {"Type": "Ice Offer", "IcePacket": {"type": "offer", "sdp": sdp}}
+            if count == most:
+                assert signals.read(signal) is not None
+            else:
+                with pytest.raises(ValueError, match="too many lines"):
+                    signals.read(signal)
 
 
 async def test_too_many_requests_get_few_answers(server: Server, start: Start) -> None:
@@ -436,6 +465,70 @@ async def test_the_end_of_the_seat(server: Server, start: Start) -> None:
         await ann.hears("hangup", user="bob")
 
 
+async def test_a_refused_return() -> None:
+    """It ends the seat; an error that does not, as that of a token that expires, is an event."""
+    errors: asyncio.Queue[Any] = asyncio.Queue()
+    async with asyncio.timeout(SECONDS), scripted() as server:
+        call = Call(server.url, user="me", room="room", token="fixed", backoff=SOON)
+        call.on("error", errors.put_nowait)
+        entering = asyncio.create_task(call.__aenter__())
+        link = await server.link()
+        await link.seat("me")
+        await entering
+        told = {"Code": "token-expired", "Message": "Renew", "Retry": False}
+        await link.say("error", "me", told)
+        assert isinstance(await errors.get(), TokenExpired)
+        link.cut()
+        link = await server.link()
+        for _ in range(2):  # the seat is asked for again without its secret
+            await link.refuse(await link.hears("connect"), "unauthorized")
+        with pytest.raises(Unauthorized) as ended:
+            await call.ended()
+        assert ended.value.packet_id is None and errors.empty()
+        await call.__aexit__(None, None, None)
+
+
+async def test_tracks_stop_even_if_leaving_is_cancelled(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No camera stays on, whatever hangs."""
+    camera = VideoStreamTrack()
+    ann, bob = await start("ann", camera), await start("bob")
+    await bob.becomes("connected", user="ann")
+    closing, closed = asyncio.Event(), asyncio.Event()
+    close = Peer.close
+
+    async def hang(peer: Peer) -> None:
+        closing.set()
+        await closed.wait()
+        await close(peer)
+
+    monkeypatch.setattr(Peer, "close", hang)
+    leaving = asyncio.create_task(ann.call.__aexit__(None, None, None))
+    await closing.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert camera.readyState == "ended"
+    closed.set()
+    await asyncio.wait(ann.call._meeting._hanging_up)
+
+
+async def test_discarded_media_is_not_kept(start: Start) -> None:
+    """Without a handler for them, tracks go with their call."""
+    watcher = await start("watcher", receive=("video",), watch=False)
+    for user in ("ann", "bob"):
+        party = await start(user, VideoStreamTrack())
+        await watcher.becomes("connected", user=user)
+        assert len(watcher.call.peers[user].tracks) == 1
+        await party.call.__aexit__(None, None, None)
+        await watcher.hears("hangup", user=user)
+    await asyncio.wait([*watcher.call._meeting._hanging_up, asyncio.create_task(asyncio.sleep(0))])
+    del party
+    gc.collect()
+    assert [each for each in gc.get_objects() if isinstance(each, RemoteStreamTrack)] == []
+
+
 async def test_failing_handlers(start: Start) -> None:
     """The event `error` reports them, plain and async ones; the call goes on."""
     ann, bob = await start("ann"), await start("bob")
@@ -471,6 +564,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"ssl": True}, TypeError, "ssl must be an ssl.SSLContext"),
     ({"heartbeat": "10"}, TypeError, "heartbeat must be a number of seconds"),
     ({"heartbeat": -1}, ValueError, "heartbeat must be 0 or more"),
+    ({"heartbeat": 0.0}, ValueError, "heartbeat must be more than 0"),
     ({"backoff": 1}, TypeError, "backoff must be"),
     ({"session": 1}, TypeError, "session must be an aiohttp.ClientSession"),
     ({"give_up_after": float("nan")}, ValueError, "give_up_after must be"),

@@ -20,7 +20,7 @@ from videre.client.call.meeting import Meeting
 from videre.client.call.outgoing import Progress, to_all
 from videre.client.call.peer import Peer
 from videre.client.call.servers import Servers
-from videre.client.call.tracks import Tracks
+from videre.client.call.tracks import Tracks, discard
 from videre.client.call.values import MAX_SIZE, encode
 from videre.client.client import Client
 from videre.client.errors import TransferError
@@ -147,13 +147,15 @@ class Call(Emitter):
         await self._stack.aclose()
 
     async def _end(self) -> None:
-        for task in (self._task, self._renewing):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
-        await self._meeting.end()
-        await self._tracks.stop()
-        await self.finish()
+        try:
+            for task in (self._task, self._renewing):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait([task])
+            await self._meeting.end()
+        finally:
+            self._tracks.stop()
+            await self.finish()
 
     async def ended(self) -> None:
         """Wait until the seat is lost for good; raise the error that `Client.receive` raises."""
@@ -170,7 +172,7 @@ class Call(Emitter):
                 except NoSuchUser:
                     continue  # a signal to a member who has just left
                 except PeerError as error:
-                    if error.packet_id is None:
+                    if self.client.is_end(error):
                         raise
                     super().emit("error", error)
                 else:
@@ -214,7 +216,7 @@ class Call(Emitter):
     def emit(self, event: str, *args: Any) -> None:
         """Call the application's handlers of an event; see the class."""
         if event == "track" and not self.listens("track"):
-            self._run("track", self._tracks.discard(args[0]))
+            self._run("track", discard(args[0]))
         super().emit(event, *args)
 
     def ended_by(self, peer: Peer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,13 @@ from aiortc.sdp import candidate_from_sdp
 
 OFFER, ANSWER, CANDIDATE = "Ice Offer", "Ice Answer", "Ice Candidate"
 ASK, TURN = "Ice Ask", "Ice Turn"
+
+# Characters of a call's name: the header of each `connect` has those of all calls.
+MAX_NAME = 128
+
+# Bounds of a description, far above what browsers send. The products are those of lines in a
+# section: aiortc's work grows with them.
+MAX_SECTIONS, MAX_CODECS, MAX_CANDIDATES, MAX_PRODUCTS = 64, 1000, 256, 200_000
 
 # The version of data transfers that this client supports.
 DATA = 1
@@ -44,8 +52,8 @@ def read(payload: Any) -> Signal | None:
     kind, call = payload.get("Type"), payload.get("Call")
     if kind not in (OFFER, ANSWER, CANDIDATE, ASK, TURN):
         return None
-    if not (call is None or isinstance(call, str)):
-        raise ValueError(f"{kind}: Call is not a string")
+    if not (call is None or (isinstance(call, str) and 1 <= len(call) <= MAX_NAME)):
+        raise ValueError(f"{kind}: Call is not a string of 1 to {MAX_NAME} characters")
     if kind in (OFFER, ANSWER):
         number, data = _number(payload, "Offer"), _number(payload, "Data")
         return Signal(kind, call, number, description=_description(payload), data=data)
@@ -67,7 +75,28 @@ def _description(payload: dict[str, Any]) -> RTCSessionDescription:
     sdp = ice.get("sdp") if isinstance(ice, dict) and ice.get("type") == wanted else None
     if not isinstance(sdp, str):
         raise ValueError(f"{payload['Type']}: IcePacket is not an {wanted}")
+    if not _is_bounded(sdp):
+        raise ValueError(f"{payload['Type']}: the description has too many lines")
     return RTCSessionDescription(type=wanted, sdp=sdp)
+
+
+def _is_bounded(sdp: str) -> bool:
+    sections: list[Counter[str]] = [Counter()]
+    for line in sdp.splitlines():
+        if line.startswith("m="):
+            sections.append(Counter())
+        sections[-1][line.partition(":")[0]] += 1
+    total = sum(sections, Counter())
+    products = sum(
+        each["a=rtpmap"] * (each["a=rtcp-fb"] + each["a=fmtp"]) + each["a=ssrc"] ** 2
+        for each in sections
+    )
+    return (
+        len(sections) <= MAX_SECTIONS
+        and total["a=rtpmap"] <= MAX_CODECS
+        and total["a=candidate"] <= MAX_CANDIDATES
+        and products <= MAX_PRODUCTS
+    )
 
 
 def _candidate(payload: dict[str, Any]) -> RTCIceCandidate | None:

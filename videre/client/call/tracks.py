@@ -1,12 +1,11 @@
-"""The media of a call: the tracks to send to every peer, and a sink for unwanted ones."""
+"""The media of a call: the tracks to send to every peer, and what becomes of unwanted ones."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any
 
 from aiortc import MediaStreamTrack
-from aiortc.contrib.media import MediaBlackhole, MediaRelay
+from aiortc.contrib.media import MediaRelay
 
 from videre.client.options import wrong_type
 
@@ -17,7 +16,6 @@ class Tracks:
     def __init__(self) -> None:
         self._tracks: dict[str, MediaStreamTrack] = {}
         self._relay = MediaRelay()
-        self._sink = MediaBlackhole()
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -47,14 +45,13 @@ class Tracks:
         found: MediaStreamTrack = copy
         return found
 
-    def discard(self, track: MediaStreamTrack) -> Awaitable[None]:
-        """Receive a peer's track and throw its media away: unread media would pile up."""
-        self._sink.addTrack(track)
-        started: Awaitable[None] = self._sink.start()
-        return started
-
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Stop all tracks, so that no camera stays on."""
         for track in self._tracks.values():
             track.stop()
-        await self._sink.stop()
+
+
+async def discard(track: MediaStreamTrack) -> None:
+    """Throw a track's media away, until it raises MediaStreamError: unread media would pile up."""
+    while True:
+        await track.recv()
