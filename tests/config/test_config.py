@@ -20,6 +20,7 @@ from videre.config import Config, load
 from videre.config.schema import SCHEMA
 from videre.errors import ConfigError
 from videre.ice import IceServers, StaticServer
+from videre.settings import SOCKJS_INTEGRITY, Options
 
 # Each key: where its value stands in a Config, its default there, values (as the file has them, as
 # the Config has them), and values that are refused.
@@ -420,3 +421,11 @@ def test_any_object_is_a_configuration_or_its_faults(
         assert error.faults and all(fault.startswith(f"{path}: ") for fault in error.faults)
     else:
         assert set(values) <= set(SCHEMA) and 0 <= config.port <= 65535
+
+
+def test_which_script_an_iframe_page_accepts() -> None:
+    """The default's hash belongs to the default's URL; another URL has only what is configured."""
+    mine = f"sha256-{'A' * 43}="
+    assert Options().integrity == SOCKJS_INTEGRITY
+    assert Options(sockjs_integrity=mine).integrity == mine
+    assert Options(sockjs_url="https://example.com/sockjs.js").integrity is None

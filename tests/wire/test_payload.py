@@ -129,3 +129,22 @@ def test_a_large_packet_of_many_keys() -> None:
     head, tail = around_payload(text)
     assert head.endswith('"Payload": ')
     assert f'{head}"{{}}"{tail}' == text
+
+
+@pytest.mark.parametrize("levels", [8, 9, 100, 1000])
+@pytest.mark.parametrize("place", ["before", "earlier", "last"])
+def test_values_of_any_depth(place: str, levels: int) -> None:
+    """They are skipped, emptied or replaced whole, wherever they stand."""
+    deep = "[" * levels + "]" * levels
+    before, earlier, last = (
+        deep if place == each else "1" for each in ("before", "earlier", "last")
+    )
+    start = f'{{"Header":{{}},"x":{before},"Payload":'
+    text = f'{start}{earlier},"Payload":{last}}}'
+    assert replaced(text) == f'{start}"","Payload":null}}'
+
+
+def test_a_text_that_ends_within_a_payload_is_no_packet() -> None:
+    """Only what parsed may come here."""
+    with pytest.raises(ValueError, match="no packet"):
+        around_payload('{"Payload":' + "[" * 9 + "]" * 9)

@@ -52,9 +52,9 @@ class Decoder:
     """
 
     def __init__(self, max_bytes: int | None) -> None:
-        self._max_bytes = max_bytes
+        self._most = math.inf if max_bytes is None else max_bytes
         # No character takes more than four bytes.
-        self._surely_small = math.inf if max_bytes is None else max_bytes // 4
+        self._surely_small = self._most / 4
         self._faults = Faults()
 
     def decode(self, text: str) -> Packet:
@@ -110,12 +110,9 @@ class Decoder:
         return True
 
     def _check_size(self, text: str) -> None:
-        limit = self._max_bytes
-        if limit is None:
-            return
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        if size > limit:
-            raise PacketTooLarge(f"{size} bytes, at most {limit} are allowed")
+        if size > self._most:
+            raise PacketTooLarge(f"{size} bytes, at most {self._most} are allowed")
 
 
 def _brief(error: Exception) -> str:
