@@ -41,6 +41,10 @@ SOCKJS_URL = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.j
 SOCKJS_INTEGRITY = "sha384-svdnwiXBL+Js+yUneJSRFy24NgGiOfDM/vkQl/vCeVrcbYD6yW8EwPr1FnxTEZsR"
 
 
+#: The largest number of a setting without a bound of its own: every reader of JSON keeps it, and no
+#: clock, timer or counter overflows.
+LARGEST = 2**53 - 1
+
 #: The first release.
 FIRST = "0.1"
 
@@ -70,7 +74,12 @@ def setting(
     repr: bool = True,
     **rules: Any,
 ) -> Any:
-    """Return a dataclass field for a setting; `rules` are cerberus' rules without the default."""
+    """Return a dataclass field for a setting; `rules` are cerberus' rules without the default.
+
+    A number is finite and at most LARGEST, unless its rules say otherwise.
+    """
+    if rules.get("type") in ("integer", "number"):
+        rules = {"max": LARGEST, "check_with": "finite", **rules}
     known = Setting(
         key=key,
         meaning=meaning,
@@ -184,7 +193,6 @@ class Process:
         reloaded=True,
         type="number",
         min=0,
-        check_with="finite",
     )
     duplicate: Duplicate = setting(
         "replace",
@@ -212,7 +220,6 @@ class Process:
         unit="seconds",
         type="number",
         min=1,
-        check_with="finite",
     )
     workers: int = setting(
         1,
@@ -285,6 +292,7 @@ class Process:
         "address of the admin port; one that others can reach needs a token",
         type="string",
         minlength=1,
+        check_with="tcp_host",
     )
     demo: bool | None = setting(
         None,
@@ -348,7 +356,6 @@ class Limits:
         type="number",
         nullable=True,
         min=0.001,
-        check_with="finite",
     )
     packet_burst: int = setting(
         400,
@@ -373,7 +380,6 @@ class Limits:
         type="number",
         nullable=True,
         min=0.001,
-        check_with="finite",
     )
     byte_burst: int = setting(
         512 * 1024,
@@ -398,7 +404,6 @@ class Limits:
         type="number",
         nullable=True,
         min=0.001,
-        check_with="finite",
     )
     # A phone changes networks in less time, and people do not wait much longer for a lost peer.
     grace: float = setting(
@@ -409,7 +414,6 @@ class Limits:
         unit="seconds",
         type="number",
         min=0,
-        check_with="finite",
     )
     # An office behind one address, or a proxy missing from TrustedProxies, loses all connections at
     # once and then reconnects. 1000 seats are more than most have, and take about 2 MB.
@@ -470,6 +474,9 @@ class Options:
         type="integer",
         nullable=True,
         min=256,
+        max=256
+        * 1024
+        * 1024,  # aiohttp counts the bytes of a frame, four times as many, in 32 bits
     )
     # A hundred offers.
     max_backlog_bytes: int | None = setting(
@@ -483,6 +490,7 @@ class Options:
         type="integer",
         nullable=True,
         min=4096,
+        max=2**31 - 1,  # see transport.writing
     )
     max_connections: int = setting(
         0,
@@ -515,7 +523,6 @@ class Options:
         type="number",
         nullable=True,
         min=0.001,
-        check_with="finite",
     )
     origins: tuple[str, ...] = setting(
         ("*",),

@@ -14,6 +14,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
@@ -25,6 +26,7 @@ from sockjs_client import Stream, Wire, fresh, poll
 from websocket_client import CLOSE, TEXT, Socket
 
 from videre.config import load
+from videre.config.schema import SCHEMA
 from videre.version import __version__
 
 pytestmark = pytest.mark.process
@@ -161,6 +163,42 @@ async def test_ipv6(tmp_path: Path) -> None:
         assert (await peer.ask("connect"))["Payload"] == "true"
 
 
+NUMBERS = {
+    key: rules["max"]
+    for key, rules in SCHEMA.items()
+    if rules.get("type") in ("integer", "number") and not key.endswith(("Port", "Workers"))
+}
+NULLS = {key: None for key in NUMBERS if SCHEMA[key].get("nullable")}
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [NUMBERS, {**NULLS, "DrainSeconds": 600}, {"MaxBacklogBytes": 4096, "DrainSeconds": 600}],
+    ids=["largest", "null", "a backlog below a packet"],
+)
+async def test_numbers_at_their_bounds(numbers: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever `--check` accepts works: no clock, buffer, parser or counter overflows."""
+    assert {"MaxPacketBytes", "JoinTimeout", "ByteBurst", "KeepAlive"} <= NUMBERS.keys()
+    async with signaller(tmp=tmp_path, config={**numbers, "LogFile": "log"}) as server:
+        async with (
+            connect(server.url, "raw", user="a", room="r") as a,
+            connect(server.url, "sockjs", user="b", room="r") as b,
+        ):
+            for each in (a, b):
+                assert (await each.ask("connect"))["Header"]["Event"] == "connect"
+            await b.send(b.packet("broadcast", "x" * 50_000))
+            heard = [await a.receive() for _ in range(2)]
+            assert heard[-1]["Payload"] == "x" * 50_000
+            raw = await Socket.open(f"http://127.0.0.1:{server.port}", "/echo/websocket")
+            raw.send(b"ping", 9)
+            assert await raw.frame() == (10, b"ping")
+            server.process.send_signal(signal.SIGTERM)
+            for each in (a, b):
+                assert (await each.receive())["Header"]["Event"] == "goaway"
+        raw.wire.reset()
+        assert await server.process.wait() == 0
+
+
 def joins(user: str) -> str:
     """Return a packet with which a user joins the room."""
     return json.dumps(
@@ -228,6 +266,26 @@ async def test_a_second_signal_ends_it_at_once(signs: list[signal.Signals], tmp_
         server.process.send_signal(signs[1])
         assert await server.process.wait() == 0
     assert not any(line.split()[2:] == ["stop"] for line in server.output), "it waited"
+
+
+LATE = """
+import os, signal, sys
+from videre import logs
+from videre.command import cli
+end = logs.Logging.end
+def send_all(self):
+    for each in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), each)
+    end(self)
+logs.Logging.end = send_all
+sys.exit(cli.main(["--port", "0", "--host", "127.0.0.1"]))
+"""
+
+
+async def test_a_late_signal_is_ignored(tmp_path: Path) -> None:
+    """When the event loop has ended, no signal turns a clean end into a failure."""
+    async with running(sys.executable, "-c", LATE, cwd=tmp_path) as server:
+        assert server.url
 
 
 WATCHED = """

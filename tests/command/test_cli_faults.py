@@ -47,6 +47,16 @@ def test_check(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [conf]
 
 
+def test_ctrl_c_during_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command without a traceback, with the exit code of shells."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("videre.config.load", interrupted)
+    assert run("--check") == Done(130, "", "")
+
+
 @pytest.mark.parametrize(
     ("values", "key"),
     [

@@ -20,7 +20,7 @@ from videre.config import Config, load
 from videre.config.schema import SCHEMA
 from videre.errors import ConfigError
 from videre.ice import IceServers, StaticServer
-from videre.settings import SOCKJS_INTEGRITY, Options
+from videre.settings import LARGEST, SOCKJS_INTEGRITY, Options
 
 # Each key: where its value stands in a Config, its default there, values (as the file has them, as
 # the Config has them), and values that are refused.
@@ -35,7 +35,10 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
             (["::1", "a"], ("::1", "a")),
             ("unix:/run/videre.sock", "unix:/run/videre.sock"),
         ],
-        ["", 5, [], [""], ["a", 5], ["a", "a"], {}, None, "unix:", "unix:/a/", "unix:\0"],
+        [
+            *("", 5, [], [""], ["a", 5], ["a", "a"], {}, None),
+            *("unix:", "unix:/a/", "unix:\0", "unix:\ud800"),
+        ],
     ),
     "ProxyProtocol": ("proxy_protocol", False, [(True, True)], [1, None, "yes"]),
     "KeepAlive": ("keep_alive", 75.0, [(600, 600), (1.5, 1.5)], [0, "1", None, True, 1e9]),
@@ -43,10 +46,24 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
     "Prefix": (
         "prefixes",
         ("/echo",),
-        [("/a", ("/a",)), (["/a", "/b/c/"], ("/a", "/b/c")), ("", ("",)), ("/", ("",))],
-        ["echo", "/a b", "/a?b", "/{a}", "//", 5, [], {"/a": 1}, ["/a", "b"]],
+        [
+            ("/a", ("/a",)),
+            (["/a", "/b/c/"], ("/a", "/b/c")),
+            ("", ("",)),
+            ("/", ("",)),
+            ("/.a/b../...", ("/.a/b../...",)),
+        ],
+        [
+            *("echo", "/a b", "/a?b", "/{a}", "//", 5, [], {"/a": 1}, ["/a", "b"]),
+            *("/.", "/../a", "/a/..", "/a/./b/", "/health", ["/a", "/ready/"]),
+        ],
     ),
-    "AdminHost": ("admin_host", "127.0.0.1", [("::1", "::1")], ["", 5, None, ["::1"]]),
+    "AdminHost": (
+        "admin_host",
+        "127.0.0.1",
+        [("::1", "::1")],
+        ["", 5, None, ["::1"], "unix:", "unix:/run/admin.sock"],
+    ),
     "AdminPort": (
         "admin_port",
         None,
@@ -66,12 +83,17 @@ KEYS: dict[str, tuple[str, Any, list[tuple[Any, Any]], list[Any]]] = {
     "LogBackups": ("log_backups", 5, [(0, 0), (1000, 1000)], [-1, 1001, "5"]),
     "DrainSeconds": ("drain_seconds", 30.0, [(0, 0), (1.5, 1.5)], [-1, "1", None, True]),
     "Duplicate": ("duplicate", "replace", [("reject", "reject")], ["ask", True, 5]),
-    "MaxPacketBytes": ("max_packet_bytes", 65536, [(None, None), (256, 256)], [255, "1", 0.5]),
+    "MaxPacketBytes": (
+        "max_packet_bytes",
+        65536,
+        [(None, None), (256, 256), (2**28, 2**28)],
+        [255, "1", 0.5, 2**28 + 1],
+    ),
     "MaxBacklogBytes": (
         "transport.max_backlog_bytes",
         1024 * 1024,
-        [(None, None), (4096, 4096)],
-        [4095, "1"],
+        [(None, None), (4096, 4096), (2**31 - 1, 2**31 - 1)],
+        [4095, "1", 2**31],
     ),
     "MaxConnections": ("transport.max_connections", 0, [(None, 0), (9, 9)], [-1, "1"]),
     "MaxConnectionsPerAddress": (
@@ -245,6 +267,18 @@ def test_true_is_no_number(key: str, read: Read) -> None:
     assert f"{key}: true" in faults(read, {key: True})[0]
 
 
+NUMBERS = [key for key in KEYS if SCHEMA[key].get("type") in ("integer", "number")]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_numbers_have_bounds(key: str, read: Read) -> None:
+    """Python reads NaN, infinity and integers of any length; clocks and counters do not."""
+    for value in (float("nan"), float("inf"), -float("inf"), 10**400, LARGEST + 1):
+        assert f"{key}: " in faults(read, {key: value})[0]
+    with pytest.raises(ConfigError):
+        read({"Auth": {"Secrets": ["x" * 32], "Leeway": LARGEST + 1}})
+
+
 @pytest.mark.parametrize("key", [key for key in KEYS if not SCHEMA[key].get("nullable")])
 def test_null_is_refused_where_nothing_can_be_switched_off(key: str, read: Read) -> None:
     """null has the wrong type there; the default is not used silently."""
@@ -307,6 +341,27 @@ def test_files_that_hold_no_object(content: bytes, words: str, conf: Path) -> No
     (fault,) = faults(load, conf)
     assert fault.startswith(f"{conf}: ") and words in fault
     assert len(fault) < len(str(conf)) + 200
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"Port": 1, "Host": "a", "Port": 1}', "Port"),
+        ('{"Auth": {"Leeway": 1, "Leeway": 2}}', "Leeway"),
+        ('{"IceServers": [{"Urls": "stun:a", "Urls": "stun:b"}]}', "Urls"),
+    ],
+)
+def test_a_key_is_given_once(text: str, key: str, conf: Path) -> None:
+    """Otherwise one of the values would be ignored without a word."""
+    conf.write_text(text)
+    assert faults(load, conf) == (f"{conf}: {key}: is given twice",)
+
+
+def test_a_unix_socket_of_the_file(read: Read, conf: Path) -> None:
+    """Its path is relative to the file, like all paths in it; that of an option is not."""
+    assert read({"Host": "unix:a/b"}).host == f"unix:{conf.parent}/a/b"
+    assert read({"Host": ["unix:a", "::1"]}).host == (f"unix:{conf.parent}/a", "::1")
+    assert read({}, Host=("--host", "unix:a")).host == "unix:a"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

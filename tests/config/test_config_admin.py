@@ -121,6 +121,35 @@ def test_a_token_that_is_none(conf: Path, values: dict[str, Any], words: str) ->
     assert SHORT not in fault and TOKEN not in fault
 
 
+STORE: dict[str, Any] = {"Engine": "redis://h", "AdminToken": TOKEN}
+
+
+@pytest.mark.parametrize(
+    ("values", "port"),
+    [
+        ({"AdminPort": 1111}, 1111),
+        ({"AdminPort": 1111, "AdminHost": "*", "Host": "::1"}, 1111),
+        ({"AdminPort": 1111, "AdminHost": "a", "Host": ["b", "a"]}, 1111),
+        ({"AdminPort": 1112, "Workers": 2}, 1112),
+        ({"AdminPort": 1110, "Workers": 3, "WorkerPorts": "shared"}, 1111),
+        ({"AdminPort": 1112, "Workers": 2, "WorkerPorts": "shared"}, None),
+        ({"AdminPort": 1113, "Workers": 2}, None),
+        ({"AdminPort": 1111, "Host": "10.0.0.1"}, None),
+        ({"AdminPort": 1111, "AdminHost": "::1"}, None),
+        ({"AdminPort": 1111, "AdminHost": "*", "Host": "unix:/run/s"}, None),
+        ({"AdminPort": 1111, "Port": 0}, None),
+        ({"AdminPort": 0, "Port": 1111}, None),
+    ],
+)
+def test_clients_have_another_port(conf: Path, values: dict[str, Any], port: int | None) -> None:
+    """One that is both could not be opened; the fault names it."""
+    if port is None:
+        assert good(conf, **STORE, **values)
+        return
+    (fault,) = bad(conf, **STORE, **values)
+    assert fault.startswith(f"AdminPort: {values['AdminPort']}: {port} is also a port for clients")
+
+
 def test_every_worker_has_a_port(conf: Path) -> None:
     """Consecutive ports, up to the last one there is."""
     many: dict[str, Any] = {"Workers": 3, "Engine": "redis://h", "WorkerPorts": "shared"}

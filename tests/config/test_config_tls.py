@@ -6,6 +6,7 @@ import json
 import ssl
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,23 @@ def test_garbage_is_no_certificate(key: str, content: bytes, tls: Config) -> Non
     path.write_bytes(content)
     (fault,) = faults(tls.ssl_context)
     assert repr(str(path)) in fault and "PEM" in fault
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [(-3, "expired on "), (0, None), (3, "is valid from ")],
+    ids=["past", "now", "future"],
+)
+def test_a_certificate_of_another_time(days: int, words: str | None, tmp_path: Path) -> None:
+    """It works, but no client accepts it: `--check` and the start complain."""
+    cert, key = self_signed(tmp_path, days=days)
+    config = load(None, {"Cert": ("--cert", str(cert)), "Key": ("--key", str(key))})
+    found = config.complaints()
+    if words is None:
+        assert found == []
+        return
+    day = datetime.now(UTC) + timedelta(days=days + (days < 0))
+    assert found == [f"--cert: Cert: {str(cert)!r}: {words}{day:%Y-%m-%d}"]
 
 
 @pytest.mark.parametrize("name", ["missing.pem", ".", "key.pem/below", "nul\0", "surrogate\ud800"])

@@ -47,8 +47,10 @@ def test_secrets(folder: Path) -> None:
 def test_files_of_secrets(folder: Path) -> None:
     """A file contains one secret; surrounding white space is not part of it."""
     (folder / "other").write_text(f"\n  {OTHER_SECRET}\t\r\n\n")
+    (folder / "marked").write_bytes(f"{SECRET}\r\n".encode("utf-8-sig"))  # by a Windows editor
     both = [secret_key(SECRET), secret_key(OTHER_SECRET)]
     assert keys(folder, SecretFiles=["secret", "other"]) == both
+    assert keys(folder, SecretFiles=["marked"]) == both[:1]
 
 
 def test_files_are_relative_to_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

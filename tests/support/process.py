@@ -143,20 +143,23 @@ async def supervised(process: Process) -> AsyncIterator[Signaller]:
     assert not any("Traceback" in line for line in running.output), str(running)
 
 
-def self_signed(tmp: Path) -> tuple[Path, Path]:
-    """Write a certificate for localhost and 127.0.0.1 and its key; return their paths."""
+def self_signed(tmp: Path, *, days: int = 0) -> tuple[Path, Path]:
+    """Write a certificate for localhost and 127.0.0.1 and its key; return their paths.
+
+    It is valid for a day, from a time `days` after now, or an hour before now for 0.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    now = datetime.now(UTC)
+    since = datetime.now(UTC) + (timedelta(days=days) if days else -timedelta(hours=1))
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(since)
+        .not_valid_after(since + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), address]), False)
         .sign(key, hashes.SHA256())
     )

@@ -1,6 +1,7 @@
 """The command line: read the configuration, then serve until a signal stops us.
 
-Exits with 0 after a signal, with 2 if the configuration is unusable.
+Exits with 0 after a signal, with 2 if the configuration is unusable, and with 130 after a Ctrl-C
+that comes before the server handles signals.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ def main(argv: Sequence[str] | None = None, *, default_config: Path | None = Non
     except ConfigError as error:
         streams.complain(*error.faults)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
@@ -192,7 +195,7 @@ def _run(
             await serve(config, certificates, ports, log, load, lan)
         finally:
             # The loop removes its handlers next; a late signal would then kill us.
-            signals.hold((signal.SIGTERM, signal.SIGINT))
+            signals.hold((signal.SIGTERM, signal.SIGINT, *signals.CHANGES))
 
     try:
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:

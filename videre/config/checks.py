@@ -15,7 +15,11 @@ from videre.config import engine_files
 #: Takes the name of the field at fault, and what is wrong with it.
 Error = Callable[[str, str], None]
 
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+# Without . and .. between slashes, which clients resolve before they ask.
+_PREFIX = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)*/?")
+
+#: Paths that are not free for a prefix: the health checks.
+_TAKEN = {"/health", "/ready"}
 
 
 def prefixes(field: str, value: Any, error: Error) -> None:
@@ -27,6 +31,8 @@ def prefixes(field: str, value: Any, error: Error) -> None:
         error(field, "must be a path such as /echo: letters, digits and ._~- between slashes")
     elif len({prefix.rstrip("/") for prefix in each}) < len(each):
         error(field, "names the same prefix twice")
+    elif not _TAKEN.isdisjoint(prefix.rstrip("/") for prefix in each):
+        error(field, "must not be /health or /ready, where the health checks are")
 
 
 def hosts(field: str, value: Any, error: Error) -> None:
@@ -40,11 +46,20 @@ def hosts(field: str, value: Any, error: Error) -> None:
         error(field, "a Unix socket is unix: and the path of a file, of at most 107 bytes")
 
 
+def tcp_host(field: str, value: Any, error: Error) -> None:
+    """Require an address or a name, not a Unix socket."""
+    if isinstance(value, str) and value.startswith("unix:"):
+        error(field, "must be an address or a name, not a Unix socket")
+
+
 def _badly_named(host: str) -> bool:
     """Tell whether a Unix socket's path is invalid; it has at most 107 bytes, see unix(7)."""
     if not host.startswith("unix:"):
         return False
-    path = os.fsencode(host.removeprefix("unix:"))
+    try:
+        path = os.fsencode(host.removeprefix("unix:"))
+    except UnicodeEncodeError:  # a lone surrogate
+        return True
     return not 0 < len(path) < 108 or b"\0" in path or path.endswith(b"/")
 
 
@@ -140,4 +155,5 @@ CHECKS: dict[str, Callable[[str, Any, Error], None]] = {
     "network": network,
     "origin": origin,
     "prefixes": prefixes,
+    "tcp_host": tcp_host,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,10 @@ class Config(Process):
         return ConfigError([f"{source}: {key}: {shown(value)}: {words}"])
 
     def complaints(self) -> list[str]:
-        """Return warnings about settings that work but are unsafe; empty if there are none."""
+        """Return warnings about settings that work badly or are unsafe; empty if there are none."""
+        return [*self._bursts(), *self._validity()]
+
+    def _bursts(self) -> list[str]:
         waiting, at_once = (
             self.transport.max_backlog_bytes,
             self.limits.at_once(self.max_packet_bytes),
@@ -67,6 +71,23 @@ class Config(Process):
             "(MaxBacklogBytes): it can have others closed as slow consumers"
         )
         return list(self.error(key, value, words).faults)
+
+    def _validity(self) -> list[str]:
+        """Return a warning if the certificate is not valid today: no client would accept it."""
+        if not self.tls or self.cert is None:
+            return []
+        from cryptography import x509  # it takes long, and few servers have a certificate
+
+        try:
+            found = x509.load_pem_x509_certificate(self.cert.read_bytes())
+        except (OSError, ValueError):
+            return []  # ssl_context reports it
+        since, until = found.not_valid_before_utc, found.not_valid_after_utc
+        now = datetime.datetime.now(datetime.UTC)
+        if since <= now <= until:
+            return []
+        words = f"expired on {until:%Y-%m-%d}" if until < now else f"is valid from {since:%Y-%m-%d}"
+        return list(self.error("Cert", self.cert, words).faults)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return a context that serves TLS 1.2 or newer with Cert and Key; None without TLS.

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ def load(
     if words:
         raise ConfigError(words)
     found = _config(document, resolve, sources, found_keys, servers)
-    return dataclasses.replace(found, admin_token=token)
+    hosts = tuple(_placed(host, below("Host")) for host in found.hosts)
+    host = hosts[0] if len(hosts) == 1 else hosts
+    return dataclasses.replace(found, host=host, admin_token=token)
 
 
 def _config(
@@ -129,18 +132,32 @@ def _value(
     if known.key == "Prefix":
         prefixes = [value] if isinstance(value, str) else value
         return tuple(prefix.rstrip("/") for prefix in prefixes)
-    if known.key == "Host" and isinstance(value, list):
-        return value[0] if len(value) == 1 else tuple(value)
+    if known.key == "Host":
+        return value if isinstance(value, str) else tuple(value)
     if isinstance(field.default, tuple):
         return tuple(value)
     # In a count, 0 means no limit; so does null.
     return 0 if value is None and field.type == "int" else value
 
 
+def _placed(host: str, folder: Path) -> str:
+    """Return a host; a Unix socket's path is relative to `folder`."""
+    path = host.removeprefix("unix:")
+    return host if path == host else f"unix:{folder / path}"
+
+
 def _read(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object; raises ConfigError."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise ConfigError([f"{path}: {key}: is given twice"])
+        return found
+
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from videre.auth import Auth, Key, NoAuth, TokenAuth, public_key, secret_key
 from videre.config.checks import finite
-from videre.settings import LEEWAY
+from videre.settings import LARGEST, LEEWAY
 
 _STRINGS = {"type": "list", "schema": {"type": "string"}, "default": []}
 _STRING = {"type": "string", "nullable": True, "default": None, "minlength": 1}
@@ -26,7 +26,13 @@ SCHEMA: dict[str, Any] = {
     "Issuer": _STRING,
     "Audience": _STRING,
     # 60 s: a client whose token has expired asks its site for a fresh one.
-    "Leeway": {"type": "number", "min": 0, "check_with": finite, "default": LEEWAY},
+    "Leeway": {
+        "type": "number",
+        "min": 0,
+        "max": LARGEST,
+        "check_with": finite,
+        "default": LEEWAY,
+    },
 }
 
 #: The keys for the admin port's token: the token itself, a file, or an environment variable.
@@ -81,7 +87,8 @@ def stored(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> st
     """
     if key.endswith("File"):
         try:
-            return (folder / value).read_text(encoding="utf-8").strip()
+            # Windows editors begin a file with a byte order mark, which is no part of the secret.
+            return (folder / value).read_text(encoding="utf-8-sig").strip()
         except UnicodeDecodeError:  # its message would quote a byte of the secret
             raise ValueError("is not UTF-8 text") from None
     if key.endswith("Variable"):

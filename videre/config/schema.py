@@ -89,6 +89,8 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
         faults += _worker_faults(document)
     if wrong.isdisjoint(("AdminHost", "AdminPort", "Workers", *keys.ADMIN_KEYS)):
         faults += _admin_faults(document)
+    if wrong.isdisjoint(("AdminHost", "AdminPort", "Host", "Port", "Workers", "WorkerPorts")):
+        faults += _port_faults(document)
     if wrong.isdisjoint(("Demo", "Prefix", "Auth")) and document["Demo"]:
         faults += _demo_faults(document)
     return document, faults
@@ -133,6 +135,31 @@ def _admin_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     if port + workers - 1 > 65535:
         faults.append(("Workers", f"{workers}: not enough ports after AdminPort"))
     return faults
+
+
+def _port_faults(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a fault if a port is to serve both clients and operators."""
+    host, port, admin_host, admin_port, workers = (
+        document[key] for key in ("Host", "Port", "AdminHost", "AdminPort", "Workers")
+    )
+    if not port or not admin_port:
+        return []
+    public = range(port, port + (workers if document["WorkerPorts"] == "each" else 1))
+    both = set(public) & set(range(admin_port, admin_port + workers))
+    hosts = host if isinstance(host, list) else [host]
+    if not both or not any(_meet(each, admin_host) for each in hosts):
+        return []
+    of_workers = f" (there are {workers} Workers)" if workers > 1 else ""
+    return [("AdminPort", f"{admin_port}: {min(both)} is also a port for clients{of_workers}")]
+
+
+def _meet(one: str, other: str) -> bool:
+    """Tell whether two hosts have a common address; names are compared as they are."""
+    pair = {one, other}
+    if any(each.startswith("unix:") for each in pair):
+        return False
+    is_six = any(":" in each for each in pair)
+    return len(pair) == 1 or not pair.isdisjoint(("*", "::")) or ("0.0.0.0" in pair and not is_six)  # noqa: S104
 
 
 def is_loopback(host: str) -> bool:

@@ -6,7 +6,6 @@ Frames go straight to the connection's asyncio transport, whose buffer is the ba
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import sockjs
 
@@ -14,6 +13,9 @@ from videre.errors import CloseCode
 from videre.transport import framing
 from videre.transport.clients import Client
 from videre.transport.session import OPEN, Keeper, Session
+
+#: The highest limit of a transport's buffer, in bytes: uvloop keeps it in 32 bits.
+MOST = 2**31 - 1
 
 
 class FrameWriter(Session):
@@ -80,7 +82,7 @@ class FrameWriter(Session):
 
     def _limit_backlog(self) -> None:
         limit = self.shared.options.max_backlog_bytes
-        self._limit = sys.maxsize if limit is None else limit
+        self._limit = MOST if limit is None else min(limit, MOST)
         if self._plain >= 0:  # otherwise when the larger packet has been read
             self._plain = self._limit
             self._tcp.set_write_buffer_limits(high=self._limit)
@@ -122,9 +124,10 @@ class FrameWriter(Session):
             self._tcp.write(data)
             return
         self._plain = -1
-        self._tcp.set_write_buffer_limits(high=sys.maxsize)
+        self._tcp.set_write_buffer_limits(high=MOST)
         self._tcp.write(data)
-        self._tcp.set_write_buffer_limits(high=self._limit + min(largest, self.backlog))
+        high = min(MOST, self._limit + min(largest, self.backlog))
+        self._tcp.set_write_buffer_limits(high=high)
 
     def _is_crowded(self) -> bool:
         """Tell whether an uncounted large packet still waits; if not, restore the limit."""
