@@ -149,6 +149,22 @@ def test_a_file_that_is_removed(tmp_path: Path, backups: int) -> None:
     assert kept.lines() == 3 and kept.told == []
 
 
+def test_a_pipe_is_not_rotated(tmp_path: Path) -> None:
+    """Renaming /dev/stdout or /dev/null, which root may, would harm the whole machine."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for backups in (0, 3):
+            kept = Kept(path, backups=backups)
+            kept.write(20)
+            assert os.read(reader, 65536).decode() == f"{LINE}\n" * 20
+            kept.file.close()
+            assert kept.told == [] and list(tmp_path.iterdir()) == [path]
+    finally:
+        os.close(reader)
+
+
 def test_a_folder_that_is_removed(kept: Kept) -> None:
     """Lost lines are counted, and the log goes on when the folder is back."""
     kept.write()

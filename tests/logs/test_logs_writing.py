@@ -266,6 +266,18 @@ def test_lines_that_the_writer_cannot_keep_up_with(slow: tuple[Slow, Writer]) ->
     assert target.closed and not writer.is_alive()
 
 
+def test_the_lines_of_batches_count(slow: tuple[Slow, Writer]) -> None:
+    """A batch has many lines, and each of them takes memory while it waits."""
+    target, writer = slow
+    for number in range(5):
+        writer.put(lambda number=number: f"{number}\n" * 3 + str(number), 4)  # type: ignore[misc]
+    assert writer.losses["queue-full"] == 8
+    target.gate.set()
+    writer.start()
+    writers.end([writer])
+    assert target.lines == [*"000011112222", "lost 8"]
+
+
 def test_the_end_does_not_wait_for_ever(
     slow: tuple[Slow, Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +22,9 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 class File:
     """A Target: a file that is rotated before it grows beyond `max_bytes` (0: never).
 
-    Keeps `backups` older files: name.1 (the newest), name.2 and so on. Raises OSError if it cannot
-    be opened at first. `tell` is called with faults that do not lose lines.
+    Keeps `backups` older files: name.1 (the newest), name.2 and so on. A device or a pipe, such as
+    /dev/stdout, is never rotated: it would be renamed. Raises OSError if it cannot be opened at
+    first. `tell` is called with faults that do not lose lines.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class File:
         self._tell = tell
         self._file: int | None = None
         self._size = 0
+        self._limit = 0  # bytes at which to rotate the open file; 0: never
         self._written = 0  # lines written by the current `write`
         self._moved = False  # the open file was renamed, and reopening failed
         self._rotates = True  # False after a failed attempt, until the next `write`
@@ -87,9 +90,11 @@ class File:
         file = os.open(self._path, _FLAGS, 0o640)
         self.close()
         self._file = file
-        self._size = os.fstat(file).st_size
+        status = os.fstat(file)
+        self._size = status.st_size
+        self._limit = self._max_bytes if stat.S_ISREG(status.st_mode) else 0
         self._moved = False
-        if not self._max_bytes or self._size < self._max_bytes:  # else rotating still fails
+        if not self._limit or self._size < self._limit:  # else rotating still fails
             self._told = ""
 
     def _write(self, lines: list[str]) -> None:
@@ -97,7 +102,7 @@ class File:
         size = self._size
         for line in lines:
             data = f"{line}\n".encode(errors="backslashreplace")
-            is_full = self._max_bytes and size and size + len(data) > self._max_bytes
+            is_full = self._limit and size and size + len(data) > self._limit
             if is_full and self._rotates:
                 self._append(batch)
                 self._rotate()

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-# Entries that may wait for a writer before new ones are dropped: about 2 MB.
-QUEUE_LINES = 10_000
+# Lines that may wait for a writer before new ones are dropped: about 25 MB, or the 25 s in which a
+# busy server at `debug` records them.
+QUEUE_LINES = 50_000
 
 # Seconds that a writer collects lines before it writes them together.
 PAUSE = 0.05
@@ -100,6 +101,8 @@ class Writer(threading.Thread):
         self._awake = threading.Event()
         self._ending = threading.Event()
         self._reopening = threading.Event()
+        self._put = 0  # lines ever queued; `put` counts them
+        self._taken = 0  # how many of these the thread has taken
         self._dropped = 0  # lines put when the queue was full; `put` counts them
         self._told = 0  # how many of these the thread has accounted for
         self._refused = 0  # lines not written and not yet reported in the log
@@ -108,9 +111,10 @@ class Writer(threading.Thread):
 
     def put(self, line: Line, count: int = 1) -> None:
         """Queue a function that makes a line, or `count` lines; the thread calls it."""
-        if len(self._lines) >= QUEUE_LINES:
+        if self._put - self._taken >= QUEUE_LINES:
             self._dropped += count
             return
+        self._put += count
         self._lines.append((line, count))
         if not self._awake.is_set():
             self._awake.set()
@@ -145,6 +149,7 @@ class Writer(threading.Thread):
 
     def _write(self) -> None:
         makers = [self._lines.popleft() for _ in range(len(self._lines))]
+        self._taken += sum(count for _, count in makers)
         dropped = self._dropped - self._told
         self._told += dropped
         made = [self._made(make) for make, _ in makers]
