@@ -109,7 +109,14 @@ def test_its_configuration_is_one() -> None:
     given = {**plain, "VIDERE_ADMIN_TOKEN": "t" * 16, "VIDERE_ENGINE": "redis://store:6379"}
     config = load(None, {**options, **environment.read(given)}, given)
     assert config.port == container(objects)["ports"][0]["containerPort"]
-    assert (config.prefixes, config.admin_host) == (("/echo", "/other"), "0.0.0.0")
+    assert (config.prefixes, config.host, config.admin_host) == (("/echo", "/other"), "*", "*")
+
+
+def test_a_host_of_its_own() -> None:
+    """Only without one, a pod listens on IPv4 and IPv6."""
+    for config, variables in (({}, {"VIDERE_HOST": "*"}), ({"Host": "::1"}, {})):
+        env = container(rendered({**ONE, "config": config}))["env"]
+        assert {each["name"]: each["value"] for each in env if "HOST" in each["name"]} == variables
 
 
 @pytest.mark.parametrize("drain", [0, 5, 30, 0.5])
@@ -215,6 +222,8 @@ def test_the_route() -> None:
     plain = rendered({**STORE, "route": ROUTE})["HTTPRoute"]["spec"]["rules"][0]
     assert "sessionPersistence" not in plain
     assert [match["path"]["value"] for match in plain["matches"]] == ["/echo"]
+    root = rendered({**STORE, "route": ROUTE, "config": {"Prefix": ""}})["HTTPRoute"]["spec"]
+    assert root["rules"][0]["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
 
 
 def test_what_is_optional_is_off() -> None:
@@ -236,6 +245,7 @@ def test_its_names(name: str) -> None:
         ({}, "several replicas need an Engine"),
         ({"config": {"Engine": "memory://"}}, "several replicas need an Engine"),
         ({**ONE, "config": {"Port": 5}}, "config.Port: the chart sets it"),
+        ({**ONE, "config": {"TLS": True}}, "config.TLS"),
         ({**ONE, "config": {"MaxRoms": 5}}, "MaxRoms"),
         ({**ONE, "config": {"MaxRooms": 0}}, "MaxRooms"),
         ({**ONE, "replica": 2}, "replica"),

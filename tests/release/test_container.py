@@ -152,6 +152,12 @@ def test_its_variables_are_keys_with_good_values() -> None:
     assert of("EXPOSE") == [str(config.port)] == [str(SCHEMA["Port"]["default"])]
 
 
+def test_the_port_of_a_hosting_platform() -> None:
+    """PORT is used, because the image sets no port."""
+    variables = {**ENV, environment.HOSTED_PORT: "8080"}
+    assert load(None, environment.read(variables), variables).port == 8080
+
+
 def test_it_does_not_run_as_root() -> None:
     """The user is a number, which Kubernetes can compare with 0, set after the last install."""
     (user,) = of("USER")
@@ -218,13 +224,15 @@ def contained(*command: str) -> list[str]:
     return [require("unshare"), "--mount", "sh", "-ec", line]
 
 
-def healthy(installed: Path, port: int) -> subprocess.CompletedProcess[str]:
-    """Run the health check."""
+def healthy(
+    installed: Path, port: int, name: str = "VIDERE_PORT"
+) -> subprocess.CompletedProcess[str]:
+    """Run the health check; a variable has the port. It ignores the proxy of the surroundings."""
     options, _, command = of("HEALTHCHECK")[0].partition(" CMD ")
     assert all(option.startswith("--") for option in options.split())
     return subprocess.run(
         exec_form(command),
-        env=environ(installed, VIDERE_PORT=str(port)),
+        env=environ(installed, http_proxy="http://127.0.0.1:9", **{name: str(port)}),
         capture_output=True,
         text=True,
         timeout=START_SECONDS,
@@ -272,8 +280,9 @@ async def test_it_runs(installed: Path) -> None:
     try:
         (url,) = (await events(process.stdout, "listen"))[-1]["urls"]
         port = int(re.findall(r":(\d+)/", url)[0])
-        done = await asyncio.to_thread(healthy, installed, port)
-        assert done.returncode == 0, done.stderr
+        for name in ("VIDERE_PORT", environment.HOSTED_PORT):
+            done = await asyncio.to_thread(healthy, installed, port, name)
+            assert done.returncode == 0, done.stderr
         async with connect(url, "raw", user="user", room="room") as peer:
             assert (await peer.ask("connect"))["Payload"] == "true"
             process.send_signal(signal.Signals[stop])

@@ -16,7 +16,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "videre.prefixes" -}}
-{{- $prefix := .Values.config.Prefix | default "/echo" -}}
+{{- $prefix := ternary .Values.config.Prefix "/echo" (hasKey .Values.config "Prefix") -}}
 {{- if kindIs "string" $prefix }}{{ list $prefix | toJson }}{{ else }}{{ $prefix | toJson }}{{ end -}}
 {{- end }}
 
@@ -28,6 +28,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if hasKey $.Values.config . -}}
 {{- fail (printf "config.%s: the chart sets it; see the values above and below config" .) -}}
 {{- end -}}
+{{- end -}}
+{{- if .Values.config.TLS -}}
+{{- fail "config.TLS: the probes and the Service speak plain HTTP; end TLS at the gateway" -}}
 {{- end -}}
 {{- if and .Values.admin.enabled (not .Values.admin.tokenSecretName) -}}
 {{- fail "admin.enabled needs admin.tokenSecretName: others can reach the pod" -}}
