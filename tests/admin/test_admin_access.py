@@ -14,9 +14,12 @@ from admin import DOCUMENT, TOKEN, Admin, administered
 from aiohttp import web
 from inprocess import Server, serving
 
+from videre.admin import GUARD, reload
 from videre.admin.access import MAX_WAITING, Guard
 from videre.admin.problems import tell_problems
+from videre.config import Config
 from videre.limits import FAILURE_SECONDS, FAILURES, FIRST_DELAY, LONGEST_DELAY
+from videre.settings import Options
 from videre.transport.clients import Proxies
 
 OPEN = {
@@ -301,6 +304,13 @@ class Gate:
         shown = {"Authorization": f"Bearer {token}", **headers}
         async with self.server.http.get(self.server.url, headers=shown) as answer:
             return answer.status
+
+
+async def test_a_reload_of_the_proxies(locked: Admin) -> None:
+    """From then on, wrong tokens count for the clients that they name."""
+    assert not locked.app[GUARD].proxies.trusts("10.0.0.1")
+    reload(locked.app, Config(transport=Options(trusted_proxies=("10.0.0.1",))))
+    assert locked.app[GUARD].proxies.trusts("10.0.0.1")
 
 
 async def test_wrong_tokens_are_slowed_down() -> None:

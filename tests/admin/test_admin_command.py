@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -135,6 +136,55 @@ async def test_drain_ends_the_server(tmp_path: Path) -> None:
             assert (status["Ready"], status["Sessions"]) == (False, 1)
         async with asyncio.timeout(WAIT_SECONDS):
             assert await server.process.wait() == 0
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_after_a_drain(sign: signal.Signals, tmp_path: Path) -> None:
+    """It is the first signal, no second one: SIGTERM changes nothing, SIGINT closes with 1001."""
+    config = {"AdminPort": 0, "DrainSeconds": 600}
+    async with signaller(tmp=tmp_path, config=config) as server:
+        (url,) = await ports(server, ADMIN, 1)
+        async with connect(server.url, "raw", user="a", room="room") as client:
+            await client.ask("connect")
+            assert (await ask("POST", f"{url}/api/v1/drain"))[0] == 202
+            assert (await client.receive())["Header"]["Event"] == "goaway"
+            server.process.send_signal(sign)
+            if sign == signal.SIGINT:
+                with pytest.raises(Closed) as closed:
+                    await client.receive()
+                assert closed.value.code == 1001
+            else:
+                for _ in range(5):
+                    assert (await client.ask("ping"))["Payload"] == '["a"]'
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await server.process.wait() == 0
+
+
+async def test_a_drained_worker_frees_its_port(store: Valkey, tmp_path: Path) -> None:
+    """Otherwise clients would connect to it and wait; the other worker goes on."""
+    settings = {"Engine": store.url, "Workers": 2, "AdminPort": 0}
+    async with signaller(tmp=tmp_path, config=settings) as server:
+        (url, _) = await ports(server, ADMIN, 2)
+        publics = [LISTENING.search(line) for line in await ports(server, LISTENING, 2)]
+        numbers = [int(found[3]) for found in publics if found]
+        assert (await ask("POST", f"{url}/api/v1/drain"))[0] == 202
+        free: set[int] = set()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not free:
+                free = {number for number in numbers if not await listens(number)}
+                await asyncio.sleep(0.01)
+        (other,) = set(numbers) - free
+        assert (await ask("GET", f"http://127.0.0.1:{other}/ready"))[0] == 200
+
+
+async def listens(port: int) -> bool:
+    """Return whether a port of this machine takes a connection."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
 
 
 def test_a_port_that_cannot_be_had(tmp_path: Path) -> None:

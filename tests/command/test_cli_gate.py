@@ -153,6 +153,36 @@ async def test_idle_connections_are_closed_when_places_run_out(
         assert (await session.frame())[0] == 10
 
 
+class Idle:
+    """An idle connection."""
+
+    idle_since = 0.0
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.closed = False
+
+    def force_close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+async def test_room_is_made_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the look at all connections nor the close of many takes one turn of the loop."""
+    monkeypatch.setattr(gates, "SWEPT_AT_ONCE", 2)
+    gate = Gate(Config(max_sockets=100), EventLog(Journal(HeardLog().logger), ""), None)
+    connections = [Idle(f"10.0.0.{max(0, number - 9)}") for number in range(12)]
+    for each in connections:
+        gate.add(each)
+    making, turns = gate._make_room(6), 0
+    with pytest.raises(StopIteration) as made:
+        while True:
+            making.send(None)
+            turns += 1
+    assert made.value.value == 6 and turns == 12 / 2 + 6 / 2
+    assert {each.address for each in connections if each.closed} == {"10.0.0.0"}
+
+
 def test_keep_alive_gets_shorter() -> None:
     """From half of all connections on it shrinks, to a few seconds."""
     gate = Gate(Config(max_sockets=100), EventLog(Journal(HeardLog().logger), ""), None)

@@ -59,6 +59,7 @@ async def answers(server: Signaller, host: str) -> bool:
         (["127.0.0.1", "::1"], {FOUR, SIX}),
         (["0.0.0.0", "::1"], {FOUR, SIX}),
         (["::1"], {SIX}),
+        (["127.0.0.1", "localhost", "::1"], {FOUR, SIX}),
     ],
 )
 async def test_where_it_listens(host: Any, reached: set[str], tmp_path: Path) -> None:
@@ -69,6 +70,19 @@ async def test_where_it_listens(host: Any, reached: set[str], tmp_path: Path) ->
     assert found == reached
     urls = line.removeprefix("Listening on ").split(", ")
     assert len(urls) == len(reached) and all(f":{server.port}/echo" in url for url in urls)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("127.0.0.1", {FOUR}), ("localhost", {FOUR, SIX}), ("*", {FOUR, SIX}), ("::", {FOUR, SIX})],
+)
+async def test_where_the_admin_port_listens(host: str, reached: set[str], tmp_path: Path) -> None:
+    """On each address of AdminHost, with the same port."""
+    admin = {"AdminHost": host, "AdminPort": 0, "AdminToken": "a-token-of-this-test"}
+    async with serving(tmp_path, "127.0.0.1", **admin) as server:
+        (line,) = [each for each in server.output if each.startswith("Admin port on ")]
+        server.port = int(line.removesuffix("/status").rpartition(":")[2])
+        assert {each for each in (FOUR, SIX) if await answers(server, each)} == reached
 
 
 async def test_the_option(tmp_path: Path) -> None:
@@ -143,7 +157,7 @@ def test_a_machine_with_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
         listening.listen(Config(host="::1", port=0))
 
 
-def test_a_port_free_at_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_free_at_all_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A port that is free at one address and used at another is not chosen."""
     make = socket.create_server
     refused: list[str] = []
@@ -155,11 +169,12 @@ def test_a_port_free_at_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         return make(address, family=family, **rest)
 
     monkeypatch.setattr(socket, "create_server", taken_once)
-    for host in ("*", ("127.0.0.1", "::1")):
+    for host in ("*", ("127.0.0.1", "::1"), (f"unix:{tmp_path}/s", "127.0.0.1", "::1")):
         refused.clear()
         ports = listening.listen(Config(host=host, port=0))
-        assert len({each.getsockname()[1] for each in ports.listening}) == 1
-        assert len(ports.listening) == 2 and refused
+        tcp = [each for each in ports.listening if each.family != socket.AF_UNIX]
+        assert len({each.getsockname()[1] for each in tcp}) == 1
+        assert len(tcp) == 2 and refused
         ports.close()
 
 

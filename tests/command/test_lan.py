@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import ipaddress
+import os
 import re
 import ssl
 import sys
@@ -145,6 +146,15 @@ def test_an_unwritable_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
     with pytest.raises(ConfigError, match="/proc/nowhere/videre/lan"):
         lan.prepare({"XDG_STATE_HOME": "/proc/nowhere"})
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is only a number: the message has the remedy."""
+    monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 123456789)
+    with pytest.raises(ConfigError, match="set XDG_STATE_HOME"):
+        lan.prepare({})
 
 
 def test_the_folder() -> None:

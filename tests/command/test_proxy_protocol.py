@@ -89,7 +89,8 @@ listen videre
 async def test_behind_haproxy(send: str, tmp_path: Path) -> None:
     """Each client has its own address; only the trusted proxy needs the protocol."""
     config: dict[str, Any] = {
-        "ProxyProtocol": True, "TrustedProxies": ["127.0.0.2"], "MaxConnectionsPerAddress": 1
+        "ProxyProtocol": True, "TrustedProxies": ["127.0.0.2"], "MaxConnectionsPerAddress": 1,
+        "AdminPort": 0,
     }  # fmt: skip
     async with signaller(tmp=tmp_path, config=config) as server:
         port = free_port()
@@ -127,6 +128,15 @@ async def test_behind_haproxy(send: str, tmp_path: Path) -> None:
             writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
             with contextlib.suppress(ConnectionResetError):  # its data was not read
                 assert await reader.read() == b""  # the proxy must use the protocol
+            writer.close()
+            (line,) = [each for each in server.output if each.startswith("Admin port on ")]
+            admin = int(line.removesuffix("/status").rpartition(":")[2])
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", admin, local_addr=("127.0.0.2", 0)
+            )
+            writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 ")  # but not to the admin port
             writer.close()
         finally:
             process.terminate()

@@ -342,6 +342,25 @@ async def test_the_token_of_the_admin_port(
         assert await good() == ([tokens["variable"]] if others else [*tokens.values(), ""])
 
 
+async def test_packets_of_the_admin_port(tmp_path: Path) -> None:
+    """They may be as long as a member's, before and after a change."""
+    async with reloading(tmp_path, AdminPort=0) as run, aiohttp.ClientSession() as http:
+        a = await run.seated("a")
+        url = (await run.logged("listen"))["admin"].replace("/status", "/api/v1/packets?room=room")
+
+        async def sent(size: int) -> int:
+            async with http.post(url, json={"Payload": "x" * size}) as answer:
+                return answer.status
+
+        assert (await sent(1000), await sent(200_000)) == (200, 413)
+        await run.change({"MaxPacketBytes": 300_000, "AdminPort": 0})
+        assert (await sent(200_000), await sent(400_000)) == (200, 413)
+        await run.change({"MaxPacketBytes": 300, "AdminPort": 0})
+        assert (await sent(100), await sent(1000)) == (200, 413)
+        sizes = [len((await a.receive())["Payload"]) for _ in range(3)]
+        assert sizes == [1000, 200_000, 100]
+
+
 async def test_compression(tmp_path: Path) -> None:
     """New connections may negotiate permessage-deflate."""
     async with reloading(tmp_path) as run, aiohttp.ClientSession() as http:
@@ -366,6 +385,15 @@ async def test_changes_that_need_a_restart(tmp_path: Path) -> None:
         assert (told["changed"], told["restart"]) == ([], ["Grace", "Prefix"])
         told = await run.change({})
         assert (told["changed"], told["restart"]) == (["RoomCapacity"], [])
+
+
+async def test_what_waits_for_a_restart_is_not_in_force(tmp_path: Path) -> None:
+    """The proxy goes on without the PROXY protocol, as the log line says."""
+    proxies = {"TrustedProxies": ["127.0.0.1"]}
+    async with reloading(tmp_path, **proxies) as run:
+        told = await run.change({**proxies, "ProxyProtocol": True, "KeepAlive": 1})
+        assert (told["changed"], told["restart"]) == ([], ["KeepAlive", "ProxyProtocol"])
+        await run.seated("a")
 
 
 @pytest.mark.parametrize(
@@ -448,6 +476,9 @@ async def test_a_new_certificate(tmp_path: Path) -> None:
         told = await run.change({**files, "Cert": str(moved), "Key": str(moved_key)})
         assert told["changed"] == ["Cert", "Key"]
         assert await serial(run.server) == serial_in(moved)
+        told = await run.change({"TLS": False})
+        assert told["restart"] == ["TLS"]
+        assert await serial(run.server) == serial_in(moved), "until the restart it has TLS"
         key.write_text("no key")
         told = await run.change(files)
         assert told["event"] == "reload-refused"

@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 from fakes import packet
 from patience import WAIT_SECONDS as SECONDS
-from process import LISTENING, ROOT, Signaller, signaller
+from process import LISTENING, ROOT, Signaller, signaller, supervised
 from valkey_server import Valkey, valkey
 
 from videre.command import worker, workers
@@ -106,6 +106,45 @@ async def test_ctrl_c_ends_all_workers(store: Valkey, tmp_path: Path) -> None:
     async with signaller(tmp=tmp_path, config=settings) as server:
         await urls(server, 3)
         assert await server.stop(signal.SIGINT) == 0
+
+
+SERVICE = """
+import sys
+from videre.command import cli, worker
+worker.TOGETHER = 600.0  # so that a busy machine does not decide
+sys.exit(cli.main(["--config", "conf.json", "--port", "0", "--host", "127.0.0.1"]))
+"""
+
+
+async def test_a_signal_to_the_whole_service(store: Valkey, tmp_path: Path) -> None:
+    """systemd signals the workers, too: the signal that the parent hands on is no second one."""
+    settings = {"Engine": store.url, "Workers": 2, "DrainSeconds": 600, "LogFormat": "text"}
+    (tmp_path / "conf.json").write_text(json.dumps(settings))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SERVICE),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with supervised(process) as server, AsyncExitStack() as stack:
+        url = (await urls(server, 2))[0]
+        one = await member(stack, url, "user")
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        children = (await asyncio.to_thread(listed.read_text)).split()
+        assert len(children) == 2
+        for pid in map(int, children):
+            os.kill(pid, signal.SIGTERM)
+        assert (await one.receive_json(timeout=SECONDS))["Header"]["Event"] == "goaway"
+        process.terminate()
+        for pid in map(int, children):
+            with contextlib.suppress(ProcessLookupError):  # the idle worker has drained
+                os.kill(pid, signal.SIGTERM)
+        for _ in range(5):
+            await one.send_str(packet("ping", "user", "room"))
+            assert (await one.receive_json(timeout=SECONDS))["Header"]["Event"] == "ping"
+        await one.close()
+        assert await process.wait() == 0
 
 
 ORPHANS = """
@@ -319,6 +358,85 @@ async def test_a_worker_without_its_log_ends_all(tmp_path: Path) -> None:
     told = [line for line in errors.decode().splitlines() if line.startswith("videre-server:")]
     assert len(told) == 2 and "LogFile" in told[0] and "Is a directory" in told[0]
     assert "worker 1 exited with 2 at the start" in told[1]
+
+
+def test_how_a_worker_ended() -> None:
+    """Most real-time signals have no name."""
+    assert worker.how(3) == "exited with 3"
+    assert worker.how(-signal.SIGKILL) == "was killed by SIGKILL"
+    assert worker.how(-40) == "was killed by signal 40"
+
+
+UNFORKED = """
+import errno
+made, fork = [], os.fork
+
+def refuse():
+    made.append(None)
+    if len(made) in {refused}:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+os.fork = refuse
+"""
+
+
+def test_a_worker_that_cannot_be_forked_at_the_start(tmp_path: Path) -> None:
+    """The first one does not stay behind alone: it would keep the output open."""
+    run = Scripted(tmp_path, "", before=UNFORKED.format(refused=[2]))
+    code, errors = run.end(None)
+    assert code == 1
+    words = "could not be forked (Resource temporarily unavailable) at the start, stopping all"
+    assert errors == f"videre-server: worker 1 {words}\n"
+
+
+def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
+    """The parent tries until it can, and keeps the others."""
+    dies = f"""
+    if number == "1" and not os.path.exists({str(tmp_path / "died")!r}):
+        Path({str(tmp_path / "died")!r}).touch()
+        os.read(0, 1)
+        os._exit(7)
+    number == "1" and os.write(1, b"-")
+    {LASTING}
+    """
+    before = f"{UNFORKED.format(refused=[3, 4])}\n{QUICK}"
+    run = Scripted(tmp_path, "", dies, before)
+    assert run.process.stdout is not None and run.process.stdin is not None
+    assert run.manager.recv(100) == b"READY=1"
+    run.process.stdin.write(b"-")
+    run.process.stdin.flush()
+    while run.process.stdout.read(1) != b"-":
+        pass
+    code, errors = run.end()
+    assert code == 0
+    unforked = "could not be forked (Resource temporarily unavailable)"
+    assert errors.splitlines() == [
+        f"videre-server: worker 1 {why}, restarting it in {wait:g} s"
+        for why, wait in (("exited with 7", 0.01), (unforked, 0.02), (unforked, 0.04))
+    ]
+
+
+def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
+    """After a SIGHUP, the configuration with which the parent started is no longer in force."""
+    path = str(tmp_path / "died")
+    dies = f"""
+    if number == "1":
+        if os.path.exists({path!r}):
+            os.write(1, b"H" if signal.sigtimedwait([signal.SIGHUP], {SECONDS}) else b"0")
+        else:
+            Path({path!r}).touch()
+            signal.sigwait([signal.SIGHUP])
+            os._exit(7)
+    {LASTING}
+    """
+    run = Scripted(tmp_path, "", dies, QUICK)
+    assert run.process.stdout is not None
+    assert run.manager.recv(100) == b"READY=1"
+    assert sorted(run.process.stdout.read(2)) == sorted(b"01")
+    run.process.send_signal(signal.SIGHUP)
+    assert run.process.stdout.read(2) == b"1H"
+    assert run.end()[0] == 0
 
 
 QUICK = "worker.FIRST_RESTART = 0.01; worker.LONGEST_RESTART = 0.04"

@@ -52,19 +52,14 @@ def create_app(
     `drain` starts to drain the server; it returns at once and may be called again. `ready` answers
     `/ready`; by default, whether all namespaces are ready. The status page shows the warnings and
     errors of `logger`, by default "videre". `sockets` adds its counts to the metrics. `config`
-    supplies the token, the trusted proxies, the packet limit and the engine's URL.
+    supplies the token, the trusted proxies, the packet limit and the engine's URL; see `reload`.
     """
     config = config or Config()
     ready = ready or (lambda: all(each.ready for each in namespaces))
-    longest = config.max_packet_bytes
-    options = config.transport
-    proxies = Proxies(options.trusted_proxies, options.client_address_header)
-    guard = Guard(config.admin_token, proxies=proxies)
-    app = web.Application(
-        middlewares=[tell_problems, guard.middleware(), checked],
-        client_max_size=LARGEST_BODY if longest is None else longest + BESIDE_PACKET,
-    )
+    guard = Guard(config.admin_token)
+    app = web.Application(middlewares=[tell_problems, guard.middleware(), checked])
     app[GUARD] = guard
+    reload(app, config)
     app.on_response_prepare.append(add_headers)
     logger = logger or logging.getLogger("videre")
     status = Status(namespaces, engine=config.engine, ready=ready, logger=logger)
@@ -73,9 +68,17 @@ def create_app(
     app.add_routes(status.routes())
     more = () if sockets is None else (Sockets(sockets),)
     app.add_routes(metrics.routes(metrics.registry(namespaces, *more)))
-    app.add_routes(API(namespaces, drain=drain, max_bytes=longest).routes())
+    app.add_routes(API(namespaces, drain=drain).routes())
     app.router.add_get("/openapi.json", _tell_openapi)
     return app
+
+
+def reload(app: web.Application, config: Config) -> None:
+    """Apply the trusted proxies and the packet limit of a configuration, but no new token."""
+    options = config.transport
+    app[GUARD].proxies = Proxies(options.trusted_proxies, options.client_address_header)
+    longest = config.max_packet_bytes
+    app._client_max_size = LARGEST_BODY if longest is None else longest + BESIDE_PACKET
 
 
 def openapi() -> dict[str, object]:

@@ -44,10 +44,11 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses unauthorized requests. `token` is ASCII, or None for no token; a reload may set it.
+    """Refuses unauthorized requests. `token` is ASCII, or None for no token.
 
-    `proxies` are trusted to name the client's address. After wrong tokens, an address waits longer
-    and longer before its next token is checked, even a right one: see limits.Penalties.
+    `proxies` are trusted to name the client's address. A reload may set both. After wrong tokens,
+    an address waits longer and longer before its next token is checked, even a right one: see
+    limits.Penalties.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Guard:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.token = token
-        self._proxies = proxies or Proxies(())
+        self.proxies = proxies or Proxies(())
         self._clock = clock
         self._sleep = sleep
         self._penalties = Penalties()
@@ -88,7 +89,7 @@ class Guard:
     async def _check_token(self, request: web.Request) -> None:
         if hdrs.AUTHORIZATION not in request.headers:  # not a guess
             raise _unauthorized(given=False)
-        address = owner(self._proxies.address(request))
+        address = owner(self.proxies.address(request))
         delay = self._penalties.delay(address, self._clock())
         if delay > 0:
             await self._wait(address, delay)

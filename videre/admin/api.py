@@ -25,14 +25,11 @@ ASKED_AT_ONCE = 16
 
 
 class API:
-    """Serves the API. `max_bytes` limits packets to send, in UTF-8 bytes; None: no limit."""
+    """Serves the API. `drain` starts to drain the server."""
 
-    def __init__(
-        self, namespaces: Sequence[Namespace], *, drain: Callable[[], None], max_bytes: int | None
-    ) -> None:
+    def __init__(self, namespaces: Sequence[Namespace], *, drain: Callable[[], None]) -> None:
         self._namespaces = {each.prefix: each for each in namespaces}
         self._drain = drain
-        self._max_bytes = max_bytes
 
     def routes(self) -> list[web.RouteDef]:
         """Return the API's routes."""
@@ -116,7 +113,8 @@ class API:
         query = requests.read_query(request, requests.PREFIX | requests.ROOM)
         body = await requests.read_body(request, requests.PACKET)
         room, sender, payload = query["room"], body["UserId"], body["Payload"]
-        self._check_size(sender, room, payload)
+        namespace = self._namespace(query)
+        _check_size(sender, room, payload, namespace.sessions.options.max_packet_bytes)
         to = body.get("To")
         members = await self._members(query)
         absent: list[str] = []
@@ -126,17 +124,8 @@ class API:
             absent = [user for user in to if user not in present]
             if len(absent) == len(to):
                 raise Problem("no-such-user", "None of them is in the room.")
-        await self._rooms(query).send(room, payload, to=to, sender=sender)
+        await namespace.rooms.send(room, payload, to=to, sender=sender)
         return answer({"Absent": absent})
-
-    def _check_size(self, sender: str, room: str, payload: Any) -> None:
-        try:
-            text = packets.write_broadcast(sender, room, payload)
-        except TypeError:
-            raise Problem("invalid-request", "Payload: is nested too deep") from None
-        if self._max_bytes is not None and len(text.encode()) > self._max_bytes:
-            detail = f"The packet exceeds {self._max_bytes} bytes (MaxPacketBytes)."
-            raise Problem("request-too-large", detail)
 
     async def drain(self, request: web.Request) -> web.Response:
         """Drain the server, like SIGTERM; idempotent."""
@@ -145,22 +134,36 @@ class API:
         return answer({"Status": "draining"}, status=202)
 
     def _rooms(self, query: dict[str, Any]) -> Rooms:
-        """Return the rooms of the query's prefix, which is optional if there is only one."""
+        return self._namespace(query).rooms
+
+    def _namespace(self, query: dict[str, Any]) -> Namespace:
+        """Return the namespace of the query's prefix, which is optional if there is only one."""
         prefix = query.get("prefix")
         if prefix is None:
             if len(self._namespaces) > 1:
                 raise Problem("invalid-request", "prefix: required, because there are several")
             (only,) = self._namespaces.values()
-            return only.rooms
+            return only
         if (found := self._namespaces.get(prefix.rstrip("/"))) is None:
             raise Problem("no-such-prefix", "/api/v1/prefixes lists all prefixes.")
-        return found.rooms
+        return found
 
     async def _members(self, query: dict[str, Any]) -> list[str]:
         """Return the members of the query's room; raises Problem if it has none."""
         if not (members := await self._rooms(query).members(query["room"])):
             raise Problem("no-such-room", "The room has no members.")
         return members
+
+
+def _check_size(sender: str, room: str, payload: Any, longest: int | None) -> None:
+    """Raise a Problem for a packet of more bytes than MaxPacketBytes."""
+    try:
+        text = packets.write_broadcast(sender, room, payload)
+    except TypeError:
+        raise Problem("invalid-request", "Payload: is nested too deep") from None
+    if longest is not None and len(text.encode()) > longest:
+        detail = f"The packet exceeds {longest} bytes (MaxPacketBytes)."
+        raise Problem("request-too-large", detail)
 
 
 def nodes_of(namespaces: Iterable[Namespace]) -> list[dict[str, Any]]:

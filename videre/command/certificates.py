@@ -37,9 +37,14 @@ class Certificates:
             connection.context = self._newest
 
     def renew(self, config: Config) -> None:
-        """Serve new connections with `config`'s pair; on ConfigError, keep the current one."""
+        """Serve new connections with `config`'s pair; on ConfigError, keep the current one.
+
+        Without TLS, too: TLS needs a restart.
+        """
         stamp = _stamp(config)
         newest = config.ssl_context()
+        if newest is None:
+            return
         self._config, self._stamp, self._newest = config, stamp, newest
 
     def _now(self) -> object:

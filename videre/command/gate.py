@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from videre.config import Config
@@ -87,13 +88,13 @@ class Gate:
         self._told: Counter[str] = Counter()
         self._telling: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._longest = config.keep_alive
+        self._proxy_protocol = config.proxy_protocol
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Apply a reloaded configuration to new connections."""
+        """Apply the reloadable settings of a configuration to new connections."""
         self.most = most_sockets(config, self._files)
-        self._longest = config.keep_alive
-        self._proxy_protocol = config.proxy_protocol
         self._proxies = Proxies(config.transport.trusted_proxies)
         self._per_address = config.max_sockets_per_address
         sessions = config.transport.max_connections_per_address
@@ -161,7 +162,7 @@ class Gate:
         while self.most is not None and self.open > BUSY * self.most:
             dropped = await self._drop_idle(self.keep_alive)
             if self.open > FULL * self.most:
-                dropped += self._make_room(self.open - int(RELIEVED * self.most))
+                dropped += await self._make_room(self.open - int(RELIEVED * self.most))
             if dropped:
                 self.refuse("idle", dropped)
             await asyncio.sleep(SWEEP)
@@ -177,24 +178,33 @@ class Gate:
 
     async def _drop_idle(self, seconds: float) -> int:
         dropped, since = 0, asyncio.get_running_loop().time() - seconds
-        for number, connection in enumerate(list(self._connections), 1):
-            if connection.idle_since <= since:
+        async for connection in self._idle(since):
+            dropped += 1
+            connection.force_close()
+        return dropped
+
+    async def _make_room(self, excess: int) -> int:
+        """Close up to `excess` idle connections, those of the heaviest addresses first."""
+        idle: Holdings[Kept] = Holdings()
+        now = asyncio.get_running_loop().time()
+        async for connection in self._idle(now):
+            idle.add(connection, 1)
+        dropped = 0
+        for number, connection in enumerate(idle.heaviest(excess), 1):
+            if connection.idle_since <= now:  # still
                 dropped += 1
                 connection.force_close()
             if number % SWEPT_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return dropped
 
-    def _make_room(self, excess: int) -> int:
-        """Close up to `excess` idle connections, those of the heaviest addresses first."""
-        idle: Holdings[Kept] = Holdings()
-        for connection in self._connections:
-            if connection.idle_since < float("inf"):
-                idle.add(connection, 1)
-        paying = idle.heaviest(excess)
-        for connection in paying:
-            connection.force_close()
-        return len(paying)
+    async def _idle(self, since: float) -> AsyncIterator[Kept]:
+        """Yield the connections idle since then; pause after every SWEPT_AT_ONCE."""
+        for number, connection in enumerate(list(self._connections), 1):
+            if connection.idle_since <= since:
+                yield connection
+            if number % SWEPT_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def close(self) -> None:
         """Stop sweeping, and log the refusals not logged yet."""

@@ -103,7 +103,10 @@ def prepare(environment: Mapping[str, str]) -> Lan:
     if not addresses:
         raise ConfigError(["--lan: this machine is not connected to a network"])
     names = _names()
-    place = folder(environment)
+    try:
+        place = folder(environment)
+    except RuntimeError:  # neither HOME nor an entry in the user database
+        raise ConfigError(["--lan: there is no home folder: set XDG_STATE_HOME"]) from None
     try:
         files = own_ca.certificate(
             place,

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ class Ports(NamedTuple):
     """The listening sockets of one process."""
 
     public: socket.socket
-    admin: socket.socket | None = None
+    admin: tuple[socket.socket, ...] = ()  # on all addresses of AdminHost; empty: no admin port
     others: tuple[socket.socket, ...] = ()  # for clients, on further hosts
 
     @property
@@ -62,10 +63,8 @@ class Ports(NamedTuple):
 
     def close(self) -> None:
         """Close all sockets."""
-        for each in self.listening:
+        for each in (*self.listening, *self.admin):
             each.close()
-        if self.admin is not None:
-            self.admin.close()
 
 
 def listen(config: Config) -> Ports:
@@ -79,10 +78,8 @@ def listen(config: Config) -> Ports:
     if config.admin_port is None:
         return ports
     try:
-        admin, *others = _open(config, "Admin", config.admin_host, config.admin_port)
-        for each in others:  # one is enough for an admin port
-            each.close()
-        return ports._replace(admin=admin)
+        admin = _open_all(config, "Admin", (config.admin_host,), config.admin_port)
+        return ports._replace(admin=tuple(admin))
     except ConfigError:
         ports.close()
         raise
@@ -96,7 +93,7 @@ def _listen_public(config: Config) -> list[socket.socket]:
     if passed is not None and config.workers > 1:
         passed.close()
         raise config.error("Workers", config.workers, "socket activation is for one process")
-    listening = _open_all(config) if passed is None else [passed]
+    listening = _open_all(config, "", config.hosts, config.port) if passed is None else [passed]
     for each in listening:
         # Linux only; connections inherit it from the listener.
         if each.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -104,31 +101,43 @@ def _listen_public(config: Config) -> list[socket.socket]:
     return listening
 
 
-def _open_all(config: Config) -> list[socket.socket]:
-    """Open the sockets of all hosts; Port 0 picks one port that is free on all of them."""
+def _open_all(config: Config, which: str, hosts: Sequence[str], wanted: int) -> list[socket.socket]:
+    """Open the sockets of all hosts; port 0 picks one port that is free on all of them.
+
+    `which` prefixes the keys in a ConfigError: "" or "Admin".
+    """
     for tries in range(TRIES):
         opened: list[socket.socket] = []
-        port = config.port
+        port = wanted
         try:
-            for host in config.hosts:
-                opened += _open(config, "", host, port)
-                if port == 0 and opened[0].family != AF_UNIX:
-                    port = opened[0].getsockname()[1]
+            for host in hosts:
+                opened += _open(config, which, host, port, taken=[_place(each) for each in opened])
+                tcp = (each.getsockname() for each in opened if each.family != AF_UNIX)
+                port = port or next((name[1] for name in tcp), 0)
         except ConfigError:
             for each in opened:
                 each.close()
-            if config.port != 0 or tries == TRIES - 1:
+            if wanted != 0 or tries == TRIES - 1:
                 raise
         else:
             return opened
     raise AssertionError("no try is left")
 
 
-def _open(config: Config, which: str, host: str, port: int) -> list[socket.socket]:
-    """Open the sockets of one host. `which` prefixes the keys in a ConfigError: "" or "Admin".
+def _place(opened: socket.socket) -> tuple[int, str]:
+    """Return the family and the address of a socket, without its port."""
+    name = opened.getsockname()
+    return opened.family, name[0] if isinstance(name, tuple) else name
+
+
+def _open(
+    config: Config, which: str, host: str, port: int, *, taken: Sequence[tuple[int, str]]
+) -> list[socket.socket]:
+    """Open the sockets of one host; see _open_all.
 
     A name may have several addresses, and `*` means all IPv4 and IPv6 ones. Addresses that this
-    machine does not have are skipped, unless none is left.
+    machine does not have are skipped, unless none is left; so are those in `taken`, which an
+    earlier host has opened.
     """
     if host.startswith("unix:"):
         return [_open_unix(config, f"{which}Host", host)]
@@ -137,8 +146,10 @@ def _open(config: Config, which: str, host: str, port: int) -> list[socket.socke
     missing: OSError | None = None
     try:
         for family, address in _addresses(host, port):
+            if (family, address[0]) in taken:
+                continue
             if opened and port == 0:
-                address = (address[0], opened[0].getsockname()[1])
+                address = (address[0], opened[0].getsockname()[1], *address[2:])
             try:
                 opened.append(
                     socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=shared)
@@ -160,11 +171,11 @@ def _open(config: Config, which: str, host: str, port: int) -> list[socket.socke
     return opened
 
 
-def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    """Resolve a host to (family, address) pairs, IPv4 first."""
+def _addresses(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    """Resolve a host to (family, address) pairs, IPv4 first; a link-local one has its interface."""
     names = _BOTH.get(host.lower(), (host,))
     found = [
-        (int(family), (str(address[0]), int(address[1])))
+        (int(family), tuple(address))
         for name in names
         for family, _, _, _, address in socket.getaddrinfo(
             name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -18,7 +18,7 @@ from videre.namespace import Namespace
 from videre.settings import LEVELS
 
 if TYPE_CHECKING:
-    from videre.admin.access import Guard
+    from aiohttp import web
 
 #: Loads the configuration again, from the same sources as at the start. Raises ConfigError.
 Load = Callable[[], Config]
@@ -38,7 +38,7 @@ class Reloading:
         namespaces: Sequence[Namespace],
     ) -> None:
         self.config = config
-        self.guard: Guard | None = None  # of the admin port
+        self.admin: web.Application | None = None
         self._load = load
         self._certificates = certificates
         self._logging = logging_
@@ -58,7 +58,8 @@ class Reloading:
                 self.refused(error.faults)
             else:
                 self._go_by(config)
-            systemd.notify("READY=1")
+            finally:
+                systemd.notify("READY=1")
 
     def _go_by(self, config: Config) -> None:
         changed = self.config.changed(config)
@@ -84,11 +85,14 @@ class Reloading:
         for namespace in self._namespaces:
             namespace.reload(config)
         self._gate.configure(config)
-        if self.guard is None:
+        if self.admin is None:
             return
+        from videre import admin
+
+        admin.reload(self.admin, config)
         # A new AdminHost needs a restart: until then, a port open to others must keep its token.
         if config.admin_token is not None or is_loopback(self.config.admin_host):
-            self.guard.token = config.admin_token
+            self.admin[admin.GUARD].token = config.admin_token
 
     def refused(self, faults: Sequence[str]) -> None:
         """Log why new files are not used."""

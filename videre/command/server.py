@@ -10,6 +10,7 @@ SIGUSR1         reopen the log file, for logrotate
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import os
@@ -69,6 +70,7 @@ class Server:
             config, load, certificates, logging_, self._log, self._gate, self._app[NAMESPACES]
         )
         self._stop = asyncio.Event()
+        self._signalled: float | None = None  # when a signal first asked us to stop
         self._ending = False
         self._drained = False
         self._jobs = Jobs()
@@ -87,7 +89,7 @@ class Server:
         admin_runner: Runner | None = None
         try:
             context = self._certificates.context
-            if self._ports.admin is not None:
+            if self._ports.admin:
                 admin_runner = await self._serve_admin(self._ports.admin)
             sites = [
                 Site(runner, each, self._gate, ssl_context=context)
@@ -122,7 +124,7 @@ class Server:
         if most is not None and promised > most:
             self._log("few-descriptors", sockets=most, max_connections=promised)
 
-    async def _serve_admin(self, listening: socket.socket) -> Runner:
+    async def _serve_admin(self, listening: Sequence[socket.socket]) -> Runner:
         """Serve the admin port."""
         from videre import admin  # with its metrics: most servers need neither
 
@@ -132,12 +134,15 @@ class Server:
         app = admin.create_app(
             namespaces, config=self._config, drain=self.drain, sockets=self._gate
         )
-        self._reloading.guard = app[admin.GUARD]
+        self._reloading.admin = app
         runner = Runner(app)
         await runner.setup()
-        gate = Gate(self._config, self._log, ADMIN_SOCKETS)
-        await Site(runner, listening, gate, ssl_context=context).start()
-        self._admin_url = f"{url(listening, tls=context is not None)}/status"
+        # Operators connect to this port themselves, even from the address of a proxy.
+        config = dataclasses.replace(self._config, proxy_protocol=False)
+        gate = Gate(config, self._log, ADMIN_SOCKETS)
+        for each in listening:
+            await Site(runner, each, gate, ssl_context=context).start()
+        self._admin_url = f"{url(listening[0], tls=context is not None)}/status"
         return runner
 
     def _start(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -157,8 +162,12 @@ class Server:
     # Shutdown.
 
     def _on_stop(self, number: signal.Signals) -> None:
-        if self._ending:
-            os._exit(0)  # a second signal: exit at once
+        now = asyncio.get_running_loop().time()
+        if self._signalled is not None:
+            if now - self._signalled >= signals.together:
+                os._exit(0)  # a second signal: exit at once
+            return
+        self._signalled = now
         self._log("signal", signal=number.name)
         if number == signal.SIGTERM and self._reloading.config.drain_seconds > 0:
             self.drain()

@@ -13,6 +13,10 @@ CHANGES: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
 
+#: Seconds in which signals to stop count as one: 0, except in a worker. systemd signals all
+#: processes of a service by default, so a worker gets each signal from systemd and from its parent.
+together = 0.0
+
 
 def hold(signals: Iterable[signal.Signals]) -> None:
     """Block signals until `release`; does nothing on Windows."""

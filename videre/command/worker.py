@@ -20,6 +20,9 @@ FIRST_RESTART = 1.0
 LONGEST_RESTART = 60.0
 SOUND = 60.0
 
+# Seconds within which a worker gets the same signal from systemd and from its parent.
+TOGETHER = 1.0
+
 # Signals that stop all workers, and signals that are only forwarded to them (see server.py).
 ENDING = (signal.SIGTERM, signal.SIGINT)
 OTHERS = signals.CHANGES
@@ -66,6 +69,7 @@ class Worker:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
+            signals.together = TOGETHER
             os.setpgid(0, 0)  # a terminal's Ctrl-C reaches only the parent, which forwards it
             if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
                 os.environ["WATCHDOG_PID"] = str(os.getpid())  # we notify the parent, it systemd
@@ -87,9 +91,10 @@ class Worker:
 
 def how(code: int) -> str:
     """Describe how a process ended; a negative exit code is a signal's number."""
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"exited with {code}"
+    if code >= 0:
+        return f"exited with {code}"
+    names = {int(each): each.name for each in signal.Signals}  # without most real-time signals
+    return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 
 def exit_code(code: int) -> int:

@@ -69,6 +69,7 @@ class _Parent:
         self._serve = serve
         self._stopping = False
         self._starting = True  # until all serve
+        self._reloaded = False  # whether the workers have reloaded their configuration
         self._code = 0
 
     def run(self) -> int:
@@ -143,17 +144,23 @@ class _Parent:
             code = 0  # it was stopped before it had handlers
         if code == 0:  # we or its admin port stopped it
             worker.ready = True
+            worker.served[1].close()  # otherwise clients would connect, and wait forever
             self._check_ready()
         elif self._stopping:
             self._code = self._code or exit_code(code)
-        elif self._starting:
-            streams.complain(f"worker {worker.number} {how(code)} at the start, stopping all")
-            self._code = exit_code(code)
+        else:
+            self._failed(worker, how(code), exit_code(code))
+
+    def _failed(self, worker: Worker, reason: str, code: int) -> None:
+        """Restart a worker after a while; at the start, stop all of them instead."""
+        if self._starting:
+            streams.complain(f"worker {worker.number} {reason} at the start, stopping all")
+            self._code = code
             self._stopping = True
             self._tell_all(signal.SIGINT)
         else:
             wait = worker.put_off(time.monotonic())
-            told = f"worker {worker.number} {how(code)}, restarting it in {wait:g} s"
+            told = f"worker {worker.number} {reason}, restarting it in {wait:g} s"
             streams.complain(told)
 
     def _restart(self) -> None:
@@ -171,6 +178,7 @@ class _Parent:
         self._tell_all(number)
 
     def _hand_on(self, number: int, _frame: object) -> None:
+        self._reloaded = self._reloaded or number == signal.SIGHUP
         self._tell_all(number)
 
     def _tell_all(self, number: int) -> None:
@@ -187,16 +195,33 @@ class _Parent:
             if self._stopping:
                 return
             worker.began = time.monotonic()
-            hears, says = os.pipe()
-            if pid := os.fork():
-                os.close(says)
-                worker.pid, worker.words = pid, hears
+            try:
+                pid, pipe = _fork()
+            except OSError as error:
+                self._failed(worker, f"could not be forked ({error.strerror})", 1)
                 return
-            os.close(hears)
+            if pid:
+                worker.pid, worker.words = pid, pipe
+                if self._reloaded:  # it begins with the configuration of our own start
+                    os.kill(pid, signal.SIGHUP)
+                return
             others = [each.served[1] for each in self._workers if each is not worker]
-            worker.work(self._serve, says, others)
+            worker.work(self._serve, pipe, others)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
+
+
+def _fork() -> tuple[int, int]:
+    """Fork; return the child's pid (0 in the child), and an end of a pipe that the child writes."""
+    hears, says = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(hears)
+        os.close(says)
+        raise
+    os.close(says if pid else hears)
+    return pid, hears if pid else says
 
 
 @contextmanager
