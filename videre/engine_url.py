@@ -21,6 +21,9 @@ Kind = Literal["server", "cluster", "sentinel", "unix"]
 SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
 KINDS: dict[str, Kind] = {"": "server", "cluster": "cluster", "sentinel": "sentinel"}
 
+# The longest path of a Unix socket, in bytes; see unix(7).
+MAX_SOCKET = 107
+
 # The default ports of servers and Sentinels.
 SERVER_PORT, SENTINEL_PORT = 6379, 26379
 
@@ -30,6 +33,8 @@ _FORMS = (
 )
 _SCHEME = re.compile(r"([a-z]+)(?:\+([a-z]+))?://(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+# A host's name: labels of up to 63 characters, of which others cannot even be looked up.
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 _HALF_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Characters that end a login, or that other readers of the URL interpret differently.
@@ -202,7 +207,7 @@ def _server(text: str, port: int) -> tuple[str, int]:
             ipaddress.IPv6Address(host)
         except ValueError:
             raise ValueError("has no IPv6 address in the brackets") from None
-    elif not _NAME.fullmatch(host):
+    elif not _HOST.fullmatch(host):
         raise ValueError("has a host that is neither a name nor an address")
     if text.endswith(":"):
         raise ValueError("has a : without a port after it")
@@ -228,7 +233,10 @@ def _path_database(path: str) -> int:
 def _socket(host: str, path: str) -> str:
     if host or not path.strip("/"):
         raise ValueError("a Unix socket needs three slashes and a path, as unix:///run/valkey.sock")
-    return _decoded(path, "the path")
+    found = _decoded(path, "the path")
+    if len(found.encode()) > MAX_SOCKET or "\0" in found:
+        raise ValueError(f"a Unix socket's path has at most {MAX_SOCKET} bytes, none of them zero")
+    return found
 
 
 def _options(query: str) -> dict[str, Any]:

@@ -66,6 +66,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "servers": (("a", 26379),),
         "service": "main",
     },
+    f"redis://a_b.{'c' * 63}.": {"kind": "server", "servers": ((f"a_b.{'c' * 63}.", 6379),)},
+    f"unix:///{'a' * 106}": {"kind": "unix", "path": f"/{'a' * 106}"},
     "unix:///run/valkey.sock": {"kind": "unix", "path": "/run/valkey.sock"},
     "unix://u:p@/run/a%20b?db=1": {
         "kind": "unix",
@@ -115,6 +117,9 @@ BAD = {
     "redis://[h]": "IPv6",
     "redis://[::1": "neither a name nor an address",
     "redis://h\u00f6": "neither a name nor an address",
+    "redis://a..b": "neither a name nor an address",
+    "redis://.a": "neither a name nor an address",
+    f"redis://{'a' * 64}.b": "neither a name nor an address",
     "redis://a,b": "several servers",
     "redis+cluster://a,": "no host",
     "redis+cluster://a/1": "database",
@@ -141,6 +146,7 @@ BAD = {
     "redis://h?db=1&db=2": "twice",
     "unix://run/x": "three slashes",
     "unix:///": "three slashes",
+    "unix:///a%00b": "none of them zero",
 }
 
 
@@ -161,6 +167,19 @@ def test_an_unusable_url(url: str) -> None:
     assert words.startswith(f"VIDERE_ENGINE: Engine: {json.dumps(shown(url))}: ")
     assert str(fault(url)) in words
     assert "SECRET" not in words
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"redis://{'a.' * 127}", "neither a name nor an address"),
+        (f"unix:///{'a' * 107}", "at most 107 bytes"),
+        (f"unix:///{'%C3%A4' * 54}", "at most 107 bytes"),
+    ],
+)
+def test_a_url_that_is_too_long(url: str, words: str) -> None:
+    """No system looks up such a host, or opens such a socket."""
+    assert words in str(fault(url))
 
 
 @given(st.text(min_size=1), st.text(alphabet="ab@:/?#[]%,&= \n", max_size=30))
