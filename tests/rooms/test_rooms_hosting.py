@@ -198,6 +198,30 @@ def test_a_reason_too_long_for_a_close_frame(world: World, reason: str) -> None:
     assert do(world.rooms.kick("room", "a", "x" * 123)) is True
 
 
+async def nothing(*_: object, **__: object) -> None:
+    """Stand for an engine that must not be asked."""
+    raise AssertionError
+
+
+def test_names_that_are_no_text(world: World) -> None:
+    """A lone surrogate, as JSON may have it: ValueError, and no store ever gets to see it."""
+    (a,) = world.members("a")
+    world.engine.members = world.engine.rooms = nothing  # type: ignore[assignment, method-assign]
+    world.engine.remove = world.engine.publish = nothing  # type: ignore[assignment, method-assign]
+    for work in (
+        world.rooms.kick("\ud800", "a"),
+        world.rooms.kick("room", "\udfff"),
+        world.rooms.kick("room", "a", "\ud800"),
+        world.rooms.members("room\ud800"),
+        world.rooms.rooms(after="\ud800"),
+        world.rooms.rooms(after="\ud800", limit=1),
+        world.rooms.send("room", 1, to=["a", "\ud800"]),
+    ):
+        with pytest.raises(ValueError, match="surrogates"):
+            do(work)
+    assert (a.texts(), a.code) == ([], None)
+
+
 @pytest.mark.parametrize("down", ["at once", "later"])
 def test_an_engine_that_is_down(down: Any) -> None:
     """The application gets the error, and nothing has happened."""

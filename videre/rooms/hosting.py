@@ -18,7 +18,10 @@ PAGE = 1000
 
 
 class Hosting:
-    """The rooms of one namespace, for the hosting application. Rooms adds what peers need."""
+    """The rooms of one namespace, for the hosting application. Rooms adds what peers need.
+
+    Its methods raise ValueError for a room or user with a lone surrogate, which is no text.
+    """
 
     def __init__(self, engine: Engine, hooks: Hooks) -> None:
         self._engine = engine
@@ -44,6 +47,7 @@ class Hosting:
 
     async def rooms(self, *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Return the rooms with members, sorted; with `limit`, the first `limit` after `after`."""
+        _check(after or "")
         if limit is not None:
             return await self._engine.rooms(after, limit)
         found: list[str] = []
@@ -58,6 +62,7 @@ class Hosting:
 
     async def members(self, room: str) -> list[str]:
         """Return a room's user ids in joining order; empty for an unknown room."""
+        _check(room)
         return await self._engine.members(RoomId(room))
 
     async def kick(self, room: str, user: str, reason: str = "Removed") -> bool:
@@ -68,6 +73,7 @@ class Hosting:
         """
         if len(reason.encode()) > MAX_REASON:
             raise ValueError(f"the reason has more than {MAX_REASON} bytes")
+        _check(room, user)
         return await self._engine.remove(RoomId(room), UserId(user), reason)
 
     async def send(
@@ -82,7 +88,13 @@ class Hosting:
         users = None
         if to is not None:
             users = tuple(map(UserId, dict.fromkeys([to] if isinstance(to, str) else to)))
+            _check(*users)
             if not users:
                 return
         if (pending := self._engine.publish(RoomId(room), SERVER_SEAT, text, users)) is not None:
             await pending
+
+
+def _check(*names: str) -> None:
+    """Raise ValueError for names that no member can have, and no store can take."""
+    "".join(names).encode()
