@@ -42,6 +42,7 @@ TOO_LITTLE = {
     "+@all ~other:* &*": "its user may not use the keys videre:*;",
     "+@all -publish -spublish ~videre:* &videre:*": "its user may not SPUBLISH;",
     "+@all -subscribe -ssubscribe ~videre:* &videre:*": "its user may not SSUBSCRIBE;",
+    "+@all -sunsubscribe ~videre:* &videre:*": "its user may not SUNSUBSCRIBE;",
     "+@all -hset -zadd ~videre:* &videre:*": "its user may not HSET, ZADD;",
     "+@all -@write ~videre:* &videre:*": "its user may not DEL, HDEL, HSET, HSETNX,",
     "+@all -eval ~videre:* &videre:*": "'eval'",
@@ -306,6 +307,32 @@ async def test_the_command_says_why(tmp_path: Path) -> None:
     log = (tmp_path / "debug.log").read_text()
     assert log.count("the store cannot be used: Connection refused (redis://127.0.0.1:") == 2
     assert "wrong-one" not in log
+
+
+async def test_one_server_of_a_cluster_is_no_store(tmp_path: Path) -> None:
+    """It has some of the rooms only, whichever of them its URL names."""
+    async with valkey_cluster(tmp_path) as url:
+        alone = url.replace("+cluster", "")
+        async with nodes_on(alone) as nodes:
+            node = await nodes.add(node_timeout=NODE_SECONDS)
+            for why in (node.engine.fault, await choice.attempt(alone, "", NODE_SECONDS)):
+                assert why == "it is one server of a cluster, which needs redis+cluster://"
+        assert await choice.attempt(url, "", NODE_SECONDS) == ""
+
+
+async def test_a_replica_is_no_store(tmp_path: Path) -> None:
+    """It refuses writes: neither `--check --connect` nor the start takes it for a store."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    async with valkey(tmp_path / "first") as first:
+        options = ("--replicaof", f"127.0.0.1 {first.port}")
+        async with valkey(tmp_path / "second", *options) as second, nodes_on(second.url) as nodes:
+            node = await nodes.add(node_timeout=NODE_SECONDS)
+            for why in (node.engine.fault, await choice.attempt(second.url, "", NODE_SECONDS)):
+                assert why.startswith("You can't write against a read only replica")
+            await second.ask("REPLICAOF", "NO", "ONE")
+            await node.is_ready()
+            assert await choice.attempt(second.url, "", NODE_SECONDS) == ""
 
 
 def check(url: str, *options: str) -> Done:

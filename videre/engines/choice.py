@@ -44,6 +44,7 @@ async def attempt(url: str, namespace: str, node_timeout: float) -> str:
     outage = Outage(store.where)
     try:
         await store.open(lambda *_: None, lambda: None)
+        await store.try_to_write()
     except EngineError as error:
         return outage.words(error)
     finally:

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator
 
 from redis.asyncio.sentinel import MasterNotFoundError
-from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
+from redis.exceptions import AskError, AuthenticationError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from videre.errors import EngineError
@@ -29,6 +29,7 @@ MAX_REASON = 300
 KNOWN = (EngineError, OSError, RedisError, RedisClusterException)
 
 NO_ANSWER = "no answer in time"
+CLUSTERED = "it is one server of a cluster, which needs redis+cluster://"
 CLOSED = ("Connection closed by server", "Connection reset by peer")  # redis-py and Linux
 
 
@@ -107,6 +108,8 @@ def _words(error: BaseException) -> str:
         return _system_words(error)
     if isinstance(error, AuthenticationError) and str(error).startswith("HELLO must be called"):
         return "it requires a password"
+    if isinstance(error, AskError):  # MovedError, too
+        return CLUSTERED
     if isinstance(error, MasterNotFoundError):
         return _sentinel_words(str(error))
     return str(error)

@@ -21,7 +21,7 @@ PLAIN = (
     ("INFO", "server"),
     ("PING",),
     ("TIME",),
-    ("UNSUBSCRIBE",),
+    ("SUNSUBSCRIBE",),  # where the script can check, channels are sharded
 )
 ON_KEYS: dict[str, tuple[str, ...]] = {
     "DEL": (),

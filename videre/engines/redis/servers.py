@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from videre.engine_url import EngineURL
 from videre.engines.redis.calls import Calls
 from videre.engines.redis.connecting import connect, sentinels_of
 from videre.engines.redis.faults import engine_errors, reported
+from videre.engines.redis.outage import CLUSTERED
+from videre.errors import EngineError
 
 # How often a cluster may send a call elsewhere, or tell it to try again, before it fails; and the
 # seconds between two tries. In all, less than half a second, as redis-py has it.
@@ -43,6 +46,13 @@ class Servers:
             # redis-py does so only after one of its own commands has failed; there may be none.
             await self.client.initialize()
             await self.client.nodes_manager.initialize()
+
+    async def require_all(self) -> None:
+        """Raise EngineError if the URL names one server of a cluster as if it were all of them."""
+        if self.is_cluster or not (await self.client.info("cluster")).get("cluster_enabled"):
+            return
+        if int((await self.client.cluster("info"))["cluster_size"]) > 1:
+            raise EngineError(CLUSTERED)
 
     async def of(self, key: str) -> tuple[str, Calls]:
         """Return the name of the server that has a key or a channel, and our calls to it."""
@@ -116,18 +126,17 @@ class Script:
         """Run it; raises EngineError."""
         rest = (str(len(keys)), *keys, *arguments)
         with engine_errors():
-            try:
+            with contextlib.suppress(NoScriptError):  # or it would count as a later error's cause
                 return await self._servers.call(keys[0], ("EVALSHA", self._sha, *rest))
-            except NoScriptError:
-                return await self._load(keys[0], rest)
+            return await self._load(keys[0], rest)
 
     async def _load(self, key: str, rest: tuple[str, ...]) -> Any:
         """Run it on a server that lacked it; the first of concurrent calls sends the whole text."""
         async with asyncio.timeout(self._servers.timeout):
             await self._loading.acquire()
         try:
-            return await self._servers.call(key, ("EVALSHA", self._sha, *rest))
-        except NoScriptError:
+            with contextlib.suppress(NoScriptError):
+                return await self._servers.call(key, ("EVALSHA", self._sha, *rest))
             return await self._servers.call(key, ("EVAL", self._text, *rest))
         finally:
             self._loading.release()

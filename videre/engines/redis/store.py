@@ -108,6 +108,11 @@ class RedisStore:
             keys = (f"{self._tag('')}:{KEYS[0]}", f"{self._nodes}:nodes", self._format)
             ways = {"channel": self._tag(""), "publish": self._publish}
             await permissions.check(self._client, keys, **ways)
+            await self._servers.require_all()
+
+    async def try_to_write(self) -> None:
+        """Check that the server takes writes, which a replica does not; this changes nothing."""
+        await self.node("unnote", "", "", await self.node("process", ""))
 
     async def close(self) -> None:
         """Disconnect; no more messages arrive."""
@@ -216,6 +221,10 @@ class RedisStore:
         self._rooms.pop(channel, None)
         with engine_errors():
             self._channels.unsubscribe(channel)
+
+    def listen_anew(self) -> None:
+        """Lose all subscriptions, because they may lead to a server that is no longer the store."""
+        self._channels.lose(ConnectionError("the store is another process"))
 
     def _lose(self) -> None:
         self._rooms.clear()
