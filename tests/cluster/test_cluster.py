@@ -198,6 +198,25 @@ async def test_a_store_that_does_not_answer(nodes: Cluster, store: Valkey) -> No
         await each.hears_nothing()
 
 
+async def test_a_leave_while_the_store_hangs(nodes: Cluster, store: Valkey) -> None:
+    """Who leaves by a packet stays connected, hears nothing more, and may join again."""
+    first, second = await nodes.add(2)
+    a = await nodes.seated(first, "a")
+    b = await nodes.seated(second, "b", a)
+    store.signal(signal.SIGSTOP)
+    await b.send("disconnect")
+    await b.send("disconnect")
+    await b.hears(("error", "b", "not-in-room"))
+    store.signal(signal.SIGCONT)
+    await a.hears(("disconnect", "b", ""))
+    await a.says("not for b")
+    await b.send("connect")
+    while (heard := await b.hear()) == ("error", "b", "unavailable"):  # its server is still away
+        await b.send("connect")
+    assert heard == ("connect", "b", "false")
+    await a.hears(("connect", "b", "false"))
+
+
 async def test_a_full_store(nodes: Cluster, store: Valkey) -> None:
     """A newcomer gets an error, members stay, and a leave is not forgotten."""
     first, second = await nodes.add(2)

@@ -58,6 +58,19 @@ async def test_a_sentinel_fails_over(tmp_path: Path) -> None:
         await one_is_initiator(a, b, c)
 
 
+async def test_a_primary_that_lost_its_replica(tmp_path: Path) -> None:
+    """It takes no writes, as docs/cluster.md advises, but lives: the servers leave it."""
+    async with watched(tmp_path / "store") as store, cluster(tmp_path, store.url) as nodes:
+        await store.first.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+        a, b, c = await members(nodes)
+        async with Talk(a, b, c) as talk:
+            await talk.goes_on()
+            await store.turn_away()
+            await nobody_leaves(talk)
+        assert any(talker.refused for talker in talk.talkers)  # its notice was away
+        await one_is_initiator(a, b, c)
+
+
 async def shard_with(store: ValkeyCluster, pattern: str) -> tuple[Shard, int]:
     """Return the shard with the only key of a pattern, and the key's slot."""
     for shard in store.shards:

@@ -17,6 +17,7 @@ from videre.engines.redis.store import RedisStore
 from videre.engines.redis.view import KNOWN, MOVES, OVER, STRAYED, UNKNOWN, OwnSeat, View, ViewState
 from videre.errors import EngineError
 from videre.ids import RoomId, SeatId, UserId
+from videre.reasons import LeaveReason
 
 #: All that may happen to a view; nothing else may.
 ALLOWED = {
@@ -66,8 +67,9 @@ async def test_which_life_of_the_room_is_known(state: ViewState) -> None:
 async def test_a_seat_that_is_given_up_is_not_granted(leaving: bool) -> None:
     """The members had to reconnect while a step asked for it: the session must not keep it."""
     view = view_in(KNOWN)
-    own = OwnSeat(SeatId("1"), UserId("a"), RoomId("room"), None, place=1.0, leaving=leaving)
+    own = OwnSeat(SeatId("1"), UserId("a"), RoomId("room"), None, place=1.0)
     if leaving:
+        own.leaving = LeaveReason.ENGINE
         with pytest.raises(EngineError):
             await view.seated(own, 0)
     else:

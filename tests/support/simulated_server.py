@@ -465,13 +465,14 @@ class _Step:
         last = some[-1][3]
         return ["ok", adopted, f"({last}" if last == start else last]
 
-    def _op_restore(self, name: str, node: str, seats: str, born: str) -> Any:
+    def _op_restore(self, name: str, node: str, seats: str, born: str, leaving: str = "{}") -> Any:
         is_known = self._room is not None and self._room.born == born
         mine = orjson.loads(seats)
         named = {own[1] for own in mine}
         for user, seat, owner, _ in self._members():
             if owner == node and seat not in named:
-                self._remove(user, seat, "lost", 4001)
+                reason = orjson.loads(leaving).get(seat)
+                self._remove(user, seat, reason or "lost", False if reason else 4001)
         lost = []
         restored: list[list[Any]] = []
         for own in mine:

@@ -262,6 +262,12 @@ class SimulatedStore:
 
         await self._call(end)
 
+    def listen_anew(self) -> None:
+        """See RedisStore.listen_anew."""
+        if self.channels or self.deaf or self._waiting:
+            self._forget()
+            self._broken()
+
     def heard(self, room: str, message: tuple[list[Any], str]) -> None:
         """Deliver a message to the node."""
         self._heard(RoomId(room), message)

@@ -32,6 +32,14 @@ class Watched:
         self.url = f"redis+sentinel://{LOCAL}:{port}/videre"
         self.sentinel = Redis(host=LOCAL, port=port, decode_responses=True)
 
+    async def turn_away(self) -> None:
+        """Let the Sentinel name the second server, while the first lives on without a replica."""
+        await self.second.ask("REPLICAOF", "NO", "ONE")
+        ask = self.sentinel.execute_command
+        await ask("SENTINEL", "REMOVE", "videre")  # type: ignore[no-untyped-call]
+        await ask("SENTINEL", "MONITOR", "videre", LOCAL, self.second.port, 1)  # type: ignore[no-untyped-call]
+        await until(lambda: self.names(self.second))
+
     async def names(self, server: Valkey) -> bool:
         """Return whether the Sentinel names a server as the primary."""
         found = await self.sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "videre")  # type: ignore[no-untyped-call]

@@ -192,9 +192,15 @@ class Rooms(Hosting):
         return seat, digest(seat.secret)
 
     async def leave(self, seat: Seat, reason: LeaveReason) -> None:
-        """Give up a seat; the others get a disconnect. The holder keeps it until that is done."""
+        """Give up a seat; the others get a disconnect. The holder keeps it until that is done.
+
+        If a store that is away delays the end, the holder hears nothing of it.
+        """
+        if seat.state is not HELD:
+            return
+        await self._engine.leave(seat.room, seat.user, seat.id, reason)
         if seat.state is HELD:
-            await self._engine.leave(seat.room, seat.user, seat.id, reason)
+            self._replica.lose(seat)
 
     async def lose(self, seat: Seat, end: End, address: str = "") -> None:
         """Keep the seat of a lost connection for its grace; give it up if it is not resumable.

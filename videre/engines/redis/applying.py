@@ -48,7 +48,8 @@ class Applying:
         view.advance()
         if gone is not None and (own := self._node.own.get(gone)) is not None:
             self._seats.disown(own)  # last, because it may end the view
-            if line[4] == NODE_LOST or line[6] == CloseCode.ENGINE_UNAVAILABLE:
+            code = CloseCode.ENGINE_UNAVAILABLE
+            if line[4:6] == [NODE_LOST, code] or line[6] == code:  # left, or moved by a burial
                 # Take no more steps.
                 self._node.unsound(EngineError("the other nodes declared this node dead"))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from videre.engines.redis.leases import BEATS, Leases
 from videre.engines.redis.leaving import Leaving
@@ -14,6 +15,9 @@ from videre.ids import RoomId
 
 # Members that one reap step looks at: at most 3 ms, during which the store serves nobody else.
 REAPED_AT_ONCE = 100
+
+#: Does something for each of many rooms, and renews this node's lease meanwhile.
+Each = Callable[[Sequence[RoomId], Callable[[RoomId], Awaitable[None]]], Awaitable[None]]
 
 
 class Burying:
@@ -31,7 +35,7 @@ class Burying:
         """Record that this node's name is dead, and where it may have seats."""
         self.past[self._node.name] = asyncio.get_running_loop().time(), rooms
 
-    async def bury_dead(self, condemned: Sequence[str]) -> None:
+    async def bury_dead(self, condemned: Sequence[str], each: Each) -> None:
         """Bury the nodes that others condemned, and those whose leases have ended.
 
         A node that was cut off itself gives the others time to renew first.
@@ -41,16 +45,16 @@ class Burying:
             return
         ended = dict.fromkeys(condemned, "") | dict(self.leases.ended())
         for node in sorted(ended.keys() - {self._node.name}):
-            await self._bury(node, ended[node])
+            await self._bury(node, ended[node], each)
 
-    async def _bury(self, node: str, lease: str) -> None:
+    async def _bury(self, node: str, lease: str, each: Each) -> None:
         """Give up the seats of a node whose lease has ended; adopt the resumable ones."""
         if not await self._node.store.node("condemn", node, lease):
             return
-        await self._reap(node, set())
+        await self._reap(node, set(), each)
         await self._node.store.node("buried", node)
 
-    async def bury_past(self) -> None:
+    async def bury_past(self, each: Each) -> None:
         """Give up seats granted to this node's old names after they were buried.
 
         The node may have asked for them before it knew of this, and the store may have granted
@@ -58,23 +62,26 @@ class Burying:
         """
         now = asyncio.get_running_loop().time()
         for name, (died, rooms) in list(self.past.items()):
-            await self._reap(name, rooms)
+            await self._reap(name, rooms, each)
             if now - died > LATE_SECONDS:
                 del self.past[name]
 
-    async def _reap(self, node: str, rooms: set[RoomId]) -> None:
+    async def _reap(self, node: str, rooms: set[RoomId], each: Each) -> None:
         """Give up a node's seats in all rooms noted for it, and in `rooms`."""
-        for room in sorted({*await self._node.store.noted(node), *rooms}):
-            self._node.adopting.add(room)
-            try:
-                await self._notes.note(room)  # before a seat there may become ours
-                start = "-inf"
-                while start:
-                    start = await self._reap_some(room, node, start)
-            finally:
-                self._node.adopting.discard(room)
-            self._notes.release(room)
-            await self._node.unnote(node, room)
+        noted = sorted({*await self._node.store.noted(node), *rooms})
+        await each(noted, partial(self._reap_room, node))
+
+    async def _reap_room(self, node: str, room: RoomId) -> None:
+        self._node.adopting.add(room)
+        try:
+            await self._notes.note(room)  # before a seat there may become ours
+            start = "-inf"
+            while start:
+                start = await self._reap_some(room, node, start)
+        finally:
+            self._node.adopting.discard(room)
+        self._notes.release(room)
+        await self._node.unnote(node, room)
 
     async def _reap_some(self, room: RoomId, node: str, start: str) -> str:
         """Reap one slice of members; return where to continue, "" at the end."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable
 from typing import Any
 
 import hiredis
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import MasterDownError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from videre.engines.redis.faults import retrieve
 from videre.engines.redis.pipe import Pipe
 
 ENDED = "the store is closed"
+
+# How the errors of replicas, and of primaries that have lost theirs, appear in those of a script.
+_NO_WRITES = re.compile("READONLY|NOREPLICAS|MASTERDOWN")
 
 
 class Calls:
@@ -101,9 +105,8 @@ class Calls:
             answered.set_result(answer)
             return
         answered.set_exception(answer)
-        if isinstance(answer, ReadOnlyError) and self._pipe is not None:
-            # It has become a replica: the present primary has another connection.
-            self._pipe.close(answer)
+        if self._pipe is not None and _takes_no_writes(answer):
+            self._pipe.close(answer)  # the present primary may be another server
 
     def _lose(self, error: BaseException) -> None:
         """Fail all calls that wait for an answer."""
@@ -127,3 +130,8 @@ class Calls:
             self._pipe.close(RedisTimeout("no answer"))
         else:
             self._timer = loop.call_at(due, self._watch)
+
+
+def _takes_no_writes(error: Exception) -> bool:
+    kinds = ReadOnlyError, MasterDownError  # whose texts lack the word
+    return isinstance(error, kinds) or _NO_WRITES.search(str(error)) is not None

@@ -60,11 +60,16 @@ class Channels:
         ending, self._ending = self._ending, []
         await asyncio.gather(*ending, return_exceptions=True)
 
-    def _lose(self, subscription: Subscription, error: BaseException) -> None:
-        if subscription in self._subscriptions.values():
+    def lose(self, error: BaseException) -> None:
+        """Lose all subscriptions, if there are any."""
+        if self._subscriptions:
             logger.warning("lost the subscription to the store: %s", error or type(error).__name__)
             self._drop()
             self._broken()
+
+    def _lose(self, subscription: Subscription, error: BaseException) -> None:
+        if subscription in self._subscriptions.values():
+            self.lose(error)
 
     def _drop(self) -> None:
         subscriptions, self._subscriptions = self._subscriptions, {}

@@ -98,6 +98,8 @@ class Duties:
             self._die()
             return
         self._following.doubts.end()
+        if node.server not in ("", beat.server):
+            node.store.listen_anew()  # Sentinels may name another server while the old one lives
         deaf, breaks = node.deaf, node.breaks
         if before is AWAY or deaf or beat.state == "new" or beat.server != node.server:
             await self._owe_all(beat.server)
@@ -108,8 +110,8 @@ class Duties:
             node.sound()
             await self._warn_of_evictions()
         await self._pay()
-        await self._burying.bury_past()
-        await self._burying.bury_dead(beat.condemned)
+        await self._burying.bury_past(self._each)
+        await self._burying.bury_dead(beat.condemned, self._each)
 
     def nodes(self) -> list[Seen]:
         """See Engine.nodes: as of the last beat."""
@@ -241,7 +243,9 @@ class Duties:
                 (own.user, own.seat, 0 if view is None else own.place, own.ticket or "")
                 for own in seats
             ]
-            return room, self._node.name, orjson.dumps(rows).decode(), known
+            leaving = {own.seat: own.leaving for own in self._node.own_in(room) if own.leaving}
+            lists = [orjson.dumps(each).decode() for each in (rows, leaving)]
+            return room, self._node.name, lists[0], known, lists[1]
 
         if view is None:
             answer = await self._node.step(room, "restore", *take("-"))

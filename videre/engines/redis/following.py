@@ -176,7 +176,7 @@ class Following:
         view.doubted.clear()
         self._node.listener.hear(view.room, view.find({}))
         for each in own:
-            each.leaving = True
+            each.leaving = LeaveReason.ENGINE
             left = (each.user, each.seat, LeaveReason.ENGINE, "")
             self._node.jobs.spawn(self._node.or_later(view.room, "leave", *left))
         self._node.owe(view.room)

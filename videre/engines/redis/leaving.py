@@ -28,7 +28,7 @@ class Leaving:
         """See Engine.leave. An outage of the store only delays it."""
         own = self._node.own.get(seat)
         if own is not None:
-            own.leaving = True
+            own.leaving = reason
         answer = await self._node.or_later(room, "leave", user, seat, reason, "")
         if answer is None:
             return

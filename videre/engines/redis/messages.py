@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 
 from videre.engines.events import Joined, Left, Moved, Sent
+from videre.errors import CloseCode
 from videre.reasons import LeaveReason
 
-# Reason for giving up the seats of a dead node, as room.lua writes it.
+# Reason for giving up the seats of a dead node, as room.lua writes it with ENGINE_UNAVAILABLE.
 NODE_LOST = "node lost"
 
 
@@ -24,5 +25,5 @@ def event_of(line: list[Any], body: str) -> Joined | Moved | Left | Sent:
         return Joined(line[2], line[3], (head, tail))
     if kind == "moved":
         return Moved(line[2], line[3], line[4], line[6] or None, body)
-    reason = LeaveReason.ENGINE if line[4] == NODE_LOST else line[4]
+    reason = LeaveReason.ENGINE if line[5] == CloseCode.ENGINE_UNAVAILABLE else line[4]
     return Left(line[2], line[3], reason, line[5] or None, line[6] or None)

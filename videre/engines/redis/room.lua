@@ -471,9 +471,10 @@ end
 -- Make a node's seats those in its list, [[user, seat, place, ticket], ...]; place 0 marks a seat
 -- that it has asked for and may have been granted. `known` is the room's first number as the node
 -- knows it: if it is ours, no data was lost, and a seat missing here was given up; "-": the node
--- wants no state.
-function ops.restore(name, node, list, known)
+-- wants no state. `leaving` says why the node gives up seats that it still has: {seat: reason, ...}.
+function ops.restore(name, node, list, known, leaving)
   local mine, named, lost = cjson.decode(list), {}, {}
+  local reasons = cjson.decode(leaving or '{}')
   local is_known = known ~= '' and born == known
   for _, own in ipairs(mine) do
     named[own[2]] = true
@@ -481,7 +482,8 @@ function ops.restore(name, node, list, known)
   local seats = {}
   for _, member in ipairs(members()) do
     if member[3] == node and not named[member[2]] then
-      remove(member[1], member[2], 'lost', 4001)
+      local reason = reasons[member[2]]
+      remove(member[1], member[2], reason or 'lost', not reason and 4001)
     else
       seats[member[1]] = member[2]
     end

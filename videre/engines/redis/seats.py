@@ -13,6 +13,7 @@ from videre.engines.redis.notes import Notes
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError, PeerError
 from videre.ids import RoomId
+from videre.reasons import LeaveReason
 
 
 class Seats:
@@ -77,7 +78,7 @@ class Seats:
         except BaseException:
             self._node.owe(own.room)
             if own.place and own.seat in self._node.own:  # it was granted
-                own.leaving = True
+                own.leaving = LeaveReason.ENGINE
             else:
                 self.disown(own)
             raise

@@ -52,7 +52,7 @@ class OwnSeat:
     place: float = 0.0  # in joining order; 0: not known yet
     last_id: str = "null"  # of its last packet, see Engine.publish
     grace: asyncio.TimerHandle | None = None  # of a lost or adopted seat
-    leaving: bool = False  # from then on it is not restored; never false again
+    leaving: str = ""  # why it is given up; from then on it is not restored; never "" again
 
 
 @dataclasses.dataclass(frozen=True)

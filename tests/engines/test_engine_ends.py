@@ -1,0 +1,101 @@
+"""The ends of seats: why they ended, as all nodes hear it; and the burial of many rooms."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from engine_nodes import Nodes, eventually
+from patience import NODE_SECONDS
+
+from videre.errors import EngineError
+from videre.reasons import LeaveReason
+
+pytestmark = pytest.mark.process
+
+
+async def no_answer(*_: object) -> None:
+    """Fail as a step does whose answer is lost."""
+    raise EngineError("no answer")
+
+
+async def test_a_leave_that_the_store_delayed(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its reason, and closes no session: the client may have joined another room."""
+    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    seats = {user: await one.join(user) for user in ("a", "b", "c")}
+    await two.join("d")
+    reasons = {"a": LeaveReason.DISCONNECT, "b": LeaveReason.GRACE_OVER}
+    with monkeypatch.context() as patched:
+        patched.setattr(one.engine._node.store, "step", no_answer)
+        for user, reason in reasons.items():
+            await one.engine.leave("room", user, seats[user], reason)
+    await eventually(lambda: sum(event[0] == "left" for event in two.heard.events) == len(reasons))
+    for node in (one, two):
+        left = {event[2]: event[3:] for event in node.heard.events if event[0] == "left"}
+        assert left == {user: (seats[user], reason) for user, reason in reasons.items()}
+    await one.is_ready()
+    assert await one.engine.members("room") == ["c", "d"]
+
+
+async def test_a_seat_that_its_node_does_not_know(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was granted, but the answer was lost: it ends with a reason of our vocabulary."""
+    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    await two.join("a")
+    store = one.engine._node.store
+    step = store.step
+
+    async def loses_answers(room: Any, op: str, *arguments: str) -> Any:
+        answer = await step(room, op, *arguments)
+        if op == "join":
+            raise EngineError("no answer")
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "step", loses_answers)
+        with pytest.raises(EngineError):
+            await one.join("b")
+    heard = await two.hears("joined", "joined", "left")
+    assert heard[2][4:] == ("engine", "4001")
+
+
+@pytest.mark.parametrize("words", ["node lost", "lost", "replaced"])
+async def test_the_words_of_a_removal_mean_nothing(nodes: Nodes, words: str) -> None:
+    """They reach the session as they are, whatever else the scripts write there."""
+    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    seat = await one.join("a")
+    await one.join("b")
+    sound_since = one.engine._node.sound_since
+    assert await two.engine.remove("room", "a", words)
+    heard = await one.hears("joined", "joined", "left")
+    assert heard[2] == ("left", "room", "a", seat, words, "4504")
+    assert one.engine._node.sound_since == sound_since  # it was not taken for a burial
+
+
+async def test_a_long_burial_costs_no_lease(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead node had seats in many rooms: who gives them up goes on serving meanwhile."""
+    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    rooms = [f"room {number}" for number in range(48)]
+    for room in rooms:
+        await two.join("a", room=room)
+    node, store = one.engine._node, one.engine._node.store
+    step = store.step
+
+    async def takes_long(room: Any, op: str, *arguments: str) -> Any:
+        if op == "reap":
+            await asyncio.sleep(0.4 * NODE_SECONDS)
+            node.require()
+        return await step(room, op, *arguments)
+
+    monkeypatch.setattr(store, "step", takes_long)
+    await two.die()
+    name = two.engine._node.name
+    await eventually(lambda: bool(node.adopting))
+    async with asyncio.timeout(10 * NODE_SECONDS):
+        while await store.noted(name):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.05)
+    assert node.ready and not await one.engine.rooms(None, 1000)
