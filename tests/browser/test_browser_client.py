@@ -859,3 +859,33 @@ async def test_a_burst_arrives_once(site: Site, room: str, burst: int | None) ->
     if burst is None:
         assert all(each == list(range(41)) for each in heard)
         assert codes == []
+
+
+async def test_a_burst_to_many_arrives_once(site: Site, room: str) -> None:
+    """The server charges each eight receivers; the client knows, so nothing is refused or lost."""
+    limits = Limits(bytes_per_second=40_000, byte_burst=40_000)
+    await site.restart(videre.Config(limits=limits))
+    page = await site.open()
+    found = await page.run(
+        """
+        const heard = [];
+        for (let other = 0; other < 20; other++) {
+          const signaller = new Signaller({ url: SIGNALLER });
+          heard.push([]);
+          signaller.on("message", ({ payload }) => heard[other].push(payload.number));
+          await signaller.join(arg);
+        }
+        const me = new Signaller({ url: SIGNALLER, user: "me" });
+        const codes = [];
+        me.on("error", ({ code }) => codes.push(code));
+        await me.join(arg);
+        const text = "x".repeat(300);
+        for (let number = 0; number < 100; number++) me.broadcast({ number, text });
+        const count = () => heard.flat().length;
+        await until(() => count() >= 2_000, 25_000).catch(() => {});
+        const inOrder = heard.every((each) => each.every((number, at) => number === at));
+        return [codes, me.state, count(), inOrder];
+        """,
+        room,
+    )
+    assert found == [[], "joined", 2_000, True]

@@ -266,6 +266,28 @@ async def test_cancelled_transfers(site: Site, room: str) -> None:
     ]
 
 
+async def test_a_value_cancelled_before_it_can_be_sent(site: Site, room: str) -> None:
+    """It fails at once, although its channel never opens; what was sent after it arrives."""
+    ann = await site.client("ann", room)
+    await ann.run(
+        """
+        v.on("call", (peer) => {
+          const control = new AbortController();
+          const sent = v.send("cancelled", { signal: control.signal });
+          const { channel } = peer;
+          const ended = ({ failed: [{ error }] }) => [error.code, channel.readyState];
+          globalThis.found = sent.then(ended);
+          v.send("sent");
+          control.abort();
+        });
+        """
+    )
+    bob = await site.client("bob", room)
+    assert await ann.run("return until(() => globalThis.found);") == ["cancelled", "connecting"]
+    heard = "return until(() => v.heard.find(({ type }) => type === 'message')?.detail.data);"
+    assert await bob.run(heard) == "sent"
+
+
 async def test_a_value_that_is_too_large(site: Site, room: str) -> None:
     """Above the general limit it fails at once; above a receiver's own limit, it is refused."""
     ann, bob = await together(site, room, "ann", "bob", options="{ maxTransferBytes: 1_000_000 }")

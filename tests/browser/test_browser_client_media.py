@@ -114,6 +114,15 @@ ORDERS = {
         "two = quiet(v.useDevice('video')); three = v.useDevice('video'); open(); await three;",
         2,
     ),
+    "another camera, while it asks for both": (
+        "one = v.connect(room); gate = null; await v.useDevice('video'); open(); await one;",
+        2,
+    ),
+    "both, while it asks for another camera": (
+        "gate = null; one = v.connect(room); open = hold(); two = v.useDevice('video'); await one;"
+        "open(); await two;",
+        2,
+    ),
     "the screen, left while it asks": (
         "one = v.connect(room); open(); await one; open = hold();"
         "two = v.shareScreen(); v.disconnect(); open();",

@@ -115,6 +115,11 @@ def test_expiring_ice_servers_are_replaced(found: dict[str, Any]) -> None:
     assert found["iceServersThatEnd"] == [["old"], ["new"]]
 
 
+def test_requests_without_an_answer(found: dict[str, Any]) -> None:
+    """The server drops them silently beyond its rates: they end, and that for ICE is repeated."""
+    assert found["whatIsNotAnswered"] == [["lost", True, 40_000], 2, "joined", 0]
+
+
 def test_no_transport_opens(found: dict[str, Any]) -> None:
     """A WebSocket has 6 s, then polling is tried, and so on until it leaves; no timer remains."""
     expected = ["waiting", 3000, "connecting", 2, "left", "closed", 0]
@@ -157,6 +162,27 @@ def test_events_that_wake_it(found: dict[str, Any]) -> None:
     assert found["whatWakesIt"] == [dict.fromkeys(types, each), 0, 0, 0]
 
 
+def test_a_wake_up_before_a_heartbeat(found: dict[str, Any]) -> None:
+    """A heartbeat that is due meanwhile does not shorten the 3 s for the answer."""
+    assert found["aWakeUpBeforeAHeartbeat"] == ["joined", "joined", "joined", "waiting"]
+
+
+def test_a_token_that_expires_on_its_way(found: dict[str, Any]) -> None:
+    """Another is requested, once for each connection; a fixed one ends the seat."""
+    entering, entered, returned = ["1", "2"], ["3", "4"], ["5", "6"]
+    assert found["aTokenThatExpiresOnItsWay"] == [
+        *(entering, "token-expired", "closed"),
+        *(entered, returned, "waiting", "joined"),
+        "closed",
+    ]
+
+
+def test_leaving_in_a_listener(found: dict[str, Any]) -> None:
+    """Whatever packet it hears, no timer remains, and it does not return."""
+    left = ["closed", 1, 0]
+    assert found["whoLeavesInAListener"] == {"connect": left, "welcome": left, "ping": left}
+
+
 def test_a_sleep_while_it_connects(found: dict[str, Any]) -> None:
     """An attempt that timed out during the sleep is given up, a new one is not."""
     assert found["aSleepWhileItConnects"] == [["connecting", None], 3000]
@@ -174,12 +200,35 @@ def test_it_keeps_to_the_limits(found: dict[str, Any]) -> None:
         assert in_order and timers == 0
         assert at == sorted(at)
     assert limits["told"][0] == [18, 27, 36]
-    assert limits["none"][0] == [400, 400, 400]
+    assert limits["none"][0] == limits["left out"][0] == [400, 400, 400]
     assert limits["old"][0][0] == 180 and limits["old"][0][2] in (268, 269, 270)
     # A packet here has about 90 bytes.
     first, second, third = limits["bytes"][0]
     assert 20 < first <= 3_000 / 85
     assert 5 <= second - first <= 1_000 / 85 and 5 <= third - second <= 1_000 / 85
+
+
+def test_receivers_are_charged(found: dict[str, Any]) -> None:
+    """Each eight receivers once, as the server does, and the answers to pings."""
+    sent = found["whatReceiversCost"]
+    assert sent.pop("answered") == 0
+    assert 27_000 / 220 < sent["1"] <= 27_000 / 160
+    assert 0.8 * sent["1"] < sent["2"] <= sent["1"]
+    assert 0.25 * sent["1"] < sent["all"] < 0.4 * sent["1"]
+    assert 0.2 * sent["1"] < sent["17"] < 0.4 * sent["1"]
+
+
+def test_a_pause_is_no_longer_if_the_clock_is_set_back(found: dict[str, Any]) -> None:
+    """After 2 s the server's limits have recovered; then it sends at half the rate."""
+    at_once, *later = found["aRefusalAndAClockThatIsSetBack"]
+    assert at_once == 19  # with the connect
+    assert later == [0, 9, 13]
+
+
+def test_polling_that_is_given_up(found: dict[str, Any]) -> None:
+    """No request remains: browsers allow six at once. After a leave, the last packets are sent."""
+    # Two polls and the connect.
+    assert found["pollingThatIsGivenUp"] == {"dead": [3, 3, 0, 0], "leave": [3, 0, 0, 0]}
 
 
 def test_refused_packets_are_sent_again(found: dict[str, Any]) -> None:
@@ -217,6 +266,8 @@ def test_wrong_options(found: dict[str, Any]) -> None:
         "delay": "minDelay takes a number of milliseconds",
         "endless": "maxDelay takes a number of milliseconds",
         "heartbeat": "heartbeat takes a number of milliseconds",
+        "heartbeat, never": "heartbeat takes a number of milliseconds",
+        "delay, never": "maxDelay takes a number of milliseconds",
         "room": "room takes a string of 1 to 256",
         "no room": "room takes a string of 1 to 256",
         "control character": "room takes a string of 1 to 256",

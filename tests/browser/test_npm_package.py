@@ -22,7 +22,7 @@ from patience import patient
 from process import ROOT
 
 import videre
-from videre.client import Call, Peer
+from videre.client import Call, Client, Peer
 from videre.version import __version__
 
 EXAMPLES = ROOT / "examples"
@@ -343,6 +343,18 @@ async def test_a_call_in_react(react: Path, browser: Browser) -> None:
             """
         )
         assert muted == [True, True, {"audio": True, "video": False}, False]
+
+
+async def test_a_seat_that_react_loses(react: Path, browser: Browser) -> None:
+    """The component gets the reason, and shows no picture of a camera that is off."""
+    async with served(browser, react) as url:
+        page = await browser.open(url, init=SMALL)
+        await page.run("go(arg); await until(() => globalThis.call?.state === 'joined');", "room")
+        user = await page.run("return call.videre.userId;")
+        async with Client(f"{url}echo", user=user, room="room"):
+            await page.run("await until(() => call.state === 'closed' && call.error);")
+            found = await page.run("return [call.error.code, call.localStream, live()];")
+        assert found == [4503, None, 0]
 
 
 @pytest.mark.parametrize("first", ["react", "python"])

@@ -10,6 +10,7 @@ const { Signaller } = await import(pathToFileURL(process.argv[2]));
 let sockets = [];
 let timers = [];
 let now = 0;
+let skew = 0; // of the system's clock, which somebody sets
 
 class FakeWebSocket {
   sent = [];
@@ -57,7 +58,8 @@ globalThis.setInterval = (callback, ms) => wait(callback, ms, ms);
 globalThis.clearTimeout = globalThis.clearInterval = (timer) => {
   timers = timers.filter((each) => each !== timer);
 };
-Date.now = () => now;
+Date.now = () => now + skew;
+performance.now = () => now;
 Math.random = () => 0.5;
 
 /** Lets pending promises resolve. */
@@ -310,6 +312,23 @@ const scenarios = {
     return [...found, made.iceServers];
   },
 
+  async whatIsNotAnswered() {
+    const made = signaller();
+    made.join("room");
+    const socket = await open();
+    socket.welcome({ IceServers: [], IceTtl: 100 });
+    const ends = [];
+    made.ping().catch(({ code, retry }) => ends.push(code, retry, now));
+    for (let seconds = 0; seconds < 150; seconds += 10) {
+      await pass(10_000);
+      socket.hears("ping", "me", "[]"); // of the heartbeat
+    }
+    const asked = socket.sent.filter(({ Header }) => Header.Event === "ice").length;
+    const { state } = made;
+    made.leave();
+    return [ends, asked, state, timers.length];
+  },
+
   async nothingOpens() {
     globalThis.fetch = () => Promise.reject(new TypeError("no"));
     const made = signaller();
@@ -433,6 +452,68 @@ const scenarios = {
     return [found, hidden, heard.size, timers.length];
   },
 
+  async aWakeUpBeforeAHeartbeat() {
+    const found = [];
+    for (const answers of [true, false]) {
+      [sockets, timers] = [[], []];
+      const made = await joined();
+      await pass(9_999);
+      made.wake(); // as when timers were late
+      await pass(1);
+      found.push(made.state);
+      if (answers) sockets[0].hears("ping", "me", '["me"]');
+      await pass(3_000);
+      found.push(made.state);
+      made.leave();
+    }
+    return found;
+  },
+
+  async aTokenThatExpiresOnItsWay() {
+    let asked = 0;
+    const made = signaller({ token: () => `${++asked}` });
+    const expired = async (socket, times) => {
+      for (let time = 0; time < times; time++) {
+        socket.error("token-expired", false, { Id: "connect" });
+        await settle();
+      }
+      return socket.sent.map(({ Payload }) => Payload.Token);
+    };
+    const refused = made.join("room").catch(({ code }) => code);
+    const found = [await expired(await open(), 2), await refused, made.state];
+    made.join("room").catch(() => {});
+    const socket = await open();
+    found.push(await expired(socket, 1));
+    socket.welcome();
+    socket.lose();
+    await pass(500);
+    found.push(await expired(await open(), 2), made.state); // a seat that it has had is worth more tries
+    await pass(1_000);
+    (await open()).welcome({ Resumed: true });
+    found.push(made.state);
+    made.leave();
+    const fixed = await joined({ token: "for ever" });
+    sockets.at(-1).lose();
+    await pass(500);
+    await expired(await open(), 1);
+    return [...found, fixed.state];
+  },
+
+  async whoLeavesInAListener() {
+    const found = {};
+    for (const event of ["connect", "welcome", "ping"]) {
+      [sockets, timers] = [[], []];
+      const made = signaller();
+      made.on("packet", ({ Header }) => Header.Event === event && made.leave());
+      made.join("room").catch(() => {});
+      (await open()).welcome();
+      made.wake();
+      await pass(60_000);
+      found[event] = [made.state, sockets.length, timers.length];
+    }
+    return found;
+  },
+
   async aSleepWhileItConnects() {
     const made = signaller();
     made.join("room").catch(() => {});
@@ -460,6 +541,7 @@ const scenarios = {
       told: { PacketsPerSecond: 10, PacketBurst: 20, BytesPerSecond: null, ByteBurst: null },
       bytes: { PacketsPerSecond: null, PacketBurst: null, BytesPerSecond: 1_000, ByteBurst: 3_000 },
       none: { PacketsPerSecond: null, BytesPerSecond: null },
+      "left out": {},
       old: undefined,
     })) {
       [sockets, timers] = [[], []];
@@ -478,6 +560,85 @@ const scenarios = {
       made.leave();
       found[name] = [at, order.every((each, index) => each === index), timers.length];
     }
+    return found;
+  },
+
+  async whatReceiversCost() {
+    const found = {};
+    const Limits = { BytesPerSecond: 10, ByteBurst: 30_000 };
+    const Users = ["me", ...Array.from({ length: 24 }, (_, number) => `${number}`)];
+    for (const to of [undefined, ["0", "1"], Users.slice(1, 18), "0"]) {
+      [sockets, timers] = [[], []];
+      const made = signaller();
+      made.join("room");
+      const socket = await open();
+      socket.welcome({ Limits, Users });
+      const before = socket.sent.length;
+      for (let number = 0; number < 400; number++) made.broadcast("x".repeat(100), { to });
+      found[to === undefined ? "all" : [to].flat().length] = socket.sent.length - before;
+      made.leave();
+    }
+    [sockets, timers] = [[], []];
+    const made = signaller();
+    made.join("room");
+    const socket = await open();
+    socket.welcome({ Limits, Users });
+    socket.hears("ping", "me", JSON.stringify(["x".repeat(27_000)])); // the answer of a large room
+    made.broadcast("x");
+    found.answered = socket.sent.length - 1;
+    made.leave();
+    return found;
+  },
+
+  async aRefusalAndAClockThatIsSetBack() {
+    const made = signaller();
+    made.join("room");
+    const socket = await open();
+    socket.welcome({ Limits: { PacketsPerSecond: 10, PacketBurst: 20 } });
+    for (let number = 0; number < 40; number++) made.broadcast(number);
+    const [first] = socket.sent.filter(({ Header }) => Header.Event === "broadcast");
+    const count = () => socket.sent.length;
+    const at = [count()];
+    socket.error("rate-limited", true, { Id: first.Header.Id });
+    skew = -3_600_000;
+    for (const ms of [1_900, 200, 1_000]) {
+      await pass(ms);
+      at.push(count() - at[0]);
+    }
+    skew = 0;
+    made.leave();
+    return at;
+  },
+
+  async pollingThatIsGivenUp() {
+    const real = globalThis.WebSocket;
+    delete globalThis.WebSocket;
+    const found = {};
+    for (const how of ["dead", "leave"]) {
+      [sockets, timers] = [[], []];
+      const [opened, requests] = [[], []];
+      globalThis.fetch = (url, { signal }) => {
+        opened.push(signal);
+        if (opened.length === 1) return Promise.resolve({ ok: true, text: async () => "o" });
+        return new Promise((resolve, reject) => {
+          requests.push(() => resolve({ ok: true, text: async () => "" }));
+          signal.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
+        });
+      };
+      const made = signaller();
+      made.join("room").catch(() => {});
+      for (let turn = 0; turn < 10; turn++) await settle();
+      const count = opened.length;
+      if (how === "dead") await pass(30_000); // no welcome
+      made.leave();
+      await settle();
+      const before = opened.filter(({ aborted }) => aborted).length;
+      if (how === "leave") requests.forEach((answer) => answer());
+      for (let turn = 0; turn < 10; turn++) await settle();
+      const left = opened.filter(({ aborted }) => !aborted).length;
+      found[how] = [count, before, left, timers.length];
+    }
+    globalThis.WebSocket = real;
     return found;
   },
 
@@ -539,6 +700,8 @@ const scenarios = {
       delay: () => new Signaller({ url: "http://h/echo", minDelay: "1" }),
       endless: () => new Signaller({ url: "http://h/echo", maxDelay: Infinity }),
       heartbeat: () => new Signaller({ url: "http://h/echo", heartbeat: 0 }),
+      "heartbeat, never": () => new Signaller({ url: "http://h/echo", heartbeat: 2 ** 31 }),
+      "delay, never": () => new Signaller({ url: "http://h/echo", maxDelay: 1e12 }),
       room: () => signaller().join(7),
       "no room": () => signaller().join(""),
       "control character": () => signaller().join("a\nb"),

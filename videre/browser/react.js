@@ -25,7 +25,9 @@ export function useCall({ url, room, enabled = true, onMessage, ...options }) {
     videre.onAudioError = videre.onVideoError = error;
     for (const type of ["call", "stream", "connection", "hangup"]) videre.on(type, people);
     videre.on("error", error).on("message", (message) => latest.current.onMessage?.(message));
-    videre.signaller.on("state", (state) => set({ state }));
+    videre.signaller
+      .on("state", (state) => set({ state }))
+      .on("closed", (reason) => set({ localStream: null, ...(reason && { error: reason }) }));
     if (latest.current.muted.audio) videre.muteMic();
     if (latest.current.muted.video) videre.muteVideo();
     show({ ...START, videre });

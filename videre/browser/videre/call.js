@@ -98,7 +98,7 @@ export class Videre extends Emitter {
         if (stream !== this.localStream && !this.#turn?.waits) stop(stream);
         return null;
       }
-      if (stream) this.#show(stream);
+      if (stream) this.#show(this.#merged(stream));
       if (turn !== this.#turn) return null; // `onLocalStream` called `disconnect`
       if (this.#levels) this.#listening = setInterval(() => this.#listen(), this.#levels);
       return await this.signaller.join(room);
@@ -122,6 +122,17 @@ export class Videre extends Emitter {
     stop(this.localStream);
     this.localStream = null;
     if (this.localVideoElement) this.localVideoElement.srcObject = null;
+  }
+
+  /** Keep the devices that `useDevice` has got while `connect` still asked. @param {MediaStream} stream */
+  #merged(stream) {
+    const held = this.localStream;
+    if (!held || held === stream) return stream;
+    for (const track of stream.getTracks()) {
+      if (trackOf(held, /** @type {Kind} */ (track.kind))) track.stop();
+      else held.addTrack(track);
+    }
+    return held;
   }
 
   /** @param {MediaStream} stream */

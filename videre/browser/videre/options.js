@@ -15,8 +15,10 @@ const a = (type) => [`a ${type}`, (value) => typeof value === type];
 const isObject = (value) => typeof value === "object" && !Array.isArray(value);
 /** @type {Kind} */
 const object = ["an object", isObject];
+// A timer with a longer time is over at once.
+const TIMER_MS = 2 ** 31 - 1;
 /** @param {number} least @param {string} what @returns {Kind} */
-const number = (least, what) => [what, (value) => Number.isFinite(value) && value >= least];
+const number = (least, what) => [what, (value) => Number.isFinite(value) && value >= least && value <= TIMER_MS];
 /** @type {Kind} */
 const element = ["a media element", (value) => isObject(value) && "srcObject" in value];
 const ms = number(1, "a number of milliseconds");
@@ -37,7 +39,7 @@ export const KINDS = {
   constraints: ["an object or false", (value) => value === false || isObject(value)],
   configuration: object,
   levels: number(0, "a number of milliseconds, 0 for none"),
-  maxTransferBytes: number(0, "a number of bytes"),
+  maxTransferBytes: ["a number of bytes", (value) => value >= 0 && Number.isFinite(value)],
   to: [
     "a user's name or a list of names",
     (value) => [value].flat().every((each) => typeof each === "string"),

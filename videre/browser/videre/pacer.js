@@ -5,16 +5,9 @@
 const SHARE = 0.9; // of the server's limits, so that packets that bunch up on their way still pass
 const LONGEST_MS = 30_000; // pause after a refusal
 /** The limits of a server that states none. @type {Limits} */
-const DEFAULTS = { PacketsPerSecond: 50, PacketBurst: 200, BytesPerSecond: null, ByteBurst: null };
+const DEFAULTS = { PacketsPerSecond: 50, PacketBurst: 200 };
 
-class Bucket {
-  /** @param {number} rate per second @param {number} burst */
-  constructor(rate, burst) {
-    this.rate = rate;
-    this.burst = burst;
-    this.level = burst;
-  }
-}
+/** @typedef {{rate: number, burst: number, level: number}} Bucket `rate` is per second */
 
 export class Pacer {
   /** @type {[packets: Bucket | null, bytes: Bucket | null]} */ #buckets = [null, null];
@@ -23,7 +16,7 @@ export class Pacer {
 
   /** Begin a connection with full buckets. @param {Limits | undefined} limits @param {number} now */
   begin(limits, now) {
-    const { PacketsPerSecond, PacketBurst, BytesPerSecond, ByteBurst } = { ...DEFAULTS, ...limits };
+    const { PacketsPerSecond, PacketBurst, BytesPerSecond, ByteBurst } = limits ?? DEFAULTS;
     this.#buckets = [made(PacketsPerSecond, PacketBurst), made(BytesPerSecond, ByteBurst)];
     this.#at = now;
     this.#until = 0;
@@ -44,9 +37,9 @@ export class Pacer {
     return Math.max(0, wait);
   }
 
-  /** Count a sent packet. @param {number} bytes */
-  take(bytes) {
-    [1, bytes].forEach((amount, index) => {
+  /** Count sent packets, or bytes alone. @param {number} bytes @param {number} packets */
+  take(bytes, packets) {
+    [packets, bytes].forEach((amount, index) => {
       const bucket = this.#buckets[index];
       if (bucket) bucket.level -= amount;
     });
@@ -56,11 +49,15 @@ export class Pacer {
   refused(now) {
     const fill = this.#buckets.map((bucket) => (bucket ? (bucket.burst / bucket.rate) * 1000 : 0));
     this.#until = now + Math.min(LONGEST_MS, Math.max(1000, ...fill));
-    for (const bucket of this.#buckets) if (bucket) bucket.rate /= 2;
+    for (const bucket of this.#buckets) {
+      // One of the server's is empty, and until all are full it drops packets silently.
+      if (bucket) Object.assign(bucket, { rate: bucket.rate / 2, level: 0 });
+    }
   }
 }
 
-/** @param {number | null | undefined} rate @param {number | null | undefined} burst */
+/** @param {number | null | undefined} rate @param {number | null | undefined} burst @returns {Bucket | null} */
 function made(rate, burst) {
-  return rate ? new Bucket(rate * SHARE, Math.max(1, (burst ?? rate) * SHARE)) : null;
+  const level = Math.max(1, (burst ?? rate ?? 0) * SHARE);
+  return rate ? { rate: rate * SHARE, burst: level, level } : null;
 }

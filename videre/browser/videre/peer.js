@@ -98,6 +98,7 @@ export class Peer {
     return new Promise((resolve, reject) => {
       if (!this.channel) return reject(failure("unsupported", this.user));
       if (/clos/.test(this.channel.readyState)) return reject(failure("gone", this.user));
+      options.signal?.addEventListener("abort", () => reject(failure("cancelled", this.user)));
       this.#unsent.push({ value, options, resolve, reject });
       this.#flush();
     });

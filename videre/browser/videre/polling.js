@@ -24,15 +24,17 @@ export class Polling {
     this.#sending ??= this.#flush();
   }
 
-  async close() {
-    await this.#sending;
+  /** @param {number} code after 1000, the last packets may still be sent */
+  async close(code) {
+    if (code === 1000) await this.#sending;
     this.#aborter.abort();
   }
 
-  /** @param {string} path @param {RequestInit} more */
+  /** @param {string} path @param {RequestInit} [more] */
   async #post(path, more) {
     // Send cookies, because some load balancers route by them.
-    const options = { method: "POST", credentials: /** @type {const} */ ("include"), ...more };
+    const { signal } = this.#aborter;
+    const options = { method: "POST", credentials: /** @type {const} */ ("include"), signal, ...more };
     const answer = await fetch(this.#url + path + this.#query, options);
     if (!answer.ok) throw new Error(`${answer.status}`);
     return answer.text();
@@ -43,7 +45,7 @@ export class Polling {
     let reason = "";
     try {
       while (code === 1006) {
-        const frame = await this.#post("/xhr", { signal: this.#aborter.signal });
+        const frame = await this.#post("/xhr");
         if (frame[0] === "o") this.onopen();
         else if (frame[0] === "a") JSON.parse(frame.slice(1)).forEach(this.#hear, this);
         else if (frame[0] === "c") [code, reason] = JSON.parse(frame.slice(1));

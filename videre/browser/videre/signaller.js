@@ -17,11 +17,14 @@ import { random } from "./random.js";
 
 const OPEN_MS = 6_000; // for a connection to open, before the client tries another transport
 const WELCOME_MS = 30_000; // for the answer to a connect: the server may delay it by 25 s
+const BEATS = 2; // more heartbeats than these lose a request: the server silently drops those beyond its rates
 const STEADY_MS = 10_000; // a seat held for this long resets the back-off
 const HURRY_MS = 3_000; // for an answer when the network has changed
 const TOKEN_MS = 60_000; // for which an unused token is kept
 const ICE_RETRY_MS = 10_000; // between requests for ICE servers, if one failed
 const LOST = 3_000; // a close code that keeps the seat, which 1000 would give up
+// The server charges a packet once for its first eight receivers, and once more for each further eight.
+const CHARGED = 8;
 const COUNTED = ["connect", "disconnect", "broadcast", "role"];
 // A page that is shown again, or comes from the back-forward cache, may have a dead connection.
 const WAKES = { online: 0, pageshow: 0, visibilitychange: 1, resume: 1 };
@@ -49,11 +52,12 @@ export class Signaller extends Emitter {
   #outbox = new Outbox();
   #pacer = new Pacer();
   #seen = new Seen();
-  /** @type {Map<unknown, Waiting>} */ #requests = new Map();
+  /** @type {Map<unknown, Waiting & {beats: number}>} */ #requests = new Map();
   /** @type {Promise<Welcome> | null} */ #joining = null;
   /** @type {Waiting | null} */ #join = null;
   /** @type {{room: string, promise: Promise<Token>} | null} */ #asking = null;
   /** @type {{room: string, token: Token, at: number} | null} a token not used yet */ #token = null;
+  #renewed = false; // whether this connection's token had expired and was replaced
   #attempts = 0; // to open a connection
   /** @type {any} until the socket must have opened, the welcome arrived, or the next attempt begins */ #timer;
   #due = 0; // when #timer is over
@@ -142,11 +146,11 @@ export class Signaller extends Emitter {
       this.#open();
     } else if (this.state === "joined" && !this.#hurry) {
       this.#quiet = false;
-      this.#beat();
       this.#hurry = setTimeout(() => {
         this.#hurry = null;
         if (this.#quiet) this.#abandon();
       }, HURRY_MS);
+      this.#beat();
     } else if (this.#socket && Date.now() > this.#due) this.#abandon(); // timers stop while the machine sleeps
   }
 
@@ -165,7 +169,7 @@ export class Signaller extends Emitter {
   #request(event) {
     return new Promise((resolve, reject) => {
       if (this.state !== "joined") throw new SignallerError("not-in-room", "Not in a room", true);
-      this.#requests.set(++this.#id, { resolve, reject });
+      this.#requests.set(++this.#id, { resolve, reject, beats: 0 });
       this.#send(event, "{}", { Id: this.#id });
     });
   }
@@ -179,9 +183,16 @@ export class Signaller extends Emitter {
   #write(event, body, more) {
     const Header = JSON.stringify({ Event: event, UserId: this.user, RoomId: this.room, ...more });
     const text = `{"Header":${Header},"Payload":${body}}`;
-    if (event !== "ping") this.#pacer.take(bytes(text)); // pings are counted separately
+    const cost = bytes(text) * (event === "broadcast" ? this.#charges(more) : 1);
+    this.#pacer.take(cost, event === "ping" ? 0 : 1); // the number of pings is counted separately
     this.#socket?.send(text);
     this.#show(true, text);
+  }
+
+  /** How often the server charges a broadcast, by its number of receivers. @param {any} header */
+  #charges({ To }) {
+    const receivers = [To ?? this.users.slice(1)].flat();
+    return Math.ceil(receivers.length / CHARGED) || 1;
   }
 
   /** Send waiting broadcasts, as far as the limits allow now. */
@@ -189,7 +200,8 @@ export class Signaller extends Emitter {
     clearTimeout(this.#pause);
     for (let each; this.state === "joined" && (each = this.#outbox.next); ) {
       const { header, body } = each;
-      const wait = this.#pacer.wait(bytes(body) + 200, Date.now()); // 200 for its header
+      const cost = (bytes(body) + 200) * this.#charges(header); // 200 for its header
+      const wait = this.#pacer.wait(cost, performance.now());
       if (wait) {
         this.#pause = setTimeout(() => this.#flush(), wait);
         return;
@@ -256,7 +268,7 @@ export class Signaller extends Emitter {
 
   /** @param {Token} token */
   #connect(token) {
-    this.#opened = false;
+    this.#opened = this.#renewed = false;
     const { SockJS, WebSocket } = /** @type {any} */ (globalThis);
     const { base, query } = this.#at;
     this.#wait(SockJS ? WELCOME_MS : OPEN_MS); // SockJS tries several transports by itself
@@ -276,11 +288,13 @@ export class Signaller extends Emitter {
       this.#opened = true;
       this.#webSockets ||= !SockJS && !this.#polling;
       this.#wait(WELCOME_MS);
-      this.#pacer.begin(undefined, Date.now());
+      this.#pacer.begin(undefined, performance.now());
       this.#enter(token);
     };
     socket.onmessage = (/** @type {{data: string}} */ { data }) => {
-      if (socket === this.#socket) this.#hear(this.#show(false, data));
+      if (socket !== this.#socket) return;
+      const packet = this.#show(false, data);
+      if (socket === this.#socket) this.#hear(packet); // no listener has called `leave`
     };
     socket.onclose = (/** @type {CloseEvent} */ { code, reason }) => {
       if (socket === this.#socket) this.#lost(code, reason);
@@ -344,6 +358,7 @@ export class Signaller extends Emitter {
       if (!this.#seen.before(user, Header)) this.emit("message", { user, payload: Payload, header: Header });
     } else if (Event === "ping" || Event === "ice") {
       this.#outbox.confirm(Id); // the server got everything that was sent before this request
+      this.#pacer.take(bytes(Payload), 0); // the server charges its answers, too
       this.#answered(Id)?.resolve(JSON.parse(Payload));
     } else if (Event === "role") this.#promoted(user);
     else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server is going away");
@@ -381,7 +396,7 @@ export class Signaller extends Emitter {
     this.#heart = setInterval(() => this.#beat(), this.#options.heartbeat);
     const again = this.#entered;
     this.#entered = true;
-    this.#pacer.begin(welcome.Limits, Date.now());
+    this.#pacer.begin(welcome.Limits, performance.now());
     // Send again what the server has not received. If it does not say, send nothing twice.
     if (welcome.Resumed && welcome.LastId !== undefined) this.#outbox.confirm(welcome.LastId ?? 0);
     else this.#outbox.confirm(Infinity);
@@ -434,18 +449,22 @@ export class Signaller extends Emitter {
    * @param {unknown} id
    */
   #slow(id) {
-    this.#pacer.refused(Date.now());
+    this.#pacer.refused(performance.now());
     if (typeof id === "number") this.#outbox.repeat(id, true);
     this.#flush();
   }
 
   /** Handle a refused connect. @param {SignallerError} error */
   #refused(error) {
+    const renewable = error.code === "token-expired" && typeof this.#options.token === "function";
     if (this.state === "joined") this.emit("error", error);
     else if (this.#secret && error.code === "unauthorized") {
       this.#secret = null; // already used, by a connection whose welcome was lost
       this.#enterAgain();
-    } else if (error.retry && this.#entered) {
+    } else if (renewable && !this.#renewed) {
+      this.#renewed = true; // it has waited for this connection for too long
+      this.#enterAgain();
+    } else if ((error.retry || renewable) && this.#entered) {
       this.#drop(LOST);
       this.#retry(error);
     } else this.#end(error);
@@ -477,8 +496,12 @@ export class Signaller extends Emitter {
   }
 
   #beat() {
-    if (this.#quiet) return this.#abandon();
+    if (this.#quiet) {
+      if (!this.#hurry) this.#abandon(); // otherwise `wake` has just asked
+      return;
+    }
     this.#quiet = true;
+    for (const [id, each] of this.#requests) if (each.beats++ > BEATS) this.#answered(id)?.reject(noAnswer());
     this.#send("ping", "{}", { Id: ++this.#id });
   }
 
@@ -486,8 +509,7 @@ export class Signaller extends Emitter {
     for (const timer of [this.#timer, this.#iceTimer, this.#hurry, this.#pause]) clearTimeout(timer);
     this.#hurry = null;
     clearInterval(this.#heart);
-    const lost = new SignallerError("lost", "The connection was lost", true);
-    for (const { reject } of this.#requests.values()) reject(lost);
+    for (const { reject } of this.#requests.values()) reject(noAnswer());
     this.#requests.clear();
   }
 
@@ -512,6 +534,10 @@ export class Signaller extends Emitter {
 /** Return an upper bound of a text's bytes in UTF-8. @param {string} text */
 function bytes(text) {
   return /^[\0-\x7f]*$/.test(text) ? text.length : text.length * 3;
+}
+
+function noAnswer() {
+  return new SignallerError("lost", "No answer", true);
 }
 
 /** @param {unknown} error */
