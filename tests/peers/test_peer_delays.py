@@ -180,6 +180,21 @@ def test_a_refused_client_still_has_to_join_in_time() -> None:
     assert a.code == CloseCode.NO_PACKET
 
 
+def test_wrong_tokens_keep_no_session() -> None:
+    """Only the first delay is added to the join timeout: further tries earn no more time."""
+    world = Slow(limits=replace(UNLIMITED, join_timeout=10.0))
+    fail(world, FAILURES)
+    a = world.client()
+    began = world.clock()
+    while a.code is None:
+        steps = connecting(a, "nonsense")
+        world.clock.advance(4)
+        run_on(steps)
+        world.clock.advance(1)
+        assert world.clock() - began < 4 + 10 + 5
+    assert a.code == CloseCode.NO_PACKET
+
+
 def test_a_member_is_not_closed_after_a_delay() -> None:
     """A member with a wrong token waits and is refused, but keeps its seat: it need not join."""
     world = Slow(limits=replace(UNLIMITED, join_timeout=10.0))

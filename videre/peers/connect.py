@@ -44,12 +44,12 @@ class _Entry:
         context, peer = self._context, self._peer
         # Counted when the wait begins, so that parallel tries are delayed more and more too.
         self._count()
-        outside = peer.seat is None
-        if outside:
-            peer.set_deadline(None)  # the delay is ours, not the client's
+        # The first delay does not count towards JoinTimeout: it is ours, not the client's. Further
+        # ones do, or wrong tokens would keep a session open without end.
+        left = peer.pause_deadline()
         await context.sleep(seconds, lambda: peer.gone)
-        if outside:
-            peer.set_deadline(context.limits.join_timeout)
+        if left is not None:
+            peer.resume_deadline(left)
 
     def _count(self) -> None:
         """Count a failure of the peer's address, once."""

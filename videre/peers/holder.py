@@ -37,6 +37,7 @@ class Holder:
         "_bad",
         "_context",
         "_deadline",
+        "_join_by",
         "_rooms",
         "_seat",
         "_tally",
@@ -64,7 +65,10 @@ class Holder:
         self.refresh()
         # When it must have joined a room, or sent a fresh token.
         self._deadline: Timer | None = None
-        self.set_deadline(context.limits.join_timeout)
+        seconds = context.limits.join_timeout
+        # When the join timeout ends, by the clock; None: there is none, or it was paused before.
+        self._join_by = None if seconds is None else context.clock() + seconds
+        self._call_after(seconds, self._idled)
 
     def refresh(self) -> None:
         """Reload limits and trace from the context; they may change at any time."""
@@ -143,7 +147,7 @@ class Holder:
         """Give up the seat; keep a resumable one if the connection was lost."""
         self.gone = True
         self._context.log("session-ended", session=self.name, **end.fields())
-        self.set_deadline(None)
+        self._call_after(None, self._idled)
         seat = self.seat
         if seat is None:
             return None
@@ -157,12 +161,24 @@ class Holder:
 
     # Deadlines: a session must join a room in time, and send a fresh token before its grant ends.
 
-    def set_deadline(self, seconds: float | None) -> None:
-        """Set the deadline for joining a room, in seconds; None: there is none."""
+    def pause_deadline(self) -> float | None:
+        """Stop the deadline for joining a room, and return the seconds that were left.
+
+        None: there is no such deadline, or it has been paused before; then it runs on.
+        """
+        join_by, self._join_by = self._join_by, None
+        if join_by is None:
+            return None
+        self._call_after(None, self._idled)
+        return join_by - self._context.clock()
+
+    def resume_deadline(self, seconds: float) -> None:
+        """Let the deadline go on: the session must join a room in so many seconds."""
         self._call_after(seconds, self._idled)
 
     def accept(self, grant: Grant) -> None:
         """Replace the deadline by the end of a token's grant."""
+        self._join_by = None
         expires = grant.expires
         left = None if expires is None else expires - self._context.unix_time()
         self._call_after(left, self._expired)
