@@ -9,6 +9,8 @@ import pytest
 from fakes import ENGINES, UNLIMITED, World, brief, packet
 from guests import answer, ask, back, guest, initiator, say, users, welcome_of
 
+from videre.peers.peer import MAX_HEADS
+
 GRACE = 20.0
 
 
@@ -217,6 +219,19 @@ def test_the_welcome_names_the_last_broadcast(world: World, last: Any) -> None:
     a.end()
     _, _, welcome, _ = back(world, "a", welcome["Resume"])
     assert welcome["LastId"] == 8
+
+
+@pytest.mark.parametrize("more", [{"To": "b"}, {}], ids=["addressed", "to all"])
+def test_a_known_header_has_its_own_id(world: World, more: dict[str, Any]) -> None:
+    """Also after a packet with another one, to some members or to all."""
+    a, secret = guest(world, "a")
+    world.members("b")
+    for number in range(MAX_HEADS, 0, -1):
+        a.say(packet("broadcast", "a", "room", Id=number))
+    a.say(packet("broadcast", "a", "room", Id=9, **more))
+    a.say(packet("broadcast", "a", "room", "again", Id=1))
+    a.end()
+    assert back(world, "a", secret)[2]["LastId"] == 1
 
 
 def test_the_welcome_names_no_broadcast(world: World) -> None:

@@ -45,7 +45,7 @@ DROPPED = "Rate limit exceeded; packets are dropped until it recovers"
 class Peer(Holder):
     """The server's end of a session: a Holder, and what its client's packets do."""
 
-    __slots__ = ("_head", "_heads", "_ping")
+    __slots__ = ("_head", "_head_id", "_heads", "_ping")
 
     def __init__(
         self, connection: Connection, context: Context, address: str = "", name: str = ""
@@ -53,6 +53,7 @@ class Peer(Holder):
         super().__init__(connection, context, address, name)
         self._ping: tuple[str, str, str] | None = None  # a ping, and its text around the Payload
         self._head: str | None = None  # this seat's last broadcast, up to its Payload
+        self._head_id = ""  # its Header.Id as JSON
         self._heads = 0  # heads looked for since the seat was taken
 
     def receive(self, text: str) -> Awaitable[None] | None:
@@ -77,7 +78,7 @@ class Peer(Holder):
                     return None
                 if seat.replica.weight:
                     self.pay(size * seat.replica.weight)
-                pending = self._rooms.broadcast(seat, text)
+                pending = self._rooms.broadcast(seat, text, packet_id=self._head_id)
             else:
                 packet = self._decode(text, size)
                 if packet is None or not self._admit(packet.event, size, packet):
@@ -154,7 +155,7 @@ class Peer(Holder):
             return self._send_to(own, packet, [to] if isinstance(to, str) else to, packet_id)
         if self._heads < MAX_HEADS:  # stop trying with clients whose headers differ
             self._heads += 1
-            self._head = head_of(packet.text)
+            self._head, self._head_id = head_of(packet.text), packet_id
         self.pay(tally.size(packet.text) * own.replica.weight)
         return self._rooms.broadcast(own, packet.text, packet_id=packet_id)
 
