@@ -495,7 +495,7 @@ class Options:
     max_connections: int = setting(
         0,
         "MaxConnections",
-        "sessions in total; more are refused with 503",
+        "sessions in total, of one prefix in one process; more are refused with 503",
         reloaded=True,
         shown="0: no limit",
         type="integer",
@@ -505,7 +505,7 @@ class Options:
     max_connections_per_address: int = setting(
         0,
         "MaxConnectionsPerAddress",
-        "sessions of one IPv4 address or IPv6 /64",
+        "sessions of one IPv4 address or IPv6 /64, of one prefix in one process",
         reloaded=True,
         shown="0: no limit",
         type="integer",
