@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from fakes import packet
 from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import serving
+from sockjs_client import fresh
+from websocket_client import Socket
 
 import videre
 from videre.transport import framing
@@ -70,6 +73,32 @@ def test_a_clients_quoting_is_passed_on(texts: list[str]) -> None:
         assert framer(message) == framer.control(f"a{array}")
         other = "".join([message, "!"])
         assert framer(other) == framer.control(f"a[{framing.quote(other)}]")
+
+
+#: Ways to quote a message in more bytes than it needs.
+PADDED: dict[str, Callable[[str], str]] = {
+    "before": lambda text: f"[{' ' * 200_000}{json.dumps(text)}]",
+    "behind": lambda text: f"[{json.dumps(text)}{' ' * 200_000}]",
+    "outside": lambda text: f"{json.dumps([text])}{' ' * 200_000}",
+    "bare": lambda text: f"{json.dumps(text)}{' ' * 200_000}",
+    "escapes": lambda text: '["' + "".join(f"\\u{ord(each):04x}" for each in text) + '"]',
+}
+
+
+@pytest.mark.parametrize("pad", PADDED.values(), ids=PADDED)
+async def test_padding_is_not_passed_on(pad: Callable[[str], str]) -> None:
+    """A member is charged for its messages: others must not get 200 KB for a hundred bytes."""
+    async with serving(videre.create_app()) as server:
+        sender, receiver = [await Socket.open(server.url, f"{fresh()}/websocket") for _ in range(2)]
+        for number, socket in enumerate((sender, receiver)):
+            assert await socket.text() == "o"
+            socket.send(json.dumps([packet("connect", f"user{number}", "room")]))
+            await socket.text()
+        text = packet("broadcast", "user0", "room", PAYLOAD)
+        sender.send(pad(text))
+        assert await receiver.text() == f"a{json.dumps([text])}"
+        for socket in (sender, receiver):
+            await socket.wire.close()
 
 
 @pytest.mark.parametrize(

@@ -279,3 +279,21 @@ async def test_a_handler_hears_how_its_session_ended(
     else:
         await misbehave(visitor, how)
     assert (await server.tape.until("goodbye", within=AT_ONCE)).text == word
+
+
+@pytest.mark.skipif(STOCK, reason="the stock plugin does not tell")
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+@pytest.mark.parametrize("code", [1000, 1001])
+async def test_a_close_is_clean_while_the_handler_is_busy(
+    seam: Seams, transport: str, code: int
+) -> None:
+    """Even if the connection ends before it can be answered, as when a page is left."""
+    gate = asyncio.get_running_loop().create_future()
+    server = await seam(Script(received=lambda session, text: gate))
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("work")
+    await server.tape.until("message")
+    visitor.websocket.send(code.to_bytes(2, "big"), CLOSE)
+    await visitor.wire.close()
+    assert (await server.tape.until("goodbye", within=AT_ONCE)).text == "clean"
+    gate.set_result(None)

@@ -177,7 +177,7 @@ class WebSocketSession(FrameWriter):
         except ValueError:
             self._refuse(WSCloseCode.PROTOCOL_ERROR, "Broken framing")
             return
-        if len(texts) == 1 and isinstance(data, str) and data.isascii():
+        if len(texts) == 1 and isinstance(data, str) and _is_quoted_shortly(data, texts[0]):
             # The client has quoted the message already, in the form that other SockJS clients get.
             self._frame.remember(texts[0], f"a{data}" if data[0] != '"' else f"a[{data}]")
         if not texts:
@@ -190,7 +190,7 @@ class WebSocketSession(FrameWriter):
         if self.state is OPEN:
             self.state = sockjs.SessionState.CLOSING
             self._put(framing.close(code or WSCloseCode.OK, ""))
-            self.finish(End(LeaveReason.CLOSED_BY_CLIENT, code, clean=code in _NORMAL_CLOSES))
+            self.finish(_closed_by_client(code))
         self.flush()
         self._tcp.close()
 
@@ -216,7 +216,19 @@ class WebSocketSession(FrameWriter):
             self.finish(End(LeaveReason.CLOSED_BY_SERVER, code, clean=code == CloseCode.TOO_LARGE))
 
     def lost(self) -> None:
-        """End the session: its connection has gone."""
+        """End the session: its connection has gone, perhaps after a close not handled yet."""
         self._gone = True
-        self.finish(LOST)
+        self.finish(LOST if self._farewell is None else _closed_by_client(self._farewell))
         self._keeper.released(self)
+
+
+def _is_quoted_shortly(data: str, text: str) -> bool:
+    """Tell whether others may get a message as its sender quoted it: in ASCII, without padding.
+
+    Blanks and needless escapes are charged to nobody, and the frame may hold 256 KB of them.
+    """
+    return len(data) <= 2 * len(text) + 4 and data.isascii()
+
+
+def _closed_by_client(code: int) -> End:
+    return End(LeaveReason.CLOSED_BY_CLIENT, code, clean=code in _NORMAL_CLOSES)
