@@ -128,6 +128,12 @@ async def test_a_bad_handshake_is_400(base: str, path: str, headers: dict[str, s
     assert answer.status in (400, 426)
 
 
+async def test_the_version_is_told(base: str) -> None:
+    """RFC 6455, 4.4: a client of another version learns which one it may use."""
+    socket = await Socket.open(base, "/echo/websocket", {"Sec-WebSocket-Version": "99"})
+    assert (socket.head.status, socket.head.headers["Sec-WebSocket-Version"]) == (400, "13")
+
+
 async def test_pings_are_answered(base: str) -> None:
     """A ping gets a pong with its payload, on both kinds of connection."""
     for client in (await opened(base, fresh()), await Socket.open(base, "/echo/websocket")):

@@ -36,7 +36,10 @@ def answer(request: web.BaseRequest, options: Options) -> dict[str, str]:
     if not request._message.upgrade:  # aiohttp would parse what follows as a request
         raise web.HTTPBadRequest(text="The Connection header must have Upgrade")
     if headers.get(hdrs.SEC_WEBSOCKET_VERSION) not in _VERSIONS:
-        raise web.HTTPBadRequest(text="Unsupported WebSocket version")
+        raise web.HTTPBadRequest(
+            text="Unsupported WebSocket version",
+            headers={hdrs.SEC_WEBSOCKET_VERSION: _VERSIONS[0]},  # RFC 6455, 4.4
+        )
     key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
     if not _KEY.fullmatch(key):
         raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64")
