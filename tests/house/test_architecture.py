@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "ice": {"ids"},
     "payload": set(),
     "reasons": {"errors"},
-    "packets": {"errors", "ids"},
+    "packets": {"errors", "ids", "payload"},
     "tally": {"errors", "interfaces", "packets", "reasons"},
     "engine_url": {"settings"},
     "engines": {"engine_url", "errors", "ids", "interfaces", "jobs", "reasons"}

@@ -30,6 +30,7 @@ from videre.packets.writing import (
     write_error,
     write_json,
 )
+from videre.payload import around_payload  # readers of packets look for it here
 
 __all__ = [
     "CLIENT_EVENTS",
@@ -42,6 +43,7 @@ __all__ = [
     "Decoder",
     "Event",
     "Packet",
+    "around_payload",
     "claimed",
     "id_text",
     "json_string",
