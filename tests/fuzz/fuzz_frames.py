@@ -153,6 +153,7 @@ class World:
         sessions, rooms = self.namespace.sessions, self.namespace.rooms
         assert sessions.open_sessions == 0
         assert not sessions.websockets and not sessions.admission._addresses
+        assert not sessions.shared.incoming.total
         assert len(rooms) == 1
         assert rooms.users_here("r") == json.dumps(json.dumps([WITNESS]))
         for text in self.witness.take():

@@ -16,6 +16,7 @@ from websocket_client import encode as masked
 
 from videre.settings import Options
 from videre.tally import Tally
+from videre.transport.holdings import Holdings
 from videre.transport.wire import FRAMES_AT_ONCE, Wire
 
 SIZES = st.sampled_from([0, 1, 2, 5, 15, 16, 124, 125, 126, 127, 128, 129, 300, 65535, 65536])
@@ -29,7 +30,9 @@ class Heard:
         self.options = Options(max_packet_bytes=LIMIT)
         self.tally = Tally(lambda: 0.0)
         self.cork: list[Any] | None = None
-        self.unfinished = self.is_cut = False
+        self.unfinished = self.is_cut = self.is_over = False
+        self.address = "a"
+        self.incoming: Holdings[Any] = Holdings()
         self.messages: list[bytes] = []
         self.fragments: list[int] = []
         self.errors: list[str] = []
@@ -46,6 +49,8 @@ class Heard:
 
     def broken(self, error: BaseException) -> None:
         self.errors.append(str(error))
+
+    def lost(self) -> None: ...
 
 
 def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
@@ -142,6 +147,36 @@ def test_fragments_are_reported(sizes: list[int], cuts: list[int]) -> None:
     assert (heard.fragments, heard.errors, heard.unfinished) == (sizes, [], True)
     wire.data_received(encode(0x80, 1) + encode(0x81, 1))
     assert (heard.fragments, heard.errors, heard.unfinished) == (sizes, [], False)
+
+
+@given(
+    sizes=st.lists(SIZES, min_size=1, max_size=4),
+    last=SIZES,
+    before=st.integers(0, 3),
+    cuts=CUTS,
+    cut=st.integers(0, 70_000),
+)
+def test_the_bytes_of_an_unfinished_message_are_counted(
+    sizes: list[int], last: int, before: int, cuts: list[int], cut: int
+) -> None:
+    """They count until it is complete, however it is cut; nothing counts between two messages."""
+    heard = Heard()
+    wire = wire_of(heard)
+    fragments = [encode(0x01, sizes[0]), *(encode(0x00, size) for size in sizes[1:])]
+    data = encode(0x81, 5) * before + b"".join(fragments) + encode(0x80, last)
+    sent = data[: max(1, len(data) - cut)]
+    for piece in pieces(sent, cuts):
+        wire.data_received(piece)
+    if len(sent) < len(data):
+        waiting = len(sent) - min(before, len(sent) // 11) * 11
+        headers = 14 * (len(sizes) + 1)
+        assert waiting - headers <= heard.incoming.total <= waiting
+        wire.data_received(data[len(sent) :])
+    assert (heard.incoming.total, heard.errors) == (0, [])
+    wire.data_received(encode(0x01, 100))
+    assert heard.incoming.total == 100
+    wire.connection_lost(None)
+    assert heard.incoming.total == 0
 
 
 @pytest.mark.parametrize("deflate", [False, True])

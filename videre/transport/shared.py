@@ -55,6 +55,15 @@ class Waiting(Protocol):
         """Drop the waiting messages, and close the session."""
 
 
+class Incoming(Protocol):
+    """A WebSocket on which a message is arriving."""
+
+    address: str
+
+    def shed(self) -> None:
+        """Drop the message, and close the session."""
+
+
 class Shared:
     """Options, counts and caches that sessions read.
 
@@ -69,6 +78,7 @@ class Shared:
         self.jobs = Jobs()  # work that sessions cannot wait for
         self.inboxes: Holdings[Waiting] = Holdings()  # approximate bytes waiting for handlers
         self.bodies: Holdings[Body] = Holdings()  # bytes of request bodies in flight
+        self.incoming: Holdings[Incoming] = Holdings()  # bytes of unfinished WebSocket messages
         # A tenth of the time that a polling client may stay away, so its absence is noticed at most
         # 10 % late.
         self.interval = max(LEAST_INTERVAL, min(options.disconnect_delay, options.heartbeat) / 10)

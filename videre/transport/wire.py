@@ -32,6 +32,10 @@ _head = struct.Struct(">HH").unpack_from
 # Frames parsed between checks whether the session has been cut off: half a millisecond.
 FRAMES_AT_ONCE = 256
 
+# Bytes of unfinished messages, of all connections together. Each has its own limit (max_frame_bytes
+# and 37.5 s). At this bound the largest holders are closed.
+MAX_UNFINISHED = 64 * 1024 * 1024
+
 
 def message_text(data: bytes, start: int, stop: int) -> str:
     """Return the text of a masked message; its mask is the four bytes before `start`.
@@ -62,6 +66,7 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_deflate",
+        "_fragment_bytes",
         "_fragmented",
         "_gone",
         "_head",
@@ -73,12 +78,15 @@ class Wire(asyncio.Protocol):
         "_quick",
         "_relays",
         "_session",
+        "_size",
+        "address",
     )
 
     def __init__(
         self, session: WebSocketSession, gone: Callable[[], object], *, deflate: bool
     ) -> None:
         self._session = session
+        self.address = session.address
         self._gone = gone
         self._relays = session.shared.tally.relays
         self._deflate = deflate
@@ -87,6 +95,8 @@ class Wire(asyncio.Protocol):
         self._outdated = False  # whether the parser has an earlier limit of a frame's size
         self._ignores = False  # whether further input is ignored: the client broke the protocol
         self._left = 0  # bytes of the current frame still to come
+        self._size = 0  # bytes of the current frame
+        self._fragment_bytes = 0  # of the current message, without its last fragment
         self._head = b""  # an incomplete header
         self._fragmented = False  # whether a fragmented message is incomplete
         self._quick = True  # whether a chunk may be treated as one whole message
@@ -124,6 +134,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session: the connection has gone."""
         self._gone()
+        self._session.shared.incoming.drop(self)
         self._session.lost()
 
     def pause_writing(self) -> None:
@@ -219,12 +230,35 @@ class Wire(asyncio.Protocol):
                 if self._session.is_cut:
                     self._ignore()
                     return None
+        if frames:
+            self._size = header + length
         self._left = max(0, position - end)
         self._head = data[position:]
         self._quick = position == end and not self._fragmented
         self._parse(data[fed:])
         self._renew()
+        self._hold()
         return None
+
+    def _hold(self) -> None:
+        """Count the bytes of an unfinished message; close the largest holders if all have many."""
+        incoming = self._session.shared.incoming
+        incoming.drop(self)
+        if self._fragmented:
+            held = self._fragment_bytes - self._left
+        else:
+            held = self._fragment_bytes + self._size - self._left if self._left else 0
+        if held > 0 and not self._session.is_over:
+            incoming.add(self, held)
+            limit = self._session.shared.options.max_frame_bytes
+            if limit is not None and incoming.total > max(MAX_UNFINISHED, 2 * limit):
+                for wire in incoming.heaviest(incoming.total // 8):
+                    wire.shed()
+
+    def shed(self) -> None:
+        """Drop the unfinished message, and close the session."""
+        self._ignore()
+        self._session.shed()
 
     def _parse(self, data: bytes) -> None:
         if not data:
@@ -235,6 +269,7 @@ class Wire(asyncio.Protocol):
 
     def _ignore(self) -> None:
         """Ignore what the client sends from now on."""
+        self._session.shared.incoming.drop(self)
         self._parser, self._ignores, self._quick = None, True, False
 
     def _judge(self, first: int, length: int) -> str | None:
@@ -244,8 +279,11 @@ class Wire(asyncio.Protocol):
             return "A control frame cannot be compressed" if first & _RSV1 else None
         if self._fragmented and opcode:
             return "Message within another message"
+        if opcode:
+            self._fragment_bytes = 0
         unfinished = not first & _FIN
         if unfinished:
+            self._fragment_bytes += length
             self._session.fragment(length)
         if unfinished != self._fragmented:
             self._fragmented = self._session.unfinished = unfinished
