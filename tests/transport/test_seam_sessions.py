@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,21 @@ async def test_a_session_belongs_to_its_address(seam: Seams) -> None:
     server.tape.sessions[0].send("yours")
     assert await poll(server.base, session) == 'a["yours"]\n'
     assert server.tape.story() == ["open", "message mine"]
+
+
+async def test_a_session_outlives_a_reload_of_the_proxies(seam: Seams) -> None:
+    """Its client is still known by the address that it had; another one is not let in."""
+    server = await seam()
+    session, headers = fresh(), {"X-Forwarded-For": "203.0.113.9"}
+    assert (await ask(server.base, "POST", f"{session}/xhr", b"", headers)).text == "o\n"
+    server.manager.configure(replace(server.manager.options, trusted_proxies=("127.0.0.1",)))
+    answer = await ask(server.base, "POST", f"{session}/xhr_send", array("mine"), headers)
+    assert answer.status == 204
+    server.tape.sessions[0].send("yours")
+    answer = await ask(server.base, "POST", f"{session}/xhr", b"", headers, source=ELSEWHERE)
+    assert answer.status == 404
+    answer = await ask(server.base, "POST", f"{session}/xhr", b"", headers)
+    assert answer.text == 'a["yours"]\n'
 
 
 async def test_no_disconnect_delay(seam: Seams) -> None:

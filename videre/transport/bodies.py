@@ -56,7 +56,7 @@ class Body:
                 raise unread(
                     self._request, web.HTTPTooManyRequests(text="Too many bytes in flight")
                 )
-            if self._bodies.total > MAX_BODIES:
+            if self._bodies.total > max(MAX_BODIES, limit or 0):
                 for payer in self._bodies.heaviest(self._bodies.total // 8):
                     payer._cut()
         return bytes(body)

@@ -13,6 +13,7 @@ from sockjs.route import SockJSRoute
 from sockjs.transports.utils import CACHE_CONTROL, cache_headers
 
 from videre.answers import Answer
+from videre.transport.bodies import Body
 from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
 from videre.transport.manager import Manager
@@ -23,6 +24,9 @@ from videre.transport.upgrade import upgrade
 
 # The parts of a session URL: printable ASCII without dots (SockJS protocol), short enough to log.
 _PART = re.compile(r"[ -\-0-~]{1,64}")
+
+# Longest body of a request that needs none, in bytes: it would stay in memory for a whole poll.
+MAX_NEEDLESS = 1024
 
 # The headers that decide which pages may read a response.
 CORS_HEADERS = (hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS)
@@ -64,11 +68,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         session_id = self._session_id(request)
         if (answer := self._admit(request, transport.methods)) is not None:
             return answer
-        session = self._session(request, transport, session_id)
-        receiver = transport(self.manager, session, request)
-        if getattr(receiver, "maxsize", 0):
-            receiver.maxsize = self.manager.options.streaming_limit
-        return await _until_lost(receiver.process())
+        return await _until_lost(self._process(request, transport, session_id))
 
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         """Serve `/websocket`, the raw WebSocket."""
@@ -152,6 +152,23 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             raise _NotAllowed(allow)
         return None
 
+    async def _process(
+        self, request: web.Request, transport: Any, session_id: str
+    ) -> web.StreamResponse:
+        if request.body_exists and not issubclass(transport, Sending):
+            await self._skip_body(request)
+        session = self._session(request, transport, session_id)
+        receiver = transport(self.manager, session, request)
+        if getattr(receiver, "maxsize", 0):
+            receiver.maxsize = self.manager.options.streaming_limit
+        response: web.StreamResponse = await receiver.process()
+        return response
+
+    async def _skip_body(self, request: web.Request) -> None:
+        """Read a body that nobody needs; raise an HTTPException if it is long, slow or broken."""
+        address = self.manager.admission.proxies.client(request).address
+        await Body(request, address, self.manager.shared.bodies).read(MAX_NEEDLESS)
+
     @staticmethod
     def _session_id(request: web.Request) -> str:
         """Return the session id of a URL; raise HTTPNotFound if it is malformed."""
@@ -167,7 +184,9 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         is_sender = issubclass(transport, Sending)
         if session is not None:
             # Knowing a URL, perhaps from a log, does not make someone the owner of the session.
-            if session.address != manager.admission.proxies.client(request).address:
+            # The proxies may have been reloaded since it was opened.
+            proxies = session.proxies or manager.admission.proxies
+            if session.address != proxies.client(request).address:
                 raise web.HTTPNotFound
             if is_sender and session.is_over:
                 raise web.HTTPNotFound
@@ -176,9 +195,10 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             raise web.HTTPNotFound
         transport.check(request)
         client = self.manager.admission.new_client(request)
-        session = HTTPSession(session_id, manager, client, transport.name)
-        manager.opened(session)
-        return session
+        opened = HTTPSession(session_id, manager, client, transport.name)
+        opened.proxies = manager.admission.proxies
+        manager.opened(opened)
+        return opened
 
     def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         headers = response.headers
