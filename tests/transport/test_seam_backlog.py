@@ -14,6 +14,7 @@ from patience import patient
 from seam import PREFIX, Script, Seams
 from sockjs_client import Stream, fresh, poll, send
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
+from websocket_client import TEXT, encode
 
 from videre.reasons import End, LeaveReason
 from videre.transport import Options, mount
@@ -399,3 +400,51 @@ async def test_waiting_messages_are_moved_once() -> None:
     finally:
         await manager.stop()
     assert manager.shared.inboxes.total == 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_address_with_the_largest_backlog_pays(
+    seam: Seams, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If too much waits for all clients together, its largest sessions are closed at a sweep."""
+    monkeypatch.setattr("videre.transport.manager.MAX_BACKLOGS", 40_000_000)
+    server = await seam(max_backlog_bytes=len(GIANT), streaming_limit=1 << 40)
+    for source in ("127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2"):
+        await Visitor.enter(server.base, transport, source=source, receive_buffer=4096)
+        server.tape.sessions[-1].send(GIANT)
+    await asyncio.sleep(0)  # a receiving request writes
+    for _ in range(2):
+        server.manager._sweep()
+    over = [session for session in server.tape.sessions if session.is_over]
+    assert {session.address for session in over} == {"127.0.0.1"}
+    assert server.manager.tally.slow_consumers == len(over)
+    kept = [session.backlog for session in server.tape.sessions if session not in over]
+    assert sum(kept) <= 40_000_000
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_the_address_with_most_unfinished_messages_pays(
+    seam: Seams, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames that were sent in part take memory: the others' messages arrive nevertheless."""
+    monkeypatch.setattr("videre.transport.wire.MAX_UNFINISHED", 1_000_000)
+    server = await seam()
+    incoming = server.manager.shared.incoming
+    text = "x" * 240_000
+    frame = encode(text.encode() if transport == "raw" else f'["{text}"]'.encode(), TEXT)
+    honest = await Visitor.enter(server.base, transport, source="127.0.0.2")
+    honest.wire.writer.write(frame[:200_000])
+    visitors = [await Visitor.enter(server.base, transport) for _ in range(6)]
+    for visitor in visitors:
+        visitor.wire.writer.write(frame[:200_000])
+    async with asyncio.timeout(WITHIN):
+        while incoming.of("127.0.0.2") < 200_000 - 14:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        while server.tape.count("goodbye") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert incoming.total <= 1_000_000
+    honest.wire.writer.write(frame[200_000:])
+    await server.tape.until("message", 0, text=text)
+    for number, visitor in enumerate(visitors, 1):
+        if "goodbye" in server.tape.story(number):
+            assert (await visitor.goodbye())[0] == 4001

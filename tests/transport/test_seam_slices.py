@@ -75,6 +75,9 @@ def crowd(turns: Turns, count: int = SESSIONS) -> tuple[Manager, list[HTTPSessio
             turns.note("close")
             super().close(code, reason)
 
+        def configure(self) -> None:
+            turns.note("configure")
+
         def sweep(self) -> None:
             turns.note("sweep")
             self.swept = getattr(self, "swept", 0) + 1
@@ -93,7 +96,7 @@ def crowd(turns: Turns, count: int = SESSIONS) -> tuple[Manager, list[HTTPSessio
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make slices small enough for a test."""
-    for name in ("SWEPT_AT_ONCE", "CLOSED_AT_ONCE", "FINISHED_AT_ONCE"):
+    for name in ("SWEPT_AT_ONCE", "CLOSED_AT_ONCE", "CONFIGURED_AT_ONCE", "FINISHED_AT_ONCE"):
         monkeypatch.setattr(manager, name, SLICE)
 
 
@@ -158,4 +161,16 @@ async def test_a_few_are_swept_at_once() -> None:
                 await asyncio.sleep(0.01)
         assert set(turns.noted["sweep"].values()) == {SLICE}
         assert asyncio.get_running_loop().time() - began >= 3 * kept.shared.interval
+        await kept.stop()
+
+
+async def test_new_options() -> None:
+    """They reach every open session, in slices, the first of them at once."""
+    with counted() as turns:
+        kept, _ = crowd(turns)
+        kept.configure(kept.options)
+        assert turns.noted["configure"].total() == SLICE
+        await kept.shared.jobs.wait(patient(5))
+        assert turns.noted["configure"].total() == SESSIONS
+        assert max(turns.noted["configure"].values()) <= SLICE
         await kept.stop()

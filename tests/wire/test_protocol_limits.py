@@ -322,6 +322,29 @@ async def test_a_burst_closes_no_receiver(conf: Path, framing: Framing) -> None:
             pass
 
 
+@pytest.mark.parametrize("unit", ["x", '"', "\\", "\xe9", "\u200d", "\U0001f600"])
+async def test_a_burst_closes_nobody_between_two_polls(conf: Path, unit: str) -> None:
+    """Even if SockJS's quoting makes three bytes of one."""
+    async with signaller(conf, BytesPerSecond=1000) as server:
+        session = fresh()
+        assert await poll(server.url, session) == "o\n"
+        await send(server.url, session, packet("connect", "victim", "room"))
+        assert "connect" in await poll(server.url, session)
+        bad = await server.client()
+        await bad.join("bad")
+        assert "connect" in await poll(server.url, session)
+        size = len(json.dumps(unit, ensure_ascii=False).encode()) - 2
+        for number in range(12):
+            body = json.loads(packet("broadcast", "bad", "room", [number, unit * (60_000 // size)]))
+            await bad.say(json.dumps(body, ensure_ascii=False))
+        await bad.hears(("error", "bad", "room", "rate-limited"))
+        frame = await poll(server.url, session)
+        heard = [brief(text) for text in json.loads(frame[1:])]
+        assert [payload[0] for *_, payload in heard] == list(range(9))
+        await send(server.url, session, packet("ping", "victim", "room"))
+        assert "ping" in await poll(server.url, session)
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_crowded_room_can_be_joined(conf: Path, transport: str) -> None:
     """On every transport, although the welcome exceeds the backlog; a ping is answered, too."""
@@ -442,6 +465,18 @@ async def test_a_body_without_a_session_is_not_read(conf: Path) -> None:
     async with signaller(conf) as server:
         wire = await begin_body(server, fresh(), 1 << 40, b"[")
         assert (await wire.answer()).status == 404
+
+
+@pytest.mark.parametrize("transport", ["xhr", "xhr_streaming", "eventsource"])
+@pytest.mark.parametrize(("size", "status"), [(1024, 200), (1025, 413), (1 << 40, 413)])
+async def test_a_body_that_nobody_needs(conf: Path, transport: str, size: int, status: int) -> None:
+    """A request that receives would keep it in memory for as long as it waits."""
+    async with signaller(conf) as server:
+        wire = await Wire.open(server.url)
+        method = "GET" if transport == "eventsource" else "POST"
+        wire.say(method, f"{fresh()}/{transport}", None, {"Content-Length": str(size)})
+        wire.writer.write(b"x" * min(size, 1025))
+        assert (await wire.head()).status == status
 
 
 async def test_a_body_that_is_too_large(conf: Path) -> None:

@@ -6,10 +6,12 @@ A request takes the session with `attach` and leaves it with `detach`: see reque
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol
 
 import sockjs
 
+from videre import tally
 from videre.errors import CloseCode
 from videre.reasons import LOST, POLLING_STOPPED, SILENT, End
 from videre.transport import framing
@@ -44,8 +46,10 @@ class HTTPSession(Session):
         self.receiver: Receiver | None = None
         self.goodbye: tuple[int, str] | None = None  # sent to every receiver from now on
         self._greeted = False
-        self._outbox: list[tuple[str, str]] = []  # messages, plain and quoted
-        self._bytes = 0  # of the quoted messages
+        self._outbox: list[str] = []  # messages, quoted
+        self._bytes = 0  # of these messages
+        self._plain = 0  # of the same messages, unquoted: SockJS makes up to three bytes of one
+        self._share = 1.0  # of the last frame's bytes, how many were there unquoted
         self._spared = 0  # bytes of one waiting packet that alone exceeds the limit
         self._absent = 0  # sweeps without a receiver, or since the session ended
         self._quiet = 0  # sweeps since something was sent to the receiver
@@ -57,16 +61,14 @@ class HTTPSession(Session):
         """See Session.send."""
         if self.state is not OPEN:
             return
-        quoted = self.shared.quote(text)
+        size, quoted = tally.size(text), self.shared.quote(text)
         limit = self.shared.options.max_backlog_bytes
-        is_too_much = limit is not None and self._is_too_much(len(quoted), limit)
-        self._outbox.append((text, quoted))
+        is_too_much = limit is not None and self._is_too_much(size, limit)
+        self._outbox.append(quoted)
         self._bytes += len(quoted)
+        self._plain += size
         if is_too_much:
-            self._outbox.clear()
-            self._bytes = 0
-            self.shared.tally.slow_consumers += 1
-            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
+            self.close_slow()
         else:
             self._wake()
 
@@ -76,10 +78,19 @@ class HTTPSession(Session):
         One packet that alone exceeds the limit is not counted until it has been read: it is the
         answer about a crowded room, and a client that never gets it can never enter.
         """
-        waiting = self.backlog
+        waiting = self._plain
+        if self.receiver is not None:
+            waiting += math.ceil(self._share * self.receiver.buffered)
         if waiting <= limit:
             self._spared = size if size > limit else 0
         return waiting + size > limit + self._spared
+
+    def close_slow(self) -> None:
+        """See Session.close_slow. What waits is dropped."""
+        if self.state is OPEN:
+            self._clear()
+            self.shared.tally.slow_consumers += 1
+            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""
@@ -141,8 +152,7 @@ class HTTPSession(Session):
         self.goodbye = self.goodbye or INTERRUPTED
         self._absent = 0
         self.finish(end)
-        self._outbox.clear()
-        self._bytes = 0
+        self._clear()
         self.receiver = None
         self._wake()
 
@@ -179,9 +189,10 @@ class HTTPSession(Session):
             if self.silent >= self.shared.heartbeat_sweeps and self._quiet < self.silent:
                 return ""
             if self._outbox:
-                frame = framing.messages_frame([quoted for _, quoted in self._outbox])
-                self._outbox.clear()
-                self._bytes = self._quiet = 0
+                frame = framing.messages_frame(self._outbox)
+                self._share = self._plain / len(frame)
+                self._clear()
+                self._quiet = 0
                 return frame
             if self.goodbye is not None:
                 return framing.close_frame(*self.goodbye)
@@ -196,3 +207,7 @@ class HTTPSession(Session):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def _clear(self) -> None:
+        self._outbox.clear()
+        self._bytes = self._plain = 0

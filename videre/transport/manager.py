@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import sockjs
 from aiohttp import web
@@ -15,6 +15,7 @@ from videre.reasons import STOPPED, End
 from videre.settings import Options
 from videre.tally import Tally
 from videre.transport.admission import Admission
+from videre.transport.holdings import Holdings
 from videre.transport.session import Accept, Session, logger
 from videre.transport.shared import GOODBYE, Handler, Shared
 
@@ -25,7 +26,12 @@ COUNTED_AT_ONCE = 5_000
 # it leaves.
 SWEPT_AT_ONCE = 1000
 CLOSED_AT_ONCE = 500
+CONFIGURED_AT_ONCE = 1000
 FINISHED_AT_ONCE = 250
+
+# Bytes that may wait for clients that do not read, all together. Each has its own limit; but a
+# thousand slow ones may take a gigabyte. Above this the largest are closed, at the next sweep.
+MAX_BACKLOGS = 256 * 1024 * 1024
 
 # Seconds between checks whether all clients have answered a close.
 ANSWERS_LOOKED_AT = 0.01
@@ -49,6 +55,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.admission = Admission(options, tally)
         self._sweeper: asyncio.TimerHandle | None = None
         self._round: list[Session] = []  # sessions still to sweep
+        self._backlogs: Holdings[Session] = Holdings()  # seen in this round
         self._ending: deque[tuple[Session, End]] = deque()  # sessions to finish
         self._held_back = False  # finish none until all are closed
         self._drained: asyncio.Future[None] | None = None  # for a drain to wait on
@@ -66,13 +73,15 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     def configure(self, options: Options) -> None:
         """Apply new options; routes and sweep intervals stay as they were.
 
-        Admission limits apply only to new sessions; size and backlog limits apply to open ones too.
-        Costs O(sessions).
+        Admission limits apply only to new sessions; size and backlog limits apply to open ones too:
+        to the first at once, and to the others, if there are many, in the next turns of the loop.
         """
         self.shared.options = options
         self.admission.configure(options)
-        for session in self._all():
-            session.configure()
+        sessions = [*self._all()]
+        _configure(sessions[:CONFIGURED_AT_ONCE])
+        if len(sessions) > CONFIGURED_AT_ONCE:
+            self.shared.jobs.spawn(_configure_rest(sessions[CONFIGURED_AT_ONCE:]))
 
     @property
     def backlog(self) -> int:
@@ -135,6 +144,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         """Begin a round: sweep all current sessions, in slices, within one interval."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._shed()
         self._round = list(self._all())
         slices = max(1, math.ceil(len(self._round) / SWEPT_AT_ONCE))
         self._sweep_slice(self.shared.interval / slices)
@@ -149,9 +159,19 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
             if session in self.websockets or self.sessions.get(session.id) is session:
                 try:
                     session.sweep()
+                    if waiting := session.backlog:
+                        self._backlogs.add(session, waiting)
                 except Exception:
                     logger.exception("sweeping a session failed")
         del self._round[-SWEPT_AT_ONCE:]
+
+    def _shed(self) -> None:
+        """Close the largest slow consumers if the last round has seen too much waiting."""
+        backlogs, self._backlogs = self._backlogs, Holdings()
+        limit = self.options.max_backlog_bytes
+        if limit is not None and (excess := backlogs.total - max(MAX_BACKLOGS, 2 * limit)) > 0:
+            for session in backlogs.heaviest(excess):
+                session.close_slow()
 
     def _all(self) -> Iterator[Session]:
         yield from self.websockets
@@ -219,3 +239,14 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
 def _stop(session: Session) -> None:
     session.finish(STOPPED)
     session.cut()
+
+
+def _configure(sessions: Sequence[Session]) -> None:
+    for session in sessions:
+        session.configure()
+
+
+async def _configure_rest(sessions: Sequence[Session]) -> None:
+    for start in range(0, len(sessions), CONFIGURED_AT_ONCE):
+        await asyncio.sleep(0)
+        _configure(sessions[start : start + CONFIGURED_AT_ONCE])

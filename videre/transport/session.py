@@ -19,7 +19,7 @@ import sockjs
 
 from videre.errors import CloseCode, comes_back
 from videre.reasons import End, LeaveReason
-from videre.transport.clients import Client
+from videre.transport.clients import Client, Proxies
 from videre.transport.shared import Handler, Shared
 
 logger = logging.getLogger("videre.transport")
@@ -74,6 +74,8 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
     #: The SockJS name of the transport.
     transport = ""
+    #: The trusted proxies by which a URL's session tells its client's address; None: those of now.
+    proxies: Proxies | None = None
 
     def __init__(self, session_id: str, keeper: Keeper, client: Client) -> None:
         # The plugin's fields (wall-clock deadlines, a queue) are not set: nothing uses them.
@@ -134,6 +136,10 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
     def configure(self) -> None:
         """Apply changed options, as far as the session keeps any of them."""
+
+    def close_slow(self) -> None:
+        """Close the session because its client does not read fast enough."""
+        raise NotImplementedError
 
     def open(self) -> None:
         """Open the session and ask the application for a handler."""

@@ -141,9 +141,10 @@ class FrameWriter(Session):
 
         It gets the close code if it reads soon. Called from within a write.
         """
-        asyncio.get_running_loop().call_soon(self._close_slow)
+        asyncio.get_running_loop().call_soon(self.close_slow)
 
-    def _close_slow(self) -> None:
+    def close_slow(self) -> None:
+        """See Session.close_slow."""
         if self.state is OPEN:
             self.shared.tally.slow_consumers += 1
             self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
