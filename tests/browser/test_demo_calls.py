@@ -636,6 +636,32 @@ async def test_a_preview_without_devices(site: Site) -> None:
     assert not await ann.page.drive("return page.locator('#preview').isVisible();")
 
 
+#: As Firefox does if the microphone and the loudspeaker have different sample rates.
+NO_METER = """
+AudioContext.prototype.createMediaStreamSource = () => {
+  throw new DOMException("Different sample rates", "NotSupportedError");
+};
+"""
+
+
+async def test_a_microphone_without_a_meter(site: Site) -> None:
+    """The call begins all the same, and the chat keeps its last lines however many there are."""
+    ann, bob = await site.person("Ann", init=NO_METER), await site.person("Bob")
+    await all_read([ann, bob], "Connected")
+    await asyncio.gather(ann.sees("Bob"), bob.sees("Ann"))
+    kept = await bob.page.drive(
+        """
+        return page.evaluate(async () => {
+          const { chat } = await import(new URL("demo/demo_page.js", location.href));
+          for (let line = 0; line < 2_000; line++) chat.add("Ann", `${line}`, true);
+          const { children } = document.getElementById("messages");
+          return [children.length, children[children.length - 1].textContent];
+        });
+        """
+    )
+    assert kept == [500, "Ann1999"]
+
+
 async def test_the_connections_mark_and_the_report(site: Site) -> None:
     """Each tile has a mark from measurements; the report has the diagnostics' data."""
     permissions = [*OWN["permissions"], "clipboard-read", "clipboard-write"]

@@ -118,7 +118,6 @@ function end(error) {
 
 /** @param {HTMLButtonElement} pressed */
 async function copyReport(pressed) {
-  const label = pressed.textContent;
   try {
     await navigator.clipboard.writeText(call?.report() ?? "");
     pressed.textContent = "Copied";
@@ -126,7 +125,7 @@ async function copyReport(pressed) {
   } catch {
     pressed.textContent = "The browser did not allow it";
   }
-  setTimeout(() => (pressed.textContent = label), COPIED_MS);
+  setTimeout(() => (pressed.textContent = "Copy report"), COPIED_MS);
 }
 
 /** @param {HTMLButtonElement} pressed */

@@ -13,7 +13,11 @@ export class Meter {
     const { sampleRate } = this.#context;
     const analyser = this.#context.createAnalyser();
     analyser.fftSize = 2 ** Math.ceil(Math.log2((sampleRate * ms) / 1_000)); // at least `ms` of sound
-    this.#context.createMediaStreamSource(stream).connect(analyser);
+    try {
+      this.#context.createMediaStreamSource(stream).connect(analyser);
+    } catch (error) {
+      console.warn(error); // Firefox refuses a microphone with another sample rate than the loudspeaker's
+    }
     const samples = new Float32Array(analyser.fftSize);
     this.#looking = setInterval(() => {
       analyser.getFloatTimeDomainData(samples);

@@ -162,6 +162,7 @@ export class Own {
       this.#shares(true);
       this.tile.play(stream);
     } catch (error) {
+      if (this.#over) return; // the user has left meanwhile
       const { name, message } = /** @type {Error} */ (error);
       if (name === "NotAllowedError") announce("Screen sharing cancelled");
       else notice("screen", `Cannot share the screen: ${message}`);

@@ -1,6 +1,8 @@
 /** The panels at the side, and the chat in one of them. */
 import { element, make } from "./demo_elements.js";
 
+const MAX_LINES = 500; // of the chat: others may send without end
+
 /** The panels at the side: at most one is open. */
 export class Panels {
   #opened = "";
@@ -87,6 +89,7 @@ export class Chat {
   /** @param {HTMLElement} line */
   #append(line) {
     this.#list.append(line);
+    if (this.#list.childElementCount > MAX_LINES) this.#list.firstElementChild?.remove();
     this.#list.scrollTop = this.#list.scrollHeight;
   }
 
