@@ -75,7 +75,7 @@ def _rows(each: Results) -> Iterator[Row]:
         return (label, *("" if value is None else f"{value:,.{digits}f}" for value in values))
 
     yield row("  CPU of all nodes, us", "cpu", 1)
-    yield ("  ... of that alone", "1", *(_ratio(runs, peer) for peer in list(COLUMNS)[1:]))
+    yield ("  ... relative to alone", "1", *(_ratio(runs, peer) for peer in list(COLUMNS)[1:]))
     yield row("  CPU of the Valkey, us", "store_cpu", 1)
     yield row("  commands to the Valkey", "store_asked", 2)
     yield row("  ... with what scripts run", "store_run", 1)
