@@ -90,7 +90,7 @@ export interface SignallerOptions {
   token?: TokenSource;
   /** Returns additional keys for the header of `connect`, which the others see. */
   header?: (() => object) | null;
-  /** Milliseconds: the bounds of the back-off. */
+  /** Milliseconds: the longest random wait before the first attempt to reconnect, and before any. */
   minDelay?: number;
   maxDelay?: number;
   /** Milliseconds between pings. */
