@@ -15,7 +15,7 @@ MAX_EXPONENT = 64
 class Backoff:
     """Exponential back-off with full jitter: the upper bound grows from `first` to `most` seconds.
 
-    Jitter spreads out the clients of a server that went away: all come back at the same time.
+    Without jitter, the clients of a server that went away would all come back at the same time.
     """
 
     first: float = 0.5  # seconds

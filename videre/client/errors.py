@@ -1,4 +1,7 @@
-"""Errors that end a client's seat. A single refused packet is a PeerError of videre.errors."""
+"""Errors that end a client's seat, and those of failed transfers.
+
+A single refused packet is a PeerError of videre.errors.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from videre.errors import VidereError
 
 
 class Closed(VidereError):
-    """The server closed the connection and reconnecting is useless; see `code` and `reason`."""
+    """The connection was closed; see `code` and `reason`.
+
+    An application gets this when it enters, after it has left, or if reconnecting is useless.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}".rstrip())

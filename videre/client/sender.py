@@ -88,7 +88,9 @@ class Sender:
             return identity, await connection.send(text)
 
     def refused(self, identity: object, *, limited: bool) -> bool:
-        """Handle a packet that was `limited` by a rate, or not; tell whether it will be resent.
+        """Handle a refused packet: it exceeds a rate (`limited`), or the store is unavailable.
+
+        Returns whether it will be resent.
 
         The server may have silently dropped packets after a limited one, so all broadcasts from it
         on are resent, even if it is a request itself. Receivers recognize repeats by `Again`.

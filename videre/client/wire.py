@@ -20,7 +20,10 @@ _PATH = "/websocket"
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet from the server; `id` is the id of the client's packet that it answers."""
+    """A packet from the server.
+
+    `id` is the id of the client's packet that it answers; of a relayed packet, its sender's.
+    """
 
     event: str
     user: str

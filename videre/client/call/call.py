@@ -101,7 +101,10 @@ class Call(Emitter):
     # What is sent.
 
     def add_track(self, track: MediaStreamTrack) -> None:
-        """Send a track to all peers, now and later; raise TypeError if it is not one."""
+        """Send a track to all peers, now and later.
+
+        Raises TypeError if it is not one, ValueError if it is sent already.
+        """
         self._tracks.add(track)
         for peer in self.peers.values():
             peer.add_track(self._tracks.copy(track))
@@ -118,9 +121,12 @@ class Call(Emitter):
         """Send a string, bytes, a Blob or a JSON value, up to 256 MiB, to all peers or to one.
 
         Returns when they have received it or, for short strings and bytes, when it is on its way.
-        `on_progress` is called with the bytes that one peer has received, and the total. Raises
-        TransferError for one peer, or TransfersFailed with one for each peer that failed; KeyError
-        if there is no call with `to`; TypeError or ValueError for a value that cannot be sent.
+        `on_progress` is called with the bytes that one peer has received, and the total. Old
+        clients, which have no data channel, are left out if `to` is None.
+
+        With `to`, raises TransferError, or KeyError if there is no call with that user; without,
+        TransfersFailed with a TransferError for each peer that failed. Raises TypeError or
+        ValueError for a value that cannot be sent.
         """
         value = encode(data)
         if to is not None:

@@ -75,7 +75,10 @@ class Meeting:
             peer.hear(signal)
 
     def repair(self) -> None:
-        """Resend what may have been lost, and hang up on those who have left, after a reconnect."""
+        """Resend what may have been lost, and hang up on those who have left, after a reconnect.
+
+        A call that is still connected goes on: its user may come back.
+        """
         users = self._client.users
         for peer in list(self.peers.values()):
             if peer.user in users:

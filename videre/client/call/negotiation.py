@@ -35,7 +35,7 @@ class Side(Protocol):
         """Add media and channels before the first description; `kinds`: sections of their offer."""
 
     async def renew_way(self, remote: RTCSessionDescription | None) -> None:
-        """Begin a new ICE connection: the other end began one (`remote`), or we want one (None)."""
+        """Begin a new ICE connection if their offer (`remote`) does, or if we want one (None)."""
 
     def arrange(self, *, offer: bool) -> None:
         """Set the directions of media, before an offer of ours (`offer`) or after one of theirs."""

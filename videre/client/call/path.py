@@ -189,8 +189,8 @@ class Path:
     async def add_remote_candidate(self, candidate: Candidate | None) -> None:
         """Add a candidate of the other end.
 
-        None, the end of candidates, is ignored: browsers send more after it, and a later restart
-        retries without those that come too late.
+        None, the end of candidates, is ignored: browsers send more after it. Without an end, aioice
+        never gives up; a restart replaces a connection that takes too long.
         """
         if candidate is not None:
             await self._latest.add_remote_candidate(candidate)

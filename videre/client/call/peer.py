@@ -203,7 +203,7 @@ class Peer:
             self._prepared.set_result(self._data)
 
     async def renew_way(self, remote: RTCSessionDescription | None) -> None:
-        """Begin a new ICE connection: the other end began one (`remote`), or we want one (None)."""
+        """Begin a new ICE connection if their offer (`remote`) does, or if we want one (None)."""
         is_new = remote is None or _credentials(remote)[0] != self._remote
         if self._path is not None and is_new:
             await self._path.renew()
