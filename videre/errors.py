@@ -50,7 +50,7 @@ class CloseCode(enum.IntEnum):
 
     @property
     def comes_back(self) -> bool:
-        """Whether the client should reconnect: its seat is kept for the grace."""
+        """Whether the client should reconnect: a seat that it can resume is kept for the grace."""
         return comes_back(self)
 
 
@@ -128,13 +128,13 @@ class PacketTooLarge(PeerError):
 
 
 class NotInRoom(PeerError):
-    """A broadcast or disconnect from a session that has no seat in that room."""
+    """A `broadcast`, `disconnect` or `ice` from a session that has no seat in that room."""
 
     code = "not-in-room"
 
 
 class WrongUser(PeerError):
-    """A member's packet under another user's id."""
+    """A member's packet, other than a ping, under another user's id."""
 
     code = "wrong-user"
 
@@ -185,7 +185,11 @@ class TokenExpired(PeerError):
 
 
 class RateLimited(PeerError):
-    """The session exceeds its packet rate. Sent once; further packets are dropped silently."""
+    """The session exceeds a rate, of packets or of bytes.
+
+    Sent at most once in an episode (see limits.Throttle); its other packets in excess are dropped
+    silently.
+    """
 
     code = "rate-limited"
     retry = True

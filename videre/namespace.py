@@ -45,7 +45,7 @@ class IceOffer:
     limits: Limits
 
     def __call__(self, user: UserId) -> dict[str, object]:
-        """Return the members of the answer to `ice`, for a user."""
+        """Return the answer to a user's `ice`: `IceServers` and `IceTtl`."""
         return self.servers.offer(user, time.time())
 
     def welcome(self, user: UserId) -> dict[str, object]:

@@ -5,8 +5,8 @@ parsed for validation and routing, but never rewritten: the server forwards the 
 When it answers with the sender's packet, it replaces only the Payload's characters in place
 (payload.py), so that every other key keeps its value, spelling and order.
 
-The schema (cerberus) is the one source of truth for what is accepted. Only this folder and `config`
-know how the wire spells names.
+The schema (cerberus) is the one source of truth for what is accepted. Keys inside a Payload are
+spelled where they are used: in peers/connect_options.py, rooms/replica.py and others.
 """
 
 from videre.packets.decoder import Decoder, Packet

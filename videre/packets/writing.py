@@ -56,7 +56,7 @@ def write_error(error: PeerError, user: str, room: str, packet_id: str | float |
 def claimed(header: object) -> tuple[str, str, str | float | None]:
     """Return the user, room and packet id that a header claims; "", "" and None if unusable.
 
-    Values longer than an id may be are never repeated.
+    Values that exceed the length limit of an id are never repeated.
     """
     if not isinstance(header, dict):
         return "", "", None

@@ -144,7 +144,7 @@ class Holder:
             await self._rooms.leave(held, LeaveReason.MOVED)
 
     def closed(self, end: End) -> Awaitable[None] | None:
-        """Give up the seat; keep a resumable one if the connection was lost."""
+        """Give up the seat; keep a resumable one if the client may come back (see End.clean)."""
         self.gone = True
         self._context.log("session-ended", session=self.name, **end.fields())
         self._call_after(None, self._idled)

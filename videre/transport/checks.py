@@ -18,10 +18,10 @@ _PLAIN = ("", "identity")
 def check(request: web.BaseRequest) -> None:
     """Raise an HTTPException for a request that must not be processed.
 
-    Refused are: compressed bodies, because a few bytes can become many; invalid Host headers,
-    because aiohttp fails when asked for the URL; and upgrades with a body, because aiohttp takes
-    the body for what follows the request, so that a proxy and this server would disagree on where
-    the request ends.
+    Refused are: HTTP before 1.0; compressed bodies, because a few bytes can become many; invalid
+    Host headers, because aiohttp fails when asked for the URL; and upgrades with a body, because
+    aiohttp takes the body for what follows the request, so that a proxy and this server would
+    disagree on where the request ends.
     """
     if request.version < HttpVersion10:
         raise unread(request, web.HTTPVersionNotSupported())

@@ -34,7 +34,7 @@ class Client:
 
 
 class Origins:
-    """The origins that may use the server, like `https://*.example.com`; `*` alone allows all."""
+    """The origins that may use the server, like `https://*.example.com`; a plain `*` allows all."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         patterns = tuple(patterns)
@@ -49,7 +49,10 @@ class Origins:
         ]
 
     def allow(self, request: web.BaseRequest) -> bool:
-        """Tell whether the request's origin is allowed. Without an Origin, no browser sent it."""
+        """Tell whether the request's origin is allowed; a request without an Origin is.
+
+        Browsers send an Origin with every WebSocket handshake and every cross-origin XHR.
+        """
         origins = () if self._all else request.headers.getall("Origin", ())
         return all(  # browsers send one Origin; if there are more, a proxy or cache may pick any
             any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)

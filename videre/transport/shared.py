@@ -68,7 +68,7 @@ class Shared:
     """Options, counts and caches that sessions read.
 
     Timeouts are counted in sweeps, not by a clock: a clock may be set, and a process may be stopped
-    for a minute. A client is given up only after that many chances to be heard.
+    for a minute. A client is given up only after several sweeps, each a chance for it to be heard.
     """
 
     def __init__(self, options: Options, tally: Tally, accept: Callable[[Any], Handler]) -> None:

@@ -45,7 +45,7 @@ class _Watched:
 
 
 class Leases:
-    """The leases of other nodes. All times are in seconds.
+    """The leases of all nodes, this one included. All times are in seconds.
 
     The time between two looks counts for at most `longest`: a node that stood still or was cut off
     does not know whether others could renew.

@@ -17,7 +17,10 @@ from videre.reasons import LeaveReason
 
 
 class Seats:
-    """Takes seats and forgets them. A room has a view while this node has or wants seats there."""
+    """Takes seats and forgets them.
+
+    A room has a view while this node has or wants seats there, apart from adopted ones.
+    """
 
     def __init__(self, node: Node, notes: Notes) -> None:
         self._node = node

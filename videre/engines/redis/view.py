@@ -130,7 +130,7 @@ class View:
         self.state = state
 
     def believe(self, answer: Answer) -> None:
-        """Believe a state; doubt the members it lacks. Later messages stay early."""
+        """Believe a state; doubt the members it lacks. Later messages stay in `early`."""
         members = self.believed.members if answer.born else {}  # else there is no such room
         self.doubted = members.keys() - answer.seats.keys()
         self.positions |= answer.positions
