@@ -174,7 +174,10 @@ def _is_time(value: float) -> bool:
 
 
 def secret_key(secret: str) -> Key:
-    """Return a shared secret as a key; raises ValueError if it has less than 32 bytes."""
+    """Return a shared secret as a key.
+
+    Raises ValueError if it has less than 32 bytes, or is a key of another kind, such as PEM.
+    """
     import jwt
 
     material = secret.encode()
@@ -188,7 +191,10 @@ def secret_key(secret: str) -> Key:
 
 
 def public_key(pem: bytes) -> Key:
-    """Return a public key (PEM) with its algorithm; raises ValueError for any other kind."""
+    """Return a public key (PEM) with its algorithm.
+
+    Raises ValueError unless it is RSA with at least 2048 bits, P-256 or Ed25519.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

@@ -37,9 +37,10 @@ class Certificates:
             connection.context = self._newest
 
     def renew(self, config: Config) -> None:
-        """Serve new connections with `config`'s pair; on ConfigError, keep the current one.
+        """Serve new connections with `config`'s pair.
 
-        Without TLS, too: TLS needs a restart.
+        Raises ConfigError if that is unusable; then the current pair stays. It also stays if
+        `config` has no TLS: turning TLS on or off needs a restart.
         """
         stamp = _stamp(config)
         newest = config.ssl_context()

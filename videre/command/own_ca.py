@@ -43,7 +43,7 @@ def certificate(
 ) -> Files:
     """Return files in `folder` for these addresses and names; make them if needed.
 
-    The CA changes together with the addresses, as it may vouch for no others. Raises OSError if
+    Each certificate has a CA of its own, which may vouch for no other addresses. Raises OSError if
     the folder cannot be read or written.
     """
     files = Files(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")

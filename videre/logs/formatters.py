@@ -1,6 +1,7 @@
 """The format of log lines: JSON for programs, text for people.
 
-Room ids are secrets: only their first 6 characters are shown. Payloads never get here.
+Room ids are secrets: only their first 6 characters, and at most half of an id, are shown. Payloads
+never get here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The library gets a logger and never configures one; `EventLog` turns events into log records.
 
-Room ids are secrets: only their first 6 characters are logged. Payloads never are.
+Room ids are secrets: only their first 6 characters, and at most half of an id, are logged. Payloads
+never are.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Writer(threading.Thread):
 
     @property
     def losses(self) -> dict[str, int]:
-        """Number of queued lines that were not written, by reason (see LOSSES)."""
+        """Number of lines passed to `put` but not written, by reason (see LOSSES)."""
         return dict(zip(LOSSES, (self._dropped, self._unwritable), strict=True))
 
     def run(self) -> None:
