@@ -391,8 +391,11 @@ async def test_values_that_cannot_be_sent(start: Start) -> None:
             await ann.call.send(value)
     with pytest.raises(KeyError):
         await ann.call.send("x", to="nobody")
-    for arguments in ((1,), (b"", 1), (b"", "x" * 256)):
-        with pytest.raises((TypeError, ValueError), match=r"data|name"):
+    for arguments in (
+        *((1,), (b"", 1), (b"", "x" * 256), (b"", "\ud800"), (b"", None, "\ud800")),
+        (b"", "\U0001f600" * 128),  # a browser counts two for each
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"data|name|mime"):
             Blob(*arguments)
 
 

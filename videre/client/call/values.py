@@ -41,7 +41,11 @@ class Blob:
         for option, value in (("name", self.name), ("mime", self.mime)):
             if not (value is None or isinstance(value, str)):
                 raise TypeError(f"{option} must be a string or None, not {type(value).__name__}")
-            if value is not None and len(value) > MAX_NAME:
+            try:
+                units = len((value or "").encode("utf-16-le")) // 2  # as browsers count
+            except UnicodeEncodeError:
+                raise ValueError(f"{option} must have no lone surrogates") from None
+            if units > MAX_NAME:
                 raise ValueError(f"{option} must have at most {MAX_NAME} characters")
 
 
