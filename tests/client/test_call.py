@@ -323,6 +323,24 @@ def test_a_description_is_bounded(lines: list[str], most: int) -> None:
                     signals.read(signal)
 
 
+async def test_repeated_and_endless_candidates(start: Start) -> None:
+    """Each is tried once, and no more than a machine has; the call goes on."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    path = ann.call.peers["bob"]._path
+    before = len(path.remote_candidates)
+    for port in [*range(9000, 9010)] * 5:
+        line = f"1 1 udp 1 127.0.0.1 {port} typ host"
+        await path.add_remote_candidate(aioice.Candidate.from_sdp(line))
+    assert len(path.remote_candidates) == before + 10
+    for port in range(10_000, 11_000):
+        line = f"1 1 udp 1 127.0.0.1 {port} typ host"
+        await path.add_remote_candidate(aioice.Candidate.from_sdp(line))
+    assert len(path.remote_candidates) == 256
+    await ann.call.send("Hello")
+    assert await bob.hears("message") == "Hello"
+
+
 async def test_too_many_requests_get_few_answers(server: Server, start: Start) -> None:
     """Our own rate is needed for other users, too."""
     ann, bob = await start("ann"), await start("bob")

@@ -23,6 +23,10 @@ from aiortc.rtcicetransport import (
     parse_stun_turn_uri,
 )
 
+# Candidates of the other end for one connection. No machine has more than a hundred or so, and the
+# work of aioice grows with the square of their number.
+MAX_CANDIDATES = 256
+
 
 class Route(Connection):
     """An ICE connection that records when it last heard from the other end."""
@@ -82,6 +86,7 @@ class Path:
         self._changed = changed
         self._controlling = False
         self._latest = self._make()  # described to the other end, or about to be
+        self._known: set[tuple[object, ...]] = set()  # the other end's candidates for the latest
         self._open: Route | None = None  # carries the datagrams
         self._tasks: dict[Route, asyncio.Task[None]] = {}
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -112,6 +117,7 @@ class Path:
     async def renew(self) -> None:
         """Prepare a new connection, with fresh credentials and candidates and current servers."""
         given_up, self._latest = self._latest, self._make()
+        self._known.clear()
         self._gatherer._remote_candidates_end = False  # or aiortc would accept no more candidates
         if given_up is not self._open:
             await self._give_up(given_up)
@@ -192,7 +198,11 @@ class Path:
         None, the end of candidates, is ignored: browsers send more after it. Without an end, aioice
         never gives up; a restart replaces a connection that takes too long.
         """
-        if candidate is not None:
+        if candidate is None:
+            return
+        place = (candidate.host, candidate.port, candidate.transport)
+        if place not in self._known and len(self._known) < MAX_CANDIDATES:
+            self._known.add(place)
             await self._latest.add_remote_candidate(candidate)
 
     async def connect(self) -> None:
