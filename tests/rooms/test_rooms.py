@@ -17,7 +17,7 @@ from videre.errors import UserTaken
 from videre.ids import RoomId, SeatId, UserId
 from videre.reasons import LeaveReason
 from videre.rooms import Rooms
-from videre.rooms.room import GONE, Seat
+from videre.rooms.room import GONE, HELD, Seat
 from videre.settings import JoinPolicy
 
 
@@ -41,7 +41,11 @@ class RecordingEngine(MemoryEngine):
         super().publish(room, seat, text, to, packet_id)
 
 
-def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
+async def lost(*_: object) -> None:
+    """Stand for a renewal whose seat is gone."""
+
+
+def make(engine: MemoryEngine | None = None, replace: bool = True, *, grace: float = 0.0) -> Rooms:
     """Return rooms on an engine that has been started."""
     rooms = Rooms(
         engine or memory_engine(FakeClock()),
@@ -49,6 +53,7 @@ def make(engine: MemoryEngine | None = None, replace: bool = True) -> Rooms:
         log=FakeLog(),
         spawn=run,
         secret=str,
+        grace=grace,
         policy=JoinPolicy(replace=replace),
         seat_ids=map("n{}".format, itertools.count()),
     )
@@ -102,6 +107,20 @@ def test_a_seat_leaves_once() -> None:
     run(rooms.leave(old, LeaveReason.OTHER))
     run(rooms.leave(old, LeaveReason.OTHER))
     assert (len(rooms), new.connection, connection.closes) == (1, connection, [])
+
+
+def test_a_renewal_that_finds_no_seat() -> None:
+    """The engine has lost it: the session keeps it until it hears so, and leaves nothing."""
+    engine = memory_engine(FakeClock())
+    rooms = make(engine, grace=20.0)
+    connection = FakeConnection()
+    seat: Seat = run(rooms.join("a", "room", connection, HALVES, welcome={}))
+    renew, engine.renew = engine.renew, lost  # type: ignore[assignment, method-assign]
+    assert run(rooms.renew(seat)) is seat and seat.state is HELD
+    engine.renew = renew  # type: ignore[method-assign]
+    new = run(rooms.renew(seat))
+    assert new is not seat and (seat.state, new.state) == (GONE, HELD)
+    assert connection.closes == []
 
 
 def test_a_rejected_join_leaves_no_trace() -> None:

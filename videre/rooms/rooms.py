@@ -166,7 +166,8 @@ class Rooms(Hosting):
         """Send a seated member another welcome, with a new secret.
 
         Returns the member's new seat, at the same place. Without a grace there is no secret, and
-        the seat stays.
+        the seat stays. So it does if the engine has lost it: the event that says so closes the
+        session.
         """
         new, ticket = self._request(seat.user, seat.room, seat.connection, {})
         if ticket is None:
@@ -174,7 +175,7 @@ class Rooms(Hosting):
             self._replica.greet(self._replica.rooms[seat.room], seat)
             return seat
         await self._ask(new, self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket))
-        return new
+        return seat if seat.state is HELD else new
 
     def _request(
         self,
