@@ -108,7 +108,7 @@ class Histogram:
 
 
 class RelayTimer:
-    """Times the broadcasts in one of TIMED chunks, from arrival to the write to the last member.
+    """Times the broadcasts of one in TIMED chunks, from arrival to the write to the last member.
 
     The transport calls `begin` when bytes arrive, and `end` when everything they caused at once has
     been written to the sockets. A broadcast that goes through a store takes `arrived` along, and

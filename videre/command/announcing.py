@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def demo_link(config: Config, listening: Iterable[socket.socket], lan: Lan | None) -> str | None:
-    """Return the demo's URL at the first TCP address; None if there is no demo."""
+    """Return the demo's URL; None if there is no demo, or no TCP socket.
+
+    It has the port of the first TCP socket, and its address or, with `lan`, this machine's address
+    in the network.
+    """
     for each in listening:
         if isinstance(name := each.getsockname(), tuple):
             return demo.link(config, *name[:2]) if lan is None else lan.link(name[1])

@@ -1,8 +1,9 @@
 """Limits the TCP connections of a process, in all and per address, from accept to close.
 
 The transport limits sessions (`MaxConnections`); the gate limits all connections, even silent
-ones, because each holds a descriptor. As descriptors run out, it closes idle connections sooner;
-when hardly any are left, it closes those of the addresses that hold most.
+ones, because each holds a descriptor. As descriptors run out, it closes idle connections sooner.
+When hardly any descriptors are left, it closes idle connections at once, and begins with those of
+the addresses that hold most.
 """
 
 from __future__ import annotations

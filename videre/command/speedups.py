@@ -47,7 +47,7 @@ class Collector:
         self._frozen = False
 
     def start(self) -> None:
-        """Start; call it when all objects that live as long as the process exist."""
+        """Start; call it once all permanent objects exist."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -92,7 +92,7 @@ async def keep_thawed() -> None:
 def tune_garbage_collection() -> None:
     """Collect long-lived objects less often: the collector took an eighth of a relay's time.
 
-    Packets create no cycles; the cycles that closed connections leave wait for a while. Call this
-    when all objects that live as long as the process exist.
+    Packets create no cycles; those left behind by closed connections wait for a while. Call this
+    once all permanent objects exist.
     """
     _COLLECTOR.start()

@@ -195,7 +195,8 @@ class Rooms(Hosting):
     async def leave(self, seat: Seat, reason: LeaveReason) -> None:
         """Give up a seat; the others get a disconnect. The holder keeps it until that is done.
 
-        If a store that is away delays the end, the holder hears nothing of it.
+        If a store that is away delays this, the holder still loses the seat at once: it gets no
+        more of the room's packets.
         """
         if seat.state is not HELD:
             return
