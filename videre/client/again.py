@@ -18,9 +18,9 @@ class Seen:
         self._ids: dict[str, OrderedDict[int, None]] = {}
 
     def before(self, packet: Packet) -> bool:
-        """Tell whether a broadcast is a repeat, and remember its id.
+        """Tell whether a broadcast was received before, and remember its id.
 
-        A repeat has its first id as `Again` in its header.
+        One that its sender repeats has its first id as `Again` in its header.
         """
         again = packet.body["Header"].get("Again")
         identity = packet.id if again is None else again

@@ -20,9 +20,10 @@ _FAMILIES = {b"TCP4": 4, b"TCP6": 6}
 
 
 async def read(connection: socket.socket) -> str | None:
-    """Read the header; return the client's address, or None if the proxy itself is the client.
+    """Read the header; return the client's address, or None if the header names none.
 
-    Raises ValueError for an invalid header; OSError or TimeoutError if it does not arrive.
+    Then the connection counts as the proxy's own. Raises ValueError for an invalid header; OSError
+    or TimeoutError if it does not arrive.
     """
     async with asyncio.timeout(SECONDS):
         start = await _exactly(connection, 12)

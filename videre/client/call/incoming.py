@@ -70,7 +70,7 @@ class Inbound:
         self._last = 0
 
     def start(self, message: dict[str, Any]) -> bool:
-        """Handle a `Start`; return False if it is not a valid one."""
+        """Handle a `Start`, or refuse it; return False if its id is not a new one."""
         identity = number(message.get("Id"))
         if identity is None or not self._last < identity <= MAX_ID:
             return False
@@ -110,7 +110,7 @@ class Inbound:
         return None
 
     def piece(self, data: bytes) -> bool:
-        """Handle a piece; return False if it is not a valid one."""
+        """Handle a piece, or refuse its transfer; return False for a wrong size or an unknown id."""
         if not HEADER < len(data) <= MAX_MESSAGE:
             return False
         identity, offset = struct.unpack_from("!II", data)
