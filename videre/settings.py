@@ -109,8 +109,8 @@ class Process:
     host: str | tuple[str, ...] = setting(
         "0.0.0.0",  # noqa: S104
         "Host",
-        'address to listen on, or a list of them. `"*"` and `"::"` stand for all of IPv4 and '
-        'IPv6, a name for all of its addresses; `"unix:/run/videre.sock"` is a Unix socket, '
+        'address to listen on, or a list of them. `"*"` or `"::"` stands for all addresses, IPv4 '
+        'and IPv6, a name for all of its addresses; `"unix:/run/videre.sock"` is a Unix socket, '
         "without `Port`",
         check_with="hosts",
     )
