@@ -110,7 +110,7 @@ class Inbound:
         return None
 
     def piece(self, data: bytes) -> bool:
-        """Handle a piece, or refuse its transfer; return False for a wrong size or an unknown id."""
+        """Handle a piece, or refuse its transfer; return False for a wrong size or unknown id."""
         if not HEADER < len(data) <= MAX_MESSAGE:
             return False
         identity, offset = struct.unpack_from("!II", data)
