@@ -20,7 +20,8 @@ PAGE = 1000
 class Hosting:
     """The rooms of one namespace, for the hosting application. Rooms adds what peers need.
 
-    Its methods raise ValueError for a room or user with a lone surrogate, which is no text.
+    Its methods raise ValueError for a room or user with a lone surrogate, which is no text; `send`
+    raises TypeError if its room or sender has one.
     """
 
     def __init__(self, engine: Engine, hooks: Hooks) -> None:
@@ -82,7 +83,7 @@ class Hosting:
         """Broadcast `payload`, a JSON value, to the members of a room, or to those in `to`.
 
         `to` is one user or several; those not in the room are skipped. `sender` is the packet's
-        UserId. Raises TypeError if `payload` is not JSON, and EngineError.
+        UserId. Raises TypeError if `payload` is not JSON (see also Hosting), and EngineError.
         """
         text = packets.write_broadcast(sender, room, payload)
         users = None
