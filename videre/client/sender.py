@@ -40,7 +40,7 @@ class Sender:
         self._outbox.resume(last)
 
     def begin(self, connection: Connection, limits: Mapping[str, Any] | None) -> None:
-        """Use a connection to a server with these limits; resend what was lost first."""
+        """Use a connection to a server with these limits; first, resend what was lost."""
         self._connection = connection
         self._lost = asyncio.Event()
         self._pacer.begin(limits, asyncio.get_running_loop().time())

@@ -22,7 +22,8 @@ _PATH = "/websocket"
 class Packet:
     """A packet from the server.
 
-    `id` is the id of the client's packet that it answers; of a relayed packet, its sender's.
+    `id` is the id of the client's packet that it answers; in a relayed packet, the id that
+    its sender gave it.
     """
 
     event: str

@@ -71,7 +71,7 @@ class Connection(web.RequestHandler):
     def peername(self) -> Any:
         """The client's address and port, from which aiohttp takes `request.remote`.
 
-        "" over a Unix socket. A name that its client has bound may look like an address.
+        "" over a Unix socket, because its client may have bound a name that looks like an address.
         """
         if self._client is not None:
             return (self._client, 0)

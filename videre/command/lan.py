@@ -84,7 +84,7 @@ class Lan(NamedTuple):
         return f"https://{host}:{port}{demo.PATH}#{secrets.token_urlsafe(16)}"
 
     def told(self, link: str) -> str:
-        """Return the text for people: the link, and how to answer the browser's warning."""
+        """Return the text for people: the link's QR code, and how to answer the warning."""
         return (
             f"{_qr_code(link)}Open the link here, and on a phone in the same network. Each browser "
             "warns once\nthat it does not trust the certificate: choose 'Advanced', then "

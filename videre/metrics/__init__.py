@@ -4,8 +4,8 @@
     app.add_routes(videre.metrics.routes(registry))
 
 Each registry has its own namespaces; nothing is global. Metrics are computed per scrape, so that
-packets pay only for `videre.tally`. Before that, sessions are walked through in slices, and tasks
-are counted in a turn of the event loop of their own. docs/operations.md lists all metrics.
+packets pay only for `videre.tally`. A scrape first walks through the sessions in slices, and counts
+the tasks in a turn of the event loop of their own. docs/operations.md lists all metrics.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Lost seats: those without a connection, counted by the address that lost them.
 
 They take memory, a timer and a place in their rooms, but no connection. When there are too many,
-the address with the most gives up the one it lost first; newcomers never pay. So an office that
-comes back after a network failure finds its seats.
+the address with the most gives up the one it lost first, even if another address has lost the
+latest. So an office that comes back after a network failure finds its seats.
 """
 
 from __future__ import annotations
