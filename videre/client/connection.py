@@ -50,7 +50,7 @@ class Connection:
         return True
 
     async def receive(self) -> tuple[Packet, int]:
-        """Return the next packet and its size in bytes; raise Closed after the last one."""
+        """Return the next packet and its size (characters of text); raise Closed after the last."""
         message = await self._socket.receive()
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             try:
