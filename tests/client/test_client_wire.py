@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import pytest
+from aiohttp import WSMessage, WSMsgType
 
 from videre import errors
 from videre.client import Client, Joined, Left, Message, Role, wire
+from videre.client.connection import Connection
 from videre.client.seat import Seat
 
 
@@ -68,3 +71,19 @@ def test_a_seat_follows_the_room() -> None:
     assert isinstance(seat.apply(packet("broadcast", "b")), Message)
     assert seat.apply(packet("weather", "b")) is None
     assert (seat.users, seat.initiator, seat.received) == (["me", "b"], "me", 6)  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize("payload", ["plain", "é😀"])
+@pytest.mark.parametrize("kind", [WSMsgType.TEXT, WSMsgType.BINARY])
+async def test_a_packet_has_the_size_that_the_server_counts(payload: str, kind: WSMsgType) -> None:
+    """Bytes of UTF-8, not characters."""
+    head = {"Event": "ping", "UserId": "a", "RoomId": "r"}
+    text = json.dumps({"Header": head, "Payload": payload}, ensure_ascii=False)
+    data = text if kind is WSMsgType.TEXT else text.encode()
+
+    class Socket:
+        async def receive(self) -> WSMessage:
+            return WSMessage(kind, data, None)
+
+    received, size = await Connection(cast(Any, Socket())).receive()
+    assert received.payload == payload and size == len(text.encode())

@@ -216,6 +216,8 @@ def test_names_that_are_no_text(world: World) -> None:
         world.rooms.rooms(after="\ud800"),
         world.rooms.rooms(after="\ud800", limit=1),
         world.rooms.send("room", 1, to=["a", "\ud800"]),
+        world.rooms.send("\ud800", 1),
+        world.rooms.send("room", 1, sender="\ud800"),
     ):
         with pytest.raises(ValueError, match="surrogates"):
             do(work)

@@ -50,11 +50,11 @@ class Connection:
         return True
 
     async def receive(self) -> tuple[Packet, int]:
-        """Return the next packet and its size (characters of text); raise Closed after the last."""
+        """Return the next packet and its size in bytes; raise Closed after the last one."""
         message = await self._socket.receive()
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             try:
-                return wire.read(message.data), len(message.data)
+                return wire.read(message.data), _size(message.data)
             except ValueError as error:
                 await self.close(PROTOCOL_ERROR)
                 raise Closed(PROTOCOL_ERROR, f"Not a packet: {error}") from None
@@ -65,3 +65,8 @@ class Connection:
     async def close(self, code: int = NORMAL) -> None:
         """Close within CLOSE_SECONDS; do nothing if already closed."""
         await self._socket.close(code=code)
+
+
+def _size(data: str | bytes) -> int:
+    """Return the size of a message in bytes of UTF-8, by which the server counts."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())

@@ -20,8 +20,7 @@ PAGE = 1000
 class Hosting:
     """The rooms of one namespace, for the hosting application. Rooms adds what peers need.
 
-    Its methods raise ValueError for a room or user with a lone surrogate, which is no text; `send`
-    raises TypeError if its room or sender has one.
+    Its methods raise ValueError for a room or user with a lone surrogate, which is no text.
     """
 
     def __init__(self, engine: Engine, hooks: Hooks) -> None:
@@ -83,8 +82,9 @@ class Hosting:
         """Broadcast `payload`, a JSON value, to the members of a room, or to those in `to`.
 
         `to` is one user or several; those not in the room are skipped. `sender` is the packet's
-        UserId. Raises TypeError if `payload` is not JSON (see also Hosting), and EngineError.
+        UserId. Raises TypeError if `payload` is not JSON, and EngineError.
         """
+        _check(sender, room)
         text = packets.write_broadcast(sender, room, payload)
         users = None
         if to is not None:
