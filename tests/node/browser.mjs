@@ -30,6 +30,9 @@ const FLAGS = [
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
 
+// As WAIT_SECONDS in tests/support/patience.py.
+const WAIT_MS = 60_000 * Number(process.env.VIDERE_TEST_PATIENCE ?? 1);
+
 const [executablePath, ...flags] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
 const pages = new Map();
@@ -45,6 +48,7 @@ const kinds = new Map();
 async function make({ devices, own, init }) {
   const context = own ? await browser.newContext(own) : contexts[devices];
   const page = await context.newPage();
+  page.setDefaultTimeout(WAIT_MS);
   if (own) page.on("close", () => context.close());
   if (init) await page.addInitScript(init);
   return page;

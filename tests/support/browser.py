@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from patience import patient
+from patience import WAIT_SECONDS, patient
 from process import LINE_BYTES, NODE, node_modules, require
 
-ANSWER_SECONDS = patient(30)  # longer than a page waits for anything
+ANSWER_SECONDS = WAIT_SECONDS + patient(10)  # longer than a page waits for anything
 
 
 class Page:
