@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from aiortc import MediaStreamTrack, VideoStreamTrack
-from patience import patient
+from patience import WAIT_SECONDS
 from test_browser_client import Site, site
 
 from videre.client import Blob, Call, Peer
@@ -17,7 +17,7 @@ __all__ = ["site"]
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
-SECONDS = patient(30)
+SECONDS = WAIT_SECONDS
 
 
 class Python:

@@ -8,7 +8,7 @@
  */
 import { element, make } from "./demo_elements.js";
 
-const PACKETS = 40; // to show
+const PACKETS = 100; // to show: a machine with many networks has dozens of candidates
 
 /** The diagnostics of a call. */
 export class Details {
