@@ -1,9 +1,9 @@
 """A peer: the protocol of one session, from the first packet to the last.
 
 A packet is decoded, looked up in a table of events, and carried out by the method found there. A
-PeerError raised on the way becomes an error packet; the transport catches everything else. A
-method returns None when it is done, or an awaitable that must be awaited before the session's
-next packet is handed over; that keeps a sender's packets in order.
+PeerError or EngineError raised on the way becomes an error packet; the transport catches everything
+else. A method returns None when it is done, or an awaitable that must be awaited before the
+session's next packet is handed over; that keeps a sender's packets in order.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ MAX_HELD = 64
 class Pace:
     """One member's signals, handled in order, each when the rate allows its cost in answers.
 
-    A signal identical to a waiting one is dropped. One without a cost still waits for those before
-    it.
+    A signal with a cost is dropped if an identical one waits. One without a cost still waits for
+    those before it.
     """
 
     def __init__(self) -> None:
