@@ -43,7 +43,8 @@ class Pace:
     def held(self, seconds: float) -> None:
         """Reset the back-off if a connection has lasted for long enough.
 
-        So a client does not rush back to a server that drops its clients as soon as they connect.
+        A shorter one resets nothing, so that a client does not rush back to a server that drops its
+        clients as soon as they connect.
         """
         if seconds >= self._backoff.limit(self._attempt):
             self._attempt = 0

@@ -1,7 +1,7 @@
 """A certificate for this machine's addresses, and the small CA that signs it.
 
 The CA may vouch only for the names and addresses of this machine at the time it was made (X.509
-name constraints, RFC 5280 4.2.1.10): a phone that trusts it trusts nothing else.
+name constraints, RFC 5280 4.2.1.10): a phone that installs it trusts nothing else because of it.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ _FAMILIES = {b"TCP4": 4, b"TCP6": 6}
 async def read(connection: socket.socket) -> str | None:
     """Read the header; return the client's address, or None if the header names none.
 
-    Then the connection counts as the proxy's own. Raises ValueError for an invalid header; OSError
-    or TimeoutError if it does not arrive.
+    With None, the connection counts as the proxy's own. Raises ValueError for an invalid header;
+    OSError or TimeoutError if it does not arrive.
     """
     async with asyncio.timeout(SECONDS):
         start = await _exactly(connection, 12)

@@ -5,7 +5,7 @@
 
 Each registry has its own namespaces; nothing is global. Metrics are computed per scrape, so that
 packets pay only for `videre.tally`. A scrape first walks through the sessions in slices, and counts
-the tasks in a turn of the event loop of their own. docs/operations.md lists all metrics.
+the tasks in a separate turn of the event loop. docs/operations.md lists all metrics.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Namespaces(Collector):
         self.found: Found | None = None  # what `measure` returned, during `measured`
 
     async def measure(self) -> Found:
-        """Walk the sessions in slices, and the tasks in a turn of the event loop of their own."""
+        """Walk the sessions in slices, and count the tasks in a separate turn of the event loop."""
         backlogs = {
             prefix: await each.sessions.measure_backlog() for prefix, each in self._namespaces
         }

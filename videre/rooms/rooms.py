@@ -166,8 +166,8 @@ class Rooms(Hosting):
         """Send a seated member another welcome, with a new secret.
 
         Returns the member's new seat, at the same place. Without a grace there is no secret, and
-        the seat stays. So it does if the engine has lost it: the event that says so closes the
-        session.
+        the seat stays. It also stays if the engine has lost it, until the event that says so closes
+        the session.
         """
         new, ticket = self._request(seat.user, seat.room, seat.connection, {})
         if ticket is None:
