@@ -12,7 +12,6 @@ from typing import Protocol
 import sockjs
 
 from videre import tally
-from videre.errors import CloseCode
 from videre.reasons import LOST, POLLING_STOPPED, SILENT, End
 from videre.transport import framing
 from videre.transport.clients import Client
@@ -89,8 +88,7 @@ class HTTPSession(Session):
         """See Session.close_slow. What waits is dropped."""
         if self.state is OPEN:
             self._clear()
-            self.shared.tally.slow_consumers += 1
-            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
+            super().close_slow()
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
         """See Session.close."""

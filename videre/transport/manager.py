@@ -79,9 +79,12 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self.shared.options = options
         self.admission.configure(options)
         sessions = [*self._all()]
-        _configure(sessions[:CONFIGURED_AT_ONCE])
-        if len(sessions) > CONFIGURED_AT_ONCE:
-            self.shared.jobs.spawn(_configure_rest(sessions[CONFIGURED_AT_ONCE:]))
+        for session in sessions[:CONFIGURED_AT_ONCE]:
+            session.configure()
+        if rest := sessions[CONFIGURED_AT_ONCE:]:
+            self.shared.jobs.spawn(
+                _in_slices(rest, CONFIGURED_AT_ONCE, lambda session: session.configure())
+            )
 
     @property
     def backlog(self) -> int:
@@ -220,10 +223,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
 
     async def _in_slices(self, size: int, do: Callable[[Session], object]) -> None:
         """Apply `do` to every current session, `size` in one turn of the loop."""
-        for number, session in enumerate(list(self._all()), 1):
-            do(session)
-            if number % size == 0:
-                await asyncio.sleep(0)
+        await _in_slices([*self._all()], size, do)
 
     async def stop(self, _app: web.Application | None = None) -> None:
         """End all sessions and jobs; `shutdown` has sent the close frames."""
@@ -241,12 +241,10 @@ def _stop(session: Session) -> None:
     session.cut()
 
 
-def _configure(sessions: Sequence[Session]) -> None:
-    for session in sessions:
-        session.configure()
-
-
-async def _configure_rest(sessions: Sequence[Session]) -> None:
-    for start in range(0, len(sessions), CONFIGURED_AT_ONCE):
-        await asyncio.sleep(0)
-        _configure(sessions[start : start + CONFIGURED_AT_ONCE])
+async def _in_slices(
+    sessions: Sequence[Session], size: int, do: Callable[[Session], object]
+) -> None:
+    for number, session in enumerate(sessions, 1):
+        do(session)
+        if number % size == 0:
+            await asyncio.sleep(0)

@@ -139,7 +139,9 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
 
     def close_slow(self) -> None:
         """Close the session because its client does not read fast enough."""
-        raise NotImplementedError
+        if self.state is OPEN:
+            self.shared.tally.slow_consumers += 1
+            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
 
     def open(self) -> None:
         """Open the session and ask the application for a handler."""

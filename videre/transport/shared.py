@@ -12,7 +12,7 @@ from videre.settings import Options
 from videre.tally import Tally
 from videre.transport.bodies import Body
 from videre.transport.framing import Framer, Quoter
-from videre.transport.holdings import Holdings
+from videre.transport.holdings import Holder, Holdings
 
 # Minimum seconds between two sweeps; delays shorter than ten sweeps are rounded up.
 LEAST_INTERVAL = 0.05
@@ -46,22 +46,11 @@ class Corked(Protocol):
         """Write what was collected."""
 
 
-class Waiting(Protocol):
-    """A session with messages waiting for its handler."""
-
-    address: str
+class Payer(Holder, Protocol):
+    """Holds messages that a client has sent, and can be made to drop them."""
 
     def shed(self) -> None:
-        """Drop the waiting messages, and close the session."""
-
-
-class Incoming(Protocol):
-    """A WebSocket on which a message is arriving."""
-
-    address: str
-
-    def shed(self) -> None:
-        """Drop the message, and close the session."""
+        """Drop these messages, and close the session."""
 
 
 class Shared:
@@ -76,9 +65,9 @@ class Shared:
         self.tally = tally
         self.accept = accept  # see session.Accept
         self.jobs = Jobs()  # work that sessions cannot wait for
-        self.inboxes: Holdings[Waiting] = Holdings()  # approximate bytes waiting for handlers
+        self.inboxes: Holdings[Payer] = Holdings()  # approximate bytes waiting for handlers
         self.bodies: Holdings[Body] = Holdings()  # bytes of request bodies in flight
-        self.incoming: Holdings[Incoming] = Holdings()  # bytes of unfinished WebSocket messages
+        self.incoming: Holdings[Payer] = Holdings()  # bytes of unfinished WebSocket messages
         # A tenth of the time that a polling client may stay away, so its absence is noticed at most
         # 10 % late.
         self.interval = max(LEAST_INTERVAL, min(options.disconnect_delay, options.heartbeat) / 10)

@@ -9,7 +9,6 @@ import asyncio
 
 import sockjs
 
-from videre.errors import CloseCode
 from videre.transport import framing
 from videre.transport.clients import Client
 from videre.transport.session import OPEN, Keeper, Session
@@ -142,12 +141,6 @@ class FrameWriter(Session):
         It gets the close code if it reads soon. Called from within a write.
         """
         asyncio.get_running_loop().call_soon(self.close_slow)
-
-    def close_slow(self) -> None:
-        """See Session.close_slow."""
-        if self.state is OPEN:
-            self.shared.tally.slow_consumers += 1
-            self.close(CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame; the client's answer, or `sweep`, ends the connection."""
