@@ -43,7 +43,8 @@ def hosts(field: str, value: Any, error: Error) -> None:
     elif len(set(each)) < len(each):
         error(field, "names the same host twice")
     elif any(_badly_named(host) for host in each):
-        error(field, "a Unix socket is unix: and the path of a file, of at most 107 bytes")
+        most = engine_url.MAX_SOCKET
+        error(field, f"a Unix socket is unix: and the path of a file, of at most {most} bytes")
 
 
 def tcp_host(field: str, value: Any, error: Error) -> None:
@@ -53,14 +54,14 @@ def tcp_host(field: str, value: Any, error: Error) -> None:
 
 
 def _badly_named(host: str) -> bool:
-    """Tell whether a Unix socket's path is invalid; it has at most 107 bytes, see unix(7)."""
+    """Tell whether a Unix socket's path is invalid; see engine_url.MAX_SOCKET."""
     if not host.startswith("unix:"):
         return False
     try:
         path = os.fsencode(host.removeprefix("unix:"))
     except UnicodeEncodeError:  # a lone surrogate
         return True
-    return not 0 < len(path) < 108 or b"\0" in path or path.endswith(b"/")
+    return not 0 < len(path) <= engine_url.MAX_SOCKET or b"\0" in path or path.endswith(b"/")
 
 
 #: Origins without a host: any page; a sandboxed one; a file (Cordova).
