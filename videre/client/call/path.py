@@ -23,9 +23,7 @@ from aiortc.rtcicetransport import (
     parse_stun_turn_uri,
 )
 
-# Candidates of the other end for one connection. No machine has more than a hundred or so, and the
-# work of aioice grows with the square of their number.
-MAX_CANDIDATES = 256
+from videre.client.call.signals import MAX_CANDIDATES
 
 
 class Route(Connection):

@@ -17,9 +17,13 @@ ASK, TURN = "Ice Ask", "Ice Turn"
 # Characters of a call's name: the header of each `connect` has those of all calls.
 MAX_NAME = 128
 
-# Bounds of a description, far above what browsers send. The products are those of lines in a
-# section: aiortc's work grows with them.
-MAX_SECTIONS, MAX_CODECS, MAX_CANDIDATES, MAX_PRODUCTS = 64, 1000, 256, 200_000
+# Candidates of the other end, in a description and for a connection. No machine has more than a
+# hundred or so, and the work of aioice grows with the square of their number.
+MAX_CANDIDATES = 256
+
+# Further bounds of a description, far above what browsers send. The products are those of lines in
+# a section: aiortc's work grows with them.
+MAX_SECTIONS, MAX_CODECS, MAX_PRODUCTS = 64, 1000, 200_000
 
 # The version of data transfers that this client supports.
 DATA = 1
