@@ -16,8 +16,10 @@ class Mix:
     the rate does not wait for the answers.
     """
 
-    def __init__(self, spec: Spec, conns: list[Conn]) -> None:
-        self.framing, self.rate, self.conns = spec["framing"], spec["rate"], conns
+    def __init__(self, spec: Spec) -> None:
+        self.framing, self.rate = spec["framing"], spec["rate"]
+        self.conns = conns = dial(spec, couples(spec["peers"] // 2))
+        drain(conns)
         self.random = random.Random(4)
         self.poll = select.epoll()
         self.by_fd = {conn.fd: conn for conn in conns}
@@ -138,9 +140,7 @@ class Mix:
 
 def mix(spec: Spec) -> Figures:
     """Run the real client's mix for `peers` peers at `rate` packets per s in total."""
-    conns = dial(spec, couples(spec["peers"] // 2))
-    drain(conns)
-    traffic = Mix(spec, conns)
+    traffic = Mix(spec)
     traffic.pump(spec["warmup"])
     meter = Meter(spec)
     traffic.reset()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.closed import Hops, Relay, Storm
 from benchmarks.crowd import Reconnect
-from benchmarks.load import Figures, Spec, Traffic, couples, dial, drain
+from benchmarks.load import Figures, Spec, Traffic
 from benchmarks.mix import Mix
 from benchmarks.servers import ALL, ROOT, Peer, ServerError, at_commit, drive, running
 from benchmarks.store import cpu_ns
@@ -28,17 +28,11 @@ TIMEOUT = 540.0  # s for one case
 SIZES = {"mix": {"peers": 2000}, "reconnect": {"peers": 200}}  # for all servers at once
 
 
-def _mix(spec: Spec) -> Mix:
-    conns = dial(spec, couples(spec["peers"] // 2))
-    drain(conns)
-    return Mix(spec, conns)
-
-
 TRAFFIC: dict[str, Callable[[Spec], Traffic]] = {
     "relay": Relay,
     "storm": Storm,
     "hops": Hops,
-    "mix": _mix,
+    "mix": Mix,
     "reconnect": Reconnect,
 }
 
