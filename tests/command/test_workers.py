@@ -270,6 +270,14 @@ class Scripted:
         self.manager.settimeout(SECONDS)
         return found
 
+    def kill_worker(self) -> None:
+        """Have a worker die that waits for a byte; return when one that lasts has written `-`."""
+        assert self.process.stdout is not None and self.process.stdin is not None
+        self.process.stdin.write(b"-")
+        self.process.stdin.flush()
+        while self.process.stdout.read(1) != b"-":
+            pass
+
     def end(self, number: int | None = signal.SIGTERM) -> tuple[int, str]:
         """Stop it, with a signal if need be, and return its exit code and its errors."""
         if number is not None:
@@ -402,12 +410,8 @@ def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
     """
     before = f"{UNFORKED.format(refused=[3, 4])}\n{QUICK}"
     run = Scripted(tmp_path, "", dies, before)
-    assert run.process.stdout is not None and run.process.stdin is not None
     assert run.manager.recv(100) == b"READY=1"
-    run.process.stdin.write(b"-")
-    run.process.stdin.flush()
-    while run.process.stdout.read(1) != b"-":
-        pass
+    run.kill_worker()
     code, errors = run.end()
     assert code == 0
     unforked = "could not be forked (Resource temporarily unavailable)"
@@ -457,12 +461,8 @@ def test_a_worker_that_keeps_dying(tmp_path: Path) -> None:
     {LASTING}
     """
     run = Scripted(tmp_path, "", dies, QUICK)
-    assert run.process.stdout is not None and run.process.stdin is not None
     assert run.manager.recv(100) == b"READY=1"
-    run.process.stdin.write(b"-")
-    run.process.stdin.flush()
-    while run.process.stdout.read(1) != b"-":
-        pass
+    run.kill_worker()
     code, errors = run.end()
     assert code == 0
     waits = [0.01, 0.02, 0.04, 0.04, 0.04, 0.04]
