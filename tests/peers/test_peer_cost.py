@@ -107,9 +107,10 @@ def test_pings_of_a_crowded_room(engine: Make) -> None:
 
 
 @engines
-def test_a_welcome_is_charged(engine: Make) -> None:
+@pytest.mark.parametrize("grace", [20.0, 0.0])
+def test_a_welcome_is_charged(engine: Make, grace: float) -> None:
     """A welcome's cost grows with the room; each request for a new one is charged again."""
-    world = World(engine, limits=PAID)
+    world = World(engine, limits=replace(PAID, grace=grace))
     crowd(world, 5, "{}" + "\U0001f600" * 100)
     a = world.client()
     text = packet("connect", "a", "room", GUEST)
@@ -119,6 +120,17 @@ def test_a_welcome_is_charged(engine: Make) -> None:
         assert json.loads(echo)["Header"]["Event"] == "connect"
         assert len(welcome.encode()) > 2000
         assert charged == len(text) + len(welcome.encode())
+
+
+@engines
+def test_members_who_left_weigh_nothing(engine: Make) -> None:
+    """A packet is charged by those who are members when it is sent."""
+    world = World(engine, limits=PAID)
+    a, *others = crowd(world, 10)
+    text = packet("broadcast", "u0", "room", 1)
+    assert cost(a, lambda: a.say(text)) == 2 * len(text)
+    others[-1].end(1000, clean=True)
+    assert cost(a, lambda: a.say(text)) == len(text)
 
 
 @engines

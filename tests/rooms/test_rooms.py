@@ -17,7 +17,7 @@ from videre.errors import UserTaken
 from videre.ids import RoomId, SeatId, UserId
 from videre.reasons import LeaveReason
 from videre.rooms import Rooms
-from videre.rooms.room import GONE, HELD, Seat
+from videre.rooms.room import GONE, HELD, LOST, Seat
 from videre.settings import JoinPolicy
 
 
@@ -42,7 +42,7 @@ class RecordingEngine(MemoryEngine):
 
 
 async def lost(*_: object) -> None:
-    """Stand for a renewal whose seat is gone."""
+    """Stand for a request whose seat is gone, or that a store will carry out later."""
 
 
 def make(engine: MemoryEngine | None = None, replace: bool = True, *, grace: float = 0.0) -> Rooms:
@@ -107,6 +107,20 @@ def test_a_seat_leaves_once() -> None:
     run(rooms.leave(old, LeaveReason.OTHER))
     run(rooms.leave(old, LeaveReason.OTHER))
     assert (len(rooms), new.connection, connection.closes) == (1, connection, [])
+
+
+@pytest.mark.parametrize("grace", [0.0, 20.0])
+def test_a_leave_that_the_store_delays(grace: float) -> None:
+    """The seat is lost at once: its connection gets no more of the room's packets."""
+    engine = memory_engine(FakeClock())
+    rooms = make(engine, grace=grace)
+    seat, connection = join(rooms, "a")
+    other, _ = join(rooms, "b")
+    connection.take()
+    engine.leave = lost  # type: ignore[assignment, method-assign]
+    run(rooms.leave(seat, LeaveReason.OTHER))
+    run(rooms.broadcast(other, packet("broadcast", "b", "room", 1)))
+    assert (seat.state, connection.sent) == (LOST, [])
 
 
 def test_a_renewal_that_finds_no_seat() -> None:
