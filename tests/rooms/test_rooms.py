@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,6 +122,16 @@ def test_a_leave_that_the_store_delays(grace: float) -> None:
     run(rooms.leave(seat, LeaveReason.OTHER))
     run(rooms.broadcast(other, packet("broadcast", "b", "room", 1)))
     assert (seat.state, connection.sent) == (LOST, [])
+
+
+@pytest.mark.parametrize(("grace", "given"), [(0.0, False), (0.5, True)])
+def test_a_seat_has_a_secret_if_there_is_a_grace(grace: float, given: bool) -> None:
+    """However short that is."""
+    rooms = make(grace=grace)
+    connection = FakeConnection()
+    run(rooms.join("a", "room", connection, HALVES, welcome={}))
+    welcome = json.loads(brief(connection.sent[-1])[3])
+    assert (welcome["Resume"] is not None) is given
 
 
 def test_a_renewal_that_finds_no_seat() -> None:

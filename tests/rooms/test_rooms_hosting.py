@@ -12,6 +12,7 @@ from later_engine import LaterEngine
 
 from videre.engines.events import Joined, Left
 from videre.errors import EngineError
+from videre.rooms import hosting
 
 GRACE = 20.0
 
@@ -32,6 +33,16 @@ def do(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 # Looking.
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_all_rooms_in_pages(world: World, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """An engine is asked for a page at a time; each room is there once, in order."""
+    monkeypatch.setattr(hosting, "PAGE", 2)
+    names = [f"room{number}" for number in range(count)]
+    for name in names:
+        world.member("a", name)
+    assert do(world.rooms.rooms()) == names
 
 
 def test_rooms_and_members(world: World) -> None:
