@@ -17,7 +17,7 @@ from browser import Browser, chromium
 from engine_nodes import Nodes, nodes_on
 from hypothesis import HealthCheck, settings
 from patience import examples
-from valkey_server import Valkey, valkey
+from valkey_server import Valkey, valkey, valkey_cluster
 
 # Machines are slow when they are busy: a test fails for what it finds, never for its time.
 settings.register_profile(
@@ -90,6 +90,13 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valk
     """Give a Valkey that no test stops or disturbs; each test has its own namespace in it."""
     async with valkey(tmp_path_factory.mktemp("valkey")) as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Give the URL of a cluster of three; a test that changes its configuration restores it."""
+    async with valkey_cluster(tmp_path_factory.mktemp("cluster")) as url:
+        yield url
 
 
 @pytest.fixture

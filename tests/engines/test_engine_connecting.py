@@ -6,7 +6,7 @@ import asyncio
 import re
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from process import self_signed
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import RedisClusterException
-from valkey_server import Valkey, free_port, redis_binary, until, valkey, valkey_cluster
+from valkey_server import Valkey, free_port, redis_binary, until, valkey
 
 from videre import engine_url
 from videre.engines.redis.connecting import connect, sentinels_of
@@ -197,31 +197,33 @@ async def test_tls_to_sentinels(both: bool, tmp_path: Path) -> None:
             await found(f"{start}required{extra}")
 
 
-async def test_seeds_of_a_cluster(tmp_path: Path) -> None:
+async def test_seeds_of_a_cluster(cluster_url: str) -> None:
     """One reachable server of those in the URL is enough to find the cluster."""
-    async with valkey_cluster(tmp_path) as url:
-        alive = re.sub(r".*//", "", url)
-        seeds = f"redis+cluster://127.0.0.1:{free_port()},[::1]:{free_port()},{alive}"
-        async with nodes_on(seeds) as nodes:
-            await meet(nodes)
-        dead = f"redis+cluster://127.0.0.1:{free_port()}"
-        with pytest.raises(RedisClusterException, match=r"(?i)connect"):
-            await found(dead)
+    alive = re.sub(r".*//", "", cluster_url)
+    seeds = f"redis+cluster://127.0.0.1:{free_port()},[::1]:{free_port()},{alive}"
+    async with nodes_on(seeds) as nodes:
+        await meet(nodes)
+    dead = f"redis+cluster://127.0.0.1:{free_port()}"
+    with pytest.raises(RedisClusterException, match=r"(?i)connect"):
+        await found(dead)
 
 
-async def test_a_cluster_with_a_password(tmp_path: Path) -> None:
+async def test_a_cluster_with_a_password(cluster_url: str) -> None:
     """The login is used on every server of the cluster, for messages too."""
-    async with valkey_cluster(tmp_path) as url:
-        port = int(url.rpartition(":")[2])
-        async with Redis(port=port, decode_responses=True) as first:
-            nodes = await first.execute_command("CLUSTER", "NODES")  # type: ignore[no-untyped-call]
-        ports = [int(each) for each in re.findall(r"127\.0\.0\.1:(\d+)@", str(nodes))]
+    port = int(cluster_url.rpartition(":")[2])
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Redis(port=port, decode_responses=True))
+        known = await first.execute_command("CLUSTER", "NODES")  # type: ignore[no-untyped-call]
+        ports = [int(each) for each in re.findall(r"127\.0\.0\.1:(\d+)@", str(known))]
         assert len(ports) == 3
         for each in ports:
-            async with Redis(port=each) as server:
-                await server.config_set("requirepass", HARD)
-        async with nodes_on(f"redis+cluster://:{ENCODED}@127.0.0.1:{port}") as nodes:
-            await meet(nodes)
+            server = await stack.enter_async_context(Redis(port=each))
+            await server.config_set("requirepass", HARD)
+            stack.push_async_callback(server.config_set, "requirepass", "")
+        nodes = await stack.enter_async_context(
+            nodes_on(f"redis+cluster://:{ENCODED}@127.0.0.1:{port}")
+        )
+        await meet(nodes)
 
 
 async def test_a_restarted_server_costs_no_command(tmp_path: Path) -> None:

@@ -6,10 +6,9 @@ import logging
 from pathlib import Path
 
 import pytest
-from engine_nodes import Node, Nodes, eventually, nodes_on
-from patience import NODE_SECONDS
+from engine_nodes import Node, Nodes, nodes_on
 from redis.asyncio import RedisCluster
-from valkey_server import Valkey, valkey, valkey_cluster
+from valkey_server import Valkey, valkey
 
 from videre.engines.redis.store import KEYS
 from videre.ids import RoomId
@@ -28,7 +27,7 @@ async def test_a_room_loses_a_key(
     server: Valkey, nodes: Nodes, caplog: pytest.LogCaptureFixture, keys: tuple[str, ...]
 ) -> None:
     """Nobody leaves, every accepted packet arrives, and the room keeps its members."""
-    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    one, two = [await nodes.add() for _ in range(2)]
     a, b = await one.join("a", ticket="t"), await two.join("b", ticket="u")
     c = await one.join("c")
     await one.engine.publish("room", a, "before", packet_id='"1"')
@@ -45,7 +44,7 @@ async def test_a_room_loses_a_key(
     if keys not in [("log",), KEYS]:
         assert sum("has lost a key" in record.message for record in caplog.records) == 2
     if keys != ("log",):
-        await eventually(lambda: any("had lost 1 " in r.getMessage() for r in caplog.records))
+        await nodes.until(lambda: any("had lost 1 " in r.getMessage() for r in caplog.records))
     await two.join("d")
     await one.engine.leave("room", "c", c, "done")
     for node in (one, two):
@@ -55,7 +54,7 @@ async def test_a_room_loses_a_key(
 @pytest.mark.parametrize("key", KEYS)
 async def test_a_quiet_room_loses_a_key(server: Valkey, nodes: Nodes, key: str) -> None:
     """The host's packet, sent from a node without members, either arrives or is refused."""
-    one, two = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(2)]
+    one, two = [await nodes.add() for _ in range(2)]
     await one.join("a", ticket="t")
     await one.hears("joined")
     await lose(server, one, key)
@@ -65,11 +64,11 @@ async def test_a_quiet_room_loses_a_key(server: Valkey, nodes: Nodes, key: str) 
 
 async def test_a_member_leaves_a_room_that_lost_all_keys(server: Valkey, nodes: Nodes) -> None:
     """No message announces its end, but its node forgets it all the same."""
-    one = await nodes.add(node_timeout=NODE_SECONDS)
+    one = await nodes.add()
     a = await one.join("a")
     await lose(server, one, *(key for key in KEYS))
     await one.engine.leave("room", "a", a, "done")
-    await eventually(lambda: not one.engine._node.own and not one.engine._node.views)
+    await nodes.until(lambda: not one.engine._node.own and not one.engine._node.views)
     await one.is_ready()
 
 
@@ -91,15 +90,17 @@ async def test_a_store_that_may_evict_causes_a_warning(
 
 
 async def test_each_server_of_a_cluster_is_checked(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cluster_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One server that may evict is enough for the warning."""
-    async with valkey_cluster(tmp_path) as url:
-        client = RedisCluster.from_url(url.replace("+cluster", ""))
-        await client.initialize()
-        last = client.get_primaries()[-1]
-        await client.config_set("maxmemory-policy", "allkeys-lfu", target_nodes=last)
-        await client.aclose()
-        async with nodes_on(url) as nodes:
+    client = RedisCluster.from_url(cluster_url.replace("+cluster", ""))
+    await client.initialize()
+    last = client.get_primaries()[-1]
+    await client.config_set("maxmemory-policy", "allkeys-lfu", target_nodes=last)
+    try:
+        async with nodes_on(cluster_url) as nodes:
             await nodes.add()
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction", target_nodes=last)
+        await client.aclose()
     assert [record for record in caplog.records if "allkeys-lfu" in record.getMessage()]

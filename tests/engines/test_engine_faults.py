@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from engine_nodes import Node, eventually, nodes_on
-from patience import NODE_SECONDS
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse
 from valkey_server import valkey
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.process
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """Give a node with one member in `room`."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        node = await nodes.add(node_timeout=NODE_SECONDS)
+        node = await nodes.add()
         await node.join("a")
         await node.hears("joined")
         yield node
@@ -148,6 +147,8 @@ async def test_the_receiver_of_messages_may_fail(
 
     monkeypatch.setattr(node.engine._node.store, "_heard", fails)
     await node.engine.publish("room", "", "not missed")
+    await eventually(lambda: bool(failed))
+    await node.is_ready()
     assert (await node.hears("sent"))[0][3] == "not missed"
     assert LookupError in tracebacks(caplog)
     await goes_on(node)
@@ -158,7 +159,7 @@ async def test_a_known_loss_has_no_traceback(
 ) -> None:
     """A restarted server is one line in the log."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one = await nodes.add(node_timeout=NODE_SECONDS)
+        one = await nodes.add()
         await one.join("a")
         await one.hears("joined")
         await server.stop()

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from engine_nodes import Node, eventually, nodes_on
-from patience import NODE_SECONDS, patient
+from engine_nodes import LEASE, Node, nodes_on, until
 from simulated_store import Cluster, Soon
 from valkey_server import valkey
 
@@ -28,9 +27,7 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
     listener has closed the session by then, so the seat must not stay.
     """
     cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(
-        RedisEngine(cast(RedisStore, cluster.store("one")), node_timeout=NODE_SECONDS, node="one")
-    )
+    one = Node(RedisEngine(cast(RedisStore, cluster.store("one")), node_timeout=LEASE, node="one"))
     await one.engine.start(one.heard)
     try:
         seat = await one.join("a")
@@ -39,7 +36,7 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
         server.wipe(rooms_alone=True)
         server.step("room", "restore", "room", "two", f'[["a", "{seat}+", 2, ""]]', "")
         server.step("room", "leave", "a", f"{seat}+", "done", "")
-        await eventually(lambda: not one.engine._node.own and not server.data["room"].seats)
+        await until(lambda: not one.engine._node.own and not server.data["room"].seats, [one])
         await one.is_ready()
         assert not server.data["room"].seats
     finally:
@@ -73,7 +70,7 @@ async def test_a_removal_whose_answer_is_lost_is_no_success(
     """The host gets an error and must try again, because no node owes the store a removal."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     store = cluster.store("one")
-    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=NODE_SECONDS, node="one"))
+    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node="one"))
     await one.engine.start(one.heard)
     try:
         await one.join("a")
@@ -138,12 +135,12 @@ async def test_a_beat_finds_the_restart_while_the_host_speaks(
 async def test_the_host_waits_for_the_other_nodes(tmp_path: Path) -> None:
     """After a restart of the store they may still be absent: no accepted packet is lost."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = await nodes.add(), await nodes.add(node_timeout=patient(4.0))
+        one, two = await nodes.add(), await nodes.add()
         await one.join("a")
         await one.hears("joined")
         await one.freeze()
         await server.stop()
-        await eventually(lambda: not two.engine._node.ready)
+        await nodes.until(lambda: not two.engine._node.ready)
         await server.start()
         await two.is_ready()
         with pytest.raises(EngineError, match="Not all members"):

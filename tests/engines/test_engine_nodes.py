@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,17 +11,17 @@ from typing import Any
 
 import pytest
 from engine_contract import HALVES
-from engine_nodes import Nodes, eventually, nodes_on
-from patience import NODE_SECONDS, WAIT_SECONDS, patient
+from engine_nodes import GRACE, LEASE, Nodes, eventually, nodes_on
+from patience import WAIT_SECONDS
 from redis.asyncio import Redis
-from valkey_server import Valkey, redis_tls, until, valkey, valkey_cluster, valkey_sentinel
+from skipping import skip
+from valkey_server import Valkey, redis_tls, until, valkey, valkey_sentinel
 
+from videre.engines.redis.duties import AT_A_TIME
 from videre.errors import EngineError, Unauthorized, UserTaken
 from videre.ids import RoomId
 
 pytestmark = pytest.mark.process
-
-GRACE = patient(2.0)  # during which a lost seat is resumed
 
 
 @pytest.fixture
@@ -31,12 +32,9 @@ async def client(server: Valkey) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-async def meet(nodes: Nodes, seconds: float = NODE_SECONDS) -> None:
+async def meet(nodes: Nodes) -> None:
     """Let members of two nodes meet, lose and resume a seat, and leave; then let a node die."""
-    one, two = (
-        await nodes.add(node_timeout=seconds),
-        await nodes.add(node_timeout=seconds),
-    )
+    one, two = await nodes.add(), await nodes.add()
     a, b = await one.join("a"), await two.join("b", ticket="t")
     await one.engine.publish("room", a, "hello")
     await two.engine.publish("room", b, "for a", ["a"])
@@ -51,6 +49,7 @@ async def meet(nodes: Nodes, seconds: float = NODE_SECONDS) -> None:
     c = await two.join("c")
     assert await one.engine.rooms(None, 1000) == ["room"]
     await two.die()
+    await nodes.elapse(2 * LEASE)
     heard = await one.hears("joined", "left")
     assert heard[1] == ("left", "room", "c", c, "engine", "4001")
     assert await one.engine.members("room") == ["b"]
@@ -61,9 +60,9 @@ async def test_nodes_meet_on_valkey(nodes: Nodes) -> None:
     await meet(nodes)
 
 
-async def test_nodes_meet_on_a_cluster(tmp_path: Path) -> None:
+async def test_nodes_meet_on_a_cluster(cluster_url: str) -> None:
     """Two nodes share a room on a cluster of servers."""
-    async with valkey_cluster(tmp_path) as url, nodes_on(url) as nodes:
+    async with nodes_on(cluster_url) as nodes:
         await meet(nodes)
 
 
@@ -76,12 +75,12 @@ async def test_nodes_meet_behind_a_sentinel(tmp_path: Path) -> None:
 async def test_nodes_meet_over_tls(tmp_path: Path) -> None:
     """Two nodes share a room on a Redis with TLS, a certificate and a password."""
     async with redis_tls(tmp_path) as server, nodes_on(server.url) as nodes:
-        await meet(nodes, patient(9.0))  # a command has a third of it, and connections need time
+        await meet(nodes)
 
 
 async def test_nodes_see_each_other(nodes: Nodes, client: Redis) -> None:
     """Each with its seats; one of an older version by name; none that is dead or has left."""
-    one, two, three = [await nodes.add(node_timeout=NODE_SECONDS) for _ in range(3)]
+    one, two, three = [await nodes.add() for _ in range(3)]
     await two.join("a")
     await two.join("b", room="other")
 
@@ -92,14 +91,14 @@ async def test_nodes_see_each_other(nodes: Nodes, client: Redis) -> None:
         return {node.name: node.about.members if node.about else None for node in found}
 
     names = [node.engine._node.name for node in (one, two, three)]
-    await eventually(lambda: seen() == dict(zip(names, (0, 2, 0), strict=True)))
+    await nodes.until(lambda: seen() == dict(zip(names, (0, 2, 0), strict=True)))
     await three.engine.close()
-    await eventually(lambda: names[2] not in seen())
+    await nodes.until(lambda: names[2] not in seen())
     await two.die()
-    await eventually(lambda: any(node.silent > 0 for node in one.engine.nodes() if not node.here))
-    await eventually(lambda: seen() == {names[0]: 0})
+    await nodes.until(lambda: any(node.silent > 0 for node in one.engine.nodes() if not node.here))
+    await nodes.until(lambda: seen() == {names[0]: 0})
     await client.hset(f"{one.engine._node.store._nodes}:nodes", "old", "1:60000")
-    await eventually(lambda: seen() == {names[0]: 0, "old": None})
+    await nodes.until(lambda: seen() == {names[0]: 0, "old": None})
 
 
 async def test_all_nodes_hear_the_same_order(nodes: Nodes) -> None:
@@ -160,7 +159,7 @@ async def test_a_duplicate_on_another_node(nodes: Nodes) -> None:
 
 async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
     """It keeps its place; both nodes hear it move, and the first no longer owns it."""
-    one, two = await nodes.add(grace=GRACE), await nodes.add(grace=GRACE)
+    one, two = await nodes.add(), await nodes.add()
     old = await one.join("a", ticket="t")
     b = await two.join("b", ticket="u")
     one.engine.lose("room", "a", old)
@@ -173,7 +172,8 @@ async def test_a_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
     with pytest.raises(Unauthorized):
         await one.resume("a", "wrong")
     await two.hears("joined", "sent", "moved")
-    two.engine.lose("room", "b", b)  # a's grace would have ended before this, if it had not resumed
+    two.engine.lose("room", "b", b)
+    await nodes.elapse(GRACE)  # a's would have ended before b's, if a had not resumed
     assert (await two.hears("left"))[0][2:] == ("b", b, "grace-over")
     assert await two.engine.members("room") == ["a"]
 
@@ -191,8 +191,8 @@ async def test_a_live_seat_is_resumed_on_another_node(nodes: Nodes) -> None:
 
 async def test_the_seats_of_a_dead_node_are_removed(nodes: Nodes) -> None:
     """One node removes them, once; those with a ticket keep their grace on that node."""
-    living = [await nodes.add(node_timeout=NODE_SECONDS, grace=patient(5.0)) for _ in range(2)]
-    dead = await nodes.add(node_timeout=NODE_SECONDS, grace=patient(5.0))
+    living = [await nodes.add() for _ in range(2)]
+    dead = await nodes.add()
     await dead.join("a", ticket="t")
     b = await dead.join("b")
     await dead.join("c", ticket="u")
@@ -203,12 +203,14 @@ async def test_the_seats_of_a_dead_node_are_removed(nodes: Nodes) -> None:
         node.heard.take()
     await dead.die()
     await living[0].engine.publish("room", "", "while away")
+    await nodes.elapse(2 * LEASE)  # graces begin in the second one
     # a was there first, and still is: b's leave promotes nobody.
     for node in living:
         heard = await node.hears("sent", "moved", "left", "moved")
         assert ("left", "room", "b", b, "engine", "4001") in heard
     _, missed = await living[1].resume("a", "t", received=4)
     assert missed == [("sent", "", "while away"), ("left", "b")]
+    await nodes.elapse(GRACE)
     for node in living:
         heard = await node.hears("moved", "left")
         assert heard[1][2:3] + heard[1][4:] == ("c", "grace-over")
@@ -217,21 +219,19 @@ async def test_the_seats_of_a_dead_node_are_removed(nodes: Nodes) -> None:
 
 async def test_a_node_that_was_given_up_is_fenced(nodes: Nodes) -> None:
     """It loses its seats, publishes nothing for them, and goes on under another name."""
-    one, two = (
-        await nodes.add(node_timeout=NODE_SECONDS),
-        await nodes.add(node_timeout=NODE_SECONDS),
-    )
+    one, two = await nodes.add(), await nodes.add()
     a = await one.join("a")
     await two.join("b")
     await two.hears("joined")
     name = one.engine._node.name
     await one.freeze()
+    await nodes.elapse(2 * LEASE)
     await two.hears("left")
     with pytest.raises(EngineError):
         await one.engine.publish("room", a, "late")
     one.heard.take()
     one.thaw()
-    await eventually(lambda: one.engine._node.name != name and one.engine._node.ready)
+    await nodes.until(lambda: one.engine._node.name != name and one.engine._node.ready)
     await one.is_ready()
     await one.join("c")
     await two.hears("joined")
@@ -241,26 +241,24 @@ async def test_a_node_that_was_given_up_is_fenced(nodes: Nodes) -> None:
 
 async def test_messages_missed_by_a_lost_subscription(nodes: Nodes, client: Redis) -> None:
     """The node hears them afterwards, in order and once."""
-    one, two = (
-        await nodes.add(node_timeout=NODE_SECONDS),
-        await nodes.add(node_timeout=NODE_SECONDS),
-    )
+    one, two = await nodes.add(), await nodes.add()
     a = await one.join("a")
     await two.join("b")
     await one.hears("joined", "joined")
     await two.hears("joined")
     for number in range(3):
+        breaks = [node.engine._node.breaks for node in (one, two)]
         # All at once: the first packets come before the nodes notice the loss.
         killed, *_ = await asyncio.gather(
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"),  # type: ignore[no-untyped-call]
             *(one.engine.publish("room", a, f"{number} {line}") for line in range(5)),
         )
         assert killed >= 2
-        for node in (one, two):
+        for node, before in zip((one, two), breaks, strict=True):
+            await eventually(lambda node=node, b=before: node.engine._node.breaks > b)  # type: ignore[misc]
+            await node.is_ready()
             heard = await node.hears(*["sent"] * 5)
             assert {event[3] for event in heard} == {f"{number} {line}" for line in range(5)}
-        for node in (one, two):
-            await node.is_ready()
 
 
 async def test_the_server_may_forget_the_scripts(nodes: Nodes, client: Redis) -> None:
@@ -321,12 +319,14 @@ async def test_namespaces_share_nothing(nodes: Nodes) -> None:
 
 async def test_a_closed_node_gives_up_its_seats_at_once(nodes: Nodes) -> None:
     """The other nodes take them over without waiting for the timeout."""
-    one, two = await nodes.add(node_timeout=60), await nodes.add(node_timeout=NODE_SECONDS)
+    one, two = await nodes.add(node_timeout=60), await nodes.add()
     await one.join("a", ticket="t")
     await one.join("b")
     await two.join("c")
     await two.hears("joined")
+    await nodes.elapse(LEASE)  # a node that has just started gives the others time to renew
     await one.engine.close()
+    await nodes.elapse(LEASE / 2)
     await two.hears("moved", "left")
     assert (await two.resume("a", "t", received=9))[1] == []
 
@@ -334,10 +334,7 @@ async def test_a_closed_node_gives_up_its_seats_at_once(nodes: Nodes) -> None:
 async def test_an_empty_store_is_restored(tmp_path: Path) -> None:
     """Both nodes restore their members in the old order; nobody hears a leave."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = (
-            await nodes.add(node_timeout=NODE_SECONDS),
-            await nodes.add(node_timeout=NODE_SECONDS),
-        )
+        one, two = await nodes.add(), await nodes.add()
         a = await one.join("a", ticket="t")
         b = await two.join("b")
         await one.join("c")
@@ -356,7 +353,7 @@ async def test_an_empty_store_is_restored(tmp_path: Path) -> None:
         await two.keep_publishing(b, "from b")
         for node in (one, two):
             assert [event[3] for event in await node.hears("sent", "sent")] == ["from a", "from b"]
-        await asyncio.sleep(2 * NODE_SECONDS)  # long enough for a wrong doubt about a seat to end
+        await nodes.elapse(2 * LEASE)  # long enough for a wrong doubt about a seat to end
         for node in (one, two):
             assert await node.engine.members("room") == ["a", "b", "c"]
             assert [*node.engine._node.views[RoomId("room")].believed.members] == ["a", "b", "c"]
@@ -391,7 +388,7 @@ async def test_a_crowd_is_restored_in_one_pass(tmp_path: Path) -> None:
 async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
     """It passed its check before the loss was noticed, and the other node is not back yet."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = await nodes.add(node_timeout=NODE_SECONDS), await nodes.add()
+        one, two = await nodes.add(), await nodes.add()
         seat = await one.join("a")
         await two.join("b")
         await one.sees(2)
@@ -414,7 +411,7 @@ async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
         one.engine._node.store.step = overtaken  # type: ignore[method-assign]
         await server.stop()
         await server.start()
-        await asyncio.wait_for(restored.wait(), WAIT_SECONDS)
+        await nodes.until(restored.is_set)
         with pytest.raises(EngineError):
             await said[0]
         one.engine._node.store.step = step  # type: ignore[method-assign]
@@ -427,7 +424,7 @@ async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
 async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
     """A step without space is an EngineError; when there is space again, all goes on."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one = await nodes.add(node_timeout=NODE_SECONDS)
+        one = await nodes.add()
         await one.join("a")
         await server.ask("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(EngineError):
@@ -443,7 +440,7 @@ async def test_steps_waiting_for_the_store_are_limited(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     """Excess steps are refused, and a refused leave is carried out later."""
-    one, two = await nodes.add(node_timeout=NODE_SECONDS), await nodes.add()
+    one, two = await nodes.add(), await nodes.add()
     a = await one.join("a")
     await two.join("b")
     await one.hears("joined", "joined")
@@ -452,13 +449,14 @@ async def test_steps_waiting_for_the_store_are_limited(
         with pytest.raises(EngineError, match="Too many"):
             await one.engine.publish("room", a, "text")
         await one.engine.leave("room", "a", a, "done")
+    await one.is_ready()
     await two.hears("joined", "left")
     assert await two.engine.members("room") == ["b"]
 
 
 async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Nodes) -> None:
     """On Python 3.11 redis-py may swallow a cancellation while a command is sent (wait_for)."""
-    one = await nodes.add(node_timeout=NODE_SECONDS)
+    one = await nodes.add()
     store, asked = one.engine._node.store, asyncio.Event()
     ask = store.node
 
@@ -469,6 +467,7 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
         return await ask(op, *arguments)
 
     store.node = deaf  # type: ignore[assignment, method-assign]
+    skip(one.pause)
     await asked.wait()
     store.node, closing = ask, one.engine.close()  # type: ignore[method-assign]
     async with asyncio.timeout(WAIT_SECONDS):
@@ -478,19 +477,18 @@ async def test_a_lost_cancellation_does_not_keep_a_node_from_closing(nodes: Node
 async def test_restoring_many_rooms_keeps_the_node(tmp_path: Path) -> None:
     """It takes longer than a lease, which is renewed meanwhile, so nobody doubts the node."""
     async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one, two = (
-            await nodes.add(node_timeout=NODE_SECONDS),
-            await nodes.add(node_timeout=NODE_SECONDS + 1),
-        )
+        one, two = await nodes.add(), await nodes.add()
         for number in range(100):
             await one.join("a", room=f"room {number}")
         await two.join("b", room="room 99")  # the last one to be restored
         two.heard.take()
-        step = one.engine._node.store.step
+        step, restores = one.engine._node.store.step, itertools.count()
 
         async def slow(room: RoomId, op: str, *arguments: str) -> Any:
-            if op == "restore":
-                await asyncio.sleep(NODE_SECONDS / 5)
+            if op == "restore" and next(restores) % AT_A_TIME == 0:
+                beats = two.beats
+                skip(two.pause)  # the step takes so long, as do those that run beside it
+                await eventually(lambda: two.beats > beats)
             return await step(room, op, *arguments)
 
         one.engine._node.store.step = slow  # type: ignore[method-assign]
@@ -504,3 +502,4 @@ async def test_restoring_many_rooms_keeps_the_node(tmp_path: Path) -> None:
         found = two.heard.take()
         assert found and all(event[2:] == ("a", "b") for event in found), found
         assert one.engine._node.name == name
+        assert next(restores) >= 100

@@ -14,14 +14,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 from documents import claim
-from engine_nodes import Node, eventually, nodes_on
+from engine_nodes import LEASE, Node, nodes_on
 from inprocess import serving
 from oneshot import Done, run
 from patience import NODE_SECONDS, WAIT_SECONDS
 from process import ROOT, signaller
+from redis.asyncio import RedisCluster
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from valkey_server import Valkey, free_port, redis_binary, redis_tls, valkey, valkey_cluster
+from valkey_server import Valkey, free_port, redis_binary, redis_tls, valkey
 
 import videre
 from videre.config import Config
@@ -98,7 +99,7 @@ async def test_each_reason_is_logged(
         }
         for url, why in found.items():
             caplog.clear()
-            seconds = NODE_SECONDS if "no answer" in why else 4 * NODE_SECONDS
+            seconds = 0.6 if "no answer" in why else LEASE  # of which a command has a third
             async with nodes_on(url) as nodes:
                 node = await nodes.add(node_timeout=seconds)
                 if why.startswith("; "):  # split off by redis-py one way or another
@@ -151,25 +152,22 @@ async def test_the_rule_is_sufficient_on_redis_7(tmp_path: Path) -> None:
             assert "the channels videre:*" in (await nodes.add()).engine.fault
 
 
-async def test_the_rule_is_sufficient_on_a_cluster(tmp_path: Path) -> None:
+async def test_the_rule_is_sufficient_on_a_cluster(cluster_url: str) -> None:
     """A user with fewer rights on one of its servers is not ready."""
-    async with valkey_cluster(tmp_path) as url:
-        from redis.asyncio import RedisCluster
-
-        admin = RedisCluster.from_url(url.replace("+cluster", ""))
-        everywhere = {"target_nodes": RedisCluster.ALL_NODES}
-        try:
-            for user, rule in (("u0", ENOUGH), ("u1", ENOUGH)):
-                words = ["on", ">pw", "resetkeys", "resetchannels", *rule.split()]
-                await admin.execute_command("ACL SETUSER", user, *words, **everywhere)
-            last = admin.get_nodes()[-1]
-            await admin.execute_command("ACL SETUSER", "u1", "-hsetnx", target_nodes=last)
-        finally:
-            await admin.aclose()
-        async with nodes_on(url.replace("//", "//u0:pw@")) as nodes:
-            await works(await nodes.add(), await nodes.add())
-        async with nodes_on(url.replace("//", "//u1:pw@")) as nodes:
-            assert "its user may not HSETNX" in (await nodes.add()).engine.fault
+    admin = RedisCluster.from_url(cluster_url.replace("+cluster", ""))
+    everywhere = {"target_nodes": RedisCluster.ALL_NODES}
+    try:
+        for user, rule in (("u0", ENOUGH), ("u1", ENOUGH)):
+            words = ["on", ">pw", "resetkeys", "resetchannels", *rule.split()]
+            await admin.execute_command("ACL SETUSER", user, *words, **everywhere)
+        last = admin.get_nodes()[-1]
+        await admin.execute_command("ACL SETUSER", "u1", "-hsetnx", target_nodes=last)
+    finally:
+        await admin.aclose()
+    async with nodes_on(cluster_url.replace("//", "//u0:pw@")) as nodes:
+        await works(await nodes.add(), await nodes.add())
+    async with nodes_on(cluster_url.replace("//", "//u1:pw@")) as nodes:
+        assert "its user may not HSETNX" in (await nodes.add()).engine.fault
 
 
 async def test_a_right_is_revoked_and_granted_again(guarded: Valkey) -> None:
@@ -178,13 +176,13 @@ async def test_a_right_is_revoked_and_granted_again(guarded: Valkey) -> None:
     guarded.url = admin
     url = f"redis://u0:pa%3Ass%40word@127.0.0.1:{guarded.port}"
     async with nodes_on(url) as nodes:
-        node = await nodes.add(node_timeout=NODE_SECONDS)
+        node = await nodes.add()
         a = await node.join("a")
         await guarded.ask("ACL", "SETUSER", "u0", "-spublish")
         with pytest.raises(EngineError):
             await node.engine.publish("room", a, "text")
-        await eventually(lambda: "its user may not SPUBLISH" in node.engine.fault)
-        await asyncio.sleep(NODE_SECONDS)  # for some beats, none of which makes it ready
+        await nodes.until(lambda: "its user may not SPUBLISH" in node.engine.fault)
+        await nodes.elapse(LEASE)  # for some beats, none of which makes it ready
         assert not node.engine._node.ready
         await guarded.ask("ACL", "SETUSER", "u0", "+spublish")
         await node.is_ready()
@@ -309,15 +307,14 @@ async def test_the_command_says_why(tmp_path: Path) -> None:
     assert "wrong-one" not in log
 
 
-async def test_one_server_of_a_cluster_is_no_store(tmp_path: Path) -> None:
+async def test_one_server_of_a_cluster_is_no_store(cluster_url: str) -> None:
     """It has some of the rooms only, whichever of them its URL names."""
-    async with valkey_cluster(tmp_path) as url:
-        alone = url.replace("+cluster", "")
-        async with nodes_on(alone) as nodes:
-            node = await nodes.add(node_timeout=NODE_SECONDS)
-            for why in (node.engine.fault, await choice.attempt(alone, "", NODE_SECONDS)):
-                assert why == "it is one server of a cluster, which needs redis+cluster://"
-        assert await choice.attempt(url, "", NODE_SECONDS) == ""
+    alone = cluster_url.replace("+cluster", "")
+    async with nodes_on(alone) as nodes:
+        node = await nodes.add()
+        for why in (node.engine.fault, await choice.attempt(alone, "", LEASE)):
+            assert why == "it is one server of a cluster, which needs redis+cluster://"
+    assert await choice.attempt(cluster_url, "", LEASE) == ""
 
 
 async def test_a_replica_is_no_store(tmp_path: Path) -> None:
@@ -327,12 +324,12 @@ async def test_a_replica_is_no_store(tmp_path: Path) -> None:
     async with valkey(tmp_path / "first") as first:
         options = ("--replicaof", f"127.0.0.1 {first.port}")
         async with valkey(tmp_path / "second", *options) as second, nodes_on(second.url) as nodes:
-            node = await nodes.add(node_timeout=NODE_SECONDS)
-            for why in (node.engine.fault, await choice.attempt(second.url, "", NODE_SECONDS)):
+            node = await nodes.add()
+            for why in (node.engine.fault, await choice.attempt(second.url, "", LEASE)):
                 assert why.startswith("You can't write against a read only replica")
             await second.ask("REPLICAOF", "NO", "ONE")
             await node.is_ready()
-            assert await choice.attempt(second.url, "", NODE_SECONDS) == ""
+            assert await choice.attempt(second.url, "", LEASE) == ""
 
 
 def check(url: str, *options: str) -> Done:

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from engine_contract import EngineContract
 from fakes import FakeClock
-from valkey_server import Valkey, redis, valkey_cluster
+from skipping import skip
+from valkey_server import Valkey, redis
 
 from videre import engine_url
 from videre.engines import choice
@@ -25,13 +26,6 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
         yield running.url
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Run a cluster of three."""
-    async with valkey_cluster(tmp_path_factory.mktemp("cluster")) as url:
-        yield url
-
-
 class RedisContract(EngineContract):
     """The contract, on a server whose URL the fixture `url` gives."""
 
@@ -40,6 +34,10 @@ class RedisContract(EngineContract):
         """Give a node in a namespace of its own."""
         assert engine_url.fault(url) is None
         return choice.make(url, uuid.uuid4().hex, retention, 10.0, FakeClock().later)
+
+    def pass_seconds(self, seconds: float) -> None:
+        """See EngineContract.pass_seconds."""
+        skip(seconds)
 
 
 class TestOnValkey(RedisContract):

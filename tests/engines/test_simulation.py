@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import simulation
+from patience import examples
 from simulated_server import _Step
 
 pytestmark = pytest.mark.process
 
 #: Runs in one test; 100,000 were made once (docs/cluster.md).
-RUNS = 125
+RUNS = examples(50)
 
 
 @pytest.mark.parametrize("first", range(0, 8 * RUNS, RUNS))
@@ -52,5 +53,6 @@ def test_the_simulation_finds_a_lost_broadcast(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(_Step, "_op_publish", forgiving)
     monkeypatch.setattr(_Step, "_op_since", forgetful)
-    found = next(filter(None, map(simulation.run, range(2000))), "")
+    # In 2,000 runs from 0, six find it; the first does at 591.
+    found = next(filter(None, map(simulation.run, range(550, 2550))), "")
     assert "was never told" in found

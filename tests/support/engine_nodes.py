@@ -1,30 +1,67 @@
-"""Nodes of a cluster in one process: engines that share a store, and what each hears."""
+"""Nodes of a cluster in one process: engines that share a store, and what each hears.
+
+Their time, that of the event loop, passes when a test says so (`elapse`, `until`): no busy machine
+makes a node miss a lease, and no test waits for one to end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from engine_contract import HALVES, Recorder, in_short
 from fakes import FakeClock
 from patience import WAIT_SECONDS
+from skipping import skip
 
 from videre.engines import Gap, choice
 from videre.engines.redis import RedisEngine
+from videre.engines.redis.leases import BEATS
 from videre.errors import EngineError
 from videre.ids import RoomId
 from videre.settings import JoinPolicy, Retention
 
+#: How long a lease lasts on the nodes' clock, and a lost seat is kept, in seconds.
+LEASE = 10.0
+GRACE = 20.0
+
+#: Steps of time in which what a test waits for must happen: more than ten leases.
+STEPS = 50
+
 
 class Node:
-    """An engine, the events it hears, and shortcuts to use it."""
+    """An engine, the events it hears, and shortcuts to use it. `all` are the nodes beside it."""
 
-    def __init__(self, engine: RedisEngine) -> None:
+    def __init__(self, engine: RedisEngine, all: Sequence[Node] | None = None) -> None:
         self.engine = engine
+        self.pause = engine._duties._timeout / BEATS  # between two beats, in seconds
+        self.beats = 0  # completed or failed
+        self._all = [self] if all is None else all
+        self._is_beating = False
+        self._beat = engine._duties.beat
+        engine._duties.beat = self._count_beat  # type: ignore[method-assign]
         self.heard = Recorder()
         self.heard.hears_of_losses = True
+
+    async def _count_beat(self) -> None:
+        self._is_beating = True
+        try:
+            await self._beat()
+        finally:
+            self._is_beating = False
+            self.beats += 1
+
+    @property
+    def beats_on(self) -> bool:
+        """Whether it renews its lease."""
+        return self.engine._beating is not None and not self.engine._beating.done()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for the store."""
+        return self._is_beating or self.engine._node._steps > 0
 
     async def join(
         self, user: str, *, room: str = "room", ticket: str | None = None, replace: bool = True
@@ -63,17 +100,16 @@ class Node:
         )
 
     async def keep_publishing(self, seat: str, text: str) -> None:
-        """Publish, repeatedly while it is refused."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            while True:
-                try:
-                    return await self.engine.publish("room", seat, text)
-                except EngineError:
-                    await asyncio.sleep(0.02)
+        """Publish, repeatedly while it is refused, as time passes."""
+        for _ in range(STEPS):
+            with suppress(EngineError):
+                return await self.engine.publish("room", seat, text)
+            await step(self._all)
+        raise AssertionError("It is always refused")
 
     async def is_ready(self) -> None:
-        """Return when the store answers and messages arrive."""
-        await eventually(lambda: self.engine._node.ready and not self.engine._node.owed)
+        """Return when the store answers and messages arrive, as time passes."""
+        await until(lambda: self.engine._node.ready and not self.engine._node.owed, self._all)
 
     async def freeze(self) -> None:
         """Stop renewing the lease; nothing else changes."""
@@ -102,7 +138,7 @@ class Nodes:
         self.all: list[Node] = []
 
     async def add(
-        self, *, node_timeout: float = 10.0, grace: float = 20.0, namespace: str | None = None
+        self, *, node_timeout: float = LEASE, grace: float = GRACE, namespace: str | None = None
     ) -> Node:
         """Start one more node."""
         engine = choice.make(
@@ -113,10 +149,19 @@ class Nodes:
             FakeClock().later,
         )
         assert isinstance(engine, RedisEngine)
-        node = Node(engine)
+        node = Node(engine, self.all)
         self.all.append(node)
         await engine.start(node.heard)
         return node
+
+    async def elapse(self, seconds: float) -> None:
+        """Let time pass, while all living nodes beat as often as they do."""
+        while seconds > 0:
+            seconds -= await step(self.all)
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        """Let time pass until a condition is met."""
+        await until(met, self.all)
 
 
 @asynccontextmanager
@@ -136,3 +181,23 @@ async def eventually(met: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
         while not met():  # noqa: ASYNC110  # of what is looked at nobody tells
             await asyncio.sleep(0.005)
+
+
+async def step(nodes: Sequence[Node]) -> float:
+    """Let time pass until the next beat of each living node; return the seconds."""
+    living = [node for node in nodes if node.beats_on]
+    await eventually(lambda: not any(node.is_busy for node in living))
+    seconds = min(node.pause for node in living)
+    before = {node: node.beats for node in living if node.pause == seconds}
+    skip(seconds)
+    await eventually(lambda: all(node.beats > beats for node, beats in before.items()))
+    return seconds
+
+
+async def until(met: Callable[[], bool], nodes: Sequence[Node]) -> None:
+    """Let time pass until a condition is met."""
+    for _ in range(STEPS):
+        if met():
+            return
+        await step(nodes)
+    raise AssertionError("It does not happen")
