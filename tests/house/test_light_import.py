@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import process
 import pytest
 from process import ROOT, signaller
 
@@ -88,11 +87,11 @@ def test_every_name_of_the_package_is_there() -> None:
     ids=["as shipped", "with tokens", "with an admin port"],
 )
 async def test_the_command_loads_what_it_uses(
-    config: dict[str, object], more: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: dict[str, object], more: set[str], tmp_path: Path
 ) -> None:
     """A running server has loaded tokens' and metrics' libraries only if configured."""
-    monkeypatch.setitem(process.NO_DRAIN, "PYTHONPROFILEIMPORTTIME", "1")
-    async with signaller(tmp=tmp_path, config=config) as server:
+    profiled = ["env", "PYTHONPROFILEIMPORTTIME=1"]
+    async with signaller(tmp=tmp_path, config=config, within=profiled) as server:
         lines = [line for line in server.output if line.startswith("import time:")]
     modules = {line.rpartition("|")[2].strip() for line in lines}
     assert "videre.command.server" in modules

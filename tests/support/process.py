@@ -19,11 +19,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from forked import Forked
 from patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +46,7 @@ NO_DRAIN = {**os.environ, "VIDERE_DRAIN_SECONDS": "0"}
 class Signaller:
     """A server process that listens at `url` and writes the lines in `output`."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process | Forked) -> None:
         self.process = process
         self.output: list[str] = []
         self.url = ""
@@ -106,30 +108,41 @@ async def signaller(
 ) -> AsyncIterator[Signaller]:
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
 
-    `within` is a command to run it with, such as `ip netns exec`.
+    `within` is a command to run it with, such as `ip netns exec`; without one it is forked, which
+    is cheaper (see forked.py).
 
     `config` is written to `tmp/conf.json`; without one the shipped configuration is used, but with
     its log in `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
     """
-    command = [*within, sys.executable, str(ROOT / "bin" / "signaller.py"), "--port", "0"]
-    command += ["--host", host] if host is not None else []  # None: as configured
+    options = ["--port", "0"]
+    options += ["--host", host] if host is not None else []  # None: as configured
     if config is None:
-        command += ["--log-file", str(tmp / "debug.log")]
+        options += ["--log-file", str(tmp / "debug.log")]
     else:
         path = tmp / "conf.json"
         path.write_text(json.dumps(config), encoding="utf-8")
-        command += ["--config", str(path)]
+        options += ["--config", str(path)]
     environ = dict(os.environ) if config and "DrainSeconds" in config else NO_DRAIN
-    pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
-    process = await asyncio.create_subprocess_exec(
-        *command, *args, cwd=tmp, limit=LINE_BYTES, env=environ, **pipes
-    )
+    process = await _started([*options, *args], tmp, environ, within)
     async with supervised(process) as running:
         yield running
 
 
+async def _started(
+    options: list[str], cwd: Path, environ: dict[str, str], within: Sequence[str]
+) -> Process | Forked:
+    script = ROOT / "bin" / "signaller.py"
+    if not within:
+        return await forked.start(script, options, cwd=cwd, environ=environ, limit=LINE_BYTES)
+    pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
+    command = [*within, sys.executable, str(script), *options]
+    return await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, limit=LINE_BYTES, env=environ, **pipes
+    )
+
+
 @asynccontextmanager
-async def supervised(process: Process) -> AsyncIterator[Signaller]:
+async def supervised(process: Process | Forked) -> AsyncIterator[Signaller]:
     """Give a server once it listens; at the end it must stop cleanly, see `signaller`."""
     running = Signaller(process)
     try:
