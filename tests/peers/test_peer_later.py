@@ -209,3 +209,12 @@ def test_failed_joins_leave_nothing() -> None:
         newer.connect("a", "room")
     assert [code for *_, code in newer.heard()] == ["user-taken", "unavailable", "unavailable"]
     assert strict.rooms._replica.joining == {}
+
+
+def test_readiness_follows_the_engine(world: World) -> None:
+    """Rooms are ready as long as the engine names no fault."""
+    engine = world.engine
+    assert isinstance(engine, LaterEngine)
+    assert (world.rooms.ready, world.rooms.fault) == (True, "")
+    engine.down = "later"
+    assert (world.rooms.ready, world.rooms.fault) == (False, "down")

@@ -9,6 +9,7 @@ from guests import ask
 from test_found import Frank, find
 
 from videre.engines.events import Dropped
+from videre.rooms.census import Census
 from videre.tally import size
 
 
@@ -76,6 +77,18 @@ def test_a_dropped_room_counts_no_more() -> None:
     assert (len(world.rooms), world.rooms.census.members) == (0, 0)
     engine.listener.hear("room", Dropped())  # unknown by now
     assert world.rooms.census.members == 0
+
+
+def test_the_first_of_the_largest() -> None:
+    """Among owners of a size, the one that has had it longest comes first."""
+    census: Census[str] = Census()
+    for name in "ab":
+        census.change(name, 0, 2)
+    census.change("a", 2, 2)
+    assert census.largest(1) == [("a", 2)]
+    census.change("a", 2, 3)
+    census.change("a", 3, 2)
+    assert census.largest(1) == [("b", 2)]
 
 
 def test_timed_broadcasts() -> None:

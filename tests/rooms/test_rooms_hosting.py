@@ -43,6 +43,7 @@ def test_all_rooms_in_pages(world: World, monkeypatch: pytest.MonkeyPatch, count
     for name in names:
         world.member("a", name)
     assert do(world.rooms.rooms()) == names
+    assert do(world.rooms.rooms(after="room0", limit=2)) == names[1:3]
 
 
 def test_rooms_and_members(world: World) -> None:
