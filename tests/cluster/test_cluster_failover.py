@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import Client, Cluster, cluster
-from patience import NODE_SECONDS
+from skipping import skip
 from talk import Talk
 from valkey_failover import Shard, ValkeyCluster, valkey_cluster, watched
 from valkey_server import Valkey, until
 
+from videre.engines.redis.leases import BEATS
+
 pytestmark = pytest.mark.process
 
-TALKATIVE: dict[str, Any] = {"PacketsPerSecond": None}
+LEASE = 4.0  # NodeTimeout in seconds: both nodes run here, so none is late alone
+TALKATIVE: dict[str, Any] = {"PacketsPerSecond": None, "NodeTimeout": LEASE}
 
 
 async def members(nodes: Cluster, room: str = "room") -> list[Client]:
     """Return three members of one room, on two nodes."""
-    first, second = await nodes.add(2, **TALKATIVE)
+    first, second = await nodes.local(2, **TALKATIVE)
     a = await nodes.seated(first, "a", room=room)
     b = await nodes.seated(second, "b", a, room=room)
     return [a, b, await nodes.seated(first, "c", a, b, room=room)]
 
 
 async def nobody_leaves(talk: Talk) -> None:
-    """Wait as long as a false leave could take to arrive; members talk before and after."""
-    await talk.goes_on()
-    await asyncio.sleep(1.5 * NODE_SECONDS)
+    """Let as much time pass as a false leave could take to arrive, while members talk."""
+    for _ in range(2 * 2 * BEATS):
+        await talk.goes_on()
+        skip(LEASE / BEATS / 2)  # less than a step may take: steps are under way
     await talk.goes_on()
 
 

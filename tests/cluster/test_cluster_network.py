@@ -39,12 +39,15 @@ async def nodes(tmp_path: Path, store: Valkey) -> AsyncIterator[Cluster]:
 
 async def test_packets_are_lost_for_long(nodes: Cluster, store: Valkey, way: Island) -> None:
     """Its clients get errors, others hear that they left; later its clients are asked to return."""
-    [first] = await nodes.add(1, engine=f"redis://{way.store.here}:{store.port}", island=way)
-    [second] = await nodes.add(1)
+    timeout: dict[str, Any] = {"NodeTimeout": 5}
+    engine = f"redis://{way.store.here}:{store.port}"
+    [first] = await nodes.add(1, engine=engine, island=way, **timeout)
+    [second] = await nodes.local(1, **timeout)
     a = await nodes.seated(first, "a")
     b = await nodes.seated(second, "b", a)
     await way.store.cut()
     await a.send("broadcast", "lost, and told so")
+    await nodes.elapse(10)
     await b.hears(("disconnect", "a", ""), ("connect", "b", "true"))
     await a.hears(("error", "a", "unavailable"))
     await a.hears_nothing()  # its own connection works as before
@@ -66,7 +69,7 @@ async def test_the_network_card_is_down_for_a_short_while(
     engine = f"redis://{way.store.here}:{store.port}"
     timeout: dict[str, Any] = {"NodeTimeout": 20}
     [first] = await nodes.add(1, engine=engine, island=way, **timeout)
-    [second] = await nodes.add(1, **timeout)
+    [second] = await nodes.local(1, **timeout)
     a = await nodes.seated(first, "a")
     b = await nodes.seated(second, "b", a)
     await way.store.unplug()

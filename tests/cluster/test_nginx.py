@@ -119,12 +119,10 @@ async def proxies(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dic
     async with AsyncExitStack() as stack:
         running = {}
         for name, config in configs.items():
-            upstreams = [
-                await stack.enter_async_context(
-                    signaller(tmp=tmp_path_factory.mktemp("signaller"), config=config)
-                )
-                for _ in range(2)
+            servers = [
+                signaller(tmp=tmp_path_factory.mktemp("signaller"), config=config) for _ in range(2)
             ]
+            upstreams = await asyncio.gather(*map(stack.enter_async_context, servers))
             tmp = tmp_path_factory.mktemp("nginx")
             running[name] = await stack.enter_async_context(nginx(tmp, upstreams))
         yield running

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.process
 
 ROOMS = 4
 PAUSE = 0.02  # seconds between two packets of a client
-DRAIN_SECONDS = 2
+DRAIN_SECONDS = 1
 PATIENCE = patient(180)  # seconds; a safety net
 
 CONFIG: dict[str, Any] = {

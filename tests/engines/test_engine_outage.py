@@ -17,7 +17,7 @@ from documents import claim
 from engine_nodes import LEASE, Node, nodes_on
 from inprocess import serving
 from oneshot import Done, run
-from patience import NODE_SECONDS, WAIT_SECONDS
+from patience import WAIT_SECONDS
 from process import ROOT, signaller
 from redis.asyncio import RedisCluster
 from redis.asyncio.sentinel import MasterNotFoundError
@@ -274,7 +274,7 @@ def test_words_of_a_reason(error: Exception, words: str) -> None:
 async def test_readiness_says_why(guarded: Valkey) -> None:
     """It does so as long as the outage lasts."""
     url = f"redis://:wrong-one@127.0.0.1:{guarded.port}"
-    app = videre.create_app(Config(engine=url, node_timeout=NODE_SECONDS))
+    app = videre.create_app(Config(engine=url, node_timeout=3.0))
     async with serving(app) as server, aiohttp.ClientSession() as http:
         async with http.get(f"{server.url}/ready") as answer:
             assert answer.status == 503

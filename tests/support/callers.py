@@ -17,6 +17,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.sdp import candidate_from_sdp
+from cluster import Local
 from patience import patient
 from process import Signaller
 from signalling import Framing, Packet, Signalling, connect
@@ -109,7 +110,7 @@ async def negotiate(offerer: Caller, answerer: Caller) -> None:
 
 @asynccontextmanager
 async def caller(
-    server: Signaller,
+    server: Signaller | Local,
     framing: Framing,
     *,
     user: str,

@@ -1,22 +1,31 @@
-"""Servers that share a store, each a process, and their clients."""
+"""Servers that share a store, and their clients.
+
+A server is a process of its own, or it runs in the test's: then its time passes as engine_nodes
+says, and no test waits for a lease to end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+from engine_nodes import LEASE, Node, step, until
 from network import Island
-from patience import NODE_SECONDS, WAIT_SECONDS, patient
+from patience import WAIT_SECONDS, patient
 from process import Signaller, signaller
 from signalling import Closed, Packet, Signalling, connect
 
-TOLD_SECONDS = NODE_SECONDS + 2  # within which others hear that a node's members are gone
+from videre.app import NAMESPACES, create_app
+from videre.config import load
+from videre.engines.redis import RedisEngine
+
+TOLD_SECONDS = LEASE + 2  # within which others hear that a node's members are gone
 LOADED_SECONDS = patient(5)  # extra time for a machine that is busy with other tests
 
 #: Event, user and Payload: the code of an error, the content of a welcome or of an odd packet.
@@ -96,6 +105,15 @@ def brief(packet: Packet) -> Brief:
     return header["Event"], header["UserId"], payload
 
 
+class Local:
+    """A server in the test's own process, at `url`. `node` is its part in the cluster."""
+
+    def __init__(self, port: int, node: Node) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/echo"
+        self.node = node
+
+
 class Cluster:
     """Servers on one store."""
 
@@ -104,6 +122,41 @@ class Cluster:
         self._engine = engine
         self._stack = stack
         self._count = 0
+        self._local: list[Node] = []
+
+    async def local(self, count: int, *, engine: str = "", **config: object) -> list[Local]:
+        """Start this many servers in the test's process."""
+        return [
+            await self._start({"Engine": engine or self._engine, **config}) for _ in range(count)
+        ]
+
+    async def _start(self, config: dict[str, object]) -> Local:
+        settings = {"NodeTimeout": LEASE, "Grace": 10, "JoinTimeout": None, **config}
+        app = create_app(load(options={key: (key, value) for key, value in settings.items()}))
+        [namespace] = app[NAMESPACES]
+        engine = namespace.rooms._engine
+        assert isinstance(engine, RedisEngine)
+        self._local.append(Node(engine, self._local))
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return Local(runner.addresses[0][1], self._local[-1])
+
+    async def elapse(self, seconds: float, *some: Local) -> None:
+        """Let time pass in the test's process, while some servers there, or all, beat."""
+        nodes = [each.node for each in some] or self._local
+        while seconds > 0:
+            seconds -= await step(nodes)
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        """Let time pass in the test's process until a condition is met."""
+        await until(met, self._local)
+
+    async def ready(self) -> None:
+        """Let time pass until all servers in the test's process can use the store again."""
+        for node in self._local:
+            await node.is_ready()
 
     async def add(
         self, count: int, *, engine: str = "", island: Island | None = None, **config: object
@@ -120,7 +173,7 @@ class Cluster:
         (tmp := self._tmp / f"signaller{self._count}").mkdir()
         config = {
             "Engine": engine,
-            "NodeTimeout": NODE_SECONDS,
+            "NodeTimeout": LEASE,
             "Grace": 10,
             "JoinTimeout": None,  # a refused client asks again
             **config,
@@ -131,7 +184,7 @@ class Cluster:
         return await self._stack.enter_async_context(signaller(tmp=tmp, config=config, **where))
 
     async def client(
-        self, node: Signaller, user: str, payload: object = "{}", room: str = "room"
+        self, node: Signaller | Local, user: str, payload: object = "{}", room: str = "room"
     ) -> Client:
         """Connect to a node, and ask for a seat."""
         client = Client(
@@ -141,7 +194,7 @@ class Cluster:
         return client
 
     async def join_when_ready(
-        self, node: Signaller, user: str, payload: object = "{}", room: str = "room"
+        self, node: Signaller | Local, user: str, payload: object = "{}", room: str = "room"
     ) -> Client:
         """Connect to a node, and ask for a seat until there is a store."""
         client = await self.client(node, user, payload, room)
@@ -152,7 +205,7 @@ class Cluster:
         return client
 
     async def seated(
-        self, node: Signaller, user: str, *others: Client, room: str = "room"
+        self, node: Signaller | Local, user: str, *others: Client, room: str = "room"
     ) -> Client:
         """Seat a user without a welcome; the others hear of it."""
         client = await self.join_when_ready(node, user, room=room)
@@ -161,7 +214,9 @@ class Cluster:
             await each.hears(("connect", user, role))
         return client
 
-    async def welcomed(self, node: Signaller, user: str, *others: Client) -> tuple[Client, str]:
+    async def welcomed(
+        self, node: Signaller | Local, user: str, *others: Client
+    ) -> tuple[Client, str]:
         """Seat a user with a welcome; return its secret."""
         client = await self.join_when_ready(node, user, {"Welcome": True})
         role = "false" if others else "true"
@@ -180,14 +235,15 @@ async def cluster(tmp: Path, engine: str) -> AsyncIterator[Cluster]:
 
 
 class Stopwatch:
-    """Checks that something happens within a time from now."""
+    """Checks that something happens within a time from now, on the loop's clock."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._start = self._loop.time()
 
     def within(self, seconds: float) -> None:
         """Fail if more than this many seconds have passed, with some extra for a busy machine."""
-        assert time.monotonic() - self._start < seconds + LOADED_SECONDS
+        assert self._loop.time() - self._start < seconds + LOADED_SECONDS
 
 
 class Proxy:

@@ -22,9 +22,5 @@ def examples(count: int) -> int:
     return max(1, round(count * EXAMPLES))
 
 
-#: NodeTimeout of tests in which a node dies. A renewal, due after a quarter of it, may be late by
-#: the rest of it: on a busy machine, a process has stalled for more than a second.
-NODE_SECONDS = patient(3.0)
-
 #: The limit for something that must happen. Tests wait for the event, not for this time.
 WAIT_SECONDS = patient(60)
