@@ -13,12 +13,12 @@ import time
 from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
+import forked
 import pytest
-from passed import activated, environ, refused
+from passed import activated, environ, numbered, refused
 from patience import WAIT_SECONDS
 from process import (
     LINE_BYTES,
@@ -93,7 +93,7 @@ async def test_tls_on_a_passed_socket(tmp_path: Path) -> None:
             assert server.url.startswith("https://127.0.0.1:")
 
 
-async def test_unusable_descriptors(tmp_path: Path) -> None:
+def test_unusable_descriptors(tmp_path: Path) -> None:
     """Each is a fault of the configuration: exit code 2 and a message."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
@@ -117,10 +117,10 @@ async def test_unusable_descriptors(tmp_path: Path) -> None:
             ([listening.fileno(), udp.fileno()], "2 sockets were passed, only one is supported"),
         ]
         for descriptors, words in cases:
-            said = await refused(descriptors, "--port", "0")
+            said = refused(descriptors, "--port", "0")
             assert re.fullmatch(rf"videre-server: --port: Port: 0: .*{words}.*\n", said), said
         engine = {"VIDERE_ENGINE": "redis://localhost"}
-        said = await refused([listening.fileno()], "--workers", "2", **engine)
+        said = refused([listening.fileno()], "--workers", "2", **engine)
         assert "--workers: Workers: 2: socket activation is for one process" in said
 
 
@@ -145,24 +145,12 @@ def test_without_a_socket(told: dict[str, str]) -> None:
     assert variables == {"OTHER": "1"}
 
 
-@contextmanager
-def descriptor_3(taken: int) -> Iterator[None]:
-    """Duplicate a descriptor to number 3, and restore what was there afterwards."""
-    saved = os.dup(systemd.FIRST)
-    os.dup2(taken, systemd.FIRST)
-    try:
-        yield
-    finally:
-        os.dup2(saved, systemd.FIRST)
-        os.close(saved)
-
-
 def test_children_do_not_inherit_the_socket() -> None:
     """Neither the socket nor its variables are inherited: a child would keep it open."""
     told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
-        descriptor_3(listening.fileno()),
+        numbered(listening.fileno()),
     ):
         taken = systemd.take_socket(told)
         assert taken is not None
@@ -170,7 +158,7 @@ def test_children_do_not_inherit_the_socket() -> None:
             assert taken.getsockname() == listening.getsockname()
             assert not taken.get_inheritable() and told == {}
         finally:
-            taken.detach()
+            taken.close()
 
 
 async def test_real_socket_activation() -> None:
@@ -374,12 +362,11 @@ async def test_the_parent_of_workers_sends_the_messages(tmp_path: Path) -> None:
     (tmp_path / "valkey").mkdir()
     listener = Manager(str(tmp_path / "notify"))
     async with valkey(tmp_path / "valkey") as store:
-        command = ["-m", "videre", "--host", "127.0.0.1", "--port", "0", "--workers", "2"]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *command),
-            env=environ(**DRAINS, NOTIFY_SOCKET=listener.path, VIDERE_ENGINE=store.url),
-            stdout=PIPE,
-            stderr=STDOUT,
+        process = await forked.start(
+            forked.VIDERE,
+            ["--host", "127.0.0.1", "--port", "0", "--workers", "2"],
+            cwd=tmp_path,
+            environ=environ(**DRAINS, NOTIFY_SOCKET=listener.path, VIDERE_ENGINE=store.url),
         )
         server = Signaller(process)
         try:
@@ -413,9 +400,7 @@ def late(config):
 cli.listen = late
 sys.exit(cli.main(["--host", "127.0.0.1", "--port", "0", "--log-file", {str(log)!r}]))
 """
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code), env=environ(**DRAINS), stdout=PIPE, stderr=STDOUT
-    )
+    process = await forked.start(code, cwd=tmp_path, environ=environ(**DRAINS))
     server = Signaller(process)
     await server.listening()
     await until(lambda: '"reload"' in log.read_text())

@@ -9,16 +9,18 @@ import shutil
 import socket
 import subprocess
 import sys
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import forked
 import pytest
 from documents import ROOT, Block, runs
 from fakes import packet
-from passed import command, environ
+from forked import Forked
+from passed import environ
 from process import LINE_BYTES, START_SECONDS, Signaller, require
 from test_systemd import until
 
@@ -50,16 +52,8 @@ def is_there(path: str) -> bool:
 
 
 @asynccontextmanager
-async def running(*words: str, fds: tuple[int, ...] = (), **more: str) -> AsyncIterator[Signaller]:
-    """Run a command that exits cleanly on SIGTERM."""
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        pass_fds=fds,
-        env=environ(**{**VARIABLES, **more}),
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
-    )
+async def running(process: Process | Forked) -> AsyncIterator[Signaller]:
+    """Give a server, which must exit cleanly on SIGTERM."""
     server = Signaller(process)
     try:
         yield server
@@ -72,8 +66,11 @@ async def running(*words: str, fds: tuple[int, ...] = (), **more: str) -> AsyncI
 @asynccontextmanager
 async def activated(listening: socket.socket, **more: str) -> AsyncIterator[Signaller]:
     """Run the command on a socket that the test keeps."""
-    words = command([listening.fileno()])
-    async with running(*words, fds=(listening.fileno(),), **more) as server:
+    variables = environ(**{**VARIABLES, **more})
+    process = await forked.start(
+        forked.VIDERE, cwd=Path.cwd(), environ=variables, listening=[listening.fileno()]
+    )
+    async with running(process) as server:
         yield server
 
 
@@ -147,7 +144,14 @@ async def test_real_activation(kind: str, tmp_path: Path) -> None:
     """systemd's own program listens, and starts us for the first client."""
     name = name_of(kind, tmp_path)
     program = require("systemd-socket-activate")
-    async with running(program, "-l", name, sys.executable, "-m", "videre") as server:
+    process = await asyncio.create_subprocess_exec(
+        *(program, "-l", name, sys.executable, "-m", "videre"),
+        env=environ(**VARIABLES),
+        stdout=PIPE,
+        stderr=STDOUT,
+        limit=LINE_BYTES,
+    )
+    async with running(process) as server:
         await until(lambda: any("Listening on" in line for line in server.output))
         async with through(name) as http:
             await (await enters(http, "192.0.2.1")).close()

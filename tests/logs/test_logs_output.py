@@ -8,21 +8,22 @@ import logging
 import os
 import re
 import signal
-import sys
 import threading
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import forked
 import pytest
+from forked import Forked
 from process import (
-    LINE_BYTES,
     LISTENING,
     NO_DRAIN,
     ROOT,
+    SIGNALLER,
     START_SECONDS,
     STOP_SECONDS,
     Signaller,
@@ -46,7 +47,7 @@ ROOM = "a room with a long name"
 class Spoken:
     """A signaller whose two outputs are kept apart: `out` and `err`, as lines."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Forked) -> None:
         self.process = process
         self.url = ""
         self.out: list[str] = []
@@ -86,15 +87,8 @@ class Spoken:
 async def spoken(tmp: Path, **config: Any) -> AsyncIterator[Spoken]:
     """Run a server with this configuration, without the demo, and stop it at the end."""
     (tmp / "conf.json").write_text(json.dumps({"Demo": False, **config}))
-    command = ["bin/signaller.py", "--host", "127.0.0.1", "--port", "0"]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *command, "--config", str(tmp / "conf.json")),
-        cwd=ROOT,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=NO_DRAIN,
-        limit=LINE_BYTES,
-    )
+    options = ["--host", "127.0.0.1", "--port", "0", "--config", str(tmp / "conf.json")]
+    process = await forked.start(SIGNALLER, options, cwd=ROOT, environ=NO_DRAIN, stderr=PIPE)
     running = Spoken(process)
     try:
         await running.listening()

@@ -12,14 +12,16 @@ import resource
 import shutil
 import sys
 import threading
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
+from forked import Forked
 from patience import WAIT_SECONDS
-from process import LISTENING, NO_DRAIN, ROOT, START_SECONDS, STOP_SECONDS, Signaller, signaller
+from process import LISTENING, NO_DRAIN, SIGNALLER, START_SECONDS, STOP_SECONDS, signaller
 from signalling import Signalling, connect
 
 from videre.logs import writers
@@ -54,12 +56,10 @@ async def visit(peer: Signalling, times: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tuple[Process, str]]:
+async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tuple[Forked, str]]:
     """Run a server whose standard error the test reads; yield the process and its URL."""
-    command = [str(ROOT / "bin" / "signaller.py"), "--host", "127.0.0.1", "--port", "0", *args]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=cwd, stdout=PIPE, stderr=stderr, env=NO_DRAIN
-    )
+    options = ["--host", "127.0.0.1", "--port", "0", *args]
+    process = await forked.start(SIGNALLER, options, cwd=cwd, environ=NO_DRAIN, stderr=stderr)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_SECONDS):
@@ -72,7 +72,7 @@ async def started(cwd: Path, *args: str, stderr: int = PIPE) -> AsyncIterator[tu
         await process.communicate()
 
 
-async def complaint(process: Process) -> str:
+async def complaint(process: Forked) -> str:
     """Return the next line of standard error about the log."""
     assert process.stderr is not None
     async with asyncio.timeout(WAIT_SECONDS):
@@ -81,7 +81,7 @@ async def complaint(process: Process) -> str:
     return line
 
 
-async def stopped(process: Process) -> list[str]:
+async def stopped(process: Forked) -> list[str]:
     """Stop a process, which must end with code 0, and return the rest of its errors."""
     process.terminate()
     async with asyncio.timeout(STOP_SECONDS):
@@ -207,22 +207,6 @@ async def test_a_terminal_that_nobody_reads(tmp_path: Path) -> None:
     finally:
         os.close(reader)
         os.close(writer)
-
-
-async def test_errors_that_nobody_hears(tmp_path: Path) -> None:
-    """Without standard error, whose number another file now has, the log is written."""
-    command = f"exec {sys.executable} -m videre --host 127.0.0.1 --port 0 --log-file a.log 2>&-"
-    process = await asyncio.create_subprocess_shell(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=PIPE
-    )
-    server = Signaller(process)
-    try:
-        await server.listening()
-        async with connect(server.url, "raw", user="user", room="room") as peer:
-            await visit(peer, 3)
-    finally:
-        assert await server.stop() == 0
-    assert [line["event"] for line in read(tmp_path / "a.log")].count("join") == 3
 
 
 class Slow:

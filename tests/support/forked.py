@@ -7,13 +7,16 @@ with its own pid, signals, descriptors, environment and exit code.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import multiprocessing
 import os
-import runpy
 import signal
 import sys
 from asyncio import StreamReader, StreamReaderProtocol
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -28,6 +31,10 @@ PRELOADED = [
     "videre.demo",
     "videre.engines.redis",
 ]
+#: Code for `start`: python -m videre.
+VIDERE = "import runpy; runpy.run_module('videre', run_name='__main__')"
+
+LINE_BYTES = 1 << 20  # a log line may quote a whole packet
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(PRELOADED)
@@ -36,10 +43,12 @@ _forks.set_forkserver_preload(PRELOADED)
 class Forked:
     """A process with what tests use of asyncio.subprocess.Process."""
 
-    def __init__(self, process: ForkServerProcess, stdout: StreamReader) -> None:
+    def __init__(
+        self, process: ForkServerProcess, stdout: StreamReader | None, stderr: StreamReader | None
+    ) -> None:
         assert process.pid is not None
         self.pid = process.pid
-        self.stdout = stdout
+        self.stdout, self.stderr = stdout, stderr
         self._process = process
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -56,10 +65,21 @@ class Forked:
         assert self.returncode is not None
         return self.returncode
 
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """Wait for its end, and return the rest of its output and of its errors."""
+        streams = [stream.read() for stream in (self.stdout, self.stderr) if stream is not None]
+        read = await asyncio.gather(*streams)
+        await self.wait()
+        return b"" if self.stdout is None else read[0], b"" if self.stderr is None else read[-1]
+
     def send_signal(self, number: int) -> None:
         """Send it a signal unless it has ended."""
         if self.returncode is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM unless it has ended."""
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Send it SIGKILL unless it has ended."""
@@ -71,43 +91,94 @@ class Forked:
 
 
 async def start(
-    script: Path, args: Sequence[str], *, cwd: Path, environ: Mapping[str, str], limit: int
+    code: str,
+    args: Sequence[str] = (),
+    *,
+    cwd: Path,
+    environ: Mapping[str, str],
+    stdout: int = PIPE,
+    stderr: int = STDOUT,
+    listening: Sequence[int] = (),
 ) -> Forked:
-    """Run a Python script; its output, errors included, has lines of at most `limit` bytes."""
-    sys.audit("subprocess.Popen", str(script), list(args), str(cwd), dict(environ))  # for --fast
-    ours, its = os.pipe()
+    """Run Python code in `cwd` with these arguments and this environment.
+
+    `stdout` and `stderr` are as in asyncio.create_subprocess_exec. `listening` are descriptors that
+    it gets from 3 on, with the variables that a service manager sets.
+    """
+    sys.audit("subprocess.Popen", sys.executable, list(args), str(cwd), dict(environ))  # for --fast
+    await asyncio.to_thread(_import)
+    opened: list[int] = []  # of the new process; closed here once it has them
     try:
-        stdout = StreamReader(limit)
-        await asyncio.get_running_loop().connect_read_pipe(
-            lambda: StreamReaderProtocol(stdout), os.fdopen(ours, "rb", 0)
-        )
-        process = _forks.Process(target=_Run(script, [*args], cwd, dict(environ), its))
+        out, reader = await _stream(stdout, opened)
+        errors, error_reader = (out, None) if stderr == STDOUT else await _stream(stderr, opened)
+        descriptors = dict(enumerate([out, errors, *listening], 1))
+        run = _Run(code, list(args), cwd, dict(environ), descriptors)
+        process = _forks.Process(target=run)
         process.start()
     finally:
-        os.close(its)
-    return Forked(process, stdout)
+        for each in opened:
+            os.close(each)
+    return Forked(process, reader, error_reader)
 
 
+@cache
+def _import() -> None:
+    """Return once the modules are imported, for which an event loop should not wait."""
+    process = _forks.Process(target=int)
+    process.start()
+    process.join()
+
+
+async def _stream(wanted: int, opened: list[int]) -> tuple[int, StreamReader | None]:
+    """Return the new process's descriptor, and what reads it if it is a pipe."""
+    if wanted == DEVNULL:
+        opened.append(os.open(os.devnull, os.O_WRONLY))
+        return opened[-1], None
+    if wanted != PIPE:
+        return wanted, None
+    ours, its = os.pipe()
+    opened.append(its)
+    reader = StreamReader(LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0)
+    )
+    return its, reader
+
+
+@dataclass(frozen=True)
 class _Run:
-    """What the new process does. Its descriptor is passed along when it is pickled."""
+    """What the new process does; `descriptors` has those of its parent by its own numbers."""
 
-    def __init__(
-        self, script: Path, args: list[str], cwd: Path, environ: dict[str, str], output: int
-    ) -> None:
-        self._what = script, args, cwd, environ
-        self._output: Any = output
+    code: str
+    args: list[str]
+    cwd: Path
+    environ: dict[str, str]
+    descriptors: dict[int, Any]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_what": self._what, "_output": DupFd(self._output)}
+        passed = {number: DupFd(each) for number, each in self.descriptors.items()}
+        return {**vars(self), "descriptors": passed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def __call__(self) -> None:
-        script, args, cwd, environ = self._what
-        output = self._output.detach()
-        for number in (1, 2):
-            os.dup2(output, number)
-        os.close(output)
-        os.chdir(cwd)
+        self._place()
+        os.chdir(self.cwd)
         os.environ.clear()
-        os.environ.update(environ)
-        sys.argv = [str(script), *args]
-        runpy.run_path(str(script), run_name="__main__")
+        os.environ.update(self.environ)
+        if count := len(self.descriptors) - 2:
+            variables = {"LISTEN_PID": os.getpid(), "LISTEN_FDS": count, "LISTEN_FDNAMES": "a"}
+            os.environ.update({name: str(value) for name, value in variables.items()})
+        sys.argv = ["-c", *self.args]
+        exec(compile(self.code, "<forked>", "exec"), {"__name__": "__main__"})
+
+    def _place(self) -> None:
+        """Give each descriptor its number, once none can be in another's place."""
+        received = {number: each.detach() for number, each in self.descriptors.items()}
+        high = {n: fcntl.fcntl(each, fcntl.F_DUPFD, 100) for n, each in received.items()}
+        for each in received.values():
+            os.close(each)
+        for number, each in high.items():
+            os.dup2(each, number)
+            os.close(each)

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-import sys
-from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from unittest.mock import patch
 
-from process import LINE_BYTES, ROOT, START_SECONDS, Signaller, supervised
+import forked
+import oneshot
+from process import ROOT, Signaller, supervised
 
-# LISTEN_PID must be the id of the listening process: exec keeps it.
-_WRAPPER = """
-import fcntl, os, sys
-count = int(sys.argv[1])
-found = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[2 : 2 + count]]
-for number, descriptor in enumerate(found, 3):
-    os.dup2(descriptor, number)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES="a")
-os.execv(sys.executable, [sys.executable, *sys.argv[2 + count :]])
-"""
-
-
-def command(descriptors: Sequence[int], *args: str) -> list[str]:
-    """Return the command that runs the server with these descriptors, which must be passed on."""
-    numbers = [str(len(descriptors)), *map(str, descriptors)]
-    return [sys.executable, "-c", _WRAPPER, *numbers, "-m", "videre", *args]
+from videre.command import systemd
 
 
 def environ(**variables: str) -> dict[str, str]:
@@ -40,28 +26,35 @@ async def activated(
     listening: socket.socket, *args: str, variables: Mapping[str, str]
 ) -> AsyncIterator[Signaller]:
     """Run a server on a socket that the test keeps; at the end it must stop cleanly."""
-    process = await asyncio.create_subprocess_exec(
-        *command([listening.fileno()], *args),
-        pass_fds=[listening.fileno()],
-        env=environ(**variables),
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
+    process = await forked.start(
+        forked.VIDERE,
+        args,
+        cwd=Path.cwd(),
+        environ=environ(**variables),
+        listening=[listening.fileno()],
     )
     async with supervised(process) as running:
         yield running
 
 
-async def refused(descriptors: Sequence[int], *args: str, **variables: str) -> str:
+def refused(descriptors: Sequence[int], *args: str, **variables: str) -> str:
     """Return the command's message about these descriptors, which must exit with code 2."""
-    process = await asyncio.create_subprocess_exec(
-        *command(descriptors, *args),
-        pass_fds=descriptors,
-        env=environ(**variables),
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    async with asyncio.timeout(START_SECONDS):
-        out, errors = await process.communicate()
-    assert (process.returncode, out) == (2, b""), errors.decode()
-    return errors.decode()
+    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(descriptors))}
+    with numbered(descriptors[0]):
+        done = oneshot.run(*args, environ=environ(**told, **variables), default_config=None)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    return done.stderr
+
+
+@contextmanager
+def numbered(descriptor: int) -> Iterator[None]:
+    """Have this process take a copy of `descriptor` for the first that it was passed.
+
+    Number 3 itself is in use here, by pytest-xdist among others.
+    """
+    with patch.object(systemd, "FIRST", os.dup(descriptor)):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # closed already
+                os.close(systemd.FIRST)

@@ -32,13 +32,14 @@ ROOT = Path(__file__).resolve().parents[2]
 NODE = ROOT / "tests" / "node"
 #: For the tests' own programs, which use the modules in this folder.
 WITH_SUPPORT = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"}
+SCRIPT = ROOT / "bin" / "signaller.py"
+#: Code for `forked.start`.
+SIGNALLER = f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+LINE_BYTES = forked.LINE_BYTES
 LISTENING = re.compile(r"Listening on .*?(https?)://([^/ ]+):(\d+)(/[^\s,]*)?")
 
 START_SECONDS = patient(60)  # a loaded machine imports slowly
 STOP_SECONDS = patient(30)  # far longer than a shutdown takes; after it the process hangs
-LINE_BYTES = 1 << 20  # a log line may quote a whole packet
-
-
 #: Tests that are done do not wait for their clients.
 NO_DRAIN = {**os.environ, "VIDERE_DRAIN_SECONDS": "0"}
 
@@ -131,11 +132,10 @@ async def signaller(
 async def _started(
     options: list[str], cwd: Path, environ: dict[str, str], within: Sequence[str]
 ) -> Process | Forked:
-    script = ROOT / "bin" / "signaller.py"
     if not within:
-        return await forked.start(script, options, cwd=cwd, environ=environ, limit=LINE_BYTES)
+        return await forked.start(SIGNALLER, options, cwd=cwd, environ=environ)
     pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
-    command = [*within, sys.executable, str(script), *options]
+    command = [*within, sys.executable, str(SCRIPT), *options]
     return await asyncio.create_subprocess_exec(
         *command, cwd=cwd, limit=LINE_BYTES, env=environ, **pipes
     )
