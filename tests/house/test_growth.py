@@ -63,6 +63,19 @@ def test_noise_does_not_count() -> None:
     check("x".__mul__, work, largest=LARGEST, clock=meter)
 
 
+def test_a_dear_first_time_hides_no_growth() -> None:
+    """What is set up by the first input of a size comes on top: only the second one counts."""
+    meter, met = Meter(), set()
+
+    def work(text: str) -> None:
+        first = len(text) not in met
+        met.add(len(text))
+        meter.now += first * 1.0 + 1e-10 * len(text) ** 2
+
+    with pytest.raises(AssertionError, match="CPU grew"):
+        check("x".__mul__, work, largest=LARGEST, clock=meter)
+
+
 def test_inputs_that_cannot_be_so_small() -> None:
     """Inputs of one size show no growth."""
     meter = Meter(0.0, 1e-5, 3e-5)
