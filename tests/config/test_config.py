@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cerberus.schema import DefinitionSchema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import examples
 from process import self_signed
 
 from videre.auth import NoAuth
-from videre.config import Config, load
-from videre.config.schema import SCHEMA
+from videre.admin import requests
+from videre.config import Config, ice_servers, load
+from videre.config.schema import SCHEMA, StrictValidator
 from videre.errors import ConfigError
 from videre.ice import IceServers, StaticServer
 from videre.settings import LARGEST, SOCKJS_INTEGRITY, Options
@@ -484,3 +486,15 @@ def test_which_script_an_iframe_page_accepts() -> None:
     assert Options().integrity == SOCKJS_INTEGRITY
     assert Options(sockjs_integrity=mine).integrity == mine
     assert Options(sockjs_url="https://example.com/sockjs.js").integrity is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        *(SCHEMA, ice_servers.SCHEMA, ice_servers.W3C, requests.PACKET, requests.paged(9)),
+        requests.PREFIX | requests.ROOM | requests.USER | requests.REASON,
+    ],
+)
+def test_the_schemas_are_valid(schema: dict[str, Any]) -> None:
+    """Cerberus accepts them, and has no abbreviations to expand: the server skips both."""
+    assert DefinitionSchema(StrictValidator(), schema).schema == schema

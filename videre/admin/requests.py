@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from cerberus.schema import UnvalidatedSchema
 
 from videre.admin.problems import Problem
 from videre.config.schema import StrictValidator, sentences
@@ -138,7 +139,7 @@ def _first(found: Iterable[Any]) -> list[Any]:
 
 
 def _judge(document: dict[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
-    validator = StrictValidator(schema)
+    validator = StrictValidator(UnvalidatedSchema(schema))
     if not validator.validate(document):
         faults = {key: "; ".join(sentences(found)) for key, found in validator.errors.items()}
         raise _invalid(faults, where)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cerberus.schema import UnvalidatedSchema
+
 from videre.config.keys import stored
 from videre.config.schema import StrictValidator, sentences, shown
 from videre.ice import TTL, SharedSecret, StaticServer
@@ -92,7 +94,7 @@ def _server(entry: Mapping[str, Any], secret: str | None) -> StaticServer | Shar
 def _faults(entry: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield (key, its value and what is wrong) for each fault; does not read secrets."""
     schema = W3C if W3C.keys() & entry.keys() and not SCHEMA.keys() & entry.keys() else SCHEMA
-    validator = StrictValidator(schema)
+    validator = StrictValidator(UnvalidatedSchema(schema))
     validator.validate(dict(entry))
     for key, problems in validator.errors.items():
         for words in sentences(problems):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cerberus import TypeDefinition, Validator
+from cerberus.schema import UnvalidatedSchema
 
 from videre import engine_url, settings
 from videre.config import keys
@@ -74,7 +75,7 @@ def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
 
     If there are no faults, the document has all keys of the schema.
     """
-    validator = StrictValidator(SCHEMA)
+    validator = StrictValidator(UnvalidatedSchema(SCHEMA))  # checking it takes 25 ms: a test does
     validator.validate(dict(values))
     faults = _null_faults(values) + _faults(validator.errors, values)
     document: dict[str, Any] = validator.document or {}
