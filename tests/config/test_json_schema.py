@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from process import ROOT
 
@@ -15,7 +15,6 @@ from videre.config.schema import SCHEMA, judge
 from videre.errors import ConfigError
 
 SCHEMA_FILE = ROOT / reference.SCHEMA_FILE
-VALIDATOR = jsonschema.Draft7Validator(json_schema.schema())
 
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, 2, 15, 16, 17, 255, 256, 257, 4096, 65535, 65536, 86401, -1, 10**9),
@@ -43,12 +42,20 @@ def test_it_is_up_to_date() -> None:
 def test_it_is_a_schema() -> None:
     """Of the dialect that it names, with a rule, a default and a description for each key."""
     document = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    jsonschema.Draft7Validator.check_schema(document)
-    assert document["$schema"] == jsonschema.Draft7Validator.META_SCHEMA["$schema"]
+    validator().check_schema(document)
+    assert document["$schema"] == validator().META_SCHEMA["$schema"]
     assert document["properties"].keys() == SCHEMA.keys() | {"$schema"}
     for key in SCHEMA:
         assert {"default", "description"} <= document["properties"][key].keys()
-        assert VALIDATOR.is_valid({key: document["properties"][key]["default"]}), key
+        assert validator().is_valid({key: document["properties"][key]["default"]}), key
+
+
+@cache
+def validator() -> Any:
+    """Return what checks values by the schema."""
+    import jsonschema  # takes 1.5 s, here in one worker alone
+
+    return jsonschema.Draft7Validator(json_schema.schema())
 
 
 def accepts(key: str, value: Any) -> bool:
@@ -64,19 +71,19 @@ def accepts(key: str, value: Any) -> bool:
 def test_it_agrees_with_the_server(key: str) -> None:
     """It rejects nothing that the server accepts, and accepts little that the server rejects."""
     for value in VALUES:
-        valid, good = VALIDATOR.is_valid({key: value}), accepts(key, value)
+        valid, good = validator().is_valid({key: value}), accepts(key, value)
         assert valid or not good, f"only the schema rejects {value!r}"
         assert good or not valid or key in CHECKED, f"only the server rejects {value!r}"
 
 
 def test_an_unknown_key() -> None:
     """Is rejected by both: most are misspelled."""
-    assert not VALIDATOR.is_valid({"Prot": 1111}) and judge({"Prot": 1111})[1]
+    assert not validator().is_valid({"Prot": 1111}) and judge({"Prot": 1111})[1]
 
 
 def test_the_shipped_configuration() -> None:
     """Is valid."""
-    VALIDATOR.validate(json.loads((ROOT / "bin/conf.json").read_text(encoding="utf-8")))
+    validator().validate(json.loads((ROOT / "bin/conf.json").read_text(encoding="utf-8")))
 
 
 def test_a_file_may_name_it(tmp_path: Path) -> None:
@@ -84,4 +91,4 @@ def test_a_file_may_name_it(tmp_path: Path) -> None:
     path = tmp_path / "conf.json"
     path.write_text(json.dumps({"$schema": "videre.schema.json", "Port": 5}), encoding="utf-8")
     assert load(path).port == 5
-    VALIDATOR.validate(json.loads(path.read_text(encoding="utf-8")))
+    validator().validate(json.loads(path.read_text(encoding="utf-8")))

@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from inprocess import Server, serving
-from jsonschema import Draft202012Validator
 
 import videre
 from videre import admin
@@ -109,6 +108,8 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
 
 def conforms(value: Any, schema: dict[str, Any]) -> None:
     """Fail unless a value matches a schema of the document."""
+    from jsonschema import Draft202012Validator  # takes 1.5 s, here in one worker alone
+
     whole = {**schema, "components": DOCUMENT["components"]}
     Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
 
