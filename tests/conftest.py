@@ -7,9 +7,11 @@ browser, a store or an installer. An unmarked test that starts one then fails.
 from __future__ import annotations
 
 import gc
+import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from functools import cache
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -28,6 +30,9 @@ settings.register_profile(
 )
 settings.load_profile("ours")
 
+#: What a module has in which every test starts a program.
+ALL_START = re.compile(r"^pytestmark = .*pytest\.mark\.process\b", re.MULTILINE)
+
 #: Python's names for starting a process (sys.addaudithook).
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
@@ -35,6 +40,23 @@ STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --fast."""
     parser.addoption("--fast", action="store_true", help="leave out tests that start a program")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Rest the garbage collector: tests that are collected stay, and there is nothing to free."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules marked `process` as a whole: --fast need not import them."""
+    if not config.getoption("--fast") or collection_path.suffix != ".py":
+        return None
+    return bool(ALL_START.search(collection_path.read_text(encoding="utf-8"))) or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from patience import examples
 from process import self_signed
 
-from videre.auth import NoAuth
 from videre.admin import requests
+from videre.auth import NoAuth
 from videre.config import Config, ice_servers, load
 from videre.config.schema import SCHEMA, StrictValidator
 from videre.errors import ConfigError
