@@ -10,14 +10,16 @@ import signal
 import socket
 import ssl
 import sys
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from aiohttp import ClientSession
+from forked import Forked
 from oneshot import run
 from patience import patient
 from process import LINE_BYTES, ROOT, Signaller, missing, self_signed, signaller
@@ -44,11 +46,8 @@ async def hang_up() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def running(*command: str, cwd: Path) -> AsyncIterator[Signaller]:
-    """Run any command that starts a server, and stop it at the end."""
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, env=ENVIRONMENT, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES
-    )
+async def running(process: Process | Forked) -> AsyncIterator[Signaller]:
+    """Give a server, and stop it at the end."""
     started = Signaller(process)
     try:
         await started.listening()
@@ -112,9 +111,16 @@ async def test_one_line_says_where_it_listens(tmp_path: Path) -> None:
 
 async def test_run_as_a_module(tmp_path: Path) -> None:
     """`python -m videre` serves like bin/signaller.py does, with the defaults."""
-    args = ("--host", "127.0.0.1", "--port", "0")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "videre", "--host", "127.0.0.1", "--port", "0"),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=PIPE,
+        stderr=STDOUT,
+        limit=LINE_BYTES,
+    )
     async with (
-        running(sys.executable, "-m", "videre", *args, cwd=tmp_path) as server,
+        running(process) as server,
         connect(server.url, "raw", user="a", room="r") as peer,
     ):
         assert (await peer.ask("connect"))["Payload"] == "true"
@@ -284,7 +290,7 @@ sys.exit(cli.main(["--port", "0", "--host", "127.0.0.1"]))
 
 async def test_a_late_signal_is_ignored(tmp_path: Path) -> None:
     """When the event loop has ended, no signal turns a clean end into a failure."""
-    async with running(sys.executable, "-c", LATE, cwd=tmp_path) as server:
+    async with running(await forked.start(LATE, cwd=tmp_path, environ=ENVIRONMENT)) as server:
         assert server.url
 
 
@@ -297,6 +303,7 @@ def watch(event, args):
         for path in args:
             if isinstance(path, str):
                 os.write(1, f"wrote {os.path.abspath(path)}\\n".encode())
+sys.dont_write_bytecode = True  # of modules that are not imported yet
 sys.addaudithook(watch)
 from videre.command.cli import main
 sys.exit(main(["--port", "0", "--config", "conf.json"]))
@@ -308,7 +315,7 @@ async def test_it_writes_only_to_the_log_folder(tmp_path: Path) -> None:
     values = {"Host": "127.0.0.1", "LogFile": "log/debug.log", "LogMaxBytes": 500, "LogBackups": 1}
     (tmp_path / "conf.json").write_text(json.dumps(values))
     async with (
-        running(sys.executable, "-B", "-c", WATCHED, cwd=tmp_path) as server,
+        running(await forked.start(WATCHED, cwd=tmp_path, environ=ENVIRONMENT)) as server,
         connect(server.url, "raw", user="a", room="r") as peer,
     ):
         await peer.ask("connect")

@@ -29,7 +29,7 @@ def refused(*args: str) -> str:
 def test_a_separate_process(tmp_path: Path) -> None:
     """Its exit code, output and errors equal those that other tests see in this process."""
     (tmp_path / "conf.json").write_text('{"Port": 70000}')
-    for args in (["--version"], ["--nonsense"], ["--config", str(tmp_path / "conf.json")]):
+    for args in (["--version"], ["--config", str(tmp_path / "conf.json")]):
         command = [sys.executable, str(ROOT / "bin" / "signaller.py"), *args]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS)
         assert run(*args) == Done(done.returncode, done.stdout, done.stderr)

@@ -9,18 +9,19 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import forked
 import pytest
 from fakes import packet
+from forked import Forked
 from patience import WAIT_SECONDS as SECONDS
-from process import LISTENING, ROOT, Signaller, signaller, supervised
+from process import LISTENING, ROOT, SIGNALLER, Signaller, signaller, supervised
 from valkey_server import Valkey, valkey
 
 from videre.command import worker, workers
@@ -120,13 +121,7 @@ async def test_a_signal_to_the_whole_service(store: Valkey, tmp_path: Path) -> N
     """systemd signals the workers, too: the signal that the parent hands on is no second one."""
     settings = {"Engine": store.url, "Workers": 2, "DrainSeconds": 600, "LogFormat": "text"}
     (tmp_path / "conf.json").write_text(json.dumps(settings))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SERVICE),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    process = await forked.start(SERVICE, cwd=tmp_path, environ=os.environ)
     async with supervised(process) as server, AsyncExitStack() as stack:
         url = (await urls(server, 2))[0]
         one = await member(stack, url, "user")
@@ -174,23 +169,18 @@ sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), 
 """
 
 
-def test_the_parent_ignores_orphans() -> None:
+async def test_the_parent_ignores_orphans() -> None:
     """In a container it inherits orphans, such as a health check's: they are no workers."""
-    with subprocess.Popen(
-        [sys.executable, "-c", ORPHANS],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as parent:
-        assert parent.stdout is not None
-        assert [parent.stdout.readline() for _ in range(2)] == ["orphaned\n"] * 2
-        parent.terminate()
-        try:
-            out, errors = parent.communicate(timeout=SECONDS)
-        finally:
-            parent.kill()
-    assert (parent.returncode, out, errors) == (0, "", "")
+    parent = await forked.start(ORPHANS, cwd=ROOT, environ=os.environ, stderr=PIPE)
+    try:
+        async with asyncio.timeout(SECONDS):
+            assert parent.stdout is not None
+            assert [await parent.stdout.readline() for _ in range(2)] == [b"orphaned\n"] * 2
+            parent.terminate()
+            out, errors = await parent.communicate()
+    finally:
+        parent.kill()
+    assert (parent.returncode, out, errors) == (0, b"", b"")
 
 
 EARLY = """
@@ -208,18 +198,17 @@ sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), 
 
 
 @pytest.mark.parametrize("number", worker.ENDING)
-def test_workers_stopped_while_they_start(number: int) -> None:
+async def test_workers_stopped_while_they_start(number: int) -> None:
     """They die of the signal itself, which is no failure."""
-    with subprocess.Popen(
-        [sys.executable, "-c", EARLY], cwd=ROOT, stdout=subprocess.PIPE
-    ) as parent:
-        try:
+    parent = await forked.start(EARLY, cwd=ROOT, environ=os.environ)
+    try:
+        async with asyncio.timeout(SECONDS):
             assert parent.stdout is not None
-            assert parent.stdout.read(2) == b".."
+            assert await parent.stdout.readexactly(2) == b".."
             parent.send_signal(number)
-            assert parent.wait(SECONDS) == 0
-        finally:
-            parent.kill()
+            assert await parent.wait() == 0
+    finally:
+        parent.kill()
 
 
 SCRIPT = """
@@ -246,66 +235,87 @@ LASTING = "signal.sigwait([signal.SIGTERM, signal.SIGINT]); return 0"
 class Scripted:
     """A parent whose two workers run lines of Python, with a service manager that records."""
 
-    def __init__(self, tmp: Path, serve: str, then: str = LASTING, before: str = "") -> None:
-        text = SCRIPT.format(serve=serve, then=then, before=before)
-        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.manager.bind(str(tmp / "notify"))
-        self.manager.settimeout(SECONDS)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", text],
+    def __init__(self, process: Forked, manager: socket.socket, stdin: int) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.manager = manager
+        self.stdout = process.stdout
+        self._stdin = stdin
+
+    @classmethod
+    async def start(cls, tmp: Path, serve: str, then: str = LASTING, before: str = "") -> Scripted:
+        """Start the parent."""
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        manager.bind(str(tmp / "notify"))
+        manager.setblocking(False)
+        reader, stdin = os.pipe()
+        process = await forked.start(
+            SCRIPT.format(serve=serve, then=then, before=before),
             cwd=ROOT,
-            env={**os.environ, "NOTIFY_SOCKET": str(tmp / "notify")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            environ={**os.environ, "NOTIFY_SOCKET": str(tmp / "notify")},
+            stdin=reader,
+            stderr=PIPE,
         )
+        os.close(reader)
+        return cls(process, manager, stdin)
+
+    async def message(self) -> str:
+        """Return the service manager's next message."""
+        async with asyncio.timeout(SECONDS):
+            return (await asyncio.get_running_loop().sock_recv(self.manager, 4096)).decode()
 
     def messages(self) -> list[str]:
         """Return the service manager's messages so far."""
         found = []
-        self.manager.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
                 found.append(self.manager.recv(4096).decode())
-        self.manager.settimeout(SECONDS)
         return found
 
-    def kill_worker(self) -> None:
+    async def read(self, count: int) -> bytes:
+        """Return this many bytes that the workers wrote."""
+        async with asyncio.timeout(SECONDS):
+            return await self.stdout.readexactly(count)
+
+    def give(self) -> None:
+        """Give a byte to a worker that waits for one."""
+        os.write(self._stdin, b"-")
+
+    async def kill_worker(self) -> None:
         """Have a worker die that waits for a byte; return when one that lasts has written `-`."""
-        assert self.process.stdout is not None and self.process.stdin is not None
-        self.process.stdin.write(b"-")
-        self.process.stdin.flush()
-        while self.process.stdout.read(1) != b"-":
+        self.give()
+        while await self.read(1) != b"-":
             pass
 
-    def end(self, number: int | None = signal.SIGTERM) -> tuple[int, str]:
+    async def end(self, number: int | None = signal.SIGTERM) -> tuple[int, str]:
         """Stop it, with a signal if need be, and return its exit code and its errors."""
         if number is not None:
             self.process.send_signal(number)
         try:
-            _, errors = self.process.communicate(timeout=SECONDS)
+            async with asyncio.timeout(SECONDS):
+                _, errors = await self.process.communicate()
+                code = await self.process.wait()
         finally:
             self.process.kill()
             found = self.messages()
             self.manager.close()
+            os.close(self._stdin)
         assert number is not None or "READY=1" not in found
-        return self.process.returncode, errors.decode()
+        return code, errors.decode()
 
 
-def test_the_parent_waits_until_all_are_ready(tmp_path: Path) -> None:
+async def test_the_parent_waits_until_all_are_ready(tmp_path: Path) -> None:
     """An early READY would bring clients too soon, or end the old service."""
-    run = Scripted(tmp_path, 'if number == "1": os.read(0, 1)')
-    assert run.process.stdout is not None and run.process.stdin is not None
-    assert sorted(run.process.stdout.read(2)) == sorted(b"01")
+    run = await Scripted.start(tmp_path, 'if number == "1": os.read(0, 1)')
+    assert sorted(await run.read(2)) == sorted(b"01")
     assert run.messages() == []
-    run.process.stdin.write(b"-")
-    run.process.stdin.flush()
-    assert run.manager.recv(100) == b"READY=1"
+    run.give()
+    assert await run.message() == "READY=1"
     assert run.messages() == []
-    assert run.end() == (0, "")
+    assert await run.end() == (0, "")
 
 
-def test_the_watchdog_needs_all_workers(tmp_path: Path) -> None:
+async def test_the_watchdog_needs_all_workers(tmp_path: Path) -> None:
     """It notices a single worker whose event loop is blocked."""
     feeds = f"""
     for _ in range(3 if number == "0" else 0):
@@ -316,15 +326,13 @@ def test_the_watchdog_needs_all_workers(tmp_path: Path) -> None:
         systemd.notify("WATCHDOG=1")
     {LASTING}
     """
-    run = Scripted(tmp_path, "", feeds)
-    assert run.process.stdout is not None and run.process.stdin is not None
-    assert sorted(run.process.stdout.read(4)) == sorted(b"01--")
-    assert run.manager.recv(100) == b"READY=1"
+    run = await Scripted.start(tmp_path, "", feeds)
+    assert sorted(await run.read(4)) == sorted(b"01--")
+    assert await run.message() == "READY=1"
     assert run.messages() == []
-    run.process.stdin.write(b"-")
-    run.process.stdin.flush()
-    assert run.manager.recv(100) == b"WATCHDOG=1"
-    assert run.end() == (0, "")
+    run.give()
+    assert await run.message() == "WATCHDOG=1"
+    assert await run.end() == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -337,12 +345,12 @@ def test_the_watchdog_needs_all_workers(tmp_path: Path) -> None:
         ("os._exit(4)", 4, "worker 1 exited with 4 at the start"),
     ],
 )
-def test_a_worker_that_cannot_start_ends_all(
+async def test_a_worker_that_cannot_start_ends_all(
     tmp_path: Path, dies: str, code: int, words: str
 ) -> None:
     """The parent exits with the worker's message and code, restarts nothing and sends no READY."""
-    run = Scripted(tmp_path, f'if number == "1": {dies}')
-    ended, errors = run.end(None)
+    run = await Scripted.start(tmp_path, f'if number == "1": {dies}')
+    ended, errors = await run.end(None)
     assert ended == code
     assert words in errors
     assert errors.count("worker 1 ") == errors.count("at the start") == 1
@@ -354,11 +362,8 @@ async def test_a_worker_without_its_log_ends_all(tmp_path: Path) -> None:
     conf = tmp_path / "conf.json"
     settings = {"Engine": "redis://127.0.0.1:1", "Workers": 2, "LogFile": "debug.log", "Port": 0}
     conf.write_text(json.dumps({**settings, "Host": "127.0.0.1"}))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "bin/signaller.py", "--config", str(conf)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    process = await forked.start(
+        SIGNALLER, ["--config", str(conf)], cwd=ROOT, environ=os.environ, stderr=PIPE
     )
     async with asyncio.timeout(SECONDS):
         _, errors = await process.communicate()
@@ -389,16 +394,16 @@ os.fork = refuse
 """
 
 
-def test_a_worker_that_cannot_be_forked_at_the_start(tmp_path: Path) -> None:
+async def test_a_worker_that_cannot_be_forked_at_the_start(tmp_path: Path) -> None:
     """The first one does not stay behind alone: it would keep the output open."""
-    run = Scripted(tmp_path, "", before=UNFORKED.format(refused=[2]))
-    code, errors = run.end(None)
+    run = await Scripted.start(tmp_path, "", before=UNFORKED.format(refused=[2]))
+    code, errors = await run.end(None)
     assert code == 1
     words = "could not be forked (Resource temporarily unavailable) at the start, stopping all"
     assert errors == f"videre-server: worker 1 {words}\n"
 
 
-def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
+async def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
     """The parent tries until it can, and keeps the others."""
     dies = f"""
     if number == "1" and not os.path.exists({str(tmp_path / "died")!r}):
@@ -409,10 +414,10 @@ def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
     {LASTING}
     """
     before = f"{UNFORKED.format(refused=[3, 4])}\n{QUICK}"
-    run = Scripted(tmp_path, "", dies, before)
-    assert run.manager.recv(100) == b"READY=1"
-    run.kill_worker()
-    code, errors = run.end()
+    run = await Scripted.start(tmp_path, "", dies, before)
+    assert await run.message() == "READY=1"
+    await run.kill_worker()
+    code, errors = await run.end()
     assert code == 0
     unforked = "could not be forked (Resource temporarily unavailable)"
     assert errors.splitlines() == [
@@ -421,7 +426,7 @@ def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
     ]
 
 
-def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
+async def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
     """After a SIGHUP, the configuration with which the parent started is no longer in force."""
     path = str(tmp_path / "died")
     dies = f"""
@@ -434,19 +439,18 @@ def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
             os._exit(7)
     {LASTING}
     """
-    run = Scripted(tmp_path, "", dies, QUICK)
-    assert run.process.stdout is not None
-    assert run.manager.recv(100) == b"READY=1"
-    assert sorted(run.process.stdout.read(2)) == sorted(b"01")
+    run = await Scripted.start(tmp_path, "", dies, QUICK)
+    assert await run.message() == "READY=1"
+    assert sorted(await run.read(2)) == sorted(b"01")
     run.process.send_signal(signal.SIGHUP)
-    assert run.process.stdout.read(2) == b"1H"
-    assert run.end()[0] == 0
+    assert await run.read(2) == b"1H"
+    assert (await run.end())[0] == 0
 
 
 QUICK = "worker.FIRST_RESTART = 0.01; worker.LONGEST_RESTART = 0.04"
 
 
-def test_a_worker_that_keeps_dying(tmp_path: Path) -> None:
+async def test_a_worker_that_keeps_dying(tmp_path: Path) -> None:
     """It is restarted after growing delays, each of which is logged."""
     folder = tmp_path / "deaths"
     folder.mkdir()
@@ -460,10 +464,10 @@ def test_a_worker_that_keeps_dying(tmp_path: Path) -> None:
     number == "1" and os.write(1, b"-")
     {LASTING}
     """
-    run = Scripted(tmp_path, "", dies, QUICK)
-    assert run.manager.recv(100) == b"READY=1"
-    run.kill_worker()
-    code, errors = run.end()
+    run = await Scripted.start(tmp_path, "", dies, QUICK)
+    assert await run.message() == "READY=1"
+    await run.kill_worker()
+    code, errors = await run.end()
     assert code == 0
     waits = [0.01, 0.02, 0.04, 0.04, 0.04, 0.04]
     assert errors.splitlines() == [
@@ -509,18 +513,17 @@ def test_requirements_of_workers(options: dict[str, Any], words: str) -> None:
         load(None, given)
 
 
-async def test_a_taken_port(store: Valkey, tmp_path: Path) -> None:
+async def test_a_taken_port(tmp_path: Path) -> None:
     """Nothing is started, and the fault names the port."""
     # Below the range of ephemeral ports, by this process's id.
     port = 10_000 + os.getpid() % 10_000 * 2
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", port + 1)
     try:
         conf = tmp_path / "conf.json"
-        conf.write_text(json.dumps({"Engine": store.url, "Workers": 2, "Host": "127.0.0.1"}))
-        command = ["bin/signaller.py", "--config", str(conf), "--port", str(port)]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *command), cwd=ROOT, stderr=asyncio.subprocess.PIPE
-        )
+        engine = "redis://127.0.0.1:1"
+        conf.write_text(json.dumps({"Engine": engine, "Workers": 2, "Host": "127.0.0.1"}))
+        options = ["--config", str(conf), "--port", str(port)]
+        process = await forked.start(SIGNALLER, options, cwd=ROOT, environ=os.environ, stderr=PIPE)
         _, errors = await process.communicate()
         assert process.returncode == 2
         assert errors.decode().startswith(f"videre-server: --port: Port: {port + 1}: ")

@@ -34,6 +34,7 @@ PRELOADED = [
 #: Code for `start`: python -m videre.
 VIDERE = "import runpy; runpy.run_module('videre', run_name='__main__')"
 
+FIRST = 3  # the number of the first descriptor that a service manager passes
 LINE_BYTES = 1 << 20  # a log line may quote a whole packet
 
 _forks = multiprocessing.get_context("forkserver")
@@ -96,14 +97,16 @@ async def start(
     *,
     cwd: Path,
     environ: Mapping[str, str],
+    stdin: int | None = None,
     stdout: int = PIPE,
     stderr: int = STDOUT,
     listening: Sequence[int] = (),
 ) -> Forked:
     """Run Python code in `cwd` with these arguments and this environment.
 
-    `stdout` and `stderr` are as in asyncio.create_subprocess_exec. `listening` are descriptors that
-    it gets from 3 on, with the variables that a service manager sets.
+    `stdin` is a descriptor (by default the null device); `stdout` and `stderr` are as in
+    asyncio.create_subprocess_exec. `listening` are descriptors that it gets from 3 on, with the
+    variables that a service manager sets.
     """
     sys.audit("subprocess.Popen", sys.executable, list(args), str(cwd), dict(environ))  # for --fast
     await asyncio.to_thread(_import)
@@ -111,7 +114,9 @@ async def start(
     try:
         out, reader = await _stream(stdout, opened)
         errors, error_reader = (out, None) if stderr == STDOUT else await _stream(stderr, opened)
-        descriptors = dict(enumerate([out, errors, *listening], 1))
+        descriptors = {1: out, 2: errors, **dict(enumerate(listening, FIRST))}
+        if stdin is not None:
+            descriptors[0] = stdin
         run = _Run(code, list(args), cwd, dict(environ), descriptors)
         process = _forks.Process(target=run)
         process.start()
@@ -167,7 +172,7 @@ class _Run:
         os.chdir(self.cwd)
         os.environ.clear()
         os.environ.update(self.environ)
-        if count := len(self.descriptors) - 2:
+        if count := sum(number >= FIRST for number in self.descriptors):
             variables = {"LISTEN_PID": os.getpid(), "LISTEN_FDS": count, "LISTEN_FDNAMES": "a"}
             os.environ.update({name: str(value) for name, value in variables.items()})
         sys.argv = ["-c", *self.args]
