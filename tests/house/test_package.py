@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
 import re
 import shutil
@@ -12,16 +11,15 @@ import sys
 import tarfile
 import zipfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 from fakes import packet
 from packaging.metadata import Metadata
-from packaging.requirements import Requirement
 from patience import WAIT_SECONDS, patient
 from process import LINE_BYTES, ROOT, Signaller
+from wheelhouse import closure
 
 from videre.version import __version__
 
@@ -131,29 +129,6 @@ def test_the_version_stands_in_one_place() -> None:
         if path.is_file() and path.name not in ("CHANGELOG.md", "version.py"):
             text = path.read_text(encoding="utf-8", errors="replace")
             assert not re.search(rf"(?<![\d.]){re.escape(__version__)}(?![\d.])", text), path
-
-
-def closure(*names: str) -> Iterator[importlib.metadata.Distribution]:
-    """Yield these distributions of this environment and all that they require, once each.
-
-    An AssertionError tells of one whose version is not what is required of it.
-    """
-    done: set[tuple[str, str]] = set()
-    waiting = [Requirement(name) for name in names]
-    while waiting:
-        wanted = waiting.pop()
-        found = importlib.metadata.distribution(wanted.name)
-        assert wanted.specifier.contains(found.version, prereleases=True), wanted
-        for extra in ("", *wanted.extras):
-            if (wanted.name, extra) in done:
-                continue
-            if not any(name == wanted.name for name, _ in done):
-                yield found
-            done.add((wanted.name, extra))
-            for line in found.requires or ():
-                deeper = Requirement(line)
-                if deeper.marker is None or deeper.marker.evaluate({"extra": extra}):
-                    waiting.append(deeper)
 
 
 def environment(path: Path, *requirements: str) -> Path:

@@ -25,6 +25,7 @@ import pytest
 from documents import Block, runs
 from process import ROOT, START_SECONDS, missing, require
 from signalling import connect
+from wheelhouse import wheelhouse
 
 from videre.command import http, server
 from videre.config import environment, load
@@ -168,7 +169,7 @@ def test_it_does_not_run_as_root() -> None:
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Path]:
-    """Give the commands' folder of the environment that the RUN lines make.
+    """Give the commands' folder of the environment that the RUN lines make, from our wheels.
 
     Everybody may read it, as in an image.
     """
@@ -183,7 +184,11 @@ def installed() -> Iterator[Path]:
                 for source in found:
                     copy(ROOT / source, folder / "build" / to)
         assert f"--from=build {TARGET} {TARGET}" in of("COPY")
-        environ = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": name}
+        # An older pip builds with the package "wheel".
+        wanted = ("videre-server[redis]", "setuptools", "packaging")
+        wheels = wheelhouse(folder / "wheels", *wanted, absent=("wheel",))
+        path = f"{Path(sys.executable).parent}:{os.defpath}"
+        environ = {"PATH": path, "HOME": name, **wheels}
         for line in of("RUN"):
             done = subprocess.run(
                 ["sh", "-ec", line.replace(TARGET, str(target))],

@@ -11,17 +11,21 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import uuid
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from patience import patient
 from process import ROOT, missing, require
+from wheelhouse import wheelhouse
 
 SECONDS = patient(120)  # a command that installs, from Debian's servers and a registry
 ADDRESS = "198.51.100.10"  # of its network card (RFC 5737): no other host has it
+_WHEELS = "/root/wheels"
 CLONE = "/root/videre"  # where its user has cloned the repository
 
 #: Programs that the documents install, or that would be in their way: the machine has none.
@@ -34,7 +38,7 @@ _LEFT_OUT = shutil.ignore_patterns(
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Makes the machine in new mount, PID, network and control group namespaces, and becomes its init.
-# $1 is a folder for it, $2 a folder with the clone.
+# $1 is a folder for it, $2 a folder with the clone, $3 one with wheels, $4 the packages it lacks.
 _BOOT = r"""
 set -eu
 mount --make-rprivate /
@@ -43,6 +47,7 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
 root=$1/root
 cp -aT "$2" "$root/root/videre"
+cp -aT "$3" "$root{WHEELS}"
 cp -L /etc/resolv.conf "$1/resolv.conf"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
@@ -57,6 +62,11 @@ mkdir "$root/dev/pts" "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
+# apt is slow with what container images add, and with the index of the manual pages; it removes
+# packages faster before systemd runs.
+rm -f "$root"/etc/apt/apt.conf.d/docker-* "$root/var/lib/man-db/auto-update"
+chroot "$root" env -i DEBIAN_FRONTEND=noninteractive PATH={PATH} sh -fc \
+    'apt-get -qq --yes purge $(dpkg-query --show --showformat "\${Package} " $0 2>/dev/null)' "$4"
 rm -f "$root/etc/fstab" "$root/usr/sbin/policy-rc.d" "$root"/etc/systemd/system/*.wants/*
 rm -f "$root/etc/resolv.conf"
 cp "$1/resolv.conf" "$root/etc/resolv.conf"
@@ -78,18 +88,13 @@ exec env -i container=videre PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 # Ends a command when the tests end, in whatever way.
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
-_PURGE = """
-export DEBIAN_FRONTEND=noninteractive
-found=$(dpkg-query --show --showformat '${{Package}} ' {} 2>/dev/null)
-apt-get -qq --yes purge $found
-"""
-
 
 class Machine:
-    """A running machine; `pid` is its init's process id on this machine."""
+    """A running machine; `pid` is its init's process id on this machine, `pip` pip's variables."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, pip: Mapping[str, str]) -> None:
         self._pid = str(pid)
+        self._pip = pip
 
     def command(self, *words: str, network: bool = False) -> list[str]:
         """Return the command that runs a shell there; with `network`, in this machine's network."""
@@ -99,6 +104,7 @@ class Machine:
         variables = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb"}
         if network:  # how this machine reaches its registries
             variables |= {k: v for k, v in os.environ.items() if k.startswith(("PIP_", "SSL_"))}
+            variables |= self._pip
         return [*found, *(f"{name}={value}" for name, value in variables.items()), *words]
 
     async def start(self, *words: str, network: bool = False) -> Process:
@@ -124,6 +130,20 @@ class Machine:
         """Write a file there, creating its folder."""
         name = shlex.quote(path)
         await self.run(f'mkdir -p "$(dirname {name})" && cat > {name}', answers=text)
+
+
+def _wheels(folder: Path) -> dict[str, str]:
+    """Fill a folder with wheels for the machine; return the variables with which its pip uses them.
+
+    With another Python than ours, its pip uses an index.
+    """
+    python = require(shutil.which("python3", path=_PATH) or "python3")
+    ask = [python, "-c", "import sys; print(*sys.version_info[:2])"]
+    if subprocess.check_output(ask, text=True).split() != [str(n) for n in sys.version_info[:2]]:
+        folder.mkdir()
+        return {}
+    wanted = ("videre-server[redis]", "gunicorn", "setuptools", "packaging")
+    return {**wheelhouse(folder, *wanted), "PIP_FIND_LINKS": _WHEELS}
 
 
 def _control_groups() -> Path:
@@ -179,15 +199,18 @@ async def bare_machine(tmp: Path) -> AsyncIterator[Machine]:
     shutil.copytree(ROOT, tmp / "clone", ignore=_LEFT_OUT)
     (tmp / "clone/log").mkdir()
     (tmp / "machine").mkdir()
+    pip = _wheels(tmp / "wheels")
     group.mkdir()
     join = f"echo $$ > {group}/cgroup.procs; exec "
     spaces = "unshare --mount --pid --net --uts --ipc --cgroup --fork --kill-child bash -c"
     words = [
         *spaces.split(),
-        _BOOT.replace("{ADDRESS}", ADDRESS),
+        _BOOT.replace("{ADDRESS}", ADDRESS).replace("{PATH}", _PATH).replace("{WHEELS}", _WHEELS),
         "boot",
         str(tmp / "machine"),
         str(tmp / "clone"),
+        str(tmp / "wheels"),
+        " ".join(ABSENT),
     ]
     unshare = await asyncio.create_subprocess_exec(
         *(*_WITH_US, "bash", "-c", join + shlex.join(words)),
@@ -197,9 +220,8 @@ async def bare_machine(tmp: Path) -> AsyncIterator[Machine]:
     )
     said = asyncio.create_task(unshare.communicate())
     try:
-        machine = Machine(await _until_there(unshare))
+        machine = Machine(await _until_there(unshare), pip)
         await _until_it_runs(machine)
-        await machine.run(_PURGE.format(shlex.join(ABSENT)))
         await machine.run("apt-get -qq update", network=True)
         yield machine
     except BaseException as error:
