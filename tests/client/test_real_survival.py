@@ -27,7 +27,7 @@ import videre
 from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
 
 CALL_SECONDS = patient(90)  # a safety net
-CUT_SECONDS = 5.0
+CUT_SECONDS = 3.0  # twice what a client needs to notice, with the heartbeat below
 SOON = Backoff(first=0.05, most=0.5)
 
 #: Cuts the connection of side 0 or 1.
@@ -137,7 +137,7 @@ async def test_a_call_survives_resets() -> None:
 
 @pytest.mark.process
 async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
-    """Each side's link is down for 5 s, so that its connection dies silently."""
+    """Each side's link is down for 3 s, so that its connection dies silently."""
     if fault := no_cables():
         missing(fault)
     cables = [Cable()]
@@ -166,7 +166,7 @@ async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
 
 
 async def inside(urls: list[str], devices: list[str]) -> None:
-    """Make the call inside the namespace; a side's link goes down for 5 s, later for less."""
+    """Make the call inside the namespace; a side's link goes down for 3 s, later for less."""
     ups: dict[int, asyncio.Task[None]] = {}
 
     async def up(device: str, seconds: float) -> None:

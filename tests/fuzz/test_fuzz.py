@@ -22,7 +22,7 @@ from strategies import ALMOST_PACKETS, ANY_TEXT, VALUES, mutated
 FUZZ = Path(__file__).resolve().parent
 
 TARGETS = [fuzz_decode, fuzz_frames, fuzz_sockjs]
-THOROUGH = settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
+THOROUGH = settings(max_examples=examples(75), suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", autouse=True)
