@@ -51,7 +51,7 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
     "peers": (["peers"], ["peers", "rooms"]),
     "rooms": (["rooms"], ["rooms", "peers"]),
     "engines": (["engines/*.py"], ["engines/test_engine_[hmn]*.py", "rooms", "peers"]),
-    "transport": (["transport"], ["transport"]),
+    "transport": (["transport"], ["transport", "hostile"]),
 }
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
