@@ -4,19 +4,23 @@
 import { Emitter } from "./emitter.js";
 import { SignallerError } from "./errors.js";
 import { ask, capture, devices, stop, trackOf } from "./media.js";
-import { check, take } from "./options.js";
+import { ID, MEDIUM, ROOM, SEND, TRACK, VIDERE, check, take } from "./options.js";
 import { Pace } from "./pace.js";
 import { MEDIA, Peer } from "./peer.js";
 import { random } from "./random.js";
 import { Signaller } from "./signaller.js";
 import { isSignal } from "./signals.js";
-import { LIMIT, failure, valueOf } from "./transfers.js";
+import { LIMIT, failure, parsed, valueOf } from "./transfers.js";
 
 const CALL_COST = 5; // a new call counts as this many answers, because it also sends candidates
-const OPTIONS = ["signallerURL", "localVideoElement", "remoteVideoElement", "initComplete", "userId"];
-OPTIONS.push("token", "constraints", "configuration", "levels", "maxTransferBytes");
 
 export class Videre extends Emitter {
+  /** @type {any} */ signallerURL;
+  /** @type {HTMLMediaElement | undefined} */ localVideoElement;
+  /** @type {HTMLMediaElement | undefined} */ remoteVideoElement;
+  /** @type {any} */ constraints = { audio: true, video: true };
+  /** @type {RTCConfiguration} */ configuration = {};
+  maxTransferBytes = LIMIT;
   /** @type {Map<string, Peer>} by name */ peers = new Map();
   /** @type {MediaStream | null} if set before `connect`, no device is requested */
   localStream = null;
@@ -29,10 +33,9 @@ export class Videre extends Emitter {
   /** @type {(error: any) => void} */ onAudioError = () => {};
   /** @type {MediaStreamTrack | null} */ #screen = null;
   /** @type {Map<string, Pace>} for the others' signals, by name */ #paces = new Map();
-  /** @type {Map<Kind, MediaStreamTrack>} tracks that replace the devices' */ #replaced = new Map();
-  /** @type {Map<Kind, string>} ids of chosen devices */ #chosen = new Map();
+  /** @type {Map<Kind, MediaStreamTrack | null>} tracks that replace the devices' */ #replaced = new Map();
+  /** @type {Map<Kind, string | undefined>} ids of chosen devices */ #chosen = new Map();
   /** @type {Map<Kind, object>} the latest choice of each kind */ #choosing = new Map();
-  /** @type {WeakSet<MediaStreamTrack>} tracks with a listener for their end */ #watched = new WeakSet();
   /** @type {WeakSet<MediaStreamTrack>} tracks that we requested */ #captured = new WeakSet();
   /** @type {{waits: boolean} | null} from `connect` to `disconnect` */ #turn = null;
   /** @type {Promise<MediaStream | null> | null} a pending request for devices */ #capturing = null;
@@ -41,25 +44,19 @@ export class Videre extends Emitter {
   /** @param {VidereOptions} options */
   constructor(options) {
     super();
-    check("Videre", options, OPTIONS, true);
-    this.localVideoElement = options.localVideoElement;
-    this.remoteVideoElement = options.remoteVideoElement;
-    this.constraints = options.constraints ?? { audio: true, video: true };
-    this.configuration = options.configuration ?? {};
-    this.maxTransferBytes = options.maxTransferBytes ?? LIMIT;
+    const { userId: user, token, levels, initComplete, ...rest } = check("Videre", options, VIDERE);
+    Object.assign(this, rest);
     // `Calls` tells the others that they may call us, and which calls we already have.
     const header = () => ({ Calls: [...this.peers.values()].flatMap(({ call }) => call ?? []) });
-    const { signallerURL: url, userId: user, token } = options;
-    this.signallerURL = url;
-    this.signaller = new Signaller({ url, user, token, header })
+    this.signaller = new Signaller({ url: rest.signallerURL, user, token, header })
       .on("joined", ({ user, header }) => this.#meet(user, header.Calls))
       .on("left", ({ user }) => this.#hangUp(user, true))
       .on("message", ({ user, payload }) => this.#hear(user, payload))
       .on("resumed", () => this.#repair())
       .on("rejoined", () => this.#repair())
       .on("closed", () => this.roomId !== null && this.disconnect());
-    this.#levels = options.levels ?? 0;
-    options.initComplete?.();
+    this.#levels = levels;
+    initComplete?.();
   }
 
   #levels; // milliseconds between `level` events, 0 for none
@@ -72,13 +69,10 @@ export class Videre extends Emitter {
     return this.signaller.isInitiator;
   }
 
-  /** The call that `remoteVideoElement` shows. @returns {Peer | undefined} */
-  get #shown() {
-    return [...this.peers.values()].find(({ stream }) => stream.getTracks().length);
-  }
-
+  /** What `remoteVideoElement` shows. */
   get remoteStream() {
-    return this.#shown?.stream ?? null;
+    const streams = [...this.peers.values()].map(({ stream }) => stream);
+    return streams.find((stream) => stream.getTracks().length) ?? null;
   }
 
   /**
@@ -86,7 +80,7 @@ export class Videre extends Emitter {
    * @param {string} room @returns {Promise<Welcome | null>} null if `disconnect` is called first
    */
   async connect(room) {
-    take("Videre.connect: room", "room", room);
+    take("Videre.connect: room", ROOM, room);
     if (this.roomId !== null) this.disconnect();
     this.roomId = room;
     const turn = (this.#turn = { waits: !this.localStream });
@@ -103,9 +97,8 @@ export class Videre extends Emitter {
       if (this.#levels) this.#listening = setInterval(() => this.#listen(), this.#levels);
       return await this.signaller.join(room);
     } catch (error) {
-      const left = turn !== this.#turn;
-      if (!left) this.disconnect();
-      if (left && /** @type {any} */ (error).code === "left") return null;
+      if (turn === this.#turn) this.disconnect();
+      else if (/** @type {any} */ (error).code === "left") return null;
       throw error;
     }
   }
@@ -139,7 +132,8 @@ export class Videre extends Emitter {
   #show(stream) {
     this.localStream = stream;
     this.#mute();
-    stream.getTracks().forEach((track) => this.#watch(track));
+    // Adding a listener twice is no fault: it is called once.
+    for (const track of stream.getTracks()) track.addEventListener("ended", this.#ended);
     if (this.localVideoElement) {
       this.localVideoElement.muted = true; // nobody wants to hear themselves
       this.localVideoElement.srcObject = stream;
@@ -180,12 +174,12 @@ export class Videre extends Emitter {
    * @returns {Promise<Sent>} resolves once each receiver's `Peer.send` has succeeded or failed
    */
   send(data, options = {}) {
-    check("Videre.send", options, ["to", "onProgress", "signal"]);
+    check("Videre.send", options, SEND);
     const value = valueOf(data);
     const users = options.to === undefined ? [...this.peers.keys()] : [options.to].flat();
     const sending = users.map((user) => {
       const peer = this.peers.get(user);
-      const sent = peer ? peer.send(value, options) : Promise.reject(failure("no-such-user", user));
+      const sent = peer?.send(value, options) ?? Promise.reject(failure("no-such-user", user));
       return sent.then(() => null, (error) => ({ user, error }));
     });
     return Promise.all(sending).then((ends) => {
@@ -199,9 +193,9 @@ export class Videre extends Emitter {
   async shareScreen() {
     const turn = this.#turn;
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: true });
-    this.#require(turn, stream);
-    this.#screen?.stop();
     const [track] = stream.getVideoTracks();
+    this.#require(turn === this.#turn, track);
+    this.#screen?.stop();
     this.#screen = track;
     track.onended = () => track === this.#screen && this.stopSharing();
     await this.#sendAll("video");
@@ -225,8 +219,8 @@ export class Videre extends Emitter {
    * @param {Kind} kind @param {string} [id] from `devices` @returns {Promise<MediaStreamTrack>}
    */
   async useDevice(kind, id) {
-    take("Videre.useDevice: kind", "kind", kind);
-    if (id !== undefined) take("Videre.useDevice: id", "deviceId", id);
+    take("Videre.useDevice: kind", MEDIUM, kind);
+    if (id !== undefined) take("Videre.useDevice: id", ID, id);
     const turn = this.#turn;
     const choice = {};
     this.#choosing.set(kind, choice);
@@ -237,11 +231,9 @@ export class Videre extends Emitter {
       old.stop(); // many phones can open only one camera at a time
       return ask(kind, wanted);
     });
-    this.#require(turn, new MediaStream([track]));
-    // A later choice wins.
-    if (this.#choosing.get(kind) !== choice) this.#refuse(new MediaStream([track]), "Another device was chosen");
-    if (id === undefined) this.#chosen.delete(kind);
-    else this.#chosen.set(kind, id);
+    this.#require(turn === this.#turn, track);
+    this.#require(choice === this.#choosing.get(kind), track, "Another device was chosen"); // a later choice wins
+    this.#chosen.set(kind, id);
     await this.#put(kind, track);
     return track;
   }
@@ -252,21 +244,16 @@ export class Videre extends Emitter {
    * @param {Kind} kind @param {MediaStreamTrack | null} track
    */
   async replaceTrack(kind, track) {
-    take("Videre.replaceTrack: kind", "kind", kind);
-    take("Videre.replaceTrack: track", "track", track);
-    if (track) this.#replaced.set(kind, track);
-    else this.#replaced.delete(kind);
+    take("Videre.replaceTrack: kind", MEDIUM, kind);
+    if (track !== null) take("Videre.replaceTrack: track", TRACK, track);
+    this.#replaced.set(kind, track);
     await this.#sendAll(kind);
   }
 
-  /** @param {object | null} turn @param {MediaStream} stream */
-  #require(turn, stream) {
-    if (turn !== this.#turn) this.#refuse(stream, "Left before the device was ready");
-  }
-
-  /** @param {MediaStream} stream @param {string} why @returns {never} */
-  #refuse(stream, why) {
-    stop(stream);
+  /** Refuse a track that is no longer wanted. @param {boolean} wanted @param {MediaStreamTrack} track */
+  #require(wanted, track, why = "Left before it was ready") {
+    if (wanted) return;
+    track.stop();
     throw new SignallerError("left", why);
   }
 
@@ -274,7 +261,8 @@ export class Videre extends Emitter {
   async #put(kind, track) {
     this.#captured.add(track);
     const stream = this.localStream ?? new MediaStream();
-    for (const old of stream.getTracks().filter((each) => each.kind === kind)) {
+    for (const old of stream.getTracks()) {
+      if (old.kind !== kind) continue;
       stream.removeTrack(old);
       old.stop();
     }
@@ -284,15 +272,9 @@ export class Videre extends Emitter {
     await this.#sendAll(kind);
   }
 
-  /** Watch for a track that ends by itself: unplugged, or no longer permitted. @param {MediaStreamTrack} track */
-  #watch(track) {
-    if (this.#watched.has(track)) return;
-    this.#watched.add(track);
-    track.addEventListener("ended", () => this.#ended(track));
-  }
-
-  /** @param {MediaStreamTrack} track */
-  async #ended(track) {
+  /** Handle the end of a track that ends by itself: unplugged, or no longer permitted. @param {Event} event */
+  #ended = async ({ target }) => {
+    const track = /** @type {MediaStreamTrack} */ (target);
     const kind = /** @type {Kind} */ (track.kind);
     if (!this.localStream?.getTracks().includes(track)) return;
     this.emit("ended", { kind, track });
@@ -301,7 +283,7 @@ export class Videre extends Emitter {
     await this.useDevice(kind).catch((error) => {
       if (error.code !== "left") this.#troubled(kind, error);
     });
-  }
+  };
 
   /** @param {Kind} kind @param {any} error */
   #troubled(kind, error) {
@@ -323,22 +305,20 @@ export class Videre extends Emitter {
 
   /** @param {Kind} kind @param {string} [id] of the device */
   #constraints(kind, id) {
-    const wanted = (this.constraints || {})[kind];
+    const wanted = this.constraints?.[kind];
     if (!id) return wanted || true;
     return { ...(typeof wanted === "object" ? wanted : {}), deviceId: { exact: id } };
   }
 
   /** Request the devices, once: a second `connect` waits for the same request. */
   #capture() {
-    this.#capturing ??= this.#ask().finally(() => (this.#capturing = null));
-    return this.#capturing;
+    return (this.#capturing ??= this.#ask().finally(() => (this.#capturing = null)));
   }
 
   async #ask() {
-    const wanted = MEDIA.filter((kind) => this.constraints && this.constraints[kind]);
-    const chosen = (/** @type {Kind} */ kind) => this.#constraints(kind, this.#chosen.get(kind));
+    const wanted = MEDIA.filter((kind) => this.constraints?.[kind]);
     const stream = await capture(
-      Object.fromEntries(wanted.map((kind) => [kind, chosen(kind)])),
+      Object.fromEntries(wanted.map((kind) => [kind, this.#constraints(kind, this.#chosen.get(kind))])),
       (kind) => this.#constraints(kind),
       () => Boolean(this.#turn?.waits),
       (kind, error) => this.#troubled(kind, error),
@@ -401,12 +381,7 @@ export class Videre extends Emitter {
   /** @param {string} user @param {any} payload */
   #hear(user, payload) {
     /** @type {Signal} */
-    let signal = payload;
-    try {
-      if (typeof payload === "string") signal = JSON.parse(payload);
-    } catch {
-      return; // an application's own text
-    }
+    const signal = typeof payload === "string" ? parsed(payload) : payload;
     const ours = isSignal(signal);
     if (ours === null) return;
     if (!ours) return this.emit("ignored", { user, reason: `${signal.Type} is not well-formed` });
@@ -464,8 +439,7 @@ export class Videre extends Emitter {
   }
 
   #display() {
-    const element = this.remoteVideoElement;
-    const stream = this.remoteStream;
+    const { remoteVideoElement: element, remoteStream: stream } = this;
     if (element && element.srcObject !== stream) element.srcObject = stream;
   }
 }

@@ -29,19 +29,11 @@ class Target {
   }
 }
 
-class Told extends (globalThis.Event ?? class {}) {
-  /** @param {string} type @param {any} detail */
-  constructor(type, detail) {
-    super(type);
-    if (!globalThis.Event) Object.assign(this, { type });
-    this.detail = detail;
-  }
-}
-
 export class Emitter extends /** @type {typeof EventTarget} */ (globalThis.EventTarget ?? Target) {
   /** @param {string} type @param {any} [detail] */
   emit(type, detail) {
-    this.dispatchEvent(/** @type {any} */ (new Told(type, detail)));
+    const event = globalThis.Event ? new Event(type) : { type };
+    this.dispatchEvent(/** @type {any} */ (Object.assign(event, { detail })));
   }
 
   /**

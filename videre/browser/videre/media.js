@@ -1,7 +1,6 @@
 /** Requests cameras and microphones. */
 
 /** @import { Device, Kind } from "../videre.js" */
-import { MEDIA } from "./peer.js";
 
 /** @param {MediaStream | null | undefined} stream */
 export const stop = (stream) => stream?.getTracks().forEach((track) => track.stop());
@@ -36,12 +35,10 @@ export async function ask(kind, wanted) {
  * @param {(kind: Kind, error: any) => void} failed @returns {Promise<MediaStream | null>}
  */
 export async function capture(constraints, otherwise, wanted, failed) {
-  const kinds = MEDIA.filter((kind) => constraints[kind]);
-  if (!kinds.length) return null;
+  const kinds = /** @type {Kind[]} */ (Object.keys(constraints));
   if (kinds.length > 1) {
-    const asked = Object.fromEntries(kinds.map((kind) => [kind, constraints[kind]]));
     try {
-      return await mediaDevices().getUserMedia(asked);
+      return await mediaDevices().getUserMedia(constraints);
     } catch {
       // Request them one after the other.
     }

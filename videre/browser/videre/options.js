@@ -4,74 +4,80 @@
  */
 
 const CONTROLS = /[\0-\x1f\x7f-\x9f]/;
+// A timer with a longer time is over at once.
+const TIMER_MS = 2 ** 31 - 1;
 /** @param {number} most @returns {Kind} */
 const name = (most) => [
   `a string of 1 to ${most} characters without control characters`,
   (value) => typeof value === "string" && value !== "" && [...value].length <= most && !CONTROLS.test(value),
 ];
-/** @param {string} type @returns {Kind} */
-const a = (type) => [`a ${type}`, (value) => typeof value === type];
-/** @type {(value: any) => boolean} */
-const isObject = (value) => typeof value === "object" && !Array.isArray(value);
+/** @param {string[]} types @returns {Kind} */
+const a = (...types) => [`a ${types.join(" or a ")}`, (value) => types.includes(typeof value)];
+/** @param {any} value */
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+/** @param {number} least @returns {Kind} */
+const time = (least) => [
+  "a number of milliseconds",
+  (value) => Number.isFinite(value) && value >= least && value <= TIMER_MS,
+];
+/** @param {string} what @param {string} property that all of these have @returns {Kind} */
+const thing = (what, property) => [what, (value) => value?.[property] !== undefined];
 /** @type {Kind} */
-const object = ["an object", isObject];
-// A timer with a longer time is over at once.
-const TIMER_MS = 2 ** 31 - 1;
-/** @param {number} least @param {string} what @returns {Kind} */
-const number = (least, what) => [what, (value) => Number.isFinite(value) && value >= least && value <= TIMER_MS];
+const url = ["an http: or ws: URL", (value) => locate(value) !== null];
+const user = name(128);
+const token = a("string", "function");
+const callback = a("function");
+const ms = time(1);
+const element = thing("a media element", "srcObject");
 /** @type {Kind} */
-const element = ["a media element", (value) => isObject(value) && "srcObject" in value];
-const ms = number(1, "a number of milliseconds");
+const to = ["a user's name or a list of names", (value) => [value].flat().every((each) => typeof each === "string")];
 
+export const ROOM = name(256);
+export const ID = a("string");
+/** @type {Kind} */
+export const MEDIUM = ['"audio" or "video"', (value) => value === "audio" || value === "video"];
+export const TRACK = thing("a MediaStreamTrack or null", "readyState");
+
+export const SIGNALLER = { url, user, token, header: callback, minDelay: ms, maxDelay: ms, heartbeat: ms };
 /** @type {Record<string, Kind>} */
-export const KINDS = {
-  url: ["an http: or ws: URL", (value) => locate(value) !== null],
-  user: name(128),
-  room: name(256),
-  token: ["a string or a function", (value) => typeof value === "string" || typeof value === "function"],
-  header: a("function"),
-  minDelay: ms,
-  maxDelay: ms,
-  heartbeat: ms,
+export const VIDERE = {
+  signallerURL: url,
   localVideoElement: element,
   remoteVideoElement: element,
-  initComplete: a("function"),
+  initComplete: callback,
+  userId: user,
+  token,
   constraints: ["an object or false", (value) => value === false || isObject(value)],
-  configuration: object,
-  levels: number(0, "a number of milliseconds, 0 for none"),
+  configuration: ["an object", isObject],
+  levels: time(0),
   maxTransferBytes: ["a number of bytes", (value) => value >= 0 && Number.isFinite(value)],
-  to: [
-    "a user's name or a list of names",
-    (value) => [value].flat().every((each) => typeof each === "string"),
-  ],
-  onProgress: a("function"),
-  signal: ["an AbortSignal", (value) => isObject(value) && "aborted" in value],
-  kind: ['"audio" or "video"', (value) => value === "audio" || value === "video"],
-  deviceId: a("string"),
-  track: ["a MediaStreamTrack or null", (value) => value === null || (isObject(value) && "readyState" in value)],
 };
-KINDS.signallerURL = KINDS.url;
-KINDS.userId = KINDS.user;
+export const BROADCAST = { to };
+export const SEND = { to, onProgress: callback, signal: thing("an AbortSignal", "aborted") };
 
 /**
- * Throw a TypeError if an option is invalid, unknown, or missing.
- * @param {string} whose @param {any} options @param {string[]} known
- * @param {boolean} [needed] whether the first of `known` is required
+ * Return the options that are given, and not as null. Throw a TypeError if one is invalid or unknown, or
+ * if the URL is missing.
+ * @param {string} whose @param {any} options @param {Record<string, Kind>} kinds @returns {any}
  */
-export function check(whose, options, known, needed = false) {
-  if (!isObject(options) || options === null) throw new TypeError(`${whose} takes an object of options`);
-  for (const [name, value] of Object.entries(options)) {
-    if (!known.includes(name)) {
-      throw new TypeError(`${whose}: there is no option ${name}; it takes ${known.join(", ")}`);
-    }
-    if (value !== undefined && value !== null) take(`${whose}: ${name}`, name, value);
+export function check(whose, options, kinds) {
+  if (!isObject(options)) throw new TypeError(`${whose} takes an object of options`);
+  const known = Object.keys(kinds);
+  const unknown = Object.keys(options).find((name) => !known.includes(name));
+  if (unknown) throw new TypeError(`${whose}: there is no option ${unknown}; it takes ${known.join(", ")}`);
+  /** @type {Record<string, any>} */
+  const given = {};
+  for (const name of known) {
+    const value = options[name] ?? undefined;
+    if (value === undefined && kinds[name] !== url) continue;
+    take(`${whose}: ${name}`, kinds[name], value);
+    given[name] = value;
   }
-  if (needed) take(`${whose}: ${known[0]}`, known[0], options[known[0]]);
+  return given;
 }
 
-/** Throw a TypeError if a value is not of a kind. @param {string} what @param {string} kind @param {any} value */
-export function take(what, kind, value) {
-  const [words, test] = KINDS[kind];
+/** Throw a TypeError if a value is not of a kind. @param {string} what @param {Kind} kind @param {any} value */
+export function take(what, [words, test], value) {
   if (!test(value)) throw new TypeError(`${what} takes ${words}`);
 }
 
@@ -80,14 +86,12 @@ export function take(what, kind, value) {
  * @param {unknown} url @returns {{base: string, query: string} | null} null if it is not a URL
  */
 export function locate(url) {
-  let href;
+  if (typeof url !== "string" && !(url instanceof URL)) return null;
   try {
-    if (typeof url !== "string" && !(url instanceof URL)) return null;
-    ({ href } = new URL(url, globalThis.location?.href));
+    const { href } = new URL(url, globalThis.location?.href);
+    const [, rest, query] = /** @type {string[]} */ (/^(?:http|ws)(s?:[^?#]*)(.*)$/.exec(href));
+    return { base: `http${rest}`.replace(/\/(websocket\/?)?$/, ""), query };
   } catch {
-    return null;
+    return null; // not a URL, or of another scheme
   }
-  const found = /^(http|ws)(s?:[^?#]*)(.*)$/.exec(href);
-  if (!found) return null;
-  return { base: `http${found[2]}`.replace(/\/(websocket\/?)?$/, ""), query: found[3] };
 }

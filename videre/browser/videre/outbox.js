@@ -50,11 +50,6 @@ export class Outbox {
     }
   }
 
-  clear() {
-    this.#all = [];
-    this.#sent = this.#size = 0;
-  }
-
   #shift() {
     this.#sent--;
     this.#size -= /** @type {Broadcast} */ (this.#all.shift()).body.length;
@@ -76,9 +71,8 @@ export class Seen {
     return false;
   }
 
-  /** @param {string} [user] without it: all users */
+  /** @param {string} user */
   forget(user) {
-    if (user === undefined) this.#ids.clear();
-    else this.#ids.delete(user);
+    this.#ids.delete(user);
   }
 }

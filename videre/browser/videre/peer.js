@@ -4,7 +4,7 @@
 /** @import { Videre } from "./call.js" */
 /** @import { Before, Heard } from "./quality.js" */
 /** @import { Value } from "./transfers.js" */
-import { PLAIN, Transfers, VERSION, failure } from "./transfers.js";
+import { PLAIN, Transfers, VERSION, advance, failure } from "./transfers.js";
 import { measure, volume } from "./quality.js";
 
 /** @typedef {{value: Value, options: SendOptions, resolve: () => void, reject: (error: Error) => void}} Unsent */
@@ -23,6 +23,8 @@ export const MEDIA = /** @type {Kind[]} */ (["audio", "video"]);
 export class Peer {
   /** Everything that is received. */
   stream = new MediaStream();
+  /** @type {RTCDataChannel | null} for plain messages; old clients have none */ channel = null;
+  /** @type {RTCDataChannel | null} for transfers */ data = null;
   #videre;
   #ours; // whether we make the offers
   #told = false; // whether the stream was announced
@@ -36,7 +38,7 @@ export class Peer {
   /** @type {Unsent[]} */ #unsent = [];
   /** @type {Transfers | null} */ #transfers = null;
   #version = 0; // of transfers, as both ends speak it
-  /** @type {Before | null} */ #counts = null;
+  /** @type {Before} */ #counts = {};
   /** @type {Map<string, Heard>} */ #heard = new Map();
 
   /**
@@ -49,16 +51,13 @@ export class Peer {
     this.call = call;
     this.#videre = videre;
     this.#ours = caller || !call;
-    const { iceServers } = videre.signaller;
-    const pc = (this.connection = new RTCPeerConnection({ iceServers, ...videre.configuration }));
+    const pc = (this.connection = new RTCPeerConnection(this.#configuration));
     for (const kind of MEDIA) {
       const track = videre.track(kind);
       if (track) pc.addTrack(track, ...(videre.localStream ? [videre.localStream] : []));
       else if (caller) pc.addTransceiver(kind, { direction: "recvonly" });
     }
-    /** The data channel for plain messages; old clients have none. */
-    this.channel = call ? pc.createDataChannel("videre", { negotiated: true, id: 0 }) : null;
-    if (this.channel) this.#talk(this.channel);
+    if (call) this.#talk();
     pc.ontrack = ({ track }) => this.stream.addTrack(track);
     pc.onicecandidate = ({ candidate }) => candidate && this.#trickle(candidate.toJSON());
     pc.onnegotiationneeded = () => {
@@ -69,21 +68,20 @@ export class Peer {
     pc.onconnectionstatechange = () => this.#changed();
   }
 
-  /** @param {RTCDataChannel} channel */
-  #talk(channel) {
+  #talk() {
+    const open = (/** @type {string} */ label, /** @type {number} */ id) =>
+      this.connection.createDataChannel(label, { negotiated: true, id });
     const tell = (/** @type {string} */ type, /** @type {any} */ detail) => this.#videre.emit(type, detail);
+    const channel = (this.channel = open("videre", 0));
+    const data = (this.data = open("videre.data", 1));
     channel.binaryType = "arraybuffer";
     channel.bufferedAmountLowThreshold = BUFFER / 2;
     channel.onopen = channel.onbufferedamountlow = () => this.#flush();
     channel.onmessage = ({ data }) => tell("message", { user: this.user, data });
     channel.onclose = () => this.#giveUp();
-    const own = this.connection.createDataChannel("videre.data", { negotiated: true, id: 1 });
-    own.onopen = () => this.#flush();
-    this.#transfers = new Transfers(own, this.user, this.#videre.maxTransferBytes, tell);
-    this.data = own;
+    data.onopen = () => this.#flush();
+    this.#transfers = new Transfers(data, this.user, this.#videre.maxTransferBytes, tell);
   }
-
-  /** @type {RTCDataChannel | null} the data channel for transfers */ data = null;
 
   /** @returns {RTCPeerConnectionState} */
   get state() {
@@ -96,8 +94,8 @@ export class Peer {
    */
   send(value, options) {
     return new Promise((resolve, reject) => {
-      if (!this.channel) return reject(failure("unsupported", this.user));
-      if (/clos/.test(this.channel.readyState)) return reject(failure("gone", this.user));
+      if (!this.channel) throw failure("unsupported", this.user);
+      if (/clos/.test(this.channel.readyState)) throw failure("gone", this.user);
       options.signal?.addEventListener("abort", () => reject(failure("cancelled", this.user)));
       this.#unsent.push({ value, options, resolve, reject });
       this.#flush();
@@ -110,9 +108,11 @@ export class Peer {
     while (this.#unsent.length && channel.bufferedAmount <= BUFFER) {
       const { value, options, resolve, reject } = /** @type {Unsent} */ (this.#unsent.shift());
       if (options.signal?.aborted) reject(failure("cancelled", this.user));
-      else if (this.#version && !isPlain(value)) {
-        this.#transfers?.send(value, options, this.#most).then(resolve, reject);
-      } else this.#sendPlain(value, options).then(resolve, reject);
+      else {
+        const plain = !this.#version || (/text|bytes/.test(value.kind) && value.size <= PLAIN);
+        const sent = plain ? this.#sendPlain(value, options) : this.#transfers?.send(value, options, this.#most);
+        sent?.then(resolve, reject);
+      }
     }
   }
 
@@ -122,14 +122,14 @@ export class Peer {
   }
 
   /** @param {Value} value @param {SendOptions} options */
-  async #sendPlain({ size, plain }, { onProgress }) {
+  async #sendPlain({ size, plain }, options) {
     if (size > this.#most) throw failure("too-large", this.user, `over ${this.#most} bytes`);
     try {
       this.channel?.send(plain);
     } catch (error) {
       throw failure("gone", this.user, String(error));
     }
-    if (onProgress) queueMicrotask(() => onProgress({ user: this.user, bytes: size, size }));
+    advance(options, { user: this.user, bytes: size, size });
   }
 
   #giveUp() {
@@ -138,10 +138,8 @@ export class Peer {
   }
 
   /** Measure the call since the previous measurement. @returns {Promise<Quality>} */
-  async quality() {
-    const { quality, counts } = await measure(this.connection, this.#counts);
-    this.#counts = counts;
-    return quality;
+  quality() {
+    return measure(this.connection, this.#counts);
   }
 
   /** Return the other's volume since the last call of this, from 0 to 1. */
@@ -183,8 +181,7 @@ export class Peer {
   restart() {
     const { connection: pc } = this;
     if (pc.signalingState === "closed") return;
-    const { iceServers } = this.#videre.signaller;
-    pc.setConfiguration({ ...pc.getConfiguration(), iceServers, ...this.#videre.configuration });
+    pc.setConfiguration({ ...pc.getConfiguration(), ...this.#configuration });
     pc.restartIce();
   }
 
@@ -196,7 +193,7 @@ export class Peer {
 
   /** Process a signal of the other. @param {Signal} signal */
   hear(signal) {
-    if (signal.Data !== undefined) this.#version = Math.min(Number(signal.Data) || 0, VERSION);
+    if (signal.Data !== undefined) this.#version = Math.min(signal.Data, VERSION);
     this.#queue(async () => {
       await this.#take(signal);
       if (!this.#told && this.stream.getTracks().length) {
@@ -205,6 +202,11 @@ export class Peer {
       }
       await this.#advance();
     });
+  }
+
+  get #configuration() {
+    const { signaller, configuration } = this.#videre;
+    return { iceServers: signaller.iceServers, ...configuration };
   }
 
   /** Run steps one after the other. @param {() => Promise<void>} step */
@@ -271,16 +273,18 @@ export class Peer {
     const { localDescription } = this.connection;
     if (!localDescription) return;
     const offer = localDescription.type === "offer";
-    const Type = offer ? "Ice Offer" : "Ice Answer";
-    const Offer = offer ? this.#offers : this.#offer;
-    this.#signal({ Type, IcePacket: localDescription, Offer, Data: this.call ? VERSION : undefined });
+    this.#signal({
+      Type: offer ? "Ice Offer" : "Ice Answer",
+      IcePacket: localDescription,
+      Offer: offer ? this.#offers : this.#offer,
+      Data: this.call ? VERSION : undefined,
+    });
   }
 
   /** @param {RTCIceCandidateInit} candidate */
   #trickle(candidate) {
     // Old clients expect it in one place or the other.
-    const flat = this.call ? {} : /** @type {object} */ (candidate);
-    this.#signal({ Type: "Ice Candidate", IcePacket: candidate, ...flat });
+    this.#signal({ Type: "Ice Candidate", IcePacket: candidate, ...(!this.call && candidate) });
   }
 
   /** @param {Signal} signal */
@@ -297,9 +301,4 @@ export class Peer {
       setTimeout(() => this.state === "disconnected" && this.restart(), BREAK_MS);
     }
   }
-}
-
-/** Tell whether a value is sent as a plain message. @param {Value} value */
-function isPlain({ kind, size }) {
-  return (kind === "text" || kind === "bytes") && size <= PLAIN;
 }

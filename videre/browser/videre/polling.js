@@ -34,9 +34,9 @@ export class Polling {
   async #post(path, more) {
     // Send cookies, because some load balancers route by them.
     const { signal } = this.#aborter;
-    const options = { method: "POST", credentials: /** @type {const} */ ("include"), signal, ...more };
-    const answer = await fetch(this.#url + path + this.#query, options);
-    if (!answer.ok) throw new Error(`${answer.status}`);
+    const request = { method: "POST", credentials: /** @type {const} */ ("include"), signal, ...more };
+    const answer = await fetch(this.#url + path + this.#query, request);
+    if (!answer.ok) throw answer; // nobody asks why
     return answer.text();
   }
 
@@ -46,19 +46,15 @@ export class Polling {
     try {
       while (code === 1006) {
         const frame = await this.#post("/xhr");
+        const items = () => JSON.parse(frame.slice(1));
         if (frame[0] === "o") this.onopen();
-        else if (frame[0] === "a") JSON.parse(frame.slice(1)).forEach(this.#hear, this);
-        else if (frame[0] === "c") [code, reason] = JSON.parse(frame.slice(1));
+        else if (frame[0] === "a") for (const data of items()) this.onmessage({ data });
+        else if (frame[0] === "c") [code, reason] = items();
       }
     } catch {
       // Browsers do not tell pages why a request failed.
     }
     this.onclose({ code, reason });
-  }
-
-  /** @param {string} data */
-  #hear(data) {
-    this.onmessage({ data });
   }
 
   async #flush() {

@@ -1,3 +1,3 @@
 /** Return a random name. Pages without TLS have no randomUUID. */
 export const random = () =>
-  Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => (byte % 36).toString(36)).join("");
+  [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => (byte % 36).toString(36)).join("");

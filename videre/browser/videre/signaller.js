@@ -3,7 +3,7 @@
 /** @import { IceServer, SignallerOptions, State, Token, Welcome } from "../videre.js" */
 import { Emitter } from "./emitter.js";
 import { SignallerError } from "./errors.js";
-import { check, locate, take } from "./options.js";
+import { BROADCAST, ROOM, SIGNALLER, check, locate, take } from "./options.js";
 import { Outbox, Seen } from "./outbox.js";
 import { Pacer } from "./pacer.js";
 import { Polling } from "./polling.js";
@@ -25,9 +25,13 @@ const ICE_RETRY_MS = 10_000; // between requests for ICE servers, if one failed
 const LOST = 3_000; // a close code that keeps the seat, which 1000 would give up
 // The server charges a packet once for its first eight receivers, and once more for each further eight.
 const CHARGED = 8;
+const NOTHING = '"{}"'; // the payload of a request
 const COUNTED = ["connect", "disconnect", "broadcast", "role"];
 // A page that is shown again, or comes from the back-forward cache, may have a dead connection.
-const WAKES = { online: 0, pageshow: 0, visibilitychange: 1, resume: 1 };
+const WAKES = ["online", "pageshow", "visibilitychange", "resume"];
+
+/** @type {Record<"minDelay" | "maxDelay" | "heartbeat", number>} */
+const DEFAULTS = { minDelay: 500, maxDelay: 30_000, heartbeat: 10_000 };
 
 export class Signaller extends Emitter {
   /** @type {string | null} */ room = null;
@@ -43,7 +47,7 @@ export class Signaller extends Emitter {
   #webSockets = false; // whether a WebSocket has ever opened: then they are not blocked
   #polling = false;
   #failures = 0;
-  #since = 0;
+  #since = Infinity; // when the seat was got
   #quiet = false; // whether nothing arrived since the last heartbeat
   #entered = false;
   /** @type {string | null} */ #secret = null;
@@ -55,8 +59,8 @@ export class Signaller extends Emitter {
   /** @type {Map<unknown, Waiting & {beats: number}>} */ #requests = new Map();
   /** @type {Promise<Welcome> | null} */ #joining = null;
   /** @type {Waiting | null} */ #join = null;
-  /** @type {{room: string, promise: Promise<Token>} | null} */ #asking = null;
-  /** @type {{room: string, token: Token, at: number} | null} a token not used yet */ #token = null;
+  /** @type {{room: string, token: Promise<Token>, at: number} | null} not used yet; `at` is when it came */
+  #token = null;
   #renewed = false; // whether this connection's token had expired and was replaced
   #attempts = 0; // to open a connection
   /** @type {any} until the socket must have opened, the welcome arrived, or the next attempt begins */ #timer;
@@ -69,22 +73,18 @@ export class Signaller extends Emitter {
   /** @param {SignallerOptions} options */
   constructor(options) {
     super();
-    const known = ["url", "user", "token", "header", "minDelay", "maxDelay", "heartbeat"];
-    check("Signaller", options, known, true);
+    this.#options = { ...DEFAULTS, ...check("Signaller", options, SIGNALLER) };
     this.#at = /** @type {{base: string, query: string}} */ (locate(options.url));
     this.user = options.user ?? random();
-    const { token, header, minDelay, maxDelay, heartbeat } = options;
-    this.#options = {
-      token,
-      header,
-      minDelay: minDelay ?? 500,
-      maxDelay: maxDelay ?? 30_000,
-      heartbeat: heartbeat ?? 10_000,
-    };
+  }
+
+  /** Whether the application can be asked for a fresh token. */
+  get #renews() {
+    return typeof this.#options.token === "function";
   }
 
   get isInitiator() {
-    return this.initiator === this.user && this.room !== null;
+    return this.initiator === this.user;
   }
 
   /**
@@ -93,7 +93,7 @@ export class Signaller extends Emitter {
    * @param {string} room @returns {Promise<Welcome>}
    */
   join(room) {
-    take("Signaller.join: room", "room", room);
+    take("Signaller.join: room", ROOM, room);
     if (this.room === room && this.#joining) return this.#joining;
     this.leave();
     this.room = room;
@@ -107,7 +107,7 @@ export class Signaller extends Emitter {
 
   leave() {
     if (this.room === null) return;
-    if (this.state === "joined") this.#send("disconnect", "");
+    if (this.state === "joined") this.#write("disconnect", '""');
     this.#end(null);
   }
 
@@ -117,14 +117,13 @@ export class Signaller extends Emitter {
    * @param {any} payload @param {{to?: string | string[]}} [options]
    */
   broadcast(payload, options = {}) {
-    check("Signaller.broadcast", options, ["to"]);
+    check("Signaller.broadcast", options, BROADCAST);
     const { to } = options;
     const body = JSON.stringify(payload);
     if (body === undefined) throw new TypeError("Signaller.broadcast: payload takes a JSON value");
     if (this.room === null) throw new SignallerError("not-in-room", "Not in a room");
     if (to?.length === 0) return;
-    const header = to === undefined ? {} : { To: to };
-    this.#outbox.push(header, body);
+    this.#outbox.push({ To: to }, body);
     this.#flush();
   }
 
@@ -156,9 +155,7 @@ export class Signaller extends Emitter {
 
   /** @param {"addEventListener" | "removeEventListener"} how */
   #listen(how) {
-    for (const [type, onDocument] of Object.entries(WAKES)) {
-      (onDocument ? globalThis.document : globalThis)?.[how]?.(type, this.#wakes);
-    }
+    for (const type of WAKES) globalThis[how]?.(type, this.#wakes, true); // captures those of the document, too
   }
 
   #wakes = (/** @type {Event | undefined} */ event) => {
@@ -170,13 +167,8 @@ export class Signaller extends Emitter {
     return new Promise((resolve, reject) => {
       if (this.state !== "joined") throw new SignallerError("not-in-room", "Not in a room", true);
       this.#requests.set(++this.#id, { resolve, reject, beats: 0 });
-      this.#send(event, "{}", { Id: this.#id });
+      this.#write(event, NOTHING, { Id: this.#id });
     });
-  }
-
-  /** @param {string} event @param {any} payload @param {object} [more] keys of the header */
-  #send(event, payload, more) {
-    this.#write(event, JSON.stringify(payload), more);
   }
 
   /** @param {string} event @param {string} body @param {object} [more] keys of the header */
@@ -202,10 +194,7 @@ export class Signaller extends Emitter {
       const { header, body } = each;
       const cost = (bytes(body) + 200) * this.#charges(header); // 200 for its header
       const wait = this.#pacer.wait(cost, performance.now());
-      if (wait) {
-        this.#pause = setTimeout(() => this.#flush(), wait);
-        return;
-      }
+      if (wait) return void (this.#pause = setTimeout(() => this.#flush(), wait));
       this.#outbox.went(++this.#id);
       this.#write("broadcast", body, { Id: this.#id, ...header });
     }
@@ -225,17 +214,25 @@ export class Signaller extends Emitter {
     this.emit("state", state);
   }
 
-  /** Get a token, however long that takes, and only then open a connection. */
+  /** Get a token, and only then open a connection. */
   #open() {
     const attempt = ++this.#attempts;
     clearTimeout(this.#timer);
     this.#become("connecting");
     if (attempt !== this.#attempts) return; // a listener called `leave`
+    this.#withToken((token) => this.#connect(token));
+  }
+
+  /** Get a token, however long that takes; use it if the connection is still the same. @param {(token: Token) => void} use */
+  #withToken(use) {
     const { token } = this.#options;
-    if (typeof token !== "function") return this.#connect(token);
+    if (typeof token !== "function") return use(token);
+    const attempt = this.#attempts;
+    const socket = this.#socket;
+    const current = () => attempt === this.#attempts && socket === this.#socket;
     this.#ask(token).then(
-      (found) => attempt === this.#attempts && this.#connect(found),
-      (error) => attempt === this.#attempts && this.#refused(noToken(error)),
+      (found) => current() && use(found),
+      (error) => current() && this.#refused(new SignallerError("no-token", String(error), true)),
     );
   }
 
@@ -246,24 +243,15 @@ export class Signaller extends Emitter {
   #ask(token) {
     const room = /** @type {string} */ (this.room);
     const held = this.#token;
-    this.#token = null;
-    if (held?.room === room && Date.now() - held.at < TOKEN_MS) {
-      this.#token = held;
-      return Promise.resolve(held.token);
-    }
-    const asking = this.#asking;
-    if (asking?.room === room) return asking.promise;
-    const before = asking ? asking.promise.then(() => {}, () => {}) : Promise.resolve();
-    const promise = before.then(() => token({ room, user: this.user }));
-    const mine = (this.#asking = { room, promise });
-    const done = () => {
-      if (this.#asking === mine) this.#asking = null;
-    };
-    promise.then((found) => {
-      done();
-      this.#token = { room, token: found, at: Date.now() };
-    }, done);
-    return promise;
+    if (held?.room === room && Date.now() - held.at < TOKEN_MS) return held.token;
+    const before = held?.token.catch(() => {}) ?? Promise.resolve();
+    const asked = { room, token: before.then(() => token({ room, user: this.user })), at: Infinity };
+    this.#token = asked; // for everybody who asks before it is used
+    asked.token.then(
+      () => (asked.at = Date.now()),
+      () => (asked.at = -Infinity),
+    );
+    return asked.token;
   }
 
   /** @param {Token} token */
@@ -326,25 +314,14 @@ export class Signaller extends Emitter {
   /** @param {Token} token */
   #enter(token) {
     this.#token = null;
-    /** @type {Record<string, any>} */
-    const payload = { Welcome: true };
-    if (token) payload.Token = token;
-    if (this.#secret && this.state !== "joined") {
-      Object.assign(payload, { Resume: this.#secret, Received: this.#received });
-    }
-    this.#send("connect", payload, { Id: "connect", ...this.#options.header?.() });
+    const resume = this.#secret && this.state !== "joined" && { Resume: this.#secret, Received: this.#received };
+    const payload = { Welcome: true, Token: token || undefined, ...resume };
+    this.#write("connect", JSON.stringify(payload), { Id: "connect", ...this.#options.header?.() });
   }
 
   /** Enter over the existing connection, with a fresh token. */
-  async #enterAgain() {
-    const socket = this.#socket;
-    const { token } = this.#options;
-    try {
-      const found = typeof token === "function" ? await this.#ask(token) : token;
-      if (socket === this.#socket) this.#enter(found);
-    } catch (error) {
-      if (socket === this.#socket) this.#refused(noToken(error));
-    }
+  #enterAgain() {
+    this.#withToken((token) => this.#enter(token));
   }
 
   /** @param {{Header: any, Payload: any}} packet */
@@ -384,6 +361,7 @@ export class Signaller extends Emitter {
 
   /** @param {Welcome} welcome */
   #welcomed(welcome) {
+    const { Resumed, LastId } = welcome;
     this.#secret = welcome.Resume;
     this.#received = 0;
     this.users = [...welcome.Users];
@@ -392,21 +370,19 @@ export class Signaller extends Emitter {
     if (this.state === "joined") return; // a fresh token was accepted
     clearTimeout(this.#timer);
     this.#since = Date.now();
-    this.#quiet = false;
     this.#heart = setInterval(() => this.#beat(), this.#options.heartbeat);
     const again = this.#entered;
     this.#entered = true;
     this.#pacer.begin(welcome.Limits, performance.now());
     // Send again what the server has not received. If it does not say, send nothing twice.
-    if (welcome.Resumed && welcome.LastId !== undefined) this.#outbox.confirm(welcome.LastId ?? 0);
-    else this.#outbox.confirm(Infinity);
+    this.#outbox.confirm(Resumed && LastId !== undefined ? (LastId ?? 0) : Infinity);
     this.#outbox.repeat(0);
-    if (!welcome.Resumed) this.#seen.forget();
-    if (this.#socket) this.#become("joined");
+    if (!Resumed) this.#seen = new Seen();
+    this.#become("joined");
     if (!this.#socket) return; // a listener called `leave`
     this.#flush();
     this.#join?.resolve(welcome);
-    if (again) this.emit(welcome.Resumed ? "resumed" : "rejoined", welcome);
+    if (again) this.emit(Resumed ? "resumed" : "rejoined", welcome);
   }
 
   /** @param {{IceServers: IceServer[], IceTtl: number | null}} offer */
@@ -433,30 +409,23 @@ export class Signaller extends Emitter {
   #failed({ Code, Message, Retry }, id) {
     const error = new SignallerError(Code, Message, Retry);
     const request = this.#answered(id);
-    if (Code === "rate-limited") this.#slow(id);
+    if (Code === "rate-limited") {
+      this.#pacer.refused(performance.now());
+      // Send the dropped packet again, and all packets after it: the server does not say which of those it dropped.
+      if (typeof id === "number") this.#outbox.repeat(id, true);
+      this.#flush();
+    }
     if (request) request.reject(error);
     else if (this.state !== "joined") this.#refused(error);
     else {
       this.emit("error", error);
-      const renewable = typeof this.#options.token === "function" && id !== "connect";
-      if (Code === "token-expired" && renewable) this.#enterAgain();
+      if (Code === "token-expired" && this.#renews && id !== "connect") this.#enterAgain();
     }
-  }
-
-  /**
-   * Send the dropped packet again later, and all packets after it: the server does not say which of
-   * those it dropped.
-   * @param {unknown} id
-   */
-  #slow(id) {
-    this.#pacer.refused(performance.now());
-    if (typeof id === "number") this.#outbox.repeat(id, true);
-    this.#flush();
   }
 
   /** Handle a refused connect. @param {SignallerError} error */
   #refused(error) {
-    const renewable = error.code === "token-expired" && typeof this.#options.token === "function";
+    const renewable = error.code === "token-expired" && this.#renews;
     if (this.state === "joined") this.emit("error", error);
     else if (this.#secret && error.code === "unauthorized") {
       this.#secret = null; // already used, by a connection whose welcome was lost
@@ -473,9 +442,8 @@ export class Signaller extends Emitter {
   /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     this.#socket = null;
-    this.#stop();
-    const fresh = code === 4502 && typeof this.#options.token === "function";
-    if (code >= 4500 && code < 5000 && !fresh) return this.#end(new SignallerError(code, reason));
+    const renewable = code === 4502 && this.#renews;
+    if (code >= 4500 && code < 5000 && !renewable) return this.#end(new SignallerError(code, reason));
     // If no WebSocket has ever opened, they may be blocked: alternate with polling.
     const blocked = !this.#opened && !this.#webSockets && !this.#polling;
     this.#polling = blocked;
@@ -485,11 +453,11 @@ export class Signaller extends Emitter {
 
   /** Try again after a random time (full jitter). @param {SignallerError} error */
   #retry(error) {
-    if (this.#since && Date.now() - this.#since > STEADY_MS) this.#failures = 0;
-    this.#since = 0;
+    if (Date.now() - this.#since > STEADY_MS) this.#failures = 0;
+    this.#since = Infinity;
     const { minDelay, maxDelay } = this.#options;
     const most = Math.min(maxDelay, minDelay * 2 ** this.#failures++);
-    clearTimeout(this.#timer);
+    this.#stop();
     this.#timer = setTimeout(() => this.#open(), Math.random() * most);
     this.#become("waiting");
     this.emit("error", error);
@@ -502,7 +470,7 @@ export class Signaller extends Emitter {
     }
     this.#quiet = true;
     for (const [id, each] of this.#requests) if (each.beats++ > BEATS) this.#answered(id)?.reject(noAnswer());
-    this.#send("ping", "{}", { Id: ++this.#id });
+    this.#write("ping", NOTHING, { Id: ++this.#id });
   }
 
   #stop() {
@@ -521,11 +489,11 @@ export class Signaller extends Emitter {
     this.#drop(1000);
     this.#join?.reject(error ?? new SignallerError("left", "Left before it had joined"));
     this.#join = this.#joining = this.#secret = this.room = this.initiator = null;
-    this.#outbox.clear();
-    this.#seen.forget();
+    this.#outbox = new Outbox();
+    this.#seen = new Seen();
     this.users = [];
     this.#entered = false;
-    this.#failures = this.#since = 0;
+    this.#failures = 0;
     this.#become("closed");
     this.emit("closed", error);
   }
@@ -538,9 +506,4 @@ function bytes(text) {
 
 function noAnswer() {
   return new SignallerError("lost", "No answer", true);
-}
-
-/** @param {unknown} error */
-function noToken(error) {
-  return new SignallerError("no-token", String(error), true);
 }

@@ -3,16 +3,13 @@
 const TYPES = ["Ice Offer", "Ice Answer", "Ice Candidate", "Ice Ask", "Ice Turn"];
 const NAME = 128; // characters of a call's name
 
-/** @param {any} value */
-const isCount = (value) => value === undefined || (Number.isInteger(value) && value >= 0);
-
 /** Tell whether a payload is a well-formed signal; null if it is not a signal at all. @param {any} payload @returns {boolean | null} */
 export function isSignal(payload) {
   const type = payload?.Type;
   if (!TYPES.includes(type)) return null;
   const { Call, Offer, Turn, Data, IcePacket } = payload;
-  if (Call !== undefined && !(typeof Call === "string" && Call !== "" && Call.length <= NAME)) return false;
-  if (![Offer, Turn, Data].every(isCount)) return false;
+  if (Call !== undefined && (typeof Call !== "string" || !Call || Call.length > NAME)) return false;
+  if (![Offer, Turn, Data].every((each = 0) => Number.isInteger(each) && each >= 0)) return false;
   if (type === "Ice Offer" || type === "Ice Answer") {
     return IcePacket?.type === type.slice(4).toLowerCase() && typeof IcePacket.sdp === "string";
   }

@@ -1,6 +1,6 @@
 /** Values of any size over a data channel, in pieces: docs/browser.md, "Data". */
 
-/** @import { SendOptions } from "../videre.js" */
+/** @import { Progress, SendOptions } from "../videre.js" */
 import { TransferError } from "./errors.js";
 
 export const VERSION = 1;
@@ -22,7 +22,7 @@ const KINDS = ["text", "json", "bytes", "blob"];
 /** @type {Record<string, string>} */
 const REASONS = {
   gone: "The other end has left",
-  "too-large": "It is larger than the other end accepts",
+  "too-large": "It is too large",
   unreadable: "It cannot be read",
   unsupported: "The other end's client is too old",
   "no-such-user": "No call with this user",
@@ -45,33 +45,33 @@ export function failure(code, user, why) {
   return new TransferError(code, user, `${REASONS[code] ?? code}${why ? `: ${why}` : ""}`);
 }
 
-/** Return the form in which to send a value; throw a TypeError if it cannot be sent. @param {any} data @returns {Value} */
+/** Return the form in which to send a value; throw a TypeError if it cannot be sent. @param {any} data */
 export function valueOf(data) {
+  const value = formOf(data);
+  if (value.size > LIMIT) throw failure("too-large", "", `over ${LIMIT} bytes`);
+  return value;
+}
+
+/** @param {any} data @returns {Value} */
+function formOf(data) {
   if (globalThis.Blob && data instanceof Blob) {
     const name = "name" in data ? String(data.name).slice(0, NAME) : undefined;
     const open = () => streamed(data.stream());
-    return sized({ kind: "blob", size: data.size, plain: data, open, name, mime: data.type.slice(0, NAME) });
+    return { kind: "blob", size: data.size, plain: data, open, name, mime: data.type.slice(0, NAME) };
   }
-  if (data instanceof ArrayBuffer) return ofBytes("bytes", data, new Uint8Array(data));
-  if (ArrayBuffer.isView(data)) {
-    return ofBytes("bytes", data, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  if (data instanceof ArrayBuffer || ArrayBuffer.isView(data)) {
+    const { buffer = data, byteOffset, byteLength } = /** @type {any} */ (data);
+    return ofBytes("bytes", data, new Uint8Array(buffer, byteOffset, byteLength));
   }
-  const text = typeof data === "string" ? data : json(data);
-  return ofBytes(typeof data === "string" ? "text" : "json", text, new TextEncoder().encode(text));
+  const kind = typeof data === "string" ? "text" : "json";
+  const text = kind === "text" || typeof data === "bigint" ? data : JSON.stringify(data);
+  if (typeof text !== "string") throw new TypeError("Videre.send: data takes a string, bytes, a Blob or a JSON value");
+  return ofBytes(kind, text, new TextEncoder().encode(text));
 }
 
-/** @param {any} data @returns {string} */
-function json(data) {
-  const text = typeof data === "bigint" ? undefined : JSON.stringify(data);
-  if (text === undefined) {
-    throw new TypeError("Videre.send: data takes a string, bytes, a Blob or a JSON value");
-  }
-  return text;
-}
-
-/** @param {string} kind @param {any} plain @param {Uint8Array} bytes */
+/** @param {string} kind @param {any} plain @param {Uint8Array} bytes @returns {Value} */
 function ofBytes(kind, plain, bytes) {
-  return sized({ kind, size: bytes.length, plain, open: () => ({ read: () => bytes }) });
+  return { kind, size: bytes.length, plain, open: () => ({ read: () => bytes }) };
 }
 
 /**
@@ -94,12 +94,6 @@ function streamed(stream) {
     return value;
   };
   return { read, end: () => void reader.cancel().catch(() => {}) };
-}
-
-/** @param {Value} value */
-function sized(value) {
-  if (value.size > LIMIT) throw failure("too-large", "", `over ${LIMIT} bytes`);
-  return value;
 }
 
 /** The transfers with one other end, in both directions. */
@@ -143,9 +137,12 @@ export class Transfers {
     this.#piece = Math.min(PIECE, most) - HEAD;
     return new Promise((resolve, reject) => {
       const abort = () => this.#fail(each, "cancelled");
-      const state = { id: 0, sent: 0, acked: 0, source: null, block: new Uint8Array(), from: 0 };
       /** @type {Sending} */
-      const each = { ...state, value, options, resolve, reject, abort };
+      const each = {
+        value, options, resolve, reject, abort,
+        id: 0, sent: 0, source: null, block: new Uint8Array(), from: 0,
+        acked: value.size ? 0 : -1, // so that the 0 of an empty value acknowledges something
+      };
       if (options.signal?.aborted) return abort();
       options.signal?.addEventListener("abort", abort);
       this.#waiting.push(each);
@@ -156,9 +153,7 @@ export class Transfers {
   /** End all transfers. */
   close() {
     for (const each of [...this.#active.values(), ...this.#waiting]) this.#fail(each, "gone");
-    const coming = [...this.#coming.values()];
-    this.#coming.clear();
-    for (const _ of coming) this.#tell("error", failure("gone", this.#user));
+    for (const id of [...this.#coming.keys()]) this.#lose(id, "gone");
     this.#drained?.();
   }
 
@@ -250,13 +245,11 @@ export class Transfers {
     const each = this.#active.get(Id);
     if (!each) return this.#foreign(Id, this.#id, "Ack");
     const { size } = each.value;
-    const first = size === 0 && Bytes === 0;
-    if (!first && !(Number.isInteger(Bytes) && Bytes > each.acked && Bytes <= each.sent)) {
+    if (!(Number.isInteger(Bytes) && Bytes > each.acked && Bytes <= each.sent)) {
       return this.#ignore("Ack of more than was sent");
     }
     each.acked = Bytes;
-    const { onProgress } = each.options;
-    if (onProgress) queueMicrotask(() => onProgress({ user: this.#user, bytes: Bytes, size }));
+    advance(each.options, { user: this.#user, bytes: Bytes, size });
     if (Bytes < size) return void this.#pump();
     this.#over(each);
     each.resolve();
@@ -274,12 +267,7 @@ export class Transfers {
 
   /** @param {string} text */
   #control(text) {
-    let said;
-    try {
-      said = text.length <= TEXT && JSON.parse(text);
-    } catch {
-      said = null;
-    }
+    const said = text.length <= TEXT ? parsed(text) : null;
     const type = said?.Type;
     if (type === "Start") this.#begin(said);
     else if (type === "Ack") this.#acked(said);
@@ -307,9 +295,11 @@ export class Transfers {
     } catch {
       return this.#refuse(Id, "too-large");
     }
-    const state = { bytes: 0, acked: 0, whole, at: 0, parts: [] };
     /** @type {Coming} */
-    const each = { id: Id, kind: Kind, size: Size, name: Name, mime: Mime, ...state };
+    const each = {
+      id: Id, kind: Kind, size: Size, name: Name, mime: Mime,
+      bytes: 0, acked: 0, whole, at: 0, parts: [],
+    };
     this.#coming.set(Id, each);
     this.#progress(each);
     if (!Size && this.#coming.has(Id)) this.#finish(each);
@@ -370,8 +360,14 @@ export class Transfers {
 
   /** @param {any} end */
   #cancelled({ Id }) {
-    if (!this.#coming.delete(Id)) return this.#foreign(Id, this.#last, "Cancel");
-    this.#tell("error", failure("cancelled", this.#user));
+    if (this.#coming.has(Id)) this.#lose(Id, "cancelled");
+    else this.#foreign(Id, this.#last, "Cancel");
+  }
+
+  /** @param {number} id @param {string} code */
+  #lose(id, code) {
+    this.#coming.delete(id);
+    this.#tell("error", failure(code, this.#user));
   }
 
   /** @param {number} Id @param {string} Code */
@@ -404,6 +400,20 @@ export class Transfers {
   /** @param {string} reason */
   #ignore(reason) {
     this.#tell("ignored", { user: this.#user, reason });
+  }
+}
+
+/** Report the progress of a value that is sent. @param {SendOptions} options @param {Progress} progress */
+export function advance({ onProgress }, progress) {
+  if (onProgress) queueMicrotask(() => onProgress(progress));
+}
+
+/** Return the value of a JSON text, undefined if it is none. @param {string} text */
+export function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 
