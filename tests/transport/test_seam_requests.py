@@ -243,6 +243,8 @@ ODDITIES: dict[str, tuple[bytes, set[int]]] = {
         post(XHR % b"s19", b"Content-Type: text/plain; charset=\xff", b"Content-Length: 0"),
         {200},
     ),
+    "needless": (post(XHR % b"s17", b"Content-Length: 1024", body=b"x" * 1024), {200}),
+    "needless-long": (post(XHR % b"s18", b"Content-Length: 1025", body=b"x" * 1025), {413}),
     "expect": (post(XHR % b"s20", b"Expect: 200-maybe", b"Content-Length: 0"), {417}),
     "forwarded-bytes": (get(b"/echo/info", b"X-Forwarded-For: \xff, 1.2.3.4:5"), {200}),
     "request-id-bytes": (get(b"/echo/info", b"X-Request-Id: \xff"), {200}),
