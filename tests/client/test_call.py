@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -25,17 +25,12 @@ from videre.config import Config
 from videre.errors import TokenExpired, Unauthorized
 from videre.settings import Limits
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
 SECONDS = patient(20)  # a safety net
 SOON = Backoff(first=0.01, most=0.1)
 LATE = Backoff(uniform=lambda _least, most: most)  # half a second
 Start = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Let unclosed resources warn while the test can still fail for it."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,7 @@ from videre.config import Config
 from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.settings import Limits
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Let unclosed resources warn while the test can still fail for it."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 @pytest.fixture

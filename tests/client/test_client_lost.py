@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,14 +30,9 @@ from videre.client import (
 from videre.client import link as link_module
 from videre.client.backoff import Pace
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
 AT_ONCE = Backoff(first=0.0)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Let unclosed resources warn while the test can still fail for it."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -30,17 +29,12 @@ from videre.client import (
 from videre.config import Config
 from videre.settings import Limits
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
 SOON = Backoff(first=0.001, most=0.01)
 UNLIMITED = Config(limits=Limits(packets_per_second=None, bytes_per_second=None))
 MESSAGES = 150
 LAST = "last"
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Let unclosed resources warn while the test can still fail for it."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture
