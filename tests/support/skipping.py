@@ -7,6 +7,13 @@ skip when nothing is, or no further than its time-out allows.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+#: Turns of the loop after a skip, for what this process sends itself to arrive and be answered.
+TURNS = 5
+
+Found = TypeVar("Found")
 
 
 def skip(seconds: float) -> None:
@@ -15,3 +22,29 @@ def skip(seconds: float) -> None:
     real = type(loop).time
     ahead = loop.time() - real(loop) + seconds
     loop.time = lambda: real(loop) + ahead  # type: ignore[method-assign]
+
+
+async def forward(seconds: float, by: float = 0.1) -> None:
+    """Move the clock ahead, `by` seconds at a time."""
+    for _ in range(round(seconds / by)):
+        await _move(by)
+
+
+async def hurry(waiting: Awaitable[Found], by: float = 0.1) -> Found:
+    """Return what an awaitable returns; until then, move the clock ahead `by` seconds at a time.
+
+    Only for what happens in this process, or not at all: others would find the time too short.
+    """
+    task = asyncio.ensure_future(waiting)
+    try:
+        while not task.done():
+            await _move(by)
+        return task.result()
+    finally:
+        task.cancel()
+
+
+async def _move(seconds: float) -> None:
+    skip(seconds)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from aiohttp import web
 from growth import check_async
 from patience import patient
 from seam import PREFIX, Script, Seams
+from skipping import forward, hurry
 from sockjs_client import Stream, fresh, poll, send
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import TEXT, encode
@@ -187,7 +188,7 @@ async def test_a_failing_goodbye_delays_no_other(seam: Seams, fault: str) -> Non
         second.wire.reset()
         await server.tape.until("goodbye", 1, within=patient(8.0))
         assert await poll(server.base, fresh()) == "o\n"
-        await server.tape.until("goodbye", 2, within=patient(8.0))
+        await hurry(server.tape.until("goodbye", 2, within=patient(8.0)))
     finally:
         gate.set_result(None)
 
@@ -242,8 +243,8 @@ async def test_a_live_client_outlives_its_busy_handler(seam: Seams, transport: s
     await visitor.say("work")
     await server.tape.until("message")
     reading = asyncio.ensure_future(visitor.websocket.text())  # and answering pings
-    asyncio.get_running_loop().call_later(1.2, gate.set_result, None)
-    await gate
+    await forward(1.2, 0.04)
+    gate.set_result(None)
     server.tape.sessions[0].send("done")
     assert await reading in ("done", 'a["done"]')
     assert server.tape.story() == ["open", "message work"]

@@ -7,7 +7,8 @@ import logging
 
 import pytest
 from patience import patient
-from seam import Script, Seam, Seams
+from seam import Seam, Seams
+from skipping import forward, hurry
 from sockjs_client import Wire, ask, fresh, poll
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE
@@ -15,22 +16,6 @@ from websocket_client import CLOSE
 pytest_plugins = ("sockjs_fixtures",)
 
 QUICK = 0.7  # seconds, for a shutdown that waits for nobody
-
-
-class LeapingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock can be advanced, unlike the wall clock."""
-
-    leap = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.leap
-
-    async def forward(self, seconds: float) -> None:
-        """Advance the time in steps of a tenth of a second, without waiting."""
-        for _ in range(round(seconds * 10)):
-            self.leap += 0.1
-            for _ in range(5):
-                await asyncio.sleep(0)
 
 
 async def seconds_to_stop(server: Seam) -> float:
@@ -47,7 +32,7 @@ async def test_an_unanswered_close_frame(seam: Seams) -> None:
     assert silent.socket is not None
     shutdown = asyncio.create_task(server.manager.shutdown(1001, "Server is going away"))
     assert (await silent.socket.frame())[0] == CLOSE
-    await shutdown
+    await hurry(shutdown)
     assert server.tape.sessions[0].is_cut
     assert await silent.wire.ended()
 
@@ -92,7 +77,7 @@ async def test_shutdown_waits_a_second_at_most(seam: Seams, transport: str) -> N
     server = await seam(stop_within=patient(3.0))
     for _ in range(3):
         await Visitor.enter(server.base, transport)
-    assert await seconds_to_stop(server) < 2.0
+    assert await hurry(seconds_to_stop(server)) < 2.0
     assert server.tape.count("goodbye") == 3
 
 
@@ -110,40 +95,24 @@ async def test_shutdown_refuses_new_sessions(seam: Seams) -> None:
     assert server.tape.story() == ["open", "goodbye"]
 
 
-def test_timers_are_monotonic() -> None:
+async def test_timers_are_monotonic(seam: Seams) -> None:
     """Sessions end by the event loop's clock, not by the wall clock (fault 19)."""
-
-    async def story() -> list[str]:
-        server = await Seam(Script(), 1.0, {}).start()
-        assert await poll(server.base, fresh()) == "o\n"
-        await runner.get_loop().forward(7.0)  # type: ignore[attr-defined]
-        told = server.tape.story()
-        await Wire.hang_up()
-        await server.stop()
-        return told
-
-    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
-        assert runner.run(story()) == ["open", "goodbye"]
+    server = await seam()
+    assert await poll(server.base, fresh()) == "o\n"
+    await forward(7.0)
+    assert server.tape.story() == ["open", "goodbye"]
 
 
-def test_a_silent_websocket_is_gone_by_default_within_40_seconds() -> None:
+async def test_a_silent_websocket_is_gone_by_default_within_40_seconds(seam: Seams) -> None:
     """With the default heartbeat, a dead peer in a busy room is gone in 40 s (fault 6)."""
-
-    async def seconds() -> float:
-        loop = runner.get_loop()
-        server = await Seam(Script(), 1.0, {}).start()
-        await Visitor.enter(server.base, "raw")
-        started = loop.time()
-        while not server.tape.count("goodbye") and loop.time() - started < 60:
-            server.tape.sessions[0].send("chatter")
-            await loop.forward(0.5)  # type: ignore[attr-defined]
-        lived = loop.time() - started
-        await Wire.hang_up()
-        await server.stop()
-        return lived
-
-    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
-        assert 25 < runner.run(seconds()) <= 40
+    loop = asyncio.get_running_loop()
+    server = await seam()
+    await Visitor.enter(server.base, "raw")
+    started = loop.time()
+    while not server.tape.count("goodbye") and loop.time() - started < 60:
+        server.tape.sessions[0].send("chatter")
+        await forward(0.5)
+    assert 25 < loop.time() - started <= 40
 
 
 async def test_leaving_clients_log_nothing(seam: Seams, caplog: pytest.LogCaptureFixture) -> None:

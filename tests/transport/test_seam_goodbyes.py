@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from patience import patient
 from seam import STOCK, Script, Seam, Seams
+from skipping import hurry
 from sockjs_client import fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE, PING, TEXT, encode
@@ -21,6 +22,7 @@ pytest_plugins = ("sockjs_fixtures",)
 AT_ONCE = patient(1.0)  # seconds; the promise is 0.1, the stock plugin takes 5 to 10
 SOON = patient(6.0)  # seconds; the limit for a client that polls or streams
 BRIEF = {"heartbeat": 1.0, "disconnect_delay": 0.5}
+TICK = 0.05  # seconds by which the clock is moved: a sweep of BRIEF, and a message of `chatter`
 ABRUPT = ("fin", "rst")  # without a byte
 SILENT = patient(5.0)  # seconds; with BRIEF the limit is 1.5 or 2
 
@@ -105,7 +107,7 @@ async def test_a_lost_http_client_ends_soon(seam: Seams, transport: str, how: st
     visitor = await Visitor.enter(server.base, transport)
     await visitor.say("hello")
     await misbehave(visitor, how)
-    await server.tape.until("goodbye", within=SOON)
+    await hurry(server.tape.until("goodbye", within=SOON))
     assert server.tape.story() == ["open", "message hello", "goodbye"]
 
 
@@ -115,7 +117,7 @@ async def test_a_client_that_stops_polling_ends_soon(seam: Seams) -> None:
     session = fresh()
     assert await poll(server.base, session) == "o\n"
     opened = await server.tape.until("open")
-    gone = await server.tape.until("goodbye", within=SOON + 1)
+    gone = await hurry(server.tape.until("goodbye", within=SOON + 1))
     assert 4.0 < gone.at - opened.at < SOON + 0.5
     assert (await send(server.base, session, "a")).status == 404
     assert server.tape.story() == ["open", "goodbye"]
@@ -126,7 +128,7 @@ async def test_sessions_that_stop_polling_leave_nothing(seam: Seams) -> None:
     server = await seam(**BRIEF)
     await asyncio.gather(*(poll(server.base, fresh()) for _ in range(100)))
     for number in range(100):
-        await server.tape.until("goodbye", number, within=SOON)
+        await hurry(server.tape.until("goodbye", number, within=SOON), TICK)
     assert not server.manager.sessions
 
 
@@ -136,7 +138,7 @@ async def test_a_silent_client_in_a_busy_room_ends(seam: Seams, transport: str) 
     server = await seam(**BRIEF)
     await Visitor.enter(server.base, transport)
     async with chatter(server):
-        await server.tape.until("goodbye", within=SILENT)
+        await hurry(server.tape.until("goodbye", within=SILENT), TICK)
     assert server.tape.story() == ["open", "goodbye"]
 
 
@@ -147,7 +149,7 @@ async def test_a_live_client_in_a_busy_room_stays(seam: Seams, transport: str) -
     visitor = await Visitor.enter(server.base, transport)
     async with chatter(server):
         for _ in range(25):
-            assert set(await visitor.hear()) == {"chatter"}
+            assert set(await hurry(visitor.hear(), TICK)) == {"chatter"}
     assert server.tape.story() == ["open"]
 
 
@@ -157,7 +159,7 @@ async def test_heartbeats_by_http(seam: Seams, transport: str) -> None:
     server = await seam(heartbeat=0.3, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     for _ in range(5):
-        frame = await visitor.frame()
+        frame = await hurry(visitor.frame(), TICK)
         assert frame in ("h", "")
         if not frame:
             await visitor.connect()
@@ -170,7 +172,7 @@ async def test_heartbeats_by_websocket(seam: Seams, transport: str) -> None:
     server = await seam(heartbeat=0.4, disconnect_delay=0.5)
     visitor = await Visitor.enter(server.base, transport)
     for _ in range(3):
-        opcode, payload = await visitor.websocket.frame()
+        opcode, payload = await hurry(visitor.websocket.frame(), TICK)
         assert opcode == PING
         visitor.websocket.send(payload, PING + 1)
     assert server.tape.story() == ["open"]
@@ -183,7 +185,7 @@ async def test_sending_does_not_postpone_the_ping(seam: Seams, transport: str) -
     visitor = await Visitor.enter(server.base, transport)
     async with chatter(server):
         for _ in range(60):
-            if (await visitor.websocket.frame())[0] == PING:
+            if (await hurry(visitor.websocket.frame(), TICK))[0] == PING:
                 break
         else:
             pytest.fail("60 messages in 3 s, and no ping")
@@ -215,7 +217,7 @@ async def test_a_stopped_process_ends(seam: Seams) -> None:
             assert process.stdout and await process.stdout.readline() == b"alive\n"
         process.send_signal(signal.SIGSTOP)
         async with chatter(server):
-            await server.tape.until("goodbye", within=SILENT)
+            await hurry(server.tape.until("goodbye", within=SILENT), TICK)
     finally:
         process.kill()
         await process.communicate()
