@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import aiohttp
+import oneshot
 import pytest
-from process import ROOT, signaller
+from process import signaller
 
 from videre import config
 from videre.errors import ConfigError
@@ -103,14 +101,9 @@ async def test_what_browsers_send_passes(tmp_path: Path) -> None:
                 assert status == (101 if origins is SENT else 403), origin
 
 
-@pytest.mark.process
-async def test_the_check_says_it(tmp_path: Path) -> None:
+def test_the_check_says_it(tmp_path: Path) -> None:
     """With exit code 2."""
     (tmp_path / "conf.json").write_text(json.dumps({"Origins": ["https://example.com:443"]}))
-    command = [sys.executable, str(ROOT / "bin/signaller.py"), "--check", "--config"]
-    process = await asyncio.create_subprocess_exec(
-        *command, str(tmp_path / "conf.json"), stdout=PIPE, stderr=PIPE
-    )
-    _, errors = await process.communicate()
-    assert process.returncode == 2
-    assert "without :443, which browsers leave out for https" in errors.decode()
+    done = oneshot.run("--check", "--config", str(tmp_path / "conf.json"))
+    assert done.returncode == 2
+    assert "without :443, which browsers leave out for https" in done.stderr

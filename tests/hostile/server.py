@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
+from forked import Forked
 from patience import patient
-from process import LISTENING, ROOT, START_SECONDS, STOP_SECONDS
+from process import LISTENING, SIGNALLER, START_SECONDS, STOP_SECONDS
 from sockjs_client import Wire
 from target import SECRET
 
@@ -45,9 +48,7 @@ ATTACKERS = Path(__file__).resolve().parent / "attackers.py"
 class Server:
     """A server process at `url`, and its admin port at `admin`."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, folder: Path, url: str, admin: str
-    ) -> None:
+    def __init__(self, process: Forked, folder: Path, url: str, admin: str) -> None:
         self.process = process
         self.url = url
         self.admin = admin
@@ -111,14 +112,13 @@ async def server(folder: Path) -> AsyncIterator[Server]:
     config, output = folder / "conf.json", folder / "output"
     config.write_text(json.dumps(CONFIG))
     with output.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(ROOT / "bin" / "signaller.py"),
-            "--config",
-            str(config),
-            stdin=DEVNULL,
-            stdout=file,
-            stderr=STDOUT,
+        process = await forked.start(
+            SIGNALLER,
+            ["--config", str(config)],
+            cwd=folder,
+            environ=os.environ,
+            stdout=file.fileno(),
+            stderr=file.fileno(),
         )
     try:
         async with asyncio.timeout(START_SECONDS):
