@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from fakes import packet
 from patience import patient
+from skipping import hurry
 from sockjs_client import Wire, ask, fresh, poll
 from websocket_client import BINARY, PING, PONG, TEXT, Socket, encode, handshake
 
@@ -99,8 +100,8 @@ async def test_an_unfinished_handshake_is_cut(site: Site, start: bytes) -> None:
     """A client that connects and sends no request is closed after the keep-alive time."""
     wire = await Wire.open(site.url)
     wire.writer.write(start)
-    assert await wire.ended()
-    assert await site.emptied()
+    assert await hurry(wire.ended())
+    assert await hurry(site.emptied())
 
 
 async def test_a_slow_handshake_is_cut(site: Site) -> None:
@@ -109,7 +110,7 @@ async def test_a_slow_handshake_is_cut(site: Site) -> None:
     wire.writer.write(b"GET /echo/websocket HTTP/1.1\r\nHost: a\r\nA: ")
     for _ in range(int(SOON / 0.1)):
         wire.writer.write(b"A")
-        if await site.emptied(0.1):
+        if await hurry(site.emptied(0.1)):
             return
     pytest.fail("the connection is still there")
 
@@ -118,7 +119,7 @@ async def test_an_idle_connection_is_cut(site: Site) -> None:
     """An answered request does not keep it open either."""
     wire = await Wire.open(site.url)
     assert (await wire.ask("GET", "/echo/info")).status == 200
-    assert await wire.ended()
+    assert await hurry(wire.ended())
 
 
 GARBAGE = {
@@ -214,7 +215,7 @@ async def test_the_end_of_a_session_ends_its_connection(site: Site) -> None:
     await site.left()
     for _ in range(int(SOON / 0.1)):
         socket.send(b"still here", PING)
-        if await site.emptied(0.1):
+        if await hurry(site.emptied(0.1)):
             return
     pytest.fail("a closed client keeps its connection for as long as it talks")
 
@@ -261,7 +262,7 @@ async def test_a_delayed_token_is_forgotten_with_its_client(
         for _ in range(FAILURES + 6):
             guessing.send(guess)
         for _ in range(FAILURES + 3):  # the last of which came after 2 s; the next takes 4 s
-            await guessing.text()
+            await hurry(guessing.text())
         guessing.send("x" * 60_000)
         guessing.wire.reset()
         await site.left()

@@ -18,6 +18,7 @@ from metering import Meter, exposed, metered, values_in
 from patience import WAIT_SECONDS
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
+from skipping import hurry
 from sockjs_client import Stream, ask, fresh, poll, send
 from valkey_server import until
 from websocket_client import Socket
@@ -128,7 +129,7 @@ async def test_the_inboxes() -> None:
             while waiting < len(text):
                 waiting = (await meter.values())["inbox_bytes"]
         async with meter.moves(inbox_bytes=-waiting):
-            await client.close()
+            await hurry(client.close())
 
 
 async def test_sessions_are_counted_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
