@@ -1,4 +1,4 @@
-"""Shared by all tests: the option --fast, a store for each process, a browser for each module.
+"""Shared by all tests: the option --fast, a store and a browser for each process.
 
 `--fast` leaves out the tests marked `process`: those that start a program such as the command, a
 browser, a store or an installer. An unmarked test that starts one then fails.
@@ -128,11 +128,24 @@ async def nodes(server: Valkey) -> AsyncIterator[Nodes]:
         yield nodes
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Run one Chromium for all tests of a module."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_browser() -> AsyncIterator[Browser]:
+    """Run one Chromium for all tests of this process."""
     async with chromium() as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(shared_browser: Browser) -> AsyncIterator[Browser]:
+    """Give a Chromium without pages, whose pages may throw no error.
+
+    It belongs to the session's event loop: tests that use it have `loop_scope="session"`.
+    """
+    shared_browser.faults.clear()
+    shared_browser.console.clear()
+    yield shared_browser
+    await shared_browser.close()
+    assert shared_browser.faults == []
 
 
 @pytest.fixture(scope="module")

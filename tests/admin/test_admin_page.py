@@ -13,28 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from admin import TOKEN, Admin, administered
-from browser import Browser, Page, chromium
+from browser import Browser, Page
 from patience import WAIT_SECONDS
 from process import node_modules
 
 from videre.config import Config
 from videre.transport import Options
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 SEEN = "await page.locator(arg).first().waitFor();"
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Run a Chromium; fail if a page has an uncaught error or violates its policy."""
-    async with chromium() as started:
-        yield started
-        await started.close()
-        assert started.faults == []
-        assert not [line for line in started.console if "Content Security Policy" in line]
+@pytest_asyncio.fixture(loop_scope="session")
+async def watched(browser: Browser) -> AsyncIterator[Browser]:
+    """Give the browser; fail if a page has an uncaught error or violates its policy."""
+    yield browser
+    await browser.close()
+    assert not [line for line in browser.console if "Content Security Policy" in line]
 
 
 async def opened(browser: Browser, admin: Admin, **context: Any) -> Page:
@@ -106,11 +105,11 @@ async def look(page: Page, name: str) -> None:
         assert (brightness > 3 * 128) == (scheme == "light")
 
 
-async def test_it_shows_what_goes_on(browser: Browser) -> None:
+async def test_it_shows_what_goes_on(watched: Browser) -> None:
     """Charts that move, errors, rooms by the first characters of their ids; no user names."""
     config = Config(transport=Options(origins=("https://example.com",)))
     async with administered(config) as admin, talking(admin), talking(admin, 2, "x"):
-        page = await opened(browser, admin)
+        page = await opened(watched, admin)
         await page.drive(SEEN, "#chart-Received .line[points*=' ']")
         moves = await page.drive(
             """
@@ -153,10 +152,10 @@ async def test_it_shows_what_goes_on(browser: Browser) -> None:
         await look(page, "busy")
 
 
-async def test_it_shows_a_day(browser: Browser) -> None:
+async def test_it_shows_a_day(watched: Browser) -> None:
     """The same charts, with the highest of each five minutes; each latency has one."""
     async with administered() as admin, talking(admin, 2):
-        page = await opened(browser, admin)
+        page = await opened(watched, admin)
         await page.drive(SEEN, "#chart-Received .line[points*=' ']")
         await page.drive("await page.getByLabel('History').selectOption('day');")
         await page.drive(SEEN, "#chart-Received svg[viewBox='0 0 287 40']")
@@ -173,12 +172,12 @@ PRESS = "await page.getByRole('button', { name: arg, exact: true }).click();"
 TOLD = "await page.locator('#done').getByText(arg, { exact: true }).waitFor();"
 
 
-async def test_it_looks_into_rooms(browser: Browser) -> None:
+async def test_it_looks_into_rooms(watched: Browser) -> None:
     """Lists rooms and members as text, sends a packet, removes a member; Cancel does nothing."""
     async with administered(token=TOKEN) as admin:
         evil = "<img src=x>"
         ann, bob = await admin.signaller.members("ann", evil, room="a room/..")
-        page = await opened(browser, admin)
+        page = await opened(watched, admin)
         await page.drive(
             "await page.getByLabel('Admin token').fill(arg); await page.keyboard.press('Enter');",
             TOKEN,
@@ -221,10 +220,10 @@ async def test_it_looks_into_rooms(browser: Browser) -> None:
         await page.drive(TOLD, "The room has no members.")
 
 
-async def test_it_drains(browser: Browser) -> None:
+async def test_it_drains(watched: Browser) -> None:
     """Only after it was confirmed."""
     async with administered() as admin:
-        page = await opened(browser, admin)
+        page = await opened(watched, admin)
         await page.drive(PRESS, "Drain this node")
         await page.drive("await page.keyboard.press('Escape');")
         await page.drive("await page.locator('#sure').waitFor({ state: 'hidden' });")
@@ -235,11 +234,11 @@ async def test_it_drains(browser: Browser) -> None:
         assert admin.drained == 1
 
 
-async def test_it_pages_through_members(browser: Browser) -> None:
+async def test_it_pages_through_members(watched: Browser) -> None:
     """As the API does, here in pages of two."""
     async with administered() as admin:
         await admin.signaller.members("ann", "bob", "cid", room="large")
-        page = await opened(browser, admin)
+        page = await opened(watched, admin)
         small = "(route) => route.continue({ url: route.request().url() + '&limit=2' })"
         await page.drive(f"await page.route('**/api/v1/members?*', {small});")
         await page.drive("await page.getByLabel('Room id').fill(arg);", "large")
@@ -252,10 +251,10 @@ async def test_it_pages_through_members(browser: Browser) -> None:
         assert not await page.drive("return page.locator('#more-members').isVisible();")
 
 
-async def test_it_asks_for_the_token(browser: Browser) -> None:
+async def test_it_asks_for_the_token(watched: Browser) -> None:
     """If there is one; it is kept only for this tab."""
     async with administered(token=TOKEN) as admin:
-        page = await opened(browser, admin)
+        page = await opened(watched, admin)
         await page.drive(SEEN, "#login")
         assert not await page.drive("return page.locator('#content').isVisible()")
         await look(page, "locked")
@@ -274,14 +273,14 @@ async def test_it_asks_for_the_token(browser: Browser) -> None:
         )
         assert kept == [0, "", f"{admin.url}/status"]
         await look(page, "empty")
-        other = await opened(browser, admin)
+        other = await opened(watched, admin)
         await other.drive(SEEN, "#login")
 
 
-async def test_it_says_when_nobody_answers(browser: Browser) -> None:
+async def test_it_says_when_nobody_answers(watched: Browser) -> None:
     """And continues as soon as the server answers."""
     async with administered() as admin:
-        page = await opened(browser, admin)
+        page = await opened(watched, admin)
         await page.drive(SEEN, "#state.good")
         await page.drive("await page.route('**/status.json', (route) => route.abort());")
         await page.drive(SEEN, "#state:has-text('No answer since')")

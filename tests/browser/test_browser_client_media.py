@@ -11,7 +11,7 @@ from test_browser_client import FLOWS, Site, every, room, site
 
 __all__ = ["room", "site"]
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 #: Records every requested track; the user decides when the test says so.
 DEVICES = """
@@ -194,7 +194,7 @@ async def two(site: Site, room: str, **more: str) -> tuple[Page, Page]:
     return ann, bob
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def two_cameras() -> AsyncIterator[Site]:
     """Run a Chromium with two cameras."""
     async with chromium("--use-fake-device-for-media-stream=device-count=2") as running:

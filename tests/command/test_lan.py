@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from aiohttp.test_utils import make_mocked_request
-from browser import chromium
+from browser import Browser
 from network import Island, island
 from process import signaller
 
@@ -180,7 +181,7 @@ await page.waitForFunction(() =>
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def house() -> AsyncIterator[Island]:
     """Give a network namespace as a machine, with a cable to it."""
     async with island() as way:
@@ -188,7 +189,8 @@ async def house() -> AsyncIterator[Island]:
 
 
 @pytest.mark.process
-async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_call_from_a_phone(house: Island, browser: Browser, tmp_path: Path) -> None:
     """Chromium on another machine warns; a user who proceeds has a camera and a call."""
     within = (*house.within, "env", f"XDG_STATE_HOME={tmp_path}")
     async with signaller("--lan", tmp=tmp_path, host=None, within=within) as server:
@@ -209,13 +211,13 @@ async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
         ):
             assert answer.status == 200
 
-        async with chromium() as browser:
-            link = found[0].removeprefix("Try a call: ")
-            with pytest.raises(AssertionError, match="ERR_CERT_AUTHORITY_INVALID"):
-                await browser.open(link, own={}, ready=False)
-            own = {"permissions": ["camera", "microphone"], "ignoreHTTPSErrors": True}
-            pages = [await browser.open(link, own=own, ready=False) for _ in range(2)]
-            for page in pages:
-                await page.drive(JOIN)
-            for page in pages:
-                await page.drive(SEES)
+        link = found[0].removeprefix("Try a call: ")
+        with pytest.raises(AssertionError, match="ERR_CERT_AUTHORITY_INVALID"):
+            await browser.open(link, own={}, ready=False)
+        own = {"permissions": ["camera", "microphone"], "ignoreHTTPSErrors": True}
+        pages = [await browser.open(link, own=own, ready=False) for _ in range(2)]
+        for page in pages:
+            await page.drive(JOIN)
+        for page in pages:
+            await page.drive(SEES)
+        await browser.close()

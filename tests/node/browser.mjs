@@ -4,8 +4,8 @@
  * A command is a JSON line on stdin, its answer one on stdout with the same `id`.
  *
  * {op: "open", page, url, devices, own, init, ready}   a page: with `devices` it may use camera and
- *     microphone; with `own` it has its own context, with these options of Playwright's; with
- *     `ready` it reports that itself
+ *     microphone; with `own` it has its own context, with these options of Playwright's; `init`
+ *     runs before its scripts; with `ready` it reports that itself
  * {op: "run", page, code, arg}             run an async function with this body in the page
  * {op: "drive", page, code, arg}           run it here, with Playwright's `page`
  * {op: "close", page}
@@ -41,47 +41,63 @@ const pages = new Map();
 const contexts = { true: await browser.newContext(), false: await browser.newContext() };
 await contexts[true].grantPermissions(["camera", "microphone"]);
 
-// Open pages with their own context, kept for reuse: creating a context and its process takes long.
-const idle = new Map();
-const kinds = new Map();
+// Closed pages, kept for reuse: another one takes a process, which costs as much as a whole call.
+const MOST_IDLE = 8; // six people are the most in one test
+const idle = []; // the longest idle first
+const traits = new WeakMap(); // of an open page: its kind and its init script
 
-async function make({ devices, own, init }) {
+async function make(devices, own) {
   const context = own ? await browser.newContext(own) : contexts[devices];
   const page = await context.newPage();
   page.setDefaultTimeout(WAIT_MS);
   if (own) page.on("close", () => context.close());
-  if (init) await page.addInitScript(init);
   return page;
 }
 
-/** Closes a page, or keeps it for reuse with the same options. */
+/** Undoes what a test may have done to a page, and keeps it; closes it if it has crashed. */
 async function release(page) {
-  const kind = kinds.get(page);
-  if (!kind) return page.close();
+  const { kind, script } = traits.get(page);
   for (const type of ["console", "pageerror", "request", "response"]) page.removeAllListeners(type);
-  const [own] = JSON.parse(kind);
+  const [, own] = JSON.parse(kind);
   const context = page.context();
   try {
+    await page.evaluate(forget);
+    await script?.dispose();
     await page.goto("about:blank");
-    // A test may have changed these.
+    await page.unrouteAll();
     await context.clearCookies();
-    await context.clearPermissions();
-    await context.grantPermissions(own.permissions ?? []);
-    await page.emulateMedia({ colorScheme: own.colorScheme ?? null });
-    if (own.viewport) await page.setViewportSize(own.viewport);
-    idle.set(kind, [...(idle.get(kind) ?? []), page]);
+    await page.emulateMedia({ colorScheme: own?.colorScheme ?? null });
+    if (own?.viewport) await page.setViewportSize(own.viewport);
+    if (own) {
+      await context.clearPermissions();
+      await context.grantPermissions(own.permissions ?? []);
+    }
+    idle.push(page);
+    if (idle.length > MOST_IDLE) await idle.shift().close();
   } catch {
     await page.close(); // it has crashed
   }
+}
+
+/** Takes an idle page of this kind, if there is one. */
+function reuse(kind) {
+  const at = idle.findLastIndex((page) => traits.get(page).kind === kind);
+  return at < 0 ? undefined : idle.splice(at, 1)[0];
+}
+
+function forget() {
+  if (location.origin === "null") return; // it has no storage
+  sessionStorage.clear();
+  localStorage.clear();
 }
 
 const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
 
 const operations = {
   async open({ page: name, url, devices, own, init, ready }) {
-    const kind = JSON.stringify([own, init]);
-    const page = (own && idle.get(kind)?.pop()) ?? (await make({ devices, own, init }));
-    if (own) kinds.set(page, kind);
+    const kind = JSON.stringify([devices, own]);
+    const page = reuse(kind) ?? (await make(devices, own));
+    traits.set(page, { kind, script: init ? await page.addInitScript(init) : null });
     page.on("console", (message) => console.error(name, message.text()));
     page.on("pageerror", (error) => {
       console.error(name, error.stack);

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from browser import chromium
+from browser import Browser
 from documents import DOCUMENTS
 from process import ROOT
 
@@ -118,23 +118,22 @@ def url(built: Path) -> Iterator[str]:
         thread.join()
 
 
-async def test_a_reader_searches(url: str) -> None:
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_reader_searches(url: str, browser: Browser) -> None:
     """In a browser, a key is found, and no other host is asked for anything."""
-    async with chromium() as browser:
-        page = await browser.open(f"{url}/index.html", devices=False, ready=False)
-        asked = await page.drive(
-            """
-            const asked = [];
-            page.on("request", (request) => asked.push(request.url()));
-            await page.reload();
-            await page.locator(".md-search__button").click();
-            await page.keyboard.type("NodeTimeout");
-            await page.getByText("What happens when something fails").first().waitFor();
-            return asked;
-            """
-        )
-        assert len(asked) > 3 and all(each.startswith((url, "data:", "blob:")) for each in asked)
-        assert browser.faults == []
+    page = await browser.open(f"{url}/index.html", devices=False, ready=False)
+    asked = await page.drive(
+        """
+        const asked = [];
+        page.on("request", (request) => asked.push(request.url()));
+        await page.reload();
+        await page.locator(".md-search__button").click();
+        await page.keyboard.type("NodeTimeout");
+        await page.getByText("What happens when something fails").first().waitFor();
+        return asked;
+        """
+    )
+    assert len(asked) > 3 and all(each.startswith((url, "data:", "blob:")) for each in asked)
 
 
 # Faults are found.

@@ -119,7 +119,10 @@ class Browser:
 
 @asynccontextmanager
 async def chromium(*flags: str) -> AsyncIterator[Browser]:
-    """Run a Chromium with extra flags."""
+    """Run a Chromium with extra flags, whose pages may throw no error.
+
+    Each takes as much CPU as three tests: use the fixture `browser`, unless flags matter.
+    """
     path = require("chromium")
     node_modules()
     process = await asyncio.create_subprocess_exec(
@@ -137,6 +140,7 @@ async def chromium(*flags: str) -> AsyncIterator[Browser]:
         raise
     finally:
         await browser.stop()
+    assert browser.faults == []
 
 
 class Wire:
