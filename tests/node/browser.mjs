@@ -14,21 +14,42 @@
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
+// Playwright's own list (chromiumSwitches.ts), which ours replaces: Chromium obeys the last switch.
+const PLAYWRIGHT_DISABLES = [
+  "AvoidUnnecessaryBeforeUnloadCheckSync",
+  "DestroyProfileOnBrowserClose",
+  "HttpsUpgrades",
+  "HttpsFirstBalancedModeAutoEnable",
+  "LensOverlay",
+  "MediaRouter",
+  "PaintHolding",
+  "ThirdPartyStoragePartitioning",
+  "AvoidCorsURLLoaderRestartOnRedirect",
+  "OptimizationHints",
+  "NetworkTimeServiceQuerying",
+  "AimEnabled",
+  "PreconnectToSearch",
+];
+const DISABLED = [
+  ...PLAYWRIGHT_DISABLES,
+  "SpareRendererForSitePerProcess", // a process for each page that may follow
+  // The calls are between pages on one machine, which may have no network.
+  "WebRtcHideLocalIpsWithMdns",
+];
 const FLAGS = [
   "--no-sandbox",
   "--disable-gpu",
   "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--renderer-process-limit=1",
   "--autoplay-policy=no-user-gesture-required",
   "--use-fake-device-for-media-stream",
-  // The calls are between pages on one machine, which may have no network.
   "--allow-loopback-in-peer-connection",
-  "--disable-features=WebRtcHideLocalIpsWithMdns",
+  `--disable-features=${DISABLED}`,
+  // Starting a process takes as much CPU as a page: those of a context share one, which stays.
+  "--renderer-process-limit=1",
+  "--disable-site-isolation-trials",
 ];
+// An animation would be painted all the time.
+const CONTEXT = { reducedMotion: "reduce" };
 
 // As WAIT_SECONDS in tests/support/patience.py.
 const WAIT_MS = 60_000 * Number(process.env.VIDERE_TEST_PATIENCE ?? 1);
@@ -37,8 +58,10 @@ const [executablePath, ...flags] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
 const pages = new Map();
 
-// Pages of one context share a process, which saves time.
-const contexts = { true: await browser.newContext(), false: await browser.newContext() };
+const contexts = {
+  true: await browser.newContext(CONTEXT),
+  false: await browser.newContext(CONTEXT),
+};
 await contexts[true].grantPermissions(["camera", "microphone"]);
 
 // Closed pages, kept for reuse: another one takes a process, which costs as much as a whole call.
@@ -47,7 +70,7 @@ const idle = []; // the longest idle first
 const traits = new WeakMap(); // of an open page: its kind and its init script
 
 async function make(devices, own) {
-  const context = own ? await browser.newContext(own) : contexts[devices];
+  const context = own ? await browser.newContext({ ...CONTEXT, ...own }) : contexts[devices];
   const page = await context.newPage();
   page.setDefaultTimeout(WAIT_MS);
   if (own) page.on("close", () => context.close());
