@@ -1,4 +1,4 @@
-"""Shared by all tests: the option --fast, a store and a browser for each process.
+"""Shared by all tests: the option --fast, and a store and a browser for each process.
 
 `--fast` leaves out the tests marked `process`: those that start a program such as the command, a
 browser, a store or an installer. An unmarked test that starts one then fails.
