@@ -28,7 +28,7 @@ PATIENCE = patient(180)  # seconds; a safety net
 CONFIG: dict[str, Any] = {
     "DrainSeconds": DRAIN_SECONDS,
     "Grace": 30,
-    "NodeTimeout": 5,
+    "NodeTimeout": 10,
     "PacketsPerSecond": None,
 }
 
