@@ -17,20 +17,13 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-#: What a server may import; a module that is not installed is passed over.
-PRELOADED = [
-    "asyncio.sslproto",
-    "videre.admin",
-    "videre.auth",
-    "videre.command.cli",
-    "videre.demo",
-    "videre.engines.redis",
-]
 #: Code for `start`: python -m videre.
 VIDERE = "import runpy; runpy.run_module('videre', run_name='__main__')"
 
@@ -38,7 +31,7 @@ FIRST = 3  # the number of the first descriptor that a service manager passes
 LINE_BYTES = 1 << 20  # a log line may quote a whole packet
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(PRELOADED)
+_forks.set_forkserver_preload(["preloaded"])
 
 
 class Forked:
@@ -109,6 +102,7 @@ async def start(
     variables that a service manager sets.
     """
     sys.audit("subprocess.Popen", sys.executable, list(args), str(cwd), dict(environ))  # for --fast
+    _start_server()
     await asyncio.to_thread(_import)
     opened: list[int] = []  # of the new process; closed here once it has them
     try:
@@ -124,6 +118,13 @@ async def start(
         for each in opened:
             os.close(each)
     return Forked(process, reader, error_reader)
+
+
+@cache
+def _start_server() -> None:
+    """Start the process to fork from, which has to find preloaded.py."""
+    with patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):
+        forkserver.ensure_running()
 
 
 @cache
