@@ -170,6 +170,7 @@ class _Run:
 
     def __call__(self) -> None:
         self._place()
+        sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing has set it to the null device
         os.chdir(self.cwd)
         os.environ.clear()
         os.environ.update(self.environ)
