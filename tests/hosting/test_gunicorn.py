@@ -7,17 +7,17 @@ import json
 import os
 import re
 import signal
-import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from documents import claim
+from forked import Forked
 from patience import WAIT_SECONDS
-from process import LINE_BYTES, ROOT, START_SECONDS
+from process import START_SECONDS
 from signalling import Closed, Signalling, connect
 from valkey_server import Valkey, valkey
 
@@ -25,6 +25,8 @@ pytestmark = pytest.mark.process
 
 SITE = claim("docs/hosting.md", "import videre\n\napp = videre.create_app")
 COMMAND = claim("docs/hosting.md", "gunicorn --workers")
+
+GUNICORN = "import runpy; runpy.run_module('gunicorn', run_name='__main__', alter_sys=True)"
 
 OF_EACH = 3  # members of each worker
 
@@ -35,7 +37,7 @@ BOOTING = re.compile(r"Booting worker with pid: (\d+)")
 class Gunicorn:
     """A running gunicorn; `workers` are the process ids of the workers started so far."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Forked) -> None:
         self.process = process
         self.output: list[str] = []
         self.url = ""
@@ -92,14 +94,10 @@ async def gunicorn(
     command = COMMAND.text.splitlines()[-1].removeprefix(".venv/bin/")
     command = command.replace("127.0.0.1:8080", "127.0.0.1:0")
     command = command.replace("--workers 2", f"--workers {workers}")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *command.split()[:-1], *options, "calls:app"),
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
-    )
+    program, *given_options, _ = command.split()
+    assert program == "gunicorn"
+    arguments = [*given_options, *options, "calls:app"]
+    process = await forked.start(GUNICORN, arguments, cwd=folder, environ=os.environ)
     running = Gunicorn(process)
     try:
         await running.has_begun(workers)

@@ -1,6 +1,7 @@
 """Real proxies with the configurations of docs/, before two servers: Caddy, Envoy and Traefik.
 
-(nginx and HAProxy: tests/cluster.)
+All tests of a proxy share it and its servers, so each has rooms and addresses of its own. (nginx
+and HAProxy: tests/cluster.)
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from fakes import packet
 from process import ROOT, Signaller, missing, signaller
 from sockjs_client import Stream, Wire, fresh, poll, send
 from test_nginx import LEFT_SECONDS, hear, knock, messages, replace, seat
 from valkey_server import free_port, until
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SESSIONS = 32
 
@@ -87,11 +89,19 @@ class Proxy:
         self.servers = servers
 
 
-@pytest.fixture(params=[caddy, envoy, traefik], ids=lambda each: each.__name__)
-async def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Proxy]:
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[caddy, envoy, traefik],
+    ids=lambda each: each.__name__,
+)
+async def proxy(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Proxy]:
     """Run one in front of two servers that trust it, and allow an address two sessions."""
     configure: Configure = request.param
     binary, port = found(configure.__name__), free_port()
+    tmp_path = tmp_path_factory.mktemp(configure.__name__)
     config = {"TrustedProxies": ["127.0.0.1"], "MaxConnectionsPerAddress": 2}
     async with AsyncExitStack() as stack:
         servers = []
@@ -119,14 +129,26 @@ async def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
                 await until(serves)
             yield Proxy(base, servers)
         finally:
-            await Wire.hang_up()
             if process.returncode is None:
                 process.terminate()
             await reading
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def hang_up() -> AsyncIterator[None]:
+    """Close the connections that a test left open."""
+    yield
+    await Wire.hang_up()
+
+
+def joins(proxy: Proxy) -> list[int]:
+    """Return how many joins each server has logged."""
+    return [sum(" join " in line for line in each.output) for each in proxy.servers]
+
+
 async def test_polling_sessions_stay_on_their_server(proxy: Proxy) -> None:
     """Many sessions work all along, and both servers have some."""
+    before = joins(proxy)
 
     async def live(number: int) -> None:
         session, source, room = fresh(), f"127.0.2.{number}", f"room {number}"
@@ -139,14 +161,11 @@ async def test_polling_sessions_stay_on_their_server(proxy: Proxy) -> None:
 
     await asyncio.gather(*(live(number) for number in range(1, SESSIONS + 1)))
 
-    def joins() -> list[int]:
-        return [sum(" join " in line for line in each.output) for each in proxy.servers]
-
     async def logged() -> bool:
-        return sum(joins()) == SESSIONS
+        return sum(joins(proxy)) == sum(before) + SESSIONS
 
     await until(logged)
-    assert all(joins())
+    assert all(now > then for now, then in zip(joins(proxy), before, strict=True))
 
 
 async def test_websockets_and_addresses(proxy: Proxy) -> None:
@@ -156,7 +175,7 @@ async def test_websockets_and_addresses(proxy: Proxy) -> None:
     assert [await knock(proxy.base, path, "127.0.1.6") for _ in range(3)] == [101, 101, 503]
     assert await knock(proxy.base, path, "127.0.1.6", forged) == 503
     assert [await knock(proxy.base, path, "127.0.1.7") for _ in range(3)] == [101, 101, 503]
-    members = [await seat(proxy.base, fresh(), f"u{n}", "room", f"127.0.1.{n}") for n in (8, 9)]
+    members = [await seat(proxy.base, fresh(), f"u{n}", "forged", f"127.0.1.{n}") for n in (8, 9)]
     assert len(members) == 2
 
 
@@ -168,11 +187,11 @@ async def test_streams_are_not_buffered(
     proxy: Proxy, transport: str, method: str, head: str, end: str
 ) -> None:
     """Each message arrives before the next one is requested, in one response."""
-    session, source = fresh(), "127.0.1.3"
+    session, source = fresh(), {"xhr_streaming": "127.0.1.3", "eventsource": "127.0.1.4"}[transport]
     stream = await Stream.open(proxy.base, method, f"{session}/{transport}", source=source)
     assert (await stream.until(f"o{end}")).endswith(f"{head}o{end}")
     for event, answer in [("connect", "true"), ("ping", '["peer1"]'), ("ping", '["peer1"]')]:
-        sent = await send(proxy.base, session, packet(event, "peer1", "room"), source=source)
+        sent = await send(proxy.base, session, packet(event, "peer1", transport), source=source)
         assert sent.status == 204
         [text] = messages((await stream.until(end)).removeprefix(head).rstrip())
         assert json.loads(text)["Payload"] == answer
@@ -181,7 +200,8 @@ async def test_streams_are_not_buffered(
 @pytest.mark.parametrize("transport", ["websocket", "xhr_streaming"])
 async def test_leaving_the_proxy_leaves_the_room(proxy: Proxy, transport: str) -> None:
     """A connection that ends before the proxy also ends behind it: the room hears it in time."""
-    path, room, source = fresh(), f"left {transport}", "127.0.1.8"
+    path, room = fresh(), f"left {transport}"
+    source = {"websocket": "127.0.1.1", "xhr_streaming": "127.0.1.2"}[transport]
     witness = await seat(proxy.base, path, "witness", room, source)
     if transport == "websocket":
         wire = (await seat(proxy.base, path, "leaver", room, source)).wire
@@ -198,7 +218,10 @@ async def test_leaving_the_proxy_leaves_the_room(proxy: Proxy, transport: str) -
 
 
 async def test_a_stopped_server(proxy: Proxy) -> None:
-    """Its health check fails, and the other one gets everything."""
+    """Its health check fails, and the other one gets everything.
+
+    This is the last test, because nothing starts the server again.
+    """
     await proxy.servers[0].stop()
     async with aiohttp.ClientSession() as http:
 
