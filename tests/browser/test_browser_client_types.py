@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from configparser import ConfigParser
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.process
 
 CLIENT = ROOT / "videre" / "browser"
 DEMO = ROOT / "videre" / "demo"
+MODULES = [CLIENT / "videre.js", *sorted((CLIENT / "videre").glob("*.js"))]
 OPTIONS = {
     "strict": True,
     "noEmit": True,
@@ -23,36 +25,11 @@ OPTIONS = {
     "moduleResolution": "bundler",
     "lib": ["es2022", "dom", "dom.iterable"],
     "types": [],
+    "allowJs": True,
+    "checkJs": True,
+    "allowImportingTsExtensions": True,
+    "rootDirs": [str(DEMO), str(CLIENT)],  # served, the demo is beside the client
 }
-
-
-def compiled(tmp_path: Path, *files: Path | str, **options: object) -> tuple[int, str]:
-    """Run the TypeScript compiler; return its exit code and output."""
-    config = {"compilerOptions": {**OPTIONS, **options}, "files": [str(file) for file in files]}
-    (tmp_path / "tsconfig.json").write_text(json.dumps(config), encoding="utf-8")
-    tsc = node_modules() / "typescript" / "bin" / "tsc"
-    command = [require("node"), str(tsc), "-p", str(tmp_path), "--listFiles"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(120))
-    return done.returncode, done.stdout
-
-
-def test_the_modules_type_check(tmp_path: Path) -> None:
-    """The compiler finds no error in the client's JSDoc."""
-    sources = [CLIENT / "videre.js", *sorted((CLIENT / "videre").glob("*.js"))]
-    code, output = compiled(tmp_path, *sources, allowJs=True, checkJs=True, skipLibCheck=True)
-    assert code == 0, output
-    checked = {Path(line).name for line in output.splitlines() if str(CLIENT) in line}
-    assert {source.name for source in sources} <= checked
-
-
-def test_the_demo_type_checks(tmp_path: Path) -> None:
-    """It uses the client as the types say. Served, it is beside the client."""
-    options = {"rootDirs": [str(DEMO), str(CLIENT)], "allowJs": True, "checkJs": True}
-    code, output = compiled(tmp_path, DEMO / "demo.js", **options)
-    assert code == 0, output
-    checked = {Path(line).name for line in output.splitlines() if str(DEMO) in line}
-    assert checked == {file.name for file in DEMO.glob("*.js")}
-
 
 #: Assignable in this direction: the modules have all that the types promise.
 PROMISED = """
@@ -72,16 +49,6 @@ export const e: ConstructorParameters<typeof Videre>[0] = {} as types.VidereOpti
 export const f: Omit<types.SignallerError, "name"> = new SignallerError("a", "b");
 export const g: Omit<types.TransferError, "name"> = new TransferError("a", "b", "c");
 """
-
-
-def test_the_types_match_the_modules(tmp_path: Path) -> None:
-    """Each member of the types exists in the modules, with that type."""
-    file = tmp_path / "promised.ts"
-    file.write_text(PROMISED.replace("CLIENT", str(CLIENT)), encoding="utf-8")
-    options = {"allowJs": True, "skipLibCheck": True, "allowImportingTsExtensions": True}
-    code, output = compiled(tmp_path, file, **options)
-    assert code == 0, output
-
 
 GOOD = """
 import Default, { Peer, Signaller, SignallerError, TransferError, Videre } from "CLIENT/videre.js";
@@ -106,15 +73,6 @@ signaller.on("message", ({ user, payload }) => [user, payload.anything]);
 export { Default, SignallerError, quality, sent, welcome };
 """
 
-
-def test_applications_compile(tmp_path: Path) -> None:
-    """They do so in strict mode without `allowJs`; the types of events' data are inferred."""
-    file = tmp_path / "app.ts"
-    file.write_text(GOOD.replace("CLIENT", str(CLIENT)), encoding="utf-8")
-    code, output = compiled(tmp_path, file)
-    assert code == 0, output
-
-
 MISTAKES = [
     'videre.on("streem", () => {});',
     'videre.on("stream", ({ usr }) => usr);',
@@ -130,20 +88,73 @@ MISTAKES = [
     "videre.peers = new Map();",
     'new Peer(videre, "ann");',
 ]
+START = f"""import {{ Peer, Signaller, Videre }} from '{CLIENT}/videre.js';
+const videre = new Videre({{ signallerURL: "/echo" }}); void [Peer, Signaller];
+"""
 
 
-def test_mistakes_do_not_compile(tmp_path: Path) -> None:
-    """Each is a wrong name or type, and the only error in its file."""
-    start = f"import {{ Peer, Signaller, Videre }} from '{CLIENT}/videre.js';\n"
-    start += 'const videre = new Videre({ signallerURL: "/echo" }); void [Peer, Signaller];\n'
-    files = [tmp_path / f"mistake{number}.ts" for number in range(len(MISTAKES))]
-    for file, mistake in zip(files, MISTAKES, strict=True):
-        file.write_text(start + mistake + "\n", encoding="utf-8")
-    code, output = compiled(tmp_path, *files)
-    faults = [line.partition(",")[0] for line in output.splitlines() if ": error " in line]
-    assert code and len(faults) == len(files), output
-    found = {Path(fault).name for fault in faults}  # each in the third line of its file
-    assert found == {f"{file.name}(3" for file in files}
+@dataclass(frozen=True)
+class Compiled:
+    """What the TypeScript compiler says of all these files, in one run: starting it is dear."""
+
+    folder: Path
+    errors: list[str]  # one per line: the file and the place, and the fault
+    files: set[Path]  # those that it read
+
+    def faults(self, *files: Path) -> list[str]:
+        """Return the errors in these files."""
+        return [error for error in self.errors if Path(error.partition("(")[0]) in files]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """Compile the modules, the demo, and programs that use the types, in strict mode."""
+    folder = tmp_path_factory.mktemp("types")
+    texts = {"promised.ts": PROMISED, "app.ts": GOOD}
+    texts |= {f"mistake{number}.ts": START + text for number, text in enumerate(MISTAKES)}
+    for name, text in texts.items():
+        (folder / name).write_text(f"{text.replace('CLIENT', str(CLIENT))}\n", encoding="utf-8")
+    files = [str(file) for file in (*MODULES, DEMO / "demo.js", *(folder / name for name in texts))]
+    config = {"compilerOptions": OPTIONS, "files": files}
+    (folder / "tsconfig.json").write_text(json.dumps(config), encoding="utf-8")
+    tsc = node_modules() / "typescript" / "bin" / "tsc"
+    command = [require("node"), str(tsc), "-p", str(folder), "--listFiles", "--pretty", "false"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=patient(120))
+    lines = done.stdout.splitlines()
+    errors = [f"/{line}" for line in lines if ": error " in line]
+    assert done.returncode and not done.stderr, done.stderr  # the mistakes are errors
+    return Compiled(folder, errors, {Path(line) for line in lines if line.startswith("/")})
+
+
+def test_the_modules_type_check(compiled: Compiled) -> None:
+    """The compiler finds no error in the client's JSDoc, nor in its types."""
+    types = CLIENT / "videre.d.ts"
+    assert compiled.files >= {*MODULES, types}
+    assert compiled.faults(*MODULES, types) == []
+
+
+def test_the_demo_type_checks(compiled: Compiled) -> None:
+    """It uses the client as the types say."""
+    demo = set(DEMO.glob("*.js"))
+    assert compiled.files >= demo
+    assert compiled.faults(*demo) == []
+
+
+def test_the_types_match_the_modules(compiled: Compiled) -> None:
+    """Each member of the types exists in the modules, with that type."""
+    assert compiled.faults(compiled.folder / "promised.ts") == []
+
+
+def test_applications_compile(compiled: Compiled) -> None:
+    """The types of events' data are inferred."""
+    assert compiled.faults(compiled.folder / "app.ts") == []
+
+
+def test_only_mistakes_do_not_compile(compiled: Compiled) -> None:
+    """Each is a wrong name or type, and the only error in its file, in its third line."""
+    files = [compiled.folder / f"mistake{number}.ts" for number in range(len(MISTAKES))]
+    places = [error.partition(",")[0] for error in compiled.errors]
+    assert sorted(places) == sorted(f"{file}(3" for file in files), compiled.errors
 
 
 def test_it_has_no_dependencies() -> None:
