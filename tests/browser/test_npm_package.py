@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from aiortc import MediaStreamTrack, VideoStreamTrack
 from browser import Browser, Page
-from documents import Block, runs
+from documents import claim
 from npm_projects import CLIENT, TEMPLATES, Project, node, npm_modules, packed
 from patience import patient
 from process import ROOT
@@ -80,178 +80,13 @@ async def test_are_the_types_wrong(client: Path) -> None:
     assert {each["resolutionKind"] for each in found} <= {"node16-cjs"}, output  # `require`
 
 
-async def test_import_without_a_browser(client: Path, tmp_path: Path) -> None:
-    """A server that renders pages imports it, and creates the objects used in the browser."""
-    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
-    project.write(
-        "render.mjs",
-        """
-        import { createElement } from "react";
-        import { renderToString } from "react-dom/server";
-        import { Signaller, Videre } from "videre-client";
-        import { useCall } from "videre-client/react";
-        const App = () => createElement("p", null, useCall({ url: "/echo", room: "a" }).state);
-        const videre = new Videre({ signallerURL: "https://example.com/echo" });
-        const devices = await videre.devices();
-        console.log(JSON.stringify([renderToString(createElement(App)), devices, typeof Signaller,
-          "document" in globalThis]));
-        """,
-    )
-    output = node("render.mjs", cwd=project.folder)
-    assert json.loads(output) == ["<p>closed</p>", [], "function", False]
-
-
-async def test_it_is_small(client: Path, tmp_path: Path) -> None:
-    """The core, and the hook's addition, as built by Vite without unused code."""
-    sizes = {}
-    for name, line in {
-        "core": 'export { Videre } from "videre-client";',
-        "hook": 'export { useCall } from "videre-client/react";',
-        "nothing": 'import "videre-client"; export const nothing = 1;',
-    }.items():
-        project = Project(tmp_path / name, client, TEMPLATES["react-ts"])
-        project.write("src/main.tsx", line)
-        config = """
-        import { defineConfig } from "vite";
-        const lib = { entry: "src/main.tsx", formats: ["es"], fileName: "lib" };
-        const external = ["react", /videre-client\\/videre/, ...(EXTERNAL)];
-        const rollupOptions = { external };
-        export default defineConfig({ build: { lib, minify: "esbuild", rollupOptions } });
-        """
-        external = '["./videre.js"]' if name == "hook" else "[]"
-        config = config.replace("...(EXTERNAL)", f"...{external}")
-        if name != "hook":
-            config = config.replace('"react", /videre-client\\/videre/, ', "")
-        project.write("vite.config.js", config)
-        (built,) = project.build().glob("*.js")
-        # Vite keeps the white space of a library's modules, but minifies an application's.
-        esbuild = npm_modules() / "esbuild" / "bin" / "esbuild"
-        text = node(esbuild, str(built), "--minify", "--format=esm", cwd=tmp_path)
-        sizes[name] = len(gzip.compress(text.encode(), 9))
-    assert 5_000 < sizes["core"] < CORE_BYTES, sizes
-    assert 300 < sizes["hook"] < HOOK_BYTES, sizes
-    assert sizes["nothing"] < 100, sizes
-
-
+#: Of the hook's users: the tests' own, and those of the documents.
 README_BLOCKS = re.findall(
     r"```(tsx?)\n(.*?)```", (CLIENT / "README.md").read_text(encoding="utf-8"), re.DOTALL
 )
-
-
-async def test_its_readme_compiles(client: Path, tmp_path: Path) -> None:
-    """It does so in strict mode."""
-    assert [language for language, _ in README_BLOCKS] == ["ts", "tsx"]
-    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
-    project.write(
-        "src/App.tsx",
-        README_BLOCKS[1][1]
-        .replace("function Call(", "function App(")
-        .replace("{ room }: { room: string }", "")
-        .replace("room });", 'room: "a" });'),
-    )
-    project.write("src/first.ts", README_BLOCKS[0][1])
-    project.check()
-    project.build()
-
-
-@runs("README.md", "useCall")
-async def test_the_react_lines_of_the_readme(block: Block, client: Path, tmp_path: Path) -> None:
-    """They are at most ten, and an application with them compiles and builds in strict mode."""
-    assert len([line for line in block.text.splitlines() if line.strip()]) <= 10
-    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
-    project.write(
-        "src/App.tsx",
-        block.text.replace("function Call({ room }: { room: string })", "function App()").replace(
-            "room });", 'room: "a" });'
-        ),
-    )
-    project.check()
-    project.build()
-
-
-SMALL = """
-const { mediaDevices } = navigator;
-const ask = mediaDevices.getUserMedia.bind(mediaDevices);
-globalThis.made = [];
-mediaDevices.getUserMedia = async (wanted) => {
-  const stream = await ask({ ...wanted, video: wanted.video && { width: 160, height: 120 } });
-  made.push(...stream.getTracks());
-  return stream;
-};
-globalThis.live = () => made.filter(({ readyState }) => readyState === "live").length;
-globalThis.until = async (look, ms = 15_000) => {
-  for (const end = performance.now() + ms; performance.now() < end; ) {
-    const found = await look();
-    if (found) return found;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error(`Not in time: ${look}`);
-};
-globalThis.ready = true;
-"""
-FLOWS = """
-const video = await until(() => document.querySelector("video.remote"));
-const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
-const before = frames();
-await until(() => frames() > before + 3);
-return true;
-"""
-
-
-@asynccontextmanager
-async def served(browser: Browser, folder: Path) -> AsyncIterator[str]:
-    """Serve a built application beside a server; its pages must not fail."""
-    app = web.Application()
-    videre.setup(app)
-
-    async def page(_request: web.Request) -> web.FileResponse:
-        return web.FileResponse(folder / "index.html")
-
-    app.router.add_get("/", page)
-    app.router.add_static("/assets", folder / "assets")
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await browser.close()
-        await runner.cleanup()
-
-
-async def both(pages: list[Page], code: str, arg: Any = None) -> list[Any]:
-    """Run the same code in all pages at once."""
-    return await asyncio.gather(*(page.run(code, arg) for page in pages))
-
-
-@pytest.mark.parametrize(
-    ("template", "source"), [("vue-ts", "vue/App.vue"), ("svelte-ts", "svelte/App.svelte")]
-)
-async def test_the_examples_of_the_readme(
-    client: Path, browser: Browser, tmp_path: Path, template: str, source: str
-) -> None:
-    """In Vite's own templates, in strict mode: two see each other and chat, until one leaves."""
-    project = Project(tmp_path / "app", client, TEMPLATES[template])
-    example = EXAMPLES / source
-    project.write(f"src/{example.name}", example.read_text(encoding="utf-8"))
-    project.check()
-    async with served(browser, project.build()) as url:
-        pages = [await browser.open(f"{url}#room", init=SMALL) for _ in "ab"]
-        assert await both(pages, FLOWS) == [True, True]
-        say = """
-        const input = document.querySelector("input");
-        input.value = "Hello";
-        input.dispatchEvent(new Event("input", { bubbles: true }));
-        await new Promise((resolve) => setTimeout(resolve, 50));
-        input.form.requestSubmit();
-        """
-        await pages[0].run(say)
-        told = "return (await until(() => document.querySelector('.line'))).textContent;"
-        assert str(await pages[1].run(told)).endswith(": Hello")
-        await pages[0].close()
-        assert await pages[1].run("return until(() => !document.querySelector('video.remote'));")
-
-
+LINES = claim("README.md", "useCall").text
+REFERENCE = claim("docs/browser.md", "useCall({ url").text.replace("http://localhost:1111", "")
+OWN_ROOM = 'export const App = () => <Call room="room" />;\n'
 APP = """
 import { useEffect, useRef, useState } from "react";
 import { useCall } from "videre-client/react";
@@ -300,15 +135,182 @@ export function App() {
   return room ? <Call room={room} /> : <p id="lobby">Nowhere</p>;
 }
 """
+APPLICATIONS = {
+    "index": APP,
+    "package": README_BLOCKS[1][1] + OWN_ROOM,
+    "lines": LINES + OWN_ROOM,
+    "reference": REFERENCE + OWN_ROOM,
+}
 
 
 @pytest.fixture(scope="module")
-def react(client: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build an application in Vite's template for React, in strict mode, and return its site."""
-    project = Project(tmp_path_factory.mktemp("react") / "app", client, TEMPLATES["react-ts"])
-    project.write("src/App.tsx", APP)
+def project(client: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Give applications in Vite's template for React, checked in strict mode."""
+    folder = tmp_path_factory.mktemp("react") / "app"
+    project = Project(folder, client, TEMPLATES["react-ts"], *APPLICATIONS)
+    for name, text in APPLICATIONS.items():
+        project.write(f"src/{name}/App.tsx", text)
+    project.write("src/first.ts", README_BLOCKS[0][1])
     project.check()
+    return project
+
+
+@pytest.fixture(scope="module")
+def react(project: Project) -> Path:
+    """Build the applications, and return their site."""
     return project.build()
+
+
+async def test_import_without_a_browser(project: Project) -> None:
+    """A server that renders pages imports it, and creates the objects used in the browser."""
+    project.write(
+        "render.mjs",
+        """
+        import { createElement } from "react";
+        import { renderToString } from "react-dom/server";
+        import { Signaller, Videre } from "videre-client";
+        import { useCall } from "videre-client/react";
+        const App = () => createElement("p", null, useCall({ url: "/echo", room: "a" }).state);
+        const videre = new Videre({ signallerURL: "https://example.com/echo" });
+        const devices = await videre.devices();
+        console.log(JSON.stringify([renderToString(createElement(App)), devices, typeof Signaller,
+          "document" in globalThis]));
+        """,
+    )
+    output = node("render.mjs", cwd=project.folder)
+    assert json.loads(output) == ["<p>closed</p>", [], "function", False]
+
+
+#: For each part of the client: an entry, and what is not part of it.
+PARTS = """
+import { writeFileSync } from "node:fs";
+import { transform } from "esbuild";
+import { build } from "vite";
+const parts = {
+  core: ['export { Videre } from "videre-client";', []],
+  hook: [
+    'export { useCall } from "videre-client/react";',
+    ["react", /videre-client\\/videre/, "./videre.js"],
+  ],
+  nothing: ['import "videre-client"; export const nothing = 1;', []],
+};
+const texts = {};
+for (const [name, [text, external]] of Object.entries(parts)) {
+  writeFileSync(`${name}.js`, text);
+  const lib = { entry: `${name}.js`, formats: ["es"], fileName: "lib" };
+  const options = { lib, minify: "esbuild", write: false, rollupOptions: { external } };
+  const [{ output }] = await build({ configFile: false, logLevel: "error", build: options });
+  // Vite keeps the white space of a library's modules, but minifies an application's.
+  const { code } = await transform(output[0].code, { minify: true, format: "esm" });
+  texts[name] = code;
+}
+console.log(JSON.stringify(texts));
+"""
+
+
+async def test_it_is_small(project: Project) -> None:
+    """The core, and the hook's addition, as built by Vite without unused code."""
+    project.write("parts.mjs", PARTS)
+    texts = json.loads(node("parts.mjs", cwd=project.folder))
+    sizes = {name: len(gzip.compress(text.encode(), 9)) for name, text in texts.items()}
+    assert 5_000 < sizes["core"] < CORE_BYTES, sizes
+    assert 300 < sizes["hook"] < HOOK_BYTES, sizes
+    assert sizes["nothing"] < 100, sizes
+
+
+async def test_its_readme_compiles(react: Path) -> None:
+    """It does so in strict mode, with the others."""
+    assert [language for language, _ in README_BLOCKS] == ["ts", "tsx"]
+    assert (react / "package.html").exists()
+
+
+async def test_the_react_lines_of_the_readme(react: Path) -> None:
+    """They are at most ten, and an application with them compiles and builds in strict mode."""
+    assert len([line for line in LINES.splitlines() if line.strip()]) <= 10
+    assert (react / "lines.html").exists()
+
+
+SMALL = """
+const { mediaDevices } = navigator;
+const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+globalThis.made = [];
+mediaDevices.getUserMedia = async (wanted) => {
+  const stream = await ask({ ...wanted, video: wanted.video && { width: 160, height: 120 } });
+  made.push(...stream.getTracks());
+  return stream;
+};
+globalThis.live = () => made.filter(({ readyState }) => readyState === "live").length;
+globalThis.until = async (look, ms = 15_000) => {
+  for (const end = performance.now() + ms; performance.now() < end; ) {
+    const found = await look();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`Not in time: ${look}`);
+};
+globalThis.ready = true;
+"""
+FLOWS = """
+const video = await until(() => document.querySelector("video.remote"));
+const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
+const before = frames();
+await until(() => frames() > before + 3);
+return true;
+"""
+
+
+@asynccontextmanager
+async def served(browser: Browser, folder: Path) -> AsyncIterator[str]:
+    """Serve a built application beside a server; its pages must not fail."""
+    app = web.Application()
+    videre.setup(app)
+
+    async def page(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(folder / f"{request.match_info['name'] or 'index'}.html")
+
+    app.router.add_get("/{name:\\w*}", page)
+    app.router.add_static("/assets", folder / "assets")
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await browser.close()
+        await runner.cleanup()
+
+
+async def both(pages: list[Page], code: str, arg: Any = None) -> list[Any]:
+    """Run the same code in all pages at once."""
+    return await asyncio.gather(*(page.run(code, arg) for page in pages))
+
+
+@pytest.mark.parametrize(
+    ("template", "source"), [("vue-ts", "vue/App.vue"), ("svelte-ts", "svelte/App.svelte")]
+)
+async def test_the_examples_of_the_readme(
+    client: Path, browser: Browser, tmp_path: Path, template: str, source: str
+) -> None:
+    """In Vite's own templates, in strict mode: two see each other and chat, until one leaves."""
+    project = Project(tmp_path / "app", client, TEMPLATES[template])
+    example = EXAMPLES / source
+    project.write(f"src/{example.name}", example.read_text(encoding="utf-8"))
+    project.check()
+    async with served(browser, project.build()) as url:
+        pages = [await browser.open(f"{url}#room", init=SMALL) for _ in "ab"]
+        assert await both(pages, FLOWS) == [True, True]
+        say = """
+        const input = document.querySelector("input");
+        input.value = "Hello";
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        input.form.requestSubmit();
+        """
+        await pages[0].run(say)
+        told = "return (await until(() => document.querySelector('.line'))).textContent;"
+        assert str(await pages[1].run(told)).endswith(": Hello")
+        await pages[0].close()
+        assert await pages[1].run("return until(() => !document.querySelector('video.remote'));")
 
 
 async def test_a_call_in_react(react: Path, browser: Browser) -> None:
@@ -434,16 +436,9 @@ async def test_react_reports_errors(react: Path, browser: Browser) -> None:
         ]
 
 
-@runs("docs/browser.md", "useCall({ url", name="block")
-async def test_the_hook_of_the_reference(
-    block: Block, client: Path, browser: Browser, tmp_path: Path
-) -> None:
-    """It compiles as written."""
-    project = Project(tmp_path / "app", client, TEMPLATES["react-ts"])
-    text = block.text.replace("http://localhost:1111/echo", "/echo")
-    project.write("src/App.tsx", text + 'export const App = () => <Call room="room" />;\n')
-    project.check()
-    async with served(browser, project.build()) as url:
-        pages = [await browser.open(url, init=SMALL) for _ in "ab"]
+async def test_the_hook_of_the_reference(react: Path, browser: Browser) -> None:
+    """It compiles as written, and two see each other."""
+    async with served(browser, react) as url:
+        pages = [await browser.open(f"{url}reference", init=SMALL) for _ in "ab"]
         flows = FLOWS.replace("video.remote", "video")
         assert await both(pages, flows) == [True, True]
