@@ -148,6 +148,28 @@ async def test_the_store_restarts(tmp_path: Path, kept: bool) -> None:
         assert secret
 
 
+async def test_the_store_of_two_processes_restarts(tmp_path: Path) -> None:
+    """It comes back empty; both restore it at the same time, and nobody hears a false leave."""
+    (tmp_path / "valkey").mkdir()
+    async with (
+        valkey(tmp_path / "valkey") as store,
+        cluster(tmp_path, store.url) as nodes,
+    ):
+        first, second = await nodes.add(2)
+        a = await nodes.seated(first, "a")
+        b = await nodes.seated(second, "b", a)
+        c = await nodes.seated(first, "c", a, b)
+        await store.stop()
+        await store.start()
+        for speaker, text in ((a, "one"), (b, "two"), (c, "three")):
+            await speaker.says(text)
+            for each in {a, b, c} - {speaker}:
+                await each.hears(("broadcast", speaker.user, text))
+        for each in (a, b, c):
+            await each.send("ping")
+            assert await each.hear() == ("ping", each.user, ["a", "b", "c"])
+
+
 async def test_a_node_is_cut_off_for_long(nodes: Cluster, store: Valkey) -> None:
     """Its clients get errors, others hear that they left; later its clients are asked to return."""
     async with proxy(store.port) as way:
