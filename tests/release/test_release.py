@@ -14,6 +14,7 @@ import pytest
 import yaml
 from documents import Block, runs
 from process import ROOT
+from vendored import conforms
 
 sys.path.append(str(ROOT / "bin"))
 import release
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.process
 
 DOCUMENT = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
 FORMS = ("fault.yml", "wish.yml")
-CHECKER = Path(sys.executable).with_name("check-jsonschema")
 
 
 @runs("docs/releasing.md", "bin/release")
@@ -210,8 +210,7 @@ def test_the_workflow_tests_every_python() -> None:
 def test_the_forms_for_issues(name: str) -> None:
     """The forge accepts them."""
     kind = "github-issue-config" if name == "config.yml" else "github-issue-forms"
-    path = ROOT / ".github" / "ISSUE_TEMPLATE" / name
-    release.run(CHECKER, "--builtin-schema", f"vendor.{kind}", path)
+    conforms(ROOT / ".github" / "ISSUE_TEMPLATE" / name, kind)
 
 
 def test_the_hooks_before_a_commit() -> None:
