@@ -34,12 +34,12 @@ OWN: dict[str, Any] = {
     "ignoreHTTPSErrors": True,  # the tests' certificates are self-signed
 }
 REFUSED: dict[str, Any] = {"permissions": []}
-#: Frames that are quick to encode.
+#: Frames that are quick to encode, and few: each is painted in all windows, without a GPU.
 SMALL = """
 const { mediaDevices } = navigator;
 if (mediaDevices) {
   const ask = mediaDevices.getUserMedia.bind(mediaDevices);
-  const video = { width: 160, height: 120 };
+  const video = { width: 160, height: 120, frameRate: 10 };
   mediaDevices.getUserMedia = (wanted) => ask({ ...wanted, ...(wanted.video && { video }) });
 }
 """
