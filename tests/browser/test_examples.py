@@ -230,7 +230,7 @@ async def test_a_site_in_aiohttp(clone: Path, browser: Browser) -> None:
 
 
 async def test_an_application_in_react(clone: Path, browser: Browser) -> None:
-    """Two windows are a call, and greet each other."""
+    """Two windows are a call, and greet each other; test_npm_package.py builds it."""
     require("npm")
     site, signalling = free_port(), free_port()
     ports = {"SITE_PORT": str(site), "SIGNALLING_PORT": str(signalling)}
@@ -242,15 +242,6 @@ async def test_an_application_in_react(clone: Path, browser: Browser) -> None:
         await first.drive("await page.getByRole('button', { name: 'Say hello' }).click();")
         await second.drive("await page.getByText(': Hello').waitFor();")
         await browser.close()
-    build = await asyncio.create_subprocess_exec(
-        *(require("npm"), "run", "build"),
-        cwd=clone / "examples" / "react",
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
-    )
-    output, _ = await build.communicate()
-    assert build.returncode == 0, output.decode()
 
 
 async def test_every_example_has_a_test() -> None:

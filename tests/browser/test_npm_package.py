@@ -135,8 +135,10 @@ export function App() {
   return room ? <Call room={room} /> : <p id="lobby">Nowhere</p>;
 }
 """
+SOURCE = EXAMPLES / "react" / "src"
 APPLICATIONS = {
     "index": APP,
+    "example": (SOURCE / "App.tsx").read_text(encoding="utf-8"),
     "package": README_BLOCKS[1][1] + OWN_ROOM,
     "lines": LINES + OWN_ROOM,
     "reference": REFERENCE + OWN_ROOM,
@@ -150,6 +152,8 @@ def project(client: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(folder, client, TEMPLATES["react-ts"], *APPLICATIONS)
     for name, text in APPLICATIONS.items():
         project.write(f"src/{name}/App.tsx", text)
+    main = (SOURCE / "main.tsx").read_text(encoding="utf-8")
+    project.write("src/example/main.tsx", main)
     project.write("src/first.ts", README_BLOCKS[0][1])
     project.check()
     return project
@@ -222,6 +226,11 @@ async def test_its_readme_compiles(react: Path) -> None:
     """It does so in strict mode, with the others."""
     assert [language for language, _ in README_BLOCKS] == ["ts", "tsx"]
     assert (react / "package.html").exists()
+
+
+async def test_the_example_builds(react: Path) -> None:
+    """It compiles in strict mode and builds; test_examples.py runs it."""
+    assert (react / "example.html").exists()
 
 
 async def test_the_react_lines_of_the_readme(react: Path) -> None:
