@@ -17,7 +17,7 @@ from typing import Any
 import aioice.ice
 import pytest
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
-from cable import Cable, ip, no_cables
+from cable import Cable, alone, ip, no_cables
 from inprocess import serving
 from patience import patient
 from process import WITH_SUPPORT, missing, signaller
@@ -142,11 +142,13 @@ async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
         missing(fault)
     cables = [Cable()]
     cables.append(Cable(cables[0].namespace))
-    try:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(alone())
         for cable in cables:
+            stack.push_async_callback(cable.remove)
             if fault := await cable.lay():
                 missing(fault)
-        async with signaller("--host", "0.0.0.0", tmp=tmp_path) as server:
+        async with signaller("--host", "0.0.0.0", tmp=tmp_path, within=["env"]) as server:
             urls = [f"ws://{cable.here}:{server.port}/echo" for cable in cables]
             process = await asyncio.create_subprocess_exec(
                 *("ip", "netns", "exec", cables[0].namespace, sys.executable, __file__),
@@ -160,9 +162,6 @@ async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
-    finally:
-        for cable in reversed(cables):
-            await cable.remove()
 
 
 async def inside(urls: list[str], devices: list[str]) -> None:

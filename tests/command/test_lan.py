@@ -14,9 +14,8 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from aiohttp.test_utils import make_mocked_request
-from browser import Browser
+from browser import chromium
 from network import Island, island
 from process import signaller
 
@@ -181,7 +180,7 @@ await page.waitForFunction(() =>
 """
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest.fixture
 async def house() -> AsyncIterator[Island]:
     """Give a network namespace as a machine, with a cable to it."""
     async with island() as way:
@@ -189,11 +188,13 @@ async def house() -> AsyncIterator[Island]:
 
 
 @pytest.mark.process
-@pytest.mark.asyncio(loop_scope="session")
-async def test_a_call_from_a_phone(house: Island, browser: Browser, tmp_path: Path) -> None:
+async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
     """Chromium on another machine warns; a user who proceeds has a camera and a call."""
     within = (*house.within, "env", f"XDG_STATE_HOME={tmp_path}")
-    async with signaller("--lan", tmp=tmp_path, host=None, within=within) as server:
+    async with (
+        signaller("--lan", tmp=tmp_path, host=None, within=within) as server,
+        chromium() as browser,
+    ):
         await server.listening()
         text = "\n".join(server.output)
         found = re.search(r"Try a call: (https://([\d.]+):\d+/demo)#[\w-]{22}", text)

@@ -63,7 +63,8 @@ class Reloading:
     async def change(self, config: Mapping[str, Any] | str) -> dict[str, Any]:
         """Write another configuration, send SIGHUP, and return the event in the log."""
         text = config if isinstance(config, str) else json.dumps({"LogFile": "log", **config})
-        (self.tmp / "conf.json").write_text(text)
+        (self.tmp / "new.json").write_text(text)
+        (self.tmp / "new.json").replace(self.tmp / "conf.json")  # never half of it
         self.server.process.send_signal(signal.SIGHUP)
         return await self.logged("reload", "reload-refused")
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import secrets
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CLONE_NEWNET = 0x40000000  # sched.h; Python has os.unshare and os.setns since 3.12
 
 
 def no_cables() -> str:
@@ -15,6 +21,32 @@ def no_cables() -> str:
     if os.geteuid() != 0:
         return "only root can lay a cable to a network namespace"
     return ""
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Put this thread into a network of its own, with nothing but a loopback interface.
+
+    Its new sockets and the programs it starts are there, too; a server that forked.py starts is
+    not. Cables are laid there: a Chromium elsewhere on the machine would notice each network card
+    that comes or goes, and fail to load pages; a call would move to the new card, and die with it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def must(result: int) -> None:
+        if result:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        must(libc.unshare(CLONE_NEWNET))
+        try:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            yield
+        finally:
+            must(libc.setns(before, CLONE_NEWNET))
+    finally:
+        os.close(before)
 
 
 async def ip(*args: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from cable import alone
+from patience import WAIT_SECONDS
 from process import missing, require
 
 NOBODY = "02:00:00:00:00:00"  # the address of a network card that does not exist
@@ -48,6 +50,17 @@ class Cable:
         await _must(*far, "addr", "add", f"{self.there}/30", "dev", self.name)
         await _must("link", "set", self.name, "up")
         await _must(*far, "link", "set", self.name, "up")
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                if await self._is_up():  # the kernel notices its carrier up to a second later
+                    return
+                await asyncio.sleep(0.02)
+
+    async def _is_up(self) -> bool:
+        command = (require("ip"), "-n", self.namespace, "link", "show", self.name)
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+        found, _ = await process.communicate()
+        return b" state UP " in found
 
     async def unplug(self) -> None:
         """Take down the end in the namespace: senders get an error."""
@@ -85,15 +98,16 @@ class Island:
 
 @asynccontextmanager
 async def island() -> AsyncIterator[Island]:
-    """Give a namespace; skip the test where that is impossible."""
+    """Give a namespace, and have the test in another one; skip it where that is impossible."""
     require("ip")
     if os.geteuid() != 0:
         missing("a network namespace needs root")
     unique = uuid.uuid4().hex[:8]
     name = f"videre-{unique}"
-    if wrong := await _ip("netns", "add", name):
-        missing(f"no network namespace can be made: {wrong}")
     async with AsyncExitStack() as stack:
+        stack.enter_context(alone())
+        if wrong := await _ip("netns", "add", name):
+            missing(f"no network namespace can be made: {wrong}")
         stack.push_async_callback(_must, "netns", "del", name)  # and its cables with it
         await _must("-n", name, "link", "set", "lo", "up")
         cables = []

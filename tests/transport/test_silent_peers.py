@@ -14,15 +14,14 @@ import math
 import signal
 import sys
 import time
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-import forked
 import pytest
 import pytest_asyncio
-from cable import Cable, no_cables
+from cable import Cable, alone, no_cables
 from patience import patient
 from process import NO_DRAIN, WITH_SUPPORT, missing, supervised
 from signalling import Signalling, connect
@@ -183,8 +182,17 @@ async def silences(
 ) -> AsyncIterator[dict[str, Seconds | str]]:
     """Do all the waiting at once."""
     tmp = tmp_path_factory.mktemp("signaller")
-    process = await forked.start(SERVER, ["--port", "0"], cwd=tmp, environ=NO_DRAIN)
-    async with supervised(process) as server:
+    async with AsyncExitStack() as stack:
+        if not no_cables():
+            stack.enter_context(alone())
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", SERVER, "--port", "0"),
+            cwd=tmp,
+            env=NO_DRAIN,
+            stdout=PIPE,
+            stderr=STDOUT,
+        )
+        server = await stack.enter_async_context(supervised(process))
         url, base = f"http://127.0.0.1:{server.port}/echo", f"http://127.0.0.1:{server.port}"
         try:
             alive, stopped, cut = await asyncio.gather(
@@ -195,7 +203,7 @@ async def silences(
         except BaseException as error:
             error.add_note(str(server))
             raise
-        yield {"alive": alive, "stopped": stopped, "cut": cut}
+    yield {"alive": alive, "stopped": stopped, "cut": cut}
 
 
 async def test_the_shipped_heartbeat_keeps_the_contract() -> None:
