@@ -792,7 +792,7 @@ async def test_the_signaller_alone(site: Site, room: str) -> None:
         const [error] = await new Promise((resolve) => c.on("error", (...all) => resolve(all)));
         const pinged = await b.ping();
         a.leave();
-        await until(() => b.isInitiator);
+        await until(() => b.isInitiator && !c.users.includes("a"));
         const refused = await a.ping().catch(({ code }) => code);
         b.leave();
         return {
