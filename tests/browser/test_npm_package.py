@@ -249,7 +249,7 @@ mediaDevices.getUserMedia = async (wanted) => {
   return stream;
 };
 globalThis.live = () => made.filter(({ readyState }) => readyState === "live").length;
-globalThis.until = async (look, ms = 15_000) => {
+globalThis.until = async (look, ms = 60_000) => {
   for (const end = performance.now() + ms; performance.now() < end; ) {
     const found = await look();
     if (found) return found;

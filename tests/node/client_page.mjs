@@ -1,7 +1,7 @@
 /** Shared by the pages of the browser client's tests. */
 import Videre, { Signaller, SignallerError, TransferError } from "/static/videre.js";
 
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 60_000; // a client may wait for 30 s between two attempts to reconnect
 const HEARD = ["call", "stream", "hangup", "message", "error", "ignored", "ended", "device"];
 
 /** Resolves with the first truthy result of `look`. */
