@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from patience import WAIT_SECONDS
 
 pytestmark = pytest.mark.process
 
@@ -48,15 +50,18 @@ async def test_it_is_what_was_asked_for(tmp_path: Path) -> None:
 
 async def test_it_dies_of_a_signal(tmp_path: Path) -> None:
     """As after a start by exec, whatever the process to fork from does with signals."""
+    # After nohup, SIGHUP is ignored: by whatever is started, too.
+    reset = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         process = await forked.start(
-            "import signal; print(flush=True); signal.pause()", cwd=tmp_path, environ={}
+            f"import signal; {reset}; print(flush=True); signal.pause()", cwd=tmp_path, environ={}
         )
         assert process.stdout is not None
         await process.stdout.readline()
         assert process.returncode is None
         process.send_signal(number)
-        assert await process.wait() == -number
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await process.wait() == -number
         process.kill()  # no effect
 
 
