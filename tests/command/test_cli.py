@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from aiohttp import ClientSession
 from forked import Forked
 from oneshot import run
 from patience import patient
-from process import LINE_BYTES, ROOT, Signaller, missing, self_signed, signaller
+from process import ROOT, Signaller, execute, missing, self_signed, signaller
 from signalling import connect
 from sockjs_client import Stream, Wire, fresh, poll
 from websocket_client import CLOSE, TEXT, Socket
@@ -111,13 +111,10 @@ async def test_one_line_says_where_it_listens(tmp_path: Path) -> None:
 
 async def test_run_as_a_module(tmp_path: Path) -> None:
     """`python -m videre` serves like bin/signaller.py does, with the defaults."""
-    process = await asyncio.create_subprocess_exec(
+    process = await execute(
         *(sys.executable, "-m", "videre", "--host", "127.0.0.1", "--port", "0"),
         cwd=tmp_path,
         env=ENVIRONMENT,
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
     )
     async with (
         running(process) as server,

@@ -5,19 +5,17 @@ This is simulated: the test removes them before it imports the command.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from pathlib import Path
 
 import aiohttp
 import pytest
 from fakes import packet
 from patience import WAIT_SECONDS
-from process import LINE_BYTES, NO_DRAIN, ROOT, START_SECONDS, supervised
+from process import NO_DRAIN, ROOT, START_SECONDS, execute, supervised
 
 pytestmark = pytest.mark.process
 
@@ -78,15 +76,11 @@ def test_all_modules_can_be_imported() -> None:
 async def test_it_serves(sign: signal.Signals, tmp_path: Path) -> None:
     """A client joins a room; Ctrl-C stops the server cleanly, with a close frame."""
     log = tmp_path / "debug.log"
-    process = await asyncio.create_subprocess_exec(
+    process = await execute(
         *(sys.executable, "-c", SERVE, "--host", "localhost", "--port", "0"),
         *("--log-file", str(log), "--admin-port", "0"),
         cwd=ROOT,
         env=NO_DRAIN,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
     )
     async with supervised(process) as server, aiohttp.ClientSession() as http:
         async with http.ws_connect(f"{server.url}/websocket") as socket:

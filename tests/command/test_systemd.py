@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +20,9 @@ import pytest
 from passed import activated, environ, numbered, refused
 from patience import WAIT_SECONDS
 from process import (
-    LINE_BYTES,
     START_SECONDS,
     Signaller,
+    execute,
     missing,
     require,
     self_signed,
@@ -166,12 +165,9 @@ async def test_real_socket_activation() -> None:
     program = require("systemd-socket-activate")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
+    process = await execute(
         *(program, "-l", f"127.0.0.1:{port}", sys.executable, "-m", "videre"),
-        stdout=PIPE,
-        stderr=STDOUT,
         env=environ(**DRAINS),
-        limit=LINE_BYTES,
     )
     server = Signaller(process)
     try:

@@ -15,7 +15,6 @@ import ssl
 import subprocess
 import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from patience import WAIT_SECONDS
-from process import LINE_BYTES, NO_DRAIN, ROOT, Signaller, missing, require, self_signed
+from process import NO_DRAIN, ROOT, Signaller, execute, missing, require, self_signed
 from signalling import connect
 from test_logs_writing import read
 from tokens import private, public_pem, token
@@ -118,13 +117,10 @@ async def confined(cwd: Path, *args: str, **variables: str) -> AsyncIterator[Sig
     cage = [sys.executable, CONFINED, str(DOCS / "videre.service")]
     if os.geteuid() == 0:
         cage = [require("setpriv"), "--bounding-set=-all", "--inh-caps=-all", *cage]
-    process = await asyncio.create_subprocess_exec(
+    process = await execute(
         *(*cage, sys.executable, "-m", "videre", *args),
         cwd=cwd,
         env={**NO_DRAIN, "PYTHONPATH": str(ROOT), **variables},
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
     )
     server = Signaller(process)
     try:

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from documents import ROOT, Block, runs
 from fakes import packet
 from forked import Forked
 from passed import environ
-from process import LINE_BYTES, START_SECONDS, Signaller, require
+from process import START_SECONDS, Signaller, execute, require
 from test_systemd import until
 
 from videre.command import listening
@@ -144,12 +144,9 @@ async def test_real_activation(kind: str, tmp_path: Path) -> None:
     """systemd's own program listens, and starts us for the first client."""
     name = name_of(kind, tmp_path)
     program = require("systemd-socket-activate")
-    process = await asyncio.create_subprocess_exec(
+    process = await execute(
         *(program, "-l", name, sys.executable, "-m", "videre"),
         env=environ(**VARIABLES),
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
     )
     async with running(process) as server:
         await until(lambda: any("Listening on" in line for line in server.output))

@@ -28,7 +28,7 @@ from documents import ROOT, Block, runs, runs_all
 from fakes import packet
 from packaging.requirements import Requirement
 from patience import patient
-from process import LINE_BYTES, Signaller, require, self_signed
+from process import Signaller, execute, require, self_signed
 from test_nginx import LOG, MAIN, replace
 from test_workers import urls
 from valkey_server import valkey
@@ -96,15 +96,7 @@ class Checkout:
     @asynccontextmanager
     async def serve(self, command: str) -> AsyncIterator[Signaller]:
         """Run a command that serves; SIGTERM must stop it cleanly."""
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(command),
-            cwd=self.path,
-            env=self.environment(),
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            limit=LINE_BYTES,
-        )
+        process = await execute(*shlex.split(command), cwd=self.path, env=self.environment())
         server = Signaller(process)
         try:
             await server.listening()

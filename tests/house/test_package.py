@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from pathlib import Path
 
 import aiohttp
@@ -18,7 +16,7 @@ import pytest
 from fakes import packet
 from packaging.metadata import Metadata
 from patience import WAIT_SECONDS, patient
-from process import LINE_BYTES, ROOT, Signaller
+from process import ROOT, Signaller, execute
 from wheelhouse import closure
 
 from videre.version import __version__
@@ -167,14 +165,10 @@ async def test_it_installs_clean(
     )
     absent = "import importlib.util as u; print(u.find_spec('pytest'), u.find_spec('redis'))"
     assert run(bin / "python", "-c", absent, cwd=tmp_path) == "None None\n"
-    process = await asyncio.create_subprocess_exec(
+    process = await execute(
         *(bin / "videre-server", "--host", "127.0.0.1", "--port", "0"),
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"]},
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
-        limit=LINE_BYTES,
     )
     server = Signaller(process)
     try:

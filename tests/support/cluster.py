@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from engine_nodes import LEASE, Node, step, until
+from engine_nodes import LEASE, Node, elapse, until
 from network import Island
 from patience import WAIT_SECONDS, patient
 from process import Signaller, signaller
@@ -145,9 +145,7 @@ class Cluster:
 
     async def elapse(self, seconds: float, *some: Local) -> None:
         """Let time pass in the test's process, while some servers there, or all, beat."""
-        nodes = [each.node for each in some] or self._local
-        while seconds > 0:
-            seconds -= await step(nodes)
+        await elapse(seconds, [each.node for each in some] or self._local)
 
     async def until(self, met: Callable[[], bool]) -> None:
         """Let time pass in the test's process until a condition is met."""

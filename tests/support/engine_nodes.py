@@ -156,8 +156,7 @@ class Nodes:
 
     async def elapse(self, seconds: float) -> None:
         """Let time pass, while all living nodes beat as often as they do."""
-        while seconds > 0:
-            seconds -= await step(self.all)
+        await elapse(seconds, self.all)
 
     async def until(self, met: Callable[[], bool]) -> None:
         """Let time pass until a condition is met."""
@@ -192,6 +191,12 @@ async def step(nodes: Sequence[Node]) -> float:
     skip(seconds)
     await eventually(lambda: all(node.beats > beats for node, beats in before.items()))
     return seconds
+
+
+async def elapse(seconds: float, nodes: Sequence[Node]) -> None:
+    """Let time pass, while the living nodes beat as often as they do."""
+    while seconds > 0:
+        seconds -= await step(nodes)
 
 
 async def until(met: Callable[[], bool], nodes: Sequence[Node]) -> None:

@@ -134,10 +134,15 @@ async def _started(
 ) -> Process | Forked:
     if not within:
         return await forked.start(SIGNALLER, options, cwd=cwd, environ=environ)
-    pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
-    command = [*within, sys.executable, str(SCRIPT), *options]
+    return await execute(*within, sys.executable, SCRIPT, *options, cwd=cwd, env=environ)
+
+
+async def execute(
+    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Process:
+    """Start a command without input; its output, errors included, may have long lines."""
     return await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, limit=LINE_BYTES, env=environ, **pipes
+        *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES
     )
 
 

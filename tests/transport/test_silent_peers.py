@@ -14,7 +14,7 @@ import math
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ import pytest
 import pytest_asyncio
 from cable import Cable, alone, no_cables
 from patience import patient
-from process import NO_DRAIN, WITH_SUPPORT, missing, supervised
+from process import NO_DRAIN, WITH_SUPPORT, execute, missing, supervised
 from signalling import Signalling, connect
 from sockjs_client import Stream, fresh, poll, send
 from websocket_client import Socket
@@ -185,12 +185,8 @@ async def silences(
     async with AsyncExitStack() as stack:
         if not no_cables():
             stack.enter_context(alone())
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", SERVER, "--port", "0"),
-            cwd=tmp,
-            env=NO_DRAIN,
-            stdout=PIPE,
-            stderr=STDOUT,
+        process = await execute(
+            *(sys.executable, "-c", SERVER, "--port", "0"), cwd=tmp, env=NO_DRAIN
         )
         server = await stack.enter_async_context(supervised(process))
         url, base = f"http://127.0.0.1:{server.port}/echo", f"http://127.0.0.1:{server.port}"
