@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
+from alive import Alive
 from fakes import packet
 from inprocess import serving
 from sockjs_client import Wire
@@ -88,10 +89,10 @@ async def test_sessions_leave_no_cycles() -> None:
     async with serving(videre.create_app()) as server:
         # one visit beforehand, so that objects made only once do not count as a leak
         for _ in range(2):
-            gc.collect()
+            made = Alive(_is_a_session)
             gc.disable()
             try:
-                alive = await _visit(server.url)
+                alive = await _visit(server.url, made)
                 for _ in range(200):
                     if not any(ref() is not None for ref in alive):
                         break
@@ -103,20 +104,17 @@ async def test_sessions_leave_no_cycles() -> None:
         await Wire.hang_up()
 
 
-async def _visit(url: str) -> list[weakref.ref[object]]:
+def _is_a_session(kind: type) -> bool:
+    return kind.__name__ == "WebSocketSession" and kind.__module__.startswith("videre.")
+
+
+async def _visit(url: str, made: Alive) -> list[weakref.ref[object]]:
     """Let sessions come and go, and return weak references to their objects."""
     sockets = [await Socket.open(url, "/echo/websocket") for _ in range(4)]
     for number, socket in enumerate(sockets):
         socket.send(packet("connect", f"u{number}", "room"))
         await socket.text()
-    kinds = ("WebSocketSession",)
-    found = [
-        weakref.ref(each)
-        for each in gc.get_objects()
-        if type(each).__name__ in kinds
-        and type(each).__weakrefoffset__
-        and type(each).__module__.startswith("videre.")
-    ]
+    found = [weakref.ref(each) for each in made()]
     for number, socket in enumerate(sockets):
         if number % 2:
             socket.wire.reset()
@@ -137,13 +135,8 @@ REFUSED = [
 
 async def test_refused_requests_leave_no_cycles() -> None:
     """They would keep their partly received bodies alive, 64 KB each."""
-
-    def alive() -> list[object]:
-        return [each for each in gc.get_objects() if type(each) is web.Request]
-
     async with own() as runner:
-        gc.collect()
-        before = len(alive())
+        alive = Alive(lambda kind: kind is web.Request)
         gc.disable()
         try:
             for method, path, headers, status in REFUSED:
@@ -152,9 +145,9 @@ async def test_refused_requests_leave_no_cycles() -> None:
                 assert (await wire.head()).status == status
                 wire.reset()
             for _ in range(200):
-                if len(alive()) == before:
+                if not alive():
                     break
                 await asyncio.sleep(0.01)
-            assert len(alive()) == before
+            assert alive() == []
         finally:
             gc.enable()

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.helpers import DEFAULT_CHUNK_SIZE
+from alive import Alive
 from patience import WAIT_SECONDS
 from seam import PREFIX, Script, Seam
 from sockjs_client import Wire
@@ -84,7 +85,7 @@ async def test_aiohttp_keeps_nothing_of_an_upgraded_connection(transport: str) -
     async with hosted() as server:
         await Wire.hang_up()
         tasks = len(asyncio.all_tasks())
-        gc.collect()
+        alive = Alive(_is_of_a_request)
         gc.disable()
         try:
             visitors = [await Visitor.enter(server.base, transport) for _ in range(5)]
@@ -92,16 +93,15 @@ async def test_aiohttp_keeps_nothing_of_an_upgraded_connection(transport: str) -
                 while server.runner.server.connections:  # type: ignore[union-attr]  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(0.01)
             assert server.manager.open_sessions == len(visitors)
-            left = [each for each in gc.get_objects() if _of_a_request(each)]
+            left = alive()
         finally:
             gc.enable()
         assert left == []
         assert len(asyncio.all_tasks()) == tasks
 
 
-def _of_a_request(each: object) -> bool:
+def _is_of_a_request(kind: type) -> bool:
     names = ("RequestHandler", "Request", "HttpRequestParser", "StreamWriter", "Upgrade")
-    kind = type(each)
     return kind.__name__ in names and kind.__module__.startswith(("aiohttp", "videre"))
 
 
