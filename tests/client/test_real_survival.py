@@ -17,7 +17,7 @@ from typing import Any
 import aioice.ice
 import pytest
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
-from cable import Cable, alone, ip, no_cables
+from cable import Cable, ip, namespace, no_cables
 from inprocess import serving
 from patience import patient
 from process import WITH_SUPPORT, missing, signaller
@@ -140,18 +140,14 @@ async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
     """Each side's link is down for 3 s, so that its connection dies silently."""
     if fault := no_cables():
         missing(fault)
-    cables = [Cable()]
-    cables.append(Cable(cables[0].namespace))
-    async with AsyncExitStack() as stack:
-        stack.enter_context(alone())
+    async with namespace() as there:
+        cables = [Cable(there), Cable(there)]
         for cable in cables:
-            stack.push_async_callback(cable.remove)
-            if fault := await cable.lay():
-                missing(fault)
+            await cable.lay()
         async with signaller("--host", "0.0.0.0", tmp=tmp_path, within=["env"]) as server:
             urls = [f"ws://{cable.here}:{server.port}/echo" for cable in cables]
             process = await asyncio.create_subprocess_exec(
-                *("ip", "netns", "exec", cables[0].namespace, sys.executable, __file__),
+                *("ip", "netns", "exec", there, sys.executable, __file__),
                 *itertools.chain(urls, [cable.device for cable in cables]),
                 env=WITH_SUPPORT,
             )
@@ -170,14 +166,14 @@ async def inside(urls: list[str], devices: list[str]) -> None:
 
     async def up(device: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        assert await ip("link", "set", device, "up") == ""
+        await ip("link", "set", device, "up")
 
     async def cut(side: int) -> None:
         seconds = CUT_SECONDS
         if side in ups:
             await ups[side]
             seconds = 1.0
-        assert await ip("link", "set", devices[side], "down") == ""
+        await ip("link", "set", devices[side], "down")
         ups[side] = asyncio.create_task(up(devices[side], seconds))
 
     aioice.ice.get_host_addresses = lambda **_: ["127.0.0.1"]

@@ -19,7 +19,7 @@ import coverage
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests" / "house"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "house")]  # tests import from the root, too
 
 from test_architecture import PURE  # noqa: E402  # it is no package
 

@@ -1,25 +1,39 @@
-"""Cables to network namespaces, which can be cut silently."""
+"""Cables to another network namespace, which can be unplugged, or cut silently."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import ipaddress
 import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+
+from patience import WAIT_SECONDS
 
 CLONE_NEWNET = 0x40000000  # sched.h; Python has os.unshare and os.setns since 3.12
+#: One for each cable. These are for tests of networks (RFC 2544): no real host has an address here.
+NETWORKS = ipaddress.IPv4Network("198.18.0.0/15").subnets(new_prefix=30)
+NOBODY = "02:00:00:00:00:00"  # the address of a network card that does not exist
 
 
+@cache
 def no_cables() -> str:
     """Return why cables are impossible here; "" if they are possible."""
     if shutil.which("ip") is None:
         return "ip (iproute2) is not installed"
     if os.geteuid() != 0:
         return "only root can lay a cable to a network namespace"
+    name = _fresh_name()
+    for command in (f"netns add {name}", f"-n {name} link add type veth", f"netns delete {name}"):
+        done = subprocess.run(["ip", *command.split()], capture_output=True, text=True)
+        if done.returncode:
+            return f"ip {command}: {done.stderr.strip()}"
     return ""
 
 
@@ -49,55 +63,80 @@ def alone() -> Iterator[None]:
         os.close(before)
 
 
-async def ip(*args: str) -> str:
-    """Run the command `ip`; return its error output if it fails."""
+@asynccontextmanager
+async def namespace() -> AsyncIterator[str]:
+    """Put this thread into a network of its own, and give the name of one more, for cables to it.
+
+    Ask `no_cables` first. Its cables are removed with it.
+    """
+    name = _fresh_name()
+    with alone():
+        await ip("netns", "add", name)
+        try:
+            await ip("-n", name, "link", "set", "lo", "up")
+            yield name
+        finally:
+            await ip("netns", "delete", name)
+
+
+def _fresh_name() -> str:
+    return f"videre-{secrets.token_hex(4)}"
+
+
+async def ip(*arguments: str) -> str:
+    """Run the command `ip`, which must succeed; return its output."""
     process = await asyncio.create_subprocess_exec(
-        "ip", *args, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        "ip", *arguments, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
     )
-    _, errors = await process.communicate()
-    return f"ip {' '.join(args)}: {errors.decode().strip()}" if process.returncode else ""
+    output, errors = await process.communicate()
+    assert process.returncode == 0, f"ip {' '.join(arguments)}: {errors.decode()}"
+    return output.decode()
 
 
 class Cable:
-    """A network namespace at the other end of a cable. Our end has the address `here`.
+    """Two connected network cards named `device`, with their addresses.
 
-    With `namespace`, one more cable to an existing namespace.
+    One is here, at `here`, the other one in a namespace, at `there`.
     """
 
-    def __init__(self, namespace: str | None = None) -> None:
-        # From 198.18.0.0/15, for tests of networks (RFC 2544): no real host has these addresses.
-        number = secrets.randbelow(1 << 15) * 4
-        network = f"198.{18 + (number >> 16)}.{number >> 8 & 255}"
-        self.here = f"{network}.{(number & 255) + 1}"
-        self.there = f"{network}.{(number & 255) + 2}"
-        self._new = namespace is None
-        self.namespace = namespace or f"videre-{os.getpid()}-{number}"
-        self.device = f"videre{number}t"  # at the other end
-        self._ends = f"videre{number}h", self.device
+    def __init__(self, namespace: str) -> None:
+        network = next(NETWORKS)
+        self.namespace = namespace
+        self.here, self.there = map(str, network.hosts())
+        self.device = f"videre{int(network.network_address) & 0x1FFFF}"
 
-    async def lay(self) -> str:
-        """Make the namespace and the cable; return the fault if that fails."""
-        here, there = self._ends
-        inside = ["-n", self.namespace]
-        for command in (
-            *([["netns", "add", self.namespace]] if self._new else []),
-            *([[*inside, "link", "set", "lo", "up"]] if self._new else []),
-            ["link", "add", here, "type", "veth", "peer", there, "netns", self.namespace],
-            ["address", "add", f"{self.here}/30", "dev", here],
-            [*inside, "address", "add", f"{self.there}/30", "dev", there],
-            ["link", "set", here, "up"],
-            [*inside, "link", "set", there, "up"],
-        ):
-            if fault := await ip(*command):
-                return fault
-        return ""
+    async def lay(self) -> None:
+        """Create both ends, and wait until the kernel sends packets through them."""
+        peer = ("type", "veth", "peer", "name", self.device, "netns", self.namespace)
+        await ip("link", "add", self.device, *peer)
+        await ip("address", "add", f"{self.here}/30", "dev", self.device)
+        await self._there("address", "add", f"{self.there}/30", "dev", self.device)
+        await ip("link", "set", self.device, "up")
+        await self.plug()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:  # the kernel notices the carrier up to a second later
+                if " state UP " in await self._there("link", "show", self.device):
+                    return
+                await asyncio.sleep(0.02)
+
+    async def _there(self, *arguments: str) -> str:
+        return await ip("-n", self.namespace, *arguments)
+
+    async def unplug(self) -> None:
+        """Take down the end in the namespace: senders there get an error."""
+        await self._there("link", "set", self.device, "down")
+
+    async def plug(self) -> None:
+        """Bring it up again."""
+        await self._there("link", "set", self.device, "up")
 
     async def cut(self) -> None:
-        """Take the other end down: from then on nothing arrives, silently."""
-        assert await ip("-n", self.namespace, "link", "set", self._ends[1], "down") == ""
+        """Send all packets to nobody, both ways: senders get no error."""
+        nobody = ("lladdr", NOBODY, "dev", self.device, "nud", "permanent")
+        await ip("neigh", "replace", self.there, *nobody)
+        await self._there("neigh", "replace", self.here, *nobody)
 
-    async def remove(self) -> None:
-        """Remove the cable, and the namespace that was made for it."""
-        await ip("link", "delete", self._ends[0])
-        if self._new:
-            await ip("netns", "delete", self.namespace)
+    async def mend(self) -> None:
+        """Let packets arrive again."""
+        await ip("neigh", "del", self.there, "dev", self.device)
+        await self._there("neigh", "del", self.here, "dev", self.device)

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cable import Cable, alone, no_cables
-from patience import patient
+from cable import Cable, namespace, no_cables
+from patience import WAIT_SECONDS, patient
 from process import NO_DRAIN, WITH_SUPPORT, execute, missing, supervised
 from signalling import Signalling, connect
 from sockjs_client import Stream, fresh, poll, send
@@ -46,7 +46,7 @@ Options.__init__.__kwdefaults__["heartbeat"] = {HEARTBEAT}
 sys.exit(cli.main())
 """
 CHATTER_SECONDS = 0.5  # between two packets for the silent client: its room is busy
-JOIN_SECONDS = patient(20)
+JOIN_SECONDS = WAIT_SECONDS  # a busy machine starts the live clients slowly
 
 KINDS = ["raw", "sockjs", "streaming", "polling"]
 
@@ -122,8 +122,9 @@ async def witness(
             assert (await talker.ask("connect"))["Payload"] == "true"
         process = await stack.enter_async_context(living(seen_at, name, *prefix))
         async with asyncio.timeout(JOIN_SECONDS):
-            for talker in talkers:
-                assert (await talker.receive())["Header"]["Event"] == "connect"
+            # All at once: whoever waits unread answers no ping, and is taken for dead.
+            for packet in await asyncio.gather(*(talker.receive() for talker in talkers)):
+                assert packet["Header"]["Event"] == "connect"
         talking = asyncio.create_task(talk(talkers))
         stack.callback(talking.cancel)
         await fall_silent(process)
@@ -161,19 +162,15 @@ async def stop(process: Process) -> None:
     process.send_signal(signal.SIGSTOP)
 
 
-async def witness_a_cut(url: str, port: int) -> Seconds | str:
-    """Cut the cable to live clients; return a reason where that is impossible."""
+async def witness_a_cut(url: str, port: int, there: str) -> Seconds | str:
+    """Cut the cable to live clients in a namespace; return a reason where that is impossible."""
     if fault := no_cables():
         return fault
-    cable = Cable()
-    try:
-        if fault := await cable.lay():
-            return fault
-        prefix = ("ip", "netns", "exec", cable.namespace)
-        seen_at = f"http://{cable.here}:{port}"
-        return await witness(url, "cut", lambda _: cable.cut(), *prefix, seen_at=seen_at)
-    finally:
-        await cable.remove()
+    cable = Cable(there)
+    await cable.lay()
+    prefix = ("ip", "netns", "exec", there)
+    seen_at = f"http://{cable.here}:{port}"
+    return await witness(url, "cut", lambda _: cable.cut(), *prefix, seen_at=seen_at)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -183,8 +180,7 @@ async def silences(
     """Do all the waiting at once."""
     tmp = tmp_path_factory.mktemp("signaller")
     async with AsyncExitStack() as stack:
-        if not no_cables():
-            stack.enter_context(alone())
+        there = "" if no_cables() else await stack.enter_async_context(namespace())
         process = await execute(
             *(sys.executable, "-c", SERVER, "--port", "0"), cwd=tmp, env=NO_DRAIN
         )
@@ -194,7 +190,7 @@ async def silences(
             alive, stopped, cut = await asyncio.gather(
                 witness(url, "alive", stay, seen_at=base, within=LISTENING_SECONDS),
                 witness(url, "stopped", stop, seen_at=base),
-                witness_a_cut(url, server.port),
+                witness_a_cut(url, server.port, there),
             )
         except BaseException as error:
             error.add_note(str(server))
