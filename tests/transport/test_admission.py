@@ -49,3 +49,22 @@ async def test_the_number_of_remembered_addresses_is_bounded(door: Admission) ->
     for number in range(1, 100):
         assert opens(door, f"192.0.2.{number}")
     assert len(door._buckets) == 2
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, "1"), (0.2, "1"), (2.2, "3")])
+async def test_when_to_come_back(door: Admission, seconds: float, told: str) -> None:
+    """A client refused at a shutdown hears the time in whole seconds, at least one."""
+    door.close(seconds)
+    with pytest.raises(web.HTTPServiceUnavailable) as refusal:
+        door.require_open()
+    assert refusal.value.headers["Retry-After"] == told
+
+
+async def test_each_refusal_is_counted() -> None:
+    """One refused client is one, under the reason for it."""
+    tally = Tally(lambda: 0.0)
+    door = Admission(Options(connects_per_second_per_address=1 / 86_400), tally)
+    assert [opens(door, "192.0.2.1") for _ in range(2)] == [True, False]
+    door.close()
+    assert not opens(door, "192.0.2.1")
+    assert tally.refused["connects-per-second"] == tally.refused["stopping"] == 1
