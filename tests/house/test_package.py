@@ -140,9 +140,11 @@ def environment(path: Path, *requirements: str) -> Path:
     for distribution in closure(*requirements):
         for file in distribution.files or ():
             target = packages / file
-            if target.resolve().is_relative_to(packages) and "__pycache__" not in file.parts:
+            source = Path(str(distribution.locate_file(file)))
+            # A compiled module may be gone; with its module's time it is good in the copy, too.
+            if target.resolve().is_relative_to(packages) and source.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(Path(str(distribution.locate_file(file))), target)
+                shutil.copy2(source, target)
     return path / "bin"
 
 
@@ -155,7 +157,7 @@ async def test_it_installs_clean(
     plain = [str(each) for each in said.requires_dist or () if "extra ==" not in str(each)]
     assert len(plain) > 3
     bin = environment(tmp_path / "environment", *plain, *builders)
-    options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet"]
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--no-compile", "--quiet"]
     pip = [sys.executable, "-m", "pip", "--python", str(bin / "python"), "install"]
     run(*pip, *options, only(dist, kind), cwd=tmp_path)
     assert run(bin / "videre-server", "--version", cwd=tmp_path) == f"videre-server {__version__}\n"

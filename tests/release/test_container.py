@@ -198,6 +198,9 @@ def installed() -> Iterator[Path]:
                 text=True,
             )
             assert done.returncode == 0, done.stdout + done.stderr
+        # In the image pip has compiled all modules. Here the command's, which start five times.
+        compiled = [str(target / "bin/videre-server"), "--version"]
+        subprocess.run(compiled, env={"PATH": path}, check=True, stdout=subprocess.DEVNULL)
         yield target / "bin"
 
 

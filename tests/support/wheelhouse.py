@@ -49,7 +49,8 @@ def closure(*names: str) -> Iterator[Distribution]:
 def wheelhouse(folder: Path, *names: str, absent: tuple[str, ...] = ()) -> dict[str, str]:
     """Fill a folder with wheels of these and what they require; return variables that pip needs.
 
-    `absent` are packages that this environment lacks: pip downloads them.
+    `absent` are packages that this environment lacks: pip downloads them. The variables also keep
+    pip from compiling.
     """
     folder.mkdir()
     for found in closure(*names):
@@ -58,7 +59,9 @@ def wheelhouse(folder: Path, *names: str, absent: tuple[str, ...] = ()) -> dict[
     if absent:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *absent]
         subprocess.run(command, cwd=folder, check=True, timeout=SECONDS)
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}
+    # Compiling all that is installed would take pip most of its time, and most is never imported:
+    # Python compiles what is.
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_COMPILE": "0"}
 
 
 def _pack(packed: Distribution, folder: Path) -> None:
