@@ -67,8 +67,9 @@ class Reader:
     async def end(self) -> None:
         """End the shell, which leads the session, and all that it has started."""
         await self._machine.run("pkill -KILL --session $(cat /tmp/reader)")
-        await self._process.wait()  # and until all of its output is closed
-        await self._reading
+        async with asyncio.timeout(SECONDS):
+            await self._process.wait()  # and until all of its output is closed
+            await self._reading
 
 
 def file_of(block: Block) -> str | None:
