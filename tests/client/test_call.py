@@ -19,8 +19,8 @@ from scripted import Proxy, scripted
 
 import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
+from videre.client.call import path, servers, signals
 from videre.client.call import peer as peers
-from videre.client.call import servers, signals
 from videre.client.call.pace import ANSWERS
 from videre.config import Config
 from videre.errors import TokenExpired, Unauthorized
@@ -167,8 +167,9 @@ async def test_unwanted_media(start: Start) -> None:
 
 
 @pytest.mark.parametrize("who", ["caller", "called", "both"])
-async def test_ice_restarts(start: Start, who: str) -> None:
+async def test_ice_restarts(start: Start, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
     """Either side or both restart ICE: it stays the same call, and its media go on."""
+    monkeypatch.setattr(path, "LINGER", 0.1)
     ann, bob = await start("ann", VideoStreamTrack()), await start("bob", VideoStreamTrack())
     await ann.sees("video", "bob")
     await bob.sees("video", "ann")
@@ -184,7 +185,9 @@ async def test_ice_restarts(start: Start, who: str) -> None:
     await bob.sees("video", "ann")
     await ann.call.send("still there")
     assert await bob.hears("message") == "still there"
-    assert all(old._closed for old in before if old is not None)
+    async with asyncio.timeout(SECONDS):
+        while not all(old._closed for old in before if old is not None):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
 
 

@@ -2,7 +2,8 @@
 
 aiortc has one `aioice.Connection` for a call; when it fails, the call is over. A Path takes its
 place. It makes one connection after another, each with its own credentials (RFC 8445, 9), and
-carries the DTLS datagrams over the latest that has connected. It keeps the previous one until then.
+carries the DTLS datagrams over the latest that has connected. It listens to the previous one for
+LINGER seconds more: the other end may change later, and aiortc asks only once for a lost packet.
 
 Only this module touches aiortc's private attributes: `_connection` and `_remote_candidates_end` of
 an RTCIceGatherer, and `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
@@ -25,11 +26,18 @@ from aiortc.rtcicetransport import (
 
 from videre.client.call.signals import MAX_CANDIDATES
 
+# Seconds for which a replaced connection is still listened to: browsers check a path every 2.5 s.
+LINGER = 5.0
+
 
 class Route(Connection):
     """An ICE connection that records when it last heard from the other end."""
 
     heard = 0.0  # by the event loop's clock
+
+    def __init__(self, *, ice_controlling: bool, **options: Any) -> None:
+        super().__init__(ice_controlling=ice_controlling, **options)
+        self.end = asyncio.timeout(None)  # of listening to it
 
     def data_received(self, *args: Any) -> None:
         """Receive a datagram."""
@@ -86,6 +94,7 @@ class Path:
         self._latest = self._make()  # described to the other end, or about to be
         self._known: set[tuple[object, ...]] = set()  # the other end's candidates for the latest
         self._open: Route | None = None  # carries the datagrams
+        self._former: Route | None = None  # was replaced last; datagrams may still come over it
         self._tasks: dict[Route, asyncio.Task[None]] = {}
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._found = asyncio.Event()
@@ -139,9 +148,15 @@ class Path:
             self._found.set()
             self._changed()
             if before is not None:
-                await self._give_up(before)
-            while True:
-                self._datagrams.put_nowait(await route.recv())
+                before.end.reschedule(route.heard + LINGER)
+                former, self._former = self._former, before
+                if former is not None:
+                    await self._give_up(former)
+            async with route.end:
+                while True:
+                    self._datagrams.put_nowait(await route.recv())
+        except TimeoutError:  # it was replaced
+            await self._give_up(route)
         except ConnectionError:  # ICE failed, or consent has expired
             if self._open is route:
                 self._open = None

@@ -1,0 +1,92 @@
+"""A path between two peers: what comes over a replaced connection is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aioice.ice
+import pytest
+import pytest_asyncio
+from aiortc.rtcicetransport import RTCIceGatherer
+from patience import WAIT_SECONDS
+
+from videre.client.call import path as module
+from videre.client.call.path import Path, Route
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+Pair = tuple[Path, Path]
+
+
+@pytest_asyncio.fixture
+async def pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+    """Give the two ends of an open path over loopback."""
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+    one, other = _end(), _end()
+    one.ice_controlling = True
+    for end in (one, other):
+        await end.gather_candidates()
+    await _connect(one, other)
+    async with asyncio.timeout(WAIT_SECONDS):
+        yield one, other
+    await asyncio.gather(one.close(), other.close())
+
+
+def _end() -> Path:
+    return Path(RTCIceGatherer([]), list, lambda: None)
+
+
+async def _connect(one: Path, other: Path) -> None:
+    """Describe the latest connections to each other, and wait until both are open."""
+    latest = (one._latest, other._latest)
+    for end, peer in ((one, other), (other, one)):
+        for candidate in peer.local_candidates:
+            await end.add_remote_candidate(candidate)
+        end.start(peer.local_username, peer.local_password)
+    while (one._open, other._open) != latest:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(0.01)
+
+
+async def _restart(one: Path, other: Path) -> tuple[Route, Route]:
+    """Replace the open connections, and return them."""
+    before = one._open, other._open
+    assert before[0] is not None and before[1] is not None
+    for end in (one, other):
+        await end.renew()
+    await _connect(one, other)
+    return before[0], before[1]
+
+
+async def test_datagrams_over_a_replaced_connection_arrive(pair: Pair) -> None:
+    """They were under way, or the other end has not changed yet."""
+    one, other = pair
+    before, their_before = await _restart(one, other)
+    await their_before.send(b"late")
+    assert await one.recv() == b"late"
+    await before.send(b"late, too")
+    assert await other.recv() == b"late, too"
+    await other.send(b"the new way")
+    assert await one.recv() == b"the new way"
+
+
+async def test_a_replaced_connection_is_closed_in_time(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds sockets and, with a TURN server, an allocation."""
+    monkeypatch.setattr(module, "LINGER", 0.01)
+    for before in await _restart(*pair):
+        while not before._closed:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+    for end in pair:
+        assert list(end._tasks) == [end._open]
+
+
+async def test_only_one_replaced_connection_is_kept(pair: Pair) -> None:
+    """However often the other end restarts."""
+    first = await _restart(*pair)
+    second = await _restart(*pair)
+    for end, before, kept in zip(pair, first, second, strict=True):
+        while not before._closed:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+        assert not kept._closed and set(end._tasks) == {kept, end._open}
