@@ -21,6 +21,7 @@ import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
 from videre.client.call import path, servers, signals
 from videre.client.call import peer as peers
+from videre.client.call.late import LateProof
 from videre.client.call.pace import ANSWERS
 from videre.config import Config
 from videre.errors import TokenExpired, Unauthorized
@@ -189,6 +190,16 @@ async def test_ice_restarts(start: Start, monkeypatch: pytest.MonkeyPatch, who: 
         while not all(old._closed for old in before if old is not None):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
+
+
+async def test_videos_bear_old_packets(start: Start) -> None:
+    """Each video has the buffer that drops them."""
+    ann, bob = await start("ann", VideoStreamTrack()), await start("bob", VideoStreamTrack())
+    for party, other in ((ann, "bob"), (bob, "ann")):
+        await party.sees("video", other)
+        for receiver in party.call.peers[other].connection.getReceivers():
+            if receiver.track is not None and receiver.track.kind == "video":
+                assert isinstance(receiver._RTCRtpReceiver__jitter_buffer, LateProof)
 
 
 async def test_a_lost_path(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ place. It makes one connection after another, each with its own credentials (RFC
 carries the DTLS datagrams over the latest that has connected. It listens to the previous one for
 LINGER seconds more: the other end may change later, and aiortc asks only once for a lost packet.
 
-Only this module touches aiortc's private attributes: `_connection` and `_remote_candidates_end` of
-an RTCIceGatherer, and `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
+Only this module touches these private attributes of aiortc: `_connection` and
+`_remote_candidates_end` of an RTCIceGatherer, and `_connection`, `_recv` and `_send` of an
+RTCIceTransport (`install`).
 """
 
 from __future__ import annotations

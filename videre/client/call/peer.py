@@ -16,7 +16,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 
-from videre.client.call import path, signals
+from videre.client.call import late, path, signals
 from videre.client.call.data import Data
 from videre.client.call.negotiation import Negotiation
 from videre.client.call.outgoing import Progress
@@ -242,6 +242,9 @@ class Peer:
         self._host.emit("error", error)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
+        for receiver in self.connection.getReceivers():
+            if receiver.track is track and track.kind == "video":
+                late.install(receiver)
         if track.kind in self._host.receive:
             self.tracks.append(track)
             self._host.emit("track", track, self)
