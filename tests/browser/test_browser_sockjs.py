@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from process import NODE, Signaller, node, node_modules, require, signaller
+from browser import Browser
+from process import NODE, Signaller, node_modules, signaller
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 IFRAMES = ["iframe-eventsource", "iframe-xhr-polling"]
 MODERN = ["websocket", "xhr-streaming", "xhr-polling", "eventsource"]
@@ -23,6 +25,8 @@ TRANSPORTS = [*MODERN, *IFRAMES, "iframe-htmlfile", "jsonp-polling"]
 LEFT_MS = {"websocket": 1_000}
 LEFT_HTTP_MS = 6_000
 
+MODULE = (NODE / "browser_sockjs.mjs").as_uri()
+LANES = 3  # transports at a time: most of their time is waiting
 ROOM = "a room"
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -87,7 +91,7 @@ def serve(body: str | Path, content_type: str) -> Any:
     return handler
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site() -> AsyncIterator[Site]:
     """Serve a page with the client, and the script of the iframe page, on their own port."""
     modules = node_modules()
@@ -106,21 +110,22 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def browse(
-    page: str, scenario: str, server: Signaller, *transports: str, host: str = "localhost"
+    browser: Browser, scenario: str, page: str, *transports: str, server: str
 ) -> list[Line]:
     """Run a scenario of browser_sockjs.mjs with the page at `page`, and return its output.
 
     The server has another name than the page, which makes it another site as well.
     """
-    arguments = [scenario, f"http://{host}:{server.port}/echo", ROOM, *transports]
-    try:
-        return await node("browser_sockjs.mjs", require("chromium"), f"{page}/", *arguments)
-    except BaseException as error:
-        error.add_note(str(server))
-        raise
+    blank = await browser.open("about:blank", ready=False)
+    code = """
+    const scenarios = await import(arg.module);
+    return scenarios[arg.scenario](page.context().browser(), arg);
+    """
+    arg = {"module": MODULE, "scenario": scenario, "page": f"{page}/", "url": f"{server}/echo"}
+    return list(await blank.drive(code, {**arg, "room": ROOM, "transports": transports}))
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Signaller]:
     """Run a server with all transports, whose iframe page loads the client's version used here."""
     config = {"SockJSUrl": f"{site.origin}/sockjs.min.js", "HTMLFile": True, "JSONP": True}
@@ -129,10 +134,19 @@ async def server(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
         yield running
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def meetings(site: Site, server: Signaller) -> list[Line]:
-    """Let two tabs meet over each transport, all in one browser."""
-    return await browse(site.origin, "transports", server, *TRANSPORTS)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def meetings(shared_browser: Browser, site: Site, server: Signaller) -> list[Line]:
+    """Let two tabs meet over each transport."""
+    url = f"http://localhost:{server.port}"
+    lanes = asyncio.Semaphore(LANES)
+
+    async def meet(transport: str) -> list[Line]:
+        async with lanes:
+            return await browse(shared_browser, "meeting", site.origin, transport, server=url)
+
+    found = await asyncio.gather(*(meet(transport) for transport in TRANSPORTS))
+    await shared_browser.close()
+    return [line for lines in found for line in lines]
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -210,8 +224,10 @@ class Tries:
 Pages = dict[str, Tries]  # of an `allowed` origin and of an `other`
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tries(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def tries(
+    shared_browser: Browser, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Pages]:
     """Let a page of an allowed origin and one of another try a server."""
     own = "videre.localhost"  # the server's own: its iframe page's requests have that origin
     origins = [site.origin, f"http://{own}:*"]
@@ -219,9 +235,12 @@ async def tries(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     async with signaller(tmp=tmp_path_factory.mktemp("origins"), config=config) as server:
         found = {}
         for name, page in (("allowed", site.origin), ("other", site.other_origin)):
-            by_hand, *tried = await browse(page, "origin", server, *MODERN, *IFRAMES, host=own)
+            every = [*MODERN, *IFRAMES]
+            url = f"http://{own}:{server.port}"
+            by_hand, *tried = await browse(shared_browser, "tries", page, *every, server=url)
             errors = {line["transport"]: line["error"] for line in tried if "error" in line}
             found[name] = Tries(by_hand["found"], errors)
+        await shared_browser.close()
         yield found
 
 
@@ -250,12 +269,15 @@ async def test_no_transport_can_be_used_by_hand_either(tries: Pages) -> None:
     assert tries["other"].by_hand[4] != "open"
 
 
-async def test_the_iframe_page_does_not_bypass_origins(site: Site, tmp_path: Path) -> None:
+async def test_the_iframe_page_does_not_bypass_origins(
+    browser: Browser, site: Site, tmp_path: Path
+) -> None:
     """If the server's own origin is allowed, pages of others still cannot use its iframe page."""
     config = {"Origins": ["http://localhost:*"], "SockJSUrl": f"{site.origin}/sockjs.min.js"}
     async with signaller(tmp=tmp_path, config=config) as server:
-        [allowed] = await browse(site.other_origin, "origin", server)
-        [other] = await browse(site.origin, "origin", server)
+        url = f"http://localhost:{server.port}"
+        [allowed] = await browse(browser, "tries", site.other_origin, server=url)
+        [other] = await browse(browser, "tries", site.origin, server=url)
     assert allowed["found"] == ["open", "open", 200, 200, "open"]
     assert other["found"][:4] == [1006, 1006, "refused", "refused"]
     assert other["found"][4] != "open"

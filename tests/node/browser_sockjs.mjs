@@ -1,32 +1,10 @@
 /**
- * The client in headless Chromium: browser_sockjs.mjs CHROMIUM PAGE SCENARIO ARGS
+ * The client in pages of a Chromium: what test_browser_sockjs.py has browser.mjs run.
  *
- * A page at PAGE has the class Peer of peer.mjs. Its peers' output is printed here, a JSON line
- * each, with this process's clock as `at` and with the scenario's transport.
- *
- * transports URL ROOM TRANSPORT...   two tabs meet over each transport
- * origin URL ROOM TRANSPORT...       a page tries what its origin may or may not do
+ * A page at `page` has the class Peer of peer.mjs. Each scenario returns its peers' output, as
+ * lines with this process's clock as `at` and with the transport.
  */
-import { chromium } from "playwright-core";
-
-const SCENARIO_MS = 100_000 * (process.env.VIDERE_TEST_PATIENCE ?? 1); // ten times the usual time
-const LANES = 3; // transports at a time: most of their time is waiting
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 const PAYLOADS = ["x".repeat(60_000), "視".repeat(20_000), "👩‍👩‍👧‍👦 こんにちは 세계 e\u0301 \u2028</script>\"'\\/"];
-
-const [executablePath, pageUrl, scenario, ...args] = process.argv.slice(2);
-
-function print(line) {
-  console.log(JSON.stringify({ at: Math.round(performance.now()), ...line }));
-}
 
 /** A page with one peer at a time, which is driven from here. */
 class Tab {
@@ -34,16 +12,18 @@ class Tab {
     this.page = page;
   }
 
-  static async open(context, transport) {
+  static async open(context, { page: at, transport, record }) {
     const page = await context.newPage();
     page.on("console", (message) => {
       if (message.text().startsWith("{")) {
         const { at, ...line } = JSON.parse(message.text());
-        print({ ...line, transport });
+        record.add({ ...line, transport });
       } else console.error(transport, message.text());
     });
-    page.on("pageerror", (error) => print({ transport, event: "page-error", error: String(error) }));
-    await page.goto(pageUrl);
+    page.on("pageerror", (error) =>
+      record.add({ transport, event: "page-error", error: String(error) }),
+    );
+    await page.goto(at);
     return new Tab(page);
   }
 
@@ -79,8 +59,8 @@ class Tab {
   }
 }
 
-async function meet(context, transport, url, room) {
-  const [first, second] = [await Tab.open(context, transport), await Tab.open(context, transport)];
+async function meet(open, transport, { url, room, record }) {
+  const [first, second] = [await open(), await open()];
   await first.connect(url, transport, { name: "first", room });
   await second.connect(url, transport, { name: "second", room });
   await first.hears("connect", "second");
@@ -96,7 +76,7 @@ async function meet(context, transport, url, room) {
   await first.hears("connect", "again");
   await second.send("ping", "{}");
   await second.hears("ping");
-  print({ transport, event: "page-closed" });
+  record.add({ transport, event: "page-closed" });
   await second.page.close();
   await first.hears("disconnect", "again");
   await first.close();
@@ -144,44 +124,44 @@ function tryByHand(base) {
   ]);
 }
 
-const scenarios = {
-  async transports(browser, url, room, ...transports) {
-    const meetOver = async (transport) => {
-      const context = await browser.newContext();
-      try {
-        await meet(context, transport, url, `${room} ${transport}`);
-        print({ transport, event: "done" });
-      } catch (error) {
-        print({ transport, event: "failed", error: String(error) });
-      }
-      await context.close();
-    };
-    const lane = async () => {
-      while (transports.length) await meetOver(transports.shift());
-    };
-    await Promise.all(Array.from({ length: LANES }, lane));
-  },
+/** What is said in a scenario. */
+class Record {
+  lines = [];
 
-  async origin(browser, url, room, ...transports) {
-    const context = await browser.newContext();
-    const tab = await Tab.open(context, "");
-    print({ event: "by-hand", found: await tab.page.evaluate(tryByHand, url) });
+  add(line) {
+    this.lines.push({ at: Math.round(performance.now()), ...line });
+  }
+}
+
+/** Lets two tabs meet over a transport. */
+export async function meeting(browser, { page, url, room, transports: [transport] }) {
+  const record = new Record();
+  const context = await browser.newContext();
+  const open = () => Tab.open(context, { page, transport, record });
+  try {
+    await meet(open, transport, { url, room: `${room} ${transport}`, record });
+    record.add({ transport, event: "done" });
+  } catch (error) {
+    record.add({ transport, event: "failed", error: String(error) });
+  }
+  await context.close();
+  return record.lines;
+}
+
+/** Lets a page try what its origin may or may not do. */
+export async function tries(browser, { page, url, room, transports }) {
+  const record = new Record();
+  const context = await browser.newContext();
+  try {
+    const tab = await Tab.open(context, { page, transport: "", record });
+    record.add({ event: "by-hand", found: await tab.page.evaluate(tryByHand, url) });
     for (const transport of transports) {
       const joined = tab.connect(url, transport, { name: transport, room });
       const error = await joined.then(() => null, String);
-      print({ transport, event: "tried", error });
+      record.add({ transport, event: "tried", error });
     }
-  },
-};
-
-const timer = setTimeout(() => {
-  console.error(`Not done in ${SCENARIO_MS} ms`);
-  process.exit(1); // Playwright ends its browser on exit
-}, SCENARIO_MS);
-const browser = await chromium.launch({ executablePath, args: FLAGS });
-try {
-  await scenarios[scenario](browser, ...args);
-} finally {
-  await browser.close();
+  } finally {
+    await context.close();
+  }
+  return record.lines;
 }
-clearTimeout(timer);
