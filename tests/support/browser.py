@@ -96,20 +96,24 @@ class Browser:
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            answer = json.loads(line)
-            if "fault" in answer:
-                self.faults.append(f"{answer['page']}: {answer['fault']}")
-                continue
-            future = self._waiting.pop(answer["id"])
-            if future.done():
-                continue
-            if "error" in answer:
-                future.set_exception(AssertionError(answer["error"]))
-            else:
-                future.set_result(answer["result"])
-        for future in self._waiting.values():
-            future.cancel()
+        try:
+            async for line in self._process.stdout:
+                self._take(json.loads(line))
+        finally:  # it has ended, or a line is longer than LINE_BYTES
+            for future in self._waiting.values():
+                future.cancel()
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        if "fault" in answer:
+            self.faults.append(f"{answer['page']}: {answer['fault']}")
+            return
+        future = self._waiting.pop(answer["id"])
+        if future.done():
+            return
+        if "error" in answer:
+            future.set_exception(AssertionError(answer["error"]))
+        else:
+            future.set_result(answer["result"])
 
     async def _listen(self) -> None:
         assert self._process.stderr is not None
