@@ -199,7 +199,8 @@ async def test_videos_bear_old_packets(start: Start) -> None:
         await party.sees("video", other)
         for receiver in party.call.peers[other].connection.getReceivers():
             if receiver.track is not None and receiver.track.kind == "video":
-                assert isinstance(receiver._RTCRtpReceiver__jitter_buffer, LateProof)
+                buffer = receiver._RTCRtpReceiver__jitter_buffer
+                assert isinstance(buffer, LateProof) and buffer.capacity == 512
 
 
 async def test_a_lost_path(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

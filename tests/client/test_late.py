@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from aiortc import RTCPeerConnection
 from aiortc.jitterbuffer import MAX_MISORDER
 from aiortc.rtp import RtpPacket
 
-from videre.client.call import late
 from videre.client.call.late import HISTORY, LateProof
 
 FIRST = 65_000  # the numbers wrap meanwhile
@@ -42,14 +40,3 @@ def test_a_new_stream_begins(buffer: LateProof) -> None:
     assert buffer.add(packet(1000 - HISTORY - 1)) == (True, None)
     _, frame = buffer.add(packet(1000 - HISTORY))
     assert frame is not None and frame.data == str(1000 - HISTORY - 1).encode()
-
-
-async def test_a_receiver_gets_one() -> None:
-    """aiortc's receiver has the attribute that is replaced."""
-    connection = RTCPeerConnection()
-    receiver = connection.addTransceiver("video").receiver
-    before = receiver._RTCRtpReceiver__jitter_buffer  # type: ignore[attr-defined]
-    late.install(receiver)
-    after = receiver._RTCRtpReceiver__jitter_buffer  # type: ignore[attr-defined]
-    assert isinstance(after, LateProof) and after.capacity == before.capacity
-    await connection.close()

@@ -41,7 +41,7 @@ Clock = Callable[[], float]
 SPAN = 16
 WORSE = 4.0  # times more than linear
 ROUNDS = 9
-FLOOR = 10e-6  # seconds; growth counts from at least this much, or half of the total
+FLOOR = 20e-6  # seconds; growth counts from at least this much, or half of the total
 
 
 class Figures:

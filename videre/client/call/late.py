@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiortc import RTCRtpReceiver
+from aiortc import MediaStreamTrack, RTCPeerConnection
 from aiortc.jitterbuffer import MAX_MISORDER, JitterBuffer, JitterFrame
 from aiortc.rtp import RtpPacket
 from aiortc.utils import uint16_add
@@ -32,8 +32,10 @@ class LateProof(JitterBuffer):
         return super().add(packet)
 
 
-def install(receiver: RTCRtpReceiver) -> None:
-    """Give a video's receiver a LateProof buffer, before it receives anything."""
-    private: Any = receiver
-    capacity = private._RTCRtpReceiver__jitter_buffer.capacity
-    private._RTCRtpReceiver__jitter_buffer = LateProof(capacity=capacity, is_video=True)
+def install(connection: RTCPeerConnection, track: MediaStreamTrack) -> None:
+    """Give a video track's receiver a LateProof buffer, before it receives anything."""
+    for receiver in connection.getReceivers():
+        if receiver.track is track and track.kind == "video":
+            private: Any = receiver
+            capacity = private._RTCRtpReceiver__jitter_buffer.capacity
+            private._RTCRtpReceiver__jitter_buffer = LateProof(capacity=capacity, is_video=True)

@@ -141,27 +141,32 @@ class Path:
         self._tasks[self._latest] = asyncio.create_task(self._run(self._latest))
 
     async def _run(self, route: Route) -> None:
-        """Connect, then receive datagrams until the connection fails."""
+        """Connect, then receive datagrams until the connection fails or has been replaced."""
         try:
             await route.connect()
             route.heard = asyncio.get_running_loop().time()
             before, self._open = self._open, route
             self._found.set()
             self._changed()
-            if before is not None:
-                before.end.reschedule(route.heard + LINGER)
-                former, self._former = self._former, before
-                if former is not None:
-                    await self._give_up(former)
-            async with route.end:
-                while True:
-                    self._datagrams.put_nowait(await route.recv())
-        except TimeoutError:  # it was replaced
-            await self._give_up(route)
+            await self._receive(route, before)
         except ConnectionError:  # ICE failed, or consent has expired
             if self._open is route:
                 self._open = None
             self._changed()
+
+    async def _receive(self, route: Route, before: Route | None) -> None:
+        """Receive datagrams, from the one `before` for LINGER seconds, too."""
+        try:
+            async with route.end:
+                if before is not None:
+                    before.end.reschedule(route.heard + LINGER)
+                    former, self._former = self._former, before
+                    if former is not None:
+                        await self._give_up(former)
+                while True:
+                    self._datagrams.put_nowait(await route.recv())
+        except TimeoutError:  # it was replaced
+            await self._give_up(route)
 
     async def _give_up(self, route: Route) -> None:
         task = self._tasks.pop(route, None)

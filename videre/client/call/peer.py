@@ -242,9 +242,7 @@ class Peer:
         self._host.emit("error", error)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        for receiver in self.connection.getReceivers():
-            if receiver.track is track and track.kind == "video":
-                late.install(receiver)
+        late.install(self.connection, track)
         if track.kind in self._host.receive:
             self.tracks.append(track)
             self._host.emit("track", track, self)
