@@ -8,10 +8,12 @@ from uuid import uuid4
 
 import pytest
 from aiortc import MediaStreamTrack, VideoStreamTrack
+from browser import Page
 from patience import WAIT_SECONDS
 from test_browser_client import Site, site
 
 from videre.client import Blob, Call, Peer
+from videre.client.call.path import Path, Route
 
 __all__ = ["site"]
 
@@ -95,6 +97,21 @@ async def test_values_both_ways(site: Site, first: str) -> None:
             assert await page.run(faults) == 1  # of the one that was too large
 
 
+async def replaced(path: Path, before: Route | None, page: Page) -> None:
+    """Return when another connection is open; a timeout says what both sides are doing."""
+    try:
+        async with asyncio.timeout(SECONDS / 2):
+            while path._open is before:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        checks = [f"{pair} {pair.state}" for pair in path._latest._check_list]
+        code = "const c = v.peers.get('py').connection;"
+        state = await page.run(f"{code} return [c.signalingState, c.iceConnectionState];")
+        task = path._tasks.get(path._latest)
+        error.add_note(f"The page is {state}. Python: {task}, heard {path.silence} s ago, {checks}")
+        raise
+
+
 @pytest.mark.parametrize("first", ["page", "python"])
 @pytest.mark.parametrize("who", ["page", "python"])
 async def test_either_side_restarts_ice(site: Site, first: str, who: str) -> None:
@@ -109,7 +126,8 @@ async def test_either_side_restarts_ice(site: Site, first: str, who: str) -> Non
             ufrag = (
                 "return /ufrag:(.*)/.exec(v.peers.get('py').connection.localDescription.sdp)[1];"
             )
-            before, ours = await page.run(ufrag), peer._path._open  # type: ignore[union-attr]
+            assert peer._path is not None
+            before, ours = await page.run(ufrag), peer._path._open
             sending = asyncio.create_task(call.send(bytes(3_000_000)))
             if who == "page":
                 await page.run("v.peers.get('py').restart();")
@@ -117,8 +135,7 @@ async def test_either_side_restarts_ice(site: Site, first: str, who: str) -> Non
                 peer.restart()
             while await page.run(ufrag) == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            while peer._path._open is ours:  # type: ignore[union-attr] # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            await replaced(peer._path, ours, page)
             await sending
             await page.run("await v.send(new Uint8Array(100_000));")
             assert await python.values.get() == bytes(100_000)
