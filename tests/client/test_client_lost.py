@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from patience import WAIT_SECONDS
 from scripted import Scripted, scripted
+from skipping import forward
 
 from videre import errors
 from videre.client import (
@@ -403,13 +404,13 @@ async def test_a_token_that_cannot_be_fetched(server: Scripted) -> None:
 
 async def test_a_slow_token(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what follows is limited in time: a slow application is asked once."""
-    monkeypatch.setattr(link_module, "JOIN_SECONDS", 0.2)
+    monkeypatch.setattr(link_module, "JOIN_SECONDS", WAIT_SECONDS / 3)
     asked = 0
 
     async def fetch() -> str:
         nonlocal asked
         asked += 1
-        await asyncio.sleep(0.5)
+        await forward(WAIT_SECONDS / 2, by=1.0)
         return f"t{asked}"
 
     room = Client(server.url, user="me", room="room", token=fetch, backoff=AT_ONCE)
