@@ -14,6 +14,7 @@ from aiortc import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from alive import Alive
 from inprocess import Server, serving
+from lost_path import lose
 from patience import patient
 from scripted import Proxy, scripted
 
@@ -211,9 +212,7 @@ async def test_a_lost_path(start: Start, monkeypatch: pytest.MonkeyPatch) -> Non
     await ann.sees("video", "bob")
     await bob.sees("video", "ann")
     for side in (ann.call.peers["bob"], bob.call.peers["ann"]):
-        for protocol in side._path._open._protocols:
-            monkeypatch.setattr(protocol, "datagram_received", lambda *_: None)
-            monkeypatch.setattr(protocol.transport, "sendto", lambda *_: None)
+        lose(side._path._open, monkeypatch)
     await ann.becomes("disconnected", user="bob")
     sending = asyncio.create_task(ann.call.send({"sent": "meanwhile"}))
     await ann.becomes("connected", user="bob")
