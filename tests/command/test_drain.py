@@ -19,6 +19,7 @@ from inprocess import Client, Server, serving
 from patience import WAIT_SECONDS
 from process import signaller
 from signalling import Closed, connect
+from skipping import skip
 from sockjs_client import Wire, ask
 from visitors import TRANSPORTS, Visitor
 
@@ -88,13 +89,14 @@ async def test_clients_of_each_transport(transport: str) -> None:
         await visitor.say(packet("connect", "v", "room"))
         await visitor.hear()
         (member,) = await run.server.members("m", room="other")
-        run.begin(SHORT)
+        run.begin(LONG)
         (text,) = await visitor.hear()
         assert goaway(text)[:2] == ("v", "room")
         assert goaway(await member.text())[:2] == ("m", "other")
         await visitor.say(packet("ping", "v", "room"))
         (answer,) = await visitor.hear()
         assert json.loads(answer)["Payload"] == '["v"]'
+        skip(LONG)
         await run.ended()
         assert (await visitor.goodbye())[0] == 4005
         assert await member.closed() == 4005
