@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 from hypothesis import strategies as st
 
@@ -40,28 +39,16 @@ def repeat(piece: str, size: int, *, between: str = ",") -> str:
 
     `%d` in a piece becomes its number, which makes keys distinct.
     """
-    fixed = piece.split("%d")
-    count = _how_many(fixed, size + len(between), len(between))
-    if len(fixed) == 1:
-        return between.join([piece] * count)
-    return between.join(str(number).join(fixed) for number in range(count))
-
-
-def _how_many(fixed: list[str], size: int, between: int) -> int:
-    """Return how many pieces fit, at least one; a number stands in each gap of `fixed`."""
-    gaps = len(fixed) - 1
-    plain = sum(map(len, fixed)) + between
-    if not gaps:
-        return max(1, size // plain)
-    count = 0
-    for digits in itertools.count(1):
-        each = plain + gaps * digits
-        more = min(size // each, 10**digits - count)
-        count += more
-        size -= more * each
-        if count < 10**digits:
-            break
-    return max(1, count)
+    if "%d" not in piece:
+        return between.join([piece] * max(1, (size + len(between)) // len(piece + between)))
+    pieces = [piece.replace("%d", "0")]
+    length = len(pieces[0])
+    while True:
+        made = piece.replace("%d", str(len(pieces)))
+        length += len(between) + len(made)
+        if length > size:
+            return between.join(pieces)
+        pieces.append(made)
 
 
 @dataclasses.dataclass(frozen=True)
