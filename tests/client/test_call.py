@@ -15,7 +15,7 @@ from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from alive import Alive
 from inprocess import Server, serving
 from lost_path import lose
-from patience import patient
+from patience import eventually, patient
 from scripted import Proxy, scripted
 
 import videre
@@ -187,9 +187,7 @@ async def test_ice_restarts(start: Start, monkeypatch: pytest.MonkeyPatch, who: 
     await bob.sees("video", "ann")
     await ann.call.send("still there")
     assert await bob.hears("message") == "still there"
-    async with asyncio.timeout(SECONDS):
-        while not all(old._closed for old in before if old is not None):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: all(old._closed for old in before if old is not None))
     assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
 
 

@@ -22,8 +22,8 @@ from cluster import (
     cluster,
     proxy,
 )
-from engine_nodes import LEASE, eventually
-from patience import WAIT_SECONDS
+from engine_nodes import LEASE
+from patience import WAIT_SECONDS, eventually
 from process import node, node_modules, require
 from signalling import Packet, Signalling
 from skipping import skip

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 from engine_contract import Recorder
-from engine_nodes import eventually
+from patience import eventually
 from simulated_store import Cluster, Soon
 
 from videre.engines.redis.doubts import Doubts

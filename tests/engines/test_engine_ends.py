@@ -6,7 +6,8 @@ import itertools
 from typing import Any
 
 import pytest
-from engine_nodes import LEASE, Nodes, eventually
+from engine_nodes import LEASE, Nodes
+from patience import eventually
 from skipping import skip
 
 from videre.engines.redis.duties import AT_A_TIME

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_nodes import Node, eventually, nodes_on
+from engine_nodes import Node, nodes_on
+from patience import eventually
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse
 from valkey_server import valkey

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from engine_contract import HALVES
-from engine_nodes import GRACE, LEASE, Nodes, eventually, nodes_on
-from patience import WAIT_SECONDS
+from engine_nodes import GRACE, LEASE, Nodes, nodes_on
+from patience import WAIT_SECONDS, eventually
 from redis.asyncio import Redis
 from skipping import skip
 from valkey_server import Valkey, redis_tls, until, valkey, valkey_sentinel

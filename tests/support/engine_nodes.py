@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 
 from engine_contract import HALVES, Recorder, in_short
 from fakes import FakeClock
-from patience import WAIT_SECONDS
+from patience import eventually
 from skipping import skip
 
 from videre.engines import Gap, choice
@@ -173,13 +173,6 @@ async def nodes_on(url: str) -> AsyncIterator[Nodes]:
         for node in nodes.all:
             with suppress(EngineError):
                 await node.engine.close()
-
-
-async def eventually(met: Callable[[], bool]) -> None:
-    """Return when a condition is met."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not met():  # noqa: ASYNC110  # of what is looked at nobody tells
-            await asyncio.sleep(0.005)
 
 
 async def step(nodes: Sequence[Node]) -> float:

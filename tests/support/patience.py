@@ -6,7 +6,9 @@ Use `VIDERE_TEST_PATIENCE=3 bin/test` on a machine that is three times as slow, 
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 
 EXAMPLES = float(os.environ.get("VIDERE_TEST_EXAMPLES", "1"))
 PATIENCE = float(os.environ.get("VIDERE_TEST_PATIENCE", "1"))
@@ -24,3 +26,10 @@ def examples(count: int) -> int:
 
 #: The limit for something that must happen. Tests wait for the event, not for this time.
 WAIT_SECONDS = patient(60)
+
+
+async def eventually(met: Callable[[], bool]) -> None:
+    """Return when a condition is met."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not met():  # noqa: ASYNC110  # of what is looked at nobody tells
+            await asyncio.sleep(0.005)
