@@ -1,7 +1,8 @@
-"""Shared by all tests: the option --fast, and a store and a browser for each process.
+"""Shared by all tests: which of them run, and a store and a browser for each process.
 
-`--fast` leaves out the tests marked `process`: those that start a program such as the command, a
-browser, a store or an installer. An unmarked test that starts one then fails.
+A run without paths leaves out the tests marked `long`, unless it has `--long`. `--fast` leaves out
+those marked `process`: they start a program such as the command, a browser, a store or an
+installer. An unmarked test that starts one then fails.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ settings.register_profile(
 )
 settings.load_profile("ours")
 
-#: What a module has in which every test starts a program.
-ALL_START = re.compile(r"^pytestmark = .*pytest\.mark\.process\b", re.MULTILINE)
+#: The marks that all tests of a module have.
+MODULE_MARKS = re.compile(r"^pytestmark = (.*)$", re.MULTILINE)
 
 #: New objects before a collection, and collections before one of the older objects.
 GC_THRESHOLD = (50_000, 10, 10)
@@ -41,8 +42,23 @@ STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --fast."""
+    """Add --fast and --long."""
     parser.addoption("--fast", action="store_true", help="leave out tests that start a program")
+    parser.addoption("--long", action="store_true", help="run the tests that take long, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run long tests that are asked for by their path."""
+    at_work = hasattr(config, "workerinput")  # of xdist: it has the options, and paths always
+    if not at_work and config.args_source is pytest.Config.ArgsSource.ARGS:
+        config.option.long = True
+
+
+def left_out(config: pytest.Config) -> str | None:
+    """Return the mark of the tests that do not run."""
+    if config.getoption("--fast"):
+        return "process"
+    return None if config.getoption("--long") else "long"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,18 +72,21 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out modules marked `process` as a whole: --fast need not import them."""
-    if not config.getoption("--fast") or collection_path.suffix != ".py":
+    """Leave out modules with that mark: they need not be imported."""
+    mark = left_out(config)
+    if mark is None or collection_path.suffix != ".py":
         return None
-    return bool(ALL_START.search(collection_path.read_text(encoding="utf-8"))) or None
+    marks = MODULE_MARKS.search(collection_path.read_text(encoding="utf-8"))
+    return marks is not None and re.search(rf"\bmark\.{mark}\b", marks[1]) is not None or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests that --fast does not run."""
-    if config.getoption("--fast"):
-        slow = [item for item in items if item.get_closest_marker("process")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("process")]
+    """Deselect single tests with that mark."""
+    mark = left_out(config)
+    if mark is not None:
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        config.hook.pytest_deselected(items=marked)
+        items[:] = [item for item in items if not item.get_closest_marker(mark)]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

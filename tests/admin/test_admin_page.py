@@ -22,7 +22,7 @@ from process import node_modules
 from videre.config import Config
 from videre.transport import Options
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 SEEN = "await page.locator(arg).first().waitFor();"
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}

@@ -10,7 +10,7 @@ from test_browser_client import Site, every, room, site
 
 __all__ = ["room", "site"]
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 #: Page code that makes values, compares them, and imitates other clients.
 TOOLS = """

@@ -11,7 +11,7 @@ from test_browser_client import FLOWS, Site, every, room, site
 
 __all__ = ["room", "site"]
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 #: Records every requested track; the user decides when the test says so.
 DEVICES = """

@@ -10,7 +10,7 @@ import pytest_asyncio
 from browser import Page, chromium
 from test_browser_client import Site
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 MB = 1_000_000
 SIZE = 60 * MB  # three times what is allowed above it, so a second copy shows

@@ -12,7 +12,7 @@ import pytest
 from patience import patient
 from process import ROOT, node_modules, require
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 CLIENT = ROOT / "videre" / "browser"
 DEMO = ROOT / "videre" / "demo"

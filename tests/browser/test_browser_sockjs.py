@@ -15,7 +15,7 @@ from aiohttp import web
 from browser import Browser
 from process import NODE, Signaller, node_modules, signaller
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 IFRAMES = ["iframe-eventsource", "iframe-xhr-polling"]
 MODERN = ["websocket", "xhr-streaming", "xhr-polling", "eventsource"]

@@ -35,6 +35,7 @@ async def received(call: Call, kind: str) -> int:
 
 
 @pytest.mark.process
+@pytest.mark.long
 @pytest.mark.asyncio(loop_scope="session")
 @runs("README.md", "videre.client")
 @pytest.mark.parametrize("first", ["page", "python"])

@@ -18,7 +18,7 @@ from videre.client.call.path import Path, Route
 
 __all__ = ["site"]
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 SECONDS = WAIT_SECONDS
 

@@ -24,7 +24,7 @@ import videre
 from videre.config import Config
 from videre.settings import Limits
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 #: Playwright's options for each person: a context, hence a window, since a background tab is
 #: painted only once a second.

@@ -24,7 +24,7 @@ from tokens import SECRET, hs256
 import videre
 from videre.auth import TokenAuth, secret_key
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 SECONDS = patient(30)  # a safety net
 

@@ -21,7 +21,7 @@ from patience import patient
 from process import ROOT, require
 from valkey_server import free_port
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 SECONDS = patient(120)  # npm installs about sixty packages
 OWN: dict[str, Any] = {"permissions": ["camera", "microphone"]}

@@ -28,7 +28,7 @@ from test_browser_client import Site
 
 from videre.client import Backoff, Call, Event, Peer, Rejoined, Resumed
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 SECONDS = patient(90)  # a safety net
 DEAD_SECONDS = 5.0

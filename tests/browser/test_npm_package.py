@@ -31,7 +31,7 @@ CORE_BYTES = 13_000  # minified and compressed, as an application's page loads i
 HOOK_BYTES = 1_000
 SECONDS = patient(60)  # for a whole call
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest.fixture(scope="module")

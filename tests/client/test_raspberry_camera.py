@@ -25,7 +25,7 @@ from videre.auth import TokenAuth, secret_key, sign
 from videre.client import Call
 from videre.config import Config
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 EXAMPLE = ROOT / "examples" / "raspberry-camera"
 README = (EXAMPLE / "README.md").read_text(encoding="utf-8")

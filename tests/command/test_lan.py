@@ -188,6 +188,7 @@ async def house() -> AsyncIterator[Island]:
 
 
 @pytest.mark.process
+@pytest.mark.long
 async def test_a_call_from_a_phone(house: Island, tmp_path: Path) -> None:
     """Chromium on another machine warns; a user who proceeds has a camera and a call."""
     within = (*house.within, "env", f"XDG_STATE_HOME={tmp_path}")

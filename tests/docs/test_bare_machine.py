@@ -17,7 +17,7 @@ from documents import BLOCKS, ROOT, Block, claim
 from meeting import MEET
 from reader import reader as reading
 
-pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 # Blocks that no other test runs.
 FOLLOWED = [

@@ -35,7 +35,7 @@ from valkey_server import valkey
 
 from videre.version import __version__
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 SECONDS = patient(60)  # for a command that ends by itself; none takes a tenth of it
 

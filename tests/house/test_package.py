@@ -21,7 +21,7 @@ from wheelhouse import closure
 
 from videre.version import __version__
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 SOURCES = ("videre", "setup.cfg", "setup.py", "README.md", "LICENSE", "CHANGELOG.md")
 BUILD = """

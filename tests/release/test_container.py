@@ -248,6 +248,7 @@ def healthy(
 
 
 @pytest.mark.process
+@pytest.mark.long
 def test_the_installed_packages(installed: Path) -> None:
     """The sources' version, its dependencies, and the client for a Valkey."""
     done = subprocess.run(
@@ -271,6 +272,7 @@ async def events(stream: asyncio.StreamReader, until: str) -> Sequence[dict[str,
 
 
 @pytest.mark.process
+@pytest.mark.long
 async def test_it_runs(installed: Path) -> None:
     """As in the image it serves, is healthy, drains on its stop signal, and logs JSON only.
 

@@ -24,7 +24,7 @@ import site_builder as site
 
 from videre.config.schema import SCHEMA
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 API = json.loads(site.API.read_text(encoding="utf-8"))
 
