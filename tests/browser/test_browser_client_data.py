@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from browser import Page
-from test_browser_client import Site, every, room, site
+from client_site import Site, every, room, site
 
 __all__ = ["room", "site"]
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from browser import Page, chromium
-from test_browser_client import FLOWS, Site, every, room, site
+from client_site import FLOWS, Site, every, room, site
 
 __all__ = ["room", "site"]
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 from aiortc import MediaStreamTrack, VideoStreamTrack
 from browser import Page
+from client_site import Site, site
 from lost_path import lose
 from patience import WAIT_SECONDS
-from test_browser_client import Site, site
 
 from videre.client import Blob, Call, Peer
 from videre.client.call.path import Path, Route

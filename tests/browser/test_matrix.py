@@ -21,10 +21,10 @@ import test_documents_browser
 from aiortc import MediaStreamTrack
 from aiortc.contrib.media import MediaPlayer
 from browser import Browser, Page, Wire
+from client_site import Site
 from documents import Block, claim
 from film import make_film
 from patience import patient
-from test_browser_client import Site
 
 from videre.client import Backoff, Call, Event, Peer, Rejoined, Resumed
 
