@@ -181,7 +181,7 @@ async def listens(port: int) -> bool:
     """Return whether a port of this machine takes a connection."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
+    except ConnectionError:  # refused, or reset by the end of the listener
         return False
     writer.close()
     return True
