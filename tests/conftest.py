@@ -77,7 +77,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if mark is None or collection_path.suffix != ".py":
         return None
     marks = MODULE_MARKS.search(collection_path.read_text(encoding="utf-8"))
-    return marks is not None and re.search(rf"\bmark\.{mark}\b", marks[1]) is not None or None
+    return (marks is not None and re.search(rf"\bmark\.{mark}\b", marks[1]) is not None) or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
