@@ -11,6 +11,10 @@ from documents import ROOT, TEST, Block, defined, runs, table_of_tests
 from tokens import SECRET
 
 from videre.config import load
+from videre.transport.bodies import MAX_ADDRESS_BODIES, MAX_BODIES
+from videre.transport.manager import MAX_BACKLOGS
+from videre.transport.session import MAX_WAITING
+from videre.transport.wire import MAX_UNFINISHED
 
 TEXT = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 ROWS = table_of_tests("docs/security.md")
@@ -30,6 +34,23 @@ def test_each_row_names_tests_that_exist(row: list[str]) -> None:
     for file, name in named:
         assert (ROOT / file).exists(), file
         assert name.startswith("test_") and name in defined(file), f"{file}::{name}"
+
+
+@pytest.mark.parametrize(
+    ("document", "about", "bound"),
+    [
+        ("security", "many WebSockets", MAX_UNFINISHED),
+        ("security", "request bodies", MAX_BODIES),
+        ("security", "request bodies", MAX_ADDRESS_BODIES),
+        ("security", "their backlogs", MAX_BACKLOGS),
+        ("cluster", "the Valkey hangs", MAX_WAITING),
+    ],
+)
+def test_bounds_that_no_key_sets(document: str, about: str, bound: int) -> None:
+    """A row of a table says how much memory all clients together may take of each kind."""
+    text = (ROOT / f"docs/{document}.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith("|") and about in line]
+    assert f" {bound / 2**20:g} MiB " in row
 
 
 @runs("docs/security.md", "VIDERE_SECRETS")
