@@ -14,7 +14,7 @@ from typing import Any, cast
 import orjson
 import pytest
 from engine_contract import EngineContract
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from patience import WAIT_SECONDS, examples
 from simulated_server import Server
@@ -263,8 +263,16 @@ class Real(Side):
         await self._store._client.delete(*(f"{tag}:{k}" for k in KEYS if key in (k, "all")))
 
 
+JOIN = ("join", "a", "n", "0", "", "", True, "x")
+SAY = ("publish", "a", "held", None, "x", "", "")
+#: A room that has lost all keys but its log.
+ONLY_A_LOG = [JOIN, SAY, ("lose key", "order"), ("lose key", "room")]
+
+
 @settings(max_examples=examples(75), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=4, max_size=20), keep=st.sampled_from([None, 300, 1000]))
+@example([*ONLY_A_LOG, ("reap", "m", "n", "-inf", "1"), JOIN, SAY, ("since", 0, False)], None)
+@example([*ONLY_A_LOG, JOIN, SAY, SAY, SAY, SAY, ("since", 0, False)], 300)
 def test_the_model_agrees_with_the_lua(
     loop: asyncio.AbstractEventLoop, server: Valkey, steps: list[Any], keep: int | None
 ) -> None:

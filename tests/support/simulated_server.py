@@ -141,14 +141,15 @@ class Server:
         room = self.data.get(name)
         if key in ("room", "all"):
             self.lost.pop(name, None)
-        if room is None or (not room.seats and key not in ("room", "all", "log")):
+        if room is None:
             return
         if key == "log":
             room.log.clear()
-        elif key == "all" or not room.seats:
+            return
+        keys = {"room", "order"} if room.seats else {"room"}
+        room.gone |= keys if key == "all" else keys & {key}
+        if room.gone == keys:  # as if it had never been: room.lua deletes the log with the next one
             del self.data[name]
-        else:
-            room.gone.add(key)
 
     def step(self, name: str, op: str, *arguments: str) -> Any:
         """See RedisStore.step."""
