@@ -61,6 +61,12 @@ def left_out(config: pytest.Config) -> str | None:
     return None if config.getoption("--long") else "long"
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say what does not run."""
+    mark = left_out(config)
+    return None if mark is None else f"left out: tests marked {mark}; bin/test --long runs all"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Rest the garbage collector: tests that are collected stay, and there is nothing to free."""

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from conftest import left_out, pytest_configure, pytest_ignore_collect
+from conftest import (
+    left_out,
+    pytest_configure,
+    pytest_ignore_collect,
+    pytest_report_header,
+)
 
 SOURCES = pytest.Config.ArgsSource
 MODULES = {
@@ -46,6 +51,8 @@ def test_what_is_left_out(
     made = config(*options)
     pytest_configure(made)
     assert left_out(made) == mark
+    said = pytest_report_header(made)
+    assert said is None if mark is None else f"marked {mark};" in str(said)
     for name, text in MODULES.items():
         path = tmp_path / f"test_{name}.py"
         path.write_text(f"import pytest\n\n{text}")
