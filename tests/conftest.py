@@ -83,16 +83,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if mark is None or collection_path.suffix != ".py":
         return None
     marks = MODULE_MARKS.search(collection_path.read_text(encoding="utf-8"))
-    return (marks is not None and re.search(rf"\bmark\.{mark}\b", marks[1]) is not None) or None
+    return True if marks and re.search(rf"\bmark\.{mark}\b", marks[1]) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect single tests with that mark."""
     mark = left_out(config)
-    if mark is not None:
-        marked = [item for item in items if item.get_closest_marker(mark)]
-        config.hook.pytest_deselected(items=marked)
-        items[:] = [item for item in items if not item.get_closest_marker(mark)]
+    if mark is None:
+        return
+    kept: list[pytest.Item] = []
+    marked: list[pytest.Item] = []
+    for item in items:
+        (marked if item.get_closest_marker(mark) else kept).append(item)
+    config.hook.pytest_deselected(items=marked)
+    items[:] = kept
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from conftest import (
-    left_out,
-    pytest_configure,
-    pytest_ignore_collect,
-    pytest_report_header,
-)
+from conftest import left_out, pytest_configure, pytest_ignore_collect, pytest_report_header
 
 SOURCES = pytest.Config.ArgsSource
 MODULES = {
