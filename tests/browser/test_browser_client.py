@@ -7,7 +7,8 @@ import time
 
 import pytest
 from browser import Page
-from client_site import ALL_FLOW, FLOWS, PAYLOADS, Site, every, packet, room, site
+from client_site import ALL_FLOW, FLOWS, PAYLOADS, Site, call, every, room, site
+from fakes import packet
 from tokens import SECRET, hs256
 
 import videre
@@ -144,14 +145,13 @@ async def test_data_channels(site: Site, room: str) -> None:
 
 async def test_a_broken_connection_is_resumed(site: Site, room: str) -> None:
     """The call goes on meanwhile; each message of both sides arrives exactly once, in order."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     bystander = await site.eve(room)
     await ann.run("v.signaller.broadcast('before');")
     site.wire.cut()
     await ann.run("await until(() => v.signaller.state === 'waiting');")
     for number in range(3):
-        await bystander.send_json(packet("broadcast", "eve", room, f"away {number}"))
+        await bystander.send_str(packet("broadcast", "eve", room, f"away {number}"))
         await ann.run("v.signaller.broadcast(`while cut ${arg}`);", number)
     await ann.run("globalThis.peer = v.peers.get('bob'); await advances(v.remoteVideoElement);")
     site.wire.mend()
@@ -175,8 +175,7 @@ async def test_a_broken_connection_is_resumed(site: Site, room: str) -> None:
 
 async def test_a_restarted_server(site: Site, room: str) -> None:
     """Both rejoin, the same call goes on, and a third member can be called."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     await every([ann, bob], "globalThis.before = [...v.peers.values()];")
     await site.silence()
     await every([ann, bob], "await until(() => v.signaller.state !== 'joined');")
@@ -412,8 +411,7 @@ async def test_an_expiring_token_is_replaced(site: Site, room: str) -> None:
 
 async def test_a_removed_user_does_not_return(site: Site, room: str) -> None:
     """A close of 4500 and above is final: it is reported as an error, and ends all calls."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     assert await site.rooms.kick(room, "bob", "Be nice")
     told = await bob.run(
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from client_site import FLOWS, PAYLOADS, Site, every, room, site
+from client_site import FLOWS, PAYLOADS, Site, call, every, room, site
 
 import videre
 from videre.settings import Limits
@@ -61,8 +61,7 @@ async def test_a_member_that_returns_too_late_is_called_again(site: Site, room: 
 
 async def test_a_broken_call_restarts_ice(site: Site, room: str) -> None:
     """It does so after a while without media; the browser itself would wait longer."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     await bob.run(
         """
         const slow = setTimeout;
@@ -80,8 +79,7 @@ async def test_a_broken_call_restarts_ice(site: Site, room: str) -> None:
 
 async def test_a_member_that_did_not_return_after_a_restart(site: Site, room: str) -> None:
     """After a restart it may be gone unannounced; its call is ended once it fails."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     await site.silence()
     await bob.close()
     await site.signal()
@@ -92,8 +90,7 @@ async def test_a_member_that_did_not_return_after_a_restart(site: Site, room: st
 
 async def test_ice_is_restarted(site: Site, room: str) -> None:
     """When a connection fails, both find a new path, and the call stays the same."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     code = """
     const { connection } = v.peers.values().next().value;
     const ufrag = () => /ufrag:(.*)/.exec(connection.localDescription.sdp)[1];
@@ -113,8 +110,7 @@ async def test_ice_is_restarted(site: Site, room: str) -> None:
 
 async def test_offers_never_collide(site: Site, room: str) -> None:
     """Both add tracks at once, several times: each track is seen, and no offer is rolled back."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     await every(
         [ann, bob],
         """
@@ -147,8 +143,7 @@ async def test_offers_never_collide(site: Site, room: str) -> None:
 
 async def test_lost_signals_are_sent_again(site: Site, room: str) -> None:
     """Both restart ICE while neither has a connection to the server."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     ufrag = """
     const { connection } = v.peers.values().next().value;
     return /ufrag:(.*)/.exec(connection.remoteDescription.sdp)[1];
@@ -175,8 +170,7 @@ FLOODS = {
 @pytest.mark.parametrize("kind", FLOODS)
 async def test_too_many_requests_get_few_answers(site: Site, room: str, kind: str) -> None:
     """Answers count towards the rate of the sender, whom a flood must not get closed."""
-    ann, bob = await site.client("ann", room), await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     flood = f"""
     const peer = v.peers.get("ann");
     const signals = (() => {{ {FLOODS[kind]} }})();

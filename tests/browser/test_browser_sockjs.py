@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from browser import Browser
+from client_site import file_handler
 from process import NODE, Signaller, node_modules, signaller
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
@@ -81,16 +82,6 @@ class Transcript:
         return [json.loads(text) for text in self.texts("heard", peer, kind)]
 
 
-def serve(body: str | Path, content_type: str) -> Any:
-    """Return a handler that answers with a text or a file."""
-    text = body if isinstance(body, str) else body.read_text(encoding="utf-8")
-
-    async def handler(_request: web.Request) -> web.Response:
-        return web.Response(text=text, content_type=content_type)
-
-    return handler
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site() -> AsyncIterator[Site]:
     """Serve a page with the client, and the script of the iframe page, on their own port."""
@@ -98,10 +89,10 @@ async def site() -> AsyncIterator[Site]:
     javascript = "text/javascript"
     dist = modules / "sockjs-client" / "dist"
     app = web.Application()
-    app.router.add_get("/", serve(PAGE, "text/html"))
-    app.router.add_get("/peer.mjs", serve(NODE / "peer.mjs", javascript))
-    app.router.add_get("/sockjs-client.mjs", serve(SHIM, javascript))
-    app.router.add_get("/sockjs.min.js", serve(dist / "sockjs.min.js", javascript))
+    app.router.add_get("/", file_handler(PAGE, "text/html"))
+    app.router.add_get("/peer.mjs", file_handler(NODE / "peer.mjs", javascript))
+    app.router.add_get("/sockjs-client.mjs", file_handler(SHIM, javascript))
+    app.router.add_get("/sockjs.min.js", file_handler(dist / "sockjs.min.js", javascript))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -13,9 +13,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from browser import Browser, Page, Wire
+from fakes import packet
 from process import NODE, ROOT, node_modules
 
 import videre
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -25,11 +28,6 @@ PAGE = """<!doctype html>
 {more}
 <script type="module" src="/client_page.mjs"></script>
 """
-
-
-def packet(event: str, user: str, room: str, payload: object) -> dict[str, Any]:
-    """Return a packet as sent on the wire."""
-    return {"Header": {"Event": event, "UserId": user, "RoomId": room}, "Payload": payload}
 
 
 class Site:
@@ -50,9 +48,9 @@ class Site:
         app.router.add_get("/", self._page)
         app.router.add_static("/static", ROOT / "videre" / "browser")
         for name in ("client_page.mjs", "old_page.mjs"):
-            app.router.add_get(f"/{name}", _file(NODE / name))
+            app.router.add_get(f"/{name}", file_handler(NODE / name))
         sockjs = node_modules() / "sockjs-client" / "dist" / "sockjs.min.js"
-        app.router.add_get("/sockjs.min.js", _file(sockjs))
+        app.router.add_get("/sockjs.min.js", file_handler(sockjs))
         self.port = await self.serve(app)
         await self.signal()
 
@@ -71,7 +69,7 @@ class Site:
         """Join eve to a room, over a connection that is not cut."""
         self.http = self.http or aiohttp.ClientSession()
         socket = await self.http.ws_connect(f"http://127.0.0.1:{self.wire.target}/echo/websocket")
-        await socket.send_json(packet("connect", "eve", room, "{}"))
+        await socket.send_str(packet("connect", "eve", room))
         await socket.receive()
         return socket
 
@@ -120,11 +118,12 @@ class Site:
         return web.Response(text=text, content_type="text/html")
 
 
-def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
-    text = path.read_text(encoding="utf-8")
+def file_handler(body: str | Path, content_type: str = "text/javascript") -> Handler:
+    """Return a handler that answers with a text or a file."""
+    text = body if isinstance(body, str) else body.read_text(encoding="utf-8")
 
     async def handler(_request: web.Request) -> web.Response:
-        return web.Response(text=text, content_type="text/javascript")
+        return web.Response(text=text, content_type=content_type)
 
     return handler
 
@@ -161,3 +160,10 @@ PAYLOADS = """
 return v.told.filter(({ type }) => type === "message").map(({ detail }) => detail.payload)
   .filter(({ Type }) => !Type);
 """
+
+
+async def call(site: Site, room: str) -> list[Page]:
+    """Return the pages of two people, ann and bob, who see each other."""
+    pages = [await site.client(user, room) for user in ("ann", "bob")]
+    assert await every(pages, FLOWS) == [True, True]
+    return pages
