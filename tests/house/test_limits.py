@@ -433,3 +433,13 @@ def test_bytes_without_a_rate_hold_nobody_back() -> None:
     assert [throttle.judge(False, 100.0) for _ in range(2)] == [PASS, WARN]
     throttle.charge(1_000_000, 100.0)
     assert [throttle.judge(False, 102.0) for _ in range(2)] == [PASS, WARN]
+
+
+def test_packets_without_a_rate_hold_nobody_back() -> None:
+    """Their number does not lengthen an episode of a session whose bytes are limited."""
+    throttle = Throttle(None, 0, byte_rate=100.0, byte_burst=100)
+    for now in (100.0, 120.0):  # the bucket is full after a second
+        judged = [throttle.judge(False, now, 1) for _ in range(102)]
+        assert judged == [PASS] * 100 + [WARN, DROP]
+        judged = [throttle.judge(True, now + 10.0, 1) for _ in range(102)]
+        assert judged == [PASS] * 100 + [WARN, DROP]

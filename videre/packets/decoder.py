@@ -68,7 +68,8 @@ class Decoder:
         try:
             body = orjson.loads(text)
         except (ValueError, RecursionError) as error:  # orjson.JSONDecodeError is a ValueError
-            raise MalformedPacket(f"Not JSON: {_brief(error)}") from None
+            # orjson says what it expected, and where, and quotes nothing.
+            raise MalformedPacket(f"Not JSON: {error}") from None
         if type(body) is not dict:
             raise MalformedPacket("Not a JSON object")
         header: Any = body.get("Header")
@@ -113,9 +114,3 @@ class Decoder:
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         if size > self._most:
             raise PacketTooLarge(f"{size} bytes, at most {self._most} are allowed")
-
-
-def _brief(error: Exception) -> str:
-    # orjson gives the position ("unexpected character: line 1 column 5 (char 4)") and quotes
-    # nothing.
-    return str(error)[:120]
