@@ -86,6 +86,15 @@ def test_missed_events_by_count() -> None:
     assert answers == [["x", "y", "z"], ["y", "z"], [], []]
 
 
+def test_initiators_that_left_in_turn_are_all_missed() -> None:
+    """Each leave brings two packets: the disconnect, and the new role."""
+    history = make()
+    leaves = [left(f"u{number}", f"u{number + 1}") for number in range(5)]
+    for event in leaves:
+        history.record(event, 0)
+    assert history.missed("a", 0) == Missed(10, [*leaves])
+
+
 def test_a_new_ticket_starts_a_new_count() -> None:
     """Its holder cannot ask for events before the ticket."""
     history = make()
