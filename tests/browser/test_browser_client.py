@@ -22,9 +22,7 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 async def test_two_people_see_each_other(site: Site, room: str) -> None:
     """Frames advance on both sides, and the remaining user sees that the other has left."""
-    ann = await site.client("ann", room)
-    bob = await site.client("bob", room)
-    assert await every([ann, bob], FLOWS) == [True, True]
+    ann, bob = await call(site, room)
     assert await ann.run("return [v.isInitiator, v.signaller.users];") == [True, ["ann", "bob"]]
     assert await bob.run("return [v.isInitiator, v.signaller.users];") == [False, ["ann", "bob"]]
     await ann.run("v.disconnect();")
