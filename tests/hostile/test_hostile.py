@@ -148,11 +148,10 @@ async def here(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
     linger = 10.0 if LONG else 1.0
     # A reset is sent once. If it is lost, as on a busy machine's loopback, only this time ends the
     # connection: our command's default is 75 s (KeepAlive), aiohttp's is an hour.
-    keep_alive = 75.0 if LONG else 5.0
     runner = web.AppRunner(
         app,
         access_log=None,
-        keepalive_timeout=keep_alive,
+        keepalive_timeout=5.0,
         shutdown_timeout=1.0,
         lingering_time=linger,
     )
@@ -181,7 +180,7 @@ async def test_nothing_remains_inside(
     else:
         pytest.fail("nothing was attacked")
     sessions, rooms = namespace.sessions, namespace.rooms
-    for _ in range(900 if LONG else 150):
+    for _ in range(150):
         # A lost seat keeps its room until its grace is over, a lost connection its task (`here`).
         if not (sessions.sessions or len(rooms) or sessions.shared.jobs.tasks or left_over(tasks)):
             break
