@@ -3,10 +3,11 @@
     python tests/support/mutants.py limits            # every mutant of videre/limits.py
     python tests/support/mutants.py transport --sample 60 --seed 1
 
-The areas are in AREAS, each with the tests that should fail. Nothing is written: a mutant is
-compiled from memory, in a process forked from one that has imported the libraries. The program
-prints each surviving mutant, and a line of figures. A mutant that runs too long counts as killed,
-and is printed, too: on a busy machine that may be wrong.
+The areas are in AREAS, each with the tests that should fail. A first run records which lines each
+test executes; on a mutant only those run that execute a changed line, the shortest first. Nothing
+is written: a mutant is compiled from memory, in a process forked from one that has imported the
+libraries. The program prints each surviving mutant, and a line of figures. A mutant that runs too
+long counts as killed, and is printed, too: on a busy machine that may be wrong.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import pickle
 import random
 import resource
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
 
 import aiohttp.web
+import coverage
 import hypothesis
 import jwt
 import orjson
@@ -40,6 +44,9 @@ LIBRARIES = (aiohttp.web, hypothesis, jwt, orjson, pytest)  # imported once, for
 CPU_SECONDS = 120  # for the tests of one mutant: several times what they need
 SECONDS = 600.0  # in all: a mutant may wait for ever, at no cost
 
+#: Tests of what an operator sees, and over sockets.
+OBSERVED = ("logs", "metrics/test_metrics*.py", "wire/test_protocol*.py")
+
 #: By name: modules of videre, and the tests to run on their mutants.
 AREAS: dict[str, tuple[list[str], list[str]]] = {
     "limits": (["limits.py"], ["house/test_limits.py", "peers"]),
@@ -48,8 +55,8 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
         ["wire/test_*packets*.py", "wire/test_payload.py", "peers/test_peer_[bpt]*.py"],
     ),
     "auth": (["auth.py"], ["house/test_auth*.py", "peers/test_peer_tokens.py"]),
-    "peers": (["peers"], ["peers", "rooms"]),
-    "rooms": (["rooms"], ["rooms", "peers"]),
+    "peers": (["peers"], ["peers", "rooms", *OBSERVED]),
+    "rooms": (["rooms"], ["rooms", "peers", *OBSERVED]),
     "engines": (["engines/*.py"], ["engines/test_engine_[hmn]*.py", "rooms", "peers"]),
     "transport": (["transport"], ["transport", "hostile"]),
 }
@@ -79,11 +86,11 @@ class Mutant:
 
     path: Path
     node: int
-    line: int
+    lines: range
     what: str
 
     def __str__(self) -> str:
-        return f"{self.path.relative_to(ROOT)}:{self.line}: {self.what}"
+        return f"{self.path.relative_to(ROOT)}:{self.lines.start}: {self.what}"
 
     def code(self) -> CodeType:
         """Return the module's code with the change."""
@@ -122,8 +129,8 @@ def _ignored(tree: ast.Module) -> set[ast.AST]:
     """Return the nodes that tests need not notice: annotations, decorators, log lines."""
     found: set[ast.AST] = set()
     for node in ast.walk(tree):
-        for field in ("annotation", "returns"):
-            if (part := getattr(node, field, None)) is not None:
+        for name in ("annotation", "returns"):
+            if (part := getattr(node, name, None)) is not None:
                 found |= set(ast.walk(part))
         for decorator in getattr(node, "decorator_list", ()):
             found |= set(ast.walk(decorator))
@@ -131,15 +138,27 @@ def _ignored(tree: ast.Module) -> set[ast.AST]:
         is_slots = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__slots__"
         if is_log or is_slots or isinstance(node, ast.ImportFrom):
             found |= set(ast.walk(node))
-        if isinstance(node, ast.Expr) and node.value in found:
-            found.add(node)
-    return found
+    # A statement is walked before its expression.
+    statements = (node for node in ast.walk(tree) if isinstance(node, ast.Expr))
+    return found | {node for node in statements if node.value in found}
+
+
+def _called(tree: ast.Module) -> set[ast.AST]:
+    """Return the nodes that run with each call of a function: not once, for all tests."""
+    return {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not any("cache" in ast.unparse(each) for each in function.decorator_list)
+        for statement in function.body
+        for node in ast.walk(statement)
+    }
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """Yield each mutant of a module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    ignored = _ignored(tree)
+    ignored, called = _ignored(tree), _called(tree)
     for number, node in enumerate(ast.walk(tree)):
         if node in ignored:
             continue
@@ -147,7 +166,10 @@ def mutants(path: Path) -> Iterator[Mutant]:
         changed = copy.deepcopy(node)
         if _change(changed) is not None:
             after = ast.unparse(ast.fix_missing_locations(changed)).partition("\n")[0]
-            yield Mutant(path, number, getattr(node, "lineno", 0), f"{before}  ->  {after}")
+            where = node.test if isinstance(node, ast.If) else node
+            assert isinstance(where, ast.expr | ast.stmt) and where.end_lineno
+            end = where.end_lineno + 1 if node in called else where.lineno
+            yield Mutant(path, number, range(where.lineno, end), f"{before}  ->  {after}")
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -177,16 +199,80 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self._mutant.code(), module.__dict__)
 
 
-def _test(mutant: Mutant | None, tests: Sequence[str]) -> int:
+@dataclass
+class Reach:
+    """A plugin of pytest that records which tests execute which lines, and how long they take."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    lines: dict[Path, dict[int, list[str]]] = field(default_factory=dict)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Record a test."""
+        cover = coverage.Coverage.current()
+        assert cover is not None
+        cover.switch_context(item.nodeid)
+        began = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = time.monotonic() - began
+            cover.switch_context("")
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Return the tests that execute a changed line, the shortest first."""
+        lines = self.lines.get(mutant.path, {})
+        found = {test for line in mutant.lines for test in lines.get(line, ()) if test}
+        return sorted(found, key=self.seconds.__getitem__)
+
+
+@dataclass
+class Only:
+    """A plugin of pytest that runs these tests alone, in this order."""
+
+    tests: Sequence[str]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Choose."""
+        named = {item.nodeid: item for item in items}
+        items[:] = [named[test] for test in self.tests]
+
+
+def reach(paths: Sequence[Path], tests: Sequence[str]) -> Reach:
+    """Run the tests, and return what they execute of these files."""
+    with tempfile.NamedTemporaryFile() as found:
+        if (child := os.fork()) == 0:
+            cover = coverage.Coverage(data_file=None, include=[str(path) for path in paths])
+            recorded = Reach()
+            with cover.collect():
+                _pytest(tests, recorded)
+            data = cover.get_data()
+            recorded.lines = {path: data.contexts_by_lineno(str(path)) for path in paths}
+            Path(found.name).write_bytes(pickle.dumps(recorded))
+            os._exit(0)
+        os.waitpid(child, 0)
+        read = pickle.loads(Path(found.name).read_bytes())
+        assert isinstance(read, Reach)
+        return read
+
+
+def _test(mutant: Mutant | None, tests: Sequence[str], only: Sequence[str]) -> int:
     """Run the tests in this process, and return pytest's exit code."""
     if mutant is not None:
         sys.meta_path.insert(0, Finder(mutant))
+    if not only:
+        return _pytest(["-x", *tests])
+    files = dict.fromkeys(str(ROOT / test.partition("::")[0]) for test in only)
+    return _pytest(["-x", *files], Only(only))
+
+
+def _pytest(arguments: Sequence[str], *plugins: object) -> int:
     os.environ.setdefault("VIDERE_TEST_EXAMPLES", "0.3")  # what is rare has other tests
     null = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(null, number)
     options = [
-        "-x",
         "-q",
         "-n",
         "0",
@@ -196,17 +282,20 @@ def _test(mutant: Mutant | None, tests: Sequence[str]) -> int:
         "--fast",
         "--no-header",
     ]
-    return int(pytest.main([*options, *tests]))
+    return int(pytest.main([*options, *arguments], plugins))
 
 
-def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
-    """Return whether the tests pass on a mutant, or for None on the unchanged code."""
+def survives(mutant: Mutant | None, tests: Sequence[str], only: Sequence[str] = ()) -> bool:
+    """Return whether the tests pass on a mutant, or for None on the unchanged code.
+
+    `only` are the ids of those tests that can notice the change, or none if that is not known.
+    """
     if (child := os.fork()) == 0:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         code = 1
         with contextlib.suppress(BaseException):
-            code = _test(mutant, tests)
+            code = _test(mutant, tests, only)
         os._exit(code)
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -249,13 +338,14 @@ def main() -> int:
     chosen = chosen[arguments.skip :]
     named = [str(path) for path in files(tests, ROOT / "tests")]
     assert survives(None, named), "the tests fail on the code as it is"
+    reached = reach(paths, named)
     started = time.monotonic()
     tried, left = 0, []
     for mutant in chosen:
         if time.monotonic() - started > arguments.seconds:
             break
         tried += 1
-        if survives(mutant, named):
+        if survives(mutant, named, reached.tests(mutant)):
             left.append(mutant)
             print(f"survived: {mutant}", flush=True)
     killed = 100 * (tried - len(left)) / max(1, tried)
