@@ -233,7 +233,8 @@ async def test_a_burst_arrives_once(site: Site, room: str, burst: int | None) ->
 
 async def test_a_burst_to_many_arrives_once(site: Site, room: str) -> None:
     """The server charges each eight receivers; the client knows, so nothing is refused or lost."""
-    limits = Limits(bytes_per_second=40_000, byte_burst=40_000)
+    # The client leaves room for packets that are held up for 1.4 s, as on a busy machine.
+    limits = Limits(bytes_per_second=20_000, byte_burst=100_000)
     await site.restart(videre.Config(limits=limits))
     page = await site.open()
     found = await page.run(

@@ -76,7 +76,7 @@ def test_a_refusal_pauses() -> None:
     found = pacer({"PacketsPerSecond": 10, "PacketBurst": 20})
     found.refused(100.0)
     pause = found.wait(0, 100.0)
-    assert pause == pytest.approx(15 / 9)
+    assert pause == pytest.approx(2.0)
     assert passed(found, 0, 102.0) == 7  # of 7.5
     found.begin({"PacketsPerSecond": 10, "PacketBurst": 40}, 200.0)
     assert passed(found, 0, 200.0) == 15

@@ -583,7 +583,7 @@ const scenarios = {
     made.join("room");
     const socket = await open();
     socket.welcome({ Limits, Users });
-    socket.hears("ping", "me", JSON.stringify(["x".repeat(27_000)])); // the answer of a large room
+    socket.hears("ping", "me", JSON.stringify(["x".repeat(22_500)])); // the answer of a large room
     made.broadcast("x");
     found.answered = socket.sent.length - 1;
     made.leave();

@@ -76,6 +76,7 @@ class Pacer:
         """Pause until the server's buckets are full again, and halve the share from then on."""
         buckets = [each for each in (self._packets, self._bytes) if each is not None]
         fill = max((each.burst / each.rate for each in buckets), default=0.0)
+        fill *= SHARE / BURST_SHARE  # of the server's, which are larger
         self._paused = now + min(LONGEST, max(SHORTEST, fill))
         self._share = max(LEAST_SHARE, self._share / 2)
         self._fill()

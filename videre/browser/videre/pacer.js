@@ -2,7 +2,8 @@
 
 /** @typedef {import("../videre.js").Limits} Limits */
 
-const SHARE = 0.9; // of the server's limits, so that packets that bunch up on their way still pass
+const SHARE = 0.9; // of the server's rates
+const BURST_SHARE = 0.75; // of its bursts: packets that are held up on their way arrive together (see pacer.py)
 const LONGEST_MS = 30_000; // pause after a refusal
 /** The limits of a server that states none. @type {Limits} */
 const DEFAULTS = { PacketsPerSecond: 50, PacketBurst: 200 };
@@ -46,7 +47,7 @@ export class Pacer {
 
   /** Pause until the server's own buckets are full again, then send at half the rate. @param {number} now */
   refused(now) {
-    const fill = this.#buckets.map(({ burst, rate }) => (burst / rate) * 1000);
+    const fill = this.#buckets.map(({ burst, rate }) => ((burst * SHARE) / (rate * BURST_SHARE)) * 1000);
     this.#until = now + Math.min(LONGEST_MS, Math.max(1000, ...fill));
     for (const bucket of this.#buckets) {
       // One of the server's is empty, and until all are full it drops packets silently.
@@ -63,6 +64,6 @@ export class Pacer {
  */
 function made(counts, rate, burst) {
   if (!rate) return [];
-  const level = Math.max(1, (burst ?? rate) * SHARE);
+  const level = Math.max(1, (burst ?? rate) * BURST_SHARE);
   return [{ counts, rate: rate * SHARE, burst: level, level }];
 }
