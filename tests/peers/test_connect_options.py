@@ -98,6 +98,21 @@ def test_every_fault_is_named() -> None:
     )
 
 
+def test_null_is_no_fault() -> None:
+    """A message does not name the keys that are null."""
+    asked = {"Welcome": None, "Resume": None, "Received": None}
+    for key in asked:
+        with pytest.raises(InvalidPacket) as caught:
+            connect_options({**asked, key: -1})
+        assert str(caught.value).count("Payload.") == 1
+
+
+def test_an_empty_secret() -> None:
+    """The message says how short a secret may be."""
+    with pytest.raises(InvalidPacket, match=r"^Payload.Resume: min length is 1$"):
+        connect_options({"Resume": ""})
+
+
 def test_no_message_repeats_a_secret() -> None:
     """No error message contains a token or secret, valid or not."""
     for payload in ({"Resume": "secret" * 99}, {"Resume": ["secret"]}, {"Received": "secret"}):

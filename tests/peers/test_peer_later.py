@@ -10,6 +10,7 @@ from fakes import FakeClient, World, begin, brief, packet, run, run_on
 from later_engine import LaterEngine
 
 from videre.engines import Engine
+from videre.errors import CloseCode
 from videre.reasons import LOST
 
 Down = Literal["at once", "later"]
@@ -69,6 +70,17 @@ def test_the_first_seated_is_the_initiator(world: World) -> None:
     run_on(first)
     assert b.heard() == [("connect", "b", "room", "true"), ("connect", "a", "room", "false")]
     assert a.heard() == [("connect", "a", "room", "false")]
+
+
+def test_a_connect_whose_answer_is_lost(world: World, engine: LaterEngine) -> None:
+    """The client has heard that it is a member, but its seat is not certain: it is closed."""
+    (b,) = world.members("b")
+    engine.down = "when done"
+    a = world.client()
+    a.connect("a", "room")
+    assert brief(a.texts()[0]) == ("connect", "a", "room", "false")
+    assert a.code == CloseCode.ENGINE_UNAVAILABLE
+    assert not a.peer.seated and b.peer.seated
 
 
 def test_two_concurrent_connects_under_one_name(world: World) -> None:

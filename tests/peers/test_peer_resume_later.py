@@ -114,6 +114,7 @@ def test_a_resumption_needs_the_engine(world: World, engine: LaterEngine, down: 
     a = world.client()
     ask(a, "a", Resume=secret)
     assert a.error()["Code"] == "unavailable"
+    assert world.rooms.tally.resumes["failed"] == 1
     engine.down = None
     ask(a, "a", Resume=secret)
     assert answer(a)[1]["Resumed"] is True

@@ -18,14 +18,14 @@ from videre.settings import JoinPolicy
 class LaterEngine:
     """Every method works one turn after it is first awaited.
 
-    While `down`, the methods in `down_for` fail: at their start, or a turn later.
+    While `down`, the methods in `down_for` fail: at their start, a turn later, or when it is done.
     """
 
     in_process = False
 
     def __init__(self, **settings: Any) -> None:
         self._memory = MemoryEngine(**settings)
-        self.down: Literal["at once", "later"] | None = None
+        self.down: Literal["at once", "later", "when done"] | None = None
         self.down_for = {"join", "leave", "remove", "publish", "members"}
 
     @property
@@ -107,7 +107,10 @@ class LaterEngine:
         await asyncio.sleep(0)  # one turn, needs no loop
         self._check("later", method.__name__)
         result = method(*arguments)
-        return await result if inspect.isawaitable(result) else result
+        if inspect.isawaitable(result):
+            result = await result
+        self._check("when done", method.__name__)
+        return result
 
     def _check(self, when: str, method: str) -> None:
         if self.down == when and method in self.down_for:
