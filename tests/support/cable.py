@@ -106,18 +106,23 @@ class Cable:
         self.device = f"videre{int(network.network_address) & 0x1FFFF}"
 
     async def lay(self) -> None:
-        """Create both ends, and wait until the kernel sends packets through them."""
+        """Create both ends, and wait until the kernel sends packets through them.
+
+        They have no IPv6 address, which would come seconds later, and change the network for a
+        Chromium that has started by then.
+        """
         peer = ("type", "veth", "peer", "name", self.device, "netns", self.namespace)
         await ip("link", "add", self.device, *peer)
         await ip("address", "add", f"{self.here}/30", "dev", self.device)
         await self._there("address", "add", f"{self.there}/30", "dev", self.device)
-        await ip("link", "set", self.device, "up")
-        await self.plug()
+        for run in (ip, self._there):
+            await run("link", "set", self.device, "addrgenmode", "none")
+            await run("link", "set", self.device, "up")
         async with asyncio.timeout(WAIT_SECONDS):
-            while True:  # the kernel notices the carrier up to a second later
-                if " state UP " in await self._there("link", "show", self.device):
-                    return
-                await asyncio.sleep(0.02)
+            for run in (ip, self._there):
+                # The kernel notices the carrier up to a second later.
+                while " state UP " not in await run("link", "show", self.device):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
 
     async def _there(self, *arguments: str) -> str:
         return await ip("-n", self.namespace, *arguments)
