@@ -61,6 +61,16 @@ def test_a_new_initiator(world: World) -> None:
     assert a.heard() == b.heard() == []  # nothing has changed since then
 
 
+def test_members_that_are_found_are_counted() -> None:
+    """The census has the members of all nodes, with those that came and without those that went."""
+    world = World(Frank)
+    world.members("a", "b")
+    find(world, "a", "c", "d", elsewhere=("c", "d"))
+    assert world.rooms.census.largest(1) == [("room", 3)]
+    find(world)
+    assert world.rooms.census.members == 0
+
+
 def test_welcomed_members_hear_of_the_new_initiator(world: World) -> None:
     """They get the role packet, as after any promotion."""
     a, _ = guest(world, "a")

@@ -29,6 +29,14 @@ class Counted(World):
             assert (flow.packets, flow.bytes) == (packets[event], sizes[event]), event
 
 
+def test_a_join_is_logged() -> None:
+    """With the role of the member, and how many there are."""
+    world = World()
+    world.members("a", "b")
+    joined = [(each["user"], each["initiator"], each["members"]) for each in world.log.of("join")]
+    assert joined == [("a", True, 1), ("b", False, 2)]
+
+
 def test_a_packet_counts_for_each_who_gets_it() -> None:
     """Joins, broadcasts, leaves with and without an heir, repeats, and what a resume brings."""
     world = Counted(limits=UNLIMITED)

@@ -402,3 +402,10 @@ def test_a_kick_waits_for_the_engine() -> None:
     assert (a.texts(), b.code) == ([], None)
     run_on(kicking)
     assert (len(a.texts()), b.code) == (1, 4504)
+
+
+def test_the_nodes_are_the_engines(world: World) -> None:
+    """As the engine saw them last."""
+    world.members("a")
+    (seen,) = world.rooms.nodes()
+    assert seen.about is not None and seen.about.members == 1

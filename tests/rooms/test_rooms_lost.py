@@ -61,6 +61,14 @@ def test_lost_seats_are_like_their_model(
         assert {each: lost.of(each) for each in "abc"} == {e: len(model[e]) for e in "abc"}
 
 
+def test_a_seat_given_up_no_longer_counts() -> None:
+    """Each further loss gives up the next seat, not the same one again."""
+    lost = make(per_address=1)
+    given = [[each.id for each in lost.add(seat(number), "a")] for number in range(3)]
+    assert given == [[], ["s0"], ["s1"]]
+    assert len(lost) == lost.of("a") == 1
+
+
 def test_no_memory_without_lost_seats() -> None:
     """Nothing is kept of an address whose seats are all forgotten, or of a seat never lost."""
     lost = make(5, 5)
