@@ -60,6 +60,7 @@ def test_the_outcomes_of_resumes_are_counted() -> None:
     ask(world.client(), "b", Resume="wrong")
     results = {result: count for result, count in world.rooms.tally.resumes.items() if count}
     assert results == {"resumed": 1, "gone": 1, "refused": 1}
+    assert not world.rooms._replica.joining  # the seats that were not granted are forgotten
 
 
 def test_a_goaway_names_the_seat() -> None:
