@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from sockjs_client import fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE, PING, TEXT, encode
 
+from videre.errors import CloseCode
 from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
 
@@ -218,6 +220,53 @@ async def test_sending_does_not_postpone_the_ping(seam: Seams, transport: str) -
                 break
         else:
             pytest.fail("60 messages in 3 s, and no ping")
+
+
+IDLE = {
+    "ping": encode(b"", PING),
+    "pong": encode(b"", PING + 1),
+    "empty": encode(b"", TEXT),
+    "tiny fragment": encode(b"x", TEXT)[1:],
+    "no messages": encode(b"[]", TEXT),
+}
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+@pytest.mark.parametrize("kind", IDLE)
+async def test_frames_without_a_message_are_limited(
+    seam: Seams, transport: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One too many between two sweeps ends the session; messages are not counted."""
+    if kind == "no messages" and transport == "raw":
+        return  # there it is one
+    monkeypatch.setattr("videre.transport.websocket.MAX_IDLE_FRAMES", 5)
+    server = await seam(heartbeat=3600.0)
+    visitor = await Visitor.enter(server.base, transport)
+    for number in range(10):
+        await visitor.say(str(number))
+    await server.tape.until("message", text="9")
+    frames = [IDLE[kind]] * 6
+    if kind == "tiny fragment":
+        first, next_ = bytes([TEXT]), bytes([0])
+        frames = [(next_ if number else first) + frame for number, frame in enumerate(frames)]
+    visitor.wire.writer.write(b"".join(frames))
+    heard = [(TEXT, b"")]
+    while heard[-1][0] != CLOSE:  # the answers to pings come first
+        heard.append(await visitor.websocket.frame())
+    raw = int.from_bytes(heard[-1][1][:2], "big")
+    code = raw if transport == "raw" else json.loads(heard[-2][1][1:])[0]
+    assert code == CloseCode.TOO_MANY_PACKETS
+    assert server.tape.story()[-1] == "goodbye"
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_a_close_frame_without_a_code(seam: Seams, transport: str) -> None:
+    """It is a normal end."""
+    server = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    visitor.websocket.send(b"", CLOSE)
+    assert (await server.tape.until("goodbye")).text == "clean"
+    assert (await visitor.websocket.goodbye())[0] == 1000
 
 
 STOPPABLE = """
