@@ -18,8 +18,8 @@ import aiohttp
 import pytest
 from browser import Browser, Page
 from patience import patient
+from ports import free_port
 from process import ROOT, require
-from valkey_server import free_port
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 

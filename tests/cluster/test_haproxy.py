@@ -13,9 +13,10 @@ import aiohttp
 import pytest
 from fakes import packet
 from patience import WAIT_SECONDS
+from ports import free_port
 from process import ROOT, Signaller, require, signaller
 from test_nginx import replace
-from valkey_server import free_port, until
+from valkey_server import until
 
 pytestmark = pytest.mark.process
 

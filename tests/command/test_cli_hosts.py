@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 from fakes import packet
 from patience import WAIT_SECONDS
+from ports import free_port
 from process import Signaller, signaller
-from valkey_server import free_port
 
 from videre.command import listening
 from videre.config import Config

@@ -17,6 +17,7 @@ import aiohttp
 import forked
 import pytest
 from forked import Forked
+from ports import free_port
 from process import NO_DRAIN, ROOT, START_SECONDS, STOP_SECONDS
 from signalling import connect
 from test_logs_writing import read, visit
@@ -27,13 +28,6 @@ pytestmark = pytest.mark.process
 CLOSED = {"<&-": (0,), ">&-": (1,), "2>&-": (2,), "<&- >&- 2>&-": (0, 1, 2)}
 #: Which of standard output and errors are full, or a pipe without a reader.
 BROKEN = [(1,), (2,), (1, 2)]
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @asynccontextmanager

@@ -11,8 +11,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from ports import free_port
 from process import require, signaller
-from valkey_server import free_port, until
+from valkey_server import until
 
 from videre.command import proxy_protocol
 

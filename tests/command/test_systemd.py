@@ -19,6 +19,7 @@ import forked
 import pytest
 from passed import activated, environ, numbered, refused
 from patience import WAIT_SECONDS
+from ports import free_port
 from process import (
     START_SECONDS,
     Signaller,
@@ -163,8 +164,7 @@ def test_children_do_not_inherit_the_socket() -> None:
 async def test_real_socket_activation() -> None:
     """systemd's own program listens, and starts us when the first client connects."""
     program = require("systemd-socket-activate")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     process = await execute(
         *(program, "-l", f"127.0.0.1:{port}", sys.executable, "-m", "videre"),
         env=environ(**DRAINS),

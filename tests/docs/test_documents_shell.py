@@ -23,11 +23,11 @@ from pathlib import Path
 import aiohttp
 import jwt
 import pytest
-from coturn import free_port
 from documents import ROOT, Block, runs, runs_all
 from fakes import packet
 from packaging.requirements import Requirement
 from patience import patient
+from ports import free_port
 from process import Signaller, execute, require, self_signed
 from test_nginx import LOG, MAIN, replace
 from test_workers import urls

@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 from documents import ROOT, Block, claim, run_python, runs
 from inprocess import Server, serving
+from ports import free_port
 from process import STOP_SECONDS
-from valkey_server import free_port, until
+from valkey_server import until
 
 from videre.client import Client, Closed, Message
 from videre.errors import Unauthorized

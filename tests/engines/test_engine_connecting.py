@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 import pytest
 from engine_nodes import Nodes, nodes_on
+from ports import free_port
 from process import self_signed
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import RedisClusterException
-from valkey_server import Valkey, free_port, redis_binary, until, valkey
+from valkey_server import Valkey, redis_binary, until, valkey
 
 from videre import engine_url
 from videre.engines.redis.connecting import connect, sentinels_of

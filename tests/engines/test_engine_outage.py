@@ -18,11 +18,12 @@ from engine_nodes import LEASE, Node, nodes_on
 from inprocess import serving
 from oneshot import Done, run
 from patience import WAIT_SECONDS
+from ports import free_port
 from process import ROOT, signaller
 from redis.asyncio import RedisCluster
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from valkey_server import Valkey, free_port, redis_binary, redis_tls, valkey
+from valkey_server import Valkey, redis_binary, redis_tls, valkey
 
 import videre
 from videre.config import Config

