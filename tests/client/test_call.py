@@ -191,6 +191,35 @@ async def test_ice_restarts(start: Start, monkeypatch: pytest.MonkeyPatch, who: 
     assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
 
 
+async def test_a_cancelled_restart_leaves_no_socket(start: Start) -> None:
+    """The connection that it gives up is closed nevertheless."""
+    ann, _bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    own = ann.call.peers["bob"]._path
+    await own.renew()
+    own.start("user", "password")  # of nobody: it goes on connecting
+    given_up = own._latest
+    assert given_up._protocols
+    renewing = asyncio.create_task(own.renew())
+    await asyncio.sleep(0)
+    renewing.cancel()
+    await eventually(lambda: not given_up._protocols)
+
+
+async def test_a_call_that_ends_during_a_restart_leaves_no_socket(start: Start) -> None:
+    """What the restart has opened by then, and what it opens later, is closed."""
+    ann, _bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    own = ann.call.peers["bob"]._path
+    await own.renew()
+    own.start("user", "password")
+    renewing = asyncio.create_task(own.renew())
+    await asyncio.sleep(0)
+    await own.close()
+    await renewing
+    assert not own._latest._protocols
+
+
 async def test_videos_bear_old_packets(start: Start) -> None:
     """Each video has the buffer that drops them."""
     ann, bob = await start("ann", VideoStreamTrack()), await start("bob", VideoStreamTrack())

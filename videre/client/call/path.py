@@ -97,6 +97,7 @@ class Path:
         self._open: Route | None = None  # carries the datagrams
         self._former: Route | None = None  # was replaced last; datagrams may still come over it
         self._tasks: dict[Route, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()  # each closes a connection that is given up
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._found = asyncio.Event()
         self._closed = asyncio.Event()
@@ -129,7 +130,7 @@ class Path:
         self._gatherer._remote_candidates_end = False  # or aiortc would accept no more candidates
         if given_up is not self._open:
             await self._give_up(given_up)
-        await self._latest.gather_candidates()
+        await self.gather_candidates()
 
     def start(self, username: str, password: str) -> None:
         """Connect the latest connection; the other end has these credentials."""
@@ -168,9 +169,15 @@ class Path:
         except TimeoutError:  # it was replaced
             await self._give_up(route)
 
-    async def _give_up(self, route: Route) -> None:
-        task = self._tasks.pop(route, None)
-        if task is not None and task is not asyncio.current_task():
+    def _give_up(self, route: Route) -> asyncio.Future[None]:
+        """Close a connection in a task of its own, which goes on if the caller is cancelled."""
+        ending = asyncio.create_task(self._end(route))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        return asyncio.shield(ending)
+
+    async def _end(self, route: Route) -> None:
+        if (task := self._tasks.pop(route, None)) is not None:
             task.cancel()
             await asyncio.wait([task])
         await route.close()
@@ -209,7 +216,12 @@ class Path:
 
     async def gather_candidates(self) -> None:
         """Gather the candidates of this end."""
-        await self._latest.gather_candidates()
+        route = self._latest
+        try:
+            await route.gather_candidates()
+        finally:
+            if self._closed.is_set():  # meanwhile: there may be new sockets
+                await self._give_up(route)
 
     async def add_remote_candidate(self, candidate: Candidate | None) -> None:
         """Add a candidate of the other end.
@@ -258,9 +270,10 @@ class Path:
             return
         self._closed.set()
         self._datagrams.put_nowait(None)
-        routes = {*self._tasks, self._latest}
+        for route in {*self._tasks, self._latest}:
+            self._give_up(route)
         self._open = None
-        await asyncio.gather(*(self._give_up(route) for route in routes))
+        await asyncio.wait(self._ending)
 
 
 def install(
