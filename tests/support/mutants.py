@@ -57,7 +57,7 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
     "auth": (["auth.py"], ["house/test_auth*.py", "peers/test_peer_tokens.py"]),
     "peers": (["peers"], ["peers", "rooms", *OBSERVED]),
     "rooms": (["rooms"], ["rooms", "peers", *OBSERVED]),
-    "engines": (["engines/*.py"], ["engines/test_engine_[hmn]*.py", "rooms", "peers"]),
+    "engines": (["engines/*.py"], ["engines/test_engine_[hmn]*.py", "rooms", "peers", *OBSERVED]),
     "transport": (["transport"], ["transport", "hostile"]),
 }
 

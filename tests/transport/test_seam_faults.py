@@ -9,7 +9,7 @@ import hashlib
 import logging
 import re
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sockjs
@@ -22,6 +22,8 @@ from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import PING, TEXT, Socket
 
 from videre.settings import SOCKJS_URL
+from videre.transport.parsing import _Inbound
+from videre.transport.websocket import WebSocketSession
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -262,3 +264,33 @@ async def test_a_frame_of_the_wrong_kind_is_no_message(seam: Seams) -> None:
     await visitor.say("text")
     await server.tape.until("message")
     assert server.tape.story() == ["open", "message text"]
+
+
+class Failing:
+    """A session whose handlers of frames fail."""
+
+    cuts = 0
+
+    def arrived(self, _message: object) -> None:
+        """Fail."""
+        raise ValueError("a message")
+
+    def broken(self, _error: BaseException) -> None:
+        """Fail."""
+        raise ValueError("a broken frame")
+
+    def cut(self) -> None:
+        """Count it."""
+        self.cuts += 1
+
+
+def test_a_failure_in_a_handler_of_frames_cuts_its_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The parser, which calls it from C, would only print the exception."""
+    session = Failing()
+    inbound = _Inbound(cast(WebSocketSession, session))
+    inbound.feed_data(None, 0)
+    assert session.cuts == 1 and "handling a message failed" in caplog.text
+    inbound.set_exception(ValueError())
+    assert session.cuts == 2 and "answering a broken frame failed" in caplog.text

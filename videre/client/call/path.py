@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from aioice import Candidate, Connection, ConnectionClosed
 from aiortc import RTCIceServer, RTCPeerConnection
@@ -283,13 +283,10 @@ def install(
 ) -> Path:
     """Put a Path into a peer connection that has one ICE transport and no description yet."""
     transport = _transport(connection)
-    path: Any = Path(transport.iceGatherer, servers, changed)
-    transport.iceGatherer._connection = path
-    transport._connection = path
-    transport._recv = path.recv
-    transport._send = path.send
-    found: Path = path
-    return found
+    path = Path(transport.iceGatherer, servers, changed)
+    transport.iceGatherer._connection = transport._connection = cast(Any, path)
+    transport._recv, transport._send = path.recv, path.send
+    return path
 
 
 def _transport(connection: RTCPeerConnection) -> RTCIceTransport:
