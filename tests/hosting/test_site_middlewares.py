@@ -271,3 +271,17 @@ asyncio.run(main())
             process.kill()
             await process.wait()
     assert (process.returncode, output) == (0, b"serves\n")
+
+
+async def test_a_middleware_sees_that_the_answer_is_sent() -> None:
+    """It may add headers only to an answer that is not prepared; that of a WebSocket is."""
+    seen: list[bool] = []
+
+    @web.middleware
+    async def look(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        seen.append(response.prepared)
+        return response
+
+    async with site(look) as (url, http), http.ws_connect(f"{url}/websocket"):
+        assert seen == [True]
