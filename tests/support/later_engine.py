@@ -18,7 +18,7 @@ from videre.settings import JoinPolicy
 class LaterEngine:
     """Every method works one turn after it is first awaited.
 
-    While `down`, the methods in `down_for` fail: at their start, a turn later, or when it is done.
+    While `down`, the methods in `down_for` fail: at their start, a turn later, or afterwards.
     """
 
     in_process = False

@@ -3,7 +3,7 @@
 /** @typedef {import("../videre.js").Limits} Limits */
 
 const SHARE = 0.9; // of the server's rates
-const BURST_SHARE = 0.75; // of its bursts: packets that are held up on their way arrive together (see pacer.py)
+const BURST_SHARE = 0.75; // of its bursts: packets that are held up on their way arrive together
 const LONGEST_MS = 30_000; // pause after a refusal
 /** The limits of a server that states none. @type {Limits} */
 const DEFAULTS = { PacketsPerSecond: 50, PacketBurst: 200 };
