@@ -27,7 +27,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -220,10 +220,14 @@ class Reach:
             cover.switch_context("")
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Return the tests that execute a changed line, the shortest first."""
+        """Return the tests that execute a changed line, or all if none is known to."""
         lines = self.lines.get(mutant.path, {})
         found = {test for line in mutant.lines for test in lines.get(line, ()) if test}
-        return sorted(found, key=self.seconds.__getitem__)
+        return self.ordered(found or self.seconds)
+
+    def ordered(self, tests: Iterable[str]) -> list[str]:
+        """Return these tests, the shortest first."""
+        return sorted(tests, key=self.seconds.__getitem__)
 
 
 @dataclass
@@ -257,14 +261,12 @@ def reach(paths: Sequence[Path], tests: Sequence[str]) -> Reach:
         return read
 
 
-def _test(mutant: Mutant | None, tests: Sequence[str], only: Sequence[str]) -> int:
+def _test(mutant: Mutant | None, tests: Sequence[str]) -> int:
     """Run the tests in this process, and return pytest's exit code."""
     if mutant is not None:
         sys.meta_path.insert(0, Finder(mutant))
-    if not only:
-        return _pytest(["-x", *tests])
-    files = dict.fromkeys(str(ROOT / test.partition("::")[0]) for test in only)
-    return _pytest(["-x", *files], Only(only))
+    files = dict.fromkeys(str(ROOT / test.partition("::")[0]) for test in tests)
+    return _pytest(["-x", *files], Only(tests))
 
 
 def _pytest(arguments: Sequence[str], *plugins: object) -> int:
@@ -285,20 +287,17 @@ def _pytest(arguments: Sequence[str], *plugins: object) -> int:
     return int(pytest.main([*options, *arguments], plugins))
 
 
-def survives(
-    mutant: Mutant | None, tests: Sequence[str], only: Sequence[str] = (), *, within: float
-) -> bool:
-    """Return whether the tests pass on a mutant, or for None on the unchanged code.
+def survives(mutant: Mutant | None, tests: Sequence[str], *, within: float) -> bool:
+    """Return whether these tests, by id, pass on a mutant, or for None on the unchanged code.
 
-    `only` are the ids of those tests that can notice the change, or none if that is not known.
-    The tests fail if they take longer than `within`, in seconds.
+    They fail if they take longer than `within`, in seconds.
     """
     if (child := os.fork()) == 0:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         code = 1
         with contextlib.suppress(BaseException):
-            code = _test(mutant, tests, only)
+            code = _test(mutant, tests)
         os._exit(code)
     end = time.monotonic() + within
     while time.monotonic() < end:
@@ -341,17 +340,17 @@ def main() -> int:
     chosen = chosen[arguments.skip :]
     named = [str(path) for path in files(tests, ROOT / "tests")]
     reached = reach(paths, named)
-    order = sorted(reached.seconds, key=reached.seconds.__getitem__)
-    assert survives(None, named, order, within=3600.0), "the tests fail on the code as it is"
+    unchanged = survives(None, reached.ordered(reached.seconds), within=3600.0)
+    assert unchanged, "the tests fail on the code as it is"
     started = time.monotonic()
     tried, left = 0, []
     for mutant in chosen:
         if time.monotonic() - started > arguments.seconds:
             break
         tried += 1
-        only = reached.tests(mutant)
-        took = sum(map(reached.seconds.__getitem__, only or reached.seconds))
-        if survives(mutant, named, only, within=SECONDS + TIMES * took):
+        able = reached.tests(mutant)
+        took = sum(map(reached.seconds.__getitem__, able))
+        if survives(mutant, able, within=SECONDS + TIMES * took):
             left.append(mutant)
             print(f"survived: {mutant}", flush=True)
         if tried % 20 == 0:
