@@ -86,3 +86,44 @@ async def test_only_one_replaced_connection_is_kept(pair: Pair) -> None:
     await eventually(lambda: all(route._closed for route in first))
     for end, kept in zip(pair, second, strict=True):
         assert not kept._closed and set(end._tasks) == {kept, end._open}
+
+
+async def test_a_closed_connection_is_no_error(pair: Pair) -> None:
+    """ICE has lost its consent: aiortc would stop the track, although a restart may follow."""
+    one, other = pair
+    lost = one._open
+    assert lost is not None
+    closing = asyncio.create_task(lost.close())
+    while lost._nominated:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert one._open is lost  # it has not heard yet
+    await one.send(b"lost")
+    await closing
+    for end in pair:
+        await end.renew()
+    await _connect(one, other)
+    await one.send(b"after it")
+    assert await other.recv() == b"after it"
+
+
+async def test_a_connection_that_opens_as_it_is_given_up(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not become the open one, as it is about to be closed."""
+    one, other = pair
+    connected = asyncio.Event()
+
+    async def connect(_route: Route) -> None:
+        await connected.wait()
+
+    monkeypatch.setattr(Route, "connect", connect)
+    before = one._open
+    await one.renew()
+    one.start("user", "password")
+    await asyncio.sleep(0)  # now it connects
+    renewing = asyncio.create_task(one.renew())
+    connected.set()
+    await renewing
+    assert one._open is before
+    await one.send(b"the old way")
+    assert await other.recv() == b"the old way"

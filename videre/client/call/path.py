@@ -5,14 +5,14 @@ place. It makes one connection after another, each with its own credentials (RFC
 carries the DTLS datagrams over the latest that has connected. It listens to the previous one for
 LINGER seconds more: the other end may change later, and aiortc asks only once for a lost packet.
 
-Only this module touches these private attributes of aiortc: `_connection` and
-`_remote_candidates_end` of an RTCIceGatherer, and `_connection`, `_recv` and `_send` of an
-RTCIceTransport (`install`).
+Only this module touches private attributes of aiortc: `_connection` and `_remote_candidates_end`
+of an RTCIceGatherer; `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -171,15 +171,16 @@ class Path:
 
     def _give_up(self, route: Route) -> asyncio.Future[None]:
         """Close a connection in a task of its own, which goes on if the caller is cancelled."""
-        ending = asyncio.create_task(self._end(route))
+        if (running := self._tasks.pop(route, None)) is not None:
+            running.cancel()  # at once, or it could still become the open one
+        ending = asyncio.create_task(self._end(route, running))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         return asyncio.shield(ending)
 
-    async def _end(self, route: Route) -> None:
-        if (task := self._tasks.pop(route, None)) is not None:
-            task.cancel()
-            await asyncio.wait([task])
+    async def _end(self, route: Route, running: asyncio.Task[None] | None) -> None:
+        if running is not None:
+            await asyncio.wait([running])
         await route.close()
 
     # The interface that aiortc uses.
@@ -257,7 +258,8 @@ class Path:
     async def send(self, data: bytes) -> None:
         """Send a datagram. Without an open connection it is lost, as datagrams may be."""
         if self._open is not None:
-            await self._open.send(data)
+            with contextlib.suppress(ConnectionError):  # closed, or aiortc would stop the track
+                await self._open.send(data)
 
     async def get_event(self) -> ConnectionClosed:
         """Wait until closed."""
