@@ -22,8 +22,8 @@ import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
 from videre.client.call import path, servers, signals
 from videre.client.call import peer as peers
-from videre.client.call.late import LateProof
 from videre.client.call.pace import ANSWERS
+from videre.client.call.video_buffer import VideoBuffer
 from videre.config import Config
 from videre.errors import TokenExpired, Unauthorized
 from videre.settings import Limits
@@ -228,7 +228,7 @@ async def test_videos_bear_old_packets(start: Start) -> None:
         for receiver in party.call.peers[other].connection.getReceivers():
             if receiver.track is not None and receiver.track.kind == "video":
                 buffer = receiver._RTCRtpReceiver__jitter_buffer
-                assert isinstance(buffer, LateProof) and buffer.capacity == 512
+                assert isinstance(buffer, VideoBuffer) and buffer.capacity == 512
 
 
 async def test_a_lost_path(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 
-from videre.client.call import late, path, signals
+from videre.client.call import path, signals, video_buffer
 from videre.client.call.data import Data
 from videre.client.call.negotiation import Negotiation
 from videre.client.call.outgoing import Progress
@@ -242,7 +242,7 @@ class Peer:
         self._host.emit("error", error)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        late.install(self.connection, track)
+        video_buffer.install(self.connection, track)
         if track.kind in self._host.receive:
             self.tracks.append(track)
             self._host.emit("track", track, self)

@@ -1,10 +1,15 @@
-"""Old retransmissions do not stop a video.
+"""Neither a lost packet nor an old one stops a video for long.
 
-Chromium measures a new path by sending old packets once more. aiortc's JitterBuffer takes one that
-is MAX_MISORDER or more behind for the start of a new stream, and waits for all that followed it:
-for 512 packets, which is half a minute of a small video. LateProof drops such a packet instead.
+aiortc's JitterBuffer does so in two ways, each until it is full with 512 packets, which is half a
+minute of a small video:
 
-Only this module touches `_RTCRtpReceiver__jitter_buffer` of aiortc's RTCRtpReceiver.
+1. It waits for a lost packet, although aiortc asks only once for it. VideoBuffer waits a second,
+   then it goes on with the latest packet and has a key frame asked for.
+2. Chromium measures a new path by sending old packets once more. JitterBuffer takes one that is
+   MAX_MISORDER or more behind for the start of a new stream. VideoBuffer drops it.
+
+Only this module touches `_packets` of a JitterBuffer, and `_RTCRtpReceiver__jitter_buffer` of
+aiortc's RTCRtpReceiver.
 """
 
 from __future__ import annotations
@@ -14,13 +19,16 @@ from typing import Any
 from aiortc import MediaStreamTrack, RTCPeerConnection
 from aiortc.jitterbuffer import MAX_MISORDER, JitterBuffer, JitterFrame
 from aiortc.rtp import RtpPacket
-from aiortc.utils import uint16_add
+from aiortc.utils import uint16_add, uint32_add
 
 # How many packets libwebrtc keeps to send them again (kMinSendSidePacketHistorySize).
 HISTORY = 600
 
+# How long to wait for a packet, by the clock of all video formats: 90 kHz (RFC 3551, 5).
+WAIT = 90_000
 
-class LateProof(JitterBuffer):
+
+class VideoBuffer(JitterBuffer):
     """A buffer of video packets, which drops those that come too late to be of use."""
 
     def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
@@ -29,13 +37,25 @@ class LateProof(JitterBuffer):
             behind = uint16_add(self._origin, -packet.sequence_number)
             if MAX_MISORDER <= behind <= HISTORY:
                 return False, None
-        return super().add(packet)
+        wanted, frame = super().add(packet)
+        if WAIT < uint32_add(packet.timestamp, -self._oldest(packet).timestamp) < 1 << 31:
+            self.remove(self.capacity)
+            self._origin = packet.sequence_number
+            super().add(packet)
+            wanted = True
+        return wanted, frame
+
+    def _oldest(self, latest: RtpPacket) -> RtpPacket:
+        """Return the packet that comes first of those that wait, `latest` if none does."""
+        first = self._origin or 0
+        places = ((first + ahead) % self.capacity for ahead in range(self.capacity))
+        return next(filter(None, map(self._packets.__getitem__, places)), latest)
 
 
 def install(connection: RTCPeerConnection, track: MediaStreamTrack) -> None:
-    """Give a video track's receiver a LateProof buffer, before it receives anything."""
+    """Give a video track's receiver a VideoBuffer, before it receives anything."""
     for receiver in connection.getReceivers():
         if receiver.track is track and track.kind == "video":
             private: Any = receiver
             capacity = private._RTCRtpReceiver__jitter_buffer.capacity
-            private._RTCRtpReceiver__jitter_buffer = LateProof(capacity=capacity, is_video=True)
+            private._RTCRtpReceiver__jitter_buffer = VideoBuffer(capacity=capacity, is_video=True)
