@@ -134,6 +134,14 @@ def test_ipv6_networks_contain_no_ipv4() -> None:
     """The network of all IPv6 addresses does not include IPv4 ones."""
     assert Proxies(["::/0"]).trusts("2001:db8::1") and not Proxies(["::/0"]).trusts(NEAR)
     assert forwarded.network("::/0") == ipaddress.ip_network("::/0")
+    assert forwarded.network("::ffff:0:0/95") == ipaddress.ip_network("::fffe:0:0/95")
+
+
+def test_the_network_of_all_ipv4_addresses() -> None:
+    """It has two forms, too."""
+    for text in ("0.0.0.0/0", "::ffff:0:0/96"):
+        assert forwarded.network(text) == ipaddress.ip_network("0.0.0.0/0")
+        assert Proxies([text]).trusts(NEAR) and not Proxies([text]).trusts("2001:db8::1")
 
 
 def test_a_unix_socket() -> None:

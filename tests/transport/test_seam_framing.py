@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections import Counter
 from collections.abc import Callable
 
@@ -73,6 +74,15 @@ def test_a_clients_quoting_is_passed_on(texts: list[str]) -> None:
         assert framer(message) == framer.control(f"a{array}")
         other = "".join([message, "!"])
         assert framer(other) == framer.control(f"a[{framing.quote(other)}]")
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 65_537])
+def test_the_length_of_a_frame(size: int) -> None:
+    """It takes the shortest of three forms (RFC 6455, 5.2)."""
+    head = bytes([0x81, size]) if size < 126 else b"\x81\x7e" + struct.pack("!H", size & 65_535)
+    if size > 65_535:
+        head = b"\x81\x7f" + struct.pack("!Q", size)
+    assert framing.frame(0x81, bytes(size)) == head + bytes(size)
 
 
 #: Ways to quote a message in more bytes than it needs.

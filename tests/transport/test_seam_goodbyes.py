@@ -20,8 +20,6 @@ from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE, CONTINUATION, PING, PONG, TEXT, encode
 
 from videre.errors import CloseCode
-from videre.transport.clients import Client
-from videre.transport.http import HTTPSession
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -170,32 +168,6 @@ async def test_heartbeats_by_http(seam: Seams, transport: str) -> None:
         if not frame:
             await visitor.connect()
     assert server.tape.story() == ["open"]
-
-
-class Reader:
-    """A request that receives, and has read everything."""
-
-    gone = False
-    buffered = 0
-
-    def cut(self) -> None:
-        """See Receiver."""
-
-
-async def test_the_time_between_heartbeats(seam: Seams) -> None:
-    """Each one waits as many sweeps as the first, if the client is heard meanwhile."""
-    server = await seam(heartbeat=600, disconnect_delay=600)  # no sweep but those below
-    session, reader = HTTPSession("id", server.manager, Client(), "xhr_streaming"), Reader()
-    assert session.attach(reader) is None
-    assert await session.next_frame(reader) == "o"
-    for _ in range(2):
-        frame = asyncio.create_task(session.next_frame(reader))
-        for _ in range(server.manager.shared.heartbeat_sweeps):
-            await asyncio.sleep(0)
-            assert not frame.done()
-            session.sweep()
-            session.silent = 0
-        assert await frame == "h"
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)

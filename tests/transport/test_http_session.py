@@ -1,0 +1,114 @@
+"""The session of requests, without its requests: what it sends, when, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from seam import Seam, Seams
+
+from videre.errors import CloseCode
+from videre.transport.clients import Client
+from videre.transport.http import INTERRUPTED, HTTPSession
+from videre.transport.requests import Receiving
+from videre.transport.session import OPEN
+
+pytest_plugins = ("sockjs_fixtures",)
+
+
+class Reader:
+    """A request that receives, and has read everything."""
+
+    gone = False
+    buffered = 0
+
+    def cut(self) -> None:
+        """See Receiver."""
+
+
+class Broken(Receiving):
+    """A request whose connection breaks at the first frame."""
+
+    gone = False
+
+    def __init__(self, session: HTTPSession) -> None:
+        self.session = session
+        self.request = make_mocked_request("POST", "/")
+
+    async def _send(self, text: str) -> bool:
+        raise ConnectionResetError(text)
+
+
+async def start(seam: Seams, **options: int) -> tuple[Seam, HTTPSession]:
+    """Return a server and an open session without a receiver; nothing else sweeps it."""
+    server = await seam(heartbeat=600, disconnect_delay=600, **options)
+    session, reader = HTTPSession("id", server.manager, Client(), "xhr-streaming"), Reader()
+    server.manager.opened(session)
+    assert session.attach(reader) is None
+    assert await session.next_frame(reader) == "o"
+    session.detach(reader)
+    return server, session
+
+
+async def beats(session: HTTPSession, reader: Reader) -> int:
+    """Return how many sweeps go before the next heartbeat, if the client is heard meanwhile."""
+    frame = asyncio.create_task(session.next_frame(reader))
+    await asyncio.sleep(0)
+    sweeps = 0
+    while not frame.done():
+        session.sweep()
+        session.silent = 0
+        sweeps += 1
+        await asyncio.sleep(0)
+    assert await frame == "h"
+    return sweeps
+
+
+async def test_the_time_between_heartbeats(seam: Seams) -> None:
+    """Each one waits as many sweeps as the first, and as after a message."""
+    server, session = await start(seam)
+    reader = Reader()
+    session.attach(reader)
+    for _ in range(2):
+        assert await beats(session, reader) == server.manager.shared.heartbeat_sweeps
+    session.send("x")
+    assert await session.next_frame(reader) == 'a["x"]'
+    assert await beats(session, reader) == server.manager.shared.heartbeat_sweeps
+
+
+@pytest.mark.parametrize("sizes", [(600, 401), (1000, 1), (1, 1000), (400, 300, 301)])
+async def test_what_waits_is_limited_to_the_byte(seam: Seams, sizes: tuple[int, ...]) -> None:
+    """As many bytes as the limit may wait, and not one more."""
+    _, session = await start(seam, max_backlog_bytes=1000)
+    for size in sizes[:-1]:
+        session.send("x" * size)
+    session.send("x" * (sizes[-1] - 1))
+    assert session.state is OPEN
+    session.send("x")
+    assert session.goodbye == (CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
+
+
+async def test_a_broken_receiver_ends_its_session(seam: Seams) -> None:
+    """At once: nobody knows what has arrived, and no sweep needs to find it."""
+    server, session = await start(seam)
+    session.send("x")
+    with pytest.raises(ConnectionResetError):
+        await Broken(session).handle_session()
+    assert session.goodbye == INTERRUPTED
+    assert server.tape.story() == ["open", "goodbye"]
+
+
+async def test_a_receiver_that_was_replaced_ends_nothing_more(seam: Seams) -> None:
+    """Its session ended when the next request came, which gets the reason."""
+    server, session = await start(seam)
+    first, second = Broken(session), Reader()
+    waiting = asyncio.create_task(first.handle_session())
+    await asyncio.sleep(0)
+    first.gone = True
+    assert session.attach(second) is None
+    with pytest.raises(ConnectionResetError):
+        await waiting
+    assert session.receiver is second
+    assert (await session.next_frame(second))[0] == "c"
+    assert server.tape.story() == ["open", "goodbye"]

@@ -1,0 +1,137 @@
+"""A WebSocket session from one sweep to the next; the tests sweep themselves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from patience import eventually
+from seam import Script, Seam, Seams
+from visitors import WEBSOCKETS, Visitor
+from websocket_client import CONTINUATION, FIN, PING, PONG, TEXT, encode
+
+from videre.errors import CloseCode
+from videre.transport.websocket import LEAST_FRAGMENT, WebSocketSession
+
+pytestmark = pytest.mark.parametrize("transport", WEBSOCKETS)
+pytest_plugins = ("sockjs_fixtures",)
+
+
+async def enter(
+    seam: Seams, transport: str, script: Script | None = None
+) -> tuple[Seam, WebSocketSession, Visitor]:
+    """Return a server, an open session, and its client."""
+    server = await seam(script, heartbeat=600, disconnect_delay=600)
+    visitor = await Visitor.enter(server.base, transport)
+    session = server.tape.sessions[0]
+    assert isinstance(session, WebSocketSession)
+    return server, session, visitor
+
+
+async def hear_pong(session: WebSocketSession, visitor: Visitor) -> None:
+    """Let the client answer a ping."""
+    visitor.websocket.send(b"", PONG)
+    await eventually(lambda: session.silent == 0)
+
+
+async def test_pings(seam: Seams, transport: str) -> None:
+    """The first comes after a heartbeat of silence, and the next a heartbeat after its answer."""
+    server, session, visitor = await enter(seam, transport)
+    for number in range(3):
+        for _ in range(server.manager.shared.heartbeat_sweeps - 1):
+            session.sweep()
+        session.send(str(number))
+        session.sweep()
+        assert await visitor.hear() == [str(number)]
+        assert await visitor.websocket.frame() == (PING, b"")
+        await hear_pong(session, visitor)
+
+
+async def test_a_silent_client_is_given_up(seam: Seams, transport: str) -> None:
+    """After one and a half heartbeats, and not before."""
+    server, session, _ = await enter(seam, transport)
+    for _ in range(server.manager.shared.lost_sweeps - 1):
+        session.sweep()
+    assert server.tape.story() == ["open"]
+    session.sweep()
+    assert server.tape.events[-1].text == "lost" and session.is_cut
+
+
+async def test_an_unanswered_close(seam: Seams, transport: str) -> None:
+    """The connection is cut when the time for the answer is over."""
+    server, session, _ = await enter(seam, transport)
+    server.manager.shared.goodbye_sweeps = 3
+    session.close(3001, "Enough")
+    for _ in range(2):
+        session.sweep()
+    assert not session.is_cut
+    session.sweep()
+    assert session.is_cut
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [(3001, "clean"), (4001, "lost"), (CloseCode.GOING_AWAY, "lost"), (4503, "clean")],
+)
+async def test_a_close_that_asks_for_a_return_is_no_clean_end(
+    seam: Seams, transport: str, code: int, how: str
+) -> None:
+    """The client's seat is kept for its return."""
+    server, session, _ = await enter(seam, transport)
+    session.close(code, "")
+    assert (await server.tape.until("goodbye")).text == how
+
+
+async def test_a_message_must_be_finished(seam: Seams, transport: str) -> None:
+    """Its client may live, but has one and a half heartbeats; the next message has them anew."""
+    server, session, visitor = await enter(seam, transport)
+    sweeps = server.manager.shared.lost_sweeps
+    for last in (False, True):
+        visitor.wire.writer.write(fragment(b'"x', TEXT))
+        await eventually(lambda: session.unfinished)
+        for _ in range(sweeps - 1):
+            session.sweep()
+            session.silent = 0
+        assert server.tape.count("goodbye") == 0
+        if not last:
+            visitor.websocket.send(b'"', CONTINUATION)
+            await server.tape.until("message")
+            session.sweep()
+    session.sweep()
+    assert await visitor.websocket.goodbye() == (1002, "Message not finished in time")
+
+
+async def test_fragments_are_counted_if_they_are_tiny(
+    seam: Seams, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may send any number of larger ones."""
+    monkeypatch.setattr("videre.transport.websocket.MAX_IDLE_FRAMES", 5)
+    server, session, visitor = await enter(seam, transport)
+    for size in (LEAST_FRAGMENT, LEAST_FRAGMENT - 1):
+        visitor.wire.writer.write(fragment(b'"' + b"x" * LEAST_FRAGMENT, TEXT))
+        visitor.wire.writer.write(10 * fragment(b"x" * size, CONTINUATION))
+        if size == LEAST_FRAGMENT:
+            visitor.websocket.send(b'"', CONTINUATION)
+            await server.tape.until("message")
+            session.sweep()
+    assert (await visitor.goodbye())[0] == CloseCode.TOO_MANY_PACKETS
+
+
+def fragment(payload: bytes, opcode: int) -> bytes:
+    """Return a frame that is not the last of its message."""
+    frame = encode(payload, opcode)
+    return bytes([frame[0] & ~FIN]) + frame[1:]
+
+
+async def test_what_waits_goes_with_its_session(seam: Seams, transport: str) -> None:
+    """It is not kept until a handler that hangs has returned."""
+    gate = asyncio.get_running_loop().create_future()
+    server, _, visitor = await enter(seam, transport, Script(received=lambda *_: gate))
+    inboxes = server.manager.shared.inboxes
+    for text in ("hang", "wait"):
+        await visitor.say(text)
+    await eventually(lambda: inboxes.total > 0)
+    visitor.wire.reset()
+    await server.tape.until("goodbye")
+    assert inboxes.total == 0
+    gate.set_result(None)
