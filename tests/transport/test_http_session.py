@@ -89,6 +89,19 @@ async def test_what_waits_is_limited_to_the_byte(seam: Seams, sizes: tuple[int, 
     assert session.goodbye == (CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
 
 
+@pytest.mark.parametrize("excess", [0, 1])
+async def test_what_its_receiver_has_not_read_waits_too(seam: Seams, excess: int) -> None:
+    """It is counted as it was before it was quoted."""
+    _, session = await start(seam, max_backlog_bytes=1000)
+    reader = Reader()
+    session.attach(reader)
+    session.send('"' * 500)
+    reader.buffered = len(await session.next_frame(reader))
+    assert reader.buffered > 1000
+    session.send("x" * (500 + excess))
+    assert (session.state is OPEN) is (excess == 0)
+
+
 async def test_a_broken_receiver_ends_its_session(seam: Seams) -> None:
     """At once: nobody knows what has arrived, and no sweep needs to find it."""
     server, session = await start(seam)

@@ -292,6 +292,15 @@ async def test_the_servers_close_ends_a_session_once(seam: Seams, transport: str
     assert [event.kind for event in server.tape.events] == ["open", "message", "goodbye"]
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_close_without_a_reason(seam: Seams, transport: str) -> None:
+    """It has that of SockJS."""
+    server = await seam(Script(received=lambda session, _text: session.close()))
+    visitor = await Visitor.enter(server.base, transport)
+    await visitor.say("enough")
+    assert await visitor.goodbye() == (3000, "Go away!")
+
+
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 async def test_the_last_words_of_a_client_are_heard(seam: Seams, transport: str) -> None:
     """Messages sent right before a client's close are delivered, however slow the handler (11)."""

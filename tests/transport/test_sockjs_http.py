@@ -94,6 +94,17 @@ async def test_polls_share_a_connection(base: str) -> None:
         assert (await wire.ask("POST", f"{session}/xhr", b"")).text == f'a["{number}"]\n'
 
 
+@pytest.mark.parametrize(("url", "connection"), [("xhr_streaming", "close"), ("xhr", "keep-alive")])
+async def test_an_answer_says_whether_its_connection_is_kept(
+    base: str, url: str, connection: str
+) -> None:
+    """A proxy would send its next request where a stream has ended, and lose it."""
+    wire = await Wire.open(base)
+    wire.say("POST", f"{fresh()}/{url}", b"", headers={"Connection": "keep-alive"})
+    head = await wire.head()
+    assert head.headers.get("Connection", "keep-alive").lower() == connection  # HTTP/1.1's default
+
+
 async def test_a_chunked_body_is_read(base: str) -> None:
     """Messages may arrive in a chunked body."""
     session = fresh()

@@ -135,3 +135,26 @@ async def test_what_waits_goes_with_its_session(seam: Seams, transport: str) -> 
     await server.tape.until("goodbye")
     assert inboxes.total == 0
     gate.set_result(None)
+
+
+async def test_a_lost_client_is_not_waited_for(seam: Seams, transport: str) -> None:
+    """A shutdown waits for the answers of the others only."""
+    server, session, visitor = await enter(seam, transport)
+    assert session.is_receiving
+    visitor.wire.reset()
+    await server.tape.until("goodbye")
+    assert not session.is_receiving
+
+
+async def test_a_handler_that_cannot_be_made(
+    seam: Seams, transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its session is closed with 4000, and the log has the one reason."""
+    server = await seam(Script(opened=lambda _: 1 / 0))
+    visitor = Visitor(server.base, transport, None, 0)
+    await visitor.connect()
+    if transport == "websocket":
+        assert await visitor.frame() == "o"
+    assert (await visitor.goodbye())[0] == CloseCode.INTERNAL_ERROR
+    (record,) = caplog.records
+    assert record.exc_info is not None and record.exc_info[0] is ZeroDivisionError
