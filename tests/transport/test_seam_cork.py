@@ -83,3 +83,20 @@ async def test_the_cork_is_off_afterwards(seam: Any) -> None:
     assert server.manager.shared.cork is None
     server.broadcast("later")
     assert await client.text() == "later"
+
+
+@pytest.mark.parametrize(("size", "is_spared"), [(600, False), (1000, False), (1001, True)])
+async def test_only_one_packet_is_spared_the_limit(
+    seam: Any, monkeypatch: pytest.MonkeyPatch, size: int, is_spared: bool
+) -> None:
+    """Several that are larger only together are not: they may wait like those written alone."""
+    server: Seam = await seam(max_backlog_bytes=1000)
+    client = await enter(server)
+    session = server.tape.sessions[0]
+    head = len(session._frame("")) + 2  # of a frame that is not tiny
+    server.script.received = lambda session, _text: session.send("x" * (size - head))
+    limits: list[int] = []
+    monkeypatch.setattr(session._tcp, "set_write_buffer_limits", lambda high: limits.append(high))
+    client.wire.writer.write(3 * encode(b"x", TEXT))
+    assert [len(await client.text()) for _ in range(3)] == [size - head] * 3
+    assert bool(limits) is is_spared
