@@ -18,15 +18,12 @@ class Names:
 
     def __init__(self) -> None:
         self._sorted: list[str] = []
-        self._added: set[str] = set()  # not in `_sorted` yet
         self._removed: set[str] = set()  # still in `_sorted`
+        self._added: set[str] = set()  # not in `_sorted` yet, or in `_removed`, too
 
     def add(self, name: str) -> None:
         """Add a name that is not in the set."""
-        if name in self._removed:
-            self._removed.remove(name)
-        else:
-            self._added.add(name)
+        self._added.add(name)
 
     def remove(self, name: str) -> None:
         """Remove a name that is in the set."""
