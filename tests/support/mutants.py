@@ -57,8 +57,14 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
     "auth": (["auth.py"], ["house/test_auth*.py", "peers/test_peer_tokens.py"]),
     "peers": (["peers"], ["peers", "rooms", *OBSERVED]),
     "rooms": (["rooms"], ["rooms", "peers", *OBSERVED]),
-    "engines": (["engines/*.py"], ["engines/test_engine_[hmn]*.py", "rooms", "peers", *OBSERVED]),
-    "transport": (["transport"], ["transport", "hostile"]),
+    "engines": (
+        ["engines/*.py"],
+        ["engines/test_engine_[hmnosv]*.py", "engines/test_leases.py", "rooms", "peers", *OBSERVED],
+    ),
+    "transport": (
+        ["transport"],
+        ["transport", "hostile", "hosting/test_site_*.py", "metrics/test_metrics*.py"],
+    ),
 }
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {

@@ -22,9 +22,11 @@ class Reader:
 
     gone = False
     buffered = 0
+    is_cut = False
 
     def cut(self) -> None:
         """See Receiver."""
+        self.is_cut = True
 
 
 class Broken(Receiving):
@@ -105,11 +107,32 @@ async def test_what_its_receiver_has_not_read_waits_too(seam: Seams, excess: int
 async def test_a_broken_receiver_ends_its_session(seam: Seams) -> None:
     """At once: nobody knows what has arrived, and no sweep needs to find it."""
     server, session = await start(seam)
+    assert not session.expired
     session.send("x")
     with pytest.raises(ConnectionResetError):
         await Broken(session).handle_session()
     assert session.goodbye == INTERRUPTED
     assert server.tape.story() == ["open", "goodbye"]
+
+
+async def test_a_goodbye_that_is_not_taken(seam: Seams) -> None:
+    """A receiver has a time to take it; without one, the session keeps it for the next."""
+    server, session = await start(seam)
+    manager, reader = server.manager, Reader()
+    manager.shared.goodbye_sweeps, manager.shared.absent_sweeps = 3, 5
+    session.attach(reader)
+    session.close()
+    await server.tape.until("goodbye")
+    for _ in range(3):
+        session.sweep()
+    assert not reader.is_cut
+    session.sweep()
+    assert reader.is_cut and session.expired and "id" in manager.sessions
+    session.detach(reader)
+    session.sweep()
+    assert "id" in manager.sessions
+    session.sweep()
+    assert "id" not in manager.sessions
 
 
 async def test_a_receiver_that_was_replaced_ends_nothing_more(seam: Seams) -> None:

@@ -8,7 +8,7 @@ import pytest
 from patience import eventually
 from seam import Script, Seam, Seams
 from visitors import WEBSOCKETS, Visitor
-from websocket_client import CONTINUATION, FIN, PING, PONG, TEXT, encode
+from websocket_client import CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, encode
 
 from videre.errors import CloseCode
 from videre.transport.websocket import LEAST_FRAGMENT, WebSocketSession
@@ -135,6 +135,22 @@ async def test_what_waits_goes_with_its_session(seam: Seams, transport: str) -> 
     await server.tape.until("goodbye")
     assert inboxes.total == 0
     gate.set_result(None)
+
+
+@pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
+async def test_a_clients_close_code_is_answered(seam: Seams, transport: str, code: int) -> None:
+    """With the same code (RFC 6455, 5.5.1)."""
+    _, _, visitor = await enter(seam, transport)
+    visitor.websocket.send(code.to_bytes(2, "big"), CLOSE)
+    assert (await visitor.websocket.goodbye())[0] == code
+
+
+@pytest.mark.parametrize("code", [1, 999, 1004, 1006, 1015, 1016, 2999, 5000, 65_535])
+async def test_a_close_code_that_nobody_may_send(seam: Seams, transport: str, code: int) -> None:
+    """It breaks the protocol (RFC 6455, 7.4)."""
+    _, _, visitor = await enter(seam, transport)
+    visitor.websocket.send(code.to_bytes(2, "big"), CLOSE)
+    assert (await visitor.websocket.goodbye())[0] == 1002
 
 
 async def test_a_lost_client_is_not_waited_for(seam: Seams, transport: str) -> None:
