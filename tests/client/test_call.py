@@ -17,6 +17,7 @@ from inprocess import Server, serving
 from lost_path import lose
 from patience import eventually, patient
 from scripted import Proxy, scripted
+from skipping import skip
 
 import videre
 from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
@@ -189,6 +190,22 @@ async def test_ice_restarts(start: Start, monkeypatch: pytest.MonkeyPatch, who: 
     assert await bob.hears("message") == "still there"
     await eventually(lambda: all(old._closed for old in before if old is not None))
     assert (ann.call.peers["bob"], bob.call.peers["ann"]) == sides
+
+
+async def test_a_restart_happens_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that has not been broken meanwhile needs no other."""
+    ann, _bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    side = ann.call.peers["bob"]
+    before = side._path._open
+    side.restart()
+    await eventually(lambda: side._path._open not in (None, before))
+    renewed = side._path._latest
+    monkeypatch.setattr(side._path._open, "heard", float("inf"))  # or it would count as silent
+    skip(peers.SEARCH + 1)
+    side._look()
+    await ann.call.send("still there")
+    assert side._path._latest is renewed and side.state == "connected"
 
 
 async def test_a_cancelled_restart_leaves_no_socket(start: Start) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import aioice.ice
 import pytest
 import pytest_asyncio
+from aioice.ice import CandidatePair
 from aiortc.rtcicetransport import RTCIceGatherer
 from patience import eventually
 
@@ -17,6 +18,7 @@ from videre.client.call.path import Path, Route
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 Pair = tuple[Path, Path]
+SUCCEEDED = CandidatePair.State.SUCCEEDED
 
 
 @pytest_asyncio.fixture
@@ -36,13 +38,18 @@ def _end() -> Path:
     return Path(RTCIceGatherer([]), list, lambda: None)
 
 
+async def _describe(peer: Path, end: Path) -> None:
+    """Describe the latest connection of `peer` to the other end, which starts its own."""
+    for candidate in peer.local_candidates:
+        await end.add_remote_candidate(candidate)
+    end.start(peer.local_username, peer.local_password)
+
+
 async def _connect(one: Path, other: Path) -> None:
     """Describe the latest connections to each other, and wait until both are open."""
     latest = (one._latest, other._latest)
-    for end, peer in ((one, other), (other, one)):
-        for candidate in peer.local_candidates:
-            await end.add_remote_candidate(candidate)
-        end.start(peer.local_username, peer.local_password)
+    await _describe(one, other)
+    await _describe(other, one)
     await eventually(lambda: (one._open, other._open) == latest)
 
 
@@ -127,3 +134,33 @@ async def test_a_connection_that_opens_as_it_is_given_up(
     assert one._open is before
     await one.send(b"the old way")
     assert await other.recv() == b"the old way"
+
+
+@pytest.mark.parametrize("controlling", [True, False])
+async def test_a_description_that_is_lost(pair: Pair, controlling: bool) -> None:
+    """The other end has no use for the new connection yet: the old one goes on for both."""
+    one, other = pair if controlling else pair[::-1]
+    before = (one._open, other._open)
+    for end in pair:
+        await end.renew()
+    await _describe(other, one)
+    new = one._latest
+    await eventually(lambda: any(pair.state is SUCCEEDED for pair in new._check_list))
+    if controlling:
+        await eventually(lambda: new._check_list_done and new._query_consent_task is not None)
+    assert (one._open, other._open) == before
+    for sender, receiver in ((one, other), (other, one)):
+        await sender.send(b"the old way")
+        assert await receiver.recv() == b"the old way"
+    await _describe(one, other)  # once more
+    await eventually(lambda: (one._open, other._open) == (new, other._latest))
+
+
+async def test_the_other_end_may_be_lite(pair: Pair) -> None:
+    """It sends no checks (RFC 8445, 2.5)."""
+    one, other = pair
+    for end in pair:
+        await end.renew()
+    one.remote_is_lite = True
+    await _describe(other, one)
+    await eventually(lambda: one._open is one._latest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from videre.client.call import path
+from videre.client.call.servers import usable
 from videre.client.call.values import MAX_SIZE
 from videre.client.options import wrong_type
 
@@ -41,5 +41,5 @@ def servers(value: Any) -> list[Mapping[str, Any]]:
         texts = [urls] if isinstance(urls, str) else urls
         if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
             raise TypeError("ice_servers must hold dicts with 'urls', a string or a list of them")
-        path.usable([server], strict=True)
+        usable([server], strict=True)
     return found

@@ -2,8 +2,9 @@
 
 aiortc has one `aioice.Connection` for a call; when it fails, the call is over. A Path takes its
 place. It makes one connection after another, each with its own credentials (RFC 8445, 9), and
-carries the DTLS datagrams over the latest that has connected. It listens to the previous one for
-LINGER seconds more: the other end may change later, and aiortc asks only once for a lost packet.
+carries the DTLS datagrams over the latest that has connected, and that the other end knows. It
+listens to the previous one for LINGER seconds more: the other end may change later, and aiortc asks
+only once for a lost packet.
 
 Only this module touches private attributes of aiortc: `_connection` and `_remote_candidates_end`
 of an RTCIceGatherer; `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
@@ -13,17 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 from aioice import Candidate, Connection, ConnectionClosed
 from aiortc import RTCIceServer, RTCPeerConnection
-from aiortc.rtcicetransport import (
-    RTCIceGatherer,
-    RTCIceTransport,
-    connection_kwargs,
-    parse_stun_turn_uri,
-)
+from aiortc.rtcicetransport import RTCIceGatherer, RTCIceTransport, connection_kwargs
 
 from videre.client.call.signals import MAX_CANDIDATES
 
@@ -38,6 +34,7 @@ class Route(Connection):
 
     def __init__(self, *, ice_controlling: bool, **options: Any) -> None:
         super().__init__(ice_controlling=ice_controlling, **options)
+        self.checked = asyncio.Event()  # by the other end, which has our description then
         self.end = asyncio.timeout(None)  # of listening to it
 
     def data_received(self, *args: Any) -> None:
@@ -45,35 +42,11 @@ class Route(Connection):
         self.heard = asyncio.get_running_loop().time()
         super().data_received(*args)
 
-    def request_received(self, *args: Any) -> None:
-        """Answer a check: browsers send one every 2.5 s, aioice every 5 s."""
+    def check_incoming(self, *args: Any) -> None:
+        """Handle a check, which is genuine: browsers send one every 2.5 s, aioice every 5 s."""
         self.heard = asyncio.get_running_loop().time()
-        super().request_received(*args)
-
-
-def usable(servers: Iterable[Mapping[str, Any]], *, strict: bool = False) -> list[RTCIceServer]:
-    """Drop the URLs of ICE servers that aiortc cannot parse; `strict` raises ValueError instead."""
-    found = []
-    for server in servers:
-        urls = server["urls"]
-        all_ = [urls] if isinstance(urls, str) else urls
-        good = [url for url in all_ if _is_readable(url)]
-        if strict and (bad := set(all_) - set(good)):
-            raise ValueError(
-                f"ice_servers: {sorted(bad)[0]!r} is not the URL of a STUN or TURN server"
-            )
-        if good:
-            name, credential = server.get("username"), server.get("credential")
-            found.append(RTCIceServer(urls=good, username=name, credential=credential))
-    return found
-
-
-def _is_readable(url: str) -> bool:
-    try:
-        parse_stun_turn_uri(url)
-    except ValueError:
-        return False
-    return True
+        self.checked.set()
+        super().check_incoming(*args)
 
 
 class Path:
@@ -145,6 +118,10 @@ class Path:
         """Connect, then receive datagrams until the connection fails or has been replaced."""
         try:
             await route.connect()
+            # The other end answers our checks even if our description was lost. It would not listen
+            # to this connection.
+            if not route.remote_is_lite:  # which never checks
+                await route.checked.wait()
             route.heard = asyncio.get_running_loop().time()
             before, self._open = self._open, route
             self._found.set()

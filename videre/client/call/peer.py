@@ -21,6 +21,7 @@ from videre.client.call.data import Data
 from videre.client.call.negotiation import Negotiation
 from videre.client.call.outgoing import Progress
 from videre.client.call.signals import Signal
+from videre.client.call.tracks import source_id
 from videre.client.call.values import Encoded, gone
 
 State = Literal["new", "connecting", "connected", "disconnected", "failed", "closed"]
@@ -138,7 +139,8 @@ class Peer:
 
     def restart(self) -> None:
         """Restart ICE, with the servers that are valid now."""
-        self._try_at = asyncio.get_running_loop().time() + SEARCH
+        if self.state != "connected":  # if it is, the old path goes on until it breaks
+            self._try_at = asyncio.get_running_loop().time() + SEARCH
         self._negotiation.restart()
 
     async def send(self, value: Encoded, progress: Progress | None) -> None:
@@ -291,9 +293,3 @@ def _credentials(description: RTCSessionDescription) -> tuple[str, str]:
     for key, value in _ICE.findall(description.sdp):
         found.setdefault(key, value)
     return found.get("ufrag", ""), found.get("pwd", "")
-
-
-def source_id(track: MediaStreamTrack) -> str:
-    """Return the id of the track that a copy was made from."""
-    source: str = getattr(track, "source_id", track.id)
-    return source

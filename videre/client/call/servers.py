@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiortc import RTCIceServer
+from aiortc.rtcicetransport import parse_stun_turn_uri
 
-from videre.client.call import path
 from videre.client.client import Client
 from videre.errors import VidereError
 
@@ -26,7 +26,7 @@ class Servers:
 
     def valid(self) -> list[RTCIceServer]:
         """Return the servers that are valid now."""
-        return path.usable([*self._own, *self._client.ice_servers])
+        return usable([*self._own, *self._client.ice_servers])
 
     async def keep_valid(self, failed: Callable[[Exception], None]) -> None:
         """Request new servers, for ever, before the credentials of the last ones expire.
@@ -41,3 +41,28 @@ class Servers:
                     await self._client.ice()
                 except (VidereError, TimeoutError) as error:
                     failed(error)
+
+
+def usable(servers: Iterable[Mapping[str, Any]], *, strict: bool = False) -> list[RTCIceServer]:
+    """Drop the URLs of ICE servers that aiortc cannot parse; `strict` raises ValueError instead."""
+    found = []
+    for server in servers:
+        urls = server["urls"]
+        all_ = [urls] if isinstance(urls, str) else urls
+        good = [url for url in all_ if _is_readable(url)]
+        if strict and (bad := set(all_) - set(good)):
+            raise ValueError(
+                f"ice_servers: {sorted(bad)[0]!r} is not the URL of a STUN or TURN server"
+            )
+        if good:
+            name, credential = server.get("username"), server.get("credential")
+            found.append(RTCIceServer(urls=good, username=name, credential=credential))
+    return found
+
+
+def _is_readable(url: str) -> bool:
+    try:
+        parse_stun_turn_uri(url)
+    except ValueError:
+        return False
+    return True

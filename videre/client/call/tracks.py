@@ -51,6 +51,12 @@ class Tracks:
             track.stop()
 
 
+def source_id(track: MediaStreamTrack) -> str:
+    """Return the id of the track that a copy was made from."""
+    source: str = getattr(track, "source_id", track.id)
+    return source
+
+
 async def discard(track: MediaStreamTrack) -> None:
     """Throw a track's media away, until it raises MediaStreamError: unread media would pile up."""
     while True:
