@@ -115,6 +115,18 @@ async def test_a_broken_receiver_ends_its_session(seam: Seams) -> None:
     assert server.tape.story() == ["open", "goodbye"]
 
 
+async def test_a_silent_receiver_is_given_up(seam: Seams) -> None:
+    """After one and a half heartbeats, and not before."""
+    server, session = await start(seam)
+    reader = Reader()
+    session.attach(reader)
+    for _ in range(server.manager.shared.lost_sweeps - 1):
+        session.sweep()
+    assert not reader.is_cut and session.state is OPEN
+    session.sweep()
+    assert reader.is_cut and server.tape.events[-1].text == "lost"
+
+
 async def test_a_goodbye_that_is_not_taken(seam: Seams) -> None:
     """A receiver has a time to take it; without one, the session keeps it for the next."""
     server, session = await start(seam)

@@ -130,3 +130,23 @@ async def test_leaving_clients_log_nothing(seam: Seams, caplog: pytest.LogCaptur
         await server.tape.until("goodbye", number)
     await server.stop()
     assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_a_drain_waits_for_the_open_sessions(seam: Seams) -> None:
+    """Until they have ended, or its time is over."""
+    server = await seam(heartbeat=600, disconnect_delay=600)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await server.manager.drained(100)
+    assert loop.time() < started + 100
+    visitors = [await Visitor.enter(server.base, "raw") for _ in range(2)]
+    await hurry(server.manager.drained(100), by=10)
+    assert loop.time() >= started + 100
+    draining = asyncio.create_task(server.manager.drained(600))
+    for number, visitor in enumerate(visitors):
+        await asyncio.sleep(0)
+        assert not draining.done()
+        await visitor.wire.close()
+        await server.tape.until("goodbye", number)
+    await draining
+    assert loop.time() < started + 600
