@@ -59,14 +59,19 @@ async def test_a_silent_client_is_given_up(seam: Seams, transport: str) -> None:
 
 async def test_an_unanswered_close(seam: Seams, transport: str) -> None:
     """The connection is cut when the time for the answer is over."""
-    server, session, _ = await enter(seam, transport)
+    server, session, visitor = await enter(seam, transport)
     server.manager.shared.goodbye_sweeps = 3
     session.close(3001, "Enough")
+    session.close(3002, "Twice")
+    if transport == "websocket":
+        assert await visitor.websocket.frame() == (TEXT, b'c[3001,"Enough"]')
+    assert await visitor.websocket.frame() == (CLOSE, (3001).to_bytes(2, "big") + b"Enough")
     for _ in range(2):
         session.sweep()
     assert not session.is_cut
     session.sweep()
     assert session.is_cut
+    assert await visitor.wire.ended()
 
 
 @pytest.mark.parametrize(
@@ -174,3 +179,32 @@ async def test_a_handler_that_cannot_be_made(
     assert (await visitor.goodbye())[0] == CloseCode.INTERNAL_ERROR
     (record,) = caplog.records
     assert record.exc_info is not None and record.exc_info[0] is ZeroDivisionError
+
+
+async def test_the_sessions_of_an_address_are_counted(seam: Seams, transport: str) -> None:
+    """Until the last has ended; then nothing is left of it."""
+    server, *_, first = await enter(seam, transport)
+    second = await Visitor.enter(server.base, transport)
+    addresses = server.manager.admission._addresses
+    assert addresses == {"127.0.0.1": 2}
+    first.wire.reset()
+    await server.tape.until("goodbye", 0)
+    assert addresses == {"127.0.0.1": 1}
+    second.wire.reset()
+    await server.tape.until("goodbye", 1)
+    assert addresses == {}
+
+
+async def test_the_backlog_is_measured(
+    seam: Seams, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the sum of what waits for each client, in slices or at once."""
+    monkeypatch.setattr("videre.transport.manager.COUNTED_AT_ONCE", 2)
+    server, _, _ = await enter(seam, transport)
+    for _ in range(4):
+        await Visitor.enter(server.base, transport)
+    manager = server.manager
+    assert await manager.measure_backlog() == manager.backlog == 0
+    for waiting, session in enumerate(server.tape.sessions, 1):
+        monkeypatch.setattr(session._tcp, "get_write_buffer_size", lambda waiting=waiting: waiting)
+    assert await manager.measure_backlog() == manager.backlog == 15
