@@ -1,12 +1,11 @@
 """Neither a lost packet nor an old one stops a video for long.
 
-aiortc's JitterBuffer does so in two ways, each until it is full with 512 packets, which is half a
-minute of a small video:
+In aiortc's JitterBuffer both do, until it is full with 512 packets: half a minute of a small video.
 
-1. It waits for a lost packet, although aiortc asks only once for it. VideoBuffer waits a second,
-   then it goes on with the latest packet and has a key frame asked for.
-2. Chromium measures a new path by sending old packets once more. JitterBuffer takes one that is
-   MAX_MISORDER or more behind for the start of a new stream. VideoBuffer drops it.
+1. A lost packet: aiortc asks for it once, and JitterBuffer waits for it. VideoBuffer waits for a
+   second, then asks for a key frame and goes on with the latest packet.
+2. An old packet: Chromium measures a new path by sending some once more. JitterBuffer takes one
+   that is MAX_MISORDER or more behind for the start of a new stream. VideoBuffer drops it.
 
 Only this module touches `_packets` of a JitterBuffer, and `_RTCRtpReceiver__jitter_buffer` of
 aiortc's RTCRtpReceiver.
