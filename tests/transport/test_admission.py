@@ -51,8 +51,8 @@ async def test_the_number_of_remembered_addresses_is_bounded(door: Admission) ->
     assert len(door._buckets) == 2
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.0, "1"), (0.2, "1"), (2.2, "3")])
-async def test_when_to_come_back(door: Admission, seconds: float, told: str) -> None:
+@pytest.mark.parametrize(("seconds", "told"), [(None, "1"), (0.0, "1"), (0.2, "1"), (2.2, "3")])
+async def test_when_to_come_back(door: Admission, seconds: float | None, told: str) -> None:
     """A client refused at a shutdown hears the time in whole seconds, at least one."""
     door.close(seconds)
     with pytest.raises(web.HTTPServiceUnavailable) as refusal:

@@ -91,6 +91,20 @@ async def test_what_waits_is_limited_to_the_byte(seam: Seams, sizes: tuple[int, 
     assert session.goodbye == (CloseCode.SLOW_CONSUMER, CloseCode.SLOW_CONSUMER.reason)
 
 
+@pytest.mark.parametrize(("first", "is_spared"), [(1, True), (1000, True), (1001, False)])
+async def test_one_packet_may_exceed_the_limit_alone(
+    seam: Seams, first: int, is_spared: bool
+) -> None:
+    """It may be the answer about a crowded room. What follows it has the limit again."""
+    _, session = await start(seam, max_backlog_bytes=1000)
+    session.send("x" * first)
+    session.send("x" * 2000)
+    assert (session.state is OPEN) is is_spared
+    if is_spared:
+        session.send("x" * (1001 - first))
+        assert session.state is not OPEN
+
+
 @pytest.mark.parametrize("excess", [0, 1])
 async def test_what_its_receiver_has_not_read_waits_too(seam: Seams, excess: int) -> None:
     """It is counted as it was before it was quoted."""

@@ -7,11 +7,15 @@ import logging
 
 import pytest
 from patience import patient
-from seam import Seam, Seams
+from seam import Seam, Seams, nothing
 from skipping import forward, hurry
 from sockjs_client import Wire, ask, fresh, poll
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE
+
+from videre.settings import Options
+from videre.tally import Tally
+from videre.transport.shared import Shared
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -130,6 +134,17 @@ async def test_leaving_clients_log_nothing(seam: Seams, caplog: pytest.LogCaptur
         await server.tape.until("goodbye", number)
     await server.stop()
     assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "delay", "sweeps"), [(25, 5, (0.5, 50, 75, 10)), (2, 60, (0.2, 10, 15, 300))]
+)
+def test_the_sweeps_of_each_time(heartbeat: float, delay: float, sweeps: tuple[float, ...]) -> None:
+    """A ping after a heartbeat of silence, the end after half a heartbeat more."""
+    options = Options(heartbeat=heartbeat, disconnect_delay=delay)
+    shared = Shared(options, Tally(lambda: 0.0), nothing)  # type: ignore[arg-type]
+    found = (shared.heartbeat_sweeps, shared.lost_sweeps, shared.absent_sweeps)
+    assert (shared.interval, *found) == sweeps
 
 
 async def test_a_drain_waits_for_the_open_sessions(seam: Seams) -> None:
