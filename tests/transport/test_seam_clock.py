@@ -7,7 +7,7 @@ import logging
 
 import pytest
 from patience import patient
-from seam import Seam, Seams, nothing
+from seam import Script, Seam, Seams, nothing
 from skipping import forward, hurry
 from sockjs_client import Wire, ask, fresh, poll
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
@@ -165,3 +165,26 @@ async def test_a_drain_waits_for_the_open_sessions(seam: Seams) -> None:
         await server.tape.until("goodbye", number)
     await draining
     assert loop.time() < started + 600
+
+
+@pytest.mark.parametrize(("seconds", "end"), [(0.9, "done"), (5.0, "cancelled")])
+async def test_a_shutdown_waits_for_the_ends_of_sessions(
+    seam: Seams, seconds: float, end: str
+) -> None:
+    """A handler has a second for its last work, and no more."""
+    told: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(seconds)
+            told.append("done")
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+
+    server = await seam(Script(closed=lambda _session: work()))
+    visitor = await Visitor.enter(server.base, "raw")
+    visitor.wire.reset()
+    await server.tape.until("goodbye")
+    await hurry(server.stop())
+    assert told == [end]

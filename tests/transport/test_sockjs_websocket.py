@@ -55,6 +55,13 @@ async def test_framed_by_the_server_closing(base: str) -> None:
     assert await client.wire.ended()
 
 
+@pytest.mark.parametrize("names", ["a.b/c", "a/b.c"])
+async def test_a_session_with_a_dot_is_not_found(base: str, names: str) -> None:
+    """As with the other transports: neither name may have one."""
+    client = await Socket.open(base, f"/echo/{names}/websocket")
+    assert client.head.status == 404
+
+
 async def test_a_clients_close_is_answered(base: str) -> None:
     """A close frame gets a close frame, and the connection ends."""
     client = await opened(base, fresh())

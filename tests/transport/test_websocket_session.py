@@ -208,3 +208,21 @@ async def test_the_backlog_is_measured(
     for waiting, session in enumerate(server.tape.sessions, 1):
         monkeypatch.setattr(session._tcp, "get_write_buffer_size", lambda waiting=waiting: waiting)
     assert await manager.measure_backlog() == manager.backlog == 15
+
+
+BAD = {
+    "reserved": bytes([FIN | 3]) + encode(b"", PING)[1:],
+    "compressed": bytes([FIN | 0x40 | PING]) + encode(b"", PING)[1:],
+    "unmasked": bytes([FIN | TEXT, 1]) + b"x",
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+async def test_frames_before_a_bad_one_are_heard(seam: Seams, transport: str, bad: bytes) -> None:
+    """Even if all come at once."""
+    server, _, visitor = await enter(seam, transport)
+    visitor.wire.writer.write(encode(b"", PING) + encode(b'"x"', TEXT) + bad + encode(b'"y"', TEXT))
+    assert await visitor.websocket.frame() == (PONG, b"")
+    assert (await visitor.websocket.goodbye())[0] == 1002
+    said = "x" if transport == "websocket" else '"x"'
+    assert server.tape.story() == ["open", f"message {said}", "goodbye"]
