@@ -1,7 +1,8 @@
 """Change the code in one small way at a time, and see whether a test fails: a mutation run.
 
     python tests/support/mutants.py limits            # every mutant of videre/limits.py
-    python tests/support/mutants.py transport --sample 60 --seed 1
+    python tests/support/mutants.py transport --sample 60 --seed 1 | tee survivors
+    python tests/support/mutants.py transport --again survivors  # after tests were added
 
 The areas are in AREAS, each with the tests that should fail. A first run records which lines each
 test executes; on a mutant only those run that execute a changed line, the shortest first. Nothing
@@ -331,6 +332,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="try this many, chosen at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--skip", type=int, default=0, help="leave out this many first")
+    parser.add_argument("--again", type=Path, help="try those that this output names")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="then start no more")
     arguments = parser.parse_args()
     sources, tests = AREAS[arguments.area]
@@ -344,6 +346,9 @@ def main() -> int:
     if arguments.sample is not None:
         chosen = random.Random(arguments.seed).sample(chosen, min(total, arguments.sample))
     chosen = chosen[arguments.skip :]
+    if arguments.again is not None:
+        lines = arguments.again.read_text(encoding="utf-8").splitlines()
+        chosen = [mutant for mutant in chosen if f"survived: {mutant}" in lines]
     named = [str(path) for path in files(tests, ROOT / "tests")]
     reached = reach(paths, named)
     unchanged = survives(None, reached.ordered(reached.seconds), within=3600.0)
