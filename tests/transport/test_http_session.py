@@ -141,6 +141,23 @@ async def test_a_silent_receiver_is_given_up(seam: Seams) -> None:
     assert reader.is_cut and server.tape.events[-1].text == "lost"
 
 
+async def test_a_client_that_stays_away_has_left(seam: Seams) -> None:
+    """After the delay, and not before; each request begins it anew."""
+    server, session = await start(seam)
+    manager = server.manager
+    manager.shared.absent_sweeps = 3
+    for _ in range(2):
+        session.sweep()
+        session.sweep()
+        session.attach(reader := Reader())
+        session.detach(reader)
+    session.sweep()
+    session.sweep()
+    assert server.tape.story() == ["open"] and "id" in manager.sessions
+    session.sweep()
+    assert server.tape.story() == ["open", "goodbye"] and "id" not in manager.sessions
+
+
 async def test_a_goodbye_that_is_not_taken(seam: Seams) -> None:
     """A receiver has a time to take it; without one, the session keeps it for the next."""
     server, session = await start(seam)

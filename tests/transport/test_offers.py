@@ -55,6 +55,7 @@ def test_a_subprotocol(offered: list[str], chosen: str | None) -> None:
         (["permessage-deflate; server_max_window_bits"], None),
         (["permessage-deflate; server_max_window_bits="], None),
         (["permessage-deflate; server_max_window_bits=16"], None),
+        (["permessage-deflate; server_max_window_bits=1155"], None),
         (["permessage-deflate; server_max_window_bits=7"], None),
         (["permessage-deflate; server_max_window_bits=015"], None),
         (["permessage-deflate; server_max_window_bits=15; server_max_window_bits=15"], None),

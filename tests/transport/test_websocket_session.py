@@ -122,6 +122,17 @@ async def test_fragments_are_counted_if_they_are_tiny(
     assert (await visitor.goodbye())[0] == CloseCode.TOO_MANY_PACKETS
 
 
+async def test_a_flood_after_the_close(
+    seam: Seams, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is cut at once: a client that answers does not send this much."""
+    monkeypatch.setattr("videre.transport.websocket.MAX_IDLE_FRAMES", 5)
+    _, session, visitor = await enter(seam, transport)
+    session.close(3001, "Enough")
+    visitor.wire.writer.write(5 * encode(b'"x"', TEXT) + encode(b"", PING))
+    await eventually(lambda: session.is_cut)
+
+
 def fragment(payload: bytes, opcode: int) -> bytes:
     """Return a frame that is not the last of its message."""
     frame = encode(payload, opcode)
