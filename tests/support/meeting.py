@@ -50,6 +50,10 @@ async def main():
             while (await member.receive_json())["Header"]["UserId"] != f"u{number}":
                 pass
             members.append(member)
+        last = f"u{len(members) - 1}"
+        for member in members[:-1]:  # another server may hear later that somebody has joined
+            while (await member.receive_json())["Header"]["UserId"] != last:
+                pass
         for number, member in enumerate(members):
             await member.send_str(packet("ping", f"u{number}", "hall"))
             while (heard := await member.receive_json())["Header"]["Event"] != "ping":
