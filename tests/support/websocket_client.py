@@ -49,6 +49,12 @@ def encode(payload: bytes, opcode: int) -> bytes:
     return head + mask + masked.to_bytes(size, "big")
 
 
+def fragment(payload: bytes, opcode: int) -> bytes:
+    """Return one masked frame that is not the last of its message."""
+    frame = encode(payload, opcode)
+    return bytes([frame[0] & ~FIN]) + frame[1:]
+
+
 class Socket:
     """A WebSocket connection whose every frame the test chooses."""
 

@@ -17,7 +17,7 @@ from seam import STOCK, Script, Seam, Seams
 from skipping import hurry
 from sockjs_client import fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
-from websocket_client import CLOSE, CONTINUATION, PING, PONG, TEXT, encode
+from websocket_client import CLOSE, CONTINUATION, PING, PONG, TEXT, encode, fragment
 
 from videre.errors import CloseCode
 
@@ -199,10 +199,7 @@ IDLE = {
     "ping": 6 * encode(b"", PING),
     "pong": 6 * encode(b"", PONG),
     "empty": 6 * encode(b"", TEXT),
-    # Without the bit that ends a message.
-    "tiny fragment": b"".join(
-        bytes([opcode]) + encode(b"x", opcode)[1:] for opcode in (TEXT, *[CONTINUATION] * 5)
-    ),
+    "tiny fragment": fragment(b"x", TEXT) + 5 * fragment(b"x", CONTINUATION),
     "no messages": 6 * encode(b"[]", TEXT),
 }
 

@@ -10,7 +10,7 @@ import pytest
 from patience import patient
 from seam import Seam, Seams
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
-from websocket_client import CONTINUATION, TEXT, encode
+from websocket_client import CONTINUATION, TEXT, encode, fragment
 
 from videre.errors import CloseCode
 from videre.transport import Options
@@ -64,9 +64,8 @@ async def test_a_higher_limit_of_the_backlog(seam: Seams, transport: str) -> Non
 def say(visitor: Visitor, text: str, *, pieces: bool) -> None:
     """Send a text in one frame or in two."""
     message = (text if visitor.transport == "raw" else json.dumps([text])).encode()
-    first, last = encode(message[:5], TEXT), encode(message[5:], CONTINUATION)
-    data = bytes([first[0] & 0x7F]) + first[1:] + last if pieces else encode(message, TEXT)
-    visitor.wire.writer.write(data)
+    two = fragment(message[:5], TEXT) + encode(message[5:], CONTINUATION)
+    visitor.wire.writer.write(two if pieces else encode(message, TEXT))
 
 
 @pytest.mark.parametrize("pieces", [False, True])

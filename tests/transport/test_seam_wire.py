@@ -11,7 +11,7 @@ import pytest
 from aiohttp import WSMessage, WSMsgType
 from hypothesis import given
 from hypothesis import strategies as st
-from websocket_client import BINARY, CONTINUATION, PING, PONG, TEXT
+from websocket_client import BINARY, CONTINUATION, PING, PONG, TEXT, fragment
 from websocket_client import encode as masked
 
 from videre.settings import Options
@@ -307,8 +307,8 @@ def test_a_new_limit_waits_for_the_end_of_a_message() -> None:
     """The parser that has begun a message keeps its limit until the message is complete."""
     heard = Told()
     wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
-    first, last = masked(b"be", TEXT), masked(b"gun", CONTINUATION)
-    wire.data_received(bytes([first[0] & 0x7F]) + first[1:])
+    first, last = fragment(b"be", TEXT), masked(b"gun", CONTINUATION)
+    wire.data_received(first)
     begun = wire._parser
     wire.configure()
     assert begun is not None and wire._parser is begun

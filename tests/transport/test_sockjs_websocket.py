@@ -12,13 +12,13 @@ from websocket_client import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    FIN,
     PING,
     PONG,
     TEXT,
     Socket,
     accept_key,
     encode,
+    fragment,
     handshake,
 )
 
@@ -151,8 +151,8 @@ async def test_pings_are_answered(base: str) -> None:
 async def test_a_fragmented_message_is_put_together(base: str) -> None:
     """A message may come in fragments, with a ping in between."""
     client = await opened(base, fresh())
-    first, ping, last = (encode(b'["a', TEXT), encode(b"", PING), encode(b'b"]', CONTINUATION))
-    client.wire.writer.write(bytes([first[0] & ~FIN]) + first[1:] + ping + last)
+    first, ping, last = fragment(b'["a', TEXT), encode(b"", PING), encode(b'b"]', CONTINUATION)
+    client.wire.writer.write(first + ping + last)
     assert await client.frame() == (PONG, b"")
     assert await client.text() == 'a["ab"]'
 

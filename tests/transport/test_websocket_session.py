@@ -8,7 +8,7 @@ import pytest
 from patience import eventually
 from seam import Script, Seam, Seams
 from visitors import WEBSOCKETS, Visitor
-from websocket_client import CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, encode
+from websocket_client import CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, encode, fragment
 
 from videre.errors import CloseCode
 from videre.transport.websocket import LEAST_FRAGMENT, WebSocketSession
@@ -28,12 +28,6 @@ async def enter(
     return server, session, visitor
 
 
-async def hear_pong(session: WebSocketSession, visitor: Visitor) -> None:
-    """Let the client answer a ping."""
-    visitor.websocket.send(b"", PONG)
-    await eventually(lambda: session.silent == 0)
-
-
 async def test_pings(seam: Seams, transport: str) -> None:
     """The first comes after a heartbeat of silence, and the next a heartbeat after its answer."""
     server, session, visitor = await enter(seam, transport)
@@ -44,7 +38,8 @@ async def test_pings(seam: Seams, transport: str) -> None:
         session.sweep()
         assert await visitor.hear() == [str(number)]
         assert await visitor.websocket.frame() == (PING, b"")
-        await hear_pong(session, visitor)
+        visitor.websocket.send(b"", PONG)
+        await eventually(lambda: session.silent == 0)
 
 
 async def test_a_silent_client_is_given_up(seam: Seams, transport: str) -> None:
@@ -131,12 +126,6 @@ async def test_a_flood_after_the_close(
     session.close(3001, "Enough")
     visitor.wire.writer.write(5 * encode(b'"x"', TEXT) + encode(b"", PING))
     await eventually(lambda: session.is_cut)
-
-
-def fragment(payload: bytes, opcode: int) -> bytes:
-    """Return a frame that is not the last of its message."""
-    frame = encode(payload, opcode)
-    return bytes([frame[0] & ~FIN]) + frame[1:]
 
 
 async def test_what_waits_goes_with_its_session(seam: Seams, transport: str) -> None:
