@@ -104,7 +104,7 @@ function Call({ room }: { room: string }) {
   const call = useCall({
     url: "/echo",
     room,
-    onMessage: ({ user, data }) => setSaid([...said, `${user} ${data}`]),
+    onMessage: ({ user, data }) => setSaid((all) => [...all, `${user} ${data}`]),
   });
   Object.assign(globalThis, { call, renders: (globalThis.renders ?? 0) + 1 });
   return (
@@ -331,8 +331,7 @@ async def test_a_call_in_react(react: Path, browser: Browser) -> None:
         text = "return until(() => document.getElementById(arg[0]).textContent === arg[1]);"
         assert await both(pages, text, ["state", "joined"]) == [True, True]
         assert await both(pages, text, ["local", "shown"]) == [True, True]
-        for word in ("one", "two"):
-            await pages[0].run("await call.send(arg);", word)
+        await pages[0].run("await Promise.all(arg.map((word) => call.send(word)));", ["one", "two"])
         lines = """
         await until(() => document.querySelectorAll("li").length === 2);
         const lines = [...document.querySelectorAll("li")];
