@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from videre.transport.clients import Origins
@@ -84,3 +87,14 @@ def test_several_origins(first: str, second: str) -> None:
     origins = Origins(["https://*.example.com"])
     both = origins.allow(request(first)) and origins.allow(request(second))
     assert origins.allow(request(first, second)) == both
+
+
+@given(
+    pattern=st.text("*ab-:/", max_size=9).filter(lambda pattern: pattern != "*"),
+    origin=st.text("ab-:/", max_size=12),
+)
+def test_wildcards_match_like_backtracking(pattern: str, origin: str) -> None:
+    """Several wildcards allow what an expression that tries every way to match them allows."""
+    every_way = "[a-z0-9.-]*".join(map(re.escape, pattern.split("*")))
+    expected = re.fullmatch(every_way, origin) is not None
+    assert Origins([pattern]).allow(request(origin)) == expected

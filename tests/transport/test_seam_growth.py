@@ -48,7 +48,8 @@ def checked(given: Any) -> None:
 #: A header, the unit that its value repeats, and the code that reads it.
 LOOKS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
     "origin": ("Origin", "https://a.", Origins(["https://*.example.com", "*://*.a.*:*"]).allow),
-    "origin-dots": ("Origin", ".", Origins(["https://*.*.*.example.com"]).allow),
+    "origin-dots": ("Origin", ".", Origins(["*.*.*.example.com"]).allow),
+    "origin-hyphens": ("Origin", "-", Origins(["*-*-*-*a"]).allow),
     "forwarded": ("X-Forwarded-For", "127.0.0.1,", Proxies(["127.0.0.0/8"]).address),
     "forwarded-nonsense": ("X-Forwarded-For", "x", Proxies(["127.0.0.0/8"]).address),
     "rfc7239": (

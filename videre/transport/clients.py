@@ -42,11 +42,7 @@ class Origins:
         #: The Content-Security-Policy: which pages may frame ours. A framed page acts in our name.
         framing = " ".join("file:" if each == "file://" else each for each in patterns)
         self.policy = None if self._all else f"frame-ancestors {framing or _NONE}"
-        # A wildcard matches host names, labels or a port, never a `/` or `@`.
-        self._patterns = [
-            re.compile("[a-z0-9.-]*".join(map(re.escape, pattern.lower().split("*"))))
-            for pattern in patterns
-        ]
+        self._patterns = [_compiled(pattern) for pattern in patterns]
 
     def allow(self, request: web.BaseRequest) -> bool:
         """Tell whether the request's origin is allowed; a request without an Origin is.
@@ -55,9 +51,21 @@ class Origins:
         """
         origins = () if self._all else request.headers.getall("Origin", ())
         return all(  # browsers send one Origin; if there are more, a proxy or cache may pick any
-            any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
-            for origin in origins
+            any(pattern.fullmatch(origin) for pattern in self._patterns)
+            for origin in map(str.lower, origins)
         )
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern of Origins, for lower-case origins.
+
+    A wildcard matches host names, labels or a port, never a `/` or `@`. Each part between two
+    wildcards is matched where it first occurs, and nowhere else (`(?>`): to match it later never
+    helps, and to try so costs the origin's length to the power of the number of wildcards.
+    """
+    first, *middle = map(re.escape, pattern.lower().split("*"))
+    last = "".join(f"[a-z0-9.-]*{part}" for part in middle[-1:])
+    return re.compile(first + "".join(f"(?>[a-z0-9.-]*?{part})" for part in middle[:-1]) + last)
 
 
 class Proxies:
