@@ -7,7 +7,8 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -84,7 +85,7 @@ def setup(
         clock=time.monotonic,
         unix_time=time.time,
         later=_later,
-        sleep=_sleep,
+        pause=_Pause,
         limits=config.limits,
         auth=config.auth,
         leeway=config.leeway,
@@ -167,10 +168,21 @@ def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_later(seconds, call)
 
 
-async def _sleep(seconds: float, needless: Callable[[], bool]) -> None:
-    while seconds > 0 and not needless():
-        await asyncio.sleep(min(seconds, 1.0))
-        seconds -= 1.0
+class _Pause:
+    """See Pause; it begins at once."""
+
+    def __init__(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        self._timer = loop.call_later(seconds, self.end)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._over.__await__()
 
 
 def create_app(

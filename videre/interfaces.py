@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 from videre.ids import RoomId, UserId
@@ -23,6 +23,15 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Cancel the callback."""
+
+
+class Pause(Protocol):
+    """A wait that can be ended early."""
+
+    def end(self) -> None:
+        """End the wait, or do nothing if it has ended."""
+
+    def __await__(self) -> Generator[Any, None, None]: ...
 
 
 #: Calls a function after a number of seconds.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import enum
 import math
+from collections.abc import Iterator
 
 from videre.settings import Limits
 
@@ -192,10 +194,11 @@ def throttle(limits: Limits) -> Throttle | None:
 
 
 class Penalties:
-    """Remembers for a minute which addresses sent refused tokens."""
+    """Remembers for a minute which addresses sent refused tokens, and slows their next tries."""
 
     def __init__(self) -> None:
         self._failures: dict[str, collections.deque[float]] = {}
+        self._tries: collections.Counter[str] = collections.Counter()  # delayed now
 
     def record(self, address: str, now: float) -> None:
         """Count a refused token."""
@@ -206,6 +209,24 @@ class Penalties:
                 del self._failures[next(iter(self._failures))]
         failures.append(now)
         self._failures[address] = failures  # reinserted last: the first is the oldest
+
+    def tries(self, address: str) -> int:
+        """Return how many tries of an address are delayed now."""
+        return self._tries[address]
+
+    @contextlib.contextmanager
+    def delayed(self, address: str) -> Iterator[None]:
+        """Count a try as a failure while it is delayed: parallel tries wait as consecutive ones do.
+
+        Only `record` counts it for longer: who succeeds after the delay slows nobody's next try.
+        """
+        self._tries[address] += 1
+        try:
+            yield
+        finally:
+            self._tries[address] -= 1
+            if not self._tries[address]:
+                del self._tries[address]
 
     def delay(self, address: str, now: float) -> float:
         """Return how many seconds an address's next try must wait; 0 for most."""
@@ -218,4 +239,5 @@ class Penalties:
             del self._failures[address]
         if len(failures) < FAILURES:
             return 0.0
-        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (len(failures) - FAILURES))
+        doubled = len(failures) - FAILURES + self._tries[address]
+        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(doubled, FAILURES))

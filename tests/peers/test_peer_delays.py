@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import ENGINES, UNLIMITED, FakeClient, World, begin, packet, run_on
+from fakes import ENGINES, UNLIMITED, FakeClient, FakePause, World, begin, packet, run_on
 from tokens import NOW, SECRET, enter, show, token
 
 from videre.auth import TokenAuth, secret_key
@@ -25,12 +23,14 @@ class Slow(World):
     def __init__(self, engine: Any = None, limits: Limits = UNLIMITED) -> None:
         super().__init__(engine, limits=limits, auth=TokenAuth([secret_key(SECRET)]))
         self.slept: list[float] = []
-        self.context = replace(self.context, sleep=self.sleep)
+        self.pauses: list[FakePause] = []
+        self.context = replace(self.context, pause=self.pause)
 
-    async def sleep(self, seconds: float, needless: Callable[[], bool]) -> None:
+    def pause(self, seconds: float) -> FakePause:
         """Record the delay, and wait until the test goes on."""
         self.slept.append(seconds)
-        await asyncio.sleep(0)  # one step, needs no loop
+        self.pauses.append(FakePause(1))
+        return self.pauses[-1]
 
 
 @pytest.fixture(params=ENGINES)
@@ -117,6 +117,32 @@ def test_a_good_token_is_delayed_but_good(world: Slow) -> None:
     assert world.slept[-1] == 2
 
 
+def test_a_success_slows_nobody(world: Slow) -> None:
+    """Who shares an address with a guesser waits only for as long as failures are remembered."""
+    fail(world, FAILURES + 2)
+    for _ in range(5):
+        world.slept.clear()
+        show(world.client(), token())
+        assert world.slept == [2]
+        world.clock.advance(11)
+    world.clock.advance(6)
+    world.slept.clear()
+    show(world.client(), token())
+    assert world.slept == []
+
+
+def test_parallel_successes_slow_nobody_later(world: Slow) -> None:
+    """They wait longer while others wait, because any may be a guess; then they are forgotten."""
+    fail(world, FAILURES)
+    world.slept.clear()
+    steps = [connecting(world.client(), token()) for _ in range(3)]
+    assert world.slept == [0.5, 1, 2]
+    for each in steps:
+        run_on(each)
+    run_on(connecting(world.client(), token()))
+    assert world.slept == [0.5, 1, 2, 0.5]
+
+
 def test_packets_of_members_are_not_delayed(world: Slow) -> None:
     """Only a connect waits: running calls from the same address go on."""
     a = enter(world)
@@ -139,6 +165,22 @@ def test_a_client_that_leaves_while_it_waits_is_never_seated(world: Slow) -> Non
     member.say(packet("ping", "m", "room"))
     assert [heard[3] for heard in member.heard()] == ['["m"]']
     assert len(world.clock.waiting) == 1  # the member's own
+
+
+def test_a_close_ends_the_delays_before_it(world: Slow) -> None:
+    """Others hear at once of a member that refreshes its token, then closes."""
+    a, b = enter(world), enter(world, "b")
+    fail(world, FAILURES + 1)
+    a.texts()
+    steps = connecting(a, token())
+    a.peer.leaving()
+    assert world.pauses[-1].ended
+    run_on(steps)
+    world.slept.clear()
+    show(a, token())
+    a.say(packet("broadcast", "a", "room", 1))
+    assert world.slept == [] and a.texts() == []
+    assert [heard[0] for heard in b.heard()] == ["broadcast"]
 
 
 def test_a_token_that_expires_while_it_waits(world: Slow) -> None:
@@ -207,10 +249,10 @@ def test_a_member_is_not_closed_after_a_delay() -> None:
 
 
 def test_concurrent_tries_are_all_counted() -> None:
-    """A hundred sessions at once guess no faster than one: each delay counts those before it."""
+    """Thousands of sessions at once guess no faster than one: each delay counts those before it."""
     world = Slow()
     fail(world, FAILURES)
-    clients = [world.client() for _ in range(100)]
+    clients = [world.client() for _ in range(2000)]
     steps = [connecting(client, "nonsense") for client in clients]
     assert sum(delay < 25 for delay in world.slept) <= 6
     for each in steps:

@@ -151,8 +151,24 @@ class FakeTimer:
         self.cancelled = True
 
 
+class FakePause:
+    """A pause of no length; with `steps`, a test steps through so many: see `begin`."""
+
+    def __init__(self, steps: int = 0) -> None:
+        self._steps = steps
+        self.ended = False
+
+    def end(self) -> None:
+        """See Pause."""
+        self.ended = True
+
+    def __await__(self) -> Generator[Any, None, None]:
+        for _ in range(self._steps):
+            yield
+
+
 class FakeClock:
-    """A clock that a test advances, and its timers. Sleeps are recorded, and end at once."""
+    """A clock that a test advances, and its timers. Pauses are recorded, and end at once."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -168,9 +184,10 @@ class FakeClock:
         self.timers.append(timer)
         return timer
 
-    async def sleep(self, seconds: float, needless: Callable[[], bool]) -> None:
-        """Record the length of a sleep."""
+    def pause(self, seconds: float) -> FakePause:
+        """Record the length of a pause, and return it."""
         self.slept.append(seconds)
+        return FakePause()
 
     @property
     def waiting(self) -> list[FakeTimer]:
@@ -297,7 +314,7 @@ class World:
             clock=self.clock,
             unix_time=self.clock,
             later=self.clock.later,
-            sleep=self.clock.sleep,
+            pause=self.clock.pause,
             limits=limits,
             auth=auth or NoAuth(),
             ice=fake_ice,

@@ -98,6 +98,9 @@ class Taped:
     def too_large(self) -> None:
         self.tape.note(self.session, "too large")
 
+    def leaving(self) -> None:
+        self.tape.note(self.session, "leaving")
+
     def closed(self, end: End) -> Any:
         self.tape.note(self.session, "goodbye", "clean" if end.clean else "lost")
         return self.script.closed(self.session)

@@ -39,6 +39,9 @@ class Echo:
     def too_large(self) -> None:
         pass
 
+    def leaving(self) -> None:
+        pass
+
     def closed(self, end: End) -> None:
         pass
 

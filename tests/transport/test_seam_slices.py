@@ -33,6 +33,8 @@ class Handler:
 
     def too_large(self) -> None: ...
 
+    def leaving(self) -> None: ...
+
     def closed(self, end: End) -> None:
         self.turns.note("closed")
 

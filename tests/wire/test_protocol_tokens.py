@@ -178,6 +178,24 @@ async def test_a_client_that_leaves_while_it_waits_is_never_seated(
     assert await a.users() == ["a", "after"]
 
 
+async def test_a_member_that_closes_while_it_waits(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others hear of its close at once, although its own connect is still delayed."""
+    monkeypatch.setattr(limits, "FIRST_DELAY", 3600.0)
+    monkeypatch.setattr(limits, "LONGEST_DELAY", 3600.0)
+    a, b = await server.client(), await server.client()
+    await enter(a, "a")
+    await enter(b, "b")
+    await a.hears(("connect", "b", "room", "false"))
+    guesser = await server.client()
+    for _ in range(FAILURES):
+        await enter(guesser, "g", "room", "nonsense")
+    await b.say(connect("b"))
+    await b.socket.close()
+    await a.hears(("disconnect", "b", "room", ""))
+
+
 async def test_empty_messages_count_while_a_connect_waits() -> None:
     """What a client sends during its delay is bounded, however short its messages are."""
     options = Options(max_backlog_bytes=4096, max_packet_bytes=1 << 20)

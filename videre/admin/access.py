@@ -12,7 +12,6 @@ import hmac
 import ipaddress
 import math
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
@@ -64,7 +63,6 @@ class Guard:
         self._clock = clock
         self._sleep = sleep
         self._penalties = Penalties()
-        self._waiting: Counter[str] = Counter()  # delayed requests by address
 
     def middleware(self) -> Middleware:
         """Return the middleware that runs `check` on every request."""
@@ -99,19 +97,12 @@ class Guard:
             raise _unauthorized(given=True)
 
     async def _wait(self, address: str, delay: float) -> None:
-        waiting = self._waiting[address]
-        if waiting >= MAX_WAITING:
+        if self._penalties.tries(address) >= MAX_WAITING:
             detail = "This address has sent too many wrong tokens. Try again later."
             headers = {"Retry-After": str(math.ceil(LONGEST_DELAY))}
             raise Problem("too-many-tries", detail, headers=headers)
-        self._waiting[address] += 1
-        try:
-            # Parallel tries wait as long as consecutive ones.
-            await self._sleep(min(LONGEST_DELAY, delay * 2**waiting))
-        finally:
-            self._waiting[address] -= 1
-            if not self._waiting[address]:
-                del self._waiting[address]
+        with self._penalties.delayed(address):
+            await self._sleep(delay)
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -24,9 +24,12 @@ async def enter(peer: Holder, context: Context, packet: Packet) -> Seat | None:
     Raises PeerError and EngineError; then the peer keeps what it has.
     """
     entry = _Entry(peer, context, packet)
-    if (seconds := context.penalties.delay(peer.address, context.clock())) > 0:
-        await entry.delay(seconds)
-    return None if peer.gone else await entry.seat()
+    seconds = context.penalties.delay(peer.address, context.clock())
+    if not seconds:
+        return await entry.seat()
+    with context.penalties.delayed(peer.address):
+        await peer.wait(seconds)
+        return None if peer.parting else await entry.seat()
 
 
 class _Entry:
@@ -37,25 +40,10 @@ class _Entry:
         self._context = context
         self._rooms = context.rooms
         self._packet = packet
-        self._counted = False  # as a failure, before its outcome is known
-
-    async def delay(self, seconds: float) -> None:
-        """Wait `seconds`, or until the peer leaves: its address had too many tokens refused."""
-        context, peer = self._context, self._peer
-        # Counted when the wait begins, so that parallel tries are delayed more and more too.
-        self._count()
-        # The first delay does not count towards JoinTimeout: it is ours, not the client's. Further
-        # ones do, or wrong tokens would keep a session open without end.
-        left = peer.pause_deadline()
-        await context.sleep(seconds, lambda: peer.gone)
-        if left is not None:
-            peer.resume_deadline(left)
 
     def _count(self) -> None:
-        """Count a failure of the peer's address, once."""
-        if not self._counted:
-            self._context.penalties.record(self._peer.address, self._context.clock())
-        self._counted = True
+        """Count a failure of the peer's address."""
+        self._context.penalties.record(self._peer.address, self._context.clock())
 
     async def seat(self) -> Seat | None:
         """Check the peer's token, and get it a seat."""

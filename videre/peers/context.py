@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from videre.auth import Auth, NoAuth
-from videre.interfaces import Ice, Later, Log, Trace, no_ice
+from videre.interfaces import Ice, Later, Log, Pause, Trace, no_ice
 from videre.limits import Penalties
 from videre.packets import Decoder
 from videre.rooms import Rooms
@@ -23,8 +23,7 @@ class Context:
     clock: Callable[[], float]  # monotonic, in seconds
     unix_time: Callable[[], float]  # Unix time, for tokens
     later: Later
-    # Sleeps for some seconds; ends within a second once the function returns True.
-    sleep: Callable[[float, Callable[[], bool]], Awaitable[None]]
+    pause: Callable[[float], Pause]  # begins a wait, in seconds
     trace: Trace | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     auth: Auth = dataclasses.field(default_factory=NoAuth)

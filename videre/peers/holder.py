@@ -15,7 +15,7 @@ from videre.errors import (
     TokenExpired,
     Unavailable,
 )
-from videre.interfaces import Connection, Timer
+from videre.interfaces import Connection, Pause, Timer
 from videre.limits import Throttle, throttle
 from videre.packets import Event, Packet
 from videre.peers.context import Context
@@ -38,6 +38,7 @@ class Holder:
         "_context",
         "_deadline",
         "_join_by",
+        "_pause",
         "_rooms",
         "_seat",
         "_tally",
@@ -47,6 +48,7 @@ class Holder:
         "connection",
         "gone",
         "name",
+        "parting",
     )
 
     def __init__(
@@ -59,7 +61,9 @@ class Holder:
         self._tally = context.rooms.tally
         self.address = address
         self._seat: Seat | None = None
+        self.parting = False  # the client has said goodbye, or has gone
         self.gone = False
+        self._pause: Pause | None = None
         self._bad = 0  # bad packets in a row
         self._throttle: Throttle | None = None
         self.refresh()
@@ -143,9 +147,16 @@ class Holder:
         if held is not None and held is not seat:
             await self._rooms.leave(held, LeaveReason.MOVED)
 
+    def leaving(self) -> None:
+        """See transport's Handler: delay the client's last packets no more."""
+        self.parting = True
+        if self._pause is not None:
+            self._pause.end()
+
     def closed(self, end: End) -> Awaitable[None] | None:
         """Give up the seat; keep a resumable one if the client may come back (see End.clean)."""
         self.gone = True
+        self.leaving()
         self._context.log("session-ended", session=self.name, **end.fields())
         self._call_after(None, self._idled)
         seat = self.seat
@@ -161,20 +172,22 @@ class Holder:
 
     # Deadlines: a session must join a room in time, and send a fresh token before its grant ends.
 
-    def pause_deadline(self) -> float | None:
-        """Stop the deadline for joining a room, and return the seconds that were left.
+    async def wait(self, seconds: float) -> None:
+        """Wait before a `connect`, or until the client leaves.
 
-        None: there is no such deadline, or it has been paused before; then it runs on.
+        The first wait does not count towards JoinTimeout: it is ours, not the client's. Further
+        ones do, or wrong tokens would keep a session open without end.
         """
         join_by, self._join_by = self._join_by, None
-        if join_by is None:
-            return None
-        self._call_after(None, self._idled)
-        return join_by - self._context.clock()
-
-    def resume_deadline(self, seconds: float) -> None:
-        """Let the deadline go on: the session must join a room in so many seconds."""
-        self._call_after(seconds, self._idled)
+        began = self._context.clock()
+        if join_by is not None:
+            self._call_after(None, self._idled)
+        if not self.parting:
+            self._pause = self._context.pause(seconds)
+            await self._pause
+            self._pause = None
+        if join_by is not None:
+            self._call_after(join_by - began, self._idled)
 
     def accept(self, grant: Grant) -> None:
         """Replace the deadline by the end of a token's grant."""

@@ -243,6 +243,8 @@ class Session(sockjs.Session):  # type: ignore[misc]  # the plugin has no types
         """Handle the client's close, after the messages that still wait for the handler."""
         if self._inbox is not None:
             self._farewell = code
+            if self.handler is not None:
+                self.handler.leaving()
         else:
             self.part(code)
 

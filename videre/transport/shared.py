@@ -35,6 +35,9 @@ class Handler(Protocol):
     def too_large(self) -> None:
         """Note that the client sent a message too large to read; the session is closed next."""
 
+    def leaving(self) -> None:
+        """Note that the client has closed: `closed` follows once its messages are handled."""
+
     def closed(self, end: End) -> Awaitable[None] | None:
         """Handle the end of the session. Called exactly once."""
 
