@@ -480,6 +480,37 @@ async def test_a_renewal_that_fails(server: Scripted) -> None:
     await leave(server, room)
 
 
+async def test_a_renewal_that_is_refused(server: Scripted) -> None:
+    """The application gets the error, and keeps its seat; the function is not called at once."""
+    fetched: list[str] = []
+
+    def fetch() -> str:
+        fetched.append("expired")
+        return fetched[-1]
+
+    room, link = await entered(server, "me", token=fetch)
+    told = {"Code": "token-expired", "Message": "Renew", "Retry": False}
+    for code, error in (
+        ("token-expired", errors.TokenExpired),
+        ("unauthorized", errors.Unauthorized),
+    ):
+        fetched.clear()
+        await link.say("error", "me", told)
+        await link.refuse(await link.hears("connect"), code)
+        await link.say("connect", "b", "false")
+        with pytest.raises(error) as refused:
+            await room.receive()
+        assert refused.value.packet_id is None and not room.is_end(refused.value)
+        assert await room.receive() == Joined("b")
+        await room.broadcast("still here")
+        await link.hears("broadcast")
+        assert len(fetched) == 1
+    await link.close(4502, "Token expired")
+    await (await server.link()).seat("me", Resumed=True)
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    await leave(server, room)
+
+
 async def test_leaving_a_server_that_goes_away(server: Scripted) -> None:
     """The client closes already, and the server does not answer: no task is left."""
     room, link = await entered(server, "me")

@@ -24,6 +24,7 @@ class Dispatcher:
         self._requests = requests
         self._inbox = inbox
         self._renewing: asyncio.Task[None] | None = None
+        self._renewal: int | None = None  # the id of the last connect packet with a fresh token
         self._fault: Exception | None = None  # of the application's token function
 
     def handle(self, connection: Connection, packet: Packet, size: int) -> None:
@@ -41,29 +42,34 @@ class Dispatcher:
                 self._seat.welcome(packet.value())
             case wire.ERROR:
                 answer = wire.error_of(packet)
-                answer.packet_id = self._sender.first_id(packet.id)
+                # Only a notice, which answers no packet, leads to a renewal. If the answer to a
+                # renewal did, a function that keeps returning an expired token would be called
+                # without a pause.
+                if packet.id is None and self._joining.can_renew(answer):
+                    self._start_renewal(connection)
+                    return
+                is_to_renewal = packet.id == self._renewal
+                answer.packet_id = None if is_to_renewal else self._sender.first_id(packet.id)
                 limited, is_asked = isinstance(answer, RateLimited), packet.id in self._requests
                 again = limited or (isinstance(answer, Unavailable) and not is_asked)
                 if again and self._sender.refused(packet.id, limited=limited):
                     return
                 if not is_asked:
-                    self._refused(connection, answer)
+                    self._inbox.put(answer)
             case _:
                 if event := self._seat.apply(packet):
                     self._inbox.put(event, size)
                 return
         self._requests.answer(packet.id, answer)
 
-    def _refused(self, connection: Connection, error: PeerError) -> None:
-        if not self._joining.can_renew(error):
-            self._inbox.put(error)
-        elif self._renewing is None or self._renewing.done():
+    def _start_renewal(self, connection: Connection) -> None:
+        if self._renewing is None or self._renewing.done():
             # The client receives meanwhile: a token may take its time.
             self._renewing = asyncio.create_task(self._renew(connection))
 
     async def _renew(self, connection: Connection) -> None:
         try:
-            await self._joining.renew(connection)
+            self._renewal = await self._joining.renew(connection)
         except Exception as error:
             self._fault = error
             await connection.close()

@@ -129,13 +129,13 @@ class Joining:
         except TimeoutError:
             raise Unreachable(f"{self.url}: no connection for {seconds} s") from None
 
-    async def renew(self, connection: Connection) -> None:
-        """Send a fresh token, to keep the seat."""
+    async def renew(self, connection: Connection) -> int | None:
+        """Send a fresh token, to keep the seat; return the packet's id, None if none was sent."""
         try:
             token = await self.fetch_token()
-            await self._send(connection, wire.CONNECT, {"Token": token})
+            return await self._send(connection, wire.CONNECT, {"Token": token})
         except TRANSIENT:
-            pass  # the server will close with UNAUTHORIZED, and the client retries
+            return None  # the server will close with UNAUTHORIZED, and the client retries
 
     async def _connect(self, connection: Connection, token: str | None) -> int:
         asked = self.seat.asks() if self.welcome else {}
