@@ -523,7 +523,7 @@ async def test_leaving_a_server_that_goes_away(server: Scripted) -> None:
 
 
 async def test_a_server_that_goes_away(server: Scripted) -> None:
-    """The client leaves at the given time, keeps its seat, and waits no longer."""
+    """The client leaves at the given time, keeps its seat, and comes back at once."""
     waits = Waits()
     room, link = await entered(server, "me", backoff=waits.backoff)
     await link.say("goaway", "me", {"RetryAfter": 1})
@@ -532,12 +532,29 @@ async def test_a_server_that_goes_away(server: Scripted) -> None:
     link = await server.link()
     assert (await link.seat("me", Resumed=True))["Resume"] == "s1"
     assert await room.receive() == Resumed()
-    assert (waits.limits, waits.slept) == ([], [0.0])
-    await link.say("goaway", "me", {"RetryAfter": 1e9})
-    await link.close(4005)
+    assert (waits.limits, waits.slept) == ([], [])
+    link.cut()
     await (await server.link()).seat("me", Resumed=True)
     assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
-    assert waits.limits == [] and waits.slept[1] > 1e5  # as long as the server asked for
+    assert (waits.limits, waits.slept) == ([1e6], [5e5])  # only the first wait is left out
+    await leave(server, room)
+
+
+@pytest.mark.parametrize("code", [1006, 4005])
+async def test_lost_before_the_time_to_leave(server: Scripted, code: int) -> None:
+    """A server that is killed while it drains: its seats are not kept until the named time."""
+    waits = Waits()
+    room, link = await entered(server, "me", backoff=waits.backoff)
+    await link.say("goaway", "me", {"RetryAfter": 1e9})
+    await link.say("connect", "b", "false")
+    assert await room.receive() == Joined("b")  # and so the client knows the time
+    if code == 1006:
+        link.cut()
+    else:
+        await link.close(code)
+    await (await server.link()).seat("b", "me", Resumed=True)
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    assert (waits.limits, waits.slept) == ([1e6], [5e5])
     await leave(server, room)
 
 

@@ -33,12 +33,12 @@ class Backoff:
 
 
 class Pace:
-    """When a client tries again: after a back-off, or at the time its server named."""
+    """When a client tries again: after a back-off, or at once if it left when its server asked."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._attempt = 0
-        self._due: float | None = None
+        self._at_once = False
 
     def held(self, seconds: float) -> None:
         """Reset the back-off if a connection has lasted for long enough.
@@ -49,15 +49,14 @@ class Pace:
         if seconds >= self._backoff.limit(self._attempt):
             self._attempt = 0
 
-    def schedule(self, due: float) -> None:
-        """Set the event loop's time of the next try."""
-        self._due = due
+    def skip(self) -> None:
+        """Skip the next wait."""
+        self._at_once = True
 
     async def wait(self) -> None:
         """Sleep until the next try."""
-        if self._due is None:
-            attempt, self._attempt = self._attempt, self._attempt + 1
-            await self._backoff.wait(attempt)
-        else:
-            seconds, self._due = self._due - asyncio.get_running_loop().time(), None
-            await self._backoff.sleep(max(0.0, seconds))
+        if self._at_once:
+            self._at_once = False
+            return
+        attempt, self._attempt = self._attempt, self._attempt + 1
+        await self._backoff.wait(attempt)

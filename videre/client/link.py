@@ -142,13 +142,15 @@ class Link:
             while True:
                 packet, size = await connection.receive()
                 if packet.event == wire.GOAWAY:
-                    due = asyncio.get_running_loop().time() + packet.value()["RetryAfter"] / 1000
-                    self._pace.schedule(due)
-                    departure.schedule(due)
+                    seconds = packet.value()["RetryAfter"] / 1000
+                    departure.schedule(asyncio.get_running_loop().time() + seconds)
                 else:
                     self._dispatcher.handle(connection, packet, size)
         except Closed as error:
             if await departure.over():
+                # The server has spread its clients over time: no jitter is needed. After any other
+                # loss the named time means nothing: the seat may be given up before it comes.
+                self._pace.skip()
                 return Lost(BACK_SOON, "The server is going away")
             if not self._joining.can_retry(error):
                 raise
