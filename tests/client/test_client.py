@@ -21,7 +21,7 @@ from tokens import SECRET
 import videre
 from videre import errors
 from videre.auth import TokenAuth, secret_key, sign
-from videre.client import Client, Closed, Joined, Left, Message, Role, Unreachable
+from videre.client import Client, Closed, Joined, Left, Message, Role, Unreachable, link
 from videre.config import Config
 from videre.ice import IceServers, SharedSecret, StaticServer
 from videre.settings import Limits
@@ -221,6 +221,16 @@ async def test_an_unreachable_server(server: Server) -> None:
         with pytest.raises(Unreachable, match=url.removeprefix("http")):
             async with Client(url, user="a", room="room"):
                 pytest.fail("entered")
+
+
+async def test_a_server_that_does_not_answer(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error that entering raises names the time-out, which has no text."""
+    monkeypatch.setattr(link, "JOIN_SECONDS", 0.0)
+    with pytest.raises(Unreachable, match=r"/websocket: TimeoutError$"):
+        async with client(server, "a"):
+            pytest.fail("entered")
 
 
 async def test_errors_end_no_iteration(server: Server) -> None:

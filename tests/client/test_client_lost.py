@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import WSServerHandshakeError
 from patience import WAIT_SECONDS
 from scripted import Scripted, scripted
-from skipping import forward
+from skipping import forward, skip
 
 from videre import errors
 from videre.client import (
@@ -312,6 +314,55 @@ async def test_giving_up(server: Scripted) -> None:
     await leave(server, room)
 
 
+async def test_giving_up_says_why(server: Scripted) -> None:
+    """The error of the last try is in the message, and is the cause."""
+    patience = WAIT_SECONDS / 2
+    sleeps = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal sleeps
+        sleeps += 1
+        if sleeps == 2:  # the first try has failed
+            skip(patience)
+            await asyncio.Event().wait()
+
+    room, link = await entered(server, "me", backoff=Backoff(sleep=sleep), give_up_after=patience)
+    server.refusal = 503
+    link.cut()
+    assert isinstance(await room.receive(), Lost)
+    with pytest.raises(Unreachable, match=rf"no connection for {patience} s: 503,") as given_up:
+        await room.receive()
+    assert isinstance(given_up.value.__cause__, WSServerHandshakeError)
+    await leave(server, room)
+
+
+async def test_why_reconnecting_fails_is_logged(
+    server: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reason is logged once, until it changes or there has been a connection."""
+    room, link = await entered(server, "me")
+    for _ in range(2):
+        caplog.clear()
+        server.refusal = 503
+        link.cut()
+        for _ in range(3):
+            await server.refused.acquire()
+        server.refusal = None
+        link = await server.link()
+        await link.refuse(await link.hears("connect"), "room-full", message="Full", retry=True)
+        assert await link.ended() == 4005
+        link = await server.link()
+        await link.seat("me", Resumed=True)
+        assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+        first, second = caplog.record_tuples
+        assert first[:2] == second[:2] == ("videre.client", logging.WARNING)
+        assert first[2].startswith(
+            "me at 127.0.0.1: cannot reconnect, will try again: 503, message="
+        )
+        assert second[2] == "me at 127.0.0.1: cannot reconnect, will try again: Full"
+    await leave(server, room)
+
+
 async def test_packets_wait_for_a_connection(server: Scripted) -> None:
     """They are sent in order, and requests are repeated."""
     room, link = await entered(server, "me")
@@ -459,8 +510,8 @@ async def test_receiving_during_a_renewal(server: Scripted) -> None:
     assert asyncio.all_tasks() < before
 
 
-async def test_a_renewal_that_fails(server: Scripted) -> None:
-    """A fault of the application's code ends the seat, as at a reconnect."""
+async def test_a_renewal_that_fails(server: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of the application's code ends the seat, as at a reconnect; others are logged."""
     wrong: list[Exception] = []
 
     def fetch() -> str:
@@ -477,6 +528,7 @@ async def test_a_renewal_that_fails(server: Scripted) -> None:
     await link.say("error", "me", told)
     with pytest.raises(ZeroDivisionError):
         await room.receive()
+    assert caplog.messages == ["me at 127.0.0.1: no fresh token: no way there"]
     await leave(server, room)
 
 

@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 
 from videre.client import options, wire
 from videre.client.backoff import Backoff, Pace
-from videre.client.errors import Closed, Unreachable
+from videre.client.errors import Closed, Unreachable, reason
 from videre.client.events import Event
 from videre.client.inbox import Inbox
 from videre.client.joining import TRANSIENT, Joining, Token
@@ -192,8 +192,7 @@ class Client:
             try:
                 connection = await self._link.join(http)
             except TRANSIENT as error:
-                why = error or type(error).__name__
-                raise Unreachable(f"{self._joining.url}: {why}") from error
+                raise Unreachable(f"{self._joining.url}: {reason(error)}") from error
             name = f"videre client {self.user}"
             task = asyncio.create_task(self._link.live(http, connection), name=name)
             stack.push_async_callback(self._link.leave, task)

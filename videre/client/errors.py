@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from videre.errors import VidereError
 
 
+def reason(error: Exception) -> str:
+    """Return the text of an error, or the name of its class if it has none."""
+    return str(error) or type(error).__name__
+
+
 class Closed(VidereError):
     """The connection was closed; see `code` and `reason`.
 
@@ -23,7 +28,10 @@ class Closed(VidereError):
 
 
 class Unreachable(VidereError):
-    """No connection could be made, when entering or within `give_up_after`."""
+    """No connection could be made, when entering or within `give_up_after`.
+
+    Its `__cause__` is the error of the last try, if one had ended by then.
+    """
 
 
 class Overflow(VidereError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext
@@ -17,10 +18,12 @@ from yarl import URL
 from videre.client import wire
 from videre.client.backoff import Pace
 from videre.client.connection import PROTOCOL_ERROR, Connection
-from videre.client.errors import Closed, Unreachable
+from videre.client.errors import Closed, Unreachable, reason
 from videre.client.events import Event
 from videre.client.seat import Seat
 from videre.errors import PeerError, TokenExpired, Unauthorized
+
+logger = logging.getLogger("videre.client")
 
 #: A token, or a function that returns (or awaits) one or None, called for each connection.
 Token = str | Callable[[], str | Awaitable[str | None] | None]
@@ -115,8 +118,10 @@ class Joining:
     ) -> Connection:
         """Call `join` at this pace until it succeeds; raise an error that makes trying useless.
 
-        Raises Unreachable after `seconds` (None: never).
+        Raises Unreachable after `seconds` (None: never). Logs why a try failed, unless the try
+        before it failed for the same reason.
         """
+        last: Exception | None = None
         try:
             async with asyncio.timeout(seconds):
                 while True:
@@ -126,16 +131,27 @@ class Joining:
                     except Exception as error:
                         if not self.can_retry(error):
                             raise
+                        if last is None or reason(error) != reason(last):
+                            self._log("cannot reconnect, will try again", error)
+                        last = error
         except TimeoutError:
-            raise Unreachable(f"{self.url}: no connection for {seconds} s") from None
+            why = "" if last is None else f": {reason(last)}"
+            raise Unreachable(f"{self.url}: no connection for {seconds} s{why}") from last
+        finally:
+            last = None  # its traceback refers to this frame: break the cycle
 
     async def renew(self, connection: Connection) -> int | None:
         """Send a fresh token, to keep the seat; return the packet's id, None if none was sent."""
         try:
             token = await self.fetch_token()
             return await self._send(connection, wire.CONNECT, {"Token": token})
-        except TRANSIENT:
+        except TRANSIENT as error:
+            self._log("no fresh token", error)
             return None  # the server will close with UNAUTHORIZED, and the client retries
+
+    def _log(self, what: str, error: Exception) -> None:
+        # The URL may contain a password, and the room's name is one.
+        logger.warning("%s at %s: %s: %s", self.seat.user, self.url.host, what, reason(error))
 
     async def _connect(self, connection: Connection, token: str | None) -> int:
         asked = self.seat.asks() if self.welcome else {}
