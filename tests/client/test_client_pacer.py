@@ -72,14 +72,15 @@ def test_answers_are_counted() -> None:
 
 
 def test_a_refusal_pauses() -> None:
-    """Until the server's buckets are full again, then half the rate, on later connections too."""
+    """Until the server's buckets are full again, then half the rate until the connection ends."""
     found = pacer({"PacketsPerSecond": 10, "PacketBurst": 20})
     found.refused(100.0)
     pause = found.wait(0, 100.0)
     assert pause == pytest.approx(2.0)
     assert passed(found, 0, 102.0) == 7  # of 7.5
     found.begin({"PacketsPerSecond": 10, "PacketBurst": 40}, 200.0)
-    assert passed(found, 0, 200.0) == 15
+    assert passed(found, 0, 200.0) == 30
+    assert passed(found, 0, 201.0) == 10 * SHARE
     for limits, pause in (({}, SHORTEST), ({"PacketsPerSecond": 1, "PacketBurst": 99}, LONGEST)):
         found = pacer(limits)
         found.refused(100.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# The share of the server's rate to use. Each refusal halves it, for servers whose limits are not
-# known.
+# The share of the server's rate to use. Each refusal halves it until the connection ends, for
+# servers whose limits are not known.
 SHARE, LEAST_SHARE = 0.9, 0.05
 # The share of the burst to use; it is halved likewise. It leaves room for packets that were held up
 # on the way for two seconds and arrive together (by the default limits, 100 of 400 packets, at 45 a
@@ -45,8 +45,9 @@ class Pacer:
         self._share = SHARE
 
     def begin(self, limits: Mapping[str, Any] | None, now: float) -> None:
-        """Begin a connection with full buckets; None stands for DEFAULTS."""
+        """Begin a connection, at the full share and with full buckets; None stands for DEFAULTS."""
         self._limits = DEFAULTS if limits is None else limits
+        self._share = SHARE
         self._fill()
         self._at = now
         self._paused = 0.0
@@ -73,7 +74,7 @@ class Pacer:
         self._paused = max(self._paused, until)
 
     def refused(self, now: float) -> None:
-        """Pause until the server's buckets are full again, and halve the share from then on."""
+        """Pause until the server's buckets are full again; halve the share of this connection."""
         buckets = [each for each in (self._packets, self._bytes) if each is not None]
         fill = max((each.burst / each.rate for each in buckets), default=0.0)
         fill *= SHARE / BURST_SHARE  # of the server's, which are larger
