@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -16,7 +18,7 @@ import yaml
 from documents import Block, runs
 from helm_python import Chart, chart
 from helm_python.errors import HelmError
-from process import ROOT
+from process import ROOT, require
 from test_container import AFTER_DRAIN, of
 
 from videre.config import environment, load, reference
@@ -291,3 +293,21 @@ def test_its_version() -> None:
     """The chart and its image have this release's version."""
     about = yaml.safe_load((FOLDER / "Chart.yaml").read_text(encoding="utf-8"))
     assert about["version"] == about["appVersion"] == __version__
+
+
+@pytest.mark.process
+def test_it_names_the_image_of_the_release(tmp_path: Path) -> None:
+    """With `image.repository` alone, it pulls the tag that the workflow pushes."""
+    workflow = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    steps = yaml.safe_load(workflow)["jobs"]["image"]["steps"]
+    (tag,) = [step for step in steps if step.get("id") == "image"]
+    (pushed,) = [step["with"]["tags"] for step in steps if "tags" in step.get("with", {})]
+    assert tag["env"] == {"TAG": "${{ github.ref_name }}"}
+    output = tmp_path / "output"
+    environ = {"TAG": f"v{__version__}", "GITHUB_OUTPUT": str(output)}
+    subprocess.run([require("bash"), "-euc", tag["run"]], env=environ, check=True)
+    name, _, value = output.read_text(encoding="utf-8").strip().partition("=")
+    known = {"vars.IMAGE": "registry.example.com/server", f"steps.image.outputs.{name}": value}
+    image = re.sub(r"\$\{\{ (.+?) \}\}", lambda match: known[match[1]], pushed)
+    values = {**ONE, "image": {"repository": known["vars.IMAGE"]}}
+    assert container(rendered(values))["image"] == image
