@@ -41,18 +41,19 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_files_of_the_package(client: Path) -> None:
-    """The modules, their types, a manifest and a README, and nothing else in the folder."""
+    """The modules, their types, a manifest, a README and the licence; the folder has no more."""
     with tarfile.open(client) as tar:
         names = {name.removeprefix("package/") for name in tar.getnames()}
     files = {str(path.relative_to(CLIENT)) for path in CLIENT.rglob("*") if path.is_file()}
     assert names == files
     modules = {f"videre/{path.name}" for path in (CLIENT / "videre").glob("*.js")}
     own = {"videre.js", "videre.d.ts", "react.js", "react.d.ts", "package.json", "README.md"}
-    assert files == own | modules
+    assert files == own | modules | {"LICENSE"}
+    assert (CLIENT / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 async def test_its_manifest() -> None:
-    """Its version is the server's; the repository's address is left to its owner."""
+    """Its version is the server's; the workflow adds the repository's address."""
     assert MANIFEST["version"] == __version__
     told = [MANIFEST[key] for key in ("name", "license", "type")]
     assert told == ["videre-client", "MIT", "module"]
