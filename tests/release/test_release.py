@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from documents import Block, runs
-from process import ROOT
+from process import ROOT, require
 from vendored import conforms
 
 sys.path.append(str(ROOT / "bin"))
@@ -204,6 +206,24 @@ def test_the_workflow_tests_every_python() -> None:
     steps = [step for job in jobs.values() for step in job["steps"]]
     for step in steps:
         assert "run" in step or release._PINNED.fullmatch(step["uses"]), step
+
+
+def test_the_npm_package_names_its_repository(tmp_path: Path) -> None:
+    """It does before it is published: npm compares it with the repository in the provenance."""
+    jobs = yaml.safe_load(release.WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    *before, last = [step for step in jobs["npm"]["steps"] if "run" in step]
+    assert last["run"].startswith("npm publish --provenance ")
+    require("npm")
+    folder = last["working-directory"]
+    copy = shutil.copytree(ROOT / folder, tmp_path / folder)
+    forge = {"GITHUB_SERVER_URL": "https://example.com", "GITHUB_REPOSITORY": "owner/server"}
+    for step in before:
+        assert step["working-directory"] == folder
+        release.run("bash", "-euc", step["run"], cwd=copy, env={**os.environ, **forge})
+    manifest = json.loads((copy / "package.json").read_text(encoding="utf-8"))
+    url = "git+https://example.com/owner/server.git"
+    assert manifest.pop("repository") == {"type": "git", "url": url, "directory": folder}
+    assert manifest == json.loads((ROOT / folder / "package.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", [*FORMS, "config.yml"])
