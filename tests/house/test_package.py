@@ -112,6 +112,24 @@ def test_what_it_says_of_itself(dist: Path) -> None:
     assert set(said.provides_extra or ()) >= {"redis", "test", "lint", "bench"}
 
 
+def test_its_links_lead_to_the_forge(dist: Path) -> None:
+    """With README_LINKS, no link and no image of the description is relative; code is as it was."""
+    links = "https://forge.example/owner/server/blob/v1.2.3"
+    command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", "dist"]
+    environ = {**os.environ, "README_LINKS": links}
+    subprocess.run(command, cwd=dist.parent, env=environ, check=True)
+    (info,) = dist.glob("*.egg-info")
+    said = Metadata.from_email((info / "PKG-INFO").read_bytes(), validate=True).description
+    shutil.rmtree(info)
+    assert said is not None
+    readme = TEXTS["README.md"]
+    pattern = re.compile(r'(?<=\]\()[^)]+|(?<=<img src=")[^"]+')
+    told = [target if ":" in target else f"{links}/{target}" for target in pattern.findall(readme)]
+    found = [target.removesuffix("?raw=true") for target in pattern.findall(said)]
+    assert found == told and f'src="{links}/docs/demo.png?raw=true"' in said
+    assert pattern.sub("", said) == pattern.sub("", readme)
+
+
 def test_twine_would_upload_it(dist: Path) -> None:
     """Twine finds no error and no warning."""
     files = sorted(dist.iterdir())

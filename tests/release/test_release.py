@@ -208,6 +208,17 @@ def test_the_workflow_tests_every_python() -> None:
         assert "run" in step or release._PINNED.fullmatch(step["uses"]), step
 
 
+def test_the_description_links_to_the_tag() -> None:
+    """The workflow builds with the variable that setup.py reads (tests/house/test_package.py)."""
+    steps = yaml.safe_load(release.WORKFLOW.read_text(encoding="utf-8"))["jobs"]["build"]["steps"]
+    (build,) = [step for step in steps if step.get("run", "").startswith("bin/release")]
+    ((name, links),) = build["env"].items()
+    assert f'os.environ.get("{name}")' in (ROOT / "setup.py").read_text(encoding="utf-8")
+    github = {"server_url": "https://example.com", "repository": "owner/server", "ref_name": "v1"}
+    links = re.sub(r"\$\{\{ github\.(\w+) \}\}", lambda match: github[match[1]], links)
+    assert links == "https://example.com/owner/server/blob/v1"
+
+
 def test_the_npm_package_names_its_repository(tmp_path: Path) -> None:
     """It does before it is published: npm compares it with the repository in the provenance."""
     jobs = yaml.safe_load(release.WORKFLOW.read_text(encoding="utf-8"))["jobs"]
