@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -42,7 +43,7 @@ async def received(call: Call, kind: str) -> int:
 async def test_the_readme_meets_the_demo(
     block: Block, first: str, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its film plays in the demo's page, the page's camera arrives, and it prints the chat."""
+    """Its film plays in the demo's page, the page's camera arrives; it prints the page's JSON."""
     calls: asyncio.Queue[Call] = asyncio.Queue()
 
     class Observed(Call):
@@ -80,8 +81,12 @@ async def test_the_readme_meets_the_demo(
                 await asyncio.sleep(0.05)
         await ann.presses("Chat")
         await ann.says("Hello, Python")
-        while "Hello, Python" not in await printed.get():
-            pass
+        told: dict[str, Any] = {}
+        while "text" not in told:
+            said = json.loads((await printed.get()).partition(": ")[2])
+            told[said["type"]] = said
+        assert told["about"]["name"] == "Ann" and told["text"]["text"] == "Hello, Python"
+        assert told.keys() == {"about", "text"}
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

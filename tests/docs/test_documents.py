@@ -102,6 +102,12 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in _anchors(target), link
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_programs_start_in_an_environment(path: Path) -> None:
+    """The reader's own programs import what `.venv` has; many systems have no other `python`."""
+    assert not re.findall(r"(?<!/)\bpython3? \w+\.py\b", path.read_text(encoding="utf-8"))
+
+
 def _linked(path: Path) -> set[Path]:
     """Return the documents that a document links to."""
     links = LINK.findall(path.read_text(encoding="utf-8"))
