@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -155,16 +156,25 @@ INSIDE = {"context", "ice", "log", "tally", "lag", "journal", "VidereError", "__
 NAMESPACE = {*public(videre.Namespace), *videre.Namespace.__annotations__}
 
 
+def called(function: Callable[..., Any]) -> str:
+    """Return a function's arguments as a caller sees them: `(a, *, b=None)`."""
+    signature = inspect.signature(function)
+    told = [
+        each.replace(annotation=each.empty)
+        for name, each in signature.parameters.items()
+        if name not in INSIDE | {"self"}
+    ]
+    plain = signature.replace(parameters=told, return_annotation=signature.empty)
+    return str(plain).replace("'", '"')
+
+
 def test_what_rooms_offer() -> None:
     """The document has each method with its arguments and defaults."""
     assert {*public(Rooms), *public(Hosting)} - FOR_PEERS == FOR_SITES
     for name in ("rooms", "members", "kick", "send"):
-        arguments = [
-            key if each.default is each.empty else f"{key}={each.default!r}".replace("'", '"')
-            for key, each in inspect.signature(getattr(Rooms, name)).parameters.items()
-            if key != "self"
-        ]
-        assert f"`await {name}({', '.join(arguments)})`" in TEXT["hosting"]
+        assert f"`await {name}{called(getattr(Rooms, name))}`" in TEXT["hosting"]
+    for name in ("setup", "create_app"):
+        assert f"`videre.{name}{called(getattr(videre, name))}`" in TEXT["hosting"]
     assert all(
         f"`{name}`" in TEXT["hosting"]
         for name in ("@on_join", "@on_leave", "nodes()", "ready", "fault")
