@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from videre.client.client import Client
 from videre.errors import VidereError
 
 # The part of their validity after which servers are requested again; seconds between checks while
-# they do not expire.
-FRESH, IDLE = 0.8, 60.0
+# they do not expire, and until a failed request is repeated.
+FRESH, IDLE, RETRY = 0.8, 60.0, 10.0
 
 
 class Servers:
@@ -31,15 +32,18 @@ class Servers:
     async def keep_valid(self, failed: Callable[[Exception], None]) -> None:
         """Request new servers, for ever, before the credentials of the last ones expire.
 
-        Calls `failed` with the error of a request; the next one follows after the same interval.
+        Calls `failed` with the error of a request, which is repeated soon.
         """
+        most = math.inf
         while True:
             ttl = self._client.ice_ttl
-            await asyncio.sleep(IDLE if ttl is None else ttl * FRESH)
+            await asyncio.sleep(IDLE if ttl is None else min(most, ttl * FRESH))
+            most = math.inf
             if ttl is not None and self._client.connected:  # if not, the next welcome brings some
                 try:
                     await self._client.ice()
                 except (VidereError, TimeoutError) as error:
+                    most = RETRY
                     failed(error)
 
 
