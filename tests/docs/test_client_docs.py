@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import inspect
+import re
 from types import FunctionType
 from typing import Any
 
 import pytest
 from aiohttp import web
-from documents import Block, runs
+from documents import ROOT, Block, runs
 from inprocess import serving
 from patience import patient
 
 import videre
 import videre.client
-from videre.client import Client, Closed, Joined, Left
+from videre.client import Call, Client, Closed, Joined, Left
 
 CALL_SECONDS = patient(30)  # a safety net: a call takes less than a second
 
@@ -53,3 +55,24 @@ async def test_the_example_of_the_reference(block: Block, monkeypatch: pytest.Mo
         await rooms.kick("a-long-random-id", "peer1", "Enough")
         with pytest.raises(Closed, match="4504 Enough"):
             await running
+
+
+def test_the_options_of_a_call() -> None:
+    """They are those of Client, except the ones that the reference names."""
+    text = (ROOT / "docs/client.md").read_text(encoding="utf-8")
+    found = re.search(r"takes the options of \[`Client`\]\S+ except (.*?);", text)
+    assert found is not None
+    of_client, of_call = (inspect.signature(kind).parameters for kind in (Client, Call))
+    assert set(re.findall(r"`(\w+)`", found[1])) == of_client.keys() - of_call.keys()
+
+
+def test_the_arguments_of_send() -> None:
+    """Its line shows which are keywords only."""
+    text = (ROOT / "docs/client.md").read_text(encoding="utf-8")
+    found = re.search(r"^\| `await call\.send\((.*?)\)`", text, re.MULTILINE)
+    assert found is not None
+    told = ast.parse(f"lambda {found[1]}: ...", mode="eval").body
+    assert isinstance(told, ast.Lambda)
+    keywords = {each.arg for each in told.args.kwonlyargs}
+    real = inspect.signature(Call.send).parameters.values()
+    assert keywords == {each.name for each in real if each.kind is each.KEYWORD_ONLY}
