@@ -490,6 +490,22 @@ async def test_failed_receivers(start: Start) -> None:
     assert await bob.hears("message") == bytes(100_000)
 
 
+async def test_a_closed_channel(start: Start) -> None:
+    """The call goes on, and short strings arrive; a transfer fails at once."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    await ann.call.send(["before"])
+    bob.call.peers["ann"]._data._transfers.close()  # as a page may do
+    ours = ann.call.peers["bob"]._data._transfers
+    await eventually(lambda: ours.readyState == "closed")
+    async with asyncio.timeout(SECONDS):
+        with pytest.raises(TransfersFailed, match="gone"):
+            await ann.call.send(["after"])
+        await ann.call.send("short")
+    assert await bob.hears("message") == ["before"]
+    assert await bob.hears("message") == "short"
+
+
 async def test_a_cancelled_transfer(start: Start) -> None:
     """It leaves nothing behind, and the next one arrives."""
     ann, bob = await start("ann"), await start("bob")

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+from patience import patient
 
 from videre.client import TransferError
 from videre.client.call.incoming import Inbound, Incoming
@@ -317,6 +318,15 @@ async def test_the_sum_of_transfers() -> None:
     wire.outgoing.close()
     results = await asyncio.gather(*sendings, return_exceptions=True)
     assert [getattr(each, "code", None) for each in results] == [None, "gone", "gone"]
+
+
+async def test_a_closed_channel() -> None:
+    """Nothing waits for it."""
+    wire = Wire()
+    wire.outgoing.close()
+    with pytest.raises(TransferError, match="gone"):
+        await asyncio.wait_for(wire.send(100), patient(10))
+    assert (wire.texts, wire.pieces) == ([], [])
 
 
 async def test_a_refusal_fails_one_transfer() -> None:

@@ -42,7 +42,8 @@ class TransferError(VidereError):
     """A value did not reach `user`; `code` says why.
 
     It is the receiver's code ("too-large", "cancelled", ...: docs/browser.md, "Data"), "gone" if
-    the call has ended, or "unsupported" for a value that an older client cannot receive.
+    the call has ended or its channel was closed, or "unsupported" for a value that an older client
+    cannot receive.
     """
 
     def __init__(self, code: str, user: str, message: str) -> None:

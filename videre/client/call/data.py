@@ -109,7 +109,7 @@ class Data:
             self._open.set_result(None)
 
     def close(self) -> None:
-        """Fail everything still being sent: the call has ended."""
+        """Fail everything still being sent: the call has ended, or a channel was closed."""
         if not self._open.done():
             self._open.set_exception(gone(self._peer.user))
             self._open.exception()  # retrieved, so that asyncio does not log it

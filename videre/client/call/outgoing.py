@@ -67,10 +67,13 @@ class Outgoing:
         self._last = 0
         self._waiting: deque[_Transfer] = deque()
         self._running: deque[_Transfer] = deque()  # the next to send comes first
+        self._closed = False
         self.max_message = MAX_MESSAGE
 
     async def send(self, value: Encoded, progress: Progress | None) -> None:
         """Send a value; return when the other end has it. Raises TransferError."""
+        if self._closed:
+            raise gone(self._user)
         done = asyncio.get_running_loop().create_future()
         transfer = _Transfer(0, value, progress, done)
         self._waiting.append(transfer)
@@ -150,7 +153,8 @@ class Outgoing:
         return True
 
     def close(self) -> None:
-        """Fail all transfers: the call has ended."""
+        """Fail all transfers, now and later: the channel is closed."""
+        self._closed = True
         for transfer in (*self._waiting, *self._running):
             if not transfer.done.done():
                 transfer.done.set_exception(gone(self._user))

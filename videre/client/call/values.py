@@ -98,5 +98,5 @@ def decode(kind: str, data: bytearray, name: str | None, mime: str | None) -> An
 
 
 def gone(user: str) -> TransferError:
-    """Return the error for a transfer whose call has ended."""
-    return TransferError("gone", user, "The call ended before all had arrived")
+    """Return the error for a value whose call has ended, or whose channel was closed."""
+    return TransferError("gone", user, "The channel closed before all had arrived")
