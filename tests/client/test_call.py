@@ -26,7 +26,7 @@ from videre.client.call import peer as peers
 from videre.client.call.pace import ANSWERS
 from videre.client.call.video_buffer import VideoBuffer
 from videre.config import Config
-from videre.errors import TokenExpired, Unauthorized
+from videre.errors import NoSuchUser, TokenExpired, Unauthorized
 from videre.settings import Limits
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -544,6 +544,15 @@ async def test_expiring_ice_servers(monkeypatch: pytest.MonkeyPatch) -> None:
         leaving = asyncio.create_task(call.__aexit__(None, None, None))
         assert await link.ended() == 1000
         await leaving
+
+
+async def test_a_broadcast_to_nobody(start: Start) -> None:
+    """The application hears of its own ones, but not of a signal that came too late."""
+    ann = await start("ann")
+    await ann.call.signal_to("gone", {"Type": "Ice Ask", "Call": "c"})
+    identity = await ann.call.client.broadcast("hello", to="gone")
+    error = await ann.hears("error")
+    assert isinstance(error, NoSuchUser) and error.packet_id == identity
 
 
 async def test_the_end_of_the_seat(server: Server, start: Start) -> None:

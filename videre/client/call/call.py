@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from ssl import SSLContext
@@ -27,6 +28,9 @@ from videre.client.errors import TransferError
 from videre.client.events import Event, Joined, Left, Message, Rejoined, Resumed
 from videre.client.joining import Token
 from videre.errors import NoSuchUser, PeerError
+
+# Signals whose refusal is recognized: more than are under way, at 50 packets per second.
+RECENT = 1000
 
 
 class Call(Emitter):
@@ -86,6 +90,7 @@ class Call(Emitter):
         self._tracks = Tracks()
         self._meeting = Meeting(self, self.client, lambda: bool(self._tracks or self.receive))
         self.peers = self._meeting.peers
+        self._signals: deque[int] = deque(maxlen=RECENT)  # their ids
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -175,16 +180,19 @@ class Call(Emitter):
             while True:
                 try:
                     event = await self.client.receive()
-                except NoSuchUser:
-                    continue  # a signal to a member who has just left
                 except PeerError as error:
                     if self.client.is_end(error):
                         raise
-                    super().emit("error", error)
+                    if not self._is_late_signal(error):
+                        super().emit("error", error)
                 else:
                     self._hear(event)
         finally:
             await self._meeting.end()
+
+    def _is_late_signal(self, error: PeerError) -> bool:
+        """Tell whether a signal of ours was refused because its receiver has just left."""
+        return isinstance(error, NoSuchUser) and error.packet_id in self._signals
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -217,7 +225,7 @@ class Call(Emitter):
 
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
         """Send a signal to one member."""
-        await self.client.broadcast(payload, to=user)
+        self._signals.append(await self.client.broadcast(payload, to=user))
 
     def emit(self, event: str, *args: Any) -> None:
         """Call the application's handlers of an event; see the class."""
