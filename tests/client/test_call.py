@@ -20,7 +20,17 @@ from scripted import Proxy, scripted
 from skipping import skip
 
 import videre
-from videre.client import Backoff, Blob, Call, Client, Closed, Peer, TransferError, TransfersFailed
+from videre.client import (
+    Backoff,
+    Blob,
+    Call,
+    Client,
+    Closed,
+    Peer,
+    TransferError,
+    TransfersFailed,
+    Unreachable,
+)
 from videre.client.call import path, servers, signals
 from videre.client.call import peer as peers
 from videre.client.call.pace import ANSWERS
@@ -613,6 +623,18 @@ async def test_tracks_stop_even_if_leaving_is_cancelled(
     assert camera.readyState == "ended"
     closed.set()
     await asyncio.wait(ann.call._meeting._hanging_up)
+
+
+async def test_tracks_stop_if_entering_fails() -> None:
+    """No camera stays on, just as after leaving."""
+    camera = VideoStreamTrack()
+    async with scripted() as server:
+        server.refusal = 503
+        call = Call(server.url, room="room")
+        call.add_track(camera)
+        with pytest.raises(Unreachable, match="503"):
+            await call.__aenter__()
+    assert camera.readyState == "ended"
 
 
 async def test_discarded_media_is_not_kept(start: Start) -> None:

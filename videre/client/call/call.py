@@ -34,7 +34,9 @@ RECENT = 1000
 
 
 class Call(Emitter):
-    """A call with all other members of `room`, within `async with`; leaving stops its tracks.
+    """A call with all other members of `room`, within `async with`.
+
+    Leaving stops its tracks, and so does a failure to enter.
 
     The options up to `give_up_after` are those of `Client`. `receive` names the kinds of media to
     receive; `ice_servers` precede those of the welcome; `max_bytes` limits the size of a value
@@ -147,6 +149,7 @@ class Call(Emitter):
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            stack.callback(self._tracks.stop)  # even if entering fails; `_end` does it sooner
             await stack.enter_async_context(self.client)
             stack.push_async_callback(self._end)
             self._task = asyncio.create_task(self._listen(), name=f"videre call {self.user}")
