@@ -31,6 +31,7 @@ from videre.client import (
     TransfersFailed,
     Unreachable,
 )
+from videre.client.call import call as call_module
 from videre.client.call import path, servers, signals
 from videre.client.call import peer as peers
 from videre.client.call.pace import ANSWERS
@@ -623,6 +624,42 @@ async def test_tracks_stop_even_if_leaving_is_cancelled(
     assert camera.readyState == "ended"
     closed.set()
     await asyncio.wait(ann.call._meeting._hanging_up)
+
+
+async def test_handlers_of_hangup_finish(start: Start) -> None:
+    """Leaving waits for them, once the seat is given up."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    finished: list[str] = []
+
+    @ann.call.on("hangup")  # type: ignore[untyped-decorator]
+    async def finish(peer: Peer) -> None:
+        await eventually(lambda: bob.call.client.users == ["bob"])
+        finished.append(peer.user)
+
+    await ann.call.__aexit__(None, None, None)
+    assert finished == ["bob"]
+
+
+async def test_endless_handlers_are_cancelled(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file takes for ever."""
+    monkeypatch.setattr(call_module, "PARTING", 0.05)
+    ann, _bob = await start("ann"), await start("bob")
+    cancelled: list[str] = []
+    for event in ("state", "hangup"):
+
+        async def wait(peer: Peer, event: str = event) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(event)
+
+        ann.call.on(event, wait)
+    await ann.becomes("connected", user="bob")
+    await ann.call.__aexit__(None, None, None)
+    assert set(cancelled) == {"state", "hangup"}
 
 
 async def test_tracks_stop_if_entering_fails() -> None:

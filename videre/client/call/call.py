@@ -32,6 +32,9 @@ from videre.errors import NoSuchUser, PeerError
 # Signals whose refusal is recognized: more than are under way, at 50 packets per second.
 RECENT = 1000
 
+# Seconds that handlers of `hangup` get when the application leaves: they may have a file to finish.
+PARTING = 5.0
+
 
 class Call(Emitter):
     """A call with all other members of `room`, within `async with`.
@@ -149,6 +152,7 @@ class Call(Emitter):
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.finish, "hangup", PARTING)  # the seat is given up first
             stack.callback(self._tracks.stop)  # even if entering fails; `_end` does it sooner
             await stack.enter_async_context(self.client)
             stack.push_async_callback(self._end)
@@ -169,7 +173,6 @@ class Call(Emitter):
             await self._meeting.end()
         finally:
             self._tracks.stop()
-            await self.finish()
 
     async def ended(self) -> None:
         """Wait until the seat is lost for good; raise the error that `Client.receive` raises."""

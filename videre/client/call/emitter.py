@@ -22,7 +22,7 @@ class Emitter:
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}  # with their events
 
     def on(self, event: str, handler: Handler | None = None) -> Any:
         """Call `handler` at each `event`; without a handler, return a decorator.
@@ -66,8 +66,8 @@ class Emitter:
                 self._failed(event, error)
 
         task = asyncio.get_running_loop().create_task(run())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = event
+        task.add_done_callback(self._running.pop)
 
     def _failed(self, event: str, error: Exception) -> None:
         if event == "error":
@@ -75,9 +75,13 @@ class Emitter:
         else:
             self.emit("error", error)
 
-    async def finish(self) -> None:
-        """Cancel the async handlers that are still running."""
-        for task in list(self._running):
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+    async def finish(self, last: str, seconds: float) -> None:
+        """Wait at most `seconds` for async handlers of the event `last`; cancel all others."""
+        try:
+            if awaited := [task for task, event in self._running.items() if event == last]:
+                await asyncio.wait(awaited, timeout=seconds)
+        finally:
+            for task in self._running:
+                task.cancel()
+            if self._running:
+                await asyncio.wait(list(self._running))
