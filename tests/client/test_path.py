@@ -10,7 +10,9 @@ import pytest
 import pytest_asyncio
 from aioice.ice import CandidatePair
 from aiortc.rtcicetransport import RTCIceGatherer
+from fake_turn import fake_turn
 from patience import eventually
+from skipping import hurry
 
 from videre.client.call import path as module
 from videre.client.call.path import Path, Route
@@ -134,6 +136,21 @@ async def test_a_connection_that_opens_as_it_is_given_up(
     assert one._open is before
     await one.send(b"the old way")
     assert await other.recv() == b"the old way"
+
+
+async def test_a_turn_server_that_falls_silent() -> None:
+    """Closing waits 2 s for it; the allocation is still deleted if it comes back."""
+    loop = asyncio.get_running_loop()
+    async with fake_turn() as turn:
+        end = Path(RTCIceGatherer([]), lambda: [turn.server], lambda: None)
+        await end.gather_candidates()
+        assert "relay" in {candidate.type for candidate in end.local_candidates}
+        turn.is_silent = True
+        begin = loop.time()
+        await hurry(end.close())
+        assert loop.time() - begin < 3
+        turn.is_silent = False
+        await hurry(eventually(lambda: turn.deleted == 1 and not module._closing))
 
 
 @pytest.mark.parametrize("controlling", [True, False])

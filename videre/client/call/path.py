@@ -25,6 +25,11 @@ from videre.client.call.signals import MAX_CANDIDATES
 
 # Seconds for which a replaced connection is still listened to: browsers check a path every 2.5 s.
 LINGER = 5.0
+# Seconds to wait until a connection is closed. With a TURN server that does not answer any more, it
+# takes a minute, in the background: aioice repeats the request to delete the allocation.
+CLOSE = 2.0
+
+_closing: set[asyncio.Task[None]] = set()  # all connections', so that no task is collected
 
 
 class Route(Connection):
@@ -158,7 +163,10 @@ class Path:
     async def _end(self, route: Route, running: asyncio.Task[None] | None) -> None:
         if running is not None:
             await asyncio.wait([running])
-        await route.close()
+        closing = asyncio.create_task(route.close())
+        _closing.add(closing)
+        closing.add_done_callback(_closed)
+        await asyncio.wait([closing], timeout=CLOSE)
 
     # The interface that aiortc uses.
 
@@ -253,6 +261,12 @@ class Path:
             self._give_up(route)
         self._open = None
         await asyncio.wait(self._ending)
+
+
+def _closed(closing: asyncio.Task[None]) -> None:
+    _closing.discard(closing)
+    if not closing.cancelled():
+        closing.exception()  # retrieved, so that asyncio does not log it
 
 
 def install(
