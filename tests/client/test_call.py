@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aioice.ice
@@ -301,6 +302,58 @@ async def test_lost_signalling(server: Server, start: Start, who: str) -> None:
 
 def _at(urls: dict[str, str], user: str) -> dict[str, str]:
     return {"url": urls[user]} if user in urls else {}
+
+
+@asynccontextmanager
+async def left_behind(start: Start) -> AsyncIterator[tuple[Party, Proxy]]:
+    """Give a member of a call, and its proxy, after a server restart that the other has missed."""
+    never = Backoff(first=300, most=300, uniform=lambda _least, most: most)
+    async with serving(videre.create_app()) as after, AsyncExitStack() as stack:
+        before = await stack.enter_async_context(serving(videre.create_app()))
+        async with Proxy(f"{before.url}/echo".replace("http", "ws"), iter(())) as proxy:
+            ann = await start("ann", url=proxy.url)
+            await start("bob", url=f"{before.url}/echo", backoff=never)
+            await ann.becomes("connected", user="bob")
+            proxy.retarget(f"{after.url}/echo".replace("http", "ws"))
+            await stack.aclose()
+            await eventually(lambda: ann.call.client.users == ["ann"])
+            yield ann, proxy
+
+
+def break_off(peer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a call break off, and be tried again soon."""
+    monkeypatch.setattr(peers, "LOOK", 0.05)
+    monkeypatch.setattr(peers, "BREAK", 0.1)
+    lose(peer._path._open, monkeypatch)
+    monkeypatch.setattr(peer._path._open, "heard", -math.inf)
+
+
+async def test_a_member_that_does_not_come_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its call goes on until it breaks off: nobody will answer a restart of ICE."""
+    async with left_behind(start) as (ann, _proxy):
+        await ann.call.send("still there", to="bob")
+        sending = asyncio.create_task(ann.call.send(bytes(10_000_000)))
+        break_off(ann.call.peers["bob"], monkeypatch)
+        await ann.hears("hangup", user="bob")
+        with pytest.raises(TransfersFailed, match="gone"):
+            await sending
+        assert ann.call.peers == {}
+
+
+async def test_a_member_that_may_come_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a connection we do not know: the call is kept, and ICE restarted."""
+    async with left_behind(start) as (ann, proxy):
+        proxy.retarget("ws://127.0.0.1:9/echo")  # where nobody listens
+        proxy.cut()
+        await eventually(lambda: not ann.call.client.connected)
+        peer, restarted = ann.call.peers["bob"], asyncio.Event()
+        monkeypatch.setattr(peer, "restart", restarted.set)
+        break_off(peer, monkeypatch)
+        async with asyncio.timeout(SECONDS):
+            await restarted.wait()
+        assert ann.call.peers == {"bob": peer}
 
 
 async def test_returning_after_the_grace(start: Start) -> None:

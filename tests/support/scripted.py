@@ -186,6 +186,10 @@ class Proxy:
         self.cut()
         await asyncio.gather(*self._pumps)
 
+    def retarget(self, target: str) -> None:
+        """Connect to another server from now on."""
+        self._target = URL(target)
+
     def cut(self) -> None:
         """Break all connections, at both ends, with a RST: data in flight is lost."""
         for pair in self._pairs:

@@ -229,6 +229,10 @@ class Call(Emitter):
         """Tell whether the server is connected, as far as is known."""
         return self.client.connected
 
+    def has_left(self, user: str) -> bool:
+        """Tell whether a user is no longer in the room, as far as is known."""
+        return self.client.connected and user not in self.client.users
+
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
         """Send a signal to one member."""
         self._signals.append(await self.client.broadcast(payload, to=user))

@@ -59,6 +59,9 @@ class Host(Protocol):
     def can_signal(self) -> bool:
         """Tell whether the server is connected, as far as is known."""
 
+    def has_left(self, user: str) -> bool:
+        """Tell whether a user is no longer in the room, as far as is known."""
+
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
         """Send a signal to one member."""
 
@@ -257,13 +260,14 @@ class Peer:
             self._look()
 
     def _look(self) -> None:
-        """Update the state; restart ICE if the path has been broken for too long."""
+        """Update the state; if the path has been broken for too long, restart ICE or hang up."""
         if self._closed:
             return
         self._become(self._found_state())
-        if self.state in ("failed", "closed"):
+        is_due = asyncio.get_running_loop().time() >= self._try_at
+        if self.state in ("failed", "closed") or (is_due and self._host.has_left(self.user)):
             self._host.ended_by(self)
-        elif asyncio.get_running_loop().time() >= self._try_at:
+        elif is_due:
             self._try_at = float("inf")
             self.restart()
 
