@@ -176,6 +176,7 @@ export class Videre extends Emitter {
   send(data, options = {}) {
     check("Videre.send", options, SEND);
     const value = valueOf(data);
+    if (value.size > LIMIT) throw failure("too-large", "", `over ${LIMIT} bytes`);
     const users = options.to === undefined ? [...this.peers.keys()] : [options.to].flat();
     const sending = users.map((user) => {
       const peer = this.peers.get(user);

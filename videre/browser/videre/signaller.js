@@ -171,20 +171,16 @@ export class Signaller extends Emitter {
     });
   }
 
-  /** @param {string} event @param {string} body @param {object} [more] keys of the header */
-  #write(event, body, more) {
+  /**
+   * @param {string} event @param {string} body @param {object} [more] keys of the header
+   * @param {number} [charges] how often the server charges its bytes
+   */
+  #write(event, body, more, charges = 1) {
     const Header = JSON.stringify({ Event: event, UserId: this.user, RoomId: this.room, ...more });
     const text = `{"Header":${Header},"Payload":${body}}`;
-    const cost = bytes(text) * (event === "broadcast" ? this.#charges(more) : 1);
-    this.#pacer.take(cost, event === "ping" ? 0 : 1); // the number of pings is counted separately
+    this.#pacer.take(bytes(text) * charges, event === "ping" ? 0 : 1); // the number of pings is counted separately
     this.#socket?.send(text);
     this.#show(true, text);
-  }
-
-  /** How often the server charges a broadcast, by its number of receivers. @param {any} header */
-  #charges({ To }) {
-    const receivers = [To ?? this.users.slice(1)].flat();
-    return Math.ceil(receivers.length / CHARGED) || 1;
   }
 
   /** Send waiting broadcasts, as far as the limits allow now. */
@@ -192,11 +188,13 @@ export class Signaller extends Emitter {
     clearTimeout(this.#pause);
     for (let each; this.state === "joined" && (each = this.#outbox.next); ) {
       const { header, body } = each;
-      const cost = (bytes(body) + 200) * this.#charges(header); // 200 for its header
+      const receivers = [header.To ?? this.users.slice(1)].flat();
+      const charges = Math.ceil(receivers.length / CHARGED) || 1;
+      const cost = (bytes(body) + 200) * charges; // 200 for its header
       const wait = this.#pacer.wait(cost, performance.now());
       if (wait) return void (this.#pause = setTimeout(() => this.#flush(), wait));
       this.#outbox.went(++this.#id);
-      this.#write("broadcast", body, { Id: this.#id, ...header });
+      this.#write("broadcast", body, { Id: this.#id, ...header }, charges);
     }
   }
 
@@ -416,18 +414,16 @@ export class Signaller extends Emitter {
       this.#flush();
     }
     if (request) request.reject(error);
-    else if (this.state !== "joined") this.#refused(error);
-    else {
-      this.emit("error", error);
-      if (Code === "token-expired" && this.#renews && id !== "connect") this.#enterAgain();
-    }
+    else this.#refused(error, id);
   }
 
-  /** Handle a refused connect. @param {SignallerError} error */
-  #refused(error) {
+  /** Handle a refused packet, or that there is no token to send. @param {SignallerError} error @param {unknown} [id] */
+  #refused(error, id) {
     const renewable = error.code === "token-expired" && this.#renews;
-    if (this.state === "joined") this.emit("error", error);
-    else if (this.#secret && error.code === "unauthorized") {
+    if (this.state === "joined") {
+      this.emit("error", error);
+      if (renewable && id !== "connect") this.#enterAgain();
+    } else if (this.#secret && error.code === "unauthorized") {
       this.#secret = null; // already used, by a connection whose welcome was lost
       this.#enterAgain();
     } else if (renewable && !this.#renewed) {

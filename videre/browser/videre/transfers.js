@@ -45,15 +45,8 @@ export function failure(code, user, why) {
   return new TransferError(code, user, `${REASONS[code] ?? code}${why ? `: ${why}` : ""}`);
 }
 
-/** Return the form in which to send a value; throw a TypeError if it cannot be sent. @param {any} data */
+/** Return the form in which to send a value; throw a TypeError if it has none. @param {any} data @returns {Value} */
 export function valueOf(data) {
-  const value = formOf(data);
-  if (value.size > LIMIT) throw failure("too-large", "", `over ${LIMIT} bytes`);
-  return value;
-}
-
-/** @param {any} data @returns {Value} */
-function formOf(data) {
   if (globalThis.Blob && data instanceof Blob) {
     const name = "name" in data ? String(data.name).slice(0, NAME) : undefined;
     const open = () => streamed(data.stream());
