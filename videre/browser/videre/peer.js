@@ -3,11 +3,9 @@
 /** @import { Kind, Quality, SendOptions, Signal } from "../videre.js" */
 /** @import { Videre } from "./call.js" */
 /** @import { Before, Heard } from "./quality.js" */
-/** @import { Value } from "./transfers.js" */
+/** @import { Sending, Value } from "./transfers.js" */
 import { PLAIN, Transfers, VERSION, advance, failure } from "./transfers.js";
 import { measure, volume } from "./quality.js";
-
-/** @typedef {{value: Value, options: SendOptions, resolve: () => void, reject: (error: Error) => void}} Unsent */
 
 const BREAK_MS = 4_000; // for a call to recover by itself, before ICE is restarted
 const BUFFER = 2 ** 20; // bytes of plain messages that may wait in the channel
@@ -35,7 +33,7 @@ export class Peer {
   #offers = 0; // number of our last offer
   #offer = 0; // number of the last offer that we accepted
   /** @type {Promise<void>} */ #last = Promise.resolve();
-  /** @type {Unsent[]} */ #unsent = [];
+  /** @type {Sending[]} */ #unsent = [];
   /** @type {Transfers | null} */ #transfers = null;
   #version = 0; // of transfers, as both ends speak it
   /** @type {Before} */ #counts = {};
@@ -92,27 +90,35 @@ export class Peer {
    * Send a value. The promise resolves when the receiver has it; for a plain message, when the channel has it.
    * @param {Value} value @param {SendOptions} options @returns {Promise<void>}
    */
-  send(value, options) {
-    return new Promise((resolve, reject) => {
-      if (!this.channel) throw failure("unsupported", this.user);
-      if (/clos/.test(this.channel.readyState)) throw failure("gone", this.user);
-      options.signal?.addEventListener("abort", () => reject(failure("cancelled", this.user)));
-      this.#unsent.push({ value, options, resolve, reject });
-      this.#flush();
-    });
+  async send(value, options) {
+    if (!this.channel) throw failure("unsupported", this.user);
+    if (/clos/.test(this.channel.readyState)) throw failure("gone", this.user);
+    /** @type {any} */
+    let abort;
+    try {
+      await new Promise((resolve, reject) => {
+        /** @type {any} */
+        const each = { value, options, resolve, reject };
+        abort = () => this.#transfers?.fail(each, "cancelled");
+        options.signal?.addEventListener("abort", abort);
+        this.#unsent.push(each);
+        this.#flush();
+      });
+    } finally {
+      options.signal?.removeEventListener("abort", abort); // the signal may outlive many values
+    }
   }
 
   #flush() {
     const { channel, data } = this;
     if (channel?.readyState !== "open" || (this.#version && data?.readyState !== "open")) return;
     while (this.#unsent.length && channel.bufferedAmount <= BUFFER) {
-      const { value, options, resolve, reject } = /** @type {Unsent} */ (this.#unsent.shift());
-      if (options.signal?.aborted) reject(failure("cancelled", this.user));
-      else {
-        const plain = !this.#version || (/text|bytes/.test(value.kind) && value.size <= PLAIN);
-        const sent = plain ? this.#sendPlain(value, options) : this.#transfers?.send(value, options, this.#most);
-        sent?.then(resolve, reject);
-      }
+      const each = /** @type {Sending} */ (this.#unsent.shift());
+      const { value, options, resolve, reject } = each;
+      const plain = !this.#version || (/text|bytes/.test(value.kind) && value.size <= PLAIN);
+      if (options.signal?.aborted) this.#transfers?.fail(each, "cancelled");
+      else if (plain) this.#sendPlain(value, options).then(resolve, reject);
+      else this.#transfers?.send(each, this.#most);
     }
   }
 

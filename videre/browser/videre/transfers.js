@@ -32,9 +32,9 @@ const REASONS = {
  * @typedef {{read(): any, end?: () => void}} Source returns block after block, undefined at the end
  * @typedef {{kind: string, size: number, plain: any, open(): Source, name?: string, mime?: string}} Value
  *   `plain` is the form for a plain message
- * @typedef {{id: number, value: Value, options: SendOptions, resolve(): void, reject(error: Error): void,
- *   sent: number, acked: number, source: Source | null, block: Uint8Array, from: number,
- *   abort(): void}} Sending
+ * @typedef {{value: Value, options: SendOptions, resolve(): void, reject(error: Error): void, id: number,
+ *   sent: number, acked: number, source?: Source, block: Uint8Array, from: number}} Sending `Transfers` sets
+ *   `id` and what follows it
  * @typedef {{id: number, kind: string, size: number, name?: string, mime?: string, bytes: number,
  *   acked: number, whole: Uint8Array<ArrayBuffer>, at: number, parts: Blob[]}} Coming `at` is the place of the next
  *   byte in `whole`, which holds all of the value or the current part of it
@@ -121,31 +121,17 @@ export class Transfers {
     channel.onclose = () => this.close();
   }
 
-  /**
-   * Send a value; the promise resolves when the receiver has accepted it.
-   * @param {Value} value @param {SendOptions} options @param {number} most bytes of a message, at most
-   * @returns {Promise<void>}
-   */
-  send(value, options, most) {
+  /** Send a value. @param {Sending} each @param {number} most bytes of a message, at most */
+  send(each, most) {
     this.#piece = Math.min(PIECE, most) - HEAD;
-    return new Promise((resolve, reject) => {
-      const abort = () => this.#fail(each, "cancelled");
-      /** @type {Sending} */
-      const each = {
-        value, options, resolve, reject, abort,
-        id: 0, sent: 0, source: null, block: new Uint8Array(), from: 0,
-        acked: value.size ? 0 : -1, // so that the 0 of an empty value acknowledges something
-      };
-      if (options.signal?.aborted) return abort();
-      options.signal?.addEventListener("abort", abort);
-      this.#waiting.push(each);
-      this.#pump();
-    });
+    const acked = each.value.size ? 0 : -1; // so that the 0 of an empty value acknowledges something
+    this.#waiting.push(Object.assign(each, { sent: 0, acked, block: new Uint8Array(), from: 0 }));
+    this.#pump();
   }
 
   /** End all transfers. */
   close() {
-    for (const each of [...this.#active.values(), ...this.#waiting]) this.#fail(each, "gone");
+    for (const each of [...this.#active.values(), ...this.#waiting]) this.fail(each, "gone");
     for (const id of [...this.#coming.keys()]) this.#lose(id, "gone");
     this.#drained?.();
   }
@@ -199,12 +185,12 @@ export class Transfers {
         each.from = sent;
       }
     } catch (error) {
-      return this.#fail(each, "unreadable", String(error));
+      return this.fail(each, "unreadable", String(error));
     }
     if (!this.#active.has(each.id)) return;
     const most = Math.min(this.#piece, value.size - sent);
     const bytes = each.block.subarray(sent - each.from, sent - each.from + most);
-    if (!bytes.length) return this.#fail(each, "unreadable"); // the file was truncated
+    if (!bytes.length) return this.fail(each, "unreadable"); // the file was truncated
     const head = new DataView(this.#message.buffer);
     head.setUint32(0, each.id);
     head.setUint32(4, sent);
@@ -212,14 +198,17 @@ export class Transfers {
     try {
       this.#channel.send(this.#message.subarray(0, HEAD + bytes.length));
     } catch (error) {
-      return this.#fail(each, "gone", String(error));
+      return this.fail(each, "gone", String(error));
     }
     each.sent += bytes.length;
   }
 
-  /** @param {Sending} each @param {string} code @param {string} [why] */
-  #fail(each, code, why) {
-    if (each.id && code !== "gone" && this.#active.has(each.id)) this.#say({ Type: "Cancel", Id: each.id });
+  /**
+   * End a transfer with an error; the `Peer` may still hold it.
+   * @param {Sending} each @param {string} code @param {string} [why]
+   */
+  fail(each, code, why) {
+    if (code !== "gone" && this.#active.has(each.id)) this.#say({ Type: "Cancel", Id: each.id });
     this.#over(each);
     each.reject(failure(code, this.#user, why));
   }
@@ -228,7 +217,6 @@ export class Transfers {
   #over(each) {
     this.#active.delete(each.id);
     this.#waiting = this.#waiting.filter((other) => other !== each);
-    each.options.signal?.removeEventListener("abort", each.abort);
     each.source?.end?.();
     this.#pump();
   }

@@ -1,0 +1,99 @@
+/**
+ * Peer of the browser client, with a fake connection: peer_alone.mjs CLIENT
+ *
+ * Each scenario prints its results as a JSON line.
+ */
+import { getEventListeners } from "node:events";
+import { pathToFileURL } from "node:url";
+
+const client = pathToFileURL(process.argv[2]);
+const { Peer } = await import(client);
+const { valueOf } = await import(new URL("videre/transfers.js", client));
+
+class FakeChannel {
+  readyState = "connecting";
+  bufferedAmount = 0;
+  sent = [];
+
+  send(data) {
+    this.sent.push(data);
+  }
+
+  open() {
+    this.readyState = "open";
+    this.onopen();
+  }
+
+  close() {
+    this.readyState = "closed";
+    this.onclose();
+  }
+
+  hears(message) {
+    this.onmessage({ data: JSON.stringify(message) });
+  }
+}
+
+globalThis.MediaStream = class {
+  getTracks() {
+    return [];
+  }
+};
+globalThis.RTCPeerConnection = class {
+  connectionState = "connected";
+  signalingState = "stable";
+  sctp = { maxMessageSize: 65_536 };
+
+  addTransceiver() {}
+
+  createDataChannel() {
+    return new FakeChannel();
+  }
+};
+
+/** Makes a call, and has its channels opened. */
+function called({ open = true } = {}) {
+  const videre = { track: () => null, signaller: {}, emit() {}, maxTransferBytes: 2 ** 20 };
+  const peer = new Peer(videre, "bob", "call", true);
+  peer.hear({ Type: "Ice Candidate", candidate: "", Data: 1 }); // it knows transfers
+  if (open) for (const channel of [peer.channel, peer.data]) channel.open();
+  return peer;
+}
+
+/** Starts to send a value; the result says how that ended, or that it has not. */
+function sending(peer, data, signal) {
+  const found = { end: "waits" };
+  const sent = peer.send(valueOf(data), { signal });
+  sent.then(() => (found.end = "sent"), ({ code }) => (found.end = code));
+  return found;
+}
+
+/** Lets pending promises resolve. */
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+const scenarios = {
+  async listenersOfASignal() {
+    const control = new AbortController();
+    const { signal } = control;
+    const peer = called({ open: false });
+    const ends = [];
+    const look = async () => {
+      await settle();
+      ends.push([...values.map(({ end }) => end), getEventListeners(signal, "abort").length]);
+    };
+    const values = ["plain", { transfer: 1 }, { transfer: 2 }].map((data) => sending(peer, data, signal));
+    await look();
+    peer.channel.open();
+    peer.data.open();
+    await look();
+    peer.data.hears({ Type: "Ack", Id: 1, Bytes: JSON.stringify({ transfer: 1 }).length });
+    await look();
+    control.abort();
+    await look();
+    return ends;
+  },
+};
+
+for (const [scenario, play] of Object.entries(scenarios)) {
+  console.log(JSON.stringify({ scenario, found: await play() }));
+}
