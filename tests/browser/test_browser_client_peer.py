@@ -27,3 +27,11 @@ def test_values_leave_no_listeners(found: dict[str, Any]) -> None:
         ["sent", "sent", "waits", 1],
         ["sent", "sent", "cancelled", 0],
     ]
+
+
+@pytest.mark.parametrize("name", ["channel", "data"])
+def test_values_fail_when_a_channel_is_closed(found: dict[str, Any], name: str) -> None:
+    """Those that are on their way or wait, and those that are sent later: none waits for ever."""
+    before, after = found["aChannelThatIsClosed"][name]
+    assert before == ["waits", "waits"]
+    assert after == ["gone"] * 5

@@ -92,6 +92,25 @@ const scenarios = {
     await look();
     return ends;
   },
+
+  async aChannelThatIsClosed() {
+    const found = {};
+    for (const name of ["channel", "data"]) {
+      const peer = called();
+      const values = [sending(peer, { transfer: 1 })];
+      peer.channel.bufferedAmount = 2 ** 21;
+      values.push(sending(peer, "in the queue"));
+      await settle();
+      const before = values.map(({ end }) => end);
+      peer[name].readyState = "closing";
+      values.push(sending(peer, "while it closes"));
+      peer[name].close();
+      values.push(sending(peer, "afterwards"), sending(peer, { transfer: 2 }));
+      await settle();
+      found[name] = [before, values.map(({ end }) => end)];
+    }
+    return found;
+  },
 };
 
 for (const [scenario, play] of Object.entries(scenarios)) {

@@ -67,18 +67,20 @@ export class Peer {
   }
 
   #talk() {
-    const open = (/** @type {string} */ label, /** @type {number} */ id) =>
-      this.connection.createDataChannel(label, { negotiated: true, id });
+    const open = (/** @type {string} */ label, /** @type {number} */ id) => {
+      const channel = this.connection.createDataChannel(label, { negotiated: true, id });
+      channel.binaryType = "arraybuffer";
+      channel.onopen = () => this.#flush();
+      channel.onclose = () => this.#giveUp();
+      return channel;
+    };
     const tell = (/** @type {string} */ type, /** @type {any} */ detail) => this.#videre.emit(type, detail);
     const channel = (this.channel = open("videre", 0));
-    const data = (this.data = open("videre.data", 1));
-    channel.binaryType = "arraybuffer";
     channel.bufferedAmountLowThreshold = BUFFER / 2;
-    channel.onopen = channel.onbufferedamountlow = () => this.#flush();
+    channel.onbufferedamountlow = () => this.#flush();
     channel.onmessage = ({ data }) => tell("message", { user: this.user, data });
-    channel.onclose = () => this.#giveUp();
-    data.onopen = () => this.#flush();
-    this.#transfers = new Transfers(data, this.user, this.#videre.maxTransferBytes, tell);
+    this.data = open("videre.data", 1);
+    this.#transfers = new Transfers(this.data, this.user, this.#videre.maxTransferBytes, tell);
   }
 
   /** @returns {RTCPeerConnectionState} */
@@ -91,8 +93,10 @@ export class Peer {
    * @param {Value} value @param {SendOptions} options @returns {Promise<void>}
    */
   async send(value, options) {
-    if (!this.channel) throw failure("unsupported", this.user);
-    if (/clos/.test(this.channel.readyState)) throw failure("gone", this.user);
+    const { channel, data } = this;
+    if (!channel) throw failure("unsupported", this.user);
+    // Values wait for both channels, so a closed one would hold up even those that do not need it.
+    if (/clos/.test(channel.readyState + data?.readyState)) throw failure("gone", this.user);
     /** @type {any} */
     let abort;
     try {

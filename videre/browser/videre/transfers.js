@@ -114,11 +114,9 @@ export class Transfers {
     this.#user = user;
     this.#limit = Math.min(limit, LIMIT);
     this.#tell = tell;
-    channel.binaryType = "arraybuffer";
     channel.bufferedAmountLowThreshold = BUFFER / 2;
     channel.onbufferedamountlow = () => this.#drained?.();
     channel.onmessage = ({ data }) => (typeof data === "string" ? this.#control(data) : this.#take(data));
-    channel.onclose = () => this.close();
   }
 
   /** Send a value. @param {Sending} each @param {number} most bytes of a message, at most */
