@@ -308,7 +308,7 @@ export class Videre extends Emitter {
   #constraints(kind, id) {
     const wanted = this.constraints?.[kind];
     if (!id) return wanted || true;
-    return { ...(typeof wanted === "object" ? wanted : {}), deviceId: { exact: id } };
+    return { ...wanted, deviceId: { exact: id } };
   }
 
   /** Request the devices, once: a second `connect` waits for the same request. */
