@@ -244,6 +244,21 @@ def test_refused_packets_are_sent_again(found: dict[str, Any]) -> None:
     assert errors[0] == ["error", "rate-limited"]
 
 
+def test_packets_that_the_store_could_not_take_are_sent_again(found: dict[str, Any]) -> None:
+    """After a second, from the first of them on, in order; not requests, nor what is not kept."""
+    counts, again, hidden, asked, told = found["whatTheStoreCouldNotTake"]
+    assert counts == [4, 8, 8, 12, 12]
+    assert again == [[1, 1], [2, 2], [3, 3], [4, -1]]
+    assert hidden == 0
+    assert asked == "unavailable"
+    assert told == [["error", "unavailable"]]
+
+
+def test_an_outage_does_not_shorten_the_pause_after_a_limit(found: dict[str, Any]) -> None:
+    """The server's limits take 2 s to recover; both packets are sent again then."""
+    assert found["aLimitWhileTheStoreIsAway"] == [3, 5]
+
+
 def test_repeated_packets_are_ignored(found: dict[str, Any]) -> None:
     """One that has arrived by its number is dropped; other clients' numbers prove nothing."""
     own = ["1", "3", "2, late"]

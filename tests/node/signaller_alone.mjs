@@ -664,6 +664,55 @@ const scenarios = {
     return [atOnce, again, rising, lost, made.told.filter(([type]) => type === "error")];
   },
 
+  async whatTheStoreCouldNotTake() {
+    const made = await joined();
+    const [socket] = sockets;
+    const sent = () => socket.sent.filter(({ Header }) => Header.Event === "broadcast");
+    for (let number = 0; number < 4; number++) made.broadcast(number);
+    const ids = sent().map(({ Header }) => Header.Id);
+    made.ping();
+    const ping = socket.sent.at(-1).Header;
+    const refuse = (id) => socket.error("unavailable", true, { Id: id });
+    ids.slice(1).forEach(refuse);
+    socket.hears("ping", "me", "[]", { Id: ping.Id }); // confirms the first broadcast alone
+    made.broadcast(4);
+    const counts = [];
+    const wait = async (ms) => {
+      await pass(ms);
+      counts.push(sent().length);
+    };
+    await wait(999);
+    await wait(1);
+    sent().slice(4).forEach(({ Header }) => refuse(Header.Id)); // the store is still away
+    await wait(999);
+    await wait(1);
+    const again = sent().slice(8).map(({ Header, Payload }) => [Payload, ids.indexOf(Header.Again)]);
+    const hidden = made.told.length;
+    const asked = made.ice().catch(({ code }) => code);
+    refuse(socket.sent.at(-1).Header.Id);
+    refuse(ids[0]); // no longer kept
+    await wait(2_000);
+    return [counts, again, hidden, await asked, made.told];
+  },
+
+  async aLimitWhileTheStoreIsAway() {
+    const made = signaller();
+    made.join("room");
+    const socket = await open();
+    socket.welcome({ Limits: { PacketsPerSecond: 10, PacketBurst: 20 } });
+    for (let number = 0; number < 2; number++) made.broadcast(number);
+    const [, first, second] = socket.sent.map(({ Header }) => Header.Id);
+    socket.error("rate-limited", true, { Id: first });
+    socket.error("unavailable", true, { Id: second });
+    const counts = [];
+    for (const ms of [1_900, 200]) {
+      await pass(ms);
+      counts.push(socket.sent.length);
+    }
+    made.leave();
+    return counts;
+  },
+
   async whatHasComeBefore() {
     const made = await joined();
     const heard = [];

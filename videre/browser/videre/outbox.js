@@ -32,6 +32,11 @@ export class Outbox {
     while (this.#size > KEPT) this.#shift();
   }
 
+  /** Tell whether a broadcast that was sent with this id is kept. @param {any} id */
+  holds(id) {
+    return this.#all.some((each) => each.id === id);
+  }
+
   /** Drop the broadcasts that the server has: all that were sent, up to this one. @param {number} id */
   confirm(id) {
     while (this.#sent && this.#all[0].id <= id) this.#shift();

@@ -45,10 +45,15 @@ export class Pacer {
     for (const bucket of this.#buckets) bucket.level -= [packets, bytes][bucket.counts];
   }
 
+  /** Send nothing until then. @param {number} until */
+  pause(until) {
+    this.#until = Math.max(this.#until, until);
+  }
+
   /** Pause until the server's own buckets are full again, then send at half the rate. @param {number} now */
   refused(now) {
     const fill = this.#buckets.map(({ burst, rate }) => ((burst * SHARE) / (rate * BURST_SHARE)) * 1000);
-    this.#until = now + Math.min(LONGEST_MS, Math.max(1000, ...fill));
+    this.pause(now + Math.min(LONGEST_MS, Math.max(1000, ...fill)));
     for (const bucket of this.#buckets) {
       // One of the server's is empty, and until all are full it drops packets silently.
       bucket.rate /= 2;

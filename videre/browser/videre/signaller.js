@@ -22,6 +22,7 @@ const STEADY_MS = 10_000; // a seat held for this long resets the back-off
 const HURRY_MS = 3_000; // for an answer when the network has changed
 const TOKEN_MS = 60_000; // for which an unused token is kept
 const ICE_RETRY_MS = 10_000; // between requests for ICE servers, if one failed
+const OUTAGE_MS = 1_000; // until a broadcast that the store of the rooms could not take is sent again
 const LOST = 3_000; // a close code that keeps the seat, which 1000 would give up
 // The server charges a packet once for its first eight receivers, and once more for each further eight.
 const CHARGED = 8;
@@ -407,14 +408,25 @@ export class Signaller extends Emitter {
   #failed({ Code, Message, Retry }, id) {
     const error = new SignallerError(Code, Message, Retry);
     const request = this.#answered(id);
+    const now = performance.now();
     if (Code === "rate-limited") {
-      this.#pacer.refused(performance.now());
-      // Send the dropped packet again, and all packets after it: the server does not say which of those it dropped.
-      if (typeof id === "number") this.#outbox.repeat(id, true);
-      this.#flush();
+      this.#pacer.refused(now);
+      this.#repeat(id);
+    } else if (Code === "unavailable" && this.#outbox.holds(id)) {
+      this.#pacer.pause(now + OUTAGE_MS);
+      return this.#repeat(id);
     }
     if (request) request.reject(error);
     else this.#refused(error, id);
+  }
+
+  /**
+   * Send a refused packet again, and all packets after it: the server does not say which of those it dropped.
+   * @param {any} id
+   */
+  #repeat(id) {
+    this.#outbox.repeat(id, true);
+    this.#flush();
   }
 
   /** Handle a refused packet, or that there is no token to send. @param {SignallerError} error @param {unknown} [id] */
