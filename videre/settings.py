@@ -416,7 +416,8 @@ class Limits:
         min=0,
     )
     # An office behind one address, or a proxy missing from TrustedProxies, loses all connections at
-    # once and then reconnects. 1000 seats are more than most have, and take about 2 MB.
+    # once and then reconnects. 1000 seats are more than most have, and take about 4 MB, each in a
+    # room of its own. What their rooms keep for them is bounded apart: engines/histories.py.
     max_lost_seats_per_address: int | None = setting(
         1000,
         "MaxLostSeatsPerAddress",
@@ -433,7 +434,8 @@ class Limits:
         256 * 1024,
         "MaxResumeBytes",
         "memory per room for packets that lost clients missed; a client that missed more "
-        "joins as new",
+        "joins as new. With `memory://`, all rooms of a prefix may take 64 MiB together; beyond "
+        "that, those that take the most drop their oldest packets",
         unit="bytes",
         shown="256 KiB",
         type="integer",

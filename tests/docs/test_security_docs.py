@@ -11,6 +11,7 @@ from documents import ROOT, TEST, Block, defined, runs, table_of_tests
 from tokens import SECRET
 
 from videre.config import load
+from videre.engines.histories import MAX_HISTORIES
 from videre.transport.bodies import MAX_ADDRESS_BODIES, MAX_BODIES
 from videre.transport.manager import MAX_BACKLOGS
 from videre.transport.session import MAX_WAITING
@@ -43,6 +44,8 @@ def test_each_row_names_tests_that_exist(row: list[str]) -> None:
         ("security", "request bodies", MAX_BODIES),
         ("security", "request bodies", MAX_ADDRESS_BODIES),
         ("security", "their backlogs", MAX_BACKLOGS),
+        ("security", "kept for others to resume", MAX_HISTORIES),
+        ("configuration", "VIDERE_MAX_RESUME_BYTES", MAX_HISTORIES),
         ("cluster", "the Valkey hangs", MAX_WAITING),
     ],
 )

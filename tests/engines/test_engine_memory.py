@@ -9,6 +9,7 @@ from counting import Unwalkable, operations
 from engine_contract import HALVES, EngineContract, Recorder
 from fakes import FakeClock, memory_engine, run
 
+from videre.engines.histories import Histories
 from videre.engines.memory import MemoryEngine
 from videre.ids import RoomId, SeatId, UserId
 from videre.peers.eagerly import eagerly
@@ -73,12 +74,12 @@ def test_histories_of_quiet_rooms_are_forgotten() -> None:
         run(engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket"))
         for _ in range(3):
             engine.publish(f"room{number}", f"a{number}", "text")
-    assert len(engine._told) == 100
+    assert len(engine._histories._told) == 100
     clock.advance(61)
     for _ in range(30):
         engine.publish("room0", "a0", "text")
-    assert set(engine._told) == {"room0"}
-    assert sum(len(history._entries) for history in engine._histories.values()) == 30
+    assert set(engine._histories._told) == {"room0"}
+    assert sum(len(history._entries) for history in engine._histories.rooms.values()) == 30
 
 
 def test_forgetting_is_done_in_slices() -> None:
@@ -91,7 +92,7 @@ def test_forgetting_is_done_in_slices() -> None:
         for _ in range(5000):
             engine.publish(room, room, "text")
     clock.advance(61)
-    held = [engine._histories[RoomId(room)]._entries for room in ("busy", "quiet")]
+    held = [engine._histories.rooms[RoomId(room)]._entries for room in ("busy", "quiet")]
     while held[1]:
         before = [len(entries) for entries in held]
         engine.publish("busy", "busy", "text")
@@ -101,14 +102,19 @@ def test_forgetting_is_done_in_slices() -> None:
 
 
 def test_rooms_that_come_and_go_leave_nothing() -> None:
-    """No history remains, and no time of a last packet."""
+    """No history remains, no time of a last packet, and no byte is counted."""
     engine = memory_engine(FakeClock())
     run(engine.start(Recorder()))
     for number in range(1000):
         run(engine.join(f"room{number}", "a", f"a{number}", HALVES, TERMS, "ticket"))
         engine.publish(f"room{number}", f"a{number}", "text")
         run(engine.leave(f"room{number}", "a", f"a{number}", "why"))
-    assert not engine._told and not engine._histories
+    assert is_empty(engine._histories)
+
+
+def is_empty(histories: Histories) -> bool:
+    """Tell whether nothing is kept, and nothing counted."""
+    return not (histories.rooms or histories.bytes or histories._sizes or histories._told)
 
 
 class FirstTwo(Unwalkable[UserId, SeatId]):
@@ -161,5 +167,5 @@ def test_a_closed_engine_holds_nothing() -> None:
     engine.publish("room", "1", "text")
     engine.lose("room", "a", "1")
     run(engine.close())
-    assert not (engine._rooms or engine._histories or engine._told or engine._held)
+    assert not (engine._rooms or engine._held) and is_empty(engine._histories)
     assert run(engine.rooms(None, 9)) == run(engine.members("room")) == []

@@ -61,12 +61,12 @@ class History:
     the memory. An entry's whole memory is counted.
     """
 
-    __slots__ = ("_bytes", "_entries", "_max_bytes", "_total", "tickets")
+    __slots__ = ("_entries", "_max_bytes", "_total", "bytes", "tickets")
 
     def __init__(self, max_bytes: int | None) -> None:
         self._max_bytes = max_bytes  # of memory; None: no limit
         self._entries: deque[bytes] = deque()
-        self._bytes = 0
+        self.bytes = 0  # of memory, all entries
         self._total = 0  # packets, except those to named members only
         self.tickets: dict[UserId, Ticket] = {}  # by user
 
@@ -91,10 +91,14 @@ class History:
                     self.tickets[user].before -= 1
         entry = _packed(event, now)
         self._entries.append(entry)
-        self._bytes += _size(entry)
-        if self._max_bytes is not None:
-            while self._bytes > self._max_bytes:
-                self._drop()
+        self.bytes += _size(entry)
+        if self._max_bytes is not None and self.bytes > self._max_bytes:
+            self.shorten(self._max_bytes)
+
+    def shorten(self, most: int) -> None:
+        """Forget the oldest events until `most` bytes are left."""
+        while self.bytes > most:
+            self._drop()
 
     def forget(self, before: float, at_most: int | None = None) -> bool:
         """Forget events before a time, up to `at_most`; return whether all of them are gone."""
@@ -107,7 +111,7 @@ class History:
         return True
 
     def _drop(self) -> None:
-        self._bytes -= _size(self._entries.popleft())
+        self.bytes -= _size(self._entries.popleft())
 
     def missed(self, user: UserId, received: int) -> Missed | None:
         """Return what a member with a ticket missed; None if any of it is not kept.

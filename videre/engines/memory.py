@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hmac
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
 from videre.engines import REPLACED, Gap, Listener, Resumption
 from videre.engines.events import SERVER, Announcement, Joined, Left, Moved, Receivers, Sent
-from videre.engines.history import UNNOTICED, History
+from videre.engines.histories import Histories
 from videre.engines.names import Names
 from videre.engines.nodes import About, Seen, this_process
 from videre.engines.state import RoomState
@@ -19,11 +18,6 @@ from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.interfaces import Later, Timer
 from videre.reasons import LeaveReason
 from videre.settings import JoinPolicy, Retention
-
-# Entries of one room's history, and quiet rooms, to clear with each packet: more than it adds, at
-# most 0.1 ms of work.
-FORGOTTEN_AT_ONCE = 64
-ROOMS_AT_ONCE = 4
 
 
 @dataclasses.dataclass(slots=True)
@@ -51,13 +45,10 @@ class MemoryEngine:
         self._clock = clock
         self._later = later
         self._retention = retention or Retention()
-        self._keep = UNNOTICED + self._retention.grace  # seconds
         self._rooms: dict[RoomId, RoomState] = {}
         self._names = Names()  # of all rooms, sorted
-        self._histories: dict[RoomId, History] = {}  # of rooms with tickets
+        self._histories = Histories(clock, self._retention)  # of rooms with tickets
         self._held: dict[SeatId, _Held] = {}  # by seat
-        # Time of the last entry, by room with a history; the longest-quiet room is first.
-        self._told: OrderedDict[RoomId, float] = OrderedDict()
         self._listener: Listener
         self._began = clock()
         self._process = ""
@@ -97,9 +88,9 @@ class MemoryEngine:
         event = Joined(user, seat, announcement)
         state.apply(event)
         self._held[seat] = _Held(user)
-        self._record(room, event)
+        self._histories.record(room, event)
         if ticket is not None:
-            self._issue(room, user, ticket)
+            self._histories.issue(room, user, ticket)
         self._listener.hear(room, event)
 
     async def renew(
@@ -111,7 +102,7 @@ class MemoryEngine:
 
     def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:
         """See Engine.lose."""
-        history = self._histories.get(room)
+        history = self._histories.rooms.get(room)
         if history is None or user not in history.tickets or not self._holds(room, user, seat):
             return
         over = partial(self._end, room, user, seat, LeaveReason.GRACE_OVER)
@@ -123,7 +114,7 @@ class MemoryEngine:
         """See Engine.resume."""
         if room not in self._rooms or user not in self._rooms[room].members:
             return None
-        history = self._histories.get(room)
+        history = self._histories.rooms.get(room)
         held = None if history is None else history.tickets.get(user)
         if history is None or held is None or not hmac.compare_digest(held.digest, shown):
             raise Unauthorized("The resume secret is wrong")
@@ -158,12 +149,8 @@ class MemoryEngine:
         if not state.members:
             del self._rooms[room]
             self._names.remove(room)
-        if history := self._histories.get(room):
-            history.tickets.pop(user, None)
-            if not history.tickets:
-                del self._histories[room]
-                self._told.pop(room, None)
-        self._record(room, event)
+        self._histories.withdraw(room, user)
+        self._histories.record(room, event)
         self._listener.hear(room, event)
 
     def publish(
@@ -174,8 +161,8 @@ class MemoryEngine:
         if packet_id and held is not None:
             held.last_id = packet_id
         event = Sent(SERVER if held is None else held.user, seat, text, to)
-        if room in self._histories:
-            self._record(room, event)
+        if room in self._histories.rooms:
+            self._histories.record(room, event)
         self._listener.hear(room, event)
 
     async def members(self, room: RoomId) -> list[str]:
@@ -199,7 +186,6 @@ class MemoryEngine:
         self._rooms.clear()
         self._names = Names()
         self._histories.clear()
-        self._told.clear()
 
     def _holds(self, room: RoomId, user: UserId, seat: SeatId) -> bool:
         return room in self._rooms and self._rooms[room].holds(user, seat)
@@ -212,7 +198,7 @@ class MemoryEngine:
         held = self._held[to] = self._release(seat)
         event = Moved(user, seat, to, CloseCode.REPLACED, held.last_id)
         state.apply(event)
-        self._issue(room, user, ticket, missed)
+        self._histories.issue(room, user, ticket, missed)
         self._listener.hear(room, event)
 
     def _release(self, seat: SeatId) -> _Held:
@@ -222,28 +208,3 @@ class MemoryEngine:
             held.grace.cancel()
             held.grace = None
         return held
-
-    def _issue(self, room: RoomId, user: UserId, ticket: Digest, count: int = 0) -> None:
-        if room not in self._histories:
-            self._histories[room] = History(self._retention.max_bytes)
-        self._histories[room].issue(user, ticket, count)
-
-    def _record(self, room: RoomId, event: Joined | Left | Sent) -> None:
-        """Record an event in the room's history, if any member may resume."""
-        history = self._histories.get(room)
-        if history is None:
-            return
-        now = self._clock()
-        before = now - self._keep
-        history.record(event, now)
-        history.forget(before, FORGOTTEN_AT_ONCE)
-        self._told[room] = now
-        self._told.move_to_end(room)
-        # Quiet rooms must forget too: clear a few while others are active.
-        for _ in range(ROOMS_AT_ONCE):
-            quiet = next(iter(self._told))
-            if self._told[quiet] >= before:
-                return
-            if not self._histories[quiet].forget(before, FORGOTTEN_AT_ONCE):
-                return
-            del self._told[quiet]
