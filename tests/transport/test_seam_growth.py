@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.http import HttpVersion11
+from aiohttp.test_utils import make_mocked_request
 from growth import check, check_async
 from multidict import CIMultiDict
 from sockjs_client import Wire
@@ -18,8 +19,10 @@ from test_seam_requests import ODDITIES, get, own, post
 from test_seam_wire import Heard, encode, wire_of
 from websocket_client import encode as masked
 
+from videre.settings import Options
 from videre.transport import checks, framing
 from videre.transport.clients import Origins, Proxies
+from videre.transport.requests import XHRSend
 
 HEADERS = 65536  # bytes: eight times what aiohttp accepts
 
@@ -153,6 +156,31 @@ def test_a_frame_by_bytes() -> None:
             wire.data_received(data[at : at + 1])
 
     check(lambda size: encode(0x82, size), work, largest=32768)
+
+
+COOKIES = {
+    "names": lambda size: "a;" * (size // 2),
+    "pairs": lambda size: "a=b; " * (size // 5),
+    "ours": lambda size: "JSESSIONID=a;" * (size // 13),
+    "starts": lambda size: ";JSESSIONID" * (size // 11),
+    "blanks": lambda size: "; " + " " * size,
+    "value": lambda size: "JSESSIONID=" + "a" * size,
+    "quoted": lambda size: 'JSESSIONID="' + '\\"' * (size // 2),
+}
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+@pytest.mark.parametrize("make", COOKIES.values(), ids=COOKIES)
+def test_cookies(make: Callable[[int], str], *, cookie: bool) -> None:
+    """Only JSESSIONID is looked for, and only if the cookie is on."""
+    session = SimpleNamespace(shared=SimpleNamespace(options=Options(cookie=cookie)))
+    check(
+        lambda size: make_mocked_request("POST", "/", {"Cookie": make(size)}),
+        lambda given: XHRSend(None, session, given).answer(),
+        largest=32768,
+        dense=10.0,
+        weigh=lambda given: len(given.headers["Cookie"]),
+    )
 
 
 TARGETS = {

@@ -203,6 +203,27 @@ async def test_cookie(base: str, method: str, url: str, jsessionid: str) -> None
     assert f"JSESSIONID={jsessionid}" in sent.headers["Set-Cookie"]
 
 
+@pytest.mark.parametrize(
+    ("cookie", "jsessionid"),
+    [
+        ("a=b; JSESSIONID=x.node-1; c=d", "x.node-1"),
+        ("a;JSESSIONID=YWI=;", "YWI="),
+        ('JSESSIONID="x"', '"x"'),
+        ("JSESSIONID=one; JSESSIONID=two", "two"),
+        ("JSESSIONID=", "dummy"),
+        ("JSESSIONID", "dummy"),
+        ("XJSESSIONID=x; a=JSESSIONID=x; JSESSIONIDX=x", "dummy"),
+        ("JSESSIONID=\u00e9", "dummy"),
+        ("JSESSIONID=a\u00e9", "a"),
+    ],
+)
+async def test_which_cookie_is_repeated(base: str, cookie: str, jsessionid: str) -> None:
+    """The value that the client sent, up to what no Set-Cookie header may contain."""
+    url = f"{fresh('/cookie_needed_echo')}/xhr"
+    answer = await ask(base, "POST", url, b"", {"Cookie": cookie})
+    assert answer.headers["Set-Cookie"] == f"JSESSIONID={jsessionid}; Path=/"
+
+
 async def test_cookie_of_jsonp_send(base: str) -> None:
     """Answers to jsonp_send have the cookie as well."""
     session = fresh("/cookie_needed_echo")

@@ -168,20 +168,28 @@ async def test_jsonp_opens_sends_and_receives(base: str) -> None:
 
 @pytest.mark.parametrize("transport", ["jsonp", "htmlfile"])
 async def test_a_callback_is_required(base: str, transport: str) -> None:
-    """Without the name of a function the poll is refused."""
-    for query in ("", "?c="):
-        answer = await ask(base, "GET", f"{fresh()}/{transport}{query}")
-        assert answer.status == 500
-        assert '"callback" parameter' in answer.text
+    """Without the name of a function the poll is refused, also by an open session."""
+    used = fresh()
+    assert await jsonp(base, used) == "o"
+    for session in (fresh(), used):
+        for query in ("", "?c="):
+            answer = await ask(base, "GET", f"{session}/{transport}{query}")
+            assert answer.status == 500
+            assert '"callback" parameter' in answer.text
 
 
 @pytest.mark.parametrize("transport", ["jsonp", "htmlfile"])
 @pytest.mark.parametrize("callback", ["%20", "*", "abc(", "abc%28", "a%0A", "%0Aa", "a%3Balert"])
 async def test_callbacks_have_plain_names(base: str, transport: str, callback: str) -> None:
-    """Other characters are refused, even a trailing newline (fault 16)."""
-    answer = await ask(base, "GET", f"{fresh()}/{transport}?c={callback}")
-    assert answer.status == 500
-    assert 'invalid "callback" parameter' in answer.text
+    """Other characters are refused, even a trailing newline (fault 16), also by an open session."""
+    used = fresh()
+    assert await jsonp(base, used) == "o"
+    for session in (fresh(), used):
+        answer = await ask(base, "GET", f"{session}/{transport}?c={callback}")
+        assert answer.status == 500
+        assert 'invalid "callback" parameter' in answer.text
+    assert (await ask(base, "POST", f"{used}/jsonp_send", b"d=%5B%22b%22%5D", FORM)).text == "ok"
+    assert await jsonp(base, used) == 'a["b"]'
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The requests of polling and streaming sessions: those that receive, and those that send.
 
-The framing is the plugin's. This module decides how a request takes and leaves a session
-(`handle_session`), and what the body of a sending request may contain.
+The framing is the plugin's. This module decides how a response begins (`process`), how a request
+takes and leaves a session (`handle_session`), and what the body of a sending request may contain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sockjs.transports import (
     xhr_pooling,
     xhrstreaming,
 )
-from sockjs.transports.utils import CACHE_CONTROL, session_cookie
+from sockjs.transports.utils import CACHE_CONTROL
 
 from videre.answers import Answer, is_timed_out
 from videre.reasons import LOST
@@ -28,22 +28,41 @@ from videre.transport import framing
 from videre.transport.bodies import Body
 from videre.transport.http import HTTPSession
 
-_PLAIN = (
-    (hdrs.CONTENT_TYPE, "text/plain; charset=UTF-8"),
-    (hdrs.CACHE_CONTROL, CACHE_CONTROL),
-)
+_PLAIN = "text/plain; charset=UTF-8"
+
+# Ends before anything that must not be in a Set-Cookie header.
+_JSESSIONID = re.compile(r"(?:^|;)[ \t]*JSESSIONID=([!-:<-~]+)")
+
+
+def _headers(request: web.Request, session: HTTPSession, kind: str) -> list[tuple[str, str]]:
+    """Return the headers of a response, of a `kind` such as text/plain.
+
+    They repeat the JSESSIONID that the client sent. The plugin parses all cookies for that, even if
+    it sets none: 32 KB of them take 50 ms.
+    """
+    headers: list[tuple[str, str]] = [
+        (hdrs.CONTENT_TYPE, kind),
+        (hdrs.CACHE_CONTROL, CACHE_CONTROL),
+    ]
+    if session.shared.options.cookie:
+        found = _JSESSIONID.findall(request.headers.get(hdrs.COOKIE, "")) or ["dummy"]
+        headers.append((hdrs.SET_COOKIE, f"JSESSIONID={found[-1]}; Path=/"))
+    return headers
 
 
 class Receiving:
     """How a receiving request uses a session: a mixin for the plugin's transports."""
 
     methods: ClassVar[tuple[str, ...]] = ("POST",)
+    content_type = "application/javascript; charset=UTF-8"
+    closes = False  # the connection, after the response
     request: web.Request
     session: HTTPSession
+    response: web.StreamResponse
 
     @classmethod
     def check(cls, request: web.Request) -> None:
-        """Raise an HTTPException if the request must not open a session."""
+        """Raise an HTTPException if the request must not use a session."""
 
     @property
     def gone(self) -> bool:
@@ -61,6 +80,22 @@ class Receiving:
         """Abort the connection without waiting."""
         if (tcp := self.request.transport) is not None:
             tcp.abort()
+
+    async def process(self) -> web.StreamResponse:
+        """Answer with the frames that `handle_session` sends."""
+        headers = _headers(self.request, self.session, self.content_type)
+        self.response = web.StreamResponse(headers=headers)
+        if self.closes:
+            self.response.force_close()
+        await self.response.prepare(self.request)
+        if opening := self.opening():
+            await self.response.write(opening)
+        await self.handle_session()
+        return self.response
+
+    def opening(self) -> bytes:
+        """Return what precedes the first frame."""
+        return b""
 
     async def handle_session(self) -> None:
         """Send frames until the response is full or the session says goodbye."""
@@ -94,6 +129,11 @@ class Callback(Receiving):
     methods = ("GET",)
     _name = re.compile(r"[A-Za-z0-9_.]{1,128}")
 
+    @property
+    def callback(self) -> str:
+        """The function's name."""
+        return self.request.query["c"]
+
     @classmethod
     def check(cls, request: web.Request) -> None:
         """See Receiving.check."""
@@ -111,15 +151,35 @@ class XHRPolling(Receiving, xhr_pooling.XHRTransport):  # type: ignore[misc]
 class XHRStreaming(Receiving, xhrstreaming.XHRStreamingTransport):  # type: ignore[misc]
     """One frame per line."""
 
+    closes = True
+
+    def opening(self) -> bytes:
+        """See Receiving.opening; some old browsers show nothing before they have 2 KB."""
+        opening: bytes = self.open_seq
+        return opening
+
 
 class EventSource(Receiving, eventsource.EventsourceTransport):  # type: ignore[misc]
     """One frame per event."""
 
     methods = ("GET",)
+    content_type = "text/event-stream"
+
+    def opening(self) -> bytes:
+        """See Receiving.opening; Opera needs one more line."""
+        return b"\r\n"
 
 
 class HTMLFile(Callback, htmlfile.HTMLFileTransport):  # type: ignore[misc]
     """One frame per script element."""
+
+    content_type = "text/html; charset=UTF-8"
+    closes = True
+
+    def opening(self) -> bytes:
+        """See Receiving.opening."""
+        before, after = htmlfile.PRELUDE1, htmlfile.PRELUDE2 + b" " * 1024
+        return bytes(before + self.callback.encode() + after)
 
     async def _send(self, text: str) -> bool:
         # The plugin quotes for JavaScript, but `</script>` in a string would still end the element.
@@ -164,7 +224,7 @@ class Sending:
 
     def answer(self) -> web.Response:
         """Return the response that confirms the messages."""
-        return Answer(status=204, headers=[*_PLAIN, *session_cookie(self.request)])
+        return Answer(status=204, headers=_headers(self.request, self.session, _PLAIN))
 
 
 class XHRSend(Sending, xhr_pooling.XHRSendTransport):  # type: ignore[misc]
@@ -184,7 +244,7 @@ class JSONPSend(Sending, jsonp.JSONPollingSend):  # type: ignore[misc]
 
     def answer(self) -> web.Response:
         """See Sending.answer; some old browsers misbehave on a 204."""
-        return web.Response(body=b"ok", headers=[*_PLAIN, *session_cookie(self.request)])
+        return web.Response(body=b"ok", headers=_headers(self.request, self.session, _PLAIN))
 
 
 #: The transports that a URL can name, except for the WebSocket.

@@ -182,6 +182,8 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
         manager = self.manager
         session = manager.sessions.get(session_id)
         is_sender = issubclass(transport, Sending)
+        if not is_sender:
+            transport.check(request)
         if session is not None:
             # Knowing a URL, perhaps from a log, does not make someone the owner of the session.
             # The proxies may have been reloaded since it was opened.
@@ -193,7 +195,6 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             return session
         if is_sender:
             raise web.HTTPNotFound
-        transport.check(request)
         client = self.manager.admission.new_client(request)
         opened = HTTPSession(session_id, manager, client, transport.name)
         opened.proxies = manager.admission.proxies
@@ -211,12 +212,6 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
             if origin:
                 headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
         headers.add(hdrs.VARY, hdrs.ORIGIN)
-        if response.keep_alive is False:
-            # The plugin copies the request's keep-alive but closes the connection: a client or
-            # proxy that believed the header would lose its next request.
-            headers[hdrs.CONNECTION] = "close"
-        if not self.cookie_needed:
-            headers.popall(hdrs.SET_COOKIE, None)  # the plugin always sets one
 
 
 async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
