@@ -49,13 +49,14 @@ def test_any_text_is_a_packet_or_a_refusal(text: str, limit: int | None) -> None
 def schema_says(body: dict[str, Any]) -> str | None:
     """Return cerberus' complaint about a whole body, or None if it is a packet."""
     whole = Validator(packets.SCHEMA, allow_unknown=True)
-    if not whole.validate(body, normalize=False):
-        return "; ".join(faults(whole.errors))
-    header = body["Header"]
+    whole.validate(body, normalize=False)
+    found = [*faults(whole.errors)]
+    header = body.get("Header")
     to = Validator(packets.TO_SCHEMA, allow_unknown=True)
-    if header["Event"] == "broadcast" and not to.validate(header, normalize=False):
-        return "Header.To: must be a UserId, or a list of 1 to 64 of them"
-    return None
+    is_broadcast = isinstance(header, dict) and header.get("Event") == "broadcast"
+    if is_broadcast and not to.validate(header, normalize=False):
+        found.append("Header.To: must be a UserId, or a list of 1 to 64 of them")
+    return "; ".join(found) or None
 
 
 def faults(errors: dict[Any, Any], path: str = "") -> Iterator[str]:
@@ -96,7 +97,7 @@ BODIES = st.one_of(
         {
             "Payload": st.none(),
             "Header": st.fixed_dictionaries(
-                {"Event": st.just("broadcast"), "UserId": NAMES, "RoomId": NAMES, "To": TO}
+                {"Event": st.just("broadcast"), "UserId": ANY_NAME, "RoomId": NAMES, "To": TO}
             ),
         }
     ),
@@ -106,6 +107,11 @@ BODIES = st.one_of(
 @settings(max_examples=examples(200))
 @example({"Header": {"UserId": "x" * 300 + "\0", "Event": "x" * 300, "RoomId": ["r"] * 300}})
 @example({"Header": {"Event": "broadcast", "UserId": "a", "RoomId": "r", "To": None}, "Payload": 1})
+@example({"Header": {"Event": "broadcast", "UserId": "", "RoomId": "r", "To": []}, "Payload": 1})
+@example({"Header": {"Event": "broadcast", "UserId": "a", "RoomId": "r", "To": []}})
+@example({"Header": {"Event": "broadcast", "To": ["a", "\0"]}})
+@example({"Header": {"Event": "ping", "To": []}})
+@example({"Header": {"Event": ["broadcast"], "To": []}})
 @example({"Header": None, "Payload": 1})
 @example({})
 @given(BODIES)

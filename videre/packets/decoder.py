@@ -12,11 +12,11 @@ from videre.ids import RoomId, UserId
 from videre.packets.schema import (
     CLIENT_EVENTS,
     MAX_ROOM_ID,
-    MAX_TO,
     MAX_USER_ID,
+    TO_FAULT,
     Faults,
+    is_misdirected,
     is_name,
-    is_to,
 )
 
 MAX_LEVELS = 1024  # of nesting that orjson accepts
@@ -85,9 +85,8 @@ class Decoder:
             or "Payload" not in body
         ):
             raise InvalidPacket(self._faults.of(body, header), header)
-        if "To" in header and event == "broadcast" and not is_to(header["To"]):
-            words = f"must be a UserId, or a list of 1 to {MAX_TO} of them"
-            raise InvalidPacket(f"Header.To: {words}", header)
+        if "To" in header and is_misdirected(header):
+            raise InvalidPacket(TO_FAULT, header)
         return Packet(text, header, body["Payload"], event, user, room)
 
     def repeats(self, text: str, head: str) -> bool:

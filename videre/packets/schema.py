@@ -92,6 +92,10 @@ TO_SCHEMA: dict[str, Any] = {
 }
 
 
+#: What is wrong with a `Header.To` that does not satisfy TO_SCHEMA.
+TO_FAULT = f"Header.To: must be a UserId, or a list of 1 to {MAX_TO} of them"
+
+
 def is_name(value: object, longest: int) -> bool:
     """Return whether a value satisfies `_name`, in a fraction of a microsecond."""
     return (
@@ -108,6 +112,11 @@ def is_to(value: object) -> bool:
     return 0 < len(value) <= MAX_TO and all(is_name(each, MAX_USER_ID) for each in value)
 
 
+def is_misdirected(header: dict[str, Any]) -> bool:
+    """Return whether a header is a broadcast's, and its `To` is invalid."""
+    return header.get("Event") == "broadcast" and "To" in header and not is_to(header["To"])
+
+
 class Faults:
     """Says what is wrong with a packet. One for each namespace: validators are not thread-safe."""
 
@@ -115,9 +124,10 @@ class Faults:
         self._words = Validator(SCHEMA, allow_unknown=True)
 
     def of(self, body: dict[str, Any], header: object) -> str:
-        """Return what cerberus reports for an invalid body, of which it gets only an outline.
+        """Return what is wrong with an invalid body: what cerberus reports, and `Header.To`.
 
-        Cerberus takes 50 us, and copies the values it reports, some of them once for each error.
+        Cerberus gets only an outline. It takes 50 us, and copies the values it reports, some of
+        them once for each error.
         """
         outline: dict[str, Any] = {"Payload": None} if "Payload" in body else {}
         if type(header) is dict:
@@ -126,7 +136,10 @@ class Faults:
         elif "Header" in body:
             outline["Header"] = outlined(header)
         self._words.validate(outline, normalize=False)
-        return "; ".join(_flat(self._words.errors))
+        found = [*_flat(self._words.errors)]
+        if type(header) is dict and is_misdirected(header):
+            found.append(TO_FAULT)
+        return "; ".join(found)
 
 
 def outlined(value: Any) -> Any:
