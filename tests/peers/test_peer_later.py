@@ -114,6 +114,19 @@ def test_a_member_gets_unavailable_while_the_engine_is_down(
 
 
 @either_way
+def test_the_id_of_a_repeated_packet_comes_back(
+    world: World, engine: LaterEngine, down: Down
+) -> None:
+    """A broadcast with the header of the one before it takes a shortcut, and fails like any."""
+    (a,) = world.members("a")
+    text = packet("broadcast", "a", "room", Id=7)
+    a.say(text)
+    engine.down = down
+    a.say(text)
+    assert json.loads(a.texts()[-1])["Header"]["Id"] == 7
+
+
+@either_way
 def test_a_newcomer_gets_unavailable_while_the_engine_is_down(
     world: World, engine: LaterEngine, down: Down
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from tokens import enter
 
 from videre.auth import TokenAuth, secret_key
 from videre.engines import Engine
+from videre.packets import Decoder
 from videre.settings import Limits
 
 RATE, BURST = 10.0, 5
@@ -186,6 +188,31 @@ def test_too_many_pings(engine: Make) -> None:
     a.say(packet("ping", "a", "room"))
     assert a.code == 4003
     assert said(a) == ['["a"]'] * BURST + ["rate-limited"]
+
+
+@engines
+@pytest.mark.parametrize("event", ["ping", "broadcast"])
+def test_the_id_of_a_packet_over_the_rate_comes_back(engine: Make, event: str) -> None:
+    """Even if the packet repeats the header of the one before it, which takes a shortcut."""
+    world = World(engine, limits=PACED)
+    (a,) = world.members("a")
+    world.clock.advance(10)
+    for _ in range(BURST + 1):
+        a.say(packet(event, "a", "room", Id="x"))
+    header = json.loads(a.texts()[-1])["Header"]
+    assert header == {"Event": "error", "UserId": "a", "RoomId": "room", "Id": "x"}
+
+
+def test_a_repeated_packet_that_has_become_too_large() -> None:
+    """Its error has no Id, because nobody reads it any more."""
+    world = World(limits=PACED)
+    (a,) = world.members("a")
+    world.clock.advance(10)
+    for _ in range(BURST):
+        a.say(packet("ping", "a", "room", Id="x"))
+    world.context.decoder = Decoder(10)
+    a.say(packet("ping", "a", "room", Id="x"))
+    assert a.heard()[-1] == TOLD
 
 
 @engines

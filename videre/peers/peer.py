@@ -8,6 +8,7 @@ session's next packet is handed over; that keeps a sender's packets in order.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from videre import packets, tally
@@ -85,10 +86,10 @@ class Peer(Holder):
                     return None
                 pending = _HANDLERS[packet.event](self, packet, seat)
         except (PeerError, EngineError) as error:
-            self.refuse(error, packet)
+            self._refuse(error, packet, text)
             return None
         if pending is not None:
-            return self._finish(pending, packet)
+            return self._finish(pending, packet, text)
         self._bad = 0
         return None
 
@@ -129,13 +130,20 @@ class Peer(Holder):
             self._trace(event, whose.user, whose.room, size)
         return True
 
-    async def _finish(self, pending: Awaitable[None], packet: Packet | None) -> None:
+    async def _finish(self, pending: Awaitable[None], packet: Packet | None, text: str) -> None:
         try:
             await pending
         except (PeerError, EngineError) as error:
-            self.refuse(error, packet)
+            self._refuse(error, packet, text)
         else:
             self._bad = 0
+
+    def _refuse(self, error: PeerError | EngineError, packet: Packet | None, text: str) -> None:
+        """Send an error about a packet; decode one that repeats another now, for its Header.Id."""
+        if packet is None and isinstance(error, (EngineError, RateLimited)):
+            with contextlib.suppress(PeerError):  # MaxPacketBytes may have been reloaded
+                packet = self._context.decoder.decode(text)
+        self.refuse(error, packet)
 
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
         return self._begin(self._enter(packet))
