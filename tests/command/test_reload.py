@@ -487,6 +487,18 @@ async def test_a_new_certificate(tmp_path: Path) -> None:
         assert (await a.ask("ping"))["Payload"] == '["a"]'
 
 
+@pytest.mark.parametrize("name", ["nul\0", "surrogate\ud800"])
+@pytest.mark.parametrize("key", ["Cert", "Key"])
+def test_names_that_no_file_can_have(key: str, name: str, tmp_path: Path) -> None:
+    """Without TLS, at the start and at a reload, they are like names of missing files."""
+    conf = tmp_path / "conf.json"
+    conf.write_text(json.dumps({key: name}))
+    config = load(conf)
+    unused = Certificates(config)
+    unused.renew(config)
+    assert unused.context is None
+
+
 async def test_a_changed_certificate_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tokens import NOW, OTHER_SECRET, SECRET, private, private_pem, public_pem, token
 
 from videre.auth import Key, NoAuth, TokenAuth, public_key, secret_key
-from videre.config.keys import SCHEMA, Fault, auth, read
+from videre.config.keys import SCHEMA, Fault, auth, read, stored
 
 DEFAULTS = {name: rules["default"] for name, rules in SCHEMA.items()}
 
@@ -128,6 +129,15 @@ def test_faults(folder: Path, values: dict[str, Any], name: str, words: str) -> 
     """Each fault names its key, and which of several values it concerns."""
     environ = {"EMPTY": "  \n", "SHORT": "hush"}
     assert faults(folder, environ, **values) == [(name, words)]
+
+
+@pytest.mark.parametrize("name", ["nul\0", "surrogate\ud800", "a=b"])
+def test_a_name_that_no_variable_can_have(folder: Path, name: str) -> None:
+    """It is that of a variable that is not set; os.environ raises other errors than a dict."""
+    _, found = read({**DEFAULTS, "SecretsVariable": name}, folder, os.environ)
+    assert found == [("SecretsVariable", f"{name!r}: the variable is not set")]
+    with pytest.raises(ValueError, match=r"^the variable is not set$"):
+        stored("SecretVariable", name, folder, os.environ)
 
 
 def test_all_faults_at_once(folder: Path) -> None:

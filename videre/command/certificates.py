@@ -77,7 +77,7 @@ def _stamp(config: Config) -> object:
     for path in (config.cert, config.key):
         try:
             status = path.stat() if path is not None else None
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name that no file can have
             status = None  # missing for now: reading it will report that
         found.append(status and (status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -67,7 +68,9 @@ def read(
     for file in auth["SecretFiles"]:
         add("SecretFiles", repr(file), partial(_secret_file, file, folder))
     if (variable := auth["SecretsVariable"]) is not None:
-        secrets = environ.get(variable, "").split()
+        secrets: list[str] = []
+        with contextlib.suppress(ValueError):
+            secrets = stored("SecretsVariable", variable, folder, environ).split()
         if not secrets:
             faults.append(("SecretsVariable", f"{variable!r}: the variable is not set"))
         for number, secret in enumerate(secrets, 1):
@@ -92,9 +95,10 @@ def stored(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> st
         except UnicodeDecodeError:  # its message would quote a byte of the secret
             raise ValueError("is not UTF-8 text") from None
     if key.endswith("Variable"):
-        if value not in environ:
-            raise ValueError("the variable is not set")
-        return environ[value]
+        try:
+            return environ[value]
+        except (KeyError, UnicodeEncodeError):  # of a lone surrogate, which no name can hold
+            raise ValueError("the variable is not set") from None
     return value
 
 
