@@ -92,6 +92,19 @@ async def test_links_lead_below_the_path_of_a_site() -> None:
     assert (status, json.loads(body)["Namespaces"][0]["SockJS"]) == (200, "echo")
 
 
+@pytest.mark.parametrize("mount", ["", "/rtc", "/a/b"])
+async def test_the_page_shows_whole_paths(mount: str) -> None:
+    """The texts have the path below which a site mounts the application."""
+    site = web.Application()
+    app = videre.create_app(Config(prefixes=("/echo", "/x")))
+    if mount:
+        site.add_subapp(mount, app)
+    _, _, page = await get(site if mount else app, f"{mount}/", **BROWSER)
+    shown = [part.partition("</code>")[0] for part in page.split("<dd>") if "<code>" in part]
+    names = ("/echo", "/echo/websocket", "/echo/videre.js", "/x", "/x/websocket", "/x/videre.js")
+    assert [each.rpartition("<code>")[2] for each in shown] == [mount + name for name in names]
+
+
 async def test_a_prefix_is_escaped() -> None:
     """A prefix is text, not HTML."""
     _, _, page = await get(videre.create_app(Config(prefixes=("/<b>&",))), **BROWSER)

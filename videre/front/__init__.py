@@ -52,8 +52,9 @@ def mount(app: web.Application, config: Config) -> None:
         found = description(config, has_demo=demo.is_shown(request))
         if not _wants_html(request):
             return web.json_response(found, headers=HEADERS)
+        site = request.path.removesuffix(PATH)  # a site may mount the application below a path
         return web.Response(
-            text=_page(found), content_type="text/html", charset="utf-8", headers=HEADERS
+            text=_page(found, site), content_type="text/html", charset="utf-8", headers=HEADERS
         )
 
     app.router.add_get(PATH, answer)
@@ -93,8 +94,8 @@ def _documentation() -> str | None:
     return found.get("Documentation")
 
 
-def _page(found: dict[str, Any]) -> str:
-    lists = "".join(_list(each) for each in found["Namespaces"])
+def _page(found: dict[str, Any], site: str) -> str:
+    lists = "".join(_list(each, site) for each in found["Namespaces"])
     open_demo = '<p><a class="button" href="demo">Try a call</a></p>' if found["Demo"] else ""
     documents = "The documentation is in the folder <code>docs</code> of its source."
     if found["Documentation"]:
@@ -105,19 +106,19 @@ def _page(found: dict[str, Any]) -> str:
     )
 
 
-def _list(each: dict[str, str | None]) -> str:
-    """Return a namespace's links as an HTML description list."""
+def _list(each: dict[str, str | None], site: str) -> str:
+    """Return a namespace's links as an HTML description list; `site` is the path above them."""
     terms = {
-        "SockJS": _code(each["Prefix"]),
-        "WebSocket": _code(f"/{each['WebSocket']}"),
+        "SockJS": _code(f"{site}{each['Prefix']}"),
+        "WebSocket": _code(f"{site}/{each['WebSocket']}"),
     }
     if client := each["Client"]:
-        terms["Browser client"] = f'<a href="{html.escape(client)}">{_code(f"/{client}")}</a>'
+        terms["Browser client"] = f'<a href="{html.escape(client)}">{_code(f"{site}/{client}")}</a>'
     return f"<dl>{''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in terms.items())}</dl>"
 
 
-def _code(text: str | None) -> str:
-    return f"<code>{html.escape(text or '')}</code>"
+def _code(text: str) -> str:
+    return f"<code>{html.escape(text)}</code>"
 
 
 def _wants_html(request: web.Request) -> bool:
