@@ -204,6 +204,7 @@ async def status_for(app: web.Application, address: str | None) -> int:
         (Config(host="localhost"), "127.0.0.1", "http://127.0.0.1:1111/demo#"),
         (Config(host="::1", tls=True), "::1", "https://[::1]:1111/demo#"),
         (Config(host="192.0.2.1"), "192.0.2.1", None),
+        (Config(host=("192.0.2.1", "127.0.0.1")), "192.0.2.1", None),
         (Config(host="192.0.2.1", demo=True), "192.0.2.1", "http://192.0.2.1:1111/demo#"),
         (Config(demo=True), "0.0.0.0", "http://localhost:1111/demo#"),
         (Config(demo=False), "0.0.0.0", None),

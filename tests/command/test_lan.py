@@ -6,6 +6,7 @@ import builtins
 import ipaddress
 import os
 import re
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -19,7 +20,8 @@ from browser import chromium
 from network import Island, island
 from process import signaller
 
-from videre.command import cli, lan, own_ca
+from videre.command import announcing, cli, lan, own_ca
+from videre.config import Config
 from videre.errors import ConfigError
 
 FILES = own_ca.Files(Path("cert.pem"), Path("key.pem"), Path("ca.pem"))
@@ -65,12 +67,57 @@ def test_the_demo_is_hidden_behind_a_proxy(header: str) -> None:
     assert not HERE.shows(request)
 
 
-def test_a_link_with_an_ipv6_address() -> None:
-    """The address is in brackets; each link has its own room."""
-    alone = HERE._replace(addresses=HERE.addresses[1:])
-    links = {alone.link(8443) for _ in range(2)}
-    assert len(links) == 2
-    assert all(re.fullmatch(r"https://\[fd12::7\]:8443/demo#[\w-]{22}", each) for each in links)
+class Opened:
+    """A listening socket: its address, a path for a Unix socket."""
+
+    def __init__(self, address: str, *, both: bool = False) -> None:
+        self.address = address
+        self.both = both  # `::` for IPv4, too
+
+    def getsockname(self) -> tuple[str, int] | str:
+        return self.address if self.address.startswith("/") else (self.address, 8443)
+
+    def getsockopt(self, level: int, option: int) -> int:
+        assert (level, option) == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        return not self.both
+
+
+@pytest.mark.parametrize(
+    ("opened", "host"),
+    [
+        ([Opened("0.0.0.0")], "192.168.1.7"),
+        ([Opened("::"), Opened("0.0.0.0")], "192.168.1.7"),  # easier to type
+        ([Opened("::", both=True)], "192.168.1.7"),
+        ([Opened("::")], "[fd12::7]"),
+        ([Opened("fd12::7")], "[fd12::7]"),
+        ([Opened("/run/videre.sock"), Opened("127.0.0.1"), Opened("fd12::7")], "[fd12::7]"),
+        ([Opened("192.168.2.7")], None),  # an address that other machines do not reach
+    ],
+)
+def test_the_link_is_one_that_the_server_listens_at(opened: list[Opened], host: str | None) -> None:
+    """It has an address that a socket covers, in brackets if IPv6; each link has its own room."""
+    links = {announcing.demo_link(Config(tls=True), cast(Any, opened), HERE) for _ in range(2)}
+    if host is None:
+        assert links == {None}
+    else:
+        assert len(links) == 2
+        start = f"https://{re.escape(host)}:8443/demo"
+        assert all(re.fullmatch(rf"{start}#[\w-]{{22}}", str(link)) for link in links)
+
+
+@pytest.mark.parametrize(
+    ("config", "host"),
+    [
+        (Config(host=("192.0.2.2", "127.0.0.1")), "127.0.0.1"),
+        (Config(host=("192.0.2.2", "127.0.0.1"), demo=True), "192.0.2.2"),
+        (Config(demo=False), None),
+    ],
+)
+def test_the_link_is_one_that_shows_the_demo(config: Config, host: str | None) -> None:
+    """By default only this machine sees the demo, and only at its own names and addresses."""
+    opened = [Opened("/run/videre.sock"), Opened("192.0.2.2"), Opened("127.0.0.1")]
+    link = announcing.demo_link(config, cast(Any, opened), None)
+    assert link is None if host is None else str(link).startswith(f"http://{host}:8443/demo#")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +213,7 @@ def test_the_folder() -> None:
 def test_a_terminal_shows_a_qr_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file gets the text only."""
     monkeypatch.setattr("os.isatty", lambda _: True)
-    told = HERE.told(HERE.link(8443))
+    told = HERE.told("https://192.168.1.7:8443/demo#room")
     assert "█" in told
     assert str(FILES.ca) in told
     monkeypatch.setattr("os.isatty", lambda _: False)

@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from videre.command.lan import Lan
 
 
-def demo_link(config: Config, listening: Iterable[socket.socket], lan: Lan | None) -> str | None:
-    """Return the demo's URL; None if there is no demo, or no TCP socket.
+def demo_link(config: Config, listening: Sequence[socket.socket], lan: Lan | None) -> str | None:
+    """Return the demo's URL; None if no TCP socket shows a demo.
 
-    It has the port of the first TCP socket, and its address or, with `lan`, this machine's address
+    It has the address and port of the first one that does or, with `lan`, this machine's address
     in the network.
     """
-    for each in listening:
-        if isinstance(name := each.getsockname(), tuple):
-            return demo.link(config, *name[:2]) if lan is None else lan.link(name[1])
-    return None
+    if lan is not None:
+        return lan.link(listening)
+    names = [each.getsockname() for each in listening]
+    links = (demo.link(config, *name[:2]) for name in names if isinstance(name, tuple))
+    return next((link for link in links if link is not None), None)
 
 
 def told(

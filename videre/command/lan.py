@@ -77,11 +77,16 @@ class Lan(NamedTuple):
         near = remote.is_loopback or any(remote in each.network for each in self.addresses)
         return near and (host in own or host in self.names)
 
-    def link(self, port: int) -> str:
-        """Return the URL of a fresh room in the demo, for another machine in the network."""
-        best = self.addresses[0].ip
-        host = f"[{best}]" if best.version == 6 else str(best)
-        return f"https://{host}:{port}{demo.PATH}#{secrets.token_urlsafe(16)}"
+    def link(self, listening: Sequence[socket.socket]) -> str | None:
+        """Return the URL of a fresh room in the demo, for another machine in the network.
+
+        None if no socket listens on one of our addresses.
+        """
+        for ip in (each.ip for each in self.addresses):
+            for port in (each.getsockname()[1] for each in listening if _listens(each, ip)):
+                host = f"[{ip}]" if ip.version == 6 else str(ip)
+                return f"https://{host}:{port}{demo.PATH}#{secrets.token_urlsafe(16)}"
+        return None
 
     def told(self, link: str) -> str:
         """Return the text for people: the link's QR code, and how to answer the warning."""
@@ -142,6 +147,20 @@ def _interface(address: str, mask: str) -> Address:
     """Return an address with its network; `mask` has the form of an address, in IPv6 too."""
     bits = ipaddress.ip_address(mask)
     return ipaddress.ip_interface(f"{address}/{int(bits).bit_count()}")
+
+
+def _listens(opened: socket.socket, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Tell whether a listening socket accepts connections to an address of this machine."""
+    name = opened.getsockname()
+    if not isinstance(name, tuple):  # a Unix socket
+        return False
+    own = unmapped(ipaddress.ip_address(name[0]))
+    if not own.is_unspecified:
+        return own == ip
+    if own.version == ip.version:
+        return True
+    # One that systemd passes may serve both families.
+    return own.version == 6 and not opened.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def _names() -> tuple[str, ...]:

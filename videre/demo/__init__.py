@@ -90,7 +90,7 @@ def wanted_locally(config: Config) -> bool:
 
 
 def link(config: Config, address: str, port: int) -> str | None:
-    """Return the URL of a fresh room in the command's demo; None if it serves no demo.
+    """Return the URL of a fresh room in the command's demo; None if it serves no demo there.
 
     The server listens on `address` and `port`. Opening the URL in two windows starts a call.
     """
@@ -98,6 +98,8 @@ def link(config: Config, address: str, port: int) -> str | None:
         return None
     if ipaddress.ip_address(address).is_unspecified:
         address = "localhost"
+    elif not config.demo and not is_loopback(address):  # `is_here` would refuse it
+        return None
     host = f"[{address}]" if ":" in address else address
     scheme = "https" if config.tls else "http"
     return f"{scheme}://{host}:{port}{PATH}#{secrets.token_urlsafe(16)}"
