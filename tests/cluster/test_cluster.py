@@ -28,7 +28,7 @@ from process import node, node_modules, require
 from signalling import Packet, Signalling
 from skipping import skip
 from sockjs_client import Wire, fresh, poll, send
-from test_nginx import nginx
+from test_nginx import addresses, nginx
 from valkey_server import Valkey, valkey
 
 from videre.engines.redis.connecting import COMMAND_SECONDS
@@ -359,7 +359,7 @@ async def test_polling_clients_behind_nginx_meet(nodes: Cluster, tmp_path: Path)
     require("nginx")
     signallers = await nodes.add(2, TrustedProxies=["127.0.0.1"])
     (own := tmp_path / "nginx").mkdir()
-    async with nginx(own, signallers) as proxy:
+    async with nginx(own, addresses(signallers)) as proxy:
         sessions = [fresh() for _ in range(24)]  # nginx sends all to one server once in 2**23 times
 
         async def polled(session: str) -> list[dict[str, Any]]:
@@ -396,7 +396,7 @@ async def test_the_real_sockjs_client_polls_behind_nginx(nodes: Cluster, tmp_pat
     node_modules()
     (own := tmp_path / "nginx").mkdir()
     signallers = await nodes.add(2, TrustedProxies=["127.0.0.1"])
-    async with nginx(own, signallers) as proxy, asyncio.timeout(WAIT_SECONDS):
+    async with nginx(own, addresses(signallers)) as proxy, asyncio.timeout(WAIT_SECONDS):
         lines = await node(
             "seven_steps.mjs", f"{proxy.base}/echo", "room", "xhr-polling", "xhr-polling"
         )

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 CONF = (ROOT / "docs" / "nginx.conf").read_text(encoding="utf-8")
 LOG = "/var/log/nginx/videre.log"
+ERRORS = "/var/log/nginx/error.log"
 PROXY = "127.0.0.1"  # where nginx listens, and from where it connects to the servers
 LIMIT = 2  # MaxConnectionsPerAddress
 LEFT_SECONDS = {"websocket": patient(1), "xhr_streaming": patient(6)}
@@ -51,11 +52,12 @@ http {{
 
 
 class Nginx:
-    """An nginx at `base`; `log` is its access log."""
+    """An nginx at `base`; `log` is its access log, `errors` its error log for requests."""
 
-    def __init__(self, base: str, log: Path) -> None:
+    def __init__(self, base: str, log: Path, errors: Path) -> None:
         self.base = base
         self.log = log
+        self.errors = errors
 
 
 def replace(text: str, old: str, new: str) -> str:
@@ -72,8 +74,13 @@ def write(tmp: Path, text: str) -> Path:
     return tmp / "nginx.conf"
 
 
+def addresses(servers: Sequence[Signaller]) -> list[str]:
+    """Return where the servers listen."""
+    return [f"127.0.0.1:{server.port}" for server in servers]
+
+
 @asynccontextmanager
-async def nginx(tmp: Path, upstreams: list[Signaller]) -> AsyncIterator[Nginx]:
+async def nginx(tmp: Path, upstreams: list[str]) -> AsyncIterator[Nginx]:
     """Run nginx with docs/nginx.conf, its ports and paths replaced, in front of these servers.
 
     It inherits its listening socket, as from systemd: the port is certainly free, and a client may
@@ -81,11 +88,11 @@ async def nginx(tmp: Path, upstreams: list[Signaller]) -> AsyncIterator[Nginx]:
     """
     listening = socket.create_server((PROXY, 0), backlog=128)
     port = listening.getsockname()[1]
-    log = tmp / "access.log"
+    log, errors = tmp / "access.log", tmp / "error.log"
     text = replace(CONF, "listen 80;", f"listen {PROXY}:{port};")
     for old, upstream in zip(("127.0.0.1:1111", "127.0.0.1:1112"), upstreams, strict=True):
-        text = replace(text, f"server {old};", f"server 127.0.0.1:{upstream.port};")
-    main = write(tmp, replace(text, LOG, str(log)))
+        text = replace(text, f"server {old};", f"server {upstream};")
+    main = write(tmp, replace(replace(text, LOG, str(log)), ERRORS, str(errors)))
     fd = listening.fileno()
     with listening:
         process = await asyncio.create_subprocess_exec(
@@ -98,12 +105,12 @@ async def nginx(tmp: Path, upstreams: list[Signaller]) -> AsyncIterator[Nginx]:
             env={**os.environ, "NGINX": f"{fd};"},
         )
     try:
-        yield Nginx(f"http://{PROXY}:{port}", log)
+        yield Nginx(f"http://{PROXY}:{port}", log, errors)
     finally:
         if process.returncode is None:
             process.terminate()
-        _, errors = await process.communicate()
-    noise = [line for line in errors.decode().splitlines() if "using inherited sockets" not in line]
+        _, said = await process.communicate()
+    noise = [line for line in said.decode().splitlines() if "using inherited sockets" not in line]
     assert (process.returncode, noise) == (0, [])
 
 
@@ -122,9 +129,9 @@ async def proxies(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dic
             servers = [
                 signaller(tmp=tmp_path_factory.mktemp("signaller"), config=config) for _ in range(2)
             ]
-            upstreams = await asyncio.gather(*map(stack.enter_async_context, servers))
+            opened = await asyncio.gather(*map(stack.enter_async_context, servers))
             tmp = tmp_path_factory.mktemp("nginx")
-            running[name] = await stack.enter_async_context(nginx(tmp, upstreams))
+            running[name] = await stack.enter_async_context(nginx(tmp, addresses(opened)))
         yield running
 
 
@@ -274,6 +281,18 @@ async def test_leaving_nginx_leaves_the_room(trusted: str, transport: str) -> No
     assert (left["Event"], left["UserId"]) == ("disconnect", "leaver")
 
 
+@pytest.mark.parametrize("upstream", ["127.0.0.1:1", "unix:/nowhere/videre.sock"])
+async def test_no_log_has_the_url_of_a_session(tmp_path: Path, upstream: str) -> None:
+    """Neither log has one when no server answers, nor a token in its query."""
+    async with nginx(tmp_path, [upstream, upstream]) as proxy:
+        url = f"{fresh()}/xhr_send?token=secret"
+        assert (await ask(proxy.base, "POST", url, b"[]", source="127.0.1.1")).status == 502
+    logged = proxy.log.read_text(encoding="utf-8")
+    assert logged.split()[3] == "502"
+    assert "/echo" not in logged
+    assert proxy.errors.read_text(encoding="utf-8") == ""
+
+
 async def test_nginx_waits_longer_than_a_heartbeat() -> None:
     """The server, not nginx, ends a silent connection, after 1.5 heartbeats."""
     waits = re.findall(r"proxy_(?:read|send)_timeout +(\d+)s;", CONF)
@@ -289,7 +308,9 @@ async def test_the_lines_for_tls_are_valid(tmp_path: Path) -> None:
     certificate, key = self_signed(tmp_path)
     for name, path in (("fullchain", certificate), ("privkey", key)):
         text = replace(text, f"/etc/letsencrypt/live/rtc.example.com/{name}.pem", str(path))
-    main = write(tmp_path, replace(text, LOG, str(tmp_path / "access.log")))
+    for log in (LOG, ERRORS):
+        text = replace(text, log, str(tmp_path / "log"))
+    main = write(tmp_path, text)
     process = await asyncio.create_subprocess_exec(
         require("nginx"), "-t", "-p", str(tmp_path), "-c", str(main), stderr=PIPE
     )

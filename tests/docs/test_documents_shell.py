@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 from patience import patient
 from ports import free_port
 from process import Signaller, execute, require, self_signed
-from test_nginx import LOG, MAIN, replace
+from test_nginx import ERRORS, LOG, MAIN, replace
 from test_workers import urls
 from valkey_server import valkey
 
@@ -233,6 +233,7 @@ async def _configures_nginx(checkout: Checkout, command: str) -> None:
     (etc / "nginx.conf").write_text(replace(main, include, f"include {etc}/conf.d/*.conf;"))
     conf = checkout.path / "docs/nginx.conf"
     text = replace(conf.read_text(), LOG, str(checkout.path / "access.log"))
+    text = replace(text, ERRORS, str(checkout.path / "error.log"))
     conf.write_text(replace(text, "listen 80;", f"listen 127.0.0.1:{free_port()};"))
     options = f"-p {checkout.path} -c {etc}/nginx.conf"
     checkout.program("path/nginx", f'exec {require("nginx")} {options} "$@"')

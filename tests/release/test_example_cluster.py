@@ -97,6 +97,8 @@ def test_nginx_is_as_documented() -> None:
     assert directives(NGINX, "location / {") == directives(documented, "location /echo {")
     for start in ("map $http_upgrade", "map $uri"):
         assert directives(NGINX, start) == directives(documented, start)
+    level = re.compile(r"^    +error_log .*emerg;", re.M)
+    assert level.search(NGINX) and level.search(documented)
     log = re.compile(r"log_format [^;]+;")
     assert log.findall(NGINX)[0].split() == log.findall(documented)[0].split()
     names = directives(NGINX, "upstream videre {") - directives(documented, "upstream videre {")
