@@ -29,6 +29,7 @@ from valkey_server import until
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SESSIONS = 32
+SECRET = "s3cret"  # the id of a session, which the proxies must not log
 
 
 def found(program: str) -> str:
@@ -53,7 +54,8 @@ def caddy(tmp: Path, port: int, servers: list[Signaller]) -> list[str]:
     text = replace(documented("Caddyfile", servers), "interval 5s", "interval 100ms")
     text = replace(text, "\n:80 {\n", f"\n:{port} {{\n\tbind 127.0.0.1\n")
     # All Caddys of this machine would share one admin socket.
-    (tmp / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}", encoding="utf-8")
+    text = replace(text, "\n{\n", "\n{\n\tadmin off\n")
+    (tmp / "Caddyfile").write_text(text, encoding="utf-8")
     return ["run", "--config", str(tmp / "Caddyfile"), "--adapter", "caddyfile"]
 
 
@@ -132,7 +134,8 @@ async def proxy(
         finally:
             if process.returncode is None:
                 process.terminate()
-            await reading
+            said = b"".join(await reading)
+        assert SECRET.encode() not in said, said
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
@@ -221,7 +224,7 @@ async def test_leaving_the_proxy_leaves_the_room(proxy: Proxy, transport: str) -
 async def test_a_stopped_server(proxy: Proxy) -> None:
     """Its health check fails, and the other one gets everything.
 
-    This is the last test, because nothing starts the server again.
+    This is the last test but one, because nothing starts the server again.
     """
     await proxy.servers[0].stop()
     async with aiohttp.ClientSession() as http:
@@ -234,3 +237,14 @@ async def test_a_stopped_server(proxy: Proxy) -> None:
             return found == [200] * 6
 
         await until(all_at_the_other)
+
+
+async def test_all_servers_stopped(proxy: Proxy) -> None:
+    """The proxy reports an error; `proxy` checks that it does not log the URL."""
+    await proxy.servers[1].stop()
+    async with aiohttp.ClientSession() as http:
+        for _ in range(2):
+            async with http.post(
+                f"{proxy.base}/echo/000/{SECRET}/xhr_send?token={SECRET}"
+            ) as answer:
+                assert answer.status in (502, 503)
