@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator, Mapping
@@ -36,9 +37,10 @@ CALL = Path(__file__).with_name("relayed_call.py")
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """Substitute ${NAME:-default} like compose, the only form used."""
-    assert len(re.findall(r"\$", text)) == len(re.findall(r"\$\{\w+:-[^}]+\}", text))
-    return re.sub(r"\$\{(\w+):-([^}]+)\}", lambda m: variables.get(m[1]) or m[2], text)
+    """Substitute ${NAME:-default} and $$ like compose, the only forms used."""
+    form = re.compile(r"\$(?:\{(\w+):-([^}]*)\}|\$)")
+    assert "$" not in form.sub("", text)
+    return form.sub(lambda m: (variables.get(m[1]) or m[2]) if m[1] else "$", text)
 
 
 def services(**variables: str) -> dict[str, Any]:
@@ -101,6 +103,37 @@ def test_the_relay_cannot_reach_the_store() -> None:
 def test_no_service_has_rights() -> None:
     """None can write to its root file system or gain a right; the relay needs one to start."""
     check_rights(services())
+
+
+@pytest.mark.parametrize(
+    ("variables", "starts"),
+    [
+        ({}, True),
+        ({"ADDRESS": "192.0.2.1", "TURN_SECRET": "a secret of the owner's"}, True),
+        ({"ADDRESS": "192.0.2.1"}, False),
+        ({"ADDRESS": "192.0.2.1", "TURN_SECRET": ""}, False),
+    ],
+)
+def test_others_get_no_relay_with_the_public_secret(
+    variables: dict[str, str], starts: bool, tmp_path: Path
+) -> None:
+    """If ADDRESS opens the relay to them, it starts only with a secret of its owner's."""
+    relay = services(**variables)["turn"]
+    program = tmp_path / "turnserver"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    program.chmod(0o700)
+    done = subprocess.run(
+        [*relay["entrypoint"], *relay["command"]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **relay["environment"]},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+    )
+    if starts:
+        assert (done.returncode, done.stdout.splitlines()) == (0, relay["command"])
+    else:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "Set TURN_SECRET, because ADDRESS is set\n"
 
 
 def test_the_configuration_is_one() -> None:
@@ -174,7 +207,9 @@ async def test_it_is_a_call_over_turn(block: Block, tmp_path: Path) -> None:
         await run(str(get_binary_path()), *valkey["command"], until="Ready to accept connections")
         turn = [each.replace("/tmp/", f"{tmp_path}/") for each in found["turn"]["command"]]
         turn += [f"--listening-ip={container}", f"--relay-ip={container}"]  # its only variables
-        await run(require("turnserver"), *turn, until="")  # relayed_call.py waits for it
+        require("turnserver")
+        relay = found["turn"]  # relayed_call.py waits for it
+        await run(*relay["entrypoint"], *turn, until="", env=relay["environment"])
         variables = {**ENV, **found["videre"]["environment"], **path}
         # Here all services are in one namespace, where compose's names are unknown.
         variables["VIDERE_ENGINE"] = variables["VIDERE_ENGINE"].replace("//valkey:", "//127.0.0.1:")

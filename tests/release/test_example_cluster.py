@@ -123,7 +123,9 @@ async def test_its_members_meet_and_call(tmp_path: Path) -> None:
         await run(str(get_binary_path()), *valkey, until="Ready to accept connections")
         turn = [each.replace("/tmp/", f"{tmp_path}/") for each in found["turn"]["command"]]
         turn += [f"--listening-ip={container}", f"--relay-ip={container}"]  # all that it has
-        await run(require("turnserver"), *turn, until="")  # relayed_call.py waits for it
+        require("turnserver")
+        relay = found["turn"]  # relayed_call.py waits for it
+        await run(*relay["entrypoint"], *turn, until="", env=relay["environment"])
         # All services are in one namespace here, in which compose's names are not known.
         conf = NGINX.replace("/tmp/", f"{tmp_path}/").replace("/dev/stdout", f"{tmp_path}/log")
         for name, port in SERVERS.items():
