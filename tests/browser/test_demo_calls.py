@@ -808,6 +808,15 @@ async def test_a_full_call(site: Site) -> None:
     await bob.reads("Waiting for someone")
 
 
+@pytest.mark.parametrize("room", ["standup%0A", "x" * 300])
+async def test_a_damaged_link(site: Site, room: str) -> None:
+    """A person whose link has no valid room reads that, and is not asked for devices."""
+    ann = await site.visitor(url=f"{site.url.partition('#')[0]}#{room}", init=COUNTED)
+    await ann.presses("Join the call")
+    await ann.notices("This link does not work: it is damaged or too long.")
+    assert await ann.page.drive("return page.evaluate(() => asked);") == 0
+
+
 class Looks:
     """Checks a page in each state with axe, and takes screenshots on request."""
 

@@ -3,8 +3,6 @@
  *
  * The room is the link's fragment, which browsers do not send with a request. A link alone turns no
  * camera on: the page asks first. It rejoins by itself only when the page of a call is reloaded.
- *
- * @typedef {import("./videre.js").SignallerError} SignallerError
  */
 import { Call } from "./demo_call.js";
 import { element } from "./demo_elements.js";
@@ -104,14 +102,19 @@ function enter() {
   call.start();
 }
 
-/** Go back to the lobby. @param {SignallerError | null} [error] the reason; none after a click */
+/** @param {Error & {code?: string | number}} error */
+function reason({ code, message }) {
+  if (!code) return "This link does not work: it is damaged or too long."; // refused before the server was asked
+  return REFUSALS[code] ?? `The server says: ${message || code}`;
+}
+
+/** Go back to the lobby. @param {Error | null} [error] the reason; none after a click */
 function end(error) {
   call?.stop();
   call = null;
   dismiss();
   panels.close();
-  const words = error && (REFUSALS[error.code] ?? `The server says: ${error.message || error.code}`);
-  if (words) showLobby("The call is over", words);
+  if (error) showLobby("The call is over", reason(error));
   else showLobby("You have left the call", "The link still works.");
   page.start.focus();
 }

@@ -4,7 +4,6 @@
  * @typedef {import("./demo_devices.js").Kind} Kind
  * @typedef {import("./videre.js").Peer} Peer
  * @typedef {import("./videre.js").Quality} Quality
- * @typedef {import("./videre.js").SignallerError} SignallerError
  */
 import { Own } from "./demo_own.js";
 import { announce, chat, details, devices, notice, page, panels, state } from "./demo_page.js";
@@ -22,17 +21,20 @@ export class Call {
   #people = new People();
   #own;
   #entered = false;
+  #stopped = false;
+  #over;
   #measuring = setInterval(() => this.#measure(), MEASURE_MS);
   #resizing = new ResizeObserver(() => this.#arrange());
 
   /**
    * @param {string} room @param {string} name our own, or ""
    * @param {Partial<Record<Kind, string>>} chosen the devices to use, by id
-   * @param {(error: SignallerError) => void} over called if it ends by itself
+   * @param {(error: Error & {code?: string | number}) => void} over called if it ends by itself, or cannot begin
    */
   constructor(room, name, chosen, over) {
     this.room = room;
     this.name = name;
+    this.#over = over;
     this.#own = new Own(chosen, LEVELS_MS, () => this.#tell());
     const signaller = document.querySelector("meta[name=signaller]")?.getAttribute("content") ?? "";
     this.videre = new Videre({
@@ -66,13 +68,19 @@ export class Call {
 
   async start() {
     this.update();
-    // The event `closed` gives the reason.
-    if (!(await this.videre.connect(this.room).catch(() => null))) return;
+    try {
+      if (!(await this.videre.connect(this.room))) return; // we have left meanwhile
+    } catch (error) {
+      if (this.#stopped) return; // the event `closed` gave the reason
+      console.warn(error);
+      return this.#over(/** @type {Error} */ (error));
+    }
     this.#entered = true;
     this.update();
   }
 
   stop() {
+    this.#stopped = true;
     clearInterval(this.#measuring);
     this.#resizing.disconnect();
     this.#own.stop();
