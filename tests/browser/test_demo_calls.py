@@ -808,6 +808,41 @@ async def test_a_full_call(site: Site) -> None:
     await bob.reads("Waiting for someone")
 
 
+PICKER = """
+navigator.mediaDevices.getDisplayMedia = () => new Promise((_, reject) => {
+  globalThis.cancelPicker = () => reject(new DOMException("Cancelled", "NotAllowedError"));
+});
+"""
+
+
+async def test_nothing_of_a_call_is_shown_after_it(site: Site) -> None:
+    """Nobody seems to have left when we leave; a picker that is cancelled later changes nothing."""
+    ann, bob = await site.person("Ann", init=PICKER), await site.person("Bob")
+    await ann.sees("Bob", still=True)
+    await ann.presses("Share screen")
+    said = await ann.page.drive(
+        """
+        await page.waitForFunction(() => globalThis.cancelPicker);
+        await page.evaluate(() => {
+          const announcer = document.getElementById("announcer");
+          globalThis.said = [];
+          new MutationObserver(() => said.push(announcer.textContent))
+            .observe(announcer, { childList: true });
+        });
+        await page.getByRole("button", { name: "Leave" }).click();
+        await page.getByText("You have left the call").waitFor();
+        return page.evaluate(async () => {
+          cancelPicker();
+          await new Promise((resolve) => setTimeout(resolve)); // after what it starts
+          return [said, document.getElementById("state").textContent, document.title];
+        });
+        """
+    )
+    assert said == [[], "", "Videre call"]
+    assert await ann.chat() == ["Bob is here"]
+    await bob.reads("Waiting for someone")
+
+
 @pytest.mark.parametrize("room", ["standup%0A", "x" * 300])
 async def test_a_damaged_link(site: Site, room: str) -> None:
     """A person whose link has no valid room reads that, and is not asked for devices."""

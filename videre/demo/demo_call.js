@@ -104,8 +104,9 @@ export class Call {
     chat.add("You", text, true);
   }
 
-  /** Update everything shown. */
+  /** Update everything shown. After `stop` the page shows something else. */
   update() {
+    if (this.#stopped) return;
     const { videre } = this;
     const { state: seat, users, initiator } = videre.signaller;
     const peers = [...videre.peers.values()];
@@ -174,6 +175,7 @@ export class Call {
 
   /** @param {string} words */
   #note(words) {
+    if (this.#stopped) return; // we have left, not they
     chat.note(words);
     if (!panels.isOpen("chat")) announce(words); // otherwise the chat announces it
   }
@@ -216,7 +218,9 @@ export class Call {
     );
     this.#people.mark(measured);
     if (!panels.isOpen("details")) return;
-    devices.show(await this.videre.devices(), this.videre.localStream);
+    const found = await this.videre.devices();
+    if (this.#stopped) return;
+    devices.show(found, this.videre.localStream);
     details.measure(measured, this.nameOf);
   }
 

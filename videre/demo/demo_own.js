@@ -128,7 +128,7 @@ export class Own {
   #lacks(kind, why) {
     this.#problems.set(kind, why);
     delete this.wanted[kind].deviceId; // it may be unplugged: next time, any will do
-    if (this.#asking) return;
+    if (this.#asking || this.#over) return;
     this.#complain();
     this.#changed();
   }
