@@ -843,6 +843,69 @@ async def test_nothing_of_a_call_is_shown_after_it(site: Site) -> None:
     await bob.reads("Waiting for someone")
 
 
+HEARD = """
+const { set } = Object.getOwnPropertyDescriptor(RTCDataChannel.prototype, "onmessage");
+Object.defineProperty(RTCDataChannel.prototype, "onmessage", {
+  set(handler) {
+    if (this.label !== "videre.data") globalThis.hears = handler;
+    set.call(this, handler);
+  },
+});
+"""
+
+
+async def test_others_cause_little_work(site: Site) -> None:
+    """A flood of changes is shown at once; a value that no demo sends is refused unread."""
+    ann, bob = await site.person("Ann", init=HEARD), await site.visitor()
+    sent = await bob.page.drive(
+        """
+        return page.evaluate(async () => {
+          const { Videre } = await import("/demo/videre.js");
+          const bob = new Videre({ signallerURL: "/echo", constraints: {} });
+          const met = new Promise((resolve) =>
+            bob.on("connection", ({ state }) => state === "connected" && resolve()));
+          await bob.connect(location.hash.slice(1));
+          await met;
+          const outcome = (text) => bob
+            .send(JSON.stringify({ type: "text", text }))
+            .then(({ failed: [each] }) => each?.error.code ?? "sent");
+          return [
+            await outcome("x".repeat(2 ** 16)), // sent in pieces
+            await outcome("x".repeat(2 ** 15)), // fits into one message
+            await outcome("\\ud800".repeat(2000)), // the longest there is
+            await outcome("The end"),
+          ];
+        });
+        """
+    )
+    assert sent == ["too-large", "sent", "sent", "sent"]
+    await ann.page.drive("await page.getByText('The end').last().waitFor(arg);", LISTED)
+    lengths = "(lines) => lines.map((line) => line.lastChild.length)"
+    found = await ann.page.drive(f"return page.locator('#messages p').evaluateAll({lengths});")
+    assert found == [2000, len("The end")]
+    await ann.presses("Details")
+    updates = await ann.page.drive(
+        """
+        return page.evaluate(async () => {
+          const facts = document.getElementById("facts");
+          let updates = 0;
+          const last = new Promise((resolve) =>
+            new MutationObserver((records) => {
+              updates += records.length;
+              if (facts.textContent.includes("Bob 499")) resolve();
+            }).observe(facts, { childList: true }));
+          for (let number = 0; number < 500; number++) {
+            hears({ data: JSON.stringify({ type: "about", name: `Bob ${number}` }) });
+          }
+          await last;
+          return updates;
+        });
+        """
+    )
+    assert updates <= 2  # one may have been due
+    await ann.sees("Bob 499", still=True)
+
+
 @pytest.mark.parametrize("room", ["standup%0A", "x" * 300])
 async def test_a_damaged_link(site: Site, room: str) -> None:
     """A person whose link has no valid room reads that, and is not asked for devices."""

@@ -13,7 +13,9 @@ import { Videre } from "./videre.js";
 
 const MEASURE_MS = 2_000; // between two measurements of the connections
 const LEVELS_MS = 200; // between two looks at the volumes
+const UPDATE_MS = 16; // until an update: about a frame, which a hidden tab does not have
 const MAX_TEXT = 2_000; // characters of a chat message
+const MAX_BYTES = 16 * 1024; // of others' values: a character of a chat message may take six bytes
 const TOLD = /** @type {const} */ (["state", "joined", "left", "role", "resumed", "rejoined", "error"]);
 
 /** One call, from the click until it ends. */
@@ -22,6 +24,7 @@ export class Call {
   #own;
   #entered = false;
   #stopped = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #updating;
   #over;
   #measuring = setInterval(() => this.#measure(), MEASURE_MS);
   #resizing = new ResizeObserver(() => this.#arrange());
@@ -42,6 +45,7 @@ export class Call {
       localVideoElement: this.#own.tile.video,
       constraints: this.#own.wanted,
       levels: LEVELS_MS,
+      maxTransferBytes: MAX_BYTES,
     });
     this.#own.follow(this.videre);
     this.videre
@@ -56,7 +60,10 @@ export class Call {
       .on("message", ({ user, data }) => this.#hear(user, data))
       .on("error", (error) => console.warn(error));
     const { signaller: seat } = this.videre;
-    seat.on("packet", (packet) => details.packet(packet, this.nameOf));
+    seat.on("packet", (packet) => {
+      details.packet(packet);
+      this.update();
+    });
     seat.on("closed", (error) => error && over(error));
     for (const type of TOLD) seat.on(type, () => this.update());
     page.tiles.replaceChildren(this.#own.tile.element);
@@ -67,7 +74,7 @@ export class Call {
   nameOf = (user) => (user === this.videre.userId ? "you" : this.#people.nameOf(user));
 
   async start() {
-    this.update();
+    this.#show();
     try {
       if (!(await this.videre.connect(this.room))) return; // we have left meanwhile
     } catch (error) {
@@ -81,6 +88,7 @@ export class Call {
 
   stop() {
     this.#stopped = true;
+    clearTimeout(this.#updating);
     clearInterval(this.#measuring);
     this.#resizing.disconnect();
     this.#own.stop();
@@ -104,9 +112,13 @@ export class Call {
     chat.add("You", text, true);
   }
 
-  /** Update everything shown. After `stop` the page shows something else. */
+  /** Update everything shown: soon and once, however often others cause it, and not after `stop`. */
   update() {
-    if (this.#stopped) return;
+    if (!this.#stopped) this.#updating ??= setTimeout(() => this.#show(), UPDATE_MS);
+  }
+
+  #show() {
+    this.#updating = undefined;
     const { videre } = this;
     const { state: seat, users, initiator } = videre.signaller;
     const peers = [...videre.peers.values()];
@@ -116,6 +128,7 @@ export class Call {
     page.copyAgain.hidden = alone || !this.#entered;
     this.#arrange();
     this.#own.show();
+    details.name(this.nameOf);
     details.tell({
       Initiator: initiator === null ? "nobody yet" : this.nameOf(initiator),
       Present: users.map(this.nameOf).join(", ") || "nobody",
@@ -182,9 +195,11 @@ export class Call {
 
   /** Handle a value from a data channel, which may be anything. @param {string} user @param {unknown} data */
   #hear(user, data) {
+    const value = String(data);
+    if (value.length > MAX_BYTES) return; // `maxTransferBytes` does not limit values that fit into one message
     let said;
     try {
-      said = JSON.parse(String(data));
+      said = JSON.parse(value);
     } catch {
       return;
     }
@@ -200,7 +215,6 @@ export class Call {
   /** @param {string} user @param {any} about */
   #learn(user, about) {
     if (this.#people.learn(user, about)) this.#note(`${this.nameOf(user)} is here`);
-    details.name(this.nameOf);
     this.update();
   }
 

@@ -21,8 +21,8 @@ export class Details {
     this.#packets.replaceChildren();
   }
 
-  /** @param {Packet} packet @param {(user: string) => string} name */
-  packet({ sent, size, Header, Payload }, name) {
+  /** Show a packet; `name` names its user. @param {Packet} packet */
+  packet({ sent, size, Header, Payload }) {
     const type = Header.Event === "broadcast" ? (kind(Payload) ?? "") : "";
     const words = `${Header.Event}${type && `: ${type}`}`;
     const way = make("span", "", sent ? "→ " : "← ");
@@ -33,7 +33,6 @@ export class Details {
     this.#users.set(line, sent ? [Header.To ?? []].flat() : [Header.UserId]);
     this.#packets.prepend(line);
     this.#packets.rows[PACKETS]?.remove();
-    this.name(name);
   }
 
   /** Update the names of people. @param {(user: string) => string} name */
