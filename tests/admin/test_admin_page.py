@@ -20,6 +20,7 @@ from patience import WAIT_SECONDS
 from process import node_modules
 
 from videre.config import Config
+from videre.limits import LONGEST_DELAY
 from videre.transport import Options
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
@@ -264,6 +265,9 @@ async def test_it_asks_for_the_token(watched: Browser) -> None:
         await page.drive(type_in, TOKEN + "x")
         await page.drive(SEEN, "#refused:has-text('Wrong token')")
         await look(page, "refused")
+        await page.drive(type_in, TOKEN.replace("-", "\N{EN DASH}"))  # no header has that
+        await page.drive("await page.locator('#refused').getByText('Wrong token').waitFor();")
+        assert await page.drive("return page.evaluate(() => sessionStorage.length);") == 0
         await page.drive(type_in, TOKEN)
         await page.drive(SEEN, "#content")
         assert not await page.drive("return page.locator('#login').isVisible()")
@@ -287,3 +291,54 @@ async def test_it_says_when_nobody_answers(watched: Browser) -> None:
         await look(page, "stale")
         await page.drive("await page.unroute('**/status.json');")
         await page.drive(SEEN, "#state.good:has-text('Ready')")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            {"status": 429, "json": {"title": "Too many tries", "detail": "Wait for a minute"}},
+            "Wait for a minute",
+        ),
+        ({"status": 503, "json": {"title": "It is not ready"}}, "It is not ready"),
+        ({"status": 500, "body": "<h1>Sorry</h1>"}, "500 Internal Server Error"),
+    ],
+)
+async def test_it_says_why_it_is_refused(
+    watched: Browser, answer: dict[str, Any], words: str
+) -> None:
+    """A server that refuses does answer: the page has its reason, or the status."""
+    async with administered() as admin:
+        page = await opened(watched, admin)
+        await page.drive(SEEN, "#state.good")
+        await page.drive(
+            "await page.route('**/status.json', (route) => route.fulfill(arg));", answer
+        )
+        await page.drive("await page.locator('#state').getByText(arg).waitFor();", words)
+        assert await page.drive("return page.locator('#content.stale').count();") == 1
+        await look(page, f"refused-{answer['status']}")
+        await page.drive("await page.unroute('**/status.json');")
+        await page.drive(SEEN, "#state.good:has-text('Ready')")
+
+
+async def test_it_waits_longer_than_the_server_delays_it(watched: Browser) -> None:
+    """A neighbour's wrong tokens delay the right one; meanwhile it says that no answer came."""
+    async with administered() as admin:
+        page = await opened(watched, admin)
+        await page.drive(SEEN, "#state.good")
+        waits = await page.drive(
+            """
+            await page.evaluate(() => {
+              const { timeout } = AbortSignal;
+              AbortSignal.timeout = (ms) => timeout.call(AbortSignal, (globalThis.waits = ms));
+            });
+            const route = await new Promise((resolve) =>
+              page.route("**/status.json", resolve, { times: 1 }));
+            await page.locator("#state").getByText("No answer since").waitFor();
+            const waits = await page.evaluate(() => waits);
+            await route.continue();
+            await page.locator("#state").getByText("Ready", { exact: true }).waitFor();
+            return waits;
+            """
+        )
+        assert waits > LONGEST_DELAY * 1000

@@ -1,7 +1,7 @@
 /** Draws /status.json once a second. Everything from the server is inserted as text. */
 
 import { draw } from "./status_charts.js";
-import { $, SECOND, clock, count, date, duration, element, fill, moment, request, token } from "./status_parts.js";
+import { $, SECOND, clock, count, date, duration, element, fill, moment, reason, request, token } from "./status_parts.js";
 import { listPrefixes } from "./status_rooms.js";
 
 const REFUSALS = {
@@ -67,10 +67,18 @@ function say(words, look) {
   state.className = `badge ${look}`;
 }
 
+const LATE = 5 * SECOND; // after which the page says that it waits for an answer
 let answered = null; // the time of the server's last answer
+
+/** Say why what is shown is old; by default, because the server does not answer. */
+function stale(words = answered ? `No answer since ${clock.format(answered)}` : "No answer") {
+  say(words, "bad");
+  $("content").classList.add("stale");
+}
 
 async function ask() {
   const day = $("span").value === "day";
+  const late = setTimeout(stale, LATE);
   let response;
   try {
     response = await request("/status.json", { query: day ? { history: "day" } : {} });
@@ -78,13 +86,17 @@ async function ask() {
       askForToken(token.get() !== null);
       return;
     }
-    if (!response.ok) throw new Error(`${response.status}`);
+    if (!response.ok) {
+      stale(await reason(response));
+      return;
+    }
     show(await response.json(), day);
   } catch (error) {
     if (response?.ok) throw error; // a fault in this page
-    say(answered ? `No answer since ${clock.format(answered)}` : "No answer", "bad");
-    $("content").classList.add("stale");
+    stale();
     return;
+  } finally {
+    clearTimeout(late);
   }
   answered = new Date();
   $("content").classList.remove("stale");
@@ -106,9 +118,10 @@ function askForToken(wrong) {
 
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  token.set($("token").value.trim());
+  const given = $("token").value.trim();
   $("token").value = "";
-  ask();
+  if (token.set(given)) ask();
+  else askForToken(true);
 });
 
 $("span").addEventListener("change", ask);

@@ -2,7 +2,7 @@
 
 export const SECOND = 1000;
 const TOKEN = "videre-admin-token";
-const TIMEOUT = 5 * SECOND;
+const TIMEOUT = 30 * SECOND; // longer than the server delays an address that has sent wrong tokens
 
 const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 export const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
@@ -13,7 +13,16 @@ export const $ = (id) => document.getElementById(id);
 /** The admin token, kept in this tab only; null: none is known. */
 export const token = {
   get: () => sessionStorage.getItem(TOKEN),
-  set: (text) => sessionStorage.setItem(TOKEN, text),
+  /** Keep a token. Return whether it can be one: a header takes no characters beyond Latin-1. */
+  set: (text) => {
+    try {
+      new Headers({ Authorization: text });
+    } catch {
+      return false;
+    }
+    sessionStorage.setItem(TOKEN, text);
+    return true;
+  },
   forget: () => sessionStorage.removeItem(TOKEN),
 };
 
@@ -26,6 +35,12 @@ export function request(path, { query = {}, body, ...options } = {}) {
   const url = search ? `${path}?${search}` : path;
   const signal = AbortSignal.timeout(TIMEOUT);
   return fetch(url, { ...options, body, headers, signal, cache: "no-store" });
+}
+
+/** Return why a request was refused. */
+export async function reason(response) {
+  const problem = await response.json().catch(() => ({})); // a proxy's answer may be a page
+  return problem.detail ?? problem.title ?? `${response.status} ${response.statusText}`;
 }
 
 /** Make an element; `children` are elements or texts. */

@@ -1,6 +1,6 @@
 /** Rooms and members on all nodes, and what the API can do with them. */
 
-import { $, count, element, fill, request } from "./status_parts.js";
+import { $, count, element, fill, reason, request } from "./status_parts.js";
 
 /** The room that is shown, or null. */
 let shown = null;
@@ -10,9 +10,8 @@ async function ask(path, options) {
   try {
     const response = await request(`/api/v1/${path}`, options);
     if (response.status === 204) return {};
-    const body = await response.json();
-    if (response.ok) return body;
-    report(body.detail ?? body.title, true);
+    if (response.ok) return await response.json();
+    report(await reason(response), true);
   } catch (error) {
     report(error.name === "TypeError" || error.name === "TimeoutError" ? "The server does not answer." : String(error), true);
   }
