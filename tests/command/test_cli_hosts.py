@@ -6,11 +6,12 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import oneshot
 import pytest
 from fakes import packet
 from patience import WAIT_SECONDS
@@ -120,6 +121,22 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
             for each in sockets:
                 await each.close()
     assert not path.exists()
+
+
+def test_a_unix_socket_whose_owner_accepts_nothing(tmp_path: Path) -> None:
+    """It is in use, and the start does not wait for room in its backlog."""
+    path = str(tmp_path / "videre.sock")
+    with socket.socket(socket.AF_UNIX) as owner, ExitStack() as stack:
+        owner.bind(path)
+        owner.listen(0)
+        with pytest.raises(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+        done = oneshot.run("--host", f"unix:{path}", default_config=None)
+        assert done.returncode == 2
+        assert "Host: " in done.stderr and "in use" in done.stderr
 
 
 def test_an_unusable_address(tmp_path: Path) -> None:

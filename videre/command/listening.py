@@ -211,6 +211,7 @@ def _is_left_behind(path: str) -> bool:
         if not stat.S_ISSOCK(Path(path).stat().st_mode):
             return False
         with socket.socket(AF_UNIX) as probe:
+            probe.setblocking(False)  # a full backlog, which is in use, would make it wait
             probe.connect(path)
     except ConnectionRefusedError:
         return True
