@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import forked
@@ -263,6 +265,16 @@ class Manager:
         except BlockingIOError:
             return True
 
+    def fill(self) -> int:
+        """Leave no room for a message; return the number of those that fitted."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            for count in itertools.count():
+                try:
+                    sender.sendto(b"STATUS=full", self._socket.getsockname())
+                except BlockingIOError:
+                    return count
+        raise AssertionError("it is never full")
+
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
@@ -373,6 +385,40 @@ async def test_the_parent_of_workers_sends_the_messages(tmp_path: Path) -> None:
     assert await listener.next_message() == {"STOPPING": "1"}
     assert listener.nothing_more()
     listener.close()
+
+
+@pytest.mark.parametrize(("state", "patience"), [("WATCHDOG=1", 1e6), ("READY=1", 0.01)])
+async def test_a_manager_that_does_not_read(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, state: str, patience: float
+) -> None:
+    """Its socket is full: the message is dropped, and the event loop goes on."""
+    monkeypatch.setattr(systemd, "PATIENCE", patience)
+    count = manager.fill()
+    systemd.notify(state, {"NOTIFY_SOCKET": manager.path})
+    assert [await manager.next_message() for _ in range(count)] == [{"STATUS": "full"}] * count
+    assert manager.nothing_more()
+
+
+async def test_a_message_waits_for_a_busy_manager(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY is sent only once: systemd would end a service whose READY it never got."""
+    monkeypatch.setattr(systemd, "PATIENCE", WAIT_SECONDS)
+    manager.fill()
+    connected, sends = socket.socket.connect, False
+
+    def connect(self: socket.socket, address: Any) -> None:
+        nonlocal sends
+        connected(self, address)
+        sends = True
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    variables = {"NOTIFY_SOCKET": manager.path}
+    sending = asyncio.create_task(asyncio.to_thread(systemd.notify, "READY=1", variables))
+    await until(lambda: sends)
+    while await manager.next_message() != {"READY": "1"}:
+        pass
+    await sending
 
 
 @pytest.mark.parametrize("path", ["", "relative", "/nobody/listens", "@nobody-listens", "\udcff"])

@@ -23,6 +23,10 @@ STREAMS = [
     if hasattr(socket, family)  # Windows has no Unix sockets
 ]
 
+# Seconds that a message waits for room in a full socket: a busy manager reads on within that, for
+# one that hangs we must not wait longer.
+PATIENCE = 1.0
+
 # Prefix of a NOTIFY_SOCKET that is the number of a pipe; in sd_notify(3) it is a socket's path.
 _PIPE = "pipe:"
 
@@ -54,7 +58,8 @@ def take_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
 def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
     """Send `READY=1`, `STOPPING=1`, `RELOADING=1` or `WATCHDOG=1` to the service manager, if any.
 
-    Errors are ignored.
+    Errors are ignored. If the manager does not read, the message is dropped: `WATCHDOG=1`, which
+    comes again, at once, the others after PATIENCE seconds.
     """
     path = (os.environ if environ is None else environ).get("NOTIFY_SOCKET", "")
     if path.startswith(_PIPE):
@@ -63,6 +68,7 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
         return
     if not path.startswith(("/", "@")):
         return
+    wait = 0.0 if state == "WATCHDOG=1" else PATIENCE
     if state.startswith("RELOADING"):
         state += f"\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
     address = "\0" + path[1:] if path.startswith("@") else path
@@ -70,7 +76,9 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
     ):
-        manager.sendto(state.encode(), address)
+        manager.settimeout(wait)
+        manager.connect(address)  # only a connected socket can wait for room at the other end
+        manager.send(state.encode())
 
 
 def watchdog(environ: Mapping[str, str] | None = None) -> float | None:
