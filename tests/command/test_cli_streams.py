@@ -10,7 +10,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -90,6 +90,20 @@ def full() -> Iterator[int]:
 
 
 @contextmanager
+def filled() -> Iterator[int]:
+    """Give a pipe whose reader has stopped to read, and which is full."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"-")
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+@contextmanager
 def unread() -> Iterator[int]:
     """Give a pipe that nobody reads."""
     reader, writer = os.pipe()
@@ -163,6 +177,17 @@ async def test_full_streams(tmp_path: Path, numbers: tuple[int, ...]) -> None:
         assert complete(tmp_path / "debug.log")
         async with broken(tmp_path, numbers, sink) as (process, url):
             await used(process, url)
+
+
+@pytest.mark.parametrize("numbers", BROKEN)
+async def test_full_pipes(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    """It does not wait for a reader that has stopped to read: it starts, serves and ends."""
+    config = {"LogFile": "debug.log", "ByteBurst": 10**8}  # the latter for a complaint
+    (tmp_path / "conf.json").write_text(json.dumps(config))
+    with filled() as sink:
+        async with broken(tmp_path, numbers, sink, "--config", "conf.json") as (process, url):
+            await used(process, url)
+    assert complete(tmp_path / "debug.log")
 
 
 @pytest.mark.parametrize("numbers", BROKEN)

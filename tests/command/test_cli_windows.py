@@ -21,7 +21,7 @@ pytestmark = pytest.mark.process
 
 #: Removes the parts that Windows lacks, and runs a line of Python.
 WINDOWS = """
-import asyncio, asyncio.unix_events, os, signal, socket, sys
+import asyncio, asyncio.unix_events, os, select, signal, socket, sys
 missing = [name for name in dir(signal) if name.startswith(("SIG", "pthread_"))]
 has = "SIGINT SIGTERM SIGABRT SIGFPE SIGILL SIGSEGV SIG_DFL SIG_IGN".split()
 for name in missing:
@@ -29,6 +29,8 @@ for name in missing:
         delattr(signal, name)
 for name in ("fork", "setpgid", "getppid", "set_blocking", "chown", "geteuid", "getuid"):
     delattr(os, name)
+for name in ("poll", "PIPE_BUF"):
+    delattr(select, name)
 pair, unix = socket.socketpair, socket.AF_UNIX  # Windows' Python makes pairs of its own
 socket.socketpair = lambda *_: pair(unix)
 delattr(socket, "AF_UNIX")

@@ -450,6 +450,34 @@ async def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
 QUICK = "worker.FIRST_RESTART = 0.01; worker.LONGEST_RESTART = 0.04"
 
 
+FULL = """
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+try:
+    while True:
+        os.write(writer, b"-")
+except BlockingIOError:
+    os.set_blocking(writer, True)
+os.dup2(writer, 2)
+"""
+
+
+async def test_a_full_standard_error(tmp_path: Path) -> None:
+    """The parent restarts a worker although nobody reads why, and it can be stopped."""
+    dies = f"""
+    if number == "1" and not os.path.exists({str(tmp_path / "died")!r}):
+        Path({str(tmp_path / "died")!r}).touch()
+        os.read(0, 1)
+        os._exit(7)
+    number == "1" and os.write(1, b"-")
+    {LASTING}
+    """
+    run = await Scripted.start(tmp_path, "", dies, FULL + QUICK)
+    assert await run.message() == "READY=1"
+    await run.kill_worker()
+    assert await run.end() == (0, "")
+
+
 async def test_a_worker_that_keeps_dying(tmp_path: Path) -> None:
     """It is restarted after growing delays, each of which is logged."""
     folder = tmp_path / "deaths"
