@@ -225,9 +225,11 @@ def serve(config, listening):
     systemd.notify("READY=1")
     {then}
 
+settings = {{}}
+listen = lambda config: socket.socket()
 {before}
-config = Config(workers=2, port=0, log_file=Path("log.txt"))
-sys.exit(workers.run(config, lambda config: socket.socket(), serve))
+config = Config(workers=2, port=0, log_file=Path("log.txt"), **settings)
+sys.exit(workers.run(config, listen, serve))
 """
 LASTING = "signal.sigwait([signal.SIGTERM, signal.SIGINT]); return 0"
 
@@ -448,6 +450,76 @@ async def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
 
 
 QUICK = "worker.FIRST_RESTART = 0.01; worker.LONGEST_RESTART = 0.04"
+
+
+SHARED = """
+import threading
+from videre.command import listening as ports
+from videre.errors import ConfigError
+
+settings = {{"host": "127.0.0.1", "worker_ports": "shared"}}
+opened = []
+
+def listen(config):
+    opened.append(config.port)
+    if len(opened) in {refused}:
+        raise ConfigError(["Port: it is taken"])
+    return ports.listen(config)
+
+def answer(listening):
+    while True:
+        listening.accept()[0].send(b"-")
+"""
+#: The second worker dies after a byte; the first one says its port, and answers clients.
+DIES = """
+    died = Path({folder!r}, "died")
+    if number == "0":
+        Path({folder!r}, "port").write_text(str(listening.public.getsockname()[1]))
+        threading.Thread(target=answer, args=[listening.public], daemon=True).start()
+    elif not died.exists():
+        died.touch()
+        systemd.notify("READY=1")
+        os.read(0, 1)
+        os._exit(7)
+"""
+
+
+async def test_clients_do_not_wait_for_a_dead_worker(tmp_path: Path) -> None:
+    """On a shared port, the living workers get all clients until it is restarted."""
+    before = SHARED.format(refused=[]) + "worker.FIRST_RESTART = 600.0"
+    run = await Scripted.start(tmp_path, DIES.format(folder=str(tmp_path)), LASTING, before)
+    assert await run.message() == "READY=1"
+    run.give()
+    async with asyncio.timeout(SECONDS):
+        assert run.process.stderr is not None
+        line = await run.process.stderr.readline()
+        assert line == b"videre-server: worker 1 exited with 7, restarting it in 600 s\n"
+        port = int((tmp_path / "port").read_text())
+        for _ in range(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.readexactly(1) == b"-"
+            writer.close()
+    assert await run.end() == (0, "")
+
+
+async def test_a_restarted_worker_shares_the_port_again(tmp_path: Path) -> None:
+    """If its port cannot be opened, the parent says why, and tries again later."""
+    lasts = f"""
+    if number == "1":
+        port = Path({str(tmp_path)!r}, "port").read_text()
+        os.write(1, b"-" if str(listening.public.getsockname()[1]) == port else b"x")
+    {LASTING}
+    """
+    before = SHARED.format(refused=[3]) + QUICK
+    run = await Scripted.start(tmp_path, DIES.format(folder=str(tmp_path)), lasts, before)
+    assert await run.message() == "READY=1"
+    await run.kill_worker()
+    code, errors = await run.end()
+    assert code == 0
+    assert errors.splitlines() == [
+        "videre-server: worker 1 exited with 7, restarting it in 0.01 s",
+        "videre-server: worker 1 could not listen (Port: it is taken), restarting it in 0.02 s",
+    ]
 
 
 FULL = """

@@ -28,6 +28,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 OTHERS = signals.CHANGES
 SIGNALS = (*ENDING, *OTHERS)
 
+#: Opens the ports of a configuration. Raises ConfigError.
+Listen = Callable[[Config], Ports]
+
 #: Serves a configuration on its ports until a signal; returns the exit code.
 Serve = Callable[[Config, Ports], int]
 
@@ -41,6 +44,7 @@ class Worker:
     pid: int | None = None  # None: no process
     words: int | None = None  # the pipe with its notifications
     ready: bool = False  # whether it serves, or has served
+    closed: bool = False  # whether its ports are closed until its restart
     fed: bool = False  # whether it sent WATCHDOG=1 since we last did
     began: float = 0.0
     due: float | None = None  # when to restart it
@@ -53,6 +57,26 @@ class Worker:
         wait, self.wait = self.wait, min(LONGEST_RESTART, 2 * self.wait)
         self.due = now + wait
         return wait
+
+    def leave_shared_port(self) -> None:
+        """Close its ports, while it is dead, if it shares one with living workers.
+
+        The kernel would give it its share of the clients, who would wait for its restart.
+        """
+        config, ports = self.served
+        if config.worker_ports == "shared" and not self.closed:
+            port, *admin = (each.getsockname()[1] for each in (ports.public, *ports.admin[:1]))
+            config = dataclasses.replace(config, port=port, admin_port=admin[0] if admin else None)
+            self.served = config, ports  # with the numbers that port 0 picked
+            ports.close()
+            self.closed = True
+
+    def reopen(self, listen: Listen) -> None:
+        """Open its ports if they are closed; raises ConfigError if one is taken."""
+        if self.closed:
+            config, _ = self.served
+            self.served = config, listen(config)
+            self.closed = False
 
     def forget(self) -> None:
         """Forget its process, which has ended."""

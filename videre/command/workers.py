@@ -13,16 +13,23 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from videre.command import streams, systemd
-from videre.command.listening import Ports
-from videre.command.worker import ENDING, OTHERS, SIGNALS, Serve, Worker, exit_code, how
+from videre.command.worker import (
+    ENDING,
+    OTHERS,
+    SIGNALS,
+    Listen,
+    Serve,
+    Worker,
+    exit_code,
+    how,
+)
 from videre.config import Config
-
-Listen = Callable[[Config], Ports]
+from videre.errors import ConfigError
 
 
 def configs(config: Config) -> list[Config]:
@@ -48,24 +55,25 @@ def run(config: Config, listen: Listen, serve: Serve) -> int:
 
     `listen` opens the ports of a configuration; `serve` runs in each worker process.
     """
-    workers: list[tuple[Config, Ports]] = []
+    workers: list[Worker] = []
     try:
-        for each in configs(config):
+        for number, each in enumerate(configs(config)):
             if workers and config.worker_ports == "shared":
-                port = workers[0][1].public.getsockname()[1]
+                port = workers[0].served[1].public.getsockname()[1]
                 each = dataclasses.replace(each, port=port)  # the one that port 0 picked
-            workers.append((each, listen(each)))
-        return _Parent([Worker(*each) for each in enumerate(workers)], serve).run()
+            workers.append(Worker(number, (each, listen(each))))
+        return _Parent(workers, listen, serve).run()
     finally:
-        for _, ports in workers:
-            ports.close()
+        for worker in workers:
+            worker.served[1].close()
 
 
 class _Parent:
     """Keeps the workers alive."""
 
-    def __init__(self, workers: Sequence[Worker], serve: Serve) -> None:
+    def __init__(self, workers: Sequence[Worker], listen: Listen, serve: Serve) -> None:
         self._workers = workers
+        self._listen = listen
         self._serve = serve
         self._stopping = False
         self._starting = True  # until all serve
@@ -159,6 +167,7 @@ class _Parent:
             self._stopping = True
             self._tell_all(signal.SIGINT)
         else:
+            worker.leave_shared_port()
             wait = worker.put_off(time.monotonic())
             told = f"worker {worker.number} {reason}, restarting it in {wait:g} s"
             streams.complain(told)
@@ -196,7 +205,11 @@ class _Parent:
                 return
             worker.began = time.monotonic()
             try:
+                worker.reopen(self._listen)
                 pid, pipe = _fork()
+            except ConfigError as error:
+                self._failed(worker, f"could not listen ({'; '.join(error.faults)})", 2)
+                return
             except OSError as error:
                 self._failed(worker, f"could not be forked ({error.strerror})", 1)
                 return
