@@ -109,6 +109,27 @@ async def test_ctrl_c_ends_all_workers(store: Valkey, tmp_path: Path) -> None:
         assert await server.stop(signal.SIGINT) == 0
 
 
+async def test_workers_end_with_their_parent(store: Valkey, tmp_path: Path) -> None:
+    """They drain if the parent is killed, also one that was restarted; nothing is left behind."""
+    settings = {"Engine": store.url, "Workers": 2, "DrainSeconds": 600, "LogFormat": "text"}
+    async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
+        await urls(server, 2)
+        os.kill(await started(server), signal.SIGKILL)
+        one = await member(stack, (await urls(server, 3))[2], "user")
+        try:
+            await server.kill()
+            assert (await one.receive_json(timeout=SECONDS))["Header"]["Event"] == "goaway"
+            await one.close()
+            async with asyncio.timeout(SECONDS):
+                await server.ended()
+        finally:
+            for line in server.output:
+                if match := re.search(r"pid=(\d+)", line):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(match[1]), signal.SIGKILL)
+        assert sum("parent-gone" in line for line in server.output) == 2
+
+
 SERVICE = """
 import sys
 from videre.command import cli, worker

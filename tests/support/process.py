@@ -66,6 +66,10 @@ class Signaller:
         if not self.url:
             pytest.fail("The signaller ended before it listened")
 
+    async def ended(self) -> None:
+        """Return when no process is left that could write to its output."""
+        await asyncio.shield(self._reading)
+
     async def kill(self) -> None:
         """Kill it, which then is no fault."""
         self.code = -signal.SIGKILL

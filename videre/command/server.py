@@ -81,6 +81,7 @@ class Server:
         signals.heed("SIGINT", self._on_stop, signal.SIGINT)
         signals.heed("SIGHUP", self._start, self._reloading.reload)
         signals.heed("SIGUSR1", self._reopen_log)
+        signals.heed_end_of_parent(self._on_end_of_parent)
         signals.release(signals.CHANGES)
         self._log("start", version=__version__, pid=os.getpid(), sockets=self._gate.most)
         self._warn_of_few_files()
@@ -174,6 +175,12 @@ class Server:
             return
         self._ending = True
         self._stop.set()
+
+    def _on_end_of_parent(self) -> None:
+        """Stop as at SIGTERM: nobody would restart us, and a new parent needs our port."""
+        if self._signalled is None:  # the parent may have been killed while we drain
+            self._log("parent-gone")
+            self._on_stop(signal.SIGTERM)
 
     def drain(self) -> None:
         """Start to drain: ask all clients to leave; stop when they have, or after DrainSeconds.

@@ -17,6 +17,10 @@ CHANGES: tuple[signal.Signals, ...] = tuple(
 #: processes of a service by default, so a worker gets each signal from systemd and from its parent.
 together = 0.0
 
+#: In a worker, the end of a pipe whose other end only its parent has open: it reads as ended when
+#: the parent is gone. None: there is no parent.
+lifeline: int | None = None
+
 
 def hold(signals: Iterable[signal.Signals]) -> None:
     """Block signals until `release`; does nothing on Windows."""
@@ -40,3 +44,17 @@ def heed(name: str, call: Callable[..., object], *arguments: Any) -> None:
         loop.add_signal_handler(number, call, *arguments)
     except NotImplementedError:  # a loop on Windows
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(call, *arguments))
+
+
+def heed_end_of_parent(call: Callable[[], object]) -> None:
+    """Call a function in the running loop, once, when the parent of this worker is gone."""
+    file = lifeline
+    if file is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(file)
+        call()
+
+    loop.add_reader(file, ended)

@@ -85,15 +85,20 @@ class Worker:
             os.close(self.words)
             self.words = None
 
-    def work(self, serve: Serve, says: int, others: Iterable[Ports]) -> NoReturn:
+    def work(
+        self, serve: Serve, says: int, lifeline: tuple[int, int], others: Iterable[Ports]
+    ) -> NoReturn:
         """Serve, in the child process; never returns.
 
-        `says` is a pipe to the parent; the ports of `others` are not for this process.
+        `says` is a pipe to the parent. `lifeline` is a pipe that ends with the parent, so we close
+        our copy of the end that it holds open. The ports of `others` are not for this process.
         """
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             signals.together = TOGETHER
+            signals.lifeline, parents_end = lifeline
+            os.close(parents_end)
             os.setpgid(0, 0)  # a terminal's Ctrl-C reaches only the parent, which forwards it
             if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
                 os.environ["WATCHDOG_PID"] = str(os.getpid())  # we notify the parent, it systemd

@@ -78,6 +78,7 @@ class _Parent:
         self._stopping = False
         self._starting = True  # until all serve
         self._reloaded = False  # whether the workers have reloaded their configuration
+        self._lifeline = os.pipe()  # nobody writes to it; it ends with us
         self._code = 0
 
     def run(self) -> int:
@@ -219,7 +220,7 @@ class _Parent:
                     os.kill(pid, signal.SIGHUP)
                 return
             others = [each.served[1] for each in self._workers if each is not worker]
-            worker.work(self._serve, pipe, others)
+            worker.work(self._serve, pipe, self._lifeline, others)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
 
