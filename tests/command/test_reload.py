@@ -27,6 +27,7 @@ import videre
 from videre import namespace as namespace_module
 from videre.command import certificates
 from videre.command.certificates import Certificates
+from videre.command.reloading import Newest
 from videre.config import Config, load
 from videre.config.schema import RELOADED, SCHEMA
 from videre.peers.peer import Peer
@@ -440,12 +441,12 @@ async def test_reloads_in_a_row_under_load(tmp_path: Path) -> None:
 # Certificates.
 
 
-async def serial(server: Signaller) -> int:
+async def serial(port: int) -> int:
     """Return the serial number of the certificate that a new connection sees."""
     trusting = ssl.create_default_context()
     trusting.check_hostname = False
     trusting.verify_mode = ssl.CERT_NONE
-    _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting)
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
     der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     await writer.wait_closed()
@@ -465,25 +466,25 @@ async def test_a_new_certificate(tmp_path: Path) -> None:
         trust = ssl.create_default_context(cafile=certificate)
         a = await run.seated("a", ssl=trust)
         first = serial_in(certificate)
-        assert await serial(run.server) == first
+        assert await serial(run.server.port) == first
         self_signed(tmp_path)
         assert serial_in(certificate) != first
         told = await run.change(files)
         assert told["event"] == "reload"
-        assert await serial(run.server) == serial_in(certificate)
+        assert await serial(run.server.port) == serial_in(certificate)
         assert (await a.ask("ping"))["Payload"] == '["a"]'
         (elsewhere := tmp_path / "elsewhere").mkdir()
         moved, moved_key = self_signed(elsewhere)
         told = await run.change({**files, "Cert": str(moved), "Key": str(moved_key)})
         assert told["changed"] == ["Cert", "Key"]
-        assert await serial(run.server) == serial_in(moved)
+        assert await serial(run.server.port) == serial_in(moved)
         told = await run.change({"TLS": False})
         assert told["restart"] == ["TLS"]
-        assert await serial(run.server) == serial_in(moved), "until the restart it has TLS"
+        assert await serial(run.server.port) == serial_in(moved), "until the restart it has TLS"
         key.write_text("no key")
         told = await run.change(files)
         assert told["event"] == "reload-refused"
-        assert await serial(run.server) == serial_in(moved)
+        assert await serial(run.server.port) == serial_in(moved)
         assert (await a.ask("ping"))["Payload"] == '["a"]'
 
 
@@ -497,6 +498,32 @@ def test_names_that_no_file_can_have(key: str, name: str, tmp_path: Path) -> Non
     unused = Certificates(config)
     unused.renew(config)
     assert unused.context is None
+
+
+async def test_what_a_restarted_worker_inherits(tmp_path: Path) -> None:
+    """The newest valid configuration and its certificate, even if the files have broken since."""
+    certificate, key = self_signed(tmp_path)
+    settings = {"TLS": True, "Cert": certificate.name, "Key": key.name}
+    (conf := tmp_path / "conf.json").write_text(json.dumps(settings))
+    inherited = Certificates(load(conf))
+    newest = Newest(lambda: load(conf), inherited)
+    assert newest.config is None
+    self_signed(tmp_path)
+    conf.write_text(json.dumps({**settings, "Origins": ["https://new.example"]}))
+    newest.reload()
+    second = serial_in(certificate)
+    key.write_text("no key")
+    conf.write_text(json.dumps(settings))
+    newest.reload()
+    conf.write_text("{")
+    newest.reload()
+    assert newest.config is not None
+    assert newest.config.document["Origins"] == ["https://new.example"]
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=inherited.context
+    )
+    async with server:
+        assert await serial(server.sockets[0].getsockname()[1]) == second
 
 
 async def test_a_changed_certificate_is_noticed(
@@ -515,32 +542,25 @@ async def test_a_changed_certificate_is_noticed(
     )
     watching = asyncio.create_task(watched.watch(lambda: news.put_nowait("new"), news.put_nowait))
 
-    async def served() -> int:
-        trusting = ssl.create_default_context()
-        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-        port = server.sockets[0].getsockname()[1]
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
-        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        writer.close()
-        return x509.load_der_x509_certificate(der).serial_number
+    port = server.sockets[0].getsockname()[1]
 
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             first = serial_in(certificate)
-            assert await served() == first
+            assert await serial(port) == first
             (elsewhere := tmp_path / "elsewhere").mkdir()
             new, new_key = self_signed(elsewhere)
             new.replace(certificate)
             (fault,) = await news.get()  # type: ignore[misc]
             assert "does not match the certificate" in fault and "conf.json" in fault  # type: ignore[has-type]
-            assert await served() == first
+            assert await serial(port) == first
             new_key.replace(key)
             assert await news.get() == "new"
-            assert await served() == serial_in(certificate) != first
+            assert await serial(port) == serial_in(certificate) != first
             key.unlink()
             (fault,) = await news.get()  # type: ignore[misc]
             assert "No such file" in fault  # type: ignore[has-type]
-            assert await served() == serial_in(certificate)
+            assert await serial(port) == serial_in(certificate)
             assert news.empty()
     finally:
         watching.cancel()

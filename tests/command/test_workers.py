@@ -186,7 +186,7 @@ def serve(config, listening):
     signal.sigwait([signal.SIGTERM])
     return 0
 
-sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
+sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve, list))
 """
 
 
@@ -214,7 +214,7 @@ def serve(config, listening):
     os.write(1, b".")
     signal.pause()
 
-sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve))
+sys.exit(workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve, list))
 """
 
 
@@ -246,11 +246,11 @@ def serve(config, listening):
     systemd.notify("READY=1")
     {then}
 
-settings = {{}}
+settings, reloads = {{}}, []
 listen = lambda config: socket.socket()
 {before}
 config = Config(workers=2, port=0, log_file=Path("log.txt"), **settings)
-sys.exit(workers.run(config, listen, serve))
+sys.exit(workers.run(config, listen, serve, lambda: reloads.append(None)))
 """
 LASTING = "signal.sigwait([signal.SIGTERM, signal.SIGINT]); return 0"
 
@@ -449,13 +449,13 @@ async def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
+async def test_the_parent_reloads_before_it_restarts_a_worker(tmp_path: Path) -> None:
     """After a SIGHUP, the configuration with which the parent started is no longer in force."""
     path = str(tmp_path / "died")
     dies = f"""
     if number == "1":
         if os.path.exists({path!r}):
-            os.write(1, b"H" if signal.sigtimedwait([signal.SIGHUP], {SECONDS}) else b"0")
+            os.write(1, b"%d" % len(reloads))
         else:
             Path({path!r}).touch()
             signal.sigwait([signal.SIGHUP])
@@ -466,8 +466,49 @@ async def test_a_restarted_worker_reloads(tmp_path: Path) -> None:
     assert await run.message() == "READY=1"
     assert sorted(await run.read(2)) == sorted(b"01")
     run.process.send_signal(signal.SIGHUP)
-    assert await run.read(2) == b"1H"
+    assert await run.read(2) == b"11"
     assert (await run.end())[0] == 0
+
+
+async def test_a_restarted_worker_goes_by_the_last_valid_configuration(
+    store: Valkey, tmp_path: Path
+) -> None:
+    """Neither by that of the start, nor by a file that nobody has reloaded, nor by a broken one."""
+    old, new, newer = (f"https://{name}.example" for name in ("old", "new", "newer"))
+    settings = {"Engine": store.url, "Workers": 2, "LogFormat": "text", "Origins": [old]}
+    settings |= {"AdminPort": 0, "AdminToken": "the-first-admin-token"}
+    conf = tmp_path / "conf.json"
+
+    async def said(words: str, count: int) -> list[str]:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                if len(found := [line for line in server.output if words in line]) == count:
+                    return found
+                await asyncio.sleep(0.01)
+
+    async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        await urls(server, 2)
+        changed = {**settings, "Origins": [new], "AdminToken": "the-second-admin-token"}
+        conf.write_text(json.dumps(changed))
+        server.process.send_signal(signal.SIGHUP)
+        await said(" reload ", 2)
+        conf.write_text("{")
+        server.process.send_signal(signal.SIGHUP)
+        await said(" reload-refused ", 2)
+        conf.write_text(json.dumps({**settings, "Origins": [newer]}))
+        os.kill(await started(server), signal.SIGKILL)
+        url = (await urls(server, 3))[2].removesuffix("/websocket") + "/info"
+        statuses = {}
+        for origin in (old, new, newer):
+            async with http.get(url, headers={"Origin": origin}) as answer:
+                statuses[origin] = answer.status
+        assert statuses == {old: 403, new: 200, newer: 403}
+        page = (await said("Admin port on ", 3))[2].split()[-1] + ".json"
+        for token, status in (("first", 401), ("second", 200)):
+            bearer = {"Authorization": f"Bearer the-{token}-admin-token"}
+            async with http.get(page, headers=bearer) as answer:
+                assert answer.status == status
 
 
 QUICK = "worker.FIRST_RESTART = 0.01; worker.LONGEST_RESTART = 0.04"

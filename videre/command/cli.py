@@ -20,7 +20,7 @@ from videre import logs
 from videre.command import mint, signals, speedups, streams, workers
 from videre.command.certificates import Certificates
 from videre.command.listening import Ports, listen
-from videre.command.reloading import Load
+from videre.command.reloading import Load, Newest
 from videre.command.server import serve
 from videre.config import Config, environment
 from videre.config.schema import SCHEMA
@@ -140,8 +140,12 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
         return 0
     signals.hold(signals.CHANGES)
     if config.workers > 1:
+        newest = Newest(load, certificates)
         return workers.run(
-            config, listen, lambda own, ports: _run(own, certificates, ports, load, lan)
+            config,
+            listen,
+            lambda own, ports: _run(own, certificates, ports, load, lan, newest.config),
+            newest.reload,
         )
     return _run(config, certificates, listen(config), load, lan)
 
@@ -174,7 +178,12 @@ def _refusals(config: Config) -> list[str]:
 
 
 def _run(
-    config: Config, certificates: Certificates, ports: Ports, load: Load, lan: Lan | None
+    config: Config,
+    certificates: Certificates,
+    ports: Ports,
+    load: Load,
+    lan: Lan | None,
+    newest: Config | None = None,
 ) -> int:
     try:
         log = logs.Logging(
@@ -192,7 +201,7 @@ def _run(
 
     async def serve_to_the_end() -> None:
         try:
-            await serve(config, certificates, ports, log, load, lan)
+            await serve(config, certificates, ports, log, load, lan, newest)
         finally:
             # The loop removes its handlers next; a late signal would then kill us.
             signals.hold((signal.SIGTERM, signal.SIGINT, *signals.CHANGES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +23,25 @@ if TYPE_CHECKING:
 
 #: Loads the configuration again, from the same sources as at the start. Raises ConfigError.
 Load = Callable[[], Config]
+
+
+class Newest:
+    """The newest valid configuration, as the parent of workers knows it, for those it restarts.
+
+    `config` is None until the first reload. `certificates` are renewed, too.
+    """
+
+    def __init__(self, load: Load, certificates: Certificates) -> None:
+        self.config: Config | None = None
+        self._load = load
+        self._certificates = certificates
+
+    def reload(self) -> None:
+        """Reload both; keep them if the files are invalid, which the running workers log."""
+        with contextlib.suppress(ConfigError):
+            config = self._load()
+            self._certificates.renew(config)
+            self.config = config
 
 
 class Reloading:
@@ -57,11 +77,12 @@ class Reloading:
             except ConfigError as error:
                 self.refused(error.faults)
             else:
-                self._go_by(config)
+                self.go_by(config)
             finally:
                 systemd.notify("READY=1")
 
-    def _go_by(self, config: Config) -> None:
+    def go_by(self, config: Config) -> None:
+        """Use a configuration from now on, except for what needs a restart."""
         changed = self.config.changed(config)
         # The other keys keep their values, so that each reload reports them until the restart.
         document = {**self.config.document, **{key: config.document[key] for key in RELOADED}}

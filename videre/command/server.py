@@ -53,8 +53,10 @@ class Server:
         logging_: logs.Logging,
         load: Load,
         lan: Lan | None = None,
+        newest: Config | None = None,
     ) -> None:
         self._config = config  # as of the start; Reloading has later changes
+        self._newest = newest
         self._lan = lan
         self._certificates = certificates
         self._ports = ports
@@ -91,7 +93,11 @@ class Server:
         try:
             context = self._certificates.context
             if self._ports.admin:
-                admin_runner = await self._serve_admin(self._ports.admin)
+                admin_runner = await self._set_up_admin()
+            if self._newest is not None:  # before anybody can connect
+                self._reloading.go_by(self._newest)
+            if admin_runner is not None:
+                await self._serve_admin(admin_runner, self._ports.admin)
             sites = [
                 Site(runner, each, self._gate, ssl_context=context)
                 for each in self._ports.listening
@@ -125,12 +131,10 @@ class Server:
         if most is not None and promised > most:
             self._log("few-descriptors", sockets=most, max_connections=promised)
 
-    async def _serve_admin(self, listening: Sequence[socket.socket]) -> Runner:
-        """Serve the admin port."""
+    async def _set_up_admin(self) -> Runner:
+        """Prepare to serve the admin port."""
         from videre import admin  # with its metrics: most servers need neither
 
-        # No TLS on loopback: the certificate is for the public name.
-        context = None if is_loopback(self._config.admin_host) else self._certificates.context
         namespaces = self._app[NAMESPACES]
         app = admin.create_app(
             namespaces, config=self._config, drain=self.drain, sockets=self._gate
@@ -138,13 +142,18 @@ class Server:
         self._reloading.admin = app
         runner = Runner(app)
         await runner.setup()
+        return runner
+
+    async def _serve_admin(self, runner: Runner, listening: Sequence[socket.socket]) -> None:
+        """Serve the admin port."""
+        # No TLS on loopback: the certificate is for the public name.
+        context = None if is_loopback(self._config.admin_host) else self._certificates.context
         # Operators connect to this port themselves, even from the address of a proxy.
         config = dataclasses.replace(self._config, proxy_protocol=False)
         gate = Gate(config, self._log, ADMIN_SOCKETS)
         for each in listening:
             await Site(runner, each, gate, ssl_context=context).start()
         self._admin_url = f"{url(listening[0], tls=context is not None)}/status"
-        return runner
 
     def _start(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._jobs.spawn(job())
@@ -235,6 +244,10 @@ async def serve(
     logging_: logs.Logging,
     load: Load,
     lan: Lan | None = None,
+    newest: Config | None = None,
 ) -> None:
-    """Serve `config` until told to stop; see Server. `lan`: show the demo to the networks too."""
-    await Server(config, certificates, ports, logging_, load, lan).run()
+    """Serve `config` until told to stop; see Server. `lan`: show the demo to the networks too.
+
+    `newest` is what a restarted worker goes by: the configuration that the others have reloaded.
+    """
+    await Server(config, certificates, ports, logging_, load, lan, newest).run()

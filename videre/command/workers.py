@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,10 +50,11 @@ def _numbered(path: Path | None, number: int) -> Path | None:
     return path and path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
-def run(config: Config, listen: Listen, serve: Serve) -> int:
+def run(config: Config, listen: Listen, serve: Serve, reload: Callable[[], None]) -> int:
     """Run the workers until a signal stops them; return the exit code.
 
-    `listen` opens the ports of a configuration; `serve` runs in each worker process.
+    `listen` opens the ports of a configuration; `serve` runs in each worker process. `reload` runs
+    here after each SIGHUP, before the workers get it: a restarted worker inherits what it loaded.
     """
     workers: list[Worker] = []
     try:
@@ -62,7 +63,7 @@ def run(config: Config, listen: Listen, serve: Serve) -> int:
                 port = workers[0].served[1].public.getsockname()[1]
                 each = dataclasses.replace(each, port=port)  # the one that port 0 picked
             workers.append(Worker(number, (each, listen(each))))
-        return _Parent(workers, listen, serve).run()
+        return _Parent(workers, listen, serve, reload).run()
     finally:
         for worker in workers:
             worker.served[1].close()
@@ -71,13 +72,20 @@ def run(config: Config, listen: Listen, serve: Serve) -> int:
 class _Parent:
     """Keeps the workers alive."""
 
-    def __init__(self, workers: Sequence[Worker], listen: Listen, serve: Serve) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        listen: Listen,
+        serve: Serve,
+        reload: Callable[[], None],
+    ) -> None:
         self._workers = workers
         self._listen = listen
         self._serve = serve
+        self._reload = reload
         self._stopping = False
         self._starting = True  # until all serve
-        self._reloaded = False  # whether the workers have reloaded their configuration
+        self._outdated = False  # whether a SIGHUP came that we have not handled yet
         self._lifeline = os.pipe()  # nobody writes to it; it ends with us
         self._code = 0
 
@@ -93,6 +101,7 @@ class _Parent:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, OTHERS)
             while any(worker.pid or worker.due for worker in self._workers):
                 self._wait(wakened)
+                self._catch_up()
                 self._reap()
                 self._restart()
         return self._code
@@ -188,8 +197,17 @@ class _Parent:
         self._tell_all(number)
 
     def _hand_on(self, number: int, _frame: object) -> None:
-        self._reloaded = self._reloaded or number == signal.SIGHUP
-        self._tell_all(number)
+        if number == signal.SIGHUP:
+            self._outdated = True
+        else:
+            self._tell_all(number)
+
+    def _catch_up(self) -> None:
+        """Reload after a SIGHUP, then let the workers: a file that breaks later does no harm."""
+        if self._outdated:
+            self._outdated = False
+            self._reload()
+            self._tell_all(signal.SIGHUP)
 
     def _tell_all(self, number: int) -> None:
         for worker in self._workers:
@@ -204,6 +222,7 @@ class _Parent:
         try:
             if self._stopping:
                 return
+            self._catch_up()  # it would never hear of a SIGHUP that came a moment ago
             worker.began = time.monotonic()
             try:
                 worker.reopen(self._listen)
@@ -216,8 +235,6 @@ class _Parent:
                 return
             if pid:
                 worker.pid, worker.words = pid, pipe
-                if self._reloaded:  # it begins with the configuration of our own start
-                    os.kill(pid, signal.SIGHUP)
                 return
             others = [each.served[1] for each in self._workers if each is not worker]
             worker.work(self._serve, pipe, self._lifeline, others)
