@@ -42,7 +42,7 @@ Spawn = Callable[[Awaitable[Any]], None]
 
 
 class Log(Protocol):
-    """Records an event with its fields; it shortens room ids."""
+    """Records an event with its fields; it shortens room ids. An `error` may be an exception."""
 
     def __call__(self, event: str, /, **fields: object) -> None: ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable
 from typing import Any
 
@@ -13,26 +12,16 @@ from fakes import run
 from videre.rooms.hooks import Hooks
 
 
-class Failures:
-    """Counts failed hooks, and keeps their exceptions."""
-
-    def __init__(self) -> None:
-        self.raised: list[BaseException | None] = []
-
-    def __call__(self) -> None:
-        self.raised.append(sys.exc_info()[1])
+@pytest.fixture
+def failures() -> list[Exception]:
+    """Give the list of what failing hooks raise."""
+    return []
 
 
 @pytest.fixture
-def failures() -> Failures:
-    """Give a recorder of failing hooks."""
-    return Failures()
-
-
-@pytest.fixture
-def hooks(failures: Failures) -> Hooks:
+def hooks(failures: list[Exception]) -> Hooks:
     """Give hooks without any functions; async ones run at once."""
-    return Hooks(run, failures)
+    return Hooks(run, failures.append)
 
 
 def both(hooks: Hooks) -> None:
@@ -41,10 +30,10 @@ def both(hooks: Hooks) -> None:
     hooks.left("room", "a", "why")
 
 
-def test_without_a_hook_nothing_happens(hooks: Hooks, failures: Failures) -> None:
+def test_without_a_hook_nothing_happens(hooks: Hooks, failures: list[Exception]) -> None:
     """No hook means no error."""
     both(hooks)
-    assert failures.raised == []
+    assert failures == []
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -87,7 +76,7 @@ def test_any_awaitable_is_awaited(hooks: Hooks) -> None:
     assert done == ["job"]
 
 
-def test_a_failing_hook_harms_nobody(hooks: Hooks, failures: Failures) -> None:
+def test_a_failing_hook_harms_nobody(hooks: Hooks, failures: list[Exception]) -> None:
     """Its caller and later hooks go on; each failure is reported with its exception."""
     heard: list[tuple[str, ...]] = []
     first, second = ValueError("first"), KeyError("second")
@@ -106,14 +95,14 @@ def test_a_failing_hook_harms_nobody(hooks: Hooks, failures: Failures) -> None:
         each += [at_once, soon, lambda: None, witness]  # type: ignore[list-item, misc, operator]
     both(hooks)
     assert heard == [("room", "a"), ("room", "a", "why")]
-    assert failures.raised[:2] == failures.raised[3:5] == [first, second]
-    assert [type(each) for each in failures.raised[2::3]] == [TypeError] * 2
+    assert failures[:2] == failures[3:5] == [first, second]
+    assert [type(each) for each in failures[2::3]] == [TypeError] * 2
 
 
-def test_an_async_hook_does_not_block(failures: Failures) -> None:
+def test_an_async_hook_does_not_block(failures: list[Exception]) -> None:
     """It is handed to a runner, and the server goes on."""
     jobs: list[Awaitable[Any]] = []
-    hooks = Hooks(jobs.append, failures)
+    hooks = Hooks(jobs.append, failures.append)
     heard: list[tuple[str, ...]] = []
 
     async def soon(*event: str) -> None:

@@ -27,6 +27,7 @@ _LEVELS = {
     "error": logging.WARNING,
     "config-complaint": logging.WARNING,
     "few-descriptors": logging.WARNING,
+    "hook-failed": logging.ERROR,
     "reload-refused": logging.WARNING,
     "sockets-refused": logging.WARNING,
     "too-many-lost-seats": logging.WARNING,
@@ -57,13 +58,18 @@ class Journal:
         """Tell whether the logger takes lines of this level."""
         return self._logger.isEnabledFor(level)
 
-    def record(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        """Log a line of a level that is enabled, after all earlier ones."""
+    def record(
+        self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None
+    ) -> None:
+        """Log a line of a level that is enabled, after all earlier ones.
+
+        The record has the traceback of `error`; a batch has none.
+        """
         if self._batched:
             self._add((time.time(), level, event, fields))
         else:
             self.flush()
-            self._logger.log(level, event, extra={"fields": fields})
+            self._logger.log(level, event, extra={"fields": fields}, exc_info=error)
 
     def packet(self, *values: Any) -> None:
         """Log a packet's line; `values` are prefix, event, user, room and size."""
@@ -120,7 +126,10 @@ class EventLog:
         self._prefix = prefix
 
     def __call__(self, event: str, /, **fields: Any) -> None:
-        """Record an event with its fields and the prefix; shorten the room id."""
+        """Record an event with its fields and the prefix; shorten the room id.
+
+        If the field `error` is an exception, it becomes its type and message.
+        """
         level = _LEVELS.get(event, logging.INFO)
         if not self._journal.enabled(level):
             return
@@ -128,7 +137,12 @@ class EventLog:
             fields["room"] = shortened(fields["room"])
         if self._prefix:
             fields["prefix"] = self._prefix
-        self._journal.record(level, event, fields)
+        error = fields.get("error")
+        if isinstance(error, BaseException):
+            fields["error"] = f"{type(error).__name__}: {error}"
+        else:
+            error = None
+        self._journal.record(level, event, fields, error)
 
     @property
     def trace(self) -> Callable[[str, str, str, int], None] | None:

@@ -15,11 +15,13 @@ OnLeave = Callable[[str, str, str], Any]
 class Hooks:
     """The application's functions, each called for every event; none can harm the server.
 
-    `spawn` runs the awaitable that an async hook returns. `failed` is called when a hook raises,
-    from inside the `except` block.
+    `spawn` runs the awaitable that an async hook returns. `failed` is called with what a hook
+    raises.
     """
 
-    def __init__(self, spawn: Callable[[Awaitable[Any]], None], failed: Callable[[], None]) -> None:
+    def __init__(
+        self, spawn: Callable[[Awaitable[Any]], None], failed: Callable[[Exception], None]
+    ) -> None:
         self._spawn = spawn
         self._failed = failed
         self.on_join: list[OnJoin] = []
@@ -40,11 +42,11 @@ class Hooks:
             result = hook(*arguments)
             if inspect.isawaitable(result):
                 self._spawn(self._finish(result))
-        except Exception:
-            self._failed()
+        except Exception as error:
+            self._failed(error)
 
     async def _finish(self, result: Awaitable[Any]) -> None:
         try:
             await result
-        except Exception:
-            self._failed()
+        except Exception as error:
+            self._failed(error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -52,7 +51,7 @@ class Rooms(Hosting):
         seat_ids: Iterator[SeatId] | None = None,
         tally: Tally | None = None,
     ) -> None:
-        hooks = Hooks(spawn, lambda: log("hook-failed", error=traceback.format_exc()))
+        hooks = Hooks(spawn, lambda error: log("hook-failed", error=error))
         super().__init__(engine, hooks)
         self.in_process = engine.in_process
         self.tally = tally = tally or Tally(clock)
