@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from inprocess import serving
 
 import videre
+from videre.logs import EventLog, Journal, journal
 
 
 class SiteLog(logging.Handler):
@@ -31,6 +33,41 @@ def log() -> Iterator[SiteLog]:
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+async def test_an_event_with_its_fields(log: SiteLog) -> None:
+    """The message has them for ordinary formatters, two attributes for others."""
+    app = web.Application()
+    videre.setup(app)
+    logging.getLogger("videre").setLevel(logging.INFO)
+    async with serving(app) as server:
+        (client,) = await server.members("a")
+        await client.close()
+    (join,) = (record for record in log.records if record.event == "join")  # type: ignore[attr-defined]
+    words = 'join room="ro" user="a" initiator=true members=1 prefix="/echo"'
+    assert logging.Formatter("%(message)s").format(join) == words
+    room = {"room": "ro", "user": "a", "initiator": True, "members": 1, "prefix": "/echo"}
+    assert join.fields == room  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["a\nerror b", '" user="root', "%s %d", "\u202eb\u2028\x1b[2J"])
+def test_a_name_writes_no_line_of_its_own(name: str) -> None:
+    """The value is quoted and escaped, and no placeholder of a message."""
+    logger, log = logging.Logger("videre"), SiteLog()
+    logger.addHandler(log)
+    EventLog(Journal(logger), "")("join", user=name, members=1)
+    (record,) = log.records
+    assert record.getMessage() == f"join user={json.dumps(name)} members=1"
+
+
+async def test_nothing_is_formatted_that_no_logger_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A level that is off costs no formatting."""
+    formatted: list[object] = []
+    monkeypatch.setattr(journal, "pairs", formatted.append)
+    log = EventLog(Journal(logging.Logger("videre", logging.WARNING)), "")
+    log("join", user="a")
+    assert formatted == []
 
 
 @pytest.mark.parametrize("later", [False, True])

@@ -24,7 +24,8 @@ class HeardLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
-        self.events.append((record.msg, getattr(record, "fields", {})))
+        found = vars(record)
+        self.events.append((found.get("event", record.msg), found.get("fields", {})))
         self._news.set()
 
     async def until(self, event: str, **fields: Any) -> None:

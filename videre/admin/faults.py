@@ -48,7 +48,8 @@ class Faults(logging.Handler):
         code = getattr(record, "fields", {}).get("code", "")
         if record.exc_info and record.exc_info[0] is not None:
             code = record.exc_info[0].__name__
-        event = _PLACE.sub("...", str(record.msg))  # without its arguments
+        # The message without its arguments; a line of the journal names its event.
+        event = getattr(record, "event", "") or _PLACE.sub("...", str(record.msg))
         self._count(record.created, record.levelno, event, code)
 
     def _count(self, when: float, level: int, event: str, code: str) -> None:

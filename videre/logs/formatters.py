@@ -10,7 +10,7 @@ import datetime
 import functools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -39,7 +39,7 @@ def _lines(record: logging.LogRecord, level: int) -> Iterator[dict[str, Any]]:
         line = {
             "time": _time(record.created),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": getattr(record, "event", "") or record.getMessage(),
             **getattr(record, "fields", {}),
         }
         if record.name != "videre":
@@ -96,6 +96,11 @@ def _json(value: object) -> str:
     return text if text.isascii() else json.dumps(value, default=str)
 
 
+def pairs(fields: Mapping[str, object]) -> str:
+    """Return fields as `key=value ...` on one line: values are JSON, in ASCII."""
+    return " ".join(f"{key}={_json(value)}" for key, value in fields.items())
+
+
 class TextFormatter(logging.Formatter):
     """Formats lines of `level` or above for people: time, level, event and fields.
 
@@ -127,8 +132,6 @@ class TextFormatter(logging.Formatter):
     def _text(created: float, line: dict[str, Any]) -> str:
         level, event = line.pop("level"), line.pop("event")
         trace = line.pop("traceback", "")
-        fields = " ".join(
-            f"{key}={_json(value)}" for key, value in line.items() if key not in ("time", "prefix")
-        )
+        fields = pairs({key: line[key] for key in line if key not in ("time", "prefix")})
         text = f"{_clock(int(created))} {level:7} {event} {fields}".rstrip()
         return f"{text}\n{trace}" if trace else text

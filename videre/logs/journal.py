@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from videre.logs.formatters import Line, shortened
+from videre.logs.formatters import Line, pairs, shortened
 from videre.logs.handlers import Handler
 
 # Seconds to collect records for, and packets to keep of each such period. The rest is counted but
@@ -63,13 +63,16 @@ class Journal:
     ) -> None:
         """Log a line of a level that is enabled, after all earlier ones.
 
-        The record has the traceback of `error`; a batch has none.
+        A single record is `event key=value ...` for ordinary formatters, has `event` and `fields`
+        for others, and the traceback of `error`.
         """
         if self._batched:
             self._add((time.time(), level, event, fields))
         else:
             self.flush()
-            self._logger.log(level, event, extra={"fields": fields}, exc_info=error)
+            # The event stays apart from its fields, because error trackers group by `msg`.
+            extra = {"event": event, "fields": fields}
+            self._logger.log(level, f"{event} %s", pairs(fields), extra=extra, exc_info=error)
 
     def packet(self, *values: Any) -> None:
         """Log a packet's line; `values` are prefix, event, user, room and size."""
