@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,40 @@ def test_a_name_writes_no_line_of_its_own(name: str) -> None:
     EventLog(Journal(logger), "")("join", user=name, members=1)
     (record,) = log.records
     assert record.getMessage() == f"join user={json.dumps(name)} members=1"
+
+
+async def test_no_room_id_is_whole(log: SiteLog) -> None:
+    """At debug, too: a packet is a record of its own, and has the room as other events have it."""
+    app, room = web.Application(), secrets.token_hex(8)
+    logging.getLogger("videre").setLevel(logging.DEBUG)
+    videre.setup(app)
+    async with serving(app) as server:
+        client = await server.client()
+        await client.send("connect", "a", room)
+        await client.heard()
+        await client.close()
+    assert not [record for record in log.records if room in str(vars(record))]
+    (packet,) = (record for record in log.records if record.event == "packet")  # type: ignore[attr-defined]
+    size = packet.fields["size"]  # type: ignore[attr-defined]
+    words = f'packet packet="connect" user="a" room="{room[:6]}" size={size} prefix="/echo"'
+    assert packet.getMessage() == words
+
+
+async def test_packets_until_the_site_raises_its_level(
+    log: SiteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on they are not logged, nor counted as left out."""
+    logger = logging.getLogger("videre")
+    logger.setLevel(logging.DEBUG)
+    monkeypatch.setattr(journal, "BATCH_PACKETS", 1)
+    packets = Journal(logger)
+    trace = EventLog(packets, "").trace
+    assert trace is not None
+    trace("ping", "a", "room", 10)
+    logger.setLevel(logging.INFO)
+    trace("ping", "b", "room", 10)
+    assert packets.left_out == 0
+    assert [record.fields["user"] for record in log.records] == ["a"]  # type: ignore[attr-defined]
 
 
 async def test_nothing_is_formatted_that_no_logger_takes(monkeypatch: pytest.MonkeyPatch) -> None:

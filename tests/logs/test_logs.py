@@ -268,18 +268,23 @@ def collecting(level: int) -> tuple[logging.Logger, list[str]]:
     return logger, lines
 
 
-async def test_packets_beyond_the_batch_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of packets that do not fit into a batch is logged."""
+@pytest.mark.parametrize("batched", [True, False])
+async def test_packets_beyond_the_batch_are_counted(
+    monkeypatch: pytest.MonkeyPatch, batched: bool
+) -> None:
+    """The number of packets that do not fit into a batch, or into its time, is logged."""
     monkeypatch.setattr(journal, "BATCH_PACKETS", 5)
     logger, lines = collecting(logging.DEBUG)
-    log = EventLog(Journal(logger), "/echo")
+    log = EventLog(Journal(logger, batched=batched), "/echo")
     assert log.trace is not None
     for number in range(12):
         log.trace("ping", f"user{number}", ROOM, 10)
-    assert lines == []
+    assert len(lines) == (0 if batched else 5)
+    log.flush()
     log("join", room=ROOM, user="a")
     log.trace("ping", "later", ROOM, 10)
     log("leave", room=ROOM, user="a")
+    log.flush()
     found = [json.loads(line) for line in lines]
     batch = [f"user{number}" for number in range(5)]
     assert [line.get("user") for line in found] == [*batch, None, "a", "later", "a"]

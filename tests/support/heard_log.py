@@ -17,7 +17,9 @@ class HeardLog(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.logger = logging.Logger(f"heard {next(_numbers)}", logging.INFO)
+        self.logger = logging.getLogger(f"heard {next(_numbers)}")
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = False
         self.logger.addHandler(self)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self._news = asyncio.Event()

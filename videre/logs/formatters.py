@@ -32,6 +32,12 @@ def shortened(secret: str) -> str:
     return secret[: min(SHOWN, len(secret) // 2)]
 
 
+def packet_fields(prefix: str, event: str, user: str, room: str, size: int) -> dict[str, Any]:
+    """Return a packet's fields by name, with its room id shortened."""
+    head = {"packet": event, "user": user, "room": shortened(room)}
+    return {**head, "size": size, "prefix": prefix}
+
+
 def _lines(record: logging.LogRecord, level: int) -> Iterator[dict[str, Any]]:
     """Yield a record's lines as dictionaries; of a batch, those of `level` or above."""
     batch: list[Line] | None = getattr(record, "lines", None)
@@ -52,9 +58,7 @@ def _lines(record: logging.LogRecord, level: int) -> Iterator[dict[str, Any]]:
         if grade < level:
             continue
         if isinstance(fields, tuple):
-            prefix, kind, user, room, size = fields
-            fields = {"packet": kind, "user": user, "room": shortened(room), "size": size}
-            fields["prefix"] = prefix
+            fields = packet_fields(*fields)
         head = {"time": _time(created), "level": logging.getLevelName(grade).lower()}
         yield {**head, "event": event, **fields}
 

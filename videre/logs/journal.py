@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from videre.logs.formatters import Line, pairs, shortened
+from videre.logs.formatters import Line, packet_fields, pairs, shortened
 from videre.logs.handlers import Handler
 
 # Seconds to collect records for, and packets to keep of each such period. The rest is counted but
@@ -38,10 +38,10 @@ _LEVELS = {
 
 
 class Journal:
-    """Passes lines to a logger: packets in batches, other lines singly unless `batched`.
+    """Passes lines to a logger, each as a record, or in batches if `batched`.
 
-    A batch is one record with an attribute `lines`; it costs a tenth of single records. `batched`
-    needs handlers that understand it: those of `Logging`.
+    A batch is one record with an attribute `lines`; it costs a tenth of single records, and its
+    packets have whole room ids. It needs handlers that understand it: those of `Logging`.
     """
 
     def __init__(self, logger: logging.Logger, *, batched: bool = False) -> None:
@@ -61,7 +61,7 @@ class Journal:
     def record(
         self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None
     ) -> None:
-        """Log a line of a level that is enabled, after all earlier ones.
+        """Log a line of a level that is enabled.
 
         A single record is `event key=value ...` for ordinary formatters, has `event` and `fields`
         for others, and the traceback of `error`.
@@ -69,30 +69,55 @@ class Journal:
         if self._batched:
             self._add((time.time(), level, event, fields))
         else:
-            self.flush()
-            # The event stays apart from its fields, because error trackers group by `msg`.
-            extra = {"event": event, "fields": fields}
-            self._logger.log(level, f"{event} %s", pairs(fields), extra=extra, exc_info=error)
+            self._log(level, event, fields, error)
 
-    def packet(self, *values: Any) -> None:
-        """Log a packet's line; `values` are prefix, event, user, room and size."""
+    @property
+    def packet(self) -> Callable[..., None]:
+        """The function that logs a packet's line: from its prefix, event, user, room and size."""
+        return self._add_packet if self._batched else self._log_packet
+
+    def _add_packet(self, *values: Any) -> None:
         if self._packets >= BATCH_PACKETS:
-            self._left_out += 1
-            self.left_out += 1
+            self._leave_out()
             return
         self._packets += 1
         self._add((time.time(), logging.DEBUG, "packet", values))
 
+    def _log_packet(self, *values: Any) -> None:
+        if not self.enabled(logging.DEBUG):  # any more
+            return
+        if self._packets >= BATCH_PACKETS:
+            self._leave_out()
+            return
+        self._packets += 1
+        self._log(logging.DEBUG, "packet", packet_fields(*values))
+        if not self._flush_due:
+            self._flush_later()
+
+    def _leave_out(self) -> None:
+        self._left_out += 1
+        self.left_out += 1
+
+    def _log(
+        self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None
+    ) -> None:
+        # The event stays apart from its fields, because error trackers group by `msg`.
+        extra = {"event": event, "fields": fields}
+        self._logger.log(level, f"{event} %s", pairs(fields), extra=extra, exc_info=error)
+
     def _add(self, line: Line) -> None:
         self._lines.append(line)
         if not self._flush_due:
-            self._flush_due = True
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:  # before or after the event loop runs
-                self.flush()
-            else:
-                loop.call_later(BATCH_SECONDS, self.flush)
+            self._flush_later()
+
+    def _flush_later(self) -> None:
+        self._flush_due = True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # before or after the event loop runs
+            self.flush()
+        else:
+            loop.call_later(BATCH_SECONDS, self.flush)
 
     @property
     def losses(self) -> dict[tuple[str, str], int]:
@@ -108,14 +133,17 @@ class Journal:
         return found
 
     def flush(self) -> None:
-        """Pass the collected lines to the logger."""
+        """Pass the collected lines to the logger, and the number of packets left out."""
         self._flush_due = False
         lines, self._lines = self._lines, []
         left_out, self._left_out = self._left_out, 0
         self._packets = 0
         if left_out:
-            now = time.time()
-            lines.append((now, logging.DEBUG, "packets-left-out", {"count": left_out}))
+            event, fields = "packets-left-out", {"count": left_out}
+            if self._batched:
+                lines.append((time.time(), logging.DEBUG, event, fields))
+            else:
+                self._log(logging.DEBUG, event, fields)
         if lines:
             level = max(line[1] for line in lines)
             self._logger.log(level, "events", extra={"lines": lines})
