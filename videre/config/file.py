@@ -161,10 +161,10 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is not UTF-8: {error}"]) from None
+        raise ConfigError([f"{path}: is not UTF-8 at byte {error.start}"]) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError([f"{path}: is not JSON: {error}"]) from None
     if not isinstance(values, dict):
-        raise ConfigError([f"{path}: must hold a JSON object, not {json.dumps(values)[:80]}"])
+        raise ConfigError([f"{path}: must hold a JSON object"])
     values.pop("$schema", None)  # where editors find docs/videre.schema.json
     return values

@@ -10,7 +10,7 @@ from typing import Any
 
 from cerberus.schema import UnvalidatedSchema
 
-from videre.config.keys import stored
+from videre.config.keys import VARIABLE, stored
 from videre.config.schema import StrictValidator, sentences, shown
 from videre.ice import TTL, SharedSecret, StaticServer
 
@@ -162,7 +162,7 @@ def _quoted(key: str, value: object) -> str:
     if key == "Ttl":
         harmless = isinstance(value, int | float)
     elif key == "SecretVariable":
-        harmless = isinstance(value, str) and value.isascii() and value.isidentifier()
+        harmless = isinstance(value, str) and VARIABLE.fullmatch(value) is not None
     elif key in ("Urls", "urls"):
         # turn:user:password@host is not a valid TURN URL, but an easy mistake.
         urls = _urls(value)

@@ -42,6 +42,9 @@ ADMIN_KEYS = ("AdminToken", "AdminTokenFile", "AdminTokenVariable")
 MIN_ADMIN_TOKEN = 16
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1: the syntax of a bearer token
 
+#: The name of a variable, in capitals as is usual. Any other may be a secret in the wrong key.
+VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
+
 Fault = tuple[str, str]
 
 
@@ -71,16 +74,22 @@ def read(
         secrets: list[str] = []
         with contextlib.suppress(ValueError):
             secrets = stored("SecretsVariable", variable, folder, environ).split()
+        where = _where("SecretsVariable", variable)
         if not secrets:
-            faults.append(("SecretsVariable", f"{variable!r}: the variable is not set"))
+            faults.append(("SecretsVariable", f"{where}the variable is not set"))
         for number, secret in enumerate(secrets, 1):
-            where = f"{variable!r}: secret {number}"
-            add("SecretsVariable", where, partial(secret_key, secret))
+            add("SecretsVariable", f"{where}secret {number}", partial(secret_key, secret))
     for file in auth["PublicKeys"]:
         add("PublicKeys", repr(file), partial(_key_file, folder / file))
     if not keys and not faults:
         faults.append(("Secrets", "name at least one key: Secrets, SecretFiles, PublicKeys, ..."))
     return keys, faults
+
+
+def _where(key: str, value: str) -> str:
+    """Return the place of a secret and a colon for a fault; "" if it may be the secret itself."""
+    is_place = key.endswith("File") or (key.endswith("Variable") and VARIABLE.fullmatch(value))
+    return f"{value!r}: " if is_place else ""
 
 
 def stored(key: str, value: str, folder: Path, environ: Mapping[str, str]) -> str:
@@ -112,7 +121,7 @@ def admin_token(
     for key in ADMIN_KEYS:
         if (value := settings[key]) is None:
             continue
-        where = "" if key == "AdminToken" else f"{value!r}: "
+        where = _where(key, value)
         try:
             token = stored(key, value, folder, environ)
         except OSError as error:

@@ -56,6 +56,9 @@ SCHEMA: dict[str, dict[str, Any]] = {
 SCHEMA["Prefix"]["default"] = settings.Process.prefixes[0]
 SCHEMA["Auth"]["schema"] = keys.SCHEMA
 
+# The keys whose values are, or may be, secrets: a fault does not show them.
+_SECRET = frozenset(("Auth", "IceServers", *keys.ADMIN_KEYS))
+
 #: The keys that SIGHUP reloads; all others need a restart.
 RELOADED = frozenset(key for key, known in SETTINGS.items() if known.reloaded)
 
@@ -171,12 +174,6 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _is_secret(key: object) -> bool:
-    """Tell whether this key's value may be a misplaced secret."""
-    words = ("secret", "auth", "credential", "ice", "turn", "token")
-    return isinstance(key, str) and any(word in key.lower() for word in words)
-
-
 def _null_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a fault for each null that is not allowed; cerberus would use the default instead."""
     return [
@@ -190,8 +187,7 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
     """Return (key, its value and what is wrong) for each of cerberus' errors."""
     faults: list[tuple[str, str]] = []
     for key, problems in errors.items():
-        value = values.get(key)
-        if key == "Auth" and isinstance(value, dict):  # its values may be secrets
+        if key == "Auth" and isinstance(values.get(key), dict):
             inner = problems[0] if problems and isinstance(problems[0], dict) else {}
             faults += [
                 (f"Auth.{name}", words)
@@ -199,12 +195,18 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
                 for words in sentences(deeper)
             ]
             continue
-        if key == "Engine" and isinstance(value, str):
-            value = engine_url.shown(value)
-        if _is_secret(key) and value and isinstance(value, str | list | dict):
-            value = "..."
-        faults += [(str(key), f"{shown(value)}: {words}") for words in sentences(problems)]
+        quoted = _quoted(key, values.get(key))
+        faults += [(str(key), f"{quoted}{words}") for words in sentences(problems)]
     return faults
+
+
+def _quoted(key: str, value: object) -> str:
+    """Return a value and a colon for a fault; an empty string if it is, or may be, a secret."""
+    if key not in SCHEMA or key in _SECRET:  # an unknown key may be a misspelled secret one
+        return ""
+    if key == "Engine":
+        return f"{shown(engine_url.shown(value))}: " if isinstance(value, str) else ""
+    return f"{shown(value)}: "
 
 
 def sentences(problems: Any) -> list[str]:
@@ -217,8 +219,8 @@ def sentences(problems: Any) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """Return a value for a fault: JSON, cut after 80 characters."""
-    if isinstance(value, Path):
-        return repr(str(value))
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    """Return a value for a fault: JSON, cut after 80 characters; not a private key."""
+    text = repr(str(value)) if isinstance(value, Path) else json.dumps(value, default=str)
+    if "PRIVATE KEY" in text:  # the key itself in place of the path of its file
+        return "..."
+    return text if isinstance(value, Path) or len(text) <= 80 else f"{text[:80]}..."
