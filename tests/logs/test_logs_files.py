@@ -165,6 +165,45 @@ def test_a_pipe_is_not_rotated(tmp_path: Path) -> None:
         os.close(reader)
 
 
+@pytest.mark.parametrize("backups", [0, 3])
+@pytest.mark.parametrize("how", ["/dev/fd", "a link", "a link to a link", "a linked folder"])
+def test_a_redirected_output_is_not_rotated(tmp_path: Path, how: str, backups: int) -> None:
+    """/dev/stdout may lead to a regular file: root would rename the link itself."""
+    with (tmp_path / "redirected").open("w") as output:
+        path = Path(f"/dev/fd/{output.fileno()}")
+        if how == "a linked folder":
+            (tmp_path / "folder").symlink_to("/dev/fd")
+            path = tmp_path / "folder" / path.name
+        for number in range({"a link": 1, "a link to a link": 2}.get(how, 0)):
+            link = tmp_path / f"link{number}"
+            link.symlink_to(path)
+            path = Path(os.path.relpath(link)) if number else link
+        before = sorted(tmp_path.iterdir())
+        kept = Kept(path, backups=backups)
+        kept.write(20)
+        kept.file.close()
+    assert kept.lines(tmp_path / "redirected") == 20
+    assert sorted(tmp_path.iterdir()) == before and kept.told == []
+
+
+@pytest.mark.parametrize("target", ["data/real.log", "../data/real.log"])
+def test_a_link_to_a_file(tmp_path: Path, target: str) -> None:
+    """What it leads to is rotated, in its own folder; the link stays."""
+    data, link = tmp_path / "data", tmp_path / "log" / "videre.log"
+    data.mkdir()
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / target if target.startswith("data") else target)
+    kept = Kept(link)
+    kept.write(25)
+    assert (kept.lines(), kept.lines(data / "real.log.1")) == (5, 10)
+    assert sorted(path.name for path in data.iterdir()) == [
+        "real.log",
+        "real.log.1",
+        "real.log.2",
+    ]
+    assert list(link.parent.iterdir()) == [link] and link.is_symlink()
+
+
 def test_a_folder_that_is_removed(kept: Kept) -> None:
     """Lost lines are counted, and the log goes on when the folder is back."""
     kept.write()

@@ -22,9 +22,10 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 class File:
     """A Target: a file that is rotated before it grows beyond `max_bytes` (0: never).
 
-    Keeps `backups` older files: name.1 (the newest), name.2 and so on. A device or a pipe, such as
-    /dev/stdout, is never rotated: it would be renamed. Raises OSError if it cannot be opened at
-    first. `tell` is called with faults that do not lose lines.
+    Keeps `backups` older files: name.1 (the newest), name.2 and so on. A device, a pipe or a link
+    through /dev or /proc, such as /dev/stdout, is never rotated: it would be renamed. Any other
+    link is followed: its target is rotated, in the target's folder. Raises OSError if it cannot be
+    opened at first. `tell` is called with faults that do not lose lines.
     """
 
     def __init__(
@@ -92,7 +93,8 @@ class File:
         self._file = file
         status = os.fstat(file)
         self._size = status.st_size
-        self._limit = self._max_bytes if stat.S_ISREG(status.st_mode) else 0
+        rotates = stat.S_ISREG(status.st_mode) and not _is_of_the_system(self._path)
+        self._limit = self._max_bytes if rotates else 0
         self._moved = False
         if not self._limit or self._size < self._limit:  # else rotating still fails
             self._told = ""
@@ -147,7 +149,8 @@ class File:
                 os.ftruncate(self._file, 0)
             return
         numbers = range(1, self._backups + 1)
-        names = [self._path, *(Path(f"{self._path}.{number}") for number in numbers)]
+        path = self._path.resolve()
+        names = [path, *(Path(f"{path}.{number}") for number in numbers)]
         # Stop at the first free name: repeated failed attempts must not lose backups.
         free = next((number for number in numbers if not os.path.lexists(names[number])), None)
         for younger, older in reversed(list(itertools.pairwise(names[: (free or len(names)) + 1]))):
@@ -171,3 +174,16 @@ class File:
         if why != self._told:
             self._told = why
             self._tell(why)
+
+
+def _is_of_the_system(path: Path) -> bool:
+    """Tell whether a name is a link in /dev or /proc, or leads through one.
+
+    The file behind it may be a regular one: that of a redirected output.
+    """
+    while path.is_symlink():
+        folder = path.parent.resolve()
+        if folder.parts[1:2] in (("dev",), ("proc",)):
+            return True
+        path = folder / path.readlink()
+    return False
