@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patient
 from process import ROOT
 
 from videre.logs import writers
@@ -202,6 +204,60 @@ def test_a_link_to_a_file(tmp_path: Path, target: str) -> None:
         "real.log.2",
     ]
     assert list(link.parent.iterdir()) == [link] and link.is_symlink()
+
+
+def test_a_pipe_without_a_reader(tmp_path: Path) -> None:
+    """The server says so at its start, in place of waiting for one."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    told: list[str | None] = []
+
+    def open_it() -> None:
+        try:
+            File(path, max_bytes=0, backups=0).close()
+        except OSError as error:
+            told.append(error.strerror)
+
+    opening = threading.Thread(target=open_it)
+    opening.start()
+    opening.join(patient(10))
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # lets it go if it waits
+    opening.join()
+    assert told == ["is a pipe that no process reads"]
+
+
+def test_a_pipe_that_is_full(tmp_path: Path) -> None:
+    """A write waits for the reader: no line is lost or torn."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    kept = Kept(path)
+    writing = threading.Thread(target=kept.write, args=(2000,))  # more than a pipe holds
+    writing.start()
+    with os.fdopen(reader) as pipe:
+        lines = [pipe.readline() for _ in range(2000)]
+    writing.join()
+    kept.file.close()
+    assert set(lines) == {f"{LINE}\n"} and kept.told == []
+
+
+def test_a_pipe_whose_reader_comes_back(tmp_path: Path) -> None:
+    """What is written meanwhile is counted as lost, or waits for the reader."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    kept = Kept(path)
+    os.close(reader)
+    with pytest.raises(Unwritten) as error:
+        kept.write()
+    assert (error.value.errno, error.value.left) == (errno.EPIPE, 1)
+    writing = threading.Thread(target=kept.write, args=(3,))
+    writing.start()
+    with path.open() as pipe:
+        assert [pipe.readline() for _ in range(3)] == [f"{LINE}\n"] * 3
+    writing.join()
+    kept.file.close()
 
 
 def test_a_folder_that_is_removed(kept: Kept) -> None:

@@ -25,7 +25,8 @@ class File:
     Keeps `backups` older files: name.1 (the newest), name.2 and so on. A device, a pipe or a link
     through /dev or /proc, such as /dev/stdout, is never rotated: it would be renamed. Any other
     link is followed: its target is rotated, in the target's folder. Raises OSError if it cannot be
-    opened at first. `tell` is called with faults that do not lose lines.
+    opened at first, as a pipe without a reader. `tell` is called with faults that do not lose
+    lines.
     """
 
     def __init__(
@@ -48,7 +49,10 @@ class File:
         self._moved = False  # the open file was renamed, and reopening failed
         self._rotates = True  # False after a failed attempt, until the next `write`
         self._told = ""  # the fault that `tell` was last called with, while it lasts
-        self._open()
+        if path.is_fifo():
+            self._open_pipe()
+        else:
+            self._open()
 
     def write(self, lines: list[str]) -> None:
         """See Target.write."""
@@ -86,9 +90,19 @@ class File:
             with contextlib.suppress(OSError):  # of a write that was reported already
                 os.close(file)
 
-    def _open(self) -> None:
+    def _open_pipe(self) -> None:
+        """Open a pipe at first: at once, while the writer's thread may later wait for a reader."""
+        try:
+            file = self._open(os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(error.errno, "is a pipe that no process reads") from None
+            raise
+        os.set_blocking(file, True)  # a write waits until the reader has made room
+
+    def _open(self, flags: int = 0) -> int:
         """Switch to the file that now has the name; on OSError, keep the open one."""
-        file = os.open(self._path, _FLAGS, 0o640)
+        file = os.open(self._path, _FLAGS | flags, 0o640)
         self.close()
         self._file = file
         status = os.fstat(file)
@@ -98,6 +112,7 @@ class File:
         self._moved = False
         if not self._limit or self._size < self._limit:  # else rotating still fails
             self._told = ""
+        return file
 
     def _write(self, lines: list[str]) -> None:
         batch: list[bytes] = []
