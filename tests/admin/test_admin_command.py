@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -20,6 +21,7 @@ from signalling import Closed, connect
 from test_cli_faults import refused
 from valkey_server import Valkey, valkey
 
+from videre.command.server import Server
 from videre.command.workers import configs
 from videre.config import Config
 
@@ -98,6 +100,22 @@ async def test_it_tells_of_the_clients_of_the_public_port(tmp_path: Path) -> Non
             found = await ask("GET", f"{url}/api/v1/members", room="room")
             assert found[1]["Members"] == ["a"]
         assert (await ask("GET", f"{url}/ready"))[0] == 200
+
+
+async def test_it_shows_the_errors_of_aiohttp_and_asyncio() -> None:
+    """Those of every logger that the command writes, among them the most serious ones."""
+    unused = cast("Any", None)
+    command = Server(Config(), unused, unused, unused, unused)
+    listening = socket.create_server(("127.0.0.1", 0))
+    host, port = listening.getsockname()
+    runner = await command._serve_admin([listening])
+    try:
+        for name in ("videre.x", "aiohttp.server", "asyncio"):
+            logging.getLogger(name).error("a fault of %s", name)
+        status = (await ask("GET", f"http://{host}:{port}/status.json"))[1]
+        assert [each["Count"] for each in status["RecentErrors"]] == [3]
+    finally:
+        await runner.cleanup()
 
 
 async def test_where_others_reach_it_it_has_tls(tmp_path: Path) -> None:

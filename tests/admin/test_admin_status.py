@@ -204,6 +204,30 @@ def test_faults_of_the_log_are_kept_by_kind(batched: bool) -> None:
     assert "secret" not in str(faults.recent())
 
 
+async def test_faults_of_asyncio_show_no_values() -> None:
+    """It writes them into the message: a callback's arguments, a task and its exception."""
+    loop, logger, faults = asyncio.get_running_loop(), logging.getLogger("asyncio"), Faults()
+
+    def fail(_secret: str) -> None:
+        raise ZeroDivisionError("a secret")
+
+    async def fail_too() -> None:
+        fail("a secret")
+
+    logger.addHandler(faults)
+    try:
+        loop.call_soon(fail, "a secret")
+        task = loop.create_task(fail_too())
+        await asyncio.wait([task])
+        del task
+    finally:
+        logger.removeHandler(faults)
+    found = [(fault.level, fault.code, fault.count) for fault in faults.recent()]
+    assert found == [("error", "ZeroDivisionError", 1)] * 2
+    assert faults.recent()[0].event == "Task exception was never retrieved"
+    assert "secret" not in str(faults.recent())
+
+
 def test_so_many_kinds_are_kept() -> None:
     """The kind not seen for longest is dropped first."""
     logger = logging.getLogger("videre-test-kinds")

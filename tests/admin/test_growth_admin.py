@@ -215,7 +215,10 @@ async def test_what_repeats_costs_the_same_with_many_rooms(admin: Admin) -> None
     """Lists of rooms, status, samples and metrics walk through no rooms."""
     namespace = admin.namespaces[0]
     status = Status(
-        admin.namespaces, engine="", ready=lambda: True, logger=logging.getLogger("videre.growth")
+        admin.namespaces,
+        engine="",
+        ready=lambda: True,
+        loggers=[logging.getLogger("videre.growth")],
     )
     registry = metrics.registry(admin.namespaces)
 

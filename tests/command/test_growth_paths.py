@@ -34,7 +34,7 @@ def public() -> web.Application:
 def private() -> web.Application:
     """Return the application on the admin port."""
     logger = logging.getLogger("videre.growth")
-    return admin.create_app(create_app(CONFIG)[NAMESPACES], drain=lambda: None, logger=logger)
+    return admin.create_app(create_app(CONFIG)[NAMESPACES], drain=lambda: None, loggers=[logger])
 
 
 @asynccontextmanager

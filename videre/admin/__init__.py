@@ -44,14 +44,14 @@ def create_app(
     drain: Callable[[], None],
     config: Config | None = None,
     ready: Callable[[], bool] | None = None,
-    logger: logging.Logger | None = None,
+    loggers: Sequence[logging.Logger] | None = None,
     sockets: Counted | None = None,
 ) -> web.Application:
     """Return the application for the admin port; for `namespaces`, see `videre.app.NAMESPACES`.
 
     `drain` starts to drain the server; it returns at once and may be called again. `ready` answers
     `/ready`; by default, whether all namespaces are ready. The status page shows the warnings and
-    errors of `logger`, by default "videre". `sockets` adds its counts to the metrics. `config`
+    errors of `loggers`, by default "videre". `sockets` adds its counts to the metrics. `config`
     supplies the token, the trusted proxies, the packet limit and the engine's URL; see `reload`.
     """
     config = config or Config()
@@ -61,8 +61,8 @@ def create_app(
     app[GUARD] = guard
     reload(app, config)
     app.on_response_prepare.append(add_headers)
-    logger = logger or logging.getLogger("videre")
-    status = Status(namespaces, engine=config.engine, ready=ready, logger=logger)
+    loggers = loggers or [logging.getLogger("videre")]
+    status = Status(namespaces, engine=config.engine, ready=ready, loggers=loggers)
     app.cleanup_ctx.append(status.watch)
     app.add_routes(health.routes(ready, lambda: (each.rooms.fault for each in namespaces)))
     app.add_routes(status.routes())

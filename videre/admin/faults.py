@@ -18,6 +18,9 @@ KEPT = 50
 # A placeholder in a logger's message.
 _PLACE = re.compile(r"%[a-z]")
 
+# What asyncio writes into its message: a callback's arguments, a task with its exception.
+_DETAILS = re.compile(r"[\n(].*", re.DOTALL)
+
 
 @dataclasses.dataclass
 class Fault:
@@ -31,7 +34,7 @@ class Fault:
 
 
 class Faults(logging.Handler):
-    """Counts a logger's records of WARNING or above; see logs.Journal for batched records."""
+    """Counts the loggers' records of WARNING or above; see logs.Journal for batched records."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -48,9 +51,7 @@ class Faults(logging.Handler):
         code = getattr(record, "fields", {}).get("code", "")
         if record.exc_info and record.exc_info[0] is not None:
             code = record.exc_info[0].__name__
-        # The message without its arguments; a line of the journal names its event.
-        event = getattr(record, "event", "") or _PLACE.sub("...", str(record.msg))
-        self._count(record.created, record.levelno, event, code)
+        self._count(record.created, record.levelno, _event(record), code)
 
     def _count(self, when: float, level: int, event: str, code: str) -> None:
         kind = (logging.getLevelName(level).lower(), event, code)
@@ -64,3 +65,11 @@ class Faults(logging.Handler):
     def recent(self) -> list[Fault]:
         """Return the kinds of faults, latest first."""
         return list(reversed(self._kinds.values()))
+
+
+def _event(record: logging.LogRecord) -> str:
+    """Return the event that a line of the journal names, or a message without its arguments."""
+    if event := getattr(record, "event", ""):
+        return str(event)
+    message = _PLACE.sub("...", str(record.msg))
+    return _DETAILS.sub("", message) if record.name == "asyncio" else message

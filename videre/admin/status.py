@@ -67,12 +67,12 @@ class Status:
         *,
         engine: str,
         ready: Callable[[], bool],
-        logger: logging.Logger,
+        loggers: Sequence[logging.Logger],
     ) -> None:
         self._namespaces = namespaces
         self._engine = without_secrets(engine)
         self._ready = ready
-        self._logger = logger
+        self._loggers = loggers
         self._faults = Faults()
         self._samples = Samples()
         self._latencies = Latencies(namespaces)
@@ -90,12 +90,14 @@ class Status:
 
     async def watch(self, _app: web.Application) -> AsyncIterator[None]:
         """Take samples and collect faults while the application runs; for `cleanup_ctx`."""
-        self._logger.addHandler(self._faults)
+        for logger in self._loggers:
+            logger.addHandler(self._faults)
         sampling = asyncio.create_task(self._sample_on())
         yield
         sampling.cancel()
         await asyncio.gather(sampling, return_exceptions=True)
-        self._logger.removeHandler(self._faults)
+        for logger in self._loggers:
+            logger.removeHandler(self._faults)
 
     async def _sample_on(self) -> None:
         while True:

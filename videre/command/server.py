@@ -137,7 +137,11 @@ class Server:
 
         namespaces = self._app[NAMESPACES]
         app = admin.create_app(
-            namespaces, config=self._config, drain=self.drain, sockets=self._gate
+            namespaces,
+            config=self._config,
+            drain=self.drain,
+            sockets=self._gate,
+            loggers=[logging.getLogger(name) for name in logs.LOGGERS],
         )
         self._reloading.admin = app
         runner = Runner(app)

@@ -14,8 +14,8 @@ from videre.logs.formatters import TERMINAL_LINES, JSONFormatter, TextFormatter
 from videre.logs.writers import Output, Writer, end
 from videre.settings import Form
 
-# The loggers to write, and the lowest level to write of each.
-_LOGGERS = {"videre": logging.DEBUG, "aiohttp": logging.WARNING, "asyncio": logging.WARNING}
+#: The loggers to write, and the lowest level to write of each.
+LOGGERS = {"videre": logging.DEBUG, "aiohttp": logging.WARNING, "asyncio": logging.WARNING}
 
 
 class Handler(logging.Handler):
@@ -65,7 +65,7 @@ class Logging:
         self._handlers = handlers
         self._least = logging.DEBUG if file is None else logging.INFO
         self.set_level(level)
-        for name in _LOGGERS:
+        for name in LOGGERS:
             for handler in handlers:
                 logging.getLogger(name).addHandler(handler)
         for writer in self._writers:
@@ -76,7 +76,7 @@ class Logging:
         threshold = logging.getLevelNamesMapping()[level.upper()]
         self._shown.level = max(threshold, self._least)
         self._terminal.setLevel(self._shown.level)
-        for name, least in _LOGGERS.items():
+        for name, least in LOGGERS.items():
             logging.getLogger(name).setLevel(max(threshold, least))
 
     def reopen(self) -> None:
@@ -86,7 +86,7 @@ class Logging:
 
     def end(self) -> None:
         """Remove the handlers, and write the remaining records."""
-        for name in _LOGGERS:
+        for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.NOTSET)
             for handler in self._handlers:
                 logging.getLogger(name).removeHandler(handler)
