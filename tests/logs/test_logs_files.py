@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import pytest
 from patience import patient
 from process import ROOT
 
-from videre.logs import writers
+from videre.logs import EventLog, Journal, writers
 from videre.logs.files import File
+from videre.logs.formatters import TextFormatter
+from videre.logs.handlers import Handler
 from videre.logs.writers import Unwritten, Writer
 
 LINE = "x" * 99  # and a newline
@@ -347,6 +350,46 @@ def test_losses_are_told_to_the_line(
     assert not writer.is_alive()
     assert target.lines == told
     assert writer.losses["unwritable"] == losses
+
+
+def burst(writer: Writer, packets: int) -> None:
+    """Log a join and packets in one batch, with a handler that writes only the join."""
+    handler = Handler("terminal", writer, TextFormatter())
+    handler.setLevel(logging.INFO)
+    logger = logging.Logger("videre", logging.DEBUG)
+    logger.addHandler(handler)
+    journal = Journal(logger, batched=True)
+    log = EventLog(journal, "")
+    assert log.trace is not None
+    journal._flush_due = True  # until we flush
+    log("join", user="a")
+    for _ in range(packets):
+        log.trace("ping", "a", "room", 10)
+    journal.flush()
+
+
+def test_only_lines_meant_for_the_target_are_lost() -> None:
+    """Packets at debug are for the file: a terminal that cannot be written has not lost them."""
+    target = Stubborn(0, None)
+    writer = Writer(target, lambda count: f"lost {count}")
+    for _ in range(4):
+        burst(writer, 400)
+    writer._write()
+    assert writer.losses == {"queue-full": 0, "unwritable": 4}
+    writer._write()
+    assert target.lines == ["lost 4"]
+
+
+def test_only_lines_meant_for_the_target_fill_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the queue hold others, which are dropped from memory with the batch."""
+    monkeypatch.setattr(writers, "QUEUE_LINES", 3)
+    target = Stubborn()
+    writer = Writer(target, lambda count: f"lost {count}")
+    for _ in range(5):
+        burst(writer, 400)
+    writer._write()
+    assert writer.losses == {"queue-full": 2, "unwritable": 0}
+    assert len(target.lines) == 4 and target.lines[-1] == "lost 2"
 
 
 def test_a_loss_is_told_without_another_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from videre.logs.files import File
-from videre.logs.formatters import TERMINAL_LINES, JSONFormatter, TextFormatter
+from videre.logs.formatters import TERMINAL_LINES, JSONFormatter, Line, TextFormatter
 from videre.logs.writers import Output, Writer, end
 from videre.settings import Form
 
@@ -29,7 +29,14 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record; the writer's thread formats it."""
-        self.writer.put(lambda: self.format(record), len(getattr(record, "lines", (None,))))
+        batch: list[Line] | None = getattr(record, "lines", None)
+        if batch is None:
+            self.writer.put(lambda: self.format(record))
+            return
+        # The queue must hold and count only what this handler writes.
+        lines = [line for line in batch if line[1] >= self.level]
+        part = logging.makeLogRecord({"lines": lines})
+        self.writer.put(lambda: self.format(part), len(lines))
 
 
 class Logging:
