@@ -108,8 +108,9 @@ async def test_it_shows_the_errors_of_aiohttp_and_asyncio() -> None:
     command = Server(Config(), unused, unused, unused, unused)
     listening = socket.create_server(("127.0.0.1", 0))
     host, port = listening.getsockname()
-    runner = await command._serve_admin([listening])
+    runner = await command._set_up_admin()
     try:
+        await command._serve_admin(runner, [listening])
         for name in ("videre.x", "aiohttp.server", "asyncio"):
             logging.getLogger(name).error("a fault of %s", name)
         status = (await ask("GET", f"http://{host}:{port}/status.json"))[1]
