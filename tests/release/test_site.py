@@ -128,7 +128,7 @@ async def test_a_reader_searches(url: str, browser: Browser) -> None:
         page.on("request", (request) => asked.push(request.url()));
         await page.reload();
         await page.locator(".md-search__button").click();
-        await page.keyboard.type("NodeTimeout");
+        await page.getByRole("combobox", { name: "Search" }).pressSequentially("NodeTimeout");
         await page.getByText("What happens when something fails").first().waitFor();
         return asked;
         """
