@@ -421,20 +421,6 @@ async def test_a_packet_during_a_restore_is_refused(tmp_path: Path) -> None:
         assert (await two.hears("sent"))[0][3] == "to all"
 
 
-async def test_a_full_store_refuses_clearly(tmp_path: Path) -> None:
-    """A step without space is an EngineError; when there is space again, all goes on."""
-    async with valkey(tmp_path) as server, nodes_on(server.url) as nodes:
-        one = await nodes.add()
-        await one.join("a")
-        await server.ask("CONFIG", "SET", "maxmemory", "1")
-        with pytest.raises(EngineError):
-            await one.join("b")
-        await server.ask("CONFIG", "SET", "maxmemory", "0")
-        await one.is_ready()
-        await one.join("c")
-        assert (await one.engine.members("room"))[0] == "a"
-
-
 @pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_STEP_CHARACTERS"])
 async def test_steps_waiting_for_the_store_are_limited(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, limit: str

@@ -43,6 +43,12 @@ local function other_format(lease)
   return nil
 end
 
+if op ~= 'process' then
+  -- A full store refuses a script's first write, unless it is one that takes no space; it refuses
+  -- none of the writes after it.
+  redis.call('HDEL', NODES, '')
+end
+
 if op == 'beat' then
   -- Renew a lease. Returns its state ("new", "ok" or "condemned"), all leases, the nodes to bury,
   -- the process, and the nodes that are still restoring, which includes all that the store did not

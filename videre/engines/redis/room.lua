@@ -438,6 +438,8 @@ end
 function ops.reap(dead, node, from, most)
   local some = redis.call('ZRANGEBYSCORE', ORDER, from, '+inf', 'LIMIT', 0, most)
   local adopted = {}
+  -- The first write: a full store refuses none of those after it.
+  redis.call('HDEL', ROOM, '')
   local last = #some > 0 and redis.call('ZSCORE', ORDER, some[#some])
   for _, user in ipairs(some) do
     local seat, owner, place = seat_of(user)
