@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 from engine_nodes import LEASE, Node, nodes_on, until
 from simulated_store import Cluster, Soon
+from skipping import skip
 from valkey_server import valkey
 
+from videre.engines import Gap
 from videre.engines.redis import RedisEngine
 from videre.engines.redis.store import RedisStore
 from videre.errors import EngineError
@@ -57,6 +61,102 @@ async def test_a_new_view_does_not_hear_what_a_dropped_one_missed() -> None:
         await one.hears("joined", "left", "joined")
     finally:
         await one.engine.close()
+
+
+class Older:
+    """Two nodes, on a store that can return to older data."""
+
+    def __init__(self) -> None:
+        self._cluster = Cluster(Soon(), time.time, random.Random(0))
+        self.stores = [self._cluster.store(name) for name in ("one", "two")]
+        self.nodes = [
+            Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node=name))
+            for store, name in zip(self.stores, ("one", "two"), strict=True)
+        ]
+
+    def save(self) -> Callable[[], None]:
+        """Return a function that restarts the store with the present data."""
+        restore = self._cluster.server.snapshot()
+
+        def restart() -> None:
+            restore(False)
+            self._cluster.server.process = "another"
+
+        return restart
+
+
+@pytest.fixture
+async def older() -> AsyncIterator[Older]:
+    """Give two nodes on a store that can return to older data."""
+    older = Older()
+    for node in older.nodes:
+        await node.engine.start(node.heard)
+    yield older
+    for node in older.nodes:
+        await node.engine.close()
+
+
+async def test_packets_that_the_store_has_lost_are_a_gap(older: Older) -> None:
+    """A member that missed them does not resume as if there had been none.
+
+    Its own node has died, which would otherwise have restored its seat.
+    """
+    one, two = older.nodes
+    seat = await one.join("a", ticket="t")
+    b = await two.join("b")
+    one.engine.lose("room", "a", seat)
+    restart = older.save()
+    await two.engine.publish("room", b, "lost with the data")
+    await one.freeze()
+    restart()
+    await until(lambda: two.engine._node.server == "another", older.nodes)
+    await two.is_ready()
+    assert (await two.resume("a", "t", received=1))[1] is Gap
+
+
+async def test_a_ticket_that_the_store_has_lost_is_not_wrong(older: Older) -> None:
+    """The client joins as new; it is not refused for good."""
+    one, two = older.nodes
+    await one.join("a", ticket="t")
+    await two.join("b")
+    restart = older.save()
+    await one.engine.resume("room", "a", "later", "t", "u", 0)
+    await one.freeze()
+    restart()
+    await until(lambda: two.engine._node.server == "another", older.nodes)
+    await two.is_ready()
+    assert (await two.resume("a", "u"))[1] is None
+
+
+async def test_nobody_resumes_before_the_loss_is_known(
+    older: Older, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is ready again may not have looked at the room yet."""
+    (one, _), (store, _) = older.nodes, older.stores
+    seat = await one.join("a", ticket="t")
+    b = await one.join("b")
+    one.engine.lose("room", "a", seat)
+    restart = older.save()
+    await one.engine.publish("room", b, "lost with the data")
+    step, looks, looked = store.step, asyncio.Event(), asyncio.Event()
+
+    async def late(room: str, op: str, *arguments: str) -> object:
+        if op == "since":
+            looks.set()
+            await looked.wait()
+        return await step(room, op, *arguments)
+
+    monkeypatch.setattr(store, "step", late)
+    restart()
+    one.engine._node.trouble.set()
+    skip(LEASE)
+    await looks.wait()
+    assert one.engine._node.ready
+    with pytest.raises(EngineError, match="may have lost data"):
+        await one.resume("a", "t", received=1)
+    looked.set()
+    await one.is_ready()
+    assert (await one.resume("a", "t", received=1))[1] is Gap
 
 
 async def no_answer(*_: object) -> None:

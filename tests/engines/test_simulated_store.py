@@ -267,12 +267,15 @@ JOIN = ("join", "a", "n", "0", "", "", True, "x")
 SAY = ("publish", "a", "held", None, "x", "", "")
 #: A room that has lost all keys but its log.
 ONLY_A_LOG = [JOIN, SAY, ("lose key", "order"), ("lose key", "room")]
+#: A member that may resume, in a room whose latest data is lost.
+LOSS = [("join", "a", "n", "0", "", "t", True, "x"), ("since", -1, True)]
 
 
 @settings(max_examples=examples(75), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=4, max_size=20), keep=st.sampled_from([None, 300, 1000]))
 @example([*ONLY_A_LOG, ("reap", "m", "n", "-inf", "1"), JOIN, SAY, ("since", 0, False)], None)
 @example([*ONLY_A_LOG, JOIN, SAY, SAY, SAY, SAY, ("since", 0, False)], 300)
+@example([*LOSS, *(("resume", "a", "m", shown, "1", True) for shown in ("v", "held"))], None)
 def test_the_model_agrees_with_the_lua(
     loop: asyncio.AbstractEventLoop, server: Valkey, steps: list[Any], keep: int | None
 ) -> None:

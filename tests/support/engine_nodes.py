@@ -109,7 +109,8 @@ class Node:
 
     async def is_ready(self) -> None:
         """Return when the store answers and messages arrive, as time passes."""
-        await until(lambda: self.engine._node.ready and not self.engine._node.owed, self._all)
+        node = self.engine._node
+        await until(lambda: node.ready and not node.owed and not node.settling, self._all)
 
     async def freeze(self) -> None:
         """Stop renewing the lease; nothing else changes."""

@@ -417,8 +417,8 @@ class _Step:
         room = self._there
         meta = room.meta.get(user, {})
         if meta.get("t") != shown:
-            return ["wrong"]
-        if meta.get("g"):
+            return ["none" if meta and user not in room.skips else "wrong"]
+        if meta.get("g") or user not in room.skips:
             return ["gap"]
         need = max(0, room.units - room.skips[user] - int(received))
         missed: list[str] = []
@@ -503,7 +503,10 @@ class _Step:
     def _op_since(self, seq: str, born: str) -> Any:
         room = self._room
         number = int(seq)
-        if room is None or (room.born == born and room.seq < number):
+        if room is None:
+            return ["lost", []]
+        if room.born == born and room.seq < number:
+            room.skips.clear()
             return ["lost", []]
         if room.born == born and room.seq == number:
             return ["ok", []]
@@ -512,6 +515,7 @@ class _Step:
         for message, _ in reversed(self._log()):
             line, _ = parse(message)
             if room.born == born and int(line[0]) <= number:
+                room.skips.clear()
                 return ["lost", found]
             found.append(message)
             packets += packets_of(line)

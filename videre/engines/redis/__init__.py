@@ -159,6 +159,8 @@ class RedisEngine:
     ) -> Resumption:
         """See Engine.resume."""
         self._node.require("resume")
+        # A store with older data would count the missed packets wrongly, until a node notices.
+        self._node.require_settled(room)
         own = OwnSeat(to, user, room, ticket)
         async with self._seats.interest(room) as view:
             with self._seats.asked(own, view):

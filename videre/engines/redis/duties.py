@@ -207,11 +207,14 @@ class Duties:
 
     async def _put_right(self, room: RoomId) -> None:
         self._node.owed.discard(room)  # before the steps: one that fails owes the room again
+        self._node.settling.add(room)
         try:
             await self._settle(room)
         except BaseException:
             self._node.owed.add(room)
             raise
+        finally:
+            self._node.settling.discard(room)
 
     async def _settle(self, room: RoomId) -> None:
         """Tell the store this node's seats in a room, and fetch what the store has."""

@@ -65,6 +65,7 @@ class Node:
         self.own: dict[SeatId, OwnSeat] = {}  # by seat; also adopted ones, of rooms without a view
         self._own_in: dict[RoomId, dict[SeatId, OwnSeat]] = {}  # by room and seat
         self.owed: set[RoomId] = set()  # rooms whose state must be sent to the store again
+        self.settling: set[RoomId] = set()  # owed rooms whose state is being sent
         self.restoring: set[str] = set()  # other nodes that have not restored all their seats
         self.server = ""  # the store's process when it had all our seats
         self.whole_at = -math.inf  # when all living nodes have restored a restarted store
@@ -151,6 +152,11 @@ class Node:
                 self._tally.failures[step] += 1
             raise EngineError("The rooms cannot be reached")
         return self.name
+
+    def require_settled(self, room: RoomId) -> None:
+        """Raise EngineError while the store may have older data of a room than this node."""
+        if room in self.owed or room in self.settling:
+            raise EngineError("The store may have lost data of the room")
 
     async def require_same(self, server: str) -> None:
         """Raise EngineError if the store is not the process that this node knew: `server`."""

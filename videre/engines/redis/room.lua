@@ -12,7 +12,7 @@
 --                  %user  if it may resume: JSON {t: ticket, g: count incomplete}
 --                  +user  if it may resume: packets for all when its ticket was issued; since then
 --                         plus one for each that it sent to all, minus one for each addressed to
---                         it by name
+--                         it by name. Missing: the store has lost data since
 --                  =user  the id of its last packet, as JSON; "": unknown; if it has sent any
 --   order  zset    user -> place
 --   log    list    the latest messages
@@ -418,7 +418,8 @@ function ops.resume(user, to, node, shown, ticket, received, known)
   end
   local meta = meta_of(user)
   if meta.t ~= shown then
-    return {'wrong'}
+    -- Without a count, the store has lost data, and perhaps a later ticket.
+    return {meta.t and not skipped and 'none' or 'wrong'}
   end
   if meta.g or not skipped then
     return {'gap'}
@@ -547,12 +548,23 @@ local function read_back(ends)
   return false, messages, told
 end
 
+-- The store has lost its latest data: nobody can tell what its members missed, so their next resume
+-- finds a gap.
+local function forget_counts()
+  for _, field in ipairs(redis.call('HKEYS', ROOM)) do
+    if string.byte(field) == 43 then
+      redis.call('HDEL', ROOM, field)
+    end
+  end
+end
+
 -- The messages after a number, if kept. "lost": the store has lost that number, and the returned
 -- messages were published later by a store that did not know it.
 function ops.since(number, known)
   local from = tonumber(number)
   local is_known = born == known
   if seq == 0 or (is_known and seq < from) then
+    forget_counts()
     return {'lost', {}}
   elseif is_known and seq == from then
     return {'ok', {}}
@@ -561,6 +573,7 @@ function ops.since(number, known)
   local is_whole, messages, told = read_back(function(line, message, messages)
     if is_known and tonumber(line[1]) <= from then
       is_gone = true
+      forget_counts()
       return true
     end
     messages[#messages + 1] = message
