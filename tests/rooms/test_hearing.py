@@ -104,10 +104,10 @@ def test_a_state_announces_its_members_in_one_text() -> None:
     places = [("x", "9"), *((user, seat.id) for user, seat in seats.items())]
     rooms._replica.hear("room", Found(places))
     a, b, c = (seat.connection.take() for seat in seats.values())  # type: ignore[attr-defined]
-    assert a[0] is b[0] is c[0] and b[1] is c[1]
+    assert a[1] is b[0] is c[0] and b[1] is c[1]
     assert [brief(text) for text in a] == [
-        ("connect", "x", "room", "false"),
         ("connect", "a", "room", "false"),
+        ("connect", "x", "room", "false"),
     ]
     assert brief(b[1]) == ("role", "x", "room", "true")
 

@@ -208,6 +208,10 @@ class Replica:
         self.rooms[room] = replica
         before = replica.initiator if replica.seats else None
         self.census.change(room, len(replica.seats), len(seats))
+        if before is not None and before.state is HELD and event.members[0][0] != before.user:
+            # First, because an initiator starts the call at the next connect.
+            role = Event.CONNECT, packets.write(Event.CONNECT, before.user, room, "false")
+            self._send_each([(before, [role])])
         for user, seat_id in event.members:
             if user not in replica.seats:
                 text = packets.write(Event.CONNECT, user, room, "false")
@@ -216,9 +220,6 @@ class Replica:
         replica.follow(event)
         if before is not None and replica.initiator is not before:
             heir, here = replica.initiator.user, replica.here.values()
-            if before.state is HELD:
-                role = Event.CONNECT, packets.write(Event.CONNECT, before.user, room, "false")
-                self._send_each([(before, [role])])
             self._send_each([(seat, promotion_for(heir, seat)) for seat in here])
             self._promoted(replica)
 
