@@ -84,6 +84,11 @@ class Older:
 
         return restart
 
+    def wipe(self) -> None:
+        """Restart the store without data."""
+        self._cluster.server.wipe()
+        self._cluster.server.process = "another"
+
 
 @pytest.fixture
 async def older() -> AsyncIterator[Older]:
@@ -157,6 +162,26 @@ async def test_nobody_resumes_before_the_loss_is_known(
     looked.set()
     await one.is_ready()
     assert (await one.resume("a", "t", received=1))[1] is Gap
+
+
+async def test_a_newcomer_does_not_overtake_lost_members(older: Older) -> None:
+    """It joins an empty store before their node restores them: they stay first."""
+    one, two = older.nodes
+    first = await one.join("a")
+    await one.join("z")
+    await one.engine.leave("room", "a", first, "done")
+    await one.freeze()
+    older.wipe()
+    await until(lambda: two.engine._node.server == "another", older.nodes)
+    await two.join("b")
+    one.thaw()
+    await until(lambda: one.engine._node.server == "another", older.nodes)
+    await one.is_ready()
+    assert await one.engine.members("room") == ["z", "b"]
+    for node in (one, two):
+        await node.sees(2)
+        believed = node.engine._node.views[RoomId("room")].find_without(())
+        assert [user for user, _ in believed.members] == ["z", "b"]
 
 
 async def no_answer(*_: object) -> None:

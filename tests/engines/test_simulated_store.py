@@ -191,6 +191,10 @@ class Side:
             return [self.plain(each) for each in value]
         if isinstance(value, str) and "\n" in value and value.startswith("["):
             return [self.plain(parse(value)[0]), value.partition("\n")[2]]
+        if isinstance(value, str) and value.count("\n") == 2:  # a stored seat
+            return [self.plain(part) for part in value.split("\n")]
+        if isinstance(value, int) and value > 10**9:  # a place
+            return self.plain(str(value))
         if isinstance(value, str) and value.isdigit() and int(value) > 10**9:
             if value not in self.numbers:
                 self.numbers.append(value)

@@ -352,7 +352,7 @@ class _Step:
             return ["full"]
         room = self._make(name)
         state = self._state(born)
-        room.order += 1
+        room.order = max(room.order + 1, int(self._now * 1000))
         room.places[user] = room.order
         room.seats[user], room.nodes[user] = seat, node
         seq = self._tell([0, "joined", user, seat, node, room.order], announcement, 1)
