@@ -72,6 +72,21 @@ async def test_a_member_leaves_a_room_that_lost_all_keys(server: Valkey, nodes: 
     await one.is_ready()
 
 
+async def test_the_others_hear_who_leaves_a_room_that_lost_all_keys(
+    server: Valkey, nodes: Nodes
+) -> None:
+    """Its leave finds no seat, so all nodes look at the room."""
+    one, two = [await nodes.add() for _ in range(2)]
+    a = await one.join("a")
+    await two.join("b")
+    await two.sees(2)
+    await lose(server, one, *KEYS)
+    await one.engine.leave("room", "a", a, "done")
+    believed = two.engine._node.views[RoomId("room")].believed
+    await nodes.until(lambda: [*believed.members] == ["b"])
+    assert await two.engine.members("room") == ["b"]
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "noeviction"])
 @pytest.mark.parametrize("forbidden", [False, True], ids=["", "CONFIG is forbidden"])
 async def test_a_store_that_may_evict_causes_a_warning(

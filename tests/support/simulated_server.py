@@ -223,7 +223,8 @@ class _Step:
         if self._room is not None and self._room.dies <= self._now:
             del server.data[name]
             self._room = None
-        if self._room is not None and self._room.gone:
+        self._wiped = self._room is not None and bool(self._room.gone)
+        if self._room is not None and self._wiped:
             self._wipe(self._room)
 
     def _wipe(self, room: RoomData) -> None:
@@ -362,6 +363,8 @@ class _Step:
     def _op_leave(self, user: str, seat: str, reason: str, code: str) -> Any:
         held = self._seat(user)
         if held is None or seat not in ("", held):
+            if self._room is None and not self._wiped and seat:
+                self._server._publish(self._name, ["0", "broken", False, False, "0"], "")
             return ["gone"]
         return ["ok", self._remove(user, held, reason, int(code) if code else False)]
 

@@ -25,7 +25,8 @@
 --   [seq, "moved", user, seat, to, node, code]   body: the id of its last packet
 --   [seq, "left", user, seat, reason, code, promoted user]
 --   [seq, "sent", user, seat, to]                body: the packet
---   [seq, "broken", false, false]                the room lost a key, so everything: see is_broken
+--   [seq, "broken", false, false]                the room lost a key, so everything: see is_broken;
+--                                                seq is "0" if it lost all keys
 --   [seq, "state", node, born]                   the node gets the current state as its answer; seq
 --                                                is the last message's; no number at the end
 --
@@ -281,6 +282,10 @@ end
 function ops.leave(user, seat, reason, code)
   local mine = read_seat(held)
   if not mine or (seat ~= '' and seat ~= mine) then
+    if born == '' and not is_broken and seat ~= '' then
+      -- Its node still had it: the store has lost the whole room.
+      redis.call(publish, channel, cjson.encode({'0', 'broken', false, false, '0'}) .. '\n')
+    end
     return {'gone'}
   end
   return {'ok', remove(user, mine, reason, code ~= '' and tonumber(code))}
