@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from engine_nodes import LEASE, Node, nodes_on, until
+from engine_nodes import LEASE, Node, Nodes, nodes_on, until
 from simulated_store import Cluster, Soon
 from skipping import skip
-from valkey_server import valkey
+from valkey_server import Valkey, valkey
 
 from videre.engines import Gap
 from videre.engines.redis import RedisEngine
@@ -182,6 +182,19 @@ async def test_a_newcomer_does_not_overtake_lost_members(older: Older) -> None:
         await node.sees(2)
         believed = node.engine._node.views[RoomId("room")].find_without(())
         assert [user for user, _ in believed.members] == ["z", "b"]
+
+
+async def test_a_join_does_not_hide_a_loss(server: Valkey, nodes: Nodes) -> None:
+    """It is refused until a beat finds that the store knows neither the node nor its rooms."""
+    one = await nodes.add()
+    await one.join("a")
+    await server.ask("FLUSHALL")
+    with pytest.raises(EngineError, match="lost data"):
+        await one.join("b", room="new")
+    await one.is_ready()
+    assert await one.engine.members("room") == ["a"]
+    await one.join("b", room="new")
+    assert await one.engine.rooms(None, 9) == ["new", "room"]
 
 
 async def no_answer(*_: object) -> None:

@@ -29,10 +29,11 @@ async def fill(store: RedisStore, numbers: range) -> None:
 
     async def seat(number: int) -> None:
         room = f"room {number:05}"
-        assert await store.node("note", "faraway", room, "60000")
+        assert await store.node("note", "faraway", room)
         said = ("faraway", "1", "", "", "", '["",""]')
         assert (await store.step(room, "join", room, "a", f"seat {number}", *said))[0] == "ok"
 
+    await store.node("beat", "faraway", "1:60000", "0")
     for start in range(0, len(numbers), AT_ONCE):
         await asyncio.gather(*map(seat, numbers[start : start + AT_ONCE]))
 
@@ -79,8 +80,9 @@ async def test_empty_entries_do_not_end_a_list(nodes: Nodes) -> None:
     """A page is full as long as there are more rooms, even if some entries are empty."""
     node = await nodes.add(node_timeout=60)
     store = store_of(node)
+    await store.node("beat", "faraway", "1:60000", "0")
     for number in range(10):
-        await store.node("note", "faraway", f"a{number}", "60000")
+        assert await store.node("note", "faraway", f"a{number}")
     for room in "bcd":
         await node.join("user", room=room)
     assert await node.engine.rooms(None, 2) == ["b", "c"]

@@ -176,9 +176,8 @@ class Server:
             leases = [text for pair in self.leases.items() for text in pair]
             return [state, leases, open_, self.process, restoring]
         if op == "note":
-            if node in self.condemned:
+            if node not in self.leases:
                 return 0
-            self.leases.setdefault(node, arguments[1])
             self.noted.setdefault(node, set()).add(arguments[0])
             return 1
         if op == "end":

@@ -54,7 +54,7 @@ class RedisEngine:
         tally = tally or Tally(time.monotonic)
         self._relays = tally.relays
         self._node = Node(store, tally, node)
-        notes = Notes(self._node, node_timeout)
+        notes = Notes(self._node)
         self._seats = Seats(self._node, notes)
         self._following = Following(self._node, self._seats, doubt=node_timeout)
         leaving = Leaving(self._node, self._seats, self._following, grace=retention.grace)

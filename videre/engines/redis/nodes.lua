@@ -75,12 +75,11 @@ if op == 'beat' then
   end
   return {state, redis.call('HGETALL', NODES), open, process(), redis.call('SMEMBERS', RESTORING)}
 elseif op == 'note' then
-  -- Note that a node may have seats in a room. If the store has lost the node's lease, restore it:
-  -- only a node with a lease can be buried.
-  if redis.call('HGET', CONDEMNED, node) then
+  -- Note that a node may have seats in a room, unless it has no lease: it is condemned, or the
+  -- store has lost data, which its next beat finds. Only a node with a lease can be buried.
+  if not redis.call('HGET', NODES, node) then
     return 0
   end
-  redis.call('HSETNX', NODES, node, ARGV[5])
   redis.call('ZADD', ROOMS, 0, ARGV[4])
   return 1
 elseif op == 'end' then

@@ -13,23 +13,18 @@ from videre.ids import RoomId
 
 
 class Notes:
-    """Keeps one node's notes and subscriptions in step with its seats.
+    """Keeps one node's notes and subscriptions in step with its seats."""
 
-    `lease` is how many seconds the node's lease lasts.
-    """
-
-    def __init__(self, node: Node, lease: float) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._lease = lease
         self._unnoting: dict[RoomId, asyncio.Future[None]] = {}
 
     async def note(self, room: RoomId) -> None:
         """Note in the store that this node may have seats in a room."""
         await self._unnoted(room)
-        lease = self._node.lease(self._lease)
-        if not await self._node.store.node("note", self._node.name, room, lease):
+        if not await self._node.store.node("note", self._node.name, room):
             self._node.trouble.set()
-            raise EngineError("The other nodes declared this node dead")
+            raise EngineError("The store has lost data, or the other nodes declared this node dead")
 
     async def _unnoted(self, room: RoomId) -> None:
         while (unnoting := self._unnoting.get(room)) is not None:
