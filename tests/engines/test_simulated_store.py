@@ -260,11 +260,27 @@ class Real(Side):
     async def wipe(self) -> None:
         """Lose all data."""
         await self._store._client.flushdb()
+        await self._tick()
 
     async def lose_key(self, key: str) -> None:
         """Lose one key."""
         tag = self._store._tag("room")
         await self._store._client.delete(*(f"{tag}:{k}" for k in KEYS if key in (k, "all")))
+        await self._tick()
+
+    async def _tick(self) -> None:
+        """Wait until the store's time in ms has changed, as the model's does with each step.
+
+        A room that begins again in the same ms would repeat a place of its last member.
+        """
+
+        async def now() -> int:
+            seconds, microseconds = await self._store._client.time()
+            return int(seconds) * 1000 + int(microseconds) // 1000
+
+        began = await now()
+        while await now() == began:
+            pass
 
 
 JOIN = ("join", "a", "n", "0", "", "", True, "x")
