@@ -426,18 +426,23 @@ async def test_a_worker_that_cannot_be_forked_at_the_start(tmp_path: Path) -> No
     assert errors == f"videre-server: worker 1 {words}\n"
 
 
-async def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
-    """The parent tries until it can, and keeps the others."""
-    dies = f"""
-    if number == "1" and not os.path.exists({str(tmp_path / "died")!r}):
-        Path({str(tmp_path / "died")!r}).touch()
+def dies_once(tmp_path: Path) -> str:
+    """Return the code of workers of which the second dies once, when it is told to."""
+    died = str(tmp_path / "died")
+    return f"""
+    if number == "1" and not os.path.exists({died!r}):
+        Path({died!r}).touch()
         os.read(0, 1)
         os._exit(7)
     number == "1" and os.write(1, b"-")
     {LASTING}
     """
+
+
+async def test_a_worker_that_cannot_be_forked_again(tmp_path: Path) -> None:
+    """The parent tries until it can, and keeps the others."""
     before = f"{UNFORKED.format(refused=[3, 4])}\n{QUICK}"
-    run = await Scripted.start(tmp_path, "", dies, before)
+    run = await Scripted.start(tmp_path, "", dies_once(tmp_path), before)
     assert await run.message() == "READY=1"
     await run.kill_worker()
     code, errors = await run.end()
@@ -598,15 +603,7 @@ os.dup2(writer, 2)
 
 async def test_a_full_standard_error(tmp_path: Path) -> None:
     """The parent restarts a worker although nobody reads why, and it can be stopped."""
-    dies = f"""
-    if number == "1" and not os.path.exists({str(tmp_path / "died")!r}):
-        Path({str(tmp_path / "died")!r}).touch()
-        os.read(0, 1)
-        os._exit(7)
-    number == "1" and os.write(1, b"-")
-    {LASTING}
-    """
-    run = await Scripted.start(tmp_path, "", dies, FULL + QUICK)
+    run = await Scripted.start(tmp_path, "", dies_once(tmp_path), FULL + QUICK)
     assert await run.message() == "READY=1"
     await run.kill_worker()
     assert await run.end() == (0, "")
