@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import WSServerHandshakeError
 from patience import WAIT_SECONDS
-from scripted import Scripted, scripted
+from scripted import Link, Scripted, scripted
 from skipping import forward, skip
 
 from videre import errors
@@ -204,16 +204,21 @@ def test_the_back_off_does_not_overflow() -> None:
     assert [backoff.limit(attempt) for attempt in (0, 1, 2, 6, 10_000)] == [0.5, 1, 2, 30, 30]
 
 
-async def test_temporary_faults_are_retried(server: Scripted) -> None:
-    """No upgrade, no answer, a refusal with Retry true: the client tries until it works."""
-    waits = Waits()
-    room, link = await entered(server, "me", backoff=waits.backoff)
+async def back_after_refusals(server: Scripted, link: Link) -> Link:
+    """Cut a connection, refuse the next three, and return the one after them."""
     server.refusal = 503
     link.cut()
     for _ in range(3):
         await server.refused.acquire()
     server.refusal = None
-    link = await server.link()
+    return await server.link()
+
+
+async def test_temporary_faults_are_retried(server: Scripted) -> None:
+    """No upgrade, no answer, a refusal with Retry true: the client tries until it works."""
+    waits = Waits()
+    room, link = await entered(server, "me", backoff=waits.backoff)
+    link = await back_after_refusals(server, link)
     await link.refuse(await link.hears("connect"), "room-full", retry=True)
     assert await link.ended() == 4005
     link = await server.link()
@@ -343,12 +348,7 @@ async def test_why_reconnecting_fails_is_logged(
     room, link = await entered(server, "me")
     for _ in range(2):
         caplog.clear()
-        server.refusal = 503
-        link.cut()
-        for _ in range(3):
-            await server.refused.acquire()
-        server.refusal = None
-        link = await server.link()
+        link = await back_after_refusals(server, link)
         await link.refuse(await link.hears("connect"), "room-full", message="Full", retry=True)
         assert await link.ended() == 4005
         link = await server.link()
