@@ -647,6 +647,7 @@ async def test_a_refused_return() -> None:
         link = await server.link()
         for _ in range(2):  # the seat is asked for again without its secret
             await link.refuse(await link.hears("connect"), "unauthorized")
+        await link.ended()  # answers the close
         with pytest.raises(Unauthorized) as ended:
             await call.ended()
         assert ended.value.packet_id is None and errors.empty()

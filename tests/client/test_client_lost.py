@@ -526,6 +526,7 @@ async def test_a_renewal_that_fails(server: Scripted, caplog: pytest.LogCaptureF
     while len(wrong) == 2:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await link.say("error", "me", told)
+    assert await link.ended() == 1000
     with pytest.raises(ZeroDivisionError):
         await room.receive()
     assert caplog.messages == ["me at 127.0.0.1: no fresh token: no way there"]
