@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from seam import Seam, Seams
+from seam import Script, Seam, Seams
 
 from videre.errors import CloseCode
 from videre.transport.clients import Client
@@ -42,9 +42,11 @@ class Broken(Receiving):
         raise ConnectionResetError(text)
 
 
-async def start(seam: Seams, **options: int) -> tuple[Seam, HTTPSession]:
+async def start(
+    seam: Seams, script: Script | None = None, **options: int
+) -> tuple[Seam, HTTPSession]:
     """Return a server and an open session without a receiver; nothing else sweeps it."""
-    server = await seam(heartbeat=600, disconnect_delay=600, **options)
+    server = await seam(script, heartbeat=600, disconnect_delay=600, **options)
     session, reader = HTTPSession("id", server.manager, Client(), "xhr-streaming"), Reader()
     server.manager.opened(session)
     assert session.attach(reader) is None
@@ -77,6 +79,18 @@ async def test_the_time_between_heartbeats(seam: Seams) -> None:
     session.send("x")
     assert await session.next_frame(reader) == 'a["x"]'
     assert await beats(session, reader) == server.manager.shared.heartbeat_sweeps
+
+
+async def test_what_is_shed_no_longer_waits(seam: Seams) -> None:
+    """At once: those who send in the same turn must not be shed as well."""
+    gate = asyncio.get_running_loop().create_future()
+    server, session = await start(seam, script=Script(received=lambda session, text: gate))
+    for _ in range(3):
+        session.receive("x")
+    assert server.manager.shared.inboxes.total > 0
+    session.shed()
+    assert server.manager.shared.inboxes.total == 0
+    gate.set_result(None)
 
 
 @pytest.mark.parametrize("sizes", [(600, 401), (1000, 1), (1, 1000), (400, 300, 301)])

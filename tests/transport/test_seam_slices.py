@@ -102,10 +102,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(manager, name, SLICE)
 
 
-async def test_a_shutdown() -> None:
-    """Sessions are closed in slices, then ended in slices; none ends before all are closed."""
+@pytest.mark.parametrize("closed", [0, 2])
+async def test_a_shutdown(closed: int) -> None:
+    """Sessions are closed in slices, then ended in slices; none ends before all are closed.
+
+    Not even those that were closed just before.
+    """
     with counted() as turns:
         kept, sessions = crowd(turns)
+        for session in sessions[:closed]:
+            session.close(1001, "Going")
+        turns.noted.clear()
         await kept.shutdown(1001, "Going")
         closes, ends = turns.noted["close"], turns.noted["closed"]
         assert closes.total() == ends.total() == SESSIONS
