@@ -174,7 +174,7 @@ class Server:
                     del self.condemned[each]
             restoring = sorted(self.restoring)
             leases = [text for pair in self.leases.items() for text in pair]
-            return [state, leases, open_, self.process, restoring]
+            return [state, leases, open_, self.process, restoring, 0]
         if op == "note":
             if node not in self.leases:
                 return 0

@@ -17,6 +17,7 @@ from videre.engines.redis.following import Following
 from videre.engines.redis.leases import BEATS
 from videre.engines.redis.node import AWAY, READY, Node, logger
 from videre.engines.redis.notes import Notes
+from videre.engines.redis.outage import StoreFull
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.view import KNOWN, STRAYED, OwnSeat, View
 from videre.errors import EngineError
@@ -42,6 +43,7 @@ class Beat(NamedTuple):
     condemned: list[str]  # nodes to bury
     server: str  # the store's process
     restoring: list[str]  # nodes that have not restored all their seats
+    full: int  # 1 if the store is full, else 0
 
 
 class Duties:
@@ -63,6 +65,7 @@ class Duties:
         self._following = following
         self._burying = burying
         self._timeout = timeout
+        self._was_full = False  # the store, at the last beat
         self._renewed = 0.0  # when the lease was renewed, by the loop's clock
 
     async def run(self) -> None:
@@ -109,6 +112,7 @@ class Duties:
         if before is AWAY:
             node.sound()
             await self._warn_of_evictions()
+        self._look_for_space(bool(beat.full))
         await self._pay()
         await self._burying.bury_past(self._each)
         await self._burying.bury_dead(beat.condemned, self._each)
@@ -140,6 +144,15 @@ class Duties:
         if lost := self._node.lost:
             self._node.lost = 0
             logger.warning("the store had lost %d of our rooms: their seats are restored", lost)
+
+    def _look_for_space(self, full: bool) -> None:
+        if full:
+            self._node.filled(StoreFull("The store is full"))
+        else:
+            self._node.emptied()
+            if self._was_full:
+                logger.info("the store has space again")
+        self._was_full = full
 
     async def _warn_of_evictions(self) -> None:
         with contextlib.suppress(EngineError):  # a server that refuses INFO is already logged
@@ -210,6 +223,8 @@ class Duties:
         self._node.settling.add(room)
         try:
             await self._settle(room)
+        except StoreFull:
+            self._node.owed.add(room)  # until there is space; meanwhile the other duties go on
         except BaseException:
             self._node.owed.add(room)
             raise

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from videre.engines.redis.outage import KNOWN
+from videre.engines.redis.outage import KNOWN, StoreFull
 from videre.errors import EngineError
 
 logger = logging.getLogger("videre.engines")
@@ -39,6 +39,8 @@ class engine_errors:  # as contextlib names its own; a class, since each step us
         if error is None or isinstance(error, EngineError):
             return
         if isinstance(error, ResponseError):
+            if _is_out_of_memory(error):
+                raise StoreFull("The store is full") from None
             raise EngineError("The store refuses") from error
         if isinstance(error, asyncio.CancelledError):
             if _is_cancelled():
@@ -63,6 +65,11 @@ def retrieve(task: asyncio.Task[Any]) -> None:
     """Mark a task's exception as retrieved, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
+
+
+def _is_out_of_memory(error: ResponseError) -> bool:
+    # Before Redis 7, a script's error has it inside its text.
+    return isinstance(error, OutOfMemoryError) or "-OOM command not allowed" in str(error)
 
 
 def _is_closed_transport(error: BaseException) -> bool:

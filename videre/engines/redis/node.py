@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from videre.engines import Listener
 from videre.engines.nodes import About, this_process
 from videre.engines.redis.leases import lease
-from videre.engines.redis.outage import Outage
+from videre.engines.redis.outage import FULL, Outage, StoreFull
 from videre.engines.redis.store import RedisStore
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError
@@ -165,7 +165,10 @@ class Node:
             raise EngineError("The store restarted, and not all members are back")
 
     async def step(self, room: RoomId, op: str, *arguments: str) -> Any:
-        """Take a step in the store; if its outcome is unknown, the room is owed."""
+        """Take a step in the store; if its outcome is unknown, the room is owed.
+
+        A full store (StoreFull) has not taken it, and can be used for what needs no space.
+        """
         size = sum(map(len, arguments))
         if self._steps >= MAX_STEPS or self._step_characters + size > MAX_STEP_CHARACTERS:
             raise EngineError("Too many packets are waiting for the store")
@@ -173,6 +176,9 @@ class Node:
         self._step_characters += size
         try:
             return await self.timed(op, self.store.step(room, op, *arguments))
+        except StoreFull as error:
+            self.filled(error)
+            raise
         except EngineError as error:
             self.owe(room)
             self.unsound(error)
@@ -245,6 +251,15 @@ class Node:
         self.sound_since = asyncio.get_running_loop().time()
         self.outage.end()
         logger.info("connected to the store")
+
+    def filled(self, error: StoreFull) -> None:
+        """Record that the store is full, until `emptied`; nothing else ends."""
+        self.outage.tell(error, asyncio.get_running_loop().time())
+
+    def emptied(self) -> None:
+        """Record that the store is not full, as far as a beat can tell: a shard may be."""
+        if self.outage.reason == FULL:
+            self.outage.reason = ""  # what was logged stays so: no line for each refused step
 
     def owe(self, room: RoomId) -> None:
         """Owe a room: send its state to the store soon, and again LATE_SECONDS later."""

@@ -43,16 +43,23 @@ local function other_format(lease)
   return nil
 end
 
+-- Whether the store is full: it refuses a script's first write if that may take space.
+local function is_full()
+  local answer = redis.pcall('HSET', NODES, '', '')
+  return type(answer) == 'table' and string.find(answer.err, 'OOM', 1, true) and 1 or 0
+end
+
+local full = (op == 'beat' or op == 'try') and is_full()
 if op ~= 'process' then
-  -- A full store refuses a script's first write, unless it is one that takes no space; it refuses
-  -- none of the writes after it.
+  -- The first write of the others, one that takes no space: a full store refuses none after it.
   redis.call('HDEL', NODES, '')
 end
 
 if op == 'beat' then
   -- Renew a lease. Returns its state ("new", "ok" or "condemned"), all leases, the nodes to bury,
-  -- the process, and the nodes that are still restoring, which includes all that the store did not
-  -- know. Or returns "other" and the format that other nodes write: then this node has no lease.
+  -- the process, the nodes that are still restoring, which includes all that the store did not
+  -- know, and whether the store is full. Or returns "other" and the format that other nodes write:
+  -- then this node has no lease.
   local theirs = other_format(tonumber(string.match(ARGV[4], ':(%d+)$')))
   if theirs then
     return {'other', theirs}
@@ -73,7 +80,8 @@ if op == 'beat' then
       redis.call('HDEL', CONDEMNED, all[i])
     end
   end
-  return {state, redis.call('HGETALL', NODES), open, process(), redis.call('SMEMBERS', RESTORING)}
+  local living, restoring = redis.call('HGETALL', NODES), redis.call('SMEMBERS', RESTORING)
+  return {state, living, open, process(), restoring, full}
 elseif op == 'note' then
   -- Note that a node may have seats in a room, unless it has no lease: it is condemned, or the
   -- store has lost data, which its next beat finds. Only a node with a lease can be buried.
@@ -114,6 +122,8 @@ elseif op == 'condemn' then
   return redis.call('HGET', CONDEMNED, node) == 'open' and 1 or 0
 elseif op == 'process' then
   return process()
+elseif op == 'try' then
+  return full
 elseif op == 'buried' then
   redis.call('HSET', CONDEMNED, node, now())
 end

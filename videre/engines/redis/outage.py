@@ -25,6 +25,13 @@ REMINDER_SECONDS = 60.0
 MAX_REASONS = 8
 MAX_REASON = 300
 
+FULL = "it is full"
+
+
+class StoreFull(EngineError):
+    """The store has no space for a step, and has not taken it. Steps that need none still work."""
+
+
 #: Errors that mean that the store cannot be used; others may be bugs, ours or a library's.
 KNOWN = (EngineError, OSError, RedisError, RedisClusterException)
 
@@ -98,6 +105,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _words(error: BaseException) -> str:
     """Return what an error says about the store; "" if nothing."""
+    if isinstance(error, StoreFull):
+        return FULL
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is invalid: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

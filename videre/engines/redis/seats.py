@@ -10,6 +10,7 @@ from videre.engines.events import Dropped, Found
 from videre.engines.redis.faults import retrieve
 from videre.engines.redis.node import Node
 from videre.engines.redis.notes import Notes
+from videre.engines.redis.outage import StoreFull
 from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError, PeerError
 from videre.ids import RoomId
@@ -69,13 +70,14 @@ class Seats:
     def asked(self, own: OwnSeat, view: View) -> Iterator[None]:
         """Hold a seat while a step requests it; drop the seat if the step fails.
 
-        A PeerError means that the store refused it; after any other error, the outcome is unknown.
+        A PeerError or StoreFull means that the store refused it; after any other error, the outcome
+        is unknown.
         """
         self._node.take(own)
         view.own[own.seat] = own
         try:
             yield
-        except PeerError:
+        except (PeerError, StoreFull):
             self.disown(own)
             raise
         except BaseException:

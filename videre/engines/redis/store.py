@@ -22,6 +22,7 @@ from videre.engines.redis import permissions
 from videre.engines.redis.channels import Channels
 from videre.engines.redis.connecting import COMMAND_SECONDS
 from videre.engines.redis.faults import engine_errors
+from videre.engines.redis.outage import StoreFull
 from videre.engines.redis.servers import Script, Servers
 from videre.ids import RoomId
 
@@ -111,8 +112,9 @@ class RedisStore:
             await self._servers.require_all()
 
     async def try_to_write(self) -> None:
-        """Check that the server takes writes, which a replica does not; this changes nothing."""
-        await self.node("unnote", "", "", await self.node("process", ""))
+        """Check that the server takes writes, unlike a replica or a full one; change nothing."""
+        if await self.node("try", ""):
+            raise StoreFull("The store is full")
 
     async def close(self) -> None:
         """Disconnect; no more messages arrive."""
