@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -83,6 +83,10 @@ class Older:
             self._cluster.server.process = "another"
 
         return restart
+
+    def lose_rooms(self) -> None:
+        """Let the store lose all rooms, without a restart."""
+        self._cluster.server.wipe(rooms_alone=True)
 
     def wipe(self) -> None:
         """Restart the store without data."""
@@ -223,8 +227,19 @@ async def test_a_removal_whose_answer_is_lost_is_no_success(
         await one.engine.close()
 
 
-async def test_the_host_does_not_know_that_the_store_restarted() -> None:
-    """The room is empty in the store but has members on another node: the packet is refused."""
+#: What a host asks of a room, wherever its members are.
+ASKED: dict[str, Callable[[RedisEngine], Awaitable[object]]] = {
+    "publish": lambda engine: engine.publish("room", "", "lost"),
+    "members": lambda engine: engine.members("room"),
+    "remove": lambda engine: engine.remove("room", "a", "why"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+async def test_the_host_does_not_know_that_the_store_restarted(
+    asked: Callable[[RedisEngine], Awaitable[object]],
+) -> None:
+    """The room is empty in the store but has members on another node: no answer is made up."""
     cluster = Cluster(Soon(), time.time, random.Random(0))
     one, two = [
         Node(RedisEngine(cast(RedisStore, cluster.store(name)), node_timeout=60.0, node=name))
@@ -236,13 +251,31 @@ async def test_the_host_does_not_know_that_the_store_restarted() -> None:
         await one.join("a")
         await two.engine.publish("room", "", "before")
         await two.engine.publish("empty", "", "to nobody")
+        assert await two.engine.members("empty") == []
+        assert not await two.engine.remove("empty", "a", "why")
         cluster.server.wipe()
         cluster.server.process = "another"
         with pytest.raises(EngineError, match="restarted, and not all"):
-            await two.engine.publish("room", "", "lost")
+            await asked(two.engine)
     finally:
         for node in (one, two):
             await node.engine.close()
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+async def test_the_host_knows_more_than_the_store(
+    asked: Callable[[RedisEngine], Awaitable[object]], older: Older
+) -> None:
+    """The same process has lost the room: a node with a member there does not answer without it."""
+    one, two = older.nodes
+    await one.join("a")
+    await two.join("b")
+    await one.hears("joined", "joined")
+    older.lose_rooms()
+    with pytest.raises(EngineError, match="lost data"):
+        await asked(one.engine)
+    await one.is_ready()
+    assert await one.engine.members("room") == ["a", "b"]
 
 
 async def test_a_beat_finds_the_restart_while_the_host_speaks(

@@ -88,6 +88,7 @@ STEPS = st.one_of(
         *(KNOWN, TEXTS),
     ),
     st.tuples(st.just("leave"), USERS, SEATS, st.sampled_from(["", "4504"])),
+    st.tuples(st.just("kick"), USERS, st.sampled_from(["", "ours", "1"])),
     st.tuples(
         st.just("publish"), USERS, SEATS, TO, TEXTS, LASTS, st.sampled_from(["", "ours", "1"])
     ),
@@ -106,7 +107,7 @@ STEPS = st.one_of(
         KNOWN,
     ),
     st.tuples(st.just("since"), BACK, st.booleans()),
-    st.tuples(st.just("members")),
+    st.tuples(st.just("members"), st.sampled_from(["", "ours", "1"])),
     st.tuples(st.just("lose data")),
     st.tuples(st.just("lose key"), st.sampled_from([*KEYS, "all"])),
 )
@@ -145,6 +146,10 @@ class Side:
             user, node, replace, capacity, ticket, want, text = rest
             known = self.known(want, born)
             arguments = ["room", user, seat, node, replace, capacity, ticket, known, text]
+        elif op in ("kick", "members"):
+            known = self.known(True, born) if rest[-1] == "ours" else rest[-1]
+            arguments = [known] if op == "members" else [rest[0], "", "why", "4504", known]
+            op = "members" if op == "members" else "leave"
         elif op in ("leave", "renew", "publish"):
             user, which, *more = rest
             which = held.get(user, "0") if which == "held" else which

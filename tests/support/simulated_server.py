@@ -359,7 +359,11 @@ class _Step:
         self._issue(user, {}, ticket, 0)
         return ["ok", seq, *state]
 
-    def _op_leave(self, user: str, seat: str, reason: str, code: str) -> Any:
+    def _op_leave(
+        self, user: str, seat: str, reason: str, code: str, born: str | None = None
+    ) -> Any:
+        if born is not None and self._is_other(born):
+            return ["other"]
         held = self._seat(user)
         if held is None or seat not in ("", held):
             if self._room is None and not self._wiped and seat:
@@ -527,5 +531,7 @@ class _Step:
             return ["lost", found]
         return ["trimmed"]
 
-    def _op_members(self) -> list[str]:
-        return [] if self._room is None else self._room.in_order
+    def _op_members(self, born: str) -> Any:
+        if self._is_other(born):
+            return ["other"]
+        return ["ok", [] if self._room is None else self._room.in_order]

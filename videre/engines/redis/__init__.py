@@ -24,11 +24,11 @@ from videre.engines.redis.duties import Duties
 from videre.engines.redis.following import Following
 from videre.engines.redis.leaving import Leaving
 from videre.engines.redis.messages import event_of
-from videre.engines.redis.node import LATE_SECONDS, Node
+from videre.engines.redis.node import LATE_SECONDS, NOT_WHOLE, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import RedisStore, parse
-from videre.engines.redis.view import KNOWN, OwnSeat, View
+from videre.engines.redis.view import OwnSeat, View
 from videre.errors import EngineError, RoomFull, Unauthorized, UserTaken
 from videre.ids import Digest, RoomId, SeatId, UserId
 from videre.settings import JoinPolicy, Process, Retention
@@ -199,25 +199,16 @@ class RedisEngine:
         own = self._node.own.get(seat)
         if own is None and seat:
             raise EngineError("The seat is gone")
-        view = self._node.views.get(room)
-        if view is None:
-            # A host's packet to a room without members here: only the store knows its members.
-            whole = asyncio.get_running_loop().time() >= self._node.whole_at
-        else:
-            whole = view.state is KNOWN and not view.doubted
-        if not whole:
-            # The store has lost data, and some members' nodes have not restored them: those members
-            # would miss the packet, and nobody would notice.
-            raise EngineError("Not all members can be reached")
+        view = self._node.require_whole(room)
+        if view is None and own is not None:
+            raise EngineError(NOT_WHOLE)
         names = "" if to is None else orjson.dumps(list(to)).decode()
         user = own.user if own else ""
         born = "" if view is None else view.known_as
         server = self._node.server  # before the step: a beat may find another one meanwhile
         new_id = "" if own is not None and packet_id == own.last_id else packet_id
         answer = await self._node.step(room, "publish", user, seat, names, new_id, text, born)
-        if answer[0] == "other":
-            self._node.owe(room)
-            raise EngineError("The store has lost data, and not all members are back")
+        self._node.require_known(room, answer[0])
         if answer[0] == "gone":
             self._node.trouble.set()  # the node may be condemned
             raise EngineError("The seat is gone")
@@ -236,7 +227,12 @@ class RedisEngine:
     async def members(self, room: RoomId) -> list[str]:
         """See Engine.members."""
         self._node.require("members")
-        found: list[str] = await self._node.step(room, "members")
+        view, server = self._node.require_whole(room), self._node.server
+        answer = await self._node.step(room, "members", "" if view is None else view.known_as)
+        self._node.require_known(room, answer[0])
+        if view is None:
+            await self._node.require_same(server)
+        found: list[str] = answer[1]
         return found
 
     async def rooms(self, after: str | None, limit: int) -> list[str]:

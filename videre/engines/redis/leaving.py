@@ -43,12 +43,18 @@ class Leaving:
 
     async def remove(self, room: RoomId, user: UserId, words: str) -> bool:
         """See Engine.remove."""
-        self._node.require("leave")
+        node = self._node
+        node.require("leave")
+        view, server = node.require_whole(room), node.server
+        known = "" if view is None else view.known_as
         code = str(int(CloseCode.REMOVED))
-        answer = await self._node.step(room, "leave", user, "", words, code)
+        answer = await node.step(room, "leave", user, "", words, code, known)
+        node.require_known(room, answer[0])
         if answer[0] != "ok":
+            if view is None:
+                await node.require_same(server)
             return False
-        await _heard(self._node.views.get(room), answer)
+        await _heard(node.views.get(room), answer)
         return True
 
     def lose(self, room: RoomId, user: UserId, seat: SeatId) -> None:

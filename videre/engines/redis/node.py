@@ -15,7 +15,7 @@ from videre.engines.nodes import About, this_process
 from videre.engines.redis.leases import lease
 from videre.engines.redis.outage import FULL, Outage, StoreFull
 from videre.engines.redis.store import RedisStore
-from videre.engines.redis.view import OwnSeat, View
+from videre.engines.redis.view import KNOWN, OwnSeat, View
 from videre.errors import EngineError
 from videre.ids import RoomId, SeatId
 from videre.jobs import Jobs
@@ -37,6 +37,7 @@ LATE_SECONDS = 10.0
 # back with older data than the shard with the notes.
 RELEASED_SECONDS = 60.0
 
+NOT_WHOLE = "Not all members can be reached"
 NOT_HEARD = "the messages of the rooms do not arrive"
 
 Found = TypeVar("Found")
@@ -157,6 +158,27 @@ class Node:
         """Raise EngineError while the store may have older data of a room than this node."""
         if room in self.owed or room in self.settling:
             raise EngineError("The store may have lost data of the room")
+
+    def require_whole(self, room: RoomId) -> View | None:
+        """Return the view that knows a room's members; None: only the store knows them.
+
+        Raise EngineError unless the store has them all: it may have lost data, and some members'
+        nodes have not restored them. Those would miss a packet, and nobody would notice.
+        """
+        view = self.views.get(room)
+        if view is None or view.is_blank:
+            view, whole = None, asyncio.get_running_loop().time() >= self.whole_at
+        else:
+            whole = view.state is KNOWN and not view.doubted
+        if not whole:
+            raise EngineError(NOT_WHOLE)
+        return view
+
+    def require_known(self, room: RoomId, answer: str) -> None:
+        """Raise EngineError if the store answered that its room is an "other" one than ours."""
+        if answer == "other":
+            self.owe(room)
+            raise EngineError("The store has lost data, and not all members are back")
 
     async def require_same(self, server: str) -> None:
         """Raise EngineError if the store is not the process that this node knew: `server`."""

@@ -279,7 +279,11 @@ function ops.join(name, user, seat, node, replace, capacity, ticket, known, anno
   return {'ok', number, before}
 end
 
-function ops.leave(user, seat, reason, code)
+-- `known` only if another member's end is wanted: whoever gives up its own seat has lost it anyway.
+function ops.leave(user, seat, reason, code, known)
+  if known and is_other(known) then
+    return {'other'}
+  end
   local mine = read_seat(held)
   if not mine or (seat ~= '' and seat ~= mine) then
     if born == '' and not is_broken and seat ~= '' then
@@ -596,8 +600,8 @@ function ops.since(number, known)
   return {is_gone and 'lost' or 'ok', messages}
 end
 
-function ops.members()
-  return redis.call('ZRANGE', ORDER, 0, -1)
+function ops.members(known)
+  return is_other(known) and {'other'} or {'ok', redis.call('ZRANGE', ORDER, 0, -1)}
 end
 
 return ops[op](unpack(ARGV, 6))

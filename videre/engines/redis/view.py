@@ -123,6 +123,11 @@ class View:
         """The first number of the known state; "" if there is none."""
         return self.born if self.state is KNOWN else ""
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it says nothing about the members: a join may just have begun it."""
+        return self.state is UNKNOWN and not self.believed.members
+
     def become(self, state: ViewState) -> None:
         """Change the state; raises ValueError for a change that MOVES does not allow: a bug."""
         if state not in MOVES[self.state]:
