@@ -89,6 +89,16 @@ class Rooms:
         self.seats[room, user] = to
         return answer
 
+    async def age(self, room: str, count: int) -> None:
+        """Put packets before the log that have been there for years."""
+        log = f"{self.store._tag(room)}:log"
+        for number in range(count):
+            self._client.lpush(log, f'["{9 - number}","sent"]')
+
+    def logged(self, room: str) -> int:
+        """Return how many messages the log has."""
+        return int(self._client.llen(f"{self.store._tag(room)}:log"))
+
     async def fill(self, room: str, count: int) -> None:
         """Add this many members."""
         await self.join(room, "u0")
@@ -308,3 +318,17 @@ async def test_a_history_keeps_to_its_memory(rooms: Rooms, size: int) -> None:
     used = {key: await client.memory_usage(f"{tag}:{key}", samples=0) or 0 for key in KEYS}
     assert used["log"] <= 1.25 * 256 * 1024
     assert sum(used.values()) - used["log"] <= 4096
+
+
+async def test_an_unlimited_history_ages(server: Valkey) -> None:
+    """What is older than any resume may be leaves it, although new packets keep it alive."""
+    rooms = Rooms(server, keep_bytes=None)
+    try:
+        await rooms.fill("room", 2)
+        before = rooms.logged("room")
+        await rooms.age("room", 3)
+        for _ in range(5):
+            await rooms.publish("room")
+        assert rooms.logged("room") == before + 5
+    finally:
+        await rooms.store.close()

@@ -282,6 +282,10 @@ class _Step:
         if most is not None:
             while room.bytes > most:
                 room.bytes -= log.pop(0)[1]
+        for _ in range(0 if most is not None else 2):
+            first = int(parse(log[0][0])[0][0])
+            if first < room.seq - 1_000_000 * seconds:
+                room.bytes -= log.pop(0)[1]
         room.expires = self._now + seconds
         self._server._publish(self._name, line, body)
         return str(room.seq)

@@ -97,6 +97,13 @@ local function tell(line, body, its_units, its_packets, more)
   while most and bytes > most do
     bytes = bytes - #redis.call('LPOP', LOG)
   end
+  -- Without a limit on bytes, what is too old goes, two messages for each new one.
+  for _ = 1, most and 0 or 2 do
+    local first = tonumber(string.match(redis.call('LRANGE', LOG, 0, 0)[1], '%d+'))
+    if first < seq - 1000 * keep_ms then
+      bytes = bytes - #redis.call('LPOP', LOG)
+    end
+  end
   local counts = string.format('%.0f %.0f %.0f %.0f %.0f', units, packets, order, bytes, count)
   if more then
     redis.call('HSET', ROOM, 'seq', number, 'counts', counts, unpack(more))
