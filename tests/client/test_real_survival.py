@@ -27,11 +27,24 @@ import videre
 from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
 
 CALL_SECONDS = patient(90)  # a safety net
-CUT_SECONDS = 3.0  # twice what a client needs to notice, with the heartbeat below
+HEARTBEAT = patient(2.0)  # s; a busy machine must answer a ping within half of it
 SOON = Backoff(first=0.05, most=0.5)
 
-#: Cuts the connection of side 0 or 1.
-Cut = Callable[[int], Awaitable[None]]
+#: Cuts the connection of side 0 or 1, which is its client's.
+Cut = Callable[[int, Client], Awaitable[None]]
+
+
+async def is_connected(client: Client) -> None:
+    """Return when a client is connected."""
+    while not client.connected:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def is_given_up(client: Client) -> None:
+    """Return when a client has given up its present connection; it may have another one."""
+    given = client._link.connection
+    while client._link.connection is given:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 class Side:
@@ -80,30 +93,38 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def call(urls: list[str], cut: Cut) -> list[list[Event]]:
-    """Make a call whose every step happens while a connection is cut; return each side's events."""
+    """Make a call whose every step happens while a connection is cut; return each side's events.
+
+    None is cut before the client is back: without the answer to its resume it would join as new.
+    """
     async with asyncio.timeout(CALL_SECONDS), AsyncExitStack() as stack:
         sides = []
         for url, user in zip(urls, ("peer1", "peer2"), strict=True):
-            client = Client(url, user=user, room="room", heartbeat=1.0, backoff=SOON)
+            client = Client(url, user=user, room="room", heartbeat=HEARTBEAT, backoff=SOON)
             sides.append(Side(await stack.enter_async_context(client)))
             stack.push_async_callback(sides[-1].rtc.close)
         first, second = sides
+
+        async def cut_off(number: int) -> None:
+            await is_connected(sides[number].room)
+            await cut(number, sides[number].room)
+
         assert (first.room.is_initiator, second.room.is_initiator) == (True, False)
         await first.hear(Joined)
 
-        await cut(0)
+        await cut_off(0)
         first.adopt(first.rtc.createDataChannel("videre"))
         await first.describe(await first.rtc.createOffer())
-        await cut(1)
+        await cut_off(1)
         await second.accept()
         await second.describe(await second.rtc.createAnswer())
-        await cut(0)
+        await cut_off(0)
         await first.accept()
         (await first.channel).send("Do you see me?")
         assert await second.said.get() == "Do you see me?"
 
         for side, other, number in ((first, second, 0), (second, first, 1)):
-            await cut(number)
+            await cut_off(number)
             await side.room.broadcast("still here")
             assert (await other.hear(Message)).payload == "still here"
             (await side.channel).send("still here")
@@ -129,15 +150,16 @@ async def test_a_call_survives_resets() -> None:
         url = f"{server.url}/echo"
         proxies = [await stack.enter_async_context(Proxy(url, iter(()))) for _ in range(2)]
 
-        async def cut(side: int) -> None:
+        async def cut(side: int, client: Client) -> None:
             proxies[side].cut()
+            await is_given_up(client)
 
         check(await call([proxy.url for proxy in proxies], cut))
 
 
 @pytest.mark.process
 async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
-    """Each side's link is down for 3 s, so that its connection dies silently."""
+    """Each side's link is down until its client gives up the connection, which dies silently."""
     if fault := no_cables():
         missing(fault)
     async with namespace() as there:
@@ -161,20 +183,19 @@ async def test_a_call_survives_a_dead_link(tmp_path: Path) -> None:
 
 
 async def inside(urls: list[str], devices: list[str]) -> None:
-    """Make the call inside the namespace; a side's link goes down for 3 s, later for less."""
+    """Make the call inside the namespace."""
     ups: dict[int, asyncio.Task[None]] = {}
 
-    async def up(device: str, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def up(device: str, client: Client) -> None:
+        await is_given_up(client)
         await ip("link", "set", device, "up")
 
-    async def cut(side: int) -> None:
-        seconds = CUT_SECONDS
+    async def cut(side: int, client: Client) -> None:
         if side in ups:
             await ups[side]
-            seconds = 1.0
+            await is_connected(client)
         await ip("link", "set", devices[side], "down")
-        ups[side] = asyncio.create_task(up(devices[side], seconds))
+        ups[side] = asyncio.create_task(up(devices[side], client))
 
     aioice.ice.get_host_addresses = lambda **_: ["127.0.0.1"]
     check(await call(urls, cut))
