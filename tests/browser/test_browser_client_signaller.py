@@ -41,6 +41,16 @@ def test_it_resumes(found: dict[str, Any]) -> None:
     ]
 
 
+def test_a_role_that_changes_meanwhile(found: dict[str, Any]) -> None:
+    """After a resume, the packet that names the next initiator causes the event, in its place."""
+    assert found["aRoleThatChangesMeanwhile"] == [
+        "you",
+        {"user": "me", "isInitiator": True},
+        "me",
+        {"user": "him", "isInitiator": False},
+    ]
+
+
 def test_lost_messages_are_sent_again(found: dict[str, Any]) -> None:
     """Those after the last one received, if the seat is resumed; none after a fresh join."""
     again, third, fourth = found["whatWasLost"]

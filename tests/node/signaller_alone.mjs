@@ -153,6 +153,27 @@ const scenarios = {
     return [asked, rest, third.sent[0].Payload, made.told];
   },
 
+  async aRoleThatChangesMeanwhile() {
+    const made = signaller();
+    const roles = [];
+    made.on("role", (role) => roles.push(role));
+    made.on("joined", () => roles.push(made.initiator));
+    made.join("room");
+    const seat = { Initiator: "you", Users: ["you", "me", "him"] };
+    (await open()).welcome(seat);
+    for (const heir of ["me", "him"]) {
+      sockets.at(-1).lose();
+      await pass(500);
+      const socket = await open();
+      socket.welcome({ Resumed: true, Initiator: heir, Users: ["me", "him", "newcomer"] });
+      socket.hears("connect", "newcomer", "false"); // before the initiator left
+      socket.hears("disconnect", seat.Initiator, "");
+      socket.hears(heir === "me" ? "connect" : "role", heir, "true");
+      seat.Initiator = heir;
+    }
+    return roles;
+  },
+
   async whatWasLost() {
     const made = await joined();
     const sends = (...words) => words.forEach((word) => made.broadcast(word));

@@ -364,7 +364,7 @@ export class Signaller extends Emitter {
     this.#secret = welcome.Resume;
     this.#received = 0;
     this.users = [...welcome.Users];
-    this.initiator = welcome.Initiator;
+    if (!Resumed) this.initiator = welcome.Initiator; // otherwise one of the missed packets names the next one
     this.#offered(welcome);
     if (this.state === "joined") return; // a fresh token was accepted
     clearTimeout(this.#timer);
