@@ -37,7 +37,7 @@ export class Videre extends Emitter {
   /** @type {Map<Kind, string | undefined>} ids of chosen devices */ #chosen = new Map();
   /** @type {Map<Kind, object>} the latest choice of each kind */ #choosing = new Map();
   /** @type {WeakSet<MediaStreamTrack>} tracks that we requested */ #captured = new WeakSet();
-  /** @type {{waits: boolean} | null} from `connect` to `disconnect` */ #turn = null;
+  /** @type {{waits?: any}} another after each `connect` and `disconnect`; `waits` for devices */ #turn = {};
   /** @type {Promise<MediaStream | null> | null} a pending request for devices */ #capturing = null;
   /** @type {any} */ #listening;
 
@@ -89,7 +89,7 @@ export class Videre extends Emitter {
       turn.waits = false;
       if (turn !== this.#turn) {
         // Another `connect` may wait for the same stream.
-        if (stream !== this.localStream && !this.#turn?.waits) stop(stream);
+        if (stream !== this.localStream && !this.#turn.waits) stop(stream);
         return null;
       }
       if (stream) this.#show(this.#merged(stream));
@@ -106,7 +106,7 @@ export class Videre extends Emitter {
   /** Leave the room, hang up, and stop camera and microphone. */
   disconnect() {
     this.roomId = null;
-    this.#turn = null;
+    this.#turn = {};
     clearInterval(this.#listening);
     this.signaller.leave();
     this.#paces.clear();
@@ -279,7 +279,7 @@ export class Videre extends Emitter {
     const kind = /** @type {Kind} */ (track.kind);
     if (!this.localStream?.getTracks().includes(track)) return;
     this.emit("ended", { kind, track });
-    if (!this.#captured.has(track)) return; // it is the application's
+    if (!this.#captured.has(track) || !this.localStream) return; // the application's, or a listener has hung up
     this.#chosen.delete(kind);
     await this.useDevice(kind).catch((error) => {
       if (error.code !== "left") this.#troubled(kind, error);
@@ -321,7 +321,7 @@ export class Videre extends Emitter {
     const stream = await capture(
       Object.fromEntries(wanted.map((kind) => [kind, this.#constraints(kind, this.#chosen.get(kind))])),
       (kind) => this.#constraints(kind),
-      () => Boolean(this.#turn?.waits),
+      () => this.#turn.waits,
       (kind, error) => this.#troubled(kind, error),
     );
     stream?.getTracks().forEach((track) => this.#captured.add(track));

@@ -1,0 +1,113 @@
+/**
+ * Videre of the browser client, with fake devices and no server: videre_alone.mjs CLIENT
+ *
+ * Each scenario prints its results as a JSON line.
+ */
+import { pathToFileURL } from "node:url";
+
+const { Videre } = await import(pathToFileURL(process.argv[2]));
+
+class FakeTrack extends EventTarget {
+  readyState = "live";
+
+  constructor(kind) {
+    super();
+    this.kind = kind;
+    tracks.push(this);
+  }
+
+  stop() {
+    this.readyState = "ended";
+  }
+
+  unplug() {
+    this.stop();
+    this.dispatchEvent(new Event("ended"));
+  }
+}
+
+class FakeStream {
+  #tracks;
+
+  constructor(tracks = []) {
+    this.#tracks = [...tracks];
+  }
+
+  getTracks() {
+    return [...this.#tracks];
+  }
+
+  getVideoTracks() {
+    return this.#tracks.filter(({ kind }) => kind === "video");
+  }
+
+  addTrack(track) {
+    this.#tracks.push(track);
+  }
+
+  removeTrack(track) {
+    this.#tracks = this.#tracks.filter((each) => each !== track);
+  }
+}
+
+let tracks = [];
+let prompts = [];
+const ask = (wanted) => {
+  const stream = () => new FakeStream(["audio", "video"].filter((kind) => wanted[kind]).map((kind) => new FakeTrack(kind)));
+  return new Promise((resolve) => prompts.push(() => resolve(stream())));
+};
+globalThis.MediaStream = FakeStream;
+globalThis.WebSocket = class {
+  send() {}
+  close() {}
+};
+Object.defineProperty(globalThis, "navigator", {
+  value: { mediaDevices: { getUserMedia: ask, getDisplayMedia: ask } },
+});
+
+/** Lets pending promises resolve. */
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+/** The user allows all that was asked for. */
+async function allow() {
+  for (const answer of prompts.splice(0)) answer();
+  await settle();
+}
+
+const videre = () => new Videre({ signallerURL: "http://host/echo" });
+const live = () => tracks.filter(({ readyState }) => readyState === "live").map(({ kind }) => kind);
+
+const scenarios = {
+  async whoHangsUpWhenADeviceEnds() {
+    const made = videre();
+    made.on("ended", () => made.disconnect());
+    made.connect("room").catch(() => {});
+    await allow();
+    const before = live();
+    tracks.find(({ kind }) => kind === "video").unplug();
+    await settle();
+    await allow();
+    return [before, live(), made.localStream];
+  },
+
+  async whatIsAllowedAfterItHangsUp() {
+    const found = {};
+    for (const [name, ask] of Object.entries({
+      useDevice: (made) => made.useDevice("video"),
+      shareScreen: (made) => made.shareScreen(),
+    })) {
+      tracks = [];
+      const made = videre(); // not in a call yet: a page may show its user first
+      const end = ask(made).catch(({ code }) => code);
+      made.disconnect();
+      await allow();
+      found[name] = [await end, tracks.length, live()];
+    }
+    return found;
+  },
+};
+
+for (const [scenario, play] of Object.entries(scenarios)) {
+  [tracks, prompts] = [[], []];
+  console.log(JSON.stringify({ scenario, found: await play() }));
+}
