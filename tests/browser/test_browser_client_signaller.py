@@ -244,6 +244,11 @@ def test_polling_that_is_given_up(found: dict[str, Any]) -> None:
     assert found["pollingThatIsGivenUp"] == {"dead": [3, 3, 0, 0], "leave": [3, 0, 0, 0]}
 
 
+def test_a_page_instead_of_a_frame(found: dict[str, Any]) -> None:
+    """What a captive portal answers to a poll ends the connection; it is not polled in a loop."""
+    assert found["aPageInsteadOfAFrame"] == [2, "waiting"]
+
+
 def test_refused_packets_are_sent_again(found: dict[str, Any]) -> None:
     """From the refused one on, in order, once the server's limits have recovered."""
     at_once, again, rising, lost, errors = found["whatWasRefused"]

@@ -663,6 +663,23 @@ const scenarios = {
     return found;
   },
 
+  async aPageInsteadOfAFrame() {
+    const real = globalThis.WebSocket;
+    delete globalThis.WebSocket;
+    let polls = 0;
+    globalThis.fetch = async (url) => {
+      if (url.endsWith("/xhr") && ++polls > 100) throw new TypeError("enough");
+      return { ok: true, text: async () => (polls > 1 ? "<html>Please log in</html>" : "o\n") };
+    };
+    const made = signaller();
+    made.join("room").catch(() => {});
+    for (let turn = 0; turn < 10; turn++) await settle();
+    const found = [polls, made.state];
+    made.leave();
+    globalThis.WebSocket = real;
+    return found;
+  },
+
   async whatWasRefused() {
     const made = await joined();
     for (let number = 0; number < 5; number++) made.broadcast(number);

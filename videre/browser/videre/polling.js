@@ -46,10 +46,10 @@ export class Polling {
     try {
       while (code === 1006) {
         const frame = await this.#post("/xhr");
-        const items = () => JSON.parse(frame.slice(1));
+        const [items] = JSON.parse(`[${frame.slice(1)}]`); // throws if it is another server's page
         if (frame[0] === "o") this.onopen();
-        else if (frame[0] === "a") for (const data of items()) this.onmessage({ data });
-        else if (frame[0] === "c") [code, reason] = items();
+        else if (frame[0] === "a") for (const data of items) this.onmessage({ data });
+        else if (frame[0] === "c") [code, reason] = items;
       }
     } catch {
       // Browsers do not tell pages why a request failed.
