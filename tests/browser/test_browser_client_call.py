@@ -1,4 +1,4 @@
-"""The browser client's Videre alone, under node, with fake devices and no server."""
+"""The browser client's Videre alone, under node, with fake devices, connections and server."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def test_hanging_up_when_a_device_ends(found: dict[str, Any]) -> None:
 def test_what_is_allowed_after_a_disconnect(found: dict[str, Any], how: str) -> None:
     """It is stopped at once, even if there was no call."""
     assert found["whatIsAllowedAfterItHangsUp"][how] == ["left", 1, []]
+
+
+@pytest.mark.parametrize("state", ["new", "failed", "disconnected"])
+def test_who_did_not_come_back(found: dict[str, Any], state: str) -> None:
+    """After a restart of the server, a call that cannot recover ends; one that may has its time."""
+    kept = ["you"] if state == "disconnected" else []
+    assert found["whoDidNotComeBack"][state] == [*kept, "gone"]

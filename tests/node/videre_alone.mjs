@@ -1,5 +1,5 @@
 /**
- * Videre of the browser client, with fake devices and no server: videre_alone.mjs CLIENT
+ * Videre of the browser client, with fake devices, connections and server: videre_alone.mjs CLIENT
  *
  * Each scenario prints its results as a JSON line.
  */
@@ -50,6 +50,7 @@ class FakeStream {
   }
 }
 
+let socket;
 let tracks = [];
 let prompts = [];
 const ask = (wanted) => {
@@ -58,8 +59,41 @@ const ask = (wanted) => {
 };
 globalThis.MediaStream = FakeStream;
 globalThis.WebSocket = class {
+  constructor() {
+    socket = this;
+  }
+
   send() {}
   close() {}
+
+  hears(Event, UserId, Payload, more) {
+    this.onmessage({ data: JSON.stringify({ Header: { Event, UserId, RoomId: "room", ...more }, Payload }) });
+  }
+
+  welcome(...Users) {
+    this.onopen();
+    this.hears("connect", "me", "false");
+    const seat = { Initiator: Users[0], Users, Resume: "secret", Grace: 20, IceServers: [], IceTtl: null };
+    this.hears("welcome", "me", JSON.stringify({ ...seat, Resumed: false }));
+  }
+};
+globalThis.RTCPeerConnection = class {
+  connectionState = "new";
+  signalingState = "have-local-offer";
+
+  addTransceiver() {}
+
+  createDataChannel() {
+    return { readyState: "connecting", send() {} };
+  }
+
+  getConfiguration() {}
+  setConfiguration() {}
+  restartIce() {}
+
+  close() {
+    this.connectionState = this.signalingState = "closed";
+  }
 };
 Object.defineProperty(globalThis, "navigator", {
   value: { mediaDevices: { getUserMedia: ask, getDisplayMedia: ask } },
@@ -74,7 +108,7 @@ async function allow() {
   await settle();
 }
 
-const videre = () => new Videre({ signallerURL: "http://host/echo" });
+const videre = (options) => new Videre({ signallerURL: "http://host/echo", userId: "me", ...options });
 const live = () => tracks.filter(({ readyState }) => readyState === "live").map(({ kind }) => kind);
 
 const scenarios = {
@@ -102,6 +136,27 @@ const scenarios = {
       made.disconnect();
       await allow();
       found[name] = [await end, tracks.length, live()];
+    }
+    return found;
+  },
+
+  async whoDidNotComeBack() {
+    const found = {};
+    for (const state of ["new", "failed", "disconnected"]) {
+      const made = videre({ constraints: false });
+      const joined = made.connect("room");
+      await settle();
+      socket.welcome("me");
+      await joined;
+      socket.hears("connect", "you", "false", { Calls: [] });
+      made.peers.get("you").connection.connectionState = state;
+      const sent = made.send("Hello").then(({ failed }) => failed[0].error.code);
+      socket.onclose({ code: 1006, reason: "" });
+      made.signaller.wake();
+      socket.welcome("me"); // the server was restarted, and has forgotten both
+      found[state] = [...made.peers.keys()];
+      made.disconnect();
+      found[state].push(await sent);
     }
     return found;
   },

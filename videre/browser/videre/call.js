@@ -421,7 +421,7 @@ export class Videre extends Emitter {
     const { users } = this.signaller;
     for (const peer of [...this.peers.values()]) {
       if (users.includes(peer.user)) peer.repair();
-      else if (peer.state === "failed") this.#hangUp(peer.user); // otherwise it may recover
+      else if (!/conn/.test(peer.state)) this.#hangUp(peer.user); // otherwise it may recover, or fails
     }
   }
 

@@ -364,7 +364,6 @@ export class Signaller extends Emitter {
     this.#secret = welcome.Resume;
     this.#received = 0;
     this.users = [...welcome.Users];
-    if (!Resumed) this.initiator = welcome.Initiator; // otherwise one of the missed packets names the next one
     this.#offered(welcome);
     if (this.state === "joined") return; // a fresh token was accepted
     clearTimeout(this.#timer);
@@ -376,7 +375,10 @@ export class Signaller extends Emitter {
     // Send again what the server has not received. If it does not say, send nothing twice.
     this.#outbox.confirm(Resumed && LastId !== undefined ? (LastId ?? 0) : Infinity);
     this.#outbox.repeat(0);
-    if (!Resumed) this.#seen = new Seen();
+    if (!Resumed) {
+      this.#seen = new Seen();
+      this.initiator = welcome.Initiator; // otherwise one of the missed packets names the next one
+    }
     this.#become("joined");
     if (!this.#socket) return; // a listener called `leave`
     this.#flush();
