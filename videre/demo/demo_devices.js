@@ -18,7 +18,10 @@ export class Devices {
     this.#lists = { video: list("cameras"), audio: list("microphones") };
     for (const kind of KINDS) {
       const list = this.#lists[kind];
-      list.onchange = () => chosen(kind, list.value);
+      list.onchange = () => {
+        delete list.dataset.shown; // if the choice fails, show the device in use again
+        chosen(kind, list.value);
+      };
     }
   }
 
@@ -49,6 +52,12 @@ const TROUBLE = {
   NotReadableError: (device) => `The ${device} is not available: another program may be using it.`,
   ended: (device) => `The ${device} has stopped.`,
 };
+
+/** Say that a chosen device cannot be used, while the one before it still can. @param {Kind} kind */
+export function keptWords(kind) {
+  const device = kind === "audio" ? "microphone" : "camera";
+  return `The ${device} you chose cannot be used. The previous one is still in use.`;
+}
 
 /** Return what is wrong with camera and microphone, and what to do. @param {Map<Kind, string>} problems */
 export function deviceWords(problems) {

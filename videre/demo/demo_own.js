@@ -5,7 +5,7 @@
  * @typedef {import("./demo_tile.js").About} About
  * @typedef {import("./videre.js").Videre} Videre
  */
-import { KINDS, deviceWords } from "./demo_devices.js";
+import { KINDS, deviceWords, keptWords } from "./demo_devices.js";
 import { relabel } from "./demo_elements.js";
 import { Meter } from "./demo_meter.js";
 import { announce, button, dismiss, notice } from "./demo_page.js";
@@ -61,12 +61,15 @@ export class Own {
 
   /** Return what the others should know of us. @param {string} name @returns {About} */
   about(name) {
-    const { localStream, muted, videoMuted } = this.#videre ?? {};
-    const tracks = localStream?.getTracks() ?? [];
-    const live = (/** @type {Kind} */ kind) =>
-      tracks.some((track) => track.kind === kind && track.readyState === "live");
-    const [microphone, camera] = [live("audio") && !muted, live("video") && !videoMuted];
+    const { muted, videoMuted } = this.#videre ?? {};
+    const [microphone, camera] = [this.#live("audio") && !muted, this.#live("video") && !videoMuted];
     return { name, microphone, camera, screen: this.#sharing };
+  }
+
+  /** @param {Kind} kind */
+  #live(kind) {
+    const tracks = this.#videre?.localStream?.getTracks() ?? [];
+    return tracks.some((track) => track.kind === kind && track.readyState === "live");
   }
 
   /** Show us, and what the buttons do now. */
@@ -102,7 +105,14 @@ export class Own {
 
   /** @param {Kind} kind @param {string} [id] the device's, without it any */
   async choose(kind, id) {
-    await this.#videre?.useDevice(kind, id).catch((error) => !this.#over && this.#lacks(kind, error.name));
+    await this.#videre?.useDevice(kind, id).catch((error) => this.#failed(kind, error));
+  }
+
+  /** @param {Kind} kind of a chosen device @param {Error & {code?: string}} error */
+  #failed(kind, { name, code }) {
+    if (this.#over || code === "left") return; // or another device was chosen meanwhile
+    if (this.#live(kind)) notice("choice", keptWords(kind));
+    else this.#lacks(kind, name);
   }
 
   /** Say which devices are missing, now that they have been requested. */
@@ -136,6 +146,7 @@ export class Own {
   /** @param {Kind} kind whose device is now available */
   #has(kind) {
     this.#problems.delete(kind);
+    dismiss("choice");
     this.#listen();
     if (!this.#sharing) this.tile.play(this.#videre?.localStream);
     this.#complain();
