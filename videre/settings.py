@@ -351,7 +351,7 @@ class Limits:
         50,
         "PacketsPerSecond",
         "packets per second of one session; pings count separately. The excess is dropped "
-        "(`rate-limited`); a session that goes on is closed (4003)",
+        "(`rate-limited`); a session that does not slow down is closed (4003)",
         reloaded=True,
         type="number",
         nullable=True,
@@ -373,7 +373,7 @@ class Limits:
         "BytesPerSecond",
         "bytes per second that a session may cause: its packets, answers that grow with its "
         "room, and its packet once more for every eight receivers after the first eight. The "
-        "excess is dropped (`rate-limited`); a session that goes on is closed (4003)",
+        "excess is dropped (`rate-limited`); a session that does not slow down is closed (4003)",
         unit="bytes",
         reloaded=True,
         shown="64 KiB",
@@ -531,7 +531,7 @@ class Options:
         "Origins",
         'pages that may connect: `["https://*.example.com"]`; `*` matches any part of a host. '
         "Write origins as browsers send them: without a default port, an international name as "
-        "`xn--...`, and `file://` for an app of Cordova."
+        "`xn--...`, and `file://` for a Cordova app."
         " Requests without an Origin are allowed. For SockJS's iframe transports, add the "
         "server's own origin",
         reloaded=True,
