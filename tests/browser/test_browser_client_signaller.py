@@ -51,6 +51,12 @@ def test_a_role_that_changes_meanwhile(found: dict[str, Any]) -> None:
     ]
 
 
+def test_who_came_meanwhile(found: dict[str, Any]) -> None:
+    """The welcome of a resume has those who came; the missed packets do not change their order."""
+    users = ["me", "bob", "ann", "eve"]
+    assert found["whoCameMeanwhile"] == [users, users]
+
+
 def test_lost_messages_are_sent_again(found: dict[str, Any]) -> None:
     """Those after the last one received, if the seat is resumed; none after a fresh join."""
     again, third, fourth = found["whatWasLost"]

@@ -174,6 +174,21 @@ const scenarios = {
     return roles;
   },
 
+  async whoCameMeanwhile() {
+    const made = signaller();
+    made.join("room");
+    (await open()).welcome({ Users: ["me", "ann", "bob"] });
+    sockets.at(-1).lose();
+    await pass(500);
+    const socket = await open();
+    socket.welcome({ Resumed: true, Users: ["me", "bob", "ann", "eve"] });
+    const found = [made.users];
+    socket.hears("disconnect", "ann", "");
+    socket.hears("connect", "ann", "false"); // back again
+    socket.hears("connect", "eve", "false");
+    return [...found, made.users];
+  },
+
   async whatWasLost() {
     const made = await joined();
     const sends = (...words) => words.forEach((word) => made.broadcast(word));

@@ -343,7 +343,7 @@ export class Signaller extends Emitter {
       this.#seen.forget(user);
       this.emit("left", { user });
     } else if (Event === "connect" && user !== this.user) {
-      if (!this.users.includes(user)) this.users.push(user);
+      this.users = [...this.users.filter((name) => name !== user), user]; // after a resume, it may be there already
       this.#seen.forget(user);
       this.emit("joined", { user, header: Header });
     } else if (Event === "connect" && this.state === "joined" && Payload === "true") {
