@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from ssl import SSLContext
 from typing import Self
 
@@ -24,6 +25,7 @@ class Connection:
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self._socket = socket
+        self._writing: set[asyncio.Task[bool]] = set()
 
     @classmethod
     async def open(
@@ -40,18 +42,33 @@ class Connection:
         return cls(socket)
 
     async def send(self, text: str) -> bool:
-        """Write a packet; return False if the socket was closing: then nothing was sent."""
+        """Write a packet; return False if the socket was closing: then nothing was sent.
+
+        While too many bytes are left to write, this waits, at most until `close`.
+        """
+        # A task, because all who wait share one future in aiohttp: cancelling one caller would
+        # cancel the others.
+        writing = asyncio.create_task(self._write(text))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.wait([writing])
+        return writing.cancelled() or writing.result()
+
+    async def _write(self, text: str) -> bool:
         try:
             await self._socket.send_str(text)
         except aiohttp.ClientConnectionResetError:  # nothing was written
             return False
-        except aiohttp.ClientConnectionError:  # lost while waiting to write the rest
+        except (aiohttp.ClientConnectionError, ConnectionError):  # lost while waiting to write more
             pass
         return True
 
     async def receive(self) -> tuple[Packet, int]:
         """Return the next packet and its size in bytes; raise Closed after the last one."""
-        message = await self._socket.receive()
+        try:
+            message = await self._socket.receive()
+        except (aiohttp.ClientConnectionError, ConnectionError) as error:  # of the answer to a ping
+            raise Closed(ABNORMAL, str(error)) from None
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             try:
                 return wire.read(message.data), _size(message.data)
@@ -64,7 +81,12 @@ class Connection:
 
     async def close(self, code: int = NORMAL) -> None:
         """Close within CLOSE_SECONDS; do nothing if already closed."""
-        await self._socket.close(code=code)
+        try:
+            await self._socket.close(code=code)
+        finally:
+            # A system that still has bytes for a dead host keeps the socket for many minutes.
+            for writing in self._writing:
+                writing.cancel()
 
 
 def _size(data: str | bytes) -> int:
