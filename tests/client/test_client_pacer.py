@@ -268,6 +268,30 @@ async def test_waiting_packets_use_the_next_connection() -> None:
         await leave(client, link)
 
 
+@pytest.mark.parametrize("sent", [0, 1])
+async def test_a_ping_confirms_no_packet_sent_after_it(sent: int) -> None:
+    """Those to be repeated after a pause are not lost if the connection breaks meanwhile."""
+    async with asyncio.timeout(SECONDS), scripted() as server:
+        client, link = await seated(server)
+        for number in range(2):
+            await client.broadcast(number)
+        first, _ = [await link.hears("broadcast") for _ in range(2)]
+        await link.refuse(first, "rate-limited", retry=True)
+        await link.say("connect", "b", "false")
+        assert await client.receive() == Joined("b")  # so the client knows of the refusal, too
+        asking = asyncio.create_task(client.ping())
+        ping = await link.hears("ping")  # not paused
+        for _ in range(2 * sent):
+            await link.hears("broadcast")
+        await link.answer(ping, ["me", "b"])
+        assert await asking == ["me", "b"]
+        link.cut()
+        link = await server.link()
+        await link.seat("me", secret="s2", Resumed=True, LastId=None)
+        assert [(await link.hears("broadcast"))["Payload"] for _ in range(2)] == [0, 1]
+        await leave(client, link)
+
+
 async def leave(client: Client, link: Any) -> None:
     """Leave a room of a scripted server."""
     leaving = asyncio.create_task(client.__aexit__(None, None, None))

@@ -34,7 +34,7 @@ class Dispatcher:
             case wire.PING:
                 self._sender.answered(size)
                 self._seat.users = packet.value()
-                if isinstance(packet.id, int):  # the server has got all that was sent before it
+                if isinstance(packet.id, int):
                     self._sender.confirm(packet.id)
             case wire.ICE:
                 self._seat.offered(packet.value())

@@ -29,6 +29,7 @@ class Sender:
         self._pacer = Pacer()
         self._outbox = Outbox()
         self._again: deque[str] = deque()  # to be sent before any new packet
+        self._repeated = 0  # answers to requests up to this id confirm nothing
         self._superseded = 0  # broadcasts up to this id that were refused have another one now
         self._turn = asyncio.Lock()  # the right to send next, in order of request
         self._connection: Connection | None = None
@@ -50,11 +51,16 @@ class Sender:
         """Note that there is no connection."""
         self._connection = None
         self._again.clear()
+        self._repeated = next(self._ids)
         self._lost.set()
 
     def confirm(self, identity: int) -> None:
-        """Note that the server has all packets up to this id."""
-        self._outbox.confirm(identity)
+        """Note the answer to the request with this id: the server has all that was sent before.
+
+        A broadcast to be repeated may have a lower id, and still be sent later.
+        """
+        if not self._again and identity > self._repeated:
+            self._outbox.confirm(identity)
 
     def has_sent(self, identity: int) -> bool:
         """Tell whether the server has a packet, or it was resent, as far as is known."""
@@ -135,7 +141,8 @@ class Sender:
             if await self._paused(cost):
                 continue
             self._pacer.take(cost)
-            if not await connection.send(self._again.popleft()):
+            text, self._repeated = self._again.popleft(), next(self._ids)
+            if not await connection.send(text):
                 return False
         return connection is self._connection
 
