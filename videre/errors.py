@@ -98,6 +98,8 @@ class PeerError(VidereError):
     retry: ClassVar[bool] = False
     #: Whether it counts towards the ten in a row that close the session.
     bad: ClassVar[bool] = True
+    #: The header of a refused packet, if it was read and is no Packet.
+    header: object = None
     #: In a client: the Header.Id of the refused packet.
     packet_id: object = None
 

@@ -176,7 +176,7 @@ def test_bad_packets_are_charged(engine: Make) -> None:
     a = world.client()
     for _ in range(9):
         a.say("x" * 60_000)
-    assert [heard[3] for heard in a.heard()] == ["malformed-packet"] * 3
+    assert [heard[3] for heard in a.heard()] == ["malformed-packet"] * 2 + ["rate-limited"]
     assert a.code == 4003
 
 

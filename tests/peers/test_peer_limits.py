@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import ENGINES, UNLIMITED, FakeClient, World, packet
+from fakes import ENGINES, UNLIMITED, FakeClient, World, brief, packet
 from tokens import enter
 
 from videre.auth import TokenAuth, secret_key
@@ -201,6 +201,26 @@ def test_the_id_of_a_packet_over_the_rate_comes_back(engine: Make, event: str) -
         a.say(packet(event, "a", "room", Id="x"))
     header = json.loads(a.texts()[-1])["Header"]
     assert header == {"Event": "error", "UserId": "a", "RoomId": "room", "Id": "x"}
+
+
+@engines
+@pytest.mark.parametrize(
+    ("text", "packet_id"), [("nonsense", None), (packet("weather", "a", "room", Id="x"), "x")]
+)
+def test_the_first_packet_over_the_rate_may_be_bad(
+    engine: Make, text: str, packet_id: str | None
+) -> None:
+    """Its error says that packets are dropped: the good ones after it get none."""
+    world = World(engine, limits=PACED)
+    (a,) = world.members("a")
+    world.clock.advance(10)
+    for _ in range(BURST):
+        a.say(packet("broadcast", "a", "room"))
+    a.say(text)
+    a.say(packet("broadcast", "a", "room"))
+    assert len(texts := a.texts()) == 1
+    assert brief(texts[0]) == TOLD
+    assert json.loads(texts[0])["Header"].get("Id") == packet_id
 
 
 def test_a_repeated_packet_that_has_become_too_large() -> None:

@@ -95,7 +95,7 @@ class Holder:
         """Send the client an error about `packet`."""
         if isinstance(error, EngineError):
             error = Unavailable(str(error))
-        header = packet.header if packet is not None else getattr(error, "header", None)
+        header = error.header if packet is None else packet.header
         user, room, packet_id = packets.claimed(header)
         if (seat := self.seat) is not None:
             user, room = seat.user, seat.room

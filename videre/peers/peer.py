@@ -8,7 +8,6 @@ session's next packet is handed over; that keeps a sender's packets in order.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 
 from videre import packets, tally
@@ -97,23 +96,16 @@ class Peer(Holder):
         """Decode a text; None if it is no packet, and the rates do not allow an answer."""
         try:
             return self._context.decoder.decode(text)
-        except PeerError as error:
-            if self._admit(tally.OTHER, size, None, warning=error):
+        except PeerError:
+            if self._admit(tally.OTHER, size, None):
                 raise
             return None
 
-    def _admit(
-        self,
-        event: str,
-        size: int,
-        whose: Seat | Packet | None,
-        *,
-        warning: PeerError | None = None,
-    ) -> bool:
+    def _admit(self, event: str, size: int, whose: Seat | Packet | None) -> bool:
         """Count a packet of `size` bytes; return whether the rates allow it.
 
         `whose` has its user and room. Of the packets in a row that are not allowed, the first
-        raises `warning` (RateLimited if None), and one too many closes the session.
+        raises RateLimited, even if it is bad, and one too many closes the session.
         """
         flow = self._tally.received[event]
         flow.packets += 1
@@ -122,7 +114,7 @@ class Peer(Holder):
             verdict = self._throttle.judge(event == "ping", self._context.clock(), size)
             if verdict is not PASS:
                 if verdict is Verdict.WARN:
-                    raise warning or RateLimited(DROPPED)
+                    raise RateLimited(DROPPED)
                 if verdict is Verdict.CLOSE:
                     self.close(CloseCode.TOO_MANY_PACKETS)
                 return False
@@ -139,10 +131,13 @@ class Peer(Holder):
             self._bad = 0
 
     def _refuse(self, error: PeerError | EngineError, packet: Packet | None, text: str) -> None:
-        """Send an error about a packet; decode one that repeats another now, for its Header.Id."""
+        """Send an error about a packet; decode one that was not decoded, for its Header.Id."""
         if packet is None and isinstance(error, (EngineError, RateLimited)):
-            with contextlib.suppress(PeerError):  # MaxPacketBytes may have been reloaded
+            try:
                 packet = self._context.decoder.decode(text)
+            except PeerError as bad:  # or MaxPacketBytes has been reloaded
+                if isinstance(error, RateLimited):
+                    error.header = bad.header
         self.refuse(error, packet)
 
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
