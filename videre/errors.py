@@ -92,19 +92,21 @@ class EngineError(VidereError):
 
 
 class PeerError(VidereError):
-    """A packet is refused. The text is the error packet's message, at most 500 characters."""
+    """A packet is refused. The text is the error packet's message, at most 500 characters.
+
+    `header` is the header of a packet that was read and is no Packet, if it has one.
+    """
 
     code: ClassVar[str]
     retry: ClassVar[bool] = False
     #: Whether it counts towards the ten in a row that close the session.
     bad: ClassVar[bool] = True
-    #: The header of a refused packet, if it was read and is no Packet.
-    header: object = None
     #: In a client: the Header.Id of the refused packet.
     packet_id: object = None
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, header: object = None) -> None:
         super().__init__(message[:MAX_MESSAGE])
+        self.header = header
 
 
 class MalformedPacket(PeerError):
@@ -114,13 +116,9 @@ class MalformedPacket(PeerError):
 
 
 class InvalidPacket(PeerError):
-    """JSON that fails the schema; `header` is what it contained, if readable."""
+    """JSON that fails the schema."""
 
     code = "invalid-packet"
-
-    def __init__(self, message: str, header: object = None) -> None:
-        super().__init__(message)
-        self.header = header
 
 
 class PacketTooLarge(PeerError):

@@ -189,7 +189,7 @@ def test_promotions(recorded: Recorded) -> None:
 def test_errors(recorded: Recorded) -> None:
     """Each refused packet is logged with its code and sender."""
     assert recorded.fields("error", "code", "user", "room") == [
-        ("packet-too-large", "", ""),
+        ("packet-too-large", "bob", "cellar"),
         ("malformed-packet", "alice", "lounge"),
         ("invalid-packet", "alice", "lounge"),
         ("not-in-room", "alice", "lounge"),

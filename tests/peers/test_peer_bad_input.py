@@ -108,6 +108,18 @@ def test_else_it_names_what_the_packet_claimed(world: World) -> None:
     assert [each[1:3] for each in a.heard()] == [("", "")]
 
 
+def test_a_packet_that_is_too_large_has_names(world: World) -> None:
+    """Its error repeats them, and its id, as any other error does."""
+    a = world.client()
+    a.say(packet("broadcast", "u", "r", "x" * 70_000, Id=7))
+    (text,) = a.texts()
+    assert brief(text) == ("error", "u", "r", "packet-too-large")
+    assert json.loads(text)["Header"]["Id"] == 7
+    for large in ("x" * 70_000, "[" * 70_000, " " * 70_000 + "[]", " " * 70_000 + '{"Header":1}'):
+        a.say(large)
+        assert a.heard() == [("error", "", "", "packet-too-large")]
+
+
 @pytest.mark.parametrize("text", ["nonsense", "[]", "{}", '{"Header":[]}', '{"Header":"u"}'])
 def test_else_it_names_nobody(world: World, text: str) -> None:
     """Without a seat or valid names in the packet, both fields are empty strings."""

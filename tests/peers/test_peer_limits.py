@@ -224,7 +224,7 @@ def test_the_first_packet_over_the_rate_may_be_bad(
 
 
 def test_a_repeated_packet_that_has_become_too_large() -> None:
-    """Its error has no Id, because nobody reads it any more."""
+    """It is over the rate first of all, and its id comes back."""
     world = World(limits=PACED)
     (a,) = world.members("a")
     world.clock.advance(10)
@@ -232,7 +232,9 @@ def test_a_repeated_packet_that_has_become_too_large() -> None:
         a.say(packet("ping", "a", "room", Id="x"))
     world.context.decoder = Decoder(10)
     a.say(packet("ping", "a", "room", Id="x"))
-    assert a.heard()[-1] == TOLD
+    text = a.texts()[-1]
+    assert brief(text) == TOLD
+    assert json.loads(text)["Header"]["Id"] == "x"
 
 
 @engines

@@ -112,4 +112,14 @@ class Decoder:
     def _check_size(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         if size > self._most:
-            raise PacketTooLarge(f"{size} bytes, at most {self._most} are allowed")
+            words = f"{size} bytes, at most {self._most} are allowed"
+            raise PacketTooLarge(words, _header_of(text))
+
+
+def _header_of(text: str) -> object:
+    """Return what a text has as its header; None if it has none, or is not JSON."""
+    try:
+        body = orjson.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return body.get("Header") if type(body) is dict else None
