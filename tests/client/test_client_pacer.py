@@ -292,6 +292,24 @@ async def test_a_ping_confirms_no_packet_sent_after_it(sent: int) -> None:
         await leave(client, link)
 
 
+async def test_a_packet_that_was_refused_for_good_is_not_sent_again() -> None:
+    """A resume repeats what the server has not got, but not what it does not want."""
+    async with asyncio.timeout(SECONDS), scripted() as server:
+        client, link = await seated(server)
+        number = await client.broadcast("too large")
+        await client.broadcast("lost")
+        packet, _ = [await link.hears("broadcast") for _ in range(2)]
+        await link.refuse(packet, "packet-too-large")
+        with pytest.raises(videre.errors.PacketTooLarge) as refused:
+            await client.receive()
+        assert refused.value.packet_id == number
+        link.cut()
+        link = await server.link()
+        await link.seat("me", secret="s2", Resumed=True, LastId=None)
+        assert (await link.hears("broadcast"))["Payload"] == "lost"
+        await leave(client, link)
+
+
 async def leave(client: Client, link: Any) -> None:
     """Leave a room of a scripted server."""
     leaving = asyncio.create_task(client.__aexit__(None, None, None))

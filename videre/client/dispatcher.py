@@ -55,6 +55,7 @@ class Dispatcher:
                 if again and self._sender.refused(packet.id, limited=limited):
                     return
                 if not is_asked:
+                    self._sender.give_up(packet.id)
                     self._inbox.put(answer)
             case _:
                 if event := self._seat.apply(packet):

@@ -31,6 +31,11 @@ class Outbox:
         while self._texts and (first := next(iter(self._texts))) <= identity:
             self._drop(first)
 
+    def discard(self, identity: object) -> None:
+        """Drop a packet, if it is kept."""
+        if isinstance(identity, int) and identity in self._texts:
+            self._drop(identity)
+
     def clear(self) -> None:
         """Drop all packets, whether they arrived or not."""
         self._texts.clear()

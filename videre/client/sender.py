@@ -118,6 +118,10 @@ class Sender:
         self._repeat(identity)
         return is_ours
 
+    def give_up(self, identity: object) -> None:
+        """Never repeat a packet, if it is ours: the server has refused it for good."""
+        self._outbox.discard(identity)
+
     def answered(self, size: int) -> None:
         """Count the bytes of an answer to a request: the server charges them, too."""
         self._pacer.take(size, packets=0)
