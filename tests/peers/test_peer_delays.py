@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from fakes import ENGINES, UNLIMITED, FakeClient, FakePause, World, begin, packet, run_on
-from tokens import NOW, SECRET, enter, show, token
+from tokens import NOW, SECRET, TTL, enter, show, token
 
 from videre.auth import TokenAuth, secret_key
 from videre.errors import CloseCode
-from videre.settings import Limits
+from videre.settings import LEEWAY, Limits
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 FAILURES = 10
@@ -246,6 +246,23 @@ def test_a_member_is_not_closed_after_a_delay() -> None:
     assert member.error()["Code"] == "unauthorized"
     world.clock.advance(60)
     assert member.code is None
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_delay_does_not_count_towards_the_leeway(good: bool) -> None:
+    """A fresh token sent in time keeps the seat; a wrong one, for the longest delay at most."""
+    world = Slow()
+    member = enter(world)
+    world.clock.advance(TTL + LEEWAY - 1)
+    assert member.error()["Code"] == "token-expired"
+    fail(world, FAILURES + 6)
+    steps = connecting(member, token(exp=NOW + 10_000) if good else "nonsense")
+    assert world.slept[-1] == 25
+    world.clock.advance(24.9)
+    assert member.code is None
+    run_on(steps)
+    world.clock.advance(1.2)
+    assert member.code == (None if good else CloseCode.UNAUTHORIZED)
 
 
 def test_concurrent_tries_are_all_counted() -> None:

@@ -16,7 +16,7 @@ from videre.errors import (
     Unavailable,
 )
 from videre.interfaces import Connection, Pause, Timer
-from videre.limits import Throttle, throttle
+from videre.limits import LONGEST_DELAY, Throttle, throttle
 from videre.packets import Event, Packet
 from videre.peers.context import Context
 from videre.peers.eagerly import eagerly
@@ -214,5 +214,12 @@ class Holder:
             self._call_after(self._context.leeway, self._outlasted)
 
     def _outlasted(self) -> None:
+        # A connect that waits was sent in time; the delay is ours.
+        if self._pause is None:
+            self._end_grant()
+        else:
+            self._call_after(LONGEST_DELAY, self._end_grant)
+
+    def _end_grant(self) -> None:
         if self.seat is not None:
             self.close(CloseCode.UNAUTHORIZED)
