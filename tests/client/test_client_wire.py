@@ -37,6 +37,28 @@ def test_invalid_addresses(url: str) -> None:
         Client(url, user="a", room="room")
 
 
+def deepest() -> list[Any]:
+    """Return the deepest payload that a client can write."""
+    value: list[Any] = []
+    while True:
+        try:
+            wire.broadcast("a", "room", [value], {})
+        except TypeError:
+            return value
+        value = [value]
+
+
+@pytest.mark.parametrize("payload", [deepest(), '},"Payload":', 2**64 - 1, 1e300, None, "\0\u00e9"])
+def test_a_broadcast_gets_another_id(payload: Any) -> None:
+    """Nothing else changes, and the first id remains known."""
+    make = wire.broadcast('a},"Payload":', "room", payload, {"To": ['{"', '},"Payload":']})
+    text = wire.renumber(wire.renumber(make(1), 2), 3)
+    assert wire.first_id(text) == wire.first_id(make(1)) == 1
+    again, before = json.loads(text), json.loads(make(1))
+    before["Header"] |= {"Id": 3, "Again": 1}
+    assert again == before
+
+
 def test_each_error_has_its_class() -> None:
     """The class follows from the server's code; an unknown code gets a generic one."""
     for kind in errors.PeerError.__subclasses__():

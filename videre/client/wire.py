@@ -16,6 +16,7 @@ ERROR, WELCOME, ROLE, ICE, GOAWAY = "error", "welcome", "role", "ice", "goaway"
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _PATH = "/websocket"
+_HEAD, _TAIL = '{"Header":', '},"Payload":'  # of a broadcast, around its header's content
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,25 @@ def broadcast(user: str, room: str, payload: Any, header: dict[str, Any]) -> Cal
 
 def renumber(text: str, identity: int) -> str:
     """Give one of our broadcasts another id; `Again` keeps its first one."""
-    body = orjson.loads(text)
-    header = body["Header"]
+    header, rest = _cut(text)
     header.setdefault("Again", header["Id"])
     header["Id"] = identity
-    return orjson.dumps(body).decode()
+    return f"{_HEAD}{orjson.dumps(header).decode()}{rest}"
 
 
 def first_id(text: str) -> object:
     """Return the first id of one of our broadcasts."""
-    header = orjson.loads(text)["Header"]
+    header, _ = _cut(text)
     return header.get("Again", header["Id"])
+
+
+def _cut(text: str) -> tuple[dict[str, Any], str]:
+    """Return the header of one of our broadcasts, and the text after it.
+
+    The Payload may be nested so deep that orjson could not write it as part of the packet.
+    """
+    end = text.index(_TAIL) + 1  # no string contains it: its quotes are escaped there
+    return orjson.loads(text[len(_HEAD) : end]), text[end:]
 
 
 def read(text: str | bytes) -> Packet:
