@@ -160,6 +160,26 @@ async def test_without_a_welcome(server: Scripted) -> None:
     await leave(server, room)
 
 
+async def test_ids_count_anew_after_a_fresh_join(server: Scripted) -> None:
+    """Another user may have restarted meanwhile: what it repeats now is not what it sent before."""
+    room = Client(server.url, user="me", room="room", welcome=False, backoff=AT_ONCE)
+    entering = asyncio.create_task(room.__aenter__())
+    headers: list[dict[str, Any]] = [{"Id": 1}, {"Id": 2, "Again": 1}]
+    for header in headers:
+        link = await server.link()
+        await link.answer(await link.hears("connect"), False)
+        await link.answer(await link.hears("ping"), ["b", "me"])
+        await entering
+        await link.say("broadcast", "b", **header)
+        await link.say("disconnect", "c")
+        heard: list[Any] = [None]
+        while (event := await room.receive()) != Left("c"):
+            heard.append(event)
+        assert isinstance(heard[-1], Message)
+        link.cut()
+    await leave(server, room)
+
+
 async def test_the_back_off_grows(server: Scripted) -> None:
     """With full jitter up to the maximum; short connections do not reset it."""
     waits = Waits(first=1e6, most=3e6)

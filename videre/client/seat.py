@@ -56,6 +56,7 @@ class Seat:
 
     def unwelcomed(self, packet: Packet) -> None:
         """Apply one's own connect packet, from a server that sends no welcome."""
+        self.seen.forget()  # others may have left, and count anew
         self.users = [self.user]
         self.initiator = self.user if packet.value() else None
 
