@@ -180,6 +180,16 @@ async def test_ids_count_anew_after_a_fresh_join(server: Scripted) -> None:
     await leave(server, room)
 
 
+async def test_a_close_without_a_code(server: Scripted) -> None:
+    """It has the code of a connection that breaks."""
+    room, link = await entered(server, "me")
+    transport: Any = link._request.transport
+    transport.write(b"\x88\x00")
+    assert await room.receive() == Lost(1006, "")
+    await (await server.link()).seat("me")
+    await leave(server, room)
+
+
 async def test_the_back_off_grows(server: Scripted) -> None:
     """With full jitter up to the maximum; short connections do not reset it."""
     waits = Waits(first=1e6, most=3e6)

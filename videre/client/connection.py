@@ -76,7 +76,7 @@ class Connection:
                 await self.close(PROTOCOL_ERROR)
                 raise Closed(PROTOCOL_ERROR, f"Not a packet: {error}") from None
         if message.type is WSMsgType.CLOSE:
-            raise Closed(message.data, message.extra or "")
+            raise Closed(message.data or ABNORMAL, message.extra or "")  # 0: without a code
         raise Closed(ABNORMAL, str(self._socket.exception() or ""))
 
     async def close(self, code: int = NORMAL) -> None:
