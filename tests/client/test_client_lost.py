@@ -393,6 +393,27 @@ async def test_why_reconnecting_fails_is_logged(
     await leave(server, room)
 
 
+async def test_no_secret_of_the_url_is_shown(
+    server: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in the log nor in an error: its password and its query may be secrets."""
+    url = server.url.replace("//", "//user:secret@") + "?key=secret"
+    room = Client(url, user="me", room="room", backoff=AT_ONCE, give_up_after=1e6)
+    server.refusal = 503
+    with pytest.raises(Unreachable, match=r"^ws://127.*/echo/websocket: 503") as unreachable:
+        await room.__aenter__()
+    assert "secret" not in str(unreachable.value)
+    server.refusal = None
+    room = Client(url, user="me", room="room", backoff=AT_ONCE)
+    entering = asyncio.create_task(room.__aenter__())
+    link = await server.link()
+    await link.seat("me")
+    await entering
+    await back_after_refusals(server, link)
+    assert "503" in caplog.text and "secret" not in caplog.text
+    await leave(server, room)
+
+
 async def test_packets_wait_for_a_connection(server: Scripted) -> None:
     """They are sent in order, and requests are repeated."""
     room, link = await entered(server, "me")

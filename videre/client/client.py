@@ -192,7 +192,7 @@ class Client:
             try:
                 connection = await self._link.join(http)
             except TRANSIENT as error:
-                raise Unreachable(f"{self._joining.url}: {reason(error)}") from error
+                raise Unreachable(f"{self._joining.place}: {reason(error)}") from error
             name = f"videre client {self.user}"
             task = asyncio.create_task(self._link.live(http, connection), name=name)
             stack.push_async_callback(self._link.leave, task)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aiohttp import ClientResponseError
+
 from videre.errors import VidereError
 
 
 def reason(error: Exception) -> str:
     """Return the text of an error, or the name of its class if it has none."""
+    if isinstance(error, ClientResponseError):  # its text has the URL, whose query may be a secret
+        return f"{error.status}, message={error.message!r}"
     return str(error) or type(error).__name__
 
 

@@ -51,6 +51,11 @@ class Joining:
     header: Callable[[], Mapping[str, Any]] = dict
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
+    @property
+    def place(self) -> URL:
+        """The URL without what may be a secret: a password, or the query."""
+        return self.url.with_user(None).with_query(None)
+
     async def open(self, http: ClientSession) -> Connection:
         """Open a new connection."""
         return await Connection.open(http, self.url, ssl=self.ssl, heartbeat=self.heartbeat)
@@ -136,7 +141,7 @@ class Joining:
                         last = error
         except TimeoutError:
             why = "" if last is None else f": {reason(last)}"
-            raise Unreachable(f"{self.url}: no connection for {seconds} s{why}") from last
+            raise Unreachable(f"{self.place}: no connection for {seconds} s{why}") from last
         finally:
             last = None  # its traceback refers to this frame: break the cycle
 
