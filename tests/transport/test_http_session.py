@@ -12,7 +12,7 @@ from videre.errors import CloseCode
 from videre.transport.clients import Client
 from videre.transport.http import INTERRUPTED, HTTPSession
 from videre.transport.requests import Receiving
-from videre.transport.session import OPEN
+from videre.transport.session import HANDED_AT_ONCE, OPEN
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -79,6 +79,20 @@ async def test_the_time_between_heartbeats(seam: Seams) -> None:
     session.send("x")
     assert await session.next_frame(reader) == 'a["x"]'
     assert await beats(session, reader) == server.manager.shared.heartbeat_sweeps
+
+
+async def test_many_messages_wait(seam: Seams) -> None:
+    """They are handled in slices: all of them, in order."""
+    gate = asyncio.get_running_loop().create_future()
+    texts = [str(number) for number in range(3 * HANDED_AT_ONCE)]
+    server, session = await start(
+        seam, script=Script(received=lambda session, text: gate if text == texts[0] else None)
+    )
+    for text in texts:
+        session.receive(text)
+    gate.set_result(None)
+    await server.tape.until("message", 0, text=texts[-1])
+    assert server.tape.story(0) == ["open", *(f"message {text}" for text in texts)]
 
 
 async def test_what_is_shed_no_longer_waits(seam: Seams) -> None:

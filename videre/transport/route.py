@@ -28,9 +28,6 @@ _PART = re.compile(r"[ -\-0-~]{1,64}")
 # Longest body of a request that needs none, in bytes: it would stay in memory for a whole poll.
 MAX_NEEDLESS = 1024
 
-# The headers that decide which pages may read a response.
-CORS_HEADERS = (hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS)
-
 # Marks the requests whose responses `finish_headers` must give CORS headers.
 _ROUTE: web.RequestKey[Any] = web.RequestKey("videre-route", object)
 
@@ -204,10 +201,7 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
     def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         headers = response.headers
         origin = request.headers.get(hdrs.ORIGIN)
-        if has_cors_of_site(request):
-            for name in CORS_HEADERS:  # set by the plugin
-                headers.popall(name, None)
-        else:
+        if not has_cors_of_site(request):
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin or "*"
             if origin:
                 headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
