@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from process import self_signed
 
 from videre.config import Config, load
@@ -40,6 +41,37 @@ def test_a_certificate_and_a_key_that_do_not_match(tls: Config, tmp_path: Path) 
     assert f"Key: {str(key)!r}: does not match" in fault and repr(str(tls.cert)) in fault
 
 
+def test_a_key_of_another_type(tls: Config) -> None:
+    """A usable key does not match either if the certificate's is of another type."""
+    assert tls.key is not None
+    known: Any = serialization.load_pem_private_key(tls.key.read_bytes(), None)
+    is_rsa = isinstance(known, rsa.RSAPrivateKey)
+    other: Any = (
+        ec.generate_private_key(ec.SECP256R1()) if is_rsa else rsa.generate_private_key(65537, 2048)
+    )
+    plain = serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    tls.key.write_bytes(other.private_bytes(serialization.Encoding.PEM, form, plain))
+    (fault,) = faults(tls.ssl_context)
+    assert f"Key: {str(tls.key)!r}: does not match" in fault and repr(str(tls.cert)) in fault
+
+
+@pytest.mark.parametrize("which", ["cert", "key"])
+def test_a_file_removed_between_two_looks(
+    which: str, tls: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a fault of the configuration: any other error would end the watch, or the workers."""
+    load_chain = ssl.SSLContext.load_cert_chain
+
+    def removed(context: ssl.SSLContext, *args: Any, **kwargs: Any) -> None:
+        Path(getattr(tls, which)).unlink()
+        load_chain(context, *args, **kwargs)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", removed)
+    (fault,) = faults(tls.ssl_context)
+    assert "this or the Key: No such file" in fault
+
+
 @pytest.mark.parametrize(
     "form",
     [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL],
@@ -64,7 +96,7 @@ def test_garbage_is_no_certificate(key: str, content: bytes, tls: Config) -> Non
     path: Path = getattr(tls, key)
     path.write_bytes(content)
     (fault,) = faults(tls.ssl_context)
-    assert repr(str(path)) in fault and "PEM" in fault
+    assert repr(str(path)) in fault and "PEM" in fault and "None" not in fault
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,21 @@ def test_unusable_files(kind: str, tmp_path: Path) -> None:
         load(None, {"Engine": ("VIDERE_ENGINE", f"rediss://h?{option}")})
     good = f"rediss://h?ssl_ca_certs={certificate}&ssl_certfile={certificate}&ssl_keyfile={key}"
     load(None, {"Engine": ("VIDERE_ENGINE", good)})
+
+
+def test_a_file_removed_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a fault of the configuration: another error in a reload would end the workers."""
+    certificate, _ = self_signed(tmp_path)
+    load_locations = ssl.SSLContext.load_verify_locations
+
+    def removed(context: ssl.SSLContext, *args: Any) -> None:
+        certificate.unlink()
+        load_locations(context, *args)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", removed)
+    url = f"rediss://h?ssl_ca_certs={certificate}"
+    with pytest.raises(ConfigError, match="ssl_ca_certs: cannot be read: No such file"):
+        load(None, {"Engine": ("VIDERE_ENGINE", url)})
 
 
 @pytest.mark.parametrize("check", [["--check"], []])

@@ -15,6 +15,9 @@ from videre.errors import ConfigError
 from videre.ice import IceServers
 from videre.settings import LEEWAY, Limits, Options, Process
 
+# OpenSSL's reasons for a key that is not the certificate's: of its type, or of another one.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Process):
@@ -112,19 +115,20 @@ class Config(Process):
             words = "is encrypted, a server cannot ask for its password"
             raise self.error("Key", self.key, words) from None
         except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
+            if error.reason in _MISMATCHES:
                 words = f"does not match the certificate {str(self.cert)!r}"
                 raise self.error("Key", self.key, words) from None
-            raise self.error(
-                *self._unusable_pem(), f"is not a usable PEM file: {error.reason}"
-            ) from None
+            reason = f": {error.reason}" if error.reason else ""
+            raise self.error(*self._unusable_pem(), f"is not a usable PEM file{reason}") from None
+        except OSError as error:  # a file that was removed a moment ago
+            raise self.error("Cert", self.cert, f"this or the Key: {_os_words(error)}") from None
         return context
 
     def _unusable_pem(self) -> tuple[str, Path | None]:
         """Return which of Cert and Key OpenSSL rejects: its key and path."""
         try:
             ssl.create_default_context(cafile=self.cert)
-        except ssl.SSLError:
+        except OSError:
             return "Cert", self.cert
         return "Key", self.key
 

@@ -40,4 +40,6 @@ def _unusable(
             context.load_cert_chain(ssl_certfile, ssl_keyfile, password=str)
     except ssl.SSLError as error:
         return f"{name}: not a usable PEM file: {error.reason or error}"
+    except OSError as error:  # a file that was removed a moment ago
+        return f"{name}: cannot be read: {error.strerror}"
     return None
