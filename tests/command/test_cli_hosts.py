@@ -123,6 +123,20 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_unix_socket_that_a_newer_server_replaced(tmp_path: Path) -> None:
+    """A server that ends removes only its own file, not that of the server that came after it."""
+    path = tmp_path / "videre.sock"
+    config = Config(host=f"unix:{path}")
+    older = listening.listen(config)
+    path.unlink()  # as a script does that starts the next server first
+    newer = listening.listen(config)
+    older.close()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    newer.close()
+    assert not path.exists()
+
+
 def test_a_unix_socket_whose_owner_accepts_nothing(tmp_path: Path) -> None:
     """It is in use, and the start does not wait for room in its backlog."""
     path = str(tmp_path / "videre.sock")

@@ -37,15 +37,25 @@ TRIES = 20
 class UnixSocket(socket.socket):
     """A listening Unix socket whose file is ours, and goes when it is closed.
 
-    The file of a socket from a service manager stays: the manager still listens there.
+    The file of a socket from a service manager stays: the manager still listens there. So does one
+    that another server has put in place of ours.
     """
+
+    _file: os.stat_result | None = None  # ours, once it is bound
+
+    def bind(self, path: Any) -> None:
+        """Create the file."""
+        super().bind(path)
+        self._file = Path(path).stat()
 
     def close(self) -> None:
         """Remove the file, then close the socket."""
-        path = self.getsockname() if self.fileno() >= 0 else ""
-        if path:  # it has been bound
+        file, self._file = self._file, None
+        if file is not None:
             with contextlib.suppress(OSError):
-                Path(path).unlink()
+                path = Path(self.getsockname())
+                if os.path.samestat(file, path.stat()):
+                    path.unlink()
         super().close()
 
 
