@@ -22,6 +22,7 @@ from patience import WAIT_SECONDS
 from process import ROOT, Signaller, self_signed, signaller
 from signalling import Closed, Framing, Packet, Signalling, connect
 from tokens import OTHER_SECRET, SECRET
+from yarl import URL
 
 import videre
 from videre import namespace as namespace_module
@@ -250,6 +251,22 @@ async def test_limits_of_sockets(tmp_path: Path) -> None:
             await run.seated(f"user{number}")
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await run.enter("one too many")
+
+
+async def test_limits_of_sockets_of_the_admin_port(tmp_path: Path) -> None:
+    """They may change there, too: a limit that shuts operators out can be raised."""
+    narrow = {"AdminPort": 0, "MaxSocketsPerAddress": 1}
+    async with reloading(tmp_path, **narrow) as run, aiohttp.ClientSession() as http:
+        url = (await run.logged("listen"))["admin"]
+        first, writer = await asyncio.open_connection("127.0.0.1", URL(url).port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await first.readuntil(b"healthy")
+        async with http.get(url) as answer:
+            assert answer.status == 503
+        await run.change({"AdminPort": 0})
+        async with http.get(url) as answer:
+            assert answer.status == 200
+        writer.close()
 
 
 async def test_secrets(tmp_path: Path) -> None:

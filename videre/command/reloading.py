@@ -54,7 +54,7 @@ class Reloading:
         certificates: Certificates,
         logging_: logs.Logging,
         log: logs.EventLog,
-        gate: Gate,
+        gates: Sequence[Gate],
         namespaces: Sequence[Namespace],
     ) -> None:
         self.config = config
@@ -63,7 +63,7 @@ class Reloading:
         self._certificates = certificates
         self._logging = logging_
         self._log = log
-        self._gate = gate
+        self._gates = gates
         self._namespaces = namespaces
         self._lock = asyncio.Lock()
 
@@ -105,7 +105,8 @@ class Reloading:
             self._log("config-complaint", complaints=complaints)
         for namespace in self._namespaces:
             namespace.reload(config)
-        self._gate.configure(config)
+        for gate in self._gates:
+            gate.configure(config)
         if self.admin is None:
             return
         from videre import admin

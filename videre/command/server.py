@@ -65,11 +65,12 @@ class Server:
         self._journal = logs.Journal(logging.getLogger("videre"), batched=True)
         self._log = logs.EventLog(self._journal, "")
         self._gate = Gate(config, self._log, raise_file_limit())
+        self._gates = [self._gate]  # and that of the admin port
         self._app = create_app(config, journal=self._journal)
         if lan is not None or demo.wanted_locally(config):
             demo.mount(self._app, config, demo.is_here if lan is None else lan.shows)
         self._reloading = Reloading(
-            config, load, certificates, logging_, self._log, self._gate, self._app[NAMESPACES]
+            config, load, certificates, logging_, self._log, self._gates, self._app[NAMESPACES]
         )
         self._stop = asyncio.Event()
         self._signalled: float | None = None  # when a signal first asked us to stop
@@ -121,7 +122,8 @@ class Server:
             await runner.cleanup()
             if admin_runner is not None:  # last, so that it shows the shutdown
                 await admin_runner.cleanup()
-            self._gate.close()
+            for gate in self._gates:
+                gate.close()
             self._log("stop")
             self._log.flush()
 
@@ -144,6 +146,9 @@ class Server:
             loggers=[logging.getLogger(name) for name in logs.LOGGERS],
         )
         self._reloading.admin = app
+        # Operators connect to this port themselves, even from the address of a proxy.
+        config = dataclasses.replace(self._config, proxy_protocol=False)
+        self._gates.append(Gate(config, self._log, ADMIN_SOCKETS))
         runner = Runner(app)
         await runner.setup()
         return runner
@@ -152,11 +157,8 @@ class Server:
         """Serve the admin port."""
         # No TLS on loopback: the certificate is for the public name.
         context = None if is_loopback(self._config.admin_host) else self._certificates.context
-        # Operators connect to this port themselves, even from the address of a proxy.
-        config = dataclasses.replace(self._config, proxy_protocol=False)
-        gate = Gate(config, self._log, ADMIN_SOCKETS)
         for each in listening:
-            await Site(runner, each, gate, ssl_context=context).start()
+            await Site(runner, each, self._gates[-1], ssl_context=context).start()
         self._admin_url = f"{url(listening[0], tls=context is not None)}/status"
 
     def _start(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
