@@ -177,6 +177,19 @@ def test_all_faults_are_told_at_once_each_with_its_source(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("key", "text", "twice"),
+    [
+        ("Auth", '{"Required": true, "Secrets": ["a"], "Required": false}', "Required"),
+        ("IceServers", '[{"Urls": "stun:a", "Urls": "stun:b"}]', "Urls"),
+    ],
+)
+def test_a_key_is_given_once(key: str, text: str, twice: str) -> None:
+    """As in the file: one of the values would be ignored without a word."""
+    name = environment.variable(key)
+    assert faults(None, **{name: text}) == (f"{name}: {twice}: is given twice",)
+
+
+@pytest.mark.parametrize(
     "variables",
     [
         {"VIDERE_AUTH": HUSH},

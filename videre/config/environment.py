@@ -8,12 +8,12 @@ value is null if the key may be null. Paths are relative to the working director
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from videre.config.file import parsed
 from videre.config.schema import SCHEMA
 
 PREFIX = "VIDERE_"
@@ -59,15 +59,16 @@ def config(environ: Mapping[str, str]) -> Path | None:
 def read(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     """Return the environment's values as options for `config.load`: key -> (variable, value).
 
-    An empty variable is null if the key may be null. `load` validates the values.
+    An empty variable is null if the key may be null. `load` validates the values. Raises
+    ConfigError for JSON that has a key twice.
     """
     found = {
-        key: (name, _value(key, environ[name]))
+        key: (name, _value(key, name, environ[name]))
         for name, key in VARIABLES.items()
         if name in environ
     }
     if environ.get(HOSTED_PORT) and PORT not in environ:
-        found["Port"] = (HOSTED_PORT, _value("Port", environ[HOSTED_PORT]))
+        found["Port"] = (HOSTED_PORT, _value("Port", HOSTED_PORT, environ[HOSTED_PORT]))
     return found
 
 
@@ -85,13 +86,13 @@ def slips(environ: Mapping[str, str]) -> list[str]:
     return sentences
 
 
-def _value(key: str, text: str) -> Any:
+def _value(key: str, name: str, text: str) -> Any:
     rules = SCHEMA[key]
     if not text and rules.get("nullable"):
         return None
     if rules.get("type") == "string":
         return text
     try:
-        return json.loads(text)
+        return parsed(text, name)
     except (ValueError, RecursionError):
         return text

@@ -146,18 +146,27 @@ def _placed(host: str, folder: Path) -> str:
     return host if path == host else f"unix:{folder / path}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object; raises ConfigError."""
+def parsed(text: str, source: object) -> Any:
+    """Parse JSON from a file or a variable; raises ConfigError if it has a key twice.
+
+    Raises ValueError or RecursionError for other text.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise ConfigError([f"{path}: {key}: is given twice"])
+            raise ConfigError([f"{source}: {key}: is given twice"])
         return found
 
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; raises ConfigError."""
+
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+        values = parsed(path.read_text(encoding="utf-8-sig"), path)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
