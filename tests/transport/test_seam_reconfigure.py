@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from patience import patient
-from seam import Seam, Seams
+from seam import PREFIX, Seam, Seams
+from sockjs_client import ask
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CONTINUATION, TEXT, encode, fragment
 
@@ -92,3 +93,17 @@ async def test_a_lower_limit_of_frames(seam: Seams, transport: str, pieces: bool
     server.manager.configure(options(server, max_packet_bytes=PACKET))
     say(visitor, LONG, pieces=pieces)
     assert (await visitor.websocket.goodbye())[0] == CloseCode.TOO_LARGE
+
+
+async def test_who_may_frame_the_iframe_page(seam: Seams) -> None:
+    """A browser that has the page asks whether others may frame it now, and gets the new policy."""
+    server = await seam(origins=("https://a.example",))
+    path = f"{PREFIX}/iframe.html"
+    old = await ask(server.base, "GET", path)
+    assert old.headers["Cache-Control"] == "no-cache" and "Expires" not in old.headers
+    known = {"If-None-Match": old.headers["ETag"]}
+    assert (await ask(server.base, "GET", path, None, known)).status == 304
+    server.manager.configure(options(server, origins=("https://b.example",)))
+    new = await ask(server.base, "GET", path, None, known)
+    assert new.status == 200
+    assert new.headers["Content-Security-Policy"] == "frame-ancestors https://b.example"

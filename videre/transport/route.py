@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -96,15 +97,19 @@ class Route(SockJSRoute):  # type: ignore[misc]  # the plugin has no types
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Serve the page for iframe transports; only allowed origins may frame it."""
-        response = await self._page(request, self._iframe)
-        if (policy := self.manager.admission.origins.policy) is not None:
-            response.headers["Content-Security-Policy"] = policy
-        return response
+        return await self._page(request, self._iframe)
 
     async def _iframe(self, request: web.Request) -> web.Response:
         # The plugin answers 304 to any ETag, even one for a page with another SockJSUrl.
-        etag = f'"{self.iframe_html_hxd}"'
-        headers = {hdrs.ETAG: etag, **dict(cache_headers())}
+        policy = self.manager.admission.origins.policy
+        if policy is None:
+            etag = f'"{self.iframe_html_hxd}"'
+            headers = dict(cache_headers())  # for a year, as the SockJS protocol has it
+        else:  # a reload may change it, so that browsers must ask each time
+            tag = hashlib.sha256(f"{self.iframe_html_hxd} {policy}".encode()).hexdigest()[:32]
+            etag = f'"{tag}"'
+            headers = {"Content-Security-Policy": policy, hdrs.CACHE_CONTROL: "no-cache"}
+        headers[hdrs.ETAG] = etag
         known = [tag.strip() for tag in request.headers.get(hdrs.IF_NONE_MATCH, "").split(",")]
         if etag in known or f"W/{etag}" in known:
             return Answer(status=304, headers={**headers, hdrs.CONTENT_TYPE: ""})
