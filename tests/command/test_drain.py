@@ -135,6 +135,18 @@ async def test_it_ends_with_the_last_session() -> None:
         await run.ended()
 
 
+async def test_two_drains_at_a_time() -> None:
+    """Both end with the last session: a site's `drain` may be called again."""
+    async with draining() as run:
+        (member,) = await run.server.members("a")
+        drains = [asyncio.create_task(run.namespace.drain(10 * LONG)) for _ in range(2)]
+        for _ in drains:
+            goaway(await member.text())
+        await member.close()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.gather(*drains)
+
+
 async def test_a_drain_without_sessions() -> None:
     """It is over at once."""
     async with draining() as run:

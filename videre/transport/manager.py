@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +57,7 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
         self._backlogs: Holdings[Session] = Holdings()  # seen in this round
         self._ending: deque[tuple[Session, End]] = deque()  # sessions to finish
         self._held_back = False  # finish none until all are closed
-        self._drained: asyncio.Future[None] | None = None  # for a drain to wait on
+        self._drained: asyncio.Future[None] | None = None  # for drains to wait on
 
     @property
     def options(self) -> Options:
@@ -183,12 +182,12 @@ class Manager(sockjs.SessionManager):  # type: ignore[misc]  # the plugin has no
     # The end.
 
     async def drained(self, seconds: float) -> None:
-        """Wait until no session is open, at most `seconds`."""
+        """Wait until no session is open, at most `seconds`; several may wait at a time."""
         if not self.open_sessions:
             return
-        self._drained = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._drained, seconds)
+        if self._drained is None or self._drained.done():
+            self._drained = asyncio.get_running_loop().create_future()
+        await asyncio.wait((self._drained,), timeout=max(0.0, seconds))
 
     def _finish_some(self) -> None:
         if self._held_back:
