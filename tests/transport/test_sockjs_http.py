@@ -55,12 +55,15 @@ async def test_streaming_to_http_1_0(base: str) -> None:
     assert await stream.rest() == f"o\n{GO_AWAY}\n".encode()
 
 
-async def test_polling_from_http_1_0(base: str) -> None:
-    """A poll by HTTP/1.0 ends with the connection or at its length."""
-    wire = await Wire.open(base)
-    answer = await wire.ask("POST", f"{fresh()}/xhr", b"", version="1.0")
-    assert "Transfer-Encoding" not in answer.headers
-    assert answer.text == "o\n"
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+async def test_polling_from_http_1_0(base: str, connection: str) -> None:
+    """A poll by HTTP/1.0 ends with the connection: there are no chunks, and the length is open."""
+    headers = {"Connection": connection}
+    stream = await Stream.open(base, "POST", f"{fresh()}/xhr", headers, version="1.0")
+    assert "Transfer-Encoding" not in stream.head.headers
+    assert "Content-Length" not in stream.head.headers
+    assert stream.head.headers.get("Connection", "close").lower() == "close"
+    assert await stream.rest() == b"o\n"
 
 
 async def test_streaming_to_http_1_1(base: str) -> None:

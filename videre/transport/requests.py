@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote_plus
 
 from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 from sockjs.transports import (
     eventsource,
     htmlfile,
@@ -85,7 +86,9 @@ class Receiving:
         """Answer with the frames that `handle_session` sends."""
         headers = _headers(self.request, self.session, self.content_type)
         self.response = web.StreamResponse(headers=headers)
-        if self.closes:
+        # HTTP/1.0 has no chunks: the body ends with the connection. aiohttp would keep that open if
+        # the client asks for it.
+        if self.closes or self.request.version < HttpVersion11:
             self.response.force_close()
         await self.response.prepare(self.request)
         if opening := self.opening():
