@@ -658,6 +658,17 @@ def test_each_worker_has_its_own_port_and_log() -> None:
     assert [one.port for one in workers.configs(Config(workers=2, port=0))] == [0, 0]
 
 
+@pytest.mark.parametrize("kind", ["device", "pipe", "link", "folder"])
+def test_workers_share_a_log_that_is_no_file(kind: str, tmp_path: Path) -> None:
+    """A file beside it, such as /dev/stdout.0, would take the log where nobody looks for it."""
+    path = {"device": Path("/dev/null"), "link": Path("/dev/stdout")}.get(kind, tmp_path / "log")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()  # an error, which names it
+    assert [one.log_file for one in workers.configs(Config(workers=2, log_file=path))] == [path] * 2
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

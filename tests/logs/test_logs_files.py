@@ -300,6 +300,20 @@ def test_a_disk_that_takes_a_part(kept: Kept, monkeypatch: pytest.MonkeyPatch, t
     assert kept.lines() == took // 100 + 1
 
 
+def test_a_full_disk_that_others_share(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that another worker has written to the same file stay."""
+    kept.write(1)
+    other = File(kept.path, max_bytes=0, backups=0)
+    other.write([LINE] * 5)
+    other.close()
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda file, data: write(file, data[:150]))
+        with pytest.raises(Unwritten):
+            kept.file.write([LINE] * 3)
+    assert kept.lines() == 1 + 5 + 1
+
+
 class Stubborn:
     """A target that takes some lines of each write only; None: all of them."""
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from videre import logs
 from videre.command import streams, systemd
 from videre.command.worker import (
     ENDING,
@@ -47,7 +48,10 @@ def configs(config: Config) -> list[Config]:
 
 
 def _numbered(path: Path | None, number: int) -> Path | None:
-    return path and path.with_name(f"{path.stem}.{number}{path.suffix}")
+    """Return a worker's log file; they share a device, a pipe, or a link such as /dev/stdout."""
+    if path is None or not logs.is_plain(path):
+        return path
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def run(config: Config, listen: Listen, serve: Serve, reload: Callable[[], None]) -> int:

@@ -137,7 +137,9 @@ class File:
             # The disk is full. Cut off the partial line, which is not valid JSON.
             whole = data.rfind(b"\n", 0, written) + 1
             with contextlib.suppress(OSError):  # a device that cannot be truncated
-                os.ftruncate(self._file, self._size + whole)
+                end = os.lseek(self._file, 0, os.SEEK_CUR)
+                if end == os.fstat(self._file).st_size:  # else another worker has written since
+                    os.ftruncate(self._file, end - written + whole)
             self._written += data.count(b"\n", 0, whole)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._written += len(batch)
@@ -189,6 +191,14 @@ class File:
         if why != self._told:
             self._told = why
             self._tell(why)
+
+
+def is_plain(path: Path) -> bool:
+    """Tell whether a log's name is that of a plain file, or of one that will be created."""
+    try:
+        return not path.exists() or (path.is_file() and not _is_of_the_system(path))
+    except OSError:  # opening it will report that
+        return True
 
 
 def _is_of_the_system(path: Path) -> bool:
