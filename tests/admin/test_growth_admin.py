@@ -128,6 +128,20 @@ async def test_long_headers(name: str, token: str | None) -> None:
             )
 
 
+@pytest.mark.parametrize("piece", [";", "a=b;", " "])
+async def test_types(admin: Admin, piece: str) -> None:
+    """Of a body's Content-Type only the type is looked at: it would cost 60 us for each byte."""
+    numbers = itertools.count()  # aiohttp remembers what it has parsed
+
+    def make(size: int) -> web.Request:
+        headers = {"Content-Type": f"application/json;{next(numbers)}{repeat(piece, size)}"}
+        return made(admin, "POST", "/api/v1/packets?room=a", b"{}", **headers)
+
+    await check_async(
+        make, lambda request: asked(admin, request), largest=LONGEST, most=5e-6, weigh=weight
+    )
+
+
 @pytest.mark.parametrize("piece", ["a", ",", ";", ",a;q=1", "1.", OPEN_METRICS, f";{OPEN_METRICS}"])
 def test_what_metrics_are_accepted(piece: str) -> None:
     """Any Accept header."""

@@ -20,6 +20,7 @@ from cerberus.schema import UnvalidatedSchema
 from videre.admin.problems import Problem
 from videre.config.schema import StrictValidator, sentences
 from videre.packets import MAX_ROOM_ID, MAX_TO, MAX_USER_ID, outlined
+from videre.transport.checks import media_type
 
 #: Default and maximum of `limit`, the number of entries in a response.
 PAGE = 100
@@ -89,7 +90,7 @@ def read_query(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any
 
 async def read_body(request: web.Request, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request's body, a JSON object; raises Problem."""
-    if request.content_type != "application/json":  # a form on another site cannot send JSON
+    if media_type(request) != "application/json":  # a form on another site cannot send JSON
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Problem("unsupported-media-type", "Send the body without a Content-Encoding.")

@@ -27,6 +27,7 @@ from videre.answers import Answer, is_timed_out
 from videre.reasons import LOST
 from videre.transport import framing
 from videre.transport.bodies import Body
+from videre.transport.checks import media_type
 from videre.transport.http import HTTPSession
 
 _PLAIN = "text/plain; charset=UTF-8"
@@ -239,7 +240,7 @@ class JSONPSend(Sending, jsonp.JSONPollingSend):  # type: ignore[misc]
 
     def unwrap(self, body: bytes) -> bytes:
         """See Sending.unwrap."""
-        if self.request.content_type.lower() != "application/x-www-form-urlencoded":
+        if media_type(self.request) != "application/x-www-form-urlencoded":
             return body
         if not body.startswith(b"d="):
             return b""
