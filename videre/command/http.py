@@ -12,6 +12,7 @@ from aiohttp.http import RawRequestMessage
 from yarl import URL
 
 from videre.command.gate import Gate
+from videre.command.heads import HeadParser
 from videre.command.http_log import http_logger
 from videre.settings import Process
 
@@ -21,6 +22,10 @@ SHUTDOWN = 1.0
 LINGERING = 3.0
 # Longest URL or header, in bytes: a cookie has up to 4 KB, and browsers send all of a site's.
 MAX_LINE = 32 * 1024
+# Longest head of a request, in bytes: its URL and all its headers.
+MAX_HEAD = 4 * MAX_LINE
+# Requests that may wait on a connection before it is read no further: browsers send one at a time.
+MAX_WAITING = 2
 _NEVER = float("inf")
 
 
@@ -33,6 +38,8 @@ class Connection(web.RequestHandler):
         self, server: Server, gate: Gate, address: str, *, client: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(server, **kwargs)
+        self._parser: Any = HeadParser(self._parser, MAX_HEAD)
+        self._max_msg_queue_size, self._msg_queue_resume_size = MAX_WAITING, MAX_WAITING - 1
         self._client = client  # its address, if the PROXY protocol named it
         self._gate = gate
         self.address = address  # what it counts against

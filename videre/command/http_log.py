@@ -8,6 +8,8 @@ import time
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from videre.command.heads import HeadTooLong
+
 # Seconds between two log lines about malformed requests.
 LOG = 60.0
 
@@ -51,4 +53,6 @@ def _why(error: Exception) -> str:
     """Return what was wrong with a request, without quoting it."""
     if isinstance(error, LineTooLong):
         return f"its URL or a header is longer than {error.args[1]} bytes"
+    if isinstance(error, HeadTooLong):
+        return f"its URL and headers are longer than {error.limit} bytes together"
     return type(error).__name__
