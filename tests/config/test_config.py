@@ -329,6 +329,7 @@ def test_a_conf_json_of_the_original(read: Read, conf: Path) -> None:
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"Port": %b1%b}' % (b"[" * 900, b"]" * 900), "nested too deep"),
         (b'{"Port": 1,}', "not JSON"),
         (b'{"Port": %s}' % (b"9" * 5000), "not JSON"),
         (b"\xff\xfe{\0}\0", "UTF-8"),
@@ -338,8 +339,8 @@ def test_a_conf_json_of_the_original(read: Read, conf: Path) -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_files_that_hold_no_object(content: bytes, words: str, conf: Path) -> None:
-    """A file without a JSON object is refused, with a short message that names it."""
+def test_files_that_hold_no_configuration(content: bytes, words: str, conf: Path) -> None:
+    """A file without a usable JSON object is refused, with a short message that names it."""
     conf.write_bytes(content)
     (fault,) = faults(load, conf)
     assert fault.startswith(f"{conf}: ") and words in fault

@@ -49,7 +49,10 @@ def load(
     if named and "TLS" not in options:
         values["TLS"] = True  # an option that names a certificate implies TLS
     sources = {key: str(path) for key in values} | {key: name for key, (name, _) in options.items()}
-    document, faults = judge(values)
+    try:
+        document, faults = judge(values)
+    except RecursionError:
+        raise ConfigError([f"{path or 'a variable'}: is nested too deep"]) from None
 
     def below(key: str) -> Path:
         return Path() if key in options else folder
