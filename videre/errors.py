@@ -100,7 +100,7 @@ class PeerError(VidereError):
     code: ClassVar[str]
     retry: ClassVar[bool] = False
     #: Whether it counts towards the ten in a row that close the session.
-    bad: ClassVar[bool] = True
+    bad: bool = True
     #: In a client: the Header.Id of the refused packet.
     packet_id: object = None
 

@@ -137,7 +137,7 @@ class Peer(Holder):
                 packet = self._context.decoder.decode(text)
             except PeerError as bad:  # or MaxPacketBytes has been reloaded
                 if isinstance(error, RateLimited):
-                    error.header = bad.header
+                    error.header, error.bad = bad.header, True
         self.refuse(error, packet)
 
     def _connect(self, packet: Packet, seat: Seat | None) -> Awaitable[None] | None:
