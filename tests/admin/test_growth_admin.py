@@ -128,6 +128,19 @@ async def test_long_headers(name: str, token: str | None) -> None:
             )
 
 
+@pytest.mark.parametrize("piece", ["a", "a.", "ü", "ü.", "ab", "[", "%"])
+async def test_hosts(piece: str) -> None:
+    """A port without a token parses the Host: an international name takes 3 us for each byte."""
+    async with administered(token=None) as admin:
+        await check_async(
+            lambda size: made(admin, "GET", "/status.json", Host=f"xn--{repeat(piece, size)}"),
+            lambda request: asked(admin, request),
+            largest=LONGEST,
+            most=1e-6,
+            weigh=weight,
+        )
+
+
 @pytest.mark.parametrize("piece", [";", "a=b;", " "])
 async def test_types(admin: Admin, piece: str) -> None:
     """Of a body's Content-Type only the type is looked at: it would cost 60 us for each byte."""

@@ -67,6 +67,9 @@ PATHS: dict[str, Callable[[int], str]] = {
     "long-parts": lambda size: f"/{'a' * (size // 4)}" * 4,
     "one-part": lambda size: "/" + "a" * size,
     "absolute": lambda size: "http://a" + "/a" * (size // 2),
+    "host": lambda size: f"http://{'a' * size}/nothing",
+    "international": lambda size: f"http://xn--{'ab' * (size // 2)}/nothing",
+    "international-labels": lambda size: f"http://{'xn--9ca.' * (size // 8)}/nothing",
     "before-a-query": lambda size: "/a" * (size // 4) + "?" + "/a" * (size // 4),
 }
 
@@ -93,6 +96,15 @@ def test_no_route_is_deeper_than_its_path(made: Callable[[], web.Application]) -
         assert isinstance(resource, web.PlainResource | web.DynamicResource)
         pattern = resource.get_info().get("pattern")
         assert pattern is None or pattern.fullmatch(resource.canonical + "/a") is None
+
+
+@pytest.mark.parametrize("host", ["xn--a", "xn--", "xn--ab-", "a." * 128])
+async def test_urls_with_a_bad_host(host: str) -> None:
+    """They are answered. aiohttp fails to decode them, and then left the connection as it was."""
+    async with served(public()) as base:
+        wire = await Wire.open(base)
+        assert (await wire.ask("GET", f"http://{host}/health")).status == 404
+        assert (await wire.ask("GET", "http://xn--bcher-kva.example/health")).status == 200
 
 
 async def test_paths_at_the_bound() -> None:

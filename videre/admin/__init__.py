@@ -57,7 +57,7 @@ def create_app(
     config = config or Config()
     ready = ready or (lambda: all(each.ready for each in namespaces))
     guard = Guard(config.admin_token)
-    app = web.Application(middlewares=[tell_problems, guard.middleware(), checked])
+    app = web.Application(middlewares=[tell_problems, checked, guard.middleware()])
     app[GUARD] = guard
     reload(app, config)
     app.on_response_prepare.append(add_headers)

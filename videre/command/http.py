@@ -15,6 +15,7 @@ from videre.command.gate import Gate
 from videre.command.heads import HeadParser
 from videre.command.http_log import http_logger
 from videre.settings import Process
+from videre.transport.checks import MAX_HOST
 
 # Seconds that requests may take to end after a shutdown has closed all sessions.
 SHUTDOWN = 1.0
@@ -151,7 +152,7 @@ class Runner(web.AppRunner):
 
 
 def _shallow(make: Callable[..., web.BaseRequest], router: web.UrlDispatcher) -> Any:
-    """Return a request factory that replaces paths with more slashes than any route.
+    """Return a request factory that replaces URLs with more slashes than any route, or a bad host.
 
     The router looks a path up repeatedly, each time without its last segment: 8 KB of slashes took
     9 ms. The replacement is also deeper than any route, so the result is still 404.
@@ -160,8 +161,20 @@ def _shallow(make: Callable[..., web.BaseRequest], router: web.UrlDispatcher) ->
     nowhere = URL("/-" * (deepest + 1))
 
     def make_shallow(message: RawRequestMessage, *args: Any) -> web.BaseRequest:
-        if message.url.raw_path.count("/") > deepest:
+        if message.url.raw_path.count("/") > deepest or not _has_good_host(message.url):
             message = message._replace(url=nowhere)
         return make(message, *args)
 
     return make_shallow
+
+
+def _has_good_host(url: URL) -> bool:
+    """Tell whether aiohttp can make a request of a URL, which in HTTP may name a host.
+
+    It decodes an international name before it catches any error: a malformed one would leave the
+    connection without an answer for ever, and 32 KB would take 200 ms.
+    """
+    try:
+        return not url.absolute or (len(url.raw_host or "") <= MAX_HOST and url.host is not None)
+    except ValueError:
+        return False

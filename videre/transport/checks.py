@@ -8,9 +8,12 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10
 from aiohttp.typedefs import Handler
 
+#: Longest host name, in characters.
+MAX_HOST = 255
+
 # Host and port (RFC 9110, 7.2; RFC 3986, 3.2.2). Empty if the client has no host to name.
 _HOST = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(?::([0-9]{0,5}))?"
+    rf"(?:\[[0-9A-Fa-f:.]{{2,45}}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{{0,{MAX_HOST}}})(?::([0-9]{{0,5}}))?"
 )
 _PLAIN = ("", "identity")
 
