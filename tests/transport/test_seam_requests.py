@@ -12,12 +12,15 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from growth import check_async
 from heard_log import HeardLog
+from hypothesis import given
+from hypothesis import strategies as st
 from patience import WAIT_SECONDS
 from sockjs_client import Wire, fresh, poll
 from websocket_client import handshake
@@ -31,6 +34,7 @@ from videre.config import Config
 from videre.logs import EventLog, Journal
 from videre.transport.bodies import Body
 from videre.transport.holdings import Holdings
+from videre.transport.requests import _unescaped
 
 #: The most bytes of log for one odd request: a line.
 LINE = 250
@@ -313,6 +317,29 @@ async def test_a_flood_of_odd_requests(caplog: pytest.LogCaptureFixture) -> None
 
 
 # Bodies.
+
+PIECES = (
+    "%",
+    "%4",
+    "%41",
+    "%3d",
+    "%3D41",
+    "%0A",
+    "%C3%BC",
+    "%ff",
+    "%2B",
+    "+",
+    "=",
+    "==",
+    "=41",
+    "=\n",
+)
+
+
+@given(st.lists(st.sampled_from((*PIECES, " \r\n", "_", "&", "a", "ü"))).map("".join))
+def test_a_form_is_decoded_as_by_the_standard_library(text: str) -> None:
+    """Although it is done by other code, which takes a tenth of the time."""
+    assert _unescaped(text.encode()) == unquote_plus(text).encode()
 
 
 def zeros(size: int) -> bytes:
