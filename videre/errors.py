@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import ClassVar
 
 # Longest message in an error packet, in characters. A message may quote a field name chosen by the
 # sender, and input from strangers must not be amplified.
@@ -97,8 +96,8 @@ class PeerError(VidereError):
     `header` is the header of a packet that was read and is no Packet, if it has one.
     """
 
-    code: ClassVar[str]
-    retry: ClassVar[bool] = False
+    code: str
+    retry: bool = False
     #: Whether it counts towards the ten in a row that close the session.
     bad: bool = True
     #: In a client: the Header.Id of the refused packet.

@@ -92,7 +92,7 @@ def test_a_seat_follows_the_room() -> None:
     assert seat.apply(packet("connect", "me", "true")) is None
     assert isinstance(seat.apply(packet("broadcast", "b")), Message)
     assert seat.apply(packet("weather", "b")) is None
-    assert (seat.users, seat.initiator, seat.received) == (["me", "b"], "me", 6)  # type: ignore[comparison-overlap]
+    assert (list(seat.users), seat.initiator, seat.received) == (["me", "b"], "me", 6)  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize("payload", ["plain", "é😀"])

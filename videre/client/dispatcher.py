@@ -33,7 +33,7 @@ class Dispatcher:
         match packet.event:
             case wire.PING:
                 self._sender.answered(size)
-                self._seat.users = packet.value()
+                self._seat.users = dict.fromkeys(packet.value())
                 if isinstance(packet.id, int):
                     self._sender.confirm(packet.id)
             case wire.ICE:

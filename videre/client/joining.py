@@ -112,7 +112,7 @@ class Joining:
                         seat.unwelcomed(packet)
                         mine = await self._send(connection, wire.PING)
                 case wire.PING:
-                    seat.users = packet.value()
+                    seat.users = dict.fromkeys(packet.value())
                     return False
                 case _:
                     if event := seat.apply(packet):

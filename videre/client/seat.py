@@ -15,7 +15,7 @@ class Seat:
 
     def __init__(self, user: str) -> None:
         self.user = user
-        self.users: list[str] = []
+        self.users: dict[str, None] = {}  # in joining order
         self.initiator: str | None = None
         self.ice_servers: list[dict[str, Any]] = []
         self.ice_ttl: float | None = None  # seconds for which they are valid
@@ -38,7 +38,7 @@ class Seat:
         if not resumed:
             # Keep the view of a resumed seat. The welcome is ahead of the missed packets that
             # follow it, and they bring the view up to date.
-            self.users = list(told["Users"])
+            self.users = dict.fromkeys(told["Users"])
             self.initiator = told["Initiator"]
         self.secret = told["Resume"]
         self.received = 0
@@ -57,7 +57,7 @@ class Seat:
     def unwelcomed(self, packet: Packet) -> None:
         """Apply one's own connect packet, from a server that sends no welcome."""
         self.seen.forget()  # others may have left, and count anew
-        self.users = [self.user]
+        self.users = {self.user: None}
         self.initiator = self.user if packet.value() else None
 
     def apply(self, packet: Packet) -> Event | None:
@@ -73,13 +73,11 @@ class Seat:
             case wire.CONNECT if user == self.user:
                 return self._promote(user) if packet.value() else None
             case wire.CONNECT:
-                if user not in self.users:
-                    self.users.append(user)
+                self.users.setdefault(user)
                 return Joined(user, packet.body["Header"])
             case wire.DISCONNECT:
                 self.seen.forget(user)
-                if user in self.users:
-                    self.users.remove(user)
+                self.users.pop(user, None)
                 if self.initiator == user:
                     self.initiator = None  # a packet names the next one
                 return Left(user)

@@ -94,12 +94,11 @@ def read(text: str | bytes) -> Packet:
 
 
 def error_of(packet: Packet) -> PeerError:
-    """Return an error packet as the PeerError subclass for its code, made if unknown."""
+    """Return an error packet as the PeerError subclass for its code, else as a PeerError."""
     told = packet.value()
     known = {kind.code: kind for kind in PeerError.__subclasses__()}
-    kind = known.get(told["Code"])
-    if kind is None:
-        kind = type("UnknownError", (PeerError,), {"code": told["Code"], "retry": told["Retry"]})
-    error = kind(told["Message"])
+    error = known.get(told["Code"], PeerError)(told["Message"])
+    if type(error) is PeerError:
+        error.code, error.retry = told["Code"], told["Retry"]
     error.packet_id = packet.id
     return error

@@ -38,10 +38,10 @@ class Data:
         *,
         max_bytes: int,
     ) -> None:
-        self._connection = connection
         self._peer = peer
         self._emit = emit
         self._version = 0
+        self._longest = MAX_MESSAGE  # of the messages that the other end accepts, in bytes
         self._open = asyncio.get_running_loop().create_future()
         self._room = asyncio.Event()  # set while the plain channel has room
         self._in_order = asyncio.Lock()  # plain messages are sent in the order of `send`
@@ -69,9 +69,14 @@ class Data:
             max_bytes=max_bytes,
         )
 
-    def agree(self, version: int) -> None:
-        """Set the version of transfers that both ends support; 0: none."""
+    def agree(self, version: int, sdp: str) -> None:
+        """Set the version of transfers that both ends support (0: none), and their description.
+
+        It names the largest message that they accept (RFC 8841, 6).
+        """
         self._version = version
+        found = _MAX_MESSAGE.search(sdp)
+        self._longest = min(int(found[1]) if found else 0, MAX_MESSAGE) or MAX_MESSAGE
 
     async def send(self, value: Encoded, progress: Progress | None) -> None:
         """Send a value once the channels are open. Raises TransferError.
@@ -79,10 +84,10 @@ class Data:
         Returns when a plain message is on its way, or the other end has received a whole transfer.
         """
         await asyncio.shield(self._open)
-        if value.is_plain and len(value.data) <= self._longest():
+        if value.is_plain and len(value.data) <= self._longest:
             await self._send_plain(value)
         elif self._version:
-            self._outgoing.max_message = self._longest()
+            self._outgoing.max_message = self._longest
             await self._outgoing.send(value, progress and self._guarded(progress))
         else:
             words = f"{self._peer.user} has an older client, which takes strings and bytes of up to"
@@ -96,13 +101,6 @@ class Data:
             if self._plain.readyState != "open":
                 raise gone(self._peer.user)
             self._plain.send(value.data.decode() if value.kind == TEXT else value.data)
-
-    def _longest(self) -> int:
-        """Return the largest message that the other end accepts, in bytes (RFC 8841, 6)."""
-        remote = self._connection.remoteDescription
-        found = _MAX_MESSAGE.search(remote.sdp) if remote is not None else None
-        told = int(found[1]) if found else MAX_MESSAGE
-        return min(told or MAX_MESSAGE, MAX_MESSAGE)
 
     def _opened(self) -> None:
         if not self._open.done():

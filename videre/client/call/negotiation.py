@@ -68,7 +68,7 @@ class Negotiation:
         self._turn = 0  # number of the last turn lent
         self._offers = 0  # number of our last offer
         self._offer = 0  # number of the last offer accepted
-        self._candidates = 0  # candidates since then
+        self._candidates = 0  # that may still follow the last description
         self._is_prepared = False
         self._steps: asyncio.Queue[Step] = asyncio.Queue(MAX_WAITING)
         self._task = asyncio.create_task(self._work())
@@ -166,16 +166,14 @@ class Negotiation:
     async def _take_candidate(self, signal: Signal) -> None:
         # Before the first description a candidate has no place; the other end describes itself
         # first.
-        if signal.candidate is None or self._connection.remoteDescription is None:
-            return
-        self._candidates += 1
-        if self._candidates <= MAX_CANDIDATES:
+        if signal.candidate is not None and self._candidates:
+            self._candidates -= 1
             await self._connection.addIceCandidate(signal.candidate)
 
     async def _take_answer(self, signal: Signal) -> None:
         description = _described(signal)
         await self._connection.setRemoteDescription(description)
-        self._candidates = 0
+        self._candidates = MAX_CANDIDATES
         self._side.agreed(signal, description)
 
     async def _take_offer(self, signal: Signal) -> None:
@@ -187,7 +185,7 @@ class Negotiation:
         await self._connection.setRemoteDescription(description)
         self._side.arrange(offer=False)
         self._offer = signal.number
-        self._candidates = 0
+        self._candidates = MAX_CANDIDATES
         self._lent = False
         await self._connection.setLocalDescription()
         self._side.agreed(signal, description)

@@ -228,7 +228,7 @@ class Peer:
     def agreed(self, signal: Signal, description: RTCSessionDescription) -> None:
         """Start ICE: both ends are described."""
         if self._data is not None:
-            self._data.agree(min(signal.data, signals.DATA))
+            self._data.agree(min(signal.data, signals.DATA), description.sdp)
         self._remote, password = _credentials(description)
         if self._path is not None:
             self._path.start(self._remote, password)
