@@ -422,7 +422,10 @@ CANDIDATE = {"candidate": GOOD, "sdpMid": "0", "sdpMLineIndex": 0}
     [
         (["m=audio 9 UDP/TLS/RTP/SAVPF 0"], 63),
         (["a=rtpmap:96 VP8/90000"], 1000),
-        (["a=rtpmap:96 VP8/90000", "a=rtcp-fb:* nack"], 447),
+        (["a=rtpmap:96 VP8/90000", "a=rtcp-fb:* nack"], 70),
+        (["a=rtpmap:96 VP8/90000", "a=rtcp-fb:96 nack"], 100),
+        (["a=rtpmap:%d VP8/90000", "a=rtcp-fb:* nack"], 99),
+        (["a=rtpmap:%d VP8/90000", "a=rtcp-fb:96 nack"], 447),
         (["a=rtpmap:96 VP8/90000", "a=fmtp:96 x=1"], 447),
         (["a=ssrc:1 cname:x"], 447),
         ([f"a={GOOD}"], 256),
@@ -433,7 +436,8 @@ def test_a_description_is_bounded(lines: list[str], most: int) -> None:
     """One packet with more of these would stop all calls for seconds, or take a gigabyte."""
     for end in ("\r\n", "\n", "\r", "\x0b"):
         for count in (most, most + 1):
-            sdp = end.join(["v=0", *lines * count])
+            numbered = [line.replace("%d", str(at)) for at in range(count) for line in lines]
+            sdp = end.join(["v=0", *numbered])
             signal = {"Type": "Ice Offer", "IcePacket": {"type": "offer", "sdp": sdp}}
             if count == most:
                 assert signals.read(signal) is not None

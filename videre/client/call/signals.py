@@ -22,8 +22,8 @@ MAX_NAME = 128
 MAX_CANDIDATES = 256
 
 # Further bounds of a description, far above what browsers send. The products are those of lines in
-# a section: aiortc's work grows with them.
-MAX_SECTIONS, MAX_CODECS, MAX_PRODUCTS = 64, 1000, 200_000
+# a section: aiortc's work grows with them. A codec is kept with each line of feedback about it.
+MAX_SECTIONS, MAX_CODECS, MAX_PRODUCTS, MAX_FEEDBACK = 64, 1000, 200_000, 10_000
 
 # The version of data transfers that this client supports.
 DATA = 1
@@ -86,11 +86,22 @@ def _description(payload: dict[str, Any]) -> RTCSessionDescription:
 
 def _is_bounded(sdp: str) -> bool:
     sections: list[Counter[str]] = [Counter()]
+    types: list[Counter[int]] = [Counter()]  # of payload, and how many codecs of a section have it
     for line in sdp.splitlines():
         if line.startswith("m="):
             sections.append(Counter())
-        sections[-1][line.partition(":")[0]] += 1
+            types.append(Counter())
+        name, _, value = line.partition(":")
+        sections[-1][name] += 1
+        if name == "a=rtpmap":
+            types[-1][int(value.partition(" ")[0])] += 1
+        elif name == "a=rtcp-fb" and value.startswith("* "):
+            sections[-1]["about all"] += 1
     total = sum(sections, Counter())
+    feedback = sum(
+        each["about all"] * each["a=rtpmap"] + each["a=rtcp-fb"] * max(copies.values(), default=0)
+        for each, copies in zip(sections, types, strict=True)
+    )
     products = sum(
         each["a=rtpmap"] * (each["a=rtcp-fb"] + each["a=fmtp"]) + each["a=ssrc"] ** 2
         for each in sections
@@ -100,6 +111,7 @@ def _is_bounded(sdp: str) -> bool:
         and total["a=rtpmap"] <= MAX_CODECS
         and total["a=candidate"] <= MAX_CANDIDATES
         and products <= MAX_PRODUCTS
+        and feedback <= MAX_FEEDBACK
     )
 
 
