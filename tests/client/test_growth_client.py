@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiortc import RTCSessionDescription
 from growth import check
+from orjson import loads as json_of
 
 from videre.client import wire
+from videre.client.call.meeting import Meeting
 from videre.client.call.negotiation import MAX_CANDIDATES, Negotiation
+from videre.client.call.pace import MAX_HELD
 from videre.client.call.signals import CANDIDATE, OFFER, Signal, read
 from videre.client.seat import Seat
 from videre.errors import PeerError
@@ -51,6 +54,21 @@ def test_crowds(event: str) -> None:
             seat.apply(packet)
 
     check(make, work, largest=2 * LARGEST, weigh=lambda given: len(given[1]))
+
+
+async def test_signals_with_something_deep() -> None:
+    """Equal ones that wait are found by what they say, which is as flat as the client wants it.
+
+    To compare payloads of so many levels raised an error, which ended all calls.
+    """
+    ignored: list[object] = []
+    host: Any = SimpleNamespace(emit=lambda *args: ignored.append(args))
+    meeting = Meeting(host, cast(Any, None), lambda: False)
+    deep = "[" * 1020 + "]" * 1020
+    for _ in range(MAX_HELD):
+        meeting.take("eve", json_of(f'{{"Type":"Ice Ask","Call":"c","X":{deep}}}'))
+    assert not ignored
+    await meeting.end()
 
 
 class Silent:

@@ -61,7 +61,7 @@ class Meeting:
         if signal.type == signals.OFFER and (peer is None or peer.call != signal.call):
             cost = CALL_COST
         pace = self._paces.setdefault(user, Pace())
-        if not pace.pass_(payload, cost, lambda: self._take_signal(user, signal)):
+        if not pace.pass_(signal, cost, lambda: self._take_signal(user, signal)):
             self._host.emit("ignored", payload, user)
 
     def _take_signal(self, user: str, signal: Signal) -> None:

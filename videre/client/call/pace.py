@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+
+from videre.client.call.signals import Signal
 
 # Answers at once to one member's signals: ten to each of seven members stay within our own rate.
 ANSWERS = 10.0
@@ -27,16 +28,16 @@ class Pace:
     def __init__(self) -> None:
         self._left = ANSWERS
         self._at = asyncio.get_running_loop().time()
-        self._held: deque[tuple[Any, int, Callable[[], None]]] = deque()
+        self._held: deque[tuple[Signal, int, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def pass_(self, payload: Any, cost: int, take: Callable[[], None]) -> bool:
+    def pass_(self, signal: Signal, cost: int, take: Callable[[], None]) -> bool:
         """Call `take` in its turn; return False if too many signals wait and it is dropped."""
-        if cost and any(payload == held for held, *_ in self._held):
+        if cost and any(signal == held for held, *_ in self._held):
             return True
         if len(self._held) >= MAX_HELD:
             return False
-        self._held.append((payload, cost, take))
+        self._held.append((signal, cost, take))
         if self._timer is None:
             self._go()
         return True
