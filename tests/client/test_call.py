@@ -593,6 +593,7 @@ async def test_a_cancelled_transfer(start: Start) -> None:
 async def test_expiring_ice_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are requested again in time; an invalid answer is only an error."""
     monkeypatch.setattr(servers, "IDLE", 0.01)
+    monkeypatch.setattr(servers, "LEAST", 0.01)
     errors: asyncio.Queue[Any] = asyncio.Queue()
     async with asyncio.timeout(SECONDS), scripted() as server:
         call = Call(server.url, user="me", room="room")

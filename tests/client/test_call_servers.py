@@ -30,7 +30,9 @@ class Room:
 
 
 @pytest.mark.parametrize(
-    ("ttl", "times"), [(1000, [800, 810, 820, 1620]), (5, [4, 8, 12, 16])], ids=str
+    ("ttl", "times"),
+    [(1000, [800, 810, 820, 1620]), (5, [4, 8, 12, 16]), (0, [1, 2, 3, 4, 5])],
+    ids=str,
 )
 async def test_a_failed_request_is_repeated_soon(ttl: float, times: list[float]) -> None:
     """The credentials would expire long before the regular request."""

@@ -14,8 +14,8 @@ from videre.client.client import Client
 from videre.errors import VidereError
 
 # The part of their validity after which servers are requested again; seconds between checks while
-# they do not expire, and until a failed request is repeated.
-FRESH, IDLE, RETRY = 0.8, 60.0, 10.0
+# they do not expire, and until a failed request is repeated; and the least between two checks.
+FRESH, IDLE, RETRY, LEAST = 0.8, 60.0, 10.0, 1.0
 
 
 class Servers:
@@ -37,7 +37,7 @@ class Servers:
         most = math.inf
         while True:
             ttl = self._client.ice_ttl
-            await asyncio.sleep(IDLE if ttl is None else min(most, ttl * FRESH))
+            await asyncio.sleep(IDLE if ttl is None else max(LEAST, min(most, ttl * FRESH)))
             most = math.inf
             if ttl is not None and self._client.connected:  # if not, the next welcome brings some
                 try:
