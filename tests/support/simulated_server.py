@@ -476,7 +476,15 @@ class _Step:
         last = some[-1][3]
         return ["ok", adopted, f"({last}" if last == start else last]
 
-    def _op_restore(self, name: str, node: str, seats: str, born: str, leaving: str = "{}") -> Any:
+    def _op_restore(
+        self,
+        name: str,
+        node: str,
+        seats: str,
+        born: str,
+        leaving: str = "{}",
+        uncounted: str = "",
+    ) -> Any:
         is_known = self._room is not None and self._room.born == born
         mine = orjson.loads(seats)
         named = {own[1] for own in mine}
@@ -500,7 +508,7 @@ class _Step:
                 restored.append([user, own[1], place])
             elif held is not None and held not in named:
                 lost.append(user)
-            elif held is not None and not is_known and born != "-":
+            elif held is not None and (uncounted == "1" or (not is_known and born != "-")):
                 self._miscount(user)
         if restored:
             self._tell([0, "restored", node, restored], "", 0)

@@ -37,7 +37,7 @@ class Applying:
                 view.follow(event, line[4], float(line[5]))
             elif isinstance(event, Left):
                 gone = event.seat
-                event.heir = view.believed.heir(event.user)  # of the believed members
+                self._inherit(view, event)
                 view.follow(event)
             elif isinstance(event, Moved):
                 gone = event.seat
@@ -53,8 +53,17 @@ class Applying:
                 # Take no more steps.
                 self._node.unsound(EngineError("the other nodes declared this node dead"))
 
+    def _inherit(self, view: View, event: Left) -> None:
+        """Let the first of the believed members inherit, who may be a doubted one."""
+        heir = view.believed.heir(event.user)
+        if heir != event.heir:
+            self._node.owe_counts(view)
+        event.heir = heir
+
     def _restored(self, view: View, line: list[Any]) -> None:
         seats = {user: seat for user, seat, _ in line[3]}
+        if not all(view.believed.holds(user, seat) for user, seat in seats.items()):
+            self._node.owe_counts(view)  # of members that had been given up
         for user, seat, number in line[3]:
             view.place(user, seat, Position(line[2], float(number)))
         view.doubted -= seats.keys()
@@ -73,4 +82,5 @@ class Applying:
         view.follow(left)
         view.doubted.discard(user)
         self._node.listener.hear(view.room, left)
+        self._node.owe_counts(view)
         return seat

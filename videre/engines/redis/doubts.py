@@ -47,4 +47,5 @@ class Doubts:
     def _end(self, view: View) -> None:
         if (found := view.dispel(self._node.restoring)) is not None:
             self._node.listener.hear(view.room, found)
+            self._node.owe_counts(view)
         self.watch(view, again=True)

@@ -263,10 +263,16 @@ class Duties:
             ]
             leaving = {own.seat: own.leaving for own in self._node.own_in(room) if own.leaving}
             lists = [orjson.dumps(each).decode() for each in (rows, leaving)]
-            return room, self._node.name, lists[0], known, lists[1]
+            return room, self._node.name, lists[0], known, lists[1], "1" if uncounted else ""
 
         if view is None:
+            uncounted = False
             answer = await self._node.step(room, "restore", *take("-"))
-        else:
+            return seats, answer[1]
+        uncounted, view.uncounted = view.uncounted, False
+        try:
             answer = await self._following.ask(view, "restore", take)
+        except BaseException:
+            view.uncounted |= uncounted
+            raise
         return seats, answer[1]

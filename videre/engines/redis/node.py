@@ -283,6 +283,15 @@ class Node:
         if self.outage.reason == FULL:
             self.outage.reason = ""  # what was logged stays so: no line for each refused step
 
+    def owe_counts(self, view: View) -> None:
+        """Owe a room that its members here heard packets of which the store has no messages.
+
+        Its counts of their packets are wrong from now on: nobody could say what they missed.
+        """
+        view.uncounted = True
+        self.owed.add(view.room)
+        self.trouble.set()
+
     def owe(self, room: RoomId) -> None:
         """Owe a room: send its state to the store soon, and again LATE_SECONDS later."""
         self.owed.add(room)

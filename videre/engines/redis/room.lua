@@ -493,7 +493,8 @@ end
 -- that it has asked for and may have been granted. `known` is the room's first number as the node
 -- knows it: if it is ours, no data was lost, and a seat missing here was given up; "-": the node
 -- wants no state. `leaving` says why the node gives up seats that it still has: {seat: reason, ...}.
-function ops.restore(name, node, list, known, leaving)
+-- `uncounted` is '1' if its members have heard packets that are no messages of ours.
+function ops.restore(name, node, list, known, leaving, uncounted)
   local mine, named, lost = cjson.decode(list), {}, {}
   local reasons = cjson.decode(leaving or '{}')
   local is_known = known ~= '' and born == known
@@ -525,9 +526,9 @@ function ops.restore(name, node, list, known, leaving)
       restored[#restored + 1] = {user, own[2], place}
     elseif held and not named[held] then
       lost[#lost + 1] = user
-    elseif held and not is_known and known ~= '-' then
-      -- The node did not know our numbers: we have not counted all packets that it sent this
-      -- member.
+    elseif held and (uncounted == '1' or (not is_known and known ~= '-')) then
+      -- We have not counted all packets that the node sent this member; without our numbers, it
+      -- cannot tell.
       miscount(user)
     end
   end

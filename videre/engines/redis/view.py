@@ -101,6 +101,7 @@ class View:
         self.positions: dict[UserId, Position] = {}
         self.doubted: set[UserId] = set()  # members that the store no longer has
         self.doubting: asyncio.TimerHandle | None = None
+        self.uncounted = False  # whether its members heard packets that the store does not count
         self.catching = False  # whether the log is asked for missing messages, in any state
         self.early: list[tuple[list[Any], str]] = []  # messages that wait for their turn
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
