@@ -320,3 +320,33 @@ async def test_the_host_waits_for_the_other_nodes(tmp_path: Path) -> None:
         await one.is_ready()
         await two.keep_publishing("", "to all")
         assert (await one.hears("sent"))[0][3] == "to all"
+
+
+async def test_a_renewal_does_not_hide_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store loses all data, without a restart, while a node restores many rooms.
+
+    The node renews its lease meanwhile; it must not take it for one that was never lost.
+    """
+    cluster = Cluster(Soon(), time.time, random.Random(0))
+    store = cluster.store("one")
+    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node="one"))
+    await one.engine.start(one.heard)
+    step = store.step
+
+    async def long(room: str, op: str, *arguments: str) -> object:
+        answer = await step(room, op, *arguments)
+        if op == "restore" and "one" in cluster.server.leases:
+            monkeypatch.setattr(store, "step", step)
+            cluster.server.wipe()
+            skip(LEASE / 2)
+        return answer
+
+    try:
+        await one.join("a")
+        await one.join("b", room="other")
+        monkeypatch.setattr(store, "step", long)
+        one.engine._node.owe(RoomId("room"))
+        await until(lambda: "one" in cluster.server.leases and store.step is step, [one])
+        await until(lambda: {*cluster.server.data} == {"room", "other"}, [one])
+    finally:
+        await one.engine.close()

@@ -15,7 +15,7 @@ from videre.engines.nodes import Seen
 from videre.engines.redis.burying import Burying
 from videre.engines.redis.following import Following
 from videre.engines.redis.leases import BEATS
-from videre.engines.redis.node import AWAY, READY, Node, logger
+from videre.engines.redis.node import AWAY, NO_LEASE, READY, Node, logger
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.outage import StoreFull
 from videre.engines.redis.seats import Seats
@@ -193,9 +193,9 @@ class Duties:
                 if found is not None:
                     raise found
             elapsed = asyncio.get_running_loop().time() - self._renewed
-            if elapsed >= self._timeout / BEATS and (await self._renew()).state == "condemned":
-                # The next beat handles it.
-                raise EngineError("The other nodes declared this node dead")
+            if elapsed >= self._timeout / BEATS and (await self._renew()).state != "ok":
+                # The next beat handles it: it owes all rooms, because this makes the node away.
+                raise EngineError(NO_LEASE)
 
     def _die(self) -> None:
         """Close all sessions, whose seats are gone, and continue under a new name."""

@@ -32,11 +32,11 @@ MAX_STEP_CHARACTERS = 32 * 1024 * 1024
 # to wait for its turn; a frozen server executes what it finds when it resumes.
 LATE_SECONDS = 10.0
 
-
 # Seconds for which a node remembers rooms it left: in a cluster, the shard with a room may come
 # back with older data than the shard with the notes.
 RELEASED_SECONDS = 60.0
 
+NO_LEASE = "The store has lost data, or the other nodes declared this node dead"
 NOT_WHOLE = "Not all members can be reached"
 NOT_HEARD = "the messages of the rooms do not arrive"
 

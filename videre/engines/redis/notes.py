@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from videre.engines.redis.node import Node
+from videre.engines.redis.node import NO_LEASE, Node
 from videre.errors import EngineError
 from videre.ids import RoomId
 
@@ -24,7 +24,7 @@ class Notes:
         await self._unnoted(room)
         if not await self._node.store.node("note", self._node.name, room):
             self._node.trouble.set()
-            raise EngineError("The store has lost data, or the other nodes declared this node dead")
+            raise EngineError(NO_LEASE)
 
     async def _unnoted(self, room: RoomId) -> None:
         while (unnoting := self._unnoting.get(room)) is not None:
