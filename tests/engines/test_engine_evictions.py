@@ -39,6 +39,7 @@ async def test_a_room_loses_a_key(
     for node in (one, two):
         heard = await node.hears("sent", "sent")
         assert [event[3] for event in heard] == ["before it mends, or after", "after"]
+        await node.is_ready()
         assert await node.engine.members("room") == ["a", "b", "c"]
         assert [*node.engine._node.views[RoomId("room")].believed.members] == ["a", "b", "c"]
     if keys not in [("log",), KEYS]:

@@ -350,3 +350,38 @@ async def test_a_renewal_does_not_hide_a_loss(monkeypatch: pytest.MonkeyPatch) -
         await until(lambda: {*cluster.server.data} == {"room", "other"}, [one])
     finally:
         await one.engine.close()
+
+
+@pytest.mark.parametrize("asked", ["members", "remove"])
+async def test_the_host_waits_for_a_look_at_older_data(
+    older: Older, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """The node is ready again, but the room may lack members that its view has."""
+    (one, _), (store, _) = older.nodes, older.stores
+    await one.join("a")
+    restart = older.save()
+    await one.join("b")
+    step, looks, looked = store.step, asyncio.Event(), asyncio.Event()
+
+    async def late(room: str, op: str, *arguments: str) -> object:
+        if op == "since":
+            looks.set()
+            await looked.wait()
+        return await step(room, op, *arguments)
+
+    monkeypatch.setattr(store, "step", late)
+    restart()
+    one.engine._node.trouble.set()
+    skip(LEASE)
+    await looks.wait()
+    assert one.engine._node.ready
+    ask = {
+        "members": lambda: one.engine.members("room"),
+        "remove": lambda: one.engine.remove("room", "b", "why"),
+    }[asked]
+    with pytest.raises(EngineError, match="may have lost data"):
+        await ask()
+    looked.set()
+    await one.is_ready()
+    assert await one.engine.members("room") == ["a", "b"]
+    assert await one.engine.remove("room", "b", "why")

@@ -228,6 +228,8 @@ class RedisEngine:
         """See Engine.members."""
         self._node.require("members")
         view, server = self._node.require_whole(room), self._node.server
+        if view is not None:
+            self._node.require_settled(room)
         answer = await self._node.step(room, "members", "" if view is None else view.known_as)
         self._node.require_known(room, answer[0])
         if view is None:

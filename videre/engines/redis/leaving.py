@@ -46,6 +46,8 @@ class Leaving:
         node = self._node
         node.require("leave")
         view, server = node.require_whole(room), node.server
+        if view is not None:
+            node.require_settled(room)
         known = "" if view is None else view.known_as
         code = str(int(CloseCode.REMOVED))
         answer = await node.step(room, "leave", user, "", words, code, known)
