@@ -140,7 +140,16 @@ class Duties:
         self._report_losses()
 
     def _report_losses(self) -> None:
-        """Log all rooms that the store had lost in one line; after a restart they are many."""
+        """Log all rooms that the store had lost in one line: after a restart they are many.
+
+        So are those of which it evicts keys, one after the other.
+        """
+        if broken := self._following.broken_rooms:
+            logger.error(
+                "the store has lost keys (evicted, deleted) of %d of our rooms: they are restored",
+                len(broken),
+            )
+            broken.clear()
         if lost := self._node.lost:
             self._node.lost = 0
             logger.warning("the store had lost %d of our rooms: their seats are restored", lost)

@@ -7,7 +7,7 @@ from typing import Any
 
 from videre.engines.redis.applying import Applying
 from videre.engines.redis.doubts import Doubts
-from videre.engines.redis.node import Node, logger
+from videre.engines.redis.node import Node
 from videre.engines.redis.seats import Seats
 from videre.engines.redis.store import Message, parse
 from videre.engines.redis.view import KNOWN, OVER, STRAYED, UNKNOWN, Answer, View
@@ -35,6 +35,7 @@ class Following:
         self._seats = seats
         self._apply = Applying(node, seats).apply
         self.doubts = Doubts(node, doubt)
+        self.broken_rooms: set[RoomId] = set()  # rooms that lost a key, since last logged
 
     def heard(self, room: RoomId, message: Message) -> None:
         """Handle a room's message; fill a gap in the numbers before applying it."""
@@ -44,9 +45,7 @@ class Following:
         line, body = message
         number, before = int(line[0]), line[-1]
         if line[1] == "broken":
-            logger.error(
-                "the store has lost a key of a room (evicted or deleted): the room is restored"
-            )
+            self.broken_rooms.add(room)
             self._fetch_soon(view)
             return
         view.heard = max(view.heard, number)
