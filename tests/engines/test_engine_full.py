@@ -75,6 +75,25 @@ async def test_it_says_that_the_store_is_full(
     ]
 
 
+async def test_a_store_that_is_full_again_and_again(
+    server: Valkey, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At its limit, each packet fills it, and one that expires frees it: no line for each."""
+    caplog.set_level(logging.INFO, "videre.engines")
+    one = await nodes.add()
+    await nodes.elapse(LEASE)
+    caplog.clear()
+    for _ in range(int(REMINDER_SECONDS / one.pause / 2) - 1):
+        await fill(server)
+        await nodes.elapse(one.pause)
+        await server.ask("CONFIG", "SET", "maxmemory", "0")
+        await nodes.elapse(one.pause)
+    assert [message.partition(" (")[0] for message in caplog.messages] == [
+        "the store cannot be used: it is full",
+        "the store has space again",
+    ]
+
+
 async def test_no_line_for_each_refused_step(
     server: Valkey, nodes: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -157,10 +157,8 @@ class Duties:
     def _look_for_space(self, full: bool) -> None:
         if full:
             self._node.filled(StoreFull("The store is full"))
-        else:
-            self._node.emptied()
-            if self._was_full:
-                logger.info("the store has space again")
+        elif self._node.emptied() and self._was_full:
+            logger.info("the store has space again")
         self._was_full = full
 
     async def _warn_of_evictions(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from videre.engines import Listener
 from videre.engines.nodes import About, this_process
 from videre.engines.redis.leases import lease
-from videre.engines.redis.outage import FULL, Outage, StoreFull
+from videre.engines.redis.outage import Outage, StoreFull
 from videre.engines.redis.store import RedisStore
 from videre.engines.redis.view import KNOWN, OwnSeat, View
 from videre.errors import EngineError
@@ -278,10 +278,9 @@ class Node:
         """Record that the store is full, until `emptied`; nothing else ends."""
         self.outage.tell(error, asyncio.get_running_loop().time())
 
-    def emptied(self) -> None:
-        """Record that the store is not full, as far as a beat can tell: a shard may be."""
-        if self.outage.reason == FULL:
-            self.outage.reason = ""  # what was logged stays so: no line for each refused step
+    def emptied(self) -> bool:
+        """Record that a beat found space (a shard may have none); see Outage.relieve."""
+        return self.outage.relieve()
 
     def owe_counts(self, view: View) -> None:
         """Owe a room that its members here heard packets of which the store has no messages.

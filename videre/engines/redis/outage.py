@@ -52,6 +52,7 @@ class Outage:
         self._told: dict[str, float] = {}  # when each reason was logged, in this outage
         #: Why the store cannot be used now, without addresses; "" if it can.
         self.reason = ""
+        self._told_full = False  # whether it was logged that it is full, and not yet over
 
     def tell(self, error: BaseException, now: float) -> None:
         """Record an error, and log it unless that was done within the last minute."""
@@ -63,6 +64,7 @@ class Outage:
         if last is None or now - last >= REMINDER_SECONDS:
             self._told = {self.reason: now} if len(self._told) >= MAX_REASONS else self._told
             self._told[self.reason] = now
+            self._told_full |= self.reason == FULL
             still = "still " if again else ""
             logger.error("the store %scannot be used: %s (%s)", still, self.reason, self._where)
 
@@ -77,6 +79,13 @@ class Outage:
         if not self._tls and words in CLOSED:
             return f"{words}; does it require TLS?"
         return words
+
+    def relieve(self) -> bool:
+        """Record that the store is not full; return whether the log says that it is."""
+        if self.reason == FULL:
+            self.reason = ""  # what was logged stays so: no line for each refused step
+        told, self._told_full = self._told_full, False
+        return told
 
     def end(self) -> None:
         """Record that the store can be used."""
