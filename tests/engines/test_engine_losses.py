@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from engine_nodes import LEASE, Node, Nodes, nodes_on, until
+from engine_nodes import LEASE, Node, Nodes, elapse, nodes_on, until
 from simulated_store import Cluster, Soon
 from skipping import skip
 from valkey_server import Valkey, valkey
 
 from videre.engines import Gap
 from videre.engines.redis import RedisEngine
+from videre.engines.redis.outage import REMINDER_SECONDS
 from videre.engines.redis.store import RedisStore
 from videre.errors import EngineError
 from videre.ids import RoomId
@@ -385,3 +387,27 @@ async def test_the_host_waits_for_a_look_at_older_data(
     await one.is_ready()
     assert await one.engine.members("room") == ["a", "b"]
     assert await one.engine.remove("room", "b", "why")
+
+
+async def test_a_room_that_cannot_be_reached_causes_few_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A shard is lost, but not the one with the leases: beats succeed, and debts stay unpaid."""
+    caplog.set_level(logging.INFO, "videre.engines")
+    cluster = Cluster(Soon(), time.time, random.Random(0))
+    store = cluster.store("one")
+    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node="one"))
+    await one.engine.start(one.heard)
+    try:
+        await one.join("a")
+        caplog.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "step", no_answer)
+            with pytest.raises(EngineError):
+                await one.join("b")
+            await elapse(REMINDER_SECONDS / 2, [one])
+        assert caplog.messages == ["the store cannot be used: no answer (simulated://)"]
+        await one.is_ready()
+        assert caplog.messages[1:] == ["connected to the store"]
+    finally:
+        await one.engine.close()

@@ -224,6 +224,7 @@ def test_an_outage_is_logged_at_once_and_once_a_minute(caplog: pytest.LogCapture
     one.tell(full, 120.0)
     one.tell(refused, 120.5)
     assert len(logged_errors(caplog)) == 4 and one.reason == "refused"
+    one.pause()
     one.end()
     assert one.reason == ""
     one.tell(refused, 121.0)

@@ -114,6 +114,10 @@ class Duties:
             await self._warn_of_evictions()
         self._look_for_space(bool(beat.full))
         await self._pay()
+        if before is AWAY and node.state is not AWAY:
+            # Not before: a lost shard may have some of the rooms, and cause this again and again.
+            node.outage.end()
+            logger.info("connected to the store")
         await self._burying.bury_past(self._each)
         await self._burying.bury_dead(beat.condemned, self._each)
 

@@ -271,8 +271,7 @@ class Node:
     def sound(self) -> None:
         """Record that the store can be used."""
         self.sound_since = asyncio.get_running_loop().time()
-        self.outage.end()
-        logger.info("connected to the store")
+        self.outage.pause()
 
     def filled(self, error: StoreFull) -> None:
         """Record that the store is full, until `emptied`; nothing else ends."""

@@ -87,10 +87,13 @@ class Outage:
         told, self._told_full = self._told_full, False
         return told
 
-    def end(self) -> None:
-        """Record that the store can be used."""
-        self._told.clear()
+    def pause(self) -> None:
+        """Record that the store can be used, but perhaps not for all rooms."""
         self.reason = ""
+
+    def end(self) -> None:
+        """Record that all rooms could be reached: what comes now is another outage."""
+        self._told = {told: at for told, at in self._told.items() if told == self.reason}
 
 
 def reason(error: BaseException) -> str:
