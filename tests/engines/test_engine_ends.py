@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from engine_nodes import LEASE, Nodes
+from engine_nodes import GRACE, LEASE, Nodes
 from patience import eventually
 from skipping import skip
 
@@ -101,3 +101,39 @@ async def test_a_long_burial_costs_no_lease(nodes: Nodes, monkeypatch: pytest.Mo
     await nodes.elapse(2 * LEASE)
     assert next(reaps) == len(rooms) and not await store.noted(name)
     assert node.ready and not await one.engine.rooms(None, 1000)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["executed", "executed-late"])
+async def test_a_burial_whose_answer_is_lost(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """The node takes in the seats that it adopted: they can be resumed, and end with the grace."""
+    one, two, three = [await nodes.add() for _ in range(3)]
+    await one.join("z")
+    await two.join("a", ticket="t")
+    await two.join("b", ticket="u")
+    store, taken = one.engine._node.store, []
+    step = store.step
+
+    async def loses_answers(room: Any, op: str, *arguments: str) -> Any:
+        taken.append(op)
+        if op == "reap" and taken.count("reap") == 1:
+            if not late:
+                await step(room, op, *arguments)
+            raise EngineError("no answer")
+        answer = await step(room, op, *arguments)
+        if op == "restore" and taken.count("restore") == 1 and late:
+            await step(room, "reap", two.engine._node.name, one.engine._node.name, "-inf", "100")
+        return answer
+
+    await three.freeze()  # it buries nobody
+    monkeypatch.setattr(store, "step", loses_answers)
+    await two.die()
+    await nodes.until(lambda: taken.count("restore") > 1)  # the second look
+    await one.is_ready()
+    assert taken.count("reap") >= 1
+    assert await one.engine.members("room") == ["z", "a", "b"]
+    assert (await one.resume("a", "t", received=1))[1] == []
+    await nodes.elapse(1.5 * GRACE)
+    assert not one.engine._node.adopting
+    assert await one.engine.members("room") == ["z", "a"]

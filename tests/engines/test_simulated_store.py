@@ -105,7 +105,7 @@ STEPS = st.one_of(
             max_size=3,
         ),
         KNOWN,
-        st.sampled_from(["", "1"]),
+        *[st.sampled_from(["", "0", "1"])] * 2,
     ),
     st.tuples(st.just("since"), BACK, st.booleans()),
     st.tuples(st.just("members"), st.sampled_from(["", "ours", "1"])),
@@ -167,13 +167,13 @@ class Side:
             secret = shown if secret == "held" else secret
             arguments = [user, seat, node, secret, "v", count, self.known(want, born)]
         elif op == "restore":
-            node, own, want, uncounted = rest
+            node, own, want, *flags = rest
             seats = [
                 [user, held.get(user, "0") if which == "held" else which, float(place), ticket]
                 for user, which, place, ticket in own
             ]
             known = self.known(want, born)
-            arguments = ["room", node, orjson.dumps(seats).decode(), known, "{}", uncounted]
+            arguments = ["room", node, orjson.dumps(seats).decode(), known, "{}", *flags]
         elif op == "since":
             numbers = ["1"] + [line[0] for line, _ in self.heard if line[1] != "state"]
             seen = numbers[max(0, len(numbers) - 1 - rest[0])] if rest[0] >= 0 else str(10**16)

@@ -484,13 +484,19 @@ class _Step:
         born: str,
         leaving: str = "{}",
         uncounted: str = "",
+        adopts: str = "",
     ) -> Any:
         is_known = self._room is not None and self._room.born == born
+        adopted = []
         mine = orjson.loads(seats)
         named = {own[1] for own in mine}
         for user, seat, owner, _ in self._members():
             if owner == node and seat not in named:
                 reason = orjson.loads(leaving).get(seat)
+                ticket = self._there.meta.get(user, {}).get("t")
+                if adopts == "1" and seat.endswith("~") and ticket and not reason:
+                    adopted.append([user, seat, ticket, str(self._there.places[user])])
+                    continue
                 self._remove(user, seat, reason or "lost", False if reason else 4001)
         lost = []
         restored: list[list[Any]] = []
@@ -516,7 +522,7 @@ class _Step:
         for number, here, _ in state:
             if here:
                 self._server._publish(self._name, [number, "state", node, here], "")
-        return ["ok", lost, *state]
+        return ["ok", lost, adopted, *state]
 
     def _op_since(self, seq: str, born: str) -> Any:
         room = self._room

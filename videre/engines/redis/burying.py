@@ -11,7 +11,7 @@ from videre.engines.redis.leaving import Leaving
 from videre.engines.redis.node import LATE_SECONDS, Node
 from videre.engines.redis.notes import Notes
 from videre.engines.redis.view import OwnSeat
-from videre.ids import RoomId
+from videre.ids import Digest, RoomId, SeatId, UserId
 
 # Members that one reap step looks at: at most 3 ms, during which the store serves nobody else.
 REAPED_AT_ONCE = 100
@@ -79,7 +79,7 @@ class Burying:
             while start:
                 start = await self._reap_some(room, node, start)
         finally:
-            self._node.adopting.discard(room)
+            self.adopted(room)
         self._notes.release(room)
         await self._node.unnote(node, room)
 
@@ -88,7 +88,16 @@ class Burying:
         _, adopted, after = await self._node.step(
             room, "reap", node, self._node.name, start, str(REAPED_AT_ONCE)
         )
+        self.adopt(room, adopted)
+        return str(after)
+
+    def adopted(self, room: RoomId) -> None:
+        """Record that a room's adopted seats are known, unless an earlier step may still adopt."""
+        if room not in self._node.late:
+            self._node.adopting.discard(room)
+
+    def adopt(self, room: RoomId, adopted: Sequence[tuple[UserId, SeatId, Digest, str]]) -> None:
+        """Take in seats that a step of the store has moved to this node, and begin their grace."""
         for user, seat, ticket, place in adopted:
             own = OwnSeat(seat, user, room, ticket, float(place))
             self._leaving.begin_grace(self._node.take(own))
-        return str(after)

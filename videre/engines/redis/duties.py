@@ -274,16 +274,19 @@ class Duties:
             ]
             leaving = {own.seat: own.leaving for own in self._node.own_in(room) if own.leaving}
             lists = [orjson.dumps(each).decode() for each in (rows, leaving)]
-            return room, self._node.name, lists[0], known, lists[1], "1" if uncounted else ""
+            flags = uncounted, room in self._node.adopting
+            return room, self._node.name, lists[0], known, lists[1], *map(str, map(int, flags))
 
+        uncounted = view is not None and view.uncounted
         if view is None:
-            uncounted = False
             answer = await self._node.step(room, "restore", *take("-"))
-            return seats, answer[1]
-        uncounted, view.uncounted = view.uncounted, False
-        try:
-            answer = await self._following.ask(view, "restore", take)
-        except BaseException:
-            view.uncounted |= uncounted
-            raise
+        else:
+            view.uncounted = False
+            try:
+                answer = await self._following.ask(view, "restore", take)
+            except BaseException:
+                view.uncounted |= uncounted
+                raise
+        self._burying.adopt(room, answer[2])
+        self._burying.adopted(room)
         return seats, answer[1]

@@ -20,7 +20,7 @@ MOST_EARLY = 256
 
 # Index of the room's state in the answer to a step, if the answer has one: a step whose node does
 # not know the state asks for it.
-STATE_AT = {"join": 2, "resume": 4, "restore": 2}
+STATE_AT = {"join": 2, "resume": 4, "restore": 3}
 
 
 class Following:

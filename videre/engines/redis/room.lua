@@ -493,9 +493,10 @@ end
 -- that it has asked for and may have been granted. `known` is the room's first number as the node
 -- knows it: if it is ours, no data was lost, and a seat missing here was given up; "-": the node
 -- wants no state. `leaving` says why the node gives up seats that it still has: {seat: reason, ...}.
--- `uncounted` is '1' if its members have heard packets that are no messages of ours.
-function ops.restore(name, node, list, known, leaving, uncounted)
-  local mine, named, lost = cjson.decode(list), {}, {}
+-- `uncounted` is '1' if its members have heard packets that are no messages of ours. `adopts` is '1' if
+-- the answer to a reap was lost: the node learns of the seats that it adopted, and gives up none.
+function ops.restore(name, node, list, known, leaving, uncounted, adopts)
+  local mine, named, lost, adopted = cjson.decode(list), {}, {}, {}
   local reasons = cjson.decode(leaving or '{}')
   local is_known = known ~= '' and born == known
   for _, own in ipairs(mine) do
@@ -503,8 +504,14 @@ function ops.restore(name, node, list, known, leaving, uncounted)
   end
   local seats = {}
   for _, member in ipairs(members()) do
-    if member[3] == node and not named[member[2]] then
-      local reason = reasons[member[2]]
+    local reason = reasons[member[2]]
+    local is_excess = member[3] == node and not named[member[2]]
+    local ticket = is_excess and not reason and adopts == '1' and string.sub(member[2], -1) == '~'
+      and meta_of(member[1]).t
+    if ticket then
+      adopted[#adopted + 1] = {member[1], member[2], ticket, member[4]}
+    end
+    if is_excess and not ticket then
       remove(member[1], member[2], reason or 'lost', not reason and 4001)
     else
       seats[member[1]] = member[2]
@@ -544,7 +551,7 @@ function ops.restore(name, node, list, known, leaving, uncounted)
       redis.call(publish, channel, line .. '\n')
     end
   end
-  return {'ok', lost, now}
+  return {'ok', lost, adopted, now}
 end
 
 -- Read the log backwards, until `ends` returns true for a line; it collects messages in its last
