@@ -33,7 +33,6 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "HKEYS": (),
     "HMGET": ("f",),
     "HSET": ("f", "v"),
-    "HSETNX": ("f", "v"),
     "LLEN": (),
     "LPOP": (),
     "LRANGE": ("0", "1"),
