@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aioice.ice
+import orjson
 import pytest
 from aiortc import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
@@ -469,7 +470,7 @@ async def test_too_many_requests_get_few_answers(server: Server, start: Start) -
     ann, bob = await start("ann"), await start("bob")
     await bob.becomes("connected", user="ann")
     call = bob.call.peers["ann"].call
-    asks: list[Any] = [{"Type": "Ice Ask", "Call": call, "Number": number} for number in range(100)]
+    asks: list[Any] = [{"Type": "Ice Ask", "Call": call, "Turn": number} for number in range(100)]
     heard: list[Any] = []
     bob.call.on("room", lambda event: heard.append(getattr(event, "payload", None)))
     for ask in asks:
@@ -479,6 +480,21 @@ async def test_too_many_requests_get_few_answers(server: Server, start: Start) -
     assert await bob.hears("message") == "Hello"
     turns = [each for each in heard if each and each.get("Type") == "Ice Turn"]
     assert 1 <= len(turns) <= ANSWERS
+
+
+async def test_repeated_requests_may_be_deep(server: Server, start: Start) -> None:
+    """However deep the keys are that mean nothing: the calls with the others go on."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    deep = "[" * 1000 + "]" * 1000
+    ask = orjson.Fragment(f'{{"Type": "Ice Ask", "Call": "c", "Deep": {deep}}}')
+    async with Client(f"{server.url}/echo", user="eve", room="room") as eve:
+        for _ in range(int(ANSWERS) + 2):
+            await eve.broadcast(ask, to="ann")
+        await eve.broadcast("done", to="ann")
+        assert await ann.hears("ignored", user="eve") == "done"
+    await ann.call.send("Hello")
+    assert await bob.hears("message") == "Hello"
 
 
 async def test_an_unusable_description(server: Server, start: Start) -> None:
