@@ -155,6 +155,27 @@ async def test_tracks_added_and_removed_later(start: Start) -> None:
         ann.call.add_track(picture)
 
 
+@pytest.mark.parametrize(("who", "event"), [("ann", "peer"), ("bob", "room")])
+async def test_a_track_added_as_a_call_begins(
+    server: Server, start: Start, who: str, event: str
+) -> None:
+    """Before the first description is made, which has all tracks: it is sent once."""
+    ann, bob = await start("ann"), Party(f"{server.url}/echo", "bob")
+    one, other = (ann, bob) if who == "ann" else (bob, ann)
+    call = one.call
+
+    def add(_: Any) -> None:
+        if call.peers and not call._tracks:
+            call.add_track(VideoStreamTrack())
+
+    call.on(event, add)
+    async with bob.call:
+        await other.sees("video", who)
+        (peer,) = call.peers.values()
+        sent = [each.track for each in peer.connection.getSenders() if each.track is not None]
+        assert len([*sent, *peer._waiting]) == 1
+
+
 async def test_three_users_are_a_mesh(start: Start) -> None:
     """Each sees both others by one track; when one leaves, the others go on."""
     one, two, three = [await start(user, VideoStreamTrack()) for user in ("1", "2", "3")]

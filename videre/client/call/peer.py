@@ -120,7 +120,8 @@ class Peer:
             self._waiting.append(track)
             self._negotiation.need_offer()
 
-        self._negotiation.step(add)
+        if self._path is not None:  # if not, `prepare` will add all tracks
+            self._negotiation.step(add)
 
     def remove_track(self, track_id: str) -> None:
         """Stop sending a track."""
