@@ -699,10 +699,11 @@ async def test_a_refused_return() -> None:
 async def test_tracks_stop_even_if_leaving_is_cancelled(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No camera stays on, whatever hangs."""
+    """No camera stays on and no task runs on, whatever hangs."""
     camera = VideoStreamTrack()
     ann, bob = await start("ann", camera), await start("bob")
     await bob.becomes("connected", user="ann")
+    renewing = ann.call._renewing
     closing, closed = asyncio.Event(), asyncio.Event()
     close = Peer.close
 
@@ -720,6 +721,7 @@ async def test_tracks_stop_even_if_leaving_is_cancelled(
     assert camera.readyState == "ended"
     closed.set()
     await asyncio.wait(ann.call._meeting._hanging_up)
+    assert renewing.done()
 
 
 async def test_handlers_of_hangup_finish(start: Start) -> None:

@@ -166,10 +166,10 @@ class Call(Emitter):
 
     async def _end(self) -> None:
         try:
-            for task in (self._task, self._renewing):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.wait([task])
+            tasks = [each for each in (self._task, self._renewing) if each is not None]
+            for task in tasks:
+                task.cancel()  # both at once: this may be cancelled itself
+            await asyncio.wait(tasks)
             await self._meeting.end()
         finally:
             self._tracks.stop()
