@@ -6,8 +6,28 @@ from typing import Any
 
 from aiortc import MediaStreamTrack
 from aiortc.contrib.media import MediaRelay
+from aiortc.mediastreams import MediaStreamError
 
 from videre.client.options import wrong_type
+
+
+class _Source(MediaStreamTrack):
+    """A track as the relay reads it.
+
+    Stopping this one ends the relay's reading, which nothing else but the track's own end does.
+    """
+
+    def __init__(self, track: MediaStreamTrack) -> None:
+        super().__init__()
+        self.kind = track.kind
+        self._track = track
+
+    async def recv(self) -> Any:
+        """Return the track's next frame; raise MediaStreamError if it has ended or is stopped."""
+        frame = await self._track.recv()
+        if self.readyState != "live":
+            raise MediaStreamError
+        return frame
 
 
 class Tracks:
@@ -15,6 +35,7 @@ class Tracks:
 
     def __init__(self) -> None:
         self._tracks: dict[str, MediaStreamTrack] = {}
+        self._sources: dict[str, _Source] = {}
         self._relay = MediaRelay()
 
     def __len__(self) -> int:
@@ -27,11 +48,13 @@ class Tracks:
         if track.id in self._tracks:
             raise ValueError("track is sent already")
         self._tracks[track.id] = track
+        self._sources[track.id] = _Source(track)
 
     def remove(self, track: MediaStreamTrack) -> None:
         """Remove a track; raise ValueError if it was not added."""
         if self._tracks.pop(getattr(track, "id", ""), None) is None:
             raise ValueError("track is not sent")
+        self._sources.pop(track.id).stop()
 
     def copies(self) -> list[MediaStreamTrack]:
         """Return a copy of each track."""
@@ -40,7 +63,7 @@ class Tracks:
     def copy(self, track: MediaStreamTrack) -> MediaStreamTrack:
         """Return a copy for one peer; `source_id` is the id of the original."""
         # A slow peer misses video frames, but no sound.
-        copy: Any = self._relay.subscribe(track, buffered=track.kind == "audio")
+        copy: Any = self._relay.subscribe(self._sources[track.id], buffered=track.kind == "audio")
         copy.source_id = track.id
         found: MediaStreamTrack = copy
         return found
