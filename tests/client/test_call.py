@@ -155,6 +155,24 @@ async def test_tracks_added_and_removed_later(start: Start) -> None:
         ann.call.add_track(picture)
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_an_offer_that_fails(
+    start: Start, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    """Who had the turn gives it back, again if that was lost: the other end can make offers."""
+    ann, bob = await start("ann"), await start("bob")
+    await bob.becomes("connected", user="ann")
+    peer = ann.call.peers["bob"]
+    with monkeypatch.context() as patch:
+        patch.setattr(bob.call.peers["ann"].connection, "createOffer", lambda: 1 / 0)
+        patch.setattr(bob.call, "can_signal", lambda: not is_lost)
+        peer.hear(signals.Signal(signals.ASK, peer.call))
+        assert isinstance(await bob.hears("error"), ZeroDivisionError)
+    peer.repair()
+    ann.call.add_track(VideoStreamTrack())
+    await bob.sees("video", "ann")
+
+
 @pytest.mark.parametrize(("who", "event"), [("ann", "peer"), ("bob", "room")])
 async def test_a_track_added_as_a_call_begins(
     server: Server, start: Start, who: str, event: str

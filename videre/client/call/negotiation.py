@@ -1,9 +1,10 @@
 """Negotiation: which end sends an offer, and when; one step at a time.
 
 The member present first makes the call, names it, and makes the offers. The other end asks for a
-turn to make one, so that offers never collide. Offers are numbered, so that answers can say which
-offer they answer; turns are numbered too. Every signal may be repeated: docs/browser.md, "On the
-wire". An old client knows none of this: its calls have no name, and it never asks.
+turn to make one, so that offers never collide; it gives back a turn that it cannot use. Offers are
+numbered, so that answers can say which offer they answer; turns are numbered too. Every signal may
+be repeated: docs/browser.md, "On the wire". An old client knows none of this: its calls have no
+name, and it never asks.
 """
 
 from __future__ import annotations
@@ -156,12 +157,15 @@ class Negotiation:
                 await self._lend()
             case signals.ASK:
                 self._asked = True
+            case signals.TURN if self.ours:
+                if signal.number == self._turn:
+                    self._lent = False  # it was given back
             case signals.TURN if signal.number == self._turn:
-                if self._waits:
-                    await self._describe()  # our offer was lost
+                # Our offer was lost, or the turn that we gave back.
+                await (self._describe() if self._waits else self._lend())
             case signals.TURN:
                 self._turn = signal.number
-                await self._propose()
+                await self._use_turn()
 
     async def _take_candidate(self, signal: Signal) -> None:
         # Before the first description a candidate has no place; the other end describes itself
@@ -209,6 +213,15 @@ class Negotiation:
         elif self._due:
             await self._propose()
 
+    async def _use_turn(self) -> None:
+        """Make the offer, or give the turn back: without it, the other end could never make one."""
+        try:
+            await self._propose()
+        except Exception:
+            if not self._waits:
+                await self._lend()
+            raise
+
     async def _propose(self) -> None:
         self._due = False
         if self._renew:
@@ -231,6 +244,7 @@ class Negotiation:
         await self._signal(kind, number=number, description=local)
 
     async def _lend(self) -> None:
+        """Lend the turn, or give it back."""
         await self._signal(signals.TURN, number=self._turn)
 
     async def _signal(self, kind: str, **more: Any) -> None:
