@@ -12,7 +12,15 @@ from aiortc import RTCDataChannel, RTCPeerConnection
 
 from videre.client.call.incoming import Inbound, Incoming, number
 from videre.client.call.outgoing import BUFFERED, Outgoing, Progress
-from videre.client.call.values import MAX_ID, MAX_MESSAGE, MAX_TEXT, TEXT, Encoded, gone
+from videre.client.call.values import (
+    HEADER,
+    MAX_ID,
+    MAX_MESSAGE,
+    MAX_TEXT,
+    TEXT,
+    Encoded,
+    gone,
+)
 from videre.client.errors import TransferError
 
 _MAX_MESSAGE = re.compile(r"^a=max-message-size:(\d{1,10})\s*$", re.MULTILINE)
@@ -86,12 +94,13 @@ class Data:
         await asyncio.shield(self._open)
         if value.is_plain and len(value.data) <= self._longest:
             await self._send_plain(value)
-        elif self._version:
+        elif self._version and self._longest > HEADER:  # or pieces would be empty, without end
             self._outgoing.max_message = self._longest
             await self._outgoing.send(value, progress and self._guarded(progress))
         else:
-            words = f"{self._peer.user} has an older client, which takes strings and bytes of up to"
-            raise TransferError("unsupported", self._peer.user, f"{words} {MAX_MESSAGE} bytes")
+            longest = self._longest
+            words = f"{self._peer.user} takes only strings and bytes, of up to {longest} bytes"
+            raise TransferError("unsupported", self._peer.user, words)
 
     async def _send_plain(self, value: Encoded) -> None:
         async with self._in_order:
