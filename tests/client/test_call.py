@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -628,6 +629,17 @@ async def test_a_closed_channel(start: Start) -> None:
         await ann.call.send("short")
     assert await bob.hears("message") == ["before"]
     assert await bob.hears("message") == "short"
+
+
+async def test_a_name_that_was_cut(start: Start) -> None:
+    """A browser may cut it inside of a character; the sender hears that it cannot be read."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.becomes("connected", user="bob")
+    await ann.call.send(["both channels are open"])
+    begin = {"Type": "Start", "Id": 1, "Kind": "blob", "Size": 9, "Name": "a\ud83d"}
+    bob.call.peers["ann"]._data._transfers.send(json.dumps(begin))
+    refusal = {"Type": "Refuse", "Id": 1, "Code": "malformed"}
+    assert json.loads(await bob.hears("ignored")) == refusal
 
 
 async def test_a_receiver_of_tiny_messages(start: Start) -> None:

@@ -114,8 +114,9 @@ def test_an_empty_value() -> None:
         *({"kind": "file"}, {"kind": None}, {"kind": 1}),
         *({"size": -1}, {"size": 1.0}, {"size": "3"}, {"size": True}, {"size": None}),
         *({"Name": "a"}, {"kind": "blob", "Name": 1}, {"kind": "blob", "Mime": "x" * 256}),
+        *({"kind": "blob", "Name": "\U0001f600" * 128}, {"kind": "blob", "Name": "a\ud83d"}),
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_a_malformed_start(wrong: dict[str, Any]) -> None:
     """It is refused; its pieces are dropped silently, and the next transfer is accepted."""

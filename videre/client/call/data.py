@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -140,8 +141,9 @@ class Data:
         if len(text.encode()) > MAX_TEXT:
             return False
         try:
-            message = orjson.loads(text)
-        except ValueError:
+            # Not orjson: it reads no lone surrogate, which a browser leaves when it cuts a name.
+            message = json.loads(text)
+        except (ValueError, RecursionError):
             return False
         if not isinstance(message, dict):
             return False

@@ -15,12 +15,12 @@ from videre.client.call.values import (
     JSON,
     MAX_ID,
     MAX_MESSAGE,
-    MAX_NAME,
     MAX_SIZE,
     MAX_TOGETHER,
     MAX_TRANSFERS,
     TEXT,
     decode,
+    is_short,
 )
 
 
@@ -99,8 +99,7 @@ class Inbound:
             return "malformed"
         for key in ("Name", "Mime"):
             value = message.get(key)
-            is_good = kind == BLOB and isinstance(value, str) and len(value) <= MAX_NAME
-            if value is not None and not is_good:
+            if value is not None and not (kind == BLOB and _is_name(value)):
                 return "malformed"
         if size > self._max:
             return "too-large"
@@ -158,6 +157,13 @@ class Inbound:
         if (transfer := self._running.pop(identity, None)) is not None:
             transfer._refuse = None
         self._text({"Type": "Refuse", "Id": identity, "Code": code})
+
+
+def _is_name(value: object) -> bool:
+    try:
+        return isinstance(value, str) and is_short(value)
+    except ValueError:
+        return False
 
 
 def number(value: object) -> int | None:

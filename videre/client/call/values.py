@@ -27,6 +27,11 @@ MAX_NAME = 255
 TEXT, JSON, BYTES, BLOB = "text", "json", "bytes", "blob"
 
 
+def is_short(name: str) -> bool:
+    """Tell whether a name or media type may be sent; raise ValueError if it has lone surrogates."""
+    return len(name.encode("utf-16-le")) <= 2 * MAX_NAME  # as browsers count
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """A file's bytes with its name and media type, like a browser's File."""
@@ -42,10 +47,10 @@ class Blob:
             if not (value is None or isinstance(value, str)):
                 raise TypeError(f"{option} must be a string or None, not {type(value).__name__}")
             try:
-                units = len((value or "").encode("utf-16-le")) // 2  # as browsers count
+                is_long = not is_short(value or "")
             except UnicodeEncodeError:
                 raise ValueError(f"{option} must have no lone surrogates") from None
-            if units > MAX_NAME:
+            if is_long:
                 raise ValueError(f"{option} must have at most {MAX_NAME} characters")
 
 
