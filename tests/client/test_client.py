@@ -146,11 +146,15 @@ async def test_iteration_ends_after_leaving(server: Server) -> None:
 
 
 async def test_without_entering(server: Server) -> None:
-    """A client outside `async with` can do nothing."""
-    a = client(server, "a")
-    for call in (a.ping(), a.broadcast("too early")):
-        with pytest.raises(RuntimeError):
-            await call
+    """A client outside `async with` can do nothing, before it and after it has failed."""
+    a, b = client(server, "a"), Client("ws://127.0.0.1:1/echo", user="b", room="room")
+    with pytest.raises(Unreachable):
+        await b.__aenter__()
+    for each in (a, b):
+        for call in (each.ping(), each.broadcast("too early"), each.receive()):
+            with pytest.raises(RuntimeError, match="async with"):
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await call
 
 
 async def test_ice_servers() -> None:

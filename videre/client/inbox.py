@@ -31,8 +31,8 @@ class Inbox:
         self._waiting.append((item, size))
         self._news.set()
 
-    def end(self, error: Exception) -> None:
-        """Set the error to raise, again and again, once the queue is empty."""
+    def end(self, error: Exception | None) -> None:
+        """Set the error to raise, again and again, once the queue is empty; None: wait instead."""
         self._end = error
         self._news.set()
 

@@ -48,6 +48,7 @@ class Link:
         self._dispatcher = Dispatcher(joining, sender, requests, inbox)
         self._changed = asyncio.Event()  # set when there is a connection, or never will be
         self._end: Exception | None = RuntimeError("Use `async with` first")
+        inbox.end(self._end)
 
     def is_end(self, error: Exception) -> bool:
         """Tell whether this error ended the seat."""
@@ -130,6 +131,7 @@ class Link:
             raise
         if not again:
             self._end = None
+            self._inbox.end(None)
         self.connection = connection
         self._sender.begin(connection, self._joining.seat.limits)
         self._changed.set()
