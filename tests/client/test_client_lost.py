@@ -644,6 +644,22 @@ async def test_a_server_that_goes_away(server: Scripted) -> None:
     await leave(server, room)
 
 
+async def test_a_server_that_goes_away_before_the_welcome(server: Scripted) -> None:
+    """The client has its seat for a moment, then leaves like any other."""
+    room = Client(server.url, user="me", room="room", backoff=AT_ONCE)
+    entering = asyncio.create_task(room.__aenter__())
+    link = await server.link()
+    asked = await link.hears("connect")
+    await link.say("goaway", "me", {"RetryAfter": 1})
+    await link.answer(asked, True)
+    await link.welcome("me", secret="s1")
+    await entering
+    assert await link.ended() == 4005
+    await (await server.link()).seat("me", Resumed=True)
+    assert [type(await room.receive()) for _ in range(2)] == [Lost, Resumed]
+    await leave(server, room)
+
+
 @pytest.mark.parametrize("code", [1006, 4005])
 async def test_lost_before_the_time_to_leave(server: Scripted, code: int) -> None:
     """A server that is killed while it drains: its seats are not kept until the named time."""

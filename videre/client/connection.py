@@ -26,6 +26,7 @@ class Connection:
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self._socket = socket
         self._writing: set[asyncio.Task[bool]] = set()
+        self.due: float | None = None  # when to leave, if the server said so before the welcome
 
     @classmethod
     async def open(

@@ -6,6 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 from videre.client.connection import Connection
+from videre.client.wire import Packet
+
+
+def due(goaway: Packet) -> float:
+    """Return the time of the event loop that a `goaway` which has just arrived names."""
+    seconds: float = goaway.value()["RetryAfter"] / 1000
+    return asyncio.get_running_loop().time() + seconds
 
 
 class Departure:

@@ -18,6 +18,7 @@ from yarl import URL
 from videre.client import wire
 from videre.client.backoff import Pace
 from videre.client.connection import PROTOCOL_ERROR, Connection
+from videre.client.departure import due
 from videre.client.errors import Closed, Unreachable, reason
 from videre.client.events import Event
 from videre.client.seat import Seat
@@ -111,6 +112,8 @@ class Joining:
                     if not self.welcome:  # ask for the members
                         seat.unwelcomed(packet)
                         mine = await self._send(connection, wire.PING)
+                case wire.GOAWAY:
+                    connection.due = due(packet)
                 case wire.PING:
                     seat.users = dict.fromkeys(packet.value())
                     return False

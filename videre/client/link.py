@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 from videre.client import wire
 from videre.client.backoff import Pace
 from videre.client.connection import CLOSE_SECONDS, NORMAL, Connection
-from videre.client.departure import Departure
+from videre.client.departure import Departure, due
 from videre.client.dispatcher import Dispatcher
 from videre.client.errors import Closed
 from videre.client.events import Event, Lost, Rejoined, Resumed
@@ -140,12 +140,13 @@ class Link:
     async def _listen(self, connection: Connection) -> Lost:
         """Handle packets until the connection is lost; raise an error that makes trying useless."""
         departure = Departure(connection, BACK_SOON, lambda: self.lose(connection))
+        if connection.due is not None:
+            departure.schedule(connection.due)
         try:
             while True:
                 packet, size = await connection.receive()
                 if packet.event == wire.GOAWAY:
-                    seconds = packet.value()["RetryAfter"] / 1000
-                    departure.schedule(asyncio.get_running_loop().time() + seconds)
+                    departure.schedule(due(packet))
                 else:
                     self._dispatcher.handle(connection, packet, size)
         except Closed as error:
