@@ -54,9 +54,11 @@ async def stuck(room: Client, link: Link) -> asyncio.Task[None]:
 
 @pytest.mark.parametrize("broken", [True, False])
 async def test_waiting_broadcasts_use_the_next_connection(broken: bool) -> None:
-    """Whether the old one breaks, or lingers at a server that never reads the rest."""
+    """Whether the old one breaks, or its server never reads the rest; it does not linger."""
     async with seated() as (server, room, link):
         flooding = await stuck(room, link)
+        old: Any = room._link.connection
+        socket = old._socket.get_extra_info("socket")
         if broken:
             link.cut()
         else:
@@ -68,6 +70,7 @@ async def test_waiting_broadcasts_use_the_next_connection(broken: bool) -> None:
         flooding.cancel()
         with suppress(asyncio.CancelledError):
             await flooding
+        await eventually(lambda: socket.fileno() == -1)
         assert [type(await room.receive()) for _ in range(2)] == [Lost, Rejoined]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from ssl import SSLContext
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType
@@ -23,8 +23,11 @@ NORMAL, PROTOCOL_ERROR, ABNORMAL = 1000, 1002, 1006  # RFC 6455, 7.4.1
 class Connection:
     """An open WebSocket. It is open until `receive` raises Closed."""
 
-    def __init__(self, socket: ClientWebSocketResponse) -> None:
+    def __init__(
+        self, socket: ClientWebSocketResponse, transport: asyncio.WriteTransport | None = None
+    ) -> None:
         self._socket = socket
+        self._transport = transport
         self._writing: set[asyncio.Task[bool]] = set()
         self.due: float | None = None  # when to leave, if the server said so before the welcome
 
@@ -40,7 +43,7 @@ class Connection:
             timeout=ClientWSTimeout(ws_close=CLOSE_SECONDS),
             max_msg_size=MAX_BYTES,
         )
-        return cls(socket)
+        return cls(socket, _transport(socket))
 
     async def send(self, text: str) -> bool:
         """Write a packet; return False if the socket was closing: then nothing was sent.
@@ -88,6 +91,15 @@ class Connection:
             # A system that still has bytes for a dead host keeps the socket for many minutes.
             for writing in self._writing:
                 writing.cancel()
+            if self._transport is not None and self._transport.get_write_buffer_size():
+                self._transport.abort()
+
+
+def _transport(socket: Any) -> asyncio.WriteTransport | None:
+    """Return the transport of an open WebSocket; aiohttp shows only its extra information."""
+    connection = socket._response.connection
+    found: asyncio.WriteTransport | None = connection and connection.transport
+    return found
 
 
 def _size(data: str | bytes) -> int:
