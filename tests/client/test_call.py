@@ -831,6 +831,21 @@ async def test_discarded_media_is_not_kept(start: Start) -> None:
     assert alive() == []
 
 
+@pytest.mark.parametrize("watch", [True, False])
+async def test_tracks_of_a_call_that_never_connects(
+    start: Start, monkeypatch: pytest.MonkeyPatch, watch: bool
+) -> None:
+    """They end with it, so that whoever reads them does not wait for ever."""
+    monkeypatch.setattr(path.Path, "start", lambda *_: None)
+    ann = await start("ann", watch=watch)
+    bob = await start("bob", VideoStreamTrack())
+    reading = ann.call._running.values()
+    await eventually(lambda: "track" in reading)
+    await bob.call.__aexit__(None, None, None)
+    await ann.hears("hangup", user="bob")
+    await eventually(lambda: "track" not in reading)
+
+
 async def test_failing_handlers(start: Start) -> None:
     """The event `error` reports them, plain and async ones; the call goes on."""
     ann, bob = await start("ann"), await start("bob")

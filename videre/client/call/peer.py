@@ -21,7 +21,7 @@ from videre.client.call.data import Data
 from videre.client.call.negotiation import Negotiation
 from videre.client.call.outgoing import Progress
 from videre.client.call.signals import Signal
-from videre.client.call.tracks import source_id
+from videre.client.call.tracks import close, source_id
 from videre.client.call.values import Encoded, gone
 
 State = Literal["new", "connecting", "connected", "disconnected", "failed", "closed"]
@@ -165,10 +165,7 @@ class Peer:
         elif not self._prepared.done():
             self._prepared.set_exception(gone(self.user))
             self._prepared.exception()  # retrieved, so that asyncio does not log it
-        for sender in self.connection.getSenders():
-            if sender.track is not None:
-                sender.track.stop()
-        await self.connection.close()
+        await close(self.connection)
         self._become("closed")
 
     # For the negotiation.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiortc import MediaStreamTrack
+from aiortc import MediaStreamTrack, RTCPeerConnection
 from aiortc.contrib.media import MediaRelay
 from aiortc.mediastreams import MediaStreamError
 
@@ -78,6 +78,21 @@ def source_id(track: MediaStreamTrack) -> str:
     """Return the id of the track that a copy was made from."""
     source: str = getattr(track, "source_id", track.id)
     return source
+
+
+async def close(connection: RTCPeerConnection) -> None:
+    """Close a connection, and end its tracks in both directions.
+
+    aiortc ends no received track whose connection was never made: who reads it would wait for ever.
+    """
+    for sender in connection.getSenders():
+        if sender.track is not None:
+            sender.track.stop()
+    await connection.close()
+    for receiver in connection.getReceivers():
+        if receiver.track is not None:
+            received: Any = receiver.track
+            received._queue.put_nowait(None)
 
 
 async def discard(track: MediaStreamTrack) -> None:
