@@ -34,7 +34,7 @@ async def test_a_removed_track_is_read_no_more() -> None:
     """Its frames are the application's again, but for the one that is being read."""
     tracks, track = Tracks(), Fed()
     tracks.add(track)
-    copy = tracks.copy(track)
+    copy: Any = tracks.copy(track)
     watching = asyncio.create_task(copy.recv())
     await track.gives(1)
     assert await watching == 1
