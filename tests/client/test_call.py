@@ -179,14 +179,16 @@ async def test_an_offer_that_fails(
 async def test_a_track_added_as_a_call_begins(
     server: Server, start: Start, who: str, event: str
 ) -> None:
-    """Before the first description is made, which has all tracks: it is sent once."""
+    """Before the first description is made, which has all tracks: it is sent, and once."""
     ann, bob = await start("ann"), Party(f"{server.url}/echo", "bob")
     one, other = (ann, bob) if who == "ann" else (bob, ann)
     call = one.call
 
     def add(_: Any) -> None:
         if call.peers and not call._tracks:
-            call.add_track(VideoStreamTrack())
+            call.add_track(track := VideoStreamTrack())
+            call.remove_track(track)
+            call.add_track(track)
 
     call.on(event, add)
     async with bob.call:

@@ -133,7 +133,8 @@ class Peer:
                     sender.track.stop()
                     sender.replaceTrack(None)
 
-        self._negotiation.step(remove)
+        if self._path is not None:  # if not, `prepare` will not add it
+            self._negotiation.step(remove)
 
     def repair(self) -> None:
         """Repeat signals that may have been lost while the server was disconnected."""

@@ -1,4 +1,7 @@
-"""The media of a call: the tracks to send to every peer, and what becomes of unwanted ones."""
+"""The media of a call: the tracks to send to every peer, and what becomes of unwanted ones.
+
+Only this module touches `_queue` of aiortc's RemoteStreamTrack.
+"""
 
 from __future__ import annotations
 
