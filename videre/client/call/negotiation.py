@@ -65,7 +65,7 @@ class Negotiation:
         self._due = False  # whether we owe an offer
         self._renew = False  # whether that offer restarts ICE
         self._asked = False  # whether the other end has asked for a turn
-        self._lent = False  # whether the other end has the turn now
+        self._lent = False  # whether we have lent the turn, or given it back
         self._turn = 0  # number of the last turn lent
         self._offers = 0  # number of our last offer
         self._offer = 0  # number of the last offer accepted
@@ -165,6 +165,7 @@ class Negotiation:
                 await (self._describe() if self._waits else self._lend())
             case signals.TURN:
                 self._turn = signal.number
+                self._lent = False
                 await self._use_turn()
 
     async def _take_candidate(self, signal: Signal) -> None:
@@ -219,6 +220,7 @@ class Negotiation:
             await self._propose()
         except Exception:
             if not self._waits:
+                self._lent = True
                 await self._lend()
             raise
 
