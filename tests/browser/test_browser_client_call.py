@@ -35,3 +35,24 @@ def test_who_did_not_come_back(found: dict[str, Any], state: str) -> None:
     """After a restart of the server, a call that cannot recover ends; one that may has its time."""
     kept = ["you"] if state == "disconnected" else []
     assert found["whoDidNotComeBack"][state] == [*kept, "gone"]
+
+
+@pytest.mark.parametrize("event", ["state", "closed", "hangup"])
+@pytest.mark.parametrize("how", ["removed", "disconnect"])
+def test_reconnecting_in_a_listener(found: dict[str, Any], event: str, how: str) -> None:
+    """What ends the old call does not end the new one, and takes no devices from it."""
+    kept = ["another", "joined", ["audio", "video"], True]
+    assert found["whoReconnectsInAListener"][f"{event}, {how}"] == kept
+
+
+@pytest.mark.parametrize("how", ["it left", "we left"])
+def test_signals_that_wait_are_forgotten(found: dict[str, Any], how: str) -> None:
+    """No timer remains for a member that left, or after a disconnect."""
+    assert found["whatWaitsOfAMember"][how] == [1, 0]
+
+
+@pytest.mark.parametrize(("how", "errors"), [("fails", ["stopped"]), ("leaves", [])])
+def test_a_screen_that_one_cannot_get(found: dict[str, Any], how: str, errors: list[str]) -> None:
+    """It is shown to the others, and the promise says so: it neither fails nor waits for ever."""
+    others = ["bob", "video"]
+    assert found["aScreenThatOneCannotGet"][how][:3] == ["shared", others, errors]

@@ -642,7 +642,7 @@ async def test_invalid_signals(site: Site, room: str) -> None:
         await eve.send_json({"Header": head, "Payload": signal})
     count = len(signals)
     told = await ann.run("await until(() => ignored().length === arg); return ignored();", count)
-    assert told == [f"{signal['Type']} is not well-formed" for signal in signals]
+    assert told == [f"malformed {signal['Type']}" for signal in signals]
     # An application's own messages are not signals.
     words: object
     for words in ("{", None, {"Type": "Ice"}, {"Type": ["Ice Offer"]}, [], 7):

@@ -35,3 +35,23 @@ def test_values_fail_when_a_channel_is_closed(found: dict[str, Any], name: str) 
     before, after = found["aChannelThatIsClosed"][name]
     assert before == ["waits", "waits"]
     assert after == ["gone"] * 5
+
+
+def test_a_signal_that_is_aborted(found: dict[str, Any]) -> None:
+    """A value fails at once, before the channels open, and even if it is sent afterwards."""
+    ends, plain, transfers = found["aSignalThatIsAborted"]
+    assert ends == ["cancelled", "waits", "cancelled", "cancelled"]
+    assert (plain, transfers) == (["other"], [])
+
+
+def test_a_name_that_is_cut(found: dict[str, Any]) -> None:
+    """No character is divided: half of one is not well-formed."""
+    assert found["aNameThatIsCut"] == [[[254, False], [255, False], [4, False]], None]
+
+
+def test_an_offer_that_fails(found: dict[str, Any]) -> None:
+    """The other end gets its turn back, and can make offers again."""
+    begin = ["Ice Ask", "Ice Turn 1", "no encoder"]
+    given, lost = found["anOfferThatFails"].values()
+    assert given == [[*begin, "Ice Turn 1"], ["Ice Offer"]]
+    assert lost == [[*begin, "Ice Turn 1", "Ice Turn 1"], ["Ice Offer"]]

@@ -265,6 +265,39 @@ def test_refused_packets_are_sent_again(found: dict[str, Any]) -> None:
     assert errors[0] == ["error", "rate-limited"]
 
 
+def test_a_broadcast_refused_for_good(found: dict[str, Any]) -> None:
+    """It is not sent again after a resume, as those are that may be lost."""
+    assert found["whatIsRefusedForGood"] == ["lost", "next"]
+
+
+def test_refusals_without_end(found: dict[str, Any]) -> None:
+    """The rate is halved each time, but not below a twentieth of the server's."""
+    *_, before, after = found["refusalsWithoutEnd"]  # within 10 s, after the pause
+    assert 49 <= after - before <= 51
+
+
+def test_connections_that_sockjs_abandons(found: dict[str, Any]) -> None:
+    """They are closed as soon as they hold no seat, or the user leaves it."""
+    assert found["whatSockJSAbandons"] == {
+        "leave": ["waiting", [0], [1], [1], 0],
+        "resume": ["waiting", [0], [1, 0], [1, 1], 0],
+        "a used secret": ["waiting", [0], [1, 0], [1, 1], 0],
+    }
+
+
+def test_joining_another_room_in_a_listener(found: dict[str, Any]) -> None:
+    """The second `join` ends with its own welcome, and not with that of the first room."""
+    assert found["whoJoinsAnotherRoomInAListener"] == ["left", "connecting", "other's"]
+
+
+def test_leaving_when_a_token_expires(found: dict[str, Any]) -> None:
+    """No other token is requested for the room that it has left, and nothing is sent."""
+    asked_for_no_room, packets, state = found["whoLeavesWhenATokenExpires"]
+    assert not asked_for_no_room
+    assert packets == ["error", "disconnect"]
+    assert state == "closed"
+
+
 def test_packets_that_the_store_could_not_take_are_sent_again(found: dict[str, Any]) -> None:
     """After a second, from the first of them on, in order; not requests, nor what is not kept."""
     counts, again, hidden, asked, told = found["whatTheStoreCouldNotTake"]

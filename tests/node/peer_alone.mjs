@@ -3,6 +3,7 @@
  *
  * Each scenario prints its results as a JSON line.
  */
+import { File } from "node:buffer";
 import { getEventListeners } from "node:events";
 import { pathToFileURL } from "node:url";
 
@@ -108,6 +109,63 @@ const scenarios = {
       values.push(sending(peer, "afterwards"), sending(peer, { transfer: 2 }));
       await settle();
       found[name] = [before, values.map(({ end }) => end)];
+    }
+    return found;
+  },
+
+  async aSignalThatIsAborted() {
+    const peer = called({ open: false });
+    const control = new AbortController();
+    const values = [sending(peer, "before", control.signal), sending(peer, "other")];
+    control.abort();
+    values.push(sending(peer, "after", control.signal), sending(peer, { transfer: 1 }, control.signal));
+    await settle();
+    const before = values.map(({ end }) => end);
+    peer.channel.open();
+    peer.data.open();
+    await settle();
+    return [before, peer.channel.sent, peer.data.sent];
+  },
+
+  async aNameThatIsCut() {
+    const name = (text) => valueOf(new File([], text)).name;
+    const names = [name("\u{1f600}".repeat(200)), name("x".repeat(300)), name("a \u{1f600}")];
+    return [names.map((each) => [each.length, /\p{Surrogate}/u.test(each)]), valueOf(new Blob([])).name ?? null];
+  },
+
+  async anOfferThatFails() {
+    const found = {};
+    for (const how of ["given back", "given back, but lost"]) {
+      const ends = {};
+      const told = []; // on its way
+      const said = [];
+      for (const [user, other] of [["caller", "callee"], ["callee", "caller"]]) {
+        const broadcast = (signal) => told.push([other, signal]);
+        const emit = (type, { message }) => type === "error" && said.push(message);
+        const videre = { track: () => null, signaller: { state: "joined", broadcast }, emit, maxTransferBytes: 1 };
+        ends[user] = new Peer(videre, other, "call", user === "caller");
+        const { connection } = ends[user];
+        connection.setLocalDescription = async () => (connection.localDescription = { type: "offer" });
+      }
+      const deliver = async () => {
+        const [to, signal] = told.shift();
+        said.push(`${signal.Type} ${signal.Turn ?? ""}`.trim());
+        ends[to].hear(signal);
+        await settle();
+      };
+      ends.callee.connection.setLocalDescription = () => Promise.reject(new Error("no encoder"));
+      ends.callee.connection.onnegotiationneeded();
+      await deliver();
+      await deliver();
+      if (how === "given back") await deliver();
+      else {
+        told.shift();
+        ends.caller.repair();
+        while (told.length) await deliver();
+      }
+      ends.caller.connection.onnegotiationneeded();
+      await settle();
+      found[how] = [said, told.map(([, { Type }]) => Type)];
     }
     return found;
   },

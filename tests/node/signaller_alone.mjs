@@ -717,6 +717,109 @@ const scenarios = {
     return [atOnce, again, rising, lost, made.told.filter(([type]) => type === "error")];
   },
 
+  async whatIsRefusedForGood() {
+    const made = await joined();
+    const [first] = sockets;
+    for (const word of ["heard", "refused", "lost"]) made.broadcast(word);
+    const ids = first.sent.slice(1).map(({ Header }) => Header.Id);
+    first.error("no-such-user", false, { Id: ids[1] });
+    first.error("no-such-user", false, { Id: ids[1] }); // whatever the server repeats
+    first.lose();
+    await pass(500);
+    const second = await open();
+    second.welcome({ Resumed: true, LastId: ids[0] });
+    made.broadcast("next");
+    const sent = second.sent.slice(1).map(({ Payload }) => Payload);
+    made.leave();
+    return sent;
+  },
+
+  async refusalsWithoutEnd() {
+    const made = signaller();
+    made.join("room");
+    const socket = await open();
+    socket.welcome({ Limits: { PacketsPerSecond: 100, PacketBurst: 100 } });
+    for (let times = 0; times < 20; times++) socket.error("rate-limited", true, { Id: "connect" });
+    for (let number = 0; number < 300; number++) made.broadcast(number);
+    const counts = [];
+    for (let beats = 0; beats < 4; beats++) {
+      socket.hears("ping", "me", "[]");
+      await pass(10_000);
+      counts.push(socket.sent.filter(({ Header }) => Header.Event === "broadcast").length);
+    }
+    made.leave();
+    return counts;
+  },
+
+  async whatSockJSAbandons() {
+    const made = [];
+    globalThis.SockJS = class extends FakeWebSocket {
+      transport = "websocket";
+      closes = [];
+
+      constructor(url) {
+        super(url);
+        made.push(this);
+      }
+
+      close(code) {
+        this.closes.push(code ?? null);
+      }
+    };
+    const closes = () => made.map(({ closes }) => closes.length);
+    const found = {};
+    for (const how of ["leave", "resume", "a used secret"]) {
+      [sockets, timers] = [[], []];
+      made.length = 0;
+      const seat = await joined();
+      await pass(20_000); // no answer to a heartbeat
+      found[how] = [seat.state, closes()]; // it still holds the seat
+      if (how === "leave") seat.leave();
+      else {
+        await pass(500);
+        const socket = await open();
+        if (how === "resume") socket.welcome({ Resumed: true });
+        else socket.error("unauthorized", false, { Id: "connect" });
+      }
+      found[how].push(closes());
+      seat.leave();
+      found[how].push(closes(), timers.length);
+    }
+    delete globalThis.SockJS;
+    return found;
+  },
+
+  async whoJoinsAnotherRoomInAListener() {
+    const made = signaller();
+    let moved = null;
+    made.on("state", (state) => {
+      if (state === "joined" && made.room === "room") moved = made.join("other");
+    });
+    const first = made.join("room").catch(({ code }) => code);
+    sockets[0].onopen();
+    sockets[0].welcome();
+    const ends = [await first];
+    moved.then(({ Initiator }) => ends.push(Initiator));
+    await settle();
+    ends.push(made.state);
+    sockets[1].onopen();
+    sockets[1].welcome({ Initiator: "other's" });
+    await settle();
+    made.leave();
+    return ends;
+  },
+
+  async whoLeavesWhenATokenExpires() {
+    const asked = [];
+    const made = await joined({ token: ({ room }) => (asked.push(room), "a token") });
+    made.on("error", () => made.leave());
+    const seen = [];
+    made.on("packet", ({ Header }) => seen.push(Header.Event));
+    sockets[0].error("token-expired", false);
+    await settle();
+    return [asked.includes(null), seen, made.state];
+  },
+
   async whatTheStoreCouldNotTake() {
     const made = await joined();
     const [socket] = sockets;

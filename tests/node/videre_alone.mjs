@@ -82,6 +82,11 @@ globalThis.RTCPeerConnection = class {
   signalingState = "have-local-offer";
 
   addTransceiver() {}
+  addTrack() {}
+
+  getTransceivers() {
+    return [{ receiver: { track: { kind: "video" } }, direction: "sendrecv", sender: this.sender }];
+  }
 
   createDataChannel() {
     return { readyState: "connecting", send() {} };
@@ -157,6 +162,94 @@ const scenarios = {
       found[state] = [...made.peers.keys()];
       made.disconnect();
       found[state].push(await sent);
+    }
+    return found;
+  },
+
+  async whoReconnectsInAListener() {
+    const found = {};
+    for (const [name, listen] of Object.entries({
+      state: (made, again) => made.signaller.on("state", (state) => state === "closed" && again()),
+      closed: (made, again) => made.signaller.on("closed", again),
+      hangup: (made, again) => made.on("hangup", again),
+    })) {
+      for (const how of ["removed", "disconnect"]) {
+        [tracks, prompts] = [[], []];
+        const made = videre();
+        made.connect("room").catch(() => {});
+        await allow();
+        socket.welcome("me");
+        socket.hears("connect", "you", "false", { Calls: [] });
+        let joined = null;
+        listen(made, () => (joined ??= made.connect("another")));
+        if (how === "removed") socket.onclose({ code: 4504, reason: "" });
+        else made.disconnect();
+        await allow();
+        socket.welcome("me");
+        await joined;
+        found[`${name}, ${how}`] = [made.roomId, made.signaller.state, live(), made.localStream !== null];
+        made.signaller.leave();
+      }
+    }
+    return found;
+  },
+
+  async whatWaitsOfAMember() {
+    const [set, clear] = [setTimeout, clearTimeout];
+    const waiting = new Set();
+    globalThis.setTimeout = (act, ms) => {
+      const timer = set(() => (waiting.delete(timer), act()), ms);
+      waiting.add(timer);
+      return timer;
+    };
+    globalThis.clearTimeout = (timer) => (waiting.delete(timer), clear(timer));
+    const found = {};
+    for (const [how, end] of Object.entries({
+      "it left": () => socket.hears("disconnect", "you", ""),
+      "we left": (made) => made.disconnect(),
+    })) {
+      const made = videre({ constraints: false });
+      const joined = made.connect("room");
+      await settle();
+      socket.welcome("you", "me");
+      await joined;
+      const before = waiting.size;
+      const offer = (Call) => ({ Type: "Ice Offer", Call, Offer: 1, IcePacket: { type: "offer", sdp: "" } });
+      for (const call of "abcd") socket.hears("broadcast", "you", offer(call));
+      const held = waiting.size - before;
+      end(made);
+      found[how] = [held, waiting.size - before];
+      made.disconnect();
+    }
+    [globalThis.setTimeout, globalThis.clearTimeout] = [set, clear];
+    return found;
+  },
+
+  async aScreenThatOneCannotGet() {
+    const found = {};
+    for (const how of ["fails", "leaves"]) {
+      [tracks, prompts] = [[], []];
+      const made = videre();
+      const errors = [];
+      made.on("error", ({ message }) => errors.push(message));
+      made.connect("room").catch(() => {});
+      await allow();
+      socket.welcome("me");
+      const given = [];
+      for (const user of ["ann", "bob"]) {
+        socket.hears("connect", user, "false", { Calls: [] });
+        made.peers.get(user).connection.sender = { replaceTrack: async ({ kind }) => void given.push(user, kind) };
+      }
+      made.peers.get("ann").connection.sender.replaceTrack = () =>
+        how === "fails" ? Promise.reject(new Error("stopped")) : new Promise(() => {});
+      let end = "waits";
+      const shared = made.shareScreen();
+      shared.then(() => (end = "shared"), () => (end = "failed"));
+      await allow();
+      if (how === "leaves") socket.hears("disconnect", "ann", "");
+      await settle();
+      found[how] = [end, given, errors, live()];
+      made.disconnect();
     }
     return found;
   },

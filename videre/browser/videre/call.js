@@ -54,7 +54,7 @@ export class Videre extends Emitter {
       .on("message", ({ user, payload }) => this.#hear(user, payload))
       .on("resumed", () => this.#repair())
       .on("rejoined", () => this.#repair())
-      .on("closed", () => this.roomId !== null && this.disconnect());
+      .on("state", (state) => state === "closed" && this.roomId !== null && this.disconnect());
     this.#levels = levels;
     initComplete?.();
   }
@@ -108,13 +108,12 @@ export class Videre extends Emitter {
     this.roomId = null;
     this.#turn = {};
     clearInterval(this.#listening);
-    this.signaller.leave();
-    this.#paces.clear();
-    for (const user of [...this.peers.keys()]) this.#hangUp(user);
-    this.stopSharing();
     stop(this.localStream);
-    this.localStream = null;
+    this.#screen?.stop();
+    this.#screen = this.localStream = null;
     if (this.localVideoElement) this.localVideoElement.srcObject = null;
+    this.signaller.leave(); // from here on, a listener may connect again
+    for (const user of [...this.#paces.keys(), ...this.peers.keys()]) this.#hangUp(user, true);
   }
 
   /** Keep the devices that `useDevice` has got while `connect` still asked. @param {MediaStream} stream */
@@ -177,7 +176,7 @@ export class Videre extends Emitter {
     check("Videre.send", options, SEND);
     const value = valueOf(data);
     if (value.size > LIMIT) throw failure("too-large", "", `over ${LIMIT} bytes`);
-    const users = options.to === undefined ? [...this.peers.keys()] : [options.to].flat();
+    const users = [options.to ?? [...this.peers.keys()]].flat();
     const sending = users.map((user) => {
       const peer = this.peers.get(user);
       const sent = peer?.send(value, options) ?? Promise.reject(failure("no-such-user", user));
@@ -232,8 +231,7 @@ export class Videre extends Emitter {
       old.stop(); // many phones can open only one camera at a time
       return ask(kind, wanted);
     });
-    this.#require(turn === this.#turn, track);
-    this.#require(choice === this.#choosing.get(kind), track, "Another device was chosen"); // a later choice wins
+    this.#require(turn === this.#turn && choice === this.#choosing.get(kind), track); // a later choice wins
     this.#chosen.set(kind, id);
     await this.#put(kind, track);
     return track;
@@ -252,10 +250,10 @@ export class Videre extends Emitter {
   }
 
   /** Refuse a track that is no longer wanted. @param {boolean} wanted @param {MediaStreamTrack} track */
-  #require(wanted, track, why = "Left before it was ready") {
+  #require(wanted, track) {
     if (wanted) return;
     track.stop();
-    throw new SignallerError("left", why);
+    throw new SignallerError("left", "No longer wanted");
   }
 
   /** Replace a track of the local stream. @param {Kind} kind @param {MediaStreamTrack} track */
@@ -279,7 +277,7 @@ export class Videre extends Emitter {
     const kind = /** @type {Kind} */ (track.kind);
     if (!this.localStream?.getTracks().includes(track)) return;
     this.emit("ended", { kind, track });
-    if (!this.#captured.has(track) || !this.localStream) return; // the application's, or a listener has hung up
+    if (!(this.#captured.has(track) && this.localStream)) return; // the application's, or a listener has hung up
     this.#chosen.delete(kind);
     await this.useDevice(kind).catch((error) => {
       if (error.code !== "left") this.#troubled(kind, error);
@@ -292,10 +290,11 @@ export class Videre extends Emitter {
     else this.onVideoError(error);
   }
 
-  /** Give every peer the current track of a kind. @param {Kind} kind */
+  /** Give every peer the current track of a kind: one that cannot take it does not matter to the others. @param {Kind} kind */
   async #sendAll(kind) {
     this.#mute();
-    await Promise.all([...this.peers.values()].map((peer) => peer.replace(kind, this.track(kind))));
+    const failed = (/** @type {any} */ error) => this.emit("error", error);
+    await Promise.all([...this.peers.values()].map((peer) => peer.replace(kind, this.track(kind)).catch(failed)));
   }
 
   /** The track to send. @param {Kind} kind @returns {MediaStreamTrack | null} */
@@ -339,13 +338,13 @@ export class Videre extends Emitter {
     const level = await peer.volume();
     this.#looking.delete(peer);
     if (this.peers.get(user) !== peer) return;
-    if (level || this.#loud.has(user)) this.emit("level", { user, level });
-    if (level) this.#loud.add(user);
-    else this.#loud.delete(user);
+    if (level || this.#loud.has(peer)) this.emit("level", { user, level });
+    if (level) this.#loud.add(peer);
+    else this.#loud.delete(peer);
   }
 
-  /** @type {Set<Peer>} those whose statistics are awaited */ #looking = new Set();
-  /** @type {Set<string>} users whose last level was not 0 */ #loud = new Set();
+  /** @type {WeakSet<Peer>} those whose statistics are awaited */ #looking = new WeakSet();
+  /** @type {WeakSet<Peer>} those whose last level was not 0 */ #loud = new WeakSet();
 
   /**
    * Call a newcomer. An old client, which sends no `Calls`, can have one call: the initiator makes
@@ -370,7 +369,10 @@ export class Videre extends Emitter {
 
   /** @param {string} user @param {boolean} [gone] whether it left the room */
   #hangUp(user, gone) {
-    if (gone) this.#paces.delete(user);
+    if (gone) {
+      this.#paces.get(user)?.stop();
+      this.#paces.delete(user);
+    }
     const peer = this.peers.get(user);
     if (!peer) return;
     this.peers.delete(user);
@@ -385,10 +387,10 @@ export class Videre extends Emitter {
     const signal = typeof payload === "string" ? parsed(payload) : payload;
     const ours = isSignal(signal);
     if (ours === null) return;
-    if (!ours) return this.emit("ignored", { user, reason: `${signal.Type} is not well-formed` });
+    if (!ours) return this.emit("ignored", { user, reason: `malformed ${signal.Type}` });
     const { Type, Call } = signal;
-    let cost = /Offer|Ask|Turn/.test(Type) ? 1 : 0;
-    if (Type === "Ice Offer" && this.peers.get(user)?.call !== Call) cost = CALL_COST;
+    const offer = Type === "Ice Offer";
+    const cost = offer && this.peers.get(user)?.call !== Call ? CALL_COST : Number(/Offer|Ask|Turn/.test(Type));
     const pace = this.#paces.get(user) ?? new Pace();
     this.#paces.set(user, pace);
     const passed = pace.pass(JSON.stringify(signal), cost, () => this.#take(user, signal));

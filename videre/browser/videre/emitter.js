@@ -6,7 +6,7 @@ class Target {
   /** @param {string} type @param {any} listener @param {any} [options] */
   addEventListener(type, listener, options) {
     const listeners = this.#heard.get(type) ?? new Map();
-    this.#heard.set(type, listeners.set(listener, Boolean(options?.once)));
+    this.#heard.set(type, listeners.set(listener, options?.once));
   }
 
   /** @param {string} type @param {any} listener */

@@ -62,16 +62,14 @@ export const SEND = { to, onProgress: callback, signal: thing("an AbortSignal", 
  */
 export function check(whose, options, kinds) {
   if (!isObject(options)) throw new TypeError(`${whose} takes an object of options`);
-  const known = Object.keys(kinds);
-  const unknown = Object.keys(options).find((name) => !known.includes(name));
-  if (unknown) throw new TypeError(`${whose}: there is no option ${unknown}; it takes ${known.join(", ")}`);
   /** @type {Record<string, any>} */
-  const given = {};
-  for (const name of known) {
-    const value = options[name] ?? undefined;
-    if (value === undefined && kinds[name] !== url) continue;
-    take(`${whose}: ${name}`, kinds[name], value);
-    given[name] = value;
+  const given = { ...options };
+  for (const name in given) {
+    if (!(name in kinds)) throw new TypeError(`${whose}: no option ${name}; it takes ${Object.keys(kinds).join(", ")}`);
+  }
+  for (const name in kinds) {
+    if ((given[name] ?? null) === null && kinds[name] !== url) delete given[name];
+    else take(`${whose}: ${name}`, kinds[name], given[name]);
   }
   return given;
 }

@@ -29,7 +29,7 @@ export class Outbox {
     const each = this.#all[this.#sent++];
     each.id = id;
     this.#size += each.body.length;
-    while (this.#size > KEPT) this.#shift();
+    while (this.#size > KEPT) this.drop(this.#all[0].id);
   }
 
   /** Tell whether a broadcast that was sent with this id is kept. @param {any} id */
@@ -39,7 +39,7 @@ export class Outbox {
 
   /** Drop the broadcasts that the server has: all that were sent, up to this one. @param {number} id */
   confirm(id) {
-    while (this.#sent && this.#all[0].id <= id) this.#shift();
+    while (this.#sent && this.#all[0].id <= id) this.drop(this.#all[0].id);
   }
 
   /**
@@ -55,9 +55,13 @@ export class Outbox {
     }
   }
 
-  #shift() {
-    this.#sent--;
-    this.#size -= /** @type {Broadcast} */ (this.#all.shift()).body.length;
+  /** Drop one of those that were sent. @param {any} id */
+  drop(id) {
+    const index = this.#all.findIndex((each) => each.id === id);
+    if (index >= 0 && index < this.#sent) {
+      this.#sent--;
+      this.#size -= this.#all.splice(index, 1)[0].body.length;
+    }
   }
 }
 

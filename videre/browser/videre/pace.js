@@ -8,7 +8,7 @@ const MAX_HELD = 64; // signals of one member
  */
 export class Pace {
   #left = ANSWERS;
-  #at = Date.now();
+  #at = performance.now();
   /** @type {any} */ #timer = 0;
   /** @type {{text: string, cost: number, take: () => void}[]} */ #held = [];
 
@@ -25,9 +25,15 @@ export class Pace {
     return true;
   }
 
+  /** Forget those that wait. */
+  stop() {
+    clearTimeout(this.#timer);
+    this.#held.length = 0;
+  }
+
   #go() {
-    const now = Date.now();
-    this.#left = Math.min(ANSWERS, this.#left + Math.max(0, now - this.#at) / ANSWER_MS);
+    const now = performance.now();
+    this.#left = Math.min(ANSWERS, this.#left + (now - this.#at) / ANSWER_MS);
     this.#at = now;
     this.#timer = 0;
     for (let [first] = this.#held; first && first.cost <= this.#left; [first] = this.#held) {

@@ -5,12 +5,13 @@
 const SHARE = 0.9; // of the server's rates
 const BURST_SHARE = 0.75; // of its bursts: packets that are held up on their way arrive together
 const LONGEST_MS = 30_000; // pause after a refusal
+const LEAST = 0.05; // of its rate, however often it refuses
 /** The limits of a server that states none. @type {Limits} */
 const DEFAULTS = { PacketsPerSecond: 50, PacketBurst: 200 };
 
 /**
- * @typedef {{counts: 0 | 1, rate: number, burst: number, level: number}} Bucket `counts` packets (0) or
- *   bytes (1); `rate` is per second
+ * @typedef {{counts: 0 | 1, rate: number, least: number, burst: number, level: number}} Bucket `counts`
+ *   packets (0) or bytes (1); `rate` is per second, and never below `least`
  */
 
 export class Pacer {
@@ -56,7 +57,7 @@ export class Pacer {
     this.pause(now + Math.min(LONGEST_MS, Math.max(1000, ...fill)));
     for (const bucket of this.#buckets) {
       // One of the server's is empty, and until all are full it drops packets silently.
-      bucket.rate /= 2;
+      bucket.rate = Math.max(bucket.least, bucket.rate / 2);
       bucket.level = 0;
     }
   }
@@ -70,5 +71,5 @@ export class Pacer {
 function made(counts, rate, burst) {
   if (!rate) return [];
   const level = Math.max(1, (burst ?? rate) * BURST_SHARE);
-  return [{ counts, rate: rate * SHARE, burst: level, level }];
+  return [{ counts, rate: rate * SHARE, least: rate * LEAST, burst: level, level }];
 }

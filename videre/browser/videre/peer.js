@@ -35,6 +35,8 @@ export class Peer {
   /** @type {Promise<void>} */ #last = Promise.resolve();
   /** @type {Sending[]} */ #unsent = [];
   /** @type {Transfers | null} */ #transfers = null;
+  /** @type {any} */ #end;
+  /** A closed connection settles none of its promises. */ #closed = new Promise((resolve) => (this.#end = resolve));
   #version = 0; // of transfers, as both ends speak it
   /** @type {Before} */ #counts = {};
   /** @type {Map<string, Heard>} */ #heard = new Map();
@@ -103,8 +105,12 @@ export class Peer {
       await new Promise((resolve, reject) => {
         /** @type {any} */
         const each = { value, options, resolve, reject };
-        abort = () => this.#transfers?.fail(each, "cancelled");
+        abort = () => {
+          this.#unsent = this.#unsent.filter((other) => other !== each);
+          this.#transfers?.fail(each, "cancelled");
+        };
         options.signal?.addEventListener("abort", abort);
+        if (options.signal?.aborted) return abort();
         this.#unsent.push(each);
         this.#flush();
       });
@@ -120,8 +126,7 @@ export class Peer {
       const each = /** @type {Sending} */ (this.#unsent.shift());
       const { value, options, resolve, reject } = each;
       const plain = !this.#version || (/text|bytes/.test(value.kind) && value.size <= PLAIN);
-      if (options.signal?.aborted) this.#transfers?.fail(each, "cancelled");
-      else if (plain) this.#sendPlain(value, options).then(resolve, reject);
+      if (plain) this.#sendPlain(value, options).then(resolve, reject);
       else this.#transfers?.send(each, this.#most);
     }
   }
@@ -143,7 +148,7 @@ export class Peer {
   }
 
   #giveUp() {
-    for (const { reject } of this.#unsent.splice(0)) reject(failure("gone", this.user));
+    for (const each of this.#unsent.splice(0)) this.#transfers?.fail(each, "gone");
     this.#transfers?.close();
   }
 
@@ -161,7 +166,6 @@ export class Peer {
   get level() {
     const sources = this.connection
       .getReceivers()
-      .filter(({ track }) => track.kind === "audio")
       .flatMap((receiver) => receiver.getSynchronizationSources?.() ?? []);
     return Math.max(0, ...sources.map(({ audioLevel }) => audioLevel ?? 0));
   }
@@ -171,11 +175,10 @@ export class Peer {
    * @param {Kind} kind @param {MediaStreamTrack | null} track
    */
   async replace(kind, track) {
-    const fits = (/** @type {RTCRtpTransceiver} */ { receiver }) => receiver.track.kind === kind;
-    const transceiver = this.connection.getTransceivers().find(fits);
+    const transceiver = this.connection.getTransceivers().find(({ receiver }) => receiver.track.kind === kind);
     if (!transceiver) return track && void this.connection.addTrack(track);
     if (track && !/send/.test(transceiver.direction)) transceiver.direction = "sendrecv";
-    await transceiver.sender.replaceTrack(track);
+    await Promise.race([transceiver.sender.replaceTrack(track), this.#closed]);
   }
 
   /** Send again the signals that may have been lost while there was no connection to the server. */
@@ -196,6 +199,7 @@ export class Peer {
   }
 
   close() {
+    this.#end();
     this.connection.onconnectionstatechange = null;
     this.connection.close();
     this.#giveUp();
@@ -249,11 +253,17 @@ export class Peer {
     } else if (Type === "Ice Ask") {
       if (this.#lent) this.#lend();
       else this.#asked = true;
+    } else if (this.#ours) {
+      this.#lent &&= Turn !== this.#turn; // the other may give it back
     } else if (Turn === this.#turn) {
       if (signalingState === "have-local-offer") this.#describe(); // our offer was lost
+      else this.#lend(); // or we have none
     } else {
       this.#turn = Turn ?? 0;
-      await this.#propose();
+      await this.#propose().catch((error) => {
+        this.#lend(); // give it back, so that the other can make offers again
+        throw error;
+      });
     }
   }
 

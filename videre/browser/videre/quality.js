@@ -20,7 +20,7 @@ export async function measure(connection, before) {
   const pair =
     reports.get(transport?.selectedCandidatePairId) ??
     of("candidate-pair").find(({ nominated, state }) => nominated && state === "succeeded");
-  const seconds = pair?.currentRoundTripTime ?? told.find((each) => "roundTripTime" in each)?.roundTripTime;
+  const seconds = pair?.currentRoundTripTime ?? told.find((each) => each.roundTripTime)?.roundTripTime;
   return {
     roundTrip: seconds === undefined ? null : seconds * 1000,
     path: pair ? pathOf(reports.get(pair.localCandidateId), reports.get(pair.remoteCandidateId)) : null,
@@ -45,17 +45,17 @@ export async function volume(connection, heard) {
 /** @param {any} report @param {Map<string, Heard>} heard @returns {number} */
 function volumeOf({ type, id, timestamp: at, totalAudioEnergy: energy, totalSamplesDuration: seconds }, heard) {
   if (type !== "inbound-rtp" || energy === undefined) return 0;
-  const before = heard.get(id) ?? { at: 0, energy: 0, seconds: 0, volume: 0 };
-  if (before.at === at) return before.volume; // browsers keep statistics for a while
-  const passed = seconds - before.seconds;
-  const volume = passed > 0 ? Math.min(1, Math.sqrt(Math.max(0, energy - before.energy) / passed)) : 0;
+  const before = /** @type {any} */ (heard.get(id));
+  if (before?.at === at) return before.volume; // browsers keep statistics for a while
+  const passed = seconds - (before?.seconds ?? 0);
+  const volume = passed > 0 ? Math.min(1, Math.sqrt(Math.max(0, energy - (before?.energy ?? 0)) / passed)) : 0;
   heard.set(id, { at, energy, seconds, volume });
   return volume;
 }
 
 /** @param {any} local @param {any} remote */
 function pathOf(local, remote) {
-  const kinds = [local, remote].map((end) => end?.candidateType ?? null);
+  const kinds = [local?.candidateType ?? null, remote?.candidateType ?? null];
   return { local: kinds[0], remote: kinds[1], protocol: local?.protocol ?? null, relayed: kinds.includes("relay") };
 }
 
@@ -80,7 +80,7 @@ function flow(way, streams, losses, before) {
   const video = streams.find(({ kind, frameHeight }) => kind === "video" && frameHeight);
   return {
     bitRate: ms > 0 ? (since("bytes") * 8000) / ms : null,
-    loss: ms > 0 && packets > 0 ? Math.min(1, since("lost") / packets) : null,
+    loss: packets > 0 ? Math.min(1, since("lost") / packets) : null,
     width: video?.frameWidth ?? null,
     height: video?.frameHeight ?? null,
     frames: video?.framesPerSecond ?? null,

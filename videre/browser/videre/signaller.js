@@ -44,6 +44,7 @@ export class Signaller extends Emitter {
   #options;
   #at; // the server's URL
   /** @type {Socket | null} */ #socket = null;
+  /** @type {Socket[]} given up, but not closed, because they may hold our seat */ #abandoned = [];
   #opened = false; // whether the socket has been open
   #webSockets = false; // whether a WebSocket has ever opened: then they are not blocked
   #polling = false;
@@ -225,7 +226,7 @@ export class Signaller extends Emitter {
   /** Get a token, however long that takes; use it if the connection is still the same. @param {(token: Token) => void} use */
   #withToken(use) {
     const { token } = this.#options;
-    if (typeof token !== "function") return use(token);
+    if (!this.#renews) return use(token);
     const attempt = this.#attempts;
     const socket = this.#socket;
     const current = () => attempt === this.#attempts && socket === this.#socket;
@@ -265,7 +266,7 @@ export class Signaller extends Emitter {
     try {
       if (SockJS) socket = new SockJS(base + query);
       else if (this.#polling) socket = new Polling(base, query);
-      else socket = new WebSocket(`${base.replace(/^http/, "ws")}/websocket${query}`);
+      else socket = new WebSocket(`ws${base.slice(4)}/websocket${query}`);
     } catch (error) {
       return this.#end(new SignallerError("unreachable", String(error)));
     }
@@ -305,9 +306,14 @@ export class Signaller extends Emitter {
   #drop(code) {
     const socket = this.#socket;
     this.#socket = null;
-    // SockJS closes without a code, which would give up the seat. Leave it to the server, which closes
-    // the old connection after a resume.
-    if (socket && (code !== LOST || !("transport" in socket))) socket.close(code);
+    // SockJS closes without a code, which would give up the seat.
+    if (socket && code === LOST && "transport" in socket) this.#abandoned.push(socket);
+    else socket?.close(code);
+  }
+
+  /** Close the abandoned connections: none of them holds our seat now. */
+  #release() {
+    for (const socket of this.#abandoned.splice(0)) socket.close();
   }
 
   /** @param {Token} token */
@@ -337,7 +343,7 @@ export class Signaller extends Emitter {
       this.#pacer.take(bytes(Payload), 0); // the server charges its answers, too
       this.#answered(Id)?.resolve(JSON.parse(Payload));
     } else if (Event === "role") this.#promoted(user);
-    else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server is going away");
+    else if (Event === "goaway") this.#wait(JSON.parse(Payload).RetryAfter, "The server stops");
     else if (Event === "disconnect") {
       this.users = this.users.filter((name) => name !== user);
       this.#seen.forget(user);
@@ -361,12 +367,14 @@ export class Signaller extends Emitter {
   /** @param {Welcome} welcome */
   #welcomed(welcome) {
     const { Resumed, LastId } = welcome;
+    const attempt = this.#attempts;
     this.#secret = welcome.Resume;
     this.#received = 0;
     this.users = [...welcome.Users];
     this.#offered(welcome);
     if (this.state === "joined") return; // a fresh token was accepted
     clearTimeout(this.#timer);
+    this.#release();
     this.#since = Date.now();
     this.#heart = setInterval(() => this.#beat(), this.#options.heartbeat);
     const again = this.#entered;
@@ -380,7 +388,7 @@ export class Signaller extends Emitter {
       this.initiator = welcome.Initiator; // otherwise one of the missed packets names the next one
     }
     this.#become("joined");
-    if (!this.#socket) return; // a listener called `leave`
+    if (attempt !== this.#attempts) return; // a listener called `leave`, and perhaps `join`
     this.#flush();
     this.#join?.resolve(welcome);
     if (again) this.emit(Resumed ? "resumed" : "rejoined", welcome);
@@ -417,7 +425,7 @@ export class Signaller extends Emitter {
     } else if (Code === "unavailable" && this.#outbox.holds(id)) {
       this.#pacer.pause(now + OUTAGE_MS);
       return this.#repeat(id);
-    }
+    } else this.#outbox.drop(id);
     if (request) request.reject(error);
     else this.#refused(error, id);
   }
@@ -435,10 +443,11 @@ export class Signaller extends Emitter {
   #refused(error, id) {
     const renewable = error.code === "token-expired" && this.#renews;
     if (this.state === "joined") {
+      if (renewable && id !== "connect") this.#enterAgain(); // unless a listener calls `leave` now
       this.emit("error", error);
-      if (renewable && id !== "connect") this.#enterAgain();
     } else if (this.#secret && error.code === "unauthorized") {
       this.#secret = null; // already used, by a connection whose welcome was lost
+      this.#release();
       this.#enterAgain();
     } else if (renewable && !this.#renewed) {
       this.#renewed = true; // it has waited for this connection for too long
@@ -453,12 +462,12 @@ export class Signaller extends Emitter {
   #lost(code, reason) {
     this.#socket = null;
     const renewable = code === 4502 && this.#renews;
-    if (code >= 4500 && code < 5000 && !renewable) return this.#end(new SignallerError(code, reason));
+    if (code >= 4500 && !renewable) return this.#end(new SignallerError(code, reason));
     // If no WebSocket has ever opened, they may be blocked: alternate with polling.
     const blocked = !this.#opened && !this.#webSockets && !this.#polling;
     this.#polling = blocked;
     if (blocked && !("SockJS" in globalThis)) this.#open();
-    else this.#retry(new SignallerError(code, reason || "The connection was lost", true));
+    else this.#retry(new SignallerError(code, reason || "Connection lost", true));
   }
 
   /** Try again after a random time (full jitter). @param {SignallerError} error */
@@ -466,9 +475,8 @@ export class Signaller extends Emitter {
     if (Date.now() - this.#since > STEADY_MS) this.#failures = 0;
     this.#since = Infinity;
     const { minDelay, maxDelay } = this.#options;
-    const most = Math.min(maxDelay, minDelay * 2 ** this.#failures++);
     this.#stop();
-    this.#timer = setTimeout(() => this.#open(), Math.random() * most);
+    this.#timer = setTimeout(() => this.#open(), Math.random() * Math.min(maxDelay, minDelay * 2 ** this.#failures++));
     this.#become("waiting");
     this.emit("error", error);
   }
@@ -487,8 +495,7 @@ export class Signaller extends Emitter {
     for (const timer of [this.#timer, this.#iceTimer, this.#hurry, this.#pause]) clearTimeout(timer);
     this.#hurry = null;
     clearInterval(this.#heart);
-    for (const { reject } of this.#requests.values()) reject(noAnswer());
-    this.#requests.clear();
+    for (const id of this.#requests.keys()) this.#answered(id)?.reject(noAnswer());
   }
 
   /** @param {SignallerError | null} error the reason; null after `leave` */
@@ -497,7 +504,8 @@ export class Signaller extends Emitter {
     this.#stop();
     this.#listen("removeEventListener");
     this.#drop(1000);
-    this.#join?.reject(error ?? new SignallerError("left", "Left before it had joined"));
+    this.#release();
+    this.#join?.reject(error ?? new SignallerError("left", "No longer wanted"));
     this.#join = this.#joining = this.#secret = this.room = this.initiator = null;
     this.#outbox = new Outbox();
     this.#seen = new Seen();

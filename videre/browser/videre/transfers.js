@@ -17,15 +17,11 @@ const BLOCK = 2 ** 18; // bytes to read from a Blob at once
 const PART = 2 ** 20; // bytes to collect before they become a part of a Blob
 const TEXT = 4_096; // characters of a text message
 const NAME = 255; // characters of a name or a type
-const MAX_ID = 2 ** 32 - 1;
 const KINDS = ["text", "json", "bytes", "blob"];
 /** @type {Record<string, string>} */
 const REASONS = {
   gone: "The other end has left",
-  "too-large": "It is too large",
-  unreadable: "It cannot be read",
-  unsupported: "The other end's client is too old",
-  "no-such-user": "No call with this user",
+  unsupported: "The other end is too old",
 };
 
 /**
@@ -48,7 +44,8 @@ export function failure(code, user, why) {
 /** Return the form in which to send a value; throw a TypeError if it has none. @param {any} data @returns {Value} */
 export function valueOf(data) {
   if (globalThis.Blob && data instanceof Blob) {
-    const name = "name" in data ? String(data.name).slice(0, NAME) : undefined;
+    // A cut must not divide a character.
+    const name = /** @type {File} */ (data).name?.slice(0, NAME).replace(/[\ud800-\udbff]$/, "");
     const open = () => streamed(data.stream());
     return { kind: "blob", size: data.size, plain: data, open, name, mime: data.type.slice(0, NAME) };
   }
@@ -101,7 +98,6 @@ export class Transfers {
   /** @type {Sending[]} */ #waiting = [];
   /** @type {Map<number, Sending>} */ #active = new Map();
   #pumping = false;
-  /** @type {(() => void) | null} */ #drained = null;
   #last = 0; // the id of the other's last transfer
   /** @type {Map<number, Coming>} */ #coming = new Map();
 
@@ -115,7 +111,6 @@ export class Transfers {
     this.#limit = Math.min(limit, LIMIT);
     this.#tell = tell;
     channel.bufferedAmountLowThreshold = BUFFER / 2;
-    channel.onbufferedamountlow = () => this.#drained?.();
     channel.onmessage = ({ data }) => (typeof data === "string" ? this.#control(data) : this.#take(data));
   }
 
@@ -131,7 +126,7 @@ export class Transfers {
   close() {
     for (const each of [...this.#active.values(), ...this.#waiting]) this.fail(each, "gone");
     for (const id of [...this.#coming.keys()]) this.#lose(id, "gone");
-    this.#drained?.();
+    this.#channel.onbufferedamountlow?.(/** @type {any} */ (undefined));
   }
 
   // Sending.
@@ -169,7 +164,7 @@ export class Transfers {
   /** Wait until the channel accepts more. */
   async #room() {
     while (this.#channel.readyState === "open" && this.#channel.bufferedAmount > BUFFER) {
-      await /** @type {Promise<void>} */ (new Promise((resolve) => (this.#drained = resolve)));
+      await new Promise((resolve) => (this.#channel.onbufferedamountlow = resolve));
     }
   }
 
@@ -225,7 +220,7 @@ export class Transfers {
     if (!each) return this.#foreign(Id, this.#id, "Ack");
     const { size } = each.value;
     if (!(Number.isInteger(Bytes) && Bytes > each.acked && Bytes <= each.sent)) {
-      return this.#ignore("Ack of more than was sent");
+      return this.#ignore("Ack of a wrong size");
     }
     each.acked = Bytes;
     advance(each.options, { user: this.#user, bytes: Bytes, size });
@@ -257,12 +252,12 @@ export class Transfers {
 
   /** @param {any} start */
   #begin({ Id, Kind, Size, Name, Mime }) {
-    if (!Number.isInteger(Id) || Id <= this.#last || Id > MAX_ID) return this.#ignore("Start with a wrong Id");
+    if (Id !== Id >>> 0 || Id <= this.#last) return this.#ignore("Start with a wrong Id"); // it has 32 bits
     this.#last = Id;
     const words = [Name, Mime].every(
       (each) => each === undefined || (Kind === "blob" && typeof each === "string" && each.length <= NAME),
     );
-    if (!words || !KINDS.includes(Kind) || !Number.isInteger(Size) || Size < 0) return this.#refuse(Id, "malformed");
+    if (!(words && KINDS.includes(Kind) && Number.isInteger(Size) && Size >= 0)) return this.#refuse(Id, "malformed");
     let together = Size;
     for (const { size } of this.#coming.values()) together += size;
     if (Size > this.#limit) return this.#refuse(Id, "too-large");
@@ -305,11 +300,11 @@ export class Transfers {
 
   /** Keep a piece. A full part becomes a Blob, which is not in our memory. @param {Coming} each @param {Uint8Array} bytes */
   #keep(each, bytes) {
-    for (let from = 0; from < bytes.length; ) {
-      const piece = bytes.subarray(from, from + each.whole.length - each.at);
+    while (bytes.length) {
+      const piece = bytes.subarray(0, each.whole.length - each.at);
       each.whole.set(piece, each.at);
       each.at += piece.length;
-      from += piece.length;
+      bytes = bytes.subarray(piece.length);
       if (each.kind === "blob" && each.at === each.whole.length) {
         each.parts.push(new Blob([each.whole]));
         each.at = 0;
