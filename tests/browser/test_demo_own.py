@@ -37,3 +37,14 @@ def test_a_choice_that_another_one_replaces(found: dict[str, Any]) -> None:
 def test_the_list_after_a_choice(found: dict[str, Any]) -> None:
     """It is drawn again, so that it shows the device in use; unchanged, it is left alone."""
     assert found["whatTheListShows"] == [1, 1, 1, 2, 2]
+
+
+def test_leaving_while_it_asks_again(found: dict[str, Any]) -> None:
+    """Only the device that was asked for before is: none is turned on after the call."""
+    assert found["whoLeavesWhileItAsksAgain"] == ["audio"]
+
+
+def test_what_is_shown_as_shared(found: dict[str, Any]) -> None:
+    """Not a screen that the browser's own button ends at once; another one shared at once is."""
+    ended, shared, stopped, again = [False, False], [False, True], [False], [False, True, True]
+    assert found["whatIsShared"] == [*ended, *shared, *stopped, *again]

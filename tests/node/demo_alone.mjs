@@ -70,10 +70,28 @@ class FakeCall extends EventTarget {
     return this;
   }
 
-  useDevice() {
+  asked = [];
+
+  useDevice(kind) {
+    this.asked.push(kind);
     return Promise.reject(this.fails);
   }
+
+  shareScreen() {
+    const track = Object.assign(new EventTarget(), { readyState: "live" });
+    return new Promise((resolve) => (this.share = (state) => {
+      track.readyState = state;
+      resolve({ getVideoTracks: () => [track] });
+    }));
+  }
+
+  stopSharing() {
+    return new Promise((resolve) => (this.stopped = resolve));
+  }
 }
+
+/** Lets pending promises resolve. */
+const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 const scenarios = {
   async whoseChoiceFails() {
@@ -96,6 +114,48 @@ const scenarios = {
       own.show();
       const notices = page.page.notice.children.map((line) => line.children[0].children[0]);
       found[how] = [document.getElementById("blind").disabled, notices];
+    }
+    return found;
+  },
+
+  async whoLeavesWhileItAsksAgain() {
+    elements.clear();
+    const page = await import(new URL("demo_page.js", module));
+    page.dismiss();
+    const call = new FakeCall();
+    const own = new Own({}, 100, () => {});
+    own.follow(call);
+    const denied = new DOMException("", "NotAllowedError");
+    call.onAudioError(denied);
+    call.onVideoError(denied);
+    call.signaller.dispatchEvent(new Event("state")); // the devices were requested
+    call.fails = Object.assign(new Error(), { code: "left" });
+    const [line] = page.page.notice.children;
+    line.children.find(({ children }) => children[0] === "Try again").onclick();
+    own.stop();
+    await settle();
+    return call.asked;
+  },
+
+  async whatIsShared() {
+    const call = new FakeCall();
+    const own = new Own({}, 100, () => {});
+    own.follow(call);
+    const found = [];
+    const press = () => void own.press("show");
+    for (const step of [
+      press,
+      () => call.share("ended"), // with the browser's own button
+      press,
+      () => call.share("live"),
+      press,
+      press, // and again, before the others have the camera
+      () => call.share("live"),
+      () => call.stopped(),
+    ]) {
+      step();
+      await settle();
+      found.push(own.about("You").screen);
     }
     return found;
   },

@@ -97,14 +97,15 @@ export class Own {
     if (what === "mute") videre.muted ? videre.unmuteMic() : videre.muteMic();
     else if (what === "blind") videre.videoMuted ? videre.unmuteVideo() : videre.muteVideo();
     else if (this.#sharing) {
+      this.#shares(false); // not later: the user may share again before the others have the camera
       await videre.stopSharing();
-      this.#shares(false);
     } else await this.#share(videre);
     this.#changed();
   }
 
   /** @param {Kind} kind @param {string} [id] the device's, without it any */
   async choose(kind, id) {
+    if (this.#over) return; // it would turn the camera on
     await this.#videre?.useDevice(kind, id).catch((error) => this.#failed(kind, error));
   }
 
@@ -166,8 +167,10 @@ export class Own {
   async #share(videre) {
     try {
       const stream = await videre.shareScreen();
-      stream.getVideoTracks()[0].addEventListener("ended", () => {
-        this.#shares(false); // with the browser's own button
+      const [track] = stream.getVideoTracks();
+      if (track.readyState === "ended") return; // with the browser's own button, already
+      track.addEventListener("ended", () => {
+        this.#shares(false);
         this.#changed();
       });
       this.#shares(true);
