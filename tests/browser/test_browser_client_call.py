@@ -30,6 +30,12 @@ def test_what_is_allowed_after_a_disconnect(found: dict[str, Any], how: str) -> 
     assert found["whatIsAllowedAfterItHangsUp"][how] == ["left", 1, []]
 
 
+@pytest.mark.parametrize("how", ["asked", "ended"])
+def test_what_is_denied_after_a_disconnect(found: dict[str, Any], how: str) -> None:
+    """It is nobody's problem; in the next call it is one."""
+    assert found["whatIsDeniedAfterItHangsUp"][how] == [1]
+
+
 @pytest.mark.parametrize("state", ["new", "failed", "disconnected"])
 def test_who_did_not_come_back(found: dict[str, Any], state: str) -> None:
     """After a restart of the server, a call that cannot recover ends; one that may has its time."""

@@ -53,9 +53,13 @@ class FakeStream {
 let socket;
 let tracks = [];
 let prompts = [];
+let denials = [];
 const ask = (wanted) => {
   const stream = () => new FakeStream(["audio", "video"].filter((kind) => wanted[kind]).map((kind) => new FakeTrack(kind)));
-  return new Promise((resolve) => prompts.push(() => resolve(stream())));
+  return new Promise((resolve, reject) => {
+    prompts.push(() => resolve(stream()));
+    denials.push(() => reject(new DOMException("", "NotAllowedError")));
+  });
 };
 globalThis.MediaStream = FakeStream;
 globalThis.WebSocket = class {
@@ -141,6 +145,35 @@ const scenarios = {
       made.disconnect();
       await allow();
       found[name] = [await end, tracks.length, live()];
+    }
+    return found;
+  },
+
+  async whatIsDeniedAfterItHangsUp() {
+    const found = {};
+    const deny = async () => {
+      for (const answer of denials.splice(0)) answer();
+      prompts = [];
+      await settle();
+    };
+    for (const how of ["asked", "ended"]) {
+      [prompts, denials, tracks] = [[], [], []];
+      const errors = [];
+      const made = videre({ constraints: { video: true } });
+      made.onVideoError = ({ name }) => errors.push(name);
+      made.connect("room").catch(() => {});
+      if (how === "ended") {
+        await allow();
+        denials = [];
+        tracks[0].unplug(); // so another device is requested
+      }
+      made.disconnect();
+      await deny();
+      found[how] = [...errors];
+      made.connect("room").catch(() => {});
+      await deny();
+      found[how].push(errors.length);
+      made.disconnect();
     }
     return found;
   },

@@ -279,8 +279,9 @@ export class Videre extends Emitter {
     this.emit("ended", { kind, track });
     if (!(this.#captured.has(track) && this.localStream)) return; // the application's, or a listener has hung up
     this.#chosen.delete(kind);
+    const turn = this.#turn;
     await this.useDevice(kind).catch((error) => {
-      if (error.code !== "left") this.#troubled(kind, error);
+      if (turn === this.#turn && error.code !== "left") this.#troubled(kind, error);
     });
   };
 

@@ -51,7 +51,7 @@ export async function capture(constraints, otherwise, wanted, failed) {
         if (error.name !== "OverconstrainedError") throw error;
         return ask(kind, otherwise(kind));
       })
-      .then((track) => stream.addTrack(track), (error) => failed(kind, error));
+      .then((track) => stream.addTrack(track), (error) => wanted() && failed(kind, error));
   }
   return stream.getTracks().length ? stream : null;
 }

@@ -18,7 +18,7 @@ const isObject = (value) => typeof value === "object" && value !== null && !Arra
 /** @param {number} least @returns {Kind} */
 const time = (least) => [
   "a number of milliseconds",
-  (value) => Number.isFinite(value) && value >= least && value <= TIMER_MS,
+  (value) => typeof value === "number" && value >= least && value <= TIMER_MS,
 ];
 /** @param {string} what @param {string} property that all of these have @returns {Kind} */
 const thing = (what, property) => [what, (value) => value?.[property] !== undefined];

@@ -77,7 +77,7 @@ function flow(way, streams, losses, before) {
   const ms = now.at - last.at;
   const since = (/** @type {"bytes" | "packets" | "lost"} */ what) => Math.max(0, now[what] - last[what]);
   const packets = since("packets") + (way === "Sent" ? 0 : since("lost"));
-  const video = streams.find(({ kind, frameHeight }) => kind === "video" && frameHeight);
+  const video = streams.find((each) => each.frameHeight);
   return {
     bitRate: ms > 0 ? (since("bytes") * 8000) / ms : null,
     loss: packets > 0 ? Math.min(1, since("lost") / packets) : null,

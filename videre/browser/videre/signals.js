@@ -8,9 +8,9 @@ export function isSignal(payload) {
   const type = payload?.Type;
   if (!TYPES.includes(type)) return null;
   const { Call, Offer, Turn, Data, IcePacket } = payload;
-  if (Call !== undefined && (typeof Call !== "string" || !Call || Call.length > NAME)) return false;
+  if (Call !== undefined && !(typeof Call === "string" && Call && Call.length <= NAME)) return false;
   if (![Offer, Turn, Data].every((each = 0) => Number.isInteger(each) && each >= 0)) return false;
-  if (type === "Ice Offer" || type === "Ice Answer") {
+  if (/Offer|Answer/.test(type)) {
     return IcePacket?.type === type.slice(4).toLowerCase() && typeof IcePacket.sdp === "string";
   }
   return type !== "Ice Candidate" || typeof (IcePacket ?? payload).candidate === "string";

@@ -219,9 +219,7 @@ export class Transfers {
     const each = this.#active.get(Id);
     if (!each) return this.#foreign(Id, this.#id, "Ack");
     const { size } = each.value;
-    if (!(Number.isInteger(Bytes) && Bytes > each.acked && Bytes <= each.sent)) {
-      return this.#ignore("Ack of a wrong size");
-    }
+    if (!Number.isInteger(Bytes) || Bytes <= each.acked || Bytes > each.sent) return this.#ignore("Ack of a wrong size");
     each.acked = Bytes;
     advance(each.options, { user: this.#user, bytes: Bytes, size });
     if (Bytes < size) return void this.#pump();
