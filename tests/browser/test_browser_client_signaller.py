@@ -282,6 +282,7 @@ def test_connections_that_sockjs_abandons(found: dict[str, Any]) -> None:
         "leave": ["waiting", [0], [1], [1], 0],
         "resume": ["waiting", [0], [1, 0], [1, 1], 0],
         "a used secret": ["waiting", [0], [1, 0], [1, 1], 0],
+        "a refusal": ["waiting", [0], [0, 1], [1, 1], 0],
     }
 
 

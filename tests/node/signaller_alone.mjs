@@ -768,7 +768,7 @@ const scenarios = {
     };
     const closes = () => made.map(({ closes }) => closes.length);
     const found = {};
-    for (const how of ["leave", "resume", "a used secret"]) {
+    for (const how of ["leave", "resume", "a used secret", "a refusal"]) {
       [sockets, timers] = [[], []];
       made.length = 0;
       const seat = await joined();
@@ -779,6 +779,7 @@ const scenarios = {
         await pass(500);
         const socket = await open();
         if (how === "resume") socket.welcome({ Resumed: true });
+        else if (how === "a refusal") socket.error("user-taken", true, { Id: "connect" });
         else socket.error("unauthorized", false, { Id: "connect" });
       }
       found[how].push(closes());

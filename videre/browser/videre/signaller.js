@@ -453,7 +453,7 @@ export class Signaller extends Emitter {
       this.#renewed = true; // it has waited for this connection for too long
       this.#enterAgain();
     } else if ((error.retry || renewable) && this.#entered) {
-      this.#drop(LOST);
+      this.#drop(1000); // it holds no seat
       this.#retry(error);
     } else this.#end(error);
   }
