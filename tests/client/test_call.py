@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import aioice.ice
@@ -649,9 +648,7 @@ async def test_a_receiver_of_tiny_messages(start: Start) -> None:
     """Its description leaves no room for a piece: a transfer fails at once."""
     ann, _bob = await start("ann"), await start("bob")
     await ann.becomes("connected", user="bob")
-    data = ann.call.peers["bob"]._data
-    sdp = "v=0\r\na=max-message-size:8\r\n"
-    data._connection = SimpleNamespace(remoteDescription=SimpleNamespace(sdp=sdp))
+    ann.call.peers["bob"]._data.agree(1, "v=0\r\na=max-message-size:8\r\n")
     async with asyncio.timeout(SECONDS):
         with pytest.raises(TransferError, match=r"of up to 8 bytes \(unsupported\)"):
             await ann.call.send(["text"], to="bob")
