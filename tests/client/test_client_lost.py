@@ -185,6 +185,7 @@ async def test_a_close_without_a_code(server: Scripted) -> None:
     room, link = await entered(server, "me")
     transport: Any = link._request.transport
     transport.write(b"\x88\x00")
+    transport.close()
     assert await room.receive() == Lost(1006, "")
     await (await server.link()).seat("me")
     await leave(server, room)

@@ -86,6 +86,27 @@ class Older:
 
         return restart
 
+    async def returns_unseen(
+        self, restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    ) -> asyncio.Event:
+        """Restart the store; the first node is ready, and looks at no room before the event."""
+        (store, _), node = self.stores, self.nodes[0].engine._node
+        step, looks, looked = store.step, asyncio.Event(), asyncio.Event()
+
+        async def late(room: str, op: str, *arguments: str) -> object:
+            if op == "since":
+                looks.set()
+                await looked.wait()
+            return await step(room, op, *arguments)
+
+        monkeypatch.setattr(store, "step", late)
+        restart()
+        node.trouble.set()
+        skip(LEASE)
+        await looks.wait()
+        assert node.ready
+        return looked
+
     def lose_rooms(self) -> None:
         """Let the store lose all rooms, without a restart."""
         self._cluster.server.wipe(rooms_alone=True)
@@ -143,26 +164,13 @@ async def test_nobody_resumes_before_the_loss_is_known(
     older: Older, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that is ready again may not have looked at the room yet."""
-    (one, _), (store, _) = older.nodes, older.stores
+    one, _ = older.nodes
     seat = await one.join("a", ticket="t")
     b = await one.join("b")
     one.engine.lose("room", "a", seat)
     restart = older.save()
     await one.engine.publish("room", b, "lost with the data")
-    step, looks, looked = store.step, asyncio.Event(), asyncio.Event()
-
-    async def late(room: str, op: str, *arguments: str) -> object:
-        if op == "since":
-            looks.set()
-            await looked.wait()
-        return await step(room, op, *arguments)
-
-    monkeypatch.setattr(store, "step", late)
-    restart()
-    one.engine._node.trouble.set()
-    skip(LEASE)
-    await looks.wait()
-    assert one.engine._node.ready
+    looked = await older.returns_unseen(restart, monkeypatch)
     with pytest.raises(EngineError, match="may have lost data"):
         await one.resume("a", "t", received=1)
     looked.set()
@@ -359,24 +367,11 @@ async def test_the_host_waits_for_a_look_at_older_data(
     older: Older, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     """The node is ready again, but the room may lack members that its view has."""
-    (one, _), (store, _) = older.nodes, older.stores
+    one, _ = older.nodes
     await one.join("a")
     restart = older.save()
     await one.join("b")
-    step, looks, looked = store.step, asyncio.Event(), asyncio.Event()
-
-    async def late(room: str, op: str, *arguments: str) -> object:
-        if op == "since":
-            looks.set()
-            await looked.wait()
-        return await step(room, op, *arguments)
-
-    monkeypatch.setattr(store, "step", late)
-    restart()
-    one.engine._node.trouble.set()
-    skip(LEASE)
-    await looks.wait()
-    assert one.engine._node.ready
+    looked = await older.returns_unseen(restart, monkeypatch)
     ask: dict[str, Callable[[], Awaitable[object]]] = {
         "members": lambda: one.engine.members("room"),
         "remove": lambda: one.engine.remove("room", "b", "why"),
