@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
-from process import ROOT, node
+from process import ROOT, scenarios
 
 pytestmark = pytest.mark.process
 
@@ -15,8 +14,7 @@ pytestmark = pytest.mark.process
 def found() -> dict[str, Any]:
     """Run all scenarios."""
     client = ROOT / "videre" / "browser" / "videre.js"
-    lines = asyncio.run(node("videre_alone.mjs", str(client)))
-    return {line["scenario"]: line["found"] for line in lines}
+    return scenarios("videre_alone.mjs", str(client))
 
 
 def test_hanging_up_when_a_device_ends(found: dict[str, Any]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
-from process import ROOT, node
+from process import ROOT, scenarios
 
 pytestmark = pytest.mark.process
 
@@ -15,8 +14,7 @@ pytestmark = pytest.mark.process
 def found() -> dict[str, Any]:
     """Run all scenarios."""
     client = ROOT / "videre" / "browser" / "videre.js"
-    lines = asyncio.run(node("peer_alone.mjs", str(client)))
-    return {line["scenario"]: line["found"] for line in lines}
+    return scenarios("peer_alone.mjs", str(client))
 
 
 def test_values_leave_no_listeners(found: dict[str, Any]) -> None:

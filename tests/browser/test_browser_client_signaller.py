@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from process import ROOT, node
+from process import ROOT, node, scenarios
 
 pytestmark = pytest.mark.process
 
@@ -17,8 +17,7 @@ FRESH = {"Welcome": True}
 def found() -> dict[str, Any]:
     """Run all scenarios."""
     client = ROOT / "videre" / "browser" / "videre.js"
-    lines = asyncio.run(node("signaller_alone.mjs", str(client)))
-    return {line["scenario"]: line["found"] for line in lines}
+    return scenarios("signaller_alone.mjs", str(client))
 
 
 def test_the_back_off_grows_with_full_jitter(found: dict[str, Any]) -> None:

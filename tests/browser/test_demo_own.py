@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
-from process import ROOT, node
+from process import ROOT, scenarios
 
 pytestmark = pytest.mark.process
 
@@ -17,8 +16,7 @@ KEPT = "The camera you chose cannot be used. The previous one is still in use."
 def found() -> dict[str, Any]:
     """Run all scenarios."""
     own = ROOT / "videre" / "demo" / "demo_own.js"
-    lines = asyncio.run(node("demo_alone.mjs", str(own)))
-    return {line["scenario"]: line["found"] for line in lines}
+    return scenarios("demo_alone.mjs", str(own))
 
 
 def test_a_choice_that_fails(found: dict[str, Any]) -> None:

@@ -93,6 +93,17 @@ class FakeCall extends EventTarget {
 /** Lets pending promises resolve. */
 const settle = () => new Promise((resolve) => setImmediate(resolve));
 
+/** Returns the page, a call, and our own part that follows it. */
+async function begun() {
+  elements.clear();
+  const page = await import(new URL("demo_page.js", module));
+  page.dismiss();
+  const call = new FakeCall();
+  const own = new Own({}, 100, () => {});
+  own.follow(call);
+  return { page: page.page, call, own };
+}
+
 const scenarios = {
   async whoseChoiceFails() {
     const found = {};
@@ -101,36 +112,26 @@ const scenarios = {
       ["denied, and the old one has ended", new DOMException("", "NotAllowedError"), "ended"],
       ["another one was chosen", Object.assign(new Error(), { code: "left" }), "live"],
     ]) {
-      elements.clear();
-      const page = await import(new URL("demo_page.js", module));
-      page.dismiss();
-      const call = new FakeCall();
-      const own = new Own({}, 100, () => {});
-      own.follow(call);
+      const { page, call, own } = await begun();
       call.signaller.dispatchEvent(new Event("state")); // the devices were requested
       call.fails = error;
       call.track.readyState = readyState;
       await own.choose("video", "another");
       own.show();
-      const notices = page.page.notice.children.map((line) => line.children[0].children[0]);
+      const notices = page.notice.children.map((line) => line.children[0].children[0]);
       found[how] = [document.getElementById("blind").disabled, notices];
     }
     return found;
   },
 
   async whoLeavesWhileItAsksAgain() {
-    elements.clear();
-    const page = await import(new URL("demo_page.js", module));
-    page.dismiss();
-    const call = new FakeCall();
-    const own = new Own({}, 100, () => {});
-    own.follow(call);
+    const { page, call, own } = await begun();
     const denied = new DOMException("", "NotAllowedError");
     call.onAudioError(denied);
     call.onVideoError(denied);
     call.signaller.dispatchEvent(new Event("state")); // the devices were requested
     call.fails = Object.assign(new Error(), { code: "left" });
-    const [line] = page.page.notice.children;
+    const [line] = page.notice.children;
     line.children.find(({ children }) => children[0] === "Try again").onclick();
     own.stop();
     await settle();

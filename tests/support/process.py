@@ -245,3 +245,8 @@ async def node(script: str, *args: str) -> list[dict[str, Any]]:
     if process.returncode:
         pytest.fail(f"{script} {' '.join(args)}: {errors.decode()}{output.decode()}")
     return [json.loads(line) for line in output.splitlines()]
+
+
+def scenarios(script: str, *args: str) -> dict[str, Any]:
+    """Run a script of tests/node that plays scenarios; return what each found, by its name."""
+    return {line["scenario"]: line["found"] for line in asyncio.run(node(script, *args))}

@@ -167,7 +167,6 @@ def parsed(text: str, source: object) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object; raises ConfigError."""
-
     try:
         values = parsed(path.read_text(encoding="utf-8-sig"), path)
     except OSError as error:

@@ -161,7 +161,7 @@ class Duties:
     def _look_for_space(self, full: bool) -> None:
         if full:
             self._node.filled(StoreFull("The store is full"))
-        elif self._node.emptied() and self._was_full:
+        elif self._node.outage.relieve() and self._was_full:
             logger.info("the store has space again")
         self._was_full = full
 

@@ -274,12 +274,8 @@ class Node:
         self.outage.pause()
 
     def filled(self, error: StoreFull) -> None:
-        """Record that the store is full, until `emptied`; nothing else ends."""
+        """Record that the store is full, until Outage.relieve; nothing else ends."""
         self.outage.tell(error, asyncio.get_running_loop().time())
-
-    def emptied(self) -> bool:
-        """Record that a beat found space (a shard may have none); see Outage.relieve."""
-        return self.outage.relieve()
 
     def owe_counts(self, view: View) -> None:
         """Owe a room that its members here heard packets of which the store has no messages.

@@ -81,7 +81,10 @@ class Outage:
         return words
 
     def relieve(self) -> bool:
-        """Record that the store is not full; return whether the log says that it is."""
+        """Record that a beat found space; return whether the log says that there is none.
+
+        Another shard may have none.
+        """
         if self.reason == FULL:
             self.reason = ""  # what was logged stays so: no line for each refused step
         told, self._told_full = self._told_full, False
