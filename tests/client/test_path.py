@@ -148,7 +148,7 @@ async def test_a_turn_server_that_falls_silent() -> None:
         turn.is_silent = True
         begin = loop.time()
         await hurry(end.close())
-        assert loop.time() - begin < 3
+        assert loop.time() - begin < 20  # aioice alone tries for 63 s
         turn.is_silent = False
         await hurry(eventually(lambda: turn.deleted == 1 and not module._closing))
 

@@ -161,7 +161,7 @@ async def test_a_broken_stream_does_not_delay_the_end(monkeypatch: pytest.Monkey
         wire.reset()
         await poll(base, fresh(URL))  # by then the server has noticed
         before = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - before < 3
+    assert asyncio.get_running_loop().time() - before < 30  # of GOODBYE
 
 
 async def alone(*urls: str) -> None:
