@@ -79,11 +79,20 @@ class VidereError(Exception):
 
 
 class ConfigError(VidereError):
-    """The configuration cannot be used; `faults` holds one sentence for each fault."""
+    """The configuration cannot be used; `faults` holds one sentence for each fault.
+
+    A sentence is one line: what it quotes, such as an unknown key, cannot begin another.
+    """
 
     def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
+        self.faults = tuple(map(_one_line, faults))
         super().__init__("\n".join(self.faults))
+
+
+def _one_line(text: str) -> str:
+    """Return a text with its unprintable characters escaped, as \\n."""
+    shown = (each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return "".join(shown)
 
 
 class EngineError(VidereError):

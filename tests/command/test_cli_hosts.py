@@ -157,7 +157,7 @@ def test_an_unusable_address(tmp_path: Path) -> None:
     """The fault names the host or the port, and no socket stays open."""
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     files = (f"unix:{tmp_path}/no/s", f"unix:{tmp_path}/file")
-    for host in ("192.0.2.1", "no.such.host.invalid", *files):
+    for host in ("192.0.2.1", "no.such.host.invalid", "fe80::1", *files):
         with pytest.raises(ConfigError, match="Host"):
             listening.listen(Config(host=("127.0.0.1", host), port=0))
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"

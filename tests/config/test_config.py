@@ -264,6 +264,29 @@ def test_bad_values(key: str, value: Any, read: Read, conf: Path) -> None:
     assert found and all(fault.startswith(start) and fault > start for fault in found)
 
 
+CHOICES = {key: rules["allowed"] for key, rules in SCHEMA.items() if "allowed" in rules}
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_the_allowed_values_are_named(key: str, read: Read, conf: Path) -> None:
+    """Instead of the whole value, which may be long."""
+    (fault,) = faults(read, {key: "x" * 10_000})
+    assert fault.startswith(f'{conf}: {key}: "xx') and len(fault) < len(str(conf)) + 200
+    assert all(each in fault for each in CHOICES[key])
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a\\nb": 1}', '{"a\\u001b": 1, "a\\u001b": 1}', '{"Auth": {"\\n": 1}}']
+)
+def test_a_fault_is_one_line(text: str, conf: Path) -> None:
+    """A key with a line break or an escape sequence is shown escaped."""
+    conf.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(conf)
+    (fault,) = caught.value.faults
+    assert fault.isprintable() and "\\" in fault
+
+
 @pytest.mark.parametrize("key", ["Port", "LogMaxBytes", "MaxConnections"])
 def test_true_is_no_number(key: str, read: Read) -> None:
     """A boolean is refused for a number, although Python's True equals 1."""

@@ -168,7 +168,7 @@ def test_all_faults_are_told_at_once_each_with_its_source(tmp_path: Path) -> Non
         [
             f"{conf}: MaxRooms: 0: min value is 1",
             'VIDERE_PORT: Port: "abc": must be of integer type',
-            'VIDERE_LOG_FORMAT: LogFormat: "xml": unallowed value xml',
+            'VIDERE_LOG_FORMAT: LogFormat: "xml": must be text or json',
             'VIDERE_COMPRESSION: Compression: "yes": must be of boolean type',
             'VIDERE_ORIGINS: Origins: "https://example.com": must be of list type',
             "--workers: Workers: 0: min value is 1",

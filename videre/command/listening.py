@@ -30,6 +30,10 @@ AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
 BACKLOG = 1024
 
 
+# What the kernel says of an address that this machine cannot listen on; the last one of fe80::1
+# without an interface.
+_NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
+
 # Attempts to find a port that is free on all addresses.
 TRIES = 20
 
@@ -165,7 +169,7 @@ def _open(
                     socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=shared)
                 )
             except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                if error.errno not in _NOT_OURS:
                     raise
                 missing = error
         if not opened and missing is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,13 +64,22 @@ RELOADED = frozenset(key for key, known in SETTINGS.items() if known.reloaded)
 
 
 class StrictValidator(Validator):  # type: ignore[misc]  # cerberus has no types
-    """cerberus' validator, except that true is not a number (Python's bool is an int)."""
+    """cerberus' validator, except for two rules.
+
+    true is not a number (Python's bool is an int). A value that is not allowed is told which ones
+    are, instead of being repeated whole.
+    """
 
     types_mapping: ClassVar[dict[str, TypeDefinition]] = {
         **Validator.types_mapping,
         "integer": TypeDefinition("integer", (int,), (bool,)),
         "number": TypeDefinition("number", (int, float), (bool,)),
     }
+
+    def _validate_allowed(self, allowed: Sequence[str], field: str, value: object) -> None:
+        """{'type': 'list'}"""
+        if value not in allowed:
+            self._error(field, f"must be {' or '.join(allowed)}")
 
 
 def judge(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
