@@ -434,12 +434,13 @@ async def test_early_signals_are_kept(tmp_path: Path) -> None:
     code = f"""
 import os, signal, sys
 from videre.command import cli
-listen = cli.listen
-def late(config):
+load = cli.configuration.load
+def late(*given):
+    cli.configuration.load = load
     os.kill(os.getpid(), signal.SIGHUP)
     os.kill(os.getpid(), signal.SIGUSR1)
-    return listen(config)
-cli.listen = late
+    return load(*given)
+cli.configuration.load = late
 sys.exit(cli.main(["--host", "127.0.0.1", "--port", "0", "--log-file", {str(log)!r}]))
 """
     process = await forked.start(code, cwd=tmp_path, environ=environ(**DRAINS))

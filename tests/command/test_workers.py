@@ -232,6 +232,29 @@ async def test_workers_stopped_while_they_start(number: int) -> None:
         parent.kill()
 
 
+LATE = """
+import os, signal, socket, sys
+from videre.command import worker, workers
+from videre.config import Config
+
+def serve(config, listening):
+    return 0
+
+code = workers.run(Config(workers=2, port=0), lambda config: socket.socket(), serve, list)
+for number in worker.SIGNALS:
+    signal.signal(number, signal.SIG_DFL)  # as Python does at its end
+    os.kill(os.getpid(), number)
+sys.exit(code)
+"""
+
+
+async def test_a_late_signal_is_ignored() -> None:
+    """When the last worker has ended, no signal turns a clean end into a failure."""
+    parent = await forked.start(LATE, cwd=ROOT, environ=os.environ)
+    async with asyncio.timeout(SECONDS):
+        assert await parent.wait() == 0
+
+
 SCRIPT = """
 import os, signal, socket, sys, time
 from pathlib import Path

@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import threading
 from asyncio.subprocess import PIPE
@@ -275,6 +276,17 @@ def test_the_end_does_not_wait_for_ever(
     target.gate.set()
     writer.join(WAIT_SECONDS)
     assert target.lines == ["line"] and target.closed
+
+
+def test_signals_are_for_the_main_thread(slow: tuple[Slow, Writer]) -> None:
+    """A blocked target's thread outlives the end: it must not take a signal."""
+    target, writer = slow
+    wanted = {signal.SIGTERM, signal.SIGINT}
+    writer.put(lambda: str(wanted <= signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+    target.gate.set()
+    writer.start()
+    writers.end([writer])
+    assert target.lines == ["True"]
 
 
 def test_a_record_that_cannot_be_written_down(slow: tuple[Slow, Writer]) -> None:

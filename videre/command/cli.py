@@ -112,6 +112,7 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
     arguments = vars(parser.parse_args(argv))
     if arguments["connect"] and not arguments["check"]:
         parser.error("--connect requires --check")
+    signals.hold(signals.CHANGES)
     options: dict[str, tuple[str, Any]] = {
         key: (_option(key), value)
         for key in OPTIONS
@@ -138,7 +139,6 @@ def _serve_command(argv: Sequence[str], default_config: Path | None) -> int:
             return 2
         streams.tell("The configuration is good.\n")
         return 0
-    signals.hold(signals.CHANGES)
     if config.workers > 1:
         newest = Newest(load, certificates)
         return workers.run(

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from videre import logs
-from videre.command import streams, systemd
+from videre.command import signals, streams, systemd
 from videre.command.worker import (
     ENDING,
     OTHERS,
@@ -69,6 +69,7 @@ def run(config: Config, listen: Listen, serve: Serve, reload: Callable[[], None]
             workers.append(Worker(number, (each, listen(each))))
         return _Parent(workers, listen, serve, reload).run()
     finally:
+        signals.hold(SIGNALS)  # Python removes our handlers next; a late signal would then kill us
         for worker in workers:
             worker.served[1].close()
 

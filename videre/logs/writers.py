@@ -10,6 +10,7 @@ import collections
 import contextlib
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -126,6 +127,9 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Write lines until `end`, then the remaining ones."""
+        # Else one that comes late, while the process exits, could kill it by way of this thread.
+        if hasattr(signal, "pthread_sigmask"):  # Windows has none
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while not self._ending.is_set():
             self._awake.wait(RETRY if self._refused else None)
             self._ending.wait(PAUSE)
