@@ -255,13 +255,28 @@ def test_good_values(key: str, given: Any, found: Any, read: Read) -> None:
     assert attrgetter(KEYS[key][0])(read({key: given})) == found
 
 
+LISTS = ("Origins", "TrustedProxies", "Subprotocols")
+
+
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_bad_values(key: str, value: Any, read: Read, conf: Path) -> None:
     """A value of a wrong type or out of bounds is refused; the fault names file, key and value."""
     secret = key in ("Auth", "IceServers") or (key == "Engine" and not isinstance(value, str))
-    start = f"{conf}: {key}: " if secret else f"{conf}: {key}: {json.dumps(value)}: "
+    entries = value if isinstance(value, list) and key in LISTS else [value]
+    starts = [f"{conf}: {key}: " + ("" if secret else f"{json.dumps(each)}: ") for each in entries]
     found = faults(read, {key: value})
-    assert found and all(fault.startswith(start) and fault > start for fault in found)
+    assert found and all(fault.startswith(tuple(starts)) for fault in found)
+    assert not set(found) & set(starts)
+
+
+def test_the_wrong_entries_of_a_list_are_shown(read: Read, conf: Path) -> None:
+    """Not the list, of which a fault shows the beginning only."""
+    good = [f"https://site-{number}.example" for number in range(20)]
+    found = faults(read, {"Origins": [*good, "https://a:443", *good, "https://b/path"]})
+    assert [fault.removeprefix(f"{conf}: Origins: ").split(": ")[0] for fault in found] == [
+        '"https://a:443"',
+        '"https://b/path"',
+    ]
 
 
 CHOICES = {key: rules["allowed"] for key, rules in SCHEMA.items() if "allowed" in rules}

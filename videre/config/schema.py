@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -204,9 +204,21 @@ def _faults(errors: Mapping[Any, Any], values: Mapping[str, Any]) -> list[tuple[
                 for words in sentences(deeper)
             ]
             continue
-        quoted = _quoted(key, values.get(key))
-        faults += [(str(key), f"{quoted}{words}") for words in sentences(problems)]
+        faults += [
+            (str(key), f"{_quoted(key, value)}{words}")
+            for value, words in _by_value(problems, values.get(key))
+        ]
     return faults
+
+
+def _by_value(problems: Sequence[Any], value: Any) -> Iterator[tuple[Any, str]]:
+    """Yield each sentence about a key with the value at fault: of a list, the entry."""
+    for problem in problems:
+        if isinstance(problem, dict) and isinstance(value, list):
+            for number, deeper in problem.items():
+                yield from ((value[number], words) for words in sentences(deeper))
+        else:
+            yield from ((value, words) for words in sentences(problem))
 
 
 def _quoted(key: str, value: object) -> str:
