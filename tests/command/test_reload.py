@@ -584,6 +584,31 @@ async def test_a_changed_certificate_is_noticed(
         server.close()
 
 
+async def test_an_earlier_certificate_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a SIGHUP for a new pair, the files of the first one are moved back."""
+    monkeypatch.setattr(certificates, "WATCH", 0.01)
+    certificate, key = self_signed(tmp_path)
+    (conf := tmp_path / "conf.json").write_text(
+        json.dumps({"TLS": True, "Cert": certificate.name, "Key": key.name})
+    )
+    watched = Certificates(load(conf))
+    news: asyncio.Queue[object] = asyncio.Queue()
+    watching = asyncio.create_task(watched.watch(lambda: news.put_nowait("new"), news.put_nowait))
+    try:
+        await asyncio.sleep(0)  # it has begun to watch the first pair
+        kept = [each.rename(each.with_suffix(".kept")) for each in (certificate, key)]
+        self_signed(tmp_path)
+        watched.renew(load(conf))
+        for each, path in zip(kept, (certificate, key), strict=True):
+            each.replace(path)
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await news.get() == "new"
+    finally:
+        watching.cancel()
+
+
 def test_each_reloadable_key_is_tested() -> None:
     """This module names every key of RELOADED, and each of these is a key."""
     text = Path(__file__).read_text()

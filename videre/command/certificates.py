@@ -56,18 +56,19 @@ class Certificates:
 
         Report an unusable pair once; try again after the next change.
         """
-        seen = self._stamp
+        unusable: object = None
         while True:
             await asyncio.sleep(WATCH)
             stamp = await asyncio.to_thread(self._now)
-            if stamp in (seen, self._stamp):
+            if stamp in (unusable, self._stamp):
                 continue
-            seen = stamp
             try:
                 self.renew(self._config)
             except ConfigError as error:
+                unusable = stamp
                 refused(error.faults)
             else:
+                unusable = None
                 renewed()
 
 
