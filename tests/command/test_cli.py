@@ -291,6 +291,29 @@ async def test_a_late_signal_is_ignored(tmp_path: Path) -> None:
         assert server.url
 
 
+STUCK = """
+import asyncio, os, sys, threading
+from videre.command import cli
+async def serve(*_):
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    os.write(1, b"stops")
+cli.serve = serve
+sys.exit(cli.main(["--port", "0", "--host", "127.0.0.1"]))
+"""
+
+
+async def test_a_thread_that_is_stuck_holds_up_no_end(tmp_path: Path) -> None:
+    """As one that looks up the Engine's name while no DNS server answers."""
+    process = await forked.start(STUCK, cwd=tmp_path, environ=ENVIRONMENT)
+    try:
+        async with asyncio.timeout(ENDS_WITHIN):
+            assert process.stdout is not None
+            assert await process.stdout.readexactly(5) == b"stops"
+            assert await process.wait() == 0
+    finally:
+        process.kill()
+
+
 WATCHED = """
 import os, sys
 def watch(event, args):

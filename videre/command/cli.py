@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ from videre.version import __version__
 
 if TYPE_CHECKING:
     from videre.command.lan import Lan
+
+# Seconds for the event loop to close once the server has stopped. It waits for its threads, and the
+# look-up of a name that no DNS server answers, or a file on a dead server, can hold up one of them.
+CLOSING = 1.0
 
 #: The settings that are also options: their help, and arguments for argparse.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -199,9 +204,12 @@ def _run(
             "LogFile", config.log_file, getattr(error, "strerror", None) or str(error)
         ) from None
 
+    leaving = _leaving(log)
+
     async def serve_to_the_end() -> None:
         try:
             await serve(config, certificates, ports, log, load, lan, newest)
+            leaving.start()
         finally:
             # The loop removes its handlers next; a late signal would then kill us.
             signals.hold((signal.SIGTERM, signal.SIGINT, *signals.CHANGES))
@@ -210,5 +218,18 @@ def _run(
         with asyncio.Runner(loop_factory=speedups.loop_factory()) as runner:
             runner.run(serve_to_the_end())
     finally:
+        leaving.cancel()
         log.end()
     return 0
+
+
+def _leaving(log: logs.Logging) -> threading.Timer:
+    """Return a timer that, once started, ends the process after CLOSING seconds."""
+
+    def leave() -> None:
+        log.end()
+        os._exit(0)
+
+    timer = threading.Timer(CLOSING, leave)
+    timer.daemon = True
+    return timer
