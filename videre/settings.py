@@ -259,8 +259,8 @@ class Process:
         None,
         "MaxSockets",
         "TCP connections of one process, including sessions; more are refused. The command "
-        "raises its limit of open files as far as it may, and reserves 200 of them; `sockets`"
-        " in the log line `start` is the rest",
+        "raises its limit of open files as far as it may, and reserves 200 of them (a quarter, if "
+        "that is less); `sockets` in the log line `start` is the rest",
         reloaded=True,
         shown="`null`: what the limit of open files allows",
         type="integer",
