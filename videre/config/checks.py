@@ -42,9 +42,29 @@ def hosts(field: str, value: Any, error: Error) -> None:
         error(field, "must be a host or an address, or a list of them")
     elif len(set(each)) < len(each):
         error(field, "names the same host twice")
+    elif (covered := _covered(each)) is not None:
+        error(field, "names {} beside {}, which includes it".format(*covered))
     elif any(_badly_named(host) for host in each):
         most = engine_url.MAX_SOCKET
         error(field, f"a Unix socket is unix: and the path of a file, of at most {most} bytes")
+
+
+#: Hosts that stand for all addresses; the value tells whether IPv6 is among them.
+_ALL = {"*": True, "::": True, "0.0.0.0": False}  # noqa: S104
+
+
+def _covered(hosts: list[str]) -> tuple[str, str] | None:
+    """Return a host and the one that includes its address, of which a port can be had only once.
+
+    None if there are none. Names but localhost are not looked up here.
+    """
+    for whole in (host for host in hosts if host in _ALL):
+        for host in hosts:
+            if host in _ALL or host.startswith("unix:"):
+                continue
+            if _ALL[whole] or host.lower() == "localhost" or _is_usual(host, 4):
+                return host, whole
+    return None
 
 
 def tcp_host(field: str, value: Any, error: Error) -> None:
