@@ -34,6 +34,28 @@ def test_what_is_denied_after_a_disconnect(found: dict[str, Any], how: str) -> N
     assert found["whatIsDeniedAfterItHangsUp"][how] == [1]
 
 
+@pytest.mark.parametrize(
+    ("how", "then"),
+    [
+        ("it leaves", [None, []]),
+        ("it leaves and connects", [None, []]),
+        ("a callback throws", ["its own", []]),
+    ],
+)
+def test_what_it_had_when_it_ends(found: dict[str, Any], how: str, then: list[Any]) -> None:
+    """A microphone that was allowed before the camera is not left on; the next call asks again."""
+    at_once, later, *ends = found["whatItHadWhenItEnds"][how]
+    assert at_once == []
+    assert later == (["audio", "video"] if how == "it leaves and connects" else [])
+    assert ends == then
+
+
+@pytest.mark.parametrize("how", ["calls", "is called"])
+def test_hanging_up_in_a_hangup(found: dict[str, Any], how: str) -> None:
+    """The call that would have replaced the ended one does not begin."""
+    assert found["whoHangsUpInAHangup"][how] == [["call", "hangup"], []]
+
+
 @pytest.mark.parametrize("state", ["new", "failed", "disconnected"])
 def test_who_did_not_come_back(found: dict[str, Any], state: str) -> None:
     """After a restart of the server, a call that cannot recover ends; one that may has its time."""

@@ -47,6 +47,13 @@ def test_a_name_that_is_cut(found: dict[str, Any]) -> None:
     assert found["aNameThatIsCut"] == [[[254, False], [255, False], [4, False]], None]
 
 
+def test_an_answer_that_is_lost(found: dict[str, Any]) -> None:
+    """It is sent again before the next offer, for which the other end needs it."""
+    offer = ["Ice Offer", 1]
+    assert found["anAnswerThatIsLost"]["call"] == [["Ice Answer", 7], offer]
+    assert found["anAnswerThatIsLost"]["old"] == [offer]  # old clients make no second offer
+
+
 def test_an_offer_that_fails(found: dict[str, Any]) -> None:
     """The other end gets its turn back, and can make offers again."""
     begin = ["Ice Ask", "Ice Turn 1", "no encoder"]

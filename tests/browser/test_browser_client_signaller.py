@@ -251,7 +251,8 @@ def test_polling_that_is_given_up(found: dict[str, Any]) -> None:
 
 def test_a_page_instead_of_a_frame(found: dict[str, Any]) -> None:
     """What a captive portal answers to a poll ends the connection; it is not polled in a loop."""
-    assert found["aPageInsteadOfAFrame"] == [2, "waiting"]
+    pages = ["<html>Please log in</html>", "", "x"]
+    assert found["aPageInsteadOfAFrame"] == {page: [3, "waiting"] for page in pages}
 
 
 def test_refused_packets_are_sent_again(found: dict[str, Any]) -> None:
@@ -288,6 +289,13 @@ def test_connections_that_sockjs_abandons(found: dict[str, Any]) -> None:
 def test_joining_another_room_in_a_listener(found: dict[str, Any]) -> None:
     """The second `join` ends with its own welcome, and not with that of the first room."""
     assert found["whoJoinsAnotherRoomInAListener"] == ["left", "connecting", "other's"]
+
+
+def test_joining_when_it_leaves(found: dict[str, Any]) -> None:
+    """A `join` replaces that of a listener to its own `leave`, whose promise and connection end."""
+    ends, room, closed = found["whoJoinsWhenItLeaves"]
+    assert ends == [["lobby", "left"], "other"]
+    assert (room, closed) == ("other", [1000, 1000, None])
 
 
 def test_leaving_when_a_token_expires(found: dict[str, Any]) -> None:

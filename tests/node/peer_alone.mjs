@@ -133,6 +133,31 @@ const scenarios = {
     return [names.map((each) => [each.length, /\p{Surrogate}/u.test(each)]), valueOf(new Blob([])).name ?? null];
   },
 
+  async anAnswerThatIsLost() {
+    const told = [];
+    const signaller = { state: "joined", broadcast: ({ Type, Offer }) => told.push([Type, Offer]) };
+    const found = {};
+    for (const call of ["call", undefined]) {
+      const peer = new Peer({ track: () => null, signaller, emit() {}, maxTransferBytes: 1 }, "bob", call, true);
+      const { connection } = peer;
+      connection.setRemoteDescription = async () => (connection.signalingState = "have-remote-offer");
+      connection.setLocalDescription = async () => {
+        const type = connection.signalingState === "stable" ? "offer" : "answer";
+        connection.localDescription = { type };
+        connection.signalingState = type === "offer" ? "have-local-offer" : "stable";
+      };
+      signaller.state = "waiting"; // no connection to the server
+      peer.hear({ Type: "Ice Offer", Offer: 7, IcePacket: {}, Call: call });
+      await settle();
+      connection.onnegotiationneeded(); // to restart ICE, for example
+      await settle();
+      signaller.state = "joined";
+      peer.repair();
+      found[call ?? "old"] = told.splice(0);
+    }
+    return found;
+  },
+
   async anOfferThatFails() {
     const found = {};
     for (const how of ["given back", "given back, but lost"]) {

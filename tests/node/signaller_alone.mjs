@@ -681,16 +681,19 @@ const scenarios = {
   async aPageInsteadOfAFrame() {
     const real = globalThis.WebSocket;
     delete globalThis.WebSocket;
-    let polls = 0;
-    globalThis.fetch = async (url) => {
-      if (url.endsWith("/xhr") && ++polls > 100) throw new TypeError("enough");
-      return { ok: true, text: async () => (polls > 1 ? "<html>Please log in</html>" : "o\n") };
-    };
-    const made = signaller();
-    made.join("room").catch(() => {});
-    for (let turn = 0; turn < 10; turn++) await settle();
-    const found = [polls, made.state];
-    made.leave();
+    const found = {};
+    for (const page of ["<html>Please log in</html>", "", "x"]) {
+      let polls = 0;
+      globalThis.fetch = async (url) => {
+        if (url.endsWith("/xhr") && ++polls > 100) throw new TypeError("enough");
+        return { ok: true, text: async () => (polls > 2 ? page : ["", "o\n", "h\n"][polls]) };
+      };
+      const made = signaller();
+      made.join("room").catch(() => {});
+      for (let turn = 0; turn < 10; turn++) await settle();
+      found[page] = [polls, made.state];
+      made.leave();
+    }
     globalThis.WebSocket = real;
     return found;
   },
@@ -808,6 +811,20 @@ const scenarios = {
     await settle();
     made.leave();
     return ends;
+  },
+
+  async whoJoinsWhenItLeaves() {
+    const made = await joined();
+    const ends = [];
+    const join = (room) => made.join(room).then(() => ends.push(room), ({ code }) => ends.push([room, code]));
+    made.on("closed", () => ends.length || join("lobby"));
+    join("other");
+    await settle();
+    (await open()).welcome();
+    await settle();
+    const found = [ends, made.room, sockets.map(({ closed }) => closed ?? null)];
+    made.leave();
+    return found;
   },
 
   async whoLeavesWhenATokenExpires() {

@@ -178,6 +178,59 @@ const scenarios = {
     return found;
   },
 
+  async whatItHadWhenItEnds() {
+    const found = {};
+    const answer = async (answers) => {
+      [prompts, denials] = [[], []];
+      answers[0]?.();
+      await settle();
+    };
+    for (const how of ["it leaves", "it leaves and connects", "a callback throws"]) {
+      [tracks, prompts, denials] = [[], [], []];
+      const made = videre();
+      made.onVideoError = () => {
+        if (how === "a callback throws") throw new Error("its own");
+      };
+      const ends = [made.connect("room").catch(({ message }) => message)];
+      await answer(denials); // both at once
+      await answer(prompts); // the microphone
+      if (how === "a callback throws") await answer(denials);
+      else made.disconnect(); // the user is still asked for the camera
+      if (how === "it leaves and connects") ends.push(made.connect("room"));
+      found[how] = [live()];
+      await answer(prompts); // the camera
+      await answer(prompts); // both again, if another call waits for them
+      found[how].push(live(), await ends[0]);
+      if (ends[1]) socket.welcome("me");
+      await ends[1];
+      made.disconnect();
+      found[how].push(live());
+    }
+    return found;
+  },
+
+  async whoHangsUpInAHangup() {
+    const found = {};
+    const offer = (Call) => ({ Type: "Ice Offer", Call, Offer: 1, IcePacket: { type: "offer", sdp: "" } });
+    for (const [how, call] of Object.entries({
+      calls: () => socket.hears("connect", "you", "false", { Calls: [] }),
+      "is called": (name) => socket.hears("broadcast", "you", offer(name)),
+    })) {
+      const made = videre({ constraints: false });
+      const told = [];
+      for (const type of ["call", "hangup"]) made.on(type, () => told.push(type));
+      made.on("hangup", () => made.disconnect());
+      const joined = made.connect("room");
+      await settle();
+      socket.welcome("you", "me");
+      await joined;
+      call("first");
+      call("second"); // it replaces the first
+      found[how] = [told, [...made.peers.keys()]];
+    }
+    return found;
+  },
+
   async whoDidNotComeBack() {
     const found = {};
     for (const state of ["new", "failed", "disconnected"]) {

@@ -2,7 +2,7 @@
 
 /** @import { Data, Device, Kind, Sent, SendOptions, Signal, VidereOptions, Welcome } from "../videre.js" */
 import { Emitter } from "./emitter.js";
-import { SignallerError } from "./errors.js";
+import { unwanted } from "./errors.js";
 import { ask, capture, devices, stop, trackOf } from "./media.js";
 import { ID, MEDIUM, ROOM, SEND, TRACK, VIDERE, check, take } from "./options.js";
 import { Pace } from "./pace.js";
@@ -15,7 +15,6 @@ import { LIMIT, failure, parsed, valueOf } from "./transfers.js";
 const CALL_COST = 5; // a new call counts as this many answers, because it also sends candidates
 
 export class Videre extends Emitter {
-  /** @type {any} */ signallerURL;
   /** @type {HTMLMediaElement | undefined} */ localVideoElement;
   /** @type {HTMLMediaElement | undefined} */ remoteVideoElement;
   /** @type {any} */ constraints = { audio: true, video: true };
@@ -39,6 +38,7 @@ export class Videre extends Emitter {
   /** @type {WeakSet<MediaStreamTrack>} tracks that we requested */ #captured = new WeakSet();
   /** @type {{waits?: any}} another after each `connect` and `disconnect`; `waits` for devices */ #turn = {};
   /** @type {Promise<MediaStream | null> | null} a pending request for devices */ #capturing = null;
+  /** @type {MediaStream | null} what it has got so far */ #partial = null;
   /** @type {any} */ #listening;
 
   /** @param {VidereOptions} options */
@@ -109,6 +109,7 @@ export class Videre extends Emitter {
     this.#turn = {};
     clearInterval(this.#listening);
     stop(this.localStream);
+    stop(this.#partial);
     this.#screen?.stop();
     this.#screen = this.localStream = null;
     if (this.localVideoElement) this.localVideoElement.srcObject = null;
@@ -253,18 +254,14 @@ export class Videre extends Emitter {
   #require(wanted, track) {
     if (wanted) return;
     track.stop();
-    throw new SignallerError("left", "No longer wanted");
+    throw unwanted();
   }
 
   /** Replace a track of the local stream. @param {Kind} kind @param {MediaStreamTrack} track */
   async #put(kind, track) {
     this.#captured.add(track);
     const stream = this.localStream ?? new MediaStream();
-    for (const old of stream.getTracks()) {
-      if (old.kind !== kind) continue;
-      stream.removeTrack(old);
-      old.stop();
-    }
+    for (let old; (old = trackOf(stream, kind)); old.stop()) stream.removeTrack(old);
     stream.addTrack(track);
     this.#show(stream);
     this.emit("device", { kind, track });
@@ -316,36 +313,39 @@ export class Videre extends Emitter {
     return (this.#capturing ??= this.#ask().finally(() => (this.#capturing = null)));
   }
 
+  /** @returns {Promise<MediaStream | null>} */
   async #ask() {
     const wanted = MEDIA.filter((kind) => this.constraints?.[kind]);
+    stop(this.#partial);
+    const partial = (this.#partial = new MediaStream());
     const stream = await capture(
+      partial,
       Object.fromEntries(wanted.map((kind) => [kind, this.#constraints(kind, this.#chosen.get(kind))])),
       (kind) => this.#constraints(kind),
       () => this.#turn.waits,
       (kind, error) => this.#troubled(kind, error),
     );
+    // `disconnect` has stopped some of them meanwhile, but another `connect` waits for them.
+    if (this.#turn.waits && partial.getTracks()[0]?.readyState === "ended") return this.#ask();
     stream?.getTracks().forEach((track) => this.#captured.add(track));
     return stream;
   }
 
   #listen() {
-    for (const peer of this.peers.values()) if (!this.#looking.has(peer)) this.#look(peer);
+    for (const peer of this.peers.values()) if (this.#heard.get(peer) !== null) this.#look(peer);
   }
 
   /** @param {Peer} peer */
   async #look(peer) {
     const { user } = peer;
-    this.#looking.add(peer);
+    const before = this.#heard.get(peer);
+    this.#heard.set(peer, null);
     const level = await peer.volume();
-    this.#looking.delete(peer);
-    if (this.peers.get(user) !== peer) return;
-    if (level || this.#loud.has(peer)) this.emit("level", { user, level });
-    if (level) this.#loud.add(peer);
-    else this.#loud.delete(peer);
+    this.#heard.set(peer, level);
+    if (this.peers.get(user) === peer && (level || before)) this.emit("level", { user, level });
   }
 
-  /** @type {WeakSet<Peer>} those whose statistics are awaited */ #looking = new WeakSet();
-  /** @type {WeakSet<Peer>} those whose last level was not 0 */ #loud = new WeakSet();
+  /** @type {WeakMap<Peer, number | null>} the last levels; null while the next is awaited */ #heard = new WeakMap();
 
   /**
    * Call a newcomer. An old client, which sends no `Calls`, can have one call: the initiator makes
@@ -362,6 +362,7 @@ export class Videre extends Emitter {
 
   /** @param {string} user @param {string | undefined} call @param {boolean} caller */
   #call(user, call, caller) {
+    if (!this.signaller.users.includes(user)) return; // a listener to `hangup` has called `disconnect`
     const peer = new Peer(this, user, call, caller);
     this.peers.set(user, peer);
     this.emit("call", peer);
@@ -388,8 +389,8 @@ export class Videre extends Emitter {
     const signal = typeof payload === "string" ? parsed(payload) : payload;
     const ours = isSignal(signal);
     if (ours === null) return;
-    if (!ours) return this.emit("ignored", { user, reason: `malformed ${signal.Type}` });
     const { Type, Call } = signal;
+    if (!ours) return this.emit("ignored", { user, reason: `malformed ${Type}` });
     const offer = Type === "Ice Offer";
     const cost = offer && this.peers.get(user)?.call !== Call ? CALL_COST : Number(/Offer|Ask|Turn/.test(Type));
     const pace = this.#paces.get(user) ?? new Pace();

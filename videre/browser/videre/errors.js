@@ -13,6 +13,10 @@ export class SignallerError extends Error {
   }
 }
 
+export function unwanted() {
+  return new SignallerError("left", "No longer wanted");
+}
+
 /** A value did not arrive at the other end of a call. */
 export class TransferError extends Error {
   /** @param {string} code @param {string} user the other end @param {string} message */

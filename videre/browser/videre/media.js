@@ -11,11 +11,14 @@ export const trackOf = (stream, kind) => stream?.getTracks().find((track) => tra
 /** List the devices. Without a permission they have no labels. @returns {Promise<Device[]>} */
 export async function devices() {
   const found = (await globalThis.navigator?.mediaDevices?.enumerateDevices?.()) ?? [];
-  /** @type {Record<string, Device["kind"]>} */
-  const kinds = { audioinput: "audio", videoinput: "video", audiooutput: "output" };
   return found
     .filter(({ deviceId }) => deviceId)
-    .map(({ kind, deviceId, label, groupId }) => ({ kind: kinds[kind], id: deviceId, label, group: groupId }));
+    .map(({ kind, deviceId, label, groupId }) => ({
+      kind: /** @type {Device["kind"]} */ (kind.replace(/input|audio(?=out)/, "")),
+      id: deviceId,
+      label,
+      group: groupId,
+    }));
 }
 
 /**
@@ -29,12 +32,13 @@ export async function ask(kind, wanted) {
 
 /**
  * Request the available devices: a call without a camera is better than none.
+ * @param {MediaStream} stream is filled with them if they are requested one after the other
  * @param {Partial<Record<Kind, any>>} constraints
  * @param {(kind: Kind) => any} otherwise constraints to use if a chosen device is gone
  * @param {() => boolean} wanted whether the stream is still wanted
  * @param {(kind: Kind, error: any) => void} failed @returns {Promise<MediaStream | null>}
  */
-export async function capture(constraints, otherwise, wanted, failed) {
+export async function capture(stream, constraints, otherwise, wanted, failed) {
   const kinds = /** @type {Kind[]} */ (Object.keys(constraints));
   if (kinds.length > 1) {
     try {
@@ -43,7 +47,6 @@ export async function capture(constraints, otherwise, wanted, failed) {
       // Request them one after the other.
     }
   }
-  const stream = new MediaStream();
   for (const kind of kinds) {
     if (!wanted()) break;
     await ask(kind, constraints[kind])

@@ -35,7 +35,7 @@ const to = ["a user's name or a list of names", (value) => [value].flat().every(
 export const ROOM = name(256);
 export const ID = a("string");
 /** @type {Kind} */
-export const MEDIUM = ['"audio" or "video"', (value) => value === "audio" || value === "video"];
+export const MEDIUM = ['"audio" or "video"', (value) => ["audio", "video"].includes(value)];
 export const TRACK = thing("a MediaStreamTrack or null", "readyState");
 
 export const SIGNALLER = { url, user, token, header: callback, minDelay: ms, maxDelay: ms, heartbeat: ms };
@@ -68,7 +68,7 @@ export function check(whose, options, kinds) {
     if (!(name in kinds)) throw new TypeError(`${whose}: no option ${name}; it takes ${Object.keys(kinds).join(", ")}`);
   }
   for (const name in kinds) {
-    if ((given[name] ?? null) === null && kinds[name] !== url) delete given[name];
+    if (given[name] == null && kinds[name] !== url) delete given[name];
     else take(`${whose}: ${name}`, kinds[name], given[name]);
   }
   return given;

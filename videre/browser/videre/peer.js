@@ -32,6 +32,7 @@ export class Peer {
   #turn = 0; // number of the last turn
   #offers = 0; // number of our last offer
   #offer = 0; // number of the last offer that we accepted
+  /** @type {RTCSessionDescription | null} to that offer */ #answer = null;
   /** @type {Promise<void>} */ #last = Promise.resolve();
   /** @type {Sending[]} */ #unsent = [];
   /** @type {Transfers | null} */ #transfers = null;
@@ -124,9 +125,8 @@ export class Peer {
     if (channel?.readyState !== "open" || (this.#version && data?.readyState !== "open")) return;
     while (this.#unsent.length && channel.bufferedAmount <= BUFFER) {
       const each = /** @type {Sending} */ (this.#unsent.shift());
-      const { value, options, resolve, reject } = each;
-      const plain = !this.#version || (/text|bytes/.test(value.kind) && value.size <= PLAIN);
-      if (plain) this.#sendPlain(value, options).then(resolve, reject);
+      const { kind, size } = each.value;
+      if (!this.#version || (/text|bytes/.test(kind) && size <= PLAIN)) this.#sendPlain(each);
       else this.#transfers?.send(each, this.#most);
     }
   }
@@ -136,15 +136,17 @@ export class Peer {
     return this.connection.sctp?.maxMessageSize || PLAIN;
   }
 
-  /** @param {Value} value @param {SendOptions} options */
-  async #sendPlain({ size, plain }, options) {
-    if (size > this.#most) throw failure("too-large", this.user, `over ${this.#most} bytes`);
+  /** @param {Sending} each */
+  #sendPlain(each) {
+    const { size, plain } = each.value;
+    if (size > this.#most) return this.#transfers?.fail(each, "too-large", `over ${this.#most} bytes`);
     try {
       this.channel?.send(plain);
     } catch (error) {
-      throw failure("gone", this.user, String(error));
+      return this.#transfers?.fail(each, "gone", String(error));
     }
-    advance(options, { user: this.user, bytes: size, size });
+    advance(each.options, { user: this.user, bytes: size, size });
+    each.resolve();
   }
 
   #giveUp() {
@@ -184,7 +186,10 @@ export class Peer {
   /** Send again the signals that may have been lost while there was no connection to the server. */
   repair() {
     const { localDescription, signalingState } = this.connection;
-    if (signalingState === "have-local-offer" || localDescription?.type === "answer") this.#describe();
+    const offers = signalingState === "have-local-offer";
+    // The other may still wait for our last answer: it was lost before we made the offer.
+    if (offers && this.call) this.#describe(this.#answer);
+    if (offers || localDescription?.type === "answer") this.#describe();
     if (this.#lent) this.#lend();
     if (this.#due && !this.#ours) this.#signal({ Type: "Ice Ask" });
     if (this.state !== "connected") this.restart();
@@ -249,6 +254,7 @@ export class Peer {
       this.#offer = Offer ?? 0;
       this.#lent = false;
       await pc.setLocalDescription();
+      this.#answer = pc.localDescription;
       this.#describe();
     } else if (Type === "Ice Ask") {
       if (this.#lent) this.#lend();
@@ -289,13 +295,12 @@ export class Peer {
     this.#describe();
   }
 
-  #describe() {
-    const { localDescription } = this.connection;
-    if (!localDescription) return;
-    const offer = localDescription.type === "offer";
+  #describe(description = this.connection.localDescription) {
+    if (!description) return;
+    const offer = description.type === "offer";
     this.#signal({
       Type: offer ? "Ice Offer" : "Ice Answer",
-      IcePacket: localDescription,
+      IcePacket: description,
       Offer: offer ? this.#offers : this.#offer,
       Data: this.call ? VERSION : undefined,
     });

@@ -49,7 +49,7 @@ export class Polling {
         const [items] = JSON.parse(`[${frame.slice(1)}]`); // throws if it is another server's page
         if (frame[0] === "o") this.onopen();
         else if (frame[0] === "a") for (const data of items) this.onmessage({ data });
-        else if (items) [code, reason] = items; // a close frame
+        else if (frame[0] !== "h") [code, reason] = items; // a close frame; throws if there is none
       }
     } catch {
       // Browsers do not tell pages why a request failed.

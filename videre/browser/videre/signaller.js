@@ -2,7 +2,7 @@
 
 /** @import { IceServer, SignallerOptions, State, Token, Welcome } from "../videre.js" */
 import { Emitter } from "./emitter.js";
-import { SignallerError } from "./errors.js";
+import { SignallerError, unwanted } from "./errors.js";
 import { BROADCAST, ROOM, SIGNALLER, check, locate, take } from "./options.js";
 import { Outbox, Seen } from "./outbox.js";
 import { Pacer } from "./pacer.js";
@@ -27,7 +27,7 @@ const LOST = 3_000; // a close code that keeps the seat, which 1000 would give u
 // The server charges a packet once for its first eight receivers, and once more for each further eight.
 const CHARGED = 8;
 const NOTHING = '"{}"'; // the payload of a request
-const COUNTED = ["connect", "disconnect", "broadcast", "role"];
+const COUNTED = /connect|broadcast|role/;
 // A page that is shown again, or comes from the back-forward cache, may have a dead connection.
 const WAKES = ["online", "pageshow", "visibilitychange", "resume"];
 
@@ -98,6 +98,8 @@ export class Signaller extends Emitter {
     take("Signaller.join: room", ROOM, room);
     if (this.room === room && this.#joining) return this.#joining;
     this.leave();
+    this.#join?.reject(unwanted()); // a listener has joined another room meanwhile
+    this.#drop(1000);
     this.room = room;
     /** @type {Promise<Welcome>} */
     const joining = new Promise((resolve, reject) => (this.#join = { resolve, reject }));
@@ -274,7 +276,7 @@ export class Signaller extends Emitter {
     socket.onopen = () => {
       if (socket !== this.#socket) return;
       this.#opened = true;
-      this.#webSockets ||= !SockJS && !this.#polling;
+      this.#webSockets ||= !this.#polling;
       this.#wait(WELCOME_MS);
       this.#pacer.begin(undefined, performance.now());
       this.#enter(token);
@@ -333,7 +335,7 @@ export class Signaller extends Emitter {
   #hear({ Header, Payload }) {
     this.#quiet = false;
     const { Event, UserId: user, Id } = Header;
-    if (COUNTED.includes(Event)) this.#received++;
+    if (COUNTED.test(Event)) this.#received++;
     if (Event === "welcome") this.#welcomed(JSON.parse(Payload));
     else if (Event === "error") this.#failed(JSON.parse(Payload), Id);
     else if (Event === "broadcast") {
@@ -487,15 +489,22 @@ export class Signaller extends Emitter {
       return;
     }
     this.#quiet = true;
-    for (const [id, each] of this.#requests) if (each.beats++ > BEATS) this.#answered(id)?.reject(noAnswer());
+    this.#expire(BEATS);
     this.#write("ping", NOTHING, { Id: ++this.#id });
+  }
+
+  /** Give up the requests that have waited for more than this many heartbeats. @param {number} most */
+  #expire(most) {
+    for (const [id, each] of this.#requests) {
+      if (each.beats++ > most) this.#answered(id)?.reject(new SignallerError("lost", "No answer", true));
+    }
   }
 
   #stop() {
     for (const timer of [this.#timer, this.#iceTimer, this.#hurry, this.#pause]) clearTimeout(timer);
     this.#hurry = null;
     clearInterval(this.#heart);
-    for (const id of this.#requests.keys()) this.#answered(id)?.reject(noAnswer());
+    this.#expire(-1);
   }
 
   /** @param {SignallerError | null} error the reason; null after `leave` */
@@ -505,7 +514,7 @@ export class Signaller extends Emitter {
     this.#listen("removeEventListener");
     this.#drop(1000);
     this.#release();
-    this.#join?.reject(error ?? new SignallerError("left", "No longer wanted"));
+    this.#join?.reject(error ?? unwanted());
     this.#join = this.#joining = this.#secret = this.room = this.initiator = null;
     this.#outbox = new Outbox();
     this.#seen = new Seen();
@@ -520,8 +529,4 @@ export class Signaller extends Emitter {
 /** Return an upper bound of a text's bytes in UTF-8. @param {string} text */
 function bytes(text) {
   return /^[\0-\x7f]*$/.test(text) ? text.length : text.length * 3;
-}
-
-function noAnswer() {
-  return new SignallerError("lost", "No answer", true);
 }

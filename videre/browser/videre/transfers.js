@@ -219,7 +219,7 @@ export class Transfers {
     const each = this.#active.get(Id);
     if (!each) return this.#foreign(Id, this.#id, "Ack");
     const { size } = each.value;
-    if (!Number.isInteger(Bytes) || Bytes <= each.acked || Bytes > each.sent) return this.#ignore("Ack of a wrong size");
+    if (!Number.isInteger(Bytes) || Bytes <= each.acked || Bytes > each.sent) return this.#ignore("wrong Ack");
     each.acked = Bytes;
     advance(each.options, { user: this.#user, bytes: Bytes, size });
     if (Bytes < size) return void this.#pump();
@@ -245,12 +245,12 @@ export class Transfers {
     else if (type === "Ack") this.#acked(said);
     else if (type === "Refuse") this.#refused(said);
     else if (type === "Cancel") this.#cancelled(said);
-    else this.#ignore("unknown text");
+    else this.#ignore("wrong text");
   }
 
   /** @param {any} start */
   #begin({ Id, Kind, Size, Name, Mime }) {
-    if (Id !== Id >>> 0 || Id <= this.#last) return this.#ignore("Start with a wrong Id"); // it has 32 bits
+    if (Id !== Id >>> 0 || Id <= this.#last) return this.#ignore("wrong Start"); // it has 32 bits
     this.#last = Id;
     const words = [Name, Mime].every(
       (each) => each === undefined || (Kind === "blob" && typeof each === "string" && each.length <= NAME),
@@ -279,7 +279,7 @@ export class Transfers {
 
   /** @param {ArrayBuffer} data */
   #take(data) {
-    if (data.byteLength <= HEAD || data.byteLength > PLAIN) return this.#ignore("piece of a wrong size");
+    if (data.byteLength <= HEAD || data.byteLength > PLAIN) return this.#ignore("wrong piece");
     const head = new DataView(data);
     const id = head.getUint32(0);
     const each = this.#coming.get(id);
