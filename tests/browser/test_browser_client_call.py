@@ -71,6 +71,11 @@ def test_reconnecting_in_a_listener(found: dict[str, Any], event: str, how: str)
     assert found["whoReconnectsInAListener"][f"{event}, {how}"] == kept
 
 
+def test_what_a_failed_call_sends(found: dict[str, Any]) -> None:
+    """The offer that is not answered, and may be lost: ICE restarts only after its answer."""
+    assert found["whatAFailedCallSends"] == ["Ice Offer", ""]
+
+
 @pytest.mark.parametrize("how", ["it left", "we left"])
 def test_signals_that_wait_are_forgotten(found: dict[str, Any], how: str) -> None:
     """No timer remains for a member that left, or after a disconnect."""

@@ -67,7 +67,12 @@ globalThis.WebSocket = class {
     socket = this;
   }
 
-  send() {}
+  sent = [];
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
   close() {}
 
   hears(Event, UserId, Payload, more) {
@@ -309,6 +314,22 @@ const scenarios = {
     }
     [globalThis.setTimeout, globalThis.clearTimeout] = [set, clear];
     return found;
+  },
+
+  async whatAFailedCallSends() {
+    const made = videre({ constraints: false });
+    const joined = made.connect("room");
+    await settle();
+    socket.welcome("me");
+    await joined;
+    socket.hears("connect", "you", "false", { Calls: [] });
+    const { connection } = made.peers.get("you");
+    connection.localDescription = { type: "offer", sdp: "" };
+    connection.connectionState = "failed";
+    socket.sent = [];
+    connection.onconnectionstatechange();
+    made.disconnect();
+    return socket.sent.map(({ Payload }) => Payload.Type ?? "");
   },
 
   async aScreenThatOneCannotGet() {

@@ -433,7 +433,7 @@ export class Videre extends Emitter {
   failed(peer) {
     const { state, users } = this.signaller;
     if (state === "joined" && !users.includes(peer.user)) this.#hangUp(peer.user);
-    else peer.restart();
+    else peer.repair(); // an offer without an answer would hold up the restart of ICE
   }
 
   /** @internal @param {Peer} peer */

@@ -183,7 +183,7 @@ export class Peer {
     await Promise.race([transceiver.sender.replaceTrack(track), this.#closed]);
   }
 
-  /** Send again the signals that may have been lost while there was no connection to the server. */
+  /** Send again the signals that may have been lost, above all while there was no connection to the server. */
   repair() {
     const { localDescription, signalingState } = this.connection;
     const offers = signalingState === "have-local-offer";
