@@ -906,6 +906,39 @@ async def test_others_cause_little_work(site: Site) -> None:
     await ann.sees("Bob 499", still=True)
 
 
+async def test_texts_from_right_to_left(site: Site) -> None:
+    """Their marks are where a reader expects them, and nobody's name turns what follows it."""
+    ann, bob = await site.person("Ann\u202e"), await site.person("Bob")
+    await bob.sees("Ann", still=True)
+    await ann.sees("Bob", still=True)
+    typed = """
+    await page.getByRole("button", { name: "Chat" }).click();
+    await page.getByLabel("Message to all").fill(arg);
+    return page.getByLabel("Message to all").evaluate((input) => getComputedStyle(input).direction);
+    """
+    assert await ann.page.drive(typed, "Hello!") == "ltr"
+    assert await bob.page.drive(typed, "\u05e9\u05dc\u05d5\u05dd!") == "rtl"
+    for person in (ann, bob):
+        await person.presses("Send")
+    places = """
+    const lines = "#messages p:not(.faint)";
+    await page.waitForFunction((lines) => document.querySelectorAll(lines).length === 2, lines);
+    return page.locator(lines).evaluateAll((lines) =>
+      lines.map(({ lastChild: text }) => {
+        const at = (index) => {
+          const range = new Range();
+          range.setStart(text, index);
+          range.setEnd(text, index + 1);
+          return range.getBoundingClientRect().x;
+        };
+        return [text.data, at(0) < at(text.length - 1)];
+      }));
+    """
+    for person in (ann, bob):
+        found = dict(await person.page.drive(places))
+        assert found == {"Hello!": True, "\u05e9\u05dc\u05d5\u05dd!": False}
+
+
 @pytest.mark.parametrize("room", ["standup%0A", "x" * 300])
 async def test_a_damaged_link(site: Site, room: str) -> None:
     """A person whose link has no valid room reads that, and is not asked for devices."""

@@ -8,6 +8,7 @@ import { page } from "./demo_page.js";
 import { Tile } from "./demo_tile.js";
 
 export const MAX_NAME = 40;
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/g; // characters that turn the direction of what follows a name
 
 export class People {
   #tiles = /** @type {Map<string, Tile>} */ (new Map());
@@ -49,7 +50,8 @@ export class People {
   learn(user, about) {
     const [microphone, camera, screen] = [!!about.microphone, !!about.camera, !!about.screen];
     const first = !this.#names.has(user);
-    this.#names.set(user, typeof about.name === "string" ? about.name.trim().slice(0, MAX_NAME) : "");
+    const name = typeof about.name === "string" ? about.name.replace(TURNS, "").trim() : "";
+    this.#names.set(user, name.slice(0, MAX_NAME));
     this.#tiles.get(user)?.show({ name: this.nameOf(user), microphone, camera, screen });
     return first;
   }
