@@ -69,6 +69,7 @@ class Negotiation:
         self._turn = 0  # number of the last turn lent
         self._offers = 0  # number of our last offer
         self._offer = 0  # number of the last offer accepted
+        self._answer: RTCSessionDescription | None = None  # to it
         self._candidates = 0  # that may still follow the last description
         self._is_prepared = False
         self._steps: asyncio.Queue[Step] = asyncio.Queue(MAX_WAITING)
@@ -115,8 +116,11 @@ class Negotiation:
     async def repair(self) -> None:
         """Repeat signals that may have been lost while the server was disconnected."""
         local = self._connection.localDescription
+        if self._waits and self._call is not None and self._answer is not None:
+            # The other end may still wait for it: it was lost before we made the offer.
+            await self._describe(self._answer)
         if self._waits or (local is not None and local.type == "answer"):
-            await self._describe()
+            await self._describe(local)
         if self._lent:
             await self._lend()
         if self._due and not self.ours:
@@ -162,7 +166,8 @@ class Negotiation:
                     self._lent = False  # it was given back
             case signals.TURN if signal.number == self._turn:
                 # Our offer was lost, or the turn that we gave back.
-                await (self._describe() if self._waits else self._lend())
+                local = self._connection.localDescription
+                await (self._describe(local) if self._waits else self._lend())
             case signals.TURN:
                 self._turn = signal.number
                 self._lent = False
@@ -193,8 +198,9 @@ class Negotiation:
         self._candidates = MAX_CANDIDATES
         self._lent = False
         await self._connection.setLocalDescription()
+        self._answer = self._connection.localDescription
         self._side.agreed(signal, description)
-        await self._describe()
+        await self._describe(self._answer)
         if not self._side.is_settled():
             self.need_offer()
 
@@ -234,10 +240,9 @@ class Negotiation:
         offer = renumbered(await self._connection.createOffer(), before)
         await self._connection.setLocalDescription(offer)
         self._offers += 1
-        await self._describe()
+        await self._describe(self._connection.localDescription)
 
-    async def _describe(self) -> None:
-        local = self._connection.localDescription
+    async def _describe(self, local: RTCSessionDescription | None) -> None:
         if local is None:
             return
         is_offer = local.type == "offer"
