@@ -71,6 +71,13 @@ def test_reconnecting_in_a_listener(found: dict[str, Any], event: str, how: str)
     assert found["whoReconnectsInAListener"][f"{event}, {how}"] == kept
 
 
+def test_callbacks_that_throw(found: dict[str, Any]) -> None:
+    """Listeners learn of the stream, and the others get the new device's track, all the same."""
+    told, used, given = found["callbacksThatThrow"]
+    assert told == [["stream", ""], ["error", "its own"]]
+    assert (used, given) == ("its own", [["audio", "live"]])
+
+
 def test_what_a_failed_call_sends(found: dict[str, Any]) -> None:
     """The offer that is not answered, and may be lost: ICE restarts only after its answer."""
     assert found["whatAFailedCallSends"] == ["Ice Offer", ""]

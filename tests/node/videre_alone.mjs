@@ -316,6 +316,31 @@ const scenarios = {
     return found;
   },
 
+  async callbacksThatThrow() {
+    const made = videre({ constraints: { audio: true } });
+    const told = [];
+    for (const type of ["stream", "error"]) made.on(type, ({ message }) => told.push([type, message ?? ""]));
+    const joined = made.connect("room");
+    await allow();
+    socket.welcome("you", "me");
+    await joined;
+    made.onRemoteStream = made.onLocalStream = () => {
+      throw new Error("its own");
+    };
+    const IcePacket = { type: "offer", sdp: "" };
+    socket.hears("broadcast", "you", { Type: "Ice Offer", Call: "call", Offer: 1, IcePacket });
+    const peer = made.peers.get("you");
+    peer.stream.addTrack(new FakeTrack("audio"));
+    await settle();
+    const given = [];
+    peer.replace = async (kind, track) => void given.push([kind, track.readyState]);
+    const used = made.useDevice("audio").catch(({ message }) => message);
+    await allow();
+    const found = [told, await used, given];
+    made.disconnect();
+    return found;
+  },
+
   async whatAFailedCallSends() {
     const made = videre({ constraints: false });
     const joined = made.connect("room");

@@ -260,12 +260,13 @@ export class Videre extends Emitter {
   /** Replace a track of the local stream. @param {Kind} kind @param {MediaStreamTrack} track */
   async #put(kind, track) {
     this.#captured.add(track);
-    const stream = this.localStream ?? new MediaStream();
+    const stream = (this.localStream ??= new MediaStream());
     for (let old; (old = trackOf(stream, kind)); old.stop()) stream.removeTrack(old);
     stream.addTrack(track);
+    const sent = this.#sendAll(kind); // before a callback can throw
     this.#show(stream);
     this.emit("device", { kind, track });
-    await this.#sendAll(kind);
+    await sent;
   }
 
   /** Handle the end of a track that ends by itself: unplugged, or no longer permitted. @param {Event} event */
@@ -439,8 +440,8 @@ export class Videre extends Emitter {
   /** @internal @param {Peer} peer */
   received(peer) {
     this.#display();
-    this.onRemoteStream(peer.stream, peer.user);
     this.emit("stream", peer);
+    this.onRemoteStream(peer.stream, peer.user);
   }
 
   #display() {

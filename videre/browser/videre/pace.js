@@ -1,6 +1,5 @@
 const ANSWERS = 10; // at once to one member's signals: ten to each of seven members stay within our own rate
 const ANSWER_MS = 1_000; // until one more is allowed
-const MAX_HELD = 64; // signals of one member
 
 /**
  * Holds back one member's signals if we would answer too often: each answer counts towards our own
@@ -19,7 +18,7 @@ export class Pace {
   pass(text, cost, take) {
     const held = this.#held;
     if (cost && held.some((one) => one.text === text)) return true;
-    if (held.length >= MAX_HELD) return false;
+    if (held.length >= 64) return false; // that many signals of one member wait
     held.push({ text, cost, take });
     if (!this.#timer) this.#go();
     return true;

@@ -71,11 +71,11 @@ export class Peer {
 
   #talk() {
     const open = (/** @type {string} */ label, /** @type {number} */ id) => {
-      const channel = this.connection.createDataChannel(label, { negotiated: true, id });
-      channel.binaryType = "arraybuffer";
-      channel.onopen = () => this.#flush();
-      channel.onclose = () => this.#giveUp();
-      return channel;
+      return Object.assign(this.connection.createDataChannel(label, { negotiated: true, id }), {
+        binaryType: "arraybuffer",
+        onopen: () => this.#flush(),
+        onclose: () => this.#giveUp(),
+      });
     };
     const tell = (/** @type {string} */ type, /** @type {any} */ detail) => this.#videre.emit(type, detail);
     const channel = (this.channel = open("videre", 0));
@@ -215,11 +215,11 @@ export class Peer {
     if (signal.Data !== undefined) this.#version = Math.min(signal.Data, VERSION);
     this.#queue(async () => {
       await this.#take(signal);
+      await this.#advance();
       if (!this.#told && this.stream.getTracks().length) {
         this.#told = true;
-        this.#videre.received(this);
+        this.#videre.received(this); // at last, because a callback may throw
       }
-      await this.#advance();
     });
   }
 

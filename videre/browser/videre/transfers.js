@@ -15,7 +15,6 @@ const ACK = 2 ** 18; // bytes after which the receiver acknowledges
 const BUFFER = 2 ** 19; // bytes that may wait in the channel
 const BLOCK = 2 ** 18; // bytes to read from a Blob at once
 const PART = 2 ** 20; // bytes to collect before they become a part of a Blob
-const TEXT = 4_096; // characters of a text message
 const NAME = 255; // characters of a name or a type
 const KINDS = ["text", "json", "bytes", "blob"];
 /** @type {Record<string, string>} */
@@ -239,7 +238,7 @@ export class Transfers {
 
   /** @param {string} text */
   #control(text) {
-    const said = text.length <= TEXT ? parsed(text) : null;
+    const said = text.length <= 4_096 ? parsed(text) : null; // characters
     const type = said?.Type;
     if (type === "Start") this.#begin(said);
     else if (type === "Ack") this.#acked(said);
