@@ -21,6 +21,7 @@ import pytest
 from fakes import packet
 from forked import Forked
 from patience import WAIT_SECONDS as SECONDS
+from ports import free_port
 from process import LISTENING, ROOT, SIGNALLER, Signaller, signaller, supervised
 from valkey_server import Valkey, valkey
 
@@ -708,8 +709,7 @@ def test_requirements_of_workers(options: dict[str, Any], words: str) -> None:
 
 async def test_a_taken_port(tmp_path: Path) -> None:
     """Nothing is started, and the fault names the port."""
-    # Below the range of ephemeral ports, by this process's id.
-    port = 10_000 + os.getpid() % 10_000 * 2
+    port = free_port(2)
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", port + 1)
     try:
         conf = tmp_path / "conf.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 
@@ -10,17 +11,16 @@ import socket
 PORTS = range(20_000, 32_768)
 
 
-def free_port() -> int:
-    """Return a port of the loopback address that is free on TCP and UDP."""
+def free_port(count: int = 1) -> int:
+    """Return a port of the loopback address that is free on TCP and UDP: the first of `count`."""
     while True:
-        port = secrets.choice(PORTS)
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-        ):
+        first = secrets.choice(PORTS)
+        with contextlib.ExitStack() as stack:
             try:
-                for each in (tcp, udp):
-                    each.bind(("127.0.0.1", port))
+                for port in range(first, first + count):
+                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                        each = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                        each.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            return first
