@@ -234,11 +234,13 @@ def test_the_claims_of_a_minted_token(conf: Path) -> None:
         ("--ttl", "inf"),
         ("--max", "0"),
         ("--user", ""),
+        ("--room", ""),
+        ("--room", "r" * 257),
     ],
     ids=" ".join,
 )
 def test_what_makes_no_token_is_said_in_words(conf: Path, args: tuple[str, ...]) -> None:
-    """An invalid duration or name: exit code 2, without a traceback."""
+    """An invalid duration or name, or a room that none has: exit code 2, without a traceback."""
     write(conf, Auth={"Secrets": [SECRET]})
     done = run(conf, "--user", "a", "--room", "room", *args)
     assert "Traceback" not in done.stderr

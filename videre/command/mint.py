@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from videre import config as configuration
 from videre.auth import TokenAuth, sign
 from videre.config import environment
 from videre.errors import ConfigError
-from videre.packets import MAX_USER_ID
+from videre.packets import MAX_ROOM_ID, MAX_USER_ID
 
 
-def _name(text: str) -> str:
-    if not 1 <= len(text) <= MAX_USER_ID:
-        raise argparse.ArgumentTypeError(f"must have 1 to {MAX_USER_ID} characters")
-    return text
+def _name(longest: int) -> Callable[[str], str]:
+    def name(text: str) -> str:
+        if not 1 <= len(text) <= longest:
+            raise argparse.ArgumentTypeError(f"must have 1 to {longest} characters")
+        return text
+
+    return name
 
 
 def _seconds(text: str) -> float:
@@ -42,9 +45,15 @@ def main(argv: Sequence[str], *, default_config: Path | None = None) -> int:
     if it is invalid or has no secret.
     """
     parser = argparse.ArgumentParser(prog="videre-server token", description="Mint a token.")
-    parser.add_argument("--user", required=True, type=_name, help="the UserId it is for")
     parser.add_argument(
-        "--room", required=True, action="append", help="a RoomId, or prefix*; may be repeated"
+        "--user", required=True, type=_name(MAX_USER_ID), help="the UserId it is for"
+    )
+    parser.add_argument(
+        "--room",
+        required=True,
+        action="append",
+        type=_name(MAX_ROOM_ID),
+        help="a RoomId, or prefix*; may be repeated",
     )
     parser.add_argument("--ttl", type=_seconds, default=3600, help="seconds (default: 3600)")
     parser.add_argument("--max", type=_members, help="the room's capacity (default: as configured)")
