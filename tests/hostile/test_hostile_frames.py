@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 import tracemalloc
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from aiohttp import WSMessage, WSMsgType
 from fakes import packet
 from inprocess import Client, Server, serving
 from patience import WAIT_SECONDS
@@ -21,6 +23,7 @@ from websocket_client import BINARY, CLOSE, CONTINUATION, PONG, TEXT, Socket, en
 import videre
 from videre import Config
 from videre.transport import Options
+from videre.transport.websocket import WebSocketSession
 
 RAW = "/echo/websocket"
 LIMIT = 64 * 1024  # bytes of a packet
@@ -335,6 +338,36 @@ async def test_a_compression_bomb(framing: str) -> None:
         assert code == 4501
         assert peak < 40 * LIMIT
         await scene.witness.quiet()
+
+
+@pytest.mark.parametrize("framing", ["raw", "sockjs"])
+@pytest.mark.parametrize("fragments", [1, 2])
+async def test_many_compression_bombs(
+    framing: str, fragments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a thousand in one write, few are inflated: those that close the session, and two more."""
+    inflated: list[int] = []
+    arrived = WebSocketSession.arrived
+
+    def noted(session: WebSocketSession, message: WSMessage) -> None:
+        if message.type is WSMsgType.TEXT:
+            inflated.append(len(message.data))
+        arrived(session, message)
+
+    monkeypatch.setattr(WebSocketSession, "arrived", noted)
+    packed = deflated(b"[" + b"[]," * 80_000 + b"[]]")
+    first, rest = packed[: len(packed) // fragments], packed[len(packed) // fragments :]
+    bomb = encode(first, TEXT)[1:]
+    bomb = b"\xc1" + bomb if not rest else b"\x41" + bomb + encode(rest, CONTINUATION)
+    async with opened(Config(transport=Options(compression=True))) as scene:
+        path = RAW if framing == "raw" else f"{fresh()}/websocket"
+        bomber = await Socket.open(scene.server.url, path, OFFER)
+        bomber.wire.writer.write(bomb * 1000)
+        async with asyncio.timeout(WAIT_SECONDS):
+            with contextlib.suppress(ConnectionError):
+                await bomber.wire.reader.read()
+        await scene.witness.quiet()
+    assert 0 < len(inflated) < 12
 
 
 async def _close_code(socket: Socket) -> int:

@@ -20,6 +20,7 @@ from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE, CONTINUATION, PING, PONG, TEXT, encode, fragment
 
 from videre.errors import CloseCode
+from videre.transport.websocket import IDLE_BYTES
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -201,12 +202,21 @@ IDLE = {
     "empty": 6 * encode(b"", TEXT),
     "tiny fragment": fragment(b"x", TEXT) + 5 * fragment(b"x", CONTINUATION),
     "no messages": 6 * encode(b"[]", TEXT),
+    "padding": encode(b"[" + 5 * IDLE_BYTES * b" " + b"]", TEXT),
+    "a padded message": encode(b'["x"' + 5 * IDLE_BYTES * b" " + b"]", TEXT),
 }
+
+
+SOCKJS_ONLY = ("no messages", "padding", "a padded message")
 
 
 @pytest.mark.parametrize(
     ("kind", "transport"),
-    [each for each in product(IDLE, WEBSOCKETS) if each != ("no messages", "raw")],  # that is one
+    [
+        (kind, transport)
+        for kind, transport in product(IDLE, WEBSOCKETS)
+        if transport == "websocket" or kind not in SOCKJS_ONLY  # a raw WebSocket gets messages
+    ],
 )
 async def test_frames_without_a_message_are_limited(
     seam: Seams, transport: str, kind: str, monkeypatch: pytest.MonkeyPatch

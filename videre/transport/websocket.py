@@ -28,6 +28,12 @@ _MESSAGES = (_TEXT, WSMsgType.BINARY)
 # that a client may send between two sweeps. Browsers send only answers to our pings.
 MAX_IDLE_FRAMES = 100
 
+# Bytes that count as one more such frame, in a message after our close or in SockJS framing that is
+# mostly padding: a compressed frame of 300 bytes becomes 256 KB.
+IDLE_BYTES = 4096
+# Longer framing, as a multiple of its messages, is padding: an escape makes six characters of one.
+PADDED = 8
+
 PING = framing.frame(framing.PING, b"")
 
 # A shorter fragment counts as a frame without a message: it carries little more than its header.
@@ -126,12 +132,14 @@ class WebSocketSession(FrameWriter):
     def arrived(self, message: WSMessage) -> None:
         """Handle one message, of any kind."""
         kind, data, _ = message
-        if self.state is not OPEN:
-            self._count_idle()  # it stays `silent`: if it does not answer our close, it is cut off
-        else:
-            self.silent = 0
-            if not data or kind not in _MESSAGES:
-                self._count_idle()
+        if self.state is not OPEN:  # it stays `silent`: see `sweep`
+            self._count_idle(0 if kind is WSMsgType.CLOSE else len(data))
+            if kind is WSMsgType.CLOSE:
+                self.closed_by_client(data)
+            return
+        self.silent = 0
+        if not data or kind not in _MESSAGES:
+            self._count_idle()
         if kind is _TEXT and not self._sockjs:
             if data:
                 self.receive(data)
@@ -154,9 +162,12 @@ class WebSocketSession(FrameWriter):
         else:
             self.closed_by_client(code)
 
-    def _count_idle(self) -> None:
-        """Count a frame that carries no packet: too many of them are a flood too."""
-        self._idle += 1
+    def _count_idle(self, size: int = 0) -> None:
+        """Count a frame that carries no packet: too many of them are a flood too.
+
+        `size` is what it has nonetheless, in bytes.
+        """
+        self._idle += 1 + size // IDLE_BYTES
         if self._idle <= MAX_IDLE_FRAMES:
             return
         if self.state is OPEN:
@@ -180,8 +191,9 @@ class WebSocketSession(FrameWriter):
         if len(texts) == 1 and isinstance(data, str) and _is_quoted_shortly(data, texts[0]):
             # The client has quoted the message already, in the form that other SockJS clients get.
             self._frame.remember(texts[0], f"a{data}" if data[0] != '"' else f"a[{data}]")
-        if not texts:
-            self._count_idle()
+        size = len(data)
+        if not texts or (size > IDLE_BYTES and size > PADDED * sum(map(len, texts))):
+            self._count_idle(size)
         for text in texts:
             self.receive(text)
 

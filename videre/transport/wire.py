@@ -224,7 +224,8 @@ class Wire(asyncio.Protocol):
                 return reason
             position += header + length
             frames += 1
-            if not frames % FRAMES_AT_ONCE and position < end:
+            # A compressed frame may be a thousand times longer than it looks.
+            if position < end and (first & _RSV1 or not frames % FRAMES_AT_ONCE):
                 self._parse(data[fed:position])
                 fed = position
                 if self._session.is_cut:
