@@ -367,3 +367,14 @@ async def test_a_refused_subscription(fake: Fake) -> None:
         with pytest.raises((ResponseError, ConnectionError)):
             await ears.subscribe("a")
         assert ears.broken.is_set()
+
+
+async def test_a_subscription_without_an_answer(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says why the subscriptions are lost; the error itself has no text."""
+    fake.say = lambda words: b""
+    async with ears_at(fake.port, patient(0.2)) as ears:
+        with pytest.raises((TimeoutError, RedisTimeout)):
+            await ears.subscribe("a")
+    assert caplog.messages == ["lost the subscription to the store: no answer in time"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from videre.engines.redis.faults import retrieve
+from videre.engines.redis.outage import reason
 from videre.engines.redis.pipe import Pipe
 
 logger = logging.getLogger("videre.engines")
@@ -63,7 +64,7 @@ class Channels:
     def lose(self, error: BaseException) -> None:
         """Lose all subscriptions, if there are any."""
         if self._subscriptions:
-            logger.warning("lost the subscription to the store: %s", error or type(error).__name__)
+            logger.warning("lost the subscription to the store: %s", reason(error))
             self._drop()
             self._broken()
 
