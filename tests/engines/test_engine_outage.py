@@ -17,7 +17,7 @@ from documents import claim
 from engine_nodes import LEASE, Node, nodes_on
 from inprocess import serving
 from oneshot import Done, run
-from patience import WAIT_SECONDS
+from patience import WAIT_SECONDS, eventually
 from ports import free_port
 from process import ROOT, signaller
 from redis.asyncio import RedisCluster
@@ -26,9 +26,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from valkey_server import Valkey, redis_binary, redis_tls, valkey
 
 import videre
+from videre import engine_url
 from videre.config import Config
 from videre.engines import choice
 from videre.engines.redis import outage, permissions
+from videre.engines.redis.connecting import connect
 from videre.engines.redis.outage import REMINDER_SECONDS, Outage, reason
 from videre.errors import EngineError
 
@@ -269,6 +271,22 @@ def caused(error: Exception, *causes: Exception) -> Exception:
 def test_words_of_a_reason(error: Exception, words: str) -> None:
     """They name the first known cause, and no address."""
     assert reason(error) == words
+
+
+async def test_a_dead_connection_in_the_pool_is_no_reason(tmp_path: Path) -> None:
+    """redis-py finds it dead, then cannot open another one: only that is the reason."""
+    async with valkey(tmp_path) as server:
+        client = connect(engine_url.read(server.url))
+        try:
+            await client.ping()
+            (pooled,) = client.connection_pool._available_connections
+            await server.stop()
+            await eventually(pooled._reader.at_eof)
+            with pytest.raises(RedisConnectionError) as failed:
+                await client.ping()
+        finally:
+            await client.aclose()
+    assert reason(failed.value) == "Connection refused"
 
 
 # Where it shows.

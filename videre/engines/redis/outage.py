@@ -38,6 +38,8 @@ KNOWN = (EngineError, OSError, RedisError, RedisClusterException)
 NO_ANSWER = "no answer in time"
 CLUSTERED = "it is one server of a cluster, which needs redis+cluster://"
 CLOSED = ("Connection closed by server", "Connection reset by peer")  # redis-py and Linux
+POOLED = "Connection has data"  # redis-py, of a pooled connection that it then replaces
+CONNECTING = re.compile(r"Error (\d+) connecting to ")  # redis-py, which then loses the OSError
 
 
 class Outage:
@@ -101,7 +103,7 @@ class Outage:
 
 def reason(error: BaseException) -> str:
     """Return why a store cannot be used, in words, without addresses or secrets."""
-    chain = list(_chain(error))
+    chain = [each for each in _chain(error) if str(each) != POOLED]
     for each in [each for each in chain if isinstance(each, KNOWN)] or chain:
         if words := _words(each):
             return " ".join(words.split())[:MAX_REASON].rstrip(".")
@@ -136,6 +138,8 @@ def _words(error: BaseException) -> str:
         return CLUSTERED
     if isinstance(error, MasterNotFoundError):
         return _sentinel_words(str(error))
+    if (number := CONNECTING.match(str(error))) is not None:
+        return os.strerror(int(number[1]))
     return str(error)
 
 
