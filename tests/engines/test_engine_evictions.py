@@ -94,6 +94,27 @@ async def test_the_others_hear_who_leaves_a_room_that_lost_all_keys(
     assert await two.engine.members("room") == ["b"]
 
 
+async def test_a_node_loses_its_notes(server: Valkey, nodes: Nodes) -> None:
+    """It notes its rooms again, adopted seats included, so that others find its seats later."""
+    one, two = [await nodes.add() for _ in range(2)]
+    await one.join("a")
+    await two.join("b", room="adopted", ticket="t")
+    await two.die()
+    await nodes.until(lambda: len(one.engine._node.own) == 2)
+    store, name = one.engine._node.store, one.engine._node.name
+    assert await server.ask("DEL", store._noted(name)) == 1
+    await nodes.elapse(LEASE / 2)
+    assert await store.noted(name) == ["adopted", "room"]
+    assert await one.engine.rooms(None, 10) == ["adopted", "room"]
+    three = await nodes.add()
+    await three.join("c")
+    await three.hears("joined")
+    await one.die()
+    await nodes.elapse(2 * LEASE)
+    await three.hears("left")
+    assert await three.engine.members("room") == ["c"]
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "noeviction"])
 @pytest.mark.parametrize("forbidden", [False, True], ids=["", "CONFIG is forbidden"])
 async def test_a_store_that_may_evict_causes_a_warning(

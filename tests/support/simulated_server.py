@@ -174,7 +174,8 @@ class Server:
                     del self.condemned[each]
             restoring = sorted(self.restoring)
             leases = [text for pair in self.leases.items() for text in pair]
-            return [state, leases, open_, self.process, restoring, 0]
+            noted = len(self.noted.get(node, ()))
+            return [state, leases, open_, self.process, restoring, 0, noted]
         if op == "note":
             if node not in self.leases:
                 return 0

@@ -44,6 +44,7 @@ class Beat(NamedTuple):
     server: str  # the store's process
     restoring: list[str]  # nodes that have not restored all their seats
     full: int  # 1 if the store is full, else 0
+    noted: bool  # whether the store still has this node's notes
 
 
 class Duties:
@@ -104,7 +105,8 @@ class Duties:
         if node.server not in ("", beat.server):
             node.store.listen_anew()  # Sentinels may name another server while the old one lives
         deaf, breaks = node.deaf, node.breaks
-        if before is AWAY or deaf or beat.state == "new" or beat.server != node.server:
+        lost = beat.state == "new" or beat.server != node.server or not beat.noted
+        if before is AWAY or deaf or lost:
             await self._owe_all(beat.server)
         if deaf:
             await self._each(list(node.views), self._hear_again)
@@ -128,7 +130,7 @@ class Duties:
     async def _owe_all(self, server: str) -> None:
         """Owe all rooms: the store's data on this node may be older than the node's own."""
         node = self._node
-        node.owed.update(await node.store.noted(node.name), node.views, node.released)
+        node.owed.update(await node.store.noted(node.name), self._rooms(), node.released)
         if node.server not in ("", server):
             node.whole_at = asyncio.get_running_loop().time() + self._timeout
         node.server = server
@@ -184,10 +186,11 @@ class Duties:
         self._renewed = asyncio.get_running_loop().time()
         lease = self._node.lease(self._timeout)
         owes = "1" if self._node.owed or not self._node.ready else "0"
+        seated = self._node.seated
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         if answer[0] == "other":  # living nodes write another format
             raise EngineError(FOREIGN.format(other=answer[1], ours=self._node.store.format))
-        beat = Beat(*answer)
+        beat = Beat(*answer[:-1], noted=answer[-1] >= seated)
         self._node.restoring = {*beat.restoring} - {self._node.name}
         pairs = iter(beat.leases)
         now = asyncio.get_running_loop().time()

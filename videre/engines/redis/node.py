@@ -136,6 +136,11 @@ class Node:
         for own in list(self.own.values()):
             self.drop(own)
 
+    @property
+    def seated(self) -> int:
+        """The number of rooms where this node has seats; each of them is noted."""
+        return len(self._own_in)
+
     def own_in(self, room: RoomId) -> list[OwnSeat]:
         """Return this node's seats in a room."""
         return list(self._own_in.get(room, {}).values())

@@ -58,8 +58,8 @@ end
 if op == 'beat' then
   -- Renew a lease. Returns its state ("new", "ok" or "condemned"), all leases, the nodes to bury,
   -- the process, the nodes that are still restoring, which includes all that the store did not
-  -- know, and whether the store is full. Or returns "other" and the format that other nodes write:
-  -- then this node has no lease.
+  -- know, whether the store is full, and the number of rooms noted for this node. Or returns "other"
+  -- and the format that other nodes write: then this node has no lease.
   local theirs = other_format(tonumber(string.match(ARGV[4], ':(%d+)$')))
   if theirs then
     return {'other', theirs}
@@ -81,7 +81,7 @@ if op == 'beat' then
     end
   end
   local living, restoring = redis.call('HGETALL', NODES), redis.call('SMEMBERS', RESTORING)
-  return {state, living, open, process(), restoring, full}
+  return {state, living, open, process(), restoring, full, redis.call('ZCARD', ROOMS)}
 elseif op == 'note' then
   -- Note that a node may have seats in a room, unless it has no lease: it is condemned, or the
   -- store has lost data, which its next beat finds. Only a node with a lease can be buried.

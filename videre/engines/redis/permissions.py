@@ -46,6 +46,7 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "SREM": ("v",),
     "TYPE": (),
     "ZADD": ("0", "m"),
+    "ZCARD": (),
     "ZCOUNT": ("0", "1"),
     "ZRANGE": ("0", "1"),
     "ZRANGEBYLEX": ("-", "+"),
