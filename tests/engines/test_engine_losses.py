@@ -12,6 +12,8 @@ from typing import cast
 
 import pytest
 from engine_nodes import LEASE, Node, Nodes, elapse, nodes_on, until
+from patience import eventually
+from simulated_server import Server
 from simulated_store import Cluster, Soon
 from skipping import skip
 from valkey_server import Valkey, valkey
@@ -107,6 +109,16 @@ class Older:
         assert node.ready
         return looked
 
+    def save_rooms(self) -> Callable[[], None]:
+        """Return a function that brings the present rooms back, without a restart."""
+        restore = self._cluster.server.snapshot()
+        return lambda: restore(True)
+
+    @property
+    def server(self) -> Server:
+        """The store itself."""
+        return self._cluster.server
+
     def lose_rooms(self) -> None:
         """Let the store lose all rooms, without a restart."""
         self._cluster.server.wipe(rooms_alone=True)
@@ -196,6 +208,21 @@ async def test_a_newcomer_does_not_overtake_lost_members(older: Older) -> None:
         await node.sees(2)
         believed = node.engine._node.views[RoomId("room")].find_without(())
         assert [user for user, _ in believed.members] == ["z", "b"]
+
+
+async def test_older_rooms_while_their_node_stands_still(older: Older) -> None:
+    """A seat that had left is back; its node, given up meanwhile, no longer had noted the room."""
+    one, two = older.nodes
+    a = await one.join("a")
+    return_rooms = older.save_rooms()
+    await one.engine.leave("room", "a", a, "done")
+    await eventually(lambda: not older.server.noted.get("one"))
+    await one.freeze()
+    return_rooms()
+    await until(lambda: older.server.condemned.get("one", "open") != "open", [two])
+    assert older.server.data["room"].seats == {"a": a}
+    one.thaw()
+    await until(lambda: not older.server.data["room"].seats, older.nodes)
 
 
 async def test_a_join_does_not_hide_a_loss(server: Valkey, nodes: Nodes) -> None:

@@ -218,7 +218,7 @@ class Duties:
             "under a new name",
             self._node.name,
         )
-        self._burying.died(self._rooms())
+        self._burying.died(self._rooms() | self._node.released.keys())
         self._seats.forget_all()
         self._node.name = secrets.token_hex(8)
         self._node.trouble.set()
