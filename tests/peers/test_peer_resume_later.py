@@ -123,15 +123,20 @@ def test_a_resumption_needs_the_engine(world: World, engine: LaterEngine, down: 
 
 @either_way
 def test_a_new_welcome_needs_the_engine(world: World, engine: LaterEngine, down: Down) -> None:
-    """The member gets its role and `unavailable`; its old secret stays valid."""
+    """The member gets `unavailable` alone; its old secret, and its count of packets, stay valid."""
+    (b,) = world.members("b")
     a, secret = guest(world, "a")
     engine.down_for |= {"renew"}
     engine.down = down
     ask(a, "a", Welcome=True)
-    assert [each[3] for each in a.heard()] == ["true", "unavailable"]
+    heard = a.heard()
+    assert [each[3] for each in heard] == ["unavailable"]
     engine.down = None
     a.end()
-    assert back(world, "a", secret)[2]["Resumed"] is True
+    say(b, "b", 1)
+    counted = [each for each in heard if each[0] == "connect"]
+    _, _, welcome, missed = back(world, "a", secret, Received=len(counted))
+    assert (welcome["Resumed"], [each[3] for each in missed]) == (True, [1])
 
 
 def test_packets_sent_during_a_resumption(world: World) -> None:

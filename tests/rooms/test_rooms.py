@@ -141,9 +141,9 @@ def test_a_renewal_that_finds_no_seat() -> None:
     connection = FakeConnection()
     seat: Seat = run(rooms.join("a", "room", connection, HALVES, welcome={}))
     renew, engine.renew = engine.renew, lost  # type: ignore[assignment, method-assign]
-    assert run(rooms.renew(seat)) is seat and seat.state is HELD
+    assert run(rooms.renew(seat, HALVES)) is seat and seat.state is HELD
     engine.renew = renew  # type: ignore[method-assign]
-    new = run(rooms.renew(seat))
+    new = run(rooms.renew(seat, HALVES))
     assert new is not seat and (seat.state, new.state) == (GONE, HELD)
     assert connection.closes == []
 

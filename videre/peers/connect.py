@@ -73,11 +73,11 @@ class _Entry:
     async def _repeat(self, held: Seat) -> Seat | None:
         """Confirm the peer's seat; nothing changes for the others."""
         self._peer.accept(self._grant)
+        if self._options.welcome or held.welcome is not None:
+            return await self._rooms.renew(held, self._announcement)
         role = packets.ROLE[self._rooms.is_initiator(held)]
         self._peer.send("connect", role.join(self._announcement))
-        if not self._options.welcome and held.welcome is None:
-            return None
-        return await self._rooms.renew(held)
+        return None
 
     async def _take(self) -> Seat:
         """Resume the peer's seat; take a new one if there is none to resume, or it has a gap."""

@@ -84,6 +84,11 @@ class Replica:
         """Send the welcome that a seat's holder asked for."""
         if seat.state is not HELD or seat.welcome is None:
             return
+        if seat.announcement is not None:
+            echo = packets.ROLE[room.initiator is seat].join(seat.announcement)
+            seat.announcement = None
+            self._tally.sent["connect"].add(echo)
+            seat.connection.send(echo)
         welcome = {
             "Initiator": room.initiator.user,
             "Users": list(room.state.members),

@@ -70,6 +70,8 @@ class Seat:
     since: float  # when it was taken, on a monotonic clock
     # Extra keys of the welcome, from how the seat was taken; None: no welcome was asked for.
     welcome: Mapping[str, object] | None = None
+    # The text around the role that its holder hears before the welcome, if it had another seat.
+    announcement: tuple[str, str] | None = None
     secret: str | None = None  # the resume secret, until it was sent to the holder
     greeted: int = 0  # size of its welcome, in bytes
     replica: Room = dataclasses.field(init=False)  # the seat's room, once it is in one

@@ -161,16 +161,20 @@ class Rooms(Hosting):
         self._log("resume", room=seat.room, user=seat.user, missed=found.count)
         return seat
 
-    async def renew(self, seat: Seat) -> Seat:
-        """Send a seated member another welcome, with a new secret.
+    async def renew(self, seat: Seat, announcement: Announcement) -> Seat:
+        """Send a seated member its role again, and another welcome, with a new secret.
+
+        Neither is sent if the engine refuses: until the next welcome the member counts the packets
+        that it hears, and the engine does not count this one.
 
         Returns the member's new seat, at the same place. Without a grace there is no secret, and
         the seat stays. It also stays if the engine has lost it, until the event that says so closes
         the session.
         """
         new, ticket = self._request(seat.user, seat.room, seat.connection, {})
+        new.announcement = announcement
         if ticket is None:
-            seat.welcome = {}
+            seat.welcome, seat.announcement = {}, announcement
             self._replica.greet(self._replica.rooms[seat.room], seat)
             return seat
         await self._ask(new, self._engine.renew(seat.room, seat.user, seat.id, new.id, ticket))
