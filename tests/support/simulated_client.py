@@ -134,16 +134,16 @@ class Session:
             if held is not None and held is not seat and held.state is HELD:
                 await self.rooms.leave(held, LeaveReason.MOVED)
 
-    def _halves(self) -> tuple[str, str]:
-        head = f'{{"Header":{{"Event":"connect","UserId":"{self.user}","RoomId":"{self.room}"}}'
-        return f'{head},"Payload":', "}"
+    def _halves(self, more: str = "") -> tuple[str, str]:
+        head = f'"Event":"connect","UserId":"{self.user}","RoomId":"{self.room}"{more}'
+        return f'{{"Header":{{{head}}},"Payload":', "}"
 
     async def renew(self) -> None:
         """Connect again to its own room."""
         try:
             if not self.sits or self.seat is None:
                 return
-            await self._sit(await self.rooms.renew(self.seat))
+            await self._sit(await self.rooms.renew(self.seat, self._halves(',"Again":true')))
         except EngineError as error:
             self.simulation.note(f"{self!r} has no new welcome: {error}")
         finally:
@@ -235,6 +235,9 @@ class Session:
             simulation.fail(f"{self!r} hears after it has left: {text}")
         if self.secret is not None:
             self.received += 1
+        if "Again" in header:
+            self.role = payload
+            return
         if event == "broadcast":
             number = int(payload)
             if user and number <= self.latest.get(user, -1):  # hosts are many, and wait for nothing

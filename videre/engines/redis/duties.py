@@ -44,7 +44,7 @@ class Beat(NamedTuple):
     server: str  # the store's process
     restoring: list[str]  # nodes that have not restored all their seats
     full: int  # 1 if the store is full, else 0
-    noted: bool  # whether the store still has this node's notes
+    noted: int  # number of rooms noted for this node
 
 
 class Duties:
@@ -68,6 +68,7 @@ class Duties:
         self._timeout = timeout
         self._was_full = False  # the store, at the last beat
         self._renewed = 0.0  # when the lease was renewed, by the loop's clock
+        self._seated = 0  # rooms where this node had seats then
 
     async def run(self) -> None:
         """Do the duties until cancelled."""
@@ -105,7 +106,7 @@ class Duties:
         if node.server not in ("", beat.server):
             node.store.listen_anew()  # Sentinels may name another server while the old one lives
         deaf, breaks = node.deaf, node.breaks
-        lost = beat.state == "new" or beat.server != node.server or not beat.noted
+        lost = beat.state == "new" or beat.server != node.server or beat.noted < self._seated
         if before is AWAY or deaf or lost:
             await self._owe_all(beat.server)
         if deaf:
@@ -186,11 +187,11 @@ class Duties:
         self._renewed = asyncio.get_running_loop().time()
         lease = self._node.lease(self._timeout)
         owes = "1" if self._node.owed or not self._node.ready else "0"
-        seated = self._node.seated
+        self._seated = self._node.seated
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         if answer[0] == "other":  # living nodes write another format
             raise EngineError(FOREIGN.format(other=answer[1], ours=self._node.store.format))
-        beat = Beat(*answer[:-1], noted=answer[-1] >= seated)
+        beat = Beat(*answer)
         self._node.restoring = {*beat.restoring} - {self._node.name}
         pairs = iter(beat.leases)
         now = asyncio.get_running_loop().time()
