@@ -14,7 +14,8 @@ from lost_path import lose
 from patience import WAIT_SECONDS
 
 from videre.client import Blob, Call, Peer
-from videre.client.call.path import Path, Route
+from videre.client.call.path import Path
+from videre.client.call.route import Route
 
 __all__ = ["site"]
 

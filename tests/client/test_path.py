@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aioice.ice
 import pytest
 import pytest_asyncio
 from aioice.ice import CandidatePair
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
 from aiortc.rtcicetransport import RTCIceGatherer
 from fake_turn import fake_turn
 from patience import eventually
 from skipping import hurry
 
 from videre.client.call import path as module
-from videre.client.call.path import Path, Route
+from videre.client.call.path import Path
+from videre.client.call.route import Route
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -181,3 +185,56 @@ async def test_the_other_end_may_be_lite(pair: Pair) -> None:
     one.remote_is_lite = True
     await _describe(other, one)
     await eventually(lambda: one._open is one._latest)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+async def test_a_call_that_ends_while_it_gathers_candidates(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its first socket, or the one to the TURN server: all are closed and given back."""
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"] * 3)
+    loop = asyncio.get_running_loop()
+    opened: list[asyncio.BaseTransport] = []
+
+    async def open_socket(*args: Any, **options: Any) -> Any:
+        transport, protocol = await create(*args, **options)
+        opened.append(transport)
+        if len(opened) == count:
+            gathering.cancel()
+        return transport, protocol
+
+    async with fake_turn() as turn:
+        create = loop.create_datagram_endpoint
+        monkeypatch.setattr(loop, "create_datagram_endpoint", open_socket)
+        end = Path(RTCIceGatherer([]), lambda: [turn.server], lambda: None)
+        gathering = asyncio.create_task(end.gather_candidates())
+        await asyncio.wait([gathering])
+        await end.close()
+        assert all(each.is_closing() for each in opened)
+        assert (len(opened), turn.deleted) == (4, 1)
+
+
+async def test_a_call_that_ends_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no error, with several sections either: here both ends are about to agree on keys."""
+
+    async def connect(_path: Path) -> None:
+        pass
+
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+    monkeypatch.setattr(Path, "connect", connect)
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    bundle = RTCConfiguration(bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+    one, other = RTCPeerConnection(bundle), RTCPeerConnection(bundle)
+    for kind in ("audio", "video"):
+        one.addTransceiver(kind, "recvonly")
+    module.install(one, list, lambda: None)
+    await one.setLocalDescription()
+    await other.setRemoteDescription(one.localDescription)
+    await other.setLocalDescription()
+    await one.setRemoteDescription(other.localDescription)
+    keys = one.getTransceivers()[0].receiver.transport
+    await eventually(lambda: keys.state == "connecting")
+    await asyncio.gather(one.close(), other.close())
+    gc.collect()  # then asyncio reports errors of tasks
+    assert not errors

@@ -7,7 +7,8 @@ listens to the previous one for LINGER seconds more: the other end may change la
 only once for a lost packet.
 
 Only this module touches private attributes of aiortc: `_connection` and `_remote_candidates_end`
-of an RTCIceGatherer; `_connection`, `_recv` and `_send` of an RTCIceTransport (`install`).
+of an RTCIceGatherer; `_connection`, `_recv` and `_send` of an RTCIceTransport, and replaces its
+`start` (`install`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,16 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 
-from aioice import Candidate, Connection, ConnectionClosed
+from aioice import Candidate, ConnectionClosed
 from aiortc import RTCIceServer, RTCPeerConnection
-from aiortc.rtcicetransport import RTCIceGatherer, RTCIceTransport, connection_kwargs
+from aiortc.rtcicetransport import (
+    RTCIceGatherer,
+    RTCIceParameters,
+    RTCIceTransport,
+    connection_kwargs,
+)
 
+from videre.client.call.route import Route
 from videre.client.call.signals import MAX_CANDIDATES
 
 # Seconds for which a replaced connection is still listened to: browsers check a path every 2.5 s.
@@ -30,28 +37,6 @@ LINGER = 5.0
 CLOSE = 2.0
 
 _closing: set[asyncio.Task[None]] = set()  # all connections', so that no task is collected
-
-
-class Route(Connection):
-    """An ICE connection that records when it last heard from the other end."""
-
-    heard = 0.0  # by the event loop's clock
-
-    def __init__(self, *, ice_controlling: bool, **options: Any) -> None:
-        super().__init__(ice_controlling=ice_controlling, **options)
-        self.checked = asyncio.Event()  # by the other end, which has our description then
-        self.end = asyncio.timeout(None)  # of listening to it
-
-    def data_received(self, *args: Any) -> None:
-        """Receive a datagram."""
-        self.heard = asyncio.get_running_loop().time()
-        super().data_received(*args)
-
-    def check_incoming(self, *args: Any) -> None:
-        """Handle a check, which is genuine: browsers send one every 2.5 s, aioice every 5 s."""
-        self.heard = asyncio.get_running_loop().time()
-        self.checked.set()
-        super().check_incoming(*args)
 
 
 class Path:
@@ -279,7 +264,22 @@ def install(
     path = Path(transport.iceGatherer, servers, changed)
     transport.iceGatherer._connection = transport._connection = cast(Any, path)
     transport._recv, transport._send = path.recv, path.send
+    _start_quietly(transport)
     return path
+
+
+def _start_quietly(transport: Any) -> None:
+    """Make a start of a closed transport no error.
+
+    aiortc starts it for one section after the other, in a task that nobody awaits.
+    """
+    start = transport.start
+
+    async def start_if_open(remote: RTCIceParameters) -> None:
+        if transport.state != "closed":
+            await start(remote)
+
+    transport.start = start_if_open
 
 
 def _transport(connection: RTCPeerConnection) -> RTCIceTransport:
