@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from aiortc import MediaStreamTrack
+from aiortc.mediastreams import MediaStreamError
+from patience import WAIT_SECONDS
 
 from videre.client.call.tracks import Tracks
 
@@ -46,3 +49,20 @@ async def test_a_removed_track_is_read_no_more() -> None:
     await asyncio.sleep(0)  # it waits
     await track.gives(3)
     assert reading.done() and await reading == 3
+
+
+async def test_a_stopped_track_is_read_no_more() -> None:
+    """Not even if it gives no further frame: the relay's task would wait for ever."""
+    tracks, track = Tracks(), Fed()
+    before = asyncio.all_tasks()
+    tracks.add(track)
+    copy: Any = tracks.copy(track)
+    watching = asyncio.create_task(copy.recv())
+    await track.gives(1)
+    assert await watching == 1
+    tracks.stop()
+    assert track.readyState == "ended"
+    await asyncio.wait(asyncio.all_tasks() - before, timeout=WAIT_SECONDS)
+    assert asyncio.all_tasks() == before
+    with pytest.raises(MediaStreamError):
+        await copy.recv()

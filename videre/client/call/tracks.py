@@ -5,6 +5,7 @@ Only this module touches `_queue` of aiortc's RemoteStreamTrack.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiortc import MediaStreamTrack, RTCPeerConnection
@@ -24,13 +25,27 @@ class _Source(MediaStreamTrack):
         super().__init__()
         self.kind = track.kind
         self._track = track
+        self._reader: asyncio.Task[Any] | None = None
 
     async def recv(self) -> Any:
         """Return the track's next frame; raise MediaStreamError if it has ended or is stopped."""
-        frame = await self._track.recv()
+        self._reader = asyncio.current_task()
+        try:
+            frame = await self._track.recv()
+        except asyncio.CancelledError:
+            if self.readyState == "live":
+                raise
+            raise MediaStreamError from None
         if self.readyState != "live":
             raise MediaStreamError
         return frame
+
+    def end(self) -> None:
+        """Stop the track, and the relay's reading at once: no frame may come any more."""
+        self._track.stop()
+        self.stop()
+        if self._reader is not None:
+            self._reader.cancel()
 
 
 class Tracks:
@@ -73,8 +88,8 @@ class Tracks:
 
     def stop(self) -> None:
         """Stop all tracks, so that no camera stays on."""
-        for track in self._tracks.values():
-            track.stop()
+        for source in self._sources.values():
+            source.end()
 
 
 def source_id(track: MediaStreamTrack) -> str:
