@@ -505,6 +505,24 @@ async def test_a_token_that_cannot_be_fetched(server: Scripted) -> None:
     await leave(server, room)
 
 
+async def test_a_token_that_is_cancelled(server: Scripted) -> None:
+    """By the application's own code: a fault of it, which ends the seat with a word."""
+    tokens = ["t1"]
+
+    async def fetch() -> str:
+        if not tokens:
+            raise asyncio.CancelledError
+        return tokens.pop()
+
+    room, link = await entered(server, "me", token=fetch)
+    link.cut()
+    assert isinstance(await room.receive(), Lost)
+    for call in (room.receive(), room.broadcast(1)):
+        with pytest.raises(RuntimeError, match="token was cancelled"):
+            await call
+    await leave(server, room)
+
+
 async def test_a_slow_token(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what follows is limited in time: a slow application is asked once."""
     monkeypatch.setattr(link_module, "JOIN_SECONDS", WAIT_SECONDS / 3)
@@ -700,6 +718,35 @@ async def test_an_invalid_packet(server: Scripted, text: str) -> None:
     with pytest.raises(Closed, match="1002 Not a packet"):
         await room.receive()
     await leave(server, room)
+
+
+@pytest.mark.parametrize(
+    ("event", "payload"),
+    [
+        ("ping", "5"),
+        ("ping", "no JSON"),
+        ("error", "{}"),
+        ("error", '{"Code": "unavailable", "Message": 5, "Retry": true}'),
+        ("welcome", "null"),
+        ("goaway", '{"RetryAfter": null}'),
+        ("connect", "{true}"),
+    ],
+)
+async def test_a_packet_without_its_content(server: Scripted, event: str, payload: str) -> None:
+    """It is as invalid, when the client enters and later."""
+    room, link = await entered(server, "me")
+    await link.say(event, "me", payload)
+    assert await link.ended() == 1002
+    with pytest.raises(Closed, match="1002 Not a packet") as caught:
+        await room.receive()
+    assert room.is_end(caught.value)
+    await leave(server, room)
+    room = Client(server.url, user="me", room="room", welcome=event != "connect")
+    entering = asyncio.create_task(room.__aenter__())
+    link = await server.link()
+    await link.say(event, "me", payload)
+    with pytest.raises(Closed, match="1002 Not a packet"):
+        await entering
 
 
 async def test_unknown_packets_are_ignored(server: Scripted) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import select
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -93,3 +95,16 @@ async def test_a_ping_that_cannot_be_answered() -> None:
         socket._writer.transport.abort()
         await (await server.link()).seat("me", Resumed=False)
         assert [type(await room.receive()) for _ in range(2)] == [Lost, Rejoined]
+
+
+async def test_a_closed_connection_pings_no_more() -> None:
+    """A timer would keep it, and all that it has received, for the time of a heartbeat."""
+    async with seated() as (_, room, link):
+        connection: Any = room._link.connection
+        socket = weakref.ref(connection._socket)
+        del connection
+        ended = asyncio.create_task(link.ended())
+        await room.__aexit__(None, None, None)
+        assert await ended == 1000
+        gc.collect()
+        assert socket() is None

@@ -19,6 +19,9 @@ MAX_BYTES = 16 << 20  # of one message
 
 NORMAL, PROTOCOL_ERROR, ABNORMAL = 1000, 1002, 1006  # RFC 6455, 7.4.1
 
+#: What using a packet that the protocol does not allow may raise.
+INVALID = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 class Connection:
     """An open WebSocket. It is open until `receive` raises Closed."""
@@ -77,17 +80,23 @@ class Connection:
             try:
                 return wire.read(message.data), _size(message.data)
             except ValueError as error:
-                await self.close(PROTOCOL_ERROR)
-                raise Closed(PROTOCOL_ERROR, f"Not a packet: {error}") from None
+                raise await self.reject(error) from None
         if message.type is WSMsgType.CLOSE:
             raise Closed(message.data or ABNORMAL, message.extra or "")  # 0: without a code
         raise Closed(ABNORMAL, str(self._socket.exception() or ""))
+
+    async def reject(self, error: Exception) -> Closed:
+        """Close because of an invalid packet; return what to raise instead of `error`."""
+        await self.close(PROTOCOL_ERROR)
+        what = error if isinstance(error, ValueError) else repr(error)
+        return Closed(PROTOCOL_ERROR, f"Not a packet: {what}")
 
     async def close(self, code: int = NORMAL) -> None:
         """Close within CLOSE_SECONDS; do nothing if already closed."""
         try:
             await self._socket.close(code=code)
         finally:
+            self._socket._cancel_heartbeat()  # the answer to the close has begun another one
             # A system that still has bytes for a dead host keeps the socket for many minutes.
             for writing in self._writing:
                 writing.cancel()

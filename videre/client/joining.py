@@ -17,7 +17,7 @@ from yarl import URL
 
 from videre.client import wire
 from videre.client.backoff import Pace
-from videre.client.connection import PROTOCOL_ERROR, Connection
+from videre.client.connection import INVALID, PROTOCOL_ERROR, Connection
 from videre.client.departure import due
 from videre.client.errors import Closed, Unreachable, reason
 from videre.client.events import Event
@@ -80,8 +80,16 @@ class Joining:
 
     async def fetch_token(self) -> str | None:
         """Return the token for the next connect packet."""
-        token = self.token() if callable(self.token) else self.token
-        return await token if inspect.isawaitable(token) else token
+        try:
+            token = self.token() if callable(self.token) else self.token
+            return await token if inspect.isawaitable(token) else token
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Something that the function waited for was cancelled, not this task, which would end
+            # without a word.
+            raise RuntimeError("The function token was cancelled") from error
 
     async def take(
         self, connection: Connection, token: str | None, early: list[tuple[Event, int]]
@@ -95,31 +103,36 @@ class Joining:
         mine = await self._connect(connection, token)
         while True:
             packet, size = await connection.receive()
-            match packet.event:
-                case wire.ERROR if packet.id in (mine, None):
-                    error = wire.error_of(packet)
-                    error.packet_id = None  # it answers no broadcast
-                    if not isinstance(error, Unauthorized) or seat.secret is None:
-                        raise error
-                    seat.secret = None  # the old seat has gone: ask for a new one
-                    mine = await self._connect(connection, token)
-                case wire.WELCOME if self.welcome:
-                    resumed = seat.welcome(packet.value())
-                    if not resumed:
-                        seat.seen.forget()  # others may have left, and count anew
-                    return resumed
-                case wire.CONNECT if packet.user == seat.user:
-                    if not self.welcome:  # ask for the members
-                        seat.unwelcomed(packet)
-                        mine = await self._send(connection, wire.PING)
-                case wire.GOAWAY:
-                    connection.due = due(packet)
-                case wire.PING:
-                    seat.users = dict.fromkeys(packet.value())
-                    return False
-                case _:
-                    if event := seat.apply(packet):
-                        early.append((event, size))
+            try:
+                match packet.event:
+                    case wire.ERROR if packet.id in (mine, None):
+                        refusal = wire.error_of(packet)
+                        refusal.packet_id = None  # it answers no broadcast
+                        raise refusal
+                    case wire.WELCOME if self.welcome:
+                        resumed = seat.welcome(packet.value())
+                        if not resumed:
+                            seat.seen.forget()  # others may have left, and count anew
+                        return resumed
+                    case wire.CONNECT if packet.user == seat.user:
+                        if not self.welcome:  # ask for the members
+                            seat.unwelcomed(packet)
+                            mine = await self._send(connection, wire.PING)
+                    case wire.GOAWAY:
+                        connection.due = due(packet)
+                    case wire.PING:
+                        seat.users = dict.fromkeys(packet.value())
+                        return False
+                    case _:
+                        if event := seat.apply(packet):
+                            early.append((event, size))
+            except Unauthorized:
+                if seat.secret is None:
+                    raise
+                seat.secret = None  # the old seat has gone: ask for a new one
+                mine = await self._connect(connection, token)
+            except INVALID as error:
+                raise await connection.reject(error) from None
 
     async def persist(
         self, join: Callable[[], Awaitable[Connection]], pace: Pace, seconds: float | None

@@ -8,7 +8,7 @@ from aiohttp import ClientSession
 
 from videre.client import wire
 from videre.client.backoff import Pace
-from videre.client.connection import CLOSE_SECONDS, NORMAL, Connection
+from videre.client.connection import CLOSE_SECONDS, INVALID, NORMAL, Connection
 from videre.client.departure import Departure, due
 from videre.client.dispatcher import Dispatcher
 from videre.client.errors import Closed
@@ -145,10 +145,13 @@ class Link:
         try:
             while True:
                 packet, size = await connection.receive()
-                if packet.event == wire.GOAWAY:
-                    departure.schedule(due(packet))
-                else:
-                    self._dispatcher.handle(connection, packet, size)
+                try:
+                    if packet.event == wire.GOAWAY:
+                        departure.schedule(due(packet))
+                    else:
+                        self._dispatcher.handle(connection, packet, size)
+                except INVALID as error:
+                    raise await connection.reject(error) from None
         except Closed as error:
             if await departure.over():
                 # The server has spread its clients over time: no jitter is needed. After any other
