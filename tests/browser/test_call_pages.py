@@ -156,7 +156,7 @@ async def test_tracks_added_later(site: Site, first: str) -> None:
     python = Python(site, room)
     frames: asyncio.Queue[str] = asyncio.Queue()
 
-    @python.call.on("track")  # type: ignore[untyped-decorator]
+    @python.call.on("track")
     async def watch(track: MediaStreamTrack, _peer: Peer) -> None:
         while True:
             await track.recv()

@@ -380,7 +380,7 @@ async def test_a_call_between_react_and_python(react: Path, browser: Browser, fi
         call = Call(f"{url}echo", user="py", room="room")
         call.add_track(VideoStreamTrack())
 
-        @call.on("track")  # type: ignore[untyped-decorator]
+        @call.on("track")
         async def watch(track: MediaStreamTrack, peer: Peer) -> None:
             if track.kind == "video":
                 await track.recv()

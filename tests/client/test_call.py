@@ -803,6 +803,32 @@ async def test_endless_handlers_are_cancelled(
     assert set(cancelled) == {"state", "hangup"}
 
 
+async def test_a_handler_that_fails_as_it_is_cancelled(start: Start) -> None:
+    """A handler of `error` that begins then is cancelled, too: nothing goes on after the call."""
+    ann = await start("ann")
+    ended: list[str] = []
+
+    @ann.call.on("room")  # type: ignore[untyped-decorator]
+    async def wait(_event: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ZeroDivisionError
+
+    @ann.call.on("error")  # type: ignore[untyped-decorator]
+    async def report(error: Exception) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(type(error).__name__)
+
+    await start("bob")
+    await eventually(lambda: bool(ann.call._running))
+    await ann.call.__aexit__(None, None, None)
+    assert not ann.call._running
+    assert ended == ["ZeroDivisionError"]
+
+
 async def test_tracks_stop_if_entering_fails() -> None:
     """No camera stays on, just as after leaving."""
     camera = VideoStreamTrack()

@@ -59,7 +59,7 @@ async def test_it_is_seen_and_stops_cleanly(tmp_path: Path) -> None:
         try:
             async with Call(url, user="ann", room="room", token=mine) as ann:
 
-                @ann.on("track")  # type: ignore[untyped-decorator]
+                @ann.on("track")
                 async def watch(track: MediaStreamTrack, _peer: object) -> None:
                     for _ in range(10):
                         await track.recv()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from videre.client.call.path import Route
+from videre.client.call.route import Route
 
 
 def lose(route: Route | None, monkeypatch: pytest.MonkeyPatch) -> None:

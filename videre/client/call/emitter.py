@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 logger = logging.getLogger("videre.client")
 
@@ -24,7 +24,13 @@ class Emitter:
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
         self._running: dict[asyncio.Task[None], str] = {}  # with their events
 
-    def on(self, event: str, handler: Handler | None = None) -> Any:
+    @overload
+    def on(self, event: str, handler: None = None) -> Callable[[Handler], Handler]: ...
+
+    @overload
+    def on(self, event: str, handler: Handler) -> Handler: ...
+
+    def on(self, event: str, handler: Callable[..., Any] | None = None) -> Any:
         """Call `handler` at each `event`; without a handler, return a decorator.
 
         Raises ValueError for an unknown event.
@@ -81,7 +87,7 @@ class Emitter:
             if awaited := [task for task, event in self._running.items() if event == last]:
                 await asyncio.wait(awaited, timeout=seconds)
         finally:
-            for task in self._running:
-                task.cancel()
-            if self._running:
+            while self._running:  # one that fails as it is cancelled starts handlers of `error`
+                for task in self._running:
+                    task.cancel()
                 await asyncio.wait(list(self._running))
