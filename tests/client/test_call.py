@@ -578,6 +578,22 @@ async def test_all_kinds_of_values(start: Start) -> None:
             assert progress[-1][0] == progress[-1][1]
 
 
+async def test_values_arrive_in_the_order_of_send(start: Start) -> None:
+    """One that waits for the channel to open is not overtaken by one that comes as it opens."""
+    ann, bob = await start("ann"), await start("bob")
+    await ann.hears("peer")
+    peer = ann.call.peers["bob"]
+    sends = [asyncio.create_task(ann.call.send("first", to="bob"))]
+
+    def send_second() -> None:
+        sends.append(asyncio.create_task(ann.call.send("second", to="bob")))
+
+    await eventually(lambda: peer._data is not None)
+    peer._data._plain.on("open", send_second)
+    assert [await bob.hears("message") for _ in range(2)] == ["first", "second"]
+    await asyncio.gather(*sends)
+
+
 async def test_values_that_cannot_be_sent(start: Start) -> None:
     """The error names the fault before anything is sent."""
     ann = await start("ann")

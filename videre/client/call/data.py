@@ -87,12 +87,15 @@ class Data:
         found = _MAX_MESSAGE.search(sdp)
         self._longest = min(int(found[1]) if found else 0, MAX_MESSAGE) or MAX_MESSAGE
 
+    async def opened(self) -> None:
+        """Wait until the channels are open. Raises TransferError."""
+        await asyncio.shield(self._open)
+
     async def send(self, value: Encoded, progress: Progress | None) -> None:
-        """Send a value once the channels are open. Raises TransferError.
+        """Send a value; the channels must be open. Raises TransferError.
 
         Returns when a plain message is on its way, or the other end has received a whole transfer.
         """
-        await asyncio.shield(self._open)
         if value.is_plain and len(value.data) <= self._longest:
             await self._send_plain(value)
         elif self._version and self._longest > HEADER:  # or pieces would be empty, without end

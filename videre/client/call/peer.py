@@ -30,8 +30,7 @@ State = Literal["new", "connecting", "connected", "disconnected", "failed", "clo
 LOOK = 1.0
 # Seconds of silence after which a path counts as broken: more than one of aioice's checks (6 s).
 SILENCE = 8.0
-# Seconds in which a broken path may recover by itself; longer if the other end makes the offers, as
-# it has probably noticed too.
+# Seconds for a broken path to recover; longer if the other end makes the offers: it notices it, too.
 BREAK, THEIR_BREAK = 2.0, 6.0
 # Seconds in which a restart must succeed before the next one.
 SEARCH = 15.0
@@ -86,6 +85,7 @@ class Peer:
         self._host = host
         self._data: Data | None = None
         self._prepared: asyncio.Future[Data] = asyncio.get_running_loop().create_future()
+        self._in_order = asyncio.Lock()  # who waits for that goes on before who comes later
         self._path: path.Path | None = None
         self._waiting: list[MediaStreamTrack] = []  # to send with our next offer
         self._remote = ""  # the ICE user name of the other end
@@ -150,7 +150,9 @@ class Peer:
 
     async def send(self, value: Encoded, progress: Progress | None) -> None:
         """Send a value; see `Call.send`. Raises TransferError."""
-        data = await asyncio.shield(self._prepared)
+        async with self._in_order:
+            data = await asyncio.shield(self._prepared)
+            await data.opened()
         await data.send(value, progress)
 
     async def close(self) -> None:
