@@ -258,6 +258,8 @@ def undocumented(tree: ast.AST, path: str = "") -> Iterator[str]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if node.name.startswith("_"):
                 continue  # private, or special: what it does is known
+            if any(ast.unparse(each) == "overload" for each in node.decorator_list):
+                continue  # what it overloads says it
             if ast.get_docstring(node) is None:
                 yield f"{path}{node.name}"
             if isinstance(node, ast.ClassDef):

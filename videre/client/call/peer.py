@@ -30,7 +30,7 @@ State = Literal["new", "connecting", "connected", "disconnected", "failed", "clo
 LOOK = 1.0
 # Seconds of silence after which a path counts as broken: more than one of aioice's checks (6 s).
 SILENCE = 8.0
-# Seconds for a broken path to recover; longer if the other end makes the offers: it notices it, too.
+# Seconds for a broken path to recover; longer if the other end makes the offers: it notices, too.
 BREAK, THEIR_BREAK = 2.0, 6.0
 # Seconds in which a restart must succeed before the next one.
 SEARCH = 15.0
