@@ -712,9 +712,16 @@ async def test_expiring_ice_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_broadcast_to_nobody(start: Start) -> None:
-    """The application hears of its own ones, but not of a signal that came too late."""
+    """The application hears of its own ones, but not of a signal that came too late.
+
+    Nor of one whose call ended while it was sent.
+    """
     ann = await start("ann")
-    await ann.call.signal_to("gone", {"Type": "Ice Ask", "Call": "c"})
+    signal = {"Type": "Ice Ask", "Call": "c"}
+    await ann.call.signal_to("gone", signal)
+    sending = asyncio.create_task(ann.call.signal_to("gone", signal))
+    await asyncio.sleep(0)  # it is being written
+    sending.cancel()
     identity = await ann.call.client.broadcast("hello", to="gone")
     error = await ann.hears("error")
     assert isinstance(error, NoSuchUser) and error.packet_id == identity

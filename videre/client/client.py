@@ -126,6 +126,10 @@ class Client:
             if not 1 <= len(to) <= MAX_TO:
                 raise ValueError(f"to must name 1 to {MAX_TO} users, not {len(to)}")
         make = wire.broadcast(self.user, self.room, payload, {} if to is None else {"To": to})
+        return await self._broadcast(make, to)
+
+    async def _broadcast(self, make: Callable[[int], str], to: str | list[str] | None) -> int:
+        """Send the packet that `make` returns for an id; see `broadcast`."""
         identity: int | None = None
         while True:
             connection = await self._link.get()

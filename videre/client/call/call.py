@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 from aiortc import MediaStreamTrack, RTCIceServer
 from aiortc.mediastreams import MediaStreamError
 
+from videre.client import wire
 from videre.client.backoff import Backoff
 from videre.client.call import options
 from videre.client.call.emitter import Emitter
@@ -235,7 +236,14 @@ class Call(Emitter):
 
     async def signal_to(self, user: str, payload: dict[str, Any]) -> None:
         """Send a signal to one member."""
-        self._signals.append(await self.client.broadcast(payload, to=user))
+        write = wire.broadcast(self.user, self.client.room, payload, {"To": user})
+
+        def make(identity: int) -> str:
+            # Noted before it is sent: the call may end meanwhile, which cancels this.
+            self._signals.append(identity)
+            return write(identity)
+
+        await self.client._broadcast(make, user)
 
     def emit(self, event: str, *args: Any) -> None:
         """Call the application's handlers of an event; see the class."""
