@@ -67,6 +67,8 @@ async def show(options: argparse.Namespace) -> None:
         log.info("%s: %s", peer.user, peer.state)
 
     player = open_camera(options.device)
+    if player.video is None:
+        raise OSError(f"{options.device} has no pictures, only sound")
     lost = asyncio.Event()
     player.video.on("ended", lost.set)
     call.add_track(player.video)

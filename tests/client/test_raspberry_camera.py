@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from pathlib import Path
 
@@ -96,6 +97,19 @@ async def test_faults_are_reported(
         output, _ = await process.communicate()
     text = output.decode()
     assert (process.returncode, words in text) == (code, True), text
+    assert "Traceback" not in text
+
+
+async def test_a_film_without_pictures(tmp_path: Path) -> None:
+    """It is a fault like the others."""
+    with wave.open(str(tmp_path / "song.wav"), "wb") as song:
+        song.setparams((1, 2, 8000, 0, "NONE", ""))
+        song.writeframes(bytes(16000))
+    process = await camera("--room", "r", "--device", str(tmp_path / "song.wav"))
+    async with asyncio.timeout(SECONDS):
+        output, _ = await process.communicate()
+    text = output.decode()
+    assert (process.returncode, "has no pictures" in text) == (1, True), text
     assert "Traceback" not in text
 
 
