@@ -56,11 +56,15 @@ async def test_an_answer_that_is_lost(call: str | None) -> None:
     await other.setLocalDescription()
     negotiation = Negotiation(side, call, caller=True)
     side.online = False
+
+    async def reconnect() -> None:
+        assert side.connection.signalingState == "have-local-offer"
+        side.online = True
+        await negotiation.repair()
+
     negotiation.hear(Signal(signals.OFFER, call, 7, description=other.localDescription))
     negotiation.need_offer()
-    await eventually(lambda: side.connection.signalingState == "have-local-offer")
-    side.online = True
-    negotiation.step(negotiation.repair)
+    negotiation.step(reconnect)
     offer = (signals.OFFER, 1 if call else None)
     await eventually(lambda: offer in side.sent)
     assert side.sent == ([(signals.ANSWER, 7), offer] if call else [offer])
