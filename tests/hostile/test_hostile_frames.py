@@ -345,7 +345,7 @@ async def test_a_compression_bomb(framing: str) -> None:
 async def test_many_compression_bombs(
     framing: str, fragments: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a thousand in one write, few are inflated: those that close the session, and two more."""
+    """Of a thousand in one write, few are inflated: those that close and cut the session."""
     inflated: list[int] = []
     arrived = WebSocketSession.arrived
 
@@ -367,7 +367,7 @@ async def test_many_compression_bombs(
             with contextlib.suppress(ConnectionError):
                 await bomber.wire.reader.read()
         await scene.witness.quiet()
-    assert 0 < len(inflated) < 12
+    assert 0 < len(inflated) < 40
 
 
 async def _close_code(socket: Socket) -> int:

@@ -202,8 +202,8 @@ IDLE = {
     "empty": 6 * encode(b"", TEXT),
     "tiny fragment": fragment(b"x", TEXT) + 5 * fragment(b"x", CONTINUATION),
     "no messages": 6 * encode(b"[]", TEXT),
-    "padding": encode(b"[" + 5 * IDLE_BYTES * b" " + b"]", TEXT),
-    "a padded message": encode(b'["x"' + 5 * IDLE_BYTES * b" " + b"]", TEXT),
+    "padding": 2 * encode(b"[" + 2 * IDLE_BYTES * b" " + b"]", TEXT),
+    "a padded message": 2 * encode(b'["x"' + 2 * IDLE_BYTES * b" " + b"]", TEXT),
 }
 
 

@@ -128,6 +128,21 @@ async def test_a_flood_after_the_close(
     await eventually(lambda: session.is_cut)
 
 
+async def test_what_was_on_its_way_at_the_close(
+    seam: Seams, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client learns why it was closed, although it had sent 90 large messages more."""
+    cuts: list[WebSocketSession] = []
+    monkeypatch.setattr(WebSocketSession, "cut", cuts.append)
+    _, session, visitor = await enter(seam, transport)
+    session.close(4003, "Enough")
+    visitor.wire.writer.write(90 * encode(b'"' + 60_000 * b"x" + b'"', TEXT))
+    visitor.websocket.send((1000).to_bytes(2, "big"), CLOSE)
+    assert await visitor.goodbye() == (4003, "Enough")
+    assert await visitor.wire.ended()
+    assert cuts == []
+
+
 async def test_what_waits_goes_with_its_session(seam: Seams, transport: str) -> None:
     """It is not kept until a handler that hangs has returned."""
     gate = asyncio.get_running_loop().create_future()

@@ -29,8 +29,9 @@ _MESSAGES = (_TEXT, WSMsgType.BINARY)
 MAX_IDLE_FRAMES = 100
 
 # Bytes that count as one more such frame, in a message after our close or in SockJS framing that is
-# mostly padding: a compressed frame of 300 bytes becomes 256 KB.
-IDLE_BYTES = 4096
+# mostly padding: a compressed frame of 300 bytes becomes 256 KB. A client that is closed for too
+# many packets may have sent a hundred more, and needs to learn why.
+IDLE_BYTES = 64 * 1024
 # Longer framing, as a multiple of its messages, is padding: an escape makes six characters of one.
 PADDED = 8
 
