@@ -156,6 +156,7 @@ class Wire:
         self.whole = True  # else nobody gets through
         self.deaf = False  # to what clients say: it is lost without a word
         self.dead = False  # both ways
+        self._breaks = 0  # how often all connections were broken
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -166,7 +167,8 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def break_(self) -> None:
-        """Break all connections; new ones get through."""
+        """Break all connections, also those that are being made; new ones get through."""
+        self._breaks += 1
         for end in self._ends:
             end.transport.abort()
 
@@ -194,10 +196,15 @@ class Wire:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        breaks = self._breaks
         try:
             to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
+            return
+        if breaks != self._breaks:
+            for end in (writer, to_writer):
+                end.transport.abort()
             return
         self._ends |= {writer, to_writer}
         await asyncio.gather(
