@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from fakes import packet
 from tokens import SECRET, hs256
 
 import videre
-from videre.auth import TokenAuth, secret_key
+from videre.auth import Grant, TokenAuth, secret_key
 from videre.ice import IceServers, StaticServer
 
 __all__ = ["room", "site"]
@@ -371,7 +372,7 @@ async def test_a_wrong_token(site: Site, room: str) -> None:
     ]
     assert await page.run(told, [room, {}]) == [True, "unauthorized", False, "closed"]
     now = time.time()
-    good = hs256({"sub": "ann", "room": room, "exp": now + 60})
+    good = hs256({"sub": "ann", "room": room, "exp": now + 600})
     assert await page.run(
         """
         const asked = [];
@@ -386,12 +387,25 @@ async def test_a_wrong_token(site: Site, room: str) -> None:
     await page.run("await until(() => v.told.some(({ type }) => type === 'resumed'));")
 
 
+class Impatient(TokenAuth):
+    """Lets its first grant end a second after it was given, however late its token came."""
+
+    _given = False
+
+    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+        grant = super().grant(token, user, room, now)
+        if not self._given:
+            grant = dataclasses.replace(grant, expires=now + 1)
+        self._given = True
+        return grant
+
+
 async def test_an_expiring_token_is_replaced(site: Site, room: str) -> None:
     """If the token is a function, it is called again, and nobody else notices."""
-    await site.restart(videre.Config(auth=TokenAuth([secret_key(SECRET)])))
+    await site.restart(videre.Config(auth=Impatient([secret_key(SECRET)])))
     page = await site.open()
     now = time.time()
-    tokens = [hs256({"sub": "ann", "room": room, "exp": now + ttl}) for ttl in (2, 60)]
+    tokens = [hs256({"sub": "ann", "room": room, "exp": now + ttl}) for ttl in (500, 600)]
     asked = await page.run(
         """
         let asked = 0;
@@ -445,6 +459,7 @@ async def test_the_signaller_alone(site: Site, room: str) -> None:
         await b.join(arg);
         await c.join(arg);
         a.broadcast({ to: "all" });
+        await a.ping(); // its answer: the server has had what comes before over this connection
         c.broadcast("for b", { to: "b" });
         c.broadcast("for a", { to: ["a"] });
         c.broadcast("for nobody", { to: "nobody" });
