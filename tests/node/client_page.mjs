@@ -22,11 +22,14 @@ function record(target, ...types) {
   return heard;
 }
 
-/** Resolves when a video shows `more` frames than now. */
+/** Resolves when a video shows `more` frames than now; those of another stream are counted from nought. */
 async function advances(video, more = 3) {
-  const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
-  const before = frames();
-  await until(() => frames() >= before + more);
+  let least = Infinity;
+  await until(() => {
+    const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+    least = Math.min(least, frames);
+    return frames >= least + more;
+  });
   return true;
 }
 
