@@ -265,7 +265,7 @@ class SimpleMember(Member):
         """Do nothing: simple-peer does not restart ICE."""
 
     async def say(self, words: str) -> None:
-        # Media may flow before the channel is open, and a peer that ends is in `peers` for a moment.
+        # Media may flow before the channel is open.
         code = """
         const ready = () => [...peers.values()].filter(({ connected }) => connected);
         await until(() => peers.size && ready().length === peers.size);
