@@ -346,7 +346,8 @@ async def test_a_call_in_react(react: Path, browser: Browser) -> None:
             const [track] = call.localStream.getAudioTracks();
             await until(() => !track.enabled);
             go("another");
-            await until(() => call.state === "joined" && call.localStream);
+            const entered = () => call.videre?.roomId === "another" && call.state === "joined";
+            await until(() => entered() && call.localStream);
             const [next] = call.localStream.getAudioTracks();
             return [send === call.send, setMuted === call.setMuted, call.muted, next.enabled];
             """
@@ -423,12 +424,9 @@ async def test_react_leaves_nothing_running(react: Path, browser: Browser) -> No
         bob = await browser.open(url, init=SMALL)
         await bob.run("go('f');")
         assert await both([ann, bob], FLOWS) == [True, True]
-        assert (
-            await ann.run(
-                "go(''); await until(() => document.getElementById('lobby')); return live();"
-            )
-            == 0
-        )
+        # React ends what a component did a moment after it has removed it from the page.
+        unmounted = "document.getElementById('lobby') && !live()"
+        assert await ann.run(f"go(''); return until(() => {unmounted});") is True
         assert await bob.run("return until(() => !call.peers.length);") is True
         assert await bob.run("go('f'); return call.localStream.active;") is True
 
