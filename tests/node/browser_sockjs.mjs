@@ -103,15 +103,18 @@ function tryByHand(base) {
       const frame = document.createElement("iframe");
       const say = (type, data) =>
         frame.contentWindow.postMessage(JSON.stringify({ windowId: "frame", type, data }), "*");
+      let framed = false;
       addEventListener("message", (message) => {
         const { type, data } = JSON.parse(message.data);
         if (type === "s") {
+          framed = true;
           const urls = [base + fresh(), base];
           say("s", JSON.stringify([SockJS.version, "xhr-polling", ...urls]));
         } else resolve(data === "o" ? "open" : data);
       });
-      // A browser does not report that it refused to frame a page.
-      frame.onload = () => setTimeout(resolve, 3_000, "refused");
+      // A browser does not report that it refused to frame a page: that one says nothing. Another
+      // one has spoken by then, and will say how its connection went.
+      frame.onload = () => setTimeout(() => framed || resolve("refused"), 3_000);
       frame.src = `${base}/iframe.html#frame`;
       document.body.append(frame);
     });
