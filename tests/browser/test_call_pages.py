@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 from uuid import uuid4
 
@@ -172,8 +173,9 @@ async def test_tracks_added_later(site: Site, first: str) -> None:
             assert await page.run(f"{seen} return advances(v.remoteVideoElement);")
             while not frames.empty():
                 frames.get_nowait()
-            heard = [await frames.get() for _ in range(100)]
-            assert set(heard) == {"audio", "video"}
+            heard: Counter[str] = Counter()
+            while min(heard["audio"], heard["video"]) < 10:  # the pictures may be held up more
+                heard[await frames.get()] += 1
             faults = "return v.heard.filter(({ type }) => /ignored|error/.test(type)).length;"
             assert await page.run(faults) == 0
 
