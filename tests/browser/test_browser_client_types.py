@@ -119,7 +119,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     (folder / "tsconfig.json").write_text(json.dumps(config), encoding="utf-8")
     tsc = node_modules() / "typescript" / "bin" / "tsc"
     command = [require("node"), str(tsc), "-p", str(folder), "--listFiles", "--pretty", "false"]
-    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=patient(120))
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=patient(300))
     lines = done.stdout.splitlines()
     errors = [f"/{line}" for line in lines if ": error " in line]
     assert done.returncode and not done.stderr, done.stderr  # the mistakes are errors

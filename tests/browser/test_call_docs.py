@@ -23,7 +23,7 @@ import videre.client
 from videre.client import Call, Client, errors
 from videre.client.call.peer import State
 
-SECONDS = patient(40)
+SECONDS = patient(80)  # a safety net for a whole test; the film is longer
 REFERENCE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from browser import Browser, Page
 from documents import Block, run_python, runs
-from patience import patient
+from patience import WAIT_SECONDS
 from process import ROOT, node_modules, require
 from test_documents_shell import Checkout
 from tokens import SECRET, hs256
@@ -26,7 +26,7 @@ from videre.auth import TokenAuth, secret_key
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
-SECONDS = patient(30)  # a safety net
+SECONDS = 3 * WAIT_SECONDS  # a safety net for a whole test: all that it waits for has its own
 
 #: The documentation's pages do not mention it, and Chromium requests it.
 ICON = '<link rel="icon" href="data:,">'
