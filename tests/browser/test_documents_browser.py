@@ -272,7 +272,7 @@ async def test_the_first_call_guide(
             for path in ("", "plain.html"):
                 url = f"http://localhost:{found[1]}/{path}"
                 one = await browser.open(url, init=READY)
-                link = await one.run("while (!location.hash) await null; return location.href;")
+                link = await one.run(f"{UNTIL.format('location.hash')} return location.href;")
                 if path:  # it joins the room once it has its camera
                     await one.run(UNTIL.format("local.srcObject"))
                 two = await browser.open(link, init=READY)
