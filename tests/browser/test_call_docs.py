@@ -23,7 +23,7 @@ import videre.client
 from videre.client import Call, Client, errors
 from videre.client.call.peer import State
 
-SECONDS = patient(80)  # a safety net for a whole test; the film is longer
+SECONDS = patient(120)  # a safety net for a whole test
 REFERENCE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
 
 
@@ -57,7 +57,7 @@ async def test_the_readme_meets_the_demo(
     monkeypatch.setattr(videre.client, "Call", Observed)
     printed: asyncio.Queue[str] = asyncio.Queue()
     main = run_python(block, print=printed.put_nowait)["main"]
-    film = str(make_film(tmp_path / "film.mp4"))
+    film = str(make_film(tmp_path / "film.mp4", seconds=round(SECONDS)))
     async with asyncio.timeout(SECONDS), visited(browser) as site:
         url = f"ws://127.0.0.1:{site.wire.target}/echo"
         ann = await site.person("Ann") if first == "page" else None

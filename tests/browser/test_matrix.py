@@ -30,7 +30,7 @@ from videre.client import Backoff, Call, Event, Peer, Rejoined, Resumed
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
-SECONDS = patient(90)  # a safety net
+SECONDS = patient(180)  # a safety net for a whole test
 DEAD_SECONDS = 5.0
 
 SIMPLE: Block = claim("docs/moving.md", "new SimplePeer")
@@ -334,13 +334,19 @@ class Hall:
             await member.wire.stop()
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a film that no test outlasts."""
+    return make_film(tmp_path_factory.mktemp("film") / "film.mp4", seconds=round(SECONDS))
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def hall(browser: Browser, tmp_path: Path) -> AsyncIterator[Hall]:
+async def hall(browser: Browser, film: Path) -> AsyncIterator[Hall]:
     """Give a room; no page in it may fail."""
     site, documents = Site(browser), test_documents_browser.Site(browser)
     await site.start()
     await documents.start()
-    hall = Hall(site, documents, make_film(tmp_path / "film.mp4"))
+    hall = Hall(site, documents, film)
     try:
         yield hall
     finally:

@@ -29,7 +29,7 @@ EXAMPLES = ROOT / "examples"
 MANIFEST = json.loads((CLIENT / "package.json").read_text(encoding="utf-8"))
 CORE_BYTES = 13_000  # minified and compressed, as an application's page loads it
 HOOK_BYTES = 1_000
-SECONDS = patient(60)  # for a whole call
+SECONDS = patient(120)  # a safety net for a whole call
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
