@@ -148,7 +148,8 @@ async def test_a_dropped_file(clone: Path, browser: Browser, tmp_path: Path) -> 
 
 async def test_a_site_in_fastapi(clone: Path, browser: Browser) -> None:
     """Its users meet, others get no token, and it knows who is there."""
-    site, signalling, admin = (free_port() for _ in range(3))
+    site = free_port(3)
+    signalling, admin = site + 1, site + 2
     ports = {"SITE_PORT": site, "SIGNALLING_PORT": signalling, "ADMIN_PORT": admin}
     url = f"http://localhost:{site}"
     async with (
@@ -232,7 +233,8 @@ async def test_a_site_in_aiohttp(clone: Path, browser: Browser) -> None:
 async def test_an_application_in_react(clone: Path, browser: Browser) -> None:
     """Two windows are a call, and greet each other; test_npm_package.py builds it."""
     require("npm")
-    site, signalling = free_port(), free_port()
+    site = free_port(2)
+    signalling = site + 1
     ports = {"SITE_PORT": str(site), "SIGNALLING_PORT": str(signalling)}
     async with running(clone, "react", **ports):
         await served(f"http://localhost:{site}")
