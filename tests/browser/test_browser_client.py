@@ -15,6 +15,7 @@ from tokens import SECRET, hs256
 import videre
 from videre.auth import Grant, TokenAuth, secret_key
 from videre.ice import IceServers, StaticServer
+from videre.ids import RoomId, UserId
 
 __all__ = ["room", "site"]
 
@@ -392,7 +393,7 @@ class Impatient(TokenAuth):
 
     _given = False
 
-    def grant(self, token: object, user: str, room: str, now: float) -> Grant:
+    def grant(self, token: object, user: UserId, room: RoomId, now: float) -> Grant:
         grant = super().grant(token, user, room, now)
         if not self._given:
             grant = dataclasses.replace(grant, expires=now + 1)

@@ -23,7 +23,7 @@ from process import ROOT, require
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
-SECONDS = patient(120)  # npm installs about sixty packages
+SECONDS = patient(300)  # a safety net: npm installs about sixty packages
 OWN: dict[str, Any] = {"permissions": ["camera", "microphone"]}
 
 
