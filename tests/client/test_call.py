@@ -451,6 +451,7 @@ async def test_invalid_signals(server: Server, start: Start) -> None:
         await eve.broadcast(offer, to="ann")
         await eve.broadcast("done", to="ann")
         assert await ann.hears("ignored", user="eve") == "done"
+    await ann.hears("hangup", user="eve")
     assert list(ann.call.peers) == ["bob"]
     await ann.call.send("Hello")
     assert await bob.hears("message") == "Hello"
