@@ -18,7 +18,7 @@ from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from alive import Alive
 from inprocess import Server, serving
 from lost_path import lose
-from patience import eventually, patient
+from patience import WAIT_SECONDS, eventually, patient
 from scripted import Proxy, scripted
 from skipping import skip
 
@@ -35,7 +35,7 @@ from videre.client import (
     Unreachable,
 )
 from videre.client.call import call as call_module
-from videre.client.call import path, servers, signals
+from videre.client.call import pace, path, servers, signals
 from videre.client.call import peer as peers
 from videre.client.call.pace import ANSWERS
 from videre.client.call.video_buffer import VideoBuffer
@@ -509,8 +509,11 @@ async def test_repeated_and_endless_candidates(start: Start) -> None:
     assert await bob.hears("message") == "Hello"
 
 
-async def test_too_many_requests_get_few_answers(server: Server, start: Start) -> None:
+async def test_too_many_requests_get_few_answers(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Our own rate is needed for other users, too."""
+    monkeypatch.setattr(pace, "SECONDS", WAIT_SECONDS)  # no further answer during the test
     ann, bob = await start("ann"), await start("bob")
     await bob.becomes("connected", user="ann")
     call = bob.call.peers["ann"].call
