@@ -18,11 +18,16 @@ class FakeTurn(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.is_silent = False
-        self.deleted = 0  # allocations
+        self._deletions: set[bytes] = set()  # by transaction: a client repeats what is slow
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         """Keep the socket."""
         self._transport = transport
+
+    @property
+    def deleted(self) -> int:
+        """The number of allocations that were deleted."""
+        return len(self._deletions)
 
     @property
     def server(self) -> RTCIceServer:
@@ -46,7 +51,8 @@ class FakeTurn(asyncio.DatagramProtocol):
             answer.attributes |= {"NONCE": b"nonce", "REALM": REALM}
         else:
             lifetime = request.attributes.get("LIFETIME", 600)
-            self.deleted += lifetime == 0
+            if lifetime == 0:
+                self._deletions.add(request.transaction_id)
             answer.attributes["LIFETIME"] = lifetime
             answer.attributes["XOR-MAPPED-ADDRESS"] = address
             answer.attributes["XOR-RELAYED-ADDRESS"] = ("127.0.0.1", 9)
