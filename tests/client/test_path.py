@@ -14,7 +14,7 @@ from aioice.ice import CandidatePair
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
 from aiortc.rtcicetransport import RTCIceGatherer
 from fake_turn import fake_turn
-from patience import eventually
+from patience import WAIT_SECONDS, eventually
 from skipping import hurry, skip
 
 from videre.client.call import path as module
@@ -31,6 +31,7 @@ SUCCEEDED = CandidatePair.State.SUCCEEDED
 async def pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """Give the two ends of an open path over loopback."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+    monkeypatch.setattr(module, "LINGER", WAIT_SECONDS)  # or a busy machine ends it too early
     one, other = _end(), _end()
     one.ice_controlling = True
     for end in (one, other):
