@@ -16,6 +16,7 @@ from aiortc import RTCIceServer
 from inprocess import Server, serving
 from patience import WAIT_SECONDS
 from process import self_signed, signaller
+from skipping import skip
 from tokens import SECRET
 
 import videre
@@ -170,7 +171,7 @@ async def test_ice_servers() -> None:
 
 async def test_tokens() -> None:
     """A client with fresh tokens keeps its seat; one without loses it."""
-    key = secret_key(SECRET)
+    key, lasts = secret_key(SECRET), 10.0
     fetched = asyncio.Semaphore(0)
 
     def token(user: str, ttl: float) -> str:
@@ -178,9 +179,9 @@ async def test_tokens() -> None:
 
     def fetch() -> str:
         fetched.release()
-        return token("a", 0.5)
+        return token("a", lasts)
 
-    config = Config(auth=TokenAuth([key]), leeway=1.0)
+    config = Config(auth=TokenAuth([key]), leeway=lasts)
     async with serving(videre.create_app(config)) as server:
         refused = [("", errors.Unauthorized), (token("b", -1), errors.TokenExpired)]
         for shown, error in refused:
@@ -188,11 +189,14 @@ async def test_tokens() -> None:
                 async with client(server, "b", token=shown):
                     pytest.fail("entered")
         async with (
-            client(server, "a", token=fetch) as a,
-            client(server, "b", token=token("b", 1)) as b,
+            client(server, "a", token=fetch, heartbeat=None) as a,
+            client(server, "b", token=token("b", lasts), heartbeat=None) as b,
         ):
-            for _ in range(4):
+            await fetched.acquire()
+            for _ in range(3):
+                skip(lasts)
                 await fetched.acquire()
+                await a.ping()  # the answer to the fresh token came before
             with pytest.raises(errors.TokenExpired):
                 await b.receive()
             with pytest.raises(Closed, match="4502"):
