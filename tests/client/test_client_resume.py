@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from inprocess import Server, serving
 from patience import WAIT_SECONDS
+from ports import free_port
 from scripted import Proxy, budgets, listening
 from skipping import skip
 from tokens import SECRET
@@ -218,10 +219,10 @@ async def test_after_a_fresh_token() -> None:
 async def test_a_restarted_server() -> None:
     """It uses the same port, but its rooms are gone: the client joins afresh and says so."""
     async with asyncio.timeout(WAIT_SECONDS):
-        async with listening(videre.create_app()) as url:
+        port = free_port()
+        async with listening(videre.create_app(), port) as url:
             room = Client(url, user="me", room="room", backoff=SOON)
             await room.__aenter__()
-            port = int(url.split(":")[2].split("/")[0])
         assert isinstance(lost := await room.receive(), Lost)
         assert lost.code == 1001
         async with listening(videre.create_app(), port):
