@@ -226,7 +226,7 @@ class Proxy:
             while data := await source.read(1 << 16):
                 if pair not in self._pairs:
                     return
-                if 0 <= left[0] <= len(data):
+                if 0 <= left[0] < len(data):  # or nothing would be missing
                     # Data before the cut may arrive.
                     sink.write(data[: left[0]])
                     left[0] = 0
