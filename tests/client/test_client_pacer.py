@@ -10,9 +10,11 @@ import pytest
 from inprocess import serving
 from patience import patient
 from scripted import Scripted, scripted
+from skipping import skip
 
 import videre
 from videre.client import Client, Joined, Message, wire
+from videre.client import pacer as pacer_module
 from videre.client.again import KEPT, Seen
 from videre.client.pacer import DEFAULTS, LONGEST, SHARE, SHORTEST, Pacer
 from videre.config import Config
@@ -269,8 +271,12 @@ async def test_waiting_packets_use_the_next_connection() -> None:
 
 
 @pytest.mark.parametrize("sent", [0, 1])
-async def test_a_ping_confirms_no_packet_sent_after_it(sent: int) -> None:
+async def test_a_ping_confirms_no_packet_sent_after_it(
+    sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those to be repeated after a pause are not lost if the connection breaks meanwhile."""
+    pause = SECONDS / 3
+    monkeypatch.setattr(pacer_module, "SHORTEST", pause)
     async with asyncio.timeout(SECONDS), scripted() as server:
         client, link = await seated(server)
         for number in range(2):
@@ -281,6 +287,8 @@ async def test_a_ping_confirms_no_packet_sent_after_it(sent: int) -> None:
         assert await client.receive() == Joined("b")  # so the client knows of the refusal, too
         asking = asyncio.create_task(client.ping())
         ping = await link.hears("ping")  # not paused
+        if sent:
+            skip(pause)
         for _ in range(2 * sent):
             await link.hears("broadcast")
         await link.answer(ping, ["me", "b"])
