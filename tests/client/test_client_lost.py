@@ -12,7 +12,7 @@ import pytest
 from aiohttp import WSServerHandshakeError
 from patience import WAIT_SECONDS
 from scripted import Link, Scripted, scripted
-from skipping import forward, skip
+from skipping import forward, hurry, skip
 
 from videre import errors
 from videre.client import (
@@ -699,8 +699,9 @@ async def test_lost_before_the_time_to_leave(server: Scripted, code: int) -> Non
 
 async def test_a_silent_server_is_lost(server: Scripted) -> None:
     """It answers no WebSocket pings either."""
-    room, link = await entered(server, "me", heartbeat=0.1)
-    assert isinstance(lost := await room.receive(), Lost)
+    room, link = await entered(server, "me", heartbeat=20.0)
+    lost = await hurry(asyncio.wait_for(room.receive(), WAIT_SECONDS))
+    assert isinstance(lost, Lost)
     assert (lost.code, "PONG" in lost.reason) == (1006, True)
     link = await server.link()
     assert (await link.seat("me", Resumed=True))["Received"] == 0
