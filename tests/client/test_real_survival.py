@@ -25,6 +25,7 @@ from scripted import Proxy
 
 import videre
 from videre.client import Backoff, Client, Event, Joined, Lost, Message, Resumed
+from videre.client.connection import Connection
 
 CALL_SECONDS = patient(90)  # a safety net
 HEARTBEAT = patient(2.0)  # s; a busy machine must answer a ping within half of it
@@ -40,10 +41,9 @@ async def is_connected(client: Client) -> None:
         await asyncio.sleep(0.01)
 
 
-async def is_given_up(client: Client) -> None:
-    """Return when a client has given up its present connection; it may have another one."""
-    given = client._link.connection
-    while client._link.connection is given:  # noqa: ASYNC110
+async def is_given_up(client: Client, connection: Connection | None) -> None:
+    """Return when a client has given up this connection; it may have another one."""
+    while client._link.connection is connection:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
@@ -152,7 +152,7 @@ async def test_a_call_survives_resets() -> None:
 
         async def cut(side: int, client: Client) -> None:
             proxies[side].cut()
-            await is_given_up(client)
+            await is_given_up(client, client._link.connection)
 
         check(await call([proxy.url for proxy in proxies], cut))
 
@@ -186,16 +186,17 @@ async def inside(urls: list[str], devices: list[str]) -> None:
     """Make the call inside the namespace."""
     ups: dict[int, asyncio.Task[None]] = {}
 
-    async def up(device: str, client: Client) -> None:
-        await is_given_up(client)
+    async def up(device: str, client: Client, connection: Connection | None) -> None:
+        await is_given_up(client, connection)
         await ip("link", "set", device, "up")
 
     async def cut(side: int, client: Client) -> None:
         if side in ups:
             await ups[side]
             await is_connected(client)
+        connection = client._link.connection  # it may be given up before `ip` has ended
         await ip("link", "set", devices[side], "down")
-        ups[side] = asyncio.create_task(up(devices[side], client))
+        ups[side] = asyncio.create_task(up(devices[side], client, connection))
 
     aioice.ice.get_host_addresses = lambda **_: ["127.0.0.1"]
     check(await call(urls, cut))
