@@ -18,7 +18,7 @@ from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from alive import Alive
 from inprocess import Server, serving
 from lost_path import lose
-from patience import WAIT_SECONDS, eventually, patient
+from patience import WAIT_SECONDS, eventually
 from scripted import Proxy, scripted
 from skipping import skip
 
@@ -46,7 +46,7 @@ from videre.settings import Limits
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
-SECONDS = patient(20)  # a safety net
+SECONDS = WAIT_SECONDS  # a safety net
 SOON = Backoff(first=0.01, most=0.1)
 LATE = Backoff(uniform=lambda _least, most: most)  # half a second
 Start = Callable[..., Any]
