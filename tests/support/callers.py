@@ -18,11 +18,11 @@ from aiortc import (
 )
 from aiortc.sdp import candidate_from_sdp
 from cluster import Local
-from patience import patient
+from patience import WAIT_SECONDS
 from process import Signaller
 from signalling import Framing, Packet, Signalling, connect
 
-CALL_SECONDS = patient(30)  # a safety net: a call takes less than a second
+CALL_SECONDS = 2 * WAIT_SECONDS  # a safety net: programs start and stop meanwhile
 
 
 class Caller:
