@@ -52,6 +52,20 @@ async def urls(server: Signaller, count: int) -> list[str]:
             await asyncio.sleep(0.01)
 
 
+async def ready(server: Signaller, count: int) -> list[str]:
+    """Return the workers' URLs, once this many have told the parent that they serve.
+
+    They do so after they have printed their URLs, and before they answer the first request. A
+    worker that dies before all have is not restarted.
+    """
+    found = await urls(server, count)
+    async with aiohttp.ClientSession() as http:
+        for url in found:
+            async with http.get(url.removesuffix("/websocket")) as greeting:
+                assert greeting.status == 200
+    return found
+
+
 async def started(server: Signaller) -> int:
     """Return a worker's process id from the log, which may come after its URL."""
     async with asyncio.timeout(SECONDS):
@@ -91,7 +105,7 @@ async def test_a_dead_worker_is_restarted(store: Valkey, tmp_path: Path) -> None
     """It uses its old port; the other worker went on meanwhile."""
     settings = {"Engine": store.url, "Workers": 2}
     async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
-        found = await urls(server, 2)
+        found = await ready(server, 2)
         sockets = {url: await member(stack, url, f"user{n}") for n, url in enumerate(found)}
         os.kill(await started(server), signal.SIGKILL)
         dead = (await urls(server, 3))[2]
@@ -114,7 +128,7 @@ async def test_workers_end_with_their_parent(store: Valkey, tmp_path: Path) -> N
     """They drain if the parent is killed, also one that was restarted; nothing is left behind."""
     settings = {"Engine": store.url, "Workers": 2, "DrainSeconds": 600, "LogFormat": "text"}
     async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
-        await urls(server, 2)
+        await ready(server, 2)
         os.kill(await started(server), signal.SIGKILL)
         one = await member(stack, (await urls(server, 3))[2], "user")
         try:
@@ -517,7 +531,7 @@ async def test_a_restarted_worker_goes_by_the_last_valid_configuration(
 
     async with signaller(tmp=tmp_path, config=settings) as server, AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        await urls(server, 2)
+        await ready(server, 2)
         changed = {**settings, "Origins": [new], "AdminToken": "the-second-admin-token"}
         conf.write_text(json.dumps(changed))
         server.process.send_signal(signal.SIGHUP)
