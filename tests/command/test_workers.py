@@ -441,6 +441,39 @@ def test_how_a_worker_ended() -> None:
     assert worker.how(-40) == "was killed by signal 40"
 
 
+BUSY = """
+catch_up = workers._Parent._catch_up
+
+def busy(parent):
+    catch_up(parent)
+    if [each.ready for each in parent._workers] == [True, False]:  # it has just heard so
+        os.write(1, b"b")
+        os.waitid(os.P_PID, parent._workers[1].pid, os.WEXITED | os.WNOWAIT)
+
+workers._Parent._catch_up = busy
+"""
+
+
+async def test_a_worker_that_dies_as_soon_as_all_are_ready(tmp_path: Path) -> None:
+    """It is restarted, although its parent, being busy, hears so only after its death."""
+    serve = 'number == "1" and os.read(0, 1)'
+    dies = f"""
+    if number == "1" and not os.path.exists({str(tmp_path / "died")!r}):
+        Path({str(tmp_path / "died")!r}).touch()
+        os._exit(7)
+    {LASTING}
+    """
+    run = await Scripted.start(tmp_path, serve, dies, BUSY + QUICK)
+    assert sorted(await run.read(3)) == sorted(b"01b")
+    run.give()
+    assert await run.message() == "READY=1"
+    assert await run.read(1) == b"1"  # the next one
+    run.give()
+    code, errors = await run.end()
+    assert code == 0
+    assert errors == "videre-server: worker 1 exited with 7, restarting it in 0.01 s\n"
+
+
 UNFORKED = """
 import errno
 made, fork = [], os.fork

@@ -113,14 +113,17 @@ class _Parent:
 
     def _wait(self, wakened: int) -> None:
         """Wait for a signal, a worker's notification, or a due restart; handle notifications."""
-        poll = select.poll()
-        poll.register(wakened, select.POLLIN)
-        speaking = {each.words: each for each in self._workers if each.words is not None}
-        for words in speaking:
-            poll.register(words, select.POLLIN)
         due = [each.due for each in self._workers if each.due is not None]
         seconds = max(0.0, min(due) - time.monotonic()) if due else None
-        for file, _ in poll.poll(None if seconds is None else 1000 * seconds + 1):
+        self._hear(None if seconds is None else 1000 * seconds + 1, wakened)
+
+    def _hear(self, milliseconds: float | None, wakened: int | None = None) -> None:
+        """Wait for a notification, at most so long; handle those that are there."""
+        poll = select.poll()
+        speaking = {each.words: each for each in self._workers if each.words is not None}
+        for file in (*speaking, *(() if wakened is None else (wakened,))):
+            poll.register(file, select.POLLIN)
+        for file, _ in poll.poll(milliseconds):
             heard = os.read(file, 4096)
             if file == wakened:
                 continue
@@ -159,6 +162,7 @@ class _Parent:
                 return
             # As PID 1 of a container we also inherit orphans.
             if (worker := running.get(pid)) is not None:
+                self._hear(0)  # what was said before that end: perhaps that all are ready
                 worker.forget()
                 self._ended(worker, os.waitstatus_to_exitcode(status))
 
