@@ -217,11 +217,13 @@ class Slow:
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+        self.reopened = threading.Event()
         self.lines: list[str] = []
         self.closed = False
 
     def reopen(self) -> None:
-        """Stay."""
+        self.lines.append("reopened")
+        self.reopened.set()
 
     def write(self, lines: list[str]) -> None:
         self.gate.wait(WAIT_SECONDS)
@@ -249,6 +251,27 @@ def test_lines_that_the_writer_cannot_keep_up_with(slow: tuple[Slow, Writer]) ->
     writers.end([writer])
     assert target.lines == [*(f"line {number}" for number in range(10)), "lost 40"]
     assert target.closed and not writer.is_alive()
+
+
+def test_what_comes_before_a_reopening_is_written_before_it(slow: tuple[Slow, Writer]) -> None:
+    """Also if both come while earlier lines are written: it belongs into the old file."""
+    target, writer = slow
+    writing = threading.Event()
+
+    def first() -> str:
+        writing.set()
+        return "first"
+
+    writer.put(first)
+    writer.start()
+    assert writing.wait(WAIT_SECONDS)
+    writer.put(lambda: "second")
+    writer.reopen()
+    target.gate.set()
+    assert target.reopened.wait(WAIT_SECONDS)
+    writer.put(lambda: "third")
+    writers.end([writer])
+    assert target.lines == ["first", "second", "reopened", "third"]
 
 
 def test_the_lines_of_batches_count(slow: tuple[Slow, Writer]) -> None:

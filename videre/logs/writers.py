@@ -134,8 +134,10 @@ class Writer(threading.Thread):
             self._awake.wait(RETRY if self._refused else None)
             self._ending.wait(PAUSE)
             self._awake.clear()
+            # Looked at first: what comes during the write, with lines before it, is for the next.
+            reopening = self._reopening.is_set()
             self._write()
-            if self._reopening.is_set():
+            if reopening:
                 self._reopening.clear()
                 self._reopen()
         self._write()
