@@ -169,7 +169,8 @@ async def test_a_folder_that_goes_and_comes_back(instead: str, tmp_path: Path) -
         await complaint(process)
         if instead == "a file":
             folder.unlink()
-        shutil.copytree(away, folder)
+        # Whole at once: a log made anew in between would be overwritten by its copy.
+        shutil.copytree(away, tmp_path / "copy").rename(folder)
         await visit(peer, 1)
         assert not any(line.startswith(LOST) for line in await stopped(process))
     lines = read(*folder.iterdir())
@@ -179,13 +180,14 @@ async def test_a_folder_that_goes_and_comes_back(instead: str, tmp_path: Path) -
 
 async def test_a_folder_that_is_removed(tmp_path: Path) -> None:
     """Lost lines are reported when it is back, even if nobody comes or goes."""
-    folder, log = tmp_path / "log", tmp_path / "log" / "debug.log"
+    folder, log, away = tmp_path / "log", tmp_path / "log" / "debug.log", tmp_path / "away"
     async with (
         started(tmp_path, "--log-file", str(log)) as (process, url),
         connect(url, "raw", user="user", room="room") as peer,
     ):
         await visit(peer, 1)
-        shutil.rmtree(folder)
+        folder.rename(away)  # else the log could be made anew in it before the folder goes
+        shutil.rmtree(away)
         await visit(peer, 5)
         await complaint(process)
         folder.mkdir()
