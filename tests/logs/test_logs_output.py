@@ -84,11 +84,11 @@ class Spoken:
 
 
 @asynccontextmanager
-async def spoken(tmp: Path, **config: Any) -> AsyncIterator[Spoken]:
+async def spoken(tmp: Path, code: str = SIGNALLER, /, **config: Any) -> AsyncIterator[Spoken]:
     """Run a server with this configuration, without the demo, and stop it at the end."""
     (tmp / "conf.json").write_text(json.dumps({"Demo": False, **config}))
     options = ["--host", "127.0.0.1", "--port", "0", "--config", str(tmp / "conf.json")]
-    process = await forked.start(SIGNALLER, options, cwd=ROOT, environ=NO_DRAIN, stderr=PIPE)
+    process = await forked.start(code, options, cwd=ROOT, environ=NO_DRAIN, stderr=PIPE)
     running = Spoken(process)
     try:
         await running.listening()
@@ -196,11 +196,16 @@ async def test_a_rush_is_whole_on_the_standard_output(tmp_path: Path) -> None:
     assert len(joins) == 120
 
 
+#: However slowly they come on a busy machine, all packets are of one batch.
+PATIENT = f"from videre.logs import journal; journal.BATCH_SECONDS = 3600.0\n{SIGNALLER}"
+
+
 async def test_packets_are_sampled_under_load(tmp_path: Path) -> None:
     """At debug: logged packets plus counted packets are all packets."""
     sent = 4 * BATCH_PACKETS
+    config = {"LogFormat": "json", "LogLevel": "debug", "PacketsPerSecond": None}
     async with (
-        spoken(tmp_path, LogFormat="json", LogLevel="debug", PacketsPerSecond=None) as server,
+        spoken(tmp_path, PATIENT, **config) as server,
         connect(server.url, "raw", user="user", room=ROOM) as peer,
     ):
         ping = peer.packet("ping")
@@ -212,7 +217,7 @@ async def test_packets_are_sampled_under_load(tmp_path: Path) -> None:
     recorded = sum(line["event"] == "packet" for line in lines)
     left_out = sum(line["count"] for line in lines if line["event"] == "packets-left-out")
     assert recorded + left_out == sent
-    assert recorded >= BATCH_PACKETS and left_out > 0
+    assert recorded == BATCH_PACKETS
 
 
 def test_an_output_that_does_not_wait() -> None:
