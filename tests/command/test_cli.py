@@ -22,7 +22,18 @@ from aiohttp import ClientSession
 from forked import Forked
 from oneshot import run
 from patience import patient
-from process import ROOT, Signaller, execute, missing, self_signed, signaller
+from process import (
+    ROOT,
+    SIGNALLER,
+    START_SECONDS,
+    STOP_SECONDS,
+    Signaller,
+    execute,
+    missing,
+    self_signed,
+    signaller,
+    supervised,
+)
 from signalling import connect
 from sockjs_client import Stream, Wire, fresh, poll
 from websocket_client import CLOSE, TEXT, Socket
@@ -258,16 +269,28 @@ async def poll_greeting(base: str) -> str:
         return await answer.text()
 
 
+PATIENT = f"""
+import os
+from videre.transport import manager, shared
+manager.GOODBYE = shared.GOODBYE = 3600.0  # so that a busy machine does not decide
+os.environ["VIDERE_DRAIN_SECONDS"] = "0"
+{SIGNALLER}
+"""
+
+
 @pytest.mark.parametrize("signs", [[signal.SIGTERM] * 2, [signal.SIGINT, signal.SIGTERM]])
 async def test_a_second_signal_ends_it_at_once(signs: list[signal.Signals], tmp_path: Path) -> None:
     """It does not wait for a client that answers no close frame; the exit code is 0."""
-    async with signaller(tmp=tmp_path) as server:
+    options = ["--host", "127.0.0.1", "--port", "0", "--log-file", "log"]
+    process = await forked.start(PATIENT, options, cwd=tmp_path, environ=ENVIRONMENT)
+    async with supervised(process) as server:
         silent = await Socket.open(f"http://127.0.0.1:{server.port}", "/echo/websocket")
         server.process.send_signal(signs[0])
         _, payload = await silent.frame()  # read but not answered, so that the server waits
         assert payload == (1001).to_bytes(2, "big") + b"Server is going away"
         server.process.send_signal(signs[1])
-        assert await server.process.wait() == 0
+        async with asyncio.timeout(STOP_SECONDS):
+            assert await server.process.wait() == 0
     assert not any(line.split()[2:] == ["stop"] for line in server.output), "it waited"
 
 
@@ -306,9 +329,10 @@ async def test_a_thread_that_is_stuck_holds_up_no_end(tmp_path: Path) -> None:
     """As one that looks up the Engine's name while no DNS server answers."""
     process = await forked.start(STUCK, cwd=tmp_path, environ=ENVIRONMENT)
     try:
-        async with asyncio.timeout(ENDS_WITHIN):
-            assert process.stdout is not None
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
             assert await process.stdout.readexactly(5) == b"stops"
+        async with asyncio.timeout(ENDS_WITHIN):
             assert await process.wait() == 0
     finally:
         process.kill()
