@@ -190,6 +190,12 @@ async def test_real_socket_activation() -> None:
 
 CLIENTS = 8
 RESTARTS = 3
+#: A client whose request comes late, on a busy machine, is answered nevertheless.
+PATIENT = f"""
+from videre.command import server
+server.LAST_ANSWERS = 3600.0
+{forked.VIDERE}
+"""
 
 
 async def knock(port: int, *, websocket: bool) -> int:
@@ -227,7 +233,8 @@ async def test_a_restart_refuses_nobody() -> None:
         port = listening.getsockname()[1]
         clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
         for _ in range(RESTARTS):
-            async with activated(listening, variables={"VIDERE_DRAIN_SECONDS": "0.5"}) as server:
+            drains = {"VIDERE_DRAIN_SECONDS": "0.5"}
+            async with activated(listening, variables=drains, code=PATIENT) as server:
                 served = seen()
                 await until(lambda so_far=served: seen() >= so_far + 50)  # type: ignore[misc]
                 async with connect(server.url, "raw", user="user", room="room") as peer:

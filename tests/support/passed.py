@@ -23,11 +23,14 @@ def environ(**variables: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def activated(
-    listening: socket.socket, *args: str, variables: Mapping[str, str]
+    listening: socket.socket,
+    *args: str,
+    variables: Mapping[str, str],
+    code: str = forked.VIDERE,
 ) -> AsyncIterator[Signaller]:
     """Run a server on a socket that the test keeps; at the end it must stop cleanly."""
     process = await forked.start(
-        forked.VIDERE,
+        code,
         args,
         cwd=Path.cwd(),
         environ=environ(**variables),
