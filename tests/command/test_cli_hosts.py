@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -213,8 +214,10 @@ def test_a_port_free_at_all_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path:
 async def test_keep_alive(tmp_path: Path) -> None:
     """An idle connection is kept for KeepAlive, and no longer."""
     async with serving(tmp_path, "127.0.0.1", KeepAlive=1) as server:
+        server.process.send_signal(signal.SIGSTOP)  # so that no request comes too late for it
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.process.send_signal(signal.SIGCONT)
         async with asyncio.timeout(WAIT_SECONDS):
             assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         writer.close()
