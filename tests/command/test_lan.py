@@ -18,9 +18,10 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from browser import chromium
 from network import Island, island
+from oneshot import run
 from process import signaller
 
-from videre.command import announcing, cli, lan, own_ca
+from videre.command import announcing, lan, own_ca
 from videre.config import Config
 from videre.errors import ConfigError
 
@@ -134,13 +135,12 @@ def test_incompatible_options(
     words: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The command says why, and does not start."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
-    assert cli.main(["--lan", "--check", *options]) == 2
-    assert words in capfd.readouterr().err
+    done = run("--lan", "--check", *options, default_config=None)
+    assert done.returncode == 2 and words in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,13 @@ def test_a_demo_that_could_not_work(
     words: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The start says why, instead of showing a page that fails."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv(variable, value)
     monkeypatch.setattr(lan, "_addresses", lambda: list(HERE.addresses))
-    assert cli.main(["--lan", "--check"]) == 2
-    assert words in capfd.readouterr().err
+    done = run("--lan", "--check", default_config=None)
+    assert done.returncode == 2 and words in done.stderr
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
