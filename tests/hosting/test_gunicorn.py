@@ -87,7 +87,8 @@ async def gunicorn(
     folder: Path, engine: str, *options: str, workers: int = 2
 ) -> AsyncIterator[Gunicorn]:
     """Run the documented command on the documented site, with another engine and port."""
-    given = f"engine={engine!r}, node_timeout=3.0"
+    # A frozen worker is no dead one, however long another one takes to start meanwhile.
+    given = f"engine={engine!r}, node_timeout={2 * WAIT_SECONDS}"
     site = SITE.text.replace('engine="redis://127.0.0.1:6379"', given)
     assert site != SITE.text
     (folder / "calls.py").write_text(site, encoding="utf-8")
