@@ -18,7 +18,7 @@ from metering import Meter, exposed, metered, values_in
 from patience import WAIT_SECONDS
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
-from skipping import hurry
+from skipping import forward, hurry
 from sockjs_client import Stream, ask, fresh, poll, send
 from valkey_server import until
 from websocket_client import Socket
@@ -35,7 +35,7 @@ from videre.tally import LAG_INTERVAL, TRANSPORTS, Lag
 from videre.transport import Options, framing, manager
 from videre.version import __version__
 
-EVERY = Options(htmlfile=True, jsonp=True, disconnect_delay=0.3)
+EVERY = Options(htmlfile=True, jsonp=True, disconnect_delay=20)
 
 
 async def open_session(meter: Meter, transport: str) -> Callable[[], None]:
@@ -66,6 +66,7 @@ async def test_sessions_by_transport(transport: str) -> None:
         gone = 2 if "polling" in transport else 1  # whose polls are over, and neither comes again
         async with meter.moves(sessions={transport: -gone}, sessions_opened_total={transport: 0}):
             breaks[0]()
+            await forward(21, by=1.0)
 
 
 async def test_refused_connections_by_reason() -> None:
@@ -118,7 +119,7 @@ async def test_a_drain() -> None:
 async def test_the_inboxes() -> None:
     """Packets waiting behind a delayed connect count until the session ends."""
     async with metered() as meter:
-        for _ in range(FAILURES + 3):  # 4 s
+        for _ in range(FAILURES + 5):  # 16 s
             meter.namespace.context.penalties.record("127.0.0.1", time.monotonic())
         client = await meter.server.client()
         await client.send("connect", "a", "room")
