@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
-from patience import patient
+from patience import WAIT_SECONDS
 
 from videre.reasons import End
 from videre.transport import Options, manager, mount
@@ -151,7 +151,7 @@ async def test_sweeps() -> None:
         kept._sweep()
         gone = sessions[0]  # in the last slice
         kept.released(gone)
-        async with asyncio.timeout(patient(5)):
+        async with asyncio.timeout(WAIT_SECONDS):
             while getattr(sessions[1], "swept", 0) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert max(turns.noted["sweep"].values()) <= SLICE
@@ -163,9 +163,9 @@ async def test_sweeps() -> None:
 async def test_a_few_are_swept_at_once() -> None:
     """Fewer sessions than a slice are swept in one turn, once in an interval."""
     with counted() as turns:
+        began = asyncio.get_running_loop().time()  # the first session starts the sweeps
         kept, sessions = crowd(turns, SLICE)
-        began = asyncio.get_running_loop().time()
-        async with asyncio.timeout(patient(5)):
+        async with asyncio.timeout(WAIT_SECONDS):
             while getattr(sessions[0], "swept", 0) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert set(turns.noted["sweep"].values()) == {SLICE}
@@ -179,7 +179,7 @@ async def test_new_options() -> None:
         kept, _ = crowd(turns)
         kept.configure(kept.options)
         assert turns.noted["configure"].total() == SLICE
-        await kept.shared.jobs.wait(patient(5))
+        await kept.shared.jobs.wait(WAIT_SECONDS)
         assert turns.noted["configure"].total() == SESSIONS
         assert max(turns.noted["configure"].values()) <= SLICE
         await kept.stop()
