@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from growth import check_async
-from patience import patient
+from patience import eventually, patient
 from seam import PREFIX, Script, Seams
 from skipping import forward, hurry
 from sockjs_client import Stream, fresh, poll, send
@@ -108,7 +108,7 @@ async def test_one_large_packet_waits_for_a_poll(seam: Seams) -> None:
 
 async def test_the_limit_after_a_large_packet(seam: Seams) -> None:
     """Once it has been read, a client that stops reading is dropped at its usual limit."""
-    server = await seam(max_backlog_bytes=LIMIT, heartbeat=0.5, disconnect_delay=0.5)
+    server = await seam(max_backlog_bytes=LIMIT)
     visitor = await Visitor.enter(server.base, "raw")
     (session,) = server.tape.sessions
     session.send(GIANT)
@@ -330,10 +330,7 @@ async def test_the_address_with_most_waiting_messages_pays(
     for hoarder in hoarders:
         for _ in range(3):
             await hoarder.say(CHUNK)
-    for _ in range(500):
-        if server.manager.shared.inboxes.total >= 9 * len(CHUNK):
-            break
-        await asyncio.sleep(0.01)
+    await eventually(lambda: server.manager.shared.inboxes.total >= 9 * len(CHUNK))
     await modest.say(CHUNK)
     ended = [asyncio.ensure_future(hoarder.goodbye()) for hoarder in hoarders]
     (first,), _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
