@@ -7,8 +7,11 @@ skip when nothing is, or no further than its time-out allows.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import TypeVar
+
+from patience import WAIT_SECONDS
 
 #: Turns of the loop after a skip, for what this process sends itself to arrive and be answered.
 TURNS = 5
@@ -42,6 +45,25 @@ async def hurry(waiting: Awaitable[Found], by: float = 0.1) -> Found:
         return task.result()
     finally:
         task.cancel()
+
+
+async def at_once(waiting: Awaitable[Found]) -> Found:
+    """Return what an awaitable returns while the clock stands still: it needs no timer.
+
+    A limit in real seconds would be too short for a busy machine, or too long for a late timer.
+    """
+    loop = asyncio.get_running_loop()
+    moving, now, since = loop.time, loop.time(), time.monotonic()
+    loop.time = lambda: now  # type: ignore[method-assign]
+    task = asyncio.ensure_future(waiting)
+    try:
+        while not task.done():
+            assert time.monotonic() - since < WAIT_SECONDS, "it does not happen without a timer"
+            await asyncio.sleep(0)
+        return task.result()
+    finally:
+        task.cancel()
+        loop.time = moving  # type: ignore[method-assign]
 
 
 async def _move(seconds: float) -> None:

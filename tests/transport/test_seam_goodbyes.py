@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from patience import patient
 from seam import STOCK, Script, Seam, Seams
-from skipping import hurry
+from skipping import at_once, hurry
 from sockjs_client import fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE, CONTINUATION, PING, PONG, TEXT, encode, fragment
@@ -24,7 +24,6 @@ from videre.transport.websocket import IDLE_BYTES
 
 pytest_plugins = ("sockjs_fixtures",)
 
-AT_ONCE = patient(1.0)  # seconds; the promise is 0.1, the stock plugin takes 5 to 10
 SOON = patient(6.0)  # seconds; the limit for a client that polls or streams
 BRIEF = {"heartbeat": 1.0, "disconnect_delay": 0.5}
 TICK = 0.05  # seconds by which the clock is moved: a sweep of BRIEF, and a message of `chatter`
@@ -87,7 +86,7 @@ async def test_a_broken_websocket_ends_at_once(seam: Seams, transport: str, how:
     await visitor.say("hello")
     await server.tape.until("message")
     await misbehave(visitor, how)
-    await server.tape.until("goodbye", within=AT_ONCE)
+    await at_once(server.tape.until("goodbye"))
     story = [event.kind for event in server.tape.events if event.kind != "too large"]
     assert story == ["open", "message", "goodbye"]
 
@@ -99,7 +98,7 @@ async def test_a_closed_websocket_ends_at_once(seam: Seams, transport: str, code
     server = await seam()
     visitor = await Visitor.enter(server.base, transport)
     visitor.websocket.send(code.to_bytes(2, "big"), CLOSE)
-    await server.tape.until("goodbye", within=AT_ONCE)
+    await at_once(server.tape.until("goodbye"))
     await visitor.websocket.goodbye()
     assert server.tape.story() == ["open", "goodbye"]
 
@@ -294,7 +293,7 @@ async def test_the_servers_close_ends_a_session_once(seam: Seams, transport: str
     await visitor.say("enough")
     assert await visitor.goodbye() == (3001, "Enough")
     await visitor.wire.close()
-    await server.tape.until("goodbye", within=AT_ONCE)
+    await at_once(server.tape.until("goodbye"))
     await server.stop()
     assert [event.kind for event in server.tape.events] == ["open", "message", "goodbye"]
 
@@ -319,7 +318,7 @@ async def test_the_last_words_of_a_client_are_heard(seam: Seams, transport: str)
     visitor.websocket.send((1000).to_bytes(2, "big"), CLOSE)
     await server.tape.until("leaving")  # the handler hears of it, so that it need not wait
     gate.set_result(None)
-    await server.tape.until("goodbye", within=AT_ONCE)
+    await at_once(server.tape.until("goodbye"))
     story = ["message first", "leaving", "message second", "message last", "goodbye"]
     assert server.tape.story() == ["open", *story]
 
@@ -346,7 +345,7 @@ async def test_a_handler_hears_how_its_session_ended(
         visitor.websocket.send(int(how).to_bytes(2, "big"), CLOSE)
     else:
         await misbehave(visitor, how)
-    assert (await server.tape.until("goodbye", within=AT_ONCE)).text == word
+    assert (await at_once(server.tape.until("goodbye"))).text == word
 
 
 @pytest.mark.skipif(STOCK, reason="the stock plugin does not tell")
@@ -363,5 +362,5 @@ async def test_a_close_is_clean_while_the_handler_is_busy(
     await server.tape.until("message")
     visitor.websocket.send(code.to_bytes(2, "big"), CLOSE)
     await visitor.wire.close()
-    assert (await server.tape.until("goodbye", within=AT_ONCE)).text == "clean"
+    assert (await at_once(server.tape.until("goodbye"))).text == "clean"
     gate.set_result(None)
