@@ -12,9 +12,9 @@ from itertools import product
 from typing import Any
 
 import pytest
-from patience import patient
+from patience import WAIT_SECONDS, patient
 from seam import STOCK, Script, Seam, Seams
-from skipping import at_once, hurry
+from skipping import at_once, forward, hurry
 from sockjs_client import fresh, poll, send
 from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import CLOSE, CONTINUATION, PING, PONG, TEXT, encode, fragment
@@ -263,17 +263,20 @@ while data := wire.recv(65536):
 @pytest.mark.process
 async def test_a_stopped_process_ends(seam: Seams) -> None:
     """A client process that answers pings and is then stopped by SIGSTOP ends (fault 6)."""
-    server = await seam(**BRIEF)
+    server = await seam()
     host, port = server.runner.addresses[0][:2]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", STOPPABLE, host, str(port), stdout=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(SOON):
+        await server.tape.until("open")
+        await forward(26)  # to the ping; the process has the real 12 s until it counts as lost
+        async with asyncio.timeout(WAIT_SECONDS):
             assert process.stdout and await process.stdout.readline() == b"alive\n"
+        assert server.tape.story() == ["open"]
         process.send_signal(signal.SIGSTOP)
         async with chatter(server):
-            await hurry(server.tape.until("goodbye", within=SILENT), TICK)
+            await hurry(server.tape.until("goodbye", within=45), by=0.5)
     finally:
         process.kill()
         await process.communicate()
