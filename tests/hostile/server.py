@@ -17,7 +17,7 @@ from typing import Any
 
 import forked
 from forked import Forked
-from patience import patient
+from patience import WAIT_SECONDS
 from process import LISTENING, SIGNALLER, START_SECONDS, STOP_SECONDS
 from sockjs_client import Wire
 from target import SECRET
@@ -39,6 +39,7 @@ CONFIG: dict[str, Any] = {
     "MaxSocketsPerAddress": 400,
     "JoinTimeout": 3,
     "Grace": 3,
+    "KeepAlive": 20,
     "AdminPort": 0,
 }
 ADMIN = re.compile(r"Admin port on (http://[\w.:]+)/status")
@@ -88,15 +89,18 @@ class Server:
         Wire.opened.clear()
         return [room["RoomId"] for room in json.loads(answer.body)["Rooms"]]
 
-    async def emptied(self, within: float = patient(30)) -> list[str]:
-        """Return the remaining rooms once there are none, or when time is up."""
+    async def emptied(self, within: float = WAIT_SECONDS) -> list[str]:
+        """Return the remaining rooms once there are none, or when time is up.
+
+        A member whose reset was lost, as on a busy machine's loopback, leaves after 37.5 s.
+        """
         for _ in range(int(within / 0.2)):
             if not (rooms := await self.rooms()):
                 break
             await asyncio.sleep(0.2)
         return rooms
 
-    async def settled(self, descriptors: int, within: float = patient(30)) -> int:
+    async def settled(self, descriptors: int, within: float = WAIT_SECONDS) -> int:
         """Return the number of open descriptors once it is this low, or when time is up."""
         for _ in range(int(within / 0.2)):
             if self.descriptors <= descriptors:
