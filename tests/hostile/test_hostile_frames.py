@@ -17,6 +17,7 @@ from aiohttp import WSMessage, WSMsgType
 from fakes import packet
 from inprocess import Client, Server, serving
 from patience import WAIT_SECONDS
+from skipping import hurry
 from sockjs_client import Wire, fresh
 from websocket_client import BINARY, CLOSE, CONTINUATION, PONG, TEXT, Socket, encode, handshake
 
@@ -286,12 +287,10 @@ async def test_endless_fragments_are_counted(scene: Scene, data: bytes) -> None:
 
 async def test_a_message_without_an_end() -> None:
     """A client that keeps its connection alive but never ends its message is closed."""
-    options = Options(heartbeat=0.2, disconnect_delay=0.5)
-    async with opened(Config(transport=options)) as scene:
+    async with opened() as scene:
         scene.attacker.wire.writer.write(frame(0x01, b"["))
-        async with asyncio.timeout(WAIT_SECONDS):
-            while (got := await scene.attacker.frame())[0] != CLOSE:
-                scene.attacker.wire.writer.write(frame(0x8A) + frame(0x00, b" " * 16))
+        while (got := await hurry(scene.attacker.frame(), by=0.5))[0] != CLOSE:
+            scene.attacker.wire.writer.write(frame(0x8A) + frame(0x00, b" " * 16))
         assert int.from_bytes(got[1][:2], "big") == 1002
 
 
