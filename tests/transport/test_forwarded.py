@@ -190,14 +190,14 @@ async def test_counting_clients_behind_a_proxy(host: str, header: str) -> None:
             assert refused.value.status == 503
             for each in held:
                 await each.close()
-            async with asyncio.timeout(patient(5)):  # the server notices the end
+            async with asyncio.timeout(patient(20)):  # the server notices the end
                 while True:
                     try:
                         await (await opens(http, first)).close()
                         break
                     except aiohttp.WSServerHandshakeError:
                         await asyncio.sleep(0.01)
-            async with asyncio.timeout(patient(5)):
+            async with asyncio.timeout(patient(20)):
                 while len(runner.server.connections if runner.server else ()) > 0:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
     await runner.cleanup()
