@@ -3,7 +3,7 @@ import SockJS from "sockjs-client";
 
 const PATIENCE = globalThis.process?.env.VIDERE_TEST_PATIENCE ?? 1; // a page has none
 const CONNECT_MS = 15_000 * PATIENCE; // the client's own few hundred ms are too short on a loaded machine
-const SCENARIO_MS = 25_000 * PATIENCE;
+const SCENARIO_MS = 55_000 * PATIENCE;
 const started = performance.now();
 
 function print(line) {
