@@ -6,9 +6,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+from patience import eventually
 from signalling import Framing, Signalling, connect
 from target import token
 
@@ -139,9 +140,7 @@ async def calls(url: str) -> AsyncIterator[Calls]:
             yield running
             for task in talking:
                 task.cancel()
-            for _ in range(100):
-                if not running.waiting:
-                    break
-                await asyncio.sleep(0.1)
+            with suppress(TimeoutError):
+                await eventually(lambda: not running.waiting)
             for task in listening:
                 task.cancel()
