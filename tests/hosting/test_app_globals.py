@@ -20,6 +20,8 @@ from signalling import connect
 from sockjs_client import Wire, fresh, poll
 from test_app import URL, WAYS, Mount, make_site, role, serving
 
+from videre import app
+
 
 def shallow(value: Any) -> Any:
     """Return a value that changes when a container does, and the identity of anything else."""
@@ -102,8 +104,10 @@ async def test_nothing_global_is_touched(mount: Mount) -> None:
 
 
 @pytest.mark.parametrize("mount", WAYS)
-async def test_nothing_is_left_of_it(mount: Mount) -> None:
+async def test_nothing_is_left_of_it(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the cleanup there are no tasks, threads or open sockets, and the site is freed."""
+    # A site that lives for a second looks for others like it, in a thread of the loop's.
+    monkeypatch.setattr(app, "SIBLINGS_AFTER", 3600.0)
     tasks, threads = asyncio.all_tasks(), threading.enumerate()
     site = make_site(mount)
     async with serving(site) as base, connect(base + URL, "raw", user="a", room="r") as peer:

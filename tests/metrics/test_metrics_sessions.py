@@ -135,6 +135,7 @@ async def test_the_inboxes() -> None:
 
 async def test_sessions_are_counted_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tasks run in between, and the sum equals that of one walk."""
+    monkeypatch.setattr("videre.app.SIBLINGS_AFTER", 3600.0)  # its task ends between two counts
     async with metered() as meter:
         await meter.server.members("a", "b", "c", "d", "e")
         turns = 0
