@@ -98,7 +98,8 @@ async def gunicorn(
     program, *given_options, _ = command.split()
     assert program == "gunicorn"
     arguments = [*given_options, *options, "calls:app"]
-    process = await forked.start(GUNICORN, arguments, cwd=folder, environ=os.environ)
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}  # all of a user share a control socket
+    process = await forked.start(GUNICORN, arguments, cwd=folder, environ=environ)
     running = Gunicorn(process)
     try:
         await running.has_begun(workers)
