@@ -17,6 +17,7 @@ from aiohttp.helpers import DEFAULT_CHUNK_SIZE
 from alive import Alive
 from patience import WAIT_SECONDS
 from seam import PREFIX, Script, Seam
+from skipping import hurry
 from sockjs_client import Wire
 from visitors import WEBSOCKETS, Visitor
 from websocket_client import TEXT, Socket, encode, handshake
@@ -168,10 +169,10 @@ async def test_the_access_log_has_a_line(caplog: pytest.LogCaptureFixture) -> No
 
 async def test_an_idle_session_outlives_keep_alive() -> None:
     """aiohttp's timer for idle connections does not apply to it."""
-    async with hosted(keepalive_timeout=0.05) as server:
+    async with hosted(keepalive_timeout=20.0) as server:  # no heartbeat comes before
         socket = await Socket.open(server.base, RAW)
         other = await Wire.open(server.base)
-        assert await other.ended()  # the timer does run for others
+        assert await hurry(other.ended(), by=1.0)  # the timer does run for others
         socket.send("still here")
         assert await socket.text() == "still here"
 
