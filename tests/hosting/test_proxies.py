@@ -29,6 +29,7 @@ from valkey_server import until
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 
 SESSIONS = 32
+SLOW = "60s"  # what no health check takes: a server on a busy machine is not down
 SECRET = "s3cret"  # the id of a session, which the proxies must not log
 
 
@@ -51,7 +52,8 @@ def documented(name: str, servers: list[Signaller]) -> str:
 
 def caddy(tmp: Path, port: int, servers: list[Signaller]) -> list[str]:
     """Write docs/Caddyfile, and return the command that runs it."""
-    text = replace(documented("Caddyfile", servers), "interval 5s", "interval 100ms")
+    health = f"interval 100ms\n\t\t\thealth_timeout {SLOW}"
+    text = replace(documented("Caddyfile", servers), "interval 5s", health)
     text = replace(text, "\n:80 {\n", f"\n:{port} {{\n\tbind 127.0.0.1\n")
     # All Caddys of this machine would share one admin socket.
     text = replace(text, "\n{\n", "\n{\n\tadmin off\n")
@@ -66,13 +68,15 @@ def envoy(tmp: Path, port: int, servers: list[Signaller]) -> list[str]:
         text, "address: 0.0.0.0, port_value: 80", f"address: 127.0.0.1, port_value: {port}"
     )
     text = replace(text, "interval: 5s", "interval: 0.1s")
+    text = replace(text, "timeout: 2s", f"timeout: {SLOW}")
     (tmp / "envoy.yaml").write_text(text, encoding="utf-8")
     return ["-c", str(tmp / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "1"]
 
 
 def traefik(tmp: Path, port: int, servers: list[Signaller]) -> list[str]:
     """Write docs/traefik.yml and docs/traefik-videre.yml, and return the command that runs them."""
-    routes = replace(documented("traefik-videre.yml", servers), "interval: 5s", "interval: 100ms")
+    routes = documented("traefik-videre.yml", servers)
+    routes = replace(routes, "interval: 5s, timeout: 2s", f"interval: 100ms, timeout: {SLOW}")
     (tmp / "traefik-videre.yml").write_text(routes, encoding="utf-8")
     text = (ROOT / "docs/traefik.yml").read_text(encoding="utf-8")
     text = replace(text, '":80"', f'"127.0.0.1:{port}"')
