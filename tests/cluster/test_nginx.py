@@ -30,7 +30,7 @@ LOG = "/var/log/nginx/videre.log"
 ERRORS = "/var/log/nginx/error.log"
 PROXY = "127.0.0.1"  # where nginx listens, and from where it connects to the servers
 LIMIT = 2  # MaxConnectionsPerAddress
-LEFT_SECONDS = patient(20)  # less than the 25 s after which a heartbeat would miss the client
+LEFT_SECONDS = {"websocket": patient(1), "xhr_streaming": patient(6)}
 
 # nginx.conf is included in the http block; the rest of an /etc/nginx/nginx.conf is this.
 MAIN = """
@@ -276,7 +276,7 @@ async def test_leaving_nginx_leaves_the_room(trusted: str, transport: str) -> No
         wire = stream.wire
     assert json.loads(await hear(witness))["Header"]["UserId"] == "leaver"
     wire.reset()
-    async with asyncio.timeout(LEFT_SECONDS):
+    async with asyncio.timeout(LEFT_SECONDS[transport]):
         left = json.loads(await hear(witness))["Header"]
     assert (left["Event"], left["UserId"]) == ("disconnect", "leaver")
 
