@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from engine_nodes import GRACE, LEASE, Nodes
+from engine_nodes import GRACE, LEASE, Node, Nodes
 from patience import eventually
 from skipping import skip
 
@@ -35,10 +35,13 @@ async def test_a_leave_that_the_store_delayed(
         for user, reason in reasons.items():
             await one.engine.leave("room", user, seats[user], reason)
     await one.is_ready()
-    await eventually(lambda: sum(event[0] == "left" for event in two.heard.events) == len(reasons))
-    for node in (one, two):
-        left = {event[2]: event[3:] for event in node.heard.events if event[0] == "left"}
-        assert left == {user: (seats[user], reason) for user, reason in reasons.items()}
+
+    def left(node: Node) -> dict[str, tuple[str, ...]]:
+        return {event[2]: event[3:] for event in node.heard.events if event[0] == "left"}
+
+    for node in (one, two):  # each hears it on a connection of its own
+        await eventually(lambda node=node: len(left(node)) == len(reasons))  # type: ignore[misc]
+        assert left(node) == {user: (seats[user], reason) for user, reason in reasons.items()}
     assert await one.engine.members("room") == ["c", "d"]
 
 
