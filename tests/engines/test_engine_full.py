@@ -170,7 +170,8 @@ async def test_rooms_that_a_full_store_lost(server: Valkey, nodes: Nodes) -> Non
     await fill(server)
     await nodes.elapse(3 * LEASE)
     for node in (one, two):
-        assert node.engine._node.ready and node.engine._node.owed
+        inner = node.engine._node
+        assert inner.ready and inner.owed | inner.settling  # a beat may be trying
     await server.ask("CONFIG", "SET", "maxmemory", "0")
     await one.is_ready()
     await two.is_ready()
