@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from patience import patient
 from process import ROOT, Signaller, require, self_signed, signaller
 from sockjs_client import Headers, Stream, Wire, ask, fresh, poll, send
 from websocket_client import Socket
@@ -30,7 +29,8 @@ LOG = "/var/log/nginx/videre.log"
 ERRORS = "/var/log/nginx/error.log"
 PROXY = "127.0.0.1"  # where nginx listens, and from where it connects to the servers
 LIMIT = 2  # MaxConnectionsPerAddress
-LEFT_SECONDS = {"websocket": patient(1), "xhr_streaming": patient(6)}
+#: Within which a room hears of an end that a proxy passes on; otherwise a heartbeat would find it.
+LEFT_SECONDS = 0.8 * Options().heartbeat
 
 # nginx.conf is included in the http block; the rest of an /etc/nginx/nginx.conf is this.
 MAIN = """
@@ -276,7 +276,7 @@ async def test_leaving_nginx_leaves_the_room(trusted: str, transport: str) -> No
         wire = stream.wire
     assert json.loads(await hear(witness))["Header"]["UserId"] == "leaver"
     wire.reset()
-    async with asyncio.timeout(LEFT_SECONDS[transport]):
+    async with asyncio.timeout(LEFT_SECONDS):
         left = json.loads(await hear(witness))["Header"]
     assert (left["Event"], left["UserId"]) == ("disconnect", "leaver")
 

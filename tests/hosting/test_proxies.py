@@ -220,7 +220,7 @@ async def test_leaving_the_proxy_leaves_the_room(proxy: Proxy, transport: str) -
         wire = stream.wire
     assert json.loads(await hear(witness))["Header"]["UserId"] == "leaver"
     wire.reset()
-    async with asyncio.timeout(LEFT_SECONDS[transport]):
+    async with asyncio.timeout(LEFT_SECONDS):
         left = json.loads(await hear(witness))["Header"]
     assert (left["Event"], left["UserId"]) == ("disconnect", "leaver")
 
