@@ -16,6 +16,7 @@ from patience import WAIT_SECONDS, patient
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
+from skipping import skip
 from valkey_server import redis_tls, until, valkey
 
 from videre import engine_url
@@ -157,10 +158,11 @@ async def test_a_call_that_may_have_been_carried_out_is_not_repeated(fake: Fake)
 async def test_a_server_that_hangs_costs_the_connection(fake: Fake) -> None:
     """All waiting calls fail in time, and those not sent yet are never sent."""
     fake.say = lambda words: b""
-    async with servers_at(fake.port, patient(0.3)) as servers:
-        found = await asyncio.gather(
-            *(servers.call("key", ("STEP", str(n))) for n in range(3)), return_exceptions=True
-        )
+    async with servers_at(fake.port) as servers:
+        asked = [asyncio.ensure_future(servers.call("key", ("STEP", str(n)))) for n in range(3)]
+        await fake.has_heard(3)
+        skip(WAIT_SECONDS)
+        found = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(each, RedisTimeout) for each in found), found
         fake.say = echo
         assert await servers.call("key", ("STEP", "new")) == "new"
