@@ -65,6 +65,14 @@ async def test_it_dies_of_a_signal(tmp_path: Path) -> None:
         process.kill()  # no effect
 
 
+async def test_a_signal_comes_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no effect either while the code of the ended process is on its way."""
+    process = await forked.start("", cwd=tmp_path, environ={})
+    assert await process.communicate() == (b"", b"")
+    monkeypatch.setattr(forked.Forked, "returncode", None)
+    process.send_signal(0)
+
+
 TAKE = """
 import os, sys
 from videre.command import systemd

@@ -15,6 +15,7 @@ import sys
 from asyncio import StreamReader, StreamReaderProtocol
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
@@ -69,7 +70,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send it a signal unless it has ended."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended: its code is on its way
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Send it SIGTERM unless it has ended."""
