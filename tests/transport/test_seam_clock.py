@@ -15,7 +15,7 @@ from websocket_client import CLOSE
 from videre.settings import Options
 from videre.tally import Tally
 from videre.transport import manager
-from videre.transport.shared import Shared
+from videre.transport.shared import GOODBYE, Shared
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -29,7 +29,7 @@ OTHERWISE = {"heartbeat": 6000.0, "disconnect_delay": 6000.0, "stop_within": 100
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a shutdown wait for its clients' answers for SLOW seconds instead of one."""
-    assert manager.GOODBYE == 1.0
+    assert GOODBYE == 1.0
     monkeypatch.setattr(manager, "GOODBYE", SLOW)
 
 
