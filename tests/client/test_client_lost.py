@@ -745,7 +745,9 @@ async def test_a_packet_without_its_content(server: Scripted, event: str, payloa
     room = Client(server.url, user="me", room="room", welcome=event != "connect")
     entering = asyncio.create_task(room.__aenter__())
     link = await server.link()
+    await link.hears("connect")
     await link.say(event, "me", payload)
+    assert await link.ended() == 1002  # which answers the close
     with pytest.raises(Closed, match="1002 Not a packet"):
         await entering
 
