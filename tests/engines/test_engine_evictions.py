@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
 from pathlib import Path
-from typing import cast
 
 import pytest
-from engine_nodes import LEASE, Node, Nodes, nodes_on, until
+from engine_nodes import LEASE, Node, Nodes, nodes_on, simulated, until
 from redis.asyncio import RedisCluster
-from simulated_store import Cluster, Soon
 from valkey_server import Valkey, valkey
 
-from videre.engines.redis import RedisEngine
-from videre.engines.redis.store import KEYS, RedisStore
+from videre.engines.redis.store import KEYS
 from videre.errors import EngineError
 from videre.ids import RoomId
 
@@ -152,11 +147,8 @@ async def test_each_server_of_a_cluster_is_checked(
 
 async def test_many_lost_keys_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """A store that evicts keys goes on doing so, and each message about one reaches all nodes."""
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(RedisEngine(cast(RedisStore, cluster.store("one")), node_timeout=LEASE, node="one"))
-    await one.engine.start(one.heard)
-    rooms = [f"room {number}" for number in range(9)]
-    try:
+    async with simulated("one") as (cluster, [one]):
+        rooms = [f"room {number}" for number in range(9)]
         for room in rooms:
             await one.join("a", room=room)
         await one.freeze()
@@ -167,7 +159,5 @@ async def test_many_lost_keys_are_one_line(caplog: pytest.LogCaptureFixture) -> 
         one.thaw()
         await until(lambda: len(cluster.server.data) == len(rooms), [one])
         await one.is_ready()
-    finally:
-        await one.engine.close()
     (lost,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert "lost keys" in lost and "of 9 of our rooms" in lost

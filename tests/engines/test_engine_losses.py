@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import cast
 
 import pytest
-from engine_nodes import LEASE, Node, Nodes, elapse, nodes_on, until
+from engine_nodes import LEASE, Node, Nodes, elapse, nodes_on, simulated, until
 from patience import eventually
 from simulated_server import Server
-from simulated_store import Cluster, Soon
+from simulated_store import Cluster
 from skipping import skip
 from valkey_server import Valkey, valkey
 
 from videre.engines import Gap
 from videre.engines.redis import RedisEngine
 from videre.engines.redis.outage import REMINDER_SECONDS
-from videre.engines.redis.store import RedisStore
 from videre.errors import EngineError
 from videre.ids import RoomId
 
@@ -34,10 +30,7 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
     It restores its own seat, then reads that the user joined on the other node and left. Its
     listener has closed the session by then, so the seat must not stay.
     """
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(RedisEngine(cast(RedisStore, cluster.store("one")), node_timeout=LEASE, node="one"))
-    await one.engine.start(one.heard)
-    try:
+    async with simulated("one") as (cluster, [one]):
         seat = await one.join("a")
         await one.hears("joined")
         server = cluster.server
@@ -47,36 +40,26 @@ async def test_a_seat_that_was_replaced_elsewhere_is_not_kept() -> None:
         await until(lambda: not one.engine._node.own and not server.data["room"].seats, [one])
         await one.is_ready()
         assert not server.data["room"].seats
-    finally:
-        await one.engine.close()
 
 
 async def test_a_new_view_does_not_hear_what_a_dropped_one_missed() -> None:
     """A node left a room and joined it again before it fetched the messages it had missed."""
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    one = Node(RedisEngine(cast(RedisStore, cluster.store("one")), node_timeout=60.0, node="one"))
-    await one.engine.start(one.heard)
-    try:
+    async with simulated("one", node_timeout=60.0) as (_, [one]):
         seat = await one.join("a")
         dropped = one.engine._node.views[RoomId("room")]
         await one.engine.leave("room", "a", seat, "done")
         await one.join("b")
         await one.engine._following.fetch(dropped)
         await one.hears("joined", "left", "joined")
-    finally:
-        await one.engine.close()
 
 
 class Older:
     """Two nodes, on a store that can return to older data."""
 
-    def __init__(self) -> None:
-        self._cluster = Cluster(Soon(), time.time, random.Random(0))
-        self.stores = [self._cluster.store(name) for name in ("one", "two")]
-        self.nodes = [
-            Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node=name))
-            for store, name in zip(self.stores, ("one", "two"), strict=True)
-        ]
+    def __init__(self, cluster: Cluster, nodes: list[Node]) -> None:
+        self._cluster = cluster
+        self.stores = cluster.stores
+        self.nodes = nodes
 
     def save(self) -> Callable[[], None]:
         """Return a function that restarts the store with the present data."""
@@ -132,12 +115,8 @@ class Older:
 @pytest.fixture
 async def older() -> AsyncIterator[Older]:
     """Give two nodes on a store that can return to older data."""
-    older = Older()
-    for node in older.nodes:
-        await node.engine.start(node.heard)
-    yield older
-    for node in older.nodes:
-        await node.engine.close()
+    async with simulated("one", "two") as (cluster, nodes):
+        yield Older(cluster, nodes)
 
 
 async def test_packets_that_the_store_has_lost_are_a_gap(older: Older) -> None:
@@ -247,11 +226,8 @@ async def test_a_removal_whose_answer_is_lost_is_no_success(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The host gets an error and must try again, because no node owes the store a removal."""
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    store = cluster.store("one")
-    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node="one"))
-    await one.engine.start(one.heard)
-    try:
+    async with simulated("one") as (cluster, [one]):
+        [store] = cluster.stores
         await one.join("a")
         with monkeypatch.context() as patched:
             patched.setattr(store, "step", no_answer)
@@ -260,8 +236,6 @@ async def test_a_removal_whose_answer_is_lost_is_no_success(
         await one.is_ready()
         assert await one.engine.remove("room", "a", "why") is True
         assert await one.engine.remove("room", "a", "why") is False
-    finally:
-        await one.engine.close()
 
 
 #: What a host asks of a room, wherever its members are.
@@ -277,14 +251,7 @@ async def test_the_host_does_not_know_that_the_store_restarted(
     asked: Callable[[RedisEngine], Awaitable[object]],
 ) -> None:
     """The room is empty in the store but has members on another node: no answer is made up."""
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    one, two = [
-        Node(RedisEngine(cast(RedisStore, cluster.store(name)), node_timeout=60.0, node=name))
-        for name in ("one", "two")
-    ]
-    for node in (one, two):
-        await node.engine.start(node.heard)
-    try:
+    async with simulated("one", "two", node_timeout=60.0) as (cluster, [one, two]):
         await one.join("a")
         await two.engine.publish("room", "", "before")
         await two.engine.publish("empty", "", "to nobody")
@@ -294,9 +261,6 @@ async def test_the_host_does_not_know_that_the_store_restarted(
         cluster.server.process = "another"
         with pytest.raises(EngineError, match="restarted, and not all"):
             await asked(two.engine)
-    finally:
-        for node in (one, two):
-            await node.engine.close()
 
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
@@ -319,25 +283,20 @@ async def test_a_beat_finds_the_restart_while_the_host_speaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The packet reached nobody in the new store, which the node knows when the answer comes."""
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    store = cluster.store("one")
-    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=60.0, node="one"))
-    await one.engine.start(one.heard)
-    step = store.step
+    async with simulated("one", node_timeout=60.0) as (cluster, [one]):
+        [store] = cluster.stores
+        step = store.step
 
-    async def overtaken(room: str, op: str, *arguments: str) -> object:
-        cluster.server.wipe()
-        cluster.server.process = "another"
-        answer = await step(room, op, *arguments)
-        await one.engine._duties.beat()
-        return answer
+        async def overtaken(room: str, op: str, *arguments: str) -> object:
+            cluster.server.wipe()
+            cluster.server.process = "another"
+            answer = await step(room, op, *arguments)
+            await one.engine._duties.beat()
+            return answer
 
-    try:
         monkeypatch.setattr(store, "step", overtaken)
         with pytest.raises(EngineError, match="restarted"):
             await one.engine.publish("room", "", "lost")
-    finally:
-        await one.engine.close()
 
 
 async def test_the_host_waits_for_the_other_nodes(tmp_path: Path) -> None:
@@ -364,29 +323,24 @@ async def test_a_renewal_does_not_hide_a_loss(monkeypatch: pytest.MonkeyPatch) -
 
     The node renews its lease meanwhile; it must not take it for one that was never lost.
     """
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    store = cluster.store("one")
-    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node="one"))
-    await one.engine.start(one.heard)
-    step = store.step
+    async with simulated("one") as (cluster, [one]):
+        [store] = cluster.stores
+        step = store.step
 
-    async def long(room: str, op: str, *arguments: str) -> object:
-        answer = await step(room, op, *arguments)
-        if op == "restore" and "one" in cluster.server.leases:
-            monkeypatch.setattr(store, "step", step)
-            cluster.server.wipe()
-            skip(LEASE / 2)
-        return answer
+        async def long(room: str, op: str, *arguments: str) -> object:
+            answer = await step(room, op, *arguments)
+            if op == "restore" and "one" in cluster.server.leases:
+                monkeypatch.setattr(store, "step", step)
+                cluster.server.wipe()
+                skip(LEASE / 2)
+            return answer
 
-    try:
         await one.join("a")
         await one.join("b", room="other")
         monkeypatch.setattr(store, "step", long)
         one.engine._node.owe(RoomId("room"))
         await until(lambda: "one" in cluster.server.leases and store.step is step, [one])
         await until(lambda: {*cluster.server.data} == {"room", "other"}, [one])
-    finally:
-        await one.engine.close()
 
 
 @pytest.mark.parametrize("asked", ["members", "remove"])
@@ -416,11 +370,8 @@ async def test_a_room_that_cannot_be_reached_causes_few_lines(
 ) -> None:
     """A shard is lost, but not the one with the leases: beats succeed, and debts stay unpaid."""
     caplog.set_level(logging.INFO, "videre.engines")
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    store = cluster.store("one")
-    one = Node(RedisEngine(cast(RedisStore, store), node_timeout=LEASE, node="one"))
-    await one.engine.start(one.heard)
-    try:
+    async with simulated("one") as (cluster, [one]):
+        [store] = cluster.stores
         await one.join("a")
         caplog.clear()
         with monkeypatch.context() as patched:
@@ -431,5 +382,3 @@ async def test_a_room_that_cannot_be_reached_causes_few_lines(
         assert caplog.messages == ["the store cannot be used: no answer (simulated://)"]
         await one.is_ready()
         assert caplog.messages[1:] == ["connected to the store"]
-    finally:
-        await one.engine.close()

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
-import time
-from typing import cast
 
 import pytest
-from engine_nodes import Node
-from simulated_store import Cluster, Soon
+from engine_nodes import simulated
 
-from videre.engines.redis import RedisEngine
-from videre.engines.redis.store import RedisStore
 from videre.engines.redis.view import KNOWN, MOVES, OVER, STRAYED, UNKNOWN, OwnSeat, View, ViewState
 from videre.errors import EngineError
 from videre.ids import RoomId, SeatId, UserId
@@ -81,24 +75,12 @@ async def test_nothing_is_heard_of_a_room_after_the_last_seat_in_it() -> None:
 
     Of these it hears nothing: it would keep the room for ever.
     """
-    cluster = Cluster(Soon(), time.time, random.Random(0))
-    stores = {name: cluster.store(name) for name in ("one", "two")}
-    engines = [
-        RedisEngine(cast(RedisStore, store), node_timeout=60.0, node=name)
-        for name, store in stores.items()
-    ]
-    one, two = map(Node, engines)
-    try:
-        for node in (one, two):
-            await node.engine.start(node.heard)
+    async with simulated("one", "two", node_timeout=60.0) as (cluster, [one, two]):
         await one.join("a")
         view = one.engine._node.views[RoomId("room")]
-        stores["one"].channels.clear()  # messages are lost from now on
+        cluster.stores[0].channels.clear()  # messages are lost from now on
         await two.join("a")
         await two.join("b")
         await one.engine._following.fetch(view)
         assert (view.state, one.engine._node.views) == (OVER, {})
         await one.hears("joined", "left")
-    finally:
-        for node in (one, two):
-            await node.engine.close()

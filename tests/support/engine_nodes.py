@@ -7,18 +7,23 @@ makes a node miss a lease, and no test waits for one to end.
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 from engine_contract import HALVES, Recorder, in_short
 from fakes import FakeClock
 from patience import eventually
+from simulated_store import Cluster, Soon
 from skipping import skip
 
 from videre.engines import Gap, choice
 from videre.engines.redis import RedisEngine
 from videre.engines.redis.leases import BEATS
+from videre.engines.redis.store import RedisStore
 from videre.errors import EngineError
 from videre.ids import RoomId
 from videre.settings import JoinPolicy, Retention
@@ -174,6 +179,27 @@ async def nodes_on(url: str) -> AsyncIterator[Nodes]:
         for node in nodes.all:
             with suppress(EngineError):
                 await node.engine.close()
+
+
+@asynccontextmanager
+async def simulated(
+    *names: str, node_timeout: float = LEASE
+) -> AsyncIterator[tuple[Cluster, list[Node]]]:
+    """Give nodes with these names, on a simulated store, and close them at the end."""
+    cluster = Cluster(Soon(), time.time, random.Random(0))
+    nodes = [
+        Node(
+            RedisEngine(cast(RedisStore, cluster.store(name)), node_timeout=node_timeout, node=name)
+        )
+        for name in names
+    ]
+    for node in nodes:
+        await node.engine.start(node.heard)
+    try:
+        yield cluster, nodes
+    finally:
+        for node in nodes:
+            await node.engine.close()
 
 
 async def step(nodes: Sequence[Node]) -> float:
