@@ -17,7 +17,7 @@ def connection() -> FakeConnection:
 @pytest.fixture
 def returning(connection: FakeConnection) -> Returning:
     """Give the wrapper of that connection for a resuming client."""
-    return Returning(connection, ("{", "}"))
+    return Returning(connection)
 
 
 def test_what_a_client_hears_first(returning: Returning, connection: FakeConnection) -> None:

@@ -84,11 +84,13 @@ class Replica:
         """Send the welcome that a seat's holder asked for."""
         if seat.state is not HELD or seat.welcome is None:
             return
+        holder = seat.connection
+        say = holder.greeting.append if isinstance(holder, Returning) else holder.send
         if seat.announcement is not None:
             echo = packets.ROLE[room.initiator is seat].join(seat.announcement)
             seat.announcement = None
             self._tally.sent["connect"].add(echo)
-            seat.connection.send(echo)
+            say(echo)
         welcome = {
             "Initiator": room.initiator.user,
             "Users": list(room.state.members),
@@ -101,10 +103,7 @@ class Replica:
         text = packets.write_json(Event.WELCOME, seat.user, room.name, welcome)
         seat.greeted = size(text)
         self._tally.sent["welcome"].add(text)
-        if isinstance(seat.connection, Returning):
-            seat.connection.greeting.append(text)
-        else:
-            seat.connection.send(text)
+        say(text)
 
     # The engine's events, in the room's order.
 
@@ -161,13 +160,8 @@ class Replica:
         new, old = self._seat(event.to, event.user, room), replica.remove(event.user)
         replica.put(new)
         new.since = old.since
-        if isinstance(new.connection, Returning):
-            role = packets.ROLE[replica.initiator is new]
-            echo = role.join(new.connection.announcement)
-            self._tally.sent["connect"].add(echo)
-            new.connection.greeting.append(echo)
-            if event.last_id:
-                new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(event.last_id)}
+        if isinstance(new.connection, Returning) and event.last_id:
+            new.welcome = {**(new.welcome or {}), "LastId": orjson.loads(event.last_id)}
         self.greet(replica, new)
         if old.connection is not new.connection:  # the old one was not lost yet
             _close(old, CloseCode.ENGINE_UNAVAILABLE if event.code is None else event.code)

@@ -14,11 +14,10 @@ class Returning:
     packets, then those sent since it resumed.
     """
 
-    __slots__ = ("_waiting", "announcement", "connection", "greeting")
+    __slots__ = ("_waiting", "connection", "greeting")
 
-    def __init__(self, connection: Connection, announcement: tuple[str, str]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.announcement = announcement  # the text around its role
         self.greeting: list[str] = []
         self._waiting: list[str] = []
 

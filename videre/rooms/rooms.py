@@ -149,8 +149,9 @@ class Rooms(Hosting):
         nothing has changed, and the user may join again. Raises Unauthorized if `secret` is not the
         seat's. See Engine.resume for `received`.
         """
-        returning = Returning(connection, announcement)
+        returning = Returning(connection)
         seat, ticket = self._request(user, room, returning, {"Resumed": True})
+        seat.announcement = announcement
         if ticket is None:
             return None
         step = self._engine.resume(room, user, seat.id, digest(secret), ticket, received)
