@@ -68,7 +68,6 @@ class Duties:
         self._timeout = timeout
         self._was_full = False  # the store, at the last beat
         self._renewed = 0.0  # when the lease was renewed, by the loop's clock
-        self._seated = 0  # rooms where this node had seats then
 
     async def run(self) -> None:
         """Do the duties until cancelled."""
@@ -98,6 +97,7 @@ class Duties:
         before = node.state
         if before is not READY:
             await node.store.open(self._following.heard, self._following.broken)
+        seated = node.seated
         beat = await self._renew()
         if beat.state == "condemned":
             self._die()
@@ -106,7 +106,7 @@ class Duties:
         if node.server not in ("", beat.server):
             node.store.listen_anew()  # Sentinels may name another server while the old one lives
         deaf, breaks = node.deaf, node.breaks
-        lost = beat.state == "new" or beat.server != node.server or beat.noted < self._seated
+        lost = beat.state == "new" or beat.server != node.server or beat.noted < seated
         if before is AWAY or deaf or lost:
             await self._owe_all(beat.server)
         if deaf:
@@ -187,7 +187,6 @@ class Duties:
         self._renewed = asyncio.get_running_loop().time()
         lease = self._node.lease(self._timeout)
         owes = "1" if self._node.owed or not self._node.ready else "0"
-        self._seated = self._node.seated
         answer = await self._node.store.node("beat", self._node.name, lease, owes)
         if answer[0] == "other":  # living nodes write another format
             raise EngineError(FOREIGN.format(other=answer[1], ours=self._node.store.format))
