@@ -24,14 +24,14 @@ class _Source(MediaStreamTrack):
     def __init__(self, track: MediaStreamTrack) -> None:
         super().__init__()
         self.kind = track.kind
-        self._track = track
+        self.track = track
         self._reader: asyncio.Task[Any] | None = None
 
     async def recv(self) -> Any:
         """Return the track's next frame; raise MediaStreamError if it has ended or is stopped."""
         self._reader = asyncio.current_task()
         try:
-            frame = await self._track.recv()
+            frame = await self.track.recv()
         except asyncio.CancelledError:
             if self.readyState == "live":
                 raise
@@ -42,7 +42,7 @@ class _Source(MediaStreamTrack):
 
     def end(self) -> None:
         """Stop the track, and the relay's reading at once: no frame may come any more."""
-        self._track.stop()
+        self.track.stop()
         self.stop()
         if self._reader is not None:
             self._reader.cancel()
@@ -52,31 +52,30 @@ class Tracks:
     """The tracks to send. Each peer gets copies, because each encodes at its own pace."""
 
     def __init__(self) -> None:
-        self._tracks: dict[str, MediaStreamTrack] = {}
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, _Source] = {}  # by the id of their track
         self._relay = MediaRelay()
 
     def __len__(self) -> int:
-        return len(self._tracks)
+        return len(self._sources)
 
     def add(self, track: MediaStreamTrack) -> None:
         """Add a track; raise TypeError if it is not one, ValueError if it was added already."""
         if not isinstance(track, MediaStreamTrack):
             raise wrong_type("track", track, "an aiortc.MediaStreamTrack")
-        if track.id in self._tracks:
+        if track.id in self._sources:
             raise ValueError("track is sent already")
-        self._tracks[track.id] = track
         self._sources[track.id] = _Source(track)
 
     def remove(self, track: MediaStreamTrack) -> None:
         """Remove a track; raise ValueError if it was not added."""
-        if self._tracks.pop(getattr(track, "id", ""), None) is None:
+        source = self._sources.pop(getattr(track, "id", ""), None)
+        if source is None:
             raise ValueError("track is not sent")
-        self._sources.pop(track.id).stop()
+        source.stop()
 
     def copies(self) -> list[MediaStreamTrack]:
         """Return a copy of each track."""
-        return [self.copy(track) for track in self._tracks.values()]
+        return [self.copy(source.track) for source in self._sources.values()]
 
     def copy(self, track: MediaStreamTrack) -> MediaStreamTrack:
         """Return a copy for one peer; `source_id` is the id of the original."""
