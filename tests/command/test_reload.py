@@ -7,10 +7,10 @@ import json
 import re
 import signal
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import jwt
@@ -550,70 +550,75 @@ async def test_what_a_restarted_worker_inherits(tmp_path: Path) -> None:
         assert await serial(server.sockets[0].getsockname()[1]) == second
 
 
-async def test_a_changed_certificate_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No signal is needed; a mismatched pair is ignored and logged once, a complete one is used."""
+class Watched(NamedTuple):
+    """A pair of files that is watched, and what was reported of it."""
+
+    pair: Certificates
+    files: list[Path]
+    news: asyncio.Queue[object]
+
+
+@contextmanager
+def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """Write a configuration with a certificate, which is watched from the next turn on."""
     monkeypatch.setattr(certificates, "WATCH", 0.01)
     certificate, key = self_signed(tmp_path)
     (conf := tmp_path / "conf.json").write_text(
         json.dumps({"TLS": True, "Cert": certificate.name, "Key": key.name})
     )
-    watched = Certificates(load(conf))
-    news: asyncio.Queue[object] = asyncio.Queue()
-    server = await asyncio.start_server(
-        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=watched.context
-    )
-    watching = asyncio.create_task(watched.watch(lambda: news.put_nowait("new"), news.put_nowait))
-
-    port = server.sockets[0].getsockname()[1]
-
+    watched = Watched(Certificates(load(conf)), [certificate, key], asyncio.Queue())
+    put = watched.news.put_nowait
+    task = asyncio.create_task(watched.pair.watch(lambda: put("new"), put))
     try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            first = serial_in(certificate)
-            assert await serial(port) == first
-            (elsewhere := tmp_path / "elsewhere").mkdir()
-            new, new_key = self_signed(elsewhere)
-            new.replace(certificate)
-            (fault,) = await news.get()  # type: ignore[misc]
-            assert "does not match the certificate" in fault and "conf.json" in fault  # type: ignore[has-type]
-            assert await serial(port) == first
-            new_key.replace(key)
-            assert await news.get() == "new"
-            assert await serial(port) == serial_in(certificate) != first
-            key.unlink()
-            (fault,) = await news.get()  # type: ignore[misc]
-            assert "No such file" in fault  # type: ignore[has-type]
-            assert await serial(port) == serial_in(certificate)
-            assert news.empty()
+        yield watched
     finally:
-        watching.cancel()
-        server.close()
+        task.cancel()
+
+
+async def test_a_changed_certificate_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No signal is needed; a mismatched pair is ignored and logged once, a complete one is used."""
+    with watching(tmp_path, monkeypatch) as (watched, (certificate, key), news):
+        server = await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=watched.context
+        )
+        port = server.sockets[0].getsockname()[1]
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                first = serial_in(certificate)
+                assert await serial(port) == first
+                (elsewhere := tmp_path / "elsewhere").mkdir()
+                new, new_key = self_signed(elsewhere)
+                new.replace(certificate)
+                (fault,) = await news.get()  # type: ignore[misc]
+                assert "does not match the certificate" in fault and "conf.json" in fault  # type: ignore[has-type]
+                assert await serial(port) == first
+                new_key.replace(key)
+                assert await news.get() == "new"
+                assert await serial(port) == serial_in(certificate) != first
+                key.unlink()
+                (fault,) = await news.get()  # type: ignore[misc]
+                assert "No such file" in fault  # type: ignore[has-type]
+                assert await serial(port) == serial_in(certificate)
+                assert news.empty()
+        finally:
+            server.close()
 
 
 async def test_an_earlier_certificate_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a SIGHUP for a new pair, the files of the first one are moved back."""
-    monkeypatch.setattr(certificates, "WATCH", 0.01)
-    certificate, key = self_signed(tmp_path)
-    (conf := tmp_path / "conf.json").write_text(
-        json.dumps({"TLS": True, "Cert": certificate.name, "Key": key.name})
-    )
-    watched = Certificates(load(conf))
-    news: asyncio.Queue[object] = asyncio.Queue()
-    watching = asyncio.create_task(watched.watch(lambda: news.put_nowait("new"), news.put_nowait))
-    try:
+    with watching(tmp_path, monkeypatch) as (watched, files, news):
         await asyncio.sleep(0)  # it has begun to watch the first pair
-        kept = [each.rename(each.with_suffix(".kept")) for each in (certificate, key)]
+        kept = [each.rename(each.with_suffix(".kept")) for each in files]
         self_signed(tmp_path)
-        watched.renew(load(conf))
-        for each, path in zip(kept, (certificate, key), strict=True):
+        watched.renew(load(tmp_path / "conf.json"))
+        for each, path in zip(kept, files, strict=True):
             each.replace(path)
         async with asyncio.timeout(WAIT_SECONDS):
             assert await news.get() == "new"
-    finally:
-        watching.cancel()
 
 
 def test_each_reloadable_key_is_tested() -> None:
