@@ -122,6 +122,14 @@ async function allow() {
   await settle();
 }
 
+/** The user allows all; then the server welcomes "me", after these others. */
+async function enter(made, ...others) {
+  const joined = made.connect("room");
+  await allow();
+  socket.welcome(...others, "me");
+  await joined;
+}
+
 const videre = (options) => new Videre({ signallerURL: "http://host/echo", userId: "me", ...options });
 const live = () => tracks.filter(({ readyState }) => readyState === "live").map(({ kind }) => kind);
 
@@ -225,10 +233,7 @@ const scenarios = {
       const told = [];
       for (const type of ["call", "hangup"]) made.on(type, () => told.push(type));
       made.on("hangup", () => made.disconnect());
-      const joined = made.connect("room");
-      await settle();
-      socket.welcome("you", "me");
-      await joined;
+      await enter(made, "you");
       call("first");
       call("second"); // it replaces the first
       found[how] = [told, [...made.peers.keys()]];
@@ -240,10 +245,7 @@ const scenarios = {
     const found = {};
     for (const state of ["new", "failed", "disconnected"]) {
       const made = videre({ constraints: false });
-      const joined = made.connect("room");
-      await settle();
-      socket.welcome("me");
-      await joined;
+      await enter(made);
       socket.hears("connect", "you", "false", { Calls: [] });
       made.peers.get("you").connection.connectionState = state;
       const sent = made.send("Hello").then(({ failed }) => failed[0].error.code);
@@ -300,10 +302,7 @@ const scenarios = {
       "we left": (made) => made.disconnect(),
     })) {
       const made = videre({ constraints: false });
-      const joined = made.connect("room");
-      await settle();
-      socket.welcome("you", "me");
-      await joined;
+      await enter(made, "you");
       const before = waiting.size;
       const offer = (Call) => ({ Type: "Ice Offer", Call, Offer: 1, IcePacket: { type: "offer", sdp: "" } });
       for (const call of "abcd") socket.hears("broadcast", "you", offer(call));
@@ -320,10 +319,7 @@ const scenarios = {
     const made = videre({ constraints: { audio: true } });
     const told = [];
     for (const type of ["stream", "error"]) made.on(type, ({ message }) => told.push([type, message ?? ""]));
-    const joined = made.connect("room");
-    await allow();
-    socket.welcome("you", "me");
-    await joined;
+    await enter(made, "you");
     made.onRemoteStream = made.onLocalStream = () => {
       throw new Error("its own");
     };
@@ -343,10 +339,7 @@ const scenarios = {
 
   async whatAFailedCallSends() {
     const made = videre({ constraints: false });
-    const joined = made.connect("room");
-    await settle();
-    socket.welcome("me");
-    await joined;
+    await enter(made);
     socket.hears("connect", "you", "false", { Calls: [] });
     const { connection } = made.peers.get("you");
     connection.localDescription = { type: "offer", sdp: "" };
