@@ -14,6 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 from browser import Browser
 from client_site import file_handler
+from patience import LEFT_SECONDS
 from process import NODE, Signaller, node_modules, signaller
 
 pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
@@ -23,7 +24,6 @@ MODERN = ["websocket", "xhr-streaming", "xhr-polling", "eventsource"]
 # The last two are off by default, but Chromium can still use them.
 TRANSPORTS = [*MODERN, *IFRAMES, "iframe-htmlfile", "jsonp-polling"]
 
-LEFT_MS = 20_000  # less than the 25 s after which a heartbeat would miss the page
 
 MODULE = (NODE / "browser_sockjs.mjs").as_uri()
 LANES = 3  # transports at a time: most of their time is waiting
@@ -188,7 +188,7 @@ async def test_a_closed_page_leaves_its_room_at_once(meeting: Transcript) -> Non
     assert meeting.heard("first", "disconnect")[1:] == [meeting.packet("disconnect", "again", "")]
     [left] = meeting.of("page-closed")
     heard = [line["at"] for line in meeting.of("heard", "first") if "disconnect" in line["text"]]
-    assert heard[-1] - left["at"] < LEFT_MS
+    assert heard[-1] - left["at"] < 1000 * LEFT_SECONDS
 
 
 async def test_a_close_by_the_client_is_clean(meeting: Transcript) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from patience import LEFT_SECONDS
 from process import ROOT, Signaller, require, self_signed, signaller
 from sockjs_client import Headers, Stream, Wire, ask, fresh, poll, send
 from websocket_client import Socket
@@ -29,8 +30,6 @@ LOG = "/var/log/nginx/videre.log"
 ERRORS = "/var/log/nginx/error.log"
 PROXY = "127.0.0.1"  # where nginx listens, and from where it connects to the servers
 LIMIT = 2  # MaxConnectionsPerAddress
-#: Within which a room hears of an end that a proxy passes on; otherwise a heartbeat would find it.
-LEFT_SECONDS = 0.8 * Options().heartbeat
 
 # nginx.conf is included in the http block; the rest of an /etc/nginx/nginx.conf is this.
 MAIN = """

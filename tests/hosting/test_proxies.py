@@ -20,10 +20,11 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from fakes import packet
+from patience import LEFT_SECONDS
 from ports import free_port
 from process import ROOT, Signaller, missing, signaller
 from sockjs_client import Stream, Wire, fresh, poll, send
-from test_nginx import LEFT_SECONDS, hear, knock, messages, replace, seat
+from test_nginx import hear, knock, messages, replace, seat
 from valkey_server import until
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]

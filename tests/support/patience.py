@@ -10,6 +10,8 @@ import asyncio
 import os
 from collections.abc import Callable
 
+from videre.transport import Options
+
 EXAMPLES = float(os.environ.get("VIDERE_TEST_EXAMPLES", "1"))
 PATIENCE = float(os.environ.get("VIDERE_TEST_PATIENCE", "1"))
 
@@ -26,6 +28,10 @@ def examples(count: int) -> int:
 
 #: The limit for something that must happen. Tests wait for the event, not for this time.
 WAIT_SECONDS = patient(60)
+
+#: Within which an end that the server is told of must be heard, however busy the machine: otherwise
+#: a heartbeat would find it.
+LEFT_SECONDS = 0.8 * Options().heartbeat
 
 
 async def eventually(met: Callable[[], bool]) -> None:
