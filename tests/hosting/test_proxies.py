@@ -71,7 +71,7 @@ def envoy(tmp: Path, port: int, servers: list[Signaller]) -> list[str]:
     text = replace(text, "interval: 5s", "interval: 0.1s")
     text = replace(text, "timeout: 2s", f"timeout: {SLOW}")
     (tmp / "envoy.yaml").write_text(text, encoding="utf-8")
-    return ["-c", str(tmp / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "1"]
+    return ["-c", str(tmp / "envoy.yaml"), "--disable-hot-restart", "--concurrency", "1"]
 
 
 def traefik(tmp: Path, port: int, servers: list[Signaller]) -> list[str]:
