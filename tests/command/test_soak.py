@@ -9,6 +9,8 @@ import pytest
 from process import signaller
 from soak import CONFIG, Sample, admin_of, faults, leaks, soak
 
+NEEDED = ("came by raw", "came by xhr", "left by reset", "heard broadcast", "heard ping")
+
 
 @pytest.mark.process
 async def test_nothing_remains_of_clients(tmp_path: Path) -> None:
@@ -18,11 +20,8 @@ async def test_nothing_remains_of_clients(tmp_path: Path) -> None:
     """
     told: list[object] = []
     async with signaller(tmp=tmp_path, config=CONFIG) as server:
-        wrong = await soak(server, await admin_of(server), 6, 40, told.append)
+        wrong = await soak(server, await admin_of(server), 6, 40, told.append, needed=NEEDED)
     assert not [each for each in wrong if not each.startswith("memory")], told
-    assert isinstance(told[-1], dict)
-    for did in ("came by raw", "came by xhr", "left by reset", "heard broadcast", "heard ping"):
-        assert told[-1][did], told
 
 
 IDLE = Sample(0, 0, 0, 50 << 20, 10, 3, 0)

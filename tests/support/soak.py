@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import aiohttp
@@ -204,9 +204,19 @@ async def admin_of(server: Signaller) -> str:
 
 
 async def soak(
-    server: Signaller, admin: str, seconds: float, visitors: int, tell: Callable[[object], None]
+    server: Signaller,
+    admin: str,
+    seconds: float,
+    visitors: int,
+    tell: Callable[[object], None],
+    *,
+    needed: Collection[str] = (),
 ) -> list[str]:
-    """Return the faults: none for a server that leaks nothing."""
+    """Return the faults: none for a server that leaks nothing.
+
+    Chance decides what visitors do: they go on after `seconds` until each of the actions `needed`,
+    as Churn counts them, was done.
+    """
     since = time.monotonic()
     before = await sample(admin, since)
     tell(before)
@@ -214,8 +224,11 @@ async def soak(
     running = asyncio.create_task(churn.run())
     samples: list[Sample] = []
     try:
-        while (left := seconds - (time.monotonic() - since)) > 0 and not running.done():
-            await asyncio.wait({running}, timeout=min(10.0, left))
+        while not running.done():
+            left = seconds - (time.monotonic() - since)
+            if left <= 0 and churn.done.keys() >= set(needed):
+                break
+            await asyncio.wait({running}, timeout=min(10.0, max(1.0, left)))
             samples.append(await sample(admin, since))
             tell(samples[-1])
     finally:
