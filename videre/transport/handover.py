@@ -55,7 +55,6 @@ def hand_over(
     """Give the connection of a request to `protocol`, with what came after the request."""
     http = request.protocol
     transport.set_protocol(protocol)
-    http.keep_alive(False)
     http.set_parser(cast(WebSocketReader, _Rest(protocol.data_received)))
     http.transport = None
     request.task.add_done_callback(lambda _task: http.connection_lost(None))
