@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable
 from typing import Any
 
@@ -14,7 +15,7 @@ from patience import eventually, patient
 from seam import PREFIX, Script, Seams
 from skipping import forward, hurry
 from sockjs_client import Stream, fresh, poll, send
-from visitors import TRANSPORTS, WEBSOCKETS, Visitor
+from visitors import STREAMS, TRANSPORTS, WEBSOCKETS, Visitor
 from websocket_client import TEXT, encode
 
 from videre.reasons import End, LeaveReason
@@ -136,6 +137,23 @@ async def test_a_dropped_client_is_cut_off(seam: Seams, transport: str) -> None:
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError, AssertionError)):
             while True:
                 await slow.websocket.text()
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+async def test_a_dropped_streaming_client_is_cut_off(seam: Seams, transport: str) -> None:
+    """Its response is aborted if it has not read the close in time."""
+    server = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    await Visitor.enter(server.base, transport, receive_buffer=4096)
+    (session,) = server.tape.sessions
+    for _ in range(FLOOD):
+        session.send(CHUNK)
+        await asyncio.sleep(0)
+    await server.tape.until("goodbye", within=WITHIN)
+    for _ in range(server.manager.shared.goodbye_sweeps):
+        session.sweep()
+    assert session.is_receiving
+    session.sweep()
+    assert not session.is_receiving
 
 
 async def test_a_dropped_polling_client_is_told_why(seam: Seams) -> None:
@@ -313,6 +331,45 @@ async def test_messages_waiting_for_all_handlers_are_limited(
     await server.tape.until("message", 0, text=CHUNK)
     assert server.tape.story(1) == ["open", "message first", "goodbye"]
     assert server.manager.shared.inboxes.total == 0
+
+
+async def test_a_handled_message_waits_no_more(seam: Seams) -> None:
+    """Others still wait: the sum counts them alone."""
+    gates: list[asyncio.Future[None]] = []
+
+    def received(session: Any, text: str) -> asyncio.Future[None]:
+        gates.append(asyncio.get_running_loop().create_future())
+        return gates[-1]
+
+    server = await seam(Script(received=received))
+    await Visitor.enter(server.base, "raw")
+    (session,) = server.tape.sessions
+    inboxes = server.manager.shared.inboxes
+    totals = []
+    for _ in range(4):
+        session.receive(CHUNK)
+        totals.append(inboxes.total)
+    while totals:
+        assert inboxes.total == totals.pop()
+        waited = gates.pop()
+        waited.set_result(None)
+        await eventually(lambda: bool(gates) or not totals)
+
+
+async def test_messages_that_wait_for_a_handler_are_freed(seam: Seams) -> None:
+    """They are when their session is closed for them, even if the handler never returns."""
+    gate = asyncio.get_running_loop().create_future()
+    server = await seam(Script(received=lambda session, text: gate))
+    await Visitor.enter(server.base, "raw")
+    (session,) = server.tape.sessions
+    session.receive("first")
+    text = CHUNK + "1"
+    before = sys.getrefcount(text)
+    session.receive(text)
+    assert sys.getrefcount(text) == before + 1
+    session.shed()
+    assert sys.getrefcount(text) == before
+    gate.set_result(None)
 
 
 async def test_the_address_with_most_waiting_messages_pays(

@@ -237,6 +237,21 @@ async def test_frames_without_a_message_are_limited(
     assert server.tape.story()[-1] == "goodbye"
 
 
+async def test_frames_with_messages_are_not_limited(
+    seam: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither large messages count, nor small ones between blanks."""
+    monkeypatch.setattr("videre.transport.websocket.MAX_IDLE_FRAMES", 5)
+    server = await seam(heartbeat=3600.0)
+    visitor = await Visitor.enter(server.base, "websocket")
+    large = "x" * 2 * IDLE_BYTES
+    for text in (f'["{large}"]', f'["x"{100 * " "}]'):
+        visitor.wire.writer.write(10 * encode(text.encode(), TEXT))
+    await visitor.say("last")
+    await server.tape.until("message", text="last")
+    assert server.tape.count("message") == 21
+
+
 @pytest.mark.parametrize("transport", WEBSOCKETS)
 async def test_a_close_frame_without_a_code(seam: Seams, transport: str) -> None:
     """It is a normal end."""

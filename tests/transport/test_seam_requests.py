@@ -414,10 +414,12 @@ class Asked:
             yield piece
 
 
-async def begun(pieces: list[bytes], address: str, bodies: Holdings[Any]) -> tuple[Asked, Any]:
+async def begun(
+    pieces: list[bytes], address: str, bodies: Holdings[Any], *, limit: int | None = 10**6
+) -> tuple[Asked, Any]:
     """Let a body begin to arrive; return its request, and the task that reads it."""
     asked = Asked()
-    reading = asyncio.ensure_future(Body(asked, address, bodies).read(10**6))  # type: ignore[arg-type]
+    reading = asyncio.ensure_future(Body(asked, address, bodies).read(limit))  # type: ignore[arg-type]
     for piece in pieces:
         asked.pieces.put_nowait(piece)
     for _ in range(3 * len(pieces)):
@@ -455,3 +457,17 @@ async def test_too_many_bodies_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     small.pieces.put_nowait(None)
     assert len(await small_reading) == 200_000
     assert bodies.total == 0
+
+
+@pytest.mark.parametrize("bound", ["MAX_ADDRESS_BODIES", "MAX_BODIES"])
+async def test_the_largest_body_fits(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that its own limit allows arrives, though it is larger than the bound for all."""
+    monkeypatch.setattr(f"videre.transport.bodies.{bound}", 1000)
+    bodies: Holdings[Any] = Holdings()
+    asked, reading = await begun([b"x" * 4000], "a", bodies, limit=5000)
+    asked.pieces.put_nowait(None)
+    assert len(await reading) == 4000
+    assert not asked.aborted
+    small, reading = await begun([b"x" * 900], "a", bodies, limit=None)
+    small.pieces.put_nowait(None)
+    assert len(await reading) == 900
