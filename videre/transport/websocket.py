@@ -90,8 +90,6 @@ class WebSocketSession(FrameWriter):
         """Ping a silent client; give it up if it does not answer."""
         self.silent += 1
         self._idle = 0
-        if self._plain < 0:
-            self._is_crowded()
         if self.state is not OPEN:
             if self.silent >= self.shared.goodbye_sweeps:
                 self.cut()
