@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cluster import Client, Cluster, cluster
 from patience import WAIT_SECONDS
-from process import Signaller
+from process import SIGNALLER, Signaller
 from signalling import Closed
 from valkey_server import Valkey, valkey
 
@@ -20,7 +20,9 @@ pytestmark = pytest.mark.process
 CLIENTS = 150
 PACKETS = 16  # of each client: below its own limit (MaxBacklogBytes, 1 MiB)
 TEXT = "x" * 60_000
-MOST = 64 * 1024 * 1024  # transport.session.MAX_WAITING
+#: Instead of 64 MiB: on a busy machine these would not arrive before the first command times out.
+MOST = 16 * 1024 * 1024
+CODE = f"from videre.transport import session; session.MAX_WAITING = {MOST}\n{SIGNALLER}"
 #: The read buffer of each connection, the waiting steps, and memory that the allocator keeps.
 BESIDE = 40 * 1024 * 1024
 
@@ -61,7 +63,9 @@ async def floods(client: Client) -> str:
 
 async def test_clients_go_on_while_the_store_hangs(nodes: Cluster, store: Valkey) -> None:
     """The server keeps what its limits allow and refuses the rest; afterwards all goes on."""
-    [node] = await nodes.add(1, PacketsPerSecond=None, BytesPerSecond=None, NodeTimeout=20)
+    [node] = await nodes.add(
+        1, code=CODE, PacketsPerSecond=None, BytesPerSecond=None, NodeTimeout=20
+    )
     clients = [await nodes.client(node, "a", room=f"room {number}") for number in range(CLIENTS)]
     for client in clients:
         await client.hears(("connect", "a", "true"))

@@ -18,7 +18,7 @@ from aiohttp import web
 from engine_nodes import LEASE, Node, elapse, until
 from network import Island
 from patience import WAIT_SECONDS, patient
-from process import Signaller, signaller
+from process import SIGNALLER, Signaller, signaller
 from signalling import Closed, Packet, Signalling, connect
 
 from videre.app import NAMESPACES, create_app
@@ -157,15 +157,21 @@ class Cluster:
             await node.is_ready()
 
     async def add(
-        self, count: int, *, engine: str = "", island: Island | None = None, **config: object
+        self,
+        count: int,
+        *,
+        engine: str = "",
+        island: Island | None = None,
+        code: str = SIGNALLER,
+        **config: object,
     ) -> list[Signaller]:
         """Start this many servers at once."""
         return await asyncio.gather(
-            *(self._add(engine or self._engine, island, config) for _ in range(count))
+            *(self._add(engine or self._engine, island, code, config) for _ in range(count))
         )
 
     async def _add(
-        self, engine: str, island: Island | None, config: dict[str, object]
+        self, engine: str, island: Island | None, code: str, config: dict[str, object]
     ) -> Signaller:
         self._count += 1
         (tmp := self._tmp / f"signaller{self._count}").mkdir()
@@ -176,9 +182,9 @@ class Cluster:
             "JoinTimeout": None,  # a refused client asks again
             **config,
         }
-        where: dict[str, Any] = {}
+        where: dict[str, Any] = {"code": code}
         if island is not None:
-            where = {"host": island.node.there, "within": island.within}
+            where |= {"host": island.node.there, "within": island.within}
         return await self._stack.enter_async_context(signaller(tmp=tmp, config=config, **where))
 
     async def client(

@@ -110,11 +110,12 @@ async def signaller(
     config: Mapping[str, Any] | None = None,
     host: str | None = "127.0.0.1",
     within: Sequence[str] = (),
+    code: str = SIGNALLER,
 ) -> AsyncIterator[Signaller]:
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
 
     `within` is a command to run it with, such as `ip netns exec`; without one it is forked, which
-    is cheaper (see forked.py).
+    is cheaper (see forked.py), and may run other `code`, which changes a constant first.
 
     `config` is written to `tmp/conf.json`; without one the shipped configuration is used, but with
     its log in `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
@@ -128,16 +129,16 @@ async def signaller(
         path.write_text(json.dumps(config), encoding="utf-8")
         options += ["--config", str(path)]
     environ = dict(os.environ) if config and "DrainSeconds" in config else NO_DRAIN
-    process = await _started([*options, *args], tmp, environ, within)
+    process = await _started(code, [*options, *args], tmp, environ, within)
     async with supervised(process) as running:
         yield running
 
 
 async def _started(
-    options: list[str], cwd: Path, environ: dict[str, str], within: Sequence[str]
+    code: str, options: list[str], cwd: Path, environ: dict[str, str], within: Sequence[str]
 ) -> Process | Forked:
     if not within:
-        return await forked.start(SIGNALLER, options, cwd=cwd, environ=environ)
+        return await forked.start(code, options, cwd=cwd, environ=environ)
     return await execute(*within, sys.executable, SCRIPT, *options, cwd=cwd, env=environ)
 
 
