@@ -113,6 +113,17 @@ async def test_shutdown_refuses_new_sessions(seam: Seams) -> None:
     assert server.tape.story() == ["open", "goodbye"]
 
 
+async def test_no_session_opens_while_others_are_closed(seam: Seams) -> None:
+    """A site's connections may last longer than its shutdown takes."""
+    server = await seam()
+    silent = await Visitor.enter(server.base, "raw")  # the shutdown waits for its answer
+    shutdown = asyncio.create_task(server.manager.shutdown(1001, "Server is going away"))
+    assert silent.socket is not None
+    assert (await silent.socket.frame())[0] == CLOSE
+    assert (await ask(server.base, "POST", f"{fresh()}/xhr", b"")).status == 503
+    await hurry(shutdown)
+
+
 async def test_timers_are_monotonic(seam: Seams) -> None:
     """Sessions end by the event loop's clock, not by the wall clock (fault 19)."""
     server = await seam()

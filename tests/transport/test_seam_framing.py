@@ -85,13 +85,22 @@ def test_the_length_of_a_frame(size: int) -> None:
     assert framing.frame(0x81, bytes(size)) == head + bytes(size)
 
 
-#: Ways to quote a message in more bytes than it needs.
+@pytest.mark.parametrize("reason", ["x" * 200, "é" * 100], ids=["ascii", "two bytes each"])
+def test_a_long_reason_is_cut(reason: str) -> None:
+    """A control frame has up to 125 bytes (RFC 6455, 5.5), and a reason is UTF-8."""
+    sent = framing.close(4000, reason)
+    assert sent[1] == len(sent) - 2 <= 125
+    assert len(sent[4:]) > 121 and reason.startswith(sent[4:].decode())
+
+
+#: Ways to quote a message in more bytes than it needs, or with another.
 PADDED: dict[str, Callable[[str], str]] = {
     "before": lambda text: f"[{' ' * 200_000}{json.dumps(text)}]",
     "behind": lambda text: f"[{json.dumps(text)}{' ' * 200_000}]",
     "outside": lambda text: f"{json.dumps([text])}{' ' * 200_000}",
     "bare": lambda text: f"{json.dumps(text)}{' ' * 200_000}",
     "escapes": lambda text: '["' + "".join(f"\\u{ord(each):04x}" for each in text) + '"]',
+    "another": lambda text: json.dumps([text, packet("ping", "user0", "room")]),
 }
 
 
