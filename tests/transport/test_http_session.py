@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from seam import Script, Seam, Seams
+from sockjs.transports.base import HTTPClientClosedConnection
 
 from videre.errors import CloseCode
 from videre.transport.clients import Client
@@ -34,12 +35,13 @@ class Broken(Receiving):
 
     gone = False
 
-    def __init__(self, session: HTTPSession) -> None:
+    def __init__(self, session: HTTPSession, error: type[Exception]) -> None:
         self.session = session
         self.request = make_mocked_request("POST", "/")
+        self._error = error
 
     async def _send(self, text: str) -> bool:
-        raise ConnectionResetError(text)
+        raise self._error
 
 
 async def start(
@@ -146,13 +148,18 @@ async def test_what_its_receiver_has_not_read_waits_too(seam: Seams, excess: int
     assert (session.state is OPEN) is (excess == 0)
 
 
-async def test_a_broken_receiver_ends_its_session(seam: Seams) -> None:
+#: How aiohttp, and the plugin, report a lost connection.
+RESETS = (ConnectionResetError, HTTPClientClosedConnection)
+
+
+@pytest.mark.parametrize("error", RESETS, ids=["aiohttp", "plugin"])
+async def test_a_broken_receiver_ends_its_session(seam: Seams, error: type[Exception]) -> None:
     """At once: nobody knows what has arrived, and no sweep needs to find it."""
     server, session = await start(seam)
     assert not session.expired
     session.send("x")
     with pytest.raises(ConnectionResetError):
-        await Broken(session).handle_session()
+        await Broken(session, error).handle_session()
     assert session.goodbye == INTERRUPTED
     assert server.tape.story() == ["open", "goodbye"]
 
@@ -210,7 +217,7 @@ async def test_a_goodbye_that_is_not_taken(seam: Seams) -> None:
 async def test_a_receiver_that_was_replaced_ends_nothing_more(seam: Seams) -> None:
     """Its session ended when the next request came, which gets the reason."""
     server, session = await start(seam)
-    first, second = Broken(session), Reader()
+    first, second = Broken(session, RESETS[0]), Reader()
     waiting = asyncio.create_task(first.handle_session())
     await asyncio.sleep(0)
     first.gone = True

@@ -61,6 +61,7 @@ def test_a_subprotocol(offered: list[str], chosen: str | None) -> None:
         (["permessage-deflate; server_max_window_bits=15; server_max_window_bits=15"], None),
         (["permessage-deflate; client_max_window_bits=99"], None),
         (["permessage-deflate; server_no_context_takeover=1"], None),
+        (["permessage-deflate; client_no_context_takeover=10"], None),
         (["permessage-deflate; unknown"], None),
         (["permessage-deflate;"], None),
         (["\udcff"], None),

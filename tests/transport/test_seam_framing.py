@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable
 
@@ -61,6 +62,15 @@ def test_a_text_is_quoted_once_for_all_queues(monkeypatch: pytest.MonkeyPatch) -
     text = "".join(["a", '"b'])
     assert {quoter(text) for _ in range(10)} == {r'"a\"b"'}
     assert quoted == [text]
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_a_message_is_deflated(size: int) -> None:
+    """On its own, for a client that negotiated it (RFC 7692, 7.2.1)."""
+    deflated = Framer(sockjs=False, deflate=True)(size * "x")
+    assert deflated[:2] == bytes([0xC1, len(deflated) - 2])  # FIN and RSV1
+    inflated = zlib.decompress(deflated[2:] + b"\x00\x00\xff\xff\x03\x00", wbits=-15)
+    assert inflated.decode() == size * "x"
 
 
 @given(texts=st.lists(st.text(), min_size=1, max_size=4))
