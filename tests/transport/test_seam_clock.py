@@ -124,6 +124,19 @@ async def test_no_session_opens_while_others_are_closed(seam: Seams) -> None:
     await hurry(shutdown)
 
 
+async def test_a_stopped_server_sweeps_no_more(
+    seam: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its application's event loop may go on without it."""
+    sweeps: list[manager.Manager] = []
+    monkeypatch.setattr(manager.Manager, "_sweep", lambda kept: sweeps.append(kept))
+    server = await seam(**OTHERWISE)
+    await Visitor.enter(server.base, "raw")
+    await server.stop()
+    await forward(2 * server.manager.shared.interval)
+    assert sweeps == []
+
+
 async def test_timers_are_monotonic(seam: Seams) -> None:
     """Sessions end by the event loop's clock, not by the wall clock (fault 19)."""
     server = await seam()
