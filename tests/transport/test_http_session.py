@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -35,9 +37,13 @@ class Broken(Receiving):
 
     gone = False
 
-    def __init__(self, session: HTTPSession, error: type[Exception]) -> None:
+    def __init__(self, session: HTTPSession, error: type[BaseException]) -> None:
         self.session = session
-        self.request = make_mocked_request("POST", "/")
+        connection = Mock()
+        connection.is_closing.return_value = False
+        self.request = make_mocked_request("POST", "/", transport=connection)
+        task = cast(Mock, self.request.task)
+        task.cancelling.return_value = error is asyncio.CancelledError
         self._error = error
 
     async def _send(self, text: str) -> bool:
@@ -55,6 +61,13 @@ async def start(
     assert await session.next_frame(reader) == "o"
     session.detach(reader)
     return server, session
+
+
+async def test_its_name_in_logs(seam: Seams) -> None:
+    """Whoever knows the whole id could read what the session gets."""
+    _, session = await start(seam)
+    session.id = "secret id"
+    assert str(session) == "<xhr-streaming secret open>"
 
 
 async def beats(session: HTTPSession, reader: Reader) -> int:
@@ -148,17 +161,29 @@ async def test_what_its_receiver_has_not_read_waits_too(seam: Seams, excess: int
     assert (session.state is OPEN) is (excess == 0)
 
 
-#: How aiohttp, and the plugin, report a lost connection.
-RESETS = (ConnectionResetError, HTTPClientClosedConnection)
+async def test_a_client_that_only_listens_polls_again(seam: Seams) -> None:
+    """After a heartbeat, however much it hears: so it shows that it lives."""
+    server, session = await start(seam)
+    session.attach(reader := Reader())
+    for _ in range(server.manager.shared.heartbeat_sweeps):
+        session.send("x")
+        assert await session.next_frame(reader) == 'a["x"]'
+        session.sweep()
+    session.send("x")
+    assert await session.next_frame(reader) == ""
 
 
-@pytest.mark.parametrize("error", RESETS, ids=["aiohttp", "plugin"])
-async def test_a_broken_receiver_ends_its_session(seam: Seams, error: type[Exception]) -> None:
+#: How aiohttp, the plugin, and a server that stops report a lost connection.
+LOSSES = (ConnectionResetError, HTTPClientClosedConnection, asyncio.CancelledError)
+
+
+@pytest.mark.parametrize("error", LOSSES)
+async def test_a_broken_receiver_ends_its_session(seam: Seams, error: type[BaseException]) -> None:
     """At once: nobody knows what has arrived, and no sweep needs to find it."""
     server, session = await start(seam)
     assert not session.expired
     session.send("x")
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises((ConnectionResetError, asyncio.CancelledError)):
         await Broken(session, error).handle_session()
     assert session.goodbye == INTERRUPTED
     assert server.tape.story() == ["open", "goodbye"]
@@ -217,7 +242,7 @@ async def test_a_goodbye_that_is_not_taken(seam: Seams) -> None:
 async def test_a_receiver_that_was_replaced_ends_nothing_more(seam: Seams) -> None:
     """Its session ended when the next request came, which gets the reason."""
     server, session = await start(seam)
-    first, second = Broken(session, RESETS[0]), Reader()
+    first, second = Broken(session, ConnectionResetError), Reader()
     waiting = asyncio.create_task(first.handle_session())
     await asyncio.sleep(0)
     first.gone = True

@@ -22,6 +22,7 @@ from videre.reasons import End, LeaveReason
 from videre.transport import Options, mount
 from videre.transport.clients import Client
 from videre.transport.http import HTTPSession
+from videre.transport.session import OPEN
 
 pytest_plugins = ("sockjs_fixtures",)
 
@@ -268,15 +269,22 @@ async def test_a_live_client_outlives_its_busy_handler(seam: Seams, transport: s
     assert server.tape.story() == ["open", "message work"]
 
 
+@pytest.mark.parametrize("when", ["at once", "later"])
 async def test_a_failing_handler_closes_its_own_session(
-    seam: Seams, caplog: pytest.LogCaptureFixture
+    seam: Seams, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
     """The exception is logged and the session closed with 4000; others go on."""
 
-    def received(session: Any, text: str) -> None:
+    async def later() -> None:
+        raise ValueError("a broken handler")
+
+    def received(session: Any, text: str) -> Awaitable[None] | None:
         if text == "break":
+            if when == "later":
+                return later()
             raise ValueError("a broken handler")
         session.send(text)
+        return None
 
     caplog.set_level(logging.ERROR)
     server = await seam(Script(received=received))
@@ -396,6 +404,25 @@ async def test_the_address_with_most_waiting_messages_pays(
     gate.set_result(None)
     await server.tape.until("message", 3, text=CHUNK)
     assert server.tape.count("goodbye") == 1
+
+
+@pytest.mark.parametrize(("longest", "waits"), [(len(CHUNK), True), (None, False)])
+async def test_the_largest_packet_of_a_session_without_a_seat(
+    seam: Seams, longest: int | None, waits: bool
+) -> None:
+    """It may wait alone, though it exceeds the share; without a limit for packets, it may not."""
+    gate = asyncio.get_running_loop().create_future()
+    script = Script(received=lambda session, text: gate)
+    server = await seam(script, max_backlog_bytes=LIMIT, max_packet_bytes=longest)
+    await Visitor.enter(server.base, "raw")
+    (session,) = server.tape.sessions
+    session.handler.seated = False
+    session.receive("first")
+    session.receive(CHUNK)
+    assert (session.state is OPEN) == waits
+    session.receive("x")
+    assert session.state is not OPEN
+    gate.set_result(None)
 
 
 async def test_a_session_without_a_seat_has_a_lower_limit(seam: Seams) -> None:

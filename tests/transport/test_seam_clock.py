@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 import pytest
-from seam import Script, Seam, Seams, nothing
+from seam import PREFIX, Script, Seam, Seams, nothing
 from skipping import forward, hurry
 from sockjs_client import Wire, ask, fresh, poll
 from visitors import TRANSPORTS, WEBSOCKETS, Visitor
@@ -121,6 +121,7 @@ async def test_no_session_opens_while_others_are_closed(seam: Seams) -> None:
     assert silent.socket is not None
     assert (await silent.socket.frame())[0] == CLOSE
     assert (await ask(server.base, "POST", f"{fresh()}/xhr", b"")).status == 503
+    assert (await ask(server.base, "GET", f"{PREFIX}/info")).status == 503
     await hurry(shutdown)
 
 

@@ -52,6 +52,24 @@ def request_with(base: str, *texts: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + frames
 
 
+async def test_a_client_that_leaves_during_the_handshake(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """This is no fault of the server: it logs nothing."""
+
+    async def prepare(_upgrade: web.StreamResponse, request: web.BaseRequest) -> None:
+        assert request.transport is not None
+        request.transport.abort()
+        raise ConnectionResetError
+
+    monkeypatch.setattr("videre.transport.upgrade.Upgrade.prepare", prepare)
+    async with hosted() as server:
+        wire = await Wire.open(server.base)
+        wire.writer.write(request_with(server.base))
+        assert await wire.ended()
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("size", [10, DEFAULT_CHUNK_SIZE])
 async def test_messages_sent_with_the_request_arrive(size: int) -> None:
     """Messages sent before the answer arrive in order, even more than aiohttp buffers.

@@ -459,6 +459,17 @@ async def test_too_many_bodies_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bodies.total == 0
 
 
+async def test_a_body_without_a_length_is_limited() -> None:
+    """Its bytes are counted as they arrive: up to the limit, and no further."""
+    bodies: Holdings[Any] = Holdings()
+    asked, reading = await begun([b"x" * 500] * 2, "a", bodies, limit=1000)
+    asked.pieces.put_nowait(None)
+    assert len(await reading) == 1000
+    _, reading = await begun([b"x" * 500, b"x" * 501], "a", bodies, limit=1000)
+    with pytest.raises(web.HTTPRequestEntityTooLarge):
+        await reading
+
+
 @pytest.mark.parametrize("bound", ["MAX_ADDRESS_BODIES", "MAX_BODIES"])
 async def test_the_largest_body_fits(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that its own limit allows arrives, though it is larger than the bound for all."""

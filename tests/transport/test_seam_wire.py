@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiohttp import WSMessage, WSMsgType
+from aiohttp import WSCloseCode, WSMessage, WSMsgType
 from hypothesis import given
 from hypothesis import strategies as st
 from websocket_client import BINARY, CONTINUATION, PING, PONG, TEXT, fragment
@@ -301,6 +301,20 @@ def test_a_whole_message_needs_no_parser() -> None:
     assert wire._parser is None
     wire.data_received(masked(b"ping", PING))
     assert wire._parser is not None
+
+
+@pytest.mark.parametrize(("limit", "size"), [(100, 400), (None, 500)])
+def test_the_longest_message_in_fragments(limit: int | None, size: int) -> None:
+    """The limit of a frame includes it; without one, any size passes."""
+    heard = Told()
+    heard.options = Options(max_packet_bytes=limit)
+    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    half = size // 2 * b"x"
+    wire.data_received(fragment(half, TEXT) + masked(half, CONTINUATION))
+    assert heard.told == [(WSMsgType.TEXT, size * "x")]
+    wire.data_received(fragment(half, TEXT) + masked(half + b"x", CONTINUATION))
+    kind, _ = heard.told[-1]
+    assert kind == (WSMsgType.TEXT if limit is None else WSCloseCode.MESSAGE_TOO_BIG)
 
 
 def test_a_new_limit_waits_for_the_end_of_a_message() -> None:
