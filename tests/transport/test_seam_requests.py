@@ -397,9 +397,9 @@ async def test_the_cost_of_a_compressed_body(caplog: pytest.LogCaptureFixture) -
 class Asked:
     """A request whose body arrives as the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, content_length: int | None = None) -> None:
         self.content = self
-        self.content_length = None
+        self.content_length = content_length
         self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.transport = self
         self.protocol = self
@@ -457,6 +457,13 @@ async def test_too_many_bodies_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     small.pieces.put_nowait(None)
     assert len(await small_reading) == 200_000
     assert bodies.total == 0
+
+
+async def test_a_body_with_too_large_a_length() -> None:
+    """It is refused before it arrives."""
+    asked = Asked(content_length=1001)
+    with pytest.raises(web.HTTPRequestEntityTooLarge):
+        await Body(asked, "a", Holdings()).read(1000)  # type: ignore[arg-type]
 
 
 async def test_a_body_without_a_length_is_limited() -> None:
