@@ -46,6 +46,7 @@ def test_a_subprotocol(offered: list[str], chosen: str | None) -> None:
         (["Permessage-Deflate"], DEFLATE),
         (["permessage-deflate; client_max_window_bits"], DEFLATE),  # as browsers offer it
         (["permessage-deflate; client_max_window_bits=10"], DEFLATE),
+        (['permessage-deflate; client_max_window_bits="9"'], DEFLATE),
         (["permessage-deflate; server_no_context_takeover;client_no_context_takeover"], DEFLATE),
         (["permessage-deflate; server_max_window_bits=15"], WIDEST),
         (['permessage-deflate; server_max_window_bits="15"; client_max_window_bits'], WIDEST),
@@ -60,7 +61,7 @@ def test_a_subprotocol(offered: list[str], chosen: str | None) -> None:
         (["permessage-deflate; server_max_window_bits=015"], None),
         (["permessage-deflate; server_max_window_bits=15; server_max_window_bits=15"], None),
         (["permessage-deflate; client_max_window_bits=99"], None),
-        (["permessage-deflate; server_no_context_takeover=1"], None),
+        (["permessage-deflate; server_no_context_takeover=10"], None),
         (["permessage-deflate; client_no_context_takeover=10"], None),
         (["permessage-deflate; unknown"], None),
         (["permessage-deflate;"], None),
