@@ -143,7 +143,7 @@ async def test_a_dropped_client_is_cut_off(seam: Seams, transport: str) -> None:
 @pytest.mark.parametrize("transport", STREAMS)
 async def test_a_dropped_streaming_client_is_cut_off(seam: Seams, transport: str) -> None:
     """Its response is aborted if it has not read the close in time."""
-    server = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40)
+    server = await seam(max_backlog_bytes=LIMIT, streaming_limit=1 << 40, heartbeat=600.0)
     await Visitor.enter(server.base, transport, receive_buffer=4096)
     (session,) = server.tape.sessions
     for _ in range(FLOOD):
@@ -359,13 +359,12 @@ async def test_a_handled_message_waits_no_more(seam: Seams) -> None:
         totals.append(inboxes.total)
     while totals:
         assert inboxes.total == totals.pop()
-        waited = gates.pop()
-        waited.set_result(None)
+        gates.pop().set_result(None)
         await eventually(lambda: bool(gates) or not totals)
 
 
 async def test_messages_that_wait_for_a_handler_are_freed(seam: Seams) -> None:
-    """They are when their session is closed for them, even if the handler never returns."""
+    """As soon as their session is closed for them, even if the handler never returns."""
     gate = asyncio.get_running_loop().create_future()
     server = await seam(Script(received=lambda session, text: gate))
     await Visitor.enter(server.base, "raw")
