@@ -52,6 +52,8 @@ class Heard:
 
     def lost(self) -> None: ...
 
+    def shed(self) -> None: ...
+
 
 def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
     """Return a wire that passes every frame to its parser, which only records them."""
@@ -301,6 +303,18 @@ def test_a_whole_message_needs_no_parser() -> None:
     assert wire._parser is None
     wire.data_received(masked(b"ping", PING))
     assert wire._parser is not None
+
+
+def test_an_unfinished_message_that_is_shed() -> None:
+    """It is freed at once, and what follows it is ignored."""
+    heard = Told()
+    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    wire.data_received(fragment(b"be", TEXT))
+    assert heard.incoming.total == 2 and wire._parser is not None
+    wire.shed()
+    assert heard.incoming.total == 0 and wire._parser is None
+    wire.data_received(masked(b"gun", CONTINUATION))
+    assert heard.told == []
 
 
 @pytest.mark.parametrize(("limit", "size"), [(100, 400), (None, 500)])
