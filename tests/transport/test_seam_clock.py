@@ -125,6 +125,16 @@ async def test_no_session_opens_while_others_are_closed(seam: Seams) -> None:
     await hurry(shutdown)
 
 
+@pytest.mark.parametrize("transport", ["raw", "xhr_streaming"])
+async def test_a_stop_without_a_shutdown(seam: Seams, transport: str) -> None:
+    """It cuts every connection."""
+    server = await seam()
+    visitor = await Visitor.enter(server.base, transport)
+    await server.manager.stop()
+    assert await visitor.wire.ended()
+    assert server.tape.story() == ["open", "goodbye"]
+
+
 async def test_a_stopped_server_sweeps_no_more(
     seam: Seams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
