@@ -119,7 +119,10 @@ class FrameWriter(Session):
         Such a packet is the answer about a crowded room: a client that never gets it can never
         enter. A second one must wait until the first has been read.
         """
-        if self._is_crowded() or largest <= self._limit:
+        if self._plain < 0 and self.backlog <= self._limit:  # the one before has been read
+            self._plain = self._limit
+            self._tcp.set_write_buffer_limits(high=self._limit)
+        if self._plain < 0 or largest <= self._limit:
             self._tcp.write(data)
             return
         self._plain = -1
@@ -127,13 +130,6 @@ class FrameWriter(Session):
         self._tcp.write(data)
         high = min(MOST, self._limit + min(largest, self.backlog))
         self._tcp.set_write_buffer_limits(high=high)
-
-    def _is_crowded(self) -> bool:
-        """Tell whether an uncounted large packet still waits; if not, restore the limit."""
-        if self._plain < 0 and self.backlog <= self._limit:
-            self._plain = self._limit
-            self._tcp.set_write_buffer_limits(high=self._limit)
-        return self._plain < 0
 
     def congested(self) -> None:
         """Close a client that does not read: more than MaxBacklogBytes wait for it.
