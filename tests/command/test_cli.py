@@ -32,7 +32,6 @@ from process import (
     missing,
     self_signed,
     signaller,
-    supervised,
 )
 from signalling import connect
 from sockjs_client import Stream, Wire, fresh, poll
@@ -270,10 +269,8 @@ async def poll_greeting(base: str) -> str:
 
 
 PATIENT = f"""
-import os
 from videre.transport import manager, shared
 manager.GOODBYE = shared.GOODBYE = 3600.0  # so that a busy machine does not decide
-os.environ["VIDERE_DRAIN_SECONDS"] = "0"
 {SIGNALLER}
 """
 
@@ -281,9 +278,7 @@ os.environ["VIDERE_DRAIN_SECONDS"] = "0"
 @pytest.mark.parametrize("signs", [[signal.SIGTERM] * 2, [signal.SIGINT, signal.SIGTERM]])
 async def test_a_second_signal_ends_it_at_once(signs: list[signal.Signals], tmp_path: Path) -> None:
     """It does not wait for a client that answers no close frame; the exit code is 0."""
-    options = ["--host", "127.0.0.1", "--port", "0", "--log-file", "log"]
-    process = await forked.start(PATIENT, options, cwd=tmp_path, environ=ENVIRONMENT)
-    async with supervised(process) as server:
+    async with signaller(tmp=tmp_path, code=PATIENT) as server:
         silent = await Socket.open(f"http://127.0.0.1:{server.port}", "/echo/websocket")
         server.process.send_signal(signs[0])
         _, payload = await silent.frame()  # read but not answered, so that the server waits

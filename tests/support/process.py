@@ -115,7 +115,7 @@ async def signaller(
     """Run `bin/signaller.py` in `tmp` on a free port; at the end it must stop cleanly.
 
     `within` is a command to run it with, such as `ip netns exec`; without one it is forked, which
-    is cheaper (see forked.py), and may run other `code`, which changes a constant first.
+    is cheaper (see forked.py), and only then may run other `code`, which changes a constant first.
 
     `config` is written to `tmp/conf.json`; without one the shipped configuration is used, but with
     its log in `tmp`. A clean stop is exit code 0, with no traceback in the output, unless killed.
@@ -139,6 +139,7 @@ async def _started(
 ) -> Process | Forked:
     if not within:
         return await forked.start(code, options, cwd=cwd, environ=environ)
+    assert code == SIGNALLER
     return await execute(*within, sys.executable, SCRIPT, *options, cwd=cwd, env=environ)
 
 
