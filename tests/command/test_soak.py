@@ -22,6 +22,9 @@ async def test_nothing_remains_of_clients(tmp_path: Path) -> None:
     async with signaller(tmp=tmp_path, config=CONFIG) as server:
         wrong = await soak(server, await admin_of(server), 6, 40, told.append, needed=NEEDED)
     assert not [each for each in wrong if not each.startswith("memory")], told
+    assert isinstance(told[-1], dict)
+    for did in NEEDED:
+        assert told[-1][did], told
 
 
 IDLE = Sample(0, 0, 0, 50 << 20, 10, 3, 0)

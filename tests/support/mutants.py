@@ -48,9 +48,6 @@ SECONDS, TIMES = 60.0, 3.0  # in all, and times what the tests took: a mutant ma
 #: Tests of what an operator sees, and over sockets.
 OBSERVED = ("logs", "metrics/test_metrics*.py", "wire/test_protocol*.py")
 
-#: Tests of frames and addresses.
-WIRE = ("wire/test_wire_habits.py", "wire/test_protocol_limits.py")
-
 #: By name: modules of videre, and the tests to run on their mutants.
 AREAS: dict[str, tuple[list[str], list[str]]] = {
     "limits": (["limits.py"], ["house/test_limits.py", "peers"]),
@@ -67,7 +64,14 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "transport": (
         ["transport"],
-        ["transport", "hostile", "hosting/test_site_*.py", "metrics/test_metrics*.py", *WIRE],
+        [
+            "transport",
+            "hostile",
+            "hosting/test_site_*.py",
+            "metrics/test_metrics*.py",
+            "wire/test_wire_habits.py",
+            "wire/test_protocol_limits.py",
+        ],
     ),
 }
 

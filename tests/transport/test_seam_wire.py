@@ -55,6 +55,11 @@ class Heard:
     def shed(self) -> None: ...
 
 
+def parsing(heard: Heard, *, deflate: bool = False) -> Wire:
+    """Return a wire that parses as usual."""
+    return Wire(heard, lambda: None, deflate=deflate)  # type: ignore[arg-type]
+
+
 def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
     """Return a wire that passes every frame to its parser, which only records them."""
 
@@ -62,7 +67,7 @@ def wire_of(heard: Heard, *, deflate: bool = False) -> Wire:
         heard.messages.append(bytes(data))
         return False, b""
 
-    wire = Wire(heard, lambda: None, deflate=deflate)  # type: ignore[arg-type]
+    wire = parsing(heard, deflate=deflate)
     wire._longest = 0
     wire._parser = SimpleNamespace(feed_data=feed)  # type: ignore[assignment]
     return wire
@@ -215,7 +220,7 @@ def test_what_follows_the_end_of_a_session_is_dropped() -> None:
             self.is_cut = True
 
     heard = Cut()
-    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    wire = parsing(heard)
     for _ in range(2):
         wire.data_received(masked(b"text", TEXT) * 40_000)
     assert (heard.texts, wire._parser) == (FRAMES_AT_ONCE, None)
@@ -281,7 +286,7 @@ def test_whole_messages_equal_the_parsers(
     told = []
     for longest in (None, 0):
         heard = Told()
-        wire = Wire(heard, lambda: None, deflate=deflate)  # type: ignore[arg-type]
+        wire = parsing(heard, deflate=deflate)
         if longest is not None:
             wire._longest = longest
         for number, frame in enumerate(frames):
@@ -294,7 +299,7 @@ def test_whole_messages_equal_the_parsers(
 def test_a_whole_message_needs_no_parser() -> None:
     """No parser is even created for it; any other frame needs one."""
     heard = Told()
-    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    wire = parsing(heard)
     texts = ["short", "long" * 40, "x" * 125, "x" * 126]
     for text in texts:
         wire.data_received(masked(text.encode(), TEXT))
@@ -308,7 +313,7 @@ def test_a_whole_message_needs_no_parser() -> None:
 def test_an_unfinished_message_that_is_shed() -> None:
     """It is freed at once, and what follows it is ignored."""
     heard = Told()
-    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    wire = parsing(heard)
     wire.data_received(fragment(b"be", TEXT))
     assert heard.incoming.total == 2 and wire._parser is not None
     wire.shed()
@@ -322,7 +327,7 @@ def test_the_longest_message_in_fragments(limit: int | None, size: int) -> None:
     """The limit of a frame includes it; without one, any size passes."""
     heard = Told()
     heard.options = Options(max_packet_bytes=limit)
-    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    wire = parsing(heard)
     half = size // 2 * b"x"
     wire.data_received(fragment(half, TEXT) + masked(half, CONTINUATION))
     assert heard.told == [(WSMsgType.TEXT, size * "x")]
@@ -334,7 +339,7 @@ def test_the_longest_message_in_fragments(limit: int | None, size: int) -> None:
 def test_a_new_limit_waits_for_the_end_of_a_message() -> None:
     """The parser that has begun a message keeps its limit until the message is complete."""
     heard = Told()
-    wire = Wire(heard, lambda: None, deflate=False)  # type: ignore[arg-type]
+    wire = parsing(heard)
     first, last = fragment(b"be", TEXT), masked(b"gun", CONTINUATION)
     wire.data_received(first)
     begun = wire._parser
